@@ -1,0 +1,59 @@
+# Everything runs in a virtual environment made here. Another Python, beside the first:
+#     PYTHON=python3.13 VENV=.venv313 make test
+PYTHON ?= python3
+VENV ?= .venv
+# Two workers, each compiling its own models: on two cores nearly twice as fast. `make test XDIST=` runs in one process.
+XDIST ?= -n 2 --dist worksteal
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench wheel clean
+.SECONDARY:
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras, remade only when pyproject.toml changes; `base` is the package alone.
+$(VENV)/.installed-base: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-base  ## install the package and run the first example
+	$(PY) examples/quickstart.py
+
+test: $(VENV)/.installed-test  ## tests and docstring examples, without the slow ones
+	$(PY) -m pytest $(XDIST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-test  ## the slow tests
+	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-lint  ## style and types
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(VENV)/.installed-lint  ## rewrite the code in the house style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/.installed-bench  ## the README's table: the same five models here, in R and in statsmodels
+	$(PY) benchmarks/agreement.py
+
+wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from there
+	rm -rf build dist
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	$(PY) -m zipfile -l dist/mlejax-*.whl | grep -q mlejax/py.typed
+	cd dist && PYTHONPATH=$$(ls mlejax-*.whl) $(abspath $(PY)) -c "import mlejax; assert '.whl' in mlejax.__file__, mlejax.__file__"
+
+clean:  ## remove environments, builds and caches
+	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

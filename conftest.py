@@ -1,0 +1,25 @@
+"""Guards that hold for the tests and for the docstring examples alike."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _global_precision_is_left_alone() -> Iterator[None]:
+    """Nothing may flip JAX's global float64 flag: float64 work happens inside `with jax.enable_x64(True):`."""
+    before = jax.config.jax_enable_x64
+    yield
+    after = jax.config.jax_enable_x64
+    if after != before:
+        jax.config.update("jax_enable_x64", before)  # the tests after this one shall not fail for its sake
+        pytest.fail(f"jax_enable_x64 was {before} before this test and is {after} after it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none; JAX's backends are only looked up if some test needs one."""
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if needing and not any(device.platform == "gpu" for device in jax.devices()):
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))

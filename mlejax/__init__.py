@@ -1,0 +1,70 @@
+"""mlejax: maximum likelihood for any log-likelihood that is a pure JAX function.
+
+    import mlejax as mle
+    from jax.scipy.stats import norm
+
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def gaussian(params, data):
+        return norm.logpdf(data["height"], params["mu"], params["sigma"])
+
+    print(gaussian.fit(df).summary())
+
+Estimates by Newton (or BHHH, L-BFGS, Adam, any optax transformation) in float64, without touching JAX's global flags;
+asymptotic standard errors from the exact Hessian and scores; and a verdict on whether the estimates are a maximum.
+"""
+
+from mlejax import special
+from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
+from mlejax.fit import Problem, Solution, solve
+from mlejax.likelihood import LikelihoodError
+from mlejax.model import Model, model
+from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton
+from mlejax.parameters import (
+    AddressError,
+    Correlation,
+    Covariance,
+    Free,
+    Interval,
+    NonNegative,
+    Ordered,
+    Positive,
+    Real,
+    Simplex,
+)
+from mlejax.results import Results
+from mlejax.verdict import ConvergenceWarning, Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BHHH",
+    "LBFGS",
+    "Adam",
+    "AddressError",
+    "ConvergenceWarning",
+    "Correlation",
+    "Covariance",
+    "DataError",
+    "DataTypeError",
+    "FirstOrder",
+    "Free",
+    "Interval",
+    "LikelihoodError",
+    "MissingColumnError",
+    "Model",
+    "Newton",
+    "NonNegative",
+    "Ordered",
+    "Positive",
+    "Problem",
+    "Real",
+    "Results",
+    "Shared",
+    "Simplex",
+    "Solution",
+    "Static",
+    "Verdict",
+    "model",
+    "solve",
+    "special",
+]

@@ -1,0 +1,178 @@
+r"""Arrays -> the covariance matrix of the estimates, of every kind, or the reason why there is none.
+
+With I the observed information (minus the Hessian of the log-likelihood) and s_i the scores, all in ``theta``:
+
+* ``nonrobust``: I^-1
+* ``opg``: (sum s_i s_i')^-1 (Berndt, Hall, Hall & Hausman 1974)
+* ``HC0``: I^-1 (sum s_i s_i') I^-1 (Huber 1967; White 1982); ``HC1``: times n / (n - k)
+* ``cluster``: I^-1 (sum_g s_g s_g') I^-1 with s_g the sum of the scores of cluster g, times G / (G - 1)
+  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata)
+
+Blind to the optimiser: it sees the estimates' information and scores only.  A covariance is never made from an
+information matrix that fails the scaled positive-definiteness check of :func:`mlejax.linalg.scaled_inverse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.linalg import scaled_inverse
+from mlejax.status import CovarianceState
+
+KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster")
+NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster")
+CORRECTIONS = ("G", "none", "full")
+
+
+@dataclass(frozen=True, eq=False)
+class CovarianceResult:
+    """A covariance of theta with its provenance.
+
+    Attributes:
+        matrix: (p, p); NaN where there is none.
+        state: why not, entry by entry (p,), values of ``CovarianceState``.
+        kind: ``cov_type``.
+        statement: one line for the header: type, factor, number of clusters.
+        notes: remarks (fewer clusters than parameters).
+        smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
+    """
+
+    matrix: np.ndarray
+    state: np.ndarray
+    kind: str
+    statement: str
+    notes: tuple[str, ...] = ()
+    smallest_eigenvalue: float = float("nan")
+    condition: float = float("nan")
+
+
+def check_kind(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in.
+
+    Raises:
+        ValueError: unknown type or option, options that the type does not take, missing groups.
+    """
+    kind = "nonrobust" if cov_type is None else str(cov_type)
+    lowered = {k.lower(): k for k in KINDS} | {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0"}
+    if kind not in KINDS:
+        suggestion = lowered.get(kind.lower())
+        raise ValueError(
+            f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
+            + (f" (did you mean {suggestion!r}?)" if suggestion else "")
+        )
+    options = dict(cov_kwds or {})
+    allowed = {"groups", "correction"} if kind == "cluster" else set()
+    unknown = set(options) - allowed
+    if unknown:
+        raise ValueError(
+            f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
+            + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
+        )
+    if kind == "cluster":
+        if options.get("groups") is None:
+            raise ValueError("cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution")
+        options.setdefault("correction", "G")
+        if options["correction"] not in CORRECTIONS:
+            raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    return kind, options
+
+
+def covariance(
+    kind: str,
+    information: np.ndarray,
+    scores: np.ndarray | None,
+    *,
+    free: np.ndarray,
+    n: float,
+    codes: np.ndarray | None = None,
+    correction: str = "G",
+) -> CovarianceResult:
+    """The covariance of theta.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        information: observed information in theta, summed, (p, p).
+        scores: scores in theta, one row a contribution, (n, p), where the kind needs them.
+        free: flags (p,) of the entries not on an edge of their support; the others get NaN (ON_BOUNDARY) and the
+            covariance of the rest is conditional on them.
+        n: number of contributions.
+        codes: cluster of each contribution, integers from 0, (n,).
+        correction: ``"G"``, ``"none"`` or ``"full"``.
+
+    Raises:
+        ValueError: one cluster only.
+    """
+    p = information.shape[0]
+    k = int(free.sum())
+    matrix = np.full((p, p), np.nan)
+    state = np.where(free, CovarianceState.OK, CovarianceState.ON_BOUNDARY)
+    inside = np.ix_(free, free)
+    bread, ok, smallest, condition = scaled_inverse(information[inside])
+    statement, notes, factor = _statement(kind, codes, correction, n, k)
+    if not ok and k:
+        finite = bool(np.isfinite(information[inside]).all())
+        state[free] = CovarianceState.NOT_POSITIVE_DEFINITE if finite else CovarianceState.NOT_FINITE
+        return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
+    found: np.ndarray | None
+    if kind == "nonrobust":
+        found = bread
+    else:
+        assert scores is not None
+        part = scores[:, free]
+        if kind == "opg":
+            opg_inverse, opg_ok, *_ = scaled_inverse(part.T @ part)
+            found = opg_inverse if opg_ok and k else None
+        else:
+            sums = part if codes is None else _sum_by(part, codes)
+            found = _symmetric(bread @ (sums.T @ sums) @ bread) * factor
+            collapsed = ~(np.diag(found) > 1e-14 * np.diag(bread))
+            found[collapsed, :] = np.nan
+            found[:, collapsed] = np.nan
+            state[np.flatnonzero(free)[collapsed]] = CovarianceState.SINGULAR_SCORES
+    if found is None:
+        state[free] = CovarianceState.SINGULAR_SCORES
+    else:
+        matrix[inside] = found
+    return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
+
+
+def _statement(kind: str, codes: np.ndarray | None, correction: str, n: float, k: int) -> tuple[str, tuple[str, ...], float]:
+    if kind == "nonrobust":
+        return "nonrobust (inverse observed information)", (), 1.0
+    if kind == "opg":
+        return "opg (inverse outer product of scores)", (), 1.0
+    if kind == "HC0":
+        return "HC0 (sandwich)", (), 1.0
+    if kind == "HC1":
+        if n <= k:
+            raise ValueError(f"cov_type='HC1' needs more contributions than free parameters, got n={n:g} and k={k}")
+        factor = n / (n - k)
+        return f"HC1 (sandwich, n/(n-k) = {factor:.4g})", (), factor
+    assert codes is not None
+    groups = int(codes.max()) + 1 if codes.size else 0
+    if groups < 2:
+        raise ValueError(f"cov_type='cluster' needs at least two clusters, got {groups}: with one, the summed scores are zero")
+    factor, text = 1.0, "no correction"
+    if correction != "none":
+        factor, text = groups / (groups - 1), f"G/(G-1) = {groups / (groups - 1):.4g}"
+    if correction == "full":
+        factor *= (n - 1) / (n - k)
+        text = f"G/(G-1) (n-1)/(n-k) = {factor:.4g}"
+    notes = ()
+    if groups < k:
+        notes = (f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of more restrictions are not possible",)
+    return f"cluster ({groups} clusters, {text})", notes, factor
+
+
+def _sum_by(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    out = np.zeros((int(codes.max()) + 1, scores.shape[1]))
+    np.add.at(out, codes, scores)
+    return out
+
+
+def _symmetric(a: np.ndarray) -> np.ndarray:
+    return 0.5 * (a + a.T)

@@ -1,0 +1,53 @@
+"""The data room: from what users have to what compiled code takes.
+
+The way of data through it::
+
+    source = ingest(data)                          # as they came; nothing checked yet
+    reads = set()
+    jax.eval_shape(lambda t: f(params, source.view(t, reads)), source.abstract(n_rows=8))
+    rows = source.convert(reads)                   # the columns read: checked, float64 / int64 / bool
+    prepared = pack(rows, weights)                 # padded to blocks, weight 0 in the padding; a JAX tree
+    f(params, assemble(prepared.rows, prepared.shared, prepared.layout))
+
+Users see `Shared`, `Static` and the three errors. What is dropped is counted, what cannot be used is refused, with the
+column, the rows and what to do; nothing is silently cast.
+"""
+
+from .convert import Rows
+from .errors import DataError, DataTypeError, MissingColumnError, near_matches
+from .fingerprint import Fingerprint, fingerprint
+from .layout import Layout, Shared, Static, assemble
+from .padding import blocks, bucket, check_weights, pad, replace_zero_weight
+from .prepared import Prepared, pack
+from .source import Source, column_labels, ingest
+from .units import Units, constant_within, group_codes, units
+from .view import View
+
+__all__ = [
+    "DataError",
+    "DataTypeError",
+    "Fingerprint",
+    "Layout",
+    "MissingColumnError",
+    "Prepared",
+    "Rows",
+    "Shared",
+    "Source",
+    "Static",
+    "Units",
+    "View",
+    "assemble",
+    "blocks",
+    "bucket",
+    "check_weights",
+    "column_labels",
+    "constant_within",
+    "fingerprint",
+    "group_codes",
+    "ingest",
+    "near_matches",
+    "pack",
+    "pad",
+    "replace_zero_weight",
+    "units",
+]

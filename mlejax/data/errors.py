@@ -1,0 +1,110 @@
+"""The errors of the data room, and the words they share.
+
+Every refusal says what was expected, what came (column, dtype, first rows, how many) and what to do. Three classes,
+each a kind of the built-in error that a caller would look for:
+
+* `DataError` (a ``ValueError``): the values are wrong: missing, infinite, of differing lengths, no rows.
+* `DataTypeError` (a ``TypeError``): the type is wrong: text, dates, categories, objects, 0-d values.
+* `MissingColumnError` (a ``KeyError``): there is no such column.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+SHOWN_ROWS = 5
+SHOWN_COLUMNS = 20
+
+
+class DataError(ValueError):
+    """The values of the data are not usable; the message says which, where and what to do."""
+
+
+class DataTypeError(TypeError):
+    """The type of the data is not usable; the message says which, where and what to do."""
+
+
+class MissingColumnError(KeyError):
+    """There is no such column; the message lists near matches and what there is.
+
+    >>> str(MissingColumnError("no column 'x'"))
+    "no column 'x'"
+    """
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would print the message in quotes with escapes.
+        return str(self.args[0]) if self.args else ""
+
+
+def listing(items: Iterable[Any], limit: int = SHOWN_COLUMNS) -> str:
+    """Items by their repr, separated by commas, at most `limit` of them.
+
+    >>> listing(["a", "b", "c"], limit=2)
+    "'a', 'b', ... (3 in all)"
+    """
+    items = list(items)
+    text = ", ".join(repr(item) for item in items[:limit])
+    return text if len(items) <= limit else f"{text}, ... ({len(items)} in all)"
+
+
+def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
+    """The first few row numbers (from 0), with the index labels where there are any that differ from the numbers.
+
+    >>> rows_phrase([3])
+    'row 3'
+    >>> rows_phrase([1, 4, 9])
+    'rows 1, 4, 9'
+    """
+    rows = [int(r) for r in rows[: SHOWN_ROWS + 1]]
+    shown = rows[:SHOWN_ROWS]
+    dots = ", ..." if len(rows) > SHOWN_ROWS else ""
+    text = ("row " if len(rows) == 1 else "rows ") + ", ".join(str(r) for r in shown) + dots
+    labels = None if index is None else [index[r] for r in shown]
+    if labels is None or all(_same_label(label, r) for label, r in zip(labels, shown, strict=True)):
+        return text
+    word = "index label" if len(rows) == 1 else "index labels"
+    return f"{text} ({word} {', '.join(_label(label) for label in labels)}{dots})"
+
+
+def _same_label(label: Any, row: int) -> bool:
+    return isinstance(label, (int, np.integer)) and not isinstance(label, bool) and int(label) == row
+
+
+def _label(label: Any) -> str:
+    return repr(label) if isinstance(label, (str, bytes)) else str(label)
+
+
+def near_matches(name: Any, known: Iterable[Any]) -> list[Any]:
+    """Those of the known names that resemble `name`, best first (case is ignored).
+
+    >>> near_matches("Heigth", ["height", "weight", "age"])
+    ['height', 'weight']
+    """
+    by_text: dict[str, Any] = {}
+    for item in known:
+        by_text.setdefault(str(item).lower(), item)
+    return [by_text[text] for text in difflib.get_close_matches(str(name).lower(), by_text, n=3, cutoff=0.6)]
+
+
+def missing_column(name: Any, known: Iterable[Any]) -> MissingColumnError:
+    """The error for a column that is not there."""
+    known = list(known)
+    near = near_matches(name, known)
+    hint = f" Near matches: {listing(near)}." if near else ""
+    have = f" The data have the columns {listing(known)}." if known else " The data have no columns."
+    return MissingColumnError(f"no column {name!r} in the data.{hint}{have}")
+
+
+def type_name(value: Any) -> str:
+    """The type of a value as a user writes it.
+
+    >>> type_name(np.zeros(2)), type_name([1.0])
+    ('numpy.ndarray', 'list')
+    """
+    cls = type(value)
+    module = cls.__module__.split(".")[0]
+    return cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"

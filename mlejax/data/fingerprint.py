@@ -1,0 +1,105 @@
+"""A fingerprint of the data that a result was fitted to, so that two results can tell whether they share their data.
+
+It holds the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous pieces of
+fixed size, so that they do not depend on the memory layout; comparison leaves room for rounding, not for other data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .convert import Rows
+
+_CHUNK = 1 << 16
+_RTOL = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """Number of rows; name, sum and sum of squares of every column used.
+
+    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON:
+    ``Fingerprint.from_dict(json.loads(json.dumps(f.to_dict()))) == f``.
+
+    Attributes:
+        rows: the number of rows.
+        columns: name -> (sum, sum of squares).
+    """
+
+    rows: int
+    columns: Mapping[str, tuple[float, float]]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fingerprint):
+            return NotImplemented
+        return tuple(self.columns) == tuple(other.columns) and self.difference(other) is None
+
+    def __hash__(self) -> int:
+        return hash((self.rows, tuple(self.columns)))
+
+    def difference(self, other: Fingerprint) -> str | None:
+        """Why these cannot be the same data, or None; only columns that both use are compared.
+
+        >>> a, b = Fingerprint(2, {"x": (3.0, 5.0)}), Fingerprint(2, {"x": (4.0, 10.0), "z": (0.0, 2.0)})
+        >>> a.difference(b)
+        "column 'x' has different values"
+        """
+        if self.rows != other.rows:
+            return f"{self.rows} rows and {other.rows} rows"
+        for name, (total, square) in self.columns.items():
+            if name not in other.columns:
+                continue
+            total2, square2 = other.columns[name]
+            # A sum is known to rounding relative to its terms, not to itself: that of a centred column is about 0.
+            scale = math.sqrt(self.rows * max(square, square2))
+            if not (_close(total, total2, scale) and _close(square, square2, max(square, square2))):
+                return f"column {name!r} has different values"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        return {"rows": self.rows, "columns": {name: list(pair) for name, pair in self.columns.items()}}
+
+    @staticmethod
+    def from_dict(d: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of `to_dict`."""
+        columns = {name: (float(pair[0]), float(pair[1])) for name, pair in d["columns"].items()}
+        return Fingerprint(int(d["rows"]), columns)
+
+
+def _close(a: float, b: float, scale: float) -> bool:
+    if a == b:
+        return True
+    return math.isfinite(scale) and abs(a - b) <= _RTOL * scale
+
+
+def fingerprint(rows: Rows, **extra: np.ndarray) -> Fingerprint:
+    """The fingerprint of checked rows.
+
+    Args:
+        rows: the data.
+        extra: further (n, ...) numeric arrays by name, such as the design matrices of formulas.
+
+    >>> from mlejax.data import ingest
+    >>> fingerprint(ingest({"x": [1, 2]}).convert(["x"]))
+    Fingerprint(rows=2, columns={'x': (3.0, 5.0)})
+    """
+    named = [*zip(rows.names, rows.leaves, strict=True), *extra.items()]
+    return Fingerprint(rows.n, {name: _moments(np.asarray(values)) for name, values in named})
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    total = square = 0.0
+    per_row = max(1, int(np.prod(values.shape[1:])))
+    step = max(1, _CHUNK // per_row)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(values), step):
+            piece = np.ascontiguousarray(values[start : start + step], dtype=np.float64).reshape(-1)
+            total += float(np.add.reduce(piece))
+            square += float(np.dot(piece, piece))
+    return total, square

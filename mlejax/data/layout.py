@@ -1,0 +1,159 @@
+"""The structure of the data that a user's function reads, apart from the numbers: hashable, part of what is compiled.
+
+A `Layout` says how arrays that vary by row, arrays that all rows share (`Shared`) and Python values (`Static`) are put
+together into the dict or tree that the function sees. Two data sets of the same layout share a compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+
+from .errors import DataError, DataTypeError, type_name
+
+ROOT: Any = None  # the key of data that are not a mapping
+MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows: rename it"
+UNIT_NEEDS_NAMES = "unit= needs data with names (a dict or a DataFrame), since the function reads data['mask']"
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Data that are not per row: knots, a distance matrix. Reaches the user's function unwrapped.
+
+    Infinite values are allowed in it (an open cutpoint), NaN is not.
+
+    Args:
+        value: an array, or a tree (tuple, list of arrays, dict) of arrays, of any shape.
+
+    >>> Shared([0.0, 0.5, 1.0])
+    Shared(value=[0.0, 0.5, 1.0])
+    """
+
+    value: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, (Shared, Static)):
+            raise DataTypeError(f"Shared: expected an array or a tree of arrays, got a {type_name(self.value)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Static:
+    """A hashable Python value (a number of categories, a lag) that is part of what is compiled.
+
+    Reaches the user's function unwrapped. A new value means a new compilation. Values of different type differ, also
+    where Python calls them equal: ``Static(1) != Static(1.0) != Static(True)``.
+
+    Raises:
+        DataTypeError: the value is not hashable.
+
+    >>> Static(3) == Static(3), Static(3) == Static(3.0)
+    (True, False)
+    """
+
+    value: Hashable
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, (Shared, Static)):
+            raise DataTypeError(f"Static: expected a plain Python value, got a {type_name(self.value)}")
+        try:
+            hash(self.value)
+        except TypeError:
+            raise DataTypeError(
+                f"Static: expected a hashable Python value, got a {type_name(self.value)}, which is not hashable. "
+                "Use Shared(value) for arrays, a tuple instead of a list, tuple(sorted(d.items())) instead of a dict"
+            ) from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and _typed(self.value) == _typed(other.value)
+
+    def __hash__(self) -> int:
+        return hash(_typed(self.value))
+
+
+def _typed(value: Any) -> Any:
+    """The value with its type, all the way down, so that 1, 1.0 and True are three keys of a compilation, not one."""
+    if isinstance(value, tuple):
+        return type(value), tuple(_typed(v) for v in value)
+    if isinstance(value, frozenset):
+        return type(value), frozenset(_typed(v) for v in value)
+    return type(value), value.hex() if isinstance(value, float) else value
+
+
+class Slot(NamedTuple):
+    """Where a leaf comes from: the i-th array by row, the i-th shared array (with its own tree), or a static value."""
+
+    source: str  # "row", "shared", "shared_tree" (position of its first array; value: its tree and count), "static"
+    position: int = 0
+    value: Static | None = None
+
+
+class Entry(NamedTuple):
+    """One key of the data: the tree under it (None: a single leaf) and what its leaves are."""
+
+    key: Hashable
+    treedef: Any
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows, shared arrays and static values make up the data that the function sees. Hashable.
+
+    Attributes:
+        kind: "mapping" (the function gets a dict) or "tree" (it gets the user's own structure).
+        entries: one per key, in the order of the user's data.
+    """
+
+    kind: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """The names of the columns in it."""
+        return tuple(entry.key for entry in self.entries)
+
+    def with_mask(self, index: int) -> Layout:
+        """The layout with a further column "mask", the index-th array by row; for models of units."""
+        if self.kind != "mapping":
+            raise DataError(UNIT_NEEDS_NAMES)
+        if "mask" in self.keys:
+            raise DataError(MASK_TAKEN)
+        return replace(self, entries=(*self.entries, Entry("mask", None, (Slot("row", index),))))
+
+
+def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:
+    """The data as the user's function sees them: a plain dict, or the user's own structure, with nothing wrapped.
+
+    Args:
+        rows: the arrays by row, of any (common) length: all rows, a block, or one unit. Tracers are welcome.
+        shared: the arrays that are not by row.
+        layout: how they fit together.
+
+    >>> x, k = Entry("x", None, (Slot("row"),)), Entry("k", None, (Slot("static", 0, Static(2)),))
+    >>> assemble([5.0], [], Layout("mapping", (x, k)))
+    {'x': 5.0, 'k': 2}
+    """
+    built = {key: build(treedef, slots, rows, shared) for key, treedef, slots in layout.entries}
+    return built if layout.kind == "mapping" else built[ROOT]
+
+
+def build(treedef: Any, slots: Sequence[Slot], rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+    """What is under one key of the data."""
+    leaves = [_leaf(slot, rows, shared) for slot in slots]
+    return leaves[0] if treedef is None else jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _leaf(slot: Slot, rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+    if slot.source == "row":
+        return rows[slot.position]
+    if slot.source == "shared":
+        return shared[slot.position]
+    assert slot.value is not None
+    if slot.source == "static":
+        return slot.value.value
+    inner: Any = slot.value.value
+    treedef, count = inner
+    return jax.tree_util.tree_unflatten(treedef, shared[slot.position : slot.position + count])

@@ -1,0 +1,160 @@
+"""Padding of rows: few distinct sizes, so that few programs are compiled.
+
+A row-wise sum over n rows is compiled for a size N >= n, and the N - n rows too many get weight 0. Two rules keep that
+exact:
+
+* A padded row repeats a real row of positive weight, never zeros: with zeros, ``0 * log(0)`` is NaN, and a ``where``
+  around it repairs the value but not its derivative.
+* A row of weight 0 never reaches the user's function. Its values are replaced by those of a row with positive weight,
+  for the same reason: the row that a resample leaves out may be the one that makes the likelihood 0.
+
+Sizes come 8 per octave: 1..16, 18, 20, ..., 32, 36, ..., so that less than 1/8 of a call is wasted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .errors import DataError, rows_phrase
+from .leaves import NUMERIC, Leaf, read
+from .refusals import refusal
+
+MIN_BLOCK = 16
+
+
+def bucket(n: int) -> int:
+    """The smallest padded size that holds n rows: 8 sizes per octave, less than 1/8 of waste, exact up to 16.
+
+    >>> [bucket(n) for n in (1, 7, 16, 17, 33, 1000)]
+    [1, 7, 16, 18, 36, 1024]
+    """
+    if n < 1:
+        raise DataError(f"a padded size needs n >= 1 rows, got n = {n}")
+    step = 1 << max((n - 1).bit_length() - 4, 0)
+    return -(-n // step) * step
+
+
+def blocks(n: int, block: int = 4096) -> tuple[int, int]:
+    """The number and the size of the blocks that hold n rows: ``n_blocks * size == bucket(n)``, size <= block.
+
+    The number of blocks is a power of two and the size lies in (block/2, block], so that cutting into blocks adds no
+    waste to `bucket` and no further shapes.
+
+    >>> blocks(100), blocks(4097), blocks(1_000_000)
+    ((1, 104), (2, 2304), (256, 4096))
+    """
+    if block < MIN_BLOCK:
+        raise DataError(f"expected block >= {MIN_BLOCK} rows, got {block}")
+    size, n_blocks = bucket(n), 1
+    while size > block:
+        # A size above 16 is k * 2^j with k in 9..16 and j >= 1, so that halving is exact.
+        size, n_blocks = size // 2, n_blocks * 2
+    return n_blocks, size
+
+
+def check_weights(weights: Any, n: int, what: str = "weights", index: Any = None) -> np.ndarray:
+    """Weights as a validated (n,) float64 array: finite, not negative, not all zero.
+
+    Args:
+        weights: (n,) numbers.
+        n: the number of rows (or units, or entries of a whole-data likelihood).
+        what: how to name them in an error.
+        index: labels of the rows, for the message.
+
+    Raises:
+        DataTypeError: they are not numbers, one per row.
+        DataError: wrong length; negative, missing or infinite; all zero.
+
+    >>> check_weights([1, 0, 2], 3)
+    array([1., 0., 2.])
+    """
+    leaf = Leaf(weights, what)
+    if leaf.probe.kind not in NUMERIC:
+        raise refusal(leaf)
+    w, gaps = read(leaf)
+    if gaps is not None:
+        w = np.where(gaps, np.nan, w)
+    if w.shape != (n,):
+        raise DataError(f"{what}: expected one number per row, shape ({n},), got shape {w.shape}")
+    w = w.astype(np.float64, copy=False)
+    for bad, word in ((np.isnan(w), "missing (NaN)"), (np.isinf(w), "infinite"), (w < 0, "negative")):
+        if bad.any():
+            at = np.flatnonzero(bad)
+            raise DataError(
+                f"{what}: {at.size} of {n} are {word}, at {rows_phrase(at, index)}; first: {w[at[0]]}. "
+                "Weights must be finite and not negative; give a row weight 0 to leave it out"
+            )
+    if not (w > 0).any():
+        raise DataError(f"{what}: all {n} are zero, so that no row is left; at least one must be positive")
+    return w
+
+
+def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
+    """Rows and weights brought to n_padded rows; rows of weight 0 take the values of the first row of positive weight.
+
+    Nothing is copied when nothing changes.
+
+    Args:
+        rows: tree of NumPy arrays (n, ...).
+        weights: (n,) numbers >= 0, or None for ones.
+        n_padded: the length to reach, >= n.
+
+    Returns:
+        The tree with leaves (n_padded, ...), and the weights (n_padded,), 0 in the padding.
+
+    >>> rows, w = pad({"x": np.array([5.0, -1.0])}, np.array([0.0, 2.0]), 3)
+    >>> rows["x"], w
+    (array([-1., -1., -1.]), array([0., 2., 0.]))
+    """
+    leaves, treedef = jax.tree_util.tree_flatten(rows)
+    if not leaves and weights is None:
+        raise DataError("nothing to pad: no columns and no weights")
+    n = int(leaves[0].shape[0]) if leaves else int(np.shape(weights)[0])
+    if n_padded < n:
+        raise DataError(f"expected n_padded >= {n}, the number of rows, got {n_padded}")
+    full = np.ones(n) if weights is None else check_weights(weights, n)
+    zero = full == 0
+    has_zero = weights is not None and bool(zero.any())
+    donor = int(np.argmax(full > 0))
+    if n_padded > n:
+        full = np.concatenate([full, np.zeros(n_padded - n)])
+    if not has_zero and n_padded == n:
+        return rows, full
+
+    def fill(x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        out = np.empty((n_padded, *x.shape[1:]), x.dtype)
+        out[:n] = x
+        out[n:] = x[donor]
+        if has_zero:
+            out[:n][zero] = x[donor]
+        return out
+
+    return jax.tree_util.tree_unflatten(treedef, [fill(x) for x in leaves]), full
+
+
+def replace_zero_weight(rows: Any, weights: Any) -> Any:
+    """The rows with those of weight 0 replaced by the first row of positive weight; for traced weights (resampling).
+
+    Args:
+        rows: tree of arrays (N, ...).
+        weights: (N,) array >= 0, may be traced.
+
+    Returns:
+        The tree, same shapes. With all weights 0 every row becomes row 0.
+
+    >>> replace_zero_weight({"x": jnp.array([1.0, 2.0])}, jnp.array([0.0, 1.0]))["x"].tolist()
+    [2.0, 2.0]
+    """
+    zero = jnp.asarray(weights) <= 0
+    donor = jnp.argmin(zero)
+
+    def fill(x: Any) -> Any:
+        x = jnp.asarray(x)
+        return jnp.where(zero.reshape((-1,) + (1,) * (x.ndim - 1)), x[donor], x)
+
+    return jax.tree_util.tree_map(fill, rows)

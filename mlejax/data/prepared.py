@@ -1,0 +1,90 @@
+"""Data in the form that compiled code takes: padded, weighted, with everything static in the tree's structure.
+
+`Prepared` is a JAX tree: two of them with the same statics, mode, block and shapes share a compiled program, whatever
+their numbers of rows (n is an array, not part of the structure).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from .convert import Rows
+from .errors import DataError
+from .layout import Layout
+from .padding import blocks, check_weights, pad
+
+MODES = ("rows", "units", "whole")
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["rows", "shared", "weights", "n"],
+    meta_fields=["statics", "mode", "block"],
+)
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Data ready for compiled code. A JAX tree; leaves may be tracers, or stacked along a new leading axis for vmap.
+
+    Attributes:
+        rows: tuple of arrays (N, ...): N padded rows; or (N, length, ...): N padded units.
+        shared: tuple of arrays that are not by row.
+        weights: (N,), 0 in the padding. With mode "whole": (n,) ones unless given for the returned vector.
+        n: () integer, the number of real rows or units.
+        statics: what `assemble` needs to make the function's data of these; holds the static values. Hashable.
+        mode: "rows", "units" or "whole".
+        block: rows per block; N is a multiple of it.
+    """
+
+    rows: Any
+    shared: Any
+    weights: Any
+    n: Any
+    statics: Layout
+    mode: str
+    block: int
+
+    @property
+    def n_blocks(self) -> int:
+        """The number of blocks, 1 for mode "whole"."""
+        return 1 if self.mode == "whole" else int(self.weights.shape[-1]) // self.block
+
+    @property
+    def n_padded(self) -> int:
+        """N, the number of rows or units with the padding."""
+        return int(self.weights.shape[-1])
+
+
+def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 4096) -> Prepared:
+    """Pad checked rows (or units) to blocks, with weight 0 in the padding.
+
+    Args:
+        rows: n rows; of `Units.rows` for mode "units".
+        weights: (n,) numbers >= 0, or None for ones. Rows of weight 0 take the values of a row of positive weight.
+        mode: "rows" or "units" are padded; "whole" never is, and its weights have the length of what the function
+            returns (None gives ones of length n).
+        block: at most so many rows per block.
+
+    Raises:
+        DataError: bad weights, or an unknown mode.
+
+    >>> from mlejax.data import ingest
+    >>> prepared = pack(ingest({"x": np.arange(17.0)}).convert(["x"]))
+    >>> prepared.rows[0].shape, prepared.weights[-2:].tolist(), int(prepared.n), prepared.block
+    ((18,), [1.0, 0.0], 17, 18)
+    """
+    if mode not in MODES:
+        raise DataError(f"mode={mode!r}: expected one of {', '.join(MODES)}")
+    n = np.asarray(rows.n, np.int64)
+    if mode == "whole":
+        full = np.ones(rows.n) if weights is None else check_weights(weights, np.size(weights))
+        return Prepared(rows.leaves, rows.shared, full, n, rows.layout, mode, rows.n)
+    if weights is not None:
+        weights = check_weights(weights, rows.n, index=rows.index)
+    n_blocks, size = blocks(rows.n, block)
+    leaves, full = pad(rows.leaves, weights, n_blocks * size)
+    return Prepared(leaves, rows.shared, full, n, rows.layout, mode, size)

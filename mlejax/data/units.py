@@ -1,0 +1,206 @@
+"""Groups and units: codes of group labels, and rows grouped into padded units.
+
+A unit (a subject, a choice situation, a cluster with a random effect) is a set of rows. The user's function sees one
+unit at a time, all in one length: shorter units repeat their own last row, and a mask marks the real rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .convert import Rows
+from .errors import DataError, DataTypeError, rows_phrase, type_name
+from .leaves import is_extension_array, is_missing, is_pandas
+from .padding import bucket
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Rows grouped into units.
+
+    Attributes:
+        rows: the data, leaves (n_units, length, ...), with the mask as the last leaf and as ``data["mask"]`` in the
+            layout; its n is the number of units.
+        mask: (n_units, length) bool, True for real rows.
+        lengths: (n_units,) rows per unit.
+        labels: (n_units,) the units' names, in order of first appearance.
+        codes: (n_rows,) which unit a row of the table belongs to.
+        positions: (n_units, length) the row of the table behind each entry.
+    """
+
+    rows: Rows
+    mask: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    codes: np.ndarray
+    positions: np.ndarray
+
+
+def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarray]:
+    """Codes 0..G-1 of group labels, in order of first appearance.
+
+    Args:
+        values: (n,) text, integers, booleans, dates, categories or whole-number floats.
+        name: what to call them in an error.
+
+    Returns:
+        codes (n,) int64 and labels (G,), with ``labels[codes] == values``.
+
+    Raises:
+        DataError: missing values, zero rows, more than one dimension. DataTypeError: not labels.
+
+    >>> group_codes(["b", "a", "b"])
+    (array([0, 1, 0]), array(['b', 'a'], dtype=object))
+    """
+    array, index = _as_labels(values, name)
+    if array.ndim != 1:
+        raise DataError(f"{name}: expected one label per row, shape (n,), got shape {array.shape}")
+    if array.size == 0:
+        raise DataError(f"{name}: zero rows; expected at least one")
+    gaps = _label_gaps(array)
+    if gaps.any():
+        at = np.flatnonzero(gaps)
+        raise DataError(
+            f"{name}: {at.size} of {array.size} labels are missing, at {rows_phrase(at, index)}; expected a group for "
+            "every row: give these rows a group of their own, or leave them out"
+        )
+    if array.dtype != object:
+        labels, first, codes = np.unique(array, return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        return rank[codes.reshape(-1)].astype(np.int64), labels[order]
+    seen: dict[Any, int] = {}
+    try:
+        codes = np.fromiter((seen.setdefault(v, len(seen)) for v in array), np.int64, array.size)
+    except TypeError:
+        bad = next(i for i, v in enumerate(array) if not _hashable(v))
+        raise DataTypeError(
+            f"{name}: expected text, numbers or dates, got a {type_name(array[bad])} in row {bad}"
+        ) from None
+    labels = np.empty(len(seen), object)
+    labels[:] = list(seen)
+    return codes, labels
+
+
+def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
+    index = values.index if is_pandas(values, "Series") else None
+    if is_pandas(values, "Series", "Index") or is_extension_array(values):
+        if isinstance(values.dtype, np.dtype):
+            return values.to_numpy(), index
+        return np.asarray(values.astype(object)), index
+    if is_pandas(values, "DataFrame") or isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        raise DataTypeError(
+            f"{name}: expected one label per row (an array, a list or a Series), got a {type_name(values)}"
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        labels = np.array(values.data, dtype=object)
+        labels[np.ma.getmaskarray(values)] = None
+        return labels, index
+    if isinstance(values, (list, tuple)):
+        out: np.ndarray = np.empty(len(values), object)
+        for i, value in enumerate(values):
+            out[i] = value
+        # A list of plain integers is sorted as an array; everything else keeps its own objects.
+        return (np.asarray(values), index) if set(map(type, values)) == {int} else (out, index)
+    array = np.asarray(values)
+    if array.ndim == 0:
+        raise DataTypeError(f"{name}: expected one label per row, got a single {type_name(values)}")
+    if array.dtype.kind in "cV":
+        raise DataTypeError(f"{name}: expected text, numbers or dates, got dtype {array.dtype}")
+    return array, index
+
+
+def _label_gaps(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "f":
+        return np.asarray(np.isnan(array))
+    if array.dtype.kind in "mM":
+        return np.asarray(np.isnat(array))
+    if array.dtype == object:
+        return np.fromiter((is_missing(v) for v in array), bool, array.size)
+    return np.zeros(array.shape, bool)
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def units(rows: Rows, unit_values: Any, name: str = "unit") -> Units:
+    """Rows grouped into units of one padded length, in order of first appearance.
+
+    Rows keep their order within a unit. A unit shorter than the longest repeats its own last row; the length is a
+    `bucket`, so that data sets of similar longest units share a compiled program.
+
+    Args:
+        rows: n checked rows.
+        unit_values: (n,) the label of each row's unit; its rows need not be adjacent.
+        name: what to call the labels in an error.
+
+    Raises:
+        DataError: not one label per row, missing labels, a column called "mask", or data without names.
+
+    >>> from mlejax.data import ingest
+    >>> u = units(ingest({"y": [1.0, 2.0, 3.0]}).convert(["y"]), ["a", "b", "a"])
+    >>> u.rows["y"], u.mask
+    (array([[1., 3.],
+           [2., 2.]]), array([[ True,  True],
+           [ True, False]]))
+    """
+    codes, labels = group_codes(unit_values, name)
+    if codes.size != rows.n:
+        raise DataError(f"{name}: expected one label per row, {rows.n}, got {codes.size}")
+    layout = rows.layout.with_mask(len(rows.leaves))
+    lengths = np.bincount(codes, minlength=len(labels))
+    order = np.argsort(codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    within = np.arange(bucket(int(lengths.max())))
+    mask = within[None, :] < lengths[:, None]
+    positions = order[starts[:, None] + np.minimum(within[None, :], lengths[:, None] - 1)]
+    leaves = tuple(leaf[positions] for leaf in rows.leaves)
+    grouped = replace(
+        rows, leaves=(*leaves, mask), layout=layout, n=len(labels), names=(*rows.names, "mask"), kept=None, index=None
+    )
+    return Units(grouped, mask, lengths, labels, codes, positions)
+
+
+def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: str = "weights") -> np.ndarray:
+    """One value per unit, of values that must not vary within a unit.
+
+    Args:
+        values: (n,) one value per row (weights, cluster labels).
+        codes: (n,) units 0..G-1, every one with at least one row.
+        labels: (G,) names of the units, for the message.
+        name: what to call the values.
+
+    Returns:
+        (G,) the value of each unit.
+
+    Raises:
+        DataError: a unit with two different values, named with its rows.
+
+    >>> constant_within(np.array([2.0, 5.0, 2.0]), np.array([0, 1, 0]))
+    array([2., 5.])
+    """
+    array = np.asarray(values)
+    if array.shape != codes.shape:
+        raise DataError(f"{name}: expected one value per row, {codes.size}, got shape {array.shape}")
+    _, first = np.unique(codes, return_index=True)
+    per_unit = array[first]
+    differs = np.asarray(per_unit[codes] != array)
+    if differs.any():
+        row = int(np.flatnonzero(differs)[0])
+        unit, start = int(codes[row]), int(first[codes[row]])
+        label = unit if labels is None else labels[unit]
+        n_units = np.unique(codes[differs]).size
+        raise DataError(
+            f"{name}: expected one value per unit, but unit {label!r} has {array[start]!r} in row {start} and "
+            f"{array[row]!r} in row {row} ({n_units} units vary). Make them constant within each unit"
+        )
+    return per_unit

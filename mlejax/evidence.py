@@ -1,0 +1,197 @@
+"""What the log-likelihood does around the point where a fit ended: ray tests and eigen-analysis, on the host.
+
+Runs only on fits that did not end cleanly.  A direction is tested in units of its own standard error (d' I d = 1): at a
+proper maximum the log-likelihood falls by t^2/2 on both sides, so that a side on which it does not fall over hundreds of
+such units shows a plateau, and two such sides a flat direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters import Space
+from mlejax.verdict import Direction
+
+STEPS = 2.0 ** np.arange(-2, 10)
+EIGENVALUE_FLOOR = 1e-7
+N_SHOWN = 6
+
+LogLik = Callable[[np.ndarray], np.ndarray]
+
+
+def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Information scaled to a unit diagonal and the scale d (p,), 0 where the diagonal is not positive."""
+    diagonal = np.diag(information)
+    d = np.zeros_like(diagonal)
+    positive = np.isfinite(diagonal) & (diagonal > 0)
+    d[positive] = 1.0 / np.sqrt(diagonal[positive])
+    return information * np.outer(d, d), d
+
+
+def suspicious_directions(u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray) -> list[np.ndarray]:
+    """Directions in u (p,) worth a ray test: the Newton step, weak and negative eigenvectors, zero rows, the path so far."""
+    out: list[np.ndarray] = []
+    inside = np.flatnonzero(free)
+    if not np.isfinite(information).all():
+        information = np.where(np.isfinite(information), information, 0.0)
+    s, d = scaled(information[np.ix_(inside, inside)])
+    for j in inside[d == 0]:
+        e = np.zeros_like(u)
+        e[j] = max(1.0, abs(u[j]))
+        out.append(e)
+    if inside.size and (d > 0).any():
+        values, vectors = np.linalg.eigh(np.nan_to_num(s[np.ix_(d > 0, d > 0)]))
+        at = inside[d > 0]
+        scale = d[d > 0]
+        for value, vector in zip(values, vectors.T, strict=True):
+            if value < EIGENVALUE_FLOOR:
+                out.append(_embed(u.size, at, scale * vector))
+        inverse = (vectors / np.maximum(np.abs(values), 1e-12)) @ vectors.T
+        newton = scale * (inverse @ (scale * np.nan_to_num(score[at])))
+        out.append(_embed(u.size, at, newton))
+    out.append(np.where(free, u - origin, 0.0))
+    return [v for v in out if np.isfinite(v).all() and np.abs(v).max(initial=0.0) > 0.0]
+
+
+def _embed(p: int, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    out = np.zeros(p)
+    out[at] = values
+    return out
+
+
+def probe(vector: np.ndarray, u: np.ndarray, value: float, information: np.ndarray, loglik: LogLik, space: Space, fixed: Any) -> Direction:
+    """Follow the log-likelihood along plus and minus one direction."""
+    curvature = float(vector @ np.nan_to_num(information) @ vector)
+    size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
+    unit = vector / np.sqrt(curvature) if curvature > 1e-14 * size**2 else vector / size
+    points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
+    points = np.clip(points, space.lower, space.upper)
+    change = loglik(points) - value
+    noise = 1e-8 + 1e-10 * abs(value)
+    sides = [_side(change[: STEPS.size], noise), _side(change[STEPS.size :], noise)]
+    for sign, (behaviour, gain, last, bounded) in zip((1.0, -1.0), sides, strict=True):
+        other = sides[1 if sign > 0 else 0][0]
+        if behaviour == "rises" or (behaviour == "flat" and other == "falls"):
+            far = np.clip(u + sign * STEPS[last] * unit, space.lower, space.upper)
+            movement, names = describe_movement(u, far, space, fixed)
+            return Direction("rises", sign * unit, gain, value + gain, movement, names, bounded)
+    if sides[0][0] == "flat" and sides[1][0] == "flat":
+        text, names = describe_flat(u, unit, space, fixed)
+        return Direction("flat", unit, 0.0, value, text, names)
+    gains = [s[1] for s in sides]
+    if max(gains) > 10 * noise:
+        best = int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))
+        movement, names = describe_movement(u, points[best], space, fixed)
+        sign = 1.0 if best < STEPS.size else -1.0
+        return Direction("higher", sign * unit, max(gains), movement=movement, names=names, point=points[best])
+    return Direction("falls", unit)
+
+
+def _side(change: np.ndarray, noise: float) -> tuple[str, float, int, bool]:
+    """(behaviour, largest gain, index of the last usable point, whether the gain levels off) along one side."""
+    finite = np.isfinite(change)
+    stop = int(np.argmin(finite)) if not finite.all() else change.size
+    overflow = change[stop] if stop < change.size else 0.0
+    usable = change[:stop]
+    if stop < 3:
+        return "falls", 0.0, max(stop - 1, 0), True
+    gain, last = float(usable.max()), stop - 1
+    if overflow == -np.inf and usable[-1] <= noise:
+        return ("falls" if stop < change.size - 2 else "flat"), max(gain, 0.0), last, True
+    if usable.min() < -noise:
+        return "falls", max(gain, 0.0), last, True
+    steps = np.diff(np.concatenate([[0.0], usable]))
+    if (steps < -noise).any():
+        return "higher", gain, last, True
+    if gain <= noise:
+        return "flat", max(gain, 0.0), last, True
+    levels = bool(steps[-1] <= 0.75 * max(steps[-2], noise))
+    return "rises", gain, last, levels
+
+
+def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(space.theta_from_u(u, fixed))
+
+
+def describe_movement(u: np.ndarray, far: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
+    """``beta[x1] -> +inf, sigma -> 0``: the coordinates that a direction moves, strongest first, and where to."""
+    size = np.abs(far - u) / np.maximum(1.0, np.abs(u))
+    order = [int(j) for j in np.argsort(-size) if size[j] > 0.02 * size.max(initial=0.0)]
+    before, after = _natural(u, space, fixed), _natural(far, space, fixed)
+    owner = [leaf for leaf in space.leaves for _ in range(leaf.n_free)]
+    parts, names = [], []
+    for j in order:
+        names.append(space.theta_labels[j])
+        parts.append(f"{names[-1]} -> {_limit(owner[j].transform, after[j] - before[j])}")
+    more = f", ... ({len(parts)} in all)" if len(parts) > N_SHOWN else ""
+    return ", ".join(parts[:N_SHOWN]) + more, tuple(names)
+
+
+def _limit(transform: Any, change: float) -> str:
+    up = change > 0
+    if isinstance(transform, transforms.Log):
+        return "+inf" if up else "0"
+    lo, hi = getattr(transform, "lo", -np.inf), getattr(transform, "hi", np.inf)
+    if isinstance(transform, transforms.Simplex):
+        lo, hi = 0.0, 1.0
+    if isinstance(transform, transforms.Correlation):
+        lo, hi = -1.0, 1.0
+    end = hi if up else lo
+    return f"{end:g}" if np.isfinite(end) else ("+inf" if up else "-inf")
+
+
+def describe_flat(u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
+    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates."""
+    with jax.enable_x64(True):
+        small = 1e-5 / max(1.0, float(np.abs(unit).max()))
+        vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)
+    if not np.isfinite(vector).all() or not np.abs(vector).max(initial=0.0):
+        vector = unit
+    vector = vector / np.abs(vector).max()
+    order = [int(j) for j in np.argsort(-np.abs(vector), kind="stable") if abs(vector[j]) > 1e-6]
+    order = sorted(order)
+    names = tuple(space.theta_labels[j] for j in order)
+    if len(order) == 1:
+        return f"{names[0]} is not identified: the log-likelihood does not depend on it", names
+    weights = vector[order] / vector[order[0]]
+    if len(order) == 2 and np.isclose(abs(weights[1]), 1.0, atol=1e-4):
+        minus, plus = (f"{names[0]} - {names[1]}", f"{names[0]} + {names[1]}")
+        lost, kept = (plus, minus) if weights[1] > 0 else (minus, plus)
+        return f"{lost} is not identified; {kept} is", names
+    text = _combination(weights, names)
+    return f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} together along it changes nothing", names
+
+
+def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
+    out = []
+    for i, (w, name) in enumerate(zip(weights[:N_SHOWN], names[:N_SHOWN], strict=True)):
+        size = "" if np.isclose(abs(w), 1.0, atol=1e-4) else f"{abs(w):.4g} "
+        sign = "-" if w < 0 else ("+" if i else "")
+        out.append(f"{sign} {size}{name}" if i else f"{sign}{size}{name}")
+    return " ".join(out) + (" + ..." if len(names) > N_SHOWN else "")
+
+
+def explain_non_finite(values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str) -> str:
+    """Which contributions and scores are not finite, and at which parameter values; empty if all are."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        rows = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
+        return (
+            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} contributions "
+            f"(rows {rows}; first: {values[bad[0]]:g})"
+        )
+    if scores is None or np.isfinite(scores).all():
+        return ""
+    rows_bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    columns = [labels[int(j)] for j in np.flatnonzero(~np.isfinite(scores).all(axis=0))]
+    rows = ", ".join(str(int(i)) for i in rows_bad[:5]) + (", ..." if rows_bad.size > 5 else "")
+    return (
+        f"the log-likelihood is finite but its score is not at {at}: {rows_bad.size} of {values.size} rows (rows {rows}), "
+        f"parameters {', '.join(columns[:5])}; typical of a jnp.where whose unused branch has no finite derivative"
+    )

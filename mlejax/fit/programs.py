@@ -1,0 +1,148 @@
+"""The host shell around the pure core: a few turns of the optimiser a dispatch, so that Ctrl-C and progress work.
+
+Every program here is compiled once per (declaration, layout, shapes, method): the data are arguments, never closures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax import optimize
+from mlejax.data import Prepared
+from mlejax.fit.common import AtOptimum, objective_of, to_theta
+from mlejax.objective import Spec
+from mlejax.status import End
+
+Array = Any
+POLISH_LIMIT = 500
+DENSE_LIMIT = 2000
+POLISH_STEPS = 10
+FIRST_DISPATCH = 32
+LAST_DISPATCH = 4096
+
+
+
+@partial(jax.jit, static_argnames=("spec", "method"))
+def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Array) -> Any:
+    objective = objective_of(spec, data, fixed, hyper)
+    lower, upper = jnp.asarray(spec.space.lower), jnp.asarray(spec.space.upper)
+    return optimize.advance(method, objective, carry, lower, upper, objective.scale, n_turns)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
+    return to_theta(spec.space, u, fixed, score, information), spec.space.params_from_u(u, fixed)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = None) -> Array:
+    objective = objective_of(spec, data, fixed, hyper)
+    return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def evaluate_rows(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array]:
+    objective = objective_of(spec, data, fixed, None)
+    return objective.all_contributions(u), objective.scores(u)
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
+    return objective_of(spec, data, fixed, None).loglik(u)
+
+
+class Ended(NamedTuple):
+    """The optimiser's end on the host: NumPy, log-likelihood units, in u."""
+
+    u: np.ndarray
+    loglik: float
+    score: np.ndarray
+    information: np.ndarray | None
+    decrement: float
+    decrements: tuple[float, ...]
+    n_steps: int
+    end: End
+    polished: bool
+    message: str
+
+
+def run(
+    spec: Spec,
+    method: Any,
+    data: Prepared,
+    u0: np.ndarray,
+    fixed: np.ndarray | None,
+    hyper: Any,
+    on_dispatch: Callable[[int, float], None] | None = None,
+) -> tuple[Spec, Ended]:
+    """Optimise on the host, a few turns a dispatch; call inside ``jax.enable_x64(True)``.
+
+    Ends with up to ten Newton steps whatever ``method`` was (p <= 500), so that score and information are exact.
+    Returns the spec as well, because a likelihood without a second derivative switches to a differenced Hessian.
+    """
+    p = spec.space.n_free
+    newton = isinstance(method, optimize.Newton)
+    if newton and p > DENSE_LIMIT:
+        raise ValueError(
+            f"method='newton' forms a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB); for more than {DENSE_LIMIT} "
+            "parameters use method='lbfgs' or 'adam'"
+        )
+    steps = 0
+    polished = False
+    if not newton:
+        spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch)
+        steps = int(carry.n_steps)
+        if p > POLISH_LIMIT or end == End.START_NOT_FINITE:
+            return spec, _ended(carry, data, end, steps, dense=False)
+        u0, method, polished = np.asarray(carry.u), optimize.Newton(max_steps=POLISH_STEPS), True
+        if end == End.INTERRUPTED:
+            return spec, _ended(carry, data, end, steps, dense=False)
+    spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch)
+    ended = _ended(carry, data, end, steps + int(carry.n_steps), dense=True)
+    return spec, ended._replace(polished=polished)
+
+
+def _loop(spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any) -> tuple[Spec, Any, End]:
+    carry = optimize.begin(method, jnp.asarray(u0))
+    turns = FIRST_DISPATCH
+    while True:
+        previous = carry
+        try:
+            carry = _advance(spec, method, carry, data, fixed, hyper, jnp.asarray(turns, jnp.int32))
+            status = End(int(carry.status))
+        except KeyboardInterrupt:
+            return spec, previous, End.INTERRUPTED
+        except NotImplementedError as error:
+            if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
+                raise
+            spec = Spec(spec.likelihood, spec.space, spec.penalty, "differenced")
+            continue
+        if on_dispatch is not None:
+            on_dispatch(int(carry.n_steps), -float(carry.f))
+        if status != End.RUNNING:
+            return spec, carry, status
+        turns = min(2 * turns, LAST_DISPATCH)
+
+
+def _ended(carry: Any, data: Prepared, end: End, steps: int, dense: bool) -> Ended:
+    scale = float(np.sum(np.asarray(data.weights)))
+    decrements = tuple(float(d) for d in np.asarray(carry.decrements)) if dense else ()
+    return Ended(
+        u=np.asarray(carry.u),
+        loglik=-float(carry.f) * scale,
+        score=-np.asarray(carry.g) * scale,
+        information=np.asarray(carry.H) * scale if dense else None,
+        decrement=decrements[-1] if decrements else float("nan"),
+        decrements=decrements,
+        n_steps=steps,
+        end=end,
+        polished=False,
+        message="",
+    )

@@ -1,0 +1,436 @@
+"""The one recipe: check -> start -> solve in u -> evaluate at the optimum -> verdict."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax import evidence, optimize, starts
+from mlejax.fit.common import Problem
+from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, run
+from mlejax.fit.solve import hold
+from mlejax.likelihood import N_CHECKED_ROWS, Likelihood, refuse_dependent_rows, row_check, trace_reads
+from mlejax.objective import Spec
+from mlejax.parameters import Space, start_value
+from mlejax.status import End
+from mlejax.verdict import ConvergenceWarning, Direction, Evidence, Verdict, judge, superlinear
+
+N_SAMPLED = 512
+MAX_RESTARTS = 4
+_PROBES = 24
+
+_row_check = jax.jit(row_check, static_argnums=(0, 1, 6))
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Checked data with what the results need to know about them.
+
+    Attributes:
+        problem: arrays for the compiled programs, with the layout of the parameters.
+        rows: the checked rows before grouping and padding.
+        source: the data as they came (for groups).
+        unit_codes: the unit of each row, for models of units.
+        fingerprint: of the data.
+    """
+
+    problem: Problem
+    rows: data_room.Rows
+    source: data_room.Source
+    unit_codes: np.ndarray | None
+    fingerprint: data_room.Fingerprint
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The numbers of one fit, on the host, float64.
+
+    Attributes:
+        spec: what was compiled (declaration, layout with fixed entries, Hessian route).
+        loaded: the data.
+        fixed: values held fixed (n_values,), or None.
+        u, theta: the estimates in the optimiser's and in natural free coordinates (p,).
+        params: the user's structure, NumPy.
+        llf: log-likelihood, summed.
+        score: its gradient in theta (p,).
+        information: minus its Hessian in theta (p, p), or None for first-order fits of many parameters.
+        jacobian: d theta / d u (p, p), or None.
+        interior: flags (p,) of the coordinates that are not on an edge.
+        verdict: what the fit is worth.
+        method: text for the header.
+        n_steps: steps of the optimiser.
+    """
+
+    spec: Spec
+    loaded: Loaded
+    fixed: np.ndarray | None
+    u: np.ndarray
+    theta: np.ndarray
+    params: Any
+    llf: float
+    score: np.ndarray
+    information: np.ndarray | None
+    jacobian: np.ndarray | None
+    interior: np.ndarray
+    verdict: Verdict
+    method: str
+    n_steps: int
+    decrement: float
+
+    def scores(self) -> np.ndarray:
+        """Scores in theta of every contribution, (n, p)."""
+        assert self.jacobian is not None
+        with jax.enable_x64(True):
+            data = self.loaded.problem.data
+            _, scores = evaluate_rows(self.spec, self.u, data, self.fixed)
+            per_row = np.asarray(scores)[: n_contributions(data)]
+        return np.linalg.solve(self.jacobian.T, per_row.T).T
+
+
+def n_contributions(data: data_room.Prepared) -> int:
+    """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
+    return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
+
+
+def load(likelihood: Likelihood, data: Any, start: Any, missing: str) -> Loaded:
+    """Read, check, convert and pad the data; call inside ``jax.enable_x64(True)``."""
+    source = data_room.ingest(data)
+    space = likelihood.space(source, start)
+    names, n_out = trace_reads(likelihood, source, space)
+    if missing != "raise" and likelihood.mode == "whole":
+        raise ValueError(
+            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
+            "a time series); treat missing values inside the function or beforehand"
+        )
+    others = [likelihood.unit] if likelihood.unit is not None else []
+    rows = source.convert(names, missing=missing, others=others)
+    codes = None
+    packed: data_room.Prepared
+    if likelihood.unit is not None:
+        labels = source.column(likelihood.unit)
+        labels = labels if rows.kept is None else np.asarray(labels)[rows.kept]
+        grouped = data_room.units(rows, labels, likelihood.unit)
+        codes = grouped.codes
+        packed = data_room.pack(grouped.rows, mode="units")
+    elif likelihood.mode == "whole":
+        packed = data_room.pack(rows, np.ones(n_out), mode="whole")
+    else:
+        packed = data_room.pack(rows)
+    return Loaded(Problem(packed, space), rows, source, codes, data_room.fingerprint(rows))
+
+
+def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:
+    """Data -> the pytree that :func:`mlejax.solve` takes."""
+    with jax.enable_x64(True):
+        return load(likelihood, data, start, missing).problem
+
+
+def fit(
+    likelihood: Likelihood,
+    data: Any,
+    *,
+    start: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+    method: Any = "newton",
+    missing: str = "raise",
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Fit:
+    """Maximum likelihood for one data set; arguments as in ``Model.fit``."""
+    algorithm = optimize.resolve(method)
+    with jax.enable_x64(True):
+        loaded = load(likelihood, data, start, missing)
+        given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
+        space, held = _hold_checked(loaded.problem.space, fixed)
+        spec = Spec(likelihood, space)
+        u0 = _first_point(spec, loaded, given, held, seed)
+        _check_rows_once(spec, loaded, u0, held)
+        if space.n_free == 0:
+            return _nothing_to_estimate(spec, loaded, held)
+        with _reporter(progress, algorithm, space.n_free) as report:
+            spec, ended, found = _search(spec, algorithm, loaded, u0, held, report)
+        done = _finish(spec, loaded, held, ended, found, method)
+    if not done.verdict.converged:
+        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
+    return done
+
+
+# ---- starting
+
+
+def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
+    if fixed is not None and not isinstance(fixed, Mapping):
+        raise TypeError(f"fixed= expected a dict of address -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
+    held, values = hold(space, fixed)
+    if values is None:
+        return held, None
+    flat = np.asarray(values)
+    for leaf, where in zip(held.leaves, held.value_slices, strict=True):
+        if leaf.free is None:
+            continue
+        part = flat[where] if leaf.all_fixed else flat[where][~np.asarray(leaf.free)]
+        problem = leaf.transform.problem(part.reshape(leaf.shape) if leaf.all_fixed else part)
+        if problem is not None:
+            raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
+    return held, flat
+
+
+def _first_point(spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int) -> np.ndarray:
+    """u of the given start, or of the best among the candidates on a sample of the rows."""
+    space = spec.space
+    data = loaded.problem.data
+    if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
+        values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
+        return _inside(space, np.asarray(space.u_from_params(space.build(values))))
+    batch = starts.candidates(space, given, loaded.rows.leaves, seed)
+    points = np.stack([_inside(space, np.asarray(space.u_from_params(space.build(v)))) for v in batch])
+    found = np.asarray(loglik_many(spec, points, _sample(data), held))
+    found = np.where(np.isfinite(found), found, -np.inf)
+    return points[int(np.argmax(found))]
+
+
+def _inside(space: Space, u: np.ndarray) -> np.ndarray:
+    """Off the edges, where the score may vanish by symmetry: a small step into the box."""
+    lower, upper = space.lower, space.upper
+    step = np.where(np.isfinite(upper - lower), 1e-3 * (upper - lower), 1e-2)
+    u = np.where(u <= lower, lower + step, u)
+    return np.where(u >= upper, upper - step, u)
+
+
+def _sample(data: data_room.Prepared) -> data_room.Prepared:
+    """At most a few hundred rows, spread over the data, to rank candidate starts."""
+    n = n_contributions(data)
+    if data.mode == "whole" or data.weights.shape[0] <= N_SAMPLED:
+        return data
+    index = np.linspace(0, n - 1, N_SAMPLED).astype(np.int64)
+    return replace(
+        data,
+        rows=jax.tree.map(lambda a: a[index], data.rows),
+        weights=data.weights[index],
+        n=np.asarray(N_SAMPLED),
+        block=N_SAMPLED,
+    )
+
+
+def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
+    """Entry i of a row-wise model uses row i only: once for every structure of the data."""
+    likelihood, data = spec.likelihood, loaded.problem.data
+    key = (data.statics, spec.space)
+    if likelihood.mode != "rows" or key in likelihood.checked or int(data.n) < 2:
+        return
+    m = min(int(data.n), N_CHECKED_ROWS)
+    size = data_room.bucket(m)
+    index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), size)
+    rows = jax.tree.map(lambda a: a[index], data.rows)
+    nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
+    points = np.stack([u0, _inside(spec.space, np.clip(nearby, spec.space.lower, spec.space.upper))])
+    company, alone = _row_check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
+    refuse_dependent_rows(likelihood, np.asarray(company), np.asarray(alone))
+    likelihood.checked.add(key)
+
+
+# ---- searching
+
+
+@dataclass
+class _Found:
+    """What the ray tests found on the way."""
+
+    directions: tuple[Direction, ...] = ()
+    rows: str = ""
+
+
+def _search(
+    spec: Spec, algorithm: Any, loaded: Loaded, u0: np.ndarray, held: Any, report: Callable[[int, float], None] | None
+) -> tuple[Spec, Ended, _Found]:
+    """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
+    data = loaded.problem.data
+    spec, ended = run(spec, algorithm, data, u0, held, None, report)
+    if ended.information is None:
+        return spec, ended, _Found()
+    if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
+        return spec, ended, _Found(rows=_explain(spec, data, ended.u, held))
+    found = _Found()
+    steps = ended.n_steps
+    for _ in range(MAX_RESTARTS):
+        if clean(ended, spec.space) or ended.end == End.INTERRUPTED:
+            return spec, ended._replace(n_steps=steps), found
+        found = _Found(_probe(spec, data, held, ended, u0))
+        higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
+        if not higher:
+            return spec, ended._replace(n_steps=steps), found
+        best = max(higher, key=lambda d: d.gain)
+        spec, again = run(spec, optimize.Newton(), data, np.asarray(best.point), held, None, report)
+        steps += again.n_steps
+        if not again.loglik > ended.loglik:
+            return spec, ended._replace(n_steps=steps), found
+        ended = again._replace(polished=ended.polished)
+        found = _Found()
+    return spec, ended._replace(n_steps=steps), _Found(_probe(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found
+
+
+def interior(space: Space, u: np.ndarray) -> np.ndarray:
+    """Flags (p,) of the coordinates that are not on an edge of their box."""
+    return np.asarray((u > space.lower) & (u < space.upper))
+
+
+def clean(ended: Ended, space: Space) -> bool:
+    """Converged faster than linearly to positive definite information, off every edge where the score vanishes."""
+    if ended.end != End.CONVERGED or ended.information is None:
+        return False
+    free = interior(space, ended.u)
+    smallest = definiteness(ended.information, free)[0]
+    if not smallest > evidence.EIGENVALUE_FLOOR or not superlinear(ended.decrements):
+        return False
+    pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
+    return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
+
+
+def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float]:
+    """Smallest eigenvalue and condition of the scaled information over the given coordinates; NaN if not finite."""
+    part = information[np.ix_(free, free)]
+    if part.size == 0:
+        return 1.0, 1.0
+    if not np.isfinite(part).all() or (np.diag(part) <= 0).any():
+        return float("nan") if not np.isfinite(part).all() else float(min(np.diag(part).min(), 0.0)), float("nan")
+    values = np.linalg.eigvalsh(evidence.scaled(part)[0])
+    return float(values[0]), float(values[-1] / values[0]) if values[0] > 0 else float("inf")
+
+
+def _probe(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
+    assert ended.information is not None
+
+    def along(points: np.ndarray) -> np.ndarray:
+        padded = np.resize(points, (_PROBES, points.shape[1]))
+        return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
+
+    free = interior(spec.space, ended.u)
+    vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
+    if not free.all():
+        for j in np.flatnonzero(~free):
+            inward = np.zeros_like(ended.u)
+            inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
+            vectors.append(inward)
+    return tuple(
+        evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
+    )
+
+
+def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
+    values, scores = (np.asarray(a) for a in evaluate_rows(spec, u, data, held))
+    n = n_contributions(data)
+    theta = np.asarray(spec.space.theta_from_u(u, held))
+    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
+        f"the sum of the log-likelihood or its score overflows at {at}"
+    )
+
+
+# ---- the end
+
+
+def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, method: Any) -> Fit:
+    space = spec.space
+    dense = ended.information is not None
+    information = ended.information if dense else np.zeros((space.n_free, space.n_free) if space.n_free < 500 else (0, 0))
+    free = interior(space, ended.u)
+    smallest, condition = definiteness(information, free) if dense else (float("nan"), float("nan"))
+    edges = tuple(
+        (space.theta_labels[j], float(np.asarray(space.theta_from_u(ended.u, held))[j]), float(ended.score[j]))
+        for j in np.flatnonzero(~free)
+    )
+    verdict = judge(
+        Evidence(
+            end=ended.end,
+            decrement=ended.decrement,
+            decrements=ended.decrements,
+            smallest_eigenvalue=smallest,
+            condition=condition,
+            definite=smallest > evidence.EIGENVALUE_FLOOR,
+            edges=edges,
+            directions=found.directions,
+            rows=found.rows,
+            n_steps=ended.n_steps,
+            dense=dense,
+        )
+    )
+    if dense:
+        at, params = at_optimum(spec, ended.u, ended.score, information, held)
+        theta, jacobian, score, info = (np.asarray(a) for a in at)
+    else:
+        theta = np.asarray(space.theta_from_u(ended.u, held))
+        params, jacobian, score, info = space.params_from_u(ended.u, held), None, ended.score, None
+    return Fit(
+        spec=spec,
+        loaded=loaded,
+        fixed=held,
+        u=ended.u,
+        theta=theta,
+        params=jax.tree.map(np.asarray, params),
+        llf=ended.loglik,
+        score=score,
+        information=info,
+        jacobian=jacobian,
+        interior=free,
+        verdict=verdict,
+        method=_method_text(method, ended, spec),
+        n_steps=ended.n_steps,
+        decrement=ended.decrement,
+    )
+
+
+def _method_text(method: Any, ended: Ended, spec: Spec) -> str:
+    name = method if isinstance(method, str) else type(method).__name__.lower()
+    text = f"{name}, {ended.n_steps} steps"
+    if ended.polished:
+        text += ", polished by Newton"
+    if spec.hessian == "differenced":
+        text += ", Hessian by differences of the exact score"
+    return text
+
+
+def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
+    empty = np.zeros(0)
+    value = float(loglik(spec, empty, loaded.problem.data, held))
+    rows = "" if np.isfinite(value) else _explain(spec, loaded.problem.data, empty, held)
+    verdict = (
+        Verdict("not_computable", rows)
+        if rows
+        else Verdict("verified", "every parameter is held fixed: the log-likelihood was evaluated, nothing was estimated")
+    )
+    square = np.zeros((0, 0))
+    params = jax.tree.map(np.asarray, spec.space.params_from_u(empty, held))
+    return Fit(
+        spec, loaded, held, empty, empty, params, value, empty, square, square, np.zeros(0, bool), verdict, "none", 0, 0.0
+    )
+
+
+class _reporter:
+    """A progress bar for long fits; a context manager that gives a callback or None."""
+
+    def __init__(self, progress: bool | None, algorithm: Any, p: int) -> None:
+        wanted = progress if progress is not None else (not isinstance(algorithm, optimize.Newton) and p > 1000)
+        self.bar: Any = None
+        self.wanted = bool(wanted)
+
+    def __enter__(self) -> Callable[[int, float], None] | None:
+        if not self.wanted:
+            return None
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(unit="step")
+        return self._show
+
+    def _show(self, n_steps: int, mean_loglik: float) -> None:
+        self.bar.update(n_steps - self.bar.n)
+        self.bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}")
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,51 @@
+"""Inference from an estimate and its covariance: pure functions of arrays and small callables.
+
+Delta method, Wald and likelihood-ratio tests, intervals and criteria. Nothing here fits, prints or knows the
+results object; everything that is missing carries its reason.
+"""
+
+from mlejax.inference.contrasts import TTest, t_test
+from mlejax.inference.criteria import aic, aicc, bic, hqic
+from mlejax.inference.delta import DeltaResult, Linearised, delta_method, linearise, nlcom
+from mlejax.inference.hypotheses import Hypotheses, parse_hypotheses
+from mlejax.inference.intervals import (
+    Intervals,
+    confidence_intervals,
+    critical_value,
+    supports,
+    two_sided_p,
+    z_tests,
+)
+from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
+from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
+
+__all__ = [
+    "DeltaResult",
+    "FitFacts",
+    "Hypotheses",
+    "Intervals",
+    "LRTest",
+    "Linearised",
+    "TTest",
+    "WaldTest",
+    "aic",
+    "aicc",
+    "bic",
+    "confidence_intervals",
+    "critical_value",
+    "data_differences",
+    "delta_method",
+    "hqic",
+    "likelihood_ratio",
+    "linear_covariance",
+    "linearise",
+    "lr_test",
+    "nlcom",
+    "parse_hypotheses",
+    "standard_errors",
+    "supports",
+    "t_test",
+    "two_sided_p",
+    "wald_test",
+    "z_tests",
+]

@@ -1,0 +1,112 @@
+r"""Information criteria: what a maximised log-likelihood is worth, given what it cost.
+
+With the maximised log-likelihood :math:`\ell`, k free parameters and n observations (smaller is better):
+
+====== ================================== ============================================
+AIC    -2 l + 2 k                         Akaike (1974)
+AICc   AIC + 2 k (k + 1) / (n - k - 1)    Sugiura (1978), Hurvich & Tsai (1989)
+BIC    -2 l + k log n                     Schwarz (1978)
+HQIC   -2 l + 2 k log(log n)              Hannan & Quinn (1979)
+====== ================================== ============================================
+
+All are per data set (not divided by n), and broadcast over arrays, so that a batch of fits is one call.
+A criterion that is undefined is NaN, and every docstring says when.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def aic(llf: ArrayLike, k: ArrayLike) -> Any:
+    """Akaike's criterion, ``-2 llf + 2 k``.
+
+    Args:
+      llf: maximised log-likelihood(s), summed over observations, any shape.
+      k: number of free parameters (effective degrees of freedom under a penalty); broadcasts against ``llf``.
+
+    Returns:
+      float64 scalar or array; NaN where ``llf`` is.
+
+    >>> aic(-10.0, 2)
+    24.0
+    """
+    llf, k, _ = _checked(llf, k)
+    return _plain(-2.0 * llf + 2.0 * k)
+
+
+def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Akaike's criterion with the small-sample correction ``2 k (k + 1) / (n - k - 1)``.
+
+    The correction is exact for the normal linear model and a habit elsewhere. NaN where n <= k + 1: the
+    correction has no meaning there.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters, a residual variance included.
+      n: number of observations.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> aicc(-10.0, 2, 13)
+    25.2
+    """
+    llf, k, n = _checked(llf, k, n)
+    room = n - k - 1.0
+    correction = 2.0 * k * (k + 1.0) / np.where(room > 0, room, np.nan)
+    return _plain(-2.0 * llf + 2.0 * k + correction)
+
+
+def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Schwarz's criterion, ``-2 llf + k log n``.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters.
+      n: number of observations, or of independent units, positive.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> round(bic(-10.0, 2, 100), 6)
+    29.21034
+    """
+    llf, k, n = _checked(llf, k, n)
+    return _plain(-2.0 * llf + k * np.log(n))
+
+
+def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Hannan and Quinn's criterion, ``-2 llf + 2 k log(log n)``.
+
+    NaN where n <= 1: the iterated logarithm does not exist there.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters.
+      n: number of observations.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> round(hqic(-10.0, 2, 100), 6)
+    26.108719
+    """
+    llf, k, n = _checked(llf, k, n)
+    return _plain(-2.0 * llf + 2.0 * k * np.log(np.log(np.where(n > 1, n, np.nan))))
+
+
+def _checked(llf: ArrayLike, k: ArrayLike, n: ArrayLike = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    llf_, k_, n_ = (np.asarray(v, np.float64) for v in (llf, k, n))
+    if np.any(k_ < 0):
+        raise ValueError(f"k is a number of parameters: expected k >= 0, got {k_.min():g}")
+    if np.any(n_ <= 0):
+        raise ValueError(f"n is a number of observations: expected n > 0, got {n_.min():g}")
+    return llf_, k_, n_
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if np.ndim(value) == 0 else value

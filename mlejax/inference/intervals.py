@@ -1,0 +1,252 @@
+r"""Confidence intervals and z tests of single entries, on the scale that their support asks for.
+
+With a link :math:`u = h(x)` (log for a positive entry, logit for an interval, the logit of (-1, 1), twice the inverse
+hyperbolic tangent, for a correlation), the delta method gives :math:`se_u = se_x |h'(x)|`, and the interval
+
+.. math:: h^{-1}\bigl(h(\hat x) \pm c\, se_x |h'(\hat x)|\bigr), \qquad c = \Phi^{-1}(1 - \alpha/2),
+
+lies inside the support whatever the standard error. `scale="natural"` gives the symmetric :math:`\hat x \pm c\,se_x`.
+
+Near a closed edge (a variance that may be 0) the estimate is not asymptotically normal, so an entry within
+2 standard errors of such an edge gets no Wald interval, on either scale: its limits are NaN and its note says why.
+A z statistic tests against 0, so it exists only where 0 is an interior point of the support.
+
+Self & Liang (1987), *Asymptotic properties of maximum likelihood estimators under nonstandard conditions*, JASA 82.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.inference.numbers import format_number
+
+EDGE_DISTANCE = 2.0
+"""An entry closer to a closed edge than this many standard errors gets no Wald interval."""
+
+SCALES = ("link", "natural")
+
+
+class Link(Protocol):
+    """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
+
+    def forward(self, u: Any, shape: tuple[int, ...]) -> Any: ...
+
+    def inverse(self, value: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Lower and upper limits, with the reason for each one that is missing.
+
+    Attributes:
+      low: (m,) lower limits, natural scale; NaN where there is no interval.
+      high: (m,) upper limits.
+      notes: m strings, empty where there is nothing to say.
+      alpha: 1 - coverage.
+      scale: ``"link"`` or ``"natural"``.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    notes: tuple[str, ...]
+    alpha: float
+    scale: str
+
+
+def critical_value(alpha: float, df: float | None = None) -> float:
+    """The two-sided critical value: the 1 - alpha/2 quantile of the normal, or of Student's t.
+
+    Args:
+      alpha: 1 - coverage, in (0, 1).
+      df: degrees of freedom of Student's t, or None for the normal distribution.
+
+    Returns:
+      A positive float.
+
+    >>> round(critical_value(0.05), 6), round(critical_value(0.05, df=10), 6)
+    (1.959964, 2.228139)
+    """
+    from scipy import stats
+
+    check_alpha(alpha)
+    # The upper tail directly: 1 - alpha/2 rounds to 1 for a very small alpha.
+    return float(stats.norm.isf(alpha / 2) if df is None else stats.t.isf(alpha / 2, df))
+
+
+def check_alpha(alpha: float) -> None:
+    """ValueError unless 0 < alpha < 1.
+
+    >>> check_alpha(0.05)
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is 1 - coverage: expected a number between 0 and 1 (0.05 for 95%), got {alpha!r}")
+
+
+def two_sided_p(z: ArrayLike, df: float | None = None) -> np.ndarray:
+    """Two-sided p-values, accurate in the far tail (the survival function, not one minus the cdf).
+
+    Args:
+      z: statistics, any shape; NaN gives NaN.
+      df: degrees of freedom of Student's t, or None for the normal distribution.
+
+    Returns:
+      float64 array of the same shape.
+
+    >>> f"{float(two_sided_p(20.0)):.4e}"
+    '5.5072e-89'
+    """
+    from scipy import stats
+
+    size = np.abs(np.asarray(z, np.float64))
+    return np.asarray(2.0 * (stats.norm.sf(size) if df is None else stats.t.sf(size, df)))
+
+
+def z_tests(
+    estimate: ArrayLike,
+    std_error: ArrayLike,
+    *,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
+    df: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """z statistics against 0 with two-sided p-values, where 0 is interior to the support.
+
+    Args:
+      estimate: (m,) estimates, natural scale.
+      std_error: (m,) standard errors; NaN or 0 gives NaN (a quantity known exactly has no test).
+      lower: lower end of every entry's support, open or closed; broadcasts.
+      upper: upper end.
+      df: degrees of freedom of Student's t, or None for the normal distribution.
+
+    Returns:
+      (z, p), both (m,).
+
+    >>> z, p = z_tests([1.0, 2.0], [0.5, 0.5], lower=[-np.inf, 0.0])
+    >>> z.tolist(), p.round(4).tolist()
+    ([2.0, nan], [0.0455, nan])
+    """
+    estimate, std_error = np.broadcast_arrays(np.asarray(estimate, np.float64), np.asarray(std_error, np.float64))
+    interior = (np.asarray(lower, np.float64) < 0) & (np.asarray(upper, np.float64) > 0)
+    usable = interior & np.isfinite(std_error) & (std_error > 0) & np.isfinite(estimate)
+    z = np.where(usable, estimate / np.where(usable, std_error, 1.0), np.nan)
+    return z, two_sided_p(z, df)
+
+
+def supports(links: Sequence[Link]) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of every link's support: where its forward map goes at minus and plus infinity.
+
+    Args:
+      links: m elementwise bijections.
+
+    Returns:
+      (lower, upper), both (m,).
+    """
+    lower, upper = np.full(len(links), -np.inf), np.full(len(links), np.inf)
+    with jax.enable_x64(True):
+        for link, where in _grouped(links):
+            ends = np.asarray(link.forward(jnp.asarray([-np.inf, np.inf], jnp.float64), (2,)), np.float64)
+            lower[where], upper[where] = ends.min(), ends.max()
+    return lower, upper
+
+
+def confidence_intervals(
+    estimate: ArrayLike,
+    std_error: ArrayLike,
+    *,
+    links: Sequence[Link] | None = None,
+    lower_edge: ArrayLike = -np.inf,
+    upper_edge: ArrayLike = np.inf,
+    alpha: float = 0.05,
+    scale: str = "link",
+    df: float | None = None,
+) -> Intervals:
+    """Wald intervals of single entries, on the link scale and mapped back, or on the natural scale.
+
+    Args:
+      estimate: (m,) estimates, natural scale.
+      std_error: (m,) standard errors, natural scale; NaN gives NaN limits.
+      links: m elementwise bijections (hashable); None means the identity for all.
+      lower_edge: closed lower edges of the supports, -inf where there is none; broadcasts.
+      upper_edge: closed upper edges, +inf where there is none.
+      alpha: 1 - coverage.
+      scale: ``"link"`` or ``"natural"``.
+      df: degrees of freedom of Student's t, or None for the normal distribution.
+
+    Returns:
+      `Intervals`, every limit on the natural scale.
+
+    Raises:
+      ValueError: alpha outside (0, 1), an unknown scale, or arguments of different lengths.
+
+    >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_edge=[-np.inf, 0.0])
+    >>> ci.low.round(3).tolist(), ci.notes[1]
+    ([0.804, nan], 'within 2 standard errors of its edge 0: use a profile interval')
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
+    value, error = np.asarray(estimate, np.float64), np.asarray(std_error, np.float64)
+    if value.ndim != 1 or error.shape != value.shape:
+        raise ValueError(f"estimate and std_error: expected two (m,) arrays, got {value.shape} and {error.shape}")
+    if links is not None and len(links) != value.size:
+        raise ValueError(f"links: expected {value.size}, one per entry, got {len(links)}")
+    reach = critical_value(alpha, df)
+    error = np.where(np.isfinite(error) & (error >= 0) & np.isfinite(value), error, np.nan)
+    if scale == "natural" or links is None:
+        low, high = value - reach * error, value + reach * error
+        notes = [""] * value.size
+    else:
+        low, high, notes = _on_link_scale(value, error, links, reach)
+    for i, note in _edge_notes(value, error, lower_edge, upper_edge):
+        low[i] = high[i] = np.nan
+        notes[i] = note
+    return Intervals(low, high, tuple(notes), float(alpha), scale)
+
+
+def _on_link_scale(
+    value: np.ndarray, error: np.ndarray, links: Sequence[Link], reach: float
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
+    notes = [""] * value.size
+    with jax.enable_x64(True):
+        for link, where in _grouped(links):
+            shape = (len(where),)
+            u = jnp.asarray(link.inverse(jnp.asarray(value[where], jnp.float64)), jnp.float64)
+            _, slope = jax.jvp(lambda t, link=link, shape=shape: link.forward(t, shape), (u,), (jnp.ones_like(u),))
+            centre, slope_ = np.asarray(u), np.abs(np.asarray(slope))
+            usable = np.isfinite(centre) & np.isfinite(slope_) & (slope_ > 0)
+            step = reach * error[where] / np.where(usable, slope_, np.nan)
+            safe = np.where(usable, centre, np.nan)
+            ends = [np.asarray(link.forward(jnp.asarray(safe + s * step, jnp.float64), shape)) for s in (-1.0, 1.0)]
+            low[where], high[where] = np.minimum(*ends), np.maximum(*ends)
+            for i in np.asarray(where)[~usable & np.isfinite(error[where])]:
+                notes[i] = "on the edge of its support: no interval on the link scale"
+    return low, high, notes
+
+
+def _edge_notes(value: np.ndarray, error: np.ndarray, lower: ArrayLike, upper: ArrayLike) -> list[tuple[int, str]]:
+    found = []
+    for edge, side in ((lower, 1.0), (upper, -1.0)):
+        edges = np.broadcast_to(np.asarray(edge, np.float64), value.shape)
+        with np.errstate(invalid="ignore"):
+            close = np.isfinite(edges) & (side * (value - edges) <= EDGE_DISTANCE * error)
+        found += [
+            (int(i), f"within 2 standard errors of its edge {format_number(float(edges[i]))}: use a profile interval")
+            for i in np.flatnonzero(close)
+        ]
+    return found
+
+
+def _grouped(links: Sequence[Link]) -> list[tuple[Link, list[int]]]:
+    """Equal links together, so that a thousand positive entries are one call."""
+    groups: dict[Hashable, tuple[Link, list[int]]] = {}
+    for i, link in enumerate(links):
+        key = link if isinstance(link, Hashable) else id(link)
+        groups.setdefault(key, (link, []))[1].append(i)
+    return list(groups.values())

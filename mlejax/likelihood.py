@@ -1,0 +1,208 @@
+"""The frozen declaration of a log-likelihood: the user's function, its parameters, and what one contribution is.
+
+Three kinds of contribution:
+
+* *rows* (default): the function returns one value per row, and entry i uses row i only;
+* *units* (``unit="subject"``): the function gets the rows of ONE unit, padded, with ``data["mask"]``, and returns one
+  scalar; it is mapped over units;
+* *whole* (``rowwise=False``): the function sees the whole data in its exact length and returns one value per time
+  point or group, or one scalar.
+
+Nothing here fits anything or changes a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.parameters import Declaration, FreeParameter, Parameter, Space, make_space, tree_space
+
+Array = Any
+N_CHECKED_ROWS = 256
+_UNIT_LENGTH = 3
+
+
+class LikelihoodError(ValueError):
+    """The user's function does not return what its declaration promises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """A log-likelihood as declared: hashable by identity, part of the compilation key.
+
+    Attributes:
+        function: the user's ``f(params, data)``.
+        parameters: name -> declaration in declared order, or None for the bare form (structure from ``start=``).
+        rowwise: entry i of the returned vector uses row i only.
+        unit: the column that names the unit of each row, or None.
+        checked: structures of data for which the rows have been found independent (a memory, not part of the declaration).
+    """
+
+    function: Callable[[Any, Any], Array]
+    parameters: Mapping[str, Declaration] | None
+    rowwise: bool = True
+    unit: str | None = None
+    checked: set[Any] = field(default_factory=set, repr=False)
+
+    @property
+    def mode(self) -> str:
+        """``"rows"``, ``"units"`` or ``"whole"``."""
+        return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> Array:
+        """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,)."""
+
+        def call(part: Any) -> Array:
+            return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
+
+        out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+        return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
+
+    def space(self, source: data_room.Source, start: Any = None) -> Space:
+        """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
+        if self.parameters is None:
+            return bare_space(start, self.name)
+        columns = {}
+        for name, parameter in self.parameters.items():
+            if isinstance(parameter, Parameter) and parameter.shape is None:
+                columns[name] = data_room.column_labels(source, parameter.columns)
+        return make_space(self.parameters, columns)
+
+
+def bare_space(start: Any, name: str) -> Space:
+    """The layout of a bare ``@mle.model``: whatever structure ``start`` has, unconstrained."""
+    if start is None:
+        raise ValueError(
+            f"{name} declares no parameters, so their structure must come with start=: "
+            f"{name}.fit(data, start={{'beta': np.zeros(3)}}); or declare them: @mle.model(beta=mle.Real(shape=3))"
+        )
+    if isinstance(start, Mapping) and all(isinstance(k, str) for k in start):
+        return make_space({k: _free(v) for k, v in start.items()}, {})
+    group, leaves = tree_space(start, None)
+    return Space((group,), tuple(leaves))
+
+
+def _free(value: Any) -> Declaration:
+    if isinstance(value, (int, float, np.ndarray, jax.Array, list)) and np.asarray(value).dtype.kind in "fiu":
+        from mlejax.parameters import Real
+
+        return Real(shape=np.shape(value))
+    return FreeParameter(value)
+
+
+def example_params(space: Space) -> Any:
+    """Abstract params (ShapeDtypeStructs) for tracing the user's function without numbers."""
+    dtype = jnp.result_type(float)
+    return space.build([jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf in space.leaves])
+
+
+def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) -> tuple[tuple[Any, ...], int]:
+    """Trace the function on abstract data: the columns that it reads, and the number of contributions of a whole model.
+
+    Raises:
+        LikelihoodError: it returns something else than its declaration promises, or needs concrete values.
+        DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
+    """
+    reads: set[Any] = set()
+    units = likelihood.mode == "units"
+    structs = source.abstract(_UNIT_LENGTH if units else None)
+    mask = jax.ShapeDtypeStruct((_UNIT_LENGTH,), bool)
+
+    def run(params: Any, columns: Any, extra: Any) -> Any:
+        view = source.view(columns, reads, {"mask": extra} if units else None)
+        return likelihood.function(params, view)
+
+    try:
+        out = jax.eval_shape(run, example_params(space), structs, mask)
+    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
+        raise LikelihoodError(
+            f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
+            "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
+            f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
+        ) from error
+    names = tuple(sorted(reads, key=str))
+    n = source.length(names) if names else source.n_rows
+    _check_output(likelihood, out, n)
+    return names, int(np.prod(out.shape, dtype=np.int64)) if likelihood.mode == "whole" else n
+
+
+def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
+    name = likelihood.name
+    leaves = jax.tree.leaves(out)
+    if len(leaves) != 1 or not hasattr(out, "shape"):
+        raise LikelihoodError(f"{name} should return one array of log-likelihood contributions, got {type(out).__name__}")
+    if jnp.issubdtype(out.dtype, jnp.complexfloating):
+        raise LikelihoodError(f"{name} returns complex numbers; a log-likelihood is real")
+    shape = tuple(out.shape)
+    if likelihood.mode == "units":
+        if shape != ():
+            raise LikelihoodError(
+                f"{name} is declared with unit={likelihood.unit!r}: it gets the rows of one unit and should return one "
+                f"scalar, got shape {shape}; sum over the unit's rows with data['mask'], e.g. jnp.sum(jnp.where(data['mask'], l, 0.0))"
+            )
+    elif likelihood.mode == "whole":
+        if len(shape) > 1:
+            raise LikelihoodError(f"{name} should return one value per time point or group, or one scalar, got shape {shape}")
+    elif shape == ():
+        raise LikelihoodError(
+            f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
+            "Leave out the final .sum() or .mean(); if the rows cannot be told apart (a time series, one joint "
+            "density), declare @mle.model(..., rowwise=False)"
+        )
+    elif shape != (n,):
+        hint = "take [:, 0]" if shape == (n, 1) else "sum over the other axes" if shape[:1] == (n,) else "declare unit= or rowwise=False if one contribution is not one row"
+        raise LikelihoodError(f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}")
+
+
+def row_check(likelihood: Likelihood, space: Space, u: Array, fixed: Any, rows: Any, shared: Any, layout: Any) -> tuple[Array, Array]:
+    """Values and one random directional score per row, evaluated in company and alone: two arrays (2, 2, N).
+
+    ``u`` is (2, p): the start and one random interior point.  Entry i of a row-wise model does not change when row i is alone.
+    """
+    direction = jax.random.normal(jax.random.key(7), u.shape[1:], u.dtype)
+
+    def both(function: Callable[[Array], Array], at: Array) -> Array:
+        return jnp.stack(jax.jvp(function, (at,), (direction,)))
+
+    def company(at: Array) -> Array:
+        return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), rows, shared, layout), at)
+
+    def alone(at: Array) -> Array:
+        def one(row: Any) -> Array:
+            part = jax.tree.map(lambda a: a[None], row)
+            return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout), at)[:, 0]
+
+        return jax.vmap(one)(rows).T
+
+    return jax.vmap(company)(u), jax.vmap(alone)(u)
+
+
+def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np.ndarray) -> None:
+    """Raise LikelihoodError if row-wise contributions or scores change with the company of other rows."""
+    both = np.isfinite(company) & np.isfinite(alone)
+    size = np.maximum(np.abs(company), np.abs(alone))
+    typical = np.median(size[both]) if both.any() else 0.0
+    bad = both & (np.abs(company - alone) > 1e-6 * size + 1e-9 * (1.0 + typical))
+    if not bad.any():
+        return
+    where = np.argwhere(bad)
+    point, kind, row = (int(x) for x in where[0])
+    what = "log-likelihood" if kind == 0 else "score"
+    raise LikelihoodError(
+        f"{likelihood.name} is declared row-wise, but its entries use other rows: for row {row} the {what} is "
+        f"{company[point, kind, row]:.6g} in company and {alone[point, kind, row]:.6g} alone ({len(set(where[:, 2].tolist()))} of "
+        f"{bad.shape[-1]} rows checked differ).  If it centres or scales a column, do that beforehand or pass the mean as "
+        "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
+        "declare @mle.model(..., rowwise=False) or unit="
+    )

@@ -1,0 +1,195 @@
+"""The front door: ``@mle.model`` turns a log-likelihood into something that fits.
+
+Only declarations and one-line doors here; the mathematics is in the rooms behind.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlejax import fit as fit_room
+from mlejax.likelihood import Likelihood
+from mlejax.parameters import Declaration, FreeParameter, Parameter, parameter_names
+from mlejax.results import Results
+
+OPTIONS = ("params", "rowwise", "unit")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A log-likelihood that can be fitted; made by :func:`model`.
+
+    Calling it calls the plain function, so it can be jitted, vmapped, differentiated and tested as before.
+
+    Attributes:
+        likelihood: the frozen declaration.
+    """
+
+    likelihood: Likelihood
+
+    def __post_init__(self) -> None:
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(self.likelihood.function, name):
+                object.__setattr__(self, name, getattr(self.likelihood.function, name))
+        object.__setattr__(self, "__wrapped__", self.likelihood.function)
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """The user's own function."""
+        return self.likelihood.function(params, data)
+
+    def __repr__(self) -> str:
+        declared = self.likelihood.parameters
+        inside = "structure from start=" if declared is None else parameter_names(declared)
+        mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[self.likelihood.mode]
+        return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
+
+    def fit(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        method: Any = "newton",
+        cov_type: str | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        missing: str = "raise",
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> Results:
+        """Estimate the parameters by maximum likelihood.
+
+        Maximises ``sum_i l_i(params)`` over the rows, units or entries of the model.
+
+        Args:
+            data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
+                ``mle.Static`` mark what is not per row.
+            start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
+                ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
+            fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
+            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
+                any optax ``GradientTransformation``.
+            cov_type: ``"nonrobust"`` (default), ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
+            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``.
+            missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
+            seed: of the candidates among starting values.
+            progress: a progress bar; None shows one for long first-order fits only.
+
+        Returns:
+            :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
+            ``ConvergenceWarning`` says so too.
+
+        Raises:
+            ValueError, TypeError, KeyError: bad data, unknown addresses or options; the message says what to do.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> res = exponential.fit({"t": [1.0, 2.0, 6.0]})
+            >>> round(float(res.params["rate"]), 6)
+            0.333333
+        """
+        done = fit_room.fit(
+            self.likelihood, data, start=start, fixed=fixed, method=method, missing=missing, seed=seed, progress=progress
+        )
+        return Results.make(self, done, cov_type, cov_kwds)
+
+    def prepare(self, data: Any, *, start: Any = None, missing: str = "raise") -> fit_room.Problem:
+        """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
+
+        Args:
+            data, missing: as in :meth:`fit`.
+            start: only for a bare model, whose structure comes from it.
+        """
+        return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
+
+
+def model(
+    function: Callable[[Any, Any], Any] | None = None,
+    /,
+    *,
+    params: Mapping[str, Declaration] | None = None,
+    rowwise: bool = True,
+    unit: str | None = None,
+    **parameters: Declaration,
+) -> Any:
+    """Declare a log-likelihood: ``@mle.model(mu=mle.Real(), sigma=mle.Positive())``.
+
+    The decorated ``f(params, data)`` is a pure JAX function that returns one log-likelihood value per row.
+
+    Args:
+        function: the function itself, in the bare form ``@mle.model`` (its structure then comes from ``start=``).
+        params: name -> declaration; the canonical form, needed for names such as ``lambda`` or ``unit``.
+        rowwise: entry i of the returned vector uses row i only (checked).  False: the function sees the whole data
+            in their exact length and returns one value per time point or group, or one scalar.
+        unit: a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns a scalar.
+        **parameters: name -> declaration; sugar for ``params``.
+
+    Returns:
+        A :class:`Model`, or a decorator that makes one.
+
+    Raises:
+        TypeError: something that is no declaration, or a parameter named like an option.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["height"], params["mu"], params["sigma"])
+        >>> gaussian
+        <mlejax model gaussian(mu=Real(), sigma=Positive())>
+    """
+    for name, option in (("rowwise", rowwise), ("unit", unit)):
+        if isinstance(option, (Parameter, FreeParameter)):
+            raise TypeError(f"{name}= is an option of mle.model; for a parameter of that name write mle.model(params={{{name!r}: {option!r}, ...}})")
+    if isinstance(params, (Parameter, FreeParameter)):
+        raise TypeError("params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})")
+    if not isinstance(rowwise, bool):
+        raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
+    if unit is not None and not rowwise:
+        raise ValueError("give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data")
+    declared = _declarations(params, parameters)
+
+    def decorate(user: Callable[[Any, Any], Any]) -> Model:
+        _check_signature(user)
+        return Model(Likelihood(user, declared or None, rowwise, unit))
+
+    return decorate if function is None else decorate(function)
+
+
+def _declarations(params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]) -> dict[str, Declaration]:
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
+    twice = set(params or {}) & set(parameters)
+    if twice:
+        raise TypeError(f"declared twice, in params= and as keywords: {sorted(twice)}")
+    declared = {**(params or {}), **parameters}
+    for name, value in declared.items():
+        if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
+            raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
+        if isinstance(value, (Parameter, FreeParameter)):
+            continue
+        hint = f"mle.{value.__name__}()" if callable(value) and hasattr(value, "__name__") else "mle.Real(), mle.Positive(), ..."
+        raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
+    return declared
+
+
+def _check_signature(user: Any) -> None:
+    if isinstance(user, Model):
+        raise TypeError(f"{user!r} is a model already")
+    if not callable(user):
+        raise TypeError(f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())")
+    try:
+        signature = inspect.signature(user)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise TypeError(f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not") from error

@@ -1,0 +1,32 @@
+"""Optimisers: one algorithm a file, one contract, one loop.
+
+`begin` and `advance` run any algorithm on any objective (see `mlejax.optimize.contract`); `resolve` turns what a user writes
+("newton", an instance, an optax transformation) into an algorithm. Everything here minimises, knows nothing of statistics,
+prints nothing, and can be traced.
+"""
+
+from mlejax.optimize.adam import Adam
+from mlejax.optimize.bhhh import BHHH
+from mlejax.optimize.contract import Carry, Method, Objective, Point, Setting, Update
+from mlejax.optimize.first_order import FirstOrder
+from mlejax.optimize.lbfgs import LBFGS
+from mlejax.optimize.loop import advance, begin
+from mlejax.optimize.newton import Newton
+from mlejax.optimize.resolve import resolve
+
+__all__ = [
+    "BHHH",
+    "LBFGS",
+    "Adam",
+    "Carry",
+    "FirstOrder",
+    "Method",
+    "Newton",
+    "Objective",
+    "Point",
+    "Setting",
+    "Update",
+    "advance",
+    "begin",
+    "resolve",
+]

@@ -1,0 +1,164 @@
+"""The one loop around every algorithm: it owns counting, finiteness, limits and status.
+
+Each turn evaluates the algorithm's derivative set exactly once, at the trial point, and lets the algorithm accept or
+reject it and propose the next. The start is the first trial point, so a compiled program holds one copy of the objective.
+There is no inner line search: under `vmap` every lane would pay for the slowest one.
+
+    carry = begin(method, u0)
+    carry = advance(method, objective, carry, lower, upper, scale, n_turns)
+
+`advance` runs at most n_turns turns, fewer if the algorithm stops: the whole of it inside one `jit` with a large n_turns, or
+a few turns per call from a host loop that shows progress and can be interrupted. A finished carry passes through unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.optimize.contract import HISTORY, Carry, Method, Objective, Point, Setting
+from mlejax.status import End
+
+__all__ = ["advance", "begin"]
+
+
+def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
+    """Carry of an optimisation that has not evaluated anything yet.
+
+    Args:
+        method: algorithm.
+        u0: start, shape (p,); its dtype is the dtype of the run.
+        lower: lower edges of the box, shape (p,), or None; the start is moved into the box.
+        upper: upper edges of the box, shape (p,), or None.
+
+    Returns:
+        `Carry` with status RUNNING and the start as its trial point.
+
+    Raises:
+        ValueError: u0 is not a vector of floats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mlejax.optimize import Newton, begin
+        >>> carry = begin(Newton(), jnp.zeros(2))
+        >>> carry.trial.tolist(), int(carry.n_evaluations)
+        ([0.0, 0.0], 0)
+    """
+    traced = any(isinstance(a, jax.core.Tracer) for a in (u0, lower, upper))
+    # On the host plain NumPy arrays of exact type are cheapest to make, and compile to the same program.
+    xp: Any = jnp if traced else np
+    u = xp.asarray(u0)
+    if u.ndim != 1 or not jnp.issubdtype(u.dtype, jnp.floating):
+        raise ValueError(f"expected the start as a vector of floats, got shape {u.shape} and dtype {u.dtype}")
+    if lower is not None:
+        u = xp.maximum(u, xp.asarray(lower, u.dtype))
+    if upper is not None:
+        u = xp.minimum(u, xp.asarray(upper, u.dtype))
+    size = u.shape[0] if method.dense else 0
+    return Carry(
+        u=u,
+        f=xp.full((), np.inf, u.dtype),
+        g=xp.zeros(u.shape, u.dtype),
+        H=xp.zeros((size, size), u.dtype),
+        trial=u,
+        decrements=xp.full((HISTORY,), np.inf, u.dtype),
+        full_steps=xp.zeros((HISTORY,), bool),
+        status=xp.full((), int(End.RUNNING), np.int32),
+        n_steps=xp.zeros((), np.int32),
+        n_evaluations=xp.zeros((), np.int32),
+        inner=method.start(u),
+    )
+
+
+def advance(
+    method: Method, objective: Objective, carry: Carry, lower: Any, upper: Any, scale: Any, n_turns: Any
+) -> Carry:
+    """Take at most n_turns further turns.
+
+    Args:
+        method: algorithm, the one that the carry was begun with.
+        objective: function to minimise, with derivatives.
+        carry: where the run stands.
+        lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all.
+        upper: upper edges of the box, shape (p,), inf where there is none; None for none at all.
+        scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
+        n_turns: turns, each one evaluation; may be traced.
+
+    Returns:
+        `Carry`; its status is RUNNING if the turns ran out first.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mlejax.optimize import Newton, advance, begin
+        >>> class Bowl:
+        ...     def with_hessian(self, u):
+        ...         return 0.5 * jnp.sum((u - 3.0) ** 2), u - 3.0, jnp.eye(2)
+        >>> with jax.enable_x64(True):
+        ...     carry = advance(Newton(), Bowl(), begin(Newton(), jnp.zeros(2)), None, None, 1.0, 50)
+        >>> carry.u.tolist(), int(carry.status)
+        ([3.0, 3.0], 1)
+    """
+    dtype = carry.u.dtype
+    p = carry.u.shape[0]
+    setting = Setting(
+        jnp.full((p,), -jnp.inf, dtype) if lower is None else jnp.asarray(lower, dtype),
+        jnp.full((p,), jnp.inf, dtype) if upper is None else jnp.asarray(upper, dtype),
+        jnp.asarray(scale, dtype),
+    )
+    limit = jnp.asarray(n_turns, jnp.int32)
+    carry = jax.tree.map(jnp.asarray, carry)
+
+    def more(state: tuple[jax.Array, Carry]) -> jax.Array:
+        return (state[0] < limit) & (state[1].status == int(End.RUNNING))
+
+    def turn(state: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
+        return state[0] + 1, _turn(method, objective, state[1], setting)
+
+    return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
+
+
+def _turn(method: Method, objective: Objective, carry: Carry, setting: Setting) -> Carry:
+    """One evaluation, and what follows from it."""
+    dtype = carry.u.dtype
+    value, grad, curvature = method.evaluate(objective, carry.trial)
+    new = Point(
+        carry.trial,
+        jnp.asarray(value, dtype),
+        jnp.asarray(grad, dtype),
+        carry.H if curvature is None else jnp.asarray(curvature, dtype),
+    )
+    finite = jnp.isfinite(new.f) & jnp.all(jnp.isfinite(new.g)) & jnp.all(jnp.isfinite(new.H))
+    first = carry.n_evaluations == 0
+    # algorithms compute with the new point even where it is rejected: give them finite numbers, or NaN would spread
+    safe = Point(
+        new.u,
+        jnp.where(finite, new.f, jnp.finfo(dtype).max),
+        jnp.where(finite, new.g, carry.g),
+        jnp.where(finite, new.H, carry.H),
+    )
+    update = method.update(carry.inner, Point(carry.u, carry.f, carry.g, carry.H), safe, first, finite, setting)
+    n_evaluations = carry.n_evaluations + 1
+    status = update.status.astype(jnp.int32)
+    used_up = (status == int(End.RUNNING)) & (n_evaluations > method.max_steps)
+    status = jnp.where(used_up, int(End.MAX_STEPS), status)
+    bad_start = first & ~finite
+    status = jnp.where(bad_start, int(End.START_NOT_FINITE), status)
+    kept = Point(*(jnp.where(bad_start, a, b) for a, b in zip(new, update.kept, strict=True)))
+    return Carry(
+        *kept,
+        trial=jnp.where(bad_start, carry.trial, update.trial),
+        decrements=_push(carry.decrements, update.decrement, update.accepted & ~bad_start),
+        full_steps=_push(carry.full_steps, update.full, update.accepted & ~bad_start),
+        status=status,
+        n_steps=carry.n_steps + (update.accepted & ~first).astype(jnp.int32),
+        n_evaluations=n_evaluations,
+        inner=update.inner,
+    )
+
+
+def _push(history: jax.Array, value: Any, wanted: Any) -> jax.Array:
+    """The history with a value added at its end and the oldest dropped, if wanted."""
+    return jnp.where(wanted, jnp.concatenate([history[1:], jnp.asarray(value, history.dtype)[None]]), history)

@@ -1,0 +1,344 @@
+"""Trust-region steps for methods with a curvature matrix: what Newton's method and BHHH share.
+
+At the kept point, with gradient g, curvature H and a diagonal metric D, the next step minimises the model
+
+    m(s) = g's + s'Hs / 2   subject to   |s|_D = sqrt(s'Ds) <= radius,
+
+which is the plain Newton step wherever H is positive definite and that step is short enough: one factorisation. Otherwise
+s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & Sorensen 1983), through the eigenvalues of
+D^-1/2 H D^-1/2; a zero gradient at an indefinite H gets a step along the most negative eigenvalue. That part sits in a
+`while_loop` that runs only when needed: under `vmap`, as long as some lane needs it.
+
+    metric   D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing; it falls again only when
+             all curvature falls a hundredfold below it, as it does on the way down from an overflow.
+    gain     a step is kept when the objective falls by more than 1e-4 of what the model promised. Where the promise
+             drowns in the rounding of f, it is kept when the scores got smaller instead.
+    far off  where f exceeds FAR, the model is that of FAR log f instead: g / f and H / f - gg' / f^2, times FAR. Down an
+             exponential a Newton step only ever moves by 1, while the logarithm is straight there and takes long steps.
+             A maximum is one of both, and near it both give the same step.
+    box      coordinates at an edge with the gradient pointing outwards are held (Bertsekas 1982); those that a step would
+             take across are put on the edge, and the others are solved for again.
+
+It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full step
+has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood that is flat
+towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of the curvature (a
+quartic minimum loses 5/9), where near a maximum it loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.linalg import pivot_floor, solve_spd
+from mlejax.optimize.contract import Point, Setting, Update
+from mlejax.status import End
+
+__all__ = ["TrustState", "start", "update"]
+
+GAIN = 1e-4  # share of the promised fall that a step must deliver
+GROW, SHRINK = 3.0, 0.25
+FADE = 0.7  # least share of the curvature along the last step that must be left after it
+FAR = 100.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
+METRIC_LAG = 100.0
+WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
+PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
+
+
+class TrustState(NamedTuple):
+    """Memory between turns.
+
+    Attributes:
+        metric: D, shape (p,).
+        radius: of the trust region in that metric.
+        promised: fall that the model promised for the pending step.
+        length: of the pending step in the metric.
+        full: whether the pending step is a whole Newton step.
+        confirming: whether the pending step is the last, confirming one.
+        decrement: at the kept point.
+        rejected: steps rejected in a row, int32.
+        idle: turns in a row whose promise drowned in rounding, int32.
+    """
+
+    metric: Any
+    radius: Any
+    promised: Any
+    length: Any
+    full: Any
+    confirming: Any
+    decrement: Any
+    rejected: Any
+    idle: Any
+
+
+class _Judged(NamedTuple):
+    accepted: jax.Array
+    drowned: jax.Array
+    state: TrustState
+
+
+class _Step(NamedTuple):
+    s: jax.Array
+    promised: jax.Array
+    length: jax.Array
+    full: jax.Array
+    decrement: jax.Array
+    definite: jax.Array
+
+
+def start(u0: Any) -> TrustState:
+    """Memory before the first evaluation; u0 has shape (p,)."""
+    xp: Any = jnp if isinstance(u0, jax.core.Tracer) else np
+    dtype = u0.dtype
+    return TrustState(
+        metric=xp.zeros(u0.shape, dtype),
+        radius=xp.ones((), dtype),
+        promised=xp.zeros((), dtype),
+        length=xp.zeros((), dtype),
+        full=xp.zeros((), bool),
+        confirming=xp.zeros((), bool),
+        decrement=xp.full((), np.inf, dtype),
+        rejected=xp.zeros((), np.int32),
+        idle=xp.zeros((), np.int32),
+    )
+
+
+def update(
+    tol: float, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
+) -> Update:
+    """One turn: judge the new point, then propose the next from the one that is kept."""
+    judged = _judge(state, old, new, first, finite, setting)
+    accepted = judged.accepted
+    kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
+    state = _measure(judged.state, old, kept, accepted, first, setting)
+    step = _propose(kept, state, setting)
+    calm = step.definite & (step.decrement <= tol)
+
+    # the confirming step: was the pending one, is the next one
+    confirmed = state.confirming & accepted & calm
+    s = new.u - old.u
+    before, after = s @ (old.H @ s), s @ (new.H @ s)
+    faded = (before > 0) & (after < FADE * before)
+    back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
+    kept = Point(*(jnp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
+
+    gain_left = 0.5 * tol / setting.scale
+    idle = jnp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
+    worn = (idle >= PATIENCE_FLOOR) | (state.rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
+    singular = ~step.definite & (state.rejected == 0) & (step.promised <= gain_left)
+    singular = singular & (step.promised >= 0) & (state.radius >= 1.0)
+    ended = jnp.where(step.definite & (step.decrement <= 1e3 * tol + 1e-6), int(End.PRECISION_FLOOR), int(End.STALLED))
+    status = jnp.where(worn, ended, int(End.RUNNING))
+    status = jnp.where(singular, int(End.SINGULAR), status)
+    status = jnp.where(confirmed, jnp.where(faded, int(End.DIVERGED), int(End.CONVERGED)), status)
+
+    trial = jnp.clip(kept.u + step.s, setting.lower, setting.upper)
+    return Update(
+        kept=kept,
+        accepted=accepted,
+        trial=trial,
+        decrement=step.decrement,
+        full=state.full & (state.rejected == 0) & ~first,
+        status=status,
+        inner=state._replace(
+            promised=step.promised,
+            length=step.length,
+            full=step.full,
+            confirming=calm,
+            decrement=step.decrement,
+            idle=idle.astype(jnp.int32),
+        ),
+    )
+
+
+def _level(f: jax.Array) -> jax.Array:
+    """What the model models: f, or FAR (1 + log(f / FAR)) above FAR."""
+    return jnp.where(f > FAR, FAR * (1.0 + jnp.log(jnp.where(f > FAR, f, FAR) / FAR)), f)
+
+
+def _slope_of_level(f: jax.Array) -> jax.Array:
+    """Derivative of `_level`: 1, or FAR / f above FAR."""
+    return jnp.where(f > FAR, FAR / jnp.where(f > FAR, f, FAR), 1.0)
+
+
+def _outward(u: jax.Array, g: jax.Array, setting: Setting) -> jax.Array:
+    """Coordinates that are held at an edge of the box: the gradient would push them out."""
+    return ((u <= setting.lower) & (g > 0)) | ((u >= setting.upper) & (g < 0))
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    """Euclidean length, safe from overflow of the squares."""
+    largest = jnp.max(jnp.abs(x))
+    unit = jnp.where(largest > 0, largest, 1.0)
+    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))
+
+
+def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
+    """Whether to keep the new point; radius and count of rejections that follow from it."""
+    eps = float(jnp.finfo(old.u.dtype).eps)
+    before = jnp.where(first, 0.0, old.f)
+    noise = 50.0 * eps * jnp.maximum(1.0, jnp.abs(before))
+    gain = _level(before) - _level(new.f)
+    drowned = finite & (jnp.abs(state.promised) <= noise) & ~first
+    root = jnp.sqrt(jnp.where(state.metric > 0, state.metric, 1.0))
+    score = lambda point: _norm(jnp.where(_outward(point.u, point.g, setting), 0.0, point.g) / root)
+    quieter = (gain >= -10.0 * noise) & (score(new) <= score(old))
+    ratio = gain / jnp.where(state.promised > 0, state.promised, 1.0)
+    good = (state.promised > 0) & (ratio > GAIN)
+    accepted = jnp.where(drowned, quieter, good)
+    accepted = jnp.where(state.confirming, gain >= -jnp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
+    accepted = finite & (accepted | first)
+
+    ratio = jnp.where(drowned, 1.0, ratio)
+    at_edge = state.length > 0.9 * state.radius
+    radius = jnp.where(ratio < 0.25, SHRINK * state.length, state.radius)
+    radius = jnp.where((ratio > 0.75) & at_edge, jnp.where(ratio < 0.9, 2.0, GROW) * state.radius, radius)
+    refused = SHRINK * jnp.minimum(state.length, state.radius)
+    radius = jnp.where(first | state.confirming, state.radius, jnp.where(accepted, radius, refused))
+    rejected = jnp.where(accepted, 0, state.rejected + 1).astype(jnp.int32)
+    return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
+
+
+def _measure(
+    state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting
+) -> TrustState:
+    """Metric at the kept point, and the radius carried over to it."""
+    size = jnp.abs(jnp.diagonal(kept.H)) * _slope_of_level(kept.f)
+    lagged = state.metric * jnp.minimum(1.0, METRIC_LAG * jnp.max(size / jnp.where(state.metric > 0, state.metric, 1.0)))
+    metric = jnp.where(first, size, jnp.maximum(size, lagged))
+    metric = jnp.where(accepted, metric, state.metric)
+    # an entry without curvature gets some from its neighbours, so that it is not measured in arbitrary units
+    metric = jnp.where(metric > 0, metric, 1.0)
+    s = kept.u - old.u
+    now, then = _norm(s * jnp.sqrt(metric)), _norm(s * jnp.sqrt(state.metric))
+    shrunk = jnp.where((now > 0) & (now < then), now / jnp.where(then > 0, then, 1.0), 1.0)
+    held = _outward(kept.u, kept.g, setting)
+    opening = jnp.maximum(1.0, 0.1 * _norm(jnp.where(held, 0.0, kept.g) * _slope_of_level(kept.f) / jnp.sqrt(metric)))
+    radius = jnp.where(first, opening, state.radius * jnp.where(accepted, shrunk, 1.0))
+    return state._replace(metric=metric, radius=radius)
+
+
+def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
+    """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
+    u, f, g, H = point
+    held = _outward(u, g, setting)
+    slope = jnp.where(held, 0.0, g)
+    diagonal = jnp.diagonal(H)
+    usable = held | (diagonal > 0)
+    root = jnp.sqrt(jnp.where(usable & ~held, diagonal, 1.0))
+    free = ~held
+    both = free[:, None] & free[None, :]
+    eye = jnp.eye(u.shape[0], dtype=u.dtype)
+    unit = jnp.where(both, H / root[:, None] / root[None, :], eye)
+    x, definite = solve_spd(unit, slope / root)
+    definite = definite & jnp.all(usable)
+    newton = jnp.where(held, 0.0, -x / root)
+    decrement = jnp.where(definite, setting.scale * jnp.sum(x * (slope / root)), jnp.inf)
+
+    # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no lowest point at all
+    far = f > FAR
+    left = jnp.where(far, 1.0 - jnp.sum(x * (slope / root)) / jnp.where(far, f, 1.0), 1.0)
+    bottomless = left < 1e-3
+    newton = newton / jnp.where(bottomless, 1.0, left)
+    level = _slope_of_level(f)
+    g, slope = level * g, level * slope
+    H = level * (H - jnp.where(far, point.g[:, None] / jnp.where(far, f, 1.0) * point.g[None, :], 0.0))
+
+    weight = jnp.sqrt(state.metric)
+    length = _norm(newton * weight)
+    crossing = (u + newton < setting.lower) | (u + newton > setting.upper)
+    whole = definite & ~bottomless & (length <= state.radius) & ~jnp.any(crossing)
+    s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
+    promised = -(g @ s + 0.5 * s @ (H @ s))
+    # steps bent by the box may promise nothing: fall back to steepest descent in the metric, bent in the same way
+    down = -slope / state.metric
+    down = down * (state.radius / jnp.maximum(_norm(down * weight), jnp.finfo(u.dtype).tiny))
+    down = jnp.clip(u + down, setting.lower, setting.upper) - u
+    bent = jnp.any(jnp.isfinite(setting.lower) | jnp.isfinite(setting.upper)) & ~(promised > 0) & ~whole
+    s = jnp.where(bent, down, s)
+    promised = jnp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
+    return _Step(s, promised, _norm(s * weight), whole & (left > 0.9), decrement, definite)
+
+
+def _bounded(
+    u: jax.Array,
+    g: jax.Array,
+    H: jax.Array,
+    held: jax.Array,
+    needed: jax.Array,
+    newton: jax.Array,
+    weight: jax.Array,
+    radius: Any,
+    setting: Setting,
+) -> jax.Array:
+    """The step within radius and box; `newton` as it is where no such step is needed.
+
+    Coordinates that cross the box are put on its edge and the rest is solved for again, at most p times.
+    """
+    p = u.shape[0]
+
+    def more(state: tuple[jax.Array, ...]) -> jax.Array:
+        return state[0]
+
+    def solve(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        _, passes, fixed, s = state
+        free = ~fixed
+        gradient = jnp.where(free, (g + H @ jnp.where(fixed, s, 0.0)) / weight, 0.0)
+        both = free[:, None] & free[None, :]
+        scaled = jnp.where(both, H / weight[:, None] / weight[None, :], jnp.eye(p, dtype=u.dtype))
+        s = jnp.where(free, _within(scaled, gradient, radius) / weight, s)
+        goal = u + s
+        crossing = free & ((goal < setting.lower) | (goal > setting.upper))
+        s = jnp.where(crossing, jnp.clip(goal, setting.lower, setting.upper) - u, s)
+        return jnp.any(crossing) & (passes < p), passes + 1, fixed | crossing, s
+
+    first = jnp.where(needed, 0.0, newton)
+    return jax.lax.while_loop(more, solve, (needed, jnp.zeros((), jnp.int32), held, first))[3]
+
+
+def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
+    """Minimiser of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
+    values, vectors = jnp.linalg.eigh(A)
+    slopes = vectors.T @ g
+    tiny = jnp.finfo(A.dtype).tiny
+    size = _norm(slopes)
+    # directions with neither slope nor curvature beyond rounding: stay put there rather than wander
+    rounding = pivot_floor(A.shape[0], A.dtype)
+    blank = (jnp.abs(values) <= 10.0 * rounding) & (jnp.abs(slopes) <= rounding * jnp.maximum(1.0, size))
+    values = jnp.where(blank, 1.0, values)
+    slopes = jnp.where(blank, 0.0, slopes)
+    lowest = jnp.min(values)
+    # at a saddle the slope along the most negative curvature may vanish: give it a little, with the sign it has
+    push = 1e-6 * jnp.maximum(size, -lowest * radius)
+    most = (values == lowest) & (lowest < 0) & (jnp.abs(slopes) < push)
+    slopes = jnp.where(most, jnp.where(slopes < 0, -push, push), slopes)
+    gaps = values - lowest
+
+    def length(t: jax.Array) -> jax.Array:
+        return _norm(slopes / (gaps + t))
+
+    def more(state: tuple[jax.Array, ...]) -> jax.Array:
+        count, _, _, t = state
+        return (count < 60) & (jnp.abs(length(t) - radius) > 0.02 * radius)
+
+    def narrow(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        count, low, high, t = state
+        norm = length(t)
+        low, high = jnp.where(norm > radius, t, low), jnp.where(norm > radius, high, t)
+        unit = slopes / (gaps + t) / norm
+        guess = t + (norm - radius) / radius / jnp.maximum(jnp.sum(unit**2 / (gaps + t)), tiny)
+        inside = (guess > low) & (guess < high)
+        return count + 1, low, high, jnp.where(inside, guess, jnp.sqrt(low) * jnp.sqrt(high))
+
+    # (A + (t - lowest) I) s = -g: bracket t by the slope along the lowest eigenvalue alone, and by all of the slope
+    floor = jnp.maximum(lowest, tiny)
+    low = jnp.maximum(jnp.max(jnp.where(gaps <= 0, jnp.abs(slopes), 0.0)) / radius, floor)
+    high = jnp.maximum(_norm(slopes) / radius, low)
+    interior = (lowest > 0) & (length(floor) <= radius)
+    opening = jnp.where(interior, floor, jnp.sqrt(low) * jnp.sqrt(high))
+    count = jnp.where(interior, 60, 0).astype(jnp.int32)
+    t = jax.lax.while_loop(more, narrow, (count, low, high, opening))[3]
+    return vectors @ (-slopes / (gaps + t))

@@ -1,0 +1,73 @@
+"""Reports as data frames, with the column names of R's broom.
+
+Robinson, Hayes & Couch, *broom: Convert Statistical Objects into Tidy Tibbles*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.report.content import Term
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def tidy(terms: Iterable[Term]) -> pd.DataFrame:
+    """One row per term: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+
+    Args:
+      terms: rows of a report.
+
+    Returns:
+      DataFrame, float64 columns with NaN where a number does not exist; ``fixed`` is a note.
+
+    >>> frame = tidy([Term("mu", 1.5, 0.25, 6.0, 2e-9, 1.0, 2.0)])
+    >>> frame.loc[0, "std_error"].item()
+    0.25
+    """
+    import pandas as pd
+
+    rows = list(terms)
+    numbers = {
+        "estimate": [t.coef for t in rows],
+        "std_error": [t.std_err for t in rows],
+        "statistic": [t.z for t in rows],
+        "p_value": [t.p for t in rows],
+        "conf_low": [t.low for t in rows],
+        "conf_high": [t.high for t in rows],
+    }
+    notes = ["; ".join(filter(None, ("fixed" if t.fixed else "", t.note))) for t in rows]
+    columns: dict[str, Any] = {"term": pd.Series([t.name for t in rows], dtype="object")}
+    columns |= {name: np.asarray(values, np.float64) for name, values in numbers.items()}
+    columns["note"] = pd.Series(notes, dtype="object")
+    return pd.DataFrame(columns)
+
+
+def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
+    """One row about a whole fit, one column per fact.
+
+    Args:
+      facts: name -> scalar (number, bool, text or None).
+
+    Returns:
+      DataFrame with one row; None becomes a missing value.
+
+    Raises:
+      ValueError: a value that is not a scalar.
+
+    >>> glance({"nobs": 10, "converged": True}).to_dict("records")
+    [{'nobs': 10, 'converged': True}]
+    """
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name, value in facts.items():
+        scalar = value.item() if isinstance(value, (np.ndarray, np.generic)) and np.size(value) == 1 else value
+        if scalar is not None and not isinstance(scalar, (bool, int, float, str)):
+            raise ValueError(f"{name!r}: expected a scalar, got {type(value).__name__}")
+        columns[name] = [scalar]
+    return pd.DataFrame(columns, index=[0])

@@ -1,0 +1,508 @@
+"""The frozen result of a fit, and its one-line doors to inference and report.
+
+Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas; nothing here refits or writes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from mlejax import covariance as cov_room
+from mlejax import data as data_room
+from mlejax import inference, report
+from mlejax.fit import Fit, n_contributions
+from mlejax.status import CovarianceState
+from mlejax.verdict import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SANDWICH = ("HC0", "HC1", "cluster")
+COVARIANCE_LIMIT = 2000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """Estimates with their covariance: what ``model.fit`` returns.
+
+    Entries are labelled by addresses such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
+    log-likelihood is summed over contributions and maximised.
+
+    Attributes:
+        model: the model that was fitted.
+        cov_type: the kind of covariance, ``"nonrobust"`` by default.
+    """
+
+    model: Any
+    cov_type: str
+    _fit: Fit
+    _cov: cov_room.CovarianceResult
+
+    @staticmethod
+    def make(model: Any, done: Fit, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> Results:
+        """A fit with the covariance that was asked for."""
+        kind, options = cov_room.check_kind(cov_type, cov_kwds)
+        return Results(model, kind, done, _covariance(done, kind, options))
+
+    def with_cov(self, cov_type: str | None = None, cov_kwds: Mapping[str, Any] | None = None) -> Results:
+        """The same fit with another covariance, without refitting.
+
+        Args:
+            cov_type: ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
+            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``.
+        """
+        return Results.make(self.model, self._fit, cov_type, cov_kwds)
+
+    # ---- estimates
+
+    @property
+    def params_tree(self) -> Any:
+        """Estimates in the user's own structure, natural scale; accepted by ``model(...)`` and ``start=``."""
+        return self._fit.params
+
+    @cached_property
+    def params(self) -> pd.Series:
+        """Estimates, natural scale, one entry for each distinct number."""
+        return self._series(self._values, "coef")
+
+    @cached_property
+    def bse(self) -> pd.Series:
+        """Standard errors, natural scale; NaN for what is fixed, on an edge or without a covariance."""
+        return self._series(self._errors, "std err")
+
+    @cached_property
+    def tvalues(self) -> pd.Series:
+        """z statistics against 0; NaN where 0 is not an interior point of the support."""
+        return self._series(self._tests[0], "z")
+
+    @cached_property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of ``tvalues`` by the normal distribution."""
+        return self._series(self._tests[1], "P>|z|")
+
+    def conf_int(self, alpha: float = 0.05, scale: str = "link") -> pd.DataFrame:
+        """Wald intervals, natural units.
+
+        Args:
+            alpha: one minus the coverage.
+            scale: ``"link"``: made on the scale of the support (log for positive parameters, ...) and mapped back;
+                ``"natural"``: estimate plus and minus z times the standard error, as R's ``confint.default``.
+
+        Returns:
+            Columns ``lower`` and ``upper``; NaN with a note in :meth:`tidy` within 2 standard errors of a closed edge.
+        """
+        import pandas as pd
+
+        found = self._intervals(alpha, scale)
+        return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._index)
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the entries of ``params``; singular where they are bound to one another (a simplex)."""
+        return self._frame(self._reported_cov, self._index, self._index)
+
+    # ---- facts
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood at the estimates, summed."""
+        return self._fit.llf
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the fit is worth: ``code``, ``statement``, ``evidence``, ``advice``."""
+        return self._fit.verdict
+
+    @property
+    def converged(self) -> bool:
+        """The verdict is ``verified`` or ``boundary``."""
+        return self.verdict.converged
+
+    @property
+    def nobs(self) -> float:
+        """Number of rows, or of entries returned by a model with ``rowwise=False``."""
+        data = self._fit.loaded.problem.data
+        return float(n_contributions(data) if data.mode == "whole" else self._fit.loaded.rows.n)
+
+    @property
+    def n_units(self) -> int:
+        """Number of contributions to the log-likelihood: rows, units, or entries."""
+        return n_contributions(self._fit.loaded.problem.data)
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out by ``missing="drop"``."""
+        return self._fit.loaded.rows.n_dropped
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the optimiser."""
+        return self._fit.n_steps
+
+    @property
+    def df_model(self) -> int:
+        """Number of free parameters that are not on an edge of their support."""
+        return int(self._fit.interior.sum())
+
+    @property
+    def df_resid(self) -> float:
+        """``nobs - df_model``."""
+        return self.nobs - self.df_model
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, -2 llf + 2 df_model.  Refused (ValueError) under a sandwich covariance."""
+        self._refuse_pseudolikelihood("AIC")
+        return float(inference.aic(self.llf, self.df_model))
+
+    def bic_n(self, n: float) -> float:
+        """Schwarz's criterion with n of the user's choice, ``res.n_units`` say: -2 llf + df_model log(n)."""
+        self._refuse_pseudolikelihood("BIC")
+        return float(inference.bic(self.llf, self.df_model, n))
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, -2 llf + df_model log(nobs).  Refused (ValueError) under a sandwich covariance."""
+        return self.bic_n(self.nobs)
+
+    # ---- derivatives at the estimates
+
+    @cached_property
+    def information(self) -> pd.DataFrame:
+        """Observed information, minus the Hessian of the log-likelihood in free natural coordinates; (p, p)."""
+        if self._fit.information is None:
+            raise ValueError(f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method")
+        names = list(self._fit.spec.space.theta_labels)
+        return self._frame(self._fit.information, names, names)
+
+    @property
+    def hessian(self) -> pd.DataFrame:
+        """Hessian of the log-likelihood in free natural coordinates, summed; (p, p)."""
+        return -self.information
+
+    @cached_property
+    def score_obs(self) -> pd.DataFrame:
+        """Score of every contribution in free natural coordinates, (n_units, p)."""
+        import pandas as pd
+
+        return pd.DataFrame(self._fit.scores(), columns=list(self._fit.spec.space.theta_labels))
+
+    # ---- inference
+
+    def wald_test(self, hypothesis: Any, value: Any = None) -> inference.WaldTest:
+        """Joint Wald test of linear restrictions on ``params``.
+
+        Args:
+            hypothesis: ``"mu[a] = mu[b], sigma = 1"``, a list of such strings, ``{address: value}``, or a matrix R.
+            value: right-hand side for a matrix.
+        """
+        h = self._hypotheses(hypothesis, value)
+        return inference.wald_test(h.R, h.r, self._values, self._reported_cov, labels=h.labels, reason=self._reason)
+
+    def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
+        """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
+        h = self._hypotheses(hypothesis, value)
+        return inference.t_test(
+            h.R, h.r, self._values, self._reported_cov, alpha=alpha, labels=h.labels, reason=self._reason
+        )
+
+    def lr_test(self, restricted: Results, boundary: int = 0) -> inference.LRTest:
+        """Likelihood-ratio test of this fit against one nested in it, on the same data.
+
+        Args:
+            restricted: the smaller model's result.
+            boundary: 1 if the restriction puts one parameter on a closed edge (a variance at 0): the null
+                distribution is then a mixture of chi-squares (Self & Liang 1987).
+
+        Raises:
+            ValueError: different data, not nested, not converged, or pseudolikelihoods.
+        """
+        return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
+
+    def nlcom(self, function: Callable[[Any], Any], *, value: Any = 0.0, alpha: float = 0.05) -> inference.DeltaResult:
+        """Any function of ``params`` with its standard error by the delta method.
+
+        Args:
+            function: ``params`` (the user's structure) -> number, array, or a dict of them; pure JAX.
+            value: null values of the z tests.
+            alpha: one minus the coverage.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+            >>> ratio = res.nlcom(lambda p: {"signal": p["mu"] / p["sigma"]})
+            >>> round(float(ratio.estimate[0]), 4)
+            1.6036
+        """
+        return inference.nlcom(
+            lambda theta: function(self._params_at(theta)), self._fit.theta, self._cov.matrix, value=value, alpha=alpha,
+            reason=self._reason,
+        )
+
+    def predict(self, function: Callable[[Any, Any], Any], data: Any, *, alpha: float = 0.05) -> pd.DataFrame:
+        """A function of params and data, row by row, with delta-method errors.
+
+        Args:
+            function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.
+            data: a dict of arrays or a DataFrame.
+            alpha: one minus the coverage.
+
+        Returns:
+            Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; one row for each row of ``data``.
+        """
+        arrays = data_room.ingest(data)
+        reads: set[Any] = set()
+        with jax.enable_x64(True):
+            jax.eval_shape(lambda p, t: function(p, arrays.view(t, reads)), self._fit.params, arrays.abstract())
+            tree = arrays.convert(reads).tree()
+        table = self.nlcom(lambda p: function(p, tree), alpha=alpha).table()
+        out = table[["estimate", "std_error", "conf_low", "conf_high"]].reset_index(drop=True)
+        if hasattr(data, "index"):
+            out.index = data.index
+        return out
+
+    # ---- reports
+
+    def summary(self, alpha: float = 0.05) -> report.Summary:
+        """The table; prints as text and shows as HTML in notebooks."""
+        return self._summary(alpha)
+
+    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
+        return report.tidy(self._terms(alpha))
+
+    def glance(self) -> pd.DataFrame:
+        """One row for the whole fit."""
+        pseudo = self.cov_type in SANDWICH
+        return report.glance(
+            {
+                "nobs": self.nobs,
+                "n_units": self.n_units,
+                "df_model": self.df_model,
+                "llf": self.llf,
+                "aic": None if pseudo else self.aic,
+                "bic": None if pseudo else self.bic,
+                "converged": self.converged,
+                "verdict": self.verdict.code,
+                "n_steps": self.n_steps,
+                "cov_type": self.cov_type,
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"<mlejax results of {self.model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
+
+    def _repr_html_(self) -> str:
+        return report.render_html(self._summary(0.05))
+
+    # ---- behind the doors
+
+    @cached_property
+    def _index(self) -> list[str]:
+        return list(self._fit.spec.space.labels)
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        return self._fit.spec.space.reported(self._fit.params)
+
+    @cached_property
+    def _reported_cov(self) -> np.ndarray:
+        space = self._fit.spec.space
+        if space.n_free > COVARIANCE_LIMIT:
+            raise ValueError(
+                f"the covariance of {space.n_free} parameters would hold {space.n_free}^2 numbers "
+                f"({8e-9 * space.n_free**2:.3g} GB); it is not formed above {COVARIANCE_LIMIT}"
+            )
+        matrix = space.reported_matrix
+        out = inference.linear_covariance(matrix, self._cov.matrix).cov
+        held = space.reported_fixed
+        out[held, :] = np.nan
+        out[:, held] = np.nan
+        return out
+
+    @cached_property
+    def _errors(self) -> np.ndarray:
+        if self._fit.spec.space.n_free > COVARIANCE_LIMIT:
+            return np.full(self._values.shape, np.nan)
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.diag(self._reported_cov))
+
+    @cached_property
+    def _tests(self) -> tuple[np.ndarray, np.ndarray]:
+        lower = np.where(self._fit.spec.space.zero_is_interior, -np.inf, 0.0)
+        return inference.z_tests(self._values, self._errors, lower=lower)
+
+    def _intervals(self, alpha: float, scale: str) -> inference.Intervals:
+        space = self._fit.spec.space
+        lower, upper = space.closed_edges
+        return inference.confidence_intervals(
+            self._values, self._errors, links=space.links, lower_edge=lower, upper_edge=upper, alpha=alpha, scale=scale
+        )
+
+    @cached_property
+    def _notes(self) -> list[str]:
+        """For each reported entry the reason why it has no standard error, or nothing."""
+        space = self._fit.spec.space
+        notes = []
+        affected = space.reported_matrix != 0.0 if space.n_free <= COVARIANCE_LIMIT else None
+        for i, held in enumerate(space.reported_fixed):
+            if held or affected is None:
+                notes.append("")
+                continue
+            states = [CovarianceState(int(s)) for s in self._cov.state[affected[i]]]
+            bad = [s for s in states if s != CovarianceState.OK]
+            notes.append(self._note(bad[0]) if bad else "")
+        return notes
+
+    def _note(self, state: CovarianceState) -> str:
+        if state == CovarianceState.ON_BOUNDARY:
+            return "on the edge of its support: no Wald standard error"
+        if state == CovarianceState.NOT_CONVERGED:
+            return f"no standard error: {self.verdict.code.replace('_', ' ')}"
+        return f"no standard error: {state.name.lower().replace('_', ' ')}"
+
+    @property
+    def _reason(self) -> str:
+        return next((note for note in self._notes if note), "")
+
+    def _params_at(self, theta: Any) -> Any:
+        return self._fit.spec.space.params_from_theta(theta, self._fit.fixed)
+
+    def _hypotheses(self, hypothesis: Any, value: Any) -> inference.Hypotheses:
+        space = self._fit.spec.space
+        return inference.parse_hypotheses(hypothesis, space.resolve, space.n_reported, r=value, names=self._index)
+
+    @cached_property
+    def _facts(self) -> inference.FitFacts:
+        return inference.FitFacts(
+            llf=self.llf,
+            df_model=self.df_model,
+            nobs=self.nobs,
+            fingerprint=self._fit.loaded.fingerprint,
+            converged=self.converged,
+            cov_type=self.cov_type,
+            pseudolikelihood=self.cov_type in SANDWICH,
+            label=self.model.likelihood.name,
+        )
+
+    def _refuse_pseudolikelihood(self, what: str) -> None:
+        if self.cov_type in SANDWICH:
+            raise ValueError(
+                f"{what} is refused with cov_type={self.cov_type!r}: a sandwich covariance says that the model may be wrong, and then "
+                f"the log-likelihood is a pseudolikelihood, to which {what} does not apply. res.with_cov('nonrobust') has it"
+            )
+
+    def _terms(self, alpha: float) -> list[report.Term]:
+        space = self._fit.spec.space
+        found = self._intervals(alpha, "link")
+        (z, p), held = self._tests, space.reported_fixed
+        return [
+            report.Term(
+                name=name,
+                coef=float(self._values[i]),
+                std_err=float(self._errors[i]),
+                z=float(z[i]),
+                p=float(p[i]),
+                low=float(found.low[i]),
+                high=float(found.high[i]),
+                note=self._notes[i] or ("" if held[i] else found.notes[i]),
+                fixed=bool(held[i]),
+            )
+            for i, name in enumerate(self._index)
+        ]
+
+    def _summary(self, alpha: float) -> report.Summary:
+        fitted, space = self._fit, self._fit.spec.space
+        data = fitted.loaded.problem.data
+        pseudo = self.cov_type in SANDWICH
+        large = space.n_reported > report.SUMMARISED_ABOVE
+        rows = f"{self.nobs:g}" + (f" ({self.n_dropped} dropped)" if self.n_dropped else "")
+        header = [
+            ("Model", self.model.likelihood.name),
+            ("Method", fitted.method),
+            ("Covariance", self._cov.statement),
+            ("Converged", f"{'yes' if self.converged else 'NO'} (g'H^-1 g = {fitted.decrement:.1e})"),
+            ("Arithmetic", f"float64, {jax.default_backend()}"),
+            ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{self.llf:.6f}"),
+            ("Observations", rows),
+        ]
+        if data.mode == "units":
+            header.append(("Units", f"{self.n_units}"))
+        header.append(("Free parameters", f"{self.df_model}"))
+        if not pseudo:
+            header += [("AIC", f"{self.aic:.4f}"), ("BIC", f"{self.bic:.4f}")]
+        footer = [f"Verdict: {self.verdict}."]
+        if self.verdict.advice:
+            footer.append(self.verdict.advice)
+        values = space.split(fitted.params) if large else []
+        return report.Summary(
+            title="Maximum likelihood",
+            header=tuple(header),
+            terms=() if large else tuple(self._terms(alpha)),
+            notes=self._cov.notes,
+            footer=tuple(footer),
+            alpha=alpha,
+            leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
+        )
+
+    def _series(self, values: np.ndarray, name: str) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(values, index=self._index, name=name)
+
+    def _frame(self, values: np.ndarray, rows: list[str], columns: list[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(values, index=rows, columns=columns)
+
+
+def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:
+    """The covariance of theta, or NaN with the state when the verdict is not that of a maximum."""
+    p = done.spec.space.n_free
+    if done.information is None or not done.verdict.converged:
+        state = np.full(p, CovarianceState.NOT_CONVERGED)
+        matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
+        return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
+    data = done.loaded.problem.data
+    n = n_contributions(data)
+    scores = None
+    if kind in cov_room.NEEDS_SCORES:
+        if data.mode == "whole" and n <= 1:
+            raise ValueError(
+                f"cov_type={kind!r} sums the scores of separate contributions, but {done.spec.likelihood.name} returns one "
+                "scalar; return one value per time point or group, or use cov_type='nonrobust'"
+            )
+        scores = done.scores()
+    codes = _cluster_codes(done, options["groups"], n) if kind == "cluster" else None
+    return cov_room.covariance(
+        kind, done.information, scores, free=done.interior, n=n, codes=codes, correction=options.get("correction", "G")
+    )
+
+
+def _cluster_codes(done: Fit, groups: Any, n: int) -> np.ndarray:
+    """One code per contribution from a column name or labels per row (or per unit, or per entry)."""
+    loaded = done.loaded
+    name = "cov_kwds groups"
+    if isinstance(groups, str):
+        name, values = f"groups column {groups!r}", loaded.source.column(groups)
+    else:
+        values = groups
+    if loaded.rows.kept is not None and len(values) != loaded.rows.n and len(values) != n:
+        values = np.asarray(values, dtype=object)[loaded.rows.kept]
+    if len(values) not in (n, loaded.rows.n):
+        raise ValueError(f"{name}: expected one label per row ({loaded.rows.n}), got {len(values)}")
+    if loaded.unit_codes is not None and len(values) == loaded.rows.n:
+        row_codes, labels = data_room.group_codes(values, name)
+        return data_room.constant_within(row_codes, loaded.unit_codes, name=name)
+    if len(values) != n:
+        raise ValueError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
+    return data_room.group_codes(values, name)[0]

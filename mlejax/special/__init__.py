@@ -1,0 +1,31 @@
+"""Distribution functions whose derivatives JAX lacks, for likelihoods with censored or truncated rows.
+
+``jax.scipy.special.gammainc`` has no second derivative in its shape, and ``betainc`` none at all in a and b, so that
+the Hessian of a censored gamma, beta or Student t likelihood does not exist. These have derivatives of every order in
+every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails.
+"""
+
+from mlejax.special.incomplete import (
+    betainc,
+    betaincc,
+    gammainc,
+    gammaincc,
+    log_betainc,
+    log_betaincc,
+    log_gammainc,
+    log_gammaincc,
+)
+from mlejax.special.student import log_stdtr, stdtr
+
+__all__ = [
+    "betainc",
+    "betaincc",
+    "gammainc",
+    "gammaincc",
+    "log_betainc",
+    "log_betaincc",
+    "log_gammainc",
+    "log_gammaincc",
+    "log_stdtr",
+    "stdtr",
+]

@@ -1,0 +1,162 @@
+"""Student's t distribution function with derivatives in the degrees of freedom.
+
+Up to 20 degrees of freedom it is an incomplete beta function. Above, its derivative in df is a difference of almost
+equal terms there (the distribution changes like 1/df, the terms do not), so the density is integrated directly: the
+exponent E(df, u^2) = (df+1)/2 log(1 + u^2/df) and the normalising constant have derivatives in df written without
+cancellation, and the nodes take no part in differentiation. The tail is integrated in log u, the centre in u.
+
+References: DLMF 8.17; Abramowitz & Stegun 26.7.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from mlejax.special.incomplete import beta_tail
+from mlejax.special.kernels import HALF_LOG_2PI, floats, horner, integrate, log_ratio_minus, reach, stirling
+
+_LOG_2 = float(np.log(2.0))
+_DIRECT_FROM = 20.0
+# log Gamma((df+1)/2) - log Gamma(df/2) - log(df/2)/2 in odd powers of 1/df: -B_2k (1 - 4^-k) 2^(2k-1) / (k (2k-1)).
+_RATIO_SERIES = np.array([-1 / 4, 1 / 24, -1 / 20, 17 / 112, -31 / 36, 691 / 88, -5461 / 52, 929569 / 480])
+
+
+@jax.custom_jvp
+def _exponent(df: jax.Array, q: jax.Array) -> jax.Array:
+    """E(df, q) = (df + 1)/2 log(1 + q/df), q = u^2."""
+    return 0.5 * (df + 1.0) * jnp.log1p(q / df)
+
+
+@_exponent.defjvp
+def _exponent_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (df, q), (d_df, dq) = primals, tangents
+    w = q / df
+    slope = 0.5 * (log_ratio_minus(1.0 + w, w) + w * (q - 1.0) / (df + q))
+    return _exponent(df, q), slope * d_df + 0.5 * (df + 1.0) / (df + q) * dq
+
+
+def _log_constant(df: jax.Array) -> jax.Array:
+    """Logarithm of the density at 0."""
+    large = df >= _DIRECT_FROM
+    big, h = jnp.where(large, df, _DIRECT_FROM), 0.5 * jnp.where(large, 1.0, df)
+    series = horner(_RATIO_SERIES, 1.0 / (big * big)) / big
+    direct = h * jnp.log1p(0.5 / h) - 0.5 + stirling(h + 0.5) - stirling(h)
+    return jnp.where(large, series, direct) - HALF_LOG_2PI
+
+
+def _log_pdf(df: jax.Array, t: jax.Array) -> jax.Array:
+    return _log_constant(df) - _exponent(df, t * t)
+
+
+def _direct_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log P(T > t), or log P(0 < T < t) where t^2 < 2, and which; df >= 20, t > 0."""
+    central = t * t < 2.0
+    df0, t0 = lax.stop_gradient(df), lax.stop_gradient(jnp.where(central, 2.0, t))
+    share = t0 * t0 / (df0 + t0 * t0)
+
+    def exponent(r: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = share * jnp.expm1(r)
+        value = 0.5 * (df0 + 1.0) * jnp.log1p(z) - 0.5 * r
+        return value, 0.5 * (df0 + 1.0) * (z + share) / (1.0 + z) - 0.5
+
+    slope = 0.5 * df0 * (t0 * t0 - 1.0) / (df0 + t0 * t0)
+    length = reach(exponent, slope, 0.5 * (df0 + 1.0) * share * (1.0 - share))
+    length = jnp.where(central, 1.0, length)
+    at_t = jnp.where(central, 0.0, _exponent(df, t * t))
+    mid, nu, u0, start = (v[..., None] for v in (central, df, t, at_t))
+
+    def relative(r: jax.Array) -> jax.Array:
+        u = u0 * jnp.where(mid, r, jnp.exp(0.5 * r))
+        return _exponent(nu, u * u) - start - jnp.where(mid, 0.0, 0.5 * r)
+
+    scale = jnp.where(central, t, 0.5 * t)
+    return _log_constant(df) - at_t + jnp.log(scale) + jnp.log(integrate(length, relative)), central
+
+
+def _beta_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same by the incomplete beta function."""
+    total = df + t * t
+    log_tail, central = beta_tail(0.5 * df, jnp.full_like(df, 0.5), df / total, t * t / total)
+    return log_tail - _LOG_2, central
+
+
+def _value(log: bool, df: jax.Array, t: jax.Array) -> jax.Array:
+    inside = (df > 0) & (t != 0) & (jnp.abs(t) < jnp.inf)
+    # At 1e16 degrees of freedom the distribution is the normal one to the last bit.
+    nu = jnp.where(inside, jnp.where(df < jnp.inf, df, 1e16), 1.0)
+    size = jnp.where(inside, jnp.abs(t), 1.0)
+    direct = nu >= _DIRECT_FROM
+    big, big_central = _direct_piece(jnp.where(direct, nu, _DIRECT_FROM), size)
+    small, small_central = _beta_piece(jnp.where(direct, 1.0, nu), size)
+    piece, central = jnp.where(direct, big, small), jnp.where(direct, big_central, small_central)
+    mass = jnp.exp(piece)
+    tail = jnp.where(central, 0.5 - mass, mass)
+    if log:
+        left = jnp.where(central, jnp.log1p(-2.0 * jnp.where(central, mass, 0.0)) - _LOG_2, piece)
+        cdf = jnp.where(t < 0, left, jnp.log1p(-tail))
+        ends = jnp.where(t == 0, -_LOG_2, jnp.where(t < 0, -jnp.inf, 0.0))
+    else:
+        cdf = jnp.where(t < 0, tail, 1.0 - tail)
+        ends = jnp.where(t == 0, 0.5, jnp.where(t < 0, 0.0, 1.0))
+    return jnp.where(inside, cdf, jnp.where((df > 0) & ~jnp.isnan(t), ends, jnp.nan))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _cdf(log: bool, df: jax.Array, t: jax.Array) -> jax.Array:
+    return _value(log, df, t)
+
+
+def _cdf_jvp(log: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (df, t), (d_df, dt) = primals, tangents
+    out, tangent = _cdf(log, df, t), jnp.zeros_like(t)
+    if not isinstance(d_df, SymbolicZero):
+        tangent = tangent + jax.jvp(lambda df: _value(log, df, t), (df,), (d_df,))[1]
+    if not isinstance(dt, SymbolicZero):
+        nu = jnp.where(df > 0, jnp.where(df < jnp.inf, df, 1e16), 1.0)
+        finite = jnp.abs(t) < jnp.inf
+        log_slope = _log_pdf(nu, jnp.where(finite, t, 0.0)) - (jnp.where(finite, out, 0.0) if log else 0.0)
+        slope = jnp.where(finite, jnp.exp(log_slope), jnp.where(jnp.isnan(out), jnp.nan, 0.0))
+        tangent = tangent + slope * dt
+    return out, tangent
+
+
+_cdf.defjvp(_cdf_jvp, symbolic_zeros=True)
+
+
+def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
+    """Distribution function of Student's t, P(T <= t).
+
+    Args:
+        df: degrees of freedom, > 0; infinity gives the normal distribution.
+        t: a real number; broadcasts with ``df``. The arguments are in the order of ``scipy.special.stdtr``.
+
+    Returns:
+        Values in [0, 1], with derivatives of every order in ``df`` and ``t``; NaN outside the domain. Relative errors
+        in float64 are about 1e-13 for the value and for first and second derivatives, for any df above 0.01; where
+        the value is near 1, that holds for one minus it.
+
+    Example:
+        >>> round(float(stdtr(1.0, 1.0)), 4)  # Cauchy
+        0.75
+    """
+    return _cdf(False, *floats(df, t))
+
+
+def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
+    """log P(T <= t) for Student's t, finite far into the left tail; the right tail is ``log_stdtr(df, -t)``.
+
+    Arguments, derivatives and accuracy as for ``stdtr``.
+
+    Example:
+        >>> round(float(log_stdtr(1.0, -1.0)), 4)  # log(1/4)
+        -1.3863
+    """
+    return _cdf(True, *floats(df, t))

@@ -1,0 +1,171 @@
+"""Why an optimiser stopped, and what state a covariance matrix is in.
+
+Codes are small integers so that they can live in arrays (one per data set of a batch) and pass through `jit`. Every code
+carries its advice: what happened, the usual causes (a), (b), (c), and what to do about it.
+
+    End              end of an optimisation
+    CovarianceState  state of a covariance matrix; some of its words apply to single entries
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["CovarianceState", "End"]
+
+
+class End(enum.IntEnum):
+    """Why the optimiser stopped.
+
+    Example:
+        >>> from mlejax.status import End
+        >>> End(1).name
+        'CONVERGED'
+        >>> print(End.MAX_STEPS.advice.split(".")[0])
+        The steps allowed were used up before the optimum was reached
+    """
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_STEPS = 2
+    PRECISION_FLOOR = 3
+    STALLED = 4
+    DIVERGED = 5
+    SINGULAR = 6
+    SETTLED = 7
+    START_NOT_FINITE = 8
+    INTERRUPTED = 9
+
+    @property
+    def advice(self) -> str:
+        """One paragraph: what happened, the usual causes, what to do."""
+        return _END_ADVICE[self]
+
+
+class CovarianceState(enum.IntEnum):
+    """Whether a covariance matrix stands, and if not, why not.
+
+    `ON_BOUNDARY`, `NOT_IDENTIFIED` and `SINGULAR_SCORES` may apply to single entries while the rest stands.
+
+    Example:
+        >>> from mlejax.status import CovarianceState
+        >>> CovarianceState.OK.value
+        0
+    """
+
+    OK = 0
+    NOT_POSITIVE_DEFINITE = 1
+    NOT_FINITE = 2
+    NOT_CONVERGED = 3
+    TOO_FEW_CLUSTERS = 4
+    NO_SCORES = 5
+    ON_BOUNDARY = 6
+    NOT_IDENTIFIED = 7
+    SINGULAR_SCORES = 8
+
+    @property
+    def advice(self) -> str:
+        """One paragraph: what happened, the usual causes, what to do."""
+        return _COVARIANCE_ADVICE[self]
+
+
+_END_ADVICE: dict[End, str] = {
+    End.RUNNING: "The optimiser has not finished; the values are those of the best point so far. Continue it.",
+    End.CONVERGED: (
+        "Converged: the Newton decrement is below the tolerance in log-likelihood units, a further full step confirmed it,"
+        " and the curvature there is positive definite and does not fade along the last step. This is a local maximum;"
+        " other starts may find a higher one."
+    ),
+    End.MAX_STEPS: (
+        "The steps allowed were used up before the optimum was reached. Usual causes: (a) a start far away, so that the"
+        " search is still under way: continue it, or raise max_steps; (b) parameters that are nearly not identified, so"
+        " that it crawls along a curved ridge: simplify or re-express the model; (c) a likelihood without a maximum,"
+        " along which the search runs away: look for parameters that keep growing."
+    ),
+    End.PRECISION_FLOOR: (
+        "No step improves the log-likelihood any more in floating point, although the tolerance was not reached. Usual"
+        " causes: (a) variables on very different scales or large offsets, which cost digits: centre and scale them;"
+        " (b) a formula that cancels, such as log(1 - exp(x)) or log(exp(x)): use log1p, expm1, logsumexp; (c) float32"
+        " arithmetic: use float64. The point is usually an optimum to fewer digits than asked for: check the decrement."
+    ),
+    End.STALLED: (
+        "The search is stuck at a point that is not a maximum: every step tried, however short, was worse or not finite."
+        " Usual causes: (a) the edge of the region where the likelihood is finite, such as a support that depends on the"
+        " parameters: bound the parameters, or start elsewhere; (b) a likelihood that is unbounded, such as a scale that"
+        " shrinks around one observation: bound the scale or add a penalty; (c) a derivative that does not belong to the"
+        " function: a kink, a table, a `where` with a non-finite branch, or a custom rule that is wrong."
+    ),
+    End.DIVERGED: (
+        "No finite maximum was found: the log-likelihood goes on rising, ever more slowly, as the parameters run away."
+        " Each full Newton step gains, but the curvature fades along it. Usual causes: (a) separation: a combination of"
+        " covariates predicts the outcome perfectly; (b) a parameter whose best value lies at infinity or at the edge of"
+        " its support, such as a dispersion or a mixing probability that the data do not need: fix it, or drop it;"
+        " (c) a start so far out that the likelihood is flat there: start nearer to the data."
+    ),
+    End.SINGULAR: (
+        "The score is zero but the curvature is zero as well in some direction: the maximum, if it is one, is not unique"
+        " to the accuracy of the arithmetic. Usual causes: (a) collinear covariates or a parameter that the likelihood"
+        " does not use; (b) two components that have become identical; (c) a flat region far from the data. Drop or fix a"
+        " parameter, add a penalty, or start elsewhere."
+    ),
+    End.SETTLED: (
+        "A first-order method stopped because the log-likelihood no longer improved by more than its tolerance. Nothing is"
+        " known about the curvature, so this alone is no proof of a maximum: (a) the optimum may have been reached;"
+        " (b) the learning rate may be too small, or too large, to make progress; (c) the surface may be flat here. Polish"
+        " with Newton's method, or continue with a smaller tolerance or another learning rate."
+    ),
+    End.START_NOT_FINITE: (
+        "The log-likelihood, its score or its curvature is not finite at the start, so there is nothing to climb. Usual"
+        " causes: (a) a start outside the support of some observation; (b) overflow, such as exp of a large linear"
+        " predictor: scale the covariates, or start coefficients at 0; (c) missing or infinite data. Give another start."
+    ),
+    End.INTERRUPTED: (
+        "Interrupted: (a) by the keyboard, (b) by a time limit or (c) by the caller. The values are those of the best point"
+        " so far, not an optimum. Continue from there."
+    ),
+}
+
+_COVARIANCE_ADVICE: dict[CovarianceState, str] = {
+    CovarianceState.OK: "The covariance matrix stands: the information is finite and safely positive definite.",
+    CovarianceState.NOT_POSITIVE_DEFINITE: (
+        "The information is not safely positive definite, so it has no inverse that means anything. Usual causes:"
+        " (a) parameters that are not identified, such as collinear covariates; (b) a point that is not a maximum, such as"
+        " a saddle; (c) scales so different that the digits are lost. Remove or fix a parameter, try another start, or"
+        " rescale the variables."
+    ),
+    CovarianceState.NOT_FINITE: (
+        "The information holds values that are not finite. Usual causes: (a) an estimate at the edge of the support;"
+        " (b) overflow in the likelihood or its derivatives; (c) a `where` whose unused branch is not finite, which spoils"
+        " derivatives although the value looks right. Make both branches safe, or bound the parameters."
+    ),
+    CovarianceState.NOT_CONVERGED: (
+        "The optimiser did not reach a maximum, and standard errors anywhere else describe nothing. Usual causes: (a) it"
+        " was stopped early; (b) the likelihood has no maximum; (c) the start was poor. Read why the optimiser stopped."
+    ),
+    CovarianceState.TOO_FEW_CLUSTERS: (
+        "There are too few clusters for a cluster-robust covariance: with G clusters its rank is at most G - 1, and with"
+        " one cluster it is exactly zero. Usual causes: (a) a grouping that is too coarse; (b) the wrong column as groups;"
+        " (c) rows lost to missing values. Use a finer grouping, or another kind of covariance."
+    ),
+    CovarianceState.NO_SCORES: (
+        "This covariance sums products of scores, and there are no contributions to sum over. Usual causes: (a) the"
+        " likelihood returns a single number; (b) there are fewer units than parameters; (c) every score is zero. Return"
+        " one value per observation or unit, or use the observed information."
+    ),
+    CovarianceState.SINGULAR_SCORES: (
+        "The scores span fewer directions than there are parameters, so the products summed from them are singular and the"
+        " errors they would give are zero or infinite. Usual causes: (a) fewer units or clusters than parameters; (b) an"
+        " observation or group that fits exactly; (c) pairs of observations that mirror each other. Use the observed"
+        " information, or more and smaller groups."
+    ),
+    CovarianceState.ON_BOUNDARY: (
+        "This estimate lies on, or within two standard errors of, the edge of its closed support, where the normal"
+        " approximation fails. Usual causes: (a) a variance component that the data do not need; (b) a bound that is"
+        " active; (c) too little data. Use a profile interval, or fix the parameter at the edge and refit."
+    ),
+    CovarianceState.NOT_IDENTIFIED: (
+        "The data say nothing about this entry apart from the others: the information is singular in its direction. Usual"
+        " causes: (a) collinear covariates; (b) a parameter that the likelihood does not use; (c) too few observations in"
+        " some cell. Drop or fix one of the parameters involved."
+    ),
+}

@@ -1,0 +1,358 @@
+"""Elementwise bijections: identity, log, scaled logit, boxes and half-open intervals.
+
+An open edge is reached only at infinity in u; a closed edge is a bound of u, where the derivative of the value is not
+zero, so that the score there says whether the edge is the maximum. Near an edge the distance to *that* edge is what is
+computed, so that a probability of 1e-300 keeps all its digits; where the edge is not 0, float64 itself limits how
+near a value can come, and ``forward`` then stays one representable number inside an open edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, isfinite, prod
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+Shape = tuple[int, ...]
+
+
+def as_float(x: ArrayLike) -> jax.Array:
+    """A floating-point JAX array: x itself, or x in the ambient default precision if it holds integers."""
+    a = jnp.asarray(x)
+    return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(float)
+
+
+def indices(shape: Shape) -> tuple[Shape, ...]:
+    """All index tuples of a shape, in row-major order; ``((),)`` for a scalar."""
+    return tuple(np.ndindex(*shape))
+
+
+def unbounded(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of k coordinates that have none."""
+    return np.full(k, -inf), np.full(k, inf)
+
+
+def read(value: ArrayLike) -> np.ndarray | str:
+    """A concrete value as float64, or what is wrong with it before its support is looked at."""
+    try:
+        a = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return f"{value!r} is not an array of numbers"
+    return first_bad(a, ~np.isfinite(a), "a finite number") or a
+
+
+def first_bad(a: np.ndarray, bad: np.ndarray, expected: str) -> str | None:
+    """Name the first entry of ``a`` where the mask ``bad`` holds, its value, and what was expected there."""
+    where = np.argwhere(bad)
+    if not len(where):
+        return None
+    index = tuple(int(i) for i in where[0])
+    subject = f"entry {list(index)}" if index else "value"
+    others = f" (and {len(where) - 1} more)" if len(where) > 1 else ""
+    return f"{subject} is {float(a[index])!r}, expected {expected}{others}"
+
+
+def _check(value: ArrayLike, bad: Callable[[np.ndarray], Any], expected: str) -> str | None:
+    a = read(value)
+    return a if isinstance(a, str) else first_bad(a, bad(a), expected)
+
+
+def _edges(name: str, lo: float, hi: float) -> tuple[float, float]:
+    lo, hi = float(lo), float(hi)
+    if not (isfinite(lo) and isfinite(hi) and lo < hi and isfinite(hi - lo)):
+        raise ValueError(
+            f"{name}: expected two finite edges lo < hi, got lo={lo!r}, hi={hi!r}. "
+            "For a support without one of the edges use Log (open) or Box (closed)."
+        )
+    return lo, hi
+
+
+def _step_inside(edge: float, towards: float, dtype: np.dtype) -> float:
+    """The representable number next to an open edge; next to 0 the smallest normal one, as XLA flushes subnormals."""
+    kind = np.dtype(dtype).type
+    if edge == 0.0:
+        return float(np.copysign(np.finfo(kind).tiny, towards))
+    return float(np.nextafter(kind(edge), kind(towards)))
+
+
+def _keep_between(v: jax.Array, low: float, high: float) -> jax.Array:
+    """Clip a value that rounding has put on an open edge, without touching its derivatives."""
+    return v + lax.stop_gradient(jnp.clip(v, low, high) - v)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The real line: value = u.
+
+    Example:
+        >>> Identity().n_free((3,))
+        3
+    """
+
+    elementwise: ClassVar[bool] = True
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(u).reshape(shape)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        return unbounded(prod(shape))
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        return indices(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+        return (Identity(),) * prod(shape)
+
+    def problem(self, value: ArrayLike) -> str | None:
+        a = read(value)
+        return a if isinstance(a, str) else None
+
+
+@dataclass(frozen=True)
+class Log:
+    """The positive numbers: value = exp(u).
+
+    Example:
+        >>> Log().problem([1.0, -0.3])
+        'entry [1] is -0.3, expected > 0'
+    """
+
+    elementwise: ClassVar[bool] = True
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        return jnp.exp(as_float(u)).reshape(shape)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        return jnp.log(as_float(value)).reshape(-1)
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        return unbounded(prod(shape))
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        return indices(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+        return (Log(),) * prod(shape)
+
+    def problem(self, value: ArrayLike) -> str | None:
+        return _check(value, lambda a: a <= 0, "> 0")
+
+
+@dataclass(frozen=True)
+class Logit:
+    """The open interval (lo, hi): value = lo + (hi - lo) / (1 + exp(-u)).
+
+    Args:
+        lo, hi: the edges, natural scale, finite.
+
+    Raises:
+        ValueError: if the edges are not finite with lo < hi.
+
+    Example:
+        >>> float(Logit(-1, 1).forward([0.0], ()))
+        0.0
+    """
+
+    lo: float
+    hi: float
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        lo, hi = _edges("Logit", self.lo, self.hi)
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        u = as_float(u).reshape(shape)
+        width, middle = self.hi - self.lo, 0.5 * self.lo + 0.5 * self.hi
+        # Each piece is relatively accurate where it is used: from the lower edge, the middle, the upper edge.
+        low = self.lo + width * jax.nn.sigmoid(u)
+        mid = middle + 0.5 * width * jnp.tanh(0.5 * u)
+        high = self.hi - width * jax.nn.sigmoid(-u)
+        v = jnp.where(u < -1.0, low, jnp.where(u > 1.0, high, mid))
+        return _keep_between(v, _step_inside(self.lo, self.hi, v.dtype), _step_inside(self.hi, self.lo, v.dtype))
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        v = as_float(value).reshape(-1)
+        width, middle = self.hi - self.lo, 0.5 * self.lo + 0.5 * self.hi
+        x = (v - middle) / (0.5 * width)
+        central = jnp.abs(x) < 0.5
+        outer = jnp.log(v - self.lo) - jnp.log(self.hi - v)
+        return jnp.where(central, 2.0 * jnp.arctanh(jnp.where(central, x, 0.0)), outer)
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        return unbounded(prod(shape))
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        return indices(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+        return (self,) * prod(shape)
+
+    def problem(self, value: ArrayLike) -> str | None:
+        return _check(value, lambda a: (a <= self.lo) | (a >= self.hi), f"> {self.lo:g} and < {self.hi:g}")
+
+
+@dataclass(frozen=True)
+class Box:
+    """The closed interval [lo, hi]: value = u, and u is boxed.
+
+    Args:
+        lo, hi: the edges, natural scale; one or both may be infinite.
+
+    Raises:
+        ValueError: unless lo < hi.
+
+    Example:
+        >>> Box(0, float("inf")).bounds(())
+        (array([0.]), array([inf]))
+    """
+
+    lo: float
+    hi: float
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        lo, hi = float(self.lo), float(self.hi)
+        if not lo < hi:
+            raise ValueError(f"Box: expected edges lo < hi, got lo={lo!r}, hi={hi!r}")
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(u).reshape(shape)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        k = prod(shape)
+        return np.full(k, self.lo), np.full(k, self.hi)
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        return indices(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+        return (Identity(),) * prod(shape)
+
+    def problem(self, value: ArrayLike) -> str | None:
+        sides = [f">= {self.lo:g}"] * (self.lo > -inf) + [f"<= {self.hi:g}"] * (self.hi < inf)
+        return _check(value, lambda a: (a < self.lo) | (a > self.hi), " and ".join(sides))
+
+
+@dataclass(frozen=True)
+class HalfOpen:
+    """An interval closed on one side: [lo, hi) or (lo, hi].
+
+    ``closed="left"``: value = lo + (hi - lo) (1 - exp(-u)) with u >= 0; ``closed="right"``: value = hi - (hi - lo)
+    (1 - exp(u)) with u <= 0. The value increases with u, and its derivative at the closed edge is hi - lo.
+
+    Args:
+        lo, hi: the edges, natural scale, finite.
+        closed: "left" or "right".
+
+    Raises:
+        ValueError: if the edges are not finite with lo < hi, or ``closed`` is another word.
+
+    Example:
+        >>> float(HalfOpen(0, 1, closed="left").forward([0.0], ()))
+        0.0
+    """
+
+    lo: float
+    hi: float
+    closed: str = "left"
+    elementwise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        lo, hi = _edges("HalfOpen", self.lo, self.hi)
+        if self.closed not in ("left", "right"):
+            raise ValueError(f'HalfOpen: expected closed="left" or closed="right", got {self.closed!r}')
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        u = as_float(u).reshape(shape)
+        width = self.hi - self.lo
+        if self.closed == "left":
+            v = jnp.where(u < 1.0, self.lo - width * jnp.expm1(-u), self.hi - width * jnp.exp(-u))
+            return _keep_between(v, -inf, _step_inside(self.hi, self.lo, v.dtype))
+        v = jnp.where(u > -1.0, self.hi + width * jnp.expm1(u), self.lo + width * jnp.exp(u))
+        return _keep_between(v, _step_inside(self.lo, self.hi, v.dtype), inf)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        v = as_float(value).reshape(-1)
+        width = self.hi - self.lo
+        near, far = (v - self.lo, self.hi - v) if self.closed == "left" else (self.hi - v, v - self.lo)
+        x = near / width
+        u = jnp.where(x < 0.5, -jnp.log1p(-jnp.where(x < 0.5, x, 0.0)), -jnp.log(far / width))
+        return u if self.closed == "left" else -u
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        k = prod(shape)
+        return (np.zeros(k), np.full(k, inf)) if self.closed == "left" else (np.full(k, -inf), np.zeros(k))
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        return indices(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+        return (Logit(self.lo, self.hi),) * prod(shape)
+
+    def problem(self, value: ArrayLike) -> str | None:
+        if self.closed == "left":
+            return _check(value, lambda a: (a < self.lo) | (a >= self.hi), f">= {self.lo:g} and < {self.hi:g}")
+        return _check(value, lambda a: (a <= self.lo) | (a > self.hi), f"> {self.lo:g} and <= {self.hi:g}")

@@ -1,0 +1,193 @@
+"""Evidence -> what a fit is worth: a code, a one-line statement in the user's addresses, and advice.
+
+Seven codes.  ``verified``: a local maximum (never a claim that it is the highest).  ``boundary``: a maximum on a
+closed edge of the support.  The other five are no maximum: ``no_finite_maximum`` (the log-likelihood keeps rising, or
+flattens, along a direction), ``not_identified`` (a flat direction), ``saddle``, ``stopped_early`` and
+``not_computable``.  ``converged`` is true for the first two only.
+
+Why decrements are looked at: on completely separated data the scaled information stays positive definite while the
+Newton decrement falls below any tolerance; but it falls by a factor near 1/e a step, and at a proper maximum it falls
+faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.evidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mlejax.status import End
+
+CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
+
+ADVICE = {
+    "verified": "A local maximum: Newton decrement below tolerance, information positive definite. That no higher maximum exists is not claimed.",
+    "boundary": (
+        "The estimate lies on a closed edge of its support. No Wald error is given for it, and those of the others hold it "
+        "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or a profile interval, or "
+        "fit without the parameter."
+    ),
+    "no_finite_maximum": (
+        "The estimates printed are where the search was stopped, not a maximum; no standard errors are given. Causes: (a) "
+        "separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on a few rows (a mixture "
+        "component on one point, a constant response); (c) counts or outcomes that are all zero. Drop or merge the "
+        "covariate or component, collect more data, bound the parameter, or penalise."
+    ),
+    "not_identified": (
+        "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "
+        "collinear column or an unused parameter, or hold one of them with fixed=."
+    ),
+    "saddle": "The score is zero, but the log-likelihood rises in some direction. Give another start=.",
+    "stopped_early": "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=.",
+    "not_computable": (
+        "The log-likelihood or its score is not a finite number. Look at the rows named: a logarithm of zero, a value "
+        "outside the support, or, where the value is finite but the score is not, a jnp.where whose unused branch divides "
+        "by zero or takes the root or logarithm of zero: put a safe value inside the branch too. Or give another start=."
+    ),
+}
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit did not end at a maximum; the verdict in the message says what was found instead."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit is worth.
+
+    Attributes:
+        code: one of :data:`CODES`.
+        statement: one line, in the user's addresses.
+        evidence: the numbers behind it.
+        advice: what to do.
+    """
+
+    code: str
+    statement: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    advice: str = ""
+
+    @property
+    def converged(self) -> bool:
+        """True for ``verified`` and ``boundary``."""
+        return self.code in ("verified", "boundary")
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.statement}"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat`` or ``higher``."""
+
+    behaviour: str
+    vector: np.ndarray
+    gain: float = 0.0
+    supremum: float = float("nan")
+    movement: str = ""
+    names: tuple[str, ...] = ()
+    bounded: bool = True
+    point: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known at the end of a fit, on the host.
+
+    Attributes:
+        end: why the optimiser stopped.
+        decrement: Newton decrement g' H^-1 g, log-likelihood units (over the coordinates not on an edge).
+        decrements: the last undamped ones, most recent last.
+        smallest_eigenvalue, condition: of the scaled information over the same coordinates.
+        definite: the scaled information is positive definite.
+        edges: addresses on a closed edge of their support, with the edge and the multiplier.
+        directions: ray tests, where they were needed.
+        rows: for a log-likelihood or score that is not finite: text on which rows.
+        n_steps: steps taken.
+        dense: a Hessian was available (False for first-order fits of many parameters).
+    """
+
+    end: End
+    decrement: float
+    decrements: tuple[float, ...]
+    smallest_eigenvalue: float
+    condition: float
+    definite: bool
+    edges: tuple[tuple[str, float, float], ...] = ()
+    directions: tuple[Direction, ...] = ()
+    rows: str = ""
+    n_steps: int = 0
+    dense: bool = True
+
+
+def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: float = 0.05) -> bool:
+    """The last decrements fell faster than linearly: by a factor below ``ratio`` on the way to the tolerance.
+
+    A fall by 1/e a step is what every run to infinity shows; quadratic convergence passes far below it.  Values at
+    the rounding floor, where ratios mean nothing, count only together with a preceding fall.
+    """
+    seen = [d for d in decrements if np.isfinite(d) and d >= 0.0]
+    return any(b <= tolerance and b < ratio * a for a, b in zip(seen[:-1], seen[1:], strict=True))
+
+
+def judge(e: Evidence) -> Verdict:
+    """Evidence -> verdict; rules in the order in which a problem outweighs the next."""
+    facts: dict[str, Any] = {
+        "decrement": e.decrement,
+        "decrements": e.decrements,
+        "smallest_eigenvalue": e.smallest_eigenvalue,
+        "condition": e.condition,
+        "n_steps": e.n_steps,
+        "optimiser": e.end.name,
+    }
+    code, statement = _rule(e)
+    if e.directions:
+        facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.directions)
+        risen = [d.supremum for d in e.directions if d.behaviour == "rises"]
+        if risen:
+            facts["supremum"] = max(risen)
+    if e.edges:
+        facts["edges"] = e.edges
+    return Verdict(code, statement, MappingProxyType(facts), ADVICE[code])
+
+
+def _rule(e: Evidence) -> tuple[str, str]:
+    if e.rows:
+        return "not_computable", e.rows
+    if not e.dense:
+        return "stopped_early", f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
+    rising = [d for d in e.directions if d.behaviour == "rises"]
+    if rising:
+        best = max(rising, key=lambda d: d.gain)
+        if best.bounded:
+            return "no_finite_maximum", f"the log-likelihood keeps rising towards {best.supremum:.6g} along {best.movement}"
+        return "no_finite_maximum", f"the log-likelihood rises without bound along {best.movement}"
+    flat = [d for d in e.directions if d.behaviour == "flat"]
+    if flat:
+        return "not_identified", "; ".join(dict.fromkeys(d.movement for d in flat))
+    higher = [d for d in e.directions if d.behaviour == "higher"]
+    settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR)
+    if higher and settled and e.decrement <= 1e-6:
+        best = max(higher, key=lambda d: d.gain)
+        return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
+    if not e.definite and not e.directions:
+        return "stopped_early", f"the information is not positive definite where the search stopped ({_ended(e.end)})"
+    if e.end == End.CONVERGED and e.definite:
+        if e.edges:
+            where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
+            return "boundary", f"{where}; standard errors of the others hold it there"
+        return "verified", (
+            f"a local maximum: g'H^-1 g = {e.decrement:.1e}, scaled information positive definite "
+            f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g})"
+        )
+    if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e-6:
+        return "verified", f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller"
+    gap = f"; about {0.5 * e.decrement:.2g} log-likelihood units below a maximum" if e.definite and np.isfinite(e.decrement) else ""
+    return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{gap}"
+
+
+def _ended(end: End) -> str:
+    return end.name.lower().replace("_", " ")
