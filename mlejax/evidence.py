@@ -70,8 +70,8 @@ def probe(vector: np.ndarray, u: np.ndarray, value: float, information: np.ndarr
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
     unit = vector / np.sqrt(curvature) if curvature > 1e-14 * size**2 else vector / size
     points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
-    points = np.clip(points, space.lower, space.upper)
-    change = loglik(points) - value
+    inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
+    change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
     noise = 1e-8 + 1e-10 * abs(value)
     sides = [_side(change[: STEPS.size], noise), _side(change[STEPS.size :], noise)]
     for sign, (behaviour, gain, last, bounded) in zip((1.0, -1.0), sides, strict=True):
@@ -96,13 +96,12 @@ def _side(change: np.ndarray, noise: float) -> tuple[str, float, int, bool]:
     """(behaviour, largest gain, index of the last usable point, whether the gain levels off) along one side."""
     finite = np.isfinite(change)
     stop = int(np.argmin(finite)) if not finite.all() else change.size
-    overflow = change[stop] if stop < change.size else 0.0
     usable = change[:stop]
     if stop < 3:
         return "falls", 0.0, max(stop - 1, 0), True
     gain, last = float(usable.max()), stop - 1
-    if overflow == -np.inf and usable[-1] <= noise:
-        return ("falls" if stop < change.size - 2 else "flat"), max(gain, 0.0), last, True
+    if stop < change.size - 2 and usable[-1] <= noise:
+        return "falls", max(gain, 0.0), last, True  # it meets an edge of the box or of where it is finite
     if usable.min() < -noise:
         return "falls", max(gain, 0.0), last, True
     steps = np.diff(np.concatenate([[0.0], usable]))

@@ -333,8 +333,10 @@ class Results:
     def _errors(self) -> np.ndarray:
         if self._fit.spec.space.n_free > COVARIANCE_LIMIT:
             return np.full(self._values.shape, np.nan)
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(np.diag(self._reported_cov))
+        space = self._fit.spec.space
+        errors = np.array(inference.standard_errors(space.reported_matrix, self._cov.matrix))
+        errors[space.reported_fixed] = np.nan
+        return errors
 
     @cached_property
     def _tests(self) -> tuple[np.ndarray, np.ndarray]:
@@ -448,7 +450,7 @@ class Results:
             title="Maximum likelihood",
             header=tuple(header),
             terms=() if large else tuple(self._terms(alpha)),
-            notes=self._cov.notes,
+            notes=tuple(n for n in (fitted.note, *self._cov.notes) if n),
             footer=tuple(footer),
             alpha=alpha,
             leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),

@@ -24,7 +24,7 @@ from mlejax.status import End
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
 
 ADVICE = {
-    "verified": "A local maximum: Newton decrement below tolerance, information positive definite. That no higher maximum exists is not claimed.",
+    "verified": "That no higher maximum exists elsewhere is not claimed.",
     "boundary": (
         "The estimate lies on a closed edge of its support. No Wald error is given for it, and those of the others hold it "
         "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or a profile interval, or "

@@ -265,7 +265,7 @@ TABLE = {"x": X, "y": [1, 2, 3], "z": [True, False, True]}
         (lambda d: d["x"] if "absent" not in d else 0, {"x"}),
         (lambda d: sum(d.values()), {"x", "y", "z"}),
         (lambda d: sum(v for _, v in d.items()), {"x", "y", "z"}),
-        (lambda d: [d[k] for k in d][0], {"x", "y", "z"}),
+        (lambda d: sum(d[k] for k in d), {"x", "y", "z"}),
         (lambda d: d["x"] * len(d), {"x", "y", "z"}),
         (lambda d: (lambda x, y, z: x)(**d), {"x", "y", "z"}),
         (lambda d: dict(d)["x"], {"x", "y", "z"}),

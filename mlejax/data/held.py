@@ -77,6 +77,7 @@ def _flatten(value: Any, where: str, stop: Any = None) -> tuple[list[tuple[str, 
 
 
 def is_leaf(value: Any) -> bool:
+    """Whether the value is one column (or a wrapper), not a tree of columns."""
     if value is None or isinstance(value, (list, Shared, Static)):
         return True
     if isinstance(value, (tuple, Mapping)):

@@ -188,9 +188,9 @@ def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _exact(array: np.ndarray, values: Any, types: set[type]) -> tuple[np.ndarray, str]:
-    """The array, unless integers beyond 2**53 would be rounded beside floats: then it stays an array of objects."""
-    rounded = array.dtype.kind == "f" and int in types and bool((np.abs(array) > 2.0**53).any())
-    if rounded and any(isinstance(v, int) and abs(v) > 2**53 for v in values):
+    """The array, unless NumPy made floats of integers and rounded them (from 2**53 on): then an array of objects."""
+    large = array.dtype.kind == "f" and int in types and bool((np.abs(array) >= 2.0**53).any())
+    if large and (float not in types or any(isinstance(v, int) and int(float(v)) != v for v in values)):
         objects = np.empty(len(values), object)
         objects[:] = values
         return objects.reshape(array.shape), "object"
@@ -216,8 +216,9 @@ def _from_nested(values: list[Any]) -> tuple[np.ndarray | None, str]:
         if numbers and all(type(v) in _PLAIN for v in numbers) and len(numbers) < array.size:
             return array, "float"
         return array, "object"
-    if array.dtype.kind == "f" and bool((np.abs(array) > 2.0**53).any()):
-        return _exact(array, list(np.asarray(values, dtype=object).flat), {int})
+    if array.dtype.kind == "f" and bool((np.abs(array) >= 2.0**53).any()):
+        flat = list(np.asarray(values, dtype=object).flat)
+        return _exact(array, flat, set(map(type, flat)))
     return array, probe_dtype(array.dtype)
 
 

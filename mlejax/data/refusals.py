@@ -161,7 +161,7 @@ def _elements(leaf: Leaf) -> Exception:
     expected = f"{leaf.where}: {_EXPECTED}, got"
     if sorts <= {"number"}:
         what = "numbers stored as Python objects" if sorts else "only missing values, stored as Python objects"
-        big = [(r, v) for r, v in _flat(leaf) if isinstance(v, int) and abs(v) > 2**53]
+        big = [(r, v) for r, v in _flat(leaf) if isinstance(v, int) and (abs(v) >= 2**63 or int(float(v)) != v)]
         range_ = f"; {big[0][1]} in row {big[0][0]} is beyond what 64 bits hold exactly" if big else ""
         return DataTypeError(
             f"{expected} {what} {came}{also}{range_}. Convert with pd.to_numeric(column), or np.asarray(column, float)"
@@ -170,10 +170,12 @@ def _elements(leaf: Leaf) -> Exception:
         return _text(leaf, expected, came + also, count - len(missing), not_numbers)
     if sorts == {"date"}:
         return DataTypeError(f"{expected} dates or times as Python objects {came}{also}. {_ADVICE['datetime']}")
-    if sorts == {"sequence"}:
+    if "sequence" in sorts and sorts <= {"sequence", "number"}:
+        single = f", but a single value in {rows_phrase(rows['number'], leaf.index)}" if "number" in rows else ""
+        start = f"first {_short(first['sequence'])} in row {rows['sequence'][0]}"
         return DataError(
-            f"{expected} a sequence in each row {came}, in row 0 {_short(first['sequence'])}{also}. For rows of equal "
-            "length use np.stack(list(column)); ragged rows: pad them with a mask column, or use long format with unit="
+            f"{expected} sequences {came}, {start}{single}{also}. For rows of equal length use np.stack(list(column)); "
+            "ragged rows: pad them with a mask column, or use long format with unit="
         )
     if len(sorts) == 1:
         sort = next(iter(sorts))

@@ -273,12 +273,12 @@ def ingest(data: Any) -> Source:
 
 
 def _refuse_foreign(data: Any) -> None:
+    if isinstance(data, jax.core.Tracer):
+        raise DataTypeError(f"the data: {TRACER}")
     if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
         if isinstance(data, np.ndarray) and data.dtype.names is not None:
             raise refusal(Leaf(data, "the data"))
         return
-    if isinstance(data, jax.core.Tracer):
-        raise DataTypeError(f"the data: {TRACER}")
     if isinstance(data, (Shared, Static)):
         raise DataTypeError(f"the data: a bare {type_name(data)} has no rows; expected a dict that also holds columns")
     known = probe(data).kind

@@ -18,6 +18,7 @@ from mlejax import optimize
 from mlejax.data import Prepared
 from mlejax.fit.common import AtOptimum, objective_of, to_theta
 from mlejax.objective import Spec
+from mlejax.parameters import Space
 from mlejax.status import End
 
 Array = Any
@@ -39,6 +40,34 @@ def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hy
 @partial(jax.jit, static_argnames=("spec",))
 def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
     return to_theta(spec.space, u, fixed, score, information), spec.space.params_from_u(u, fixed)
+
+
+@partial(jax.jit, static_argnames=("space",))
+def to_u(space: Space, values: list[Array]) -> Array:
+    """Natural values, one array a leaf -> u (p,)."""
+    return _off_edges(space, space.u_from_params(space.build(values)))
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any) -> tuple[Array, Array]:
+    """Candidate starts, one stacked array a leaf (m, ...) -> their u (m, p) and log-likelihoods (m,)."""
+    objective = objective_of(spec, data, fixed, None)
+
+    def one(parts: list[Array]) -> tuple[Array, Array]:
+        u = _off_edges(spec.space, spec.space.u_from_params(spec.space.build(parts)))
+        return u, -objective.value(u) * objective.scale
+
+    return lax.map(one, values, batch_size=8)
+
+
+def _off_edges(space: Space, u: Array) -> Array:
+    """A small step into the box from its edges, where the score may vanish by symmetry."""
+    if not space.boxed:
+        return u
+    width = space.upper - space.lower
+    step = jnp.asarray(np.where(np.isfinite(width), 1e-3 * width, 1e-2))
+    u = jnp.where(u <= space.lower, space.lower + step, u)
+    return jnp.where(u >= space.upper, space.upper - step, u)
 
 
 @partial(jax.jit, static_argnames=("spec",))

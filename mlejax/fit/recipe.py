@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import evidence, optimize, starts
+from mlejax import evidence, linalg, optimize, starts
 from mlejax.fit.common import Problem
-from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, run
+from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, rank_starts, run, to_u
 from mlejax.fit.solve import hold
 from mlejax.likelihood import N_CHECKED_ROWS, Likelihood, refuse_dependent_rows, row_check, trace_reads
 from mlejax.objective import Spec
@@ -65,6 +65,8 @@ class Fit:
         verdict: what the fit is worth.
         method: text for the header.
         n_steps: steps of the optimiser.
+        decrement: Newton decrement at the end, log-likelihood units.
+        note: what a reader should know about the start; empty if nothing.
     """
 
     spec: Spec
@@ -82,6 +84,7 @@ class Fit:
     method: str
     n_steps: int
     decrement: float
+    note: str = ""
 
     def scores(self) -> np.ndarray:
         """Scores in theta of every contribution, (n, p)."""
@@ -155,7 +158,16 @@ def fit(
             return _nothing_to_estimate(spec, loaded, held)
         with _reporter(progress, algorithm, space.n_free) as report:
             spec, ended, found = _search(spec, algorithm, loaded, u0, held, report)
+            note = ""
+            if ended.end == End.START_NOT_FINITE:
+                open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
+                other = _first_point(spec, loaded, open_start, held, seed)
+                note = f"The start given was not usable ({found.rows}); started elsewhere."
+                spec, again, found_again = _search(spec, algorithm, loaded, other, held, report)
+                if again.end != End.START_NOT_FINITE:
+                    ended, found = again, found_again
         done = _finish(spec, loaded, held, ended, found, method)
+        done = done if ended.end == End.START_NOT_FINITE else replace(done, note=note)
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
     return done
@@ -184,23 +196,13 @@ def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space,
 def _first_point(spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int) -> np.ndarray:
     """u of the given start, or of the best among the candidates on a sample of the rows."""
     space = spec.space
-    data = loaded.problem.data
     if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
-        return _inside(space, np.asarray(space.u_from_params(space.build(values))))
+        return np.asarray(to_u(space, values))
     batch = starts.candidates(space, given, loaded.rows.leaves, seed)
-    points = np.stack([_inside(space, np.asarray(space.u_from_params(space.build(v)))) for v in batch])
-    found = np.asarray(loglik_many(spec, points, _sample(data), held))
-    found = np.where(np.isfinite(found), found, -np.inf)
-    return points[int(np.argmax(found))]
-
-
-def _inside(space: Space, u: np.ndarray) -> np.ndarray:
-    """Off the edges, where the score may vanish by symmetry: a small step into the box."""
-    lower, upper = space.lower, space.upper
-    step = np.where(np.isfinite(upper - lower), 1e-3 * (upper - lower), 1e-2)
-    u = np.where(u <= lower, lower + step, u)
-    return np.where(u >= upper, upper - step, u)
+    stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
+    points, found = (np.asarray(a) for a in rank_starts(spec, stacked, _sample(loaded.problem.data), held))
+    return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
 
 
 def _sample(data: data_room.Prepared) -> data_room.Prepared:
@@ -229,7 +231,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), size)
     rows = jax.tree.map(lambda a: a[index], data.rows)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
-    points = np.stack([u0, _inside(spec.space, np.clip(nearby, spec.space.lower, spec.space.upper))])
+    points = np.stack([u0, np.clip(nearby, spec.space.lower, spec.space.upper)])
     company, alone = _row_check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
     refuse_dependent_rows(likelihood, np.asarray(company), np.asarray(alone))
     likelihood.checked.add(key)
@@ -285,22 +287,17 @@ def clean(ended: Ended, space: Space) -> bool:
     if ended.end != End.CONVERGED or ended.information is None:
         return False
     free = interior(space, ended.u)
-    smallest = definiteness(ended.information, free)[0]
+    smallest, _, _ = definiteness(ended.information, free)
     if not smallest > evidence.EIGENVALUE_FLOOR or not superlinear(ended.decrements):
         return False
     pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
     return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
 
 
-def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float]:
-    """Smallest eigenvalue and condition of the scaled information over the given coordinates; NaN if not finite."""
-    part = information[np.ix_(free, free)]
-    if part.size == 0:
-        return 1.0, 1.0
-    if not np.isfinite(part).all() or (np.diag(part) <= 0).any():
-        return float("nan") if not np.isfinite(part).all() else float(min(np.diag(part).min(), 0.0)), float("nan")
-    values = np.linalg.eigvalsh(evidence.scaled(part)[0])
-    return float(values[0]), float(values[-1] / values[0]) if values[0] > 0 else float("inf")
+def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:
+    """Smallest eigenvalue and condition of the scaled information over the given coordinates, and whether it stands."""
+    found = linalg.scaled_inverse(information[np.ix_(free, free)])
+    return found.smallest, found.condition, found.ok
 
 
 def _probe(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
@@ -340,7 +337,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, 
     dense = ended.information is not None
     information = ended.information if dense else np.zeros((space.n_free, space.n_free) if space.n_free < 500 else (0, 0))
     free = interior(space, ended.u)
-    smallest, condition = definiteness(information, free) if dense else (float("nan"), float("nan"))
+    smallest, condition, definite = definiteness(information, free) if dense else (float("nan"), float("nan"), False)
     edges = tuple(
         (space.theta_labels[j], float(np.asarray(space.theta_from_u(ended.u, held))[j]), float(ended.score[j]))
         for j in np.flatnonzero(~free)
@@ -352,7 +349,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, 
             decrements=ended.decrements,
             smallest_eigenvalue=smallest,
             condition=condition,
-            definite=smallest > evidence.EIGENVALUE_FLOOR,
+            definite=definite,
             edges=edges,
             directions=found.directions,
             rows=found.rows,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.inference.intervals import check_alpha, critical_value, two_sided_p
 from mlejax.inference.numbers import format_estimates, format_p, format_statistic, percent_labels, table_lines
-from mlejax.inference.wald import NO_COVARIANCE, check_arguments, linear_covariance, standard_errors
+from mlejax.inference.wald import NO_COVARIANCE, check_arguments, standard_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,6 @@ class TTest:
         """The p-values, under statsmodels' name."""
         return self.p_value
 
-    @property
     def table(self) -> pd.DataFrame:
         """One row per restriction: estimate, null_value, std_error, statistic, p_value, limits, note."""
         import pandas as pd
@@ -159,7 +158,7 @@ def t_test(
     # 0 times NaN is 0 here as well: an entry that is not used cannot spoil a combination.
     used = R_ != 0
     estimate = np.sum(np.where(used, R_ * np.where(used, theta_, 0.0), 0.0), axis=1)
-    error = standard_errors(linear_covariance(R_, cov_))
+    error = standard_errors(R_, cov_)
     notes = []
     for value, e in zip(estimate, error, strict=True):
         if not np.isfinite(value):

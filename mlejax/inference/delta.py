@@ -141,11 +141,15 @@ def delta_method(function: Callable[[Any], Any], theta: ArrayLike, cov: ArrayLik
     return at.values, _propagated(at.jacobian, cov)
 
 
-def _propagated(jacobian: np.ndarray, cov: ArrayLike) -> np.ndarray:
-    cov_ = np.asarray(cov, np.float64)
-    k = jacobian.shape[1]
+def _checked_covariance(jacobian: np.ndarray, cov: ArrayLike) -> np.ndarray:
+    cov_, k = np.asarray(cov, np.float64), jacobian.shape[1]
     if cov_.shape != (k, k):
         raise ValueError(f"cov: expected shape ({k}, {k}), the covariance of theta, got {cov_.shape}")
+    return cov_
+
+
+def _propagated(jacobian: np.ndarray, cov: ArrayLike) -> np.ndarray:
+    cov_ = _checked_covariance(jacobian, cov)
     good = np.isfinite(jacobian).all(axis=1)
     result = linear_covariance(np.where(good[:, None], jacobian, 0.0), cov_).cov
     result[~good, :] = np.nan
@@ -160,7 +164,8 @@ class DeltaResult:
     Attributes:
       labels: m names, from dict keys and indices.
       estimate: (m,) values at the estimate.
-      cov: (m, m) covariance, NaN where it does not exist.
+      jacobian: (m, k) derivatives with respect to theta.
+      cov_theta: (k, k) covariance of theta.
       std_error: (m,) standard errors.
       null_value: (m,) values that z tests against.
       statistic: (m,) z (or t) statistics; NaN where the standard error is NaN or 0.
@@ -174,7 +179,8 @@ class DeltaResult:
 
     labels: tuple[str, ...]
     estimate: np.ndarray
-    cov: np.ndarray
+    jacobian: np.ndarray
+    cov_theta: np.ndarray
     std_error: np.ndarray
     null_value: np.ndarray
     statistic: np.ndarray
@@ -186,6 +192,14 @@ class DeltaResult:
     df: float | None = None
 
     @property
+    def cov(self) -> np.ndarray:
+        """(m, m) covariance of the values, formed when asked for; NaN where it does not exist."""
+        result = _propagated(self.jacobian, self.cov_theta)
+        lost = np.isnan(self.std_error)
+        result[lost, :] = np.nan
+        result[:, lost] = np.nan
+        return result
+
     def table(self) -> pd.DataFrame:
         """One row per value: estimate, std_error, z, p_value, conf_low, conf_high, note."""
         import pandas as pd
@@ -271,22 +285,18 @@ def nlcom(
     if null.size not in (1, m):
         raise ValueError(f"value: expected a scalar or {m} null values, got shape {null.shape}")
     null = np.broadcast_to(null.ravel(), m).copy()
-    covariance = _propagated(at.jacobian, cov)
-    notes = _notes(function, at, np.asarray(theta, np.float64), np.asarray(cov, np.float64), covariance, reason)
-    for i, note in enumerate(notes):
-        if note in (_STATIONARY, _NO_DERIVATIVE, _NOT_FINITE):
-            covariance[i, :] = covariance[:, i] = np.nan
-    good = np.isfinite(at.jacobian)
-    spread = linear_covariance(np.where(good, at.jacobian, 0.0), cov)
-    error = standard_errors(spread._replace(cov=covariance))
+    cov_ = _checked_covariance(at.jacobian, cov)
+    good = np.isfinite(at.jacobian).all(axis=1) & np.isfinite(at.values)
+    error = np.where(good, standard_errors(np.where(good[:, None], at.jacobian, 0.0), cov_), np.nan)
+    notes = _notes(function, at, np.asarray(theta, np.float64), cov_, error, reason)
+    error = np.where([note == _STATIONARY for note in notes], np.nan, error)
     usable = np.isfinite(error) & (error > 0)
     statistic = np.where(usable, (at.values - null) / np.where(usable, error, 1.0), np.nan)
     reach = critical_value(alpha, df) * error
     low, high = at.values - reach, at.values + reach
     p_value = two_sided_p(statistic, df)
-    return DeltaResult(
-        names, at.values, covariance, error, null, statistic, p_value, low, high, notes, float(alpha), df
-    )
+    numbers = (error, null, statistic, p_value, low, high)
+    return DeltaResult(names, at.values, at.jacobian, cov_, *numbers, notes, float(alpha), df)
 
 
 def _notes(
@@ -294,7 +304,7 @@ def _notes(
     at: Linearised,
     theta: np.ndarray,
     cov: np.ndarray,
-    covariance: np.ndarray,
+    error: np.ndarray,
     reason: str,
 ) -> tuple[str, ...]:
     flat = ~np.any(at.jacobian != 0, axis=1)
@@ -308,7 +318,7 @@ def _notes(
         elif flat[i]:
             notes.append(_STATIONARY if moves[i] else _CONSTANT)
         else:
-            notes.append((reason or _NO_COVARIANCE) if np.isnan(covariance[i, i]) else "")
+            notes.append((reason or _NO_COVARIANCE) if np.isnan(error[i]) else "")
     return tuple(notes)
 
 

@@ -72,24 +72,32 @@ def linear_covariance(matrix: ArrayLike, cov: ArrayLike) -> Spread:
     return Spread(product, bound)
 
 
-def standard_errors(spread: Spread) -> np.ndarray:
-    """Square roots of the variances: exactly 0 where only rounding is left, NaN where the variance is negative.
+def standard_errors(matrix: ArrayLike, cov: ArrayLike) -> np.ndarray:
+    """Standard errors of R theta, without forming its covariance.
+
+    Exactly 0 where only rounding is left (a sum of probabilities), NaN where the variance is negative or uses a NaN.
 
     Args:
-      spread: from `linear_covariance`.
+      matrix: (m, k) R, or a Jacobian.
+      cov: (k, k) V.
 
     Returns:
       (m,) standard errors.
 
-    >>> sum_of_probabilities = linear_covariance([[1.0, 1.0]], [[0.1, -0.1], [-0.1, 0.1]])
-    >>> standard_errors(sum_of_probabilities).tolist()
-    [0.0]
+    >>> standard_errors([[1.0, 1.0], [1.0, 0.0]], [[0.04, -0.04], [-0.04, 0.04]]).tolist()
+    [0.0, 0.2]
     """
-    variance, bound = np.diag(spread.cov), np.diag(spread.bound)
-    positive = variance > _ROUNDING * bound
-    with np.errstate(invalid="ignore"):
-        zero = np.abs(variance) <= _ROUNDING * bound
-    return np.where(positive, np.sqrt(np.where(positive, variance, 1.0)), np.where(zero, 0.0, np.nan))
+    matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
+    known = np.isfinite(cov_)
+    values = np.where(known, cov_, 0.0)
+    variance = np.sum((matrix_ @ values) * matrix_, axis=1)
+    bound = np.sum((np.abs(matrix_) @ np.abs(values)) * np.abs(matrix_), axis=1)
+    error = np.where(variance > _ROUNDING * bound, np.sqrt(np.maximum(variance, 0.0)), 0.0)
+    error[variance < -_ROUNDING * bound] = np.nan
+    if not known.all():
+        uses = (matrix_ != 0).astype(np.float64)
+        error[np.sum((uses @ (~known).astype(np.float64)) * uses, axis=1) > 0] = np.nan
+    return error
 
 
 @dataclass(frozen=True, eq=False)

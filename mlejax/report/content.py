@@ -69,9 +69,9 @@ class Leaf:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
-    """A whole report.
+    """A whole report; prints as the text table, and shows as HTML in a notebook.
 
     Attributes:
       title: first line.
@@ -94,6 +94,22 @@ class Summary:
     coef_label: str = "coef"
     stat_label: str = "z"
     leaves: tuple[Leaf, ...] = ()
+
+    def as_text(self) -> str:
+        """The text table."""
+        from mlejax.report.text import render_text
+
+        return render_text(self)
+
+    def as_html(self) -> str:
+        """The HTML table."""
+        from mlejax.report.html import render_html
+
+        return render_html(self)
+
+    __str__ = as_text
+    __repr__ = as_text
+    _repr_html_ = as_html
 
 
 def leaf_row(name: str, value: Any) -> Leaf:

@@ -61,7 +61,7 @@ def test_labels_follow_the_users_own_order():
 
 def test_nlcom_table_and_joint_test():
     out = nlcom(lambda t: {"ld50": lethal_dose(t)[1], "slope": t[2]}, THETA, COV, value=[3.0, 1.0])
-    table = out.table
+    table = out.table()
     assert list(table.columns) == ["estimate", "std_error", "z", "p_value", "conf_low", "conf_high", "note"]
     assert list(table.index) == ["ld50", "slope"]
     row = table.loc["ld50"]
@@ -153,3 +153,11 @@ def test_the_summary_shows_the_numbers():
     assert "ld50" in text
     assert "3.264" in text
     assert "0.230" in text
+
+
+def test_many_values_need_no_square_matrix():
+    """A prediction for 200,000 rows: its covariance would hold 320 GB, its standard errors do not need it."""
+    x = np.linspace(0.0, 5.0, 200_000)
+    out = nlcom(lambda t: t[0] + t[2] * x, THETA, COV)
+    expected = np.sqrt(COV[0, 0] + 2 * x * COV[0, 2] + x**2 * COV[2, 2])
+    np.testing.assert_allclose(out.std_error, expected, rtol=1e-12)

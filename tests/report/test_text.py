@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlejax.inference.numbers import format_estimates, format_p, format_statistic, percent_labels
-from mlejax.report import Summary, Term, render_text
+from mlejax.report import Summary, Term, render_html, render_text
 from tests.report.samples import EDGE, SAMPLES, term
 
 sizes = st.tuples(st.floats(1, 9.99), st.integers(-9, 9), st.sampled_from([-1, 1])).map(
@@ -103,3 +103,9 @@ def test_wide_names_widen_the_table():
 
 def test_an_empty_report():
     assert render_text(Summary("nothing")).split("\n") == ["nothing".center(78).rstrip(), "=" * 78]
+
+
+def test_a_summary_shows_itself():
+    summary = SAMPLES["year"]
+    assert str(summary) == repr(summary) == render_text(summary)
+    assert summary._repr_html_() == render_html(summary)
