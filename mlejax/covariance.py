@@ -74,7 +74,9 @@ def check_kind(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tupl
         )
     if kind == "cluster":
         if options.get("groups") is None:
-            raise ValueError("cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution")
+            raise ValueError(
+                "cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution"
+            )
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
             raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
@@ -140,7 +142,9 @@ def covariance(
     return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
 
 
-def _statement(kind: str, codes: np.ndarray | None, correction: str, n: float, k: int) -> tuple[str, tuple[str, ...], float]:
+def _statement(
+    kind: str, codes: np.ndarray | None, correction: str, n: float, k: int
+) -> tuple[str, tuple[str, ...], float]:
     if kind == "nonrobust":
         return "nonrobust (inverse observed information)", (), 1.0
     if kind == "opg":
@@ -155,7 +159,9 @@ def _statement(kind: str, codes: np.ndarray | None, correction: str, n: float, k
     assert codes is not None
     groups = int(codes.max()) + 1 if codes.size else 0
     if groups < 2:
-        raise ValueError(f"cov_type='cluster' needs at least two clusters, got {groups}: with one, the summed scores are zero")
+        raise ValueError(
+            f"cov_type='cluster' needs at least two clusters, got {groups}: with one, the summed scores are zero"
+        )
     factor, text = 1.0, "no correction"
     if correction != "none":
         factor, text = groups / (groups - 1), f"G/(G-1) = {groups / (groups - 1):.4g}"
@@ -164,7 +170,9 @@ def _statement(kind: str, codes: np.ndarray | None, correction: str, n: float, k
         text = f"G/(G-1) (n-1)/(n-k) = {factor:.4g}"
     notes = ()
     if groups < k:
-        notes = (f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of more restrictions are not possible",)
+        notes = (
+            f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of more restrictions are not possible",
+        )
     return f"cluster ({groups} clusters, {text})", notes, factor
 
 

@@ -141,7 +141,9 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
     name = likelihood.name
     leaves = jax.tree.leaves(out)
     if len(leaves) != 1 or not hasattr(out, "shape"):
-        raise LikelihoodError(f"{name} should return one array of log-likelihood contributions, got {type(out).__name__}")
+        raise LikelihoodError(
+            f"{name} should return one array of log-likelihood contributions, got {type(out).__name__}"
+        )
     if jnp.issubdtype(out.dtype, jnp.complexfloating):
         raise LikelihoodError(f"{name} returns complex numbers; a log-likelihood is real")
     shape = tuple(out.shape)
@@ -153,7 +155,9 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
             )
     elif likelihood.mode == "whole":
         if len(shape) > 1:
-            raise LikelihoodError(f"{name} should return one value per time point or group, or one scalar, got shape {shape}")
+            raise LikelihoodError(
+                f"{name} should return one value per time point or group, or one scalar, got shape {shape}"
+            )
     elif shape == ():
         raise LikelihoodError(
             f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
@@ -161,11 +165,21 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
             "density), declare @mle.model(..., rowwise=False)"
         )
     elif shape != (n,):
-        hint = "take [:, 0]" if shape == (n, 1) else "sum over the other axes" if shape[:1] == (n,) else "declare unit= or rowwise=False if one contribution is not one row"
-        raise LikelihoodError(f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}")
+        hint = (
+            "take [:, 0]"
+            if shape == (n, 1)
+            else "sum over the other axes"
+            if shape[:1] == (n,)
+            else "declare unit= or rowwise=False if one contribution is not one row"
+        )
+        raise LikelihoodError(
+            f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}"
+        )
 
 
-def row_check(likelihood: Likelihood, space: Space, u: Array, fixed: Any, rows: Any, shared: Any, layout: Any) -> tuple[Array, Array]:
+def row_check(
+    likelihood: Likelihood, space: Space, u: Array, fixed: Any, rows: Any, shared: Any, layout: Any
+) -> tuple[Array, Array]:
     """Values and one random directional score per row, evaluated in company and alone: two arrays (2, 2, N).
 
     ``u`` is (2, p): the start and one random interior point.  Entry i of a row-wise model does not change when row i is alone.
@@ -181,7 +195,9 @@ def row_check(likelihood: Likelihood, space: Space, u: Array, fixed: Any, rows: 
     def alone(at: Array) -> Array:
         def one(row: Any) -> Array:
             part = jax.tree.map(lambda a: a[None], row)
-            return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout), at)[:, 0]
+            return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout), at)[
+                :, 0
+            ]
 
         return jax.vmap(one)(rows).T
 

@@ -44,7 +44,9 @@ class Model:
     def __repr__(self) -> str:
         declared = self.likelihood.parameters
         inside = "structure from start=" if declared is None else parameter_names(declared)
-        mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[self.likelihood.mode]
+        mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[
+            self.likelihood.mode
+        ]
         return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
 
     def fit(
@@ -95,7 +97,14 @@ class Model:
             0.333333
         """
         done = fit_room.fit(
-            self.likelihood, data, start=start, fixed=fixed, method=method, missing=missing, seed=seed, progress=progress
+            self.likelihood,
+            data,
+            start=start,
+            fixed=fixed,
+            method=method,
+            missing=missing,
+            seed=seed,
+            progress=progress,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
@@ -147,13 +156,19 @@ def model(
     """
     for name, option in (("rowwise", rowwise), ("unit", unit)):
         if isinstance(option, (Parameter, FreeParameter)):
-            raise TypeError(f"{name}= is an option of mle.model; for a parameter of that name write mle.model(params={{{name!r}: {option!r}, ...}})")
+            raise TypeError(
+                f"{name}= is an option of mle.model; for a parameter of that name write mle.model(params={{{name!r}: {option!r}, ...}})"
+            )
     if isinstance(params, (Parameter, FreeParameter)):
-        raise TypeError("params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})")
+        raise TypeError(
+            "params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})"
+        )
     if not isinstance(rowwise, bool):
         raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
     if unit is not None and not rowwise:
-        raise ValueError("give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data")
+        raise ValueError(
+            "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
+        )
     declared = _declarations(params, parameters)
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
@@ -163,7 +178,9 @@ def model(
     return decorate if function is None else decorate(function)
 
 
-def _declarations(params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]) -> dict[str, Declaration]:
+def _declarations(
+    params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]
+) -> dict[str, Declaration]:
     if params is not None and not isinstance(params, Mapping):
         raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
     twice = set(params or {}) & set(parameters)
@@ -175,7 +192,11 @@ def _declarations(params: Mapping[str, Declaration] | None, parameters: Mapping[
             raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
         if isinstance(value, (Parameter, FreeParameter)):
             continue
-        hint = f"mle.{value.__name__}()" if callable(value) and hasattr(value, "__name__") else "mle.Real(), mle.Positive(), ..."
+        hint = (
+            f"mle.{value.__name__}()"
+            if callable(value) and hasattr(value, "__name__")
+            else "mle.Real(), mle.Positive(), ..."
+        )
         raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
     return declared
 
@@ -184,7 +205,9 @@ def _check_signature(user: Any) -> None:
     if isinstance(user, Model):
         raise TypeError(f"{user!r} is a model already")
     if not callable(user):
-        raise TypeError(f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())")
+        raise TypeError(
+            f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())"
+        )
     try:
         signature = inspect.signature(user)
     except (TypeError, ValueError):
@@ -192,4 +215,6 @@ def _check_signature(user: Any) -> None:
     try:
         signature.bind(None, None)
     except TypeError as error:
-        raise TypeError(f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not") from error
+        raise TypeError(
+            f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not"
+        ) from error

@@ -95,9 +95,7 @@ class Objective:
 
     def value_and_grad(self, u: Array) -> tuple[Array, Array]:
         """f(u) () and its gradient (p,)."""
-        sums = self._sum(
-            lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u)
-        )
+        sums = self._sum(lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u))
         if self.spec.penalty is not None:
             sums = _minus(sums, jax.value_and_grad(self._penalty)(u))
         return self._negate(sums)
@@ -140,7 +138,9 @@ class Objective:
         n_blocks = self.prepared.n_blocks
         if n_blocks <= 1:
             return function(self.prepared.rows)
-        cut = jax.tree.map(lambda a: jnp.reshape(a, (n_blocks, a.shape[0] // n_blocks, *a.shape[1:])), self.prepared.rows)
+        cut = jax.tree.map(
+            lambda a: jnp.reshape(a, (n_blocks, a.shape[0] // n_blocks, *a.shape[1:])), self.prepared.rows
+        )
         out = lax.map(function, cut)
         return jnp.reshape(out, (-1, *out.shape[2:]))
 

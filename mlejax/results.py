@@ -176,7 +176,9 @@ class Results:
     def information(self) -> pd.DataFrame:
         """Observed information, minus the Hessian of the log-likelihood in free natural coordinates; (p, p)."""
         if self._fit.information is None:
-            raise ValueError(f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method")
+            raise ValueError(
+                f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method"
+            )
         names = list(self._fit.spec.space.theta_labels)
         return self._frame(self._fit.information, names, names)
 
@@ -244,7 +246,11 @@ class Results:
             1.6036
         """
         return inference.nlcom(
-            lambda theta: function(self._params_at(theta)), self._fit.theta, self._cov.matrix, value=value, alpha=alpha,
+            lambda theta: function(self._params_at(theta)),
+            self._fit.theta,
+            self._cov.matrix,
+            value=value,
+            alpha=alpha,
             reason=self._reason,
         )
 

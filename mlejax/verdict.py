@@ -7,7 +7,7 @@ flattens, along a direction), ``not_identified`` (a flat direction), ``saddle``,
 
 Why decrements are looked at: on completely separated data the scaled information stays positive definite while the
 Newton decrement falls below any tolerance; but it falls by a factor near 1/e a step, and at a proper maximum it falls
-faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.evidence`).
+faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.fit.evidence`).
 """
 
 from __future__ import annotations
@@ -158,12 +158,18 @@ def _rule(e: Evidence) -> tuple[str, str]:
     if e.rows:
         return "not_computable", e.rows
     if not e.dense:
-        return "stopped_early", f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
+        return (
+            "stopped_early",
+            f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
+        )
     rising = [d for d in e.directions if d.behaviour == "rises"]
     if rising:
         best = max(rising, key=lambda d: d.gain)
         if best.bounded:
-            return "no_finite_maximum", f"the log-likelihood keeps rising towards {best.supremum:.6g} along {best.movement}"
+            return (
+                "no_finite_maximum",
+                f"the log-likelihood keeps rising towards {best.supremum:.6g} along {best.movement}",
+            )
         return "no_finite_maximum", f"the log-likelihood rises without bound along {best.movement}"
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
@@ -184,8 +190,15 @@ def _rule(e: Evidence) -> tuple[str, str]:
             f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g})"
         )
     if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e-6:
-        return "verified", f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller"
-    gap = f"; about {0.5 * e.decrement:.2g} log-likelihood units below a maximum" if e.definite and np.isfinite(e.decrement) else ""
+        return (
+            "verified",
+            f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller",
+        )
+    gap = (
+        f"; about {0.5 * e.decrement:.2g} log-likelihood units below a maximum"
+        if e.definite and np.isfinite(e.decrement)
+        else ""
+    )
     return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{gap}"
 
 

@@ -127,9 +127,7 @@ def test_constant_within_names_the_first_unit_that_varies():
     codes, labels = group_codes(["u", "v", "u", "v", "w", "w"])
     assert constant_within(np.array([1.0, 5.0, 1.0, 5.0, 2.0, 2.0]), codes).tolist() == [1.0, 5.0, 2.0]
     assert constant_within(["n", "s", "n", "s", "s", "s"], codes).tolist() == ["n", "s", "s"]
-    with pytest.raises(
-        DataError, match=r"weights: .*unit 'v' has .*5\.0.* in row 1 and .*6\.0.* \(2 units vary\)"
-    ):
+    with pytest.raises(DataError, match=r"weights: .*unit 'v' has .*5\.0.* in row 1 and .*6\.0.* \(2 units vary\)"):
         constant_within(np.array([1.0, 5.0, 1.0, 6.0, 2.0, 3.0]), codes, labels)
     with pytest.raises(DataError, match="one value per row, 6, got shape"):
         constant_within([1.0], codes)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, listing, rows_phrase
+from .errors import DataError, label, listing, rows_phrase
 from .layout import Layout, assemble, build
 from .leaves import NUMERIC, Leaf, is_extension_array, is_missing, is_pandas, narrow_float, read
 from .refusals import refusal
@@ -54,6 +54,22 @@ class Rows:
             if name == key:
                 return build(treedef, slots, self.leaves, self.shared)
         raise KeyError(key)
+
+    def select(self, values: Any) -> Any:
+        """The entries, of one per row of the user's table, that belong to the rows kept; all if none was dropped.
+
+        Args:
+            values: raw weights, groups or a column of `Source.column`: NumPy, pandas or a list.
+        """
+        if self.kept is None:
+            return values
+        if is_pandas(values, "Series", "DataFrame"):
+            return values.iloc[self.kept]
+        if is_pandas(values, "Index") or is_extension_array(values):
+            return values[self.kept]
+        if isinstance(values, (list, tuple)):
+            return [values[i] for i in self.kept]
+        return np.asarray(values)[self.kept]
 
     def take(self, rows: np.ndarray) -> Rows:
         """The rows with these numbers, repetition allowed (a resample, the data of one group)."""
@@ -144,9 +160,9 @@ def _common_index(leaves: Sequence[Leaf]) -> Any:
             a, b = first.index, index
             row = next((i for i in range(len(a)) if repr(a[i]) != repr(b[i])), 0)
             raise DataError(
-                f"the row labels (index) of {first.where} and {leaf.where} differ, first in row {row}: {a[row]!r} and "
-                f"{b[row]!r}. Rows are matched by position, never by label: align them (pd.concat([a, b], axis=1)), or "
-                "pass .to_numpy() if the positions are right"
+                f"the row labels (index) of {first.where} and {leaf.where} differ, first in row {row}: "
+                f"{label(a[row])} and {label(b[row])}. Rows are matched by position, never by label: "
+                "align them (pd.concat([a, b], axis=1)), or pass .to_numpy() if the positions are right"
             )
     return None if first is None else first.index
 

@@ -64,18 +64,19 @@ def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
     dots = ", ..." if len(rows) > SHOWN_ROWS else ""
     text = ("row " if len(rows) == 1 else "rows ") + ", ".join(str(r) for r in shown) + dots
     labels = None if index is None else [index[r] for r in shown]
-    if labels is None or all(_same_label(label, r) for label, r in zip(labels, shown, strict=True)):
+    if labels is None or all(_same_label(each, r) for each, r in zip(labels, shown, strict=True)):
         return text
     word = "index label" if len(rows) == 1 else "index labels"
-    return f"{text} ({word} {', '.join(_label(label) for label in labels)}{dots})"
+    return f"{text} ({word} {', '.join(label(each) for each in labels)}{dots})"
 
 
 def _same_label(label: Any, row: int) -> bool:
     return isinstance(label, (int, np.integer)) and not isinstance(label, bool) and int(label) == row
 
 
-def _label(label: Any) -> str:
-    return repr(label) if isinstance(label, (str, bytes)) else str(label)
+def label(value: Any) -> str:
+    """An index label as a user writes it, without NumPy's type around a number."""
+    return repr(value) if isinstance(value, (str, bytes)) else str(value)
 
 
 def near_matches(name: Any, known: Iterable[Any]) -> list[Any]:

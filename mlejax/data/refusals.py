@@ -51,7 +51,10 @@ Make codes or dummies of it; text and categories may be used as they are in form
     if kind in ("text", "object"):
         return _elements(leaf)
     dtype = getattr(leaf.raw, "dtype", None)
-    came = f"{kind} (dtype {dtype})" if dtype is not None else f"a {type_name(leaf.raw)}"
+    # Some types are plainer by their own name: "a set", "a memoryview".
+    came = f"a {type_name(leaf.raw)}" if kind == "unknown" or dtype is None else kind
+    if dtype is not None:
+        came += f" (dtype {dtype})"
     return DataTypeError(f"{where}: {_EXPECTED}, got {came}. {_ADVICE.get(kind, _ADVICE['unknown'])}")
 
 
@@ -116,7 +119,9 @@ def _flat(leaf: Leaf) -> Iterator[tuple[int, Any]]:
     """The elements of a leaf as Python objects, with their row."""
     raw: Any = leaf.array if leaf.array is not None else leaf.raw
     if isinstance(raw, np.ma.MaskedArray):
-        raw = raw.filled(None) if raw.dtype == object else np.where(np.ma.getmaskarray(raw), "", raw.data)
+        gaps = np.ma.getmaskarray(raw)
+        raw = np.array(raw.data, dtype=object)
+        raw[gaps] = None
     array = raw.to_numpy(dtype=object) if hasattr(raw, "to_numpy") else np.asarray(raw)
     array = array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
     for row in range(array.shape[0]):

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .convert import Rows, common_length, convert_leaves
@@ -152,18 +151,18 @@ class Source:
             structs += [jax.ShapeDtypeStruct(leaf.probe.shape, NUMERIC[leaf.probe.kind]) for leaf in held.shared]
         return tuple(structs)
 
-    def view(self, arrays: Iterable[Any], reads: MutableSet[Any], mask: bool = False) -> Any:
+    def view(self, arrays: Iterable[Any], reads: MutableSet[Any], extra: Mapping[Any, Any] | None = None) -> Any:
         """What to hand to the user's function: arrays (tracers) in the place of the data, reads being recorded.
 
         Args:
             arrays: as many as `abstract` gave structs, in that order.
             reads: a set; the names read are added to it (of a tree: everything, as the key None).
-            mask: also give ``data["mask"]``, all True, which is not a column; for models of units.
+            extra: further entries that are no columns, ``{"mask": ...}`` for models of units; reading them is not
+                recorded. Mappings only.
 
         Returns:
             A read-only mapping for data of kind "mapping"; else the user's structure.
         """
-        arrays = tuple(arrays)
         iterator = iter(arrays)
         values: dict[Hashable, Any] = {}
         for key in self._open:
@@ -174,28 +173,15 @@ class Source:
             rows = [next(iterator) for _ in held.rows]
             values[key] = build(held.treedef, held.slots, rows, [next(iterator) for _ in held.shared])
         if self.kind == "mapping":
-            if mask and "mask" in self._key_set:
+            if extra and not self._key_set.isdisjoint(extra):
                 raise DataError(MASK_TAKEN)
-            extra = {"mask": jnp.ones(self._lead(arrays), bool)} if mask else None
             return View(values, self.keys, self.refusal, reads, extra)
-        if mask:
+        if extra:
             raise DataError(UNIT_NEEDS_NAMES)
         if ROOT not in values:
             raise self.refusal(ROOT)
         reads.add(ROOT)
         return values[ROOT]
-
-    def _lead(self, arrays: tuple[Any, ...]) -> int:
-        """The length of the arrays by row."""
-        if self._is_frame and arrays:
-            return int(arrays[0].shape[0])
-        at = 0
-        for key in self._open:
-            held = self.held(key)
-            if held.rows:
-                return int(arrays[at].shape[0])
-            at += len(held.shared)
-        return 1
 
     def convert(
         self, names: Iterable[Hashable] | None = None, missing: str = "raise", others: Iterable[Hashable] = ()

@@ -29,7 +29,6 @@ FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
 
 
-
 @partial(jax.jit, static_argnames=("spec", "method"))
 def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Array) -> Any:
     objective = objective_of(spec, data, fixed, hyper)
@@ -138,7 +137,9 @@ def run(
     return spec, ended._replace(polished=polished)
 
 
-def _loop(spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any) -> tuple[Spec, Any, End]:
+def _loop(
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+) -> tuple[Spec, Any, End]:
     carry = optimize.begin(method, jnp.asarray(u0))
     turns = FIRST_DISPATCH
     while True:

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import evidence, linalg, optimize, starts
+from mlejax import linalg, optimize
+from mlejax.fit import evidence, starts
 from mlejax.fit.common import Problem
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, rank_starts, run, to_u
 from mlejax.fit.solve import hold
 from mlejax.likelihood import N_CHECKED_ROWS, Likelihood, refuse_dependent_rows, row_check, trace_reads
 from mlejax.objective import Spec
-from mlejax.parameters import Space, start_value
+from mlejax.parameters import Space
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, Direction, Evidence, Verdict, judge, superlinear
 
@@ -274,7 +275,11 @@ def _search(
             return spec, ended._replace(n_steps=steps), found
         ended = again._replace(polished=ended.polished)
         found = _Found()
-    return spec, ended._replace(n_steps=steps), _Found(_probe(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found
+    return (
+        spec,
+        ended._replace(n_steps=steps),
+        _Found(_probe(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found,
+    )
 
 
 def interior(space: Space, u: np.ndarray) -> np.ndarray:
@@ -308,15 +313,17 @@ def _probe(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tu
         return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
 
     free = interior(spec.space, ended.u)
-    vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
     if not free.all():
         for j in np.flatnonzero(~free):
             inward = np.zeros_like(ended.u)
             inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
             vectors.append(inward)
-    return tuple(
-        evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
-    )
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return tuple(
+            evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
+        )
 
 
 def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
@@ -335,7 +342,9 @@ def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
 def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, method: Any) -> Fit:
     space = spec.space
     dense = ended.information is not None
-    information = ended.information if dense else np.zeros((space.n_free, space.n_free) if space.n_free < 500 else (0, 0))
+    information = (
+        ended.information if dense else np.zeros((space.n_free, space.n_free) if space.n_free < 500 else (0, 0))
+    )
     free = interior(space, ended.u)
     smallest, condition, definite = definiteness(information, free) if dense else (float("nan"), float("nan"), False)
     edges = tuple(
@@ -399,12 +408,28 @@ def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
     verdict = (
         Verdict("not_computable", rows)
         if rows
-        else Verdict("verified", "every parameter is held fixed: the log-likelihood was evaluated, nothing was estimated")
+        else Verdict(
+            "verified", "every parameter is held fixed: the log-likelihood was evaluated, nothing was estimated"
+        )
     )
     square = np.zeros((0, 0))
     params = jax.tree.map(np.asarray, spec.space.params_from_u(empty, held))
     return Fit(
-        spec, loaded, held, empty, empty, params, value, empty, square, square, np.zeros(0, bool), verdict, "none", 0, 0.0
+        spec,
+        loaded,
+        held,
+        empty,
+        empty,
+        params,
+        value,
+        empty,
+        square,
+        square,
+        np.zeros(0, bool),
+        verdict,
+        "none",
+        0,
+        0.0,
     )
 
 

@@ -90,7 +90,9 @@ def solve(
 
     def search(_: Any, u_start: Array) -> tuple[Array, Any]:
         carry = optimize.begin(method, u_start)
-        carry = optimize.advance(method, objective, carry, lower, upper, objective.scale, jnp.asarray(method.max_steps + 50, jnp.int32))
+        carry = optimize.advance(
+            method, objective, carry, lower, upper, objective.scale, jnp.asarray(method.max_steps + 50, jnp.int32)
+        )
         return carry.u, (carry.n_steps, carry.status, carry.decrements[-1])
 
     u_found, (n_steps, status, decrement) = lax.stop_gradient(jax.tree.map(lax.stop_gradient, search(None, u0)))
@@ -166,7 +168,9 @@ def _with_weights(data: Prepared, weights: Array) -> Prepared:
     weights = jnp.asarray(weights, jnp.result_type(float))
     missing = data.weights.shape[0] - weights.shape[0]
     if weights.ndim != 1 or missing < 0:
-        raise ValueError(f"weights: expected one per contribution, at most {data.weights.shape[0]}, got shape {weights.shape}")
+        raise ValueError(
+            f"weights: expected one per contribution, at most {data.weights.shape[0]}, got shape {weights.shape}"
+        )
     weights = jnp.concatenate([weights, jnp.zeros((missing,), weights.dtype)])
     if data.mode == "whole":
         return replace(data, weights=weights)

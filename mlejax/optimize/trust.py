@@ -42,8 +42,9 @@ __all__ = ["TrustState", "start", "update"]
 GAIN = 1e-4  # share of the promised fall that a step must deliver
 GROW, SHRINK = 3.0, 0.25
 FADE = 0.7  # least share of the curvature along the last step that must be left after it
-FAR = 100.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
+FAR = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
 METRIC_LAG = 100.0
+FAINT = 0.01  # share of the fall below which a direction of negative curvature is not followed to the radius
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
 
@@ -180,7 +181,7 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     """Whether to keep the new point; radius and count of rejections that follow from it."""
     eps = float(jnp.finfo(old.u.dtype).eps)
     before = jnp.where(first, 0.0, old.f)
-    noise = 50.0 * eps * jnp.maximum(1.0, jnp.abs(before))
+    noise = 50.0 * eps * jnp.maximum(1.0, jnp.abs(_level(before)))
     gain = _level(before) - _level(new.f)
     drowned = finite & (jnp.abs(state.promised) <= noise) & ~first
     root = jnp.sqrt(jnp.where(state.metric > 0, state.metric, 1.0))
@@ -310,6 +311,13 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     blank = (jnp.abs(values) <= 10.0 * rounding) & (jnp.abs(slopes) <= rounding * jnp.maximum(1.0, size))
     values = jnp.where(blank, 1.0, values)
     slopes = jnp.where(blank, 0.0, slopes)
+    # negative curvature is followed to the radius only where that pays: a plateau, whose curvature is negative but faint,
+    # would otherwise be crossed at full length while the fall comes from elsewhere
+    height = jnp.abs(slopes)
+    reach = height * radius + 0.5 * jnp.abs(values) * radius**2
+    convex = jnp.where(values > 0, jnp.minimum(0.5 * height**2 / jnp.where(values > 0, values, 1.0), height * radius), 0.0)
+    faint = (values < 0) & (reach < FAINT * jnp.sum(convex))
+    values = jnp.where(faint, jnp.maximum(-values, height / radius), values)
     lowest = jnp.min(values)
     # at a saddle the slope along the most negative curvature may vanish: give it a little, with the sign it has
     push = 1e-6 * jnp.maximum(size, -lowest * radius)

@@ -107,8 +107,7 @@ def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
         at, mirror = tuple(i.tolist()), (*i[:-2].tolist(), int(i[-1]), int(i[-2]))
         if at[-2] > at[-1]:
             return (
-                f"not symmetric: entry {list(at)} is {float(a[at])!r}, "
-                f"but entry {list(mirror)} is {float(a[mirror])!r}"
+                f"not symmetric: entry {list(at)} is {float(a[at])!r}, but entry {list(mirror)} is {float(a[mirror])!r}"
             )
     if unit_diagonal:
         found = first_bad(a, np.tril(np.abs(a) >= 1.0, -1), "a correlation between -1 and 1")
@@ -175,7 +174,7 @@ class Simplex:
         a = read(value)
         if isinstance(a, str):
             return a
-        found = _shape_problem(_vector_shape, "Simplex", a.shape, 2) or first_bad(a, (a <= 0) | (a >= 1), "> 0 and < 1")
+        found = _shape_problem(_vector_shape, "Simplex", a.shape, 2) or first_bad(a, a <= 0, "> 0")
         if found:
             return found
         total = a.sum(axis=-1)

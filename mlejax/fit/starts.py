@@ -116,7 +116,9 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
     """Candidate starts, each a list of natural values, one a leaf; the plain ones first."""
     columns = column_statistics(rows)
     small = 0.01 / largest_scale(rows)
-    guesses: list[tuple[float, float, float, float]] = [(0.0, 1.0, small, small)]  # location, scale, spreads (scalar, vector)
+    guesses: list[tuple[float, float, float, float]] = [
+        (0.0, 1.0, small, small)
+    ]  # location, scale, spreads (scalar, vector)
     for mean, sd in columns:
         guesses += [
             (mean, sd, sd, small),
@@ -128,12 +130,20 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
         if mean > 0:
             guesses += [(math.log(mean), 1.0, 0.1, small), (0.0, mean, small, small), (0.0, 1.0 / mean, small, small)]
     rank = _ranks(space)
-    out = [[_fill(leaf, value, guess, r) for leaf, value, r in zip(space.leaves, given, rank, strict=True)] for guess in guesses]
+    out = [
+        [_fill(leaf, value, guess, r) for leaf, value, r in zip(space.leaves, given, rank, strict=True)]
+        for guess in guesses
+    ]
     rng = np.random.default_rng(seed)
     for i in range(N_RANDOM):
         location, scale, *_ = guesses[i % len(guesses)]
         wide = 0.3 if i % 2 else 1.0
-        out.append([_scatter(leaf, value, location, scale, small, wide, rng) for leaf, value in zip(space.leaves, given, strict=True)])
+        out.append(
+            [
+                _scatter(leaf, value, location, scale, small, wide, rng)
+                for leaf, value in zip(space.leaves, given, strict=True)
+            ]
+        )
     return out
 
 
@@ -151,11 +161,17 @@ def _ranks(space: Space) -> list[np.ndarray]:
     for (key, begin, n), leaf in zip(places, space.leaves, strict=True):
         total = kinds[key]
         index = begin + np.arange(n if leaf.transform.elementwise else leaf.size)
-        out.append((2.0 * index - (total - 1)) / max(total - 1, 1) if leaf.transform.elementwise else np.linspace(-1.0, 1.0, leaf.size))
+        out.append(
+            (2.0 * index - (total - 1)) / max(total - 1, 1)
+            if leaf.transform.elementwise
+            else np.linspace(-1.0, 1.0, leaf.size)
+        )
     return out
 
 
-def _fill(leaf: Leaf, value: np.ndarray | None, guess: tuple[float, float, float, float], rank: np.ndarray) -> np.ndarray:
+def _fill(
+    leaf: Leaf, value: np.ndarray | None, guess: tuple[float, float, float, float], rank: np.ndarray
+) -> np.ndarray:
     if value is not None:
         return value
     location, scale, scalar_spread, vector_spread = guess
@@ -184,7 +200,15 @@ def leaf_default(leaf: Leaf, location: float, scale: float, offset: np.ndarray, 
     return np.broadcast_to(square, leaf.shape).copy()
 
 
-def _scatter(leaf: Leaf, value: np.ndarray | None, location: float, scale: float, small: float, wide: float, rng: np.random.Generator) -> np.ndarray:
+def _scatter(
+    leaf: Leaf,
+    value: np.ndarray | None,
+    location: float,
+    scale: float,
+    small: float,
+    wide: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
     if value is not None:
         return value
     draw = rng.standard_normal(leaf.size)

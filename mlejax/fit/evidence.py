@@ -33,7 +33,9 @@ def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return information * np.outer(d, d), d
 
 
-def suspicious_directions(u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray) -> list[np.ndarray]:
+def suspicious_directions(
+    u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray
+) -> list[np.ndarray]:
     """Directions in u (p,) worth a ray test: the Newton step, weak and negative eigenvectors, zero rows, the path so far."""
     out: list[np.ndarray] = []
     inside = np.flatnonzero(free)
@@ -64,11 +66,14 @@ def _embed(p: int, at: np.ndarray, values: np.ndarray) -> np.ndarray:
     return out
 
 
-def probe(vector: np.ndarray, u: np.ndarray, value: float, information: np.ndarray, loglik: LogLik, space: Space, fixed: Any) -> Direction:
+def probe(
+    vector: np.ndarray, u: np.ndarray, value: float, information: np.ndarray, loglik: LogLik, space: Space, fixed: Any
+) -> Direction:
     """Follow the log-likelihood along plus and minus one direction."""
-    curvature = float(vector @ np.nan_to_num(information) @ vector)
+    curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    unit = vector / np.sqrt(curvature) if curvature > 1e-14 * size**2 else vector / size
+    steep = np.isfinite(curvature) and curvature > 1e-14 * size**2
+    unit = vector / np.sqrt(curvature) if steep else vector / size
     points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
     inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
     change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
@@ -164,7 +169,10 @@ def describe_flat(u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any) -> 
         lost, kept = (plus, minus) if weights[1] > 0 else (minus, plus)
         return f"{lost} is not identified; {kept} is", names
     text = _combination(weights, names)
-    return f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} together along it changes nothing", names
+    return (
+        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} together along it changes nothing",
+        names,
+    )
 
 
 def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:

@@ -1,0 +1,58 @@
+"""Declared parameters and the only conversions between the three spaces.
+
+``params`` is the user's own named structure on its natural scale; ``theta`` the vector of free natural
+coordinates (a simplex without its last entry, the lower triangle of a covariance matrix); ``u`` the flat vector
+that optimisers see, unconstrained or boxed where a support is closed.  ``theta`` and ``u`` have the same length.
+Tables show the *reported* entries, every distinct number of ``params``; they are an affine function of ``theta``,
+
+    reported = D theta + constant,
+
+so that a covariance of ``theta`` carries over exactly: Cov(reported) = D Cov(theta) D'.
+
+A :class:`Space` is hashable and holds no data: it is part of the compilation key.  Values that are held fixed
+travel beside it as an ordinary array, so that one can differentiate with respect to them.
+"""
+
+from mlejax.parameters.addresses import AddressError, near
+from mlejax.parameters.declare import (
+    Correlation,
+    Covariance,
+    Declaration,
+    Free,
+    FreeParameter,
+    Interval,
+    NonNegative,
+    Ordered,
+    Parameter,
+    Positive,
+    Real,
+    Simplex,
+    parameter_names,
+    start_value,
+)
+from mlejax.parameters.leaf import Group, Leaf
+from mlejax.parameters.space import Space, make_space, tree_space
+
+__all__ = [
+    "AddressError",
+    "Correlation",
+    "Covariance",
+    "Declaration",
+    "Free",
+    "FreeParameter",
+    "Group",
+    "Interval",
+    "Leaf",
+    "NonNegative",
+    "Ordered",
+    "Parameter",
+    "Positive",
+    "Real",
+    "Simplex",
+    "Space",
+    "make_space",
+    "near",
+    "parameter_names",
+    "start_value",
+    "tree_space",
+]

@@ -1,0 +1,82 @@
+"""The address grammar: ``mu``, ``beta[2]``, ``beta[age]``, ``Sigma[1,0]``, ``net.layer0.w[3,1]``, ``net``.
+
+A name alone is the whole parameter, a dotted beginning all leaves below it; between brackets stand indices (negative ones
+count from the end) or labels.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters.leaf import Leaf
+
+_LABEL_LIMIT = 20_000
+
+Located = list[tuple[int, "np.ndarray | None"]]
+
+
+class AddressError(ValueError):
+    """An address such as ``beta[2]`` that names no parameter of the model."""
+
+
+def locate(leaves: Sequence[Leaf], address: str) -> Located:
+    """An address -> (leaf number, flat positions in that leaf, or None for all of it).
+
+    Raises:
+        AddressError: no such parameter; the message lists near matches.
+    """
+    text = str(address).strip()
+    whole = [i for i, leaf in enumerate(leaves) if leaf.name == text or leaf.name.startswith(text + ".")]
+    if whole:
+        return [(i, None) for i in whole]
+    for i, leaf in enumerate(leaves):
+        if text.startswith(leaf.name + "[") and text.endswith("]"):
+            flat = _entry(leaf, text[len(leaf.name) + 1 : -1])
+            if flat is not None:
+                return [(i, np.array([flat]))]
+    names = [leaf.name for leaf in leaves]
+    entries = [label for leaf in leaves if leaf.size <= _LABEL_LIMIT for label in leaf.entry_labels]
+    known = list(dict.fromkeys(entries + names))
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    raise AddressError(f"no parameter {text!r}{near(text, known)}; the parameters are {shown}")
+
+
+def _entry(leaf: Leaf, inner: str) -> int | None:
+    """The text between brackets -> a position in the flattened array among those that tables show, or None."""
+    if not leaf.shape:
+        return None
+    parts = _tight(inner).split(",")
+    square = isinstance(leaf.transform, (transforms.Covariance, transforms.Correlation))
+    orders = [parts, parts[:-2] + parts[-2:][::-1]] if square and len(parts) >= 2 else [parts]
+    for order in orders:
+        label = f"[{','.join(order)}]"
+        if leaf.labels is not None and leaf.size <= _LABEL_LIMIT:
+            for i in leaf.reported_index:
+                if _tight(leaf.suffix(int(i))) == label:
+                    return int(i)
+        try:
+            index = tuple(int(x) for x in order)
+        except ValueError:
+            continue
+        sizes = leaf.shape
+        if len(index) == len(sizes) and all(-s <= i < s for i, s in zip(index, sizes, strict=True)):
+            flat = int(np.ravel_multi_index(tuple(i % s for i, s in zip(index, sizes, strict=True)), sizes))
+            if flat in leaf.reported_index:
+                return flat
+    return None
+
+
+def _tight(text: str) -> str:
+    """Without blanks around commas."""
+    return re.sub(r"\s*,\s*", ",", text.strip())
+
+
+def near(text: str, known: Sequence[str]) -> str:
+    """`` (did you mean ...?)`` with the nearest known names, or an empty string."""
+    matches = difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else []
+    return f" (did you mean {' or '.join(matches)}?)" if matches else ""

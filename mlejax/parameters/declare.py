@@ -1,0 +1,237 @@
+"""Declarations: where a parameter may lie, its shape, its labels and where to start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import transforms
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Parameter:
+    """One declared parameter: where it may lie, its shape, its labels and where to start.
+
+    Made by :func:`Real`, :func:`Positive` and their siblings, not directly.
+    """
+
+    kind: str
+    transform: Any
+    shape: tuple[int, ...] | None = ()
+    columns: str | tuple[str, ...] | None = None
+    start: Any = None
+    labels: tuple[str, ...] | None = None
+    arguments: str = ""
+
+    def __repr__(self) -> str:
+        parts = [self.arguments] if self.arguments else []
+        if self.columns is not None:
+            parts.append(f"columns={self.columns!r}")
+        elif self.shape:
+            parts.append(f"shape={self.shape}")
+        if self.start is not None:
+            parts.append("start=...")
+        return f"{self.kind}({', '.join(parts)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FreeParameter:
+    """A parameter of any structure (a pytree of arrays), unconstrained."""
+
+    start: Any
+
+    def __repr__(self) -> str:
+        n = sum(int(np.size(x)) for x in jax.tree.leaves(self.start))
+        return f"Free({len(jax.tree.leaves(self.start))} arrays, {n} numbers)"
+
+
+Declaration = Parameter | FreeParameter
+
+
+def _declare(
+    kind: str,
+    transform: Any,
+    shape: int | Sequence[int] | None,
+    columns: str | Sequence[str] | None,
+    start: Any,
+    labels: Sequence[str] | None,
+    arguments: str = "",
+) -> Parameter:
+    if shape is not None and columns is not None:
+        raise ValueError(f"{kind}: give shape= or columns=, not both (got shape={shape!r}, columns={columns!r})")
+    if isinstance(shape, (int, np.integer)):
+        shape = (int(shape),)
+    square = isinstance(transform, (transforms.Covariance, transforms.Correlation))
+    if columns is not None:
+        resolved = None
+        if not isinstance(columns, str):
+            columns = tuple(columns)
+            labels = tuple(str(c) for c in columns) if labels is None else labels
+            resolved = (len(columns),) * (2 if square else 1)
+    else:
+        resolved = () if shape is None else tuple(int(s) for s in shape)
+        if square and len(resolved) == 1:
+            resolved = resolved * 2
+    if resolved is not None and any(s < 1 for s in resolved):
+        raise ValueError(f"{kind}: shape must be positive, got {resolved}")
+    if resolved is not None and not transform.elementwise:
+        if not resolved:
+            raise ValueError(f"{kind} needs shape= (the number of entries) or columns=, e.g. mle.{kind}(shape=3)")
+        if square and (len(resolved) < 2 or resolved[-1] != resolved[-2]):
+            raise ValueError(f"{kind}: expected shape=d or (d, d), got {resolved}")
+        if resolved[-1] < 2 and not isinstance(transform, transforms.Covariance):
+            raise ValueError(f"{kind}: expected at least 2 entries on the last axis, got shape={resolved}")
+    if labels is not None:
+        labels = tuple(str(x) for x in labels)
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"{kind}: labels must differ from one another, got {labels}")
+        if resolved is not None and (not resolved or len(labels) != resolved[-1]):
+            raise ValueError(
+                f"{kind}: expected {resolved[-1] if resolved else 0} labels for shape {resolved}, got {labels}"
+            )
+    parameter = Parameter(kind, transform, resolved, columns, start, labels, arguments)
+    if start is not None and resolved is not None:
+        start_value(parameter, start, kind)
+    return parameter
+
+
+def Real(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare an unconstrained real parameter.
+
+    Args:
+        shape: ``()`` by default; an integer or a tuple for vectors and matrices.
+        columns: instead of ``shape``, the name of a matrix among the data, or a list of column names: one entry
+            each, labelled by them.
+        start: natural scale; a number or an array that broadcasts to the shape.
+        labels: names for the entries of the last axis.
+
+    Example:
+        >>> import mlejax as mle
+        >>> mle.Real(shape=3)
+        Real(shape=(3,))
+    """
+    return _declare("Real", transforms.Identity(), shape, columns, start, labels)
+
+
+def Positive(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare a parameter in the open interval (0, inf), optimised on the log scale.  Arguments as in :func:`Real`."""
+    return _declare("Positive", transforms.Log(), shape, columns, start, labels)
+
+
+def NonNegative(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare a parameter in [0, inf) whose estimate may lie on the edge 0 (a variance component, say).
+
+    Optimised on its own scale under a bound.  Arguments as in :func:`Real`.
+    """
+    return _declare("NonNegative", transforms.Box(0.0, math.inf), shape, columns, start, labels)
+
+
+def Interval(
+    lo: float,
+    hi: float,
+    shape: Any = None,
+    *,
+    closed: str = "neither",
+    columns: Any = None,
+    start: Any = None,
+    labels: Any = None,
+) -> Parameter:
+    """Declare a parameter between ``lo`` and ``hi``.
+
+    Args:
+        lo, hi: finite ends, ``lo < hi``.
+        closed: ``"neither"`` (scaled logit), ``"both"``, ``"left"`` or ``"right"``: the ends at which the estimate
+            may lie.
+        shape, columns, start, labels: as in :func:`Real`.
+    """
+    lo, hi = float(lo), float(hi)
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise ValueError(
+            f"Interval expected two finite ends with lo < hi, got ({lo}, {hi}); "
+            "for a half-line use Positive() or NonNegative()"
+        )
+    if closed not in ("neither", "both", "left", "right"):
+        raise ValueError(f"Interval: closed must be 'neither', 'both', 'left' or 'right', got {closed!r}")
+    transform: Any
+    if closed == "neither":
+        transform = transforms.Logit(lo, hi)
+    elif closed == "both":
+        transform = transforms.Box(lo, hi)
+    else:
+        transform = transforms.HalfOpen(lo, hi, closed=closed)
+    arguments = f"{lo:g}, {hi:g}" + ("" if closed == "neither" else f", closed={closed!r}")
+    return _declare("Interval", transform, shape, columns, start, labels, arguments)
+
+
+def Simplex(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare probabilities that sum to one along the last axis.  Arguments as in :func:`Real`.
+
+    In ``theta`` the last entry is left out; tables show every entry.
+    """
+    return _declare("Simplex", transforms.Simplex(), shape, columns, start, labels)
+
+
+def Ordered(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare a strictly increasing vector (cut points).  Arguments as in :func:`Real`."""
+    return _declare("Ordered", transforms.Ordered(), shape, columns, start, labels)
+
+
+def Covariance(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare a symmetric positive definite matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
+
+    ``theta`` and tables hold the lower triangle with the diagonal.
+    """
+    return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
+
+
+def Correlation(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare a correlation matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
+
+    ``theta`` and tables hold the strict lower triangle.
+    """
+    return _declare("Correlation", transforms.Correlation(), shape, columns, start, labels)
+
+
+def Free(start: Any) -> FreeParameter:
+    """Declare a parameter of any structure: a pytree of real arrays, the weights of a network, say.
+
+    Args:
+        start: the structure with its starting values (natural scale, unconstrained).
+    """
+    leaves = jax.tree.leaves(start)
+    if not leaves:
+        raise ValueError("Free(start=...) expected a pytree with at least one array, got an empty one")
+    for leaf in leaves:
+        if np.asarray(leaf).dtype.kind not in "fiu":
+            raise TypeError(f"Free(start=...) expected arrays of real numbers, got {np.asarray(leaf).dtype}")
+    return FreeParameter(start)
+
+
+def start_value(parameter: Parameter, value: Any, name: str) -> np.ndarray:
+    """Check one starting or fixed value against its declaration; returns float64 of the full shape (host)."""
+    shape = parameter.shape or ()
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected numbers of shape {shape}, got {value!r}") from error
+    if parameter.transform.elementwise:
+        try:
+            array = np.broadcast_to(array, shape)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}") from error
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    problem = parameter.transform.problem(array)
+    if problem is not None:
+        raise ValueError(f"{name} is declared {parameter!r}: {problem}")
+    return np.array(array)
+
+
+def parameter_names(declared: Mapping[str, Declaration]) -> str:
+    """One line for reprs: ``mu=Real(), sigma=Positive()``."""
+    return ", ".join(f"{name}={value!r}" for name, value in declared.items())

@@ -1,0 +1,108 @@
+"""One array of ``params``: its transform, its labels, and which of its entries are free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import transforms
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One array of ``params``: its address, its transform, its shape, and which entries are free.
+
+    ``free`` is None when all entries are free, else one flag for each entry of the flattened array.
+    """
+
+    name: str
+    kind: str
+    transform: Any
+    shape: tuple[int, ...]
+    labels: tuple[str, ...] | None = None
+    free: tuple[bool, ...] | None = None
+
+    @cached_property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @cached_property
+    def all_fixed(self) -> bool:
+        return self.free is not None and not any(self.free)
+
+    @cached_property
+    def partly_fixed(self) -> bool:
+        return self.free is not None and any(self.free)
+
+    @cached_property
+    def free_index(self) -> np.ndarray:
+        assert self.free is not None
+        return np.flatnonzero(np.asarray(self.free))
+
+    @cached_property
+    def working_shape(self) -> tuple[int, ...]:
+        """The shape that the transform sees: the whole array, or the free entries of a partly fixed one."""
+        return (len(self.free_index),) if self.partly_fixed else self.shape
+
+    @cached_property
+    def n_free(self) -> int:
+        return 0 if self.all_fixed else int(self.transform.n_free(self.working_shape))
+
+    @cached_property
+    def reported_index(self) -> np.ndarray:
+        """Positions in the flattened array of the entries that tables show."""
+        if self.transform.elementwise:
+            return np.arange(self.size)
+        pairs = self.transform.reported(self.shape)
+        return np.array([np.ravel_multi_index(ix, self.shape) for ix in pairs], dtype=np.int64)
+
+    @cached_property
+    def entry_labels(self) -> tuple[str, ...]:
+        return tuple(self.name + self.suffix(int(i)) for i in self.reported_index)
+
+    def suffix(self, flat: int) -> str:
+        if not self.shape:
+            return ""
+        ix = np.unravel_index(flat, self.shape)
+        parts = [str(int(i)) for i in ix]
+        if self.labels is not None:
+            parts[-1] = self.labels[int(ix[-1])]
+            if isinstance(self.transform, (transforms.Covariance, transforms.Correlation)):
+                parts[-2] = self.labels[int(ix[-2])]
+        return f"[{','.join(parts)}]"
+
+    def value(self, u: Array, fixed: Array) -> Array:
+        """u of this leaf (n_free,) and fixed values (size,) -> natural value (shape)."""
+        if self.all_fixed:
+            return jnp.reshape(fixed, self.shape)
+        value = self.transform.forward(u, self.working_shape)
+        if self.partly_fixed:
+            value = jnp.reshape(jnp.asarray(fixed).at[self.free_index].set(value), self.shape)
+        return value
+
+    def from_theta(self, theta: Array, fixed: Array) -> Array:
+        if self.all_fixed:
+            return jnp.reshape(fixed, self.shape)
+        value = self.transform.expand(theta, self.working_shape)
+        if self.partly_fixed:
+            value = jnp.reshape(jnp.asarray(fixed).at[self.free_index].set(value), self.shape)
+        return value
+
+    def working(self, value: Array) -> Array:
+        """The part of a natural value that the transform sees."""
+        return jnp.reshape(value, (-1,))[self.free_index] if self.partly_fixed else jnp.asarray(value)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One top-level entry of ``params``: a single array (``treedef`` None) or a pytree of ``n_leaves`` arrays."""
+
+    name: str | None
+    treedef: Any
+    n_leaves: int

@@ -1,0 +1,379 @@
+"""The layout of all parameters and the conversions between params, theta and u."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters import addresses
+from mlejax.parameters.addresses import near
+from mlejax.parameters.declare import Declaration, FreeParameter
+from mlejax.parameters.leaf import Group, Leaf
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Space:
+    """The layout of all parameters: hashable, without data; converts between params, theta and u."""
+
+    groups: tuple[Group, ...]
+    leaves: tuple[Leaf, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.groups, self.leaves))
+
+    # ---- sizes and offsets
+
+    @cached_property
+    def n_free(self) -> int:
+        """Length of u and of theta."""
+        return sum(leaf.n_free for leaf in self.leaves)
+
+    @cached_property
+    def n_values(self) -> int:
+        """Number of all entries of params: the length of the vector of fixed values."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @cached_property
+    def n_reported(self) -> int:
+        return sum(len(leaf.reported_index) for leaf in self.leaves)
+
+    @cached_property
+    def has_fixed(self) -> bool:
+        return any(leaf.free is not None for leaf in self.leaves)
+
+    @cached_property
+    def u_slices(self) -> tuple[slice, ...]:
+        return _slices([leaf.n_free for leaf in self.leaves])
+
+    @cached_property
+    def value_slices(self) -> tuple[slice, ...]:
+        return _slices([leaf.size for leaf in self.leaves])
+
+    @cached_property
+    def reported_slices(self) -> tuple[slice, ...]:
+        return _slices([len(leaf.reported_index) for leaf in self.leaves])
+
+    # ---- conversions
+
+    def build(self, values: Sequence[Any]) -> Any:
+        """Arrays, one a leaf, -> the user's structure."""
+        tree: dict[str, Any] = {}
+        position = 0
+        for group in self.groups:
+            part = list(values[position : position + group.n_leaves])
+            position += group.n_leaves
+            whole = part[0] if group.treedef is None else jax.tree.unflatten(group.treedef, part)
+            if group.name is None:
+                return whole
+            tree[group.name] = whole
+        return tree
+
+    def split(self, params: Any) -> list[Any]:
+        """The user's structure -> its arrays, one a leaf, shapes checked."""
+        values: list[Any] = []
+        if any(g.name is not None for g in self.groups):
+            if not isinstance(params, Mapping):
+                raise TypeError(
+                    f"expected a dict of parameters with keys {[g.name for g in self.groups]}, got {type(params).__name__}"
+                )
+            names = [str(g.name) for g in self.groups]
+            missing = [n for n in names if n not in params]
+            extra = [str(k) for k in params if k not in names]
+            if missing or extra:
+                raise ValueError(
+                    f"expected the parameters {names}; missing: {missing or 'none'}, unknown: {extra or 'none'}"
+                    + near(extra[0] if extra else "", names)
+                )
+        for group in self.groups:
+            part = params if group.name is None else params[group.name]
+            if group.treedef is None:
+                values.append(part)
+                continue
+            leaves, treedef = jax.tree.flatten(part)
+            if treedef != group.treedef:
+                raise ValueError(f"{group.name or 'params'}: expected the structure {group.treedef}, got {treedef}")
+            values.extend(leaves)
+        for leaf, value in zip(self.leaves, values, strict=True):
+            if np.shape(value) != leaf.shape:
+                raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
+        return values
+
+    def params_from_u(self, u: Array, fixed: Array | None = None) -> Any:
+        """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
+        return self.build(self._values(u, fixed, "value"))
+
+    def params_from_theta(self, theta: Array, fixed: Array | None = None) -> Any:
+        """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
+        return self.build(self._values(theta, fixed, "from_theta"))
+
+    def _values(self, x: Array, fixed: Array | None, route: str) -> list[Any]:
+        out = []
+        for leaf, at, where in zip(self.leaves, self.u_slices, self.value_slices, strict=True):
+            held = None if leaf.free is None or fixed is None else fixed[where]
+            if leaf.free is not None and held is None:
+                raise ValueError(f"{leaf.name} is fixed, but no fixed values came")
+            out.append(getattr(leaf, route)(x[at], held))
+        return out
+
+    def theta_from_params(self, params: Any) -> Array:
+        """params -> theta (n_free,)."""
+        return self._concatenate(
+            [
+                leaf.transform.free(leaf.working(v))
+                for leaf, v in zip(self.leaves, self.split(params), strict=True)
+                if leaf.n_free
+            ]
+        )
+
+    def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
+        """u -> theta, both (n_free,)."""
+        parts = []
+        for leaf, at in zip(self.leaves, self.u_slices, strict=True):
+            if leaf.n_free:
+                parts.append(leaf.transform.free(leaf.transform.forward(u[at], leaf.working_shape)))
+        return self._concatenate(parts)
+
+    def u_from_params(self, params: Any) -> Array:
+        """params (in the interior of their supports) -> u (n_free,)."""
+        return self._concatenate(
+            [
+                leaf.transform.inverse(leaf.working(v))
+                for leaf, v in zip(self.leaves, self.split(params), strict=True)
+                if leaf.n_free
+            ]
+        )
+
+    def flatten(self, params: Any) -> Array:
+        """params -> all entries in order (n_values,)."""
+        return self._concatenate([jnp.reshape(jnp.asarray(v), (-1,)) for v in self.split(params)])
+
+    def reported(self, params: Any) -> np.ndarray:
+        """params -> the distinct entries that tables show (n_reported,), on the host."""
+        parts = [
+            np.asarray(v, dtype=np.float64).reshape(-1)[leaf.reported_index]
+            for leaf, v in zip(self.leaves, self.split(params), strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @staticmethod
+    def _concatenate(parts: list[Array]) -> Array:
+        dtype = jnp.result_type(float)
+        if not parts:
+            return jnp.zeros((0,), dtype)
+        return jnp.concatenate([jnp.reshape(jnp.asarray(x, dtype), (-1,)) for x in parts])
+
+    # ---- facts on every coordinate, on the host
+
+    @cached_property
+    def lower(self) -> np.ndarray:
+        """Lower bounds of u (n_free,); -inf where there is none."""
+        return self._bounds(0)
+
+    @cached_property
+    def upper(self) -> np.ndarray:
+        """Upper bounds of u (n_free,); inf where there is none."""
+        return self._bounds(1)
+
+    @cached_property
+    def boxed(self) -> bool:
+        return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+
+    def _bounds(self, side: int) -> np.ndarray:
+        parts = [
+            np.asarray(leaf.transform.bounds(leaf.working_shape)[side], np.float64)
+            for leaf in self.leaves
+            if leaf.n_free
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @cached_property
+    def reported_matrix(self) -> np.ndarray:
+        """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant)."""
+        matrix = np.zeros((self.n_reported, self.n_free))
+        for leaf, at, row in zip(self.leaves, self.u_slices, self.reported_slices, strict=True):
+            if not leaf.n_free:
+                continue
+            if leaf.transform.elementwise:
+                index = leaf.free_index if leaf.partly_fixed else np.arange(leaf.size)
+                matrix[row.start + index, at.start + np.arange(leaf.n_free)] = 1.0
+            else:
+                with jax.enable_x64(True):
+                    basis = np.vstack([np.zeros(leaf.n_free), np.eye(leaf.n_free)])
+                    values = np.asarray(
+                        jax.vmap(lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,)))(basis)
+                    )
+                matrix[row, at] = (values[1:] - values[0]).T[leaf.reported_index]
+        return matrix
+
+    @cached_property
+    def theta_labels(self) -> tuple[str, ...]:
+        """One address for each entry of theta (and of u)."""
+        out: list[str] = []
+        for leaf in self.leaves:
+            if not leaf.n_free:
+                continue
+            if leaf.partly_fixed:
+                out.extend(leaf.name + leaf.suffix(int(i)) for i in leaf.free_index)
+            else:
+                with jax.enable_x64(True):
+                    where = np.arange(leaf.size, dtype=np.float64).reshape(leaf.shape)
+                    flat = np.asarray(leaf.transform.free(jnp.asarray(where))).astype(int)
+                out.extend(leaf.name + leaf.suffix(int(i)) for i in flat)
+        return tuple(out)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """One address for each reported entry."""
+        return tuple(label for leaf in self.leaves for label in leaf.entry_labels)
+
+    @cached_property
+    def reported_fixed(self) -> np.ndarray:
+        """Flags (n_reported,) of the entries that are held fixed."""
+        parts = []
+        for leaf in self.leaves:
+            flags = np.zeros(leaf.size, bool) if leaf.free is None else ~np.asarray(leaf.free)
+            parts.append(flags[leaf.reported_index])
+        return np.concatenate(parts) if parts else np.zeros(0, bool)
+
+    @cached_property
+    def links(self) -> tuple[Any, ...]:
+        """For each reported entry the elementwise bijection on whose scale intervals are made."""
+        out: list[Any] = []
+        for leaf in self.leaves:
+            out.extend(leaf.transform.interval_links(leaf.shape))
+        return tuple(out)
+
+    @cached_property
+    def zero_is_interior(self) -> np.ndarray:
+        """Flags (n_reported,): 0 is an interior point of the support, so that z and p have a meaning."""
+        flags: list[bool] = []
+        for leaf in self.leaves:
+            edges = leaf.transform if leaf.transform.elementwise else None
+            for link in leaf.transform.interval_links(leaf.shape):
+                owner = edges if edges is not None else link
+                lo = 0.0 if isinstance(owner, transforms.Log) else getattr(owner, "lo", -math.inf)
+                flags.append(bool(lo < 0.0 < getattr(owner, "hi", math.inf)))
+        return np.asarray(flags, dtype=bool)
+
+    @cached_property
+    def closed_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Closed lower and upper edges of the reported entries (n_reported,) each; infinite where there is none."""
+        lower = np.full(self.n_reported, -np.inf)
+        upper = np.full(self.n_reported, np.inf)
+        for leaf, row in zip(self.leaves, self.reported_slices, strict=True):
+            t = leaf.transform
+            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "left"):
+                lower[row] = t.lo
+            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "right"):
+                upper[row] = t.hi
+        return lower, upper
+
+    # ---- addresses
+
+    def locate(self, address: str) -> addresses.Located:
+        """An address -> (leaf number, flat positions in that leaf, or None for all of it)."""
+        return addresses.locate(self.leaves, address)
+
+    def resolve(self, address: str) -> np.ndarray:
+        """An address -> indices into the reported entries.
+
+        Raises:
+            AddressError: no such parameter; the message lists near matches.
+        """
+        parts = []
+        for i, flat in self.locate(address):
+            leaf, begin = self.leaves[i], self.reported_slices[i].start
+            inside = np.arange(len(leaf.reported_index))
+            parts.append(begin + (inside if flat is None else inside[np.isin(leaf.reported_index, flat)]))
+        return np.concatenate(parts)
+
+    def fix(self, held: Sequence[str]) -> Space:
+        """The same layout with the addressed parameters or entries held fixed.
+
+        Raises:
+            AddressError: unknown address.
+            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be held alone.
+        """
+        leaves = list(self.leaves)
+        for address in held:
+            for i, flat in self.locate(address):
+                leaf = leaves[i]
+                free = np.ones(leaf.size, bool) if leaf.free is None else np.array(leaf.free)
+                if flat is None:
+                    free[:] = False
+                elif leaf.transform.elementwise:
+                    free[flat] = False
+                else:
+                    raise ValueError(
+                        f"fixed={address!r}: single entries of {leaf.kind} cannot be held fixed, because the others depend "
+                        f"on them; fix the whole of {leaf.name!r}, or declare its entries apart"
+                    )
+                leaves[i] = replace(leaf, free=tuple(free.tolist()))
+        return Space(self.groups, tuple(leaves))
+
+
+def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
+    ends = np.cumsum([0, *sizes])
+    return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+
+
+def tree_space(start: Any, name: str | None) -> tuple[Group, list[Leaf]]:
+    """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(start)
+    leaves = []
+    for path, value in paths:
+        parts = ([name] if name is not None else []) + [_key(k) for k in path]
+        leaves.append(Leaf(".".join(parts) or "params", "Free", transforms.Identity(), np.shape(value)))
+    return Group(name, treedef, len(leaves)), leaves
+
+
+def _key(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[Sequence[str] | None, int]]) -> Space:
+    """Declarations -> layout.
+
+    Args:
+        declared: name -> declaration, in the order in which tables show them.
+        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) of the data.
+    """
+    groups: list[Group] = []
+    leaves: list[Leaf] = []
+    for name, parameter in declared.items():
+        if isinstance(parameter, FreeParameter):
+            group, more = tree_space(parameter.start, name)
+            groups.append(group)
+            leaves.extend(more)
+            continue
+        shape, labels = parameter.shape, parameter.labels
+        if shape is None:
+            found, k = columns[name]
+            square = isinstance(parameter.transform, (transforms.Covariance, transforms.Correlation))
+            shape = (k,) * (2 if square else 1)
+            if labels is None and found is not None:
+                labels = tuple(str(x) for x in found)
+            if labels is not None and len(labels) != k:
+                raise ValueError(f"{name}: {len(labels)} labels for {k} columns of {parameter.columns!r}")
+        groups.append(Group(name, None, 1))
+        leaves.append(
+            Leaf(name, repr(parameter) if parameter.arguments else parameter.kind, parameter.transform, shape, labels)
+        )
+    return Space(tuple(groups), tuple(leaves))
