@@ -168,7 +168,7 @@ def _statement(
     if correction == "full":
         factor *= (n - 1) / (n - k)
         text = f"G/(G-1) (n-1)/(n-k) = {factor:.4g}"
-    notes = ()
+    notes: tuple[str, ...] = ()
     if groups < k:
         notes = (
             f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of more restrictions are not possible",

@@ -13,7 +13,8 @@ Nothing here fits anything or changes a sign.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +132,10 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
             "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
             f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
         ) from error
+    except (TypeError, ValueError):
+        if reads and source.kind == "mapping":
+            source.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
+        raise
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
     _check_output(likelihood, out, n)
@@ -175,6 +180,22 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         raise LikelihoodError(
             f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}"
         )
+
+
+@contextmanager
+def missing_derivatives(likelihood: Likelihood) -> Iterator[None]:
+    """Turn JAX's error on an operation that it cannot differentiate into one that names the way out."""
+    try:
+        yield
+    except (NotImplementedError, ValueError) as error:
+        text = str(error)
+        if "ifferentiation rule" not in text and "gradient with respect to" not in text:
+            raise
+        raise LikelihoodError(
+            f"{likelihood.name} uses an operation that JAX cannot differentiate as often as needed ({text.splitlines()[0]}).  "
+            "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
+            "function write a jax.custom_jvp rule"
+        ) from error
 
 
 def row_check(

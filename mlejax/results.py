@@ -504,12 +504,12 @@ def _cluster_codes(done: Fit, groups: Any, n: int) -> np.ndarray:
         name, values = f"groups column {groups!r}", loaded.source.column(groups)
     else:
         values = groups
-    if loaded.rows.kept is not None and len(values) != loaded.rows.n and len(values) != n:
-        values = np.asarray(values, dtype=object)[loaded.rows.kept]
+    if loaded.rows.kept is not None and len(values) != loaded.rows.n:
+        values = loaded.rows.select(values)
     if len(values) not in (n, loaded.rows.n):
         raise ValueError(f"{name}: expected one label per row ({loaded.rows.n}), got {len(values)}")
     if loaded.unit_codes is not None and len(values) == loaded.rows.n:
-        row_codes, labels = data_room.group_codes(values, name)
+        row_codes, _ = data_room.group_codes(values, name)
         return data_room.constant_within(row_codes, loaded.unit_codes, name=name)
     if len(values) != n:
         raise ValueError(f"{name}: expected one label per contribution ({n}), got {len(values)}")

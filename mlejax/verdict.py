@@ -12,6 +12,7 @@ faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -130,7 +131,7 @@ def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: 
     the rounding floor, where ratios mean nothing, count only together with a preceding fall.
     """
     seen = [d for d in decrements if np.isfinite(d) and d >= 0.0]
-    return any(b <= tolerance and b < ratio * a for a, b in zip(seen[:-1], seen[1:], strict=True))
+    return any(b <= tolerance and b < ratio * a for a, b in itertools.pairwise(seen))
 
 
 def judge(e: Evidence) -> Verdict:

@@ -38,6 +38,7 @@ def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hy
 
 @partial(jax.jit, static_argnames=("spec",))
 def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
+    """Score and information in theta, and params, at the end of a fit."""
     return to_theta(spec.space, u, fixed, score, information), spec.space.params_from_u(u, fixed)
 
 
@@ -71,18 +72,21 @@ def _off_edges(space: Space, u: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("spec",))
 def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = None) -> Array:
+    """Log-likelihoods (m,), penalised if there is a penalty, at many points (m, p)."""
     objective = objective_of(spec, data, fixed, hyper)
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
 
 
 @partial(jax.jit, static_argnames=("spec",))
 def evaluate_rows(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array]:
+    """Contributions (N,) and their scores in u (N, p), padding included."""
     objective = objective_of(spec, data, fixed, None)
     return objective.all_contributions(u), objective.scores(u)
 
 
 @partial(jax.jit, static_argnames=("spec",))
 def loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
+    """The log-likelihood at one point, ()."""
     return objective_of(spec, data, fixed, None).loglik(u)
 
 

@@ -16,7 +16,14 @@ from mlejax.fit import evidence, starts
 from mlejax.fit.common import Problem
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, rank_starts, run, to_u
 from mlejax.fit.solve import hold
-from mlejax.likelihood import N_CHECKED_ROWS, Likelihood, refuse_dependent_rows, row_check, trace_reads
+from mlejax.likelihood import (
+    N_CHECKED_ROWS,
+    Likelihood,
+    missing_derivatives,
+    refuse_dependent_rows,
+    row_check,
+    trace_reads,
+)
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -117,9 +124,7 @@ def load(likelihood: Likelihood, data: Any, start: Any, missing: str) -> Loaded:
     codes = None
     packed: data_room.Prepared
     if likelihood.unit is not None:
-        labels = source.column(likelihood.unit)
-        labels = labels if rows.kept is None else np.asarray(labels)[rows.kept]
-        grouped = data_room.units(rows, labels, likelihood.unit)
+        grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
         packed = data_room.pack(grouped.rows, mode="units")
     elif likelihood.mode == "whole":
@@ -148,7 +153,7 @@ def fit(
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``."""
     algorithm = optimize.resolve(method)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), missing_derivatives(likelihood):
         loaded = load(likelihood, data, start, missing)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
@@ -341,12 +346,10 @@ def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
 
 def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, method: Any) -> Fit:
     space = spec.space
-    dense = ended.information is not None
-    information = (
-        ended.information if dense else np.zeros((space.n_free, space.n_free) if space.n_free < 500 else (0, 0))
-    )
     free = interior(space, ended.u)
-    smallest, condition, definite = definiteness(information, free) if dense else (float("nan"), float("nan"), False)
+    smallest, condition, definite = float("nan"), float("nan"), False
+    if ended.information is not None:
+        smallest, condition, definite = definiteness(ended.information, free)
     edges = tuple(
         (space.theta_labels[j], float(np.asarray(space.theta_from_u(ended.u, held))[j]), float(ended.score[j]))
         for j in np.flatnonzero(~free)
@@ -363,11 +366,11 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, 
             directions=found.directions,
             rows=found.rows,
             n_steps=ended.n_steps,
-            dense=dense,
+            dense=ended.information is not None,
         )
     )
-    if dense:
-        at, params = at_optimum(spec, ended.u, ended.score, information, held)
+    if ended.information is not None:
+        at, params = at_optimum(spec, ended.u, ended.score, ended.information, held)
         theta, jacobian, score, info = (np.asarray(a) for a in at)
     else:
         theta = np.asarray(space.theta_from_u(ended.u, held))

@@ -7,9 +7,9 @@ The objective is f(u) = -(sum of contributions) / scale, minimised over a flat v
 
 is the Newton decrement in log-likelihood units: twice the rise that a quadratic approximation still promises.
 
-An algorithm is a frozen, hashable dataclass with two options (`tol`, `max_steps`) and three functions: what to evaluate at
-a point (`evaluate`), its memory at the start (`start`), and what to make of a new evaluation (`update`): keep it or not,
-and where to go next. Counting, finiteness, limits and status belong to the loop alone.
+An algorithm is a frozen, hashable dataclass with two options (`tol`, `max_steps`) and three functions: what to
+evaluate at a point (`evaluate`), its memory at the start (`start`), and what to make of a new evaluation (`update`):
+keep it or not, and where to go next. Counting, finiteness, limits and status belong to the loop alone.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class Point(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What stays the same over a whole run: the box, shape (p,) each, and the scale, shape ()."""
+    """What stays the same over a whole run: the box, shape (p,) each, or None for no box; and the scale, shape ()."""
 
-    lower: jax.Array
-    upper: jax.Array
+    lower: jax.Array | None
+    upper: jax.Array | None
     scale: jax.Array
 
 
@@ -78,7 +78,7 @@ class Carry(NamedTuple):
         trial: the point that the next turn evaluates, shape (p,).
         decrements: undamped Newton decrements of the last four accepted points, log-likelihood units, most recent last,
             shape (4,); inf where the curvature was not positive definite or nothing is known.
-        full_steps: whether the step that led to each of these points was a whole undamped Newton step, shape (4,), bool.
+        full_steps: whether the step that led to each of these points was a whole undamped Newton step, shape (4,).
         status: an `End` code, shape (), int32.
         n_steps: accepted steps, shape (), int32.
         n_evaluations: evaluations of the derivative set, the start included, shape (), int32.

@@ -4,8 +4,8 @@ Each turn feeds the gradient at the current point to the transformation and move
 
     u <- clip(u + shrink * update, lower, upper),
 
-while the best point met so far is kept apart. A point that is not finite sends the search back to the best one, with its
-memory cleared and its moves halved. It settles when the log-likelihood has risen by no more than `tol` over `patience`
+while the best point met so far is kept apart. A point that is not finite sends the search back to the best one, with
+its memory cleared and its moves halved. It settles when the log-likelihood has risen by no more than `tol` over `patience`
 turns; without curvature that is no proof of a maximum, and the status says so (`SETTLED`).
 """
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.optimize.options import check
 from mlejax.status import End
@@ -72,8 +73,8 @@ class FirstOrder:
     dense: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (callable(getattr(self.transformation, "init", None)) and callable(getattr(self.transformation, "update", None))):
-            raise TypeError(f"expected an optax gradient transformation (with init and update), got {self.transformation!r}")
+        if not all(callable(getattr(self.transformation, part, None)) for part in ("init", "update")):
+            raise TypeError(f"expected an optax gradient transformation, got {self.transformation!r}")
         check(self)
 
     def evaluate(self, objective: Any, u: jax.Array) -> tuple[Any, Any, Any]:
@@ -125,13 +126,13 @@ def update(
     cleared = strong(transformation.init(here.u))
     memory = jax.tree.map(lambda a, b: jnp.where(finite, a, b), state.transformation, cleared)
     shrink = jnp.where(finite, state.shrink, 0.5 * state.shrink)
-    slope = inward(here.u, here.g, setting)
+    slope = jnp.where(outward(here.u, here.g, setting), 0.0, here.g)
     move, after = optax.with_extra_args_support(transformation).update(
         slope, memory, here.u, value=here.f, grad=slope
     )
     after = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), after, memory)
     move = jnp.where(jnp.isfinite(move), move, 0.0)
-    trial = jnp.clip(here.u + shrink * move, setting.lower, setting.upper)
+    trial = clip(here.u + shrink * move, setting)
 
     age = jnp.where(first, 0, state.age + 1)
     full_window = age >= patience
@@ -154,7 +155,3 @@ def update(
         ),
     )
 
-
-def inward(u: jax.Array, g: jax.Array, setting: Setting) -> jax.Array:
-    """The gradient without the parts that would only push out of the box."""
-    return jnp.where(((u <= setting.lower) & (g > 0)) | ((u >= setting.upper) & (g < 0)), 0.0, g)

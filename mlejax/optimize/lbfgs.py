@@ -1,10 +1,11 @@
 """L-BFGS: curvature from the last few gradients (Liu & Nocedal 1989), through optax, projected onto the box.
 
-The direction is optax's two-loop recursion. Its line search is not used: each turn of the common loop tries one point, and
-a step that does not bring an Armijo share of the promised fall is shortened on the next turn by interpolation. A pair of
-differences with no positive curvature along it is damped (Powell 1978), so that directions stay downhill on surfaces that
-are not convex. It settles when -scale * g'd, its stand-in for the Newton decrement, is at most `tol` twice running, or when
-the log-likelihood has risen by no more than `tol` over `patience` turns.
+The direction is optax's two-loop recursion. Its line search is not used: each turn of the common loop tries one point,
+and a step that does not bring an Armijo share of the promised fall is shortened on the next turn by interpolation. A
+pair of differences with no positive curvature along it is replaced by one that has some (in the spirit of Powell 1978),
+so that directions stay downhill on surfaces that are not convex. It settles when -scale * g'd, its stand-in for the
+Newton decrement, is at most `tol` twice running, or when the log-likelihood has risen by no more than `tol` over
+`patience` turns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
-from mlejax.optimize.first_order import inward, strong
+from mlejax.optimize.first_order import strong
 from mlejax.optimize.options import check
 from mlejax.status import End
 
@@ -109,8 +111,8 @@ class LBFGS:
         slope = jnp.where(first, 0.0, old.g) @ s
         fall = jnp.where(first, 0.0, old.f) - new.f
         noise = 10.0 * eps * jnp.maximum(1.0, jnp.abs(new.f))
-        size = lambda point: jnp.sum(inward(point.u, point.g, setting) ** 2)
-        quieter = (jnp.abs(slope) <= noise) & (jnp.abs(fall) <= noise) & (size(new) < size(old))
+        pull_at = lambda point: jnp.where(outward(point.u, point.g, setting), 0.0, point.g)
+        quieter = (jnp.abs(slope) <= noise) & (jnp.abs(fall) <= noise) & (jnp.sum(pull_at(new) ** 2) < jnp.sum(pull_at(old) ** 2))
         accepted = finite & (first | ((slope < 0) & (fall >= -ARMIJO * slope)) | quieter)
         kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
 
@@ -126,7 +128,7 @@ class LBFGS:
             inner.memory,
             strong(self._transformation().init(kept.u)),
         )
-        pull = inward(kept.u, kept.g, setting)
+        pull = pull_at(kept)
         down = -pull / jnp.maximum(jnp.sqrt(jnp.sum(pull**2)), 1.0)
         usable = jnp.all(jnp.isfinite(direction)) & (direction @ kept.g < 0)
         direction = jnp.where(accepted, jnp.where(usable, direction, down), jnp.where(restart, down, inner.direction))
@@ -146,7 +148,7 @@ class LBFGS:
         return Update(
             kept=kept,
             accepted=accepted,
-            trial=jnp.clip(kept.u + step * direction, setting.lower, setting.upper),
+            trial=clip(kept.u + step * direction, setting),
             decrement=jnp.full((), jnp.inf, old.u.dtype),
             full=jnp.zeros((), bool),
             status=status,
@@ -175,9 +177,8 @@ class LBFGS:
         memory = memory._replace(params=old.u, updates=kept.g - y)
         direction, after = self._transformation().update(kept.g, memory, kept.u)
         # optax forms the pair from full gradients; only the direction is restricted to the coordinates that may move
-        held = ((kept.u <= setting.lower) & (direction > 0)) | ((kept.u >= setting.upper) & (direction < 0))
-        outward = inward(kept.u, kept.g, setting) != kept.g
-        return jnp.where(held | outward, 0.0, -direction), strong_like(after, inner.memory)
+        held = outward(kept.u, kept.g, setting) | outward(kept.u, direction, setting)
+        return jnp.where(held, 0.0, -direction), strong_like(after, inner.memory)
 
 
 def strong_like(tree: Any, like: Any) -> Any:

@@ -1,14 +1,15 @@
 """The one loop around every algorithm: it owns counting, finiteness, limits and status.
 
 Each turn evaluates the algorithm's derivative set exactly once, at the trial point, and lets the algorithm accept or
-reject it and propose the next. The start is the first trial point, so a compiled program holds one copy of the objective.
-There is no inner line search: under `vmap` every lane would pay for the slowest one.
+reject it and propose the next. The start is the first trial point, so a compiled program holds one copy of the
+objective. There is no inner line search: under `vmap` every lane would pay for the slowest one.
 
     carry = begin(method, u0)
     carry = advance(method, objective, carry, lower, upper, scale, n_turns)
 
-`advance` runs at most n_turns turns, fewer if the algorithm stops: the whole of it inside one `jit` with a large n_turns, or
-a few turns per call from a host loop that shows progress and can be interrupted. A finished carry passes through unchanged.
+`advance` runs at most n_turns turns, fewer if the algorithm stops: the whole of it inside one `jit` with a large
+n_turns, or a few turns per call from a host loop that shows progress and can be interrupted. A finished carry passes
+through unchanged.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.box import setting_of
 from mlejax.optimize.contract import HISTORY, Carry, Method, Objective, Point, Setting
 from mlejax.status import End
 
@@ -82,8 +84,9 @@ def advance(
         method: algorithm, the one that the carry was begun with.
         objective: function to minimise, with derivatives.
         carry: where the run stands.
-        lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all.
-        upper: upper edges of the box, shape (p,), inf where there is none; None for none at all.
+        lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all. NumPy edges that are
+            all infinite are seen when the program is built, and nothing of a box is compiled.
+        upper: upper edges of the box, likewise.
         scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
         n_turns: turns, each one evaluation; may be traced.
 
@@ -101,13 +104,7 @@ def advance(
         >>> carry.u.tolist(), int(carry.status)
         ([3.0, 3.0], 1)
     """
-    dtype = carry.u.dtype
-    p = carry.u.shape[0]
-    setting = Setting(
-        jnp.full((p,), -jnp.inf, dtype) if lower is None else jnp.asarray(lower, dtype),
-        jnp.full((p,), jnp.inf, dtype) if upper is None else jnp.asarray(upper, dtype),
-        jnp.asarray(scale, dtype),
-    )
+    setting = setting_of(carry.u, lower, upper, scale)
     limit = jnp.asarray(n_turns, jnp.int32)
     carry = jax.tree.map(jnp.asarray, carry)
 

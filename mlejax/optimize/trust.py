@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.linalg import pivot_floor, solve_spd
+from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.status import End
 
@@ -114,15 +115,14 @@ def update(
     judged = _judge(state, old, new, first, finite, setting)
     accepted = judged.accepted
     kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
-    state = _measure(judged.state, old, kept, accepted, first, setting)
+    state = _measure(judged.state, kept, accepted, first, setting)
     step = _propose(kept, state, setting)
     calm = step.definite & (step.decrement <= tol)
 
     # the confirming step: was the pending one, is the next one
     confirmed = state.confirming & accepted & calm
     s = new.u - old.u
-    before, after = s @ (old.H @ s), s @ (new.H @ s)
-    faded = (before > 0) & (after < FADE * before)
+    faded = setting.scale * (s @ (new.H @ s)) < FADE * state.decrement  # a full step: s'Hs was g'H^-1 g
     back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
     kept = Point(*(jnp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
 
@@ -136,7 +136,7 @@ def update(
     status = jnp.where(singular, int(End.SINGULAR), status)
     status = jnp.where(confirmed, jnp.where(faded, int(End.DIVERGED), int(End.CONVERGED)), status)
 
-    trial = jnp.clip(kept.u + step.s, setting.lower, setting.upper)
+    trial = clip(kept.u + step.s, setting)
     return Update(
         kept=kept,
         accepted=accepted,
@@ -165,16 +165,8 @@ def _slope_of_level(f: jax.Array) -> jax.Array:
     return jnp.where(f > FAR, FAR / jnp.where(f > FAR, f, FAR), 1.0)
 
 
-def _outward(u: jax.Array, g: jax.Array, setting: Setting) -> jax.Array:
-    """Coordinates that are held at an edge of the box: the gradient would push them out."""
-    return ((u <= setting.lower) & (g > 0)) | ((u >= setting.upper) & (g < 0))
-
-
 def _norm(x: jax.Array) -> jax.Array:
-    """Euclidean length, safe from overflow of the squares."""
-    largest = jnp.max(jnp.abs(x))
-    unit = jnp.where(largest > 0, largest, 1.0)
-    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2))
+    return jnp.sqrt(jnp.sum(x * x))
 
 
 def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
@@ -184,9 +176,9 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     noise = 50.0 * eps * jnp.maximum(1.0, jnp.abs(_level(before)))
     gain = _level(before) - _level(new.f)
     drowned = finite & (jnp.abs(state.promised) <= noise) & ~first
-    root = jnp.sqrt(jnp.where(state.metric > 0, state.metric, 1.0))
-    score = lambda point: _norm(jnp.where(_outward(point.u, point.g, setting), 0.0, point.g) / root)
-    quieter = (gain >= -10.0 * noise) & (score(new) <= score(old))
+    scores = lambda point: jnp.where(outward(point.u, point.g, setting), 0.0, point.g) ** 2
+    louder = jnp.sum((scores(new) - scores(old)) / jnp.where(state.metric > 0, state.metric, 1.0)) > 0
+    quieter = (gain >= -10.0 * noise) & ~louder
     ratio = gain / jnp.where(state.promised > 0, state.promised, 1.0)
     good = (state.promised > 0) & (ratio > GAIN)
     accepted = jnp.where(drowned, quieter, good)
@@ -203,29 +195,22 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
 
 
-def _measure(
-    state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting
-) -> TrustState:
+def _measure(state: TrustState, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
     """Metric at the kept point, and the radius carried over to it."""
     size = jnp.abs(jnp.diagonal(kept.H)) * _slope_of_level(kept.f)
-    lagged = state.metric * jnp.minimum(1.0, METRIC_LAG * jnp.max(size / jnp.where(state.metric > 0, state.metric, 1.0)))
-    metric = jnp.where(first, size, jnp.maximum(size, lagged))
-    metric = jnp.where(accepted, metric, state.metric)
-    # an entry without curvature gets some from its neighbours, so that it is not measured in arbitrary units
+    lag = METRIC_LAG * jnp.max(size / jnp.where(state.metric > 0, state.metric, 1.0))
+    fall = jnp.where(accepted & ~first & (lag < 1.0), lag, 1.0)
+    metric = jnp.where(accepted, jnp.maximum(size, fall * state.metric), state.metric)
     metric = jnp.where(metric > 0, metric, 1.0)
-    s = kept.u - old.u
-    now, then = _norm(s * jnp.sqrt(metric)), _norm(s * jnp.sqrt(state.metric))
-    shrunk = jnp.where((now > 0) & (now < then), now / jnp.where(then > 0, then, 1.0), 1.0)
-    held = _outward(kept.u, kept.g, setting)
-    opening = jnp.maximum(1.0, 0.1 * _norm(jnp.where(held, 0.0, kept.g) * _slope_of_level(kept.f) / jnp.sqrt(metric)))
-    radius = jnp.where(first, opening, state.radius * jnp.where(accepted, shrunk, 1.0))
-    return state._replace(metric=metric, radius=radius)
+    pull = jnp.where(outward(kept.u, kept.g, setting), 0.0, kept.g) * _slope_of_level(kept.f)
+    opening = jnp.maximum(1.0, 0.1 * _norm(pull / jnp.sqrt(metric)))
+    return state._replace(metric=metric, radius=jnp.where(first, opening, state.radius * jnp.sqrt(fall)))
 
 
 def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
     """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
     u, f, g, H = point
-    held = _outward(u, g, setting)
+    held = outward(u, g, setting)
     slope = jnp.where(held, 0.0, g)
     diagonal = jnp.diagonal(H)
     usable = held | (diagonal > 0)
@@ -250,18 +235,25 @@ def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
 
     weight = jnp.sqrt(state.metric)
     length = _norm(newton * weight)
-    crossing = (u + newton < setting.lower) | (u + newton > setting.upper)
-    whole = definite & ~bottomless & (length <= state.radius) & ~jnp.any(crossing)
+    whole = definite & ~bottomless & (length <= state.radius) & ~jnp.any(_crossing(u + newton, setting))
     s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
     promised = -(g @ s + 0.5 * s @ (H @ s))
-    # steps bent by the box may promise nothing: fall back to steepest descent in the metric, bent in the same way
-    down = -slope / state.metric
-    down = down * (state.radius / jnp.maximum(_norm(down * weight), jnp.finfo(u.dtype).tiny))
-    down = jnp.clip(u + down, setting.lower, setting.upper) - u
-    bent = jnp.any(jnp.isfinite(setting.lower) | jnp.isfinite(setting.upper)) & ~(promised > 0) & ~whole
-    s = jnp.where(bent, down, s)
-    promised = jnp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
+    if setting.lower is not None:
+        # a step bent by the box may promise nothing: then steepest descent in the metric, bent in the same way
+        down = -slope / state.metric
+        down = down * (state.radius / jnp.maximum(_norm(down * weight), jnp.finfo(u.dtype).tiny))
+        down = clip(u + down, setting) - u
+        bent = ~(promised > 0) & ~whole
+        s = jnp.where(bent, down, s)
+        promised = jnp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
     return _Step(s, promised, _norm(s * weight), whole & (left > 0.9), decrement, definite)
+
+
+def _crossing(u: jax.Array, setting: Setting) -> jax.Array:
+    """Coordinates outside the box, shape (p,), bool."""
+    if setting.lower is None:
+        return jnp.zeros(u.shape, bool)
+    return (u < setting.lower) | (u > setting.upper)
 
 
 def _bounded(
@@ -291,9 +283,8 @@ def _bounded(
         both = free[:, None] & free[None, :]
         scaled = jnp.where(both, H / weight[:, None] / weight[None, :], jnp.eye(p, dtype=u.dtype))
         s = jnp.where(free, _within(scaled, gradient, radius) / weight, s)
-        goal = u + s
-        crossing = free & ((goal < setting.lower) | (goal > setting.upper))
-        s = jnp.where(crossing, jnp.clip(goal, setting.lower, setting.upper) - u, s)
+        crossing = free & _crossing(u + s, setting)
+        s = jnp.where(crossing, clip(u + s, setting) - u, s)
         return jnp.any(crossing) & (passes < p), passes + 1, fixed | crossing, s
 
     first = jnp.where(needed, 0.0, newton)
@@ -325,28 +316,17 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     slopes = jnp.where(most, jnp.where(slopes < 0, -push, push), slopes)
     gaps = values - lowest
 
-    def length(t: jax.Array) -> jax.Array:
-        return _norm(slopes / (gaps + t))
-
-    def more(state: tuple[jax.Array, ...]) -> jax.Array:
-        count, _, _, t = state
-        return (count < 60) & (jnp.abs(length(t) - radius) > 0.02 * radius)
-
-    def narrow(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        count, low, high, t = state
-        norm = length(t)
-        low, high = jnp.where(norm > radius, t, low), jnp.where(norm > radius, high, t)
-        unit = slopes / (gaps + t) / norm
-        guess = t + (norm - radius) / radius / jnp.maximum(jnp.sum(unit**2 / (gaps + t)), tiny)
-        inside = (guess > low) & (guess < high)
-        return count + 1, low, high, jnp.where(inside, guess, jnp.sqrt(low) * jnp.sqrt(high))
-
-    # (A + (t - lowest) I) s = -g: bracket t by the slope along the lowest eigenvalue alone, and by all of the slope
+    # (A + (t - lowest) I) s = -g; t is bracketed by the slope along the lowest eigenvalue alone, and by all of the slope
     floor = jnp.maximum(lowest, tiny)
-    low = jnp.maximum(jnp.max(jnp.where(gaps <= 0, jnp.abs(slopes), 0.0)) / radius, floor)
-    high = jnp.maximum(_norm(slopes) / radius, low)
-    interior = (lowest > 0) & (length(floor) <= radius)
-    opening = jnp.where(interior, floor, jnp.sqrt(low) * jnp.sqrt(high))
-    count = jnp.where(interior, 60, 0).astype(jnp.int32)
-    t = jax.lax.while_loop(more, narrow, (count, low, high, opening))[3]
-    return vectors @ (-slopes / (gaps + t))
+    low = jnp.log(jnp.maximum(jnp.max(jnp.where(gaps <= 0, jnp.abs(slopes), 0.0)) / radius, floor))
+    high = jnp.maximum(jnp.log(jnp.maximum(_norm(slopes) / radius, tiny)), low)
+
+    def halve(_: Any, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        long = _norm(slopes / (gaps + jnp.exp(middle))) > radius
+        return jnp.where(long, middle, low), jnp.where(long, high, middle)
+
+    low, high = jax.lax.fori_loop(0, 30, halve, (low, high))
+    interior = (lowest > 0) & (_norm(slopes / (gaps + floor)) <= radius)
+    return vectors @ (-slopes / (gaps + jnp.where(interior, floor, jnp.exp(high))))

@@ -122,25 +122,31 @@ def _gamma_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[ja
         inside = (a > 0) & (x > 0) & (x < jnp.inf)
         a1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, x, 1.0)
         log_density = gamma_kernel(a1, x1) - jnp.log(x1)
-        tangent = tangent + _slope(kind, log_density, out, inside, x == 0, a) * dx
+        at_edge = jnp.where(x == 0, _edge_density(a, jnp.ones_like(a)), 0.0)
+        tangent = tangent + _slope(kind, log_density, out, inside, at_edge) * dx
     return out, tangent
 
 
 def _slope(
-    kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_zero: jax.Array, a: jax.Array
+    kind: tuple[bool, bool], log_density: jax.Array, out: jax.Array, inside: jax.Array, at_edge: jax.Array
 ) -> jax.Array:
-    """Derivative in x: plus or minus the density, over the value if that is a logarithm; its limits at the ends."""
+    """Derivative in x: plus or minus the density, over the value if that is a logarithm; ``at_edge`` at the ends."""
     want_upper, log = kind
     size = jnp.exp(log_density - jnp.where(inside, out, 0.0)) if log else jnp.exp(log_density)
-    limit = jnp.where(a > 1, 0.0, jnp.where(a < 1, jnp.inf, 1.0))
-    if log and not want_upper:
-        limit = jnp.full_like(limit, jnp.inf)
-    edge = jnp.where(at_zero, limit, jnp.where(jnp.isnan(out), jnp.nan, 0.0))
-    size = jnp.where(inside, size, edge)
+    if log:
+        at_edge = jnp.where(out == -jnp.inf, jnp.inf, at_edge)
+    size = jnp.where(inside, size, jnp.where(jnp.isnan(out), jnp.nan, at_edge))
     return -size if want_upper else size
 
 
+def _edge_density(own: jax.Array, other: jax.Array) -> jax.Array:
+    """Density at an end of the support where it behaves like ``other`` times a distance to the power own - 1."""
+    return jnp.where(own > 1, 0.0, jnp.where(own < 1, jnp.inf, other))
+
+
 _gamma.defjvp(_gamma_jvp, symbolic_zeros=True)
+# Compiled as a whole also where a user calls it outside of jit.
+_gamma_compiled = jax.jit(_gamma, static_argnums=0)
 
 
 def _beta_value(kind: tuple[bool, bool], a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
@@ -169,11 +175,13 @@ def _beta_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[jax
         inside = (a > 0) & (b > 0) & (x > 0) & (x < 1)
         a1, b1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, b, 1.0), jnp.where(inside, x, 0.5)
         log_density = beta_kernel(a1, b1, x1, 1.0 - x1) - jnp.log(x1) - jnp.log1p(-x1)
-        tangent = tangent + _slope(kind, log_density, out, inside, x == 0, a) * dx
+        at_edge = jnp.where(x == 0, _edge_density(a, b), _edge_density(b, a))
+        tangent = tangent + _slope(kind, log_density, out, inside, at_edge) * dx
     return out, tangent
 
 
 _beta.defjvp(_beta_jvp, symbolic_zeros=True)
+_beta_compiled = jax.jit(_beta, static_argnums=0)
 
 
 def gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -194,7 +202,7 @@ def gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(gammainc(2.0, 1.0)), 4)  # 1 - 2/e
         0.2642
     """
-    return _gamma((False, False), *floats(a, x))
+    return _gamma_compiled((False, False), *floats(a, x))
 
 
 def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -206,7 +214,7 @@ def gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(gammaincc(2.0, 1.0)), 4)  # 2/e
         0.7358
     """
-    return _gamma((True, False), *floats(a, x))
+    return _gamma_compiled((True, False), *floats(a, x))
 
 
 def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -216,7 +224,7 @@ def log_gammainc(a: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(log_gammainc(1.0, 1e-30)), 3)  # log(1 - exp(-x)) = log x
         -69.078
     """
-    return _gamma((False, True), *floats(a, x))
+    return _gamma_compiled((False, True), *floats(a, x))
 
 
 def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -226,7 +234,7 @@ def log_gammaincc(a: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(log_gammaincc(1.0, 1e6)), 3)  # -x
         -1000000.0
     """
-    return _gamma((True, True), *floats(a, x))
+    return _gamma_compiled((True, True), *floats(a, x))
 
 
 def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -248,7 +256,7 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(betainc(2.0, 2.0, 0.25)), 5)  # x^2 (3 - 2 x)
         0.15625
     """
-    return _beta((False, False), *floats(a, b, x))
+    return _beta_compiled((False, False), *floats(a, b, x))
 
 
 def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -258,7 +266,7 @@ def betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(betaincc(2.0, 2.0, 0.25)), 5)
         0.84375
     """
-    return _beta((True, False), *floats(a, b, x))
+    return _beta_compiled((True, False), *floats(a, b, x))
 
 
 def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -268,7 +276,7 @@ def log_betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(log_betainc(100.0, 1.0, 1e-9)), 3)  # a log x
         -2072.327
     """
-    return _beta((False, True), *floats(a, b, x))
+    return _beta_compiled((False, True), *floats(a, b, x))
 
 
 def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
@@ -278,4 +286,4 @@ def log_betaincc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> jax.Array:
         >>> round(float(log_betaincc(1.0, 100.0, 0.5)), 3)  # b log(1 - x)
         -69.315
     """
-    return _beta((True, True), *floats(a, b, x))
+    return _beta_compiled((True, True), *floats(a, b, x))

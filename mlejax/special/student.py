@@ -129,6 +129,7 @@ def _cdf_jvp(log: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Arr
 
 
 _cdf.defjvp(_cdf_jvp, symbolic_zeros=True)
+_cdf_compiled = jax.jit(_cdf, static_argnums=0)
 
 
 def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
@@ -147,7 +148,7 @@ def stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
         >>> round(float(stdtr(1.0, 1.0)), 4)  # Cauchy
         0.75
     """
-    return _cdf(False, *floats(df, t))
+    return _cdf_compiled(False, *floats(df, t))
 
 
 def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
@@ -159,4 +160,4 @@ def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
         >>> round(float(log_stdtr(1.0, -1.0)), 4)  # log(1/4)
         -1.3863
     """
-    return _cdf(True, *floats(df, t))
+    return _cdf_compiled(True, *floats(df, t))
