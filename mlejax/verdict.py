@@ -165,20 +165,20 @@ def _rule(e: Evidence) -> tuple[str, str]:
         )
     rising = [d for d in e.directions if d.behaviour == "rises"]
     if rising:
-        best = max(rising, key=lambda d: d.gain)
-        if best.bounded:
+        steepest = max(rising, key=lambda d: d.gain)
+        if steepest.bounded:
             return (
                 "no_finite_maximum",
-                f"the log-likelihood keeps rising towards {best.supremum:.6g} along {best.movement}",
+                f"the log-likelihood keeps rising towards {steepest.supremum:.6g} along {steepest.movement}",
             )
-        return "no_finite_maximum", f"the log-likelihood rises without bound along {best.movement}"
+        return "no_finite_maximum", f"the log-likelihood rises without bound along {steepest.movement}"
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
         return "not_identified", "; ".join(dict.fromkeys(d.movement for d in flat))
     higher = [d for d in e.directions if d.behaviour == "higher"]
-    settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR)
-    if higher and settled and e.decrement <= 1e-6:
-        best = max(higher, key=lambda d: d.gain)
+    best = max(higher, key=lambda d: d.gain) if higher else None
+    settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
+    if best is not None and settled and not e.definite:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
     if not e.definite and not e.directions:
         return "stopped_early", f"the information is not positive definite where the search stopped ({_ended(e.end)})"
@@ -186,9 +186,10 @@ def _rule(e: Evidence) -> tuple[str, str]:
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
             return "boundary", f"{where}; standard errors of the others hold it there"
+        elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
         return "verified", (
             f"a local maximum: g'H^-1 g = {e.decrement:.1e}, scaled information positive definite "
-            f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g})"
+            f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g}){elsewhere}"
         )
     if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e-6:
         return (

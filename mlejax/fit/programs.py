@@ -27,6 +27,7 @@ DENSE_LIMIT = 2000
 POLISH_STEPS = 10
 FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
+HEAVY = 10_000_000  # rows times parameters squared, above which every dispatch is short, so that Ctrl-C is heard
 
 
 @partial(jax.jit, static_argnames=("spec", "method"))
@@ -145,7 +146,8 @@ def _loop(
     spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
 ) -> tuple[Spec, Any, End]:
     carry = optimize.begin(method, jnp.asarray(u0))
-    turns = FIRST_DISPATCH
+    heavy = data.weights.shape[0] * spec.space.n_free**2 > HEAVY
+    turns = 2 if heavy else FIRST_DISPATCH
     while True:
         previous = carry
         try:
@@ -162,7 +164,7 @@ def _loop(
             on_dispatch(int(carry.n_steps), -float(carry.f))
         if status != End.RUNNING:
             return spec, carry, status
-        turns = min(2 * turns, LAST_DISPATCH)
+        turns = turns if heavy else min(2 * turns, LAST_DISPATCH)
 
 
 def _ended(carry: Any, data: Prepared, end: End, steps: int, dense: bool) -> Ended:

@@ -175,7 +175,7 @@ def fit(
         done = _finish(spec, loaded, held, ended, found, method)
         done = done if ended.end == End.START_NOT_FINITE else replace(done, note=note)
     if not done.verdict.converged:
-        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
+        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
 
 
@@ -260,14 +260,14 @@ def _search(
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
     data = loaded.problem.data
     spec, ended = run(spec, algorithm, data, u0, held, None, report)
-    if ended.information is None:
+    if ended.information is None or ended.end == End.INTERRUPTED:
         return spec, ended, _Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
         return spec, ended, _Found(rows=_explain(spec, data, ended.u, held))
     found = _Found()
     steps = ended.n_steps
     for _ in range(MAX_RESTARTS):
-        if clean(ended, spec.space) or ended.end == End.INTERRUPTED:
+        if clean(ended, spec.space):
             return spec, ended._replace(n_steps=steps), found
         found = _Found(_probe(spec, data, held, ended, u0))
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
@@ -276,7 +276,7 @@ def _search(
         best = max(higher, key=lambda d: d.gain)
         spec, again = run(spec, optimize.Newton(), data, np.asarray(best.point), held, None, report)
         steps += again.n_steps
-        if not again.loglik > ended.loglik:
+        if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
             return spec, ended._replace(n_steps=steps), found
         ended = again._replace(polished=ended.polished)
         found = _Found()
