@@ -26,6 +26,7 @@ from mlejax.status import CovarianceState
 KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster")
 NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster")
 CORRECTIONS = ("G", "none", "full")
+NULL_EIGENVALUE = 1e-9  # of the scaled information, below which a direction counts as flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,7 @@ def covariance(
     n: float,
     codes: np.ndarray | None = None,
     correction: str = "G",
+    flat: bool = False,
 ) -> CovarianceResult:
     """The covariance of theta.
 
@@ -104,6 +106,8 @@ def covariance(
         n: number of contributions.
         codes: cluster of each contribution, integers from 0, (n,).
         correction: ``"G"``, ``"none"`` or ``"full"``.
+        flat: flat directions have been found. Entries that these do not touch get their covariance from the inverse on
+            the complement; the others get NaN (NOT_IDENTIFIED).
 
     Raises:
         ValueError: one cluster only.
@@ -113,33 +117,56 @@ def covariance(
     matrix = np.full((p, p), np.nan)
     state = np.where(free, CovarianceState.OK, CovarianceState.ON_BOUNDARY)
     inside = np.ix_(free, free)
-    bread, ok, smallest, condition = scaled_inverse(information[inside])
+    invert = _identified_inverse if flat else _full_inverse
+    bread, ok, identified = invert(information[inside])
+    _, _, smallest, condition = scaled_inverse(information[inside])
+    state[np.flatnonzero(free)[~identified]] = CovarianceState.NOT_IDENTIFIED
     statement, notes, factor = _statement(kind, codes, correction, n, k)
     if not ok and k:
         finite = bool(np.isfinite(information[inside]).all())
         state[free] = CovarianceState.NOT_POSITIVE_DEFINITE if finite else CovarianceState.NOT_FINITE
         return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
-    found: np.ndarray | None
-    if kind == "nonrobust":
-        found = bread
-    else:
+    found = bread
+    if kind == "opg":
         assert scores is not None
-        part = scores[:, free]
-        if kind == "opg":
-            opg_inverse, opg_ok, *_ = scaled_inverse(part.T @ part)
-            found = opg_inverse if opg_ok and k else None
-        else:
-            sums = part if codes is None else _sum_by(part, codes)
-            found = _symmetric(bread @ (sums.T @ sums) @ bread) * factor
-            collapsed = ~(np.diag(found) > 1e-14 * np.diag(bread))
-            found[collapsed, :] = np.nan
-            found[:, collapsed] = np.nan
-            state[np.flatnonzero(free)[collapsed]] = CovarianceState.SINGULAR_SCORES
-    if found is None:
-        state[free] = CovarianceState.SINGULAR_SCORES
-    else:
-        matrix[inside] = found
+        found, ok, _ = invert(scores[:, free].T @ scores[:, free])
+    elif kind != "nonrobust":
+        assert scores is not None
+        sums = scores[:, free] if codes is None else _sum_by(scores[:, free], codes)
+        found = _symmetric(bread @ (sums.T @ sums) @ bread) * factor
+    lost = identified & ~(ok & (np.diag(found) > 1e-14 * np.diag(bread)))
+    state[np.flatnonzero(free)[lost]] = CovarianceState.SINGULAR_SCORES
+    gone = lost | ~identified
+    found = found.copy()
+    found[gone, :] = np.nan
+    found[:, gone] = np.nan
+    matrix[inside] = found
     return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
+
+
+def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
+    """Inverse, whether it stands, and which entries are identified: all."""
+    found = scaled_inverse(a)
+    return found.inverse, found.ok, np.ones(a.shape[0], bool)
+
+
+def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
+    """Inverse of a singular information on the complement of its null space, and the entries that the latter leaves alone.
+
+    With the matrix scaled to unit diagonal, S = V diag(w) V', an entry j is identified where every null vector of S is 0
+    at j; for these e_j' S^+ e_k does not depend on the choice of the generalised inverse.
+    """
+    k = a.shape[0]
+    if not np.isfinite(a).all():
+        return np.full((k, k), np.nan), False, np.ones(k, bool)
+    diagonal = np.diag(a)
+    d = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(a * np.outer(d, d))
+    null = np.abs(values) <= NULL_EIGENVALUE
+    identified = (np.abs(vectors[:, null]) < 1e-5).all(axis=1) & (diagonal > 0)
+    kept = vectors[:, ~null]
+    inverse = (kept / values[~null]) @ kept.T * np.outer(d, d)
+    return _symmetric(inverse), bool((values[~null] > 0).all()), identified
 
 
 def _statement(

@@ -374,6 +374,8 @@ class Results:
     def _note(self, state: CovarianceState) -> str:
         if state == CovarianceState.ON_BOUNDARY:
             return "on the edge of its support: no Wald standard error"
+        if state == CovarianceState.NOT_IDENTIFIED:
+            return "not identified: no standard error"
         if state == CovarianceState.NOT_CONVERGED:
             return f"no standard error: {self.verdict.code.replace('_', ' ')}"
         return f"no standard error: {state.name.lower().replace('_', ' ')}"
@@ -476,7 +478,8 @@ class Results:
 def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:
     """The covariance of theta, or NaN with the state when the verdict is not that of a maximum."""
     p = done.spec.space.n_free
-    if done.information is None or not done.verdict.converged:
+    flat = done.verdict.code == "not_identified"
+    if done.information is None or not (done.verdict.converged or flat):
         state = np.full(p, CovarianceState.NOT_CONVERGED)
         matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
         return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
@@ -492,7 +495,7 @@ def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.Co
         scores = done.scores()
     codes = _cluster_codes(done, options["groups"], n) if kind == "cluster" else None
     return cov_room.covariance(
-        kind, done.information, scores, free=done.interior, n=n, codes=codes, correction=options.get("correction", "G")
+        kind, done.information, scores, free=done.interior, n=n, codes=codes, correction=options.get("correction", "G"), flat=flat
     )
 
 

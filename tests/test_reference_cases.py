@@ -233,3 +233,23 @@ def test_spikes_and_plateaus_are_never_maxima() -> None:
     assert fitted("nist_boxbod", "none").verdict.code != "verified" or at_reference(
         "nist_boxbod", fitted("nist_boxbod", "none")
     )
+
+
+def test_what_is_identified_keeps_its_standard_error() -> None:
+    """An unused parameter takes nothing from the others (Gaussian closed form); nor do collinear dummies from lwt, smoke."""
+    res = fitted("cars_unused_parameter", "naive")
+    y = Case("cars_unused_parameter").data["dist"]
+    assert res.bse["mu"] == pytest.approx(y.std() / np.sqrt(y.size), rel=1e-8)
+    assert res.bse["sigma"] == pytest.approx(y.std() / np.sqrt(2 * y.size), rel=1e-8)
+    assert np.isnan(res.bse["slope"])
+
+    sm = pytest.importorskip("statsmodels.api")
+    data = Case("birthwt_collinear").data
+    x = np.column_stack([np.ones_like(data["low"]), data["black"], data["other"], data["lwt"], data["smoke"]])
+    peer = sm.Logit(data["low"], x).fit(disp=0, method="newton", tol=1e-12)
+    res = fitted("birthwt_collinear", "naive")
+    np.testing.assert_allclose(res.bse.to_numpy()[4:], peer.bse[3:], rtol=1e-6)
+    np.testing.assert_allclose(res.params.to_numpy()[4:], peer.params[3:], rtol=1e-6)
+    assert res.bse.iloc[:4].isna().all()
+    robust = sm.Logit(data["low"], x).fit(disp=0, method="newton", tol=1e-12, cov_type="HC0")
+    np.testing.assert_allclose(res.with_cov("HC0").bse.to_numpy()[4:], robust.bse[3:], rtol=1e-6)

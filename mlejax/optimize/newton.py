@@ -36,11 +36,11 @@ class Newton:
     Example:
         >>> from mlejax.optimize import Newton
         >>> Newton(tol=1e-12)
-        Newton(tol=1e-12, max_steps=200)
+        Newton(tol=1e-12, max_steps=500)
     """
 
     tol: float = 1e-10
-    max_steps: int = 200
+    max_steps: int = 500
     dense: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ def resolve(method: Any) -> Method:
     Example:
         >>> from mlejax.optimize import resolve
         >>> resolve("newton")
-        Newton(tol=1e-10, max_steps=200)
+        Newton(tol=1e-10, max_steps=500)
         >>> resolve("newtom")
         Traceback (most recent call last):
         ...

@@ -115,9 +115,10 @@ def _gamma(kind: tuple[bool, bool], a: jax.Array, x: jax.Array) -> jax.Array:
 
 def _gamma_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (a, x), (da, dx) = primals, tangents
-    out, tangent = _gamma(kind, a, x), jnp.zeros_like(x)
-    if not isinstance(da, SymbolicZero):
-        tangent = tangent + jax.jvp(lambda a: _gamma_value(kind, a, x), (a,), (da,))[1]
+    if isinstance(da, SymbolicZero):
+        out, tangent = _gamma(kind, a, x), jnp.zeros_like(x)
+    else:
+        out, tangent = jax.jvp(lambda a: _gamma_value(kind, a, x), (a,), (da,))
     if not isinstance(dx, SymbolicZero):
         inside = (a > 0) & (x > 0) & (x < jnp.inf)
         a1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, x, 1.0)
@@ -167,10 +168,11 @@ def _beta(kind: tuple[bool, bool], a: jax.Array, b: jax.Array, x: jax.Array) -> 
 
 def _beta_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (a, b, x), (da, db, dx) = primals, tangents
-    out, tangent = _beta(kind, a, b, x), jnp.zeros_like(x)
-    if not (isinstance(da, SymbolicZero) and isinstance(db, SymbolicZero)):
+    if isinstance(da, SymbolicZero) and isinstance(db, SymbolicZero):
+        out, tangent = _beta(kind, a, b, x), jnp.zeros_like(x)
+    else:
         da, db = (jnp.zeros_like(x) if isinstance(d, SymbolicZero) else d for d in (da, db))
-        tangent = tangent + jax.jvp(lambda a, b: _beta_value(kind, a, b, x), (a, b), (da, db))[1]
+        out, tangent = jax.jvp(lambda a, b: _beta_value(kind, a, b, x), (a, b), (da, db))
     if not isinstance(dx, SymbolicZero):
         inside = (a > 0) & (b > 0) & (x > 0) & (x < 1)
         a1, b1, x1 = jnp.where(inside, a, 1.0), jnp.where(inside, b, 1.0), jnp.where(inside, x, 0.5)

@@ -123,11 +123,11 @@ def log_ratio_minus(ratio: jax.Array, excess: jax.Array) -> jax.Array:
 
     Differentiated as a function of ``excess`` alone, ``ratio`` being 1 + excess.
     """
-    near = jnp.abs(excess) < 0.35
+    near = jnp.abs(excess) < 0.15
     e = jnp.where(near, excess, 0.0)
     q = e / (2.0 + e)
     q2 = q * q
-    series = horner(1.0 / np.arange(3, 28, 2), q2)
+    series = horner(1.0 / np.arange(3, 19, 2), q2)
     return jnp.where(near, 2.0 * q * q2 * series - q * e, jnp.log(jnp.where(near, 1.0, ratio)) - excess)
 
 

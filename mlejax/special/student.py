@@ -116,9 +116,10 @@ def _cdf(log: bool, df: jax.Array, t: jax.Array) -> jax.Array:
 
 def _cdf_jvp(log: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (df, t), (d_df, dt) = primals, tangents
-    out, tangent = _cdf(log, df, t), jnp.zeros_like(t)
-    if not isinstance(d_df, SymbolicZero):
-        tangent = tangent + jax.jvp(lambda df: _value(log, df, t), (df,), (d_df,))[1]
+    if isinstance(d_df, SymbolicZero):
+        out, tangent = _cdf(log, df, t), jnp.zeros_like(t)
+    else:
+        out, tangent = jax.jvp(lambda df: _value(log, df, t), (df,), (d_df,))
     if not isinstance(dt, SymbolicZero):
         nu = jnp.where(df > 0, jnp.where(df < jnp.inf, df, 1e16), 1.0)
         finite = jnp.abs(t) < jnp.inf
