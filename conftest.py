@@ -1,9 +1,19 @@
 """Guards that hold for the tests and for the docstring examples alike."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
+
+# Compiled programs are kept from one run of the tests to the next, and shared between workers: most of the time goes into
+# compiling. MLEJAX_TEST_CACHE= (empty) switches it off.
+_CACHE = os.environ.get("MLEJAX_TEST_CACHE", str(Path(__file__).parent / ".cache" / "compiled"))
+if _CACHE:
+    jax.config.update("jax_compilation_cache_dir", _CACHE)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 """Safeguarded linear algebra for small symmetric matrices.
 
 Nothing here raises inside `jit`, and nothing returns NaN to mean failure: a success flag comes with every result, and a
-failed result is finite (it was computed from harmless stand-ins), so that selecting by the flag is safe under `vmap` and
-differentiation.
+failed result is finite (it was computed from harmless stand-ins), so that selecting by the flag is safe under `vmap`
+and differentiation.
 
     unit_diagonal   A = D^1/2 C D^1/2 with C of unit diagonal (the test of definiteness is made on C: rescaling the
                     variables must not change the answer)
@@ -10,8 +10,9 @@ differentiation.
     solve_spd       C x = b through the LDL' factors, flag; written out entry by entry for small matrices
     scaled_inverse  the same on the host, in NumPy, with the eigenvalues of C
 
-A matrix is accepted as positive definite when its pivots, or the eigenvalues of C, exceed a small multiple of p times the
-rounding unit: below that their sign is not known (Higham 2002, Accuracy and Stability of Numerical Algorithms, sec. 10.1).
+A matrix is accepted as positive definite when its pivots, or the eigenvalues of C, exceed a small multiple of p times
+the rounding unit: below that their sign is not known (Higham 2002, Accuracy and Stability of Numerical Algorithms,
+sec. 10.1).
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ def scaled_inverse(A: Any) -> ScaledInverse:
     """Inverse of a symmetric positive definite matrix on the host, refused when it cannot be trusted.
 
     Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. Refused
-    unless A is finite, its diagonal is positive and the smallest eigenvalue of C exceeds p * 1e-13: eigenvalues of C are
-    known to about p eps, so below that even the sign, let alone the inverse, is mostly rounding.
+    unless A is finite, its diagonal is positive and the smallest eigenvalue of C exceeds p * 1e-13: eigenvalues of C
+    are known to about p eps, so below that even the sign, let alone the inverse, is mostly rounding.
 
     Args:
         A: symmetric, shape (p, p), anything NumPy reads.

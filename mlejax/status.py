@@ -1,7 +1,7 @@
 """Why an optimiser stopped, and what state a covariance matrix is in.
 
-Codes are small integers so that they can live in arrays (one per data set of a batch) and pass through `jit`. Every code
-carries its advice: what happened, the usual causes (a), (b), (c), and what to do about it.
+Codes are small integers so that they can live in arrays (one per data set of a batch) and pass through `jit`. Every
+code carries its advice: what happened, the usual causes (a), (b), (c), and what to do about it.
 
     End              end of an optimisation
     CovarianceState  state of a covariance matrix; some of its words apply to single entries
@@ -72,9 +72,9 @@ class CovarianceState(enum.IntEnum):
 _END_ADVICE: dict[End, str] = {
     End.RUNNING: "The optimiser has not finished; the values are those of the best point so far. Continue it.",
     End.CONVERGED: (
-        "Converged: the Newton decrement is below the tolerance in log-likelihood units, a further full step confirmed it,"
-        " and the curvature there is positive definite and does not fade along the last step. This is a local maximum;"
-        " other starts may find a higher one."
+        "Converged: the Newton decrement is below the tolerance in log-likelihood units, a further full step"
+        " confirmed it, and the curvature there is positive definite and does not fade along the last step. This is"
+        " a local maximum; other starts may find a higher one."
     ),
     End.MAX_STEPS: (
         "The steps allowed were used up before the optimum was reached. Usual causes: (a) a start far away, so that the"
@@ -89,39 +89,41 @@ _END_ADVICE: dict[End, str] = {
         " arithmetic: use float64. The point is usually an optimum to fewer digits than asked for: check the decrement."
     ),
     End.STALLED: (
-        "The search is stuck at a point that is not a maximum: every step tried, however short, was worse or not finite."
-        " Usual causes: (a) the edge of the region where the likelihood is finite, such as a support that depends on the"
-        " parameters: bound the parameters, or start elsewhere; (b) a likelihood that is unbounded, such as a scale that"
-        " shrinks around one observation: bound the scale or add a penalty; (c) a derivative that does not belong to the"
-        " function: a kink, a table, a `where` with a non-finite branch, or a custom rule that is wrong."
+        "The search is stuck at a point that is not a maximum: every step tried, however short, was worse or not"
+        " finite. Usual causes: (a) the edge of the region where the likelihood is finite, such as a support that"
+        " depends on the parameters: bound the parameters, or start elsewhere; (b) a likelihood that is unbounded,"
+        " such as a scale that shrinks around one observation: bound the scale or add a penalty; (c) a derivative"
+        " that does not belong to the function: a kink, a table, a `where` with a non-finite branch, or a custom"
+        " rule that is wrong."
     ),
     End.DIVERGED: (
         "No finite maximum was found: the log-likelihood goes on rising, ever more slowly, as the parameters run away."
         " Each full Newton step gains, but the curvature fades along it. Usual causes: (a) separation: a combination of"
-        " covariates predicts the outcome perfectly; (b) a parameter whose best value lies at infinity or at the edge of"
-        " its support, such as a dispersion or a mixing probability that the data do not need: fix it, or drop it;"
-        " (c) a start so far out that the likelihood is flat there: start nearer to the data."
+        " covariates predicts the outcome perfectly; (b) a parameter whose best value lies at infinity or at the"
+        " edge of its support, such as a dispersion or a mixing probability that the data do not need: fix it, or"
+        " drop it; (c) a start so far out that the likelihood is flat there: start nearer to the data."
     ),
     End.SINGULAR: (
-        "The score is zero but the curvature is zero as well in some direction: the maximum, if it is one, is not unique"
-        " to the accuracy of the arithmetic. Usual causes: (a) collinear covariates or a parameter that the likelihood"
-        " does not use; (b) two components that have become identical; (c) a flat region far from the data. Drop or fix a"
-        " parameter, add a penalty, or start elsewhere."
+        "The score is zero but the curvature is zero as well in some direction: the maximum, if it is one, is not"
+        " unique to the accuracy of the arithmetic. Usual causes: (a) collinear covariates or a parameter that the"
+        " likelihood does not use; (b) two components that have become identical; (c) a flat region far from the"
+        " data. Drop or fix a parameter, add a penalty, or start elsewhere."
     ),
     End.SETTLED: (
-        "A first-order method stopped because the log-likelihood no longer improved by more than its tolerance. Nothing is"
-        " known about the curvature, so this alone is no proof of a maximum: (a) the optimum may have been reached;"
-        " (b) the learning rate may be too small, or too large, to make progress; (c) the surface may be flat here. Polish"
-        " with Newton's method, or continue with a smaller tolerance or another learning rate."
+        "A first-order method stopped because the log-likelihood no longer improved by more than its tolerance."
+        " Nothing is known about the curvature, so this alone is no proof of a maximum: (a) the optimum may have"
+        " been reached; (b) the learning rate may be too small, or too large, to make progress; (c) the surface may"
+        " be flat here. Polish with Newton's method, or continue with a smaller tolerance or another learning rate."
     ),
     End.START_NOT_FINITE: (
         "The log-likelihood, its score or its curvature is not finite at the start, so there is nothing to climb. Usual"
         " causes: (a) a start outside the support of some observation; (b) overflow, such as exp of a large linear"
-        " predictor: scale the covariates, or start coefficients at 0; (c) missing or infinite data. Give another start."
+        " predictor: scale the covariates, or start coefficients at 0; (c) missing or infinite data. Give another"
+        " start."
     ),
     End.INTERRUPTED: (
-        "Interrupted: (a) by the keyboard, (b) by a time limit or (c) by the caller. The values are those of the best point"
-        " so far, not an optimum. Continue from there."
+        "Interrupted: (a) by the keyboard, (b) by a time limit or (c) by the caller. The values are those of the"
+        " best point so far, not an optimum. Continue from there."
     ),
 }
 
@@ -129,34 +131,35 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
     CovarianceState.OK: "The covariance matrix stands: the information is finite and safely positive definite.",
     CovarianceState.NOT_POSITIVE_DEFINITE: (
         "The information is not safely positive definite, so it has no inverse that means anything. Usual causes:"
-        " (a) parameters that are not identified, such as collinear covariates; (b) a point that is not a maximum, such as"
-        " a saddle; (c) scales so different that the digits are lost. Remove or fix a parameter, try another start, or"
-        " rescale the variables."
+        " (a) parameters that are not identified, such as collinear covariates; (b) a point that is not a maximum,"
+        " such as a saddle; (c) scales so different that the digits are lost. Remove or fix a parameter, try another"
+        " start, or rescale the variables."
     ),
     CovarianceState.NOT_FINITE: (
         "The information holds values that are not finite. Usual causes: (a) an estimate at the edge of the support;"
-        " (b) overflow in the likelihood or its derivatives; (c) a `where` whose unused branch is not finite, which spoils"
-        " derivatives although the value looks right. Make both branches safe, or bound the parameters."
+        " (b) overflow in the likelihood or its derivatives; (c) a `where` whose unused branch is not finite, which"
+        " spoils derivatives although the value looks right. Make both branches safe, or bound the parameters."
     ),
     CovarianceState.NOT_CONVERGED: (
-        "The optimiser did not reach a maximum, and standard errors anywhere else describe nothing. Usual causes: (a) it"
-        " was stopped early; (b) the likelihood has no maximum; (c) the start was poor. Read why the optimiser stopped."
+        "The optimiser did not reach a maximum, and standard errors anywhere else describe nothing. Usual causes:"
+        " (a) it was stopped early; (b) the likelihood has no maximum; (c) the start was poor. Read why the"
+        " optimiser stopped."
     ),
     CovarianceState.TOO_FEW_CLUSTERS: (
-        "There are too few clusters for a cluster-robust covariance: with G clusters its rank is at most G - 1, and with"
-        " one cluster it is exactly zero. Usual causes: (a) a grouping that is too coarse; (b) the wrong column as groups;"
-        " (c) rows lost to missing values. Use a finer grouping, or another kind of covariance."
+        "There are too few clusters for a cluster-robust covariance: with G clusters its rank is at most G - 1, and"
+        " with one cluster it is exactly zero. Usual causes: (a) a grouping that is too coarse; (b) the wrong column"
+        " as groups; (c) rows lost to missing values. Use a finer grouping, or another kind of covariance."
     ),
     CovarianceState.NO_SCORES: (
         "This covariance sums products of scores, and there are no contributions to sum over. Usual causes: (a) the"
-        " likelihood returns a single number; (b) there are fewer units than parameters; (c) every score is zero. Return"
-        " one value per observation or unit, or use the observed information."
+        " likelihood returns a single number; (b) there are fewer units than parameters; (c) every score is zero."
+        " Return one value per observation or unit, or use the observed information."
     ),
     CovarianceState.SINGULAR_SCORES: (
-        "The scores span fewer directions than there are parameters, so the products summed from them are singular and the"
-        " errors they would give are zero or infinite. Usual causes: (a) fewer units or clusters than parameters; (b) an"
-        " observation or group that fits exactly; (c) pairs of observations that mirror each other. Use the observed"
-        " information, or more and smaller groups."
+        "The scores span fewer directions than there are parameters, so the products summed from them are singular"
+        " and the errors they would give are zero or infinite. Usual causes: (a) fewer units or clusters than"
+        " parameters; (b) an observation or group that fits exactly; (c) pairs of observations that mirror each"
+        " other. Use the observed information, or more and smaller groups."
     ),
     CovarianceState.ON_BOUNDARY: (
         "This estimate lies on, or within two standard errors of, the edge of its closed support, where the normal"
@@ -164,8 +167,8 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         " active; (c) too little data. Use a profile interval, or fix the parameter at the edge and refit."
     ),
     CovarianceState.NOT_IDENTIFIED: (
-        "The data say nothing about this entry apart from the others: the information is singular in its direction. Usual"
-        " causes: (a) collinear covariates; (b) a parameter that the likelihood does not use; (c) too few observations in"
-        " some cell. Drop or fix one of the parameters involved."
+        "The data say nothing about this entry apart from the others: the information is singular in its direction."
+        " Usual causes: (a) collinear covariates; (b) a parameter that the likelihood does not use; (c) too few"
+        " observations in some cell. Drop or fix one of the parameters involved."
     ),
 }

@@ -1,8 +1,8 @@
 """Optimisers: one algorithm a file, one contract, one loop.
 
-`begin` and `advance` run any algorithm on any objective (see `mlejax.optimize.contract`); `resolve` turns what a user writes
-("newton", an instance, an optax transformation) into an algorithm. Everything here minimises, knows nothing of statistics,
-prints nothing, and can be traced.
+`begin` and `advance` run any algorithm on any objective (see `mlejax.optimize.contract`); `resolve` turns what a user
+writes ("newton", an instance, an optax transformation) into an algorithm. Everything here minimises, knows nothing of
+statistics, prints nothing, and can be traced.
 """
 
 from mlejax.optimize.adam import Adam

@@ -1,7 +1,7 @@
 """BHHH: Newton's method with the outer product of the contributions' gradients in place of the Hessian.
 
-At the true parameters the mean outer product of the scores estimates the information, and it is never indefinite. It needs
-first derivatives only, but converges linearly, at a rate that depends on how well the model fits.
+At the true parameters the mean outer product of the scores estimates the information, and it is never indefinite. It
+needs first derivatives only, but converges linearly, at a rate that depends on how well the model fits.
 
 Reference: Berndt, Hall, Hall & Hausman (1974), Annals of Economic and Social Measurement 3, 653.
 """
@@ -52,6 +52,8 @@ class BHHH:
         """Memory before the first evaluation."""
         return trust.start(u0)
 
-    def update(self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
+    def update(
+        self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
+    ) -> Update:
         """One turn of the trust-region method."""
         return trust.update(self.tol, inner, old, new, first, finite, setting)

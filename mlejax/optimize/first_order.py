@@ -5,8 +5,8 @@ Each turn feeds the gradient at the current point to the transformation and move
     u <- clip(u + shrink * update, lower, upper),
 
 while the best point met so far is kept apart. A point that is not finite sends the search back to the best one, with
-its memory cleared and its moves halved. It settles when the log-likelihood has risen by no more than `tol` over `patience`
-turns; without curvature that is no proof of a maximum, and the status says so (`SETTLED`).
+its memory cleared and its moves halved. It settles when the log-likelihood has risen by no more than `tol` over
+`patience` turns; without curvature that is no proof of a maximum, and the status says so (`SETTLED`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class FirstOrder:
         """Memory before the first evaluation."""
         return start(self.transformation, u0)
 
-    def update(self, inner: FirstOrderState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
+    def update(
+        self, inner: FirstOrderState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
+    ) -> Update:
         """One turn of the transformation."""
         return update(self.transformation, self.tol, self.patience, inner, old, new, first, finite, setting)
 
@@ -127,9 +129,7 @@ def update(
     memory = jax.tree.map(lambda a, b: jnp.where(finite, a, b), state.transformation, cleared)
     shrink = jnp.where(finite, state.shrink, 0.5 * state.shrink)
     slope = jnp.where(outward(here.u, here.g, setting), 0.0, here.g)
-    move, after = optax.with_extra_args_support(transformation).update(
-        slope, memory, here.u, value=here.f, grad=slope
-    )
+    move, after = optax.with_extra_args_support(transformation).update(slope, memory, here.u, value=here.f, grad=slope)
     after = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), after, memory)
     move = jnp.where(jnp.isfinite(move), move, 0.0)
     trial = clip(here.u + shrink * move, setting)
@@ -154,4 +154,3 @@ def update(
             age=jnp.where(full_window, 0, age).astype(jnp.int32),
         ),
     )
-

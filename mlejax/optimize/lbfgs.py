@@ -112,7 +112,11 @@ class LBFGS:
         fall = jnp.where(first, 0.0, old.f) - new.f
         noise = 10.0 * eps * jnp.maximum(1.0, jnp.abs(new.f))
         pull_at = lambda point: jnp.where(outward(point.u, point.g, setting), 0.0, point.g)
-        quieter = (jnp.abs(slope) <= noise) & (jnp.abs(fall) <= noise) & (jnp.sum(pull_at(new) ** 2) < jnp.sum(pull_at(old) ** 2))
+        quieter = (
+            (jnp.abs(slope) <= noise)
+            & (jnp.abs(fall) <= noise)
+            & (jnp.sum(pull_at(new) ** 2) < jnp.sum(pull_at(old) ** 2))
+        )
         accepted = finite & (first | ((slope < 0) & (fall >= -ARMIJO * slope)) | quieter)
         kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
 

@@ -3,8 +3,8 @@
 Steps and stopping are those of `mlejax.optimize.trust`: full Newton steps wherever the Hessian is positive definite and
 the quadratic model has proved good that far, shorter and bent ones elsewhere. Invariant to rescaling of u.
 
-References: More & Sorensen (1983), SIAM J. Sci. Stat. Comput. 4, 553; More (1978), Lecture Notes in Mathematics 630, 105;
-Bertsekas (1982), SIAM J. Control Optim. 20, 221; Conn, Gould & Toint (2000), Trust-Region Methods.
+References: More & Sorensen (1983), SIAM J. Sci. Stat. Comput. 4, 553; More (1978), Lecture Notes in Mathematics 630,
+105; Bertsekas (1982), SIAM J. Control Optim. 20, 221; Conn, Gould & Toint (2000), Trust-Region Methods.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Newton:
     """Newton's method: exact Hessian, trust region, quadratic convergence.
 
     Args:
-        tol: stop when the decrement scale * g'H^-1 g, in log-likelihood units, is at most this, confirmed by one further
-            full step. The estimate is then within about sqrt(tol) standard errors of the maximum before that step.
+        tol: stop when the decrement scale * g'H^-1 g, in log-likelihood units, is at most this, confirmed by one
+            further full step. The estimate is then within about sqrt(tol) standard errors of the maximum before that
+            step.
         max_steps: steps tried after the start.
 
     Raises:
@@ -54,6 +55,8 @@ class Newton:
         """Memory before the first evaluation."""
         return trust.start(u0)
 
-    def update(self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
+    def update(
+        self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
+    ) -> Update:
         """One turn of the trust-region method."""
         return trust.update(self.tol, inner, old, new, first, finite, setting)

@@ -4,25 +4,25 @@ At the kept point, with gradient g, curvature H and a diagonal metric D, the nex
 
     m(s) = g's + s'Hs / 2   subject to   |s|_D = sqrt(s'Ds) <= radius,
 
-which is the plain Newton step wherever H is positive definite and that step is short enough: one factorisation. Otherwise
-s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & Sorensen 1983), through the eigenvalues of
-D^-1/2 H D^-1/2; a zero gradient at an indefinite H gets a step along the most negative eigenvalue. That part sits in a
-`while_loop` that runs only when needed: under `vmap`, as long as some lane needs it.
+which is the plain Newton step wherever H is positive definite and that step is short enough: one factorisation.
+Otherwise s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & Sorensen 1983), through the eigenvalues
+of D^-1/2 H D^-1/2; a zero gradient at an indefinite H gets a step along the most negative eigenvalue. That part sits
+in a `while_loop` that runs only when needed: under `vmap`, as long as some lane needs it.
 
     metric   D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing; it falls again only when
              all curvature falls a hundredfold below it, as it does on the way down from an overflow.
     gain     a step is kept when the objective falls by more than 1e-4 of what the model promised. Where the promise
              drowns in the rounding of f, it is kept when the scores got smaller instead.
-    far off  where f exceeds FAR, the model is that of FAR log f instead: g / f and H / f - gg' / f^2, times FAR. Down an
-             exponential a Newton step only ever moves by 1, while the logarithm is straight there and takes long steps.
-             A maximum is one of both, and near it both give the same step.
-    box      coordinates at an edge with the gradient pointing outwards are held (Bertsekas 1982); those that a step would
-             take across are put on the edge, and the others are solved for again.
+    far off  where f exceeds FAR, the model is that of FAR log f instead: g / f and H / f - gg' / f^2, times FAR. Down
+             an exponential a Newton step only ever moves by 1, while the logarithm is straight there and takes long
+             steps. A maximum is one of both, and near it both give the same step.
+    box      coordinates at an edge with the gradient pointing outwards are held (Bertsekas 1982); those that a step
+             would take across are put on the edge, and the others are solved for again.
 
-It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full step
-has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood that is flat
-towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of the curvature (a
-quartic minimum loses 5/9), where near a maximum it loses nothing.
+It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
+step has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood
+that is flat towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of
+the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing.
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def start(u0: Any) -> TrustState:
     )
 
 
-def update(
-    tol: float, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
-) -> Update:
+def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
     """One turn: judge the new point, then propose the next from the one that is kept."""
     judged = _judge(state, old, new, first, finite, setting)
     accepted = judged.accepted
@@ -302,11 +300,13 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     blank = (jnp.abs(values) <= 10.0 * rounding) & (jnp.abs(slopes) <= rounding * jnp.maximum(1.0, size))
     values = jnp.where(blank, 1.0, values)
     slopes = jnp.where(blank, 0.0, slopes)
-    # negative curvature is followed to the radius only where that pays: a plateau, whose curvature is negative but faint,
-    # would otherwise be crossed at full length while the fall comes from elsewhere
+    # negative curvature is followed to the radius only where that pays: a plateau, whose curvature is negative but
+    # faint, would otherwise be crossed at full length while the fall comes from elsewhere
     height = jnp.abs(slopes)
     reach = height * radius + 0.5 * jnp.abs(values) * radius**2
-    convex = jnp.where(values > 0, jnp.minimum(0.5 * height**2 / jnp.where(values > 0, values, 1.0), height * radius), 0.0)
+    convex = jnp.where(
+        values > 0, jnp.minimum(0.5 * height**2 / jnp.where(values > 0, values, 1.0), height * radius), 0.0
+    )
     faint = (values < 0) & (reach < FAINT * jnp.sum(convex))
     values = jnp.where(faint, jnp.maximum(-values, height / radius), values)
     lowest = jnp.min(values)
@@ -316,7 +316,8 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     slopes = jnp.where(most, jnp.where(slopes < 0, -push, push), slopes)
     gaps = values - lowest
 
-    # (A + (t - lowest) I) s = -g; t is bracketed by the slope along the lowest eigenvalue alone, and by all of the slope
+    # (A + (t - lowest) I) s = -g; t is bracketed by the slope along the lowest eigenvalue alone, and by all of the
+    # slope
     floor = jnp.maximum(lowest, tiny)
     low = jnp.log(jnp.maximum(jnp.max(jnp.where(gaps <= 0, jnp.abs(slopes), 0.0)) / radius, floor))
     high = jnp.maximum(jnp.log(jnp.maximum(_norm(slopes) / radius, tiny)), low)
