@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+FONT = "monospace"
 ADVANCE, LINE, MARGIN = 7.8, 17.0, 22.0  # of a character, of a line, around the text; in units of a 13-unit font
 PANEL, EDGE, RULE, TEXT, FAINT, VERDICT = "#f6f8fa", "#8c959f", "#d0d7de", "#1f2328", "#57606a", "#116329"
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from mlejax.status import End
 
+SMALL_DECREMENT = 1e-9  # log-likelihood units
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
 
 ADVICE = {
@@ -182,7 +183,9 @@ def _rule(e: Evidence) -> tuple[str, str]:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
     if not e.definite and not e.directions:
         return "stopped_early", f"the information is not positive definite where the search stopped ({_ended(e.end)})"
-    if e.end == End.CONVERGED and e.definite:
+    # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
+    followed = bool(e.directions) and best is None and e.decrement <= SMALL_DECREMENT
+    if e.definite and (e.end == End.CONVERGED or followed):
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
             return "boundary", f"{where}; standard errors of the others hold it there"
@@ -191,7 +194,7 @@ def _rule(e: Evidence) -> tuple[str, str]:
             f"a local maximum: g'H^-1 g = {e.decrement:.1e}, scaled information positive definite "
             f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g}){elsewhere}"
         )
-    if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e-6:
+    if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e3 * SMALL_DECREMENT:
         return (
             "verified",
             f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller",

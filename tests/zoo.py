@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -75,6 +76,11 @@ class Member:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.reported or self.theta
+
+    @cached_property
+    def plain(self) -> mle.Model:
+        """The model as declared: one object for all tests of a session, so that its programs are compiled once."""
+        return self.model()
 
     def model(self, **changed: Any) -> mle.Model:
         """A fresh model with its declarations, some of them changed."""

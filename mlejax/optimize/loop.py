@@ -104,6 +104,8 @@ def advance(
         >>> carry.u.tolist(), int(carry.status)
         ([3.0, 3.0], 1)
     """
+    if carry.u.shape[0] == 0:
+        return _nothing_free(objective, carry, n_turns)
     setting = setting_of(carry.u, lower, upper, scale)
     limit = jnp.asarray(n_turns, jnp.int32)
     carry = jax.tree.map(jnp.asarray, carry)
@@ -115,6 +117,19 @@ def advance(
         return state[0] + 1, _turn(method, objective, state[1], setting)
 
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
+
+
+def _nothing_free(objective: Objective, carry: Carry, n_turns: Any) -> Carry:
+    """A problem without unknowns: evaluated once, and solved."""
+    value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
+    due = (jnp.asarray(n_turns) > 0) & (carry.status == int(End.RUNNING))
+    ended = jnp.where(jnp.isfinite(value), int(End.CONVERGED), int(End.START_NOT_FINITE))
+    return carry._replace(
+        f=jnp.where(due, value, carry.f),
+        decrements=jnp.where(due, jnp.zeros_like(carry.decrements), carry.decrements),
+        status=jnp.where(due, ended, carry.status).astype(jnp.int32),
+        n_evaluations=carry.n_evaluations + due.astype(jnp.int32),
+    )
 
 
 def _turn(method: Method, objective: Objective, carry: Carry, setting: Setting) -> Carry:

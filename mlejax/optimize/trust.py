@@ -18,6 +18,7 @@ in a `while_loop` that runs only when needed: under `vmap`, as long as some lane
              steps. A maximum is one of both, and near it both give the same step.
     box      coordinates at an edge with the gradient pointing outwards are held (Bertsekas 1982); those that a step
              would take across are put on the edge, and the others are solved for again.
+    plateau  a direction of negative curvature that promises next to nothing is not followed to the radius.
 
 It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
 step has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood
@@ -44,7 +45,7 @@ GAIN = 1e-4  # share of the promised fall that a step must deliver
 GROW, SHRINK = 3.0, 0.25
 FADE = 0.7  # least share of the curvature along the last step that must be left after it
 FAR = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
-METRIC_LAG = 100.0
+METRIC_LAG = 100.0  # times the largest curvature: where the metric may stand at most
 FAINT = 0.01  # share of the fall below which a direction of negative curvature is not followed to the radius
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
@@ -120,7 +121,7 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     # the confirming step: was the pending one, is the next one
     confirmed = state.confirming & accepted & calm
     s = new.u - old.u
-    faded = setting.scale * (s @ (new.H @ s)) < FADE * state.decrement  # a full step: s'Hs was g'H^-1 g
+    faded = s @ (new.H @ s) < FADE * (s @ (old.H @ s))  # of the step as it was rounded, which may be none at all
     back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
     kept = Point(*(jnp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
 
@@ -271,10 +272,10 @@ def _bounded(
     """
     p = u.shape[0]
 
-    def more(state: tuple[jax.Array, ...]) -> jax.Array:
+    def more(state: tuple[Any, Any, Any, Any]) -> Any:
         return state[0]
 
-    def solve(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def solve(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
         _, passes, fixed, s = state
         free = ~fixed
         gradient = jnp.where(free, (g + H @ jnp.where(fixed, s, 0.0)) / weight, 0.0)

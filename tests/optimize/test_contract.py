@@ -1,0 +1,253 @@
+"""Every algorithm through the same contract: solution, status, jit in pieces, vmap, one compilation, boxes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.optimize.problems import GROUP, POISSON_GROUPS, Plain, Y, poisson_groups, run, terms_objective
+
+from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton, advance, begin, resolve
+from mlejax.status import End
+
+METHODS = [
+    Newton(),
+    BHHH(),
+    LBFGS(),
+    Adam(learning_rate=0.05, tol=1e-10),
+    FirstOrder(optax.sgd(0.2, momentum=0.5), tol=1e-10),
+]
+NAMES = [type(method).__name__ for method in METHODS]
+DENSE = METHODS[:2]
+each = pytest.mark.parametrize("method", METHODS, ids=NAMES)
+
+OBJECTIVE = terms_objective(poisson_groups)
+
+
+@each
+def test_solves_and_says_how_it_ended(method: Any) -> None:
+    carry = run(method, OBJECTIVE, [0.0, 0.0], scale=200.0)
+    assert End(carry.status) is (End.CONVERGED if method in DENSE else End.SETTLED)
+    np.testing.assert_allclose(carry.u, POISSON_GROUPS, atol=1e-5 if method in DENSE else 1e-3)
+    np.testing.assert_allclose(carry.f, np.mean(poisson_groups(jnp.asarray(carry.u))), rtol=1e-6)
+    assert carry.H.shape == ((2, 2) if method in DENSE else (0, 0))
+    assert 0 < carry.n_steps < carry.n_evaluations <= method.max_steps + 1
+
+
+@each
+def test_in_pieces_is_the_same_as_at_once(method: Any) -> None:
+    whole = run(method, OBJECTIVE, [0.0, 0.0], scale=200.0)
+    with jax.enable_x64(True):
+        piece = jax.jit(lambda carry, turns: advance(method, OBJECTIVE, carry, None, None, 200.0, turns))
+        carry, dispatches = begin(method, np.zeros(2)), 0
+        while carry.status == int(End.RUNNING):
+            carry, dispatches = piece(carry, jnp.asarray(7, jnp.int32)), dispatches + 1
+        again = piece(carry, jnp.asarray(7, jnp.int32))
+    assert dispatches == -(-int(whole.n_evaluations) // 7)
+    for a, b, c in zip(*map(jax.tree.leaves, (whole, carry, again)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-300)
+        np.testing.assert_array_equal(c, b)  # a finished run passes through
+
+
+@each
+def test_repeated_calls_compile_once(method: Any) -> None:
+    traces = []
+
+    def traced(carry: Any, turns: Any, lift: Any) -> Any:
+        traces.append(1)
+        objective = Plain(lambda u: OBJECTIVE.function(u) + lift, OBJECTIVE.terms)
+        return advance(method, objective, carry, None, None, jnp.asarray(200.0), turns)
+
+    with jax.enable_x64(True):
+        call = jax.jit(traced)
+        for start in (0.0, 0.3):
+            carry = begin(method, np.full(2, start))
+            for _ in range(3):
+                carry = call(carry, np.asarray(2, np.int32), np.asarray(start))
+    assert len(traces) == 1
+    assert call._cache_size() == 1
+
+
+@each
+def test_the_objective_is_traced_once(method: Any) -> None:
+    calls = []
+
+    class Counting(Plain):
+        def value_and_grad(self, u: Any) -> Any:
+            calls.append(1)
+            return super().value_and_grad(u)
+
+        def with_hessian(self, u: Any) -> Any:
+            calls.append(1)
+            return super().with_hessian(u)
+
+        def with_opg(self, u: Any) -> Any:
+            calls.append(1)
+            return super().with_opg(u)
+
+    with jax.enable_x64(True):
+        counting = Counting(OBJECTIVE.function, OBJECTIVE.terms)
+        jax.jit(lambda u: advance(method, counting, begin(method, u), None, None, 200.0, 9)).trace(np.zeros(2))
+    assert len(calls) == 1
+
+
+@each
+def test_lanes_of_vmap_are_the_runs_alone(method: Any) -> None:
+    """Lanes that stop early, one whose start is not finite and one far away do not touch each other."""
+    starts = np.array([[0.0, 0.0], [3.0, -2.0], [np.nan, 0.0], [0.6, 0.6]])
+
+    def solve(u0: Any) -> Any:
+        return advance(method, OBJECTIVE, begin(method, u0), None, None, 200.0, 400)
+
+    with jax.enable_x64(True):
+        together = jax.jit(jax.vmap(solve))(starts)
+        one = jax.jit(solve)
+        alone = [one(start) for start in starts]
+    assert End(int(together.status[2])) is End.START_NOT_FINITE
+    for i, single in enumerate(alone):
+        assert int(together.status[i]) == int(single.status)
+        np.testing.assert_allclose(together.u[i], single.u, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(together.f[i], single.f, rtol=1e-12)
+        assert int(together.n_evaluations[i]) == int(single.n_evaluations)
+
+
+@each
+def test_stays_in_the_box_and_finds_its_edge(method: Any) -> None:
+    """With u1 <= 1/2 below its best value, the first coordinate ends on the edge and the second is not affected."""
+    upper = np.array([0.5, np.inf])
+    assert POISSON_GROUPS[0] > 0.5
+
+    class Guarded(Plain):
+        """Not finite outside the box: nothing may look there."""
+
+    guarded = Guarded(
+        lambda u: jnp.where(u[0] > 0.5, jnp.nan, OBJECTIVE.function(u)), lambda u: poisson_groups(u)
+    )
+    carry = run(method, guarded, [3.0, 0.0], np.full(2, -np.inf), upper, scale=200.0)
+    assert End(carry.status) in (End.CONVERGED, End.SETTLED)
+    assert carry.u[0] == 0.5
+    np.testing.assert_allclose(carry.u[1], POISSON_GROUPS[1], atol=1e-5 if method in DENSE else 1e-3)
+
+
+@each
+def test_a_start_that_is_not_finite(method: Any) -> None:
+    carry = run(method, Plain(lambda u: jnp.log(u[0]), lambda u: jnp.log(u)), [-1.0])
+    assert End(carry.status) is End.START_NOT_FINITE
+    assert carry.n_steps == 0
+
+
+@each
+def test_comes_back_from_regions_that_are_not_finite(method: Any) -> None:
+    """u - log u is NaN below 0; the minimum is at 1."""
+    terms = lambda u: jnp.where(GROUP == 1.0, 1.1, 0.9) * u[0] - jnp.log(u[0])
+    carry = run(method, terms_objective(terms), [0.05])
+    assert End(carry.status) in (End.CONVERGED, End.SETTLED)
+    np.testing.assert_allclose(carry.u, 1.0, atol=2e-3)
+
+
+@each
+def test_too_few_steps_are_said(method: Any) -> None:
+    import dataclasses
+
+    carry = run(dataclasses.replace(method, max_steps=2), OBJECTIVE, [0.0, 0.0], scale=200.0)
+    assert End(carry.status) is End.MAX_STEPS
+    assert carry.n_evaluations == 3
+
+
+@each
+def test_nothing_to_estimate(method: Any) -> None:
+    carry = run(method, Plain(lambda u: jnp.asarray(1.5)), np.zeros(0))
+    assert End(carry.status) is End.CONVERGED
+    assert carry.f == 1.5
+
+
+@each
+def test_is_hashable_and_equal_to_its_copy(method: Any) -> None:
+    import copy
+
+    assert hash(copy.copy(method)) == hash(method)
+    assert copy.copy(method) == method
+
+
+def test_bhhh_uses_outer_products_only() -> None:
+    class First:
+        def with_opg(self, u: Any) -> Any:
+            return OBJECTIVE.with_opg(u)
+
+    carry = run(BHHH(), First(), [0.0, 0.0], scale=200.0)
+    assert End(carry.status) is End.CONVERGED
+    # the mean outer product at the solution: (y - mean)^2 averaged within each group, halved by the group's share
+    means = np.exp(POISSON_GROUPS)
+    expected = [np.sum((Y[GROUP == k] - means[k]) ** 2) / 200 for k in (0, 1)]
+    np.testing.assert_allclose(np.diag(carry.H), expected, rtol=1e-4)
+
+
+def test_lbfgs_on_a_surface_that_is_not_convex() -> None:
+    """x^4 - x^2 + y^2 from a point of negative curvature; the minima are at x = +-1/sqrt(2)."""
+    carry = run(LBFGS(tol=1e-12), Plain(lambda u: u[0] ** 4 - u[0] ** 2 + u[1] ** 2), [0.05, 1.0])
+    assert End(carry.status) is End.SETTLED
+    np.testing.assert_allclose(np.abs(carry.u), [np.sqrt(0.5), 0.0], atol=1e-5)
+
+
+def test_lbfgs_rosenbrock_in_many_dimensions() -> None:
+    objective = Plain(lambda u: jnp.sum(100.0 * (u[1:] - u[:-1] ** 2) ** 2 + (1.0 - u[:-1]) ** 2))
+    carry = run(LBFGS(tol=1e-12), objective, np.zeros(30))
+    assert End(carry.status) is End.SETTLED
+    np.testing.assert_allclose(carry.u, 1.0, atol=1e-4)
+
+
+def test_resolve() -> None:
+    assert resolve("newton") == Newton()
+    assert resolve("L-BFGS") == LBFGS()
+    assert resolve("Adam") == Adam()
+    assert resolve(BHHH) == BHHH()
+    assert resolve(Newton(tol=1e-6)) == Newton(tol=1e-6)
+    transformation = optax.sgd(0.1)
+    assert resolve(transformation) == FirstOrder(transformation)
+    assert hash(resolve(transformation)) == hash(FirstOrder(transformation))
+    assert resolve(optax.sgd(0.1)) != FirstOrder(transformation)
+
+
+@pytest.mark.parametrize("wrong", ["newtom", "bfgs", "", 3, None, object()])
+def test_resolve_refuses(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="unknown method"):
+        resolve(wrong)
+
+
+def test_resolve_names_near_matches() -> None:
+    with pytest.raises(ValueError, match="did you mean 'newton'"):
+        resolve("newtom")
+    with pytest.raises(ValueError, match="did you mean 'lbfgs'"):
+        resolve("bfgs")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Newton(tol=0.0), "tol"),
+        (lambda: Newton(tol=float("nan")), "tol"),
+        (lambda: BHHH(max_steps=0), "max_steps"),
+        (lambda: Newton(max_steps=1.5), "max_steps"),  # type: ignore[arg-type]
+        (lambda: Adam(learning_rate=-1.0), "learning_rate"),
+        (lambda: LBFGS(memory=0), "memory"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_first_order_refuses_what_is_no_transformation() -> None:
+    with pytest.raises(TypeError, match="gradient transformation"):
+        FirstOrder(lambda u: u)
+
+
+def test_start_is_moved_into_the_box_and_checked() -> None:
+    carry = begin(Newton(), np.array([-5.0, 5.0]), lower=np.zeros(2), upper=np.ones(2))
+    np.testing.assert_array_equal(carry.trial, [0.0, 1.0])
+    with pytest.raises(ValueError, match="vector of floats"):
+        begin(Newton(), np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="vector of floats"):
+        begin(Newton(), np.array([1, 2]))

@@ -1,0 +1,25 @@
+"""Every code explains itself: what happened, causes (a) (b) (c), what to do."""
+
+import enum
+
+import pytest
+
+from mlejax.status import CovarianceState, End
+
+
+@pytest.mark.parametrize("code", [*End, *CovarianceState], ids=lambda code: f"{type(code).__name__}.{code.name}")
+def test_every_code_has_a_diagnosis(code: enum.IntEnum) -> None:
+    advice = code.advice  # type: ignore[attr-defined]
+    assert len(advice) > 60
+    assert advice.endswith(".")
+    if code not in (End.RUNNING, End.CONVERGED, CovarianceState.OK):
+        assert all(mark in advice for mark in ("(a)", "(b)", "(c)"))
+
+
+def test_codes_are_stable() -> None:
+    """Numbers are stored with results: a new code is added at the end, an old one is never renumbered."""
+    assert [code.name for code in End] == (
+        "RUNNING CONVERGED MAX_STEPS PRECISION_FLOOR STALLED DIVERGED SINGULAR SETTLED START_NOT_FINITE INTERRUPTED"
+    ).split()
+    assert [int(code) for code in End] == list(range(len(End)))
+    assert [int(code) for code in CovarianceState] == list(range(len(CovarianceState)))
