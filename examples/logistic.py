@@ -40,7 +40,7 @@ def main() -> None:
     print(res.wald_test("beta[black] = 0, beta[other] = 0"))
 
     print("\nThe mother's weight (in pounds) that outweighs smoking, with its standard error:")
-    print(res.nlcom(lambda p: -p["beta"][4] / p["beta"][1]))
+    print(res.nlcom(lambda p: {"pounds": -p["beta"][4] / p["beta"][1]}))
 
 
 if __name__ == "__main__":

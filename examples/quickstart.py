@@ -52,7 +52,7 @@ def main() -> None:
     print("\nand by the likelihood ratio:")
     print(res.lr_test(restricted))
     print("\nMarried years that one point of marital rating outweighs, by the delta method:")
-    print(res.nlcom(lambda p: -p["beta"][4] / p["beta"][1]))
+    print(res.nlcom(lambda p: {"years per point": -p["beta"][4] / p["beta"][1]}))
 
 
 if __name__ == "__main__":

@@ -38,13 +38,13 @@ def main() -> None:
     print(f"{np.exp(res.params['beta[female]']):.3f}  [{low:.3f}, {high:.3f}]")
 
     print("\nand the logarithm of their hazard, relative to men's, is -beta / sigma:")
-    print(res.nlcom(lambda p: -p["beta"][1] / p["sigma"]))
+    print(res.nlcom(lambda p: {"log hazard ratio": -p["beta"][1] / p["sigma"]}))
 
     print("\nIs the hazard constant (sigma = 1, the exponential distribution)?")
     print(res.lr_test(weibull.fit(df, fixed={"sigma": 1.0})))
 
     print("\nStandard errors that allow for patients of one institution being alike:")
-    print(weibull.fit(df, cov_type="cluster", cov_kwds={"groups": "inst"}).bse)
+    print(weibull.fit(df, cov_type="cluster", cov_kwds={"groups": "inst"}).bse.to_string())
 
 
 if __name__ == "__main__":

@@ -114,10 +114,11 @@ def solve_spd(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     p = A.shape[-1]
     if p == 0:
         return b, jnp.asarray(True)
+    eye = jnp.eye(p, dtype=A.dtype)
+    A = jnp.where(jnp.all(jnp.isfinite(A)), A, -eye)
     if p <= UNROLLED:
         return _solve_unrolled(A, b)
-    eye = jnp.eye(p, dtype=A.dtype)
-    L = jnp.linalg.cholesky(jnp.where(jnp.all(jnp.isfinite(A)), A, -eye))
+    L = jnp.linalg.cholesky(A)
     pivots = jnp.diagonal(L) ** 2
     ok = jnp.all(pivots > pivot_floor(p, A.dtype))
     return jax.scipy.linalg.cho_solve((jnp.where(ok, L, eye), True), b), ok
@@ -134,7 +135,7 @@ def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         pivot = A[j, j]
         for k in range(j):
             pivot = pivot - L[j][k] * L[j][k] * pivots[k]
-        good = (pivot > floor) & (pivot < jnp.inf)
+        good = pivot > floor
         ok = ok & good
         pivots.append(jnp.where(good, pivot, 1.0))
         for i in range(j + 1, p):

@@ -33,6 +33,6 @@ def clip(u: jax.Array, setting: Setting) -> jax.Array:
 
 def outward(u: jax.Array, g: jax.Array, setting: Setting) -> jax.Array:
     """Coordinates at an edge that descent along -g would push out of the box, shape (p,), bool."""
-    if setting.lower is None:
+    if setting.lower is None or setting.upper is None:
         return jnp.zeros(u.shape, bool)
     return ((u <= setting.lower) & (g > 0)) | ((u >= setting.upper) & (g < 0))

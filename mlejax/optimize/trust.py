@@ -250,7 +250,7 @@ def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
 
 def _crossing(u: jax.Array, setting: Setting) -> jax.Array:
     """Coordinates outside the box, shape (p,), bool."""
-    if setting.lower is None:
+    if setting.lower is None or setting.upper is None:
         return jnp.zeros(u.shape, bool)
     return (u < setting.lower) | (u > setting.upper)
 
