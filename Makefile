@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench wheel clean
+.PHONY: help demo test test-slow lint format bench docs wheel clean
 .SECONDARY:
 
 help:  ## this list
@@ -48,6 +48,10 @@ format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 bench: $(VENV)/.installed-bench  ## the README's table: the same five models here, in R and in statsmodels
 	$(PY) benchmarks/agreement.py
 
+docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
+	$(PY) tests/test_docs.py --write
+	$(PY) docs/make_figure.py
+
 wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from there
 	rm -rf build dist
 	$(PIP) wheel --no-deps --wheel-dir dist .
@@ -55,5 +59,5 @@ wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from
 	cd dist && PYTHONPATH=$$(ls mlejax-*.whl) $(abspath $(PY)) -c "import mlejax; assert '.whl' in mlejax.__file__, mlejax.__file__"
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -107,7 +107,7 @@ def solve(
         matrix = jnp.where(on_edge[:, None] | on_edge[None, :], jnp.eye(y.shape[0], dtype=y.dtype), matrix)
         scaled, root, positive = linalg.unit_diagonal(0.5 * (matrix + matrix.T))
         x, ok = linalg.solve_spd(scaled, y / root)
-        return jnp.where(ok & positive, x / root, jnp.nan)
+        return x / root * jnp.where(ok & positive, 1.0, jnp.nan)  # a factor: the transpose of a `where` would be 0
 
     u = lax.custom_root(equation, u_found, lambda _, guess: guess, tangent_solve)
     value, gradient, hessian = objective.with_hessian(u)

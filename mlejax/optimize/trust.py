@@ -9,8 +9,8 @@ Otherwise s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & 
 of D^-1/2 H D^-1/2; a zero gradient at an indefinite H gets a step along the most negative eigenvalue. That part sits
 in a `while_loop` that runs only when needed: under `vmap`, as long as some lane needs it.
 
-    metric   D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing; it falls again only when
-             all curvature falls a hundredfold below it, as it does on the way down from an overflow.
+    metric   D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing, and a radius of 1 is a
+             step that the curvature alone would make worth about half a unit of mean log-likelihood.
     gain     a step is kept when the objective falls by more than 1e-4 of what the model promised. Where the promise
              drowns in the rounding of f, it is kept when the scores got smaller instead.
     far off  where f exceeds FAR, the model is that of FAR log f instead: g / f and H / f - gg' / f^2, times FAR. Down
@@ -45,7 +45,6 @@ GAIN = 1e-4  # share of the promised fall that a step must deliver
 GROW, SHRINK = 3.0, 0.25
 FADE = 0.7  # least share of the curvature along the last step that must be left after it
 FAR = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
-METRIC_LAG = 100.0  # times the largest curvature: where the metric may stand at most
 FAINT = 0.01  # share of the fall below which a direction of negative curvature is not followed to the radius
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
@@ -114,8 +113,8 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     judged = _judge(state, old, new, first, finite, setting)
     accepted = judged.accepted
     kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
-    state = _measure(judged.state, kept, accepted, first, setting)
-    step = _propose(kept, state, setting)
+    state = _measure(judged.state, old, kept, accepted, first, setting)
+    step = _propose(kept, state, tol, setting)
     calm = step.definite & (step.decrement <= tol)
 
     # the confirming step: was the pending one, is the next one
@@ -194,19 +193,22 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
 
 
-def _measure(state: TrustState, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
+def _measure(
+    state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting
+) -> TrustState:
     """Metric at the kept point, and the radius carried over to it."""
     size = jnp.abs(jnp.diagonal(kept.H)) * _slope_of_level(kept.f)
-    lag = METRIC_LAG * jnp.max(size / jnp.where(state.metric > 0, state.metric, 1.0))
-    fall = jnp.where(accepted & ~first & (lag < 1.0), lag, 1.0)
-    metric = jnp.where(accepted, jnp.maximum(size, fall * state.metric), state.metric)
+    metric = jnp.where(accepted, jnp.where(first, size, jnp.maximum(size, state.metric)), state.metric)
     metric = jnp.where(metric > 0, metric, 1.0)
+    root = jnp.sqrt(metric)
     pull = jnp.where(outward(kept.u, kept.g, setting), 0.0, kept.g) * _slope_of_level(kept.f)
-    opening = jnp.maximum(1.0, 0.1 * _norm(pull / jnp.sqrt(metric)))
-    return state._replace(metric=metric, radius=jnp.where(first, opening, state.radius * jnp.sqrt(fall)))
+    opening = jnp.maximum(1.0, 0.1 * _norm(pull / root))
+    # coming from a plateau the metric jumps: a radius of its old units would take many turns to recover
+    last = jnp.where(accepted, SHRINK * jnp.minimum(1.0, _norm((kept.u - old.u) * root)), 0.0)
+    return state._replace(metric=metric, radius=jnp.where(first, opening, jnp.maximum(state.radius, last)))
 
 
-def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
+def _propose(point: Point, state: TrustState, tol: float, setting: Setting) -> _Step:
     """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
     u, f, g, H = point
     held = outward(u, g, setting)
@@ -234,7 +236,8 @@ def _propose(point: Point, state: TrustState, setting: Setting) -> _Step:
 
     weight = jnp.sqrt(state.metric)
     length = _norm(newton * weight)
-    whole = definite & ~bottomless & (length <= state.radius) & ~jnp.any(_crossing(u + newton, setting))
+    short = (length <= state.radius) | (decrement <= tol)  # the confirming step is whole in any case
+    whole = definite & ~bottomless & short & ~jnp.any(_crossing(u + newton, setting))
     s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
     promised = -(g @ s + 0.5 * s @ (H @ s))
     if setting.lower is not None:
