@@ -48,7 +48,8 @@ def draw(code: list[str], printed: list[str]) -> str:
     width = 2 * MARGIN + ADVANCE * max(map(len, code + printed))
     height = 2 * MARGIN + LINE * (len(code) + 1 + len(printed))
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.1f} {height:.1f}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"'
+        f' viewBox="0 0 {width:.1f} {height:.1f}"'
         f' font-family="{FONT}" font-size="13" role="img" aria-label="A model in mlejax and the table it prints">',
         f'<rect x="0.5" y="0.5" width="{width - 1:.1f}" height="{height - 1:.1f}" rx="8" fill="{PANEL}" stroke="{EDGE}"/>',
     ]

@@ -46,7 +46,9 @@ def main() -> None:
     print("\nMinutes between the two means:")
     print(res.nlcom(lambda p: {"mu[1] - mu[0]": p["mu"][1] - p["mu"][0]}))
 
-    print("\nOther starts: beside the saddle of equal components, and with the first component on the shortest wait (43):")
+    print(
+        "\nOther starts: beside the saddle of equal components, and with the first component on the shortest wait (43):"
+    )
     starts = {
         "beside the saddle": {"w": 0.5, "mu": [70.897, 70.898], "sigma": [13.57, 13.57]},
         "on one observation": {"w": 0.005, "mu": [43.0, 70.9], "sigma": [0.01, 13.57]},

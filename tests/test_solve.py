@@ -194,14 +194,17 @@ def test_penalty_and_its_strength() -> None:
 
 
 def test_precision_follows_the_surroundings() -> None:
+    def estimate(problem: mle.Problem) -> mle.Solution:
+        return mle.solve(GAUSSIAN.plain, problem, START)
+
     assert not jax.config.jax_enable_x64
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        single = jax.jit(solve)()
+        single = jax.jit(estimate)(PREPARED)
     assert {np.asarray(a).dtype for a in (single.theta, single.llf, single.information, single.params["mu"])} == {np.dtype("float32")}
     assert float(single.params["mu"]) == pytest.approx(MU, rel=1e-4)
     with jax.enable_x64(True):
-        double = jax.jit(solve)()
+        double = jax.jit(estimate)(PREPARED)
     assert {np.asarray(a).dtype for a in (double.theta, double.llf, double.information)} == {np.dtype("float64")}
     assert float(double.params["mu"]) == pytest.approx(MU, rel=1e-10)
 

@@ -23,7 +23,8 @@ in a `while_loop` that runs only when needed: under `vmap`, as long as some lane
 It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
 step has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood
 that is flat towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of
-the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing.
+the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing. Where rounding allows no further
+progress, the same step is made from as near as it got.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.linalg import pivot_floor, solve_spd
+from mlejax.linalg import eigh, pivot_floor, solve_spd
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.status import End
@@ -47,6 +48,7 @@ FADE = 0.7  # least share of the curvature along the last step that must be left
 FAR = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
 FAINT = 0.01  # share of the fall below which a direction of negative curvature is not followed to the radius
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
+NEARLY = 1e-6  # decrement that is good enough where rounding allows no better
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
 
 
@@ -114,8 +116,11 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     accepted = judged.accepted
     kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
     state = _measure(judged.state, old, kept, accepted, first, setting)
-    step = _propose(kept, state, tol, setting)
-    calm = step.definite & (step.decrement <= tol)
+    # where f drowns in rounding the confirming step is made from as near as one gets
+    nearly = jnp.maximum(NEARLY, setting.scale * _noise(kept.f))
+    enough = jnp.where(state.idle >= PATIENCE_FLOOR, nearly, tol)
+    step = _propose(kept, state, enough, setting)
+    calm = step.definite & (step.decrement <= enough)
 
     # the confirming step: was the pending one, is the next one
     confirmed = state.confirming & accepted & calm
@@ -126,13 +131,14 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
 
     gain_left = 0.5 * tol / setting.scale
     idle = jnp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
-    worn = (idle >= PATIENCE_FLOOR) | (state.rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
+    worn = (idle >= PATIENCE_FLOOR + 3) | (state.rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
     singular = ~step.definite & (state.rejected == 0) & (step.promised <= gain_left)
     singular = singular & (step.promised >= 0) & (state.radius >= 1.0)
-    ended = jnp.where(step.definite & (step.decrement <= 1e3 * tol + 1e-6), int(End.PRECISION_FLOOR), int(End.STALLED))
+    ended = jnp.where(step.definite & (step.decrement <= nearly), int(End.PRECISION_FLOOR), int(End.STALLED))
     status = jnp.where(worn, ended, int(End.RUNNING))
     status = jnp.where(singular, int(End.SINGULAR), status)
-    status = jnp.where(confirmed, jnp.where(faded, int(End.DIVERGED), int(End.CONVERGED)), status)
+    reached = jnp.where(step.decrement <= tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
+    status = jnp.where(confirmed, jnp.where(faded, int(End.DIVERGED), reached), status)
 
     trial = clip(kept.u + step.s, setting)
     return Update(
@@ -163,15 +169,19 @@ def _slope_of_level(f: jax.Array) -> jax.Array:
     return jnp.where(f > FAR, FAR / jnp.where(f > FAR, f, FAR), 1.0)
 
 
+def _noise(f: jax.Array) -> jax.Array:
+    """Rounding in the objective: changes below this mean nothing."""
+    return 50.0 * float(jnp.finfo(f.dtype).eps) * jnp.maximum(1.0, jnp.abs(_level(f)))
+
+
 def _norm(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(x * x))
 
 
 def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
     """Whether to keep the new point; radius and count of rejections that follow from it."""
-    eps = float(jnp.finfo(old.u.dtype).eps)
     before = jnp.where(first, 0.0, old.f)
-    noise = 50.0 * eps * jnp.maximum(1.0, jnp.abs(_level(before)))
+    noise = _noise(before)
     gain = _level(before) - _level(new.f)
     drowned = finite & (jnp.abs(state.promised) <= noise) & ~first
     scores = lambda point: jnp.where(outward(point.u, point.g, setting), 0.0, point.g) ** 2
@@ -193,9 +203,7 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
 
 
-def _measure(
-    state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting
-) -> TrustState:
+def _measure(state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
     """Metric at the kept point, and the radius carried over to it."""
     size = jnp.abs(jnp.diagonal(kept.H)) * _slope_of_level(kept.f)
     metric = jnp.where(accepted, jnp.where(first, size, jnp.maximum(size, state.metric)), state.metric)
@@ -208,7 +216,7 @@ def _measure(
     return state._replace(metric=metric, radius=jnp.where(first, opening, jnp.maximum(state.radius, last)))
 
 
-def _propose(point: Point, state: TrustState, tol: float, setting: Setting) -> _Step:
+def _propose(point: Point, state: TrustState, enough: Any, setting: Setting) -> _Step:
     """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
     u, f, g, H = point
     held = outward(u, g, setting)
@@ -236,7 +244,7 @@ def _propose(point: Point, state: TrustState, tol: float, setting: Setting) -> _
 
     weight = jnp.sqrt(state.metric)
     length = _norm(newton * weight)
-    short = (length <= state.radius) | (decrement <= tol)  # the confirming step is whole in any case
+    short = (length <= state.radius) | (decrement <= enough)  # the confirming step is whole in any case
     whole = definite & ~bottomless & short & ~jnp.any(_crossing(u + newton, setting))
     s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
     promised = -(g @ s + 0.5 * s @ (H @ s))
@@ -295,7 +303,7 @@ def _bounded(
 
 def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     """Minimiser of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
-    values, vectors = jnp.linalg.eigh(A)
+    values, vectors = eigh(A)
     slopes = vectors.T @ g
     tiny = jnp.finfo(A.dtype).tiny
     size = _norm(slopes)

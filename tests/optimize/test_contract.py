@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.optimize.problems import GROUP, POISSON_GROUPS, Plain, Y, poisson_groups, run, terms_objective
 
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton, advance, begin, resolve
 from mlejax.status import End
+from tests.optimize.problems import GROUP, POISSON_GROUPS, Plain, Y, poisson_groups, run, terms_objective
 
 METHODS = [
     Newton(),
@@ -132,9 +132,7 @@ def test_stays_in_the_box_and_finds_its_edge(method: Any) -> None:
     class Guarded(Plain):
         """Not finite outside the box: nothing may look there."""
 
-    guarded = Guarded(
-        lambda u: jnp.where(u[0] > 0.5, jnp.nan, OBJECTIVE.function(u)), lambda u: poisson_groups(u)
-    )
+    guarded = Guarded(lambda u: jnp.where(u[0] > 0.5, jnp.nan, OBJECTIVE.function(u)), lambda u: poisson_groups(u))
     carry = run(method, guarded, [3.0, 0.0], np.full(2, -np.inf), upper, scale=200.0)
     assert End(carry.status) in (End.CONVERGED, End.SETTLED)
     assert carry.u[0] == 0.5
@@ -190,7 +188,7 @@ def test_bhhh_uses_outer_products_only() -> None:
     assert End(carry.status) is End.CONVERGED
     # the mean outer product at the solution: (y - mean)^2 averaged within each group, halved by the group's share
     means = np.exp(POISSON_GROUPS)
-    expected = [np.sum((Y[GROUP == k] - means[k]) ** 2) / 200 for k in (0, 1)]
+    expected = [np.sum((Y[k == GROUP] - means[k]) ** 2) / 200 for k in (0, 1)]
     np.testing.assert_allclose(np.diag(carry.H), expected, rtol=1e-4)
 
 

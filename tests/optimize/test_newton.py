@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.optimize.problems import POISSON_GROUPS, Plain, poisson_groups, rosenbrock, run, terms_objective
 
 from mlejax.optimize import Newton, advance, begin
 from mlejax.status import End
+from tests.optimize.problems import POISSON_GROUPS, Plain, poisson_groups, rosenbrock, run, terms_objective
 
 
 def test_quadratic_needs_three_evaluations_and_reports_its_decrements() -> None:
@@ -102,7 +102,7 @@ def test_degenerate_minimum_is_not_called_converged(power: int) -> None:
 
 def test_plateau_towards_infinity_is_not_called_converged() -> None:
     carry = run(Newton(), Plain(lambda u: 1.0 / (1.0 + u[0] ** 2) + (u[1] - 1.0) ** 2), [1.5, 0.0], scale=10.0)
-    assert End(carry.status) in (End.DIVERGED, End.MAX_STEPS, End.SINGULAR)
+    assert End(carry.status) is End.DIVERGED
 
 
 def test_unbounded_below_is_not_called_converged() -> None:
