@@ -26,7 +26,7 @@ from mlejax.status import CovarianceState
 KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster")
 NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster")
 CORRECTIONS = ("G", "none", "full")
-NULL_EIGENVALUE = 1e-9  # of the scaled information, below which a direction counts as flat
+NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class CovarianceResult:
         statement: one line for the header: type, factor, number of clusters.
         notes: remarks (fewer clusters than parameters).
         smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
+        nullity: number of flat directions.
     """
 
     matrix: np.ndarray
@@ -49,6 +50,7 @@ class CovarianceResult:
     notes: tuple[str, ...] = ()
     smallest_eigenvalue: float = float("nan")
     condition: float = float("nan")
+    nullity: int = 0
 
 
 def check_kind(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
@@ -118,7 +120,7 @@ def covariance(
     state = np.where(free, CovarianceState.OK, CovarianceState.ON_BOUNDARY)
     inside = np.ix_(free, free)
     invert = _identified_inverse if flat else _full_inverse
-    bread, ok, identified = invert(information[inside])
+    bread, ok, identified, nullity = invert(information[inside])
     _, _, smallest, condition = scaled_inverse(information[inside])
     state[np.flatnonzero(free)[~identified]] = CovarianceState.NOT_IDENTIFIED
     statement, notes, factor = _statement(kind, codes, correction, n, k)
@@ -130,7 +132,7 @@ def covariance(
     if kind == "opg":
         assert scores is not None
         products = scores[:, free].T @ scores[:, free]
-        found, ok, _ = invert(products)
+        found, ok, *_ = invert(products)
         # scores that are zero but for rounding would pass once scaled to unit diagonal
         ok = ok and bool((np.diag(products) > 1e-12 * np.diag(information[inside]))[identified].all())
     elif kind != "nonrobust":
@@ -144,16 +146,16 @@ def covariance(
     found[gone, :] = np.nan
     found[:, gone] = np.nan
     matrix[inside] = found
-    return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
+    return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity)
 
 
-def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
-    """Inverse, whether it stands, and which entries are identified: all."""
+def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, int]:
+    """Inverse, whether it stands, which entries are identified (all), and the number of flat directions (none)."""
     found = scaled_inverse(a)
-    return found.inverse, found.ok, np.ones(a.shape[0], bool)
+    return found.inverse, found.ok, np.ones(a.shape[0], bool), 0
 
 
-def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
+def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, int]:
     """Inverse of a singular information on the complement of its null space, and the entries that the latter leaves alone.
 
     With the matrix scaled to unit diagonal, S = V diag(w) V', an entry j is identified where every null vector of S is 0
@@ -161,7 +163,7 @@ def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
     """
     k = a.shape[0]
     if not np.isfinite(a).all():
-        return np.full((k, k), np.nan), False, np.ones(k, bool)
+        return np.full((k, k), np.nan), False, np.ones(k, bool), 0
     diagonal = np.diag(a)
     d = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
     values, vectors = np.linalg.eigh(a * np.outer(d, d))
@@ -169,7 +171,7 @@ def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray]:
     identified = (np.abs(vectors[:, null]) < 1e-5).all(axis=1) & (diagonal > 0)
     kept = vectors[:, ~null]
     inverse = (kept / values[~null]) @ kept.T * np.outer(d, d)
-    return _symmetric(inverse), bool((values[~null] > 0).all()), identified
+    return _symmetric(inverse), bool((values[~null] > 0).all()), identified, int(null.sum())
 
 
 def _statement(
@@ -196,6 +198,8 @@ def _statement(
     if correction != "none":
         factor, text = groups / (groups - 1), f"G/(G-1) = {groups / (groups - 1):.4g}"
     if correction == "full":
+        if n <= k:
+            raise ValueError(f"correction='full' needs more contributions than free parameters, got n={n:g} and k={k}")
         factor *= (n - 1) / (n - k)
         text = f"G/(G-1) (n-1)/(n-k) = {factor:.4g}"
     notes: tuple[str, ...] = ()

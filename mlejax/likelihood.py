@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.parameters import Declaration, FreeParameter, Parameter, Space, make_space, tree_space
+from mlejax.parameters import Declaration, FreeParameter, Parameter, Real, Space, make_space, tree_space
 
 Array = Any
 N_CHECKED_ROWS = 256
@@ -43,14 +43,14 @@ class Likelihood:
         parameters: name -> declaration in declared order, or None for the bare form (structure from ``start=``).
         rowwise: entry i of the returned vector uses row i only.
         unit: the column that names the unit of each row, or None.
-        checked: structures of data for which the rows have been found independent (a memory, not part of the declaration).
+        memory: what has been found out by tracing, by structure of the data (not part of the declaration).
     """
 
     function: Callable[[Any, Any], Array]
     parameters: Mapping[str, Declaration] | None
     rowwise: bool = True
     unit: str | None = None
-    checked: set[Any] = field(default_factory=set, repr=False)
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def mode(self) -> str:
@@ -73,12 +73,14 @@ class Likelihood:
     def space(self, source: data_room.Source, start: Any = None) -> Space:
         """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
         if self.parameters is None:
-            return bare_space(start, self.name)
-        columns = {}
-        for name, parameter in self.parameters.items():
-            if isinstance(parameter, Parameter) and parameter.shape is None:
-                columns[name] = data_room.column_labels(source, parameter.columns)
-        return make_space(self.parameters, columns)
+            made = bare_space(start, self.name)
+        else:
+            columns = {}
+            for name, parameter in self.parameters.items():
+                if isinstance(parameter, Parameter) and parameter.shape is None:
+                    columns[name] = data_room.column_labels(source, parameter.columns)
+            made = make_space(self.parameters, columns)
+        return self.memory.setdefault(("space", made), made)
 
 
 def bare_space(start: Any, name: str) -> Space:
@@ -96,8 +98,6 @@ def bare_space(start: Any, name: str) -> Space:
 
 def _free(value: Any) -> Declaration:
     if isinstance(value, (int, float, np.ndarray, jax.Array, list)) and np.asarray(value).dtype.kind in "fiu":
-        from mlejax.parameters import Real
-
         return Real(shape=np.shape(value))
     return FreeParameter(value)
 
@@ -115,6 +115,11 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
         LikelihoodError: it returns something else than its declaration promises, or needs concrete values.
         DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
     """
+    whole = likelihood.mode == "whole"
+    key = ("reads", source.signature, space, source.n_rows if whole else None)
+    if key in likelihood.memory:
+        names, n_out = likelihood.memory[key]
+        return names, n_out if whole else (source.length(names) if names else source.n_rows)
     reads: set[Any] = set()
     units = likelihood.mode == "units"
     structs = source.abstract(_UNIT_LENGTH if units else None)
@@ -139,7 +144,9 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
     _check_output(likelihood, out, n)
-    return names, int(np.prod(out.shape, dtype=np.int64)) if likelihood.mode == "whole" else n
+    n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
+    likelihood.memory[key] = names, n_out
+    return names, n_out
 
 
 def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
@@ -151,6 +158,8 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         )
     if jnp.issubdtype(out.dtype, jnp.complexfloating):
         raise LikelihoodError(f"{name} returns complex numbers; a log-likelihood is real")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise LikelihoodError(f"{name} returns {out.dtype}, not floating-point log-likelihood values")
     shape = tuple(out.shape)
     if likelihood.mode == "units":
         if shape != ():
@@ -225,14 +234,21 @@ def row_check(
     return jax.vmap(company)(u), jax.vmap(alone)(u)
 
 
-def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np.ndarray) -> None:
-    """Raise LikelihoodError if row-wise contributions or scores change with the company of other rows."""
-    both = np.isfinite(company) & np.isfinite(alone)
-    size = np.maximum(np.abs(company), np.abs(alone))
-    typical = np.median(size[both]) if both.any() else 0.0
-    bad = both & (np.abs(company - alone) > 1e-6 * size + 1e-9 * (1.0 + typical))
+def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np.ndarray) -> bool:
+    """Raise LikelihoodError if row-wise contributions or scores change with the company of other rows.
+
+    Returns:
+        Whether the check saw enough: finite values and scores of some row at both points.
+    """
+    finite = np.isfinite(company) & np.isfinite(alone)
+    with np.errstate(invalid="ignore"):
+        same = (company == alone) | (np.isnan(company) & np.isnan(alone))
+        size = np.maximum(np.abs(company), np.abs(alone))
+        typical = np.median(size[finite]) if finite.any() else 0.0
+        # not finite alone, finite in company: a column scaled by its own spread, which one row does not have
+        bad = ~same & (~finite | (np.abs(company - alone) > 1e-6 * size + 1e-9 * (1.0 + typical)))
     if not bad.any():
-        return
+        return bool(finite.all(axis=1).any(axis=1).all())
     where = np.argwhere(bad)
     point, kind, row = (int(x) for x in where[0])
     what = "log-likelihood" if kind == 0 else "score"

@@ -8,7 +8,6 @@ and differentiation.
                     variables must not change the answer)
     cholesky        C = L L', flag
     solve_spd       C x = b through the LDL' factors, flag; written out entry by entry for small matrices
-    eigh            eigenvalues and vectors; by rotations for small matrices
     scaled_inverse  an inverse on the host, in NumPy, with the eigenvalues of C
 
 A matrix is accepted as positive definite when its pivots, or the eigenvalues of C, exceed a small multiple of p times
@@ -24,12 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["ScaledInverse", "cholesky", "eigh", "pivot_floor", "scaled_inverse", "solve_spd", "unit_diagonal"]
+__all__ = ["ScaledInverse", "cholesky", "pivot_floor", "scaled_inverse", "solve_spd", "unit_diagonal"]
 
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
-SWEEPS = 7  # of Jacobi rotations: convergence is quadratic, so this is ample for so small a matrix
 
 
 def pivot_floor(p: int, dtype: Any) -> float:
@@ -154,53 +152,6 @@ def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         for k in range(i + 1, p):
             x[i] = x[i] - L[k][i] * x[k]
     return jnp.stack(x), ok
-
-
-def eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues and eigenvectors of a symmetric matrix, in no particular order.
-
-    Small matrices are rotated to diagonal form (cyclic Jacobi), without a library call: on a CPU one such call, even in
-    a branch that is never taken, keeps XLA from compiling a whole loop into one kernel.
-
-    Args:
-        A: symmetric and finite, shape (p, p).
-
-    Returns:
-        (values, vectors): A = vectors diag(values) vectors', shapes (p,) and (p, p).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from mlejax.linalg import eigh
-        >>> values, vectors = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
-        >>> sorted(round(float(v), 5) for v in values)
-        [1.0, 3.0]
-    """
-    p = A.shape[-1]
-    if p > UNROLLED:
-        values, vectors = jnp.linalg.eigh(A)
-        return values, vectors
-    eye = jnp.eye(p, dtype=A.dtype)
-    pairs = [(i, j) for i in range(p) for j in range(i + 1, p)]
-    if not pairs:
-        return jnp.diagonal(A), eye
-    first, second = (eye[jnp.asarray(index)] for index in zip(*pairs, strict=True))
-
-    def rotate(k: Any, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        A, vectors = state
-        a, b = first[k % len(pairs)], second[k % len(pairs)]
-        row_a, row_b = a @ A, b @ A
-        off, spread = row_a @ b, row_b @ b - row_a @ a
-        # tangent of the smaller angle that makes the entry between a and b vanish; 0 where it has
-        angle = spread / (2.0 * jnp.where(off == 0, 1.0, off))
-        tangent = jnp.where(angle < 0, -1.0, 1.0) / (jnp.abs(angle) + jnp.sqrt(1.0 + angle**2))
-        tangent = jnp.where(off == 0, 0.0, tangent)
-        cosine = 1.0 / jnp.sqrt(1.0 + tangent**2)
-        turn = eye + (cosine - 1.0) * (jnp.outer(a, a) + jnp.outer(b, b))
-        turn = turn + tangent * cosine * (jnp.outer(a, b) - jnp.outer(b, a))
-        return turn.T @ A @ turn, vectors @ turn
-
-    A, vectors = jax.lax.fori_loop(0, SWEEPS * len(pairs), rotate, (A, eye))
-    return jnp.diagonal(A), vectors
 
 
 class ScaledInverse(NamedTuple):

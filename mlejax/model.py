@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlejax import fit as fit_room
+from mlejax.covariance import check_kind
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Declaration, FreeParameter, Parameter, parameter_names
 from mlejax.results import Results
@@ -96,6 +97,7 @@ class Model:
             >>> round(float(res.params["rate"]), 6)
             0.333333
         """
+        groups = check_kind(cov_type, cov_kwds)[1].get("groups")
         done = fit_room.fit(
             self.likelihood,
             data,
@@ -105,6 +107,7 @@ class Model:
             missing=missing,
             seed=seed,
             progress=progress,
+            groups=groups if isinstance(groups, str) else None,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

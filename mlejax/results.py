@@ -16,7 +16,7 @@ import numpy as np
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax import inference, report
-from mlejax.fit import Fit, n_contributions
+from mlejax.fit import Fit, column_unchanged, labels_per_contribution, n_contributions
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
 
@@ -66,22 +66,22 @@ class Results:
         """Estimates in the user's own structure, natural scale; accepted by ``model(...)`` and ``start=``."""
         return self._fit.params
 
-    @cached_property
+    @property
     def params(self) -> pd.Series:
         """Estimates, natural scale, one entry for each distinct number."""
         return self._series(self._values, "coef")
 
-    @cached_property
+    @property
     def bse(self) -> pd.Series:
         """Standard errors, natural scale; NaN for what is fixed, on an edge or without a covariance."""
         return self._series(self._errors, "std err")
 
-    @cached_property
+    @property
     def tvalues(self) -> pd.Series:
         """z statistics against 0; NaN where 0 is not an interior point of the support."""
         return self._series(self._tests[0], "z")
 
-    @cached_property
+    @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of ``tvalues`` by the normal distribution."""
         return self._series(self._tests[1], "P>|z|")
@@ -146,8 +146,8 @@ class Results:
 
     @property
     def df_model(self) -> int:
-        """Number of free parameters that are not on an edge of their support."""
-        return int(self._fit.interior.sum())
+        """Number of free parameters that are identified and not on an edge of their support."""
+        return int(self._fit.interior.sum()) - self._cov.nullity
 
     @property
     def df_resid(self) -> float:
@@ -172,7 +172,7 @@ class Results:
 
     # ---- derivatives at the estimates
 
-    @cached_property
+    @property
     def information(self) -> pd.DataFrame:
         """Observed information, minus the Hessian of the log-likelihood in free natural coordinates; (p, p)."""
         if self._fit.information is None:
@@ -187,7 +187,7 @@ class Results:
         """Hessian of the log-likelihood in free natural coordinates, summed; (p, p)."""
         return -self.information
 
-    @cached_property
+    @property
     def score_obs(self) -> pd.DataFrame:
         """Score of every contribution in free natural coordinates, (n_units, p)."""
         import pandas as pd
@@ -395,7 +395,7 @@ class Results:
     def _facts(self) -> inference.FitFacts:
         return inference.FitFacts(
             llf=self.llf,
-            df_model=self.df_model,
+            df_model=self._fit.spec.space.n_free,
             nobs=self.nobs,
             fingerprint=self._fit.loaded.fingerprint,
             converged=self.converged,
@@ -467,12 +467,12 @@ class Results:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
-        return pd.Series(values, index=self._index, name=name)
+        return pd.Series(np.array(values), index=self._index, name=name)
 
     def _frame(self, values: np.ndarray, rows: list[str], columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
-        return pd.DataFrame(values, index=rows, columns=columns)
+        return pd.DataFrame(np.array(values), index=rows, columns=columns)
 
 
 def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:
@@ -493,27 +493,26 @@ def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.Co
                 "scalar; return one value per time point or group, or use cov_type='nonrobust'"
             )
         scores = done.scores()
-    codes = _cluster_codes(done, options["groups"], n) if kind == "cluster" else None
+    codes = _cluster_codes(done, options["groups"]) if kind == "cluster" else None
     return cov_room.covariance(
-        kind, done.information, scores, free=done.interior, n=n, codes=codes, correction=options.get("correction", "G"), flat=flat
+        kind,
+        done.information,
+        scores,
+        free=done.interior,
+        n=n,
+        codes=codes,
+        correction=options.get("correction", "G"),
+        flat=flat,
     )
 
 
-def _cluster_codes(done: Fit, groups: Any, n: int) -> np.ndarray:
-    """One code per contribution from a column name or labels per row (or per unit, or per entry)."""
-    loaded = done.loaded
-    name = "cov_kwds groups"
-    if isinstance(groups, str):
-        name, values = f"groups column {groups!r}", loaded.source.column(groups)
-    else:
-        values = groups
-    if loaded.rows.kept is not None and len(values) != loaded.rows.n:
-        values = loaded.rows.select(values)
-    if len(values) not in (n, loaded.rows.n):
-        raise ValueError(f"{name}: expected one label per row ({loaded.rows.n}), got {len(values)}")
-    if loaded.unit_codes is not None and len(values) == loaded.rows.n:
-        row_codes, _ = data_room.group_codes(values, name)
-        return data_room.constant_within(row_codes, loaded.unit_codes, name=name)
-    if len(values) != n:
-        raise ValueError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
-    return data_room.group_codes(values, name)[0]
+def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:
+    """One code per contribution from a column name or labels."""
+    if not isinstance(groups, str):
+        return labels_per_contribution(done.loaded, groups, "cov_kwds groups")
+    if not column_unchanged(done.loaded):
+        raise ValueError(
+            f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
+            "themselves as groups, in the order of the rows that were fitted"
+        )
+    return labels_per_contribution(done.loaded, done.loaded.source.column(groups), f"groups column {groups!r}")

@@ -30,6 +30,10 @@ PAIRS = [
 ]
 
 
+def slow(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @functools.cache
 def fitted(name: str, method: str) -> tuple[mle.Results, Truth]:
     member = NAMES[name]
@@ -60,7 +64,7 @@ def test_covariances_do_not_depend_on_the_optimiser(name: str, method: str) -> N
         assert np.max(np.abs(got - expected) / np.outer(root, root)) < 1e-6
 
 
-@pytest.mark.parametrize("method", ["newton", "lbfgs", *[pytest.param(m, marks=pytest.mark.slow) for m in ("bhhh", "adam", "sgd")]])
+@pytest.mark.parametrize("method", ["newton", "lbfgs", *slow("bhhh", "adam", "sgd")])
 def test_every_optimiser_stops_on_the_edge(method: str) -> None:
     variant = FAMILY.bounded[0]
     data = variant.shift(FAMILY.make(5))
@@ -89,10 +93,7 @@ def tree_close(a: Any, b: Any, rtol: float = 1e-9) -> None:
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=rtol, atol=1e-11)
 
 
-CORE = [GAUSSIAN.name, *[pytest.param(m.name, marks=pytest.mark.slow) for m in ZOO if m is not GAUSSIAN]]
-
-
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", [GAUSSIAN.name, *slow(*(m.name for m in ZOO if m is not GAUSSIAN))])
 def test_solve_is_the_fit_with_and_without_jit(name: str) -> None:
     member = NAMES[name]
     data = member.make(5)
@@ -109,11 +110,12 @@ def test_solve_is_the_fit_with_and_without_jit(name: str) -> None:
         tree_close(solution.params, res.params_tree)
         assert float(solution.llf) == pytest.approx(res.llf, rel=1e-13)
         scale = np.sqrt(np.diag(res.information))
-        np.testing.assert_allclose(solution.information / np.outer(scale, scale), res.information / np.outer(scale, scale), atol=1e-8)
+        difference = np.asarray(solution.information) - res.information.to_numpy()
+        assert np.max(np.abs(difference) / np.outer(scale, scale)) < 1e-8
     tree_close((eager.params, eager.llf, eager.information), (traced.params, traced.llf, traced.information))
 
 
-@pytest.mark.parametrize("name", [REGRESSION.name, *[pytest.param(m.name, marks=pytest.mark.slow) for m in ZOO if m is not REGRESSION]])
+@pytest.mark.parametrize("name", [REGRESSION.name, *slow(*(m.name for m in ZOO if m is not REGRESSION))])
 def test_vmap_is_the_loop(name: str) -> None:
     """Data sets stacked along a new axis: the same answers as one after the other, and as the closed forms."""
     member = NAMES[name]

@@ -184,7 +184,7 @@ def test_wrong_returns(function: Any, message: str) -> None:
 
 
 def test_a_missing_column_and_a_missing_parameter() -> None:
-    with pytest.raises(mle.MissingColumnError, match="no column 'Y'.*'y'"):
+    with pytest.raises(mle.MissingColumnError, match=r"no column 'Y'.*'y'"):
         mle.model(mu=mle.Real())(lambda p, d: d["Y"] - p["mu"]).fit(DATA)
     with pytest.raises(KeyError, match="sigma"):
         mle.model(mu=mle.Real())(gaussian).fit(DATA)
@@ -239,7 +239,8 @@ def ragged() -> dict[str, Any]:
     family = np.repeat(np.arange(12), RNG.integers(1, 7, 12))
     family = RNG.permutation(family)
     effect = RNG.normal(0.0, 1.0, 12)
-    return {"y": 2.0 + effect[family] + RNG.normal(size=family.size), "family": family, "area": np.array(list("abcdabcdabcd"))[family]}
+    area = np.array(list("abcdabcdabcd"))[family]
+    return {"y": 2.0 + effect[family] + RNG.normal(size=family.size), "family": family, "area": area}
 
 
 def test_units_equal_the_same_likelihood_written_for_groups() -> None:
@@ -358,14 +359,18 @@ def test_addresses(name: str, address: str, labels: list[str]) -> None:
 def test_unknown_addresses_list_near_matches(address: str) -> None:
     with pytest.raises(mle.AddressError, match="no parameter"):
         SPACES["regression"].resolve(address)
-    with pytest.raises(mle.AddressError, match="did you mean .*beta"):
+    with pytest.raises(mle.AddressError, match=r"did you mean .*beta"):
         SPACES["regression"].resolve("betta[1]")
 
 
 def test_labels_are_addresses() -> None:
-    space = mle.model(beta=mle.Real(columns=["age", "height"]), S=mle.Covariance(columns=["age", "height"]), g=mle.Real(2, labels=["a b", "c,d"]))(
-        lambda p, d: d["age"] * p["beta"][0] + d["height"] * p["S"][0, 0] + p["g"][1]
-    ).prepare({"age": Y, "height": Y}).space
+    columns = ["age", "height"]
+
+    @mle.model(beta=mle.Real(columns=columns), S=mle.Covariance(columns=columns), g=mle.Real(2, labels=["a b", "c,d"]))
+    def labelled(p: Any, d: Any) -> Any:
+        return d["age"] * p["beta"][0] + d["height"] * p["S"][0, 0] + p["g"][1]
+
+    space = labelled.prepare({"age": Y, "height": Y}).space
     assert space.labels == ("beta[age]", "beta[height]", "S[age,age]", "S[height,age]", "S[height,height]", "g[a b]", "g[c,d]")
     for i, label in enumerate(space.labels):
         assert space.resolve(label).tolist() == [i]

@@ -124,7 +124,9 @@ def test_tidy_and_glance() -> None:
 def test_summary_as_text_and_html() -> None:
     res, want = fitted(REGRESSION)
     text = str(res.summary())
-    for part in ("beta[0]", "sigma", "std err", "P>|z|", "[0.025", "0.975]", "61", f"{want.llf:.6f}", "AIC", "BIC", "newton", "nonrobust", "verified"):
+    for part in ("beta[0]", "sigma", "std err", "P>|z|", "[0.025", "0.975]", "61", f"{want.llf:.6f}"):
+        assert part in text, part
+    for part in ("AIC", "BIC", "newton", "nonrobust", "verified"):
         assert part in text, part
     assert "yes (g'H^-1 g" in " ".join(text.split())
     html = res._repr_html_()
@@ -299,7 +301,7 @@ def test_lr_test_refuses_other_data() -> None:
 
 
 def test_lr_test_refuses_what_did_not_converge() -> None:
-    res, want = fitted(REGRESSION)
+    _, want = fitted(REGRESSION)
     collinear = {**want.data, "X": want.data["X"][:, [0, 1, 1]]}
     with pytest.warns(mle.ConvergenceWarning, match="not_identified") as caught:
         bad = REGRESSION.plain.fit(collinear, start=REGRESSION.start)

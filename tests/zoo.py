@@ -539,7 +539,8 @@ INVERSE_GAUSSIAN = Member(
     name="inverse_gaussian",
     declared={"mu": mle.Positive(), "shape": mle.Positive()},
     function=lambda p, d: (
-        0.5 * jnp.log(p["shape"] / (2 * jnp.pi * d["y"] ** 3)) - p["shape"] * (d["y"] - p["mu"]) ** 2 / (2 * p["mu"] ** 2 * d["y"])
+        0.5 * jnp.log(p["shape"] / (2 * jnp.pi * d["y"] ** 3))
+        - p["shape"] * (d["y"] - p["mu"]) ** 2 / (2 * p["mu"] ** 2 * d["y"])
     ),
     make=lambda seed: _data(rng := np.random.default_rng(seed), y=rng.wald(1.4, 2.2, N)),
     theta=("mu", "shape"),

@@ -1,7 +1,19 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution
-from mlejax.fit.recipe import Fit, Loaded, fit, n_contributions, prepare
+from mlejax.fit.loading import Loaded, column_unchanged, labels_per_contribution, n_contributions, prepare
+from mlejax.fit.recipe import Fit, fit
 from mlejax.fit.solve import solve
 
-__all__ = ["Fit", "Loaded", "Problem", "Solution", "fit", "n_contributions", "prepare", "solve"]
+__all__ = [
+    "Fit",
+    "Loaded",
+    "Problem",
+    "Solution",
+    "column_unchanged",
+    "fit",
+    "labels_per_contribution",
+    "n_contributions",
+    "prepare",
+    "solve",
+]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
@@ -21,6 +22,8 @@ from mlejax.objective import Objective, Spec
 from mlejax.parameters import Space
 
 Array = Any
+POLISH_LIMIT = 500
+POLISH_STEPS = 10
 
 
 @jax.tree_util.register_dataclass
@@ -105,3 +108,13 @@ def to_theta(space: Space, u: Array, fixed: Array | None, score: Array, informat
     left = jnp.linalg.solve(jacobian.T, inner)
     full = jnp.linalg.solve(jacobian.T, left.T).T
     return AtOptimum(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
+
+
+def off_edges(space: Space, u: Array) -> Array:
+    """A small step into the box from its edges, where the score may vanish by symmetry."""
+    if not space.boxed:
+        return u
+    width = space.upper - space.lower
+    step = jnp.asarray(np.where(np.isfinite(width), 1e-3 * width, 1e-2))
+    u = jnp.where(u <= space.lower, space.lower + step, u)
+    return jnp.where(u >= space.upper, space.upper - step, u)

@@ -14,12 +14,13 @@ import jax
 import numpy as np
 
 from mlejax import transforms
+from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.parameters import Space
 from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
-EIGENVALUE_FLOOR = 1e-7
 N_SHOWN = 6
+MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
 
 LogLik = Callable[[np.ndarray], np.ndarray]
 
@@ -36,7 +37,8 @@ def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def suspicious_directions(
     u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray
 ) -> list[np.ndarray]:
-    """Directions in u (p,) worth a ray test: the Newton step, weak and negative eigenvectors, zero rows, the path so far."""
+    """Directions in u (p,) worth a ray test: the Newton step, weak and negative eigenvectors, zero rows, the path so far,
+    and, where there are few, the coordinates."""
     out: list[np.ndarray] = []
     inside = np.flatnonzero(free)
     if not np.isfinite(information).all():
@@ -51,12 +53,14 @@ def suspicious_directions(
         at = inside[d > 0]
         scale = d[d > 0]
         for value, vector in zip(values, vectors.T, strict=True):
-            if value < EIGENVALUE_FLOOR:
+            if value < NULL_EIGENVALUE:
                 out.append(_embed(u.size, at, scale * vector))
         inverse = (vectors / np.maximum(np.abs(values), 1e-12)) @ vectors.T
         newton = scale * (inverse @ (scale * np.nan_to_num(score[at])))
         out.append(_embed(u.size, at, newton))
     out.append(np.where(free, u - origin, 0.0))
+    if inside.size <= MAX_COORDINATES:
+        out += [_embed(u.size, np.array([j]), np.array([max(1.0, abs(u[j]))])) for j in inside]
     return [v for v in out if np.isfinite(v).all() and np.abs(v).max(initial=0.0) > 0.0]
 
 
@@ -74,9 +78,13 @@ def probe(
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
     steep = np.isfinite(curvature) and curvature > 1e-14 * size**2
     unit = vector / np.sqrt(curvature) if steep else vector / size
-    points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
-    inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
-    change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
+    for _ in range(4):
+        points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
+        inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
+        change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
+        if np.isfinite(change[0]) or np.isfinite(change[STEPS.size]):
+            break
+        unit = unit * STEPS[0] / STEPS[-1]  # so far out that nothing is finite: look nearer
     noise = 1e-8 + 1e-10 * abs(value)
     sides = [_side(change[: STEPS.size], noise), _side(change[STEPS.size :], noise)]
     for sign, (behaviour, gain, last, bounded) in zip((1.0, -1.0), sides, strict=True):
@@ -85,7 +93,11 @@ def probe(
             far = np.clip(u + sign * STEPS[last] * unit, space.lower, space.upper)
             movement, names = describe_movement(u, far, space, fixed)
             return Direction("rises", sign * unit, gain, value + gain, movement, names, bounded)
-    if sides[0][0] == "flat" and sides[1][0] == "flat":
+    if (
+        sides[0][0] == "flat"
+        and sides[1][0] == "flat"
+        and np.abs(unit).max() * STEPS[-1] > 1e-3 * (1.0 + np.abs(u).max())
+    ):
         text, names = describe_flat(u, unit, space, fixed)
         return Direction("flat", unit, 0.0, value, text, names)
     gains = [s[1] for s in sides]
@@ -124,17 +136,31 @@ def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
 
 
 def describe_movement(u: np.ndarray, far: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
-    """``beta[x1] -> +inf, sigma -> 0``: the coordinates that a direction moves, strongest first, and where to."""
+    """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
+    with jax.enable_x64(True):
+        before = space.reported(space.params_from_u(u, fixed))
+        after = space.reported(space.params_from_u(far, fixed))
     size = np.abs(far - u) / np.maximum(1.0, np.abs(u))
-    order = [int(j) for j in np.argsort(-size) if size[j] > 0.02 * size.max(initial=0.0)]
-    before, after = _natural(u, space, fixed), _natural(far, space, fixed)
-    owner = [leaf for leaf in space.leaves for _ in range(leaf.n_free)]
-    parts, names = [], []
-    for j in order:
-        names.append(space.theta_labels[j])
-        parts.append(f"{names[-1]} -> {_limit(owner[j].transform, after[j] - before[j])}")
+    moved: list[tuple[float, str, str]] = []
+    for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):
+        if not leaf.n_free:
+            continue
+        old, new = before[rows], after[rows]
+        if isinstance(leaf.transform, transforms.Simplex):
+            # in softmax coordinates every entry moves when one vanishes: name the one that does
+            shrinks = [(float(size[at].max()), i) for i in range(old.size) if new[i] < 0.5 * old[i]]
+            moved += [(s, leaf.entry_labels[i], "0") for s, i in shrinks]
+            continue
+        entries = leaf.free_index if leaf.partly_fixed else np.arange(old.size)
+        for j, i in enumerate(entries):
+            strength = float(size[at][j]) if leaf.transform.elementwise else float(size[at].max())
+            if leaf.transform.elementwise or abs(new[i] - old[i]) > 0.1 * max(1.0, abs(old[i])):
+                moved.append((strength, leaf.entry_labels[i], _limit(leaf.transform, new[i] - old[i])))
+    strongest = max((s for s, *_ in moved), default=0.0)
+    kept = sorted((m for m in moved if m[0] > 0.02 * strongest), key=lambda m: -m[0])
+    parts = [f"{name} -> {limit}" for _, name, limit in kept]
     more = f", ... ({len(parts)} in all)" if len(parts) > N_SHOWN else ""
-    return ", ".join(parts[:N_SHOWN]) + more, tuple(names)
+    return ", ".join(parts[:N_SHOWN]) + more, tuple(name for _, name, _ in kept)
 
 
 def _limit(transform: Any, change: float) -> str:
@@ -142,8 +168,6 @@ def _limit(transform: Any, change: float) -> str:
     if isinstance(transform, transforms.Log):
         return "+inf" if up else "0"
     lo, hi = getattr(transform, "lo", -np.inf), getattr(transform, "hi", np.inf)
-    if isinstance(transform, transforms.Simplex):
-        lo, hi = 0.0, 1.0
     if isinstance(transform, transforms.Correlation):
         lo, hi = -1.0, 1.0
     end = hi if up else lo

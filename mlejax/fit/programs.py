@@ -5,6 +5,7 @@ Every program here is compiled once per (declaration, layout, shapes, method): t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,18 +17,17 @@ from jax import lax
 
 from mlejax import optimize
 from mlejax.data import Prepared
-from mlejax.fit.common import AtOptimum, objective_of, to_theta
+from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, AtOptimum, objective_of, off_edges, to_theta
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
 
 Array = Any
-POLISH_LIMIT = 500
 DENSE_LIMIT = 2000
-POLISH_STEPS = 10
 FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
-HEAVY = 10_000_000  # rows times parameters squared, above which every dispatch is short, so that Ctrl-C is heard
+HEAVY = 10_000_000  # rows times parameters (squared with a Hessian), above which the first dispatch is short
+DISPATCH_SECONDS = 0.2
 
 
 @partial(jax.jit, static_argnames=("spec", "method"))
@@ -46,7 +46,7 @@ def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: An
 @partial(jax.jit, static_argnames=("space",))
 def to_u(space: Space, values: list[Array]) -> Array:
     """Natural values, one array a leaf -> u (p,)."""
-    return _off_edges(space, space.u_from_params(space.build(values)))
+    return off_edges(space, space.u_from_params(space.build(values)))
 
 
 @partial(jax.jit, static_argnames=("spec",))
@@ -55,20 +55,10 @@ def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any) -> 
     objective = objective_of(spec, data, fixed, None)
 
     def one(parts: list[Array]) -> tuple[Array, Array]:
-        u = _off_edges(spec.space, spec.space.u_from_params(spec.space.build(parts)))
+        u = off_edges(spec.space, spec.space.u_from_params(spec.space.build(parts)))
         return u, -objective.value(u) * objective.scale
 
     return lax.map(one, values, batch_size=8)
-
-
-def _off_edges(space: Space, u: Array) -> Array:
-    """A small step into the box from its edges, where the score may vanish by symmetry."""
-    if not space.boxed:
-        return u
-    width = space.upper - space.lower
-    step = jnp.asarray(np.where(np.isfinite(width), 1e-3 * width, 1e-2))
-    u = jnp.where(u <= space.lower, space.lower + step, u)
-    return jnp.where(u >= space.upper, space.upper - step, u)
 
 
 @partial(jax.jit, static_argnames=("spec",))
@@ -146,10 +136,10 @@ def _loop(
     spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
 ) -> tuple[Spec, Any, End]:
     carry = optimize.begin(method, jnp.asarray(u0))
-    heavy = data.weights.shape[0] * spec.space.n_free**2 > HEAVY
-    turns = 2 if heavy else FIRST_DISPATCH
+    turns = 2 if data.weights.shape[0] * spec.space.n_free ** (2 if method.dense else 1) > HEAVY else FIRST_DISPATCH
     while True:
         previous = carry
+        began = time.perf_counter()
         try:
             carry = _advance(spec, method, carry, data, fixed, hyper, jnp.asarray(turns, jnp.int32))
             status = End(int(carry.status))
@@ -164,7 +154,9 @@ def _loop(
             on_dispatch(int(carry.n_steps), -float(carry.f))
         if status != End.RUNNING:
             return spec, carry, status
-        turns = turns if heavy else min(2 * turns, LAST_DISPATCH)
+        # short enough that Ctrl-C is heard and progress shows, long enough that dispatching costs nothing
+        room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
+        turns = int(min(max(turns * min(room, 4.0), 1.0), LAST_DISPATCH))
 
 
 def _ended(carry: Any, data: Prepared, end: End, steps: int, dense: bool) -> Ended:

@@ -12,8 +12,9 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import linalg, optimize
+from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit import evidence, starts
-from mlejax.fit.common import Problem
+from mlejax.fit.loading import Loaded, load, n_contributions
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, rank_starts, run, to_u
 from mlejax.fit.solve import hold
 from mlejax.likelihood import (
@@ -22,7 +23,6 @@ from mlejax.likelihood import (
     missing_derivatives,
     refuse_dependent_rows,
     row_check,
-    trace_reads,
 )
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -34,25 +34,6 @@ MAX_RESTARTS = 4
 _PROBES = 24
 
 _row_check = jax.jit(row_check, static_argnums=(0, 1, 6))
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """Checked data with what the results need to know about them.
-
-    Attributes:
-        problem: arrays for the compiled programs, with the layout of the parameters.
-        rows: the checked rows before grouping and padding.
-        source: the data as they came (for groups).
-        unit_codes: the unit of each row, for models of units.
-        fingerprint: of the data.
-    """
-
-    problem: Problem
-    rows: data_room.Rows
-    source: data_room.Source
-    unit_codes: np.ndarray | None
-    fingerprint: data_room.Fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,48 +77,13 @@ class Fit:
 
     def scores(self) -> np.ndarray:
         """Scores in theta of every contribution, (n, p)."""
-        assert self.jacobian is not None
+        if self.jacobian is None:
+            raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with jax.enable_x64(True):
             data = self.loaded.problem.data
             _, scores = evaluate_rows(self.spec, self.u, data, self.fixed)
             per_row = np.asarray(scores)[: n_contributions(data)]
         return np.linalg.solve(self.jacobian.T, per_row.T).T
-
-
-def n_contributions(data: data_room.Prepared) -> int:
-    """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
-    return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
-
-
-def load(likelihood: Likelihood, data: Any, start: Any, missing: str) -> Loaded:
-    """Read, check, convert and pad the data; call inside ``jax.enable_x64(True)``."""
-    source = data_room.ingest(data)
-    space = likelihood.space(source, start)
-    names, n_out = trace_reads(likelihood, source, space)
-    if missing != "raise" and likelihood.mode == "whole":
-        raise ValueError(
-            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
-            "a time series); treat missing values inside the function or beforehand"
-        )
-    others = [likelihood.unit] if likelihood.unit is not None else []
-    rows = source.convert(names, missing=missing, others=others)
-    codes = None
-    packed: data_room.Prepared
-    if likelihood.unit is not None:
-        grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
-        codes = grouped.codes
-        packed = data_room.pack(grouped.rows, mode="units")
-    elif likelihood.mode == "whole":
-        packed = data_room.pack(rows, np.ones(n_out), mode="whole")
-    else:
-        packed = data_room.pack(rows)
-    return Loaded(Problem(packed, space), rows, source, codes, data_room.fingerprint(rows))
-
-
-def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:
-    """Data -> the pytree that :func:`mlejax.solve` takes."""
-    with jax.enable_x64(True):
-        return load(likelihood, data, start, missing).problem
 
 
 def fit(
@@ -150,11 +96,12 @@ def fit(
     missing: str = "raise",
     seed: int = 0,
     progress: bool | None = None,
+    groups: str | None = None,
 ) -> Fit:
-    """Maximum likelihood for one data set; arguments as in ``Model.fit``."""
+    """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` is the column of clusters, if any."""
     algorithm = optimize.resolve(method)
     with jax.enable_x64(True), missing_derivatives(likelihood):
-        loaded = load(likelihood, data, start, missing)
+        loaded = load(likelihood, data, start, missing, groups)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
         spec = Spec(likelihood, space)
@@ -167,13 +114,13 @@ def fit(
             note = ""
             if ended.end == End.START_NOT_FINITE:
                 open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
-                other = _first_point(spec, loaded, open_start, held, seed)
-                note = f"The start given was not usable ({found.rows}); started elsewhere."
-                spec, again, found_again = _search(spec, algorithm, loaded, other, held, report)
-                if again.end != End.START_NOT_FINITE:
-                    ended, found = again, found_again
-        done = _finish(spec, loaded, held, ended, found, method)
-        done = done if ended.end == End.START_NOT_FINITE else replace(done, note=note)
+                other = _first_point(spec, loaded, open_start, held, seed, thorough=True)
+                again = _search(spec, algorithm, loaded, other, held, report)
+                if again[1].end != End.START_NOT_FINITE:
+                    note = f"The first start was not usable ({found.rows}); started elsewhere."
+                    spec, ended, found = again
+        _check_rows_once(spec, loaded, ended.u, held)
+        done = replace(_finish(spec, loaded, held, ended, found, algorithm), note=note)
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
@@ -199,15 +146,18 @@ def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space,
     return held, flat
 
 
-def _first_point(spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int) -> np.ndarray:
-    """u of the given start, or of the best among the candidates on a sample of the rows."""
+def _first_point(
+    spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int, thorough: bool = False
+) -> np.ndarray:
+    """u of the given start, or of the best among the candidates on a sample of the rows (``thorough``: on all)."""
     space = spec.space
     if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
         return np.asarray(to_u(space, values))
+    data = loaded.problem.data
     batch = starts.candidates(space, given, loaded.rows.leaves, seed)
     stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
-    points, found = (np.asarray(a) for a in rank_starts(spec, stacked, _sample(loaded.problem.data), held))
+    points, found = (np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held))
     return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
 
 
@@ -229,8 +179,8 @@ def _sample(data: data_room.Prepared) -> data_room.Prepared:
 def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
     """Entry i of a row-wise model uses row i only: once for every structure of the data."""
     likelihood, data = spec.likelihood, loaded.problem.data
-    key = (data.statics, spec.space)
-    if likelihood.mode != "rows" or key in likelihood.checked or int(data.n) < 2:
+    key = ("rows", data.statics, spec.space)
+    if likelihood.mode != "rows" or key in likelihood.memory or int(data.n) < 2:
         return
     m = min(int(data.n), N_CHECKED_ROWS)
     size = data_room.bucket(m)
@@ -239,8 +189,8 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
     points = np.stack([u0, np.clip(nearby, spec.space.lower, spec.space.upper)])
     company, alone = _row_check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
-    refuse_dependent_rows(likelihood, np.asarray(company), np.asarray(alone))
-    likelihood.checked.add(key)
+    if refuse_dependent_rows(likelihood, np.asarray(company), np.asarray(alone)):
+        likelihood.memory[key] = True
 
 
 # ---- searching
@@ -260,10 +210,12 @@ def _search(
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
     data = loaded.problem.data
     spec, ended = run(spec, algorithm, data, u0, held, None, report)
-    if ended.information is None or ended.end == End.INTERRUPTED:
+    if ended.end == End.INTERRUPTED:
         return spec, ended, _Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
         return spec, ended, _Found(rows=_explain(spec, data, ended.u, held))
+    if ended.information is None:
+        return spec, ended, _Found()
     found = _Found()
     steps = ended.n_steps
     for _ in range(MAX_RESTARTS):
@@ -298,7 +250,7 @@ def clean(ended: Ended, space: Space) -> bool:
         return False
     free = interior(space, ended.u)
     smallest, _, _ = definiteness(ended.information, free)
-    if not smallest > evidence.EIGENVALUE_FLOOR or not superlinear(ended.decrements):
+    if not smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
         return False
     pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
     return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
@@ -344,7 +296,7 @@ def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
 # ---- the end
 
 
-def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, method: Any) -> Fit:
+def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, algorithm: Any) -> Fit:
     space = spec.space
     free = interior(space, ended.u)
     smallest, condition, definite = float("nan"), float("nan"), False
@@ -388,15 +340,14 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, 
         jacobian=jacobian,
         interior=free,
         verdict=verdict,
-        method=_method_text(method, ended, spec),
+        method=_method_text(algorithm, ended, spec),
         n_steps=ended.n_steps,
         decrement=ended.decrement,
     )
 
 
-def _method_text(method: Any, ended: Ended, spec: Spec) -> str:
-    name = method if isinstance(method, str) else type(method).__name__.lower()
-    text = f"{name}, {ended.n_steps} steps"
+def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
+    text = f"{type(algorithm).__name__.lower()}, {ended.n_steps} steps"
     if ended.polished:
         text += ", polished by Newton"
     if spec.hessian == "differenced":

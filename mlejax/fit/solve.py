@@ -23,12 +23,14 @@ from jax import lax
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
-from mlejax.fit.common import Problem, Solution, objective_of, to_theta
+from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem, Solution, objective_of, off_edges, to_theta
+from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
 
 Array = Any
+PRECISION = 1e-6  # largest decrement at a precision floor that still counts as converged
 
 
 def solve(
@@ -75,27 +77,28 @@ def solve(
         ...     print(round(float(best.params["mu"]), 9), bool(best.converged))
         3.0 True
     """
-    method = optimize.resolve("newton" if method is None else method)
+    algorithm = optimize.resolve("newton" if method is None else method)
     likelihood = getattr(model, "likelihood", model)
     space, held = hold(prepared.space, fixed)
-    data = prepared.data
-    if weights is not None:
-        data = _with_weights(data, weights)
+    data = prepared.data if weights is None else _with_weights(prepared.data, weights)
     data = jax.tree.map(jnp.asarray, data)
-    spec = Spec(likelihood, space, penalty)
-    objective = objective_of(spec, data, held, hyper)
+    u0 = off_edges(space, space.u_from_params(_start_tree(space, start)))
+    with missing_derivatives(likelihood):
+        try:
+            return _solution(Spec(likelihood, space, penalty), algorithm, data, u0, held, hyper)
+        except NotImplementedError as error:
+            if "ifferentiation rule" not in str(error):
+                raise
+            return _solution(Spec(likelihood, space, penalty, "differenced"), algorithm, data, u0, held, hyper)
+
+
+def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | None, hyper: Any) -> Solution:
+    """Search without derivatives, then one implicit step that carries them."""
+    space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
     upper = jnp.asarray(space.upper, jnp.result_type(float))
-    u0 = jnp.clip(space.u_from_params(_start_tree(space, start)), lower, upper)
-
-    def search(_: Any, u_start: Array) -> tuple[Array, Any]:
-        carry = optimize.begin(method, u_start)
-        carry = optimize.advance(
-            method, objective, carry, lower, upper, objective.scale, jnp.asarray(method.max_steps + 50, jnp.int32)
-        )
-        return carry.u, (carry.n_steps, carry.status, carry.decrements[-1])
-
-    u_found, (n_steps, status, decrement) = lax.stop_gradient(jax.tree.map(lax.stop_gradient, search(None, u0)))
+    u_found, facts = _search(spec, method, lower, upper, lax.stop_gradient((data, u0, held, hyper)))
+    objective = objective_of(spec, data, held, hyper)
     on_edge = (u_found <= lower) | (u_found >= upper)
 
     def equation(u: Array) -> Array:
@@ -112,7 +115,8 @@ def solve(
     u = lax.custom_root(equation, u_found, lambda _, guess: guess, tangent_solve)
     value, gradient, hessian = objective.with_hessian(u)
     at = to_theta(space, u, held, -gradient * objective.scale, hessian * objective.scale)
-    llf = objective.loglik(u) if penalty is not None else -value * objective.scale
+    llf = objective.loglik(u) if spec.penalty is not None else -value * objective.scale
+    n_steps, status, decrement = facts
     return Solution(
         params=space.params_from_u(u, held),
         theta=at.theta,
@@ -123,8 +127,28 @@ def solve(
         decrement=decrement,
         n_steps=n_steps,
         status=status,
-        converged=status == End.CONVERGED,
+        converged=(status == End.CONVERGED) | ((status == End.PRECISION_FLOOR) & (decrement <= PRECISION)),
     )
+
+
+def _search(
+    spec: Spec, method: Any, lower: Array, upper: Array, still: Any
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """The optimiser to its end, and up to ten Newton steps after any other method (p <= 500), as in ``fit``."""
+    data, u0, held, hyper = still
+    objective = objective_of(spec, data, held, hyper)
+
+    def to_the_end(algorithm: Any, u: Array) -> Any:
+        carry = optimize.begin(algorithm, u)
+        turns = jnp.asarray(algorithm.max_steps + 2, jnp.int32)
+        return optimize.advance(algorithm, objective, carry, lower, upper, objective.scale, turns)
+
+    carry = to_the_end(method, u0)
+    n_steps = carry.n_steps
+    if not isinstance(method, optimize.Newton) and spec.space.n_free <= POLISH_LIMIT:
+        carry = to_the_end(optimize.Newton(max_steps=POLISH_STEPS), carry.u)
+        n_steps = n_steps + carry.n_steps
+    return lax.stop_gradient((carry.u, (n_steps, carry.status, carry.decrements[-1])))
 
 
 def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | None]:
@@ -132,14 +156,17 @@ def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | 
     if not fixed:
         return space, None
     held = space.fix(list(fixed))
+    seen: set[tuple[int, int]] = set()
     values: list[Any] = [jnp.zeros((leaf.size,), jnp.result_type(float)) for leaf in space.leaves]
     for address, value in fixed.items():
         located = space.locate(address)
-        parts = jax.tree.leaves(value) if len(located) > 1 else [value]
-        if len(parts) != len(located):
-            raise ValueError(f"fixed={address!r}: expected {len(located)} arrays, got {len(parts)}")
+        parts = _parts(space, address, value, len(located))
         for (i, flat), part in zip(located, parts, strict=True):
             leaf = space.leaves[i]
+            entries = {(i, int(j)) for j in (range(leaf.size) if flat is None else flat)}
+            if entries & seen:
+                raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is held by another address already")
+            seen |= entries
             if flat is None:
                 try:
                     values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
@@ -148,6 +175,17 @@ def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | 
             else:
                 values[i] = values[i].at[flat].set(jnp.asarray(part, values[i].dtype))
     return held, jnp.concatenate(values)
+
+
+def _parts(space: Space, address: str, value: Any, n: int) -> list[Any]:
+    """The arrays of one value in ``fixed=``, structure checked."""
+    group = next((g for g in space.groups if g.name == address), None)
+    if group is not None:
+        return group.split(value)
+    parts = jax.tree.leaves(value) if n > 1 else [value]
+    if len(parts) != n:
+        raise ValueError(f"fixed={address!r}: expected {n} arrays, got {len(parts)}")
+    return parts
 
 
 def _start_tree(space: Space, start: Any) -> Any:

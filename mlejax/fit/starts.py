@@ -24,6 +24,7 @@ from mlejax.parameters import Declaration, FreeParameter, Leaf, Parameter, Space
 Array = Any
 N_RANDOM = 24
 MAX_COLUMNS = 8
+GUESSES_PER_COLUMN = 8
 
 
 def given_values(space: Space, declared: Mapping[str, Declaration] | None, start: Any) -> list[np.ndarray | None]:
@@ -58,9 +59,7 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
             entries[str(key)] = value
             continue
         first = sum(g.n_leaves for g in space.groups[: space.groups.index(group)])
-        parts = [value] if group.treedef is None else jax.tree.leaves(value)
-        if len(parts) != group.n_leaves:
-            raise ValueError(f"start={key!r}: expected {group.n_leaves} arrays as declared, got {len(parts)}")
+        parts = group.split(value)
         for i, part in enumerate(parts):
             values[first + i] = _checked(space.leaves[first + i], part)
     for address, value in entries.items():
@@ -90,31 +89,35 @@ def _checked(leaf: Leaf, value: Any) -> np.ndarray:
     return start_value(parameter, value, f"start of {leaf.name}")
 
 
-def column_statistics(rows: Any, limit: int = 4096) -> list[tuple[float, float]]:
-    """(mean, standard deviation) of the one-dimensional numeric columns among the first ``limit`` rows."""
+def _sampled(leaf: np.ndarray, limit: int = 4096) -> np.ndarray:
+    """At most about ``limit`` rows, spread over all of them."""
+    return np.asarray(leaf[:: max(1, leaf.shape[0] // limit)], np.float64)
+
+
+def column_statistics(rows: Any) -> tuple[list[tuple[float, float]], int]:
+    """(mean, standard deviation) of one-dimensional numeric columns that vary, and how many columns there are."""
+    leaves = [x for x in jax.tree.leaves(rows) if getattr(x, "ndim", 0) == 1 and x.dtype.kind in "fi"]
     out = []
-    for leaf in jax.tree.leaves(rows):
-        if getattr(leaf, "ndim", 0) != 1 or leaf.dtype.kind not in "fi" or leaf.shape[0] < 2:
-            continue
-        part = np.asarray(leaf[:limit], np.float64)
+    for leaf in leaves[:MAX_COLUMNS]:
+        part = _sampled(leaf)
         mean, scale = float(part.mean()), float(part.std())
         if math.isfinite(mean) and math.isfinite(scale) and scale > 0:
             out.append((mean, scale))
-    return out[:MAX_COLUMNS]
+    return out, len(leaves)
 
 
-def largest_scale(rows: Any, limit: int = 4096) -> float:
+def largest_scale(rows: Any) -> float:
     """The largest root mean square among all numeric columns: what a unit coefficient may be multiplied by."""
     sizes = [1.0]
     for leaf in jax.tree.leaves(rows):
         if getattr(leaf, "ndim", 0) >= 1 and leaf.dtype.kind in "fi" and leaf.size:
-            sizes.append(float(np.sqrt(np.mean(np.square(np.asarray(leaf[:limit], np.float64))))))
+            sizes.append(float(np.sqrt(np.mean(np.square(_sampled(leaf))))))
     return max(s for s in sizes if math.isfinite(s))
 
 
 def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed: int = 0) -> list[list[np.ndarray]]:
     """Candidate starts, each a list of natural values, one a leaf; the plain ones first."""
-    columns = column_statistics(rows)
+    columns, n_columns = column_statistics(rows)
     small = 0.01 / largest_scale(rows)
     guesses: list[tuple[float, float, float, float]] = [
         (0.0, 1.0, small, small)
@@ -127,8 +130,10 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
             (mean, 1.0 / sd, sd, small),
             (mean, sd * sd, sd, small),
         ]
-        if mean > 0:
-            guesses += [(math.log(mean), 1.0, 0.1, small), (0.0, mean, small, small), (0.0, 1.0 / mean, small, small)]
+        size = mean if mean > 0 else abs(mean) + sd
+        guesses += [(math.log(size), 1.0, 0.1, small), (0.0, size, small, small), (0.0, 1.0 / size, small, small)]
+    # the number of candidates depends on the structure of the data alone: it is part of what is compiled
+    guesses += [guesses[0]] * (1 + GUESSES_PER_COLUMN * min(n_columns, MAX_COLUMNS) - len(guesses))
     rank = _ranks(space)
     out = [
         [_fill(leaf, value, guess, r) for leaf, value, r in zip(space.leaves, given, rank, strict=True)]

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.linalg import eigh, pivot_floor, solve_spd
+from mlejax.linalg import pivot_floor, solve_spd
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.status import End
@@ -283,11 +283,11 @@ def _bounded(
     """
     p = u.shape[0]
 
-    def more(state: tuple[Any, Any, Any, Any]) -> Any:
+    def more(state: tuple[Any, ...]) -> Any:
         return state[0]
 
-    def solve(state: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:
-        _, passes, fixed, s = state
+    def solve(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        _, passes, H, fixed, s = state
         free = ~fixed
         gradient = jnp.where(free, (g + H @ jnp.where(fixed, s, 0.0)) / weight, 0.0)
         both = free[:, None] & free[None, :]
@@ -295,15 +295,18 @@ def _bounded(
         s = jnp.where(free, _within(scaled, gradient, radius) / weight, s)
         crossing = free & _crossing(u + s, setting)
         s = jnp.where(crossing, clip(u + s, setting) - u, s)
-        return jnp.any(crossing) & (passes < p), passes + 1, fixed | crossing, s
+        again = jnp.any(crossing) & (passes < p)
+        # H is carried, and given up at the end: what depends on unchanging arrays only is moved out of a loop by XLA,
+        # and so would be computed whether or not the loop runs
+        return again, passes + 1, jnp.where(again, H, 0.0), fixed | crossing, s
 
     first = jnp.where(needed, 0.0, newton)
-    return jax.lax.while_loop(more, solve, (needed, jnp.zeros((), jnp.int32), held, first))[3]
+    return jax.lax.while_loop(more, solve, (needed, jnp.zeros((), jnp.int32), H, held, first))[4]
 
 
 def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     """Minimiser of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
-    values, vectors = eigh(A)
+    values, vectors = jnp.linalg.eigh(A)
     slopes = vectors.T @ g
     tiny = jnp.finfo(A.dtype).tiny
     size = _norm(slopes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -106,3 +107,16 @@ class Group:
     name: str | None
     treedef: Any
     n_leaves: int
+
+    def split(self, value: Any) -> list[Any]:
+        """A value of this entry -> its arrays.
+
+        Raises:
+            ValueError: another structure than the declared one.
+        """
+        if self.treedef is None:
+            return [value]
+        leaves, treedef = jax.tree.flatten(value)
+        if treedef != self.treedef:
+            raise ValueError(f"{self.name or 'params'}: expected the structure {self.treedef}, got {treedef}")
+        return leaves

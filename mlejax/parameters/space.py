@@ -53,10 +53,6 @@ class Space:
         return sum(len(leaf.reported_index) for leaf in self.leaves)
 
     @cached_property
-    def has_fixed(self) -> bool:
-        return any(leaf.free is not None for leaf in self.leaves)
-
-    @cached_property
     def u_slices(self) -> tuple[slice, ...]:
         return _slices([leaf.n_free for leaf in self.leaves])
 
@@ -100,14 +96,7 @@ class Space:
                     + near(extra[0] if extra else "", names)
                 )
         for group in self.groups:
-            part = params if group.name is None else params[group.name]
-            if group.treedef is None:
-                values.append(part)
-                continue
-            leaves, treedef = jax.tree.flatten(part)
-            if treedef != group.treedef:
-                raise ValueError(f"{group.name or 'params'}: expected the structure {group.treedef}, got {treedef}")
-            values.extend(leaves)
+            values.extend(group.split(params if group.name is None else params[group.name]))
         for leaf, value in zip(self.leaves, values, strict=True):
             if np.shape(value) != leaf.shape:
                 raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
@@ -130,16 +119,6 @@ class Space:
             out.append(getattr(leaf, route)(x[at], held))
         return out
 
-    def theta_from_params(self, params: Any) -> Array:
-        """params -> theta (n_free,)."""
-        return self._concatenate(
-            [
-                leaf.transform.free(leaf.working(v))
-                for leaf, v in zip(self.leaves, self.split(params), strict=True)
-                if leaf.n_free
-            ]
-        )
-
     def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
         """u -> theta, both (n_free,)."""
         parts = []
@@ -157,10 +136,6 @@ class Space:
                 if leaf.n_free
             ]
         )
-
-    def flatten(self, params: Any) -> Array:
-        """params -> all entries in order (n_values,)."""
-        return self._concatenate([jnp.reshape(jnp.asarray(v), (-1,)) for v in self.split(params)])
 
     def reported(self, params: Any) -> np.ndarray:
         """params -> the distinct entries that tables show (n_reported,), on the host."""
