@@ -205,7 +205,8 @@ def _statement(
     notes: tuple[str, ...] = ()
     if groups < k:
         notes = (
-            f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of more restrictions are not possible",
+            f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of "
+            "more restrictions are not possible",
         )
     return f"cluster ({groups} clusters, {text})", notes, factor
 

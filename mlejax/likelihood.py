@@ -165,7 +165,8 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         if shape != ():
             raise LikelihoodError(
                 f"{name} is declared with unit={likelihood.unit!r}: it gets the rows of one unit and should return one "
-                f"scalar, got shape {shape}; sum over the unit's rows with data['mask'], e.g. jnp.sum(jnp.where(data['mask'], l, 0.0))"
+                f"scalar, got shape {shape}; sum over the unit's rows with data['mask'], "
+                "e.g. jnp.sum(jnp.where(data['mask'], l, 0.0))"
             )
     elif likelihood.mode == "whole":
         if len(shape) > 1:
@@ -254,8 +255,8 @@ def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np
     what = "log-likelihood" if kind == 0 else "score"
     raise LikelihoodError(
         f"{likelihood.name} is declared row-wise, but its entries use other rows: for row {row} the {what} is "
-        f"{company[point, kind, row]:.6g} in company and {alone[point, kind, row]:.6g} alone ({len(set(where[:, 2].tolist()))} of "
-        f"{bad.shape[-1]} rows checked differ).  If it centres or scales a column, do that beforehand or pass the mean as "
+        f"{company[point, kind, row]:.6g} in company and {alone[point, kind, row]:.6g} alone "
+        f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  If it centres or scales a column, do that beforehand or pass the mean as "
         "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
         "declare @mle.model(..., rowwise=False) or unit="
     )

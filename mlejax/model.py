@@ -160,7 +160,8 @@ def model(
     for name, option in (("rowwise", rowwise), ("unit", unit)):
         if isinstance(option, (Parameter, FreeParameter)):
             raise TypeError(
-                f"{name}= is an option of mle.model; for a parameter of that name write mle.model(params={{{name!r}: {option!r}, ...}})"
+                f"{name}= is an option of mle.model; for a parameter of that name write "
+                f"mle.model(params={{{name!r}: {option!r}, ...}})"
             )
     if isinstance(params, (Parameter, FreeParameter)):
         raise TypeError(

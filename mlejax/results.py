@@ -156,18 +156,18 @@ class Results:
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, -2 llf + 2 df_model.  Refused (ValueError) under a sandwich covariance."""
-        self._refuse_pseudolikelihood("AIC")
+        """Akaike's criterion, -2 llf + 2 df_model.  Refused (ValueError) under a sandwich covariance or without a maximum."""
+        self._refuse_criterion("AIC")
         return float(inference.aic(self.llf, self.df_model))
 
     def bic_n(self, n: float) -> float:
         """Schwarz's criterion with n of the user's choice, ``res.n_units`` say: -2 llf + df_model log(n)."""
-        self._refuse_pseudolikelihood("BIC")
+        self._refuse_criterion("BIC")
         return float(inference.bic(self.llf, self.df_model, n))
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, -2 llf + df_model log(nobs).  Refused (ValueError) under a sandwich covariance."""
+        """Schwarz's criterion, -2 llf + df_model log(nobs).  Refused (ValueError) under a sandwich covariance or without a maximum."""
         return self.bic_n(self.nobs)
 
     # ---- derivatives at the estimates
@@ -288,15 +288,15 @@ class Results:
 
     def glance(self) -> pd.DataFrame:
         """One row for the whole fit."""
-        pseudo = self.cov_type in SANDWICH
+        refused = bool(self._no_criterion)
         return report.glance(
             {
                 "nobs": self.nobs,
                 "n_units": self.n_units,
                 "df_model": self.df_model,
                 "llf": self.llf,
-                "aic": None if pseudo else self.aic,
-                "bic": None if pseudo else self.bic,
+                "aic": None if refused else self.aic,
+                "bic": None if refused else self.bic,
                 "converged": self.converged,
                 "verdict": self.verdict.code,
                 "n_steps": self.n_steps,
@@ -404,12 +404,21 @@ class Results:
             label=self.model.likelihood.name,
         )
 
-    def _refuse_pseudolikelihood(self, what: str) -> None:
+    @property
+    def _no_criterion(self) -> str:
+        """Why information criteria do not apply, or nothing."""
         if self.cov_type in SANDWICH:
-            raise ValueError(
-                f"{what} is refused with cov_type={self.cov_type!r}: a sandwich covariance says that the model may be wrong, and then "
-                f"the log-likelihood is a pseudolikelihood, to which {what} does not apply. res.with_cov('nonrobust') has it"
+            return (
+                f"cov_type={self.cov_type!r} says that the model may be wrong, and then the log-likelihood is a "
+                "pseudolikelihood; res.with_cov('nonrobust') has it"
             )
+        if not self.converged and self.verdict.code != "not_identified":
+            return f"the log-likelihood was not maximised ({self.verdict.code.replace('_', ' ')})"
+        return ""
+
+    def _refuse_criterion(self, what: str) -> None:
+        if self._no_criterion:
+            raise ValueError(f"{what} is refused: {self._no_criterion}")
 
     def _terms(self, alpha: float) -> list[report.Term]:
         space = self._fit.spec.space
@@ -448,7 +457,7 @@ class Results:
         if data.mode == "units":
             header.append(("Units", f"{self.n_units}"))
         header.append(("Free parameters", f"{self.df_model}"))
-        if not pseudo:
+        if not self._no_criterion:
             header += [("AIC", f"{self.aic:.4f}"), ("BIC", f"{self.bic:.4f}")]
         footer = [f"Verdict: {self.verdict}."]
         if self.verdict.advice:

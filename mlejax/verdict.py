@@ -43,7 +43,9 @@ ADVICE = {
         "collinear column or an unused parameter, or hold one of them with fixed=."
     ),
     "saddle": "The score is zero, but the log-likelihood rises in some direction. Give another start=.",
-    "stopped_early": "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=.",
+    "stopped_early": (
+        "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=."
+    ),
     "not_computable": (
         "The log-likelihood or its score is not a finite number. Look at the rows named: a logarithm of zero, a value "
         "outside the support, or, where the value is finite but the score is not, a jnp.where whose unused branch divides "

@@ -155,3 +155,13 @@ def test_the_search_is_seeded() -> None:
     a, b = (GAUSSIAN.plain.fit(DATA, seed=5) for _ in range(2))
     np.testing.assert_array_equal(a.params, b.params)
     assert a.n_steps == b.n_steps
+
+
+@pytest.mark.parametrize("y", [np.full(61, 2.0), np.array([2.0])], ids=["constant", "one row"])
+def test_a_response_without_spread_has_no_maximum(y: np.ndarray) -> None:
+    """sigma -> 0 raises the log-likelihood without bound: no maximum, and no standard error for anything."""
+    with pytest.warns(mle.ConvergenceWarning):
+        res = GAUSSIAN.plain.fit({"y": y})
+    assert res.verdict.code == "no_finite_maximum"
+    assert "sigma -> 0" in res.verdict.statement
+    assert res.bse.isna().all()

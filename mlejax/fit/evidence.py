@@ -194,7 +194,8 @@ def describe_flat(u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any) -> 
         return f"{lost} is not identified; {kept} is", names
     text = _combination(weights, names)
     return (
-        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} together along it changes nothing",
+        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} "
+        "together along it changes nothing",
         names,
     )
 

@@ -86,12 +86,11 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     index = getattr(values, "index", None)
     if len(values) == before and rows.n_dropped:
         values = rows.select(values)
-    elif index is not None and not callable(index) and rows.index is not None and len(values) == rows.n:
-        if not index.equals(rows.index):
-            raise data_room.DataError(
-                f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
-                "label: align them, or pass .to_numpy() if the positions are right"
-            )
+    elif hasattr(index, "equals") and rows.index is not None and len(values) == rows.n and not index.equals(rows.index):
+        raise data_room.DataError(
+            f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
+            "label: align them, or pass .to_numpy() if the positions are right"
+        )
     if loaded.unit_codes is not None and len(values) == rows.n:
         return data_room.constant_within(data_room.group_codes(values, name)[0], loaded.unit_codes, name=name)
     if len(values) != n:

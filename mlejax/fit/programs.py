@@ -33,8 +33,8 @@ DISPATCH_SECONDS = 0.2
 @partial(jax.jit, static_argnames=("spec", "method"))
 def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Array) -> Any:
     objective = objective_of(spec, data, fixed, hyper)
-    lower, upper = jnp.asarray(spec.space.lower), jnp.asarray(spec.space.upper)
-    return optimize.advance(method, objective, carry, lower, upper, objective.scale, n_turns)
+    # bounds as NumPy: where all are infinite, no code for boxes is compiled
+    return optimize.advance(method, objective, carry, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
 
 @partial(jax.jit, static_argnames=("spec",))

@@ -97,7 +97,7 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | 
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
     upper = jnp.asarray(space.upper, jnp.result_type(float))
-    u_found, facts = _search(spec, method, lower, upper, lax.stop_gradient((data, u0, held, hyper)))
+    u_found, facts = _search(spec, method, lax.stop_gradient((data, u0, held, hyper)))
     objective = objective_of(spec, data, held, hyper)
     on_edge = (u_found <= lower) | (u_found >= upper)
 
@@ -131,9 +131,7 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | 
     )
 
 
-def _search(
-    spec: Spec, method: Any, lower: Array, upper: Array, still: Any
-) -> tuple[Array, tuple[Array, Array, Array]]:
+def _search(spec: Spec, method: Any, still: Any) -> tuple[Array, tuple[Array, Array, Array]]:
     """The optimiser to its end, and up to ten Newton steps after any other method (p <= 500), as in ``fit``."""
     data, u0, held, hyper = still
     objective = objective_of(spec, data, held, hyper)
@@ -141,7 +139,7 @@ def _search(
     def to_the_end(algorithm: Any, u: Array) -> Any:
         carry = optimize.begin(algorithm, u)
         turns = jnp.asarray(algorithm.max_steps + 2, jnp.int32)
-        return optimize.advance(algorithm, objective, carry, lower, upper, objective.scale, turns)
+        return optimize.advance(algorithm, objective, carry, spec.space.lower, spec.space.upper, objective.scale, turns)
 
     carry = to_the_end(method, u0)
     n_steps = carry.n_steps

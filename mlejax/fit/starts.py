@@ -50,7 +50,8 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
         return [_checked(leaf, v) for leaf, v in zip(space.leaves, space.split(start), strict=True)]
     if not isinstance(start, Mapping):
         raise TypeError(
-            f"start= expected a dict of parameters, {{'{space.groups[0].name}': ...}}, or res.params_tree, got {type(start).__name__}"
+            f"start= expected a dict of parameters, {{'{space.groups[0].name}': ...}}, or res.params_tree, "
+            f"got {type(start).__name__}"
         )
     entries: dict[str, Any] = {}
     for key, value in start.items():
