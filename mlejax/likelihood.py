@@ -256,7 +256,8 @@ def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np
     raise LikelihoodError(
         f"{likelihood.name} is declared row-wise, but its entries use other rows: for row {row} the {what} is "
         f"{company[point, kind, row]:.6g} in company and {alone[point, kind, row]:.6g} alone "
-        f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  If it centres or scales a column, do that beforehand or pass the mean as "
+        f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
+        "If it centres or scales a column, do that beforehand or pass the mean as "
         "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
         "declare @mle.model(..., rowwise=False) or unit="
     )

@@ -167,7 +167,7 @@ class Results:
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, -2 llf + df_model log(nobs).  Refused (ValueError) under a sandwich covariance or without a maximum."""
+        """Schwarz's criterion, -2 llf + df_model log(nobs).  Refused (ValueError) as for :attr:`aic`."""
         return self.bic_n(self.nobs)
 
     # ---- derivatives at the estimates

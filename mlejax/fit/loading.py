@@ -86,7 +86,7 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     index = getattr(values, "index", None)
     if len(values) == before and rows.n_dropped:
         values = rows.select(values)
-    elif hasattr(index, "equals") and rows.index is not None and len(values) == rows.n and not index.equals(rows.index):
+    elif len(values) == rows.n and index is not None and hasattr(index, "equals") and _moved(index, rows.index):
         raise data_room.DataError(
             f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
             "label: align them, or pass .to_numpy() if the positions are right"
@@ -96,6 +96,11 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     if len(values) != n:
         raise data_room.DataError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
     return data_room.group_codes(values, name)[0]
+
+
+def _moved(index: Any, rows: Any) -> bool:
+    """Row labels that differ from those of the data, where both have some."""
+    return rows is not None and not index.equals(rows)
 
 
 def column_unchanged(loaded: Loaded) -> bool:
