@@ -131,6 +131,11 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
 
     try:
         out = jax.eval_shape(run, example_params(space), structs, mask)
+    except jax.errors.TracerArrayConversionError as error:
+        raise LikelihoodError(
+            f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
+            f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
+        ) from error
     except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
         raise LikelihoodError(
             f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
@@ -233,6 +238,40 @@ def row_check(
         return jax.vmap(one)(rows).T
 
     return jax.vmap(company)(u), jax.vmap(alone)(u)
+
+
+def unit_check(
+    likelihood: Likelihood, space: Space, u: Array, fixed: Any, rows: Any, shared: Any, layout: Any
+) -> tuple[Array, Array]:
+    """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
+    *columns, mask = rows
+
+    def longer(a: Array) -> Array:
+        return jnp.concatenate([a, a[:, -1:], a[:, -1:]], axis=1)
+
+    padded = (*(longer(c) for c in columns), jnp.concatenate([mask, jnp.zeros((mask.shape[0], 2), bool)], axis=1))
+
+    def at(part: Any) -> Array:
+        return jax.vmap(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout))(u)
+
+    return at(tuple(rows)), at(padded)
+
+
+def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray) -> bool:
+    """Raise LikelihoodError if a unit's contribution changes with its padding; returns whether the check saw enough."""
+    finite = np.isfinite(as_they_are) & np.isfinite(longer)
+    with np.errstate(invalid="ignore"):
+        same = (as_they_are == longer) | (np.isnan(as_they_are) & np.isnan(longer))
+        size = np.maximum(np.abs(as_they_are), np.abs(longer))
+        bad = ~same & (~finite | (np.abs(as_they_are - longer) > 1e-8 * (1.0 + size)))
+    if bad.any():
+        point, unit = (int(x) for x in np.argwhere(bad)[0])
+        raise LikelihoodError(
+            f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
+            f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum with "
+            "jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
+        )
+    return bool(finite.any(axis=1).all())
 
 
 def refuse_dependent_rows(likelihood: Likelihood, company: np.ndarray, alone: np.ndarray) -> bool:

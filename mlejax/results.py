@@ -127,7 +127,8 @@ class Results:
     def nobs(self) -> float:
         """Number of rows, or of entries returned by a model with ``rowwise=False``."""
         data = self._fit.loaded.problem.data
-        return float(n_contributions(data) if data.mode == "whole" else self._fit.loaded.rows.n)
+        n = n_contributions(data)
+        return float(n if data.mode == "whole" and n > 1 else self._fit.loaded.rows.n)
 
     @property
     def n_units(self) -> int:
@@ -204,13 +205,19 @@ class Results:
             value: right-hand side for a matrix.
         """
         h = self._hypotheses(hypothesis, value)
-        return inference.wald_test(h.R, h.r, self._values, self._reported_cov, labels=h.labels, reason=self._reason)
+        rank = self._cov_rank
+        if np.isfinite(rank) and np.linalg.matrix_rank(h.R) > rank:
+            raise ValueError(
+                f"{np.linalg.matrix_rank(h.R)} restrictions cannot be tested jointly with a covariance of rank {rank:g} "
+                f"({self._cov.statement}): there are too few clusters; test fewer at a time"
+            )
+        return inference.wald_test(h.R, h.r, self._values, self._test_cov, labels=h.labels, reason=self._reason)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
         """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
         h = self._hypotheses(hypothesis, value)
         return inference.t_test(
-            h.R, h.r, self._values, self._reported_cov, alpha=alpha, labels=h.labels, reason=self._reason
+            h.R, h.r, self._values, self._test_cov, alpha=alpha, labels=h.labels, reason=self._reason
         )
 
     def lr_test(self, restricted: Results, boundary: int = 0) -> inference.LRTest:
@@ -328,12 +335,27 @@ class Results:
                 f"the covariance of {space.n_free} parameters would hold {space.n_free}^2 numbers "
                 f"({8e-9 * space.n_free**2:.3g} GB); it is not formed above {COVARIANCE_LIMIT}"
             )
-        matrix = space.reported_matrix
-        out = inference.linear_covariance(matrix, self._cov.matrix).cov
+        out = np.array(self._test_cov)
         held = space.reported_fixed
         out[held, :] = np.nan
         out[:, held] = np.nan
         return out
+
+    @cached_property
+    def _cov_rank(self) -> float:
+        """Rank of the covariance of theta where the clusters bound it; inf where nothing does."""
+        known = np.isfinite(np.diag(self._cov.matrix))
+        part = self._cov.matrix[np.ix_(known, known)]
+        if self.cov_type != "cluster" or not part.size:
+            return float("inf")
+        d = 1.0 / np.sqrt(np.diag(part))
+        rank = int(np.linalg.matrix_rank(part * np.outer(d, d), tol=1e-10, hermitian=True))
+        return float(rank) if rank < part.shape[0] else float("inf")
+
+    @cached_property
+    def _test_cov(self) -> np.ndarray:
+        """Covariance of the reported entries in which those held fixed are known: 0, not NaN."""
+        return inference.linear_covariance(self._fit.spec.space.reported_matrix, self._cov.matrix).cov
 
     @cached_property
     def _errors(self) -> np.ndarray:
@@ -409,16 +431,16 @@ class Results:
         """Why information criteria do not apply, or nothing."""
         if self.cov_type in SANDWICH:
             return (
-                f"cov_type={self.cov_type!r} says that the model may be wrong, and then the log-likelihood is a "
-                "pseudolikelihood; res.with_cov('nonrobust') has it"
+                f"with cov_type={self.cov_type!r}: a sandwich covariance says that the model may be wrong, and then the "
+                "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"
             )
         if not self.converged and self.verdict.code != "not_identified":
-            return f"the log-likelihood was not maximised ({self.verdict.code.replace('_', ' ')})"
+            return f"because the log-likelihood was not maximised ({self.verdict.code.replace('_', ' ')})"
         return ""
 
     def _refuse_criterion(self, what: str) -> None:
         if self._no_criterion:
-            raise ValueError(f"{what} is refused: {self._no_criterion}")
+            raise ValueError(f"{what} is refused {self._no_criterion}")
 
     def _terms(self, alpha: float) -> list[report.Term]:
         space = self._fit.spec.space
@@ -503,7 +525,7 @@ def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.Co
             )
         scores = done.scores()
     codes = _cluster_codes(done, options["groups"]) if kind == "cluster" else None
-    return cov_room.covariance(
+    found = cov_room.covariance(
         kind,
         done.information,
         scores,
@@ -513,6 +535,17 @@ def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.Co
         correction=options.get("correction", "G"),
         flat=flat,
     )
+    named = {
+        name
+        for behaviour, names, _ in done.verdict.evidence.get("directions", ())
+        if behaviour == "flat"
+        for name in names
+    }
+    for i, name in enumerate(done.spec.space.theta_labels if flat else ()):
+        if name in named:
+            found.matrix[i, :] = found.matrix[:, i] = np.nan
+            found.state[i] = CovarianceState.NOT_IDENTIFIED
+    return found
 
 
 def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:

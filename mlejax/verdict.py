@@ -85,7 +85,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Direction:
-    """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat`` or ``higher``."""
+    """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat``,
+    ``higher``, or ``unknown`` where it could not be evaluated."""
 
     behaviour: str
     vector: np.ndarray
@@ -183,10 +184,14 @@ def _rule(e: Evidence) -> tuple[str, str]:
     settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
     if best is not None and settled and not e.definite:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
-    if not e.definite and not e.directions:
-        return "stopped_early", f"the information is not positive definite where the search stopped ({_ended(e.end)})"
+    if not e.definite:
+        return "stopped_early", (
+            f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
+            f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): nearly collinear columns, or no maximum"
+        )
     # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
-    followed = bool(e.directions) and best is None and e.decrement <= SMALL_DECREMENT
+    fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
+    followed = fell and e.decrement <= SMALL_DECREMENT
     if e.definite and (e.end == End.CONVERGED or followed):
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)

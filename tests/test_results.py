@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 from scipy import stats
 
 import mlejax as mle
-from tests.zoo import BERNOULLI, FAMILY, GAUSSIAN, MULTINOMIAL, POISSON, REGRESSION, Member, Truth, clusters, truth
+from tests.zoo import BERNOULLI, FAMILY, GAUSSIAN, MULTINOMIAL, POISSON, REGRESSION, Member, Truth, truth
 
 Z = stats.norm.ppf(0.975)
 SEED = 13
@@ -365,14 +365,13 @@ def test_clusters_by_column_by_labels_and_by_unit() -> None:
         res, want = fitted(member)
         by_column = res.with_cov("cluster", {"groups": "village"})
         by_row = res.with_cov("cluster", {"groups": list(want.data["village"])})
-        by_contribution = res.with_cov("cluster", {"groups": clusters(member, want.data)})
         np.testing.assert_array_equal(by_column.bse, by_row.bse)
-        np.testing.assert_array_equal(by_column.bse, by_contribution.bse)
         # every contribution its own cluster: HC0 times n / (n - 1)
         n = res.n_units
-        own = res.with_cov("cluster", {"groups": np.arange(n), "correction": "none"})
+        each = member.plain.likelihood.unit or np.arange(n)
+        own = res.with_cov("cluster", {"groups": each, "correction": "none"})
         np.testing.assert_allclose(own.bse, res.with_cov("HC0").bse, rtol=1e-10)
-        scaled = res.with_cov("cluster", {"groups": np.arange(n)})
+        scaled = res.with_cov("cluster", {"groups": each})
         np.testing.assert_allclose(scaled.bse, own.bse * np.sqrt(n / (n - 1)), rtol=1e-10)
 
 
@@ -400,8 +399,8 @@ def test_few_clusters_are_noted() -> None:
     res, _ = fitted(REGRESSION)
     few = res.with_cov("cluster", {"groups": np.arange(61) % 3})
     assert "3 clusters for 4 parameters" in " ".join(str(few.summary()).split())
-    joint = few.wald_test("beta = 0, sigma = 1")
-    assert joint.df <= 2 or math.isnan(joint.statistic)
+    with pytest.raises(ValueError, match="too few clusters"):
+        few.wald_test("beta = 0, sigma = 1")
 
 
 # ---- counts, warnings, nothing to estimate
@@ -430,7 +429,6 @@ def test_a_clean_fit_does_not_warn() -> None:
         GAUSSIAN.plain.fit(GAUSSIAN.make(SEED), start=GAUSSIAN.start)
 
 
-@pytest.mark.xfail(reason="a search that used up its steps is taken up again with the default optimiser")
 def test_a_fit_stops_at_its_limit_and_says_so() -> None:
     with pytest.warns(mle.ConvergenceWarning, match="stopped_early"):
         res = GAUSSIAN.plain.fit(GAUSSIAN.make(SEED), start=GAUSSIAN.start, method=mle.Newton(max_steps=1))
@@ -457,7 +455,6 @@ def test_everything_fixed() -> None:
     assert test.statistic == pytest.approx(2 * (data["y"].sum() * np.log(rate / 2) - 61 * (rate - 2)), rel=1e-8)
 
 
-@pytest.mark.xfail(reason="an entry that is held fixed makes the whole joint test unavailable, and the reason does not name it")
 def test_a_joint_test_with_a_fixed_entry_names_it() -> None:
     data = REGRESSION.make(SEED)
     res = REGRESSION.plain.fit(data, start=REGRESSION.start, fixed={"beta[1]": 0.0})

@@ -252,7 +252,6 @@ def test_misuse_of_solve() -> None:
             mle.solve(GAUSSIAN.plain, PREPARED, {"mu": 0.0})
 
 
-@pytest.mark.xfail(reason="a raw TracerArrayConversionError of JAX comes through")
 def test_fit_of_concrete_data_inside_a_transformation_is_refused_clearly() -> None:
     with pytest.raises(TypeError, match=r"mle\.solve"):
         jax.jit(lambda x: x + GAUSSIAN.plain.fit(DATA, start=START).llf)(1.0)

@@ -78,26 +78,27 @@ def probe(
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
     steep = np.isfinite(curvature) and curvature > 1e-14 * size**2
     unit = vector / np.sqrt(curvature) if steep else vector / size
+    shrunk = 1.0
     for _ in range(4):
         points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
         inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
         change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
-        if np.isfinite(change[0]) or np.isfinite(change[STEPS.size]):
+        if np.isfinite(change[:3]).all() or np.isfinite(change[STEPS.size : STEPS.size + 3]).all():
             break
+        shrunk *= STEPS[0] / STEPS[-1]
         unit = unit * STEPS[0] / STEPS[-1]  # so far out that nothing is finite: look nearer
     noise = 1e-8 + 1e-10 * abs(value)
-    sides = [_side(change[: STEPS.size], noise), _side(change[STEPS.size :], noise)]
+    expected = 0.5 * (shrunk * STEPS) ** 2 if steep else np.full(STEPS.size, np.inf)  # the fall of a proper maximum
+    sides = [_side(change[: STEPS.size], noise, expected), _side(change[STEPS.size :], noise, expected)]
+    # steps that are lost in the rounding of u say nothing
+    moves = bool((np.abs(unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
     for sign, (behaviour, gain, last, bounded) in zip((1.0, -1.0), sides, strict=True):
         other = sides[1 if sign > 0 else 0][0]
-        if behaviour == "rises" or (behaviour == "flat" and other == "falls"):
+        if behaviour == "rises" or (behaviour == "flat" and other in ("falls", "unknown") and moves):
             far = np.clip(u + sign * STEPS[last] * unit, space.lower, space.upper)
             movement, names = describe_movement(u, far, space, fixed)
             return Direction("rises", sign * unit, gain, value + gain, movement, names, bounded)
-    if (
-        sides[0][0] == "flat"
-        and sides[1][0] == "flat"
-        and np.abs(unit).max() * STEPS[-1] > 1e-3 * (1.0 + np.abs(u).max())
-    ):
+    if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
         text, names = describe_flat(u, unit, space, fixed)
         return Direction("flat", unit, 0.0, value, text, names)
     gains = [s[1] for s in sides]
@@ -106,26 +107,25 @@ def probe(
         movement, names = describe_movement(u, points[best], space, fixed)
         sign = 1.0 if best < STEPS.size else -1.0
         return Direction("higher", sign * unit, max(gains), movement=movement, names=names, point=points[best])
-    return Direction("falls", unit)
+    return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
 
 
-def _side(change: np.ndarray, noise: float) -> tuple[str, float, int, bool]:
+def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:
     """(behaviour, largest gain, index of the last usable point, whether the gain levels off) along one side."""
     finite = np.isfinite(change)
     stop = int(np.argmin(finite)) if not finite.all() else change.size
     usable = change[:stop]
     if stop < 3:
-        return "falls", 0.0, max(stop - 1, 0), True
+        return "unknown", 0.0, max(stop - 1, 0), True
     gain, last = float(usable.max()), stop - 1
-    if stop < change.size - 2 and usable[-1] <= noise:
-        return "falls", max(gain, 0.0), last, True  # it meets an edge of the box or of where it is finite
     if usable.min() < -noise:
         return "falls", max(gain, 0.0), last, True
     steps = np.diff(np.concatenate([[0.0], usable]))
     if (steps < -noise).any():
         return "higher", gain, last, True
     if gain <= noise:
-        return "flat", max(gain, 0.0), last, True
+        # no fall where a maximum of this curvature would show one; too near to tell otherwise
+        return ("flat" if expected[last] > 10 * noise else "unknown"), max(gain, 0.0), last, True
     levels = bool(steps[-1] <= 0.75 * max(steps[-2], noise))
     return "rises", gain, last, levels
 

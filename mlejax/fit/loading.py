@@ -81,7 +81,8 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     """
     rows, n = loaded.rows, n_contributions(loaded.problem.data)
     before = rows.n + rows.n_dropped
-    if len(values) not in {n, rows.n, before}:
+    allowed = {n, before} if loaded.problem.data.mode == "whole" else {rows.n, before}
+    if len(values) not in allowed:
         raise data_room.DataError(f"{name}: expected one label per row ({before}), got {len(values)}")
     index = getattr(values, "index", None)
     if len(values) == before and rows.n_dropped:

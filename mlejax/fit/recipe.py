@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,9 @@ from mlejax.likelihood import (
     Likelihood,
     missing_derivatives,
     refuse_dependent_rows,
+    refuse_unmasked_units,
     row_check,
+    unit_check,
 )
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -31,9 +34,12 @@ from mlejax.verdict import ConvergenceWarning, Direction, Evidence, Verdict, jud
 
 N_SAMPLED = 512
 MAX_RESTARTS = 4
+ABSURD_ERROR = 1e3
 _PROBES = 24
 
 _row_check = jax.jit(row_check, static_argnums=(0, 1, 6))
+_unit_check = jax.jit(unit_check, static_argnums=(0, 1, 6))
+N_CHECKED_UNITS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,7 @@ def fit(
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` is the column of clusters, if any."""
     algorithm = optimize.resolve(method)
-    with jax.enable_x64(True), missing_derivatives(likelihood):
+    with jax.enable_x64(True), missing_derivatives(likelihood), _outside_transformations():
         loaded = load(likelihood, data, start, missing, groups)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
@@ -124,6 +130,18 @@ def fit(
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
+
+
+@contextmanager
+def _outside_transformations() -> Iterator[None]:
+    """``fit`` works on numbers: inside ``jit`` even constants are traced, which JAX reports less clearly."""
+    try:
+        yield
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "
+            "mle.solve(model, model.prepare(data), start) there"
+        ) from error
 
 
 # ---- starting
@@ -177,19 +195,21 @@ def _sample(data: data_room.Prepared) -> data_room.Prepared:
 
 
 def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
-    """Entry i of a row-wise model uses row i only: once for every structure of the data."""
+    """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
     likelihood, data = spec.likelihood, loaded.problem.data
-    key = ("rows", data.statics, spec.space)
-    if likelihood.mode != "rows" or key in likelihood.memory or int(data.n) < 2:
+    key = ("checked", data.statics, spec.space)
+    if likelihood.mode == "whole" or key in likelihood.memory or (likelihood.mode == "rows" and int(data.n) < 2):
         return
-    m = min(int(data.n), N_CHECKED_ROWS)
-    size = data_room.bucket(m)
-    index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), size)
+    m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
+    index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
     rows = jax.tree.map(lambda a: a[index], data.rows)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
     points = np.stack([u0, np.clip(nearby, spec.space.lower, spec.space.upper)])
-    company, alone = _row_check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
-    if refuse_dependent_rows(likelihood, np.asarray(company), np.asarray(alone)):
+    check, refuse = (
+        (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
+    )
+    one, other = check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
+    if refuse(likelihood, np.asarray(one), np.asarray(other)):
         likelihood.memory[key] = True
 
 
@@ -223,10 +243,11 @@ def _search(
             return spec, ended._replace(n_steps=steps), found
         found = _Found(_probe(spec, data, held, ended, u0))
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
-        if not higher:
+        if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
             return spec, ended._replace(n_steps=steps), found
         best = max(higher, key=lambda d: d.gain)
-        spec, again = run(spec, optimize.Newton(), data, np.asarray(best.point), held, None, report)
+        onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
+        spec, again = run(spec, onward, data, np.asarray(best.point), held, None, report)
         steps += again.n_steps
         if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
             return spec, ended._replace(n_steps=steps), found
@@ -249,8 +270,11 @@ def clean(ended: Ended, space: Space) -> bool:
     if ended.end != End.CONVERGED or ended.information is None:
         return False
     free = interior(space, ended.u)
-    smallest, _, _ = definiteness(ended.information, free)
-    if not smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
+    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    if not found.smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
+        return False
+    # an error far beyond the size of its estimate may be a plateau that the other parameters' convergence hides
+    if (np.sqrt(np.diag(found.inverse)) > ABSURD_ERROR * np.maximum(1.0, np.abs(ended.u[free]))).any():
         return False
     pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
     return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
