@@ -426,7 +426,8 @@ def test_dropped_rows_are_counted() -> None:
 def test_a_clean_fit_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        GAUSSIAN.plain.fit(GAUSSIAN.make(SEED), start=GAUSSIAN.start)
+        res = GAUSSIAN.plain.fit(GAUSSIAN.make(SEED), start=GAUSSIAN.start)
+    assert res.converged
 
 
 def test_a_fit_stops_at_its_limit_and_says_so() -> None:
