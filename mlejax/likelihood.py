@@ -142,9 +142,14 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
             "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
             f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
         ) from error
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
         if reads and source.kind == "mapping":
             source.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
+            if not isinstance(error, data_room.DataError) and _about_shapes(error):
+                raise LikelihoodError(
+                    f"{likelihood.name} cannot combine what it read: {_shapes(source, reads, structs)}.  Check that each column "
+                    f"has one value per row.  JAX said: {str(error).splitlines()[0]}"
+                ) from error
         raise
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
@@ -152,6 +157,21 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
     n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
     likelihood.memory[key] = names, n_out
     return names, n_out
+
+
+def _about_shapes(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("shape", "broadcast", "dot_general", "dimension"))
+
+
+def _shapes(source: data_room.Source, reads: set[Any], structs: Any) -> str:
+    """``'y' of shape (12, 2), 'x' of shape (12,)``: the columns that were read before the function failed."""
+    view = source.view(structs, set())
+    parts = []
+    for name in sorted(reads, key=str):
+        shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(view[name]) if hasattr(leaf, "shape")]
+        parts.append(f"{name!r} of shape {shapes[0] if len(shapes) == 1 else shapes}")
+    return ", ".join(parts)
 
 
 def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
