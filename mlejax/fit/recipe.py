@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import linalg, optimize
-from mlejax.covariance import NULL_EIGENVALUE
-from mlejax.fit import evidence, starts
+from mlejax import optimize
+from mlejax.fit import starts
 from mlejax.fit.loading import Loaded, load, n_contributions
-from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, loglik_many, rank_starts, run, to_u
+from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
+from mlejax.fit.search import Found, definiteness, explain, interior, search
 from mlejax.fit.solve import hold
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
@@ -30,12 +30,9 @@ from mlejax.likelihood import (
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning, Direction, Evidence, Verdict, judge, superlinear
+from mlejax.verdict import ConvergenceWarning, Evidence, Verdict, judge
 
 N_SAMPLED = 512
-MAX_RESTARTS = 4
-ABSURD_ERROR = 1e3
-_PROBES = 24
 
 _row_check = jax.jit(row_check, static_argnums=(0, 1, 6))
 _unit_check = jax.jit(unit_check, static_argnums=(0, 1, 6))
@@ -116,12 +113,12 @@ def fit(
         if space.n_free == 0:
             return _nothing_to_estimate(spec, loaded, held)
         with _reporter(progress, algorithm, space.n_free) as report:
-            spec, ended, found = _search(spec, algorithm, loaded, u0, held, report)
+            spec, ended, found = search(spec, algorithm, loaded, u0, held, report)
             note = ""
             if ended.end == End.START_NOT_FINITE:
                 open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
                 other = _first_point(spec, loaded, open_start, held, seed, thorough=True)
-                again = _search(spec, algorithm, loaded, other, held, report)
+                again = search(spec, algorithm, loaded, other, held, report)
                 if again[1].end != End.START_NOT_FINITE:
                     note = f"The first start was not usable ({found.rows}); started elsewhere."
                     spec, ended, found = again
@@ -213,114 +210,10 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
         likelihood.memory[key] = True
 
 
-# ---- searching
-
-
-@dataclass
-class _Found:
-    """What the ray tests found on the way."""
-
-    directions: tuple[Direction, ...] = ()
-    rows: str = ""
-
-
-def _search(
-    spec: Spec, algorithm: Any, loaded: Loaded, u0: np.ndarray, held: Any, report: Callable[[int, float], None] | None
-) -> tuple[Spec, Ended, _Found]:
-    """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
-    data = loaded.problem.data
-    spec, ended = run(spec, algorithm, data, u0, held, None, report)
-    if ended.end == End.INTERRUPTED:
-        return spec, ended, _Found()
-    if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
-        return spec, ended, _Found(rows=_explain(spec, data, ended.u, held))
-    if ended.information is None:
-        return spec, ended, _Found()
-    found = _Found()
-    steps = ended.n_steps
-    for _ in range(MAX_RESTARTS):
-        if clean(ended, spec.space):
-            return spec, ended._replace(n_steps=steps), found
-        found = _Found(_probe(spec, data, held, ended, u0))
-        higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
-        if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
-            return spec, ended._replace(n_steps=steps), found
-        best = max(higher, key=lambda d: d.gain)
-        onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
-        spec, again = run(spec, onward, data, np.asarray(best.point), held, None, report)
-        steps += again.n_steps
-        if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
-            return spec, ended._replace(n_steps=steps), found
-        ended = again._replace(polished=ended.polished)
-        found = _Found()
-    return (
-        spec,
-        ended._replace(n_steps=steps),
-        _Found(_probe(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found,
-    )
-
-
-def interior(space: Space, u: np.ndarray) -> np.ndarray:
-    """Flags (p,) of the coordinates that are not on an edge of their box."""
-    return np.asarray((u > space.lower) & (u < space.upper))
-
-
-def clean(ended: Ended, space: Space) -> bool:
-    """Converged faster than linearly to positive definite information, off every edge where the score vanishes."""
-    if ended.end != End.CONVERGED or ended.information is None:
-        return False
-    free = interior(space, ended.u)
-    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
-    if not found.smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
-        return False
-    # an error far beyond the size of its estimate may be a plateau that the other parameters' convergence hides
-    if (np.sqrt(np.diag(found.inverse)) > ABSURD_ERROR * np.maximum(1.0, np.abs(ended.u[free]))).any():
-        return False
-    pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
-    return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
-
-
-def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:
-    """Smallest eigenvalue and condition of the scaled information over the given coordinates, and whether it stands."""
-    found = linalg.scaled_inverse(information[np.ix_(free, free)])
-    return found.smallest, found.condition, found.ok
-
-
-def _probe(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
-    assert ended.information is not None
-
-    def along(points: np.ndarray) -> np.ndarray:
-        padded = np.resize(points, (_PROBES, points.shape[1]))
-        return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
-
-    free = interior(spec.space, ended.u)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
-    if not free.all():
-        for j in np.flatnonzero(~free):
-            inward = np.zeros_like(ended.u)
-            inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
-            vectors.append(inward)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return tuple(
-            evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
-        )
-
-
-def _explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
-    values, scores = (np.asarray(a) for a in evaluate_rows(spec, u, data, held))
-    n = n_contributions(data)
-    theta = np.asarray(spec.space.theta_from_u(u, held))
-    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
-    return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
-        f"the sum of the log-likelihood or its score overflows at {at}"
-    )
-
-
 # ---- the end
 
 
-def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: _Found, algorithm: Any) -> Fit:
+def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, algorithm: Any) -> Fit:
     space = spec.space
     free = interior(space, ended.u)
     smallest, condition, definite = float("nan"), float("nan"), False
@@ -382,7 +275,7 @@ def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
 def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
     empty = np.zeros(0)
     value = float(loglik(spec, empty, loaded.problem.data, held))
-    rows = "" if np.isfinite(value) else _explain(spec, loaded.problem.data, empty, held)
+    rows = "" if np.isfinite(value) else explain(spec, loaded.problem.data, empty, held)
     verdict = (
         Verdict("not_computable", rows)
         if rows

@@ -1,0 +1,126 @@
+"""From a start to an end on the host: optimise; where the end is not clean, test rays, and go on from a higher point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax import linalg, optimize
+from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.fit import evidence
+from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.programs import Ended, evaluate_rows, loglik_many, run
+from mlejax.objective import Spec
+from mlejax.parameters import Space
+from mlejax.status import End
+from mlejax.verdict import Direction, superlinear
+
+MAX_RESTARTS = 4
+ABSURD_ERROR = 1e3
+_PROBES = 24
+
+
+@dataclass
+class Found:
+    """What the ray tests found on the way."""
+
+    directions: tuple[Direction, ...] = ()
+    rows: str = ""
+
+
+def search(
+    spec: Spec, algorithm: Any, loaded: Loaded, u0: np.ndarray, held: Any, report: Callable[[int, float], None] | None
+) -> tuple[Spec, Ended, Found]:
+    """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
+    data = loaded.problem.data
+    spec, ended = run(spec, algorithm, data, u0, held, None, report)
+    if ended.end == End.INTERRUPTED:
+        return spec, ended, Found()
+    if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
+        return spec, ended, Found(rows=explain(spec, data, ended.u, held))
+    if ended.information is None:
+        return spec, ended, Found()
+    found = Found()
+    steps = ended.n_steps
+    for _ in range(MAX_RESTARTS):
+        if clean(ended, spec.space):
+            return spec, ended._replace(n_steps=steps), found
+        found = Found(probe_directions(spec, data, held, ended, u0))
+        higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
+        if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
+            return spec, ended._replace(n_steps=steps), found
+        best = max(higher, key=lambda d: d.gain)
+        onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
+        spec, again = run(spec, onward, data, np.asarray(best.point), held, None, report)
+        steps += again.n_steps
+        if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
+            return spec, ended._replace(n_steps=steps), found
+        ended = again._replace(polished=ended.polished)
+        found = Found()
+    return (
+        spec,
+        ended._replace(n_steps=steps),
+        Found(probe_directions(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found,
+    )
+
+
+def interior(space: Space, u: np.ndarray) -> np.ndarray:
+    """Flags (p,) of the coordinates that are not on an edge of their box."""
+    return np.asarray((u > space.lower) & (u < space.upper))
+
+
+def clean(ended: Ended, space: Space) -> bool:
+    """Converged faster than linearly to positive definite information, off every edge where the score vanishes."""
+    if ended.end != End.CONVERGED or ended.information is None:
+        return False
+    free = interior(space, ended.u)
+    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    if not found.smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
+        return False
+    # an error far beyond the size of its estimate may be a plateau that the other parameters' convergence hides
+    if (np.sqrt(np.diag(found.inverse)) > ABSURD_ERROR * np.maximum(1.0, np.abs(ended.u[free]))).any():
+        return False
+    pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
+    return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
+
+
+def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:
+    """Smallest eigenvalue and condition of the scaled information over the given coordinates, and whether it stands."""
+    found = linalg.scaled_inverse(information[np.ix_(free, free)])
+    return found.smallest, found.condition, found.ok
+
+
+def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
+    """What the log-likelihood does along every suspicious direction from where the search ended."""
+    assert ended.information is not None
+
+    def along(points: np.ndarray) -> np.ndarray:
+        padded = np.resize(points, (_PROBES, points.shape[1]))
+        return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
+
+    free = interior(spec.space, ended.u)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
+    if not free.all():
+        for j in np.flatnonzero(~free):
+            inward = np.zeros_like(ended.u)
+            inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
+            vectors.append(inward)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return tuple(
+            evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
+        )
+
+
+def explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
+    """Which rows and parameters make the log-likelihood or its score not finite at u."""
+    values, scores = (np.asarray(a) for a in evaluate_rows(spec, u, data, held))
+    n = n_contributions(data)
+    theta = np.asarray(spec.space.theta_from_u(u, held))
+    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
+        f"the sum of the log-likelihood or its score overflows at {at}"
+    )
