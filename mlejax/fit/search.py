@@ -32,11 +32,21 @@ class Found:
 
 
 def search(
-    spec: Spec, algorithm: Any, loaded: Loaded, u0: np.ndarray, held: Any, report: Callable[[int, float], None] | None
+    spec: Spec,
+    algorithm: Any,
+    loaded: Loaded,
+    u0: np.ndarray,
+    held: Any,
+    report: Callable[[int, float], None] | None,
+    ended: Ended | None = None,
 ) -> tuple[Spec, Ended, Found]:
-    """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one."""
+    """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
+
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets.
+    """
     data = loaded.problem.data
-    spec, ended = run(spec, algorithm, data, u0, held, None, report)
+    if ended is None:
+        spec, ended = run(spec, algorithm, data, u0, held, None, report)
     if ended.end == End.INTERRUPTED:
         return spec, ended, Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
