@@ -31,7 +31,7 @@ from mlejax.parameters import (
     Real,
     Simplex,
 )
-from mlejax.results import Results
+from mlejax.results import Results, compare
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 __version__ = "0.1.0"
@@ -64,6 +64,7 @@ __all__ = [
     "Solution",
     "Static",
     "Verdict",
+    "compare",
     "model",
     "solve",
     "special",

@@ -5,8 +5,8 @@ Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -289,6 +289,14 @@ class Results:
         """The table; prints as text and shows as HTML in notebooks."""
         return self._summary(alpha)
 
+    def to_latex(self, alpha: float = 0.05, *, caption: str | None = None, label: str | None = None) -> str:
+        r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``."""
+        return self._summary(alpha).to_latex(caption=caption, label=label)
+
+    def to_markdown(self, alpha: float = 0.05) -> str:
+        """The table as Markdown of GitHub's flavour."""
+        return self._summary(alpha).to_markdown()
+
     def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
         """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
         return report.tidy(self._terms(alpha))
@@ -495,6 +503,20 @@ class Results:
             leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
         )
 
+    def _column(self) -> report.Column:
+        large = self._fit.spec.space.n_reported > report.SUMMARISED_ABOVE
+        return report.Column(
+            name=self.model.likelihood.name,
+            terms=() if large else tuple(self._terms(0.05)),
+            facts=replace(self._facts, df_model=self.df_model),
+            cov=self.cov_type,
+            code=self.verdict.code,
+            statement="" if self.verdict.code == "verified" else str(self.verdict),
+            n_units=self.n_units,
+            no_criterion=self._no_criterion,
+            leaves=self._summary(0.05).leaves,
+        )
+
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
@@ -504,6 +526,53 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=rows, columns=columns)
+
+
+def compare(
+    *results: Results,
+    names: Sequence[str] | None = None,
+    criteria: Sequence[str] | None = None,
+    stars: bool = False,
+) -> report.Comparison:
+    r"""Fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria, verdicts.
+
+    AIC and BIC are left out, and the table says why, where the fits are of different data (numbers of rows, or
+    sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
+    is a pseudolikelihood. A fit that did not converge is marked with its verdict.
+
+    Args:
+        *results: two or more.
+        names: heads of the columns; the models' names by default.
+        criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC where they can be compared.
+            ``()`` for none.
+        stars: mark p < 0.05, 0.01 and 0.001.
+
+    Returns:
+        :class:`mlejax.report.Comparison`: prints as text, shows as HTML; ``to_latex()``, ``to_markdown()``, ``tidy()``,
+        ``glance()``.
+
+    Raises:
+        ValueError: criteria asked for by name, but the fits are of different data.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> data = {"y": [1.0, 2.0, 6.0, 3.0]}
+        >>> both = mle.compare(gaussian.fit(data), gaussian.fit(data, fixed={"mu": 0.0}), names=["free", "at 0"])
+        >>> print(both.glance()[["model", "df_model", "llf"]].round(3).to_string(index=False))
+        model  df_model     llf
+         free         2  -8.181
+         at 0         1 -10.727
+    """
+    for i, result in enumerate(results):
+        if not isinstance(result, Results):
+            raise TypeError(
+                f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
+            )
+    return report.compare([r._column() for r in results], names=names, criteria=criteria, stars=stars)
 
 
 def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:

@@ -5,7 +5,7 @@ results object; everything that is missing carries its reason.
 """
 
 from mlejax.inference.contrasts import TTest, t_test
-from mlejax.inference.criteria import aic, aicc, bic, hqic
+from mlejax.inference.criteria import aic, aicc, bic, hqic, incomparable
 from mlejax.inference.delta import DeltaResult, Linearised, delta_method, linearise, nlcom
 from mlejax.inference.hypotheses import Hypotheses, parse_hypotheses
 from mlejax.inference.intervals import (
@@ -36,6 +36,7 @@ __all__ = [
     "data_differences",
     "delta_method",
     "hqic",
+    "incomparable",
     "likelihood_ratio",
     "linear_covariance",
     "linearise",

@@ -15,10 +15,14 @@ A criterion that is undefined is NaN, and every docstring says when.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from mlejax.inference.ratio import FitFacts, data_differences
 
 
 def aic(llf: ArrayLike, k: ArrayLike) -> Any:
@@ -97,6 +101,27 @@ def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
     """
     llf, k, n = _checked(llf, k, n)
     return _plain(-2.0 * llf + 2.0 * k * np.log(np.log(np.where(n > 1, n, np.nan))))
+
+
+def incomparable(fits: Sequence[FitFacts]) -> str:
+    """Why criteria of these fits cannot be compared, in words; empty where they can.
+
+    A criterion ranks models of the same observations: another number of rows, or other values in a column that two
+    fits share, makes the difference of two criteria mean nothing.
+
+    Args:
+      fits: facts of the fits, with their fingerprints.
+
+    >>> incomparable([FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.5, 2, 49, label="b")])
+    'a and b are fits of different data: 50 observations and 49'
+    """
+    for a, b in itertools.combinations(fits, 2):
+        found = data_differences(a.fingerprint, b.fingerprint)
+        if a.nobs != b.nobs:
+            found = (f"{a.nobs:g} observations and {b.nobs:g}",)
+        if found:
+            return f"{a.label} and {b.label} are fits of different data: {'; '.join(found[:3])}"
+    return ""
 
 
 def _checked(llf: ArrayLike, k: ArrayLike, n: ArrayLike = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

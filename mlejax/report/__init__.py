@@ -1,8 +1,26 @@
-"""Reports: what is already in a result, as text, HTML and data frames. No number is computed here."""
+"""Reports: what is already in a result, as text, HTML, LaTeX, Markdown and data frames. No number is computed here."""
 
+from mlejax.report.comparison import Column, Comparison, compare
 from mlejax.report.content import SUMMARISED_ABOVE, Leaf, Summary, Term, leaf_row
 from mlejax.report.html import render_html
+from mlejax.report.latex import render_latex
+from mlejax.report.markdown import render_markdown
 from mlejax.report.tables import glance, tidy
 from mlejax.report.text import render_text
 
-__all__ = ["SUMMARISED_ABOVE", "Leaf", "Summary", "Term", "glance", "leaf_row", "render_html", "render_text", "tidy"]
+__all__ = [
+    "SUMMARISED_ABOVE",
+    "Column",
+    "Comparison",
+    "Leaf",
+    "Summary",
+    "Term",
+    "compare",
+    "glance",
+    "leaf_row",
+    "render_html",
+    "render_latex",
+    "render_markdown",
+    "render_text",
+    "tidy",
+]

@@ -107,6 +107,23 @@ class Summary:
 
         return render_html(self)
 
+    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
+        r"""The table for LaTeX's booktabs package, in a ``table`` environment.
+
+        Args:
+          caption: its text; by default the title, nothing if empty.
+          label: for ``\\ref``.
+        """
+        from mlejax.report.latex import render_latex
+
+        return render_latex(self, caption=caption, label=label)
+
+    def to_markdown(self) -> str:
+        """The table as Markdown of GitHub's flavour."""
+        from mlejax.report.markdown import render_markdown
+
+        return render_markdown(self)
+
     __str__ = as_text
     __repr__ = as_text
     _repr_html_ = as_html

@@ -11,7 +11,7 @@ from html import escape
 from mlejax.report.cells import Grid, estimates_grid, leaves_grid
 from mlejax.report.content import Summary
 
-_STYLE = """
+STYLE = """
 .mlejax { font-size: 0.9em; line-height: 1.35; max-width: 60em; overflow-x: auto; }
 .mlejax table { border-collapse: collapse; margin: 0 0 0.6em 0; font-variant-numeric: tabular-nums; }
 .mlejax caption { caption-side: top; text-align: left; font-weight: bold; padding: 0.2em 0; color: inherit; }
@@ -39,7 +39,7 @@ def render_html(summary: Summary) -> str:
     >>> "&lt;b&gt;" in render_html(Summary("<b>"))
     True
     """
-    parts = ['<div class="mlejax">', f"<style>{_STYLE}</style>", _header(summary)]
+    parts = ['<div class="mlejax">', f"<style>{STYLE}</style>", _header(summary)]
     estimates, leaves = estimates_grid(summary), leaves_grid(summary)
     for grid, kind in ((estimates, "estimates"), (leaves, "leaves")):
         if grid.rows:

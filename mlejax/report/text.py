@@ -50,14 +50,14 @@ def render_text(summary: Summary) -> str:
         lines.append("=" * width)
     for grid in tables:
         for marker, note in grid.notes:
-            lines += _wrapped(note, width, f"({marker}) ")
+            lines += wrapped(note, width, f"({marker}) ")
     for note in summary.notes:
-        lines += _wrapped(note, width, "")
+        lines += wrapped(note, width, "")
     if summary.footer:
         if any(grid.notes for grid in tables) or summary.notes:
             lines.append("-" * width)
         for statement in summary.footer:
-            lines += _wrapped(statement, width, "")
+            lines += wrapped(statement, width, "")
     return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def _header(header: tuple[tuple[str, str], ...], width: int) -> list[str]:
     right += [""] * (len(left) - len(right))
     lines = [(a + " " * _BETWEEN + b).rstrip() for a, b in zip(left, right, strict=True)]
     for label, value in long:
-        lines += _wrapped(value, width, f"{label}:  ")
+        lines += wrapped(value, width, f"{label}:  ")
     return lines
 
 
@@ -93,7 +93,7 @@ def _pair(label: str, value: str, width: int) -> str:
     return f"{label}:" + value.rjust(width - len(label) - 1)
 
 
-def _wrapped(text: str, width: int, lead: str) -> list[str]:
+def wrapped(text: str, width: int, lead: str) -> list[str]:
     """Paragraphs wrapped to the table's width, continued under the text after the lead; long words are never cut."""
     lines: list[str] = []
     for paragraph in text.split("\n"):

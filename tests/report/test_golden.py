@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mlejax.report import render_html, render_text
+from mlejax.report import render_html, render_latex, render_markdown, render_text
 from tests.report.samples import SAMPLES
+from tests.report.samples_comparison import COMPARISONS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -29,5 +30,24 @@ def test_html(name):
     check(GOLDEN / f"{name}.html", render_html(SAMPLES[name]))
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_latex(name):
+    check(GOLDEN / f"{name}.tex", render_latex(SAMPLES[name], label=f"tab:{name}"))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_markdown(name):
+    check(GOLDEN / f"{name}.md", render_markdown(SAMPLES[name]))
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparison(name):
+    table = COMPARISONS[name]
+    check(GOLDEN / f"{name}.txt", str(table))
+    check(GOLDEN / f"{name}.html", table.to_html())
+    check(GOLDEN / f"{name}.tex", table.to_latex(caption="", label=None))
+    check(GOLDEN / f"{name}.md", table.to_markdown())
+
+
 def test_no_golden_file_is_left_behind():
-    assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES)
+    assert {path.stem for path in GOLDEN.iterdir()} == {*SAMPLES, *COMPARISONS}

@@ -1,0 +1,295 @@
+"""Several fits side by side: estimates with their errors in parentheses, then what each fit is worth.
+
+A fit that did not end at a maximum is marked with its verdict. Criteria are shown only where comparing them means
+something: log-likelihoods maximised over the same data (:func:`mlejax.inference.incomparable`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlejax import inference
+from mlejax.inference import FitFacts
+from mlejax.inference.numbers import MISSING, format_estimates
+from mlejax.report.content import Leaf, Term, note_markers
+from mlejax.report.tables import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
+_SHOWN = ("aic", "bic")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One fit in a comparison.
+
+    Attributes:
+      name: head of the column.
+      terms: its estimates.
+      facts: log-likelihood, counts, fingerprint of the data.
+      cov: one word on the covariance.
+      code: code of the verdict.
+      statement: what the verdict says; empty for a clean maximum.
+      n_units: number of contributions.
+      no_criterion: why this fit has no criteria, or nothing.
+      leaves: large structures, in place of terms.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    facts: FitFacts
+    cov: str = "nonrobust"
+    code: str = "verified"
+    statement: str = ""
+    n_units: float = math.nan
+    no_criterion: str = ""
+    leaves: tuple[Leaf, ...] = ()
+
+
+class Cell(NamedTuple):
+    """A number as text, and what hangs at its upper right: stars, the marker of a note."""
+
+    text: str
+    mark: str = ""
+
+
+class Row(NamedTuple):
+    """A line of the comparison: the name of a term or fact (empty under it), and one cell a fit."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    is_term: bool = True
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Fits side by side; made by :func:`mlejax.compare`. Prints as text and shows as HTML in a notebook.
+
+    Attributes:
+      columns: the fits.
+      criteria: names of the criteria shown.
+      stars: whether p-values are marked by stars.
+      remark: why criteria are not compared, or nothing.
+    """
+
+    columns: tuple[Column, ...]
+    criteria: tuple[str, ...] = _SHOWN
+    stars: bool = False
+    remark: str = ""
+
+    def as_text(self) -> str:
+        """The text table."""
+        from mlejax.report.comparison_formats import as_text
+
+        return as_text(self)
+
+    def to_html(self) -> str:
+        """An HTML table."""
+        from mlejax.report.comparison_formats import as_html
+
+        return as_html(self)
+
+    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
+        r"""A LaTeX ``table`` for the booktabs package; ``caption`` and ``label`` as in ``Summary.to_latex``."""
+        from mlejax.report.comparison_formats import as_latex
+
+        return as_latex(self, caption, label)
+
+    def to_markdown(self) -> str:
+        """A Markdown table."""
+        from mlejax.report.comparison_formats import as_markdown
+
+        return as_markdown(self)
+
+    def tidy(self) -> pd.DataFrame:
+        """One row for each term of each fit: a column ``model``, then those of ``Results.tidy``."""
+        import pandas as pd
+
+        frames = [tidy(column.terms) for column in self.columns]
+        for frame, column in zip(frames, self.columns, strict=True):
+            frame.insert(0, "model", column.name)
+        return pd.concat(frames, ignore_index=True)
+
+    def glance(self) -> pd.DataFrame:
+        """One row for each fit; criteria are missing where they are not compared."""
+        import pandas as pd
+
+        rows = []
+        for c in self.columns:
+            row: dict[str, Any] = {"model": c.name, "nobs": c.facts.nobs, "df_model": c.facts.df_model}
+            row |= {"llf": c.facts.llf, **{name: criterion(c, name) for name in self.criteria}}
+            rows.append(row | {"converged": c.facts.converged, "verdict": c.code, "cov_type": c.cov})
+        return pd.DataFrame(rows)
+
+    __str__ = as_text
+    __repr__ = as_text
+    _repr_html_ = to_html
+
+
+def compare(
+    columns: Sequence[Column],
+    *,
+    names: Sequence[str] | None = None,
+    criteria: Sequence[str] | None = None,
+    stars: bool = False,
+) -> Comparison:
+    """Columns -> comparison, with distinct heads and with criteria where they can be compared.
+
+    Raises:
+      ValueError: names or criteria that make no sense, criteria asked for by name of fits of different data.
+
+    >>> a = Column("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
+    >>> print(compare([a, a]).to_markdown().splitlines()[0])
+    |  | a (1) | a (2) |
+    """
+    if len(columns) < 2:
+        raise ValueError(f"compare takes two results or more, got {len(columns)}")
+    if isinstance(criteria, str):
+        criteria = (criteria,)
+    unknown = [c for c in criteria or () if c not in CRITERIA]
+    if unknown:
+        raise ValueError(f"criteria={unknown}: choose from {', '.join(CRITERIA)}")
+    heads = _heads([c.name for c in columns], names)
+    columns = tuple(replace(c, name=head) for c, head in zip(columns, heads, strict=True))
+    why = inference.incomparable([replace(c.facts, label=c.name) for c in columns])
+    if why and criteria:
+        raise ValueError(f"{', '.join(CRITERIA[c] for c in criteria)} cannot be compared: {why}")
+    shown = tuple(_SHOWN if criteria is None else criteria)
+    remark = f"{' and '.join(CRITERIA[c] for c in shown)} are not compared: {why}." if why and shown else ""
+    return Comparison(columns, () if why else shown, bool(stars), remark)
+
+
+def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    if names is None:
+        if len(set(found)) == len(found):
+            return list(found)
+        return [f"{name} ({i + 1})" for i, name in enumerate(found)]
+    if isinstance(names, str) or len(names) != len(found):
+        raise ValueError(f"names: expected {len(found)} names, one for each result, got {names!r}")
+    heads = [str(name) for name in names]
+    if len(set(heads)) != len(heads):
+        raise ValueError(f"names: expected names that differ from one another, got {heads}")
+    return heads
+
+
+def criterion(column: Column, name: str) -> float:
+    """A criterion of one fit; NaN where it has none."""
+    if column.no_criterion:
+        return math.nan
+    llf, k, n = column.facts.llf, column.facts.df_model, column.facts.nobs
+    found = {
+        "aic": lambda: inference.aic(llf, k),
+        "aicc": lambda: inference.aicc(llf, k, n),
+        "bic": lambda: inference.bic(llf, k, n),
+        "hqic": lambda: inference.hqic(llf, k, n),
+    }[name]()
+    return float(found)
+
+
+class Body(NamedTuple):
+    """The comparison as strings: rows on terms, rows on the fits, and the notes (marker, text); a marker may be empty."""
+
+    terms: tuple[Row, ...]
+    facts: tuple[Row, ...]
+    notes: tuple[tuple[str, str], ...]
+
+
+def body(table: Comparison) -> Body:
+    """The cells of a comparison, before any layout."""
+    columns = table.columns
+    said = [[_why(c, t) for t in c.terms] for c in columns]
+    verdicts = [f"{c.name}: {c.statement}" if c.statement else "" for c in columns]
+    withheld = [f"{c.name}: no {_listed(table)} {c.no_criterion}" if _lacks(table, c) else "" for c in columns]
+    markers = note_markers([note for notes in said for note in notes] + verdicts + withheld)
+    cells = [_term_cells(c, notes, markers, table.stars) for c, notes in zip(columns, said, strict=True)]
+    rows = []
+    for name in merged([[t.name for t in c.terms] + [leaf.name for leaf in c.leaves] for c in columns]):
+        pairs = [found.get(name, (Cell(""), Cell(""))) for found in cells]
+        rows.append(Row(name, tuple(p[0] for p in pairs)))
+        if any(p[1].text for p in pairs):
+            rows.append(Row("", tuple(p[1] for p in pairs)))
+    facts = _fact_rows(table, markers, verdicts, withheld)
+    notes = [(marker, note) for note, marker in markers.items()]
+    below = ["Standard errors in parentheses."] if any(row.name == "" for row in rows) else []
+    if table.stars:
+        below.append(", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + ".")
+    below += [table.remark] if table.remark else []
+    return Body(tuple(rows), tuple(facts), (*notes, *(("", text) for text in below)))
+
+
+def merged(lists: Sequence[Sequence[str]]) -> list[str]:
+    """All names once; one that is new comes after the name that it follows in its own list.
+
+    >>> merged([["a", "sigma"], ["a", "b", "sigma"], ["c", "a"]])
+    ['c', 'a', 'b', 'sigma']
+    """
+    out: list[str] = []
+    for names in lists:
+        at = 0 if any(name in out for name in names) else len(out)
+        for name in names:
+            if name in out:
+                at = out.index(name) + 1
+            else:
+                out.insert(at, name)
+                at += 1
+    return out
+
+
+def _why(column: Column, term: Term) -> str:
+    return term.note if not term.fixed and math.isnan(term.std_err) else ""
+
+
+def _lacks(table: Comparison, column: Column) -> bool:
+    return bool(column.no_criterion and table.criteria)
+
+
+def _listed(table: Comparison) -> str:
+    return " and ".join(CRITERIA[c] for c in table.criteria)
+
+
+def _term_cells(
+    column: Column, notes: Sequence[str], markers: dict[str, str], stars: bool
+) -> dict[str, tuple[Cell, Cell]]:
+    texts = format_estimates([(t.coef, math.nan if t.fixed else t.std_err, math.nan, math.nan) for t in column.terms])
+    found = {}
+    for term, note, (coef, error, *_) in zip(column.terms, notes, texts, strict=True):
+        mark = next((m for p, m in STARS if term.p < p), "") if stars else ""
+        below = "(fixed)" if term.fixed else f"({MISSING if math.isnan(term.std_err) else error})"
+        found[term.name] = (Cell(coef, mark), Cell(below, markers.get(note, "")))
+    for leaf in column.leaves:
+        found[leaf.name] = (Cell(" x ".join(map(str, leaf.shape)) or "scalar"), Cell(""))
+    return found
+
+
+def _fact_rows(
+    table: Comparison, markers: dict[str, str], verdicts: Sequence[str], withheld: Sequence[str]
+) -> list[Row]:
+    columns = table.columns
+
+    def row(name: str, texts: list[str], marks: Sequence[str] | None = None) -> Row:
+        hung = [markers.get(m, "") for m in marks] if marks is not None else [""] * len(texts)
+        return Row(name, tuple(Cell(t, m) for t, m in zip(texts, hung, strict=True)), is_term=False)
+
+    pseudo = [c.facts.pseudolikelihood for c in columns]
+    rows = []
+    for kind, label in ((False, "Log-likelihood"), (True, "Log-pseudolikelihood")):
+        if kind in pseudo:
+            rows.append(
+                row(label, [f"{c.facts.llf:.4f}" if p is kind else "" for c, p in zip(columns, pseudo, strict=True)])
+            )
+    rows.append(row("Observations", [f"{c.facts.nobs:g}" for c in columns]))
+    if any(c.n_units != c.facts.nobs and not math.isnan(c.n_units) for c in columns):
+        rows.append(row("Contributions", [MISSING if math.isnan(c.n_units) else f"{c.n_units:g}" for c in columns]))
+    rows.append(row("Free parameters", [f"{c.facts.df_model:g}" for c in columns]))
+    for name in table.criteria:
+        values = [criterion(c, name) for c in columns]
+        rows.append(row(CRITERIA[name], [MISSING if math.isnan(v) else f"{v:.4f}" for v in values], withheld))
+    rows.append(row("Covariance", [c.cov for c in columns]))
+    rows.append(row("Verdict", [c.code for c in columns], verdicts))
+    return rows
