@@ -25,6 +25,7 @@ from mlejax.status import CovarianceState
 
 KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster")
 NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster")
+MODEL_BASED = ("nonrobust", "opg")
 CORRECTIONS = ("G", "none", "full")
 NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
 
@@ -53,19 +54,29 @@ class CovarianceResult:
     nullity: int = 0
 
 
-def check_kind(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in.
+def check_kind(
+    cov_type: str | None, cov_kwds: Mapping[str, Any] | None, weight_kind: str | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in (under sampling weights HC0).
 
     Raises:
-        ValueError: unknown type or option, options that the type does not take, missing groups.
+        ValueError: unknown type or option, options that the type does not take, missing groups; a covariance under
+            sampling weights that is no sandwich.
     """
-    kind = "nonrobust" if cov_type is None else str(cov_type)
+    sampled = weight_kind == "sampling"
+    kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
     lowered = {k.lower(): k for k in KINDS} | {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0"}
     if kind not in KINDS:
         suggestion = lowered.get(kind.lower())
         raise ValueError(
             f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
             + (f" (did you mean {suggestion!r}?)" if suggestion else "")
+        )
+    if sampled and kind in MODEL_BASED:
+        raise ValueError(
+            f"cov_type={kind!r} takes every row for one observation, and its errors would change with the scale of the "
+            "sampling weights; use 'HC0' (the default with them), 'HC1' or 'cluster', or weight_kind='frequency' if the "
+            "weights count rows"
         )
     options = dict(cov_kwds or {})
     allowed = {"groups", "correction"} if kind == "cluster" else set()

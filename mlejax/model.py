@@ -13,6 +13,7 @@ from typing import Any
 
 from mlejax import fit as fit_room
 from mlejax.covariance import check_kind
+from mlejax.data import check_weight_kind
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Declaration, FreeParameter, Parameter, parameter_names
 from mlejax.results import Results
@@ -56,6 +57,8 @@ class Model:
         start: Any = None,
         fixed: Mapping[str, Any] | None = None,
         *,
+        weights: Any = None,
+        weight_kind: str | None = None,
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
@@ -73,9 +76,14 @@ class Model:
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
+            weights: a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
+                value returned.  A row of weight 0 is left out: the function never sees its values.
+            weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
+                ``"sampling"`` (inverse probabilities of being sampled: a pseudolikelihood, sandwich errors) or
+                ``"importance"`` (multiplies the log-likelihood of the row as given).
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
                 any optax ``GradientTransformation``.
-            cov_type: ``"nonrobust"`` (default), ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
+            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
             seed: of the candidates among starting values.
@@ -97,17 +105,20 @@ class Model:
             >>> round(float(res.params["rate"]), 6)
             0.333333
         """
-        groups = check_kind(cov_type, cov_kwds)[1].get("groups")
+        kind = check_weight_kind(weights, weight_kind)
+        groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups")
         done = fit_room.fit(
             self.likelihood,
             data,
             start=start,
             fixed=fixed,
+            weights=weights,
+            weight_kind=kind,
             method=method,
             missing=missing,
             seed=seed,
             progress=progress,
-            groups=groups if isinstance(groups, str) else None,
+            groups=(groups,) if isinstance(groups, str) else (),
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

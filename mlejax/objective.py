@@ -75,7 +75,10 @@ class Objective:
         return sum_over_blocks(function, self.prepared.rows, self.prepared.weights, self.prepared.n_blocks)
 
     def _block_loglik(self, u: Array, rows: Any, weights: Array) -> Array:
-        return jnp.sum(weights * self.contributions(u, rows))
+        weighted = weights * self.contributions(u, rows)
+        if self.prepared.mode == "whole":  # nothing of a whole model can be replaced: an entry of weight 0 is left out
+            weighted = jnp.where(weights > 0, weighted, 0.0)
+        return jnp.sum(weighted)
 
     def _penalty(self, u: Array) -> Array:
         assert self.spec.penalty is not None

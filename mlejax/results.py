@@ -16,7 +16,7 @@ import numpy as np
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax import inference, report
-from mlejax.fit import Fit, column_unchanged, labels_per_contribution, n_contributions
+from mlejax.fit import COVARIANCE_LIMIT, Fit, counts, covariance_of, weighted_scores
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SANDWICH = ("HC0", "HC1", "cluster")
-COVARIANCE_LIMIT = 2000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,8 +46,8 @@ class Results:
     @staticmethod
     def make(model: Any, done: Fit, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> Results:
         """A fit with the covariance that was asked for."""
-        kind, options = cov_room.check_kind(cov_type, cov_kwds)
-        return Results(model, kind, done, _covariance(done, kind, options))
+        kind, options = cov_room.check_kind(cov_type, cov_kwds, done.weight_kind)
+        return Results(model, kind, done, covariance_of(done, kind, options))
 
     def with_cov(self, cov_type: str | None = None, cov_kwds: Mapping[str, Any] | None = None) -> Results:
         """The same fit with another covariance, without refitting.
@@ -125,15 +124,16 @@ class Results:
 
     @property
     def nobs(self) -> float:
-        """Number of rows, or of entries returned by a model with ``rowwise=False``."""
-        data = self._fit.loaded.problem.data
-        n = n_contributions(data)
-        return float(n if data.mode == "whole" and n > 1 else self._fit.loaded.rows.n)
+        """Number of rows, or of entries returned by a model with ``rowwise=False``.
+
+        Under frequency weights their sum; rows of weight 0 are not counted.
+        """
+        return counts(self._fit.loaded)[0]
 
     @property
     def n_units(self) -> int:
-        """Number of contributions to the log-likelihood: rows, units, or entries."""
-        return n_contributions(self._fit.loaded.problem.data)
+        """Number of contributions to the log-likelihood: rows, units, or entries; weights count as in :attr:`nobs`."""
+        return int(counts(self._fit.loaded)[1])
 
     @property
     def n_dropped(self) -> int:
@@ -190,10 +190,15 @@ class Results:
 
     @property
     def score_obs(self) -> pd.DataFrame:
-        """Score of every contribution in free natural coordinates, (n_units, p)."""
+        """Score of every contribution in free natural coordinates, (n, p), times its weight.
+
+        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum.  With weights, row i is w_i
+        times the gradient of its log-likelihood (as in R's ``estfun``), and 0 for a row of weight 0, whose values the
+        function never sees.  There is one row for each row of the data (unit, entry), of weight 0 or not.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self._fit.scores(), columns=list(self._fit.spec.space.theta_labels))
+        return pd.DataFrame(weighted_scores(self._fit), columns=list(self._fit.spec.space.theta_labels))
 
     # ---- inference
 
@@ -430,13 +435,19 @@ class Results:
             fingerprint=self._fit.loaded.fingerprint,
             converged=self.converged,
             cov_type=self.cov_type,
-            pseudolikelihood=self.cov_type in SANDWICH,
+            pseudolikelihood=self._pseudo,
             label=self.model.likelihood.name,
         )
 
     @property
+    def _pseudo(self) -> bool:
+        return self.cov_type in SANDWICH or self._fit.weight_kind == "sampling"
+
+    @property
     def _no_criterion(self) -> str:
         """Why information criteria do not apply, or nothing."""
+        if self._fit.weight_kind == "sampling":
+            return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
         if self.cov_type in SANDWICH:
             return (
                 f"with cov_type={self.cov_type!r}: a sandwich covariance says that the model may be wrong, and then the "
@@ -472,7 +483,6 @@ class Results:
     def _summary(self, alpha: float) -> report.Summary:
         fitted, space = self._fit, self._fit.spec.space
         data = fitted.loaded.problem.data
-        pseudo = self.cov_type in SANDWICH
         large = space.n_reported > report.SUMMARISED_ABOVE
         rows = f"{self.nobs:g}" + (f" ({self.n_dropped} dropped)" if self.n_dropped else "")
         header = [
@@ -481,11 +491,13 @@ class Results:
             ("Covariance", self._cov.statement),
             ("Converged", f"{'yes' if self.converged else 'NO'} (g'H^-1 g = {fitted.decrement:.1e})"),
             ("Arithmetic", f"float64, {jax.default_backend()}"),
-            ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{self.llf:.6f}"),
+            ("Log-pseudolikelihood" if self._pseudo else "Log-likelihood", f"{self.llf:.6f}"),
             ("Observations", rows),
         ]
         if data.mode == "units":
             header.append(("Units", f"{self.n_units}"))
+        if fitted.loaded.weights is not None:
+            header.append(("Weights", fitted.loaded.weights.statement()))
         header.append(("Free parameters", f"{self.df_model}"))
         if not self._no_criterion:
             header += [("AIC", f"{self.aic:.4f}"), ("BIC", f"{self.bic:.4f}")]
@@ -573,57 +585,3 @@ def compare(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
     return report.compare([r._column() for r in results], names=names, criteria=criteria, stars=stars)
-
-
-def _covariance(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:
-    """The covariance of theta, or NaN with the state when the verdict is not that of a maximum."""
-    p = done.spec.space.n_free
-    flat = done.verdict.code == "not_identified"
-    if done.information is None or not (done.verdict.converged or flat):
-        state = np.full(p, CovarianceState.NOT_CONVERGED)
-        matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
-        return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
-    data = done.loaded.problem.data
-    n = n_contributions(data)
-    scores = None
-    if kind in cov_room.NEEDS_SCORES:
-        if data.mode == "whole" and n <= 1:
-            raise ValueError(
-                f"cov_type={kind!r} sums the scores of separate contributions, but {done.spec.likelihood.name} returns one "
-                "scalar; return one value per time point or group, or use cov_type='nonrobust'"
-            )
-        scores = done.scores()
-    codes = _cluster_codes(done, options["groups"]) if kind == "cluster" else None
-    found = cov_room.covariance(
-        kind,
-        done.information,
-        scores,
-        free=done.interior,
-        n=n,
-        codes=codes,
-        correction=options.get("correction", "G"),
-        flat=flat,
-    )
-    named = {
-        name
-        for behaviour, names, _ in done.verdict.evidence.get("directions", ())
-        if behaviour == "flat"
-        for name in names
-    }
-    for i, name in enumerate(done.spec.space.theta_labels if flat else ()):
-        if name in named:
-            found.matrix[i, :] = found.matrix[:, i] = np.nan
-            found.state[i] = CovarianceState.NOT_IDENTIFIED
-    return found
-
-
-def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:
-    """One code per contribution from a column name or labels."""
-    if not isinstance(groups, str):
-        return labels_per_contribution(done.loaded, groups, "cov_kwds groups")
-    if not column_unchanged(done.loaded):
-        raise ValueError(
-            f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
-            "themselves as groups, in the order of the rows that were fitted"
-        )
-    return labels_per_contribution(done.loaded, done.loaded.source.column(groups), f"groups column {groups!r}")

@@ -22,6 +22,7 @@ from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
 from .units import Units, constant_within, group_codes, units
 from .view import View
+from .weights import Weights, check_weight_kind, make_weights
 
 __all__ = [
     "DataError",
@@ -36,15 +37,18 @@ __all__ = [
     "Static",
     "Units",
     "View",
+    "Weights",
     "assemble",
     "blocks",
     "bucket",
+    "check_weight_kind",
     "check_weights",
     "column_labels",
     "constant_within",
     "fingerprint",
     "group_codes",
     "ingest",
+    "make_weights",
     "near_matches",
     "pack",
     "pad",

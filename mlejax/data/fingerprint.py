@@ -29,10 +29,12 @@ class Fingerprint:
     Attributes:
         rows: the number of rows.
         columns: name -> (sum, sum of squares).
+        weights: their kind, sum and sum of squares, or None.
     """
 
     rows: int
     columns: Mapping[str, tuple[float, float]]
+    weights: tuple[str, float, float] | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Fingerprint):
@@ -59,17 +61,31 @@ class Fingerprint:
             scale = math.sqrt(self.rows * max(square, square2))
             if not (_close(total, total2, scale) and _close(square, square2, max(square, square2))):
                 return f"column {name!r} has different values"
-        return None
+        return self._other_weights(other.weights)
+
+    def _other_weights(self, other: tuple[str, float, float] | None) -> str | None:
+        if self.weights is None or other is None:
+            return None if self.weights is other else "only one of them is weighted"
+        (kind, total, square), (kind2, total2, square2) = self.weights, other
+        if kind != kind2:
+            return f"{kind} weights and {kind2} weights"
+        same = _close(total, total2, max(total, total2)) and _close(square, square2, max(square, square2))
+        return None if same else "the weights differ"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
-        return {"rows": self.rows, "columns": {name: list(pair) for name, pair in self.columns.items()}}
+        plain: dict[str, Any] = {
+            "rows": self.rows,
+            "columns": {name: list(pair) for name, pair in self.columns.items()},
+        }
+        return plain if self.weights is None else {**plain, "weights": list(self.weights)}
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> Fingerprint:
         """The inverse of `to_dict`."""
         columns = {name: (float(pair[0]), float(pair[1])) for name, pair in d["columns"].items()}
-        return Fingerprint(int(d["rows"]), columns)
+        w = d.get("weights")
+        return Fingerprint(int(d["rows"]), columns, None if w is None else (str(w[0]), float(w[1]), float(w[2])))
 
 
 def _close(a: float, b: float, scale: float) -> bool:
@@ -78,19 +94,20 @@ def _close(a: float, b: float, scale: float) -> bool:
     return math.isfinite(scale) and abs(a - b) <= _RTOL * scale
 
 
-def fingerprint(rows: Rows, **extra: np.ndarray) -> Fingerprint:
+def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray) -> Fingerprint:
     """The fingerprint of checked rows.
 
     Args:
         rows: the data.
+        weights: kind, sum and sum of squares of the weights, `Weights.moments`.
         extra: further (n, ...) numeric arrays by name, such as the design matrices of formulas.
 
     >>> from mlejax.data import ingest
     >>> fingerprint(ingest({"x": [1, 2]}).convert(["x"]))
-    Fingerprint(rows=2, columns={'x': (3.0, 5.0)})
+    Fingerprint(rows=2, columns={'x': (3.0, 5.0)}, weights=None)
     """
     named = [*zip(rows.names, rows.leaves, strict=True), *extra.items()]
-    return Fingerprint(rows.n, {name: _moments(np.asarray(values)) for name, values in named})
+    return Fingerprint(rows.n, {name: _moments(np.asarray(values)) for name, values in named}, weights)
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:

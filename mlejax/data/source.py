@@ -184,7 +184,11 @@ class Source:
         return values[ROOT]
 
     def convert(
-        self, names: Iterable[Hashable] | None = None, missing: str = "raise", others: Iterable[Hashable] = ()
+        self,
+        names: Iterable[Hashable] | None = None,
+        missing: str = "raise",
+        others: Iterable[Hashable] = (),
+        beside: Iterable[tuple[str, Any]] = (),
     ) -> Rows:
         """The columns read, checked and converted: float64, int64 or bool, all of one length, finite.
 
@@ -194,6 +198,7 @@ class Source:
                 `others` included, and counts them.
             others: further columns used elsewhere (in formulas, groups, weights), of any type; they are not converted,
                 but their length and their missing values count.
+            beside: (name, values) that are no columns of the data (an array of weights), treated like `others`.
 
         Raises:
             MissingColumnError, DataError, DataTypeError: each with what was expected, what came and what to do.
@@ -219,6 +224,7 @@ class Source:
             rows += held.rows
             shared += held.shared
         rest = [leaf for key in others for leaf in self.held(key).rows if key not in wanted]
+        rest += [Leaf(values, name) for name, values in beside]
         return convert_leaves(Layout(self.kind, tuple(entries)), rows, shared, rest, missing)
 
     def column_labels(self, names: Any) -> tuple[tuple[str, ...] | None, int]:

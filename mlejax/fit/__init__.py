@@ -1,19 +1,24 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution
-from mlejax.fit.loading import Loaded, column_unchanged, labels_per_contribution, n_contributions, prepare
+from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
+from mlejax.fit.loading import Loaded, column_unchanged, counts, labels_per_contribution, n_contributions, prepare
 from mlejax.fit.recipe import Fit, fit
 from mlejax.fit.solve import solve
 
 __all__ = [
+    "COVARIANCE_LIMIT",
     "Fit",
     "Loaded",
     "Problem",
     "Solution",
     "column_unchanged",
+    "counts",
+    "covariance_of",
     "fit",
     "labels_per_contribution",
     "n_contributions",
     "prepare",
     "solve",
+    "weighted_scores",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ class Loaded:
         source: the data as they came (for groups).
         unit_codes: the unit of each row, for models of units.
         fingerprint: of the data.
+        weights: of the contributions, or None.
     """
 
     problem: Problem
@@ -30,6 +32,27 @@ class Loaded:
     source: data_room.Source
     unit_codes: np.ndarray | None
     fingerprint: data_room.Fingerprint
+    weights: data_room.Weights | None = None
+
+
+def counts(loaded: Loaded) -> tuple[float, float]:
+    """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
+    data, n = loaded.problem.data, n_contributions(loaded.problem.data)
+    w = loaded.weights
+    if w is None:
+        return float(n if data.mode == "whole" and n > 1 else loaded.rows.n), float(n)
+    size = w.values if w.kind == "frequency" else w.used.astype(np.float64)
+    rows = size if loaded.unit_codes is None else size[loaded.unit_codes]
+    return float(rows.sum()), float(size.sum())
+
+
+def rows_that_count(loaded: Loaded) -> tuple[np.ndarray, ...]:
+    """The checked columns without the rows of weight 0."""
+    w = loaded.weights
+    if w is None or w.used.all() or loaded.problem.data.mode == "whole":
+        return loaded.rows.leaves
+    used = w.used if loaded.unit_codes is None else w.used[loaded.unit_codes]
+    return tuple(leaf[used] for leaf in loaded.rows.leaves)
 
 
 def n_contributions(data: data_room.Prepared) -> int:
@@ -37,10 +60,19 @@ def n_contributions(data: data_room.Prepared) -> int:
     return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
 
 
-def load(likelihood: Likelihood, data: Any, start: Any, missing: str, groups: str | None = None) -> Loaded:
+def load(
+    likelihood: Likelihood,
+    data: Any,
+    start: Any,
+    missing: str,
+    groups: Sequence[str] = (),
+    weights: Any = None,
+    weight_kind: str | None = None,
+) -> Loaded:
     """Read, check, convert and pad the data; call inside ``jax.enable_x64(True)``.
 
-    ``groups`` is a column used elsewhere (clusters): its missing values count under ``missing="drop"``.
+    ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
+    of the weights (a column's name or one number per row; per entry returned by a whole model).
     """
     source = data_room.ingest(data)
     space = likelihood.space(source, start)
@@ -50,22 +82,57 @@ def load(likelihood: Likelihood, data: Any, start: Any, missing: str, groups: st
             "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
             "a time series); treat missing values inside the function or beforehand"
         )
-    others = [name for name in (likelihood.unit, groups) if name is not None]
+    kind = data_room.check_weight_kind(weights, weight_kind)
+    whole = likelihood.mode == "whole"
+    others = [name for name in (likelihood.unit, *groups) if name is not None]
+    beside = []
+    if isinstance(weights, str) and not whole:
+        others.append(weights)
+    elif weights is not None and not whole:
+        beside.append(("weights", weights))
     for name in others:
         source.column(name)
-    rows = source.convert(names, missing=missing, others=others)
+    rows = source.convert(names, missing=missing, others=others, beside=beside)
+    weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
     packed: data_room.Prepared
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
-        packed = data_room.pack(grouped.rows, mode="units")
-    elif likelihood.mode == "whole":
-        packed = data_room.pack(rows, np.ones(n_out), mode="whole")
+        if weighing is not None:
+            per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
+            weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
+        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units")
+    elif whole:
+        packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
-        packed = data_room.pack(rows)
+        packed = data_room.pack(rows, _scaled(weighing))
     packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
-    return Loaded(Problem(packed, space), rows, source, codes, data_room.fingerprint(rows))
+    found = data_room.fingerprint(rows, None if weighing is None else weighing.moments())
+    return Loaded(Problem(packed, space), rows, source, codes, found, weighing)
+
+
+def _scaled(weights: data_room.Weights | None) -> np.ndarray | None:
+    return None if weights is None else weights.values / weights.scale
+
+
+def _read_weights(
+    likelihood: Likelihood, source: data_room.Source, rows: data_room.Rows, kind: str, weights: Any, n_out: int
+) -> data_room.Weights:
+    """Checked weights of the rows, or of the entries that a whole model returns."""
+    name, values = (weights, source.column(weights)) if isinstance(weights, str) else ("", weights)
+    if likelihood.mode != "whole":
+        return data_room.make_weights(kind, name, rows.select(values), rows.n, rows.index)
+    if n_out == 1:
+        raise ValueError(
+            f"weights= multiplies separate contributions, but {likelihood.name} returns one scalar; return one value per "
+            "time point or group"
+        )
+    if len(values) != n_out:
+        raise data_room.DataError(
+            f"weights: expected one for each of the {n_out} values that {likelihood.name} returns, got {len(values)}"
+        )
+    return data_room.make_weights(kind, name, values, n_out)
 
 
 def _own(leaf: Any, users: tuple[np.ndarray, ...]) -> Any:
@@ -110,7 +177,12 @@ def column_unchanged(loaded: Loaded) -> bool:
     if loaded.source.kind != "mapping" or loaded.unit_codes is not None or rows.n_dropped:
         return True
     now = loaded.source.convert(rows.layout.keys).leaves
-    return all(np.array_equal(a, np.asarray(b)[: rows.n]) for a, b in zip(now, loaded.problem.data.rows, strict=True))
+    w = loaded.weights
+    kept = np.ones(rows.n, bool) if w is None or loaded.problem.data.mode == "whole" else w.used
+    return all(
+        np.array_equal(a[kept], np.asarray(b)[: rows.n][kept])
+        for a, b in zip(now, loaded.problem.data.rows, strict=True)
+    )
 
 
 def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.fit import starts
-from mlejax.fit.loading import Loaded, load, n_contributions
+from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, definiteness, explain, interior, search
 from mlejax.fit.solve import hold
@@ -78,8 +78,13 @@ class Fit:
     decrement: float
     note: str = ""
 
+    @property
+    def weight_kind(self) -> str | None:
+        """The kind of weights, or None."""
+        return None if self.loaded.weights is None else self.loaded.weights.kind
+
     def scores(self) -> np.ndarray:
-        """Scores in theta of every contribution, (n, p)."""
+        """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values."""
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with jax.enable_x64(True):
@@ -95,16 +100,18 @@ def fit(
     *,
     start: Any = None,
     fixed: Mapping[str, Any] | None = None,
+    weights: Any = None,
+    weight_kind: str | None = None,
     method: Any = "newton",
     missing: str = "raise",
     seed: int = 0,
     progress: bool | None = None,
-    groups: str | None = None,
+    groups: Sequence[str] = (),
 ) -> Fit:
-    """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` is the column of clusters, if any."""
+    """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` are the columns of clusters, if any."""
     algorithm = optimize.resolve(method)
     with jax.enable_x64(True), missing_derivatives(likelihood), _outside_transformations():
-        loaded = load(likelihood, data, start, missing, groups)
+        loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
         spec = Spec(likelihood, space)
@@ -150,15 +157,7 @@ def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space,
     held, values = hold(space, fixed)
     if values is None:
         return held, None
-    flat = np.asarray(values)
-    for leaf, where in zip(held.leaves, held.value_slices, strict=True):
-        if leaf.free is None:
-            continue
-        part = flat[where] if leaf.all_fixed else flat[where][~np.asarray(leaf.free)]
-        problem = leaf.transform.problem(part.reshape(leaf.shape) if leaf.all_fixed else part)
-        if problem is not None:
-            raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
-    return held, flat
+    return held, np.asarray(values)
 
 
 def _first_point(
@@ -170,7 +169,7 @@ def _first_point(
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
         return np.asarray(to_u(space, values))
     data = loaded.problem.data
-    batch = starts.candidates(space, given, loaded.rows.leaves, seed)
+    batch = starts.candidates(space, given, rows_that_count(loaded), seed)
     stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
     points, found = (np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held))
     return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
@@ -178,10 +177,10 @@ def _first_point(
 
 def _sample(data: data_room.Prepared) -> data_room.Prepared:
     """At most a few hundred rows, spread over the data, to rank candidate starts."""
-    n = n_contributions(data)
     if data.mode == "whole" or data.weights.shape[0] <= N_SAMPLED:
         return data
-    index = np.linspace(0, n - 1, N_SAMPLED).astype(np.int64)
+    used = np.flatnonzero(np.asarray(data.weights) > 0)
+    index = used[np.linspace(0, used.size - 1, N_SAMPLED).astype(np.int64)]
     return replace(
         data,
         rows=jax.tree.map(lambda a: a[index], data.rows),
@@ -244,6 +243,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
     else:
         theta = np.asarray(space.theta_from_u(ended.u, held))
         params, jacobian, score, info = space.params_from_u(ended.u, held), None, ended.score, None
+    scale = 1.0 if loaded.weights is None else loaded.weights.scale
     return Fit(
         spec=spec,
         loaded=loaded,
@@ -251,9 +251,9 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
         u=ended.u,
         theta=theta,
         params=jax.tree.map(np.asarray, params),
-        llf=ended.loglik,
-        score=score,
-        information=info,
+        llf=scale * ended.loglik,
+        score=scale * score,
+        information=None if info is None else scale * info,
         jacobian=jacobian,
         interior=free,
         verdict=verdict,
@@ -275,6 +275,7 @@ def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
 def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
     empty = np.zeros(0)
     value = float(loglik(spec, empty, loaded.problem.data, held))
+    value *= 1.0 if loaded.weights is None else loaded.weights.scale
     rows = "" if np.isfinite(value) else explain(spec, loaded.problem.data, empty, held)
     verdict = (
         Verdict("not_computable", rows)

@@ -26,7 +26,7 @@ from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem, Solution, objective_of, off_edges, to_theta
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec
-from mlejax.parameters import Space
+from mlejax.parameters import Leaf, Space
 from mlejax.status import End
 
 Array = Any
@@ -54,8 +54,8 @@ def solve(
         model: a :class:`mlejax.model.Model` or its likelihood.
         prepared: ``model.prepare(data)``; may hold tracers or stacked arrays under ``vmap``.
         start: the user's structure, natural scale, in the interior of the supports.
-        weights: one weight >= 0 per contribution, padded or not; multiplies them. None: those of ``prepared``. A row
-            of weight exactly 0 is replaced by another one, so that the derivative by its weight is not its influence.
+        weights: one weight >= 0 per contribution (n,), or padded (N,); multiplies them. None: those of ``prepared``. A
+            row of weight exactly 0 is replaced by another one, so that the derivative by its weight is not its influence.
         fixed: address -> value held fixed, natural scale; the values may be tracers.
         hyper: second argument of ``penalty``.
         method: an optimiser object; default :class:`mlejax.Newton`.
@@ -165,6 +165,7 @@ def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | 
             if entries & seen:
                 raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is held by another address already")
             seen |= entries
+            _check_support(leaf, part, flat)
             if flat is None:
                 try:
                     values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
@@ -173,6 +174,19 @@ def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | 
             else:
                 values[i] = values[i].at[flat].set(jnp.asarray(part, values[i].dtype))
     return held, jnp.concatenate(values)
+
+
+def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
+    """ValueError for a concrete value outside the support of its parameter."""
+    if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
+        return
+    try:
+        array = np.broadcast_to(np.asarray(value, np.float64), leaf.shape if flat is None else (flat.size,))
+    except (TypeError, ValueError):
+        return  # the shape is refused with a message of its own
+    problem = leaf.transform.problem(array)
+    if problem is not None:
+        raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
 
 
 def _parts(space: Space, address: str, value: Any, n: int) -> list[Any]:
@@ -200,15 +214,28 @@ def _start_tree(space: Space, start: Any) -> Any:
 
 
 def _with_weights(data: Prepared, weights: Array) -> Prepared:
-    """The same data with other weights; a row of weight 0 takes the values of one of positive weight (0 * inf is NaN)."""
-    weights = jnp.asarray(weights, jnp.result_type(float))
-    missing = data.weights.shape[0] - weights.shape[0]
-    if weights.ndim != 1 or missing < 0:
-        raise ValueError(
-            f"weights: expected one per contribution, at most {data.weights.shape[0]}, got shape {weights.shape}"
-        )
-    weights = jnp.concatenate([weights, jnp.zeros((missing,), weights.dtype)])
+    """The same data with other weights; a row of weight 0 takes the values of one of positive weight (0 * inf is NaN).
+
+    Raises:
+        ValueError: neither one for each of the n contributions nor one for each of the padded ones.  Where n is traced,
+            too few are NaN, so that the solution does not converge.
+    """
+    given = jnp.asarray(weights, jnp.result_type(float))
+    padded, n = data.weights.shape[0], data.n if data.mode != "whole" else data.weights.shape[0]
+    known = None if isinstance(n, jax.core.Tracer) else int(n)
+    length = given.shape[0] if given.ndim == 1 else -1
+    if length < 1 or length > padded or (known is not None and length not in (known, padded)):
+        text = f"at most {padded}" if known is None else f"{known}" + (f" (or {padded}, padded)" * (known != padded))
+        raise ValueError(f"weights: expected one per contribution, {text}, got shape {given.shape}")
+    if not isinstance(weights, jax.core.Tracer):
+        bad = ~np.isfinite(np.asarray(given)) | (np.asarray(given) < 0)
+        if bad.any():
+            at = int(np.flatnonzero(bad)[0])
+            raise ValueError(f"weights: expected finite numbers >= 0, got {float(given[at])!r} at position {at}")
+    full = jnp.concatenate([given, jnp.zeros((padded - length,), given.dtype)])
     if data.mode == "whole":
-        return replace(data, weights=weights)
-    source = jnp.where(weights > 0, jnp.arange(weights.shape[0]), jnp.argmax(weights))
-    return replace(data, weights=weights, rows=jax.tree.map(lambda a: jnp.asarray(a)[source], data.rows))
+        return replace(data, weights=full)
+    # padding weighs nothing, whatever was given for it
+    full = jnp.where(jnp.arange(padded) < n, full, 0.0) * jnp.where(length < n, jnp.nan, 1.0)
+    source = jnp.where(full > 0, jnp.arange(padded), jnp.argmax(full))
+    return replace(data, weights=full, rows=jax.tree.map(lambda a: jnp.asarray(a)[source], data.rows))

@@ -1,0 +1,100 @@
+"""A finished fit -> the covariance of theta: scores, weights and groups put together for :mod:`mlejax.covariance`.
+
+With weights w_i and scores s_i of the contributions, the outer products are those of
+
+* frequency weights: the expanded rows, sum w s s' (and n = sum w in factors);
+* sampling and importance weights: the weighted contributions, sum w^2 s s'.
+
+Clusters sum w s in either case.  Contributions of weight 0 count for nothing: not as rows, not as clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlejax import covariance as cov_room
+from mlejax import data as data_room
+from mlejax.fit.loading import column_unchanged, counts, labels_per_contribution, n_contributions
+from mlejax.fit.recipe import Fit
+from mlejax.status import CovarianceState
+
+COVARIANCE_LIMIT = 2000
+
+
+def covariance_of(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.CovarianceResult:
+    """The covariance of theta, or NaN with the state when the verdict is not that of a maximum.
+
+    Args:
+        done: the fit.
+        kind, options: as :func:`mlejax.covariance.check_kind` returns them.
+    """
+    p = done.spec.space.n_free
+    flat = done.verdict.code == "not_identified"
+    if done.information is None or not (done.verdict.converged or flat):
+        state = np.full(p, CovarianceState.NOT_CONVERGED)
+        matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
+        return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
+    scores = _products(done, kind) if kind in cov_room.NEEDS_SCORES else None
+    codes = _cluster_codes(done, options["groups"]) if kind == "cluster" else None
+    found = cov_room.covariance(
+        kind,
+        done.information,
+        scores,
+        free=done.interior,
+        n=counts(done.loaded)[1],
+        codes=codes,
+        correction=options.get("correction", "G"),
+        flat=flat,
+    )
+    named = {
+        name
+        for behaviour, names, _ in done.verdict.evidence.get("directions", ())
+        if behaviour == "flat"
+        for name in names
+    }
+    for i, name in enumerate(done.spec.space.theta_labels if flat else ()):
+        if name in named:
+            found.matrix[i, :] = found.matrix[:, i] = np.nan
+            found.state[i] = CovarianceState.NOT_IDENTIFIED
+    return found
+
+
+def weighted_scores(done: Fit) -> np.ndarray:
+    """w_i s_i of every contribution (n, p), 0 where the weight is: their sum is the score of the log-likelihood."""
+    scores, w = done.scores(), done.loaded.weights
+    return scores if w is None else np.where(w.used[:, None], scores * w.values[:, None], 0.0)
+
+
+def _products(done: Fit, kind: str) -> np.ndarray:
+    """What the outer products are made of, without the contributions of weight 0."""
+    data = done.loaded.problem.data
+    if data.mode == "whole" and n_contributions(data) <= 1:
+        raise ValueError(
+            f"cov_type={kind!r} sums the scores of separate contributions, but {done.spec.likelihood.name} returns one "
+            "scalar; return one value per time point or group, or use cov_type='nonrobust'"
+        )
+    w = done.loaded.weights
+    if w is None:
+        return done.scores()
+    one_by_one = w.kind == "frequency" and kind != "cluster"
+    size = np.sqrt(w.values) if one_by_one else w.values
+    return (done.scores() * size[:, None])[w.used]
+
+
+def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:
+    """One code for each contribution of positive weight, from a column name or labels."""
+    if not isinstance(groups, str):
+        codes = labels_per_contribution(done.loaded, groups, "cov_kwds groups")
+    elif not column_unchanged(done.loaded):
+        raise ValueError(
+            f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
+            "themselves as groups, in the order of the rows that were fitted"
+        )
+    else:
+        column = done.loaded.source.column(groups)
+        codes = labels_per_contribution(done.loaded, column, f"groups column {groups!r}")
+    w = done.loaded.weights
+    return codes if w is None or w.used.all() else data_room.group_codes(codes[w.used])[0]
