@@ -6,7 +6,14 @@ With I the observed information (minus the Hessian of the log-likelihood) and s_
 * ``opg``: (sum s_i s_i')^-1 (Berndt, Hall, Hall & Hausman 1974)
 * ``HC0``: I^-1 (sum s_i s_i') I^-1 (Huber 1967; White 1982); ``HC1``: times n / (n - k)
 * ``cluster``: I^-1 (sum_g s_g s_g') I^-1 with s_g the sum of the scores of cluster g, times G / (G - 1)
-  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata)
+  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata).
+  Two-way: V_1 + V_2 - V_12, each with its own factor, V_12 of the clusters' intersections; negative eigenvalues become 0
+  (Cameron, Gelbach & Miller 2011, J. Business & Economic Statistics 29, 238)
+* ``HAC``: I^-1 (G_0 + sum_{j=1}^L (1 - j/(L+1)) (G_j + G_j')) I^-1 with G_j = sum_t s_t s_{t-j}' over rows in the order of
+  time, L = floor(4 (n/100)^(2/9)) lags by default, no factor (Newey & West 1987, 1994)
+
+Of a penalised fit, with H_P minus the Hessian of the penalised log-likelihood: ``nonrobust`` is H_P^-1 I H_P^-1 (Gray
+1992, J. American Statistical Association 87, 942), ``bayes`` is H_P^-1, and the others have H_P^-1 for I^-1.
 
 Blind to the optimiser: it sees the estimates' information and scores only.  A covariance is never made from an
 information matrix that fails the scaled positive-definiteness check of :func:`mlejax.linalg.scaled_inverse`.
@@ -14,8 +21,9 @@ information matrix that fails the scaled positive-definiteness check of :func:`m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,11 +31,14 @@ import numpy as np
 from mlejax.linalg import scaled_inverse
 from mlejax.status import CovarianceState
 
-KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster")
-NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster")
-MODEL_BASED = ("nonrobust", "opg")
+KINDS = ("nonrobust", "opg", "HC0", "HC1", "cluster", "HAC", "bayes")
+NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster", "HAC")
+SANDWICH = ("HC0", "HC1", "cluster", "HAC")
+MODEL_BASED = ("nonrobust", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full")
 NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
+_OPTIONS = {"cluster": {"groups", "correction"}, "HAC": {"maxlags"}}
+_ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +53,7 @@ class CovarianceResult:
         notes: remarks (fewer clusters than parameters).
         smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
         nullity: number of flat directions.
+        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; NaN of others.
     """
 
     matrix: np.ndarray
@@ -52,22 +64,39 @@ class CovarianceResult:
     smallest_eigenvalue: float = float("nan")
     condition: float = float("nan")
     nullity: int = 0
+    edf: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """How scores are summed before their products are taken.
+
+    Attributes:
+        codes: clusters of every contribution, integers from 0, (n,) each; one array, two for two-way clusters, or none.
+        correction: of clusters, one of :data:`CORRECTIONS`.
+        maxlags: of HAC; None for the default.
+    """
+
+    codes: Sequence[np.ndarray] = ()
+    correction: str = "G"
+    maxlags: int | None = None
 
 
 def check_kind(
-    cov_type: str | None, cov_kwds: Mapping[str, Any] | None, weight_kind: str | None = None
+    cov_type: str | None, cov_kwds: Mapping[str, Any] | None, weight_kind: str | None = None, penalised: bool = False
 ) -> tuple[str, dict[str, Any]]:
     """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in (under sampling weights HC0).
 
+    ``groups`` comes back as a tuple of one or two groupings, each a column's name or labels.
+
     Raises:
         ValueError: unknown type or option, options that the type does not take, missing groups; a covariance under
-            sampling weights that is no sandwich.
+            sampling weights that is no sandwich; ``"bayes"`` without a penalty, ``"opg"`` with one.
     """
     sampled = weight_kind == "sampling"
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
-    lowered = {k.lower(): k for k in KINDS} | {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0"}
     if kind not in KINDS:
-        suggestion = lowered.get(kind.lower())
+        suggestion = ({k.lower(): k for k in KINDS} | _ALIASES).get(kind.lower())
         raise ValueError(
             f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
             + (f" (did you mean {suggestion!r}?)" if suggestion else "")
@@ -75,11 +104,21 @@ def check_kind(
     if sampled and kind in MODEL_BASED:
         raise ValueError(
             f"cov_type={kind!r} takes every row for one observation, and its errors would change with the scale of the "
-            "sampling weights; use 'HC0' (the default with them), 'HC1' or 'cluster', or weight_kind='frequency' if the "
-            "weights count rows"
+            "sampling weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if "
+            "the weights count rows"
+        )
+    if kind == "bayes" and not penalised:
+        raise ValueError(
+            "cov_type='bayes' is the inverse of the penalised information, and this fit has no penalty: without one it is "
+            "'nonrobust'"
+        )
+    if kind == "opg" and penalised:
+        raise ValueError(
+            "cov_type='opg' puts products of scores in the place of the information, and knows nothing of the penalty; use "
+            "'nonrobust', 'bayes' or 'HC0'"
         )
     options = dict(cov_kwds or {})
-    allowed = {"groups", "correction"} if kind == "cluster" else set()
+    allowed = _OPTIONS.get(kind, set())
     unknown = set(options) - allowed
     if unknown:
         raise ValueError(
@@ -87,14 +126,39 @@ def check_kind(
             + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
         )
     if kind == "cluster":
-        if options.get("groups") is None:
-            raise ValueError(
-                "cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution"
-            )
+        options["groups"] = _groupings(options.get("groups"))
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
             raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    lags = options.get("maxlags")
+    if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or lags < 0):
+        raise ValueError(
+            f"cov_kwds maxlags={lags!r}: expected a whole number of lags >= 0, or None for 4 (n/100)^(2/9)"
+        )
     return kind, options
+
+
+def _groupings(groups: Any) -> tuple[Any, ...]:
+    """One or two groupings of ``groups=``: a name or labels; a pair of them; a matrix of two columns."""
+    if groups is None:
+        raise ValueError(
+            "cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution; a pair of "
+            "either for two-way clusters"
+        )
+    if isinstance(groups, str):
+        return (groups,)
+    parts: list[Any]
+    if isinstance(groups, (tuple, list)) and len(groups) <= 3 and all(isinstance(g, str) or np.ndim(g) for g in groups):
+        parts = list(groups)
+    elif np.ndim(groups) == 2:
+        columns = groups.shape[1] if hasattr(groups, "shape") else len(groups[0])
+        frame = groups.iloc if hasattr(groups, "iloc") else np.asarray(groups, object)
+        parts = [frame[:, j] for j in range(columns)]
+    else:
+        return (groups,)
+    if not 1 <= len(parts) <= 2:
+        raise ValueError(f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}")
+    return tuple(parts)
 
 
 def covariance(
@@ -104,9 +168,9 @@ def covariance(
     *,
     free: np.ndarray,
     n: float,
-    codes: np.ndarray | None = None,
-    correction: str = "G",
+    grouping: Grouping | None = None,
     flat: bool = False,
+    penalised: np.ndarray | None = None,
 ) -> CovarianceResult:
     """The covariance of theta.
 
@@ -117,13 +181,13 @@ def covariance(
         free: flags (p,) of the entries not on an edge of their support; the others get NaN (ON_BOUNDARY) and the
             covariance of the rest is conditional on them.
         n: number of contributions.
-        codes: cluster of each contribution, integers from 0, (n,).
-        correction: ``"G"``, ``"none"`` or ``"full"``.
+        grouping: clusters or lags.
         flat: flat directions have been found. Entries that these do not touch get their covariance from the inverse on
             the complement; the others get NaN (NOT_IDENTIFIED).
+        penalised: minus the Hessian of the penalised log-likelihood in theta (p, p), of a penalised fit.
 
     Raises:
-        ValueError: one cluster only.
+        ValueError: one cluster only; as many lags as contributions.
     """
     p = information.shape[0]
     k = int(free.sum())
@@ -131,25 +195,30 @@ def covariance(
     state = np.where(free, CovarianceState.OK, CovarianceState.ON_BOUNDARY)
     inside = np.ix_(free, free)
     invert = _identified_inverse if flat else _full_inverse
-    bread, ok, identified, nullity = invert(information[inside])
-    _, _, smallest, condition = scaled_inverse(information[inside])
+    curvature = (information if penalised is None else penalised)[inside]
+    bread, ok, identified, nullity = invert(curvature)
+    _, _, smallest, condition = scaled_inverse(curvature)
     state[np.flatnonzero(free)[~identified]] = CovarianceState.NOT_IDENTIFIED
-    statement, notes, factor = _statement(kind, codes, correction, n, k)
+    meat = _Meat(information[inside], (), "", ())
+    if kind in NEEDS_SCORES:
+        assert scores is not None
+        meat = _meat(kind, scores[:, free], grouping or Grouping(), n, k)
+    statement = meat.statement or _MODEL_BASED[kind, penalised is not None]
+    edf = float("nan") if penalised is None else float(np.sum(bread * information[inside].T))
     if not ok and k:
-        finite = bool(np.isfinite(information[inside]).all())
+        finite = bool(np.isfinite(curvature).all())
         state[free] = CovarianceState.NOT_POSITIVE_DEFINITE if finite else CovarianceState.NOT_FINITE
-        return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition)
-    found = bread
+        return CovarianceResult(matrix, state, kind, statement, meat.notes, smallest, condition)
+    found, notes = bread, meat.notes
     if kind == "opg":
-        assert scores is not None
-        products = scores[:, free].T @ scores[:, free]
-        found, ok, *_ = invert(products)
+        found, ok, *_ = invert(meat.products)
         # scores that are zero but for rounding would pass once scaled to unit diagonal
-        ok = ok and bool((np.diag(products) > 1e-12 * np.diag(information[inside]))[identified].all())
-    elif kind != "nonrobust":
-        assert scores is not None
-        sums = scores[:, free] if codes is None else _sum_by(scores[:, free], codes)
-        found = _symmetric(bread @ (sums.T @ sums) @ bread) * factor
+        ok = ok and bool((np.diag(meat.products) > 1e-12 * np.diag(information[inside]))[identified].all())
+    elif kind in SANDWICH or (kind == "nonrobust" and penalised is not None):
+        found = _symmetric(bread @ meat.products @ bread)
+        if meat.indefinite:
+            found, more = _without_negative(found)
+            notes = (*notes, *more)
     lost = identified & ~(ok & (np.diag(found) > 1e-14 * np.diag(bread)))
     state[np.flatnonzero(free)[lost]] = CovarianceState.SINGULAR_SCORES
     gone = lost | ~identified
@@ -157,7 +226,7 @@ def covariance(
     found[gone, :] = np.nan
     found[:, gone] = np.nan
     matrix[inside] = found
-    return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity)
+    return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity, edf)
 
 
 def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, int]:
@@ -185,41 +254,103 @@ def _identified_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, in
     return _symmetric(inverse), bool((values[~null] > 0).all()), identified, int(null.sum())
 
 
-def _statement(
-    kind: str, codes: np.ndarray | None, correction: str, n: float, k: int
-) -> tuple[str, tuple[str, ...], float]:
-    if kind == "nonrobust":
-        return "nonrobust (inverse observed information)", (), 1.0
+_MODEL_BASED = {
+    ("nonrobust", False): "nonrobust (inverse observed information)",
+    ("nonrobust", True): "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)",
+    ("bayes", True): "bayes (inverse penalised information)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Meat:
+    """Products of scores with their factors, and what to say about them; ``indefinite`` if they may be so."""
+
+    products: np.ndarray
+    notes: tuple[str, ...]
+    statement: str
+    factors: tuple[float, ...] = field(default=())
+    indefinite: bool = False
+
+
+def _meat(kind: str, scores: np.ndarray, grouping: Grouping, n: float, k: int) -> _Meat:
+    products = scores.T @ scores
     if kind == "opg":
-        return "opg (inverse outer product of scores)", (), 1.0
+        return _Meat(products, (), "opg (inverse outer product of scores)")
     if kind == "HC0":
-        return "HC0 (sandwich)", (), 1.0
+        return _Meat(products, (), "HC0 (sandwich, no factor)")
     if kind == "HC1":
         if n <= k:
             raise ValueError(f"cov_type='HC1' needs more contributions than free parameters, got n={n:g} and k={k}")
         factor = n / (n - k)
-        return f"HC1 (sandwich, n/(n-k) = {factor:.4g})", (), factor
-    assert codes is not None
-    groups = int(codes.max()) + 1 if codes.size else 0
-    if groups < 2:
+        return _Meat(factor * products, (), f"HC1 (sandwich, n/(n-k) = {factor:.4g})")
+    if kind == "HAC":
+        return _hac_meat(scores, grouping.maxlags)
+    return _cluster_meat(scores, grouping, n, k)
+
+
+def _cluster_meat(scores: np.ndarray, grouping: Grouping, n: float, k: int) -> _Meat:
+    """Sums by cluster, one way or two; each with its factor."""
+    ways = [np.asarray(c) for c in grouping.codes]
+    if len(ways) == 2:
+        both = ways[0].astype(np.int64) * (int(ways[1].max()) + 1) + ways[1]
+        ways.append(np.unique(both, return_inverse=True)[1].reshape(-1))
+    sizes = [int(c.max()) + 1 if c.size else 0 for c in ways]
+    if min(sizes) < 2:
+        which = " in each way" if len(ways) > 1 else ""
         raise ValueError(
-            f"cov_type='cluster' needs at least two clusters, got {groups}: with one, the summed scores are zero"
+            f"cov_type='cluster' needs at least two clusters{which}, got {min(sizes)}: with one, the summed scores are zero"
         )
-    factor, text = 1.0, "no correction"
-    if correction != "none":
-        factor, text = groups / (groups - 1), f"G/(G-1) = {groups / (groups - 1):.4g}"
-    if correction == "full":
+    small = 1.0
+    if grouping.correction == "full":
         if n <= k:
             raise ValueError(f"correction='full' needs more contributions than free parameters, got n={n:g} and k={k}")
-        factor *= (n - 1) / (n - k)
-        text = f"G/(G-1) (n-1)/(n-k) = {factor:.4g}"
+        small = (n - 1) / (n - k)
+    factors = [1.0 if grouping.correction == "none" else small * g / (g - 1) for g in sizes]
+    text = {"none": "no correction", "G": "G/(G-1) = ", "full": "G/(G-1) (n-1)/(n-k) = "}[grouping.correction]
+    if grouping.correction != "none":
+        text += ", ".join(f"{f:.4g}" for f in factors)
     notes: tuple[str, ...] = ()
-    if groups < k:
-        notes = (
-            f"{groups} clusters for {k} parameters: the cluster covariance has rank {groups - 1} at most; joint tests of "
-            "more restrictions are not possible",
+    fewest = min(sizes)
+    if fewest < k:
+        rank = (
+            f": the cluster covariance has rank {fewest - 1} at most; joint tests of more restrictions are not possible"
         )
-    return f"cluster ({groups} clusters, {text})", notes, factor
+        notes = (f"{fewest} clusters for {k} parameters" + (rank if len(ways) == 1 else " in one of two ways"),)
+    parts = [f * _outer(_sum_by(scores, c)) for f, c in zip(factors, ways, strict=True)]
+    if len(ways) == 1:
+        return _Meat(parts[0], notes, f"cluster ({fewest} clusters, {text})")
+    said = f"cluster (two-way, {sizes[0]} and {sizes[1]} clusters, {sizes[2]} intersections, {text})"
+    return _Meat(parts[0] + parts[1] - parts[2], notes, said, indefinite=True)
+
+
+def _hac_meat(scores: np.ndarray, maxlags: int | None) -> _Meat:
+    """Bartlett-weighted autocovariances of the scores, positive semi-definite by construction."""
+    n = scores.shape[0]
+    lags = math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)) if maxlags is None else int(maxlags)
+    if maxlags is None:
+        lags = min(lags, n - 1)
+    if lags >= n:
+        raise ValueError(f"cov_kwds maxlags={lags}: expected fewer lags than contributions, {n}")
+    total = _outer(scores)
+    for j in range(1, lags + 1):
+        lagged = scores[j:].T @ scores[:-j]
+        total += (1.0 - j / (lags + 1.0)) * (lagged + lagged.T)
+    return _Meat(total, (), f"HAC (Bartlett, {lags} lag{'s' * (lags != 1)}, no factor)")
+
+
+def _without_negative(v: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The nearest positive semi-definite matrix: negative eigenvalues become 0, and that is said."""
+    values, vectors = np.linalg.eigh(v)
+    negative = int((values < -1e-12 * np.abs(values).max(initial=0.0)).sum())
+    if not negative:
+        return v, ()
+    mended = _symmetric((vectors * np.maximum(values, 0.0)) @ vectors.T)
+    what = "1 negative eigenvalue" if negative == 1 else f"{negative} negative eigenvalues"
+    return mended, (f"The two-way cluster covariance had {what}, set to 0 (Cameron, Gelbach & Miller 2011).",)
+
+
+def _outer(a: np.ndarray) -> np.ndarray:
+    return np.asarray(a.T @ a)
 
 
 def _sum_by(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -83,8 +83,10 @@ class Model:
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
                 any optax ``GradientTransformation``.
-            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
-            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``.
+            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"``, ``"HC1"``,
+                ``"cluster"`` or ``"HAC"`` (rows in the order of time).
+            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
+                of groups for two-way clusters; for ``"HAC"``: ``{"maxlags": number}``.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
             seed: of the candidates among starting values.
             progress: a progress bar; None shows one for long first-order fits only.
@@ -106,7 +108,7 @@ class Model:
             0.333333
         """
         kind = check_weight_kind(weights, weight_kind)
-        groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups")
+        groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups", ())
         done = fit_room.fit(
             self.likelihood,
             data,
@@ -118,7 +120,7 @@ class Model:
             missing=missing,
             seed=seed,
             progress=progress,
-            groups=(groups,) if isinstance(groups, str) else (),
+            groups=[name for name in groups if isinstance(name, str)],
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

@@ -23,8 +23,6 @@ from mlejax.verdict import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-SANDWICH = ("HC0", "HC1", "cluster")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
@@ -53,8 +51,7 @@ class Results:
         """The same fit with another covariance, without refitting.
 
         Args:
-            cov_type: ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` or ``"cluster"``.
-            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``.
+            cov_type, cov_kwds: as in ``Model.fit``.
         """
         return Results.make(self.model, self._fit, cov_type, cov_kwds)
 
@@ -441,14 +438,14 @@ class Results:
 
     @property
     def _pseudo(self) -> bool:
-        return self.cov_type in SANDWICH or self._fit.weight_kind == "sampling"
+        return self.cov_type in cov_room.SANDWICH or self._fit.weight_kind == "sampling"
 
     @property
     def _no_criterion(self) -> str:
         """Why information criteria do not apply, or nothing."""
         if self._fit.weight_kind == "sampling":
             return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
-        if self.cov_type in SANDWICH:
+        if self.cov_type in cov_room.SANDWICH:
             return (
                 f"with cov_type={self.cov_type!r}: a sandwich covariance says that the model may be wrong, and then the "
                 "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"

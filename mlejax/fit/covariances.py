@@ -11,6 +11,7 @@ Clusters sum w s in either case.  Contributions of weight 0 count for nothing: n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,17 @@ def covariance_of(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.
         matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
         return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
     scores = _products(done, kind) if kind in cov_room.NEEDS_SCORES else None
-    codes = _cluster_codes(done, options["groups"]) if kind == "cluster" else None
     found = cov_room.covariance(
         kind,
         done.information,
         scores,
         free=done.interior,
         n=counts(done.loaded)[1],
-        codes=codes,
-        correction=options.get("correction", "G"),
+        grouping=cov_room.Grouping(
+            tuple(_cluster_codes(done, g) for g in options.get("groups", ())),
+            options.get("correction", "G"),
+            options.get("maxlags"),
+        ),
         flat=flat,
     )
     named = {
@@ -59,6 +62,9 @@ def covariance_of(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.
         if name in named:
             found.matrix[i, :] = found.matrix[:, i] = np.nan
             found.state[i] = CovarianceState.NOT_IDENTIFIED
+    if kind == "HAC" and done.loaded.rows.n_dropped:
+        note = f"{done.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
+        found = replace(found, notes=(*found.notes, note))
     return found
 
 
@@ -76,12 +82,30 @@ def _products(done: Fit, kind: str) -> np.ndarray:
             f"cov_type={kind!r} sums the scores of separate contributions, but {done.spec.likelihood.name} returns one "
             "scalar; return one value per time point or group, or use cov_type='nonrobust'"
         )
+    if kind == "HAC":
+        return _in_time(done)
     w = done.loaded.weights
     if w is None:
         return done.scores()
     one_by_one = w.kind == "frequency" and kind != "cluster"
     size = np.sqrt(w.values) if one_by_one else w.values
     return (done.scores() * size[:, None])[w.used]
+
+
+def _in_time(done: Fit) -> np.ndarray:
+    """Weighted scores in the order of the rows, which is that of time; refused where rows have no such order."""
+    data, w = done.loaded.problem.data, done.loaded.weights
+    if data.mode == "units":
+        raise ValueError(
+            f"cov_type='HAC' takes the order of the contributions for time, but {done.spec.likelihood.name} has one for each "
+            f"unit ({done.spec.likelihood.unit!r}), and units have no order; use 'cluster' or 'HC0'"
+        )
+    if w is not None and w.kind == "frequency":
+        raise ValueError(
+            "cov_type='HAC' takes the order of the rows for time, and a row that stands for several (frequency weights) has "
+            "no place in it; use 'HC0' or 'cluster'"
+        )
+    return weighted_scores(done)
 
 
 def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:
