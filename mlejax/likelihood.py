@@ -13,9 +13,9 @@ Nothing here fits anything or changes a sign.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -23,11 +23,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.parameters import Declaration, FreeParameter, Parameter, Real, Space, make_space, tree_space
+from mlejax.parameters import (
+    Declaration,
+    FreeParameter,
+    Parameter,
+    Predictor,
+    Real,
+    Space,
+    make_space,
+    near,
+    predictor,
+    tree_space,
+    with_coefficients,
+)
 
 Array = Any
 N_CHECKED_ROWS = 256
-_UNIT_LENGTH = 3
+_UNIT_LENGTH = data_room.TRACED_UNIT_LENGTH
 
 
 class LikelihoodError(ValueError):
@@ -44,6 +56,8 @@ class Likelihood:
         rowwise: entry i of the returned vector uses row i only.
         unit: the column that names the unit of each row, or None.
         memory: what has been found out by tracing, by structure of the data (not part of the declaration).
+        natural: the same likelihood without regressed parameters, or None if there are none.
+        predictors: of the regressed parameters.
     """
 
     function: Callable[[Any, Any], Array]
@@ -51,6 +65,8 @@ class Likelihood:
     rowwise: bool = True
     unit: str | None = None
     memory: dict[Any, Any] = field(default_factory=dict, repr=False)
+    natural: Likelihood | None = None
+    predictors: tuple[Predictor, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -67,7 +83,10 @@ class Likelihood:
         def call(part: Any) -> Array:
             return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
 
-        out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+        if self.predictors and by_row(layout.keys):
+            out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
+        else:
+            out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
         return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
 
     def space(self, source: data_room.Source, start: Any = None) -> Space:
@@ -80,7 +99,86 @@ class Likelihood:
                 if isinstance(parameter, Parameter) and parameter.shape is None:
                     columns[name] = data_room.column_labels(source, parameter.columns)
             made = make_space(self.parameters, columns)
+            if self.predictors:
+                keys = {
+                    k.parameter: k for k in source.keys if isinstance(k, data_room.DesignKey) and k.part == "design"
+                }
+                widths = {name: data_room.column_labels(source, key) for name, key in keys.items()}
+                made = with_coefficients(made, self.predictors, widths)
         return self.memory.setdefault(("space", made), made)
+
+
+def _is_design(key: Any) -> bool:
+    return isinstance(key, data_room.DesignKey) and key.part == "design"
+
+
+def by_row(keys: Iterable[Any]) -> bool:
+    """Whether these columns are meant for a function that is called row by row."""
+    return any(_is_design(key) and key.view == "row" for key in keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Regressed:
+    """The user's function of coefficients: it sees the values of the regressed parameters, row by row.
+
+    Attributes:
+        function: the user's own.
+        predictors: of the regressed parameters.
+    """
+
+    function: Callable[[Any, Any], Array]
+    predictors: tuple[Predictor, ...]
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, params: Any, data: Any) -> Array:
+        """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
+        return self.function(*natural_values(self.predictors, params, data))
+
+
+def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
+    """The likelihood with these parameters regressed, beside those that are already.
+
+    Raises:
+        ValueError, TypeError: nothing to regress, no such parameter, a formula or link that does not fit.
+    """
+    declared = likelihood.parameters
+    if declared is None:
+        raise ValueError(f"{likelihood.name} declares no parameters, so that there is none to regress")
+    if not given:
+        raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
+    for name in given:
+        if name not in declared:
+            raise ValueError(
+                f"regress({name}=...): {likelihood.name} has no parameter {name!r}{near(name, list(declared))}; the "
+                f"parameters are {', '.join(declared)}"
+            )
+    found = {p.name: p for p in likelihood.predictors} | {n: predictor(n, declared, g) for n, g in given.items()}
+    for name, p in found.items():
+        found[name] = replace(p, linear=replace(p.linear, formula=data_room.check_formula(p.linear.formula, name)))
+    predictors = tuple(found[name] for name in declared if name in found)
+    natural = likelihood.natural or likelihood
+    function = Regressed(natural.function, predictors)
+    return Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors)
+
+
+def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
+
+    Where the designs are meant for single rows, the values have the declared shape.
+    """
+    columns = dict(data)
+    designs = {key: columns.pop(key) for key in list(columns) if isinstance(key, data_room.DesignKey)}
+    view = "row" if by_row(designs) else "array"
+    values = dict(params)
+    for p in predictors:
+        design = designs[data_room.DesignKey(p.name, "design", view)]
+        offset = designs.get(data_room.DesignKey(p.name, "offset", view))
+        value = p.value(params[p.name], design, offset)
+        values[p.name] = value[0] if view == "row" else value
+    return values, columns
 
 
 def bare_space(start: Any, name: str) -> Space:
@@ -108,21 +206,25 @@ def example_params(space: Space) -> Any:
     return space.build([jax.ShapeDtypeStruct(leaf.shape, dtype) for leaf in space.leaves])
 
 
-def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) -> tuple[tuple[Any, ...], int]:
+def trace_reads(
+    likelihood: Likelihood, source: data_room.Source, space: Space, by_row: bool = False
+) -> tuple[tuple[Any, ...], int]:
     """Trace the function on abstract data: the columns that it reads, and the number of contributions of a whole model.
+
+    ``by_row``: it is called with one row.
 
     Raises:
         LikelihoodError: it returns something else than its declaration promises, or needs concrete values.
         DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
     """
     whole = likelihood.mode == "whole"
-    key = ("reads", source.signature, space, source.n_rows if whole else None)
+    key = ("reads", source.signature, space, source.n_rows if whole else None, by_row)
     if key in likelihood.memory:
         names, n_out = likelihood.memory[key]
         return names, n_out if whole else (source.length(names) if names else source.n_rows)
     reads: set[Any] = set()
     units = likelihood.mode == "units"
-    structs = source.abstract(_UNIT_LENGTH if units else None)
+    structs = source.abstract(_UNIT_LENGTH if units else 1 if by_row else None)
     mask = jax.ShapeDtypeStruct((_UNIT_LENGTH,), bool)
 
     def run(params: Any, columns: Any, extra: Any) -> Any:
@@ -153,7 +255,7 @@ def trace_reads(likelihood: Likelihood, source: data_room.Source, space: Space) 
         raise
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
-    _check_output(likelihood, out, n)
+    _check_output(likelihood, out, 1 if by_row else n)
     n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
     likelihood.memory[key] = names, n_out
     return names, n_out

@@ -14,8 +14,8 @@ from typing import Any
 from mlejax import fit as fit_room
 from mlejax.covariance import check_kind
 from mlejax.data import check_weight_kind
-from mlejax.likelihood import Likelihood
-from mlejax.parameters import Declaration, FreeParameter, Parameter, parameter_names
+from mlejax.likelihood import Likelihood, regressed
+from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, parameter_names
 from mlejax.results import Results
 
 OPTIONS = ("params", "rowwise", "unit")
@@ -40,7 +40,9 @@ class Model:
         object.__setattr__(self, "__wrapped__", self.likelihood.function)
 
     def __call__(self, params: Any, data: Any) -> Any:
-        """The user's own function."""
+        """The user's own function; of a regressed model, on coefficients and data with the formulas' columns."""
+        if self.likelihood.predictors:
+            return fit_room.evaluate(self.likelihood, params, data)
         return self.likelihood.function(params, data)
 
     def __repr__(self) -> str:
@@ -49,6 +51,9 @@ class Model:
         mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[
             self.likelihood.mode
         ]
+        if self.likelihood.predictors and declared is not None:
+            regressed = {p.name: str(p) for p in self.likelihood.predictors}
+            inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
         return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
 
     def fit(
@@ -123,6 +128,41 @@ class Model:
             groups=[name for name in groups if isinstance(name, str)],
         )
         return Results.make(self, done, cov_type, cov_kwds)
+
+    def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
+        """The same model with parameters that depend on covariates, row by row.
+
+        In the function, ``params["mu"]`` is then the vector ``link^-1(X beta + offset)`` with one entry per row, and
+        ``mu`` stands for the coefficients ``mu[Intercept]``, ``mu[age]``, ... everywhere else: in tables, ``start=``,
+        ``fixed=``, tests.  Links follow from the supports: identity for ``Real``, log for ``Positive``, (scaled) logit
+        for ``Interval``, baseline softmax for ``Simplex``.  A vector has coefficients for each entry,
+        ``beta[2][age]``.  A row-wise function written for a vector of one shape is called row by row with that shape.
+
+        Args:
+            regressions: name -> formula; for names that are no keywords.
+            **named: a formula (``"age + C(region)"``, in formulaic's grammar, with an intercept), the name of a design
+                matrix in the data (taken as it is), or :class:`mlejax.Linear` with its own link, offset or exposure.
+
+        Returns:
+            A model with every method of this one.
+
+        Raises:
+            ValueError, TypeError: no such parameter, a formula with a left side, a link that does not fit.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> reg = gaussian.regress(mu="x", sigma="x")
+            >>> reg
+            <mlejax model gaussian(mu ~ x, sigma ~ x)>
+            >>> res = reg.fit({"y": [1.0, 2.0, 6.0, 3.0, 8.0, 4.0], "x": [0, 1, 2, 0, 1, 2]})
+            >>> list(res.params.index)
+            ['mu[Intercept]', 'mu[x]', 'sigma[Intercept]', 'sigma[x]']
+        """
+        return Model(regressed(self.likelihood, {**(regressions or {}), **named}))
 
     def prepare(self, data: Any, *, start: Any = None, missing: str = "raise") -> fit_room.Problem:
         """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.

@@ -16,17 +16,20 @@ column, the rows and what to do; nothing is silently cast.
 from .convert import Rows
 from .errors import DataError, DataTypeError, MissingColumnError, near_matches
 from .fingerprint import Fingerprint, fingerprint
+from .formulas import DesignKey, check_formula
 from .layout import Layout, Shared, Static, assemble
 from .padding import blocks, bucket, check_weights, pad, replace_zero_weight
 from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
-from .units import Units, constant_within, group_codes, units
+from .units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
 from .view import View
 from .weights import Weights, check_weight_kind, make_weights
 
 __all__ = [
+    "TRACED_UNIT_LENGTH",
     "DataError",
     "DataTypeError",
+    "DesignKey",
     "Fingerprint",
     "Layout",
     "MissingColumnError",
@@ -41,6 +44,7 @@ __all__ = [
     "assemble",
     "blocks",
     "bucket",
+    "check_formula",
     "check_weight_kind",
     "check_weights",
     "column_labels",

@@ -16,6 +16,8 @@ from .errors import DataError, DataTypeError, rows_phrase, type_name
 from .leaves import is_extension_array, is_missing, is_pandas
 from .padding import bucket
 
+TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find out what it reads
+
 
 @dataclass(frozen=True, eq=False)
 class Units:

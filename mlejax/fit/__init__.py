@@ -2,7 +2,15 @@
 
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
-from mlejax.fit.loading import Loaded, column_unchanged, counts, labels_per_contribution, n_contributions, prepare
+from mlejax.fit.loading import (
+    Loaded,
+    column_unchanged,
+    counts,
+    evaluate,
+    labels_per_contribution,
+    n_contributions,
+    prepare,
+)
 from mlejax.fit.recipe import Fit, fit
 from mlejax.fit.solve import solve
 
@@ -15,6 +23,7 @@ __all__ = [
     "column_unchanged",
     "counts",
     "covariance_of",
+    "evaluate",
     "fit",
     "labels_per_contribution",
     "n_contributions",

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
 from mlejax.fit.common import Problem
-from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.fit.regression import Designs, with_designs
+from mlejax.likelihood import Likelihood, by_row, trace_reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class Loaded:
         unit_codes: the unit of each row, for models of units.
         fingerprint: of the data.
         weights: of the contributions, or None.
+        designs: of the regressed parameters, or None.
     """
 
     problem: Problem
@@ -33,6 +36,7 @@ class Loaded:
     unit_codes: np.ndarray | None
     fingerprint: data_room.Fingerprint
     weights: data_room.Weights | None = None
+    designs: Designs | None = None
 
 
 def counts(loaded: Loaded) -> tuple[float, float]:
@@ -74,14 +78,7 @@ def load(
     ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
     of the weights (a column's name or one number per row; per entry returned by a whole model).
     """
-    source = data_room.ingest(data)
-    space = likelihood.space(source, start)
-    names, n_out = trace_reads(likelihood, source, space)
-    if missing != "raise" and likelihood.mode == "whole":
-        raise ValueError(
-            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
-            "a time series); treat missing values inside the function or beforehand"
-        )
+    source = reading = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
     whole = likelihood.mode == "whole"
     others = [name for name in (likelihood.unit, *groups) if name is not None]
@@ -90,9 +87,20 @@ def load(
         others.append(weights)
     elif weights is not None and not whole:
         beside.append(("weights", weights))
+    designs = None
+    if likelihood.predictors:
+        reading, designs = with_designs(likelihood, source, missing, others, beside)
+        others, beside = [], []  # their gaps are gaps of the designs now
+    space = likelihood.space(reading, start)
+    names, n_out = trace_reads(likelihood, reading, space, by_row(reading.keys))
+    if missing != "raise" and likelihood.mode == "whole":
+        raise ValueError(
+            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
+            "a time series); treat missing values inside the function or beforehand"
+        )
     for name in others:
         source.column(name)
-    rows = source.convert(names, missing=missing, others=others, beside=beside)
+    rows = reading.convert(names, missing=missing, others=others, beside=beside)
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
     packed: data_room.Prepared
@@ -108,8 +116,9 @@ def load(
     else:
         packed = data_room.pack(rows, _scaled(weighing))
     packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
-    found = data_room.fingerprint(rows, None if weighing is None else weighing.moments())
-    return Loaded(Problem(packed, space), rows, source, codes, found, weighing)
+    moments = None if weighing is None else weighing.moments()
+    found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
+    return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
 
 
 def _scaled(weights: data_room.Weights | None) -> np.ndarray | None:
@@ -176,12 +185,13 @@ def column_unchanged(loaded: Loaded) -> bool:
     rows = loaded.rows
     if loaded.source.kind != "mapping" or loaded.unit_codes is not None or rows.n_dropped:
         return True
-    now = loaded.source.convert(rows.layout.keys).leaves
+    own = [key for key in rows.layout.keys if key in loaded.source]  # designs come after the user's columns
+    now = loaded.source.convert(own).leaves
     w = loaded.weights
     kept = np.ones(rows.n, bool) if w is None or loaded.problem.data.mode == "whole" else w.used
     return all(
         np.array_equal(a[kept], np.asarray(b)[: rows.n][kept])
-        for a, b in zip(now, loaded.problem.data.rows, strict=True)
+        for a, b in zip(now, loaded.problem.data.rows, strict=False)
     )
 
 
@@ -189,3 +199,11 @@ def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: st
     """Data -> the pytree that :func:`mlejax.solve` takes."""
     with jax.enable_x64(True):
         return load(likelihood, data, start, missing).problem
+
+
+def evaluate(likelihood: Likelihood, params: Any, data: Any) -> Any:
+    """Contributions of a regressed model at coefficients ``params``; data are numbers, params may be traced."""
+    problem = prepare(likelihood, data)
+    arrays = problem.data
+    out = likelihood.contributions(params, jax.tree.map(jnp.asarray, arrays.rows), arrays.shared, arrays.statics)
+    return out[: n_contributions(arrays)]

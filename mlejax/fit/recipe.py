@@ -13,7 +13,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.fit import starts
+from mlejax.fit import regression, starts
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, definiteness, explain, interior, search
@@ -164,12 +164,17 @@ def _first_point(
     spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int, thorough: bool = False
 ) -> np.ndarray:
     """u of the given start, or of the best among the candidates on a sample of the rows (``thorough``: on all)."""
-    space = spec.space
-    if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
+    space, designs = spec.space, loaded.designs
+    whole = [v if v is not None and not np.isnan(v).any() else None for v in given]
+    if all(v is not None or leaf.all_fixed for v, leaf in zip(whole, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
         return np.asarray(to_u(space, values))
     data = loaded.problem.data
-    batch = starts.candidates(space, given, rows_that_count(loaded), seed)
+    rows = rows_that_count(loaded)
+    if designs is None:
+        batch = starts.candidates(space, given, rows, seed)
+    else:
+        batch = regression.candidates(designs, space, spec.likelihood.parameters or {}, given, rows, seed)
     stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
     points, found = (np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held))
     return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]

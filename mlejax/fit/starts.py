@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mlejax import transforms
-from mlejax.parameters import Declaration, FreeParameter, Leaf, Parameter, Space, start_value
+from mlejax.parameters import COEFFICIENTS, Declaration, FreeParameter, Leaf, Parameter, Space, start_value
 
 Array = Any
 N_RANDOM = 24
@@ -39,6 +39,8 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
     values: list[np.ndarray | None] = [None] * len(space.leaves)
     for name, parameter in (declared or {}).items():
         where = [i for i, leaf in enumerate(space.leaves) if leaf.name == name or leaf.name.startswith(name + ".")]
+        if space.leaves[where[0]].kind == COEFFICIENTS:
+            continue  # a start on the natural scale, for the search of the coefficients
         if isinstance(parameter, FreeParameter):
             for i, leaf_value in zip(where, jax.tree.leaves(parameter.start), strict=True):
                 values[i] = np.asarray(leaf_value, np.float64)
@@ -75,17 +77,24 @@ def _set_entry(space: Space, values: list[np.ndarray | None], address: str, valu
             values[i] = _checked(leaf, value)
             continue
         current = values[i]
-        if current is None:
+        if current is None and leaf.kind == COEFFICIENTS:
+            current = np.full(leaf.shape, np.nan)  # the rest is searched
+        elif current is None:
             current = leaf_default(leaf, 0.0, 1.0, np.zeros(leaf.size), np.zeros(leaf.size))
         current = np.array(current)
-        current.reshape(-1)[flat] = float(np.asarray(value))
-        problem = leaf.transform.problem(current)
+        current.reshape(-1)[flat] = np.asarray(value, np.float64)
+        problem = leaf.transform.problem(current.reshape(-1)[flat] if leaf.kind == COEFFICIENTS else current)
         if problem is not None:
             raise ValueError(f"start={address!r}: {leaf.name} is declared {leaf.kind}: {problem}")
         values[i] = current
 
 
 def _checked(leaf: Leaf, value: Any) -> np.ndarray:
+    if leaf.kind == COEFFICIENTS and np.shape(value) != leaf.shape:
+        raise ValueError(
+            f"start of {leaf.name}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(value)}; "
+            f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
+        )
     parameter = Parameter(leaf.kind, leaf.transform, leaf.shape)
     return start_value(parameter, value, f"start of {leaf.name}")
 

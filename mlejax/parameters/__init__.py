@@ -30,10 +30,12 @@ from mlejax.parameters.declare import (
     parameter_names,
     start_value,
 )
-from mlejax.parameters.leaf import Group, Leaf
+from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
+from mlejax.parameters.linear import Linear, Link, Predictor, predictor, with_coefficients
 from mlejax.parameters.space import Space, make_space, tree_space
 
 __all__ = [
+    "COEFFICIENTS",
     "AddressError",
     "Correlation",
     "Covariance",
@@ -43,16 +45,21 @@ __all__ = [
     "Group",
     "Interval",
     "Leaf",
+    "Linear",
+    "Link",
     "NonNegative",
     "Ordered",
     "Parameter",
     "Positive",
+    "Predictor",
     "Real",
     "Simplex",
     "Space",
     "make_space",
     "near",
     "parameter_names",
+    "predictor",
     "start_value",
     "tree_space",
+    "with_coefficients",
 ]

@@ -1,7 +1,8 @@
 """The address grammar: ``mu``, ``beta[2]``, ``beta[age]``, ``Sigma[1,0]``, ``net.layer0.w[3,1]``, ``net``.
 
 A name alone is the whole parameter, a dotted beginning all leaves below it; between brackets stand indices (negative ones
-count from the end) or labels.
+count from the end) or labels.  Of a regressed vector, ``beta[2][age]`` is one coefficient and ``beta[2]`` all those of an
+entry.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ def locate(leaves: Sequence[Leaf], address: str) -> Located:
         return [(i, None) for i in whole]
     for i, leaf in enumerate(leaves):
         if text.startswith(leaf.name + "[") and text.endswith("]"):
-            flat = _entry(leaf, text[len(leaf.name) + 1 : -1])
+            inner = text[len(leaf.name) + 1 : -1]
+            if leaf.entries is not None:
+                found = _coefficients(leaf, inner)
+                if found is not None:
+                    return [(i, found)]
+                continue
+            flat = _entry(leaf, inner)
             if flat is not None:
                 return [(i, np.array([flat]))]
     names = [leaf.name for leaf in leaves]
@@ -68,6 +75,25 @@ def _entry(leaf: Leaf, inner: str) -> int | None:
             flat = int(np.ravel_multi_index(tuple(i % s for i, s in zip(index, sizes, strict=True)), sizes))
             if flat in leaf.reported_index:
                 return flat
+    return None
+
+
+def _coefficients(leaf: Leaf, inner: str) -> np.ndarray | None:
+    """``2``, ``2][age`` or ``2,age`` -> positions among a regressed vector's coefficients, or None."""
+    assert leaf.entries is not None
+    assert leaf.labels is not None
+    text, k = _tight(inner), leaf.shape[-1]
+    for e, entry in enumerate(leaf.entries):
+        if text == entry:
+            return np.arange(e * k, (e + 1) * k)
+        rest = next((text[len(entry) + len(s) :] for s in ("][", ",") if text.startswith(entry + s)), None)
+        if rest is None:
+            continue
+        for j, label in enumerate(leaf.labels):
+            if rest == _tight(label):
+                return np.array([e * k + j])
+        if re.fullmatch(r"-?\d+", rest) and -k <= int(rest) < k:
+            return np.array([e * k + int(rest) % k])
     return None
 
 

@@ -13,13 +13,15 @@ import numpy as np
 from mlejax import transforms
 
 Array = Any
+COEFFICIENTS = "Coefficients"  # the kind of what stands in the place of a regressed parameter
 
 
 @dataclass(frozen=True)
 class Leaf:
     """One array of ``params``: its address, its transform, its shape, and which entries are free.
 
-    ``free`` is None when all entries are free, else one flag for each entry of the flattened array.
+    ``free`` is None when all entries are free, else one flag for each entry of the flattened array.  ``entries`` names
+    the leading axes of a regressed vector's coefficients (flattened), which are then addressed as ``beta[2][age]``.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Leaf:
     shape: tuple[int, ...]
     labels: tuple[str, ...] | None = None
     free: tuple[bool, ...] | None = None
+    entries: tuple[str, ...] | None = None
 
     @cached_property
     def size(self) -> int:
@@ -70,6 +73,10 @@ class Leaf:
     def suffix(self, flat: int) -> str:
         if not self.shape:
             return ""
+        if self.entries is not None:
+            assert self.labels is not None
+            entry, column = divmod(flat, self.shape[-1])
+            return f"[{self.entries[entry]}][{self.labels[column]}]"
         ix = np.unravel_index(flat, self.shape)
         parts = [str(int(i)) for i in ix]
         if self.labels is not None:

@@ -20,3 +20,10 @@ for (v in names(housing)[1:4]) housing[[v]] <- tolower(as.character(housing[[v]]
 write(housing, "housing")
 
 write(data.frame(eruptions = faithful$eruptions, waiting = faithful$waiting), "faithful")
+
+write(subset(MASS::ships, service > 0), "ships")
+
+road <- MASS::road
+write(data.frame(state = rownames(road), road), "road")
+
+write(datasets::cars, "cars")

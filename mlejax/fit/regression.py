@@ -1,0 +1,275 @@
+"""Regressed parameters: their design matrices among the data, and where their coefficients start.
+
+Nothing in the recipe knows of formulas: designs (and offsets) become further columns by row, the layout of the parameters
+gets coefficients in the place of what is regressed, and the likelihood's own function turns both into the row-wise
+values that the user's function sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.data import formulas
+from mlejax.fit import starts
+from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.parameters import COEFFICIENTS, Leaf, Predictor, Space
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The design of one regressed parameter, as it was made from the data of a fit.
+
+    Attributes:
+        predictor: the parameter, its formula and its link.
+        piece: the formula with its transforms and levels.
+        offset: the offset or exposure, or None.
+        constant: coefficients (k,) of the column of ones on the design, as nearly as it has one.
+        mean_offset: of the rows, () or the entries' shape.
+    """
+
+    predictor: Predictor
+    piece: formulas.Piece
+    offset: formulas.Piece | None
+    constant: np.ndarray
+    mean_offset: np.ndarray
+
+    @property
+    def what(self) -> str:
+        return f"regress({self.predictor.name}={self.predictor.linear.formula!r})"
+
+    def again(self, source: data_room.Source, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Design (n, k) and offset (n, ...) or None of new data."""
+        values = formulas.evaluate_again(self.piece, source, kept, self.what)
+        if self.offset is None:
+            return values, None
+        offset = formulas.expression_again(self.offset, source, kept, self.what)
+        return values, _log_exposure(self.predictor, offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """All designs of a fit.
+
+    Attributes:
+        designs: one for each regressed parameter.
+        view: "array" or "row", how the user's function takes regressed parameters.
+        rows: the columns that the user's function reads, checked, without the designs.
+        natural: the layout of the parameters as declared.
+        extra: the columns of the formulas that the function does not read, as numbers, for the fingerprint.
+    """
+
+    designs: tuple[Design, ...]
+    view: str
+    rows: data_room.Rows
+    natural: Space
+    extra: Mapping[str, np.ndarray]
+
+    def fingerprint(self, weights: Any = None) -> data_room.Fingerprint:
+        """Of the columns that the function reads and of those that the formulas use."""
+        return data_room.fingerprint(self.rows, weights, **self.extra)
+
+
+class _Joined(Mapping[Any, Any]):
+    """The user's columns with further ones beside them."""
+
+    def __init__(self, raw: Any, keys: tuple[Hashable, ...], more: Mapping[Any, Any]) -> None:
+        self.raw, self.columns, self.more = raw, keys, more
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.more[key] if key in self.more else self.raw[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((*self.columns, *self.more))
+
+    def __len__(self) -> int:
+        return len(self.columns) + len(self.more)
+
+
+def with_designs(
+    likelihood: Likelihood,
+    source: data_room.Source,
+    missing: str,
+    others: Sequence[str],
+    beside: Sequence[tuple[str, Any]] = (),
+) -> tuple[data_room.Source, Designs]:
+    """The data with the designs of the regressed parameters beside the columns that the user's function reads.
+
+    Args:
+        likelihood: with regressed parameters.
+        source: the user's data.
+        missing: "raise" or "drop": over the columns read, those of formulas and ``others`` together.
+        others: further columns in use.
+        beside: (name, values) of weights that are no column of the data.
+    """
+    if source.kind != "mapping":
+        raise data_room.DataTypeError(
+            f"{likelihood.name}: formulas need data with names, a dict or a DataFrame, got a {type(source.raw).__name__}"
+        )
+    texts = {p.name: _columns(p, source) for p in likelihood.predictors}
+    used = tuple(dict.fromkeys(c for columns in texts.values() for c in columns))
+    assert likelihood.natural is not None
+    natural = likelihood.natural.space(source)
+    view, reads = _reads(likelihood, source, natural, used)
+    rows = source.convert(reads, missing=missing, others=[*others, *used], beside=beside)
+    designs, more = [], {}
+    before = rows.n + rows.n_dropped
+    for p in likelihood.predictors:
+        design, values, offset = _design(p, source, rows.kept)
+        designs.append(design)
+        more[data_room.DesignKey(p.name, "design", view)] = _spread(values, rows.kept, before, design.piece.labels)
+        if offset is not None:
+            more[data_room.DesignKey(p.name, "offset", view)] = _spread(offset, rows.kept, before, None)
+    read = frozenset(reads)
+    keys = tuple(k for k in source.keys if k in read)
+    joined = data_room.Source("mapping", _Joined(source.raw, keys, more), (*keys, *more))
+    extra = {f"formula {name}": _numbers(source.column(name), rows) for name in used}
+    return joined, Designs(tuple(designs), view, rows, natural, extra)
+
+
+def _columns(p: Predictor, source: data_room.Source) -> tuple[str, ...]:
+    what = f"regress({p.name}={p.linear.formula!r})"
+    found = formulas.columns_of(p.linear.formula, source, what)
+    more = p.linear.offset or p.linear.exposure
+    return (*found, *formulas.expression_columns(more, source, what)) if more is not None else found
+
+
+def _reads(
+    likelihood: Likelihood, source: data_room.Source, natural: Space, used: Sequence[str]
+) -> tuple[str, tuple[Any, ...]]:
+    """How the user's function takes regressed parameters, and the columns that it reads.
+
+    A scalar reaches it as a vector by row where it can take one, a vector or a simplex (in models by row) row by row with
+    the shape that it was declared with, as in the same model without covariates.
+    """
+    base = likelihood.natural
+    assert base is not None
+    n = source.length(used) if used else formulas.n_rows(source)
+    regressed = {p.name for p in likelihood.predictors}
+    lead = data_room.TRACED_UNIT_LENGTH if likelihood.mode == "units" else n
+    wide = replace(
+        natural,
+        leaves=tuple(
+            replace(leaf, shape=(lead, *leaf.shape), labels=None) if leaf.name in regressed else leaf
+            for leaf in natural.leaves
+        ),
+    )
+    views = ["array", "row"] if all(p.scalar for p in likelihood.predictors) else ["row", "array"]
+    if likelihood.mode != "rows":
+        views = ["array"]
+    first: Exception | None = None
+    for view in views:
+        try:
+            return view, trace_reads(base, source, natural if view == "row" else wide, by_row=view == "row")[0]
+        except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
+            raise
+        except Exception as error:
+            first = first or error
+    assert first is not None
+    names = ", ".join(f"params[{name!r}]" for name in sorted(regressed))
+    first.add_note(
+        f"In a regressed model {names} varies by row: a scalar is then a vector with one entry per row, a vector of K "
+        "entries an array (rows, K)."
+    )
+    raise first
+
+
+def _design(
+    p: Predictor, source: data_room.Source, kept: np.ndarray | None
+) -> tuple[Design, np.ndarray, np.ndarray | None]:
+    what = f"regress({p.name}={p.linear.formula!r})"
+    piece, values = formulas.evaluate(p.linear.formula, source, kept, what)
+    more = p.linear.offset or p.linear.exposure
+    offset_piece, offset = None, None
+    if more is not None:
+        offset_piece, offset = formulas.expression(more, source, kept, what)
+        offset = _log_exposure(p, offset)
+    few = values[:: max(1, len(values) // 4096)]
+    size = np.sqrt(np.mean(few**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    constant = np.linalg.lstsq(few / size, np.ones(len(few)), rcond=1e-10)[0] / size
+    mean = np.zeros(()) if offset is None else np.mean(offset, axis=0)
+    return Design(p, piece, offset_piece, constant, mean), values, offset
+
+
+def _log_exposure(p: Predictor, values: np.ndarray) -> np.ndarray:
+    if p.linear.exposure is None:
+        return values
+    bad = np.flatnonzero((values <= 0).reshape(len(values), -1).any(axis=1))
+    if bad.size:
+        raise data_room.DataError(
+            f"regress({p.name}=...): exposure={p.linear.exposure!r} must be positive, because its logarithm is added; "
+            f"{bad.size} of {len(values)} rows are not, first row {int(bad[0])} with {values[bad[0]]:g}"
+        )
+    return np.log(values)
+
+
+def _spread(values: np.ndarray, kept: np.ndarray | None, n: int, labels: tuple[str, ...] | None) -> Any:
+    """The columns of the kept rows in a table of all rows, missing elsewhere, so that those rows are dropped again."""
+    if kept is not None:
+        full = np.full((n, *values.shape[1:]), np.nan)
+        full[kept] = values
+        values = full
+    if labels is None or values.ndim == 1:
+        return values
+    import pandas as pd
+
+    return pd.DataFrame(values, columns=list(labels))
+
+
+def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray:
+    """A column of a formula as numbers, categories by their rank, for the fingerprint."""
+    array = np.asarray(rows.select(values))
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    return np.unique(array.astype(str), return_inverse=True)[1].reshape(array.shape).astype(np.float64)
+
+
+# ---- starting
+
+
+def candidates(
+    designs: Designs,
+    space: Space,
+    declared: Mapping[str, Any],
+    given: Sequence[np.ndarray | None],
+    rows: Sequence[np.ndarray],
+    seed: int,
+) -> list[list[np.ndarray]]:
+    """Candidate starts: those of the model without covariates, with slopes 0.
+
+    The coefficients are those that make the parameter what the candidate says in every row (at the mean offset): the
+    intercept alone where there is one.  Given coefficients (NaN where only some are given) stand.  ``rows``: the columns
+    that the function reads, and then the designs.
+    """
+    by_name = {d.predictor.name: d for d in designs.designs}
+    open_: list[np.ndarray | None] = []
+    for leaf, value in zip(designs.natural.leaves, given, strict=True):
+        if leaf.name not in by_name:
+            open_.append(value)
+            continue
+        start = declared[leaf.name].start
+        open_.append(None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape)))
+    batch = starts.candidates(designs.natural, open_, rows[: len(designs.rows.leaves)], seed)
+    return [
+        [
+            coefficients(by_name[leaf.name], leaf, value, fixed) if leaf.name in by_name else value
+            for leaf, value, fixed in zip(space.leaves, natural, given, strict=True)
+        ]
+        for natural in batch
+    ]
+
+
+def coefficients(design: Design, leaf: Leaf, value: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+    """Coefficients (k,) or (*entries, k) that give this natural value in every row; ``given`` ones stand."""
+    assert leaf.kind == COEFFICIENTS
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset
+    eta = np.where(np.isfinite(eta), eta, 0.0)
+    out = np.multiply.outer(eta, design.constant).reshape(leaf.shape)
+    return out if given is None else np.where(np.isnan(given), out, given)

@@ -1,0 +1,302 @@
+r"""Linear predictors: a declared parameter replaced by coefficients of covariates.
+
+A regressed parameter has, for row i,
+
+    value_i = link^-1( x_i' beta + offset_i ),
+
+with the link that its support implies: identity on the real line, log for positive numbers, the (scaled) logit between
+two ends, the baseline softmax for a simplex.  Coefficients live on the link scale, so that they are free reals; each
+entry of a vector has coefficients of its own, a simplex of K entries K - 1 sets (against its baseline).
+
+McCullagh & Nelder (1989), Generalized Linear Models; Rigby & Stasinopoulos (2005), Applied Statistics 54.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters.declare import Declaration, Parameter
+from mlejax.parameters.leaf import COEFFICIENTS, Leaf
+from mlejax.parameters.space import Space
+
+Array = Any
+LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A parameter's linear predictor, for ``model.regress(mu=mle.Linear("age", offset="log_pop"))``.
+
+    Args:
+        formula: the right-hand side of a formula (``"age + C(region)"``, an intercept included unless ``- 1``), or the
+            name of a design matrix in the data, taken as it is.
+        link: ``"identity"``, ``"log"``, ``"logit"``, ``"probit"``, ``"cloglog"`` (between 0 and 1, or the ends of the
+            parameter's interval), ``"inverse"``, or a pair of functions ``(link, inverse)``; None for the link that
+            the parameter's support implies.
+        offset: a column, or an expression such as ``"log(pop)"``, added to the linear predictor with coefficient 1.
+        exposure: a positive column; its logarithm is added (log link only).
+        baseline: of a simplex, the entry (number or label) that the others are compared with; the first by default.
+
+    Example:
+        >>> import mlejax as mle
+        >>> mle.Linear("age + C(region)", exposure="pop")
+        Linear('age + C(region)', exposure='pop')
+    """
+
+    formula: str
+    link: Any = None
+    offset: str | None = None
+    exposure: str | None = None
+    baseline: int | str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.formula, str):
+            raise TypeError(
+                f"Linear expected a formula such as 'age + C(region)' or the name of a design matrix in the data, "
+                f"got {type(self.formula).__name__}"
+            )
+        for name in ("offset", "exposure"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(
+                    f"Linear({self.formula!r}, {name}=...) expected the name of a column, got {type(value).__name__}; "
+                    "make it a column of the data"
+                )
+        if self.offset is not None and self.exposure is not None:
+            raise ValueError(
+                f"Linear({self.formula!r}): give offset= or exposure=, not both: an exposure is the offset log(exposure)"
+            )
+        link = self.link
+        pair = isinstance(link, tuple) and len(link) == 2 and all(callable(f) for f in link)
+        if link is not None and link not in LINKS and not pair:
+            raise ValueError(
+                f"Linear({self.formula!r}): link={link!r}; expected one of {', '.join(LINKS)}, or a pair of functions "
+                "(link, inverse)"
+            )
+
+    def __repr__(self) -> str:
+        names = ("link", "offset", "exposure", "baseline")
+        given = [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) is not None]
+        return f"Linear({', '.join([repr(self.formula), *given])})"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link and its inverse, elementwise, or along the last axis for a simplex.
+
+    Attributes:
+        name: what users call it.
+        lo, hi: ends of the interval of the value for logit, probit and cloglog.
+        baseline: of a softmax, the entry whose linear predictor is 0.
+        pair: the user's own (link, inverse), or None.
+    """
+
+    name: str
+    lo: float = 0.0
+    hi: float = 1.0
+    baseline: int = 0
+    pair: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
+
+    def inverse(self, eta: Array) -> Array:
+        """The value at a linear predictor, the same shape (a simplex: one entry more on the last axis)."""
+        eta = jnp.asarray(eta)
+        if self.pair is not None:
+            return self.pair[1](eta)
+        if self.name == "log":
+            return jnp.exp(eta)
+        if self.name == "logit":
+            return transforms.Logit(self.lo, self.hi).forward(eta, eta.shape)
+        if self.name == "probit":
+            return self._between(jax.scipy.special.ndtr(eta))
+        if self.name == "cloglog":
+            return self._between(-jnp.expm1(-jnp.exp(eta)))
+        if self.name == "inverse":
+            return 1.0 / eta
+        if self.name == "softmax":
+            flat = jnp.reshape(eta, (-1, eta.shape[-1]))
+            shape = (flat.shape[0], eta.shape[-1] + 1)
+            value = transforms.Simplex().forward(flat, shape)  # its last entry is the baseline
+            value = jnp.concatenate([value[:, : self.baseline], value[:, -1:], value[:, self.baseline : -1]], axis=1)
+            return jnp.reshape(value, (*eta.shape[:-1], shape[1]))
+        return eta
+
+    def _between(self, p: Array) -> Array:
+        """Scaled to the interval, kept off its ends: a probability of exactly 0 or 1 has no logarithm to differentiate."""
+        tiny = jnp.finfo(p.dtype).eps
+        kept = p + jax.lax.stop_gradient(jnp.clip(p, tiny, 1.0 - tiny) - p)
+        return self.lo + (self.hi - self.lo) * kept
+
+    def link(self, value: Array) -> Array:
+        """The linear predictor of a value: the inverse of :meth:`inverse`."""
+        value = jnp.asarray(value, jnp.result_type(float))
+        if self.pair is not None:
+            return self.pair[0](value)
+        share = (value - self.lo) / (self.hi - self.lo)
+        if self.name == "log":
+            return jnp.log(value)
+        if self.name == "logit":
+            return jnp.reshape(transforms.Logit(self.lo, self.hi).inverse(value), value.shape)
+        if self.name == "probit":
+            return jax.scipy.special.ndtri(share)
+        if self.name == "cloglog":
+            return jnp.log(-jnp.log1p(-share))
+        if self.name == "inverse":
+            return 1.0 / value
+        if self.name == "softmax":
+            logs = jnp.log(value)
+            rest = jnp.delete(logs, self.baseline, axis=-1)
+            return rest - logs[..., self.baseline : self.baseline + 1]
+        return value
+
+    @property
+    def ratio(self) -> str:
+        """What exp(coefficient) is called, or nothing where it has no meaning."""
+        if self.name == "log":
+            return "ratios"
+        if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):
+            return "odds ratios"
+        return "ratios of relative risk" if self.name == "softmax" else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """One regressed parameter: its declaration, its formula and its link.
+
+    Attributes:
+        name: of the parameter.
+        parameter: as declared.
+        linear: formula, offset, exposure.
+        link: resolved from the support where the user gave none.
+    """
+
+    name: str
+    parameter: Parameter
+    linear: Linear
+    link: Link
+
+    @property
+    def scalar(self) -> bool:
+        return self.parameter.shape == ()
+
+    def __str__(self) -> str:
+        more = [] if self.linear.link is None else [f"link {self.link.name}"]
+        more += [f"{n} {v}" for n in ("offset", "exposure") if (v := getattr(self.linear, n)) is not None]
+        return f"{self.name} ~ {self.linear.formula}" + (f" [{', '.join(more)}]" if more else "")
+
+    def linear_predictor(self, coefficients: Array, design: Array, offset: Array | None) -> Array:
+        """eta: coefficients (*entries, k), design (n, k), offset (n,) or (n, *entries) -> (n, *entries)."""
+        eta = jnp.moveaxis(coefficients @ design.T, -1, 0) if jnp.ndim(coefficients) > 1 else design @ coefficients
+        if offset is None:
+            return eta
+        return eta + jnp.reshape(offset, (*offset.shape, *(1,) * (eta.ndim - offset.ndim)))
+
+    def value(self, coefficients: Array, design: Array, offset: Array | None) -> Array:
+        """The parameter's value for every row, (n, *shape)."""
+        return self.link.inverse(self.linear_predictor(coefficients, design, offset))
+
+
+def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:
+    """What ``regress(name=given)`` means for a declared parameter.
+
+    Raises:
+        ValueError, TypeError: no such parameter, a structure that has no link, a link that does not fit.
+    """
+    linear = Linear(given) if isinstance(given, str) else given
+    if not isinstance(linear, Linear):
+        raise TypeError(
+            f"regress({name}=...) expected a formula such as 'age + C(region)', the name of a design matrix, or "
+            f"mle.Linear(...), got {type(given).__name__}"
+        )
+    parameter = declared[name]
+    if not isinstance(parameter, Parameter) or isinstance(
+        parameter.transform, (transforms.Ordered, transforms.Covariance, transforms.Correlation)
+    ):
+        raise ValueError(
+            f"regress({name}=...): {parameter!r} cannot be regressed; Real, Positive, NonNegative, Interval and Simplex "
+            "can (for ordered cut points regress the location, for a covariance its standard deviations)"
+        )
+    return Predictor(name, parameter, linear, _link(name, parameter, linear))
+
+
+def _link(name: str, parameter: Parameter, linear: Linear) -> Link:
+    t = parameter.transform
+    simplex = isinstance(t, transforms.Simplex)
+    wanted = linear.link
+    if simplex != (wanted == "softmax") and (wanted is not None):
+        raise ValueError(
+            f"regress({name}=...): a Simplex has the softmax link and nothing else has it; got link={wanted!r} for "
+            f"{parameter!r}"
+        )
+    if linear.baseline is not None and not simplex:
+        raise ValueError(f"regress({name}=...): baseline= is for a Simplex; {name} is declared {parameter!r}")
+    lo, hi = float(getattr(t, "lo", 0.0)), float(getattr(t, "hi", math.inf))
+    bounded = math.isfinite(lo) and math.isfinite(hi)
+    if simplex:
+        found = Link("softmax", baseline=_baseline(name, parameter, linear.baseline))
+    elif isinstance(wanted, tuple):
+        found = Link("custom", pair=wanted)
+    else:
+        positive = isinstance(t, transforms.Log) or (lo == 0.0 and isinstance(t, transforms.Box) and not bounded)
+        plain = "log" if positive else "logit" if bounded else "identity"
+        found = Link(wanted or plain, *((lo, hi) if bounded else ()))
+    if linear.exposure is not None and found.name != "log":
+        raise ValueError(
+            f"regress({name}=...): exposure= adds log(exposure), which has a meaning with the log link only; {name} has the "
+            f"{found.name} link.  Use offset= for a column that is added as it is"
+        )
+    return found
+
+
+def _baseline(name: str, parameter: Parameter, given: int | str | None) -> int:
+    if given is None:
+        return 0
+    labels, size = parameter.labels or (), parameter.shape[-1] if parameter.shape else None
+    if isinstance(given, str) and given in labels:
+        return labels.index(given)
+    if isinstance(given, int) and size is not None and -size <= given < size:
+        return given % size
+    known = list(labels) if labels else f"0 to {size - 1}" if size else "the entries of a declared shape="
+    raise ValueError(f"regress({name}=...): baseline={given!r} is no entry of {parameter!r}; expected one of {known}")
+
+
+def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None, k: int) -> Leaf:
+    """The layout of a regressed parameter's coefficients, (k,) or (*entries, k), from that of its natural value.
+
+    Labels are those of the design's columns; for a vector, ``beta[2][age]``.
+    """
+    shown = tuple(labels) if labels is not None else None
+    if not natural.shape:
+        return Leaf(of.name, COEFFICIENTS, transforms.Identity(), (k,), shown)
+    shape, suffixes = natural.shape, [natural.suffix(i)[1:-1] for i in range(natural.size)]
+    if of.link.name == "softmax":
+        keep = [i for i in range(shape[-1]) if i != of.link.baseline]
+        suffixes = np.asarray(suffixes, dtype=object).reshape(shape)[..., keep].reshape(-1).tolist()
+        shape = (*shape[:-1], shape[-1] - 1)
+    shown = shown if shown is not None else tuple(str(j) for j in range(k))
+    return Leaf(of.name, COEFFICIENTS, transforms.Identity(), (*shape, k), shown, entries=tuple(suffixes))
+
+
+def with_coefficients(
+    natural: Space, predictors: Sequence[Predictor], columns: Mapping[str, tuple[Sequence[str] | None, int]]
+) -> Space:
+    """The layout in which coefficients stand in the place of the regressed parameters.
+
+    Args:
+        natural: the layout of the parameters as declared.
+        predictors: the regressed ones.
+        columns: for each of them the labels (or None) and the number of columns of its design.
+    """
+    by_name = {p.name: p for p in predictors}
+    leaves = tuple(
+        coefficient_leaf(by_name[leaf.name], leaf, *columns[leaf.name]) if leaf.name in by_name else leaf
+        for leaf in natural.leaves
+    )
+    return replace(natural, leaves=leaves)
