@@ -111,6 +111,8 @@ class Evidence:
         edges: addresses on a closed edge of their support, with the edge and the multiplier.
         directions: ray tests, where they were needed.
         rows: for a log-likelihood or score that is not finite: text on which rows.
+        deciding: the rows or units that make the log-likelihood rise without a maximum, where they are few, and the
+            same in words.
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
     """
@@ -124,6 +126,7 @@ class Evidence:
     edges: tuple[tuple[str, float, float], ...] = ()
     directions: tuple[Direction, ...] = ()
     rows: str = ""
+    deciding: tuple[tuple[Any, ...], str] = ((), "")
     n_steps: int = 0
     dense: bool = True
 
@@ -136,6 +139,18 @@ def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: 
     """
     seen = [d for d in decrements if np.isfinite(d) and d >= 0.0]
     return any(b <= tolerance and b < ratio * a for a, b in itertools.pairwise(seen))
+
+
+def steepest(directions: tuple[Direction, ...]) -> Direction | None:
+    """Of the directions along which the log-likelihood rises without a maximum, the one with the largest gain.
+
+    If that is one without bound, the one of these that moves the fewest entries: others go along for the ride.
+    """
+    rising = [d for d in directions if d.behaviour == "rises"]
+    best = max(rising, key=lambda d: d.gain, default=None)
+    if best is None or best.bounded:
+        return best
+    return min((d for d in rising if not d.bounded), key=lambda d: (len(d.names), -d.gain))
 
 
 def judge(e: Evidence) -> Verdict:
@@ -154,6 +169,8 @@ def judge(e: Evidence) -> Verdict:
         risen = [d.supremum for d in e.directions if d.behaviour == "rises"]
         if risen:
             facts["supremum"] = max(risen)
+        if risen and e.deciding[0]:
+            facts["rows"] = e.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
     return Verdict(code, statement, MappingProxyType(facts), ADVICE[code])
@@ -167,15 +184,12 @@ def _rule(e: Evidence) -> tuple[str, str]:
             "stopped_early",
             f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
         )
-    rising = [d for d in e.directions if d.behaviour == "rises"]
-    if rising:
-        steepest = max(rising, key=lambda d: d.gain)
-        if steepest.bounded:
-            return (
-                "no_finite_maximum",
-                f"the log-likelihood keeps rising towards {steepest.supremum:.6g} along {steepest.movement}",
-            )
-        return "no_finite_maximum", f"the log-likelihood rises without bound along {steepest.movement}"
+    rising = steepest(e.directions)
+    if rising is not None:
+        where = f"along {rising.movement}" + (f" (decided by {e.deciding[1]})" if e.deciding[1] else "")
+        if rising.bounded:
+            return "no_finite_maximum", f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}"
+        return "no_finite_maximum", f"the log-likelihood rises without bound {where}"
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
         return "not_identified", "; ".join(dict.fromkeys(d.movement for d in flat))

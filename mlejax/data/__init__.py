@@ -14,7 +14,7 @@ column, the rows and what to do; nothing is silently cast.
 """
 
 from .convert import Rows
-from .errors import DataError, DataTypeError, MissingColumnError, near_matches
+from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from .fingerprint import Fingerprint, fingerprint
 from .formulas import DesignKey, check_formula
 from .layout import Layout, Shared, Static, assemble
@@ -26,6 +26,7 @@ from .view import View
 from .weights import Weights, check_weight_kind, make_weights
 
 __all__ = [
+    "SHOWN_ROWS",
     "TRACED_UNIT_LENGTH",
     "DataError",
     "DataTypeError",
@@ -57,5 +58,6 @@ __all__ = [
     "pack",
     "pad",
     "replace_zero_weight",
+    "rows_phrase",
     "units",
 ]

@@ -8,7 +8,7 @@ such units shows a plateau, and two such sides a flat direction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -76,38 +76,59 @@ def probe(
     """Follow the log-likelihood along plus and minus one direction."""
     curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    steep = np.isfinite(curvature) and curvature > 1e-14 * size**2
+    steep = bool(np.isfinite(curvature) and curvature > 1e-14 * size**2)
     unit = vector / np.sqrt(curvature) if steep else vector / size
-    shrunk = 1.0
-    for _ in range(4):
-        points = np.concatenate([u + np.outer(STEPS, unit), u - np.outer(STEPS, unit)])
-        inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
-        change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
-        if np.isfinite(change[:3]).all() or np.isfinite(change[STEPS.size : STEPS.size + 3]).all():
-            break
-        shrunk *= STEPS[0] / STEPS[-1]
-        unit = unit * STEPS[0] / STEPS[-1]  # so far out that nothing is finite: look nearer
+    rays = _rays(unit, steep, u, value, loglik, space)
     noise = 1e-8 + 1e-10 * abs(value)
-    expected = 0.5 * (shrunk * STEPS) ** 2 if steep else np.full(STEPS.size, np.inf)  # the fall of a proper maximum
-    sides = [_side(change[: STEPS.size], noise, expected), _side(change[STEPS.size :], noise, expected)]
+    sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
-    moves = bool((np.abs(unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
-    for sign, (behaviour, gain, last, bounded) in zip((1.0, -1.0), sides, strict=True):
-        other = sides[1 if sign > 0 else 0][0]
+    moves = bool((np.abs(rays[0].unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
+    for ray, (behaviour, gain, last, bounded), (other, *_) in zip(rays, sides, sides[::-1], strict=True):
         if behaviour == "rises" or (behaviour == "flat" and other in ("falls", "unknown") and moves):
-            far = np.clip(u + sign * STEPS[last] * unit, space.lower, space.upper)
+            far = np.clip(ray.points[last], space.lower, space.upper)
             movement, names = describe_movement(u, far, space, fixed)
-            return Direction("rises", sign * unit, gain, value + gain, movement, names, bounded)
+            return Direction("rises", ray.unit, gain, value + gain, movement, names, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        text, names = describe_flat(u, unit, space, fixed)
-        return Direction("flat", unit, 0.0, value, text, names)
-    gains = [s[1] for s in sides]
-    if max(gains) > 10 * noise:
-        best = int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))
-        movement, names = describe_movement(u, points[best], space, fixed)
-        sign = 1.0 if best < STEPS.size else -1.0
-        return Direction("higher", sign * unit, max(gains), movement=movement, names=names, point=points[best])
+        text, names = describe_flat(u, rays[0].unit, space, fixed)
+        return Direction("flat", rays[0].unit, 0.0, value, text, names)
+    gain = max(side[1] for side in sides)
+    if gain > 10 * noise:
+        highest = np.stack([np.where(np.isfinite(ray.change), ray.change, -np.inf) for ray in rays])
+        side, at = np.unravel_index(int(np.argmax(highest)), highest.shape)
+        ray, best = rays[side], rays[side].points[at]
+        movement, names = describe_movement(u, best, space, fixed)
+        return Direction("higher", ray.unit, gain, movement=movement, names=names, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
+
+
+class _Ray(NamedTuple):
+    """One side of a direction: its unit (p,), points (m, p), changes of the log-likelihood there (m,), NaN outside the
+    box, and the falls (m,) that a proper maximum of this curvature would show."""
+
+    unit: np.ndarray
+    points: np.ndarray
+    change: np.ndarray
+    expected: np.ndarray
+
+
+def _rays(unit: np.ndarray, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Space) -> list[_Ray]:
+    """Both sides of a direction, each from so near that its first points are finite, where that can be."""
+    nearer = STEPS[0] / STEPS[-1]
+    shrunk = np.ones(2)
+    for _ in range(4):
+        units = [shrunk[0] * unit, -shrunk[1] * unit]
+        points = np.stack([u + np.outer(STEPS, one) for one in units])
+        inside = np.all((points >= space.lower) & (points <= space.upper), axis=2)
+        values = loglik(np.clip(points, space.lower, space.upper).reshape(-1, u.size)).reshape(inside.shape)
+        change = np.where(inside, values - value, np.nan)
+        lost = ~np.isfinite(change[:, :3]).all(axis=1)
+        # one side alone only where its curvature says what to expect so near
+        again = lost & (lost.all() | np.logical_and(steep, inside[:, :3].all(axis=1)))
+        if not again.any():
+            break
+        shrunk[again] *= nearer
+    none = np.full(STEPS.size, np.inf)
+    return [_Ray(units[k], points[k], change[k], 0.5 * (shrunk[k] * STEPS) ** 2 if steep else none) for k in range(2)]
 
 
 def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:

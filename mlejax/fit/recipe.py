@@ -14,6 +14,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.fit import regression, starts
+from mlejax.fit.deciding import deciding
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, definiteness, explain, interior, search
@@ -219,6 +220,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
 
 def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, algorithm: Any) -> Fit:
     space = spec.space
+    found = replace(found, deciding=deciding(spec, loaded, held, ended, found.directions))
     free = interior(space, ended.u)
     smallest, condition, definite = float("nan"), float("nan"), False
     if ended.information is not None:
@@ -238,6 +240,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
             edges=edges,
             directions=found.directions,
             rows=found.rows,
+            deciding=found.deciding,
             n_steps=ended.n_steps,
             dense=ended.information is not None,
         )

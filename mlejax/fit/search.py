@@ -25,10 +25,11 @@ _PROBES = 24
 
 @dataclass
 class Found:
-    """What the ray tests found on the way."""
+    """What the ray tests found on the way, the rows at fault, and those that decide (numbers and words)."""
 
     directions: tuple[Direction, ...] = ()
     rows: str = ""
+    deciding: tuple[tuple[Any, ...], str] = ((), "")
 
 
 def search(
@@ -103,14 +104,20 @@ def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, floa
     return found.smallest, found.condition, found.ok
 
 
-def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
-    """What the log-likelihood does along every suspicious direction from where the search ended."""
-    assert ended.information is not None
+def logliks(spec: Spec, data: Any, held: Any) -> evidence.LogLik:
+    """Log-likelihoods (m,) at up to ``_PROBES`` points (m, p), by one compiled program whatever m."""
 
-    def along(points: np.ndarray) -> np.ndarray:
+    def at(points: np.ndarray) -> np.ndarray:
         padded = np.resize(points, (_PROBES, points.shape[1]))
         return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
 
+    return at
+
+
+def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
+    """What the log-likelihood does along every suspicious direction from where the search ended."""
+    assert ended.information is not None
+    along = logliks(spec, data, held)
     free = interior(spec.space, ended.u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)

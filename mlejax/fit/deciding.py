@@ -1,0 +1,113 @@
+"""Which rows decide that there is no maximum: those whose contributions rise along the direction in which it is missing.
+
+Where the log-likelihood rises without bound, the direction d is followed onward, and the rows that gain decide.  Where it
+levels off, little is left to gain at the point where a fit ended, and that hangs on whichever rows lie nearest.  So d is
+followed backwards, until what was gained along it is lost again: to u - t d with the smallest t at which the
+log-likelihood is lower by one unit a contribution, or with the lowest value where none is as low as that.  For a linear
+index the rows that lose are those with x'd != 0, however near: the rows of a dummy under quasi-complete separation, all
+rows under complete separation (Albert & Anderson 1984).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from mlejax.data import SHOWN_ROWS, Prepared, rows_phrase
+from mlejax.fit.common import objective_of
+from mlejax.fit.evidence import LogLik
+from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.programs import Ended
+from mlejax.fit.search import logliks
+from mlejax.objective import Spec
+from mlejax.parameters import Space
+from mlejax.verdict import Direction, steepest
+
+STEPS = 2.0 ** np.arange(-8, 16)
+SHARE = 0.95  # of all changes along the direction
+FEW = 5
+FEW_SHARE = 0.01
+
+Array = Any
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def contributions_at(spec: Spec, points: Array, data: Prepared, fixed: Any) -> Array:
+    """Contributions (m, N), padding included, at points (m, p)."""
+    objective = objective_of(spec, data, fixed, None)
+    return lax.map(objective.all_contributions, points)
+
+
+def far_point(d: Direction, u: np.ndarray, value: float, n: int, loglik: LogLik, space: Space) -> np.ndarray | None:
+    """A point (p,) on the line of a rising direction that tells its rows apart; None if the line tells nothing."""
+    unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(u)))
+    points = np.clip(u + np.outer(-STEPS if d.bounded else STEPS, unit), space.lower, space.upper)
+    change = loglik(points) - value
+    usable = np.isfinite(change)
+    if not d.bounded:
+        best = int(np.argmax(np.where(usable, change, -np.inf)))
+        return points[best] if change[best] > 1.0 else None
+    lost = np.where(usable, -change, -np.inf)
+    enough = np.flatnonzero(lost >= n)
+    at = int(enough[0]) if enough.size else int(np.argmax(lost))
+    return points[at] if lost[at] > 1e-6 + 1e-9 * abs(value) else None
+
+
+def few_that_move(change: np.ndarray) -> tuple[int, ...]:
+    """The entries that make up nearly all of the change (n,), if they are few: at most five, or 1 % of all.
+
+    >>> few_that_move(np.array([0.0, 1e-9, 3.0, 0.0, 2.0, 0.0, 0.0]))
+    (2, 4)
+    >>> few_that_move(np.ones(200))
+    ()
+    """
+    size = np.abs(change)
+    if not np.isfinite(size).all() or not size.sum() > 0.0:
+        return ()
+    order = np.argsort(-size, kind="stable")
+    count = int(np.searchsorted(np.cumsum(size[order]), SHARE * size.sum())) + 1
+    if count > max(FEW, FEW_SHARE * size.size) or count == size.size:
+        return ()
+    return tuple(sorted(int(i) for i in order[:count]))
+
+
+def deciding(
+    spec: Spec, loaded: Loaded, fixed: Any, ended: Ended, directions: tuple[Direction, ...]
+) -> tuple[tuple[Any, ...], str]:
+    """What makes the log-likelihood rise from where the search ended, if it is few rows, units or entries.
+
+    Returns:
+        Their numbers in the user's table (labels of units), and the same in words; ``((), "")`` if they are many, or
+        if no direction rises.
+    """
+    rising = steepest(directions)
+    if rising is None:
+        return (), ""
+    data = loaded.problem.data
+    n = n_contributions(data)
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = far_point(rising, ended.u, ended.loglik, n, logliks(spec, data, fixed), spec.space)
+    if far is None:
+        return (), ""
+    here, there = np.asarray(contributions_at(spec, np.stack([ended.u, far]), data, fixed))
+    found = few_that_move((np.asarray(data.weights) * (here - there))[:n])
+    return _named(spec.likelihood.unit, loaded, found) if found else ((), "")
+
+
+def _named(unit: str | None, loaded: Loaded, numbers: tuple[int, ...]) -> tuple[tuple[Any, ...], str]:
+    """Contributions as the user knows them: rows of the table as it came, labels of units, entries of a whole model."""
+    rows, at = loaded.rows, np.array(numbers)
+    if unit is not None:
+        raw = np.asarray(rows.select(loaded.source.column(unit)))
+        units = tuple(raw[np.argmax(loaded.unit_codes == i)] for i in numbers)
+        shown = ", ".join(str(label) for label in units[:SHOWN_ROWS]) + (", ..." if len(units) > SHOWN_ROWS else "")
+        return units, f"{unit} {shown}"
+    if loaded.problem.data.mode == "whole":
+        return numbers, rows_phrase(at).replace("rows", "entries").replace("row", "entry")
+    before = at if rows.kept is None else rows.kept[at]  # numbered as they came, dropped ones included
+    labels = None if rows.index is None else dict(zip(before.tolist(), (rows.index[i] for i in at), strict=True))
+    return tuple(before.tolist()), rows_phrase(before, labels)
