@@ -14,6 +14,7 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 """
 
 from mlejax import special
+from mlejax.batch_results import BatchResults
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.fit import Problem, Solution, solve
 from mlejax.likelihood import LikelihoodError
@@ -42,6 +43,7 @@ __all__ = [
     "LBFGS",
     "Adam",
     "AddressError",
+    "BatchResults",
     "ConvergenceWarning",
     "Correlation",
     "Covariance",

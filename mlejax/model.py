@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlejax import batch as batch_room
 from mlejax import fit as fit_room
+from mlejax.batch_results import BatchResults
 from mlejax.covariance import check_kind
 from mlejax.data import check_weight_kind
 from mlejax.likelihood import Likelihood, regressed
@@ -164,6 +166,111 @@ class Model:
         """
         return Model(regressed(self.likelihood, {**(regressions or {}), **named}))
 
+    def fit_batch(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        method: Any = "newton",
+        cov_type: str | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        missing: str = "raise",
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> BatchResults:
+        """Fit every data set of a stack, in one compiled program, with a verdict for each.
+
+        A batch equals the loop of single fits, whatever the order and company of the data sets, and one that cannot be
+        fitted costs its own row only.
+
+        Args:
+            data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
+            start: as in :meth:`fit`, one for all; values with a leading axis (n_datasets, ...), or a DataFrame such as
+                ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
+                it every data set has its own search for a start, which takes longer than the fit: give one where you can.
+            fixed, method, cov_type, seed: as in :meth:`fit`, for all.
+            cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
+            missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
+                out its rows with a missing value.
+            memory_limit: bytes that the data on their way through the device may take (default: a quarter of what is free);
+                larger batches are cut.
+            progress: a bar; None shows one after five seconds.
+
+        Returns:
+            :class:`mlejax.BatchResults`.  Ctrl-C returns it with what is finished.
+
+        Raises:
+            ValueError, TypeError, KeyError: what is wrong for all data sets; trouble in one is its verdict.
+
+        Example:
+            >>> import numpy as np, jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> res = exponential.fit_batch({"t": np.array([[1.0, 2.0, 6.0], [1.0, 1.0, 2.0]])}, start={"rate": 1.0})
+            >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
+            ([0.3333, 0.75], ['verified', 'verified'])
+        """
+        options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
+        columns = _named_groups(cov_type, cov_kwds)
+        sets = batch_room.stacked(self.likelihood, data, _structure(start), missing, columns)
+        return self._fit_many(sets, options, cov_type, cov_kwds, memory_limit, progress)
+
+    def fit_groups(
+        self,
+        frame: Any,
+        by: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        method: Any = "newton",
+        cov_type: str | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        missing: str = "raise",
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> BatchResults:
+        """Fit every group of one long table; groups may have any and different sizes.
+
+        Sizes are padded to at most eight an octave, each of which is compiled once (models with ``rowwise=False`` are never
+        padded, and compile for every distinct length).
+
+        Args:
+            frame: a DataFrame or dict of columns.
+            by: the column of groups, a list of columns, or one label per row.
+            start, fixed, method, cov_type, cov_kwds, missing, seed, memory_limit, progress: as in :meth:`fit_batch`; starts
+                one each come in the order of first appearance of the groups.
+
+        Returns:
+            :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
+
+        Raises:
+            ValueError, TypeError, KeyError: what is wrong for all groups; trouble in one is its verdict.
+        """
+        options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
+        columns = _named_groups(cov_type, cov_kwds)
+        sets = batch_room.grouped(self.likelihood, frame, by, _structure(start), missing, columns)
+        return self._fit_many(sets, options, cov_type, cov_kwds, memory_limit, progress)
+
+    def _fit_many(
+        self,
+        sets: Any,
+        options: dict[str, Any],
+        cov_type: Any,
+        cov_kwds: Any,
+        memory_limit: float | None,
+        progress: Any,
+    ) -> BatchResults:
+        cut = batch_room.limits(memory_limit, progress)
+        done = batch_room.fit_many(
+            self.likelihood, sets, limits=cut, columns=_named_groups(cov_type, cov_kwds), **options
+        )
+        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
+        return BatchResults.make(self, done, cov_type, cov_kwds)
+
     def prepare(self, data: Any, *, start: Any = None, missing: str = "raise") -> fit_room.Problem:
         """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
 
@@ -172,6 +279,17 @@ class Model:
             start: only for a bare model, whose structure comes from it.
         """
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
+
+
+def _named_groups(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The columns of clusters that are given by name."""
+    groups = check_kind(cov_type, cov_kwds)[1].get("groups", ())
+    return tuple(name for name in groups if isinstance(name, str))
+
+
+def _structure(start: Any) -> Any:
+    """What a bare model takes its structure from; "pooled" says nothing about it."""
+    return None if isinstance(start, str) else start
 
 
 def model(

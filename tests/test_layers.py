@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mlejax"
 ROOMS = (
     "status", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "objective",
     "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute", "report",
-    "results", "model",
+    "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

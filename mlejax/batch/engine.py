@@ -1,0 +1,304 @@
+"""Lanes in, ends out: chunks of data sets through the compiled core, on all cores, within a bound on memory.
+
+A chunk is copied from NumPy, advanced by a limited number of turns, and brought back; lanes that are still running then are
+gathered into new chunks (so a few hard data sets do not hold up their neighbours), with more turns each round.  Two host
+threads, each inside its own ``enable_x64``, take chunks from one queue; which thread takes which changes no number.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import optimize
+from mlejax.batch.programs import advance_lanes, rank_lanes
+from mlejax.batch.reading import DataSets
+from mlejax.objective import Spec
+from mlejax.status import End
+
+ROUNDS = (12, 24, 96, 1024)  # turns a round; the last one is repeated
+CACHE_BYTES = 256 * 1024
+CHUNK_BYTES = 8 * 1024 * 1024
+MAX_WIDTH = 64
+MAX_LANES = 1024
+ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
+MAX_WORKERS = 16
+MEMORY_SHARE = 0.25  # of what is free, where the user sets no limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How the work is cut.
+
+    Attributes:
+        memory: bytes that chunks in flight may take.
+        workers: host threads.
+        progress: a bar; None shows one for what takes long.
+    """
+
+    memory: int
+    workers: int
+    progress: bool | None = None
+
+
+def limits(memory_limit: float | None, progress: bool | None) -> Limits:
+    """The bound on memory (default: a quarter of what is free on the device or host) and one thread a core.
+
+    Raises:
+        ValueError: a limit that is not a positive number of bytes.
+    """
+    if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and memory_limit > 0):
+        raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
+    on_cpu = jax.default_backend() == "cpu"
+    workers = min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MAX_WORKERS
+    )
+    memory = _free_memory(on_cpu) * MEMORY_SHARE if memory_limit is None else memory_limit
+    return Limits(int(memory), workers if on_cpu else 1, progress)
+
+
+def _free_memory(on_cpu: bool) -> float:
+    if not on_cpu:
+        found = jax.devices()[0].memory_stats() or {}
+        if "bytes_limit" in found:
+            return float(found["bytes_limit"] - found.get("bytes_in_use", 0))
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return 4e9
+
+
+def width_of(size: int, lane_bytes: int, p: int) -> int:
+    """Lanes worked on at once: a power of two, so that data and derivatives stay in the cache."""
+    if size >= ONE_BY_ONE or jax.default_backend() != "cpu":
+        return 1 if size >= ONE_BY_ONE else MAX_LANES
+    wanted = CACHE_BYTES // max(lane_bytes + 8 * size * (p + 2), 1)
+    return int(min(1 << max(wanted.bit_length() - 1, 0), MAX_WIDTH))
+
+
+def capacity_of(size: int, lane_bytes: int, p: int, memory: int) -> tuple[int, int]:
+    """(width, lanes of a chunk): depends on sizes and the bound alone, never on how many data sets there are."""
+    width = width_of(size, lane_bytes, p)
+    each = lane_bytes + 8 * p * (p + 12)
+    while width > 1 and width * each > memory:
+        width //= 2
+    if width * each > memory:
+        raise ValueError(
+            f"memory_limit={memory:.3g} bytes do not hold one data set of {size} rows, which takes {each:.3g}; raise it"
+        )
+    lanes = min(CHUNK_BYTES, memory) // each
+    capacity = max(width, min(1 << max(int(lanes).bit_length() - 1, 0), MAX_LANES) // width * width)
+    return width, int(capacity)
+
+
+@dataclass(eq=False)
+class Ends:
+    """Where the optimiser ended, lane by lane (L, ...), log-likelihood units, in u; filled chunk by chunk."""
+
+    u: np.ndarray
+    loglik: np.ndarray
+    score: np.ndarray
+    information: np.ndarray
+    decrements: np.ndarray
+    n_steps: np.ndarray
+    end: np.ndarray
+
+    @staticmethod
+    def empty(n: int, p: int, dense: bool) -> Ends:
+        """Nothing done yet: every lane INTERRUPTED until its end is known."""
+        q = p if dense else 0
+        nan = lambda *shape: np.full(shape, np.nan)
+        return Ends(
+            nan(n, p),
+            nan(n),
+            nan(n, p),
+            nan(n, q, q),
+            nan(n, 4),
+            np.zeros(n, np.int64),
+            np.full(n, int(End.INTERRUPTED)),
+        )
+
+
+class Stopped(Exception):
+    """Work was cut short by the keyboard; what is finished stands."""
+
+
+def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit: str, total: int) -> bool:
+    """Every task through ``work`` on the threads that there are; False if the keyboard interrupted it.
+
+    ``work`` returns how many lanes it finished, for the bar.
+    """
+    stop = threading.Event()
+
+    def guarded(task: Any) -> int:
+        if stop.is_set():
+            return 0
+        with jax.enable_x64(True):
+            return work(task)
+
+    with _bar(limits.progress, unit, total) as advance:
+        if limits.workers == 1 or len(tasks) == 1:
+            try:
+                for task in tasks:
+                    advance(guarded(task))
+            except KeyboardInterrupt:
+                return False
+            return True
+        with ThreadPoolExecutor(limits.workers) as pool:
+            pending = {pool.submit(guarded, task) for task in tasks}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        advance(future.result())
+            except KeyboardInterrupt:
+                stop.set()
+                return False
+            except BaseException:
+                stop.set()
+                raise
+    return True
+
+
+@contextmanager
+def _bar(progress: bool | None, unit: str, total: int) -> Iterator[Callable[[int], Any]]:
+    if progress is False:
+        yield lambda n: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(
+        total=total, unit=unit, delay=0.0 if progress else 5.0, disable=None if progress is None else False
+    ) as bar:
+        yield bar.update
+
+
+def chunks(sets: DataSets, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple[np.ndarray, int, int]]:
+    """(lanes, width, capacity): runs of lanes of one size, small enough that every thread gets some."""
+    out = []
+    sizes = sets.sizes[lanes]
+    for size in np.unique(sizes)[::-1]:
+        mine = lanes[sizes == size]
+        width, capacity = capacity_of(
+            int(size), sets.lane_bytes(int(size)), p, limits.memory // max(2 * limits.workers, 1)
+        )
+        fair = -(-mine.size // limits.workers)  # where there are few, every thread still gets its share
+        step = max(width, min(capacity, -(-fair // width) * width))
+        out += [(mine[i : i + step], width, capacity) for i in range(0, mine.size, step)]
+    return out
+
+
+def best_starts(
+    spec: Spec,
+    sets: DataSets,
+    lanes: np.ndarray,
+    candidates: Callable[[np.ndarray, Any], list[np.ndarray]],
+    sample: Any,
+    fixed: Any,
+    limits: Limits,
+) -> np.ndarray | None:
+    """u (L, p) of the best candidate of every lane, ranked on its own rows; None if interrupted."""
+    u0 = np.zeros((len(sets), spec.space.n_free))
+
+    def work(task: tuple[np.ndarray, int, int]) -> int:
+        mine, width, capacity = task
+        data = sets.fetch(mine, capacity)
+        values = [_filled(v, capacity) for v in candidates(mine, data)]
+        points, _ = rank_lanes(spec, width, values, sample(data), fixed, np.int32(-(-mine.size // width)))
+        u0[mine] = np.asarray(points)[: mine.size]
+        return int(mine.size)
+
+    done = run_tasks(chunks(sets, lanes, spec.space.n_free, limits), work, limits, "start", len(lanes))
+    return u0 if done else None
+
+
+def _filled(a: np.ndarray, capacity: int) -> np.ndarray:
+    if a.shape[0] == capacity:
+        return a
+    out = np.empty((capacity, *a.shape[1:]), a.dtype)
+    out[: a.shape[0]] = a
+    out[a.shape[0] :] = a[0]
+    return out
+
+
+def optimise(
+    spec: Spec,
+    method: Any,
+    sets: DataSets,
+    lanes: np.ndarray,
+    u0: np.ndarray,
+    fixed: Any,
+    limits: Limits,
+    *,
+    hyper: Any = None,
+    own: tuple[bool, bool] = (False, False),
+    fetch: Callable[[np.ndarray, int], Any] | None = None,
+) -> tuple[Ends, bool]:
+    """The optimiser to its end for the given lanes, in rounds; and whether all were finished.
+
+    Args:
+        u0: (L, p) starts, by lane.
+        fixed, hyper: common, or (L, ...) where ``own`` says so.
+        fetch: how to get the data of a chunk; default ``sets.fetch``.
+    """
+    p = spec.space.n_free
+    ends = Ends.empty(len(u0), p, method.dense)
+    fetch = fetch or sets.fetch
+    template = optimize.begin(method, np.zeros(p))
+    state = jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (len(u0), *np.shape(a))), template)
+    state = jax.tree.map(np.array, state)
+    state.u[:], state.trial[:] = u0, u0
+    waiting, total_turns, finished = lanes, 0, True
+    for r in range(10_000):
+        turns = ROUNDS[min(r, len(ROUNDS) - 1)]
+
+        def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
+            mine, width, capacity = task
+            data = fetch(mine, capacity)
+            carry = jax.tree.map(lambda a: _filled(a[mine], capacity), state)
+            carry.status[mine.size :] = int(End.CONVERGED)
+            strip = lambda a, mine_only: _filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
+            out = advance_lanes(
+                spec,
+                method,
+                width,
+                carry,
+                data,
+                strip(fixed, own[0]),
+                jax.tree.map(lambda a: strip(a, own[1]), hyper),
+                np.int32(turns),
+                np.int32(-(-mine.size // width)),
+                own=own,
+            )
+            for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):
+                a[mine] = np.asarray(b)[: mine.size]
+            scale = np.maximum(np.asarray(data.weights)[: mine.size].sum(axis=-1), 1e-300)
+            _record(ends, state, mine, scale, method.dense)
+            return int((state.status[mine] != int(End.RUNNING)).sum())
+
+        finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
+        waiting = waiting[state.status[waiting] == int(End.RUNNING)]
+        total_turns += turns
+        if not finished or not waiting.size:
+            break
+    ends.end[waiting] = int(End.INTERRUPTED)
+    return ends, finished
+
+
+def _record(ends: Ends, state: Any, mine: np.ndarray, scale: np.ndarray, dense: bool) -> None:
+    ends.u[mine] = state.u[mine]
+    ends.loglik[mine] = -state.f[mine] * scale
+    ends.score[mine] = -state.g[mine] * scale[:, None]
+    if dense:
+        ends.information[mine] = state.H[mine] * scale[:, None, None]
+        ends.decrements[mine] = state.decrements[mine]
+    ends.n_steps[mine] = state.n_steps[mine]
+    ends.end[mine] = state.status[mine]

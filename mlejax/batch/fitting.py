@@ -1,0 +1,401 @@
+"""The recipe of one fit, laid over many data sets: read, start, optimise, describe, judge.
+
+Nothing of the recipe is written anew: the objective, the optimiser, the way to theta and the verdict are those of a single
+fit.  Ends that are clean by a test on arrays are verified there and then; the others, one by one or as a small batch of
+their own, go through the ray tests and restarts that a fit of them alone would go through.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax import optimize
+from mlejax.batch import flagged as flagged_room
+from mlejax.batch import starting
+from mlejax.batch.engine import Ends, Limits, best_starts, optimise
+from mlejax.batch.programs import Described, describe, natural
+from mlejax.batch.reading import DataSets
+from mlejax.fit import recipe, starts
+from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
+from mlejax.fit.loading import Loaded, load
+from mlejax.fit.programs import DENSE_LIMIT, Ended, to_u
+from mlejax.fit.search import ABSURD_ERROR, Found, clean
+from mlejax.likelihood import Likelihood, missing_derivatives
+from mlejax.objective import Spec
+from mlejax.parameters import Space
+from mlejax.status import End
+from mlejax.verdict import ConvergenceWarning
+
+SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
+DESCRIBED = 1024  # lanes described at once
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The numbers of many fits, on the host, float64, with a leading axis over data sets.
+
+    Attributes:
+        spec: what was compiled.
+        sets: the data.
+        fixed: values held fixed (n_values,), or None.
+        method: the optimiser.
+        u0: starts (L, p).
+        ends: where the optimiser ended.
+        theta, score, information, inverse, jacobian: in free natural coordinates (L, p), (L, p, p); empty matrices without
+            second derivatives.  The inverse is over the coordinates off their edges.
+        params: the user's structure, leading axis L.
+        interior: flags (L, p) of the coordinates off their edges.
+        codes: verdict of every data set (L,).
+        statements: what its verdict says, of those that are not verified.
+        found: what ray tests found, by data set.
+        notes: remarks on the start, by data set.
+        finished: nothing was cut short by the keyboard.
+        missing, columns: how missing values were treated, and the further columns in which they count (clusters).
+    """
+
+    likelihood: Likelihood
+    spec: Spec
+    sets: DataSets
+    fixed: Any
+    method: Any
+    u0: np.ndarray
+    ends: Ends
+    theta: np.ndarray
+    score: np.ndarray
+    information: np.ndarray
+    inverse: np.ndarray
+    jacobian: np.ndarray
+    params: Any
+    interior: np.ndarray
+    codes: np.ndarray
+    statements: dict[int, str]
+    found: dict[int, Found] = field(default_factory=dict, repr=False)
+    notes: dict[int, str] = field(default_factory=dict, repr=False)
+    finished: bool = True
+    missing: str = "raise"
+    columns: tuple[str, ...] = ()
+    limits: Limits | None = None
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Flags (L,): verdict verified or boundary."""
+        return np.isin(self.codes, ("verified", "boundary"))
+
+
+def fit_many(
+    likelihood: Likelihood,
+    sets: DataSets,
+    *,
+    start: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+    method: Any = "newton",
+    seed: int = 0,
+    missing: str = "raise",
+    columns: tuple[str, ...] = (),
+    limits: Limits,
+) -> Batch:
+    """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
+    algorithm = optimize.resolve(method)
+    with jax.enable_x64(True), missing_derivatives(likelihood), recipe._outside_transformations():
+        space, held = recipe._hold_checked(sets.space, fixed)
+        spec = Spec(likelihood, space)
+        if isinstance(algorithm, optimize.Newton) and space.n_free > DENSE_LIMIT:
+            raise ValueError(
+                f"method='newton' forms a Hessian of {space.n_free} x {space.n_free} numbers for every data set; for more "
+                f"than {DENSE_LIMIT} parameters use method='lbfgs' or 'adam'"
+            )
+        lanes = sets.usable
+        statements = dict(sets.bad)
+        given, own = _given(spec, sets, start, likelihood)
+        u0 = np.zeros((len(sets), space.n_free))
+        finished = True
+        if lanes.size:
+            if isinstance(start, str):
+                u0[:] = _pooled(spec, sets, lanes, given, held, algorithm, seed)
+            else:
+                points = _first_points(spec, sets, lanes, given, own, held, seed, limits)
+                finished = points is not None
+                u0 = u0 if points is None else points
+            recipe._check_rows_once(spec, _alone(sets, int(lanes[0]), space), u0[lanes[0]], held)
+        ends = Ends.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
+        if lanes.size and finished:
+            spec, ends, finished = _optimised(spec, algorithm, sets, lanes, u0, held, limits)
+        done = _judged(likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed)
+    return replace(done, finished=finished, missing=missing, columns=columns, limits=limits)
+
+
+def _given(spec: Spec, sets: DataSets, start: Any, likelihood: Likelihood) -> tuple[list[Any], list[bool]]:
+    """For each leaf its start or None, and whether it has one for each data set (a leading axis)."""
+    if isinstance(start, str):
+        if start != "pooled":
+            raise ValueError(f"start={start!r}: expected a dict of starts, one for all or one each, or 'pooled'")
+        return list(starts.given_values(spec.space, likelihood.parameters, None)), [False] * len(spec.space.leaves)
+    n = len(sets)
+    entries, per_set = start, {}
+    if hasattr(start, "columns") and hasattr(start, "to_numpy"):  # estimates of another batch: one column an address
+        if len(start) != n:
+            raise ValueError(f"start=: expected one row for each of {n} data sets, got {len(start)}")
+        start = {str(c): start[c].to_numpy(dtype=float) for c in start.columns}
+    if isinstance(start, Mapping) and all(isinstance(k, str) for k in start):
+        entries = {}
+        for key, value in start.items():
+            shape = _shape_at(spec.space, key)
+            if shape is not None and np.shape(value) == (n, *shape):
+                per_set[key] = np.asarray(value, np.float64)
+                if not np.isfinite(per_set[key]).all():
+                    raise ValueError(f"start={key!r}: expected finite numbers for every data set")
+                entries[key] = per_set[key][0]
+            else:
+                entries[key] = value
+    given = list(starts.given_values(spec.space, likelihood.parameters, entries))
+    own = [False] * len(given)
+    for key, values in per_set.items():
+        for i, flat in spec.space.locate(key):
+            leaf = spec.space.leaves[i]
+            if not own[i]:
+                given[i] = np.repeat(np.asarray(given[i])[None], n, axis=0)
+                own[i] = True
+            if flat is None:
+                given[i] = values.reshape(n, *leaf.shape).copy()
+            else:
+                np.asarray(given[i]).reshape(n, -1)[:, flat] = values.reshape(n, -1)
+    for i, leaf in enumerate(spec.space.leaves):
+        if own[i]:
+            problem = leaf.transform.problem(given[i]) if leaf.transform.elementwise else None
+            if problem is not None:
+                raise ValueError(f"start: {leaf.name} is declared {leaf.kind}: {problem}")
+    return given, own
+
+
+def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
+    """Shape of what an address names: a whole leaf, or one entry."""
+    located = space.locate(address)
+    if len(located) != 1:
+        return None
+    i, flat = located[0]
+    if flat is None:
+        return space.leaves[i].shape
+    return () if len(flat) == 1 else (len(flat),)
+
+
+def _first_points(
+    spec: Spec,
+    sets: DataSets,
+    lanes: np.ndarray,
+    given: list[Any],
+    own: list[bool],
+    held: Any,
+    seed: int,
+    limits: Limits,
+) -> np.ndarray | None:
+    """u0 (L, p): the start that was given, or the best among each data set's own candidates."""
+    space = spec.space
+    if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
+        values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
+        if not any(own):
+            return np.repeat(np.asarray(to_u(space, values))[None], len(sets), axis=0)
+        each = [
+            v if mine else np.broadcast_to(v, (len(sets), *np.shape(v))) for v, mine in zip(values, own, strict=True)
+        ]
+        return np.asarray(jax.vmap(lambda parts: to_u(space, parts))(each))
+    return best_starts(
+        spec,
+        sets,
+        lanes,
+        lambda mine, data: starting.candidates(space, given, own, mine, data, seed),
+        starting.sample(recipe.N_SAMPLED),
+        held,
+        limits,
+    )
+
+
+def _pooled(
+    spec: Spec, sets: DataSets, lanes: np.ndarray, given: list[Any], held: Any, algorithm: Any, seed: int
+) -> np.ndarray:
+    """The estimates from all data sets together, as one start for each."""
+    if sets.mode == "whole":
+        raise ValueError(
+            "start='pooled' needs contributions that can be pooled; with rowwise=False give start= or leave it out"
+        )
+    positions = np.concatenate([np.arange(sets.begins[i], sets.begins[i] + sets.lengths[i]) for i in lanes])
+    positions = positions if sets.order is None else sets.order[positions]
+    leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
+    rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
+    packed = data_room.pack(rows, mode=sets.mode)
+    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None)  # type: ignore[arg-type]
+    u0 = recipe._first_point(spec, pooled, given, held, seed)
+    _, ended, _ = flagged_room.search(spec, algorithm, pooled, u0, held, None)
+    return np.asarray(ended.u if np.isfinite(ended.u).all() else u0)
+
+
+def _alone(sets: DataSets, lane: int, space: Space) -> Any:
+    """One data set as the recipe holds it, in the padded size of the batch."""
+    data = sets.single(lane)
+    n = int(data.n)
+    rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
+    return Loaded(Problem(data, space), rows, None, None, None)  # type: ignore[arg-type]
+
+
+def _optimised(
+    spec: Spec, algorithm: Any, sets: DataSets, lanes: np.ndarray, u0: np.ndarray, held: Any, limits: Limits
+) -> tuple[Spec, Ends, bool]:
+    """The optimiser, and up to ten Newton steps after any other method (p <= 500), as in a single fit."""
+    try:
+        ends, finished = optimise(spec, algorithm, sets, lanes, u0, held, limits)
+        if isinstance(algorithm, optimize.Newton) or spec.space.n_free > POLISH_LIMIT or not finished:
+            return spec, ends, finished
+        good = lanes[ends.end[lanes] != int(End.START_NOT_FINITE)]
+        more, finished = optimise(spec, optimize.Newton(max_steps=POLISH_STEPS), sets, good, ends.u, held, limits)
+    except NotImplementedError as error:
+        if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
+            raise
+        return _optimised(
+            Spec(spec.likelihood, spec.space, spec.penalty, "differenced"), algorithm, sets, lanes, u0, held, limits
+        )
+    for name in ("u", "loglik", "score", "decrements", "end"):
+        getattr(ends, name)[good] = getattr(more, name)[good]
+    ends.n_steps[good] += more.n_steps[good]
+    return (
+        spec,
+        Ends(ends.u, ends.loglik, ends.score, more.information, ends.decrements, ends.n_steps, ends.end),
+        finished,
+    )
+
+
+def ended_of(batch_ends: Ends, i: int, algorithm: Any, p: int) -> Ended:
+    """One data set's end in the form of a single fit."""
+    dense = batch_ends.information.shape[-1] == p
+    decrements = tuple(float(d) for d in batch_ends.decrements[i]) if dense else ()
+    return Ended(
+        u=batch_ends.u[i],
+        loglik=float(batch_ends.loglik[i]),
+        score=batch_ends.score[i],
+        information=batch_ends.information[i] if dense else None,
+        decrement=decrements[-1] if decrements else float("nan"),
+        decrements=decrements,
+        n_steps=int(batch_ends.n_steps[i]),
+        end=End(int(batch_ends.end[i])),
+        polished=not isinstance(algorithm, optimize.Newton) and dense,
+        message="",
+    )
+
+
+def single(batch: Batch, i: int) -> recipe.Fit:
+    """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
+    sets = batch.sets
+    with jax.enable_x64(True):
+        structure = None
+        if batch.likelihood.parameters is None:
+            structure = jax.tree.map(lambda a: np.nan_to_num(a[i]), batch.params)
+        loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns)
+        ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
+        done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
+    return replace(done, note=batch.notes.get(i, ""))
+
+
+def described(spec: Spec, ends: Ends, held: Any) -> Described:
+    """Every end in natural coordinates, in chunks of one size."""
+    n = len(ends.u)
+    parts = []
+    for i in range(0, n, DESCRIBED):
+        cut = slice(i, min(i + DESCRIBED, n))
+        take = lambda a, cut=cut: np.concatenate(
+            [a[cut], np.repeat(a[cut][:1], DESCRIBED - (cut.stop - cut.start), axis=0)]
+        )
+        out = describe(spec, take(ends.u), take(ends.score), take(ends.information), held)
+        parts.append(jax.tree.map(lambda a, cut=cut: np.asarray(a)[: cut.stop - cut.start], out))
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+
+
+def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) -> np.ndarray:
+    """Flags (L,): converged faster than linearly to safely definite information, by a test that is enough on arrays."""
+    d = ends.decrements
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(d) & (d >= 0)
+        fell = finite[:, 1:] & finite[:, :-1] & (d[:, 1:] <= 1e-10) & (d[:, 1:] < 0.05 * d[:, :-1])
+        modest = (at.root_u <= ABSURD_ERROR * np.maximum(1.0, np.abs(ends.u))).all(axis=1)
+        pushing = np.where(ends.u <= space.lower, -ends.score, ends.score)
+        size = np.sqrt(np.abs(np.einsum("lii->li", ends.information)) + 1e-300)
+        pushed = (interior | (pushing > 1e-6 * size)).all(axis=1)
+        return (
+            (ends.end == int(End.CONVERGED))
+            & at.definite
+            & (at.trace < SURE_TRACE)
+            & fell.any(axis=1)
+            & modest
+            & pushed
+        )
+
+
+def _judged(
+    likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
+    own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
+) -> Batch:  # fmt: skip
+    space, n = spec.space, len(sets)
+    codes = np.full(n, "not_computable", dtype="U20")
+    found: dict[int, Found] = {}
+    notes: dict[int, str] = {}
+    with np.errstate(invalid="ignore"):
+        interior = (ends.u > space.lower) & (ends.u < space.upper)
+    dense = ends.information.shape[-1] == space.n_free
+    todo = np.zeros(n, bool)
+    todo[lanes] = True
+    stopped = todo & (ends.end == int(End.INTERRUPTED))
+    codes[stopped] = "stopped_early"
+    for i in np.flatnonzero(stopped).tolist():
+        statements[i] = (
+            "not run: interrupted" if not np.isfinite(ends.u[i]).all() else f"interrupted after {ends.n_steps[i]} steps"
+        )
+    todo &= ~stopped
+    if not dense:
+        codes[todo] = "stopped_early"
+    elif space.n_free == 0:
+        codes[todo] = np.where(np.isfinite(ends.loglik[todo]), "verified", "not_computable")
+    elif todo.any():
+        sure = surely_clean(space, ends, described(spec, ends, held), interior) & todo
+        codes[sure] = np.where(interior[sure].all(axis=1), "verified", "boundary")
+        doubtful = np.flatnonzero(todo & ~sure).tolist()
+        unclean = []
+        for i in doubtful:
+            if clean(ended_of(ends, i, algorithm, space.n_free), space):
+                codes[i] = "verified" if interior[i].all() else "boundary"
+            else:
+                unclean.append(i)
+        flagged_room.settle(
+            spec, algorithm, sets, held, u0, ends, given, own, unclean, seed, codes, statements, found, notes, _alone
+        )
+        with np.errstate(invalid="ignore"):
+            interior = (ends.u > space.lower) & (ends.u < space.upper)
+    at = described(spec, ends, held) if dense else None
+    if at is None:
+        theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, held))
+        empty = np.zeros((n, 0, 0))
+        at = Described(theta, ends.score, empty, empty, empty, ends.score, np.zeros(n), np.zeros(n, bool), params)
+    for i in np.flatnonzero(codes == "boundary").tolist():
+        names = ", ".join(np.array(space.theta_labels)[~interior[i]])
+        statements.setdefault(i, f"{names} on the edge of its support; standard errors of the others hold it there")
+    return Batch(
+        likelihood=likelihood, spec=spec, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
+        score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
+        interior=interior, codes=codes, statements=statements, found=found, notes=notes,
+    )  # fmt: skip
+
+
+def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
+    """One warning for the whole batch, with the share of each verdict."""
+    failed = Counter(c for c in codes.tolist() if c not in ("verified", "boundary"))
+    if failed:
+        each = ", ".join(f"{n} {code}" for code, n in failed.most_common())
+        warnings.warn(
+            f"{name}: {sum(failed.values())} of {len(codes)} data sets did not end at a maximum ({each}); res.failed says why",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

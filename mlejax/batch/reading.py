@@ -1,0 +1,448 @@
+"""Two readers, one result: a stack of arrays, or one long table with groups, become many data sets in one table.
+
+Rows are kept once, in the user's memory where that is possible; a data set is a run of positions into them, so that a
+batch larger than the memory that may be used is cut and copied piece by piece.  A data set that cannot be used (a missing
+or infinite value, no row left) keeps its place, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.data import DataError, DataTypeError, Prepared, Shared, Static
+from mlejax.data.held import is_leaf
+from mlejax.data.tolerant import Gap, convert_with_gaps
+from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.parameters import Space
+
+MISSING = ("raise", "drop")
+WHOLE_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class DataSets:
+    """Many data sets in one table.
+
+    Attributes:
+        leaves: columns by contribution (R, ...): rows, or padded units (R, length, ...) with their mask last.
+        shared: arrays that all share.
+        layout: how they make up what the function sees.
+        mode: "rows", "units" or "whole".
+        order: (R',) the contributions in the order of the data sets, or None where they are in it already.
+        begins, lengths: (L,) where a data set begins in that order and how many contributions (rows, for "whole") it has.
+        sizes: (L,) the padded number of contributions; data sets of equal size share a program.
+        n_out: length of what a whole model returns, by length of the data.
+        n_rows, n_dropped: (L,) rows used, and rows left out as missing.
+        bad: why a data set cannot be used, by its number.
+        labels: (L,) names of the data sets.
+        label_names: what the labels are called, one or several.
+        one: the data of one data set as ``model.fit`` would take them.
+        table_rows: the rows of one data set in the whole table, before any was dropped.
+        source: the whole table.
+        space: the layout of the parameters.
+    """
+
+    leaves: tuple[np.ndarray, ...]
+    shared: tuple[np.ndarray, ...]
+    layout: Any
+    mode: str
+    order: np.ndarray | None
+    begins: np.ndarray
+    lengths: np.ndarray
+    sizes: np.ndarray
+    n_out: dict[int, int]
+    n_rows: np.ndarray
+    n_dropped: np.ndarray
+    bad: dict[int, str]
+    labels: Any
+    label_names: tuple[str, ...]
+    one: Callable[[int], Any] = field(repr=False)
+    table_rows: Callable[[int], np.ndarray] = field(repr=False)
+    source: data_room.Source = field(repr=False)
+    space: Space = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """The numbers of the data sets that can be used."""
+        return np.array([i for i in range(len(self)) if i not in self.bad], np.int64)
+
+    def rows_used(self, lane: int) -> np.ndarray:
+        """The rows of one data set in the whole table that are used (not for units)."""
+        flat = np.arange(self.begins[lane], self.begins[lane] + self.lengths[lane])
+        return flat if self.order is None else self.order[flat]
+
+    def lane_bytes(self, size: int) -> int:
+        """Bytes of one data set of this padded size."""
+        per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
+        return int(size) * (per + 8)
+
+    def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...); the lanes too many repeat the first one."""
+        size = int(self.sizes[lanes[0]])
+        begins, lengths = self.begins[lanes], self.lengths[lanes]
+        block = data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK and self.mode != "whole" else size
+        n = np.ones(capacity, np.int64)
+        n[: len(lanes)] = lengths
+        n_out = self.n_out[size] if self.mode == "whole" else size
+        weights = np.ones((capacity, n_out))
+        steps = np.diff(begins)
+        if self.order is None and (lengths == size).all() and (steps == size).all():
+            positions: Any = slice(int(begins[0]), int(begins[0]) + size * len(lanes))
+        else:
+            within = np.arange(size)
+            inside = within[None, :] < lengths[:, None]
+            flat = begins[:, None] + np.where(inside, within[None, :], 0)
+            positions = (flat if self.order is None else self.order[flat]).reshape(-1)
+            if self.mode != "whole":
+                weights[: len(lanes)] = inside
+
+        def cut(leaf: np.ndarray) -> np.ndarray:
+            part = leaf[positions].reshape(len(lanes), size, *leaf.shape[1:])
+            if part.dtype.kind == "f" and part.dtype != np.float64:
+                part = part.astype(np.float64)
+            if len(lanes) == capacity:
+                return part
+            out = np.empty((capacity, *part.shape[1:]), part.dtype)
+            out[: len(lanes)] = part
+            out[len(lanes) :] = part[0]
+            return out
+
+        rows = tuple(cut(leaf) for leaf in self.leaves)
+        return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
+
+    def single(self, lane: int) -> Prepared:
+        """One data set without the axis of lanes."""
+        many = self.fetch(np.array([lane]), 1)
+        return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
+
+
+# ---- a stack of arrays
+
+
+def stacked(likelihood: Likelihood, data: Any, start: Any, missing: str, others: Sequence[str] = ()) -> DataSets:
+    """Arrays (n_datasets, n_rows, ...) -> data sets.
+
+    Raises:
+        DataError, DataTypeError: arrays of different numbers of data sets or rows, or no arrays.
+    """
+    _check_missing(missing, likelihood)
+    if isinstance(data, (Shared, Static, str)) or data is None:
+        raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
+    n_sets, n = _stack_shape(data)
+    flat = _map(data, lambda a: a.reshape(n_sets * n, *a.shape[2:]))
+    source = data_room.ingest(flat)
+    first = data_room.ingest(_map(data, lambda a: a[0]))
+    space = likelihood.space(first, start)
+    names, n_out = trace_reads(likelihood, first, space)
+    begins = np.arange(n_sets, dtype=np.int64) * n
+    return _gather(
+        likelihood,
+        source,
+        names,
+        others=[*([likelihood.unit] if likelihood.unit else []), *others],
+        order=None,
+        begins=begins,
+        lengths=np.full(n_sets, n, np.int64),
+        missing=missing,
+        n_out=lambda length: n_out,
+        labels=np.arange(n_sets),
+        label_names=("dataset",),
+        one=lambda i: _map(data, lambda a: a[i]),
+        table_rows=lambda i: np.arange(i * n, (i + 1) * n),
+        space=space,
+        equal=True,
+        index=False,
+    )
+
+
+def _stack_shape(data: Any) -> tuple[int, int]:
+    seen: dict[str, tuple[int, ...]] = {}
+    pairs, _ = jax.tree_util.tree_flatten_with_path(data, is_leaf=is_leaf)
+    for path, leaf in pairs:
+        if isinstance(leaf, (Shared, Static)):
+            continue
+        name = jax.tree_util.keystr(path) or "the data"
+        shape = _array(leaf, name).shape
+        if len(shape) < 2:
+            raise DataError(
+                f"{name}: expected an array (n_datasets, n_rows, ...), got shape {shape}; what all data sets share is marked "
+                "mle.Shared(...), and one long table with a column of groups goes to fit_groups"
+            )
+        seen[name] = shape[:2]
+    if not seen:
+        raise DataError("fit_batch: expected arrays (n_datasets, n_rows, ...), got none")
+    if len(set(seen.values())) > 1:
+        each = ", ".join(f"{name} has {shape}" for name, shape in list(seen.items())[:20])
+        raise DataError(
+            f"the arrays differ in their first two axes, (n_datasets, n_rows): {each}.  Data sets of different length go to "
+            "fit_groups as one long table"
+        )
+    n_sets, n = next(iter(seen.values()))
+    if n_sets == 0 or n == 0:
+        raise DataError(f"fit_batch: expected at least one data set of one row, got {n_sets} of {n} rows")
+    return n_sets, n
+
+
+def _array(leaf: Any, name: str) -> np.ndarray:
+    if hasattr(leaf, "iloc"):
+        raise DataTypeError(
+            f"{name}: expected an array (n_datasets, n_rows, ...), got a {type(leaf).__name__}; one long table goes to "
+            "fit_groups(frame, by=...)"
+        )
+    if isinstance(leaf, jax.core.Tracer):
+        raise DataTypeError("fit_batch needs numbers: inside jit or vmap use mle.solve")
+    return np.asarray(leaf)
+
+
+def _map(data: Any, function: Callable[[np.ndarray], Any]) -> Any:
+    def each(leaf: Any) -> Any:
+        return leaf if isinstance(leaf, (Shared, Static)) else function(_array(leaf, "the data"))
+
+    return _map_tree(each, data)
+
+
+def _map_tree(each: Callable[[Any], Any], data: Any) -> Any:
+    """``tree_map`` that keeps the order of the columns, which JAX would sort."""
+    if isinstance(data, Mapping):
+        return {key: jax.tree_util.tree_map(each, value, is_leaf=is_leaf) for key, value in data.items()}
+    return jax.tree_util.tree_map(each, data, is_leaf=is_leaf)
+
+
+# ---- one long table
+
+
+def grouped(
+    likelihood: Likelihood, frame: Any, by: Any, start: Any, missing: str, others: Sequence[str] = ()
+) -> DataSets:
+    """One long table with a column of groups (or several) -> data sets, in order of first appearance.
+
+    Raises:
+        DataError, MissingColumnError: no such column, a group label missing, a table without rows.
+    """
+    _check_missing(missing, likelihood)
+    source = data_room.ingest(frame)
+    codes, labels, label_names = _groups(source, by)
+    n_groups = len(labels)
+    lengths = np.bincount(codes, minlength=n_groups)
+    rows_of = np.argsort(codes, kind="stable")
+    begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    order = None if (np.diff(codes) >= 0).all() else rows_of
+    space = likelihood.space(source, start)
+    whole = likelihood.mode == "whole"
+    table_rows = lambda i: rows_of[begins[i] : begins[i] + lengths[i]]
+    one = lambda i: _rows_of(frame, source, table_rows(i))
+    names, _ = trace_reads(likelihood, data_room.ingest(one(0)) if whole else source, space)
+    if source.kind == "mapping" and source.length([*names] or source.keys) != codes.size:
+        raise DataError(f"by=: expected one label per row, got {codes.size} labels")
+    by_length: dict[int, int] = {}
+
+    def n_out(length: int) -> int:
+        if length not in by_length:
+            lane = int(np.flatnonzero(lengths == length)[0])
+            by_length[length] = trace_reads(likelihood, data_room.ingest(one(lane)), space)[1]
+        return by_length[length]
+
+    return _gather(
+        likelihood,
+        source,
+        names,
+        others=[*([likelihood.unit] if likelihood.unit else []), *others],
+        order=order,
+        begins=begins,
+        lengths=lengths.astype(np.int64),
+        missing=missing,
+        n_out=n_out,
+        labels=labels,
+        label_names=label_names,
+        one=one,
+        table_rows=table_rows,
+        space=space,
+        equal=False,
+        index=True,
+    )
+
+
+def _groups(source: data_room.Source, by: Any) -> tuple[np.ndarray, Any, tuple[str, ...]]:
+    """Codes 0..G-1 of every row in order of first appearance, labels (tuples for several columns), names."""
+    if (
+        isinstance(by, (list, tuple))
+        and by
+        and all(isinstance(b, str) for b in by)
+        and (isinstance(by, list) or by not in source)
+    ):
+        parts = [data_room.group_codes(source.column(name), f"by column {name!r}") for name in by]
+        if len(parts) == 1:
+            return parts[0][0], list(parts[0][1]), (str(by[0]),)
+        joint = np.zeros(len(parts[0][0]), np.int64)
+        for codes, labels in parts:
+            joint = joint * len(labels) + codes
+        codes, distinct = data_room.group_codes(joint, "by")
+        out: list[Any] = []
+        for value in distinct.tolist():
+            entry: list[Any] = []
+            for _, labels in reversed(parts):
+                value, position = divmod(value, len(labels))
+                entry.append(labels[position])
+            out.append(tuple(reversed(entry)))
+        return codes, out, tuple(str(b) for b in by)
+    if isinstance(by, Hashable) and (isinstance(by, str) or by in source):
+        codes, labels = data_room.group_codes(source.column(by), f"by column {by!r}")
+        return codes, list(labels), (str(by),)
+    codes, labels = data_room.group_codes(by, "by")
+    name = getattr(by, "name", None)
+    return codes, list(labels), (str(name) if name is not None else "group",)
+
+
+def _rows_of(frame: Any, source: data_room.Source, rows: np.ndarray) -> Any:
+    """The rows of one group, as the user would pass them to ``fit``."""
+    if hasattr(frame, "iloc"):
+        return frame.iloc[rows]
+
+    def each(leaf: Any) -> Any:
+        if isinstance(leaf, (Shared, Static)):
+            return leaf
+        return leaf.iloc[rows] if hasattr(leaf, "iloc") else np.asarray(leaf)[rows]
+
+    return _map_tree(each, source.raw)
+
+
+# ---- what both share
+
+
+def _check_missing(missing: str, likelihood: Likelihood) -> None:
+    if missing not in MISSING:
+        raise DataError(f"missing={missing!r}: expected 'raise' or 'drop'")
+    if missing != "raise" and likelihood.mode == "whole":
+        raise ValueError(
+            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
+            "a time series); treat missing values inside the function or beforehand"
+        )
+
+
+def _gather(
+    likelihood: Likelihood,
+    source: data_room.Source,
+    names: Any,
+    *,
+    others: Sequence[str],
+    order: np.ndarray | None,
+    begins: np.ndarray,
+    lengths: np.ndarray,
+    missing: str,
+    n_out: Callable[[int], int],
+    labels: Any,
+    label_names: tuple[str, ...],
+    one: Callable[[int], Any],
+    table_rows: Callable[[int], np.ndarray],
+    space: Space,
+    equal: bool,
+    index: bool,
+) -> DataSets:
+    for name in others:
+        source.column(name)
+    rows, gaps = convert_with_gaps(source, names, others)
+    bad: dict[int, str] = {}
+    n_dropped = np.zeros(len(lengths), np.int64)
+    full = int(lengths.max())
+    if gaps:
+        order, begins, lengths, n_dropped, bad = _without_gaps(
+            gaps, order, begins, lengths, missing, rows.index if index else None
+        )
+    n_rows = lengths.copy()
+    leaves, layout = rows.leaves, rows.layout
+    if likelihood.unit is not None:
+        leaves, layout, order, begins, lengths = _units(
+            rows, source.column(likelihood.unit), likelihood.unit, order, begins, lengths
+        )
+        full = int(lengths.max())
+    whole = likelihood.mode == "whole"
+    if whole:
+        sizes = lengths.copy()
+    elif equal:
+        sizes = np.full(len(lengths), full if full <= WHOLE_BLOCK else data_room.bucket(full), np.int64)
+    else:
+        bucket_of = {int(n): data_room.bucket(max(int(n), 1)) for n in np.unique(lengths)}
+        sizes = np.array([bucket_of[int(n)] for n in lengths], np.int64)
+    used = {int(n) for i, n in enumerate(lengths) if i not in bad} if whole else set()
+    return DataSets(
+        leaves=leaves,
+        shared=rows.shared,
+        layout=layout,
+        mode=likelihood.mode,
+        order=order,
+        begins=begins,
+        lengths=lengths,
+        sizes=sizes,
+        n_out={n: n_out(n) for n in sorted(used)},
+        n_rows=n_rows,
+        n_dropped=n_dropped,
+        bad=bad,
+        labels=labels,
+        label_names=label_names,
+        one=one,
+        table_rows=table_rows,
+        source=source,
+        space=space,
+    )
+
+
+def _without_gaps(
+    gaps: list[Gap], order: np.ndarray | None, begins: np.ndarray, lengths: np.ndarray, missing: str, index: Any
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """Data sets with unusable values lose these rows (missing values, missing="drop") or are set aside with the reason."""
+    n = gaps[0].rows.shape[0]
+    given, order = order, np.arange(n) if order is None else order
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    gone = np.zeros(n, bool)
+    hit: dict[int, list[Gap]] = {}
+    for gap in gaps:
+        where = gap.rows[order]
+        if missing == "drop" and not gap.infinite:
+            gone |= where
+            continue
+        for i in np.unique(owner[where]).tolist():
+            hit.setdefault(i, []).append(gap)
+    bad: dict[int, str] = {}
+    for i, found in hit.items():
+        mine = order[begins[i] : begins[i] + lengths[i]]
+        bad[i] = "; ".join(g.phrase(mine, index) for g in found)
+    n_dropped = np.bincount(owner[gone], minlength=len(lengths)).astype(np.int64)
+    if not gone.any():
+        return given, begins, lengths, n_dropped, bad
+    left = lengths - n_dropped
+    for i in np.flatnonzero(left == 0).tolist():
+        bad.setdefault(
+            i, f"missing='drop' leaves no row: all {lengths[i]} have a missing value in a column that is used"
+        )
+    order = order[~gone]
+    return order, np.concatenate([[0], np.cumsum(left)[:-1]]).astype(np.int64), left, n_dropped, bad
+
+
+def _units(
+    rows: data_room.Rows, values: Any, name: str, order: np.ndarray | None, begins: np.ndarray, lengths: np.ndarray
+) -> tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows -> padded units; a unit belongs to one data set, and the same label in another one is another unit."""
+    order = np.arange(rows.n) if order is None else order
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    inside = data_room.group_codes(values, f"unit column {name!r}")[0][order]
+    joint = owner * (int(inside.max(initial=0)) + 1) + inside
+    made = data_room.units(rows.take(order), joint, name)
+    of_unit = np.empty(len(made.labels), np.int64)
+    of_unit[made.codes] = owner
+    counts = np.bincount(of_unit, minlength=len(lengths)).astype(np.int64)
+    return (
+        made.rows.leaves,
+        made.rows.layout,
+        np.argsort(of_unit, kind="stable"),
+        np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64),
+        counts,
+    )

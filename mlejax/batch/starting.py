@@ -1,0 +1,209 @@
+"""The candidates among starting values of :mod:`mlejax.fit.starts`, for many data sets at once.
+
+Each data set gets the candidates that a fit of it alone would get, and ranks them on its own rows, so that its estimates do
+not depend on its company.  Here the arithmetic is laid out over lanes; a test holds it to the one for a single data set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import transforms
+from mlejax.data import Prepared
+from mlejax.fit import starts
+from mlejax.parameters import Leaf, Space
+
+STEPPED = 8192  # rows from which on statistics are taken of a part of them
+
+
+def statistics(data: Prepared, n_lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Mean and standard deviation (L, K) of every numeric column of one dimension, the largest scale (L,), and how many
+    such columns there are."""
+    units = data.mode == "units"
+    lead = 3 if units else 2
+    rows = [np.asarray(leaf)[:n_lanes] for leaf in data.rows]
+    counts = np.asarray(data.n)[:n_lanes]
+    inside = np.arange(rows[0].shape[1])[None, :] < counts[:, None] if data.mode != "whole" else None
+    if units:
+        inside = np.asarray(inside)[:, :, None] & rows[-1]
+    columns = [a for a in rows if a.ndim == lead and a.dtype.kind in "fi"]
+    if not units and data.rows[0].shape[1] >= STEPPED:
+        parts = [[leaf[i, : counts[i]] for leaf in rows] for i in range(n_lanes)]
+        means = np.full((n_lanes, min(len(columns), starts.MAX_COLUMNS)), np.nan)
+        sds = np.zeros_like(means)
+        for i, part in enumerate(parts):
+            found, _ = starts.column_statistics(part)
+            means[i, : len(found)], sds[i, : len(found)] = (
+                (np.array(x) for x in zip(*found, strict=True)) if found else ((), ())
+            )
+        return means, sds, np.array([starts.largest_scale(part) for part in parts]), len(columns)
+    used = columns[: starts.MAX_COLUMNS]
+    moments = [_moments(a.astype(np.float64), inside) for a in used]
+    means = np.stack([m for m, _ in moments], axis=1) if moments else np.zeros((n_lanes, 0))
+    sds = np.stack([s for _, s in moments], axis=1) if moments else np.zeros((n_lanes, 0))
+    scale = np.ones(n_lanes)
+    for a in rows:
+        if a.dtype.kind in "fi" and a.size:
+            values = np.square(a.astype(np.float64)).reshape(*a.shape[:lead], -1).mean(axis=-1)
+            root = np.sqrt(_mean(values, inside))
+            scale = np.maximum(scale, np.where(np.isfinite(root), root, 1.0))
+    return means, sds, scale, len(columns)
+
+
+def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    axes = tuple(range(1, a.ndim))
+    if inside is None:
+        return np.asarray(a.mean(axis=axes))
+    return np.asarray(np.where(inside, a, 0.0).sum(axis=axes) / np.maximum(inside.sum(axis=axes), 1))
+
+
+def _moments(a: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    mean = _mean(a, inside)
+    # a constant column must give exactly 0, which the difference from a rounded mean does not
+    centred = a - mean.reshape(-1, *(1,) * (a.ndim - 1))
+    flat = a.reshape(len(a), -1)
+    first = flat[:, :1]
+    same = (flat == first) if inside is None else (flat == first) | ~np.asarray(inside).reshape(len(a), -1)
+    sd = np.sqrt(_mean(np.square(centred), inside))
+    return mean, np.where(same.all(axis=1), 0.0, sd)
+
+
+def guesses(means: np.ndarray, sds: np.ndarray, small: np.ndarray, n_columns: int) -> np.ndarray:
+    """(L, G, 4): location, scale, spread of scalars, spread of vectors; as in ``starts.candidates``."""
+    n_lanes, k = means.shape
+    plain = np.stack([np.zeros(n_lanes), np.ones(n_lanes), small, small], axis=-1)
+    total = 1 + starts.GUESSES_PER_COLUMN * min(n_columns, starts.MAX_COLUMNS)
+    out = np.repeat(plain[:, None, :], total, axis=1)
+    if not k:
+        return out
+    valid = np.isfinite(means) & np.isfinite(sds) & (sds > 0)
+    order = np.argsort(~valid, axis=1, kind="stable")
+    means, sds, valid = (np.take_along_axis(a, order, axis=1) for a in (means, sds, valid))
+    with np.errstate(all="ignore"):
+        size = np.where(means > 0, means, np.abs(means) + sds)
+        zero, one, tiny = np.zeros_like(sds), np.ones_like(sds), np.broadcast_to(small[:, None], sds.shape)
+        rows = [
+            (means, sds, sds, tiny), (zero, sds, tiny, tiny), (means, sds, sds, sds), (means, 1.0 / sds, sds, tiny),
+            (means, sds * sds, sds, tiny), (np.log(size), one, 0.1 * one, tiny), (zero, size, tiny, tiny),
+            (zero, 1.0 / size, tiny, tiny),
+        ]  # fmt: skip
+    table = np.stack([np.stack(row, axis=-1) for row in rows], axis=2)  # (L, K, 8, 4)
+    table = np.where(valid[:, :, None, None], table, plain[:, None, None, :])
+    out[:, 1 : 1 + 8 * k] = table.reshape(n_lanes, 8 * k, 4)
+    return out
+
+
+def candidates(
+    space: Space,
+    given: Sequence[np.ndarray | None],
+    own: Sequence[bool],
+    lanes: np.ndarray,
+    data: Prepared,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Candidate starts of some lanes, one array a leaf, natural scale, (L, m, ...).
+
+    Args:
+        given: for each leaf its value, with a leading axis over all data sets where ``own`` says so, or None.
+    """
+    n = len(lanes)
+    means, sds, largest, n_columns = statistics(data, n)
+    small = 0.01 / largest
+    table = guesses(means, sds, small, n_columns)
+    total = table.shape[1]
+    rank = starts._ranks(space)
+    rng = np.random.default_rng(seed)
+    wides = [0.3 if i % 2 else 1.0 for i in range(starts.N_RANDOM)]
+    draws: list[list[np.ndarray]] = [[] for _ in space.leaves]
+    for _ in range(starts.N_RANDOM):
+        for k, (leaf, value) in enumerate(zip(space.leaves, given, strict=True)):
+            if value is None:
+                draws[k].append(rng.standard_normal(leaf.size))
+    which = [i % total for i in range(starts.N_RANDOM)]
+    out = []
+    for k, (leaf, value) in enumerate(zip(space.leaves, given, strict=True)):
+        if value is not None:
+            each = np.asarray(value)[lanes] if own[k] else np.broadcast_to(value, (n, *leaf.shape))
+            out.append(np.repeat(each[:, None], total + starts.N_RANDOM, axis=1))
+            continue
+        plain = _fill(leaf, table, rank[k])
+        cloud = _scatter(leaf, table[:, which], small, np.array(wides), np.stack(draws[k]))
+        out.append(np.concatenate([plain, cloud], axis=1))
+    return out
+
+
+def _fill(leaf: Leaf, table: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    location, scale, scalar, vector = (table[..., i] for i in range(4))
+    if leaf.shape == ():
+        return _default(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)
+    return _default(leaf, np.where(vector == scale, location, 0.0), scale, vector[..., None] * rank, rank)
+
+
+def _positive(t: Any) -> bool:
+    return isinstance(t, transforms.Log) or (isinstance(t, transforms.Box) and t.lo == 0.0 and math.isinf(t.hi))
+
+
+def _default(leaf: Leaf, location: Any, scale: Any, offset: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """``starts.leaf_default`` for location, scale (L, m) and offset (L, m, size)."""
+    t, lead = leaf.transform, location.shape
+    if isinstance(t, transforms.Identity):
+        return (location[..., None] + offset).reshape(*lead, *leaf.shape)
+    if _positive(t):
+        return (scale[..., None] * np.exp(0.1 * rank)).reshape(*lead, *leaf.shape)
+    if isinstance(t, (transforms.Logit, transforms.Box, transforms.HalfOpen)):
+        values = t.lo + (t.hi - t.lo) * (0.5 + 0.02 * rank)
+        return np.broadcast_to(values, (*lead, leaf.size)).reshape(*lead, *leaf.shape)
+    k = leaf.shape[-1]
+    apart = (...,) + (None,) * len(leaf.shape)
+    if isinstance(t, transforms.Ordered):
+        return np.broadcast_to(location[apart] + scale[apart] * np.linspace(-1.0, 1.0, k), (*lead, *leaf.shape)).copy()
+    if isinstance(t, transforms.Simplex):
+        weights = 1.0 + 0.05 * np.linspace(-1.0, 1.0, k)
+        return np.broadcast_to(weights / weights.sum(), (*lead, *leaf.shape)).copy()
+    square = scale[apart] ** 2 if isinstance(t, transforms.Covariance) else np.ones(lead)[apart]
+    return np.broadcast_to(np.eye(k) * square, (*lead, *leaf.shape)).copy()
+
+
+def _scatter(leaf: Leaf, table: np.ndarray, small: np.ndarray, wide: np.ndarray, draw: np.ndarray) -> np.ndarray:
+    """``starts._scatter`` for a table (L, m, 4), widths (m,) and draws (m, size)."""
+    location, scale = table[..., 0], table[..., 1]
+    t, lead = leaf.transform, location.shape
+    wide_, shaped = wide[:, None], (*lead, *leaf.shape)
+    if isinstance(t, transforms.Identity):
+        spread = scale if leaf.shape == () else np.broadcast_to(10.0 * small[:, None], lead)
+        return ((location * (leaf.shape == ()))[..., None] + (wide * spread)[..., None] * draw).reshape(shaped)
+    if _positive(t):
+        return (scale[..., None] * np.exp(2.0 * wide_ * draw)).reshape(shaped)
+    if isinstance(t, (transforms.Logit, transforms.Box, transforms.HalfOpen)):
+        values = t.lo + (t.hi - t.lo) / (1.0 + np.exp(-2.0 * wide_ * draw))
+        return np.broadcast_to(values, (*lead, leaf.size)).reshape(shaped)
+    apart = (...,) + (None,) * len(leaf.shape)
+    each = draw.reshape(len(draw), *leaf.shape)
+    if isinstance(t, transforms.Ordered):
+        return np.sort(location[apart] + (scale * wide)[apart] * each, axis=-1)
+    if isinstance(t, transforms.Simplex):
+        weights = np.exp(wide_ * draw).reshape(len(draw), *leaf.shape)
+        return np.broadcast_to(weights / weights.sum(-1, keepdims=True), shaped).copy()
+    return _default(leaf, location, scale * np.exp(wide * draw[:, 0]), np.zeros(1), np.zeros(1))
+
+
+def sample(n_sampled: int) -> Any:
+    """A few hundred rows of every data set, spread over it, as a fit of it alone takes them to rank its candidates."""
+
+    def of(data: Prepared) -> Prepared:
+        if data.mode == "whole" or data.weights.shape[1] <= n_sampled:
+            return data
+        n = np.asarray(data.n)
+        index = np.stack([np.linspace(0, m - 1, n_sampled).astype(np.int64) for m in n])
+        lane = np.arange(len(n))[:, None]
+        return Prepared(
+            jax.tree.map(lambda a: a[lane, index], data.rows), data.shared, np.take_along_axis(data.weights, index, axis=1),
+            np.full(len(n), n_sampled), data.statics, data.mode, n_sampled,
+        )  # fmt: skip
+
+    return of

@@ -1,0 +1,264 @@
+"""A batch equals the loop of single fits, whatever the order and company; one bad data set costs its own row."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import norm
+
+import mlejax as mle
+from mlejax.batch import stacked
+from mlejax.batch.starting import candidates
+from mlejax.fit import starts
+
+L, N = 40, 60
+
+
+@mle.model(beta=mle.Real(shape=3))
+def logit(params: Any, data: Any) -> Any:
+    eta = data["X"] @ params["beta"]
+    return data["y"] * eta - jnp.logaddexp(0.0, eta)
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def gaussian(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+
+START = {"beta": np.zeros(3)}
+
+
+def logits(n_sets: int = L, n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_sets, n, 3))
+    X[..., 0] = 1.0
+    y = (rng.random((n_sets, n)) < 1 / (1 + np.exp(-(X @ [0.2, 0.8, -0.5])))).astype(float)
+    return {"X": X, "y": y, "g": rng.integers(0, 8, (n_sets, n))}
+
+
+def awkward() -> dict[str, np.ndarray]:
+    """Five data sets that cannot be fitted among many that can."""
+    data = logits()
+    data["y"][3, 5] = np.nan
+    data["y"][7] = (data["X"][7, :, 1] > 0).astype(float)  # separated
+    data["X"][11, :, 2] = data["X"][11, :, 1]  # collinear
+    data["y"][19] = 1.0
+    data["X"][23, 0, 1] = np.inf
+    return data
+
+
+def quietly(function: Any, *args: Any, **kwds: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mle.ConvergenceWarning)
+        return function(*args, **kwds)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> mle.BatchResults:
+    return quietly(logit.fit_batch, awkward(), START)
+
+
+def same(a: mle.BatchResults, i: Any, res: mle.Results) -> None:
+    """The promise: llf to 1e-10, estimates to 1e-7 standard errors, errors to 1e-6."""
+    assert a.verdict[i] == res.verdict.code
+    assert a.llf[i] == pytest.approx(res.llf, rel=1e-10)
+    if res.converged:
+        assert (np.abs(a.params.loc[i] - res.params) <= 1e-7 * res.bse).all()
+        np.testing.assert_allclose(a.bse.loc[i], res.bse, rtol=1e-6)
+
+
+def test_batch_equals_the_loop_also_where_a_fit_fails(mixed: mle.BatchResults) -> None:
+    data = awkward()
+    expected = {7: "no_finite_maximum", 11: "not_identified", 19: "no_finite_maximum"}
+    for i in [0, 1, 7, 11, 19, 39]:
+        res = quietly(logit.fit, {k: v[i] for k, v in data.items()}, START)
+        assert res.verdict.code == expected.get(i, "verified")
+        same(mixed, i, res)
+        assert mixed.n_steps[i] == res.n_steps
+        np.testing.assert_allclose(mixed.bse.loc[i], res.bse, rtol=1e-6)  # NaN in the same places
+        if i in expected:
+            assert mixed.failed.loc[i, "reason"] == res.verdict.statement
+            assert mixed[i].verdict.statement == res.verdict.statement
+
+
+def test_one_bad_data_set_costs_its_own_row(mixed: mle.BatchResults) -> None:
+    assert mixed.failed.index.tolist() == [3, 7, 11, 19, 23]
+    assert "column 'y': 1 missing values (NaN or NA), at row 5" in mixed.failed.loc[3, "reason"]
+    assert "column 'X': 1 infinite values, at row 0 (column 1 of the matrix)" in mixed.failed.loc[23, "reason"]
+    assert mixed.verdict[3] == mixed.verdict[23] == "not_computable"
+    assert mixed.params.loc[3].isna().all()
+    assert mixed.converged.sum() == L - 5
+    assert np.isfinite(mixed.bse[mixed.converged]).all().all()
+    with pytest.raises(mle.DataError, match="missing values"):
+        mixed[3]
+
+
+def test_order_and_company_do_not_matter(mixed: mle.BatchResults) -> None:
+    data = awkward()
+    order = np.random.default_rng(1).permutation(L)
+    shuffled = quietly(logit.fit_batch, {k: v[order] for k, v in data.items()}, START)
+    some = np.array([5, 7, 11, 30])
+    few = quietly(logit.fit_batch, {k: v[some] for k, v in data.items()}, START)
+    for other, rows in ((shuffled, order), (few, some)):
+        assert other.verdict.tolist() == mixed.verdict[rows].tolist()
+        np.testing.assert_allclose(other.llf, mixed.llf[rows], rtol=1e-12)
+        good = mixed.converged.to_numpy()[rows]
+        np.testing.assert_allclose(other.params[good], mixed.params.iloc[rows][good], rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_start_every_data_set_searches_its_own() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.normal(rng.normal(0, 50, 12)[:, None], rng.lognormal(0, 2, 12)[:, None], (12, 30))
+    y[4] = 2.5  # constant: the scale shrinks to 0
+    res = quietly(gaussian.fit_batch, {"y": y})
+    assert res.verdict[4] == "no_finite_maximum"
+    good = [i for i in range(12) if i != 4]
+    np.testing.assert_allclose(res.params["mu"][good], y[good].mean(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(res.params["sigma"][good], y[good].std(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(res.bse["mu"][good], y[good].std(axis=1) / np.sqrt(30), rtol=1e-8)
+    same(res, 0, gaussian.fit({"y": y[0]}))
+
+
+@mle.model(
+    a=mle.Real(), b=mle.Positive(shape=2), c=mle.Interval(0, 1), d=mle.Ordered(3), e=mle.Simplex(3),
+    f=mle.Covariance(2), g=mle.NonNegative(), h=mle.Real(shape=2), k=mle.Correlation(2),
+)  # fmt: skip
+def everything(params: Any, data: Any) -> Any:
+    return data["y"] * params["a"] + data["x"]
+
+
+def test_candidates_are_those_of_a_single_data_set() -> None:
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(3, 2, (4, 25)), "x": rng.normal(-5, 10, (4, 25))}
+    data["y"][1] = 7.0
+    with jax.enable_x64(True):
+        sets = stacked(everything.likelihood, data, None, "raise")
+        given = [None] * len(sets.space.leaves)
+        lanes = np.arange(4)
+        many = candidates(sets.space, given, [False] * len(given), lanes, sets.fetch(lanes, 4), seed=5)
+        for i in range(4):
+            rows = everything.prepare({k: v[i] for k, v in data.items()}).data.rows
+            rows = tuple(np.asarray(a)[:25] for a in rows)
+            one = starts.candidates(sets.space, given, rows, seed=5)
+            for j, leaf in enumerate(zip(*one, strict=True)):
+                np.testing.assert_allclose(many[j][i], np.stack(leaf), rtol=1e-12, atol=1e-14)
+
+
+def test_starts_one_each_from_a_frame_and_pooled(mixed: mle.BatchResults) -> None:
+    data = logits()
+    cold = logit.fit_batch(data, START)
+    each = logit.fit_batch(data, {"beta": cold.params.to_numpy()})
+    assert (each.n_steps <= 1).all()
+    frame = logit.fit_batch(data, cold.params)
+    pooled = logit.fit_batch(data, "pooled")
+    for warm in (each, frame, pooled):
+        np.testing.assert_allclose(warm.params, cold.params, rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="expected a dict of starts"):
+        logit.fit_batch(data, "warm")
+    with pytest.raises(ValueError, match="finite numbers for every data set"):
+        logit.fit_batch(data, {"beta": np.full((L, 3), np.nan)})
+
+
+def test_fixed_values_and_other_methods() -> None:
+    data = logits(8)
+    held = logit.fit_batch(data, START, {"beta[2]": -0.5})
+    single = logit.fit({k: v[2] for k, v in data.items()}, START, {"beta[2]": -0.5})
+    same_ = held.params.loc[2]
+    assert same_["beta[2]"] == -0.5
+    assert np.isnan(held.bse.loc[2, "beta[2]"])
+    np.testing.assert_allclose(same_, single.params, rtol=1e-9)
+    np.testing.assert_allclose(held.bse.loc[2], single.bse, rtol=1e-8)
+
+
+def test_covariances_equal_those_of_single_fits(mixed: mle.BatchResults) -> None:
+    data = awkward()
+    one = logit.fit({k: v[2] for k, v in data.items()}, START)
+    for kind, kwds in (
+        ("HC0", None),
+        ("HC1", None),
+        ("opg", None),
+        ("cluster", {"groups": "g"}),
+        ("HAC", {"maxlags": 2}),
+    ):
+        many = mixed.with_cov(kind, kwds)
+        np.testing.assert_allclose(many.bse.loc[2], one.with_cov(kind, kwds).bse, rtol=1e-9)
+        assert many.bse.loc[7].isna().all()
+        np.testing.assert_allclose(many[2].bse, many.bse.loc[2], rtol=1e-9)
+
+
+def test_tables_of_a_batch(mixed: mle.BatchResults, tmp_path: Any) -> None:
+    import pandas as pd
+
+    one = mixed[2]
+    tidy = mixed.tidy()
+    assert list(tidy.columns) == [
+        "group", "term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high", "note",
+    ]  # fmt: skip
+    mine = tidy[tidy["group"] == 2].reset_index(drop=True)
+    single = one.tidy()
+    for name in ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"):
+        np.testing.assert_allclose(mine[name], single[name], rtol=1e-8)
+    assert set(tidy[tidy["group"] == 7]["note"]) == {"no standard error: no finite maximum"}
+    assert set(tidy[tidy["group"] == 11]["note"]) == {"", "not identified: no standard error"}
+    glance = mixed.glance()
+    assert list(glance.columns) == ["group", "nobs", "llf", "aic", "converged", "verdict", "n_steps"]
+    assert glance["aic"][2] == pytest.approx(one.aic, rel=1e-12)
+    assert glance["aic"][11] == pytest.approx(mixed[11].aic, rel=1e-12)
+    assert np.isnan(glance["aic"][7])
+    mixed.to_parquet(tmp_path / "fits.parquet")
+    back = pd.read_parquet(tmp_path / "fits.parquet")
+    assert len(back) == 3 * L
+    np.testing.assert_array_equal(back["estimate"], tidy["estimate"])
+    assert len(mixed) == L
+    assert "40 data sets of logit: 35 converged" in repr(mixed)
+    assert "verified: 35" in mixed.summary()
+
+
+def test_missing_rows_are_dropped_by_data_set() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.normal(0, 1, (6, 40))
+    holed = y.copy()
+    holed[1, :7] = np.nan
+    holed[2] = np.nan
+    res = quietly(gaussian.fit_batch, {"y": holed}, {"mu": 0.0, "sigma": 1.0}, missing="drop")
+    assert res.nobs.tolist() == [40, 33, 0, 40, 40, 40]
+    assert res.params["mu"][1] == pytest.approx(y[1, 7:].mean(), rel=1e-9)
+    assert res.params["mu"][5] == pytest.approx(y[5].mean(), rel=1e-9)
+    assert "leaves no row" in res.failed.loc[2, "reason"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"y": np.zeros(5)}, "expected an array"),
+        ({"y": np.zeros((5, 4)), "x": np.zeros((4, 4))}, "differ in their first two axes"),
+        ({"y": np.zeros((0, 4))}, "at least one data set"),
+        ({}, "got none"),
+    ],
+)
+def test_what_is_no_stack_is_refused(data: Any, said: str) -> None:
+    with pytest.raises(mle.DataError, match=said):
+        gaussian.fit_batch(data)
+
+
+def test_a_table_is_pointed_to_fit_groups() -> None:
+    import pandas as pd
+
+    with pytest.raises(mle.DataTypeError, match="fit_groups"):
+        gaussian.fit_batch(pd.DataFrame({"y": [1.0, 2.0]}))
+
+
+def test_a_limit_on_memory_cuts_the_batch() -> None:
+    data = logits()
+    whole = logit.fit_batch(data, START)
+    cut = logit.fit_batch(data, START, memory_limit=200_000)
+    np.testing.assert_allclose(cut.params, whole.params, rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="do not hold one data set of 60 rows"):
+        logit.fit_batch(data, START, memory_limit=1000)
+    with pytest.raises(ValueError, match="positive number of bytes"):
+        logit.fit_batch(data, START, memory_limit=-1)
