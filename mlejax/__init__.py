@@ -15,6 +15,7 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 
 from mlejax import special
 from mlejax.batch_results import BatchResults
+from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.fit import Problem, Solution, solve
 from mlejax.likelihood import LikelihoodError
@@ -69,6 +70,7 @@ __all__ = [
     "Static",
     "Verdict",
     "compare",
+    "enable_compilation_cache",
     "model",
     "solve",
     "special",

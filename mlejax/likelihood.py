@@ -342,7 +342,7 @@ def row_check(
 
     ``u`` is (2, p): the start and one random interior point.  Entry i of a row-wise model does not change when row i is alone.
     """
-    direction = jax.random.normal(jax.random.key(7), u.shape[1:], u.dtype)
+    direction = np.random.default_rng(7).standard_normal(u.shape[1:]).astype(u.dtype)
 
     def both(function: Callable[[Array], Array], at: Array) -> Array:
         return jnp.stack(jax.jvp(function, (at,), (direction,)))

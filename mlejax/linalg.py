@@ -23,7 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["ScaledInverse", "cholesky", "pivot_floor", "scaled_inverse", "solve_spd", "unit_diagonal"]
+__all__ = [
+    "ScaledInverse",
+    "cholesky",
+    "pivot_floor",
+    "scaled_inverse",
+    "solve_spd",
+    "solve_spd_host",
+    "unit_diagonal",
+]
 
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
@@ -39,7 +47,7 @@ def pivot_floor(p: int, dtype: Any) -> float:
         >>> f"{pivot_floor(4, np.float64):.1e}"
         '4.0e-13'
     """
-    return 450.0 * max(p, 1) * float(jnp.finfo(dtype).eps)
+    return 450.0 * max(p, 1) * float(np.finfo(dtype).eps)
 
 
 def unit_diagonal(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -152,6 +160,32 @@ def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         for k in range(i + 1, p):
             x[i] = x[i] - L[k][i] * x[k]
     return jnp.stack(x), ok
+
+
+def solve_spd_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+    """`solve_spd` on the host, in NumPy: the same test on the same pivots.
+
+    Args:
+        A: symmetric, of unit (or about unit) diagonal, shape (p, p).
+        b: shape (p,).
+
+    Returns:
+        (x, ok): the solution, and whether all pivots exceeded `pivot_floor`; x is b where they did not.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlejax.linalg import solve_spd_host
+        >>> x, ok = solve_spd_host(np.array([[1.0, 0.5], [0.5, 1.0]]), np.array([1.5, 1.5]))
+        >>> x.round(12).tolist(), bool(ok)
+        ([1.0, 1.0], True)
+    """
+    try:
+        pivots = np.linalg.cholesky(A).diagonal() ** 2
+    except np.linalg.LinAlgError:
+        return b, np.False_
+    if not (pivots > pivot_floor(A.shape[-1], A.dtype)).all():  # NaN compares as False
+        return b, np.False_
+    return np.linalg.solve(A, b), np.True_
 
 
 class ScaledInverse(NamedTuple):

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "status", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "objective",
+    "status", "compiling", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "objective",
     "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute", "report",
     "results", "batch_results", "model",
 )

@@ -1,4 +1,4 @@
-"""The host shell around the pure core: a few turns of the optimiser a dispatch, so that Ctrl-C and progress work.
+"""The host shell around the pure core: one or a few turns of the optimiser a dispatch, so that Ctrl-C and progress work.
 
 Every program here is compiled once per (declaration, layout, shapes, method): the data are arguments, never closures.
 """
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from mlejax import optimize
+from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, AtOptimum, objective_of, off_edges, to_theta
 from mlejax.objective import Spec
@@ -26,30 +26,36 @@ Array = Any
 DENSE_LIMIT = 2000
 FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
-HEAVY = 10_000_000  # rows times parameters (squared with a Hessian), above which the first dispatch is short
+HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
 DISPATCH_SECONDS = 0.2
 
 
-@partial(jax.jit, static_argnames=("spec", "method"))
+@partial(compiled, static=("spec", "method"))
+def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyper: Any) -> Any:
+    """What a method with curvature needs at one point: all that is compiled of its search."""
+    return method.evaluate(objective_of(spec, data, fixed, hyper), u)
+
+
+@partial(compiled, static=("spec", "method"))
 def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Array) -> Any:
     objective = objective_of(spec, data, fixed, hyper)
     # bounds as NumPy: where all are infinite, no code for boxes is compiled
     return optimize.advance(method, objective, carry, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
     """Score and information in theta, and params, at the end of a fit."""
     return to_theta(spec.space, u, fixed, score, information), spec.space.params_from_u(u, fixed)
 
 
-@partial(jax.jit, static_argnames=("space",))
+@partial(compiled, static=("space",))
 def to_u(space: Space, values: list[Array]) -> Array:
     """Natural values, one array a leaf -> u (p,)."""
     return off_edges(space, space.u_from_params(space.build(values)))
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any) -> tuple[Array, Array]:
     """Candidate starts, one stacked array a leaf (m, ...) -> their u (m, p) and log-likelihoods (m,)."""
     objective = objective_of(spec, data, fixed, None)
@@ -61,21 +67,21 @@ def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any) -> 
     return lax.map(one, values, batch_size=8)
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = None) -> Array:
     """Log-likelihoods (m,), penalised if there is a penalty, at many points (m, p)."""
     objective = objective_of(spec, data, fixed, hyper)
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def evaluate_rows(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array]:
     """Contributions (N,) and their scores in u (N, p), padding included."""
     objective = objective_of(spec, data, fixed, None)
     return objective.all_contributions(u), objective.scores(u)
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
     """The log-likelihood at one point, ()."""
     return objective_of(spec, data, fixed, None).loglik(u)
@@ -135,8 +141,45 @@ def run(
 def _loop(
     spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
 ) -> tuple[Spec, Any, End]:
+    """The optimiser to its end: methods with curvature turn by turn on the host, others many turns a dispatch."""
+    search = _loop_on_host if method.dense else _loop_of_dispatches
+    while True:
+        try:
+            carry, end = search(spec, method, data, u0, fixed, hyper, on_dispatch)
+            return spec, carry, end
+        except NotImplementedError as error:
+            if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
+                raise
+            spec = Spec(spec.likelihood, spec.space, spec.penalty, "differenced")
+
+
+def _loop_on_host(
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+) -> tuple[Any, End]:
+    """One evaluation a dispatch; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
+    carry = optimize.begin(method, u0)
+    setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, max(float(np.sum(data.weights)), 1e-300))
+    bare = type(method)()  # tolerances and limits are not part of what is compiled
+    status = End.RUNNING
+    with np.errstate(all="ignore"):
+        while status == End.RUNNING:
+            previous = carry
+            try:
+                evaluated = [np.asarray(a) for a in _evaluate(spec, bare, carry.trial, data, fixed, hyper)]
+                carry = optimize.take_turn(method, tuple(evaluated), carry, setting)
+            except KeyboardInterrupt:
+                return previous, End.INTERRUPTED
+            status = End(int(carry.status))
+            if on_dispatch is not None:
+                on_dispatch(int(carry.n_steps), -float(carry.f))
+    return carry, status
+
+
+def _loop_of_dispatches(
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+) -> tuple[Any, End]:
     carry = optimize.begin(method, jnp.asarray(u0))
-    turns = 2 if data.weights.shape[0] * spec.space.n_free ** (2 if method.dense else 1) > HEAVY else FIRST_DISPATCH
+    turns = 2 if data.weights.shape[0] * spec.space.n_free > HEAVY else FIRST_DISPATCH
     while True:
         previous = carry
         began = time.perf_counter()
@@ -144,16 +187,11 @@ def _loop(
             carry = _advance(spec, method, carry, data, fixed, hyper, jnp.asarray(turns, jnp.int32))
             status = End(int(carry.status))
         except KeyboardInterrupt:
-            return spec, previous, End.INTERRUPTED
-        except NotImplementedError as error:
-            if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
-                raise
-            spec = Spec(spec.likelihood, spec.space, spec.penalty, "differenced")
-            continue
+            return previous, End.INTERRUPTED
         if on_dispatch is not None:
             on_dispatch(int(carry.n_steps), -float(carry.f))
         if status != End.RUNNING:
-            return spec, carry, status
+            return carry, status
         # short enough that Ctrl-C is heard and progress shows, long enough that dispatching costs nothing
         room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
         turns = int(min(max(turns * min(room, 4.0), 1.0), LAST_DISPATCH))

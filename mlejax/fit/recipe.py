@@ -13,6 +13,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
+from mlejax.compiling import compiled
 from mlejax.fit import regression, starts
 from mlejax.fit.deciding import deciding
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
@@ -35,8 +36,8 @@ from mlejax.verdict import ConvergenceWarning, Evidence, Verdict, judge
 
 N_SAMPLED = 512
 
-_row_check = jax.jit(row_check, static_argnums=(0, 1, 6))
-_unit_check = jax.jit(unit_check, static_argnums=(0, 1, 6))
+_row_check = compiled(row_check, static=("likelihood", "space", "layout"))
+_unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
 N_CHECKED_UNITS = 32
 
 

@@ -268,9 +268,9 @@ def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
 
 
 def _upper_tail(statistic: float, df: int, df_denom: float | None) -> float:
-    from scipy import stats
+    from scipy import special  # scipy.stats takes half a second to import
 
-    return float(stats.chi2.sf(statistic, df) if df_denom is None else stats.f.sf(statistic, df, df_denom))
+    return float(special.chdtrc(df, statistic) if df_denom is None else special.fdtrc(df, df_denom, statistic))
 
 
 def check_arguments(

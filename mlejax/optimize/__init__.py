@@ -7,10 +7,11 @@ statistics, prints nothing, and can be traced.
 
 from mlejax.optimize.adam import Adam
 from mlejax.optimize.bhhh import BHHH
+from mlejax.optimize.box import setting_of
 from mlejax.optimize.contract import Carry, Method, Objective, Point, Setting, Update
 from mlejax.optimize.first_order import FirstOrder
 from mlejax.optimize.lbfgs import LBFGS
-from mlejax.optimize.loop import advance, begin
+from mlejax.optimize.loop import advance, begin, take_turn
 from mlejax.optimize.newton import Newton
 from mlejax.optimize.resolve import resolve
 
@@ -29,4 +30,6 @@ __all__ = [
     "advance",
     "begin",
     "resolve",
+    "setting_of",
+    "take_turn",
 ]

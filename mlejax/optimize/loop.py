@@ -9,7 +9,7 @@ objective. There is no inner line search: under `vmap` every lane would pay for 
 
 `advance` runs at most n_turns turns, fewer if the algorithm stops: the whole of it inside one `jit` with a large
 n_turns, or a few turns per call from a host loop that shows progress and can be interrupted. A finished carry passes
-through unchanged.
+through unchanged. What comes after an evaluation is `take_turn`: the host loop of a single fit calls it with NumPy arrays.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.arrays import arrays
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.contract import HISTORY, Carry, Method, Objective, Point, Setting
 from mlejax.status import End
 
-__all__ = ["advance", "begin"]
+__all__ = ["advance", "begin", "take_turn"]
 
 
 def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
@@ -114,7 +115,7 @@ def advance(
         return (state[0] < limit) & (state[1].status == int(End.RUNNING))
 
     def turn(state: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
-        return state[0] + 1, _turn(method, objective, state[1], setting)
+        return state[0] + 1, take_turn(method, method.evaluate(objective, state[1].trial), state[1], setting)
 
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
 
@@ -132,40 +133,63 @@ def _nothing_free(objective: Objective, carry: Carry, n_turns: Any) -> Carry:
     )
 
 
-def _turn(method: Method, objective: Objective, carry: Carry, setting: Setting) -> Carry:
-    """One evaluation, and what follows from it."""
+def take_turn(method: Method, evaluated: tuple[Any, Any, Any], carry: Carry, setting: Setting) -> Carry:
+    """What follows from one evaluation at the trial point: judge it, keep it or not, propose the next, count.
+
+    Args:
+        method: algorithm, the one that the carry was begun with.
+        evaluated: what `method.evaluate` gave at `carry.trial`: value (), gradient (p,), curvature (p, p) or None.
+        carry: where the run stands; all NumPy to take the turn on the host (methods with curvature, under
+            `np.errstate(all="ignore")`), traced or JAX arrays otherwise.
+        setting: box and scale, of the same kind.
+
+    Returns:
+        `Carry` after the turn.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlejax.optimize import Newton, begin, setting_of, take_turn
+        >>> u = np.zeros(2)
+        >>> carry, setting = begin(Newton(), u), setting_of(u, None, None, 1.0)
+        >>> while carry.status == 0:
+        ...     away = carry.trial - 3.0
+        ...     carry = take_turn(Newton(), (0.5 * away @ away, away, np.eye(2)), carry, setting)
+        >>> carry.u.tolist(), int(carry.status)
+        ([3.0, 3.0], 1)
+    """
+    xp = arrays(carry.u)
     dtype = carry.u.dtype
-    value, grad, curvature = method.evaluate(objective, carry.trial)
+    value, grad, curvature = evaluated
     new = Point(
         carry.trial,
-        jnp.asarray(value, dtype),
-        jnp.asarray(grad, dtype),
-        carry.H if curvature is None else jnp.asarray(curvature, dtype),
+        xp.scalar(value, dtype),
+        xp.asarray(grad, dtype),
+        carry.H if curvature is None else xp.asarray(curvature, dtype),
     )
-    finite = jnp.isfinite(new.f) & jnp.all(jnp.isfinite(new.g)) & jnp.all(jnp.isfinite(new.H))
+    finite = xp.isfinite(new.f) & xp.isfinite(new.g).all() & xp.isfinite(new.H).all()
     first = carry.n_evaluations == 0
     # algorithms compute with the new point even where it is rejected: give them finite numbers, or NaN would spread
     safe = Point(
         new.u,
-        jnp.where(finite, new.f, jnp.finfo(dtype).max),
-        jnp.where(finite, new.g, carry.g),
-        jnp.where(finite, new.H, carry.H),
+        xp.where(finite, new.f, np.finfo(dtype).max),
+        xp.where(finite, new.g, carry.g),
+        xp.where(finite, new.H, carry.H),
     )
     update = method.update(carry.inner, Point(carry.u, carry.f, carry.g, carry.H), safe, first, finite, setting)
     n_evaluations = carry.n_evaluations + 1
-    status = update.status.astype(jnp.int32)
+    status = xp.integer(update.status)
     used_up = (status == int(End.RUNNING)) & (n_evaluations > method.max_steps)
-    status = jnp.where(used_up, int(End.MAX_STEPS), status)
+    status = xp.where(used_up, int(End.MAX_STEPS), status)
     bad_start = first & ~finite
-    status = jnp.where(bad_start, int(End.START_NOT_FINITE), status)
-    kept = Point(*(jnp.where(bad_start, a, b) for a, b in zip(new, update.kept, strict=True)))
+    status = xp.where(bad_start, int(End.START_NOT_FINITE), status)
+    kept = Point(*(xp.where(bad_start, a, b) for a, b in zip(new, update.kept, strict=True)))
     return Carry(
         *kept,
-        trial=jnp.where(bad_start, carry.trial, update.trial),
+        trial=xp.where(bad_start, carry.trial, update.trial),
         decrements=_push(carry.decrements, update.decrement, update.accepted & ~bad_start),
         full_steps=_push(carry.full_steps, update.full, update.accepted & ~bad_start),
-        status=status,
-        n_steps=carry.n_steps + (update.accepted & ~first).astype(jnp.int32),
+        status=xp.integer(status),
+        n_steps=carry.n_steps + xp.integer(update.accepted & ~first),
         n_evaluations=n_evaluations,
         inner=update.inner,
     )
@@ -173,4 +197,5 @@ def _turn(method: Method, objective: Objective, carry: Carry, setting: Setting) 
 
 def _push(history: jax.Array, value: Any, wanted: Any) -> jax.Array:
     """The history with a value added at its end and the oldest dropped, if wanted."""
-    return jnp.where(wanted, jnp.concatenate([history[1:], jnp.asarray(value, history.dtype)[None]]), history)
+    xp = arrays(history)
+    return xp.where(wanted, xp.concatenate([history[1:], xp.asarray(value, history.dtype).reshape(1)]), history)

@@ -32,10 +32,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mlejax.linalg import pivot_floor, solve_spd
+from mlejax.linalg import pivot_floor
+from mlejax.optimize.arrays import arrays
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.status import End
@@ -95,30 +95,31 @@ class _Step(NamedTuple):
 
 def start(u0: Any) -> TrustState:
     """Memory before the first evaluation; u0 has shape (p,)."""
-    xp: Any = jnp if isinstance(u0, jax.core.Tracer) else np
+    xp = arrays(u0)
     dtype = u0.dtype
     return TrustState(
         metric=xp.zeros(u0.shape, dtype),
-        radius=xp.ones((), dtype),
-        promised=xp.zeros((), dtype),
-        length=xp.zeros((), dtype),
-        full=xp.zeros((), bool),
-        confirming=xp.zeros((), bool),
-        decrement=xp.full((), np.inf, dtype),
-        rejected=xp.zeros((), np.int32),
-        idle=xp.zeros((), np.int32),
+        radius=xp.scalar(1.0, dtype),
+        promised=xp.scalar(0.0, dtype),
+        length=xp.scalar(0.0, dtype),
+        full=xp.scalar(False, bool),
+        confirming=xp.scalar(False, bool),
+        decrement=xp.scalar(np.inf, dtype),
+        rejected=xp.integer(0),
+        idle=xp.integer(0),
     )
 
 
 def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
     """One turn: judge the new point, then propose the next from the one that is kept."""
+    xp = arrays(new.u)
     judged = _judge(state, old, new, first, finite, setting)
     accepted = judged.accepted
-    kept = Point(*(jnp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
+    kept = Point(*(xp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
     state = _measure(judged.state, old, kept, accepted, first, setting)
     # where f drowns in rounding the confirming step is made from as near as one gets
-    nearly = jnp.maximum(NEARLY, setting.scale * _noise(kept.f))
-    enough = jnp.where(state.idle >= PATIENCE_FLOOR, nearly, tol)
+    nearly = xp.maximum(NEARLY, setting.scale * _noise(kept.f))
+    enough = xp.where(state.idle >= PATIENCE_FLOOR, nearly, tol)
     step = _propose(kept, state, enough, setting)
     calm = step.definite & (step.decrement <= enough)
 
@@ -127,18 +128,18 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     s = new.u - old.u
     faded = s @ (new.H @ s) < FADE * (s @ (old.H @ s))  # of the step as it was rounded, which may be none at all
     back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
-    kept = Point(*(jnp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
+    kept = Point(*(xp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
 
     gain_left = 0.5 * tol / setting.scale
-    idle = jnp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
+    idle = xp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
     worn = (idle >= PATIENCE_FLOOR + 3) | (state.rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
     singular = ~step.definite & (state.rejected == 0) & (step.promised <= gain_left)
     singular = singular & (step.promised >= 0) & (state.radius >= 1.0)
-    ended = jnp.where(step.definite & (step.decrement <= nearly), int(End.PRECISION_FLOOR), int(End.STALLED))
-    status = jnp.where(worn, ended, int(End.RUNNING))
-    status = jnp.where(singular, int(End.SINGULAR), status)
-    reached = jnp.where(step.decrement <= tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
-    status = jnp.where(confirmed, jnp.where(faded, int(End.DIVERGED), reached), status)
+    ended = xp.where(step.definite & (step.decrement <= nearly), int(End.PRECISION_FLOOR), int(End.STALLED))
+    status = xp.where(worn, ended, int(End.RUNNING))
+    status = xp.where(singular, int(End.SINGULAR), status)
+    reached = xp.where(step.decrement <= tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
+    status = xp.where(confirmed, xp.where(faded, int(End.DIVERGED), reached), status)
 
     trial = clip(kept.u + step.s, setting)
     return Update(
@@ -154,115 +155,121 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
             full=step.full,
             confirming=calm,
             decrement=step.decrement,
-            idle=idle.astype(jnp.int32),
+            idle=xp.integer(idle),
         ),
     )
 
 
 def _level(f: jax.Array) -> jax.Array:
     """What the model models: f, or FAR (1 + log(f / FAR)) above FAR."""
-    return jnp.where(f > FAR, FAR * (1.0 + jnp.log(jnp.where(f > FAR, f, FAR) / FAR)), f)
+    xp = arrays(f)
+    return xp.where(f > FAR, FAR * (1.0 + xp.log(xp.where(f > FAR, f, FAR) / FAR)), f)
 
 
 def _slope_of_level(f: jax.Array) -> jax.Array:
     """Derivative of `_level`: 1, or FAR / f above FAR."""
-    return jnp.where(f > FAR, FAR / jnp.where(f > FAR, f, FAR), 1.0)
+    xp = arrays(f)
+    return xp.where(f > FAR, FAR / xp.where(f > FAR, f, FAR), 1.0)
 
 
 def _noise(f: jax.Array) -> jax.Array:
     """Rounding in the objective: changes below this mean nothing."""
-    return 50.0 * float(jnp.finfo(f.dtype).eps) * jnp.maximum(1.0, jnp.abs(_level(f)))
+    xp = arrays(f)
+    return 50.0 * float(np.finfo(f.dtype).eps) * xp.maximum(1.0, xp.abs(_level(f)))
 
 
 def _norm(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(x * x))
+    return arrays(x).sqrt((x * x).sum())
 
 
 def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
     """Whether to keep the new point; radius and count of rejections that follow from it."""
-    before = jnp.where(first, 0.0, old.f)
+    xp = arrays(new.u)
+    before = xp.where(first, 0.0, old.f)
     noise = _noise(before)
     gain = _level(before) - _level(new.f)
-    drowned = finite & (jnp.abs(state.promised) <= noise) & ~first
-    scores = lambda point: jnp.where(outward(point.u, point.g, setting), 0.0, point.g) ** 2
-    louder = jnp.sum((scores(new) - scores(old)) / jnp.where(state.metric > 0, state.metric, 1.0)) > 0
+    drowned = finite & (xp.abs(state.promised) <= noise) & ~first
+    scores = lambda point: xp.where(outward(point.u, point.g, setting), 0.0, point.g) ** 2
+    louder = ((scores(new) - scores(old)) / xp.where(state.metric > 0, state.metric, 1.0)).sum() > 0
     quieter = (gain >= -10.0 * noise) & ~louder
-    ratio = gain / jnp.where(state.promised > 0, state.promised, 1.0)
+    ratio = gain / xp.where(state.promised > 0, state.promised, 1.0)
     good = (state.promised > 0) & (ratio > GAIN)
-    accepted = jnp.where(drowned, quieter, good)
-    accepted = jnp.where(state.confirming, gain >= -jnp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
+    accepted = xp.where(drowned, quieter, good)
+    accepted = xp.where(state.confirming, gain >= -xp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
     accepted = finite & (accepted | first)
 
-    ratio = jnp.where(drowned, 1.0, ratio)
+    ratio = xp.where(drowned, 1.0, ratio)
     at_edge = state.length > 0.9 * state.radius
-    radius = jnp.where(ratio < 0.25, SHRINK * state.length, state.radius)
-    radius = jnp.where((ratio > 0.75) & at_edge, jnp.where(ratio < 0.9, 2.0, GROW) * state.radius, radius)
-    refused = SHRINK * jnp.minimum(state.length, state.radius)
-    radius = jnp.where(first | state.confirming, state.radius, jnp.where(accepted, radius, refused))
-    rejected = jnp.where(accepted, 0, state.rejected + 1).astype(jnp.int32)
+    radius = xp.where(ratio < 0.25, SHRINK * state.length, state.radius)
+    radius = xp.where((ratio > 0.75) & at_edge, xp.where(ratio < 0.9, 2.0, GROW) * state.radius, radius)
+    refused = SHRINK * xp.minimum(state.length, state.radius)
+    radius = xp.where(first | state.confirming, state.radius, xp.where(accepted, radius, refused))
+    rejected = xp.integer(xp.where(accepted, 0, state.rejected + 1))
     return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
 
 
 def _measure(state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
     """Metric at the kept point, and the radius carried over to it."""
-    size = jnp.abs(jnp.diagonal(kept.H)) * _slope_of_level(kept.f)
-    metric = jnp.where(accepted, jnp.where(first, size, jnp.maximum(size, state.metric)), state.metric)
-    metric = jnp.where(metric > 0, metric, 1.0)
-    root = jnp.sqrt(metric)
-    pull = jnp.where(outward(kept.u, kept.g, setting), 0.0, kept.g) * _slope_of_level(kept.f)
-    opening = jnp.maximum(1.0, 0.1 * _norm(pull / root))
+    xp = arrays(kept.u)
+    size = xp.abs(kept.H.diagonal()) * _slope_of_level(kept.f)
+    metric = xp.where(accepted, xp.where(first, size, xp.maximum(size, state.metric)), state.metric)
+    metric = xp.where(metric > 0, metric, 1.0)
+    root = xp.sqrt(metric)
+    pull = xp.where(outward(kept.u, kept.g, setting), 0.0, kept.g) * _slope_of_level(kept.f)
+    opening = xp.maximum(1.0, 0.1 * _norm(pull / root))
     # coming from a plateau the metric jumps: a radius of its old units would take many turns to recover
-    last = jnp.where(accepted, SHRINK * jnp.minimum(1.0, _norm((kept.u - old.u) * root)), 0.0)
-    return state._replace(metric=metric, radius=jnp.where(first, opening, jnp.maximum(state.radius, last)))
+    last = xp.where(accepted, SHRINK * xp.minimum(1.0, _norm((kept.u - old.u) * root)), 0.0)
+    return state._replace(metric=metric, radius=xp.where(first, opening, xp.maximum(state.radius, last)))
 
 
 def _propose(point: Point, state: TrustState, enough: Any, setting: Setting) -> _Step:
     """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
+    xp = arrays(point.u)
     u, f, g, H = point
     held = outward(u, g, setting)
-    slope = jnp.where(held, 0.0, g)
-    diagonal = jnp.diagonal(H)
+    slope = xp.where(held, 0.0, g)
+    diagonal = H.diagonal()
     usable = held | (diagonal > 0)
-    root = jnp.sqrt(jnp.where(usable & ~held, diagonal, 1.0))
+    root = xp.sqrt(xp.where(usable & ~held, diagonal, 1.0))
     free = ~held
     both = free[:, None] & free[None, :]
-    eye = jnp.eye(u.shape[0], dtype=u.dtype)
-    unit = jnp.where(both, H / root[:, None] / root[None, :], eye)
-    x, definite = solve_spd(unit, slope / root)
-    definite = definite & jnp.all(usable)
-    newton = jnp.where(held, 0.0, -x / root)
-    decrement = jnp.where(definite, setting.scale * jnp.sum(x * (slope / root)), jnp.inf)
+    eye = xp.eye(u.shape[0], dtype=u.dtype)
+    unit = xp.where(both, H / root[:, None] / root[None, :], eye)
+    x, definite = xp.solve_spd(unit, slope / root)
+    definite = definite & usable.all()
+    newton = xp.where(held, 0.0, -x / root)
+    decrement = xp.where(definite, setting.scale * (x * (slope / root)).sum(), np.inf)
 
     # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no lowest point at all
     far = f > FAR
-    left = jnp.where(far, 1.0 - jnp.sum(x * (slope / root)) / jnp.where(far, f, 1.0), 1.0)
+    left = xp.where(far, 1.0 - (x * (slope / root)).sum() / xp.where(far, f, 1.0), 1.0)
     bottomless = left < 1e-3
-    newton = newton / jnp.where(bottomless, 1.0, left)
+    newton = newton / xp.where(bottomless, 1.0, left)
     level = _slope_of_level(f)
     g, slope = level * g, level * slope
-    H = level * (H - jnp.where(far, point.g[:, None] / jnp.where(far, f, 1.0) * point.g[None, :], 0.0))
+    H = level * (H - xp.where(far, point.g[:, None] / xp.where(far, f, 1.0) * point.g[None, :], 0.0))
 
-    weight = jnp.sqrt(state.metric)
+    weight = xp.sqrt(state.metric)
     length = _norm(newton * weight)
     short = (length <= state.radius) | (decrement <= enough)  # the confirming step is whole in any case
-    whole = definite & ~bottomless & short & ~jnp.any(_crossing(u + newton, setting))
+    whole = definite & ~bottomless & short & ~_crossing(u + newton, setting).any()
     s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
     promised = -(g @ s + 0.5 * s @ (H @ s))
     if setting.lower is not None:
         # a step bent by the box may promise nothing: then steepest descent in the metric, bent in the same way
         down = -slope / state.metric
-        down = down * (state.radius / jnp.maximum(_norm(down * weight), jnp.finfo(u.dtype).tiny))
+        down = down * (state.radius / xp.maximum(_norm(down * weight), np.finfo(u.dtype).tiny))
         down = clip(u + down, setting) - u
         bent = ~(promised > 0) & ~whole
-        s = jnp.where(bent, down, s)
-        promised = jnp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
+        s = xp.where(bent, down, s)
+        promised = xp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
     return _Step(s, promised, _norm(s * weight), whole & (left > 0.9), decrement, definite)
 
 
 def _crossing(u: jax.Array, setting: Setting) -> jax.Array:
     """Coordinates outside the box, shape (p,), bool."""
     if setting.lower is None or setting.upper is None:
-        return jnp.zeros(u.shape, bool)
+        return arrays(u).zeros(u.shape, bool)
     return (u < setting.lower) | (u > setting.upper)
 
 
@@ -281,6 +288,7 @@ def _bounded(
 
     Coordinates that cross the box are put on its edge and the rest is solved for again, at most p times.
     """
+    xp = arrays(u)
     p = u.shape[0]
 
     def more(state: tuple[Any, ...]) -> Any:
@@ -289,60 +297,59 @@ def _bounded(
     def solve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         _, passes, H, fixed, s = state
         free = ~fixed
-        gradient = jnp.where(free, (g + H @ jnp.where(fixed, s, 0.0)) / weight, 0.0)
+        gradient = xp.where(free, (g + H @ xp.where(fixed, s, 0.0)) / weight, 0.0)
         both = free[:, None] & free[None, :]
-        scaled = jnp.where(both, H / weight[:, None] / weight[None, :], jnp.eye(p, dtype=u.dtype))
-        s = jnp.where(free, _within(scaled, gradient, radius) / weight, s)
+        scaled = xp.where(both, H / weight[:, None] / weight[None, :], xp.eye(p, dtype=u.dtype))
+        s = xp.where(free, _within(scaled, gradient, radius) / weight, s)
         crossing = free & _crossing(u + s, setting)
-        s = jnp.where(crossing, clip(u + s, setting) - u, s)
-        again = jnp.any(crossing) & (passes < p)
+        s = xp.where(crossing, clip(u + s, setting) - u, s)
+        again = crossing.any() & (passes < p)
         # H is carried, and given up at the end: what depends on unchanging arrays only is moved out of a loop by XLA,
         # and so would be computed whether or not the loop runs
-        return again, passes + 1, jnp.where(again, H, 0.0), fixed | crossing, s
+        return again, passes + 1, xp.where(again, H, 0.0), fixed | crossing, s
 
-    first = jnp.where(needed, 0.0, newton)
-    return jax.lax.while_loop(more, solve, (needed, jnp.zeros((), jnp.int32), H, held, first))[4]
+    first = xp.where(needed, 0.0, newton)
+    return xp.while_loop(more, solve, (needed, xp.integer(0), H, held, first))[4]
 
 
 def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     """Minimiser of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
-    values, vectors = jnp.linalg.eigh(A)
+    xp = arrays(A)
+    values, vectors = xp.eigh(A)
     slopes = vectors.T @ g
-    tiny = jnp.finfo(A.dtype).tiny
+    tiny = np.finfo(A.dtype).tiny
     size = _norm(slopes)
     # directions with neither slope nor curvature beyond rounding: stay put there rather than wander
     rounding = pivot_floor(A.shape[0], A.dtype)
-    blank = (jnp.abs(values) <= 10.0 * rounding) & (jnp.abs(slopes) <= rounding * jnp.maximum(1.0, size))
-    values = jnp.where(blank, 1.0, values)
-    slopes = jnp.where(blank, 0.0, slopes)
+    blank = (xp.abs(values) <= 10.0 * rounding) & (xp.abs(slopes) <= rounding * xp.maximum(1.0, size))
+    values = xp.where(blank, 1.0, values)
+    slopes = xp.where(blank, 0.0, slopes)
     # negative curvature is followed to the radius only where that pays: a plateau, whose curvature is negative but
     # faint, would otherwise be crossed at full length while the fall comes from elsewhere
-    height = jnp.abs(slopes)
-    reach = height * radius + 0.5 * jnp.abs(values) * radius**2
-    convex = jnp.where(
-        values > 0, jnp.minimum(0.5 * height**2 / jnp.where(values > 0, values, 1.0), height * radius), 0.0
-    )
-    faint = (values < 0) & (reach < FAINT * jnp.sum(convex))
-    values = jnp.where(faint, jnp.maximum(-values, height / radius), values)
-    lowest = jnp.min(values)
+    height = xp.abs(slopes)
+    reach = height * radius + 0.5 * xp.abs(values) * radius**2
+    convex = xp.where(values > 0, xp.minimum(0.5 * height**2 / xp.where(values > 0, values, 1.0), height * radius), 0.0)
+    faint = (values < 0) & (reach < FAINT * convex.sum())
+    values = xp.where(faint, xp.maximum(-values, height / radius), values)
+    lowest = values.min()
     # at a saddle the slope along the most negative curvature may vanish: give it a little, with the sign it has
-    push = 1e-6 * jnp.maximum(size, -lowest * radius)
-    most = (values == lowest) & (lowest < 0) & (jnp.abs(slopes) < push)
-    slopes = jnp.where(most, jnp.where(slopes < 0, -push, push), slopes)
+    push = 1e-6 * xp.maximum(size, -lowest * radius)
+    most = (values == lowest) & (lowest < 0) & (xp.abs(slopes) < push)
+    slopes = xp.where(most, xp.where(slopes < 0, -push, push), slopes)
     gaps = values - lowest
 
     # (A + (t - lowest) I) s = -g; t is bracketed by the slope along the lowest eigenvalue alone, and by all of the
     # slope
-    floor = jnp.maximum(lowest, tiny)
-    low = jnp.log(jnp.maximum(jnp.max(jnp.where(gaps <= 0, jnp.abs(slopes), 0.0)) / radius, floor))
-    high = jnp.maximum(jnp.log(jnp.maximum(_norm(slopes) / radius, tiny)), low)
+    floor = xp.maximum(lowest, tiny)
+    low = xp.log(xp.maximum(xp.where(gaps <= 0, xp.abs(slopes), 0.0).max() / radius, floor))
+    high = xp.maximum(xp.log(xp.maximum(_norm(slopes) / radius, tiny)), low)
 
     def halve(_: Any, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        long = _norm(slopes / (gaps + jnp.exp(middle))) > radius
-        return jnp.where(long, middle, low), jnp.where(long, high, middle)
+        long = _norm(slopes / (gaps + xp.exp(middle))) > radius
+        return xp.where(long, middle, low), xp.where(long, high, middle)
 
-    low, high = jax.lax.fori_loop(0, 30, halve, (low, high))
+    low, high = xp.fori_loop(0, 30, halve, (low, high))
     interior = (lowest > 0) & (_norm(slopes / (gaps + floor)) <= radius)
-    return vectors @ (-slopes / (gaps + jnp.where(interior, floor, jnp.exp(high))))
+    return vectors @ (-slopes / (gaps + xp.where(interior, floor, xp.exp(high))))

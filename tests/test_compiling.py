@@ -1,0 +1,84 @@
+"""The library's way of compiling, and the cache of compiled programs on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mlejax import compiling
+
+ROOT = Path(__file__).parent.parent
+
+CHILD = """
+import json, os, sys, warnings
+import jax
+before = (jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)
+import mlejax as mle
+after = (jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)
+assert before == after, "importing mlejax changes no configuration"
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+where = mle.enable_compilation_cache(*sys.argv[1:])
+assert mle.enable_compilation_cache(*sys.argv[1:]) == mle.enable_compilation_cache() == where
+
+@mle.model(rate=mle.Positive())
+def model(params, data):
+    return jax.numpy.log(params["rate"]) - params["rate"] * data["t"]
+
+res = model.fit({"t": [1.0, 2.0, 6.0]}, start={"rate": 1.0})
+assert abs(res.params["rate"] - 1 / 3) < 1e-9
+try:
+    mle.enable_compilation_cache(where + "-elsewhere")
+    refused = False
+except ValueError:
+    refused = True
+print(json.dumps({
+    "where": where, "refused": refused, "stored": sum(len(files) for *_, files in os.walk(where)),
+    "hits": hits.count("/jax/compilation_cache/cache_hits"),
+}))
+"""
+
+
+def child(*arguments: str, **environment: str) -> dict[str, object]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XDG_CACHE"))}
+    found = {**kept, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-c", CHILD, *arguments], env=found, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_cache_stores_the_programs_of_a_fit_and_serves_them(tmp_path: Path) -> None:
+    first = child(str(tmp_path / "programs"))
+    assert first["where"] == str(tmp_path / "programs")
+    assert first["stored"] >= 2
+    assert first["hits"] == 0
+    assert first["refused"]
+    again = child(str(tmp_path / "programs"))
+    assert again["hits"] >= 2, "the second process compiles nothing of what the first one did"
+
+
+@pytest.mark.slow
+def test_the_cache_goes_where_the_user_or_the_system_says(tmp_path: Path) -> None:
+    assert child(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))["where"] == str(tmp_path / "own")
+    assert child(XDG_CACHE_HOME=str(tmp_path / "home"))["where"] == str(tmp_path / "home" / "mlejax")
+
+
+def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_QUICK", {"xla_no_such_option": False})
+    program = compiling.compiled(lambda x, times: x * times, static=("times",))
+    assert float(program(jnp.ones(()), times=3)) == 3.0
+    assert float(program(jnp.ones(()), times=4)) == 4.0
+
+
+def test_other_errors_are_not_swallowed() -> None:
+    with pytest.raises(ZeroDivisionError):
+        compiling.compiled(lambda x: x / (1 // 0))(jnp.ones(()))
+    with jax.enable_x64(True):
+        assert compiling.compiled(lambda x: x + 1, quick=False)(jnp.ones(())).dtype == jnp.float64
