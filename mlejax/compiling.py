@@ -24,7 +24,7 @@ _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 
 
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), quick: bool = True) -> Callable[..., Any]:
-    """`jax.jit(function, static_argnames=static)`, quick to compile; for calls from the host, not from inside a trace.
+    """`jax.jit(function, static_argnames=static)`, quick to compile when it is called from the host.
 
     Args:
         function: what to compile.
@@ -50,7 +50,10 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), quic
             if program[0] is plain or "compile option" not in str(error):
                 raise
             program[0] = plain  # an XLA that no longer has a choice
-            return plain(*args, **kwargs)
+        except ValueError as error:
+            if "compiler_options" not in str(error):  # which JAX refuses inside a trace
+                raise
+        return plain(*args, **kwargs)
 
     return call
 
@@ -79,7 +82,7 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:
         >>> mle.enable_compilation_cache("/tmp/programs")  # doctest: +SKIP
         '/tmp/programs'
     """
-    present = jax.config.jax_compilation_cache_dir
+    present: str | None = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009 - not known to type checkers
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     wanted = present if path is None and present else str(Path(path or Path(home) / "mlejax").expanduser().absolute())
     if present and present != wanted and Path(present).expanduser().absolute() != Path(wanted):

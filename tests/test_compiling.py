@@ -77,6 +77,11 @@ def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.Mon
     assert float(program(jnp.ones(()), times=4)) == 4.0
 
 
+def test_inside_a_trace_it_is_an_ordinary_function() -> None:
+    program = compiling.compiled(lambda x: 2.0 * x)
+    assert float(jax.jit(lambda x: program(x) + 1.0)(jnp.ones(()))) == 3.0
+
+
 def test_other_errors_are_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         compiling.compiled(lambda x: x / (1 // 0))(jnp.ones(()))

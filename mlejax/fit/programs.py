@@ -166,7 +166,7 @@ def _loop_on_host(
             previous = carry
             try:
                 evaluated = [np.asarray(a) for a in _evaluate(spec, bare, carry.trial, data, fixed, hyper)]
-                carry = optimize.take_turn(method, tuple(evaluated), carry, setting)
+                carry = optimize.take_turn(method, (evaluated[0], evaluated[1], evaluated[2]), carry, setting)
             except KeyboardInterrupt:
                 return previous, End.INTERRUPTED
             status = End(int(carry.status))
