@@ -70,6 +70,7 @@ class Model:
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         missing: str = "raise",
+        n_starts: int | None = None,
         seed: int = 0,
         progress: bool | None = None,
     ) -> Results:
@@ -95,7 +96,10 @@ class Model:
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
                 of groups for two-way clusters; for ``"HAC"``: ``{"maxlags": number}``.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
-            seed: of the candidates among starting values.
+            n_starts: run so many starts as one batch and keep the highest maximum; ``res.modes`` lists where they ended.
+                The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
+                a list of one's own, to which drawn ones are added up to ``n_starts``.
+            seed: of the candidates among starting values, and of the drawn starts.
             progress: a progress bar; None shows one for long first-order fits only.
 
         Returns:
@@ -125,6 +129,7 @@ class Model:
             weight_kind=kind,
             method=method,
             missing=missing,
+            n_starts=n_starts,
             seed=seed,
             progress=progress,
             groups=[name for name in groups if isinstance(name, str)],

@@ -120,6 +120,22 @@ class Results:
         return self.verdict.converged
 
     @property
+    def modes(self) -> pd.DataFrame:
+        """Where the starts of ``fit(..., n_starts=...)`` ended, maxima first and highest first; one row for one start.
+
+        Returns:
+            Columns ``kind`` (``maximum``; ``copy``, a maximum with the labels of equally declared parameters exchanged;
+            ``spike``, unbounded; ``plateau``, a supremum that is never reached; or the optimiser's end), ``llf``, ``n_starts``,
+            ``copy_of`` (row of the maximum), ``statement``, and the parameters, natural scale.
+        """
+        fitted, space = self._fit, self._fit.spec.space
+        kind = "maximum" if self.converged else self.verdict.code
+        found = [(m.kind, m.llf, m.n_starts, m.copy_of, m.statement) for m in fitted.modes]
+        with jax.enable_x64(True):
+            values = [space.reported(space.params_from_u(m.u, fitted.fixed)) for m in fitted.modes]
+        return report.modes_table(found or [(kind, self.llf, 1, None, "")], values or [self._values], self._index)
+
+    @property
     def nobs(self) -> float:
         """Number of rows, or of entries returned by a model with ``rowwise=False``.
 

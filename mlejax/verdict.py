@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -24,9 +24,10 @@ from mlejax.status import End
 
 SMALL_DECREMENT = 1e-9  # log-likelihood units
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
+SEVERAL_STARTS = "; n_starts=50 looks for one"
 
 ADVICE = {
-    "verified": "That no higher maximum exists elsewhere is not claimed.",
+    "verified": f"That no higher maximum exists elsewhere is not claimed{SEVERAL_STARTS}.",
     "boundary": (
         "The estimate lies on a closed edge of its support. No Wald error is given for it, and those of the others hold it "
         "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or a profile interval, or "
@@ -78,6 +79,11 @@ class Verdict:
     def converged(self) -> bool:
         """True for ``verified`` and ``boundary``."""
         return self.code in ("verified", "boundary")
+
+    def with_note(self, note: str) -> Verdict:
+        """The same verdict after several starts: more said at the end of its statement, and none advised."""
+        advice = self.advice.replace(SEVERAL_STARTS, "")
+        return replace(self, statement=f"{self.statement}; {note}", advice=advice)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.statement}"
@@ -142,15 +148,16 @@ def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: 
 
 
 def steepest(directions: tuple[Direction, ...]) -> Direction | None:
-    """Of the directions along which the log-likelihood rises without a maximum, the one with the largest gain.
+    """Of the directions along which the log-likelihood rises without a maximum, the one that says most.
 
-    If that is one without bound, the one of these that moves the fewest entries: others go along for the ride.
+    Of those without bound the one that moves the fewest entries (others go along for the ride), else the one with the
+    largest gain.
     """
     rising = [d for d in directions if d.behaviour == "rises"]
-    best = max(rising, key=lambda d: d.gain, default=None)
-    if best is None or best.bounded:
-        return best
-    return min((d for d in rising if not d.bounded), key=lambda d: (len(d.names), -d.gain))
+    unbounded = [d for d in rising if not d.bounded]
+    if unbounded:
+        return min(unbounded, key=lambda d: (len(d.names), -d.gain))
+    return max(rising, key=lambda d: d.gain, default=None)
 
 
 def judge(e: Evidence) -> Verdict:

@@ -71,14 +71,26 @@ def _embed(p: int, at: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def probe(
-    vector: np.ndarray, u: np.ndarray, value: float, information: np.ndarray, loglik: LogLik, space: Space, fixed: Any
+    vector: np.ndarray,
+    u: np.ndarray,
+    value: float,
+    score: np.ndarray,
+    information: np.ndarray,
+    loglik: LogLik,
+    space: Space,
+    fixed: Any,
 ) -> Direction:
-    """Follow the log-likelihood along plus and minus one direction."""
+    """Follow the log-likelihood along plus and minus one direction.
+
+    Where it still slopes the unit is at most what a straight line would need for a gain of 1: with next to no curvature
+    (down a spike) the standard error is far too long a step.
+    """
     curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
     size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
     steep = bool(np.isfinite(curvature) and curvature > 1e-14 * size**2)
     unit = vector / np.sqrt(curvature) if steep else vector / size
-    rays = _rays(unit, steep, u, value, loglik, space)
+    slope = abs(float(np.nan_to_num(score) @ unit))
+    rays = _rays(unit, 1.0 / max(slope, 1.0), steep, u, value, loglik, space)
     noise = 1e-8 + 1e-10 * abs(value)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
@@ -86,7 +98,12 @@ def probe(
     for ray, (behaviour, gain, last, bounded), (other, *_) in zip(rays, sides, sides[::-1], strict=True):
         if behaviour == "rises" or (behaviour == "flat" and other in ("falls", "unknown") and moves):
             far = np.clip(ray.points[last], space.lower, space.upper)
+            turned = False
+            if behaviour == "rises" and not bounded:
+                far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, space)
             movement, names = describe_movement(u, far, space, fixed)
+            if turned:
+                return Direction("higher", ray.unit, gain, movement=movement, names=names, point=far)
             return Direction("rises", ray.unit, gain, value + gain, movement, names, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
         text, names = describe_flat(u, rays[0].unit, space, fixed)
@@ -111,10 +128,12 @@ class _Ray(NamedTuple):
     expected: np.ndarray
 
 
-def _rays(unit: np.ndarray, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Space) -> list[_Ray]:
-    """Both sides of a direction, each from so near that its first points are finite, where that can be."""
+def _rays(
+    unit: np.ndarray, first: float, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Space
+) -> list[_Ray]:
+    """Both sides of a direction, in units of ``first``, and from so near that the first points are finite, where that can be."""
     nearer = STEPS[0] / STEPS[-1]
-    shrunk = np.ones(2)
+    shrunk = np.full(2, first)
     for _ in range(4):
         units = [shrunk[0] * unit, -shrunk[1] * unit]
         points = np.stack([u + np.outer(STEPS, one) for one in units])
@@ -129,6 +148,39 @@ def _rays(unit: np.ndarray, steep: bool, u: np.ndarray, value: float, loglik: Lo
         shrunk[again] *= nearer
     none = np.full(STEPS.size, np.inf)
     return [_Ray(units[k], points[k], change[k], 0.5 * (shrunk[k] * STEPS) ** 2 if steep else none) for k in range(2)]
+
+
+def _follow(
+    u: np.ndarray,
+    unit: np.ndarray,
+    value: float,
+    far: np.ndarray,
+    gain: float,
+    noise: float,
+    loglik: LogLik,
+    space: Space,
+) -> tuple[np.ndarray, float, bool, bool]:
+    """A ray that still rises as steeply as at first, followed on: (farthest point, gain there, levels off, turned down).
+
+    Far from a maximum any log-likelihood rises like a straight line for a while; only what rises until the numbers end is
+    called unbounded.
+    """
+    for _ in range(4):
+        unit = unit * STEPS[-1]
+        points = u + np.outer(STEPS, unit)
+        inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
+        change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
+        behaviour, best, last, levels = _side(change, noise, np.full(STEPS.size, np.inf))
+        if behaviour in ("falls", "higher") and best > gain:
+            return points[int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))], best, True, True
+        if behaviour in ("falls", "higher"):
+            return far, gain, True, True
+        if behaviour != "rises":
+            break
+        far, gain = points[last], best
+        if levels:
+            return far, gain, True, False
+    return far, gain, False, False
 
 
 def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:

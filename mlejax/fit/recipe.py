@@ -14,11 +14,12 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.compiling import compiled
-from mlejax.fit import regression, starts
+from mlejax.fit import multistart, regression, starts
+from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.deciding import deciding
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
-from mlejax.fit.search import Found, definiteness, explain, interior, search
+from mlejax.fit.search import Found, evidence_at, explain, interior, search
 from mlejax.fit.solve import hold
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
@@ -32,7 +33,7 @@ from mlejax.likelihood import (
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning, Evidence, Verdict, judge
+from mlejax.verdict import ConvergenceWarning, Verdict, judge
 
 N_SAMPLED = 512
 
@@ -61,6 +62,7 @@ class Fit:
         n_steps: steps of the optimiser.
         decrement: Newton decrement at the end, log-likelihood units.
         note: what a reader should know about the start; empty if nothing.
+        modes: where the starts ended, if there were several.
     """
 
     spec: Spec
@@ -79,6 +81,7 @@ class Fit:
     n_steps: int
     decrement: float
     note: str = ""
+    modes: tuple[multistart.Mode, ...] = ()
 
     @property
     def weight_kind(self) -> str | None:
@@ -109,9 +112,12 @@ def fit(
     seed: int = 0,
     progress: bool | None = None,
     groups: Sequence[str] = (),
+    n_starts: int | None = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` are the columns of clusters, if any."""
     algorithm = optimize.resolve(method)
+    start, listed = _listed_starts(likelihood, start)
+    n_starts = _check_n_starts(n_starts, len(listed))
     with jax.enable_x64(True), missing_derivatives(likelihood), _outside_transformations():
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
@@ -131,11 +137,70 @@ def fit(
                 if again[1].end != End.START_NOT_FINITE:
                     note = f"The first start was not usable ({found.rows}); started elsewhere."
                     spec, ended, found = again
+            modes: tuple[multistart.Mode, ...] = ()
+            if n_starts > 1 and ended.end != End.INTERRUPTED:
+                more = [starts.given_values(space, likelihood.parameters, s) for s in listed[1:]]
+                ended, found, modes = _explore(
+                    spec, algorithm, loaded, held, (ended, found), given, more, n_starts, seed, report
+                )
         _check_rows_once(spec, loaded, ended.u, held)
-        done = replace(_finish(spec, loaded, held, ended, found, algorithm), note=note)
+        done = replace(_finish(spec, loaded, held, ended, found, algorithm), note=note, modes=modes)
+        if modes and done.verdict.converged:
+            done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
+
+
+def _explore(
+    spec: Spec,
+    algorithm: Any,
+    loaded: Loaded,
+    held: Any,
+    first: tuple[Ended, Found],
+    given: list[Any],
+    listed: list[list[Any]],
+    n_starts: int,
+    seed: int,
+    report: Callable[[int, float], None] | None,
+) -> tuple[Ended, Found, tuple[multistart.Mode, ...]]:
+    """Run the further starts, listed and drawn, and go to the highest maximum that any of them reached."""
+    space = spec.space
+    if space.n_free > POLISH_LIMIT:
+        raise ValueError(
+            f"n_starts={n_starts} runs Newton's method from every start, which is offered for up to {POLISH_LIMIT} parameters; "
+            f"here are {space.n_free}"
+        )
+    points = [_first_point(spec, loaded, values, held, seed) for values in listed]
+    n_drawn = n_starts - 1 - len(points)
+    drawn = multistart.scattered(spec, loaded, given, first[0], n_drawn, seed)
+    u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
+    ends = [first[0], *multistart.run_all(spec, algorithm, loaded, u0, held, None, report)]
+    modes, best = multistart.modes_of(spec, algorithm, loaded, ends, held)
+    if best is None:
+        return *first, modes
+    ended, found = best
+    steps = sum(e.n_steps for e in ends)
+    return ended._replace(n_steps=steps, polished=first[0].polished), found, modes
+
+
+def _listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
+    """``start=`` as the first start and the list of all; a bare model's own structure may be a list, so that it has none."""
+    if likelihood.parameters is None or not isinstance(start, (list, tuple)):
+        return start, [start]
+    if not start:
+        raise ValueError("start= is an empty list; expected a start, or a list of starts")
+    return start[0], list(start)
+
+
+def _check_n_starts(n_starts: Any, n_listed: int) -> int:
+    if n_starts is None:
+        return n_listed
+    if isinstance(n_starts, bool) or not isinstance(n_starts, (int, np.integer)) or n_starts < 1:
+        raise ValueError(f"n_starts= expected a whole number of at least 1, got {n_starts!r}")
+    if n_starts < n_listed:
+        raise ValueError(f"n_starts={n_starts} is less than the {n_listed} starts in start=")
+    return int(n_starts)
 
 
 @contextmanager
@@ -222,30 +287,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
 def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, algorithm: Any) -> Fit:
     space = spec.space
     found = replace(found, deciding=deciding(spec, loaded, held, ended, found.directions))
-    free = interior(space, ended.u)
-    smallest, condition, definite = float("nan"), float("nan"), False
-    if ended.information is not None:
-        smallest, condition, definite = definiteness(ended.information, free)
-    edges = tuple(
-        (space.theta_labels[j], float(np.asarray(space.theta_from_u(ended.u, held))[j]), float(ended.score[j]))
-        for j in np.flatnonzero(~free)
-    )
-    verdict = judge(
-        Evidence(
-            end=ended.end,
-            decrement=ended.decrement,
-            decrements=ended.decrements,
-            smallest_eigenvalue=smallest,
-            condition=condition,
-            definite=definite,
-            edges=edges,
-            directions=found.directions,
-            rows=found.rows,
-            deciding=found.deciding,
-            n_steps=ended.n_steps,
-            dense=ended.information is not None,
-        )
-    )
+    verdict = judge(evidence_at(spec, held, ended, found))
     if ended.information is not None:
         at, params = at_optimum(spec, ended.u, ended.score, ended.information, held)
         theta, jacobian, score, info = (np.asarray(a) for a in at)
@@ -264,7 +306,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
         score=scale * score,
         information=None if info is None else scale * info,
         jacobian=jacobian,
-        interior=free,
+        interior=interior(space, ended.u),
         verdict=verdict,
         method=_method_text(algorithm, ended, spec),
         n_steps=ended.n_steps,

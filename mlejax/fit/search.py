@@ -16,7 +16,7 @@ from mlejax.fit.programs import Ended, evaluate_rows, loglik_many, run
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import Direction, superlinear
+from mlejax.verdict import Direction, Evidence, superlinear
 
 MAX_RESTARTS = 4
 ABSURD_ERROR = 1e3
@@ -128,7 +128,8 @@ def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndar
             vectors.append(inward)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return tuple(
-            evidence.probe(v, ended.u, ended.loglik, ended.information, along, spec.space, held) for v in vectors
+            evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, spec.space, held)
+            for v in vectors
         )
 
 
@@ -140,4 +141,29 @@ def explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
     return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
         f"the sum of the log-likelihood or its score overflows at {at}"
+    )
+
+
+def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
+    """What :func:`mlejax.verdict.judge` looks at."""
+    space = spec.space
+    free = interior(space, ended.u)
+    smallest, condition, definite = float("nan"), float("nan"), False
+    if ended.information is not None:
+        smallest, condition, definite = definiteness(ended.information, free)
+    theta = np.asarray(space.theta_from_u(ended.u, held)) if not free.all() else ended.u
+    edges = tuple((space.theta_labels[j], float(theta[j]), float(ended.score[j])) for j in np.flatnonzero(~free))
+    return Evidence(
+        end=ended.end,
+        decrement=ended.decrement,
+        decrements=ended.decrements,
+        smallest_eigenvalue=smallest,
+        condition=condition,
+        definite=definite,
+        edges=edges,
+        directions=found.directions,
+        rows=found.rows,
+        deciding=found.deciding,
+        n_steps=ended.n_steps,
+        dense=ended.information is not None,
     )

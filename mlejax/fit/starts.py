@@ -215,6 +215,19 @@ def leaf_default(leaf: Leaf, location: float, scale: float, offset: np.ndarray, 
     return np.broadcast_to(square, leaf.shape).copy()
 
 
+def scatter(space: Space, rows: Any, n: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """n random starts on the scales of the data's columns, each a list of natural values, one a leaf."""
+    columns, _ = column_statistics(rows)
+    small = 0.01 / largest_scale(rows)
+    scales = [(0.0, 1.0), *columns]
+    out = []
+    for i in range(n):
+        location, scale = scales[(i + 1) % len(scales)]
+        wide = 2.0 if i % 3 == 2 else 1.0
+        out.append([_scatter(leaf, None, location, scale, small, wide, rng) for leaf in space.leaves])
+    return out
+
+
 def _scatter(
     leaf: Leaf,
     value: np.ndarray | None,

@@ -71,3 +71,27 @@ def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
             raise ValueError(f"{name!r}: expected a scalar, got {type(value).__name__}")
         columns[name] = [scalar]
     return pd.DataFrame(columns, index=[0])
+
+
+def modes_table(
+    modes: Iterable[tuple[str, float, int, int | None, str]], values: Iterable[np.ndarray], names: Iterable[str]
+) -> pd.DataFrame:
+    """Where the starts of one fit ended, one row a mode.
+
+    Args:
+      modes: kind, log-likelihood, number of starts, row of which it is a copy or None, statement.
+      values: the parameters of each, natural scale (k,).
+      names: of the parameters, k.
+
+    Returns:
+      DataFrame with columns kind, llf, n_starts, copy_of (missing where there is none), statement and the parameters.
+
+    >>> modes_table([("maximum", -10.0, 3, None, "")], [np.array([0.5])], ["mu"]).loc[0, "mu"].item()
+    0.5
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(list(modes), columns=["kind", "llf", "n_starts", "copy_of", "statement"])
+    frame["copy_of"] = frame["copy_of"].astype("Int64")
+    table = np.asarray(list(values), np.float64).reshape(len(frame), -1)
+    return pd.concat([frame, pd.DataFrame(table, columns=list(names))], axis=1)
