@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize, transforms
+from mlejax.compiling import compiled
 from mlejax.fit import starts
 from mlejax.fit.common import objective_of
 from mlejax.fit.loading import Loaded
@@ -59,7 +60,7 @@ class Mode:
     statement: str = ""
 
 
-@partial(jax.jit, static_argnames=("spec", "method", "lanes"))
+@partial(compiled, static=("spec", "method", "lanes"))
 def _many(spec: Spec, method: Any, u0: Array, data: Any, fixed: Any, hyper: Any, lanes: int) -> Any:
     """Starts (m, p) -> their carries at the end, stacked."""
 
