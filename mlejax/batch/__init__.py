@@ -3,15 +3,20 @@
 from mlejax.batch.engine import Limits, limits
 from mlejax.batch.fitting import Batch, ended_of, fit_many, single, warn_of_failures
 from mlejax.batch.reading import DataSets, grouped, stacked
+from mlejax.batch.refits import Refits, one_step, refit, row_derivatives
 
 __all__ = [
     "Batch",
     "DataSets",
     "Limits",
+    "Refits",
     "ended_of",
     "fit_many",
     "grouped",
     "limits",
+    "one_step",
+    "refit",
+    "row_derivatives",
     "single",
     "stacked",
     "warn_of_failures",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -181,7 +181,29 @@ def _bar(progress: bool | None, unit: str, total: int) -> Iterator[Callable[[int
         yield bar.update
 
 
-def chunks(sets: DataSets, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple[np.ndarray, int, int]]:
+class Lanes(Protocol):
+    """What the engine needs to know of the data sets: their padded sizes, and how to get the arrays of some of them."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(L,) padded numbers of contributions."""
+        ...
+
+    @property
+    def own_rows(self) -> bool:
+        """Each lane has rows of its own; else all share them, and differ in their weights."""
+        ...
+
+    def lane_bytes(self, size: int) -> int:
+        """Bytes of one lane of this size."""
+        ...
+
+    def fetch(self, lanes: np.ndarray, capacity: int) -> Any:
+        """Their data, with a leading axis (capacity, ...)."""
+        ...
+
+
+def chunks(sets: Lanes, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple[np.ndarray, int, int]]:
     """(lanes, width, capacity): runs of lanes of one size, small enough that every thread gets some."""
     out = []
     sizes = sets.sizes[lanes]
@@ -232,7 +254,7 @@ def _filled(a: np.ndarray, capacity: int) -> np.ndarray:
 def optimise(
     spec: Spec,
     method: Any,
-    sets: DataSets,
+    sets: Lanes,
     lanes: np.ndarray,
     u0: np.ndarray,
     fixed: Any,
@@ -240,18 +262,15 @@ def optimise(
     *,
     hyper: Any = None,
     own: tuple[bool, bool] = (False, False),
-    fetch: Callable[[np.ndarray, int], Any] | None = None,
 ) -> tuple[Ends, bool]:
     """The optimiser to its end for the given lanes, in rounds; and whether all were finished.
 
     Args:
         u0: (L, p) starts, by lane.
         fixed, hyper: common, or (L, ...) where ``own`` says so.
-        fetch: how to get the data of a chunk; default ``sets.fetch``.
     """
     p = spec.space.n_free
     ends = Ends.empty(len(u0), p, method.dense)
-    fetch = fetch or sets.fetch
     template = optimize.begin(method, np.zeros(p))
     state = jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (len(u0), *np.shape(a))), template)
     state = jax.tree.map(np.array, state)
@@ -262,7 +281,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
-            data = fetch(mine, capacity)
+            data = sets.fetch(mine, capacity)
             carry = jax.tree.map(lambda a: _filled(a[mine], capacity), state)
             carry.status[mine.size :] = int(End.CONVERGED)
             strip = lambda a, mine_only: _filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
@@ -276,6 +295,7 @@ def optimise(
                 jax.tree.map(lambda a: strip(a, own[1]), hyper),
                 np.int32(turns),
                 np.int32(-(-mine.size // width)),
+                own_rows=sets.own_rows,
                 own=own,
             )
             for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):

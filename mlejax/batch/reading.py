@@ -71,6 +71,11 @@ class DataSets:
         return len(self.lengths)
 
     @property
+    def own_rows(self) -> bool:
+        """Every data set has rows of its own."""
+        return True
+
+    @property
     def usable(self) -> np.ndarray:
         """The numbers of the data sets that can be used."""
         return np.array([i for i in range(len(self)) if i not in self.bad], np.int64)

@@ -1,0 +1,220 @@
+"""One data set, many weight vectors: what resampling, deletion and the Bayesian bootstrap are made of.
+
+The rows are shared: they are neither copied nor gathered for a refit, so that over the lanes of a block the linear
+predictors are one matrix product, and their memory is that of the weights alone.  A row of weight 0 is evaluated where it
+stands, times 0; a refit that does not end cleanly is run again with such rows replaced by a row of positive weight (0 times
+infinity is NaN: the row that a resample leaves out may be the one that sets the support).
+
+The one-step approximation takes a single Newton step from the estimate,
+
+    u_b = u + ( sum_i w_bi H_i )^-1 sum_i w_bi s_i,
+
+with s_i the scores and H_i minus the Hessians of the rows there: for all refits together two matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from mlejax import optimize
+from mlejax.batch.engine import Ends, Limits, optimise
+from mlejax.batch.fitting import described, ended_of, surely_clean
+from mlejax.batch.programs import natural
+from mlejax.data import Prepared
+from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
+from mlejax.fit.search import clean
+from mlejax.objective import Spec
+from mlejax.status import End
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Refits:
+    """Many refits of one data set, on the host; leading axis B.
+
+    Attributes:
+        u, theta: estimates in the optimiser's and in natural free coordinates (B, p).
+        params: the user's structure, natural scale, leading axis B.
+        llf: weighted log-likelihoods (B,).
+        clean: converged to a maximum by the test of a single fit, without ray tests (B,).
+        end: ``End`` codes (B,).
+        n_steps: (B,).
+        finished: nothing was cut short by the keyboard; what was not run has end INTERRUPTED.
+    """
+
+    u: np.ndarray
+    theta: np.ndarray
+    params: Any
+    llf: np.ndarray
+    clean: np.ndarray
+    end: np.ndarray
+    n_steps: np.ndarray
+    finished: bool = True
+
+
+Weights = np.ndarray | Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Weighted:
+    """Lanes that differ in their weights alone."""
+
+    data: Prepared
+    weights: Weights
+    n: int
+    own_rows: bool = False
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.full(self.n, self.data.n_padded, np.int64)
+
+    def lane_bytes(self, size: int) -> int:
+        rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
+        return 8 * size + (rows if self.own_rows else 0)
+
+    def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
+        given = self.weights(lanes) if callable(self.weights) else self.weights[lanes]
+        weights = np.zeros((capacity, self.data.n_padded))
+        weights[: len(lanes), : given.shape[1]] = given
+        weights[len(lanes) :] = weights[0]
+        n = np.full(capacity, int(self.data.n))
+        if not self.own_rows:
+            return replace(self.data, weights=weights, n=n)
+        donor = np.argmax(weights > 0, axis=1)[:, None]
+        source = np.where(weights > 0, np.arange(weights.shape[1])[None, :], donor)
+        return replace(
+            self.data, rows=jax.tree.map(lambda a: np.asarray(a)[source], self.data.rows), weights=weights, n=n
+        )
+
+
+def refit(
+    spec: Spec,
+    method: Any,
+    data: Prepared,
+    weights: Weights,
+    n_refits: int,
+    u0: np.ndarray,
+    fixed: Any,
+    limits: Limits,
+    hyper: Any = None,
+) -> Refits:
+    """Maximise the log-likelihood of one data set under many weight vectors.
+
+    Args:
+        spec: of the fit (``Fit.spec``).
+        method: an optimiser object.
+        data: of the fit (``Fit.loaded.problem.data``), one data set.
+        weights: (B, n) >= 0, one for each contribution (a padded tail may be left out), the fit's own weights included; or
+            a function ``lanes (k,) -> (k, n)``, so that they need not all be in memory.
+        n_refits: B.
+        u0: starts, (p,) for all or (B, p): ``Fit.u`` for warm starts.
+        fixed: values held fixed (n_values,), or None.
+        limits: of ``mlejax.batch.limits(memory_limit, progress)``.
+        hyper: second argument of the penalty, common to all.
+    """
+    p = spec.space.n_free
+    with jax.enable_x64(True):
+        starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, p))
+        lanes = np.arange(n_refits)
+        shared = _Weighted(jax.tree.map(np.asarray, data), weights, n_refits)
+        ends, finished = _to_the_end(spec, method, shared, lanes, starts, fixed, limits, hyper)
+        good = _clean(spec, method, ends, fixed)
+        again = np.flatnonzero(~good & (ends.end != int(End.INTERRUPTED)))
+        if again.size and finished and data.mode != "whole":
+            apart = replace(shared, own_rows=True)
+            more, finished = _to_the_end(spec, method, apart, again, starts, fixed, limits, hyper)
+            for name in ("u", "loglik", "score", "information", "decrements", "n_steps", "end"):
+                getattr(ends, name)[again] = getattr(more, name)[again]
+            good = _clean(spec, method, ends, fixed)
+        theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, fixed))
+    return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
+
+
+def _to_the_end(
+    spec: Spec,
+    method: Any,
+    work: _Weighted,
+    lanes: np.ndarray,
+    starts: np.ndarray,
+    fixed: Any,
+    limits: Limits,
+    hyper: Any,
+) -> tuple[Ends, bool]:
+    ends, finished = optimise(spec, method, work, lanes, starts, fixed, limits, hyper=hyper)
+    if isinstance(method, optimize.Newton) or spec.space.n_free > POLISH_LIMIT or not finished:
+        return ends, finished
+    polish = optimize.Newton(max_steps=POLISH_STEPS)
+    more, finished = optimise(spec, polish, work, lanes, ends.u, fixed, limits, hyper=hyper)
+    more.n_steps += ends.n_steps
+    return more, finished
+
+
+def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
+    """As ``fit.search.clean``; an end at the start itself has no decrements to compare, and counts if it is definite."""
+    space = spec.space
+    if ends.information.shape[-1] != space.n_free:
+        return np.zeros(len(ends.u), bool)
+    with np.errstate(invalid="ignore"):
+        interior = (ends.u > space.lower) & (ends.u < space.upper)
+    good = surely_clean(space, ends, described(spec, ends, fixed), interior)
+    for i in np.flatnonzero(~good & (ends.end == int(End.CONVERGED))).tolist():
+        good[i] = clean(ended_of(ends, i, method, space.n_free), space)
+    return good
+
+
+@partial(jax.jit, static_argnames=("spec",))
+def _row_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array]:
+    objective = objective_of(spec, data, fixed, None)
+
+    def one(row: Any) -> tuple[Array, Array]:
+        alone = jax.tree.map(lambda a: a[None], row)
+        value = lambda t: objective.contributions(t, alone)[0]
+        return jax.grad(value)(u), -jax.hessian(value)(u)
+
+    return lax.map(one, data.rows, batch_size=256)
+
+
+def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (n, p) in u and minus the Hessians (n, p, p) of every contribution, unweighted (rows or units)."""
+    with jax.enable_x64(True):
+        scores, hessians = (np.asarray(a) for a in _row_derivatives(spec, u, data, fixed))
+    n = int(data.n)
+    return scores[:n], hessians[:n]
+
+
+def one_step(spec: Spec, u: np.ndarray, data: Prepared, weights: np.ndarray, fixed: Any) -> Refits:
+    """One Newton step from u under many weight vectors (B, n): an approximation of :func:`refit`, for rows or units.
+
+    Raises:
+        ValueError: a model of the whole data, whose contributions have no Hessians of their own.
+    """
+    if data.mode == "whole":
+        raise ValueError("one step needs contributions that stand alone; with rowwise=False use the exact refits")
+    scores, hessians = row_derivatives(spec, u, data, fixed)
+    p = len(u)
+    sums = weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)
+    gradient, information = sums[:, :p], sums[:, p:].reshape(-1, p, p)
+    steps = np.full((len(sums), p), np.nan)
+    diagonal = np.einsum("bii->bi", information)
+    good = (diagonal > 0).all(axis=1) & np.isfinite(sums).all(axis=1)
+    root = np.sqrt(diagonal[good])
+    scaled = information[good] / root[:, :, None] / root[:, None, :]
+    smallest = np.linalg.eigvalsh(scaled)[:, 0] if good.any() else np.zeros(0)
+    good[good] = smallest > p * 1e-13
+    root, scaled = root[smallest > p * 1e-13], scaled[smallest > p * 1e-13]
+    steps[good] = np.linalg.solve(scaled, (gradient[good] / root)[:, :, None])[:, :, 0] / root
+    points = u + steps
+    with jax.enable_x64(True):
+        theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, points, fixed))
+    nothing = np.full(len(points), np.nan)
+    return Refits(
+        points, theta, params, nothing, good, np.full(len(points), int(End.RUNNING)), np.ones(len(points), np.int64)
+    )
