@@ -17,7 +17,7 @@ from mlejax import special
 from mlejax.batch_results import BatchResults
 from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
-from mlejax.fit import Problem, Solution, solve
+from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton
@@ -71,6 +71,7 @@ __all__ = [
     "Verdict",
     "compare",
     "enable_compilation_cache",
+    "l2",
     "model",
     "solve",
     "special",

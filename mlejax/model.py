@@ -69,6 +69,8 @@ class Model:
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
         missing: str = "raise",
         n_starts: int | None = None,
         seed: int = 0,
@@ -95,6 +97,10 @@ class Model:
                 ``"cluster"`` or ``"HAC"`` (rows in the order of time).
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
                 of groups for two-way clusters; for ``"HAC"``: ``{"maxlags": number}``.
+            penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
+                log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
+                errors are Gray's, or ``cov_type="bayes"``.
+            hyper: second argument of ``penalty``, numbers; another value is no other program to compile.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
             n_starts: run so many starts as one batch and keep the highest maximum; ``res.modes`` lists where they ended.
                 The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
@@ -119,7 +125,7 @@ class Model:
             0.333333
         """
         kind = check_weight_kind(weights, weight_kind)
-        groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups", ())
+        groups = check_kind(cov_type, cov_kwds, kind, penalty is not None)[1].get("groups", ())
         done = fit_room.fit(
             self.likelihood,
             data,
@@ -133,6 +139,8 @@ class Model:
             seed=seed,
             progress=progress,
             groups=[name for name in groups if isinstance(name, str)],
+            penalty=penalty,
+            hyper=hyper,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

@@ -83,7 +83,8 @@ class Objective:
     def _penalty(self, u: Array) -> Array:
         assert self.spec.penalty is not None
         params = self.spec.space.params_from_u(u, self.fixed)
-        return self.spec.penalty(params) if self.hyper is None else self.spec.penalty(params, self.hyper)
+        value = self.spec.penalty(params) if self.hyper is None else self.spec.penalty(params, self.hyper)
+        return jnp.asarray(value, jnp.result_type(float))
 
     def loglik(self, u: Array) -> Array:
         """The log-likelihood itself, summed and weighted, without penalty; ()."""

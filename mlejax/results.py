@@ -44,7 +44,7 @@ class Results:
     @staticmethod
     def make(model: Any, done: Fit, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> Results:
         """A fit with the covariance that was asked for."""
-        kind, options = cov_room.check_kind(cov_type, cov_kwds, done.weight_kind)
+        kind, options = cov_room.check_kind(cov_type, cov_kwds, done.weight_kind, done.penalised is not None)
         return Results(model, kind, done, covariance_of(done, kind, options))
 
     def with_cov(self, cov_type: str | None = None, cov_kwds: Mapping[str, Any] | None = None) -> Results:
@@ -106,8 +106,18 @@ class Results:
 
     @property
     def llf(self) -> float:
-        """Log-likelihood at the estimates, summed."""
+        """Log-likelihood at the estimates, summed; of a penalised fit without the penalty."""
         return self._fit.llf
+
+    @property
+    def llf_penalized(self) -> float:
+        """What was maximised: the log-likelihood minus the penalty; :attr:`llf` if there is none."""
+        return self._fit.llf - (0.0 if self._fit.penalised is None else self._fit.penalised.value)
+
+    @property
+    def edf(self) -> float:
+        """Effective degrees of freedom: of a penalised fit tr(H_P^-1 I) (Gray 1992), else :attr:`df_model`."""
+        return float(self.df_model) if self._fit.penalised is None else self._cov.edf
 
     @property
     def verdict(self) -> Verdict:
@@ -171,13 +181,21 @@ class Results:
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, -2 llf + 2 df_model.  Refused (ValueError) under a sandwich covariance or without a maximum."""
+        """Akaike's criterion, -2 llf + 2 edf, with edf = df_model of a fit without penalty.
+
+        Refused (ValueError) under a sandwich covariance or without a maximum.
+        """
         self._refuse_criterion("AIC")
-        return float(inference.aic(self.llf, self.df_model))
+        return float(inference.aic(self.llf, self.edf))
 
     def bic_n(self, n: float) -> float:
         """Schwarz's criterion with n of the user's choice, ``res.n_units`` say: -2 llf + df_model log(n)."""
         self._refuse_criterion("BIC")
+        if self._fit.penalised is not None:
+            raise ValueError(
+                "BIC is refused for a penalised fit: its log-likelihood is not at its maximum; use aic, with effective degrees "
+                "of freedom"
+            )
         return float(inference.bic(self.llf, self.df_model, n))
 
     @property
@@ -322,7 +340,7 @@ class Results:
 
     def glance(self) -> pd.DataFrame:
         """One row for the whole fit."""
-        refused = bool(self._no_criterion)
+        refused, penalised = bool(self._no_criterion), self._fit.penalised is not None
         return report.glance(
             {
                 "nobs": self.nobs,
@@ -330,7 +348,7 @@ class Results:
                 "df_model": self.df_model,
                 "llf": self.llf,
                 "aic": None if refused else self.aic,
-                "bic": None if refused else self.bic,
+                "bic": None if refused or penalised else self.bic,
                 "converged": self.converged,
                 "verdict": self.verdict.code,
                 "n_steps": self.n_steps,
@@ -425,6 +443,8 @@ class Results:
             return "on the edge of its support: no Wald standard error"
         if state == CovarianceState.NOT_IDENTIFIED:
             return "not identified: no standard error"
+        if state == CovarianceState.PENALTY_NOT_SMOOTH:
+            return "no standard error: the penalty is not smooth at the estimate"
         if state == CovarianceState.NOT_CONVERGED:
             return f"no standard error: {self.verdict.code.replace('_', ' ')}"
         return f"no standard error: {state.name.lower().replace('_', ' ')}"
@@ -449,6 +469,7 @@ class Results:
             fingerprint=self._fit.loaded.fingerprint,
             converged=self.converged,
             cov_type=self.cov_type,
+            penalised=self._fit.penalised is not None,
             pseudolikelihood=self._pseudo,
             label=self.model.likelihood.name,
         )
@@ -460,6 +481,8 @@ class Results:
     @property
     def _no_criterion(self) -> str:
         """Why information criteria do not apply, or nothing."""
+        if self._fit.penalised is not None and np.isnan(self._cov.edf):
+            return "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
         if self._fit.weight_kind == "sampling":
             return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
         if self.cov_type in cov_room.SANDWICH:
@@ -513,14 +536,21 @@ class Results:
         if fitted.loaded.weights is not None:
             header.append(("Weights", fitted.loaded.weights.statement()))
         header.append(("Free parameters", f"{self.df_model}"))
+        if fitted.penalised is not None:
+            header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
+            header.append(("Penalised log-lik.", f"{self.llf_penalized:.6f}"))
+            if not np.isnan(self.edf):
+                header.append(("Effective df", f"{self.edf:.4g}"))
         if not self._no_criterion:
-            header += [("AIC", f"{self.aic:.4f}"), ("BIC", f"{self.bic:.4f}")]
+            header.append(("AIC", f"{self.aic:.4f}"))
+            if fitted.penalised is None:
+                header.append(("BIC", f"{self.bic:.4f}"))
         footer = [f"Verdict: {self.verdict}."]
         if self.verdict.advice:
             footer.append(self.verdict.advice)
         values = space.split(fitted.params) if large else []
         return report.Summary(
-            title="Maximum likelihood",
+            title="Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood",
             header=tuple(header),
             terms=() if large else tuple(self._terms(alpha)),
             notes=tuple(n for n in (fitted.note, *self._cov.notes) if n),
@@ -530,6 +560,7 @@ class Results:
         )
 
     def _column(self) -> report.Column:
+        penalised = self._fit.penalised is not None
         large = self._fit.spec.space.n_reported > report.SUMMARISED_ABOVE
         return report.Column(
             name=self.model.likelihood.name,
@@ -539,7 +570,9 @@ class Results:
             code=self.verdict.code,
             statement="" if self.verdict.code == "verified" else str(self.verdict),
             n_units=self.n_units,
-            no_criterion=self._no_criterion,
+            no_criterion=self._no_criterion
+            or (penalised and "because it is penalised (its aic counts effective df)")
+            or "",
             leaves=self._summary(0.05).leaves,
         )
 

@@ -62,6 +62,7 @@ class CovarianceState(enum.IntEnum):
     ON_BOUNDARY = 6
     NOT_IDENTIFIED = 7
     SINGULAR_SCORES = 8
+    PENALTY_NOT_SMOOTH = 9
 
     @property
     def advice(self) -> str:
@@ -160,6 +161,12 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         " and the errors they would give are zero or infinite. Usual causes: (a) fewer units or clusters than"
         " parameters; (b) an observation or group that fits exactly; (c) pairs of observations that mirror each"
         " other. Use the observed information, or more and smaller groups."
+    ),
+    CovarianceState.PENALTY_NOT_SMOOTH: (
+        "The penalty has a kink at the estimate, where it has no curvature, so that no standard errors follow from the"
+        " information. Usual causes: (a) an absolute value at 0 (a lasso); (b) a norm of several entries that are all 0"
+        " (a group lasso); (c) a difference that is fused to 0. Use a smooth penalty such as mle.l2, or refit without"
+        " the entries that were set to 0, knowing that errors then ignore the selection."
     ),
     CovarianceState.ON_BOUNDARY: (
         "This estimate lies on, or within two standard errors of, the edge of its closed support, where the normal"

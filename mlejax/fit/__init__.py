@@ -11,6 +11,7 @@ from mlejax.fit.loading import (
     n_contributions,
     prepare,
 )
+from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import Fit, fit
 from mlejax.fit.solve import solve
 
@@ -25,6 +26,7 @@ __all__ = [
     "covariance_of",
     "evaluate",
     "fit",
+    "l2",
     "labels_per_contribution",
     "n_contributions",
     "prepare",

@@ -38,6 +38,13 @@ def covariance_of(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.
         state = np.full(p, CovarianceState.NOT_CONVERGED)
         matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))
         return cov_room.CovarianceResult(matrix, state, kind, f"{kind} (none: {done.verdict.code.replace('_', ' ')})")
+    if done.penalised is not None and done.penalised.kinks:
+        state = np.full(p, CovarianceState.PENALTY_NOT_SMOOTH)
+        where = ", ".join(done.penalised.kinks[:6]) + (", ..." if len(done.penalised.kinks) > 6 else "")
+        note = f"The penalty is not smooth at the estimate (along {where}), so that there are no standard errors."
+        return cov_room.CovarianceResult(
+            np.full((p, p), np.nan), state, kind, f"{kind} (none: penalty not smooth)", (note,)
+        )
     scores = _products(done, kind) if kind in cov_room.NEEDS_SCORES else None
     found = cov_room.covariance(
         kind,
@@ -51,6 +58,7 @@ def covariance_of(done: Fit, kind: str, options: Mapping[str, Any]) -> cov_room.
             options.get("maxlags"),
         ),
         flat=flat,
+        penalised=None if done.penalised is None else done.penalised.information,
     )
     named = {
         name

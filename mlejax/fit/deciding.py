@@ -90,7 +90,7 @@ def deciding(
     data = loaded.problem.data
     n = n_contributions(data)
     with np.errstate(over="ignore", invalid="ignore"):
-        far = far_point(rising, ended.u, ended.loglik, n, logliks(spec, data, fixed), spec.space)
+        far = far_point(rising, ended.u, ended.loglik, n, logliks(spec, data, fixed, loaded.hyper), spec.space)
     if far is None:
         return (), ""
     here, there = np.asarray(contributions_at(spec, np.stack([ended.u, far]), data, fixed))

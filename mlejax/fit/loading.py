@@ -28,6 +28,7 @@ class Loaded:
         fingerprint: of the data.
         weights: of the contributions, or None.
         designs: of the regressed parameters, or None.
+        hyper: hyper-parameters of the penalty, or None.
     """
 
     problem: Problem
@@ -37,6 +38,12 @@ class Loaded:
     fingerprint: data_room.Fingerprint
     weights: data_room.Weights | None = None
     designs: Designs | None = None
+    hyper: Any = None
+
+    @property
+    def scale(self) -> float:
+        """What the log-likelihood of the optimiser has to be multiplied by."""
+        return 1.0 if self.weights is None else self.weights.scale
 
 
 def counts(loaded: Loaded) -> tuple[float, float]:
@@ -48,6 +55,16 @@ def counts(loaded: Loaded) -> tuple[float, float]:
     size = w.values if w.kind == "frequency" else w.used.astype(np.float64)
     rows = size if loaded.unit_codes is None else size[loaded.unit_codes]
     return float(rows.sum()), float(size.sum())
+
+
+def unscaled(loaded: Loaded) -> Loaded:
+    """The same data with sampling weights as they were given: against a penalty their scale means something."""
+    w = loaded.weights
+    if w is None or w.scale == 1.0:
+        return loaded
+    data = loaded.problem.data
+    problem = replace(loaded.problem, data=replace(data, weights=data.weights * w.scale))
+    return replace(loaded, problem=problem, weights=replace(w, scale=1.0))
 
 
 def rows_that_count(loaded: Loaded) -> tuple[np.ndarray, ...]:

@@ -22,7 +22,7 @@ from mlejax import optimize, transforms
 from mlejax.compiling import compiled
 from mlejax.fit import starts
 from mlejax.fit.common import objective_of
-from mlejax.fit.loading import Loaded
+from mlejax.fit.loading import Loaded, rows_that_count
 from mlejax.fit.programs import Ended, to_u
 from mlejax.fit.search import Found, clean, evidence_at, search
 from mlejax.objective import Spec
@@ -93,7 +93,7 @@ def scattered(spec: Spec, loaded: Loaded, given: Sequence[Any], best: Ended, n: 
         scale[at] = own if isinstance(leaf.transform, transforms.Identity) else np.maximum(1.0, np.minimum(own, 2.0))
     n_near = (n + 1) // 2
     near = best.u + scale * rng.standard_normal((n_near, space.n_free)) * rng.choice([0.3, 1.0, 3.0], (n_near, 1))
-    wide = starts.scatter(space, loaded.rows.leaves, n - n_near, rng)
+    wide = starts.scatter(space, rows_that_count(loaded), n - n_near, rng)
     far = [np.asarray(to_u(space, values)) for values in wide]
     mixed = np.concatenate([near, np.asarray(far).reshape(-1, space.n_free)]) if far else near
     free_text = [leaf.kind == "Free" for leaf in space.leaves]

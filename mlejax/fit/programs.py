@@ -56,9 +56,9 @@ def to_u(space: Space, values: list[Array]) -> Array:
 
 
 @partial(compiled, static=("spec",))
-def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any) -> tuple[Array, Array]:
-    """Candidate starts, one stacked array a leaf (m, ...) -> their u (m, p) and log-likelihoods (m,)."""
-    objective = objective_of(spec, data, fixed, None)
+def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any, hyper: Any = None) -> tuple[Array, Array]:
+    """Candidate starts, one stacked array a leaf (m, ...) -> their u (m, p) and (penalised) log-likelihoods (m,)."""
+    objective = objective_of(spec, data, fixed, hyper)
 
     def one(parts: list[Array]) -> tuple[Array, Array]:
         u = off_edges(spec.space, spec.space.u_from_params(spec.space.build(parts)))

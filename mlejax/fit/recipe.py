@@ -17,7 +17,8 @@ from mlejax.compiling import compiled
 from mlejax.fit import multistart, regression, starts
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.deciding import deciding
-from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count
+from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
+from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalty_value, plain_derivatives
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, evidence_at, explain, interior, search
 from mlejax.fit.solve import hold
@@ -63,6 +64,7 @@ class Fit:
         decrement: Newton decrement at the end, log-likelihood units.
         note: what a reader should know about the start; empty if nothing.
         modes: where the starts ended, if there were several.
+        penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
     """
 
     spec: Spec
@@ -82,6 +84,7 @@ class Fit:
     decrement: float
     note: str = ""
     modes: tuple[multistart.Mode, ...] = ()
+    penalised: Penalised | None = None
 
     @property
     def weight_kind(self) -> str | None:
@@ -113,6 +116,8 @@ def fit(
     progress: bool | None = None,
     groups: Sequence[str] = (),
     n_starts: int | None = None,
+    penalty: Any = None,
+    hyper: Any = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` are the columns of clusters, if any."""
     algorithm = optimize.resolve(method)
@@ -122,7 +127,10 @@ def fit(
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
-        spec = Spec(likelihood, space)
+        penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
+        if penalty is not None:
+            loaded = replace(unscaled(loaded), hyper=hyper)
+        spec = Spec(likelihood, space, penalty)
         u0 = _first_point(spec, loaded, given, held, seed)
         _check_rows_once(spec, loaded, u0, held)
         if space.n_free == 0:
@@ -143,6 +151,7 @@ def fit(
                 ended, found, modes = _explore(
                     spec, algorithm, loaded, held, (ended, found), given, more, n_starts, seed, report
                 )
+                modes = tuple(replace(mode, llf=loaded.scale * mode.llf) for mode in modes)
         _check_rows_once(spec, loaded, ended.u, held)
         done = replace(_finish(spec, loaded, held, ended, found, algorithm), note=note, modes=modes)
         if modes and done.verdict.converged:
@@ -175,7 +184,7 @@ def _explore(
     n_drawn = n_starts - 1 - len(points)
     drawn = multistart.scattered(spec, loaded, given, first[0], n_drawn, seed)
     u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
-    ends = [first[0], *multistart.run_all(spec, algorithm, loaded, u0, held, None, report)]
+    ends = [first[0], *multistart.run_all(spec, algorithm, loaded, u0, held, loaded.hyper, report)]
     modes, best = multistart.modes_of(spec, algorithm, loaded, ends, held)
     if best is None:
         return *first, modes
@@ -243,7 +252,9 @@ def _first_point(
     else:
         batch = regression.candidates(designs, space, spec.likelihood.parameters or {}, given, rows, seed)
     stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
-    points, found = (np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held))
+    points, found = (
+        np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held, loaded.hyper)
+    )
     return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
 
 
@@ -288,13 +299,21 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
     space = spec.space
     found = replace(found, deciding=deciding(spec, loaded, held, ended, found.directions))
     verdict = judge(evidence_at(spec, held, ended, found))
+    penalised, llf = None, ended.loglik
     if ended.information is not None:
         at, params = at_optimum(spec, ended.u, ended.score, ended.information, held)
         theta, jacobian, score, info = (np.asarray(a) for a in at)
+        if spec.penalty is not None:
+            penalised, score, info = _penalised_end(spec, loaded, held, ended, theta, info)
+            llf = ended.loglik + penalised.value
+            verdict = at_kink(verdict, penalised)
     else:
         theta = np.asarray(space.theta_from_u(ended.u, held))
         params, jacobian, score, info = space.params_from_u(ended.u, held), None, ended.score, None
-    scale = 1.0 if loaded.weights is None else loaded.weights.scale
+        if spec.penalty is not None:
+            value = float(penalty_value(spec, ended.u, held, loaded.hyper))
+            penalised, llf = Penalised(value, None, (), _penalty_name(spec)), ended.loglik + value
+    scale = loaded.scale
     return Fit(
         spec=spec,
         loaded=loaded,
@@ -302,7 +321,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
         u=ended.u,
         theta=theta,
         params=jax.tree.map(np.asarray, params),
-        llf=scale * ended.loglik,
+        llf=scale * llf,
         score=scale * score,
         information=None if info is None else scale * info,
         jacobian=jacobian,
@@ -311,7 +330,23 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
         method=_method_text(algorithm, ended, spec),
         n_steps=ended.n_steps,
         decrement=ended.decrement,
+        penalised=penalised,
     )
+
+
+def _penalised_end(
+    spec: Spec, loaded: Loaded, held: Any, ended: Ended, theta: np.ndarray, curvature: np.ndarray
+) -> tuple[Penalised, np.ndarray, np.ndarray]:
+    """The penalty at the estimate, and score and information in theta of the log-likelihood itself."""
+    _, score, information = (np.asarray(a) for a in plain_derivatives(spec, ended.u, loaded.problem.data, held))
+    at, _ = at_optimum(spec, ended.u, score, information, held)
+    value = float(penalty_value(spec, ended.u, held, loaded.hyper))
+    along = kinks(spec, theta, np.asarray(at.information), interior(spec.space, ended.u), held, loaded.hyper)
+    return Penalised(value, curvature, along, _penalty_name(spec)), np.asarray(at.score), np.asarray(at.information)
+
+
+def _penalty_name(spec: Spec) -> str:
+    return getattr(spec.penalty, "__name__", None) or repr(spec.penalty)
 
 
 def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
@@ -326,8 +361,13 @@ def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
 def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
     empty = np.zeros(0)
     value = float(loglik(spec, empty, loaded.problem.data, held))
-    value *= 1.0 if loaded.weights is None else loaded.weights.scale
-    rows = "" if np.isfinite(value) else explain(spec, loaded.problem.data, empty, held)
+    value *= loaded.scale
+    penalised = None
+    if spec.penalty is not None:
+        penalised = Penalised(
+            float(penalty_value(spec, empty, held, loaded.hyper)), np.zeros((0, 0)), (), _penalty_name(spec)
+        )
+    rows = "" if np.isfinite(value) else explain(spec, loaded.problem.data, empty, held, loaded.hyper)
     verdict = (
         Verdict("not_computable", rows)
         if rows
@@ -353,6 +393,7 @@ def _nothing_to_estimate(spec: Spec, loaded: Loaded, held: Any) -> Fit:
         "none",
         0,
         0.0,
+        penalised=penalised,
     )
 
 

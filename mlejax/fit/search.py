@@ -12,6 +12,7 @@ from mlejax import linalg, optimize
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit import evidence
 from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.penalties import finite_penalty
 from mlejax.fit.programs import Ended, evaluate_rows, loglik_many, run
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -47,11 +48,11 @@ def search(
     """
     data = loaded.problem.data
     if ended is None:
-        spec, ended = run(spec, algorithm, data, u0, held, None, report)
+        spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report)
     if ended.end == End.INTERRUPTED:
         return spec, ended, Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
-        return spec, ended, Found(rows=explain(spec, data, ended.u, held))
+        return spec, ended, Found(rows=explain(spec, data, ended.u, held, loaded.hyper))
     if ended.information is None:
         return spec, ended, Found()
     found = Found()
@@ -59,13 +60,13 @@ def search(
     for _ in range(MAX_RESTARTS):
         if clean(ended, spec.space):
             return spec, ended._replace(n_steps=steps), found
-        found = Found(probe_directions(spec, data, held, ended, u0))
+        found = Found(probe_directions(spec, data, held, ended, u0, loaded.hyper))
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
         if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
             return spec, ended._replace(n_steps=steps), found
         best = max(higher, key=lambda d: d.gain)
         onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
-        spec, again = run(spec, onward, data, np.asarray(best.point), held, None, report)
+        spec, again = run(spec, onward, data, np.asarray(best.point), held, loaded.hyper, report)
         steps += again.n_steps
         if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
             return spec, ended._replace(n_steps=steps), found
@@ -74,7 +75,7 @@ def search(
     return (
         spec,
         ended._replace(n_steps=steps),
-        Found(probe_directions(spec, data, held, ended, u0)) if not clean(ended, spec.space) else found,
+        Found(probe_directions(spec, data, held, ended, u0, loaded.hyper)) if not clean(ended, spec.space) else found,
     )
 
 
@@ -104,20 +105,22 @@ def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, floa
     return found.smallest, found.condition, found.ok
 
 
-def logliks(spec: Spec, data: Any, held: Any) -> evidence.LogLik:
-    """Log-likelihoods (m,) at up to ``_PROBES`` points (m, p), by one compiled program whatever m."""
+def logliks(spec: Spec, data: Any, held: Any, hyper: Any = None) -> evidence.LogLik:
+    """(Penalised) log-likelihoods (m,) at up to ``_PROBES`` points (m, p), by one compiled program whatever m."""
 
     def at(points: np.ndarray) -> np.ndarray:
         padded = np.resize(points, (_PROBES, points.shape[1]))
-        return np.asarray(loglik_many(spec, padded, data, held))[: len(points)]
+        return np.asarray(loglik_many(spec, padded, data, held, hyper))[: len(points)]
 
     return at
 
 
-def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray) -> tuple[Direction, ...]:
+def probe_directions(
+    spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray, hyper: Any = None
+) -> tuple[Direction, ...]:
     """What the log-likelihood does along every suspicious direction from where the search ended."""
     assert ended.information is not None
-    along = logliks(spec, data, held)
+    along = logliks(spec, data, held, hyper)
     free = interior(spec.space, ended.u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
@@ -133,14 +136,16 @@ def probe_directions(spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndar
         )
 
 
-def explain(spec: Spec, data: Any, u: np.ndarray, held: Any) -> str:
+def explain(spec: Spec, data: Any, u: np.ndarray, held: Any, hyper: Any = None) -> str:
     """Which rows and parameters make the log-likelihood or its score not finite at u."""
     values, scores = (np.asarray(a) for a in evaluate_rows(spec, u, data, held))
     n = n_contributions(data)
     theta = np.asarray(spec.space.theta_from_u(u, held))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
     return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
-        f"the sum of the log-likelihood or its score overflows at {at}"
+        f"the penalty, its gradient or its curvature is not finite at {at}"
+        if spec.penalty is not None and not finite_penalty(spec, u, held, hyper)
+        else f"the sum of the log-likelihood or its score overflows at {at}"
     )
 
 

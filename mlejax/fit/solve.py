@@ -24,6 +24,7 @@ from jax import lax
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem, Solution, objective_of, off_edges, to_theta
+from mlejax.fit.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Leaf, Space
@@ -79,6 +80,7 @@ def solve(
     """
     algorithm = optimize.resolve("newton" if method is None else method)
     likelihood = getattr(model, "likelihood", model)
+    penalty, hyper = bind_penalty(penalty, hyper, prepared.space)
     space, held = hold(prepared.space, fixed)
     data = prepared.data if weights is None else _with_weights(prepared.data, weights)
     data = jax.tree.map(jnp.asarray, data)

@@ -1,0 +1,269 @@
+r"""Penalties: what is subtracted from the log-likelihood, its checks, and what a penalised fit is at its estimate.
+
+Maximised is l(params) - P(params), natural scale, summed (not divided by n).  At the estimate the score of l is not 0 but
+the gradient of P, so that the information I of l in natural coordinates is taken from the derivatives of l itself.
+
+A penalty with a kink at the estimate (the absolute value at 0) has no curvature there, and errors from it would mean
+nothing: the jump of its gradient over a small and over a smaller step tells a kink, where it stays, from a curve, where it
+shrinks with the step.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.compiling import compiled
+from mlejax.data import Prepared
+from mlejax.fit.common import objective_of
+from mlejax.likelihood import LikelihoodError, example_params
+from mlejax.objective import Spec
+from mlejax.parameters import Space
+from mlejax.status import CovarianceState
+from mlejax.verdict import Verdict
+
+Array = Any
+_WIDE, _NARROW = 1e-2, 1e-4  # steps, in standard errors, over which the gradient of a penalty is compared
+SMOOTH_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class L2:
+    """Half the strength times a sum of squares; made by :func:`l2`."""
+
+    names: tuple[str, ...]
+    strength: float | None
+    space: Space | None = None
+
+    def __repr__(self) -> str:
+        inside = ["" if self.strength is None else f"{self.strength:g}", *(repr(n) for n in self.names)]
+        return f"l2({', '.join(part for part in inside if part)})"
+
+    def bind(self, space: Space) -> L2:
+        """The same penalty for one layout; its addresses are looked up at once.
+
+        Raises:
+            AddressError: no such parameter.
+        """
+        for name in self.names:
+            space.locate(name)
+        return replace(self, space=space)
+
+    def __call__(self, params: Any, hyper: Any = None) -> Array:
+        """``params`` -> the penalty, (); ``hyper`` is the strength if it is given."""
+        strength = self.strength if hyper is None else hyper
+        if strength is None:
+            raise ValueError("l2(None, ...) takes its strength as hyper=: fit(..., hyper=2.0)")
+        if self.space is None:
+            raise ValueError("l2(...) is for fit and solve, which know the parameters by their addresses")
+        values = self.space.split(params)
+        where = [(i, None) for i in range(len(values))]
+        chosen = where if not self.names else [at for name in self.names for at in self.space.locate(name)]
+        index: dict[int, set[int]] = {}
+        for i, flat in chosen:
+            reported = self.space.leaves[i].reported_index
+            index.setdefault(i, set()).update(int(j) for j in (reported if flat is None else flat))
+        parts = [jnp.sum(jnp.square(jnp.reshape(values[i], (-1,))[np.array(sorted(at))])) for i, at in index.items()]
+        return 0.5 * strength * sum(parts)
+
+
+def l2(strength: float | None, *names: str) -> L2:
+    """A quadratic (ridge) penalty, P = strength / 2 * sum of squares: a normal prior of variance 1 / strength.
+
+    Args:
+        strength: a number >= 0, on the scale of the summed log-likelihood; None to give it as ``hyper=``.
+        *names: addresses of what is penalised, ``"beta"``, ``"beta[age]"``; all parameters by default, natural scale.
+
+    Example:
+        >>> import mlejax as mle
+        >>> @mle.model(mu=mle.Real())
+        ... def shifted(params, data):
+        ...     return -0.5 * (data["y"] - params["mu"]) ** 2
+        >>> res = shifted.fit({"y": [1.0, 2.0, 6.0]}, penalty=mle.l2(1.5))
+        >>> round(float(res.params["mu"]), 9)  # 9 / (3 + 1.5)
+        2.0
+    """
+    if strength is not None:
+        if isinstance(strength, (str, bytes)) or np.ndim(strength) or not np.isfinite(strength) or strength < 0:
+            raise ValueError(f"l2: expected a strength >= 0 and then addresses, l2(2.0, 'beta'), got {strength!r}")
+        strength = float(strength)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"l2: expected addresses such as 'beta', got {name!r}")
+    return L2(tuple(names), strength)
+
+
+def bind_penalty(penalty: Any, hyper: Any, space: Space) -> tuple[Callable[..., Array] | None, Any]:
+    """A penalty and its hyper-parameters as the compiled programs take them, checked.
+
+    The strength of :func:`l2` becomes the hyper-parameter, so that another strength is no other program.
+
+    Raises:
+        TypeError, ValueError: no function, wrong number of arguments, no scalar, hyper without penalty.
+        LikelihoodError: it cannot be traced.
+    """
+    if penalty is None:
+        if hyper is not None:
+            raise ValueError("hyper= is the second argument of penalty(params, hyper), but there is no penalty=")
+        return None, None
+    if not callable(penalty):
+        raise TypeError(f"penalty= expected a function penalty(params) or mle.l2(strength), got {penalty!r}")
+    if isinstance(penalty, L2):
+        hyper = penalty.strength if hyper is None else hyper
+        if hyper is None:
+            raise ValueError("l2(None, ...) takes its strength as hyper=: fit(..., hyper=2.0)")
+        penalty = replace(penalty.bind(space), strength=None)
+    _check_arguments(penalty, hyper)
+    if hyper is not None:
+        hyper = jax.tree.map(_number, hyper)
+    _check_value(penalty, hyper, space)
+    return penalty, hyper
+
+
+def _number(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):  # a tracer, too
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"hyper= expected numbers or arrays of them, got {leaf!r}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"hyper= expected finite numbers, got {leaf!r}")
+    return array.astype(np.float64)
+
+
+def _check_arguments(penalty: Callable[..., Any], hyper: Any) -> None:
+    given: tuple[Any, ...] = (None,) if hyper is None else (None, None)
+    try:
+        inspect.signature(penalty).bind(*given)
+    except TypeError as error:
+        name = getattr(penalty, "__name__", repr(penalty))
+        hint = "give hyper= as well" if hyper is None else "it does not take the hyper= that came"
+        raise TypeError(
+            f"penalty={name}{inspect.signature(penalty)}: expected penalty(params), or penalty(params, hyper) with hyper=; {hint}"
+        ) from error
+    except ValueError:
+        return
+
+
+def _check_value(penalty: Callable[..., Any], hyper: Any, space: Space) -> None:
+    name = getattr(penalty, "__name__", repr(penalty))
+    arguments = (example_params(space),) if hyper is None else (example_params(space), hyper)
+    try:
+        out = jax.eval_shape(penalty, *arguments)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+        raise LikelihoodError(
+            f"penalty {name} cannot be traced: use jax.numpy (jnp.abs for np.abs), and jnp.where instead of if.  "
+            f"JAX said: {str(error).splitlines()[0]}"
+        ) from error
+    leaves = jax.tree.leaves(out)
+    if len(leaves) != 1 or not hasattr(out, "shape"):
+        raise LikelihoodError(f"penalty {name} should return one number, got {type(out).__name__}")
+    if out.shape != ():
+        raise LikelihoodError(f"penalty {name} should return one number, got shape {out.shape}; sum over the entries")
+    if not (jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)):
+        raise LikelihoodError(f"penalty {name} should return a real number, got {out.dtype}")
+
+
+# ---- at the estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Penalised:
+    """A penalised fit at its estimate.
+
+    Attributes:
+        value: the penalty.
+        information: minus the Hessian of the penalised log-likelihood in theta (p, p), or None.
+        kinks: addresses along which the penalty is not smooth; empty where it is.
+        name: what to call the penalty.
+    """
+
+    value: float
+    information: np.ndarray | None
+    kinks: tuple[str, ...]
+    name: str
+
+
+@partial(compiled, static=("spec",))
+def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array, Array]:
+    """Log-likelihood (), score (p,) and information (p, p) in u, without the penalty."""
+    objective = objective_of(replace(spec, penalty=None), data, fixed, None)
+    value, gradient, hessian = objective.with_hessian(u)
+    return -value * objective.scale, -gradient * objective.scale, hessian * objective.scale
+
+
+@partial(compiled, static=("spec",))
+def penalty_value(spec: Spec, u: Array, fixed: Any, hyper: Any) -> Array:
+    """The penalty at u, ()."""
+    assert spec.penalty is not None
+    params = spec.space.params_from_u(u, fixed)
+    return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
+
+
+def finite_penalty(spec: Spec, u: np.ndarray, fixed: Any, hyper: Any) -> bool:
+    """Whether the penalty and its first two derivatives in u are finite."""
+
+    def value(t: Array) -> Array:
+        return penalty_value(spec, t, fixed, hyper)
+
+    at = jnp.asarray(u)
+    return all(bool(jnp.isfinite(f(at)).all()) for f in (value, jax.grad(value), jax.hessian(value)))
+
+
+@partial(compiled, static=("spec",))
+def _gradients(spec: Spec, theta: Array, fixed: Any, hyper: Any) -> Array:
+    """Gradients of the penalty in theta at many points (m, p)."""
+
+    def value(t: Array) -> Array:
+        assert spec.penalty is not None
+        params = spec.space.params_from_theta(t, fixed)
+        out = spec.penalty(params) if hyper is None else spec.penalty(params, hyper)
+        return jnp.asarray(out, jnp.result_type(float))
+
+    return jax.lax.map(jax.grad(value), theta, batch_size=64)
+
+
+def kinks(
+    spec: Spec, theta: np.ndarray, information: np.ndarray, interior: np.ndarray, fixed: Any, hyper: Any
+) -> tuple[str, ...]:
+    """Addresses along which the gradient of the penalty jumps at theta, by as much as matters to the errors.
+
+    ``information`` is that of the log-likelihood alone: the penalty's own curvature next to a kink has no bound.
+    """
+    p = theta.size
+    if p > SMOOTH_LIMIT:
+        return ()
+    diagonal = np.diag(information)
+    usable = np.isfinite(diagonal) & (diagonal > 0)
+    size = np.where(usable, 1.0 / np.sqrt(np.where(usable, diagonal, 1.0)), np.maximum(1.0, np.abs(theta)))
+    along = np.flatnonzero(interior)
+    if not along.size:
+        return ()
+    steps = np.zeros((along.size, p))
+    steps[np.arange(along.size), along] = size[along]
+    points = np.concatenate([theta + s * h * steps for h in (_WIDE, _NARROW) for s in (1.0, -1.0)])
+    padded = np.concatenate([points, np.broadcast_to(theta, (4 * p - len(points), p))])
+    found = np.asarray(_gradients(spec, padded, fixed, hyper))[: len(points)].reshape(2, 2, along.size, p) * size
+    wide, narrow = np.abs(found[:, 0] - found[:, 1])
+    with np.errstate(invalid="ignore"):
+        jumps = ~np.isfinite(wide + narrow) | ((narrow > 0.1 * wide) & (narrow > 1e-4))
+    return tuple(spec.space.theta_labels[j] for j, bad in zip(along, jumps.any(axis=1), strict=True) if bad)
+
+
+def at_kink(verdict: Verdict, penalised: Penalised) -> Verdict:
+    """A search that stopped where the penalty is not smooth says so: it can go no further there, and knows no more."""
+    if verdict.converged or not penalised.kinks or verdict.code == "not_computable":
+        return verdict
+    where = ", ".join(penalised.kinks[:6]) + (", ..." if len(penalised.kinks) > 6 else "")
+    statement = (
+        f"the search ended where the penalty has a kink along {where}: the score does not vanish there, so that it cannot show "
+        "whether this is the maximum"
+    )
+    return replace(verdict, code="stopped_early", statement=statement, advice=CovarianceState.PENALTY_NOT_SMOOTH.advice)
