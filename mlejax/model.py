@@ -144,6 +144,40 @@ class Model:
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
+    def check(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        missing: str = "raise",
+        seed: int = 0,
+    ) -> fit_room.Check:
+        """What is wrong, or soon will be, with this log-likelihood on these data, found without fitting.
+
+        Looks for what ``fit`` would refuse (bad columns, rows that depend on one another), a start that is not finite, a
+        ``where`` whose unused branch spoils the score, parameters and combinations that the log-likelihood ignores, columns,
+        constants and arithmetic in float32, arrays that the function closes over, and what makes it compile again.
+
+        Args:
+            data, start, fixed, missing, seed: as in :meth:`fit`.
+
+        Returns:
+            A ``Check``: ``findings``, each with ``level``, ``code``, ``statement`` and ``advice``; ``ok``; prints as text.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive(), spare=mle.Real())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> found = exponential.check({"t": [1.0, 2.0, 6.0]})
+            >>> found.ok, found.codes
+            (False, ('ignored_parameter',))
+            >>> found.findings[0].statement
+            'the log-likelihood does not depend on spare: its score is 0 in all 3 contributions'
+        """
+        return fit_room.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
+
     def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
         """The same model with parameters that depend on covariates, row by row.
 

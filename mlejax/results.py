@@ -553,7 +553,7 @@ class Results:
             title="Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood",
             header=tuple(header),
             terms=() if large else tuple(self._terms(alpha)),
-            notes=tuple(n for n in (fitted.note, *self._cov.notes) if n),
+            notes=tuple(n for n in (fitted.note, _narrow(fitted.loaded.rows.float32), *self._cov.notes) if n),
             footer=tuple(footer),
             alpha=alpha,
             leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
@@ -632,3 +632,9 @@ def compare(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
     return report.compare([r._column() for r in results], names=names, criteria=criteria, stars=stars)
+
+
+def _narrow(names: tuple[str, ...]) -> str:
+    """A remark on columns that came as float32, or nothing."""
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""

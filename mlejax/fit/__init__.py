@@ -1,5 +1,6 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
+from mlejax.fit.checking import Check, Finding
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
 from mlejax.fit.loading import (
@@ -12,15 +13,18 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import Fit, fit
+from mlejax.fit.recipe import Fit, check, fit
 from mlejax.fit.solve import solve
 
 __all__ = [
     "COVARIANCE_LIMIT",
+    "Check",
+    "Finding",
     "Fit",
     "Loaded",
     "Problem",
     "Solution",
+    "check",
     "column_unchanged",
     "counts",
     "covariance_of",
