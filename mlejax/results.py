@@ -298,27 +298,62 @@ class Results:
             reason=self._reason,
         )
 
-    def predict(self, function: Callable[[Any, Any], Any], data: Any, *, alpha: float = 0.05) -> pd.DataFrame:
-        """A function of params and data, row by row, with delta-method errors.
+    def predict(
+        self,
+        function: Any = None,
+        data: Any = None,
+        *,
+        param: str | None = None,
+        scale: str = "natural",
+        alpha: float = 0.05,
+    ) -> pd.DataFrame:
+        """Predictions for the rows of new data, with delta-method errors.
+
+        ``res.predict(data)`` gives the value of a regressed parameter, ``link^-1(x beta + offset)``, with the transforms
+        and levels of the fit; ``res.predict(f, data)`` any function of params and data, in which regressed parameters
+        vary by row as they do in the log-likelihood.
 
         Args:
-            function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.
-            data: a dict of arrays or a DataFrame.
+            function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  Left out,
+                the first argument is the data.
+            data: a dict of arrays or a DataFrame; its offsets and exposures count too.
+            param: which regressed parameter, if there are several.
+            scale: ``"natural"``, or ``"link"`` for linear predictors.
             alpha: one minus the coverage.
 
         Returns:
-            Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; one row for each row of ``data``.
+            Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``, and ``note`` where an error is missing; one
+            row for each row of ``data`` (and entry of a vector).  Intervals of parameters are made on the link scale.
+
+        Raises:
+            DataError: a level that the data of the fit did not have, missing values.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
+            >>> round(float(res.predict({"x": [3]})["estimate"].iloc[0]), 4)
+            6.6364
         """
-        arrays = data_room.ingest(data)
-        reads: set[Any] = set()
-        with jax.enable_x64(True):
-            jax.eval_shape(lambda p, t: function(p, arrays.view(t, reads)), self._fit.params, arrays.abstract())
-            tree = arrays.convert(reads).tree()
-        table = self.nlcom(lambda p: function(p, tree), alpha=alpha).table()
-        out = table[["estimate", "std_error", "conf_low", "conf_high"]].reset_index(drop=True)
-        if hasattr(data, "index"):
-            out.index = data.index
-        return out
+        if not callable(function) and data is None:
+            function, data = None, function
+        if data is None:
+            raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
+        designs = self._fit.loaded.designs
+        at = (data, self._params_at, self._fit.theta, self._cov.matrix, designs)
+        if function is not None:
+            if param is not None or scale != "natural":
+                raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
+            return inference.predict_function(function, *at, alpha=alpha, reason=self._reason)
+        if designs is None:
+            raise TypeError(
+                f"predict: {self.model.likelihood.name} has no regressed parameter, so say what to predict: "
+                "res.predict(lambda params, data: ..., data)"
+            )
+        return inference.predict_parameter(param, *at, scale=scale, alpha=alpha, reason=self._reason)
 
     # ---- reports
 

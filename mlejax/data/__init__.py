@@ -16,7 +16,7 @@ column, the rows and what to do; nothing is silently cast.
 from .convert import Rows
 from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from .fingerprint import Fingerprint, fingerprint
-from .formulas import DesignKey, check_formula
+from .formulas import DesignKey, check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
 from .padding import blocks, bucket, check_weights, pad, replace_zero_weight
 from .prepared import Prepared, pack
@@ -54,6 +54,7 @@ __all__ = [
     "group_codes",
     "ingest",
     "make_weights",
+    "n_rows",
     "near_matches",
     "pack",
     "pad",

@@ -26,7 +26,7 @@ from .leaves import is_pandas
 from .source import Source
 
 _QUOTED = re.compile(r"`([^`]*)`")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m|⧛\[[0-9;]*m|⧚")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
 _N_COMPARED = 6
 
 
@@ -87,6 +87,8 @@ def check_formula(text: str, parameter: str) -> str:
     rhs = (right if tilde else text).strip()
     if not rhs:
         raise ValueError(f"{what}: the formula is empty; write '1' for an intercept alone")
+    if re.search(r"(?<![\w.)\]`])\.(?!\w)", rhs):
+        raise ValueError(f"{what}: '.' would take in every column, the outcome too; name the columns one by one")
     if not rhs.isidentifier():
         _parsed(rhs, what)
     return rhs
@@ -99,8 +101,7 @@ def _parsed(rhs: str, what: str) -> Any:
         found = formulaic.Formula(rhs)
     except Exception as error:
         said = " ".join(_COLOURS.sub("", str(error)).split())
-        more = "; name the columns one by one instead of '.'" if "`.`" in said else ""
-        raise ValueError(f"{what}: formulaic cannot read this formula{more}.  It says: {said}") from error
+        raise ValueError(f"{what}: formulaic cannot read this formula.  It says: {said}") from error
     if not isinstance(found, formulaic.SimpleFormula):
         raise ValueError(f"{what}: expected one right-hand side, such as 'age + C(region)', without '~' and '|'")
     return found
@@ -209,6 +210,8 @@ def evaluate_again(piece: Piece, source: Source, kept: np.ndarray | None, what: 
     for name in piece.columns:
         if name not in source:
             raise MissingColumnError(f"{what}: {missing_column(name, source.keys)}")
+    if kept is None and piece.columns:
+        source.convert((), others=piece.columns)  # missing values are refused by column
     if piece.spec is None:
         values, labels = _as_it_is(source, piece.text, kept)
         if labels is not None and piece.labels is not None and labels != piece.labels:

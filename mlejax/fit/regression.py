@@ -70,6 +70,14 @@ class Designs:
     natural: Space
     extra: Mapping[str, np.ndarray]
 
+    def again(self, source: data_room.Source) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Design and offset of every regressed parameter, on new data."""
+        return {d.predictor.name: d.again(source, None) for d in self.designs}
+
+    def values(self, params: Any, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+        """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
+        return {d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs}
+
     def fingerprint(self, weights: Any = None) -> data_room.Fingerprint:
         """Of the columns that the function reads and of those that the formulas use."""
         return data_room.fingerprint(self.rows, weights, **self.extra)

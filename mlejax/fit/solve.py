@@ -169,6 +169,11 @@ def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | 
             seen |= entries
             _check_support(leaf, part, flat)
             if flat is None:
+                if leaf.kind == COEFFICIENTS and leaf.size > 1 and np.shape(part) != leaf.shape:
+                    raise ValueError(
+                        f"fixed={address!r}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(part)}; "
+                        f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
+                    )
                 try:
                     values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
                 except (ValueError, TypeError) as error:

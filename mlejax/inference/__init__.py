@@ -16,6 +16,7 @@ from mlejax.inference.intervals import (
     two_sided_p,
     z_tests,
 )
+from mlejax.inference.prediction import predict_function, predict_parameter
 from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
 from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
 
@@ -43,6 +44,8 @@ __all__ = [
     "lr_test",
     "nlcom",
     "parse_hypotheses",
+    "predict_function",
+    "predict_parameter",
     "standard_errors",
     "supports",
     "t_test",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -56,12 +56,18 @@ def _refuse(text: str, position: int, expected: str) -> NoReturn:
     raise ValueError(f"cannot read the hypothesis: {expected}\n    {head}{flat[first:last]}{tail}\n    {caret}")
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
+    """Tokens; ``names`` that stand in the text as they are come first (a label may hold unbalanced brackets)."""
     found: list[_Token] = []
+    odd = sorted((n for n in names if n.count("[") != n.count("]")), key=len, reverse=True)
     i = 0
     while i < len(text):
         c = text[i]
-        if c.isspace():
+        known = next((n for n in odd if text.startswith(n, i)), None)
+        if known is not None:
+            found.append(_Token("address", known, i))
+            i += len(known)
+        elif c.isspace():
             i += 1
         elif text.startswith("==", i):
             found.append(_Token("=", "==", i))
@@ -131,7 +137,7 @@ class _Source(NamedTuple):
         _refuse(self.text, self.tokens[position].start, expected)
 
 
-def read_text(text: str, resolve: Resolve, n: int) -> list[Row]:
+def read_text(text: str, resolve: Resolve, n: int, names: Sequence[str] = ()) -> list[Row]:
     """The restrictions in one string; see `hypotheses.parse_hypotheses` for the arguments.
 
     >>> [row.text for row in read_text("a = b, 2*c", {"a": [0], "b": [1], "c": [2]}.__getitem__, 3)]
@@ -139,7 +145,7 @@ def read_text(text: str, resolve: Resolve, n: int) -> list[Row]:
     """
     if not text.strip():
         raise ValueError("the hypothesis is empty: expected something like 'mu = 0' or 'beta[1] = beta[2]'")
-    source = _Source(text, _tokens(text), resolve, n)
+    source = _Source(text, _tokens(text, names), resolve, n)
     rows: list[Row] = []
     at = 0
     while True:

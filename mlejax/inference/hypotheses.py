@@ -71,7 +71,7 @@ def parse_hypotheses(
             rows = _from_dict(hypotheses, resolve, n)
         else:
             texts = [hypotheses] if isinstance(hypotheses, str) else list(hypotheses)
-            rows = [row for text in texts for row in read_text(str(text), resolve, n)]
+            rows = [row for text in texts for row in read_text(str(text), resolve, n, names or ())]
         return _assemble(rows, n, names)
     return _from_matrix(hypotheses, resolve, n, r, names)
 
