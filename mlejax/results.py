@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from mlejax import covariance as cov_room
-from mlejax import data as data_room
-from mlejax import inference, report
+from mlejax import inference, report, transforms
 from mlejax.fit import COVARIANCE_LIMIT, Fit, counts, covariance_of, weighted_scores
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
@@ -343,35 +342,53 @@ class Results:
         if data is None:
             raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
         designs = self._fit.loaded.designs
-        at = (data, self._params_at, self._fit.theta, self._cov.matrix, designs)
+        at = (data, self._params_at, self._fit.theta, self._cov.matrix)
         if function is not None:
             if param is not None or scale != "natural":
                 raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
-            return inference.predict_function(function, *at, alpha=alpha, reason=self._reason)
+            return inference.predict_function(function, *at, designs, alpha=alpha, reason=self._reason)
         if designs is None:
             raise TypeError(
                 f"predict: {self.model.likelihood.name} has no regressed parameter, so say what to predict: "
                 "res.predict(lambda params, data: ..., data)"
             )
-        return inference.predict_parameter(param, *at, scale=scale, alpha=alpha, reason=self._reason)
+        return inference.predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=self._reason)
 
     # ---- reports
 
-    def summary(self, alpha: float = 0.05) -> report.Summary:
-        """The table; prints as text and shows as HTML in notebooks."""
-        return self._summary(alpha)
+    def summary(self, alpha: float = 0.05, *, eform: bool | Sequence[str] = False) -> report.Summary:
+        """The table; prints as text and shows as HTML in notebooks.
 
-    def to_latex(self, alpha: float = 0.05, *, caption: str | None = None, label: str | None = None) -> str:
+        Args:
+            alpha: one minus the coverage.
+            eform: True shows exp(coefficient) of regressed parameters with a log, logit or softmax link (ratios of rates
+                or scales, odds ratios, ratios of relative risk), intercepts included; or the addresses of coefficients
+                to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
+                z and p still test a coefficient of 0, a ratio of 1.
+        """
+        return self._summary(alpha, eform)
+
+    def to_latex(
+        self,
+        alpha: float = 0.05,
+        *,
+        caption: str | None = None,
+        label: str | None = None,
+        eform: bool | Sequence[str] = False,
+    ) -> str:
         r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``."""
-        return self._summary(alpha).to_latex(caption=caption, label=label)
+        return self._summary(alpha, eform).to_latex(caption=caption, label=label)
 
-    def to_markdown(self, alpha: float = 0.05) -> str:
+    def to_markdown(self, alpha: float = 0.05, *, eform: bool | Sequence[str] = False) -> str:
         """The table as Markdown of GitHub's flavour."""
-        return self._summary(alpha).to_markdown()
+        return self._summary(alpha, eform).to_markdown()
 
-    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
-        """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
-        return report.tidy(self._terms(alpha))
+    def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> pd.DataFrame:
+        """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+
+        ``exponentiate``: as ``eform`` of :meth:`summary`.
+        """
+        return report.tidy(self._terms(alpha, exponentiate))
 
     def glance(self) -> pd.DataFrame:
         """One row for the whole fit."""
@@ -533,26 +550,57 @@ class Results:
         if self._no_criterion:
             raise ValueError(f"{what} is refused {self._no_criterion}")
 
-    def _terms(self, alpha: float) -> list[report.Term]:
+    def _terms(self, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
         space = self._fit.spec.space
         found = self._intervals(alpha, "link")
+        coef, error, low, high = inference.exponentiated(
+            self._exponentiated(eform), self._values, self._errors, found.low, found.high
+        )
+        predictors = self.model.likelihood.predictors
+        group = [leaf.name if predictors else "" for leaf in space.leaves for _ in leaf.reported_index]
         (z, p), held = self._tests, space.reported_fixed
         return [
             report.Term(
                 name=name,
-                coef=float(self._values[i]),
-                std_err=float(self._errors[i]),
+                coef=float(coef[i]),
+                std_err=float(error[i]),
                 z=float(z[i]),
                 p=float(p[i]),
-                low=float(found.low[i]),
-                high=float(found.high[i]),
+                low=float(low[i]),
+                high=float(high[i]),
                 note=self._notes[i] or ("" if held[i] else found.notes[i]),
                 fixed=bool(held[i]),
+                group=group[i],
             )
             for i, name in enumerate(self._index)
         ]
 
-    def _summary(self, alpha: float) -> report.Summary:
+    def _exponentiated(self, eform: bool | Sequence[str]) -> list[int]:
+        """Which reported entries ``eform`` means."""
+        if eform is False:
+            return []
+        space, predictors = self._fit.spec.space, self.model.likelihood.predictors
+        names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
+        if not names:
+            raise ValueError(
+                "eform=True exponentiates coefficients of a log, logit or softmax link, and no parameter here is regressed "
+                "with one; name the coefficients that are logarithms of ratios, eform=['beta']"
+            )
+        found = [int(i) for name in names for i in space.resolve(name)]
+        for i in found:
+            if not isinstance(space.links[i], transforms.Identity):
+                raise ValueError(
+                    f"eform: {self._index[i]} is no coefficient on a log scale, so exp of it has no meaning"
+                )
+        return found
+
+    def _eform_statement(self, eform: bool | Sequence[str]) -> str:
+        if eform is not True:
+            return f"exp(coef) of {', '.join(eform)}" if eform else ""
+        ratios = [p for p in self.model.likelihood.predictors if p.link.ratio]
+        return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
+
+    def _summary(self, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
         fitted, space = self._fit, self._fit.spec.space
         data = fitted.loaded.problem.data
         large = space.n_reported > report.SUMMARISED_ABOVE
@@ -580,6 +628,9 @@ class Results:
             header.append(("AIC", f"{self.aic:.4f}"))
             if fitted.penalised is None:
                 header.append(("BIC", f"{self.bic:.4f}"))
+        if eform:
+            header.append(("Shown", self._eform_statement(eform)))
+        regressed = "; ".join(f"{p} ({p.link.name} link)" for p in self.model.likelihood.predictors)
         footer = [f"Verdict: {self.verdict}."]
         if self.verdict.advice:
             footer.append(self.verdict.advice)
@@ -587,10 +638,22 @@ class Results:
         return report.Summary(
             title="Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood",
             header=tuple(header),
-            terms=() if large else tuple(self._terms(alpha)),
-            notes=tuple(n for n in (fitted.note, _narrow(fitted.loaded.rows.float32), *self._cov.notes) if n),
+            terms=() if large else tuple(self._terms(alpha, eform)),
+            notes=tuple(
+                n
+                for n in (
+                    regressed and f"Regressed: {regressed}.",
+                    fitted.note,
+                    _narrow(fitted.loaded.rows.float32),
+                    *self._cov.notes,
+                )
+                if n
+            ),
             footer=tuple(footer),
             alpha=alpha,
+            coef_label=("exp(coef)" if len(self._exponentiated(eform)) == len(self._index) else "estimate")
+            if eform
+            else "coef",
             leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
         )
 

@@ -121,3 +121,132 @@ def test_agrees_with_r(name: str) -> None:
     if "se_hc0" in r:
         robust = pd.Series(r["se_hc0"])[ours.index].to_numpy()
         assert np.max(np.abs(res.with_cov("HC0").bse.to_numpy() / robust - 1)) < 1e-6
+
+
+def new_rows() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"age": [20, 30], "race": ["white", "other"], "smoke": [1, 0], "known": [0.0, 0.2]}, index=["a", "b"]
+    )
+
+
+def test_predicted_values_agree_with_r() -> None:
+    """``predict.glm(type = "response", se.fit = TRUE)``, offsets of the new data included."""
+    got, r = fitted("logit").predict(new_rows()), r_numbers("logit_predicted")
+    assert list(got.index) == ["a", "b"]
+    np.testing.assert_allclose(got["estimate"], list(r["params"].values()), rtol=1e-7)
+    np.testing.assert_allclose(got["std_error"], list(r["se"].values()), rtol=1e-5)  # R: last step's weights
+
+
+def test_prediction_intervals_are_those_of_the_linear_predictor() -> None:
+    got = fitted("logit").predict(new_rows(), alpha=0.1)
+    link = fitted("logit").predict(new_rows(), alpha=0.1, scale="link")
+    np.testing.assert_allclose(got["conf_low"], 1 / (1 + np.exp(-link["conf_low"])), rtol=1e-12)
+    slope = got["estimate"] * (1 - got["estimate"])
+    np.testing.assert_allclose(got["std_error"], slope * link["std_error"], rtol=1e-10)
+
+
+def test_a_function_sees_regressed_parameters_by_row() -> None:
+    res, new = fitted("logit"), new_rows()
+    twice = res.predict(lambda params, data: params["p"] * data["smoke"], new)
+    np.testing.assert_allclose(twice["estimate"], res.predict(new)["estimate"] * [1, 0], rtol=1e-14)
+    p = fitted("multinom").predict(housing().iloc[:4])["estimate"].to_numpy().reshape(4, 3)
+    one = fitted("multinom").predict(lambda params, data: params["p"][data["level"]], housing().iloc[:4])
+    np.testing.assert_allclose(one["estimate"], p[np.arange(4), housing()["level"].iloc[:4]], rtol=1e-14)
+    arrays = fitted("multinom").predict(lambda params, data: params["p"][:, 1], housing().iloc[:4])
+    np.testing.assert_allclose(arrays["estimate"], p[:, 1], rtol=1e-14)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"race": ["white", "martian"]}, "column 'race' has the level 'martian' in row 1.*its levels are 'black'"),
+        ({"age": [np.nan, 1.0]}, "column 'age': 1 missing value"),
+    ],
+)
+def test_new_data_are_refused_by_name(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(mle.DataError, match=words):
+        fitted("logit").predict(new_rows().assign(**change))
+
+
+def test_predict_says_what_it_needs() -> None:
+    with pytest.raises(mle.MissingColumnError, match="no column 'race'"):
+        fitted("logit").predict(new_rows().drop(columns="race"))
+    with pytest.raises(ValueError, match="choose one, param='mu'"):
+        fitted("scale").predict({"speed": [1.0]})
+    with pytest.raises(ValueError, match="param='nu' is not regressed"):
+        fitted("scale").predict({"speed": [1.0]}, param="nu")
+
+
+# ---- the functions that the design replaces
+
+
+def by_hand(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["dist"], data["X"] @ params["mu"], jnp.exp(data["X"] @ params["sigma"]))
+
+
+def test_equals_the_model_written_by_hand() -> None:
+    """Same likelihood, same scores, same covariances; only the labels come from the formula."""
+    cars = table("cars")
+    X = np.column_stack([np.ones(50), cars["speed"]])
+    hand = mle.model(mu=mle.Real(shape=2), sigma=mle.Real(shape=2))(by_hand)
+    theirs = hand.fit({"dist": cars["dist"].to_numpy(), "X": X}, start={"mu": [0.0, 3.0], "sigma": [2.0, 0.0]})
+    ours = fitted("scale")
+    np.testing.assert_allclose(ours.params, theirs.params, rtol=1e-7)
+    for kind in ("opg", "HC1"):
+        np.testing.assert_allclose(ours.with_cov(kind).bse, theirs.with_cov(kind).bse, rtol=1e-6)
+    np.testing.assert_allclose(ours.score_obs, theirs.score_obs, atol=1e-6)
+
+
+def test_every_address_of_a_coefficient_works() -> None:
+    model, cars = REGRESSIONS["scale"][0], table("cars")
+    res = fitted("scale")
+    held = model.fit(cars, fixed={"sigma[speed]": 0.0})
+    assert np.isnan(held.bse["sigma[speed]"])
+    assert held.params["mu[speed]"] == pytest.approx(np.polyfit(cars["speed"], cars["dist"], 1)[0], rel=1e-7)
+    assert res.lr_test(held).statistic == pytest.approx(2 * (res.llf - held.llf))
+    assert res.wald_test("sigma[speed] = 0").statistic == pytest.approx(res.tvalues["sigma[speed]"] ** 2)
+    again = model.fit(cars, start={"mu[speed]": 3.0, "sigma": [2.0, 0.05]})
+    np.testing.assert_allclose(again.params, res.params, rtol=1e-7)
+    entry = fitted("multinom").wald_test("p[high][C(contact)[T.low]] = p[medium][C(contact)[T.low]]")
+    assert 0 < entry.p_value < 1
+    assert fitted("multinom").wald_test("p[high] = 0").df == 7
+    with pytest.raises(mle.AddressError, match=r"did you mean sigma\[speed\]"):
+        model.fit(cars, fixed={"sigma[sped]": 0.0})
+
+
+@pytest.mark.parametrize("option", ["start", "fixed"])
+def test_one_number_is_no_start_for_several_coefficients(option: str) -> None:
+    with pytest.raises(ValueError, match=r"mu: expected its coefficients|fixed='mu': expected its coefficients"):
+        REGRESSIONS["scale"][0].fit(table("cars"), **{option: {"mu": 40.0}})
+
+
+# ---- odds, rate and hazard ratios
+
+
+def test_ratios_are_exp_of_coefficients() -> None:
+    res = fitted("logit")
+    ratios, plain = res.tidy(exponentiate=True), res.tidy()
+    np.testing.assert_allclose(ratios["estimate"], np.exp(plain["estimate"]))
+    np.testing.assert_allclose(ratios["std_error"], np.exp(plain["estimate"]) * plain["std_error"])
+    for end in ("conf_low", "conf_high"):
+        np.testing.assert_allclose(ratios[end], np.exp(plain[end]))
+    pd.testing.assert_series_equal(ratios["p_value"], plain["p_value"])
+    text = str(res.summary(eform=True))
+    assert "exp(coef) of p: odds ratios" in text
+    assert "odds" not in str(res.summary())
+
+
+def test_only_coefficients_on_a_log_scale_are_exponentiated() -> None:
+    scale = fitted("scale").tidy(exponentiate=True).set_index("term")["estimate"]
+    assert scale["mu[speed]"] == fitted("scale").params["mu[speed]"]
+    assert scale["sigma[speed]"] == np.exp(fitted("scale").params["sigma[speed]"])
+    negbin = fitted("negbin")
+    assert "rate ratios" in str(negbin.summary(eform=True))
+    assert negbin.tidy(exponentiate=True).set_index("term")["estimate"]["theta"] == negbin.params["theta"]
+    with pytest.raises(ValueError, match="no parameter here is regressed with one"):
+        fitted("weibull").summary(eform=True)
+    times = fitted("weibull").tidy(exponentiate=["mu"]).set_index("term")["estimate"]
+    assert times["mu[age]"] == np.exp(fitted("weibull").params["mu[age]"])
+    with pytest.raises(ValueError, match="sigma is no coefficient on a log scale"):
+        fitted("weibull").tidy(exponentiate=["sigma"])

@@ -7,7 +7,7 @@ such units shows a plateau, and two such sides a flat direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +68,27 @@ def _embed(p: int, at: np.ndarray, values: np.ndarray) -> np.ndarray:
     out = np.zeros(p)
     out[at] = values
     return out
+
+
+def without(vectors: list[np.ndarray], known: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The directions without their parts along known ones, each coordinate in its own scale; those that vanish are left out."""
+    size = np.max(np.abs(np.stack([*vectors, *known])), axis=0)
+    size = np.where(size > 0, size, 1.0)
+    basis = np.linalg.qr((np.stack(known) / size).T)[0]
+    out = []
+    for vector in vectors:
+        scaled_ = vector / size
+        rest = scaled_ - basis @ (basis.T @ scaled_)
+        if np.abs(rest).max() > 1e-6 * np.abs(scaled_).max():
+            out.append(rest * size)
+    return out
+
+
+def flat_direction(vector: np.ndarray, u: np.ndarray, value: float, space: Space, fixed: Any) -> Direction:
+    """A direction that is known to be flat."""
+    unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
+    text, names = describe_flat(u, unit, space, fixed)
+    return Direction("flat", unit, 0.0, value, text, names)
 
 
 def probe(

@@ -20,6 +20,9 @@ from mlejax.fit import starts
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.parameters import COEFFICIENTS, Leaf, Predictor, Space
 
+NULL_SINGULAR = 1e-11
+NEARLY_COLLINEAR = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Design:
@@ -76,7 +79,9 @@ class Designs:
 
     def values(self, params: Any, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
         """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
-        return {d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs}
+        return {
+            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs
+        }
 
     def fingerprint(self, weights: Any = None) -> data_room.Fingerprint:
         """Of the columns that the function reads and of those that the formulas use."""
@@ -236,6 +241,57 @@ def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray:
     if array.dtype.kind in "fiub":
         return array.astype(np.float64)
     return np.unique(array.astype(str), return_inverse=True)[1].reshape(array.shape).astype(np.float64)
+
+
+# ---- columns that say the same
+
+
+def collinear(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Combinations of a design's columns (n, k) that are 0 in every row, (m, k), and the smallest other singular value.
+
+    Of columns scaled to unit length, relative to the largest; combinations are orthonormal in the scaled columns.
+    """
+    size = np.sqrt(np.sum(values**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    _, singular, right = np.linalg.svd(values / size, full_matrices=values.shape[0] < values.shape[1])
+    singular = np.concatenate([singular, np.zeros(right.shape[0] - singular.size)])
+    null = singular <= NULL_SINGULAR * max(singular.max(initial=0.0), 1e-300)
+    rest = singular[~null]
+    return right[null] / size, float(rest.min() / rest.max()) if rest.size else 0.0
+
+
+def null_directions(designs: Designs | None, space: Space, rows: data_room.Rows) -> list[np.ndarray]:
+    """Directions in u (p,) along which no row's linear predictor changes, the rest of the parameters being held."""
+    out: list[np.ndarray] = []
+    for design in designs.designs if designs is not None else ():
+        i = next(i for i, leaf in enumerate(space.leaves) if leaf.name == design.predictor.name)
+        leaf, at = space.leaves[i], space.u_slices[i]
+        if not leaf.n_free:
+            continue
+        matrix = rows[data_room.DesignKey(design.predictor.name, "design", designs.view)]  # type: ignore[union-attr]
+        k = leaf.shape[-1]
+        free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
+        place = np.cumsum(free) - 1 + at.start
+        for entry in range(leaf.size // k):
+            mine = np.flatnonzero(free[entry * k : (entry + 1) * k])
+            for combination in collinear(np.asarray(matrix)[:, mine])[0] if mine.size else ():
+                vector = np.zeros(space.n_free)
+                vector[place[entry * k + mine]] = combination
+                out.append(vector)
+    return out
+
+
+def remark(designs: Designs | None, rows: data_room.Rows) -> str:
+    """What to know about designs whose columns nearly say the same; empty if there is nothing."""
+    for design in designs.designs if designs is not None else ():
+        matrix = rows[data_room.DesignKey(design.predictor.name, "design", designs.view)]  # type: ignore[union-attr]
+        smallest = collinear(np.asarray(matrix))[1]
+        if 0.0 < smallest < NEARLY_COLLINEAR:
+            return (
+                f"The columns of {design.predictor.name} ~ {design.predictor.linear.formula} are nearly collinear (smallest "
+                f"singular value {smallest:.1e} of the largest): centre the covariates, or use poly() for powers."
+            )
+    return ""
 
 
 # ---- starting

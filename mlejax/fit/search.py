@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.covariance import NULL_EIGENVALUE
-from mlejax.fit import evidence
+from mlejax.fit import evidence, regression
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.penalties import finite_penalty
 from mlejax.fit.programs import Ended, evaluate_rows, loglik_many, run
@@ -47,6 +47,12 @@ def search(
     ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets.
     """
     data = loaded.problem.data
+
+    def probed(ended: Ended) -> tuple[Direction, ...]:
+        # a penalty may tell apart what the rows cannot
+        known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
+        return probe_directions(spec, data, held, ended, u0, loaded.hyper, known)
+
     if ended is None:
         spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report)
     if ended.end == End.INTERRUPTED:
@@ -60,7 +66,7 @@ def search(
     for _ in range(MAX_RESTARTS):
         if clean(ended, spec.space):
             return spec, ended._replace(n_steps=steps), found
-        found = Found(probe_directions(spec, data, held, ended, u0, loaded.hyper))
+        found = Found(probed(ended))
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
         if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
             return spec, ended._replace(n_steps=steps), found
@@ -75,7 +81,7 @@ def search(
     return (
         spec,
         ended._replace(n_steps=steps),
-        Found(probe_directions(spec, data, held, ended, u0, loaded.hyper)) if not clean(ended, spec.space) else found,
+        Found(probed(ended)) if not clean(ended, spec.space) else found,
     )
 
 
@@ -116,9 +122,19 @@ def logliks(spec: Spec, data: Any, held: Any, hyper: Any = None) -> evidence.Log
 
 
 def probe_directions(
-    spec: Spec, data: Any, held: Any, ended: Ended, u0: np.ndarray, hyper: Any = None
+    spec: Spec,
+    data: Any,
+    held: Any,
+    ended: Ended,
+    u0: np.ndarray,
+    hyper: Any = None,
+    known: Sequence[np.ndarray] = (),
 ) -> tuple[Direction, ...]:
-    """What the log-likelihood does along every suspicious direction from where the search ended."""
+    """What the log-likelihood does along every suspicious direction from where the search ended.
+
+    ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
+    without their part in them, where rounding could pass for a rise.
+    """
     assert ended.information is not None
     along = logliks(spec, data, held, hyper)
     free = interior(spec.space, ended.u)
@@ -129,8 +145,11 @@ def probe_directions(
             inward = np.zeros_like(ended.u)
             inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
             vectors.append(inward)
+    if known:
+        vectors = evidence.without(vectors, known)
+    flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, spec.space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return tuple(
+        return flat + tuple(
             evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, spec.space, held)
             for v in vectors
         )

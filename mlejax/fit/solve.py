@@ -27,7 +27,7 @@ from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem, Solution, obj
 from mlejax.fit.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec
-from mlejax.parameters import Leaf, Space
+from mlejax.parameters import COEFFICIENTS, Leaf, Space
 from mlejax.status import End
 
 Array = Any

@@ -16,7 +16,7 @@ from mlejax.inference.intervals import (
     two_sided_p,
     z_tests,
 )
-from mlejax.inference.prediction import predict_function, predict_parameter
+from mlejax.inference.prediction import exponentiated, predict_function, predict_parameter
 from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
 from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
 
@@ -36,6 +36,7 @@ __all__ = [
     "critical_value",
     "data_differences",
     "delta_method",
+    "exponentiated",
     "hqic",
     "incomparable",
     "likelihood_ratio",

@@ -156,9 +156,7 @@ def predict_parameter(
                 last = np.arange(leaf.size).reshape(leaf.shape) % leaf.shape[-1]
                 labels = tuple(x for x, j in zip(labels, last.ravel(), strict=True) if j != p.link.baseline)
             return _table(linear, data, n, labels)
-        found = nlcom(
-            lambda t: p.value(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason
-        )
+        found = nlcom(lambda t: p.value(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason)
         low, high = _limits(p.link, found, linear, alpha)
     leaf = designs.natural.leaves[[x.name for x in designs.natural.leaves].index(wanted)]
     table = _table(found, data, n, leaf.entry_labels if leaf.shape else ())
@@ -195,3 +193,19 @@ def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence
     elif index is not None and len(index) == len(out):
         out.index = index
     return out
+
+
+def exponentiated(
+    which: Sequence[int], coef: np.ndarray, error: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Some coefficients as ratios: exp(coef), exp(coef) times the standard error (delta method), exp of the limits.
+
+    >>> exponentiated([1], np.zeros(2), np.full(2, 0.5), -np.ones(2), np.ones(2))[1]
+    array([0.5, 0.5])
+    """
+    coef, error, low, high = (np.array(a, np.float64) for a in (coef, error, low, high))
+    at = np.asarray(which, dtype=np.int64)
+    with np.errstate(over="ignore"):
+        coef[at], low[at], high[at] = np.exp(coef[at]), np.exp(low[at]), np.exp(high[at])
+        error[at] = coef[at] * error[at]
+    return coef, error, low, high

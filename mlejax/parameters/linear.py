@@ -186,6 +186,11 @@ class Predictor:
     def scalar(self) -> bool:
         return self.parameter.shape == ()
 
+    @property
+    def ratio(self) -> str:
+        """What exp(coefficient) is called, or nothing."""
+        return "rate ratios" if self.linear.exposure is not None else self.link.ratio
+
     def __str__(self) -> str:
         more = [] if self.linear.link is None else [f"link {self.link.name}"]
         more += [f"{n} {v}" for n in ("offset", "exposure") if (v := getattr(self.linear, n)) is not None]
