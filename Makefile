@@ -45,8 +45,9 @@ format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed-bench  ## the README's table: the same five models here, in R and in statsmodels
+bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and statsmodels, and what others say without a maximum
 	$(PY) benchmarks/agreement.py
+	$(PY) benchmarks/verdicts.py
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
 	$(PY) tests/test_docs.py --write
