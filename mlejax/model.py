@@ -16,8 +16,9 @@ from mlejax import fit as fit_room
 from mlejax.batch_results import BatchResults
 from mlejax.covariance import check_kind
 from mlejax.data import check_weight_kind
+from mlejax.inference import parse_hypotheses
 from mlejax.likelihood import Likelihood, regressed
-from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, parameter_names
+from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, Space, parameter_names
 from mlejax.results import Results
 
 OPTIONS = ("params", "rowwise", "unit")
@@ -64,6 +65,7 @@ class Model:
         start: Any = None,
         fixed: Mapping[str, Any] | None = None,
         *,
+        constraints: Any = None,
         weights: Any = None,
         weight_kind: str | None = None,
         method: Any = "newton",
@@ -86,6 +88,8 @@ class Model:
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
+            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``; the covariance
+                is the one that they imply.  They are kept exactly, and refused where they could leave a support.
             weights: a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
                 value returned.  A row of weight 0 is left out: the function never sees its values.
             weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
@@ -131,6 +135,7 @@ class Model:
             data,
             start=start,
             fixed=fixed,
+            restrict=None if constraints is None else lambda space: _constraints(constraints, space),
             weights=weights,
             weight_kind=kind,
             method=method,
@@ -421,6 +426,14 @@ def _declarations(
         )
         raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
     return declared
+
+
+def _constraints(constraints: Any, space: Space) -> Any:
+    """``constraints=`` as matrix, values and labels."""
+    try:
+        return parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
+    except ValueError as error:
+        raise type(error)(f"constraints=: {error}") from error
 
 
 def _check_signature(user: Any) -> None:

@@ -619,6 +619,8 @@ class Results:
         if fitted.loaded.weights is not None:
             header.append(("Weights", fitted.loaded.weights.statement()))
         header.append(("Free parameters", f"{self.df_model}"))
+        if fitted.constraints:
+            header.append(("Constraints", ", ".join(fitted.constraints)))
         if fitted.penalised is not None:
             header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
             header.append(("Penalised log-lik.", f"{self.llf_penalized:.6f}"))

@@ -233,7 +233,9 @@ def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
     out = []
     for name in loaded.rows.float32:
         advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
-        out.append(Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice))
+        out.append(
+            Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
+        )
     for constant in traced.consts:
         if _narrow(np.asarray(constant).dtype):
             text = f"the function closes over a float32 array of shape {np.shape(constant)}, made outside the fit"

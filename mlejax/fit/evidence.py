@@ -234,6 +234,7 @@ def describe_movement(u: np.ndarray, far: np.ndarray, space: Space, fixed: Any) 
     with jax.enable_x64(True):
         before = space.reported(space.params_from_u(u, fixed))
         after = space.reported(space.params_from_u(far, fixed))
+        u, far = np.asarray(space.spread(u)), np.asarray(space.spread(far))
     size = np.abs(far - u) / np.maximum(1.0, np.abs(u))
     moved: list[tuple[float, str, str]] = []
     for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):

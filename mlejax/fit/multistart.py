@@ -88,7 +88,8 @@ def scattered(spec: Spec, loaded: Loaded, given: Sequence[Any], best: Ended, n: 
         good = np.isfinite(diagonal) & (diagonal > 0)
         errors[good] = np.minimum(1.0 / np.sqrt(diagonal[good]), 1e3 * np.maximum(1.0, np.abs(best.u[good])))
     scale = np.empty(space.n_free)
-    for leaf, at in zip(space.leaves, space.u_slices, strict=True):
+    places = [np.flatnonzero(space.leaf_numbers == i) for i in range(len(space.leaves))]
+    for leaf, at in zip(space.leaves, places, strict=True):
         own = np.maximum(3.0 * errors[at], 0.5 * np.abs(best.u[at]))
         scale[at] = own if isinstance(leaf.transform, transforms.Identity) else np.maximum(1.0, np.minimum(own, 2.0))
     n_near = (n + 1) // 2
@@ -101,10 +102,10 @@ def scattered(spec: Spec, loaded: Loaded, given: Sequence[Any], best: Ended, n: 
         base = np.asarray(
             to_u(space, [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)])
         )
-        for leaf, at in zip(space.leaves, space.u_slices, strict=True):
+        for leaf, at in zip(space.leaves, places, strict=True):
             if leaf.kind == "Free":
                 mixed[:, at] = base[at] * (1.0 + 0.5 * rng.standard_normal((n, 1))) + 0.1 * rng.standard_normal(
-                    (n, at.stop - at.start)
+                    (n, at.size)
                 )
     return np.clip(mixed, space.lower, space.upper)
 

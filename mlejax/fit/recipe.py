@@ -64,6 +64,7 @@ class Fit:
         decrement: Newton decrement at the end, log-likelihood units.
         note: what a reader should know about the start; empty if nothing.
         modes: where the starts ended, if there were several.
+        constraints: linear restrictions on the parameters, in the words of the user.
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
     """
 
@@ -84,6 +85,7 @@ class Fit:
     decrement: float
     note: str = ""
     modes: tuple[multistart.Mode, ...] = ()
+    constraints: tuple[str, ...] = ()
     penalised: Penalised | None = None
 
     @property
@@ -118,8 +120,13 @@ def fit(
     n_starts: int | None = None,
     penalty: Any = None,
     hyper: Any = None,
+    restrict: Callable[[Space], Any] | None = None,
 ) -> Fit:
-    """Maximum likelihood for one data set; arguments as in ``Model.fit``; ``groups`` are the columns of clusters, if any."""
+    """Maximum likelihood for one data set; arguments as in ``Model.fit``.
+
+    ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout as matrix R, values r and
+    labels, R reported = r.
+    """
     algorithm = optimize.resolve(method)
     start, listed = _listed_starts(likelihood, start)
     n_starts = _check_n_starts(n_starts, len(listed))
@@ -127,6 +134,10 @@ def fit(
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
+        stated: tuple[str, ...] = ()
+        remark = ""
+        if restrict is not None:
+            space, stated, remark = _restricted(space, held, restrict)
         penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
         if penalty is not None:
             loaded = replace(unscaled(loaded), hyper=hyper)
@@ -134,7 +145,9 @@ def fit(
         u0 = _first_point(spec, loaded, given, held, seed)
         _check_rows_once(spec, loaded, u0, held)
         if space.n_free == 0:
-            return _nothing_to_estimate(spec, loaded, held)
+            return replace(_nothing_to_estimate(spec, loaded, held), constraints=stated, note=remark)
+        if start is not None and stated:
+            remark += _start_moved(space, given, u0, held)
         with _reporter(progress, algorithm, space.n_free) as report:
             spec, ended, found = search(spec, algorithm, loaded, u0, held, report)
             note = ""
@@ -153,7 +166,8 @@ def fit(
                 )
                 modes = tuple(replace(mode, llf=loaded.scale * mode.llf) for mode in modes)
         _check_rows_once(spec, loaded, ended.u, held)
-        done = replace(_finish(spec, loaded, held, ended, found, algorithm), note=note, modes=modes)
+        done = _finish(spec, loaded, held, ended, found, algorithm)
+        done = replace(done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated)
         if modes and done.verdict.converged:
             done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
     if not done.verdict.converged:
@@ -261,11 +275,38 @@ def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space,
     return held, np.asarray(values)
 
 
+def _restricted(
+    space: Space, held: np.ndarray | None, restrict: Callable[[Space], Any]
+) -> tuple[Space, tuple[str, ...], str]:
+    """The layout under linear constraints, these in words, and a remark on those that say nothing new."""
+    R, r, labels = restrict(space)
+    tied, redundant = space.tie(R, r, labels, held)
+    if not redundant:
+        return tied, tuple(labels), ""
+    one = len(redundant) == 1
+    remark = f"Constraint{'' if one else 's'} {', '.join(redundant)} follow{'s' * one} from the others."
+    return tied, tuple(label for label in labels if label not in redundant), remark
+
+
+def _start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
+    """A remark if the start that was given breaks the constraints."""
+    at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))
+    for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
+        if wanted is None:
+            continue
+        said = np.isfinite(np.ravel(wanted)) & (True if leaf.free is None else np.asarray(leaf.free))
+        if not np.allclose(np.ravel(wanted)[said], np.ravel(value)[said], rtol=1e-6, atol=1e-9):
+            return "start= does not satisfy the constraints: it was moved to where it does."
+    return ""
+
+
 def _first_point(
     spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int, thorough: bool = False
 ) -> np.ndarray:
     """u of the given start, or of the best among the candidates on a sample of the rows (``thorough``: on all)."""
     space, designs = spec.space, loaded.designs
+    if space.n_free == 0:
+        return np.zeros(0)
     whole = [v if v is not None and not np.isnan(v).any() else None for v in given]
     if all(v is not None or leaf.all_fixed for v, leaf in zip(whole, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]

@@ -18,30 +18,35 @@ from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.declare import Declaration, FreeParameter
 from mlejax.parameters.leaf import Group, Leaf
+from mlejax.parameters.ties import Ties, solve_ties, support_of
 
 Array = Any
 
 
 @dataclass(frozen=True)
 class Space:
-    """The layout of all parameters: hashable, without data; converts between params, theta and u."""
+    """The layout of all parameters: hashable, without data; converts between params, theta and u.
+
+    With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`).
+    """
 
     groups: tuple[Group, ...]
     leaves: tuple[Leaf, ...]
+    ties: Ties | None = None
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.groups, self.leaves))
+        return hash((self.groups, self.leaves, self.ties))
 
     # ---- sizes and offsets
 
     @cached_property
     def n_free(self) -> int:
         """Length of u and of theta."""
-        return sum(leaf.n_free for leaf in self.leaves)
+        return sum(leaf.n_free for leaf in self.leaves) if self.ties is None else len(self.ties.kept)
 
     @cached_property
     def n_values(self) -> int:
@@ -54,6 +59,7 @@ class Space:
 
     @cached_property
     def u_slices(self) -> tuple[slice, ...]:
+        """Where each leaf has its coordinates among all of them, those that follow from others included."""
         return _slices([leaf.n_free for leaf in self.leaves])
 
     @cached_property
@@ -104,10 +110,14 @@ class Space:
 
     def params_from_u(self, u: Array, fixed: Array | None = None) -> Any:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
+        if self.ties is not None:
+            return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
 
     def params_from_theta(self, theta: Array, fixed: Array | None = None) -> Any:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
+        if self.ties is not None:
+            theta = self.ties.offset + self.ties.matrix @ theta
         return self.build(self._values(theta, fixed, "from_theta"))
 
     def _values(self, x: Array, fixed: Array | None, route: str) -> list[Any]:
@@ -121,6 +131,8 @@ class Space:
 
     def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
         """u -> theta, both (n_free,)."""
+        if self.ties is not None:
+            return replace(self, ties=None).theta_from_u(self.spread(u))[self.ties.index]
         parts = []
         for leaf, at in zip(self.leaves, self.u_slices, strict=True):
             if leaf.n_free:
@@ -128,7 +140,9 @@ class Space:
         return self._concatenate(parts)
 
     def u_from_params(self, params: Any) -> Array:
-        """params (in the interior of their supports) -> u (n_free,)."""
+        """params (in the interior of their supports) -> u (n_free,); what follows from others is not looked at."""
+        if self.ties is not None:
+            return replace(self, ties=None).u_from_params(params)[self.ties.index]
         return self._concatenate(
             [
                 leaf.transform.inverse(leaf.working(v))
@@ -136,6 +150,12 @@ class Space:
                 if leaf.n_free
             ]
         )
+
+    def spread(self, u: Array) -> Array:
+        """u (n_free,) among all coordinates; those that follow from others are 0."""
+        if self.ties is None:
+            return u
+        return jnp.zeros((self.ties.n,), jnp.result_type(u)).at[self.ties.index].set(u)
 
     def reported(self, params: Any) -> np.ndarray:
         """params -> the distinct entries that tables show (n_reported,), on the host."""
@@ -174,11 +194,20 @@ class Space:
             for leaf in self.leaves
             if leaf.n_free
         ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        full = np.concatenate(parts) if parts else np.zeros(0)
+        return full if self.ties is None else full[self.ties.index]
+
+    @cached_property
+    def leaf_numbers(self) -> np.ndarray:
+        """Which leaf each coordinate of u belongs to (n_free,)."""
+        full = np.repeat(np.arange(len(self.leaves)), [leaf.n_free for leaf in self.leaves])
+        return full if self.ties is None else full[self.ties.index]
 
     @cached_property
     def reported_matrix(self) -> np.ndarray:
         """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant)."""
+        if self.ties is not None:
+            return np.asarray(replace(self, ties=None).reported_matrix @ self.ties.matrix)
         matrix = np.zeros((self.n_reported, self.n_free))
         for leaf, at, row in zip(self.leaves, self.u_slices, self.reported_slices, strict=True):
             if not leaf.n_free:
@@ -209,7 +238,7 @@ class Space:
                     where = np.arange(leaf.size, dtype=np.float64).reshape(leaf.shape)
                     flat = np.asarray(leaf.transform.free(jnp.asarray(where))).astype(int)
                 out.extend(leaf.name + leaf.suffix(int(i)) for i in flat)
-        return tuple(out)
+        return tuple(out) if self.ties is None else tuple(out[j] for j in self.ties.kept)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -218,7 +247,10 @@ class Space:
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """Flags (n_reported,) of the entries that are held fixed."""
+        """Flags (n_reported,) of the entries that are held fixed, by ``fixed=`` or by a constraint."""
+        if self.ties is not None:
+            determined = ~(self.reported_matrix != 0.0).any(axis=1)
+            return np.asarray(replace(self, ties=None).reported_fixed | determined)
         parts = []
         for leaf in self.leaves:
             flags = np.zeros(leaf.size, bool) if leaf.free is None else ~np.asarray(leaf.free)
@@ -277,6 +309,27 @@ class Space:
             parts.append(begin + (inside if flat is None else inside[np.isin(leaf.reported_index, flat)]))
         return np.concatenate(parts)
 
+    def tie(
+        self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Array | None
+    ) -> tuple[Space, tuple[str, ...]]:
+        """The same layout under linear restrictions R reported = r, and the labels of those that follow from the others.
+
+        Raises:
+            ValueError: restrictions that contradict each other, touch structures, or may leave a support.
+        """
+        with jax.enable_x64(True):
+            at_zero = self.reported(jax.tree.map(np.asarray, self.params_from_theta(np.zeros(self.n_free), fixed)))
+        owners = [self.leaves[i] for i in self.leaf_numbers]
+        solved = solve_ties(
+            R @ self.reported_matrix,
+            r - R @ at_zero,
+            labels,
+            self.theta_labels,
+            [support_of(leaf.transform) for leaf in owners],
+            [leaf.kind for leaf in owners],
+        )
+        return replace(self, ties=solved.ties), solved.redundant
+
     def fix(self, held: Sequence[str]) -> Space:
         """The same layout with the addressed parameters or entries held fixed.
 
@@ -284,6 +337,8 @@ class Space:
             AddressError: unknown address.
             ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be held alone.
         """
+        if self.ties is not None:
+            raise ValueError("fixed= comes before constraints=, not after")
         leaves = list(self.leaves)
         for address in held:
             for i, flat in self.locate(address):

@@ -1,0 +1,236 @@
+r"""Linear equality constraints among free coordinates: some are kept, the others follow from them.
+
+Restrictions A theta = b are solved for as many coordinates as there are independent ones (Gauss-Jordan elimination), so that
+
+    theta = t + T theta_kept,
+
+exactly linear in natural coordinates.  The kept coordinates are optimised on their own scale in u as before.  That leaves
+every point inside the supports only if each coordinate that follows stays in its own support wherever the kept ones lie:
+always if it is real; if it equals another of the same support; if it is a positive sum of positive ones, and so on.  The
+range of b + sum a_k theta_k over the supports of the kept coordinates decides it, and what cannot be guaranteed is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax import transforms
+
+_ZERO = 1e-11  # of the size of a restriction: what is left of it after elimination
+LIMIT = 2000  # coordinates: the matrix T is dense
+
+
+@dataclass(frozen=True)
+class Ties:
+    """theta = offset + matrix @ theta[kept]; hashable, part of what is compiled.
+
+    Attributes:
+        kept: positions of the coordinates that stay free, among all p.
+        offset_bytes, matrix_bytes: t (p,) and T (p, q) as bytes of float64.
+        n: p.
+    """
+
+    kept: tuple[int, ...]
+    offset_bytes: bytes
+    matrix_bytes: bytes
+    n: int
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """``kept`` as an array."""
+        return np.array(self.kept, np.int64)
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """t (p,)."""
+        return np.frombuffer(self.offset_bytes, np.float64)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """T (p, q)."""
+        return np.frombuffer(self.matrix_bytes, np.float64).reshape(self.n, len(self.kept))
+
+
+class Support(NamedTuple):
+    """An interval, and whether its ends belong to it."""
+
+    low: float
+    high: float
+    low_closed: bool = False
+    high_closed: bool = False
+
+    def holds(self, inner: Support) -> bool:
+        """Whether the inner interval lies inside this one."""
+        slack = 1e-12 * max([1.0, *(abs(x) for x in (self.low, self.high) if math.isfinite(x))])
+        above = inner.low > self.low + slack or (
+            inner.low >= self.low - slack and (self.low_closed or not inner.low_closed or math.isinf(self.low))
+        )
+        below = inner.high < self.high - slack or (
+            inner.high <= self.high + slack and (self.high_closed or not inner.high_closed or math.isinf(self.high))
+        )
+        return bool(above and below)
+
+
+REAL = Support(-math.inf, math.inf)
+
+
+def support_of(transform: Any) -> Support | None:
+    """Where an elementwise transform has its values; None of a structured one.
+
+    >>> support_of(transforms.Log())
+    Support(low=0.0, high=inf, low_closed=False, high_closed=False)
+    """
+    if isinstance(transform, transforms.Identity):
+        return REAL
+    if isinstance(transform, transforms.Log):
+        return Support(0.0, math.inf)
+    if isinstance(transform, transforms.Logit):
+        return Support(transform.lo, transform.hi)
+    if isinstance(transform, transforms.Box):
+        return Support(transform.lo, transform.hi, math.isfinite(transform.lo), math.isfinite(transform.hi))
+    if isinstance(transform, transforms.HalfOpen):
+        left = transform.closed == "left"
+        return Support(transform.lo, transform.hi, left, not left)
+    return None
+
+
+def range_of(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> Support:
+    """The values of constant + row @ theta where every coordinate ranges over its support.
+
+    >>> range_of(np.array([2.0, 0.0]), 1.0, [Support(0.0, 1.0), REAL])
+    Support(low=1.0, high=3.0, low_closed=False, high_closed=False)
+    """
+    low = high = constant
+    low_closed = high_closed = True
+    for weight, support in zip(row, supports, strict=True):
+        if weight == 0.0 or support is None:
+            continue
+        ends = [(weight * support.low, support.low_closed), (weight * support.high, support.high_closed)]
+        (a, a_closed), (b, b_closed) = ends if weight > 0 else ends[::-1]
+        low, high = low + float(a), high + float(b)
+        low_closed, high_closed = low_closed and a_closed, high_closed and b_closed
+    return Support(low, high, low_closed, high_closed)
+
+
+class Solved(NamedTuple):
+    """The ties, and the labels of restrictions that follow from the others."""
+
+    ties: Ties | None
+    redundant: tuple[str, ...]
+
+
+def solve_ties(
+    A: np.ndarray,
+    b: np.ndarray,
+    labels: Sequence[str],
+    names: Sequence[str],
+    supports: Sequence[Support | None],
+    kinds: Sequence[str],
+) -> Solved:
+    """Restrictions A theta = b, solved for coordinates that can follow from the others.
+
+    Args:
+        A: (m, p) and b: (m,).
+        labels: m restrictions in the words of the user.
+        names, supports, kinds: of the p coordinates; a support of None is part of a structure (a simplex).
+
+    Raises:
+        ValueError: restrictions that contradict each other, that touch structures, or that may leave a support.
+
+    >>> solved = solve_ties(np.array([[1.0, -1.0]]), np.zeros(1), ["a = b"], ["a", "b"], [REAL, REAL], ["Real"] * 2)
+    >>> solved.ties.kept, solved.ties.matrix.ravel().tolist()
+    ((0,), [1.0, 1.0])
+    """
+    p = A.shape[1]
+    if p > LIMIT:
+        raise ValueError(f"constraints= is offered for up to {LIMIT} free parameters; here are {p}")
+    rows = np.zeros((0, p))
+    right: list[float] = []
+    pivots: list[int] = []
+    redundant: list[str] = []
+    for row, value, label in zip(A, b, labels, strict=True):
+        for j in np.flatnonzero(row).tolist():
+            if supports[j] is None:
+                raise ValueError(
+                    f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
+                    "one of them cannot be set alone.  Hold the whole of it with fixed=, or write the model in parameters that "
+                    "satisfy the constraint"
+                )
+        size = float(np.abs(row).max(initial=0.0)) or 1.0
+        left, constant = np.array(row), float(value)
+        for at, pivot in enumerate(pivots):
+            factor = left[pivot]
+            left, constant = left - factor * rows[at], constant - factor * right[at]
+        left[np.abs(left) <= _ZERO * size] = 0.0
+        if not left.any():
+            if abs(constant) > 1e-9 * max(size, abs(value)):
+                raise ValueError(
+                    f"constraints= {label!r} contradicts the others (or fixed=): no value of the parameters satisfies them all"
+                )
+            redundant.append(label)
+            continue
+        pivot = _choose(left, constant, supports)
+        left, constant = left / left[pivot], constant / left[pivot]
+        for at in range(len(pivots)):
+            factor = rows[at, pivot]
+            rows[at] -= factor * left
+            right[at] -= factor * constant
+        rows = np.vstack([rows, left])
+        rows[np.abs(rows) <= _ZERO * np.abs(rows).max(axis=1, keepdims=True)] = 0.0
+        right.append(constant)
+        pivots.append(pivot)
+    if not pivots:
+        return Solved(None, tuple(redundant))
+    kept = [j for j in range(p) if j not in set(pivots)]
+    _refuse_outside(rows, right, pivots, names, supports, kinds)
+    matrix, offset = np.zeros((p, len(kept))), np.zeros(p)
+    matrix[kept, np.arange(len(kept))] = 1.0
+    for row, constant, pivot in zip(rows, right, pivots, strict=True):
+        matrix[pivot] = -row[kept] + 0.0
+        offset[pivot] = constant
+    return Solved(Ties(tuple(kept), offset.tobytes(), matrix.tobytes(), p), tuple(redundant))
+
+
+def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:
+    """Whether the pivot stays in its support wherever the others of the restriction lie."""
+    others = -row / row[pivot]
+    others[pivot] = 0.0
+    own = supports[pivot]
+    return own is not None and own.holds(range_of(others, constant / row[pivot], supports))
+
+
+def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
+    """The coordinate to solve for: real ones first, then those that stay in their supports, of these the last."""
+    candidates = np.flatnonzero(row)[::-1].tolist()
+    real = [j for j in candidates if supports[j] == REAL]
+    inside = [j for j in candidates if _follows(row, constant, j, supports)]
+    return int((real or inside or candidates)[0])
+
+
+def _refuse_outside(
+    rows: np.ndarray,
+    right: Sequence[float],
+    pivots: Sequence[int],
+    names: Sequence[str],
+    supports: Sequence[Support | None],
+    kinds: Sequence[str],
+) -> None:
+    for row, constant, pivot in zip(rows, right, pivots, strict=True):
+        if _follows(row, constant, pivot, supports):
+            continue
+        terms = {names[j]: -row[j] for j in np.flatnonzero(row).tolist() if j != pivot}
+        parts = [f"{'+' if w > 0 else '-'} {'' if abs(w) == 1 else f'{abs(w):g}*'}{name}" for name, w in terms.items()]
+        side = " ".join(([f"{constant:g}"] if constant or not parts else []) + parts).removeprefix("+ ")
+        if not terms:
+            raise ValueError(f"constraints= {names[pivot]} = {side}: {names[pivot]} is declared {kinds[pivot]}")
+        raise ValueError(
+            f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}).  "
+            "Equalities between parameters of one support, positive sums of positive parameters and anything linear in real "
+            "ones can be kept; else hold a parameter with fixed=, or write the model in parameters that satisfy it"
+        )
