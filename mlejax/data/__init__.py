@@ -18,7 +18,7 @@ from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, ne
 from .fingerprint import Fingerprint, fingerprint
 from .formulas import DesignKey, check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
-from .padding import blocks, bucket, check_weights, pad, replace_zero_weight
+from .padding import aligned, blocks, bucket, check_weights, pad, replace_zero_weight
 from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
 from .units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
@@ -42,6 +42,7 @@ __all__ = [
     "Units",
     "View",
     "Weights",
+    "aligned",
     "assemble",
     "blocks",
     "bucket",

@@ -163,7 +163,11 @@ def _read_weights(
 
 def _own(leaf: Any, users: tuple[np.ndarray, ...]) -> Any:
     """A copy of what is still the user's own memory: scores are taken long after the fit, and must not change with it."""
-    return np.array(leaf) if any(np.may_share_memory(leaf, other) for other in users) else leaf
+    if not any(np.may_share_memory(leaf, other) for other in users):
+        return leaf
+    own = data_room.aligned(leaf.shape, leaf.dtype)
+    own[...] = leaf
+    return own
 
 
 def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:

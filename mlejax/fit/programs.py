@@ -17,7 +17,9 @@ from jax import lax
 from mlejax import optimize
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.fit import closed
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, AtOptimum, objective_of, off_edges, to_theta
+from mlejax.fit.evaluating import Evaluator
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -28,12 +30,7 @@ FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
 HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
 DISPATCH_SECONDS = 0.2
-
-
-@partial(compiled, static=("spec", "method"))
-def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyper: Any) -> Any:
-    """What a method with curvature needs at one point: all that is compiled of its search."""
-    return method.evaluate(objective_of(spec, data, fixed, hyper), u)
+RANKED_TOGETHER = 8
 
 
 @partial(compiled, static=("spec", "method"))
@@ -44,15 +41,26 @@ def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hy
 
 
 @partial(compiled, static=("spec",))
-def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
-    """Score and information in theta, and params, at the end of a fit."""
+def _at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
     return to_theta(spec.space, u, fixed, score, information), spec.space.params_from_u(u, fixed)
 
 
+def at_optimum(spec: Spec, u: Array, score: Array, information: Array, fixed: Any) -> tuple[AtOptimum, Any]:
+    """Score and information in theta, and params, at the end of a fit."""
+    return closed.at_optimum(spec.space, u, score, information, fixed) or _at_optimum(
+        spec, u, score, information, fixed
+    )
+
+
 @partial(compiled, static=("space",))
+def _to_u(space: Space, values: list[Array]) -> Array:
+    return off_edges(space, space.u_from_params(space.build(values)))
+
+
 def to_u(space: Space, values: list[Array]) -> Array:
     """Natural values, one array a leaf -> u (p,)."""
-    return off_edges(space, space.u_from_params(space.build(values)))
+    u = closed.to_u(space, values)
+    return _to_u(space, values) if u is None else u
 
 
 @partial(compiled, static=("spec",))
@@ -64,7 +72,10 @@ def rank_starts(spec: Spec, values: list[Array], data: Prepared, fixed: Any, hyp
         u = off_edges(spec.space, spec.space.u_from_params(spec.space.build(parts)))
         return u, -objective.value(u) * objective.scale
 
-    return lax.map(one, values, batch_size=8)
+    m = values[0].shape[0]
+    full = [jnp.concatenate([v, v[: -m % RANKED_TOGETHER]]) for v in values]  # a remainder would be compiled apart
+    points, found = lax.map(one, full, batch_size=RANKED_TOGETHER)
+    return points[:m], found[:m]
 
 
 @partial(compiled, static=("spec",))
@@ -110,8 +121,11 @@ def run(
     fixed: np.ndarray | None,
     hyper: Any,
     on_dispatch: Callable[[int, float], None] | None = None,
+    known: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Spec, Ended]:
     """Optimise on the host, a few turns a dispatch; call inside ``jax.enable_x64(True)``.
+
+    ``known`` is what Newton's method would evaluate first, at u0, where that has been done already.
 
     Ends with up to ten Newton steps whatever ``method`` was (p <= 500), so that score and information are exact.
     Returns the spec as well, because a likelihood without a second derivative switches to a differenced Hessian.
@@ -126,26 +140,26 @@ def run(
     steps = 0
     polished = False
     if not newton:
-        spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch)
+        spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, None)
         steps = int(carry.n_steps)
         if p > POLISH_LIMIT or end == End.START_NOT_FINITE:
             return spec, _ended(carry, data, end, steps, dense=False)
         u0, method, polished = np.asarray(carry.u), optimize.Newton(max_steps=POLISH_STEPS), True
         if end == End.INTERRUPTED:
             return spec, _ended(carry, data, end, steps, dense=False)
-    spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch)
+    spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, known if newton else None)
     ended = _ended(carry, data, end, steps + int(carry.n_steps), dense=True)
     return spec, ended._replace(polished=polished)
 
 
 def _loop(
-    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, known: Any
 ) -> tuple[Spec, Any, End]:
     """The optimiser to its end: methods with curvature turn by turn on the host, others many turns a dispatch."""
     search = _loop_on_host if method.dense else _loop_of_dispatches
     while True:
         try:
-            carry, end = search(spec, method, data, u0, fixed, hyper, on_dispatch)
+            carry, end = search(spec, method, data, u0, fixed, hyper, on_dispatch, known)
             return spec, carry, end
         except NotImplementedError as error:
             if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
@@ -154,29 +168,32 @@ def _loop(
 
 
 def _loop_on_host(
-    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, known: Any
 ) -> tuple[Any, End]:
     """One evaluation a dispatch; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
     carry = optimize.begin(method, u0)
-    setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, max(float(np.sum(data.weights)), 1e-300))
-    bare = type(method)()  # tolerances and limits are not part of what is compiled
+    evaluate = Evaluator(spec, data, fixed, hyper)
+    setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)
     status = End.RUNNING
-    with np.errstate(all="ignore"):
-        while status == End.RUNNING:
-            previous = carry
-            try:
-                evaluated = [np.asarray(a) for a in _evaluate(spec, bare, carry.trial, data, fixed, hyper)]
-                carry = optimize.take_turn(method, (evaluated[0], evaluated[1], evaluated[2]), carry, setting)
-            except KeyboardInterrupt:
-                return previous, End.INTERRUPTED
-            status = End(int(carry.status))
-            if on_dispatch is not None:
-                on_dispatch(int(carry.n_steps), -float(carry.f))
+    try:
+        with np.errstate(all="ignore"):
+            while status == End.RUNNING:
+                previous = carry
+                evaluated = known or evaluate(method, carry.trial)
+                known = None
+                carry = optimize.take_turn(method, evaluated, carry, setting)
+                status = End(int(carry.status))
+                if on_dispatch is not None:
+                    on_dispatch(int(carry.n_steps), -float(carry.f))
+    except KeyboardInterrupt:
+        return previous, End.INTERRUPTED
+    finally:
+        evaluate.close()
     return carry, status
 
 
 def _loop_of_dispatches(
-    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, _: Any
 ) -> tuple[Any, End]:
     carry = optimize.begin(method, jnp.asarray(u0))
     turns = 2 if data.weights.shape[0] * spec.space.n_free > HEAVY else FIRST_DISPATCH

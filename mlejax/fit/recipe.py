@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.compiling import compiled
-from mlejax.fit import checking, multistart, regression, starts
+from mlejax.fit import checking, closed, multistart, regression, sampling, starts
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.deciding import deciding
+from mlejax.fit.evaluating import Evaluator
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
 from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalty_value, plain_derivatives
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
@@ -37,6 +38,7 @@ from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, Verdict, judge
 
 N_SAMPLED = 512
+CONCAVE = 1e-4  # smallest eigenvalue of the scaled information at a first guess that is taken without looking elsewhere
 
 _row_check = compiled(row_check, static=("likelihood", "space", "layout"))
 _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
@@ -142,14 +144,14 @@ def fit(
         if penalty is not None:
             loaded = replace(unscaled(loaded), hyper=hyper)
         spec = Spec(likelihood, space, penalty)
-        u0 = _first_point(spec, loaded, given, held, seed)
+        u0, known = _start(spec, algorithm, loaded, given, held, seed)
         _check_rows_once(spec, loaded, u0, held)
         if space.n_free == 0:
             return replace(_nothing_to_estimate(spec, loaded, held), constraints=stated, note=remark)
         if start is not None and stated:
             remark += _start_moved(space, given, u0, held)
         with _reporter(progress, algorithm, space.n_free) as report:
-            spec, ended, found = search(spec, algorithm, loaded, u0, held, report)
+            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, known=known)
             note = ""
             if ended.end == End.START_NOT_FINITE:
                 open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
@@ -298,6 +300,53 @@ def _start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarra
         if not np.allclose(np.ravel(wanted)[said], np.ravel(value)[said], rtol=1e-6, atol=1e-9):
             return "start= does not satisfy the constraints: it was moved to where it does."
     return ""
+
+
+def _start(
+    spec: Spec, algorithm: Any, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, Any]:
+    """u of the start, and what Newton's method evaluates there if that is known; from a sample of many rows."""
+    data = loaded.problem.data
+    if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
+        u0, known = _first_guess(spec, loaded, given, held, data)
+        return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, known)
+    sample = sampling.sample_of(data)
+    plain, _ = _first_guess(spec, loaded, given, held, sample)
+    u0 = _first_point(spec, loaded, given, held, seed) if plain is None else plain
+    try:
+        better = sampling.improved(spec, data, sample, u0, held)
+    except NotImplementedError:  # without a second derivative
+        better = None
+    return u0 if better is None else better, None
+
+
+def _first_guess(
+    spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, data: data_room.Prepared
+) -> tuple[np.ndarray | None, Any]:
+    """u of the plainest start, no effects and scales of one, with what Newton's method evaluates there, if that will do.
+
+    It will where the log-likelihood is concave there and promises a rise of no more than one unit a row; only for models
+    of parameters that cannot be exchanged, and that could lie nowhere else because of that.
+    """
+    rows, designs = rows_that_count(loaded), loaded.designs
+    if designs is None:
+        guess = starts.first_guess(spec.space, given, rows)
+    else:
+        guess = regression.first_guess(designs, spec.space, spec.likelihood.parameters or {}, given, rows)
+    u0 = None if guess is None else closed.to_u(spec.space, guess)
+    if u0 is None or u0.size == 0 or u0.size > POLISH_LIMIT:
+        return None, None
+    evaluate = Evaluator(spec, data, held, loaded.hyper, like=loaded.problem.data)
+    try:
+        known = evaluate(optimize.Newton(), u0)
+    except NotImplementedError:  # without a second derivative
+        return None, None
+    finally:
+        evaluate.close()
+    value, score, curvature = known
+    inverse = linalg.scaled_inverse(curvature)
+    good = np.isfinite(value) and np.isfinite(score).all() and inverse.ok and inverse.smallest > CONCAVE
+    return (u0, known) if good and score @ inverse.inverse @ score <= 1.0 else (None, None)
 
 
 def _first_point(

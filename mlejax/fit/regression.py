@@ -311,21 +311,48 @@ def candidates(
     intercept alone where there is one.  Given coefficients (NaN where only some are given) stand.  ``rows``: the columns
     that the function reads, and then the designs.
     """
-    by_name = {d.predictor.name: d for d in designs.designs}
-    open_: list[np.ndarray | None] = []
+    natural = _natural_starts(designs, declared, given)
+    batch = starts.candidates(designs.natural, natural, rows[: len(designs.rows.leaves)], seed)
+    return [_with_coefficients(designs, space, values, given) for values in batch]
+
+
+def first_guess(
+    designs: Designs,
+    space: Space,
+    declared: Mapping[str, Any],
+    given: Sequence[np.ndarray | None],
+    rows: Sequence[np.ndarray],
+) -> list[np.ndarray] | None:
+    """As `starts.first_guess`, for the model without covariates, with slopes 0."""
+    if any(v is not None for v in given):
+        return None
+    natural = _natural_starts(designs, declared, given)
+    values = starts.first_guess(designs.natural, natural, rows[: len(designs.rows.leaves)])
+    return None if values is None else _with_coefficients(designs, space, values, given)
+
+
+def _natural_starts(
+    designs: Designs, declared: Mapping[str, Any], given: Sequence[np.ndarray | None]
+) -> list[np.ndarray | None]:
+    """Starts of the model without covariates: those given, and those declared for a regressed parameter."""
+    regressed = {d.predictor.name for d in designs.designs}
+    out: list[np.ndarray | None] = []
     for leaf, value in zip(designs.natural.leaves, given, strict=True):
-        if leaf.name not in by_name:
-            open_.append(value)
+        if leaf.name not in regressed:
+            out.append(value)
             continue
         start = declared[leaf.name].start
-        open_.append(None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape)))
-    batch = starts.candidates(designs.natural, open_, rows[: len(designs.rows.leaves)], seed)
+        out.append(None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape)))
+    return out
+
+
+def _with_coefficients(
+    designs: Designs, space: Space, natural: Sequence[np.ndarray], given: Sequence[np.ndarray | None]
+) -> list[np.ndarray]:
+    by_name = {d.predictor.name: d for d in designs.designs}
     return [
-        [
-            coefficients(by_name[leaf.name], leaf, value, fixed) if leaf.name in by_name else value
-            for leaf, value, fixed in zip(space.leaves, natural, given, strict=True)
-        ]
-        for natural in batch
+        coefficients(by_name[leaf.name], leaf, value, fixed) if leaf.name in by_name else value
+        for leaf, value, fixed in zip(space.leaves, natural, given, strict=True)
     ]
 
 

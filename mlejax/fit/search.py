@@ -41,10 +41,12 @@ def search(
     held: Any,
     report: Callable[[int, float], None] | None,
     ended: Ended | None = None,
+    known: Any = None,
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets;
+    ``known`` what Newton's method would evaluate first, at ``u0``, where that has been done already.
     """
     data = loaded.problem.data
 
@@ -54,7 +56,7 @@ def search(
         return probe_directions(spec, data, held, ended, u0, loaded.hyper, known)
 
     if ended is None:
-        spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report)
+        spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
     if ended.end == End.INTERRUPTED:
         return spec, ended, Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():

@@ -162,6 +162,25 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
     return out
 
 
+def first_guess(space: Space, given: Sequence[np.ndarray | None], rows: Any) -> list[np.ndarray] | None:
+    """The first of the `candidates` alone; None where parameters might be exchanged for one another, or are not all open.
+
+    Two scalars of one kind, or the entries of a positive vector, may be components of a mixture, of which equal ones are a
+    saddle point that looks like a maximum; a vector of real numbers is most often one of effects.
+    """
+    leaves = [leaf for leaf in space.leaves if not leaf.all_fixed]
+    kinds = [(leaf.kind, leaf.shape == ()) for leaf in leaves]
+    real = all(isinstance(leaf.transform, transforms.Identity) or leaf.shape == () for leaf in leaves)
+    known = all(isinstance(leaf.transform, (transforms.Identity, transforms.Log)) for leaf in leaves)
+    if any(v is not None for v in given) or not real or not known or len(set(kinds)) < len(kinds):
+        return None
+    small = 0.01 / largest_scale(rows)
+    pairs = zip(space.leaves, _ranks(space), strict=True)
+    return [
+        _fill(leaf, np.zeros(leaf.shape) if leaf.all_fixed else None, (0.0, 1.0, small, small), r) for leaf, r in pairs
+    ]
+
+
 def _ranks(space: Space) -> list[np.ndarray]:
     """For each leaf the positions of its entries among all free entries of equal declaration, in [-1, 1]."""
     kinds: dict[tuple[str, bool], int] = {}

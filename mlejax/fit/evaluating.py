@@ -1,0 +1,146 @@
+"""Value, score and curvature of one data set at one point after another: one compiled program, on all cores where it pays.
+
+Many rows are cut into equal chunks of at most 65,536, whose sums are added in the order of the rows:
+
+* the program is compiled for the chunk, so that all large data sets share eight sizes, and a sample of the rows, from which
+  a large fit starts, is one more chunk for the same program;
+* host threads, one a core, each take a run of chunks (dispatches from one thread to one CPU device follow each other), and
+  the sums do not depend on how many there are;
+* chunks are views of the prepared rows, so that no second copy of large data is made.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.compiling import compiled
+from mlejax.data import Prepared
+from mlejax.fit.common import objective_of
+from mlejax.objective import Spec
+
+Array = Any
+CHUNK = 65_536
+LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
+MOST_THREADS = 8
+
+Evaluated = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyper: Any) -> Any:
+    return method.evaluate(objective_of(spec, data, fixed, hyper), u)
+
+
+_quickly = compiled(_evaluate, static=("spec", "method"))
+_carefully = compiled(_evaluate, static=("spec", "method"), quick=False)
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chunk_size(data: Prepared) -> int:
+    """Rows of a chunk: all of few rows; else a whole number of blocks, of which there is a power of two of chunks."""
+    if data.mode == "whole" or jax.default_backend() != "cpu":
+        return data.n_padded
+    return max(data_room.blocks(data.n_padded, CHUNK)[1], data.block)
+
+
+class Evaluator:
+    """What a method with curvature needs, at one point after another.
+
+    Args:
+        spec: what is compiled.
+        data: the prepared rows.
+        fixed, hyper: as in `objective_of`.
+        threads: how many at most; None for one a core.
+        like: the data of which ``data`` are a sample: the program is the one that was compiled for them.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Prepared,
+        fixed: Any,
+        hyper: Any,
+        *,
+        threads: int | None = None,
+        like: Prepared | None = None,
+    ) -> None:
+        size = data.n_padded if spec.penalty is not None else chunk_size(data)  # a penalty belongs to the sum
+        self.spec, self.fixed, self.hyper = spec, fixed, hyper
+        self.program = _carefully if (like or data).n_padded * spec.space.n_free >= LONG else _quickly
+        self.scale = max(float(np.sum(data.weights)), 1e-300)
+        self.chunks = [data] if size == data.n_padded else _cut(data, size)
+        self.share = [max(float(np.sum(c.weights)), 1e-300) / self.scale for c in self.chunks]
+        if len(self.chunks) > 1 or jax.default_backend() != "cpu":
+            self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and without a copy where memory allows
+        self.threads = min(n_cores() if threads is None else threads, len(self.chunks), MOST_THREADS)
+        self.pool = ThreadPoolExecutor(self.threads - 1, "mlejax") if self.threads > 1 else None
+
+    def __call__(self, method: Any, u: Any) -> Evaluated:
+        """Value (), score (p,) and curvature (p, p) of the objective that is minimised, NumPy."""
+        bare = type(method)()  # tolerances and limits are not part of what is compiled
+        n = len(self.chunks)
+        if n == 1:
+            return self._run(bare, u, range(1))[0]
+        ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
+        runs = [range(a, b) for a, b in pairwise(ends)]
+        waiting = [self.pool.submit(self._run, bare, u, run) for run in runs[1:]] if self.pool else []
+        found = self._run(bare, u, runs[0])
+        for other in waiting:
+            found += other.result()
+        value, score, curvature = (
+            sum(w * part[k] for w, part in zip(self.share, found, strict=True)) for k in range(3)
+        )
+        return np.asarray(value), np.asarray(score), np.asarray(curvature)
+
+    def _run(self, method: Any, u: Any, run: range) -> list[Evaluated]:
+        out = []
+        with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
+            for i in run:
+                parts = self.program(self.spec, method, u, self.chunks[i], self.fixed, self.hyper)
+                out.append((np.asarray(parts[0]), np.asarray(parts[1]), np.asarray(parts[2])))
+        return out
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False)
+
+
+def _cut(data: Prepared, size: int) -> list[Prepared]:
+    """Chunks of so many rows each; views, in the order of the rows."""
+    runs = [slice(at, at + size) for at in range(0, data.n_padded, size)]
+    return [
+        replace(data, rows=jax.tree.map(lambda a, run=run: a[run], data.rows), weights=data.weights[run])
+        for run in runs
+    ]
+
+
+def sample_chunk(data: Prepared, pieces: int, skip: float = 0.0) -> Prepared:
+    """One chunk made of equal pieces of neighbouring rows (or units), spread over the data.
+
+    Args:
+        data: more real rows than one chunk has.
+        pieces: how many; a chunk is a multiple of so many rows.
+        skip: how far into the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
+            the gaps are longer than the pieces.
+    """
+    size = chunk_size(data) // pieces
+    room = (int(data.n) - size) / pieces
+    begins = [int(room * (i + skip)) for i in range(pieces)]
+    index = np.concatenate([np.arange(b, b + size) for b in begins])
+    return replace(
+        data,
+        rows=jax.tree.map(lambda a: np.asarray(a)[index], data.rows),
+        weights=np.asarray(data.weights)[index],
+    )

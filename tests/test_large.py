@@ -1,0 +1,167 @@
+"""Many rows: a start from a sample, few passes over all of them, on all cores, with the answer of the plain way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mlejax as mle
+from mlejax.fit import evaluating, sampling
+from mlejax.fit.evaluating import Evaluator, sample_chunk
+from mlejax.objective import Spec
+from mlejax.optimize import Newton
+
+
+@mle.model(beta=mle.Real(columns="X"))
+def logit(params: Any, data: Any) -> Any:
+    eta = data["X"] @ params["beta"]
+    return data["y"] * eta - jax.nn.softplus(eta)
+
+
+@contextmanager
+def passes() -> Iterator[list[int]]:
+    """The numbers of rows, padding included, of every evaluation of the derivatives inside."""
+    seen: list[int] = []
+    original = Evaluator.__call__
+
+    def counting(self: Evaluator, method: Any, u: Any) -> Any:
+        seen.append(sum(chunk.n_padded for chunk in self.chunks))
+        return original(self, method, u)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", counting)
+        yield seen
+
+
+def draws(n: int, p: int, intercept: float = 0.3, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([np.ones(n), rng.standard_normal((n, p - 1))])
+    beta = np.concatenate([[intercept], np.linspace(-0.5, 0.5, p - 1)])
+    return {"X": X, "y": (rng.random(n) < 1 / (1 + np.exp(-X @ beta))).astype(float)}
+
+
+@pytest.fixture
+def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that happens with many rows, with a tenth or less of them."""
+    monkeypatch.setattr(sampling, "LARGE_N", 20_000)
+    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+
+
+def same_answer(res: Any, plain: Any) -> None:
+    assert res.verdict.code == plain.verdict.code == "verified"
+    np.testing.assert_allclose(res.params, plain.params, rtol=0, atol=1e-6 * plain.bse.min())
+    np.testing.assert_allclose(res.bse, plain.bse, rtol=1e-6)
+    assert res.llf == pytest.approx(plain.llf, rel=1e-12)
+
+
+N = 40_000
+
+
+@pytest.mark.usefixtures("small_scale")
+def test_three_passes_and_the_one_that_confirms() -> None:
+    data = draws(N, 4)
+    with passes() as seen:
+        res = logit.fit(data)
+    size = min(seen)
+    assert size < max(seen) / 8
+    assert seen.count(max(seen)) <= 4
+    assert sum(n for n in seen if n < max(seen)) <= 12 * size, "the start costs less than a pass over the data"
+    with passes() as plain_seen:
+        plain = logit.fit(data, start={"beta": np.zeros(4)})
+    assert len(plain_seen) > seen.count(max(seen))
+    same_answer(res, plain)
+    again = logit.fit(data)
+    np.testing.assert_array_equal(again.params, res.params)
+    np.testing.assert_array_equal(again.bse, res.bse)
+
+
+@pytest.mark.usefixtures("small_scale")
+def test_rare_events_are_estimated_from_all_rows() -> None:
+    """One in 5,000: a sample has an event or none."""
+    data = draws(N, 4, intercept=-8.6, seed=3)
+    assert 4 < data["y"].sum() < 16
+    same_answer(logit.fit(data), logit.fit(data, start={"beta": np.zeros(4)}))
+
+
+@pytest.mark.usefixtures("small_scale")
+@pytest.mark.parametrize("n_level", [12, 200])
+def test_a_rare_level_of_a_factor(n_level: int) -> None:
+    data = draws(N, 4, seed=5)
+    level = np.zeros(N)
+    level[1_000 : 1_000 + n_level] = 1.0
+    data["X"][:, 3] = level
+    with passes() as seen:
+        res = logit.fit(data)
+    assert min(seen) < max(seen)
+    same_answer(res, logit.fit(data, start={"beta": np.zeros(4)}))
+
+
+@pytest.mark.usefixtures("small_scale")
+def test_data_sorted_by_the_outcome() -> None:
+    data = draws(N, 4, seed=6)
+    order = np.argsort(data["y"], kind="stable")
+    data = {name: column[order] for name, column in data.items()}
+    with passes() as seen:
+        res = logit.fit(data)
+    assert seen.count(max(seen)) <= 4
+    same_answer(res, logit.fit(data, start={"beta": np.zeros(4)}))
+
+
+@pytest.mark.usefixtures("small_scale")
+def test_with_weights_and_scales_far_from_one() -> None:
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def gaussian(params: Any, data: Any) -> Any:
+        z = (data["y"] - params["mu"]) / params["sigma"]
+        return -0.5 * z**2 - jnp.log(params["sigma"]) - 0.5 * jnp.log(2 * jnp.pi)
+
+    rng = np.random.default_rng(1)
+    y, w = 1e4 + 50.0 * rng.standard_normal(N), rng.integers(0, 4, N).astype(float)
+    res = gaussian.fit({"y": y}, weights=w, weight_kind="frequency")
+    mean = np.average(y, weights=w)
+    sigma = np.sqrt(np.average((y - mean) ** 2, weights=w))
+    np.testing.assert_allclose(res.params, [mean, sigma], rtol=1e-9)
+    np.testing.assert_allclose(res.bse, [sigma / np.sqrt(w.sum()), sigma / np.sqrt(2 * w.sum())], rtol=1e-7)
+
+
+def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    problem = logit.prepare(draws(N, 4))
+    spec, u = Spec(logit.likelihood, problem.space), np.full(4, 0.1)
+    found = {}
+    with jax.enable_x64(True):
+        for threads in (1, 2, 3, 8):
+            evaluate = Evaluator(spec, problem.data, None, None, threads=threads)
+            assert len(evaluate.chunks) == 16
+            found[threads] = evaluate(Newton(), u)
+            evaluate.close()
+        whole = Newton().evaluate(evaluating.objective_of(spec, problem.data, None, None), jnp.asarray(u))
+    for threads in (2, 3, 8):
+        for one, other in zip(found[1], found[threads], strict=True):
+            np.testing.assert_array_equal(one, other)
+    for one, other in zip(found[1], whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
+
+
+def test_a_sample_is_made_of_other_rows_when_told_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    data = logit.prepare({"X": np.arange(N, dtype=float)[:, None], "y": np.zeros(N)}).data
+    rows = [set(np.asarray(sample_chunk(data, 16, skip).rows[0])[:, 0]) for skip in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    assert all(len(r) == evaluating.chunk_size(data) for r in rows)
+    assert len(set.union(*rows)) == sum(len(r) for r in rows)
+    assert max(max(r) for r in rows) < N, "no padding in a sample"
+
+
+@pytest.mark.slow
+def test_a_million_rows() -> None:
+    data = draws(1_000_000, 5)
+    with passes() as seen:
+        res = logit.fit(data)
+    assert seen.count(max(seen)) <= 4
+    assert sum(seen) < 5 * max(seen), "the start included"
+    same_answer(res, logit.fit(data, start={"beta": np.zeros(5)}))
