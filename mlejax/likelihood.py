@@ -58,6 +58,7 @@ class Likelihood:
         memory: what has been found out by tracing, by structure of the data (not part of the declaration).
         natural: the same likelihood without regressed parameters, or None if there are none.
         predictors: of the regressed parameters.
+        companions: further functions that belong to the model, by name, such as ``"expected_information"``.
     """
 
     function: Callable[[Any, Any], Array]
@@ -67,6 +68,7 @@ class Likelihood:
     memory: dict[Any, Any] = field(default_factory=dict, repr=False)
     natural: Likelihood | None = None
     predictors: tuple[Predictor, ...] = ()
+    companions: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     @property
     def mode(self) -> str:
@@ -88,6 +90,27 @@ class Likelihood:
         else:
             out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
         return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
+
+    def weighted_sum(
+        self,
+        function: Callable[[Any, Any], Array],
+        params: Any,
+        rows: Any,
+        weights: Array,
+        prepared: data_room.Prepared,
+    ) -> Array:
+        """The weighted sum of a companion's values by row or unit (N, ...)."""
+
+        def call(part: Any) -> Array:
+            return jnp.asarray(function(params, data_room.assemble(part, prepared.shared, prepared.statics)))
+
+        values = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+        if values.shape[:1] != weights.shape:
+            raise LikelihoodError(
+                f"{getattr(function, '__name__', 'the companion')} of {self.name} should return one value for each "
+                f"contribution, shape ({weights.shape[0]}, ...), got {values.shape}"
+            )
+        return jnp.tensordot(weights, values, axes=1)
 
     def space(self, source: data_room.Source, start: Any = None) -> Space:
         """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""

@@ -73,6 +73,7 @@ class Model:
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
         hyper: Any = None,
+        bias_reduction: str | None = None,
         missing: str = "raise",
         n_starts: int | None = None,
         seed: int = 0,
@@ -105,6 +106,10 @@ class Model:
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 errors are Gray's, or ``cov_type="bayes"``.
             hyper: second argument of ``penalty``, numbers; another value is no other program to compile.
+            bias_reduction: ``"jeffreys"`` maximises l + log det I / 2 (Firth's estimates for canonical families; finite
+                under separation), I being the observed information in the table's coordinates, or the expected one where
+                :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Errors come from
+                the information without the adjustment; ``llf`` excludes it, ``llf_penalized`` includes it.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
             n_starts: run so many starts as one batch and keep the highest maximum; ``res.modes`` lists where they ended.
                 The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
@@ -146,8 +151,32 @@ class Model:
             groups=[name for name in groups if isinstance(name, str)],
             penalty=penalty,
             hyper=hyper,
+            bias_reduction=bias_reduction,
         )
         return Results.make(self, done, cov_type, cov_kwds)
+
+    def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the expected information of each contribution, which ``bias_reduction="jeffreys"`` then uses; a decorator.
+
+        Args:
+            function: ``f(params, data)`` -> (n, p, p), one matrix for each row (for one unit: (p, p)), over the free natural
+                coordinates in the order of ``res.information``.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> from jax.scipy.stats import poisson
+            >>> @mle.model(eta=mle.Real())
+            ... def counts(params, data):
+            ...     return poisson.logpmf(data["y"], jnp.exp(params["eta"]))
+            >>> @counts.expected_information
+            ... def _(params, data):
+            ...     return jnp.full((data["y"].shape[0], 1, 1), jnp.exp(params["eta"]))
+            >>> res = counts.fit({"y": [0, 0, 0]}, bias_reduction="jeffreys")
+            >>> round(float(jnp.exp(res.params["eta"])), 6)  # (sum of y + 1/2) / n
+            0.166667
+        """
+        self.likelihood.companions["expected_information"] = function
+        return function
 
     def check(
         self,

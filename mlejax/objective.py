@@ -12,7 +12,7 @@ sum, at a hundredth of the memory).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -23,18 +23,30 @@ from mlejax import derivatives
 from mlejax.data import Prepared
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
+from mlejax.reduction import Reduction, adjustment, value_grad_hessian
 
 Array = Any
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is fixed at compilation: the declaration, the layout, the penalty, the route to the Hessian."""
+    """What is fixed at compilation: the declaration, the layout, penalty, bias reduction, the route to the Hessian."""
 
     likelihood: Likelihood
     space: Space
     penalty: Callable[..., Any] | None = None
     hessian: str = "autodiff"
+    reduction: Reduction | None = None
+
+    @property
+    def plain(self) -> Spec:
+        """The same for the log-likelihood alone."""
+        return replace(self, penalty=None, reduction=None)
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether something is subtracted from the log-likelihood."""
+        return self.penalty is not None or self.reduction is not None
 
 
 def sum_over_blocks(function: Callable[[Any, Array], Any], rows: Any, weights: Array, n_blocks: int) -> Any:
@@ -80,6 +92,42 @@ class Objective:
             weighted = jnp.where(weights > 0, weighted, 0.0)
         return jnp.sum(weighted)
 
+    def adjustment(self, u: Array) -> Array:
+        """What is subtracted from the log-likelihood: the penalty, or what reduces bias; ()."""
+        total = jnp.zeros((), jnp.result_type(float))
+        if self.spec.penalty is not None:
+            total = total + self._penalty(u)
+        if self.spec.reduction is not None:
+            total = total + self._reduction(u)
+        return total
+
+    def _reduction(self, u: Array) -> Array:
+        """The adjustment of :mod:`mlejax.reduction`, in theta, ()."""
+        assert self.spec.reduction is not None
+        kind, expected = self.spec.reduction.kind, self.spec.reduction.expected
+        space, likelihood, prepared = self.spec.space, self.spec.likelihood, self.prepared
+        theta = space.theta_from_u(u, self.fixed)
+
+        def at(t: Array, rows: Any) -> Array:
+            params = space.params_from_theta(t, self.fixed)
+            return likelihood.contributions(params, rows, prepared.shared, prepared.statics)
+
+        @jax.checkpoint  # what it holds for its derivatives is cheaper computed again than kept for every row
+        def block(rows: Any, weights: Array) -> tuple[Array, Array]:
+            nothing = jnp.zeros((theta.shape[0],) * 2, theta.dtype)
+            if expected is not None:
+                params = space.params_from_theta(theta, self.fixed)
+                return likelihood.weighted_sum(expected, params, rows, weights, prepared), nothing
+            information = -jax.hessian(lambda t: jnp.sum(weights * at(t, rows)))(theta)
+            if kind == "jeffreys":
+                return information, nothing
+            row_function = derivatives.RowFunction(at, separable=prepared.mode != "whole")
+            scores = derivatives.values_and_scores(row_function, theta, rows)[1]
+            return information, (scores * weights[:, None]).T @ scores
+
+        information, meat = self._sum(block)
+        return adjustment(kind, information, meat)
+
     def _penalty(self, u: Array) -> Array:
         assert self.spec.penalty is not None
         params = self.spec.space.params_from_u(u, self.fixed)
@@ -93,15 +141,15 @@ class Objective:
     def value(self, u: Array) -> Array:
         """f(u), ()."""
         total = self.loglik(u)
-        if self.spec.penalty is not None:
-            total = total - self._penalty(u)
+        if self.spec.adjusted:
+            total = total - self.adjustment(u)
         return -total / self.scale
 
     def value_and_grad(self, u: Array) -> tuple[Array, Array]:
         """f(u) () and its gradient (p,)."""
         sums = self._sum(lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u))
-        if self.spec.penalty is not None:
-            sums = _minus(sums, jax.value_and_grad(self._penalty)(u))
+        if self.spec.adjusted:
+            sums = _minus(sums, jax.value_and_grad(self.adjustment)(u))
         return self._negate(sums)
 
     def with_hessian(self, u: Array) -> tuple[Array, Array, Array]:
@@ -114,6 +162,8 @@ class Objective:
         )
         if self.spec.penalty is not None:
             sums = _minus(sums, derivatives.value_grad_hessian(self._penalty, u))
+        if self.spec.reduction is not None:
+            sums = _minus(sums, value_grad_hessian(self._reduction, u))
         value, grad, hessian = self._negate(sums)
         return value, grad, 0.5 * (hessian + hessian.T)
 
@@ -125,8 +175,8 @@ class Objective:
             return jnp.sum(weights * values), weights @ scores, (scores * weights[:, None]).T @ scores
 
         value, grad, opg = self._sum(block)
-        if self.spec.penalty is not None:
-            value, grad = _minus((value, grad), jax.value_and_grad(self._penalty)(u))
+        if self.spec.adjusted:
+            value, grad = _minus((value, grad), jax.value_and_grad(self.adjustment)(u))
         value, grad = self._negate((value, grad))
         return value, grad, opg / self.scale
 

@@ -110,8 +110,9 @@ class Results:
 
     @property
     def llf_penalized(self) -> float:
-        """What was maximised: the log-likelihood minus the penalty; :attr:`llf` if there is none."""
-        return self._fit.llf - (0.0 if self._fit.penalised is None else self._fit.penalised.value)
+        """What was maximised: the log-likelihood minus the penalty, or plus what reduces bias; else :attr:`llf`."""
+        penalty = 0.0 if self._fit.penalised is None else self._fit.penalised.value
+        return self._fit.llf - penalty + self._fit.reduced
 
     @property
     def edf(self) -> float:
@@ -521,7 +522,7 @@ class Results:
             fingerprint=self._fit.loaded.fingerprint,
             converged=self.converged,
             cov_type=self.cov_type,
-            penalised=self._fit.penalised is not None,
+            penalised=self._fit.penalised is not None or self._fit.spec.reduction is not None,
             pseudolikelihood=self._pseudo,
             label=self.model.likelihood.name,
         )
@@ -535,6 +536,8 @@ class Results:
         """Why information criteria do not apply, or nothing."""
         if self._fit.penalised is not None and np.isnan(self._cov.edf):
             return "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
+        if self._fit.spec.reduction is not None:
+            return "because bias-reduced estimates do not maximise the log-likelihood"
         if self._fit.weight_kind == "sampling":
             return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
         if self.cov_type in cov_room.SANDWICH:
@@ -623,6 +626,8 @@ class Results:
             header.append(("Constraints", ", ".join(fitted.constraints)))
         if fitted.penalised is not None:
             header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
+        if fitted.spec.reduction is not None:
+            header.append(("Bias reduction", f"{fitted.spec.reduction.text}; adds {fitted.reduced:.6g}"))
             header.append(("Penalised log-lik.", f"{self.llf_penalized:.6f}"))
             if not np.isnan(self.edf):
                 header.append(("Effective df", f"{self.edf:.4g}"))
@@ -638,7 +643,7 @@ class Results:
             footer.append(self.verdict.advice)
         values = space.split(fitted.params) if large else []
         return report.Summary(
-            title="Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood",
+            title=_title(fitted),
             header=tuple(header),
             terms=() if large else tuple(self._terms(alpha, eform)),
             notes=tuple(
@@ -732,6 +737,12 @@ def compare(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
     return report.compare([r._column() for r in results], names=names, criteria=criteria, stars=stars)
+
+
+def _title(fitted: Fit) -> str:
+    if fitted.spec.reduction is not None:
+        return "Bias-reduced maximum likelihood"
+    return "Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood"
 
 
 def _narrow(names: tuple[str, ...]) -> str:

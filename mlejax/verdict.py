@@ -37,7 +37,7 @@ ADVICE = {
         "The estimates printed are where the search was stopped, not a maximum; no standard errors are given. Causes: (a) "
         "separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on a few rows (a mixture "
         "component on one point, a constant response); (c) counts or outcomes that are all zero. Drop or merge the "
-        "covariate or component, collect more data, bound the parameter, or penalise."
+        "covariate or component, collect more data, bound the parameter, penalise, or use bias_reduction='jeffreys'."
     ),
     "not_identified": (
         "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "

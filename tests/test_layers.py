@@ -14,9 +14,9 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "status", "compiling", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "objective",
-    "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute", "report",
-    "results", "batch_results", "model",
+    "status", "compiling", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "reduction",
+    "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute",
+    "report", "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

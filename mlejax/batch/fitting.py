@@ -257,9 +257,7 @@ def _optimised(
     except NotImplementedError as error:
         if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
             raise
-        return _optimised(
-            Spec(spec.likelihood, spec.space, spec.penalty, "differenced"), algorithm, sets, lanes, u0, held, limits
-        )
+        return _optimised(replace(spec, hessian="differenced"), algorithm, sets, lanes, u0, held, limits)
     for name in ("u", "loglik", "score", "decrements", "end"):
         getattr(ends, name)[good] = getattr(more, name)[good]
     ends.n_steps[good] += more.n_steps[good]

@@ -193,8 +193,8 @@ class Penalised:
 
 @partial(compiled, static=("spec",))
 def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array, Array]:
-    """Log-likelihood (), score (p,) and information (p, p) in u, without the penalty."""
-    objective = objective_of(replace(spec, penalty=None), data, fixed, None)
+    """Log-likelihood (), score (p,) and information (p, p) in u, without penalty and bias reduction."""
+    objective = objective_of(spec.plain, data, fixed, None)
     value, gradient, hessian = objective.with_hessian(u)
     return -value * objective.scale, -gradient * objective.scale, hessian * objective.scale
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -164,7 +165,7 @@ def _loop(
         except NotImplementedError as error:
             if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
                 raise
-            spec = Spec(spec.likelihood, spec.space, spec.penalty, "differenced")
+            spec = replace(spec, hessian="differenced")
 
 
 def _loop_on_host(

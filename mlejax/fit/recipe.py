@@ -34,6 +34,7 @@ from mlejax.likelihood import (
 )
 from mlejax.objective import Spec
 from mlejax.parameters import Space
+from mlejax.reduction import Reduction, check_reduction
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, Verdict, judge
 
@@ -67,6 +68,7 @@ class Fit:
         note: what a reader should know about the start; empty if nothing.
         modes: where the starts ended, if there were several.
         constraints: linear restrictions on the parameters, in the words of the user.
+        reduced: what bias reduction adds to the log-likelihood at the estimate.
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
     """
 
@@ -88,6 +90,7 @@ class Fit:
     note: str = ""
     modes: tuple[multistart.Mode, ...] = ()
     constraints: tuple[str, ...] = ()
+    reduced: float = 0.0
     penalised: Penalised | None = None
 
     @property
@@ -123,6 +126,7 @@ def fit(
     penalty: Any = None,
     hyper: Any = None,
     restrict: Callable[[Space], Any] | None = None,
+    bias_reduction: str | None = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
@@ -141,9 +145,10 @@ def fit(
         if restrict is not None:
             space, stated, remark = _restricted(space, held, restrict)
         penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
-        if penalty is not None:
+        reduction = _checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
+        if penalty is not None or reduction is not None:
             loaded = replace(unscaled(loaded), hyper=hyper)
-        spec = Spec(likelihood, space, penalty)
+        spec = Spec(likelihood, space, penalty, reduction=reduction)
         u0, known = _start(spec, algorithm, loaded, given, held, seed)
         _check_rows_once(spec, loaded, u0, held)
         if space.n_free == 0:
@@ -232,6 +237,29 @@ def _explore(
     ended, found = best
     steps = sum(e.n_steps for e in ends)
     return ended._replace(n_steps=steps, polished=first[0].polished), found, modes
+
+
+def _checked_reduction(
+    kind: Any, likelihood: Likelihood, penalty: Any, loaded: Loaded, space: Space
+) -> Reduction | None:
+    reduction = check_reduction(kind, likelihood.companions.get("expected_information"))
+    if reduction is None:
+        return None
+    if penalty is not None:
+        raise ValueError("give penalty= or bias_reduction=, not both: bias reduction is a penalty of its own")
+    if space.n_free > POLISH_LIMIT:
+        raise ValueError(f"bias_reduction needs a dense information; it is offered for up to {POLISH_LIMIT} parameters")
+    if reduction.kind == "empirical":
+        if loaded.weights is not None and loaded.weights.kind != "frequency":
+            raise ValueError(
+                f"bias_reduction='empirical' sums squares of scores, which {loaded.weights.kind} weights have no one meaning "
+                "for; leave out the weights, or use frequency weights"
+            )
+        if loaded.problem.data.mode == "whole" and n_contributions(loaded.problem.data) <= 1:
+            raise ValueError(
+                "bias_reduction='empirical' sums the scores of separate contributions, but the model returns one scalar"
+            )
+    return reduction
 
 
 def _listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
@@ -422,6 +450,8 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
             penalised, score, info = _penalised_end(spec, loaded, held, ended, theta, info)
             llf = ended.loglik + penalised.value
             verdict = at_kink(verdict, penalised)
+        elif spec.reduction is not None:
+            llf, score, info = _plain_end(spec, loaded, held, ended)
     else:
         theta = np.asarray(space.theta_from_u(ended.u, held))
         params, jacobian, score, info = space.params_from_u(ended.u, held), None, ended.score, None
@@ -446,7 +476,15 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
         n_steps=ended.n_steps,
         decrement=ended.decrement,
         penalised=penalised,
+        reduced=ended.loglik - llf if spec.reduction is not None else 0.0,
     )
+
+
+def _plain_end(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log-likelihood, score and information in theta without what reduces bias."""
+    value, score, information = (np.asarray(a) for a in plain_derivatives(spec, ended.u, loaded.problem.data, held))
+    at, _ = at_optimum(spec, ended.u, score, information, held)
+    return float(value), np.asarray(at.score), np.asarray(at.information)
 
 
 def _penalised_end(

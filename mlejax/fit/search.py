@@ -163,7 +163,13 @@ def explain(spec: Spec, data: Any, u: np.ndarray, held: Any, hyper: Any = None) 
     n = n_contributions(data)
     theta = np.asarray(spec.space.theta_from_u(u, held))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
-    return evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at) or (
+    found = evidence.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at)
+    if not found and spec.reduction is not None:
+        return (
+            f"the information is not positive definite at {at}, or not finite, so that bias reduction "
+            f"({spec.reduction.kind}) is not defined there"
+        )
+    return found or (
         f"the penalty, its gradient or its curvature is not finite at {at}"
         if spec.penalty is not None and not finite_penalty(spec, u, held, hyper)
         else f"the sum of the log-likelihood or its score overflows at {at}"
