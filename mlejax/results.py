@@ -626,11 +626,11 @@ class Results:
             header.append(("Constraints", ", ".join(fitted.constraints)))
         if fitted.penalised is not None:
             header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
-        if fitted.spec.reduction is not None:
-            header.append(("Bias reduction", f"{fitted.spec.reduction.text}; adds {fitted.reduced:.6g}"))
             header.append(("Penalised log-lik.", f"{self.llf_penalized:.6f}"))
             if not np.isnan(self.edf):
                 header.append(("Effective df", f"{self.edf:.4g}"))
+        if fitted.spec.reduction is not None:
+            header.append(("Bias reduction", f"{fitted.spec.reduction.text}; adds {fitted.reduced:.6g}"))
         if not self._no_criterion:
             header.append(("AIC", f"{self.aic:.4f}"))
             if fitted.penalised is None:
