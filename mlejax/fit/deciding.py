@@ -29,6 +29,7 @@ from mlejax.verdict import Direction, steepest
 
 STEPS = 2.0 ** np.arange(-8, 16)
 SHARE = 0.95  # of all changes along the direction
+FELT = 1e-6  # of the largest: a row that moves less does not move
 FEW = 5
 FEW_SHARE = 0.01
 
@@ -58,7 +59,8 @@ def far_point(d: Direction, u: np.ndarray, value: float, n: int, loglik: LogLik,
 
 
 def few_that_move(change: np.ndarray) -> tuple[int, ...]:
-    """The entries that make up nearly all of the change (n,), if they are few: at most five, or 1 % of all.
+    """The entries that make up nearly all of the change (n,), if they are few: at most five, or 1 % of all; with them
+    those that move less, if these are few too.
 
     >>> few_that_move(np.array([0.0, 1e-9, 3.0, 0.0, 2.0, 0.0, 0.0]))
     (2, 4)
@@ -70,8 +72,11 @@ def few_that_move(change: np.ndarray) -> tuple[int, ...]:
         return ()
     order = np.argsort(-size, kind="stable")
     count = int(np.searchsorted(np.cumsum(size[order]), SHARE * size.sum())) + 1
-    if count > max(FEW, FEW_SHARE * size.size) or count == size.size:
+    few = min(max(FEW, FEW_SHARE * size.size), size.size - 1)
+    if count > few:
         return ()
+    all_that_move = int((size > FELT * size.max()).sum())
+    count = max(count, all_that_move) if all_that_move <= few else count
     return tuple(sorted(int(i) for i in order[:count]))
 
 
