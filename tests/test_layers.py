@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mlejax"
 ROOMS = (
     "status", "compiling", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "reduction",
     "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute",
-    "report", "results", "batch_results", "model",
+    "report", "files", "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
