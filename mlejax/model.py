@@ -78,6 +78,7 @@ class Model:
         n_starts: int | None = None,
         seed: int = 0,
         progress: bool | None = None,
+        validation: Any = None,
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
@@ -116,6 +117,9 @@ class Model:
                 a list of one's own, to which drawn ones are added up to ``n_starts``.
             seed: of the candidates among starting values, and of the drawn starts.
             progress: a progress bar; None shows one for long first-order fits only.
+            validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units), or data of the
+                same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
+                parameters of the best epoch.
 
         Returns:
             :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
@@ -152,6 +156,7 @@ class Model:
             penalty=penalty,
             hyper=hyper,
             bias_reduction=bias_reduction,
+            validation=validation,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

@@ -68,17 +68,23 @@ class Results:
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors, natural scale; NaN for what is fixed, on an edge or without a covariance."""
+        """Standard errors, natural scale; NaN for what is fixed, on an edge or without a covariance.
+
+        Refused (ValueError), as everything that needs them, above 2,000 parameters: see :meth:`subset_errors`.
+        """
+        self._refuse_large()
         return self._series(self._errors, "std err")
 
     @property
     def tvalues(self) -> pd.Series:
         """z statistics against 0; NaN where 0 is not an interior point of the support."""
+        self._refuse_large()
         return self._series(self._tests[0], "z")
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of ``tvalues`` by the normal distribution."""
+        self._refuse_large()
         return self._series(self._tests[1], "P>|z|")
 
     def conf_int(self, alpha: float = 0.05, scale: str = "link") -> pd.DataFrame:
@@ -94,6 +100,7 @@ class Results:
         """
         import pandas as pd
 
+        self._refuse_large()
         found = self._intervals(alpha, scale)
         return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._index)
 
@@ -168,6 +175,15 @@ class Results:
     def n_steps(self) -> int:
         """Steps of the optimiser."""
         return self._fit.n_steps
+
+    @property
+    def history(self) -> pd.DataFrame | None:
+        """Of a training on minibatches, epoch by epoch: mean log-likelihood per row (unit); None for other fits.
+
+        Columns ``train`` (over the minibatches of the epoch, while the parameters moved) and, with ``validation=``,
+        ``held_out``; ``kept`` marks the epoch whose parameters are the estimates.
+        """
+        return None if self._fit.history is None else report.history(self._fit.history)
 
     @property
     def df_model(self) -> int:
@@ -269,6 +285,59 @@ class Results:
             ValueError: different data, not nested, not converged, or pseudolikelihoods.
         """
         return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
+
+    def subset_errors(
+        self,
+        *addresses: str,
+        others: str = "given",
+        damping: float = 0.0,
+        tol: float = 1e-8,
+        max_steps: int | None = None,
+        alpha: float = 0.05,
+    ) -> inference.SubsetErrors:
+        r"""Standard errors of some parameters, where there are too many for those of all.
+
+        With S the parameters chosen, O the others and I the observed information:
+
+        * ``others="given"``: :math:`(I_{SS})^{-1}`, the errors that S would have if O were known. One Hessian-vector
+          product for each parameter chosen.
+        * ``others="estimated"``: :math:`(I_{SS} - I_{SO} I_{OO}^{-1} I_{OS})^{-1}`, the block of :math:`I^{-1}`, which
+          accounts for the estimation of O and is never smaller. By conjugate gradients on Hessian-vector products, up
+          to hundreds of these for each parameter; refused where they meet negative curvature.
+
+        At a point that is no maximum, which is where the training of a network ends, neither is the error of an
+        estimator: the table says so, with g'I^-1 g of S. Weights of a network usually have many settings of the same
+        likelihood, so that ``"estimated"`` needs ``damping`` there.
+
+        Args:
+            *addresses: parameters, subtrees or entries: ``"last"``, ``"sigma"``, ``"net.w[3,1]"``; up to 2,000 numbers.
+            others: ``"given"`` or ``"estimated"``.
+            damping: a ridge added to the information, as an l2 penalty of that strength adds it.
+            tol: relative residual of conjugate gradients.
+            max_steps: of conjugate gradients; by default twice the number of others, 10,000 at most.
+            alpha: one minus the coverage.
+
+        Returns:
+            :class:`mlejax.inference.SubsetErrors`: prints as a table; ``std_error``, ``cov``, ``cov_given``, ``table()``.
+
+        Raises:
+            ValueError: not positive definite, negative curvature, no convergence, or too many parameters.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(a=mle.Real(), b=mle.Real(), sigma=mle.Positive())
+            ... def line(params, data):
+            ...     return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["sigma"])
+            >>> res = line.fit({"x": [0.0, 1.0, 2.0, 3.0], "y": [1.0, 3.0, 2.0, 5.0]})
+            >>> res.subset_errors("b").std_error.round(3), res.subset_errors("b", others="estimated").std_error.round(3)
+            (array([0.219]), array([0.367]))
+            >>> round(float(res.bse["b"]), 3)
+            0.367
+        """
+        return inference.subset_of(
+            self._fit, addresses, others=others, damping=damping, tol=tol, max_steps=max_steps, alpha=alpha
+        )
 
     def nlcom(self, function: Callable[[Any], Any], *, value: Any = 0.0, alpha: float = 0.05) -> inference.DeltaResult:
         """Any function of ``params`` with its standard error by the delta method.
@@ -427,17 +496,28 @@ class Results:
 
     @cached_property
     def _reported_cov(self) -> np.ndarray:
+        self._refuse_large()
         space = self._fit.spec.space
-        if space.n_free > COVARIANCE_LIMIT:
-            raise ValueError(
-                f"the covariance of {space.n_free} parameters would hold {space.n_free}^2 numbers "
-                f"({8e-9 * space.n_free**2:.3g} GB); it is not formed above {COVARIANCE_LIMIT}"
-            )
         out = np.array(self._test_cov)
         held = space.reported_fixed
         out[held, :] = np.nan
         out[:, held] = np.nan
         return out
+
+    @property
+    def _too_large(self) -> str:
+        """Why there are no standard errors of all parameters, or nothing."""
+        space = self._fit.spec.space
+        if space.n_free <= COVARIANCE_LIMIT:
+            return ""
+        return (
+            f"standard errors of all {space.n_free} parameters would take {inference.dense_cost(space.n_free)}; they are not "
+            f"formed above {COVARIANCE_LIMIT}. res.subset_errors({space.leaves[-1].name!r}) gives those of some"
+        )
+
+    def _refuse_large(self) -> None:
+        if self._too_large:
+            raise ValueError(self._too_large)
 
     @cached_property
     def _cov_rank(self) -> float:
@@ -484,7 +564,7 @@ class Results:
         affected = space.reported_matrix != 0.0 if space.n_free <= COVARIANCE_LIMIT else None
         for i, held in enumerate(space.reported_fixed):
             if held or affected is None:
-                notes.append("")
+                notes.append("" if held else "no standard error: too many parameters, see subset_errors")
                 continue
             states = [CovarianceState(int(s)) for s in self._cov.state[affected[i]]]
             bad = [s for s in states if s != CovarianceState.OK]
@@ -612,7 +692,7 @@ class Results:
             ("Model", self.model.likelihood.name),
             ("Method", fitted.method),
             ("Covariance", self._cov.statement),
-            ("Converged", f"{'yes' if self.converged else 'NO'} (g'H^-1 g = {fitted.decrement:.1e})"),
+            ("Converged", f"{'yes' if self.converged else 'NO'} ({_nearness(fitted)})"),
             ("Arithmetic", f"float64, {jax.default_backend()}"),
             ("Log-pseudolikelihood" if self._pseudo else "Log-likelihood", f"{self.llf:.6f}"),
             ("Observations", rows),
@@ -653,6 +733,7 @@ class Results:
                     fitted.note,
                     _narrow(fitted.loaded.rows.float32),
                     *self._cov.notes,
+                    _sentence(self._too_large),
                 )
                 if n
             ),
@@ -690,6 +771,14 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=rows, columns=columns)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _nearness(done: Fit) -> str:
+    return f"g'H^-1 g = {done.decrement:.1e}" if done.information is not None else "no Hessian was formed"
 
 
 def compare(

@@ -121,6 +121,7 @@ class Evidence:
             same in words.
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
+        said, advice: of an end without a Hessian, what to say in place of the usual.
     """
 
     end: End
@@ -135,6 +136,8 @@ class Evidence:
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     n_steps: int = 0
     dense: bool = True
+    said: str = ""
+    advice: str = ""
 
 
 def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: float = 0.05) -> bool:
@@ -180,7 +183,8 @@ def judge(e: Evidence) -> Verdict:
             facts["rows"] = e.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
-    return Verdict(code, statement, MappingProxyType(facts), ADVICE[code])
+    advice = e.advice if e.advice and code == "stopped_early" else ADVICE[code]
+    return Verdict(code, statement, MappingProxyType(facts), advice)
 
 
 def _rule(e: Evidence) -> tuple[str, str]:
@@ -189,7 +193,7 @@ def _rule(e: Evidence) -> tuple[str, str]:
     if not e.dense:
         return (
             "stopped_early",
-            f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
+            e.said or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
         )
     rising = steepest(e.directions)
     if rising is not None:

@@ -3,6 +3,7 @@
 from mlejax.fit.checking import Check, Finding
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
+from mlejax.fit.curvature import curvature_of
 from mlejax.fit.loading import (
     Loaded,
     column_unchanged,
@@ -28,6 +29,7 @@ __all__ = [
     "column_unchanged",
     "counts",
     "covariance_of",
+    "curvature_of",
     "evaluate",
     "fit",
     "l2",

@@ -23,6 +23,7 @@ from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalt
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, evidence_at, explain, interior, search
 from mlejax.fit.solve import hold
+from mlejax.fit.training import History, held_out_data, train
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
     Likelihood,
@@ -65,11 +66,12 @@ class Fit:
         method: text for the header.
         n_steps: steps of the optimiser.
         decrement: Newton decrement at the end, log-likelihood units.
-        note: what a reader should know about the start; empty if nothing.
+        note: what a reader should know about the start or the data; empty if nothing.
         modes: where the starts ended, if there were several.
         constraints: linear restrictions on the parameters, in the words of the user.
         reduced: what bias reduction adds to the log-likelihood at the estimate.
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
+        history: of a training on minibatches.
     """
 
     spec: Spec
@@ -92,6 +94,7 @@ class Fit:
     constraints: tuple[str, ...] = ()
     reduced: float = 0.0
     penalised: Penalised | None = None
+    history: History | None = None
 
     @property
     def weight_kind(self) -> str | None:
@@ -127,6 +130,7 @@ def fit(
     hyper: Any = None,
     restrict: Callable[[Space], Any] | None = None,
     bias_reduction: str | None = None,
+    validation: Any = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
@@ -138,10 +142,14 @@ def fit(
     n_starts = _check_n_starts(n_starts, len(listed))
     with jax.enable_x64(True), missing_derivatives(likelihood), _outside_transformations():
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
+        reading = (start, missing, weights, weight_kind)
+        loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
         given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
         stated: tuple[str, ...] = ()
         remark = ""
+        if restrict is not None and optimize.batched(algorithm):
+            raise ValueError("constraints= are for methods on all rows; leave out batch_size")
         if restrict is not None:
             space, stated, remark = _restricted(space, held, restrict)
         penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
@@ -156,9 +164,12 @@ def fit(
         if start is not None and stated:
             remark += _start_moved(space, given, u0, held)
         with _reporter(progress, algorithm, space.n_free) as report:
-            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, known=known)
-            note = ""
-            if ended.end == End.START_NOT_FINITE:
+            history, reached = None, None
+            if optimize.batched(algorithm):
+                reached, history = train(spec, algorithm, loaded, u0, held, held_out, report)
+            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, reached, known=known)
+            note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else ""
+            if ended.end == End.START_NOT_FINITE and history is None:
                 open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
                 other = _first_point(spec, loaded, open_start, held, seed, thorough=True)
                 again = search(spec, algorithm, loaded, other, held, report)
@@ -174,7 +185,7 @@ def fit(
                 modes = tuple(replace(mode, llf=loaded.scale * mode.llf) for mode in modes)
         _check_rows_once(spec, loaded, ended.u, held)
         done = _finish(spec, loaded, held, ended, found, algorithm)
-        done = replace(done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated)
+        done = replace(done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated, history=history)
         if modes and done.verdict.converged:
             done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
     if not done.verdict.converged:
@@ -504,6 +515,8 @@ def _penalty_name(spec: Spec) -> str:
 
 def _method_text(algorithm: Any, ended: Ended, spec: Spec) -> str:
     text = f"{type(algorithm).__name__.lower()}, {ended.n_steps} steps"
+    if optimize.batched(algorithm):
+        text += f" on minibatches of {algorithm.batch_size}"
     if ended.polished:
         text += ", polished by Newton"
     if spec.hessian == "differenced":
@@ -557,18 +570,20 @@ class _reporter:
         wanted = progress if progress is not None else (not isinstance(algorithm, optimize.Newton) and p > 1000)
         self.bar: Any = None
         self.wanted = bool(wanted)
+        self.epochs = algorithm.epochs if optimize.batched(algorithm) else None
 
-    def __enter__(self) -> Callable[[int, float], None] | None:
+    def __enter__(self) -> Callable[..., None] | None:
         if not self.wanted:
             return None
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(unit="step")
+        self.bar = tqdm(unit="step" if self.epochs is None else "epoch", total=self.epochs)
         return self._show
 
-    def _show(self, n_steps: int, mean_loglik: float) -> None:
-        self.bar.update(n_steps - self.bar.n)
-        self.bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}")
+    def _show(self, n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
+        self.bar.update(n_done - self.bar.n)
+        more = "" if held_out is None else f", held out {held_out:.6g}"
+        self.bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
 
     def __exit__(self, *_: Any) -> None:
         if self.bar is not None:

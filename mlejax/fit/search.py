@@ -20,6 +20,11 @@ from mlejax.status import End
 from mlejax.verdict import Direction, Evidence, superlinear
 
 MAX_RESTARTS = 4
+ADVICE_AFTER_TRAINING = (
+    "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
+    "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
+    "the others."
+)
 ABSURD_ERROR = 1e3
 _PROBES = 24
 
@@ -198,4 +203,6 @@ def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
         deciding=found.deciding,
         n_steps=ended.n_steps,
         dense=ended.information is not None,
+        said=ended.message,
+        advice=ADVICE_AFTER_TRAINING if ended.message else "",
     )

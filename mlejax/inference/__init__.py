@@ -18,6 +18,8 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.prediction import exponentiated, predict_function, predict_parameter
 from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
+from mlejax.inference.subset import dense_cost, subset_of
+from mlejax.inference.subset_table import SubsetErrors
 from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Intervals",
     "LRTest",
     "Linearised",
+    "SubsetErrors",
     "TTest",
     "WaldTest",
     "aic",
@@ -36,6 +39,7 @@ __all__ = [
     "critical_value",
     "data_differences",
     "delta_method",
+    "dense_cost",
     "exponentiated",
     "hqic",
     "incomparable",
@@ -48,6 +52,7 @@ __all__ = [
     "predict_function",
     "predict_parameter",
     "standard_errors",
+    "subset_of",
     "supports",
     "t_test",
     "two_sided_p",

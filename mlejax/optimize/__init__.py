@@ -12,6 +12,7 @@ from mlejax.optimize.contract import Carry, Method, Objective, Point, Setting, U
 from mlejax.optimize.first_order import FirstOrder
 from mlejax.optimize.lbfgs import LBFGS
 from mlejax.optimize.loop import advance, begin, take_turn
+from mlejax.optimize.minibatch import EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
 from mlejax.optimize.newton import Newton
 from mlejax.optimize.resolve import resolve
 
@@ -20,6 +21,8 @@ __all__ = [
     "LBFGS",
     "Adam",
     "Carry",
+    "EpochCarry",
+    "EpochFacts",
     "FirstOrder",
     "Method",
     "Newton",
@@ -28,8 +31,12 @@ __all__ = [
     "Setting",
     "Update",
     "advance",
+    "batched",
     "begin",
+    "epoch",
+    "refuse_batches",
     "resolve",
     "setting_of",
+    "shuffled",
     "take_turn",
 ]

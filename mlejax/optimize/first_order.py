@@ -20,6 +20,7 @@ import numpy as np
 
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
+from mlejax.optimize.minibatch import PATIENCE, check_batches, refuse_batches
 from mlejax.optimize.options import check
 from mlejax.status import End
 
@@ -53,10 +54,10 @@ class FirstOrder:
             refused when it is used.
         tol: settle when the log-likelihood rose by at most this over `patience` turns.
         max_steps: steps tried after the start.
-        patience: length of the window in turns.
+        patience, batch_size, epochs, seed: as in :class:`Adam`.
 
     Raises:
-        ValueError: an option is not positive.
+        ValueError: an option is not positive, or means nothing beside the others.
         TypeError: not a gradient transformation.
 
     Example:
@@ -69,13 +70,21 @@ class FirstOrder:
     transformation: Any
     tol: float = 1e-6
     max_steps: int = 10_000
-    patience: int = 100
+    patience: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    seed: int = 0
     dense: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not all(callable(getattr(self.transformation, part, None)) for part in ("init", "update")):
             raise TypeError(f"expected an optax gradient transformation, got {self.transformation!r}")
         check(self)
+        check_batches(self)
+
+    def gradient_transformation(self) -> Any:
+        """The transformation itself."""
+        return self.transformation
 
     def evaluate(self, objective: Any, u: jax.Array) -> tuple[Any, Any, Any]:
         """Value and gradient."""
@@ -83,13 +92,14 @@ class FirstOrder:
 
     def start(self, u0: Any) -> FirstOrderState:
         """Memory before the first evaluation."""
+        refuse_batches(self)
         return start(self.transformation, u0)
 
     def update(
         self, inner: FirstOrderState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
     ) -> Update:
         """One turn of the transformation."""
-        return update(self.transformation, self.tol, self.patience, inner, old, new, first, finite, setting)
+        return update(self.transformation, self.tol, self.patience or PATIENCE, inner, old, new, first, finite, setting)
 
 
 def start(transformation: Any, u0: Any) -> FirstOrderState:

@@ -47,6 +47,26 @@ def tidy(terms: Iterable[Term]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def history(seen: Any) -> pd.DataFrame:
+    """A training's mean log-likelihoods by epoch: train, held_out (if any), kept.
+
+    Args:
+      seen: an object with ``train`` and ``held_out`` (sequences) and ``best`` (the epoch kept, from 1).
+
+    >>> from types import SimpleNamespace
+    >>> frame = history(SimpleNamespace(train=(-2.0, -1.0), held_out=(), best=2))
+    >>> frame.index.name, frame["kept"].tolist()
+    ('epoch', [False, True])
+    """
+    import pandas as pd
+
+    epochs = np.arange(1, len(seen.train) + 1)
+    columns: dict[str, Any] = {"train": np.asarray(seen.train, np.float64)}
+    if seen.held_out:
+        columns["held_out"] = np.asarray(seen.held_out, np.float64)
+    return pd.DataFrame({**columns, "kept": epochs == seen.best}, index=pd.Index(epochs, name="epoch"))
+
+
 def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
     """One row about a whole fit, one column per fact.
 
