@@ -165,7 +165,9 @@ def _remarks(fit: Fit, others: str, k: int, damping: float, steps: int, residual
             f"conjugate gradients ({steps} steps, relative residual {residual:.1e}; no negative curvature was met)."
         )
     if fit.penalised is not None:
-        said.append("The information is that of the penalised log-likelihood: these are the errors of cov_type='bayes'.")
+        said.append(
+            "The information is that of the penalised log-likelihood: these are the errors of cov_type='bayes'."
+        )
     if damping:
         said.append(f"A ridge of {damping:g} was added to the information, as an l2 penalty of that strength would.")
     return said
