@@ -185,7 +185,9 @@ def fit(
                 modes = tuple(replace(mode, llf=loaded.scale * mode.llf) for mode in modes)
         _check_rows_once(spec, loaded, ended.u, held)
         done = _finish(spec, loaded, held, ended, found, algorithm)
-        done = replace(done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated, history=history)
+        done = replace(
+            done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated, history=history
+        )
         if modes and done.verdict.converged:
             done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
     if not done.verdict.converged:
