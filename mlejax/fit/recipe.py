@@ -148,8 +148,8 @@ def fit(
         space, held = _hold_checked(loaded.problem.space, fixed)
         stated: tuple[str, ...] = ()
         remark = ""
-        if restrict is not None and optimize.batched(algorithm):
-            raise ValueError("constraints= are for methods on all rows; leave out batch_size")
+        if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
+            raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
         if restrict is not None:
             space, stated, remark = _restricted(space, held, restrict)
         penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
