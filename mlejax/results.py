@@ -147,8 +147,7 @@ class Results:
         """
         fitted, space = self._fit, self._fit.spec.space
         kind = "maximum" if self.converged else self.verdict.code
-        scale = 1.0 if fitted.loaded.weights is None else fitted.loaded.weights.scale
-        found = [(m.kind, scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fitted.modes]
+        found = [(m.kind, fitted.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fitted.modes]
         with jax.enable_x64(True):
             values = [space.reported(space.params_from_u(m.u, fitted.fixed)) for m in fitted.modes]
         return report.modes_table(found or [(kind, self.llf, 1, None, "")], values or [self._values], self._index)

@@ -178,6 +178,40 @@ def test_sampling_weights_make_a_pseudolikelihood() -> None:
     assert res.with_cov().cov_type == "HC0"
 
 
+@pytest.mark.slow
+def test_several_starts_report_the_weights_as_given() -> None:
+    data = birthwt()
+    res = logit.fit(data, weights="pw", weight_kind="sampling", n_starts=4)
+    assert res.llf == pytest.approx(sampling().llf, rel=1e-10)
+    assert res.modes["llf"].iloc[0] == pytest.approx(res.llf, rel=1e-10)
+
+
+# ---- regressed parameters
+
+
+def test_weights_of_regressed_parameters() -> None:
+    """By formula, with gaps in weights, groups and covariates, two-way clusters: the expanded complete rows."""
+
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def gaussian(params: Any, data: Any) -> Any:
+        return jax.scipy.stats.norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"x": rng.normal(size=90), "r": rng.choice(["a", "b"], 90), "w": rng.integers(0, 4, 90) * 1.0})
+    df["y"] = 1 + df["x"] + rng.normal(size=90)
+    df["firm"], df["year"] = np.arange(90) % 14 * 1.0, np.arange(90) % 9
+    df.loc[3, "w"] = df.loc[5, "firm"] = df.loc[7, "x"] = np.nan
+    reg = gaussian.regress(mu="x + C(r)")
+    groups = {"groups": ("firm", "year"), "correction": "full"}
+    res = reg.fit(df, weights="w", weight_kind="frequency", missing="drop", cov_type="cluster", cov_kwds=groups)
+    complete = df.dropna()
+    rows = complete.loc[np.repeat(complete.index, complete["w"].astype(int))].reset_index(drop=True)
+    want = reg.fit(rows, cov_type="cluster", cov_kwds=groups)
+    np.testing.assert_allclose(res.params, want.params, rtol=1e-10)
+    np.testing.assert_allclose(res.cov_params(), want.cov_params(), rtol=1e-8, atol=1e-12)
+    assert (res.nobs, res.n_dropped) == (want.nobs, 3)
+
+
 # ---- importance weights
 
 

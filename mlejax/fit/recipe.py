@@ -182,7 +182,6 @@ def fit(
                 ended, found, modes = _explore(
                     spec, algorithm, loaded, held, (ended, found), given, more, n_starts, seed, report
                 )
-                modes = tuple(replace(mode, llf=loaded.scale * mode.llf) for mode in modes)
         _check_rows_once(spec, loaded, ended.u, held)
         done = _finish(spec, loaded, held, ended, found, algorithm)
         done = replace(
