@@ -187,21 +187,21 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     return Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors)
 
 
-def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:
     """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
 
     Where the designs are meant for single rows, the values have the declared shape.
     """
-    columns = dict(data)
-    designs = {key: columns.pop(key) for key in list(columns) if isinstance(key, data_room.DesignKey)}
-    view = "row" if by_row(designs) else "array"
-    values = dict(params)
+    view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
+    values, hidden = dict(params), set()
     for p in predictors:
-        design = designs[data_room.DesignKey(p.name, "design", view)]
-        offset = designs.get(data_room.DesignKey(p.name, "offset", view))
-        value = p.value(params[p.name], design, offset)
+        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
+        value = p.value(params[p.name], data[key], data.get(beside))
         values[p.name] = value[0] if view == "row" else value
-    return values, columns
+        hidden |= {key, beside}
+    if isinstance(data, data_room.View):
+        return values, data.without(hidden)
+    return values, {key: value for key, value in data.items() if key not in hidden}
 
 
 def bare_space(start: Any, name: str) -> Space:

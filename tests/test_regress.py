@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -250,3 +251,150 @@ def test_only_coefficients_on_a_log_scale_are_exponentiated() -> None:
     assert times["mu[age]"] == np.exp(fitted("weibull").params["mu[age]"])
     with pytest.raises(ValueError, match="sigma is no coefficient on a log scale"):
         fitted("weibull").tidy(exponentiate=["sigma"])
+
+
+# ---- all that a model does
+
+
+def births() -> pd.DataFrame:
+    df = table("birthwt")
+    return df.assign(ward=df["lwt"] % 4, copies=df["age"] % 3)
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def weight(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["bwt"], params["mu"], params["sigma"])
+
+
+LINEAR = weight.regress(mu="age + race")
+
+
+def ols(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    beta = np.linalg.lstsq(X, y, rcond=None)[0]
+    return beta, float(np.sqrt(np.mean((y - X @ beta) ** 2)))
+
+
+def dummies(df: pd.DataFrame) -> np.ndarray:
+    return np.column_stack([np.ones(len(df)), df["age"], df["race"] == "other", df["race"] == "white"]).astype(float)
+
+
+def test_frequency_weights_equal_the_expanded_rows() -> None:
+    df = births()
+    weighted = LINEAR.fit(df, weights="copies", weight_kind="frequency")
+    expanded = df.loc[df.index.repeat(df["copies"])]
+    beta, sigma = ols(dummies(expanded), expanded["bwt"].to_numpy())
+    np.testing.assert_allclose(weighted.params, [*beta, sigma], rtol=1e-7)
+    full = LINEAR.fit(expanded)
+    assert weighted.llf == pytest.approx(full.llf, rel=1e-12)
+    np.testing.assert_allclose(weighted.bse, full.bse, rtol=1e-8)
+
+
+def test_missing_values_count_jointly() -> None:
+    """In the outcome, in a number and in a category of the formula; formulaic itself never drops a row."""
+    df = births()
+    df["age"] = df["age"].where(df["age"] != 19)
+    df["race"] = df["race"].where(df["lwt"] > 90)
+    df["bwt"] = df["bwt"].astype(float).where(df["ui"] == 0)
+    with pytest.raises(mle.DataError, match=r"column 'bwt': 28 missing.*column 'age': 16.*column 'race': 7"):
+        LINEAR.fit(df)
+    res = LINEAR.fit(df, missing="drop")
+    complete = df.dropna(subset=["age", "race", "bwt"])
+    assert (res.nobs, res.n_dropped) == (len(complete), len(df) - len(complete))
+    beta, sigma = ols(dummies(complete), complete["bwt"].to_numpy())
+    np.testing.assert_allclose(res.params, [*beta, sigma], rtol=1e-7)
+
+
+def test_groups_share_levels_and_transforms() -> None:
+    """Every ward as a fit of its own on the same columns; a value missing in one ward costs that ward only."""
+    df = births()
+    df.loc[3, "age"] = np.nan
+    with pytest.warns(mle.ConvergenceWarning):
+        found = LINEAR.fit_groups(df, by="ward")
+    lost = df.loc[3, "ward"]
+    for ward in (w for w in range(4) if w != lost):
+        part = df[df["ward"] == ward]
+        beta, sigma = ols(dummies(part), part["bwt"].to_numpy())
+        np.testing.assert_allclose(found.params.loc[ward], [*beta, sigma], rtol=1e-6)
+    with pytest.raises(mle.DataError, match=r"column 'age': 1 missing values.*index label 3\)$"):
+        found[lost]
+    ward = next(w for w in range(4) if w != lost)
+    assert len(found[ward].predict(births().head(2))) == 2
+
+
+def test_the_pure_core_takes_a_prepared_regression() -> None:
+    prepared, df = LINEAR.prepare(births()), births()
+    beta, _ = ols(dummies(df), df["bwt"].to_numpy())
+    with jax.enable_x64(True):
+        best = mle.solve(LINEAR, prepared, {"mu": np.array([3000.0, 0.0, 0.0, 0.0]), "sigma": 700.0})
+    np.testing.assert_allclose(best.params["mu"], beta, rtol=1e-7)
+
+
+def test_calls_as_a_function_of_coefficients() -> None:
+    df = births()
+    params = {"mu": np.array([3000.0, -1.0, 2.0, 3.0]), "sigma": np.float64(700.0)}
+    with jax.enable_x64(True):
+        values = LINEAR(params, df)
+        slope = jax.grad(lambda p: LINEAR(p, df).sum())(params)["mu"]
+    np.testing.assert_allclose(values, norm_logpdf(df["bwt"], dummies(df) @ params["mu"], 700.0), rtol=1e-12)
+    residual = (df["bwt"] - dummies(df) @ params["mu"]) / 700.0**2
+    np.testing.assert_allclose(slope, dummies(df).T @ residual, rtol=1e-10)
+
+
+def norm_logpdf(y: Any, mu: Any, sigma: float) -> Any:
+    return -0.5 * ((y - mu) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi)
+
+
+def test_design_matrix_by_name() -> None:
+    """Taken as it is, with the labels it has."""
+    df = births()
+    y, X = df["bwt"].to_numpy(), dummies(df)[:, :2]
+    beta, sigma = ols(X, y)
+    plain = weight.regress(mu="X").fit({"bwt": y, "X": X})
+    assert list(plain.params.index) == ["mu[0]", "mu[1]", "sigma"]
+    np.testing.assert_allclose(plain.params, [*beta, sigma], rtol=1e-7)
+    labelled = weight.regress(mu="X").fit({"bwt": y, "X": pd.DataFrame(X, columns=["one", "years"])})
+    assert list(labelled.params.index) == ["mu[one]", "mu[years]", "sigma"]
+    assert labelled.predict({"X": np.array([[1.0, 30.0]])})["estimate"][0] == pytest.approx(beta @ [1.0, 30.0])
+
+
+def test_vector_declared_by_columns_has_the_labels_of_the_frame() -> None:
+    """``Real(columns="X")``, plain and regressed: the coefficients of every entry on the covariate."""
+    df = births()
+    X = pd.DataFrame(dummies(df)[:, :2], columns=["one", "years"])
+
+    @mle.model(beta=mle.Real(columns="X"), sigma=mle.Positive())
+    def model(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["bwt"], data["X"] @ params["beta"], params["sigma"])
+
+    data = {"bwt": df["bwt"].to_numpy(), "X": X, "smoke": df["smoke"].to_numpy()}
+    assert list(model.fit(data).params.index) == ["beta[one]", "beta[years]", "sigma"]
+    res = model.regress(beta="smoke").fit(data)
+    assert list(res.params.index)[:3] == ["beta[one][Intercept]", "beta[one][smoke]", "beta[years][Intercept]"]
+    smoke = df["smoke"].to_numpy()[:, None]
+    beta, _ = ols(np.column_stack([X, X * smoke])[:, [0, 2, 1, 3]], data["bwt"])
+    np.testing.assert_allclose(res.params[:-1], beta, rtol=1e-6)
+    assert res.wald_test("beta[years][smoke] = 0").p_value == pytest.approx(res.pvalues["beta[years][smoke]"])
+    assert res.wald_test("beta[one] = 0").df == 2
+
+
+def test_units_and_whole_models() -> None:
+    """Per unit the padded rows, and the whole series: a random intercept and an AR(1) against their own closed forms."""
+    df = births().assign(doctor=births()["lwt"] % 30)
+
+    @mle.model(unit="doctor", mu=mle.Real(), sigma=mle.Positive(), tau=mle.NonNegative())
+    def intercepts(params: Any, data: Any) -> Any:
+        r = jnp.where(data["mask"], data["bwt"] - params["mu"], 0.0)
+        n, s2, t2 = jnp.sum(data["mask"]), params["sigma"] ** 2, params["tau"] ** 2
+        log_det = (n - 1) * jnp.log(s2) + jnp.log(s2 + n * t2)
+        shared = t2 / (s2 * (s2 + n * t2)) * jnp.sum(r) ** 2
+        return -0.5 * (n * jnp.log(2 * jnp.pi) + log_det + jnp.sum(r**2) / s2 - shared)
+
+    beta, sigma = ols(dummies(df), df["bwt"].to_numpy())
+    none = intercepts.regress(mu="age + race").fit(df, fixed={"tau": 0.0})
+    np.testing.assert_allclose(none.params[:-1], [*beta, sigma], rtol=1e-6)
+
+    @mle.model(rowwise=False, mu=mle.Real(), sigma=mle.Positive())
+    def series(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["bwt"] - params["mu"], 0.0, params["sigma"])
+
+    np.testing.assert_allclose(series.regress(mu="age + race").fit(df).params, [*beta, sigma], rtol=1e-6)

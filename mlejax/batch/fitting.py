@@ -197,8 +197,9 @@ def _first_points(
     limits: Limits,
 ) -> np.ndarray | None:
     """u0 (L, p): the start that was given, or the best among each data set's own candidates."""
-    space = spec.space
-    if all(v is not None or leaf.all_fixed for v, leaf in zip(given, space.leaves, strict=True)):
+    space, declared = spec.space, spec.likelihood.parameters or {}
+    known = [v if v is not None and not np.isnan(v).any() else None for v in given]
+    if all(v is not None or leaf.all_fixed for v, leaf in zip(known, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
         if not any(own):
             return np.repeat(np.asarray(to_u(space, values))[None], len(sets), axis=0)
@@ -210,7 +211,7 @@ def _first_points(
         spec,
         sets,
         lanes,
-        lambda mine, data: starting.candidates(space, given, own, mine, data, seed),
+        lambda mine, data: starting.candidates(space, given, own, mine, data, seed, sets.designs, declared),
         starting.sample(recipe.N_SAMPLED),
         held,
         limits,
@@ -230,7 +231,7 @@ def _pooled(
     leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
     rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
     packed = data_room.pack(rows, mode=sets.mode)
-    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None)  # type: ignore[arg-type]
+    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs)  # type: ignore[arg-type]
     u0 = recipe._first_point(spec, pooled, given, held, seed)
     _, ended, _ = flagged_room.search(spec, algorithm, pooled, u0, held, None)
     return np.asarray(ended.u if np.isfinite(ended.u).all() else u0)
@@ -241,7 +242,7 @@ def _alone(sets: DataSets, lane: int, space: Space) -> Any:
     data = sets.single(lane)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
-    return Loaded(Problem(data, space), rows, None, None, None)  # type: ignore[arg-type]
+    return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs)  # type: ignore[arg-type]
 
 
 def _optimised(
@@ -294,6 +295,7 @@ def single(batch: Batch, i: int) -> recipe.Fit:
         if batch.likelihood.parameters is None:
             structure = jax.tree.map(lambda a: np.nan_to_num(a[i]), batch.params)
         loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns)
+        loaded = replace(loaded, designs=sets.designs)
         ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
         done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
     return replace(done, note=batch.notes.get(i, ""))

@@ -18,7 +18,8 @@ from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, Prepared, Shared, Static
 from mlejax.data.held import is_leaf
 from mlejax.data.tolerant import Gap, convert_with_gaps
-from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.fit.regression import Designs, with_designs
+from mlejax.likelihood import Likelihood, by_row, trace_reads
 from mlejax.parameters import Space
 
 MISSING = ("raise", "drop")
@@ -46,6 +47,7 @@ class DataSets:
         table_rows: the rows of one data set in the whole table, before any was dropped.
         source: the whole table.
         space: the layout of the parameters.
+        designs: of the regressed parameters, or None.
     """
 
     leaves: tuple[np.ndarray, ...]
@@ -66,6 +68,7 @@ class DataSets:
     table_rows: Callable[[int], np.ndarray] = field(repr=False)
     source: data_room.Source = field(repr=False)
     space: Space = field(repr=False)
+    designs: Designs | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -144,16 +147,25 @@ def stacked(likelihood: Likelihood, data: Any, start: Any, missing: str, others:
         raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
     n_sets, n = _stack_shape(data)
     flat = _map(data, lambda a: a.reshape(n_sets * n, *a.shape[2:]))
-    source = data_room.ingest(flat)
+    others = [*([likelihood.unit] if likelihood.unit else []), *others]
+    source = reading = data_room.ingest(flat)
     first = data_room.ingest(_map(data, lambda a: a[0]))
+    one = lambda i: _map(data, lambda a: a[i])
+    designs = None
+    if likelihood.predictors:
+        reading, designs = with_designs(likelihood, source, "drop", others)
+        one = lambda i: _rows_of(None, reading, np.arange(i * n, (i + 1) * n))
+        first = data_room.ingest(one(0))
     space = likelihood.space(first, start)
-    names, n_out = trace_reads(likelihood, first, space)
+    names, n_out = trace_reads(likelihood, first, space, by_row(first.keys))
     begins = np.arange(n_sets, dtype=np.int64) * n
     return _gather(
         likelihood,
         source,
+        reading,
+        designs,
         names,
-        others=[*([likelihood.unit] if likelihood.unit else []), *others],
+        others=others if designs is None else [*others, *designs.used],
         order=None,
         begins=begins,
         lengths=np.full(n_sets, n, np.int64),
@@ -161,7 +173,7 @@ def stacked(likelihood: Likelihood, data: Any, start: Any, missing: str, others:
         n_out=lambda length: n_out,
         labels=np.arange(n_sets),
         label_names=("dataset",),
-        one=lambda i: _map(data, lambda a: a[i]),
+        one=one,
         table_rows=lambda i: np.arange(i * n, (i + 1) * n),
         space=space,
         equal=True,
@@ -234,18 +246,22 @@ def grouped(
         DataError, MissingColumnError: no such column, a group label missing, a table without rows.
     """
     _check_missing(missing, likelihood)
-    source = data_room.ingest(frame)
+    others = [*([likelihood.unit] if likelihood.unit else []), *others]
+    source = reading = data_room.ingest(frame)
     codes, labels, label_names = _groups(source, by)
+    designs = None
+    if likelihood.predictors:  # one set of transforms and levels for all groups
+        reading, designs = with_designs(likelihood, source, "drop", others)
     n_groups = len(labels)
     lengths = np.bincount(codes, minlength=n_groups)
     rows_of = np.argsort(codes, kind="stable")
     begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     order = None if (np.diff(codes) >= 0).all() else rows_of
-    space = likelihood.space(source, start)
+    space = likelihood.space(reading, start)
     whole = likelihood.mode == "whole"
     table_rows = lambda i: rows_of[begins[i] : begins[i] + lengths[i]]
-    one = lambda i: _rows_of(frame, source, table_rows(i))
-    names, _ = trace_reads(likelihood, data_room.ingest(one(0)) if whole else source, space)
+    one = lambda i: _rows_of(frame if designs is None else None, reading, table_rows(i))
+    names, _ = trace_reads(likelihood, data_room.ingest(one(0)) if whole else reading, space, by_row(reading.keys))
     if source.kind == "mapping" and source.length([*names] or source.keys) != codes.size:
         raise DataError(f"by=: expected one label per row, got {codes.size} labels")
     by_length: dict[int, int] = {}
@@ -259,8 +275,10 @@ def grouped(
     return _gather(
         likelihood,
         source,
+        reading,
+        designs,
         names,
-        others=[*([likelihood.unit] if likelihood.unit else []), *others],
+        others=others if designs is None else [*others, *designs.used],
         order=order,
         begins=begins,
         lengths=lengths.astype(np.int64),
@@ -336,6 +354,8 @@ def _check_missing(missing: str, likelihood: Likelihood) -> None:
 def _gather(
     likelihood: Likelihood,
     source: data_room.Source,
+    reading: data_room.Source,
+    designs: Designs | None,
     names: Any,
     *,
     others: Sequence[str],
@@ -354,7 +374,9 @@ def _gather(
 ) -> DataSets:
     for name in others:
         source.column(name)
-    rows, gaps = convert_with_gaps(source, names, others)
+    rows, gaps = convert_with_gaps(reading, names, others)
+    if designs is not None:  # theirs are those of the columns that they are made of
+        gaps = [gap for gap in gaps if not gap.leaf.where.startswith("column <")]
     bad: dict[int, str] = {}
     n_dropped = np.zeros(len(lengths), np.int64)
     full = int(lengths.max())
@@ -397,6 +419,7 @@ def _gather(
         table_rows=table_rows,
         source=source,
         space=space,
+        designs=designs,
     )
 
 

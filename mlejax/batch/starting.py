@@ -7,7 +7,8 @@ not depend on its company.  Here the arithmetic is laid out over lanes; a test h
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
-from mlejax.fit import starts
+from mlejax.fit import regression, starts
+from mlejax.fit.regression import Designs
 from mlejax.parameters import Leaf, Space
 
 STEPPED = 8192  # rows from which on statistics are taken of a part of them
@@ -105,12 +107,22 @@ def candidates(
     lanes: np.ndarray,
     data: Prepared,
     seed: int = 0,
+    designs: Designs | None = None,
+    declared: Mapping[str, Any] | None = None,
 ) -> list[np.ndarray]:
     """Candidate starts of some lanes, one array a leaf, natural scale, (L, m, ...).
 
     Args:
         given: for each leaf its value, with a leading axis over all data sets where ``own`` says so, or None.
+        designs, declared: of regressed parameters, whose coefficients start as in ``regression.candidates``.
     """
+    if designs is not None:
+        open_ = regression.natural_given(designs, declared or {}, given)
+        n_read = len(designs.rows.leaves)
+        rows = (*data.rows[:n_read], *(data.rows[-1:] if data.mode == "units" else ()))
+        natural = candidates(designs.natural, open_, own, lanes, replace(data, rows=rows), seed)
+        set_apart = [np.expand_dims(np.asarray(v)[lanes], 1) if mine else v for v, mine in zip(given, own, strict=True)]
+        return regression.with_coefficients(designs, space, natural, set_apart)
     n = len(lanes)
     means, sds, largest, n_columns = statistics(data, n)
     small = 0.01 / largest

@@ -7,7 +7,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableSet
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, MutableSet
 from typing import Any
 
 import jax
@@ -89,6 +89,12 @@ class View(Mapping[Any, Any]):
 
     def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
         return {**other, **self}
+
+    def without(self, hidden: Collection[Any]) -> View:
+        """The same columns but for some; reads are recorded in the same set."""
+        values = {key: value for key, value in self._values.items() if key not in hidden}
+        keys = tuple(key for key in self._keys if key not in hidden)
+        return View(values, keys, self._refuse, self._reads, self._extra)
 
     def copy(self) -> dict[Any, Any]:
         """A plain dict of all columns."""

@@ -105,9 +105,9 @@ def load(
     elif weights is not None and not whole:
         beside.append(("weights", weights))
     designs = None
-    if likelihood.predictors:
+    if likelihood.predictors and not any(isinstance(key, data_room.DesignKey) for key in source.keys):
         reading, designs = with_designs(likelihood, source, missing, others, beside)
-        others, beside = [], []  # their gaps are gaps of the designs now
+        beside = []  # their gaps are gaps of the designs now
     space = likelihood.space(reading, start)
     names, n_out = trace_reads(likelihood, reading, space, by_row(reading.keys))
     if missing != "raise" and likelihood.mode == "whole":

@@ -64,13 +64,15 @@ class Designs:
         view: "array" or "row", how the user's function takes regressed parameters.
         rows: the columns that the user's function reads, checked, without the designs.
         natural: the layout of the parameters as declared.
-        extra: the columns of the formulas that the function does not read, as numbers, for the fingerprint.
+        used: the columns of the formulas.
+        extra: these as numbers, for the fingerprint.
     """
 
     designs: tuple[Design, ...]
     view: str
     rows: data_room.Rows
     natural: Space
+    used: tuple[str, ...]
     extra: Mapping[str, np.ndarray]
 
     def again(self, source: data_room.Source) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -135,14 +137,15 @@ def with_designs(
     for p in likelihood.predictors:
         design, values, offset = _design(p, source, rows.kept)
         designs.append(design)
-        more[data_room.DesignKey(p.name, "design", view)] = _spread(values, rows.kept, before, design.piece.labels)
+        labels, index = design.piece.labels, _index(source, (*reads, *used))
+        more[data_room.DesignKey(p.name, "design", view)] = _spread(values, rows.kept, before, labels, index)
         if offset is not None:
-            more[data_room.DesignKey(p.name, "offset", view)] = _spread(offset, rows.kept, before, None)
-    read = frozenset(reads)
-    keys = tuple(k for k in source.keys if k in read)
+            more[data_room.DesignKey(p.name, "offset", view)] = _spread(offset, rows.kept, before)
+    kept_keys = frozenset((*reads, *others, *used))
+    keys = tuple(k for k in source.keys if k in kept_keys)
     joined = data_room.Source("mapping", _Joined(source.raw, keys, more), (*keys, *more))
     extra = {f"formula {name}": _numbers(source.column(name), rows) for name in used}
-    return joined, Designs(tuple(designs), view, rows, natural, extra)
+    return joined, Designs(tuple(designs), view, rows, natural, used, extra)
 
 
 def _columns(p: Predictor, source: data_room.Source) -> tuple[str, ...]:
@@ -222,7 +225,15 @@ def _log_exposure(p: Predictor, values: np.ndarray) -> np.ndarray:
     return np.log(values)
 
 
-def _spread(values: np.ndarray, kept: np.ndarray | None, n: int, labels: tuple[str, ...] | None) -> Any:
+def _index(source: data_room.Source, names: Sequence[Any]) -> Any:
+    """The row labels of the columns in use, or None."""
+    found = (leaf.index for name in names for leaf in source.held(name).rows)
+    return next((index for index in found if index is not None), None)
+
+
+def _spread(
+    values: np.ndarray, kept: np.ndarray | None, n: int, labels: tuple[str, ...] | None = None, index: Any = None
+) -> Any:
     """The columns of the kept rows in a table of all rows, missing elsewhere, so that those rows are dropped again."""
     if kept is not None:
         full = np.full((n, *values.shape[1:]), np.nan)
@@ -232,7 +243,7 @@ def _spread(values: np.ndarray, kept: np.ndarray | None, n: int, labels: tuple[s
         return values
     import pandas as pd
 
-    return pd.DataFrame(values, columns=list(labels))
+    return pd.DataFrame(values, columns=list(labels), index=index)
 
 
 def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray:
@@ -311,9 +322,10 @@ def candidates(
     intercept alone where there is one.  Given coefficients (NaN where only some are given) stand.  ``rows``: the columns
     that the function reads, and then the designs.
     """
-    natural = _natural_starts(designs, declared, given)
-    batch = starts.candidates(designs.natural, natural, rows[: len(designs.rows.leaves)], seed)
-    return [_with_coefficients(designs, space, values, given) for values in batch]
+    batch = starts.candidates(
+        designs.natural, natural_given(designs, declared, given), rows[: len(designs.rows.leaves)], seed
+    )
+    return [with_coefficients(designs, space, natural, given) for natural in batch]
 
 
 def first_guess(
@@ -326,29 +338,29 @@ def first_guess(
     """As `starts.first_guess`, for the model without covariates, with slopes 0."""
     if any(v is not None for v in given):
         return None
-    natural = _natural_starts(designs, declared, given)
+    natural = natural_given(designs, declared, given)
     values = starts.first_guess(designs.natural, natural, rows[: len(designs.rows.leaves)])
-    return None if values is None else _with_coefficients(designs, space, values, given)
+    return None if values is None else with_coefficients(designs, space, values, given)
 
 
-def _natural_starts(
+def natural_given(
     designs: Designs, declared: Mapping[str, Any], given: Sequence[np.ndarray | None]
 ) -> list[np.ndarray | None]:
-    """Starts of the model without covariates: those given, and those declared for a regressed parameter."""
+    """What is known of the starts on the natural scale: given ones, and declared ones of regressed parameters."""
     regressed = {d.predictor.name for d in designs.designs}
     out: list[np.ndarray | None] = []
     for leaf, value in zip(designs.natural.leaves, given, strict=True):
-        if leaf.name not in regressed:
-            out.append(value)
-            continue
-        start = declared[leaf.name].start
-        out.append(None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape)))
+        if leaf.name in regressed:
+            start = declared[leaf.name].start
+            value = None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape))
+        out.append(value)
     return out
 
 
-def _with_coefficients(
+def with_coefficients(
     designs: Designs, space: Space, natural: Sequence[np.ndarray], given: Sequence[np.ndarray | None]
 ) -> list[np.ndarray]:
+    """Natural values (with any leading axes) -> values of the layout with coefficients; given coefficients stand."""
     by_name = {d.predictor.name: d for d in designs.designs}
     return [
         coefficients(by_name[leaf.name], leaf, value, fixed) if leaf.name in by_name else value
@@ -357,10 +369,10 @@ def _with_coefficients(
 
 
 def coefficients(design: Design, leaf: Leaf, value: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-    """Coefficients (k,) or (*entries, k) that give this natural value in every row; ``given`` ones stand."""
+    """Coefficients (..., k) or (..., *entries, k) that give this natural value in every row; ``given`` ones stand."""
     assert leaf.kind == COEFFICIENTS
     with jax.enable_x64(True), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset
     eta = np.where(np.isfinite(eta), eta, 0.0)
-    out = np.multiply.outer(eta, design.constant).reshape(leaf.shape)
+    out = np.multiply.outer(eta, design.constant)
     return out if given is None else np.where(np.isnan(given), out, given)
