@@ -14,7 +14,7 @@ import numpy as np
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax import inference
-from mlejax.batch import Batch, single
+from mlejax.batch import Batch, single, statement
 from mlejax.batch.covariances import covariances, own_options, standard_errors
 from mlejax.results import Results
 
@@ -106,7 +106,7 @@ class BatchResults:
         batch = self._batch
         where = np.flatnonzero(~batch.converged)
         return pd.DataFrame(
-            {"verdict": batch.codes[where].astype(object), "reason": [batch.statements.get(int(i), "") for i in where]},
+            {"verdict": batch.codes[where].astype(object), "reason": [statement(batch, int(i)) for i in where]},
             index=self._index[where],
         )
 
@@ -188,9 +188,10 @@ class BatchResults:
         glance = self.glance()
         for name in ("nobs", "llf", "aic", "converged", "verdict", "n_steps"):
             table[name] = np.repeat(glance[name].to_numpy(), r)
-        table["reason"] = np.repeat(
-            np.array([self._batch.statements.get(i, "") for i in range(len(self))], dtype=object), r
-        )
+        reasons = np.full(len(self), "", dtype=object)
+        for i in np.flatnonzero(~self._batch.converged).tolist():
+            reasons[i] = statement(self._batch, i)
+        table["reason"] = np.repeat(reasons, r)
         table.to_parquet(path)
 
     # ---- one data set

@@ -1,7 +1,7 @@
 """Many data sets over the one recipe: two readers, one engine, a verdict for each."""
 
 from mlejax.batch.engine import Limits, limits
-from mlejax.batch.fitting import Batch, ended_of, fit_many, single, warn_of_failures
+from mlejax.batch.fitting import Batch, ended_of, fit_many, single, statement, warn_of_failures
 from mlejax.batch.reading import DataSets, grouped, stacked
 from mlejax.batch.refits import Refits, one_step, refit, row_derivatives
 
@@ -19,5 +19,6 @@ __all__ = [
     "row_derivatives",
     "single",
     "stacked",
+    "statement",
     "warn_of_failures",
 ]

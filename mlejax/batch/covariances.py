@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax.batch.engine import chunks, run_tasks
 from mlejax.batch.fitting import Batch, single
@@ -128,6 +129,15 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
 
 def _identified_part(batch: Batch, i: int, kind: str, options: Mapping[str, Any]) -> np.ndarray:
     """Covariance of what is identified where something else is not."""
+    if kind == "nonrobust" and batch.spec.penalty is None:
+        found = cov_room.covariance(
+            kind, batch.information[i], None, free=batch.interior[i], n=float(batch.sets.lengths[i]), flat=True
+        )
+        matrix = np.array(found.matrix)
+        flat = [name for d in batch.found[i].directions if d.behaviour == "flat" for name in d.names]
+        gone = np.isin(np.array(batch.spec.space.theta_labels), flat)
+        matrix[gone, :] = matrix[:, gone] = np.nan
+        return matrix
     return covariance_of(single(batch, i), kind, _own(batch, options, i)).matrix
 
 

@@ -25,7 +25,7 @@ from mlejax.objective import Spec
 from mlejax.status import End
 
 ROUNDS = (12, 24, 96, 1024)  # turns a round; the last one is repeated
-CACHE_BYTES = 256 * 1024
+CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_WIDTH = 64
 MAX_LANES = 1024

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
 from mlejax.batch.engine import Ends, Limits, best_starts, optimise
-from mlejax.batch.programs import Described, describe, natural
+from mlejax.batch.programs import Described, describe, many_to_u, natural
 from mlejax.batch.reading import DataSets
 from mlejax.fit import recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
@@ -54,7 +54,7 @@ class Batch:
         params: the user's structure, leading axis L.
         interior: flags (L, p) of the coordinates off their edges.
         codes: verdict of every data set (L,).
-        statements: what its verdict says, of those that are not verified.
+        statements: why data sets were not fitted.
         found: what ray tests found, by data set.
         notes: remarks on the start, by data set.
         finished: nothing was cut short by the keyboard.
@@ -128,7 +128,7 @@ def fit_many(
         ends = Ends.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
         if lanes.size and finished:
             spec, ends, finished = _optimised(spec, algorithm, sets, lanes, u0, held, limits)
-        done = _judged(likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed)
+        done = _judged(likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits)
     return replace(done, finished=finished, missing=missing, columns=columns, limits=limits)
 
 
@@ -206,7 +206,7 @@ def _first_points(
         each = [
             v if mine else np.broadcast_to(v, (len(sets), *np.shape(v))) for v, mine in zip(values, own, strict=True)
         ]
-        return np.asarray(jax.vmap(lambda parts: to_u(space, parts))(each))
+        return np.asarray(many_to_u(space, each))
     return best_starts(
         spec,
         sets,
@@ -287,6 +287,13 @@ def ended_of(batch_ends: Ends, i: int, algorithm: Any, p: int) -> Ended:
     )
 
 
+def statement(batch: Batch, i: int) -> str:
+    """Why a data set was not fitted, or what its verdict says."""
+    if i in batch.statements:
+        return batch.statements[i]
+    return single(batch, i).verdict.statement
+
+
 def single(batch: Batch, i: int) -> recipe.Fit:
     """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
     sets = batch.sets
@@ -338,6 +345,7 @@ def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) 
 def _judged(
     likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
     own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
+    limits: Limits,
 ) -> Batch:  # fmt: skip
     space, n = spec.space, len(sets)
     codes = np.full(n, "not_computable", dtype="U20")
@@ -346,6 +354,7 @@ def _judged(
     with np.errstate(invalid="ignore"):
         interior = (ends.u > space.lower) & (ends.u < space.upper)
     dense = ends.information.shape[-1] == space.n_free
+    at: Described | None = None
     todo = np.zeros(n, bool)
     todo[lanes] = True
     stopped = todo & (ends.end == int(End.INTERRUPTED))
@@ -360,7 +369,8 @@ def _judged(
     elif space.n_free == 0:
         codes[todo] = np.where(np.isfinite(ends.loglik[todo]), "verified", "not_computable")
     elif todo.any():
-        sure = surely_clean(space, ends, described(spec, ends, held), interior) & todo
+        at = described(spec, ends, held)
+        sure = surely_clean(space, ends, at, interior) & todo
         codes[sure] = np.where(interior[sure].all(axis=1), "verified", "boundary")
         doubtful = np.flatnonzero(todo & ~sure).tolist()
         unclean = []
@@ -369,24 +379,40 @@ def _judged(
                 codes[i] = "verified" if interior[i].all() else "boundary"
             else:
                 unclean.append(i)
-        flagged_room.settle(
-            spec, algorithm, sets, held, u0, ends, given, own, unclean, seed, codes, statements, found, notes, _alone
-        )
-        with np.errstate(invalid="ignore"):
-            interior = (ends.u > space.lower) & (ends.u < space.upper)
-    at = described(spec, ends, held) if dense else None
+        given_of = lambda i: [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
+        pairs = [(i, ended_of(ends, i, algorithm, space.n_free)) for i in unclean]
+        settled = flagged_room.settle(spec, algorithm, sets, held, u0, pairs, given_of, seed, limits, _alone)
+        for i, ended, seen, code, note in settled:
+            codes[i], found[i] = code, seen
+            if note:
+                notes[i] = note
+            flagged_room.write(ends, i, ended)
+        if unclean:
+            with np.errstate(invalid="ignore"):
+                interior = (ends.u > space.lower) & (ends.u < space.upper)
+            later = described(spec, _some(ends, np.array(unclean)), held)
+            at = jax.tree.map(lambda whole, part: _put(whole, np.array(unclean), part), at, later)
+    if at is None and dense:
+        at = described(spec, ends, held)
     if at is None:
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, held))
         empty = np.zeros((n, 0, 0))
         at = Described(theta, ends.score, empty, empty, empty, ends.score, np.zeros(n), np.zeros(n, bool), params)
-    for i in np.flatnonzero(codes == "boundary").tolist():
-        names = ", ".join(np.array(space.theta_labels)[~interior[i]])
-        statements.setdefault(i, f"{names} on the edge of its support; standard errors of the others hold it there")
     return Batch(
         likelihood=likelihood, spec=spec, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
         score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
         interior=interior, codes=codes, statements=statements, found=found, notes=notes,
     )  # fmt: skip
+
+
+def _some(ends: Ends, lanes: np.ndarray) -> Ends:
+    return Ends(*(getattr(ends, f.name)[lanes] for f in fields(ends)))
+
+
+def _put(whole: np.ndarray, lanes: np.ndarray, part: np.ndarray) -> np.ndarray:
+    whole = np.array(whole)
+    whole[lanes] = part
+    return whole
 
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:

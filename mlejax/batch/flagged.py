@@ -1,4 +1,8 @@
-"""The data sets whose end is not clean: ray tests, restarts and verdicts, as in a fit of each alone."""
+"""The data sets whose end is not clean: ray tests, restarts and verdicts, as in a fit of each alone.
+
+The code is that of a single fit.  Only the log-likelihoods along the first rays, which are most of its work on the device,
+are computed for all these data sets together beforehand; and what a verdict says in words waits until it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +11,93 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.batch.engine import Ends
+from mlejax.batch.engine import Ends, Limits, chunks, run_tasks
+from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
-from mlejax.fit import recipe
-from mlejax.fit.search import Found, search
+from mlejax.fit import evidence, recipe
+from mlejax.fit.programs import Ended
+from mlejax.fit.search import Found, evidence_at, followed, search
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
+from mlejax.verdict import judge
 
-__all__ = ["search", "settle"]
+__all__ = ["search", "settle", "write"]
+
+DIRECTIONS = 4  # directions are padded to a multiple of this, so that few programs are compiled
 
 
 def settle(
-    spec: Spec, algorithm: Any, sets: DataSets, held: Any, u0: np.ndarray, ends: Ends, given: list[Any], own: list[bool],
-    lanes: list[int], seed: int, codes: np.ndarray, statements: dict[int, str], found_of: dict[int, Found], notes: dict[int, str],
+    spec: Spec,
+    algorithm: Any,
+    sets: DataSets,
+    held: Any,
+    u0: np.ndarray,
+    ends: list[tuple[int, Ended]],
+    given_of: Callable[[int], list[Any]],
+    seed: int,
+    limits: Limits,
     alone: Callable[[DataSets, int, Space], Any],
-) -> None:  # fmt: skip
-    """Writes verdicts, and ends where a restart went further, into the arrays."""
-    from mlejax.batch.fitting import ended_of
-
-    p = spec.space.n_free
-    for i in lanes:
+) -> list[tuple[int, Ended, Found, str, str]]:
+    """For each data set (number, end): its final end, what was found, the verdict's code, and a remark on the start."""
+    seen = _along_first_rays(spec, sets, held, u0, ends, limits)
+    out = []
+    for i, ended in ends:
         loaded = alone(sets, i, spec.space)
-        _, ended, found = search(spec, algorithm, loaded, u0[i], held, None, ended_of(ends, i, algorithm, p))
+        note = ""
+        _, ended, found = search(spec, algorithm, loaded, u0[i], held, None, ended, seen=seen.get(i))
         if ended.end == End.START_NOT_FINITE:
-            mine = [v[i] if one else v for v, one in zip(given, own, strict=True)]
-            opened = [v if leaf.kind == "Free" else None for v, leaf in zip(mine, spec.space.leaves, strict=True)]
+            opened = [
+                v if leaf.kind == "Free" else None for v, leaf in zip(given_of(i), spec.space.leaves, strict=True)
+            ]
             other = recipe._first_point(spec, loaded, opened, held, seed, thorough=True)
             _, again, found_there = search(spec, algorithm, loaded, other, held, None)
             if again.end != End.START_NOT_FINITE:
-                notes[i] = f"The first start was not usable ({found.rows}); started elsewhere."
+                note = f"The first start was not usable ({found.rows}); started elsewhere."
                 ended, found = again, found_there
-        verdict = recipe._finish(spec, loaded, held, ended, found, algorithm).verdict
-        codes[i], statements[i], found_of[i] = verdict.code, verdict.statement, found
-        write(ends, i, ended)
+        out.append((i, ended, found, judge(evidence_at(spec, held, ended, found)).code, note))
+    return out
 
 
-def write(ends: Ends, i: int, ended: Any) -> None:
+def _along_first_rays(
+    spec: Spec, sets: DataSets, held: Any, u0: np.ndarray, ends: list[tuple[int, Ended]], limits: Limits
+) -> dict[int, dict[bytes, np.ndarray]]:
+    """By data set: the log-likelihoods at the first points of every direction that will be followed."""
+    wanted: dict[int, list[np.ndarray]] = {}
+    for i, e in ends:
+        if e.information is None or not (np.isfinite(e.loglik) and np.isfinite(e.score).all()):
+            continue
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            vectors = followed(spec, e, u0[i])
+            points = [evidence.first_points(v, e.u, e.score, e.information, spec.space) for v in vectors]
+        if points:
+            wanted[i] = points
+    if len(wanted) < 2:
+        return {}
+    m = evidence.STEPS.size * 2
+    most = -(-max(len(points) for points in wanted.values()) // DIRECTIONS) * DIRECTIONS
+    seen: dict[int, dict[bytes, np.ndarray]] = {i: {} for i in wanted}
+
+    def work(task: tuple[np.ndarray, int, int]) -> int:
+        mine, width, capacity = task
+        at = np.zeros((capacity, most * m, spec.space.n_free))
+        for row, i in zip(at, mine.tolist(), strict=False):
+            flat = np.concatenate(wanted[i])
+            row[:] = np.resize(flat, row.shape)
+        at[len(mine) :] = at[0]
+        blocks = np.int32(-(-mine.size // width))
+        values = np.asarray(loglik_lanes(spec, width, at, sets.fetch(mine, capacity), held, None, blocks))
+        for found, i in zip(values, mine.tolist(), strict=False):
+            for k, points in enumerate(wanted[i]):
+                seen[i][points.tobytes()] = found[k * m : (k + 1) * m]
+        return int(mine.size)
+
+    lanes = np.array(sorted(wanted), np.int64)
+    run_tasks(chunks(sets, lanes, spec.space.n_free, limits), work, limits, "ray test", lanes.size)
+    return seen
+
+
+def write(ends: Ends, i: int, ended: Ended) -> None:
     """One data set's end into the arrays."""
     ends.u[i], ends.loglik[i], ends.score[i] = ended.u, ended.loglik, ended.score
     ends.n_steps[i], ends.end[i] = ended.n_steps, int(ended.end)

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import linalg, optimize
+from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of, off_edges, to_theta
 from mlejax.objective import Spec
+from mlejax.parameters import Space
 
 Array = Any
 
@@ -91,7 +93,7 @@ def advance_lanes(
     return _over_blocks(one, width, n_blocks, carry, lanes)
 
 
-@partial(jax.jit, static_argnames=("spec", "width"))
+@partial(compiled, static=("spec", "width"))
 def rank_lanes(
     spec: Spec, width: int, values: list[Array], data: Prepared, fixed: Any, n_blocks: Array
 ) -> tuple[Array, Array]:
@@ -121,7 +123,7 @@ def rank_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, values))
 
 
-@partial(jax.jit, static_argnames=("spec", "width"))
+@partial(compiled, static=("spec", "width"))
 def loglik_lanes(
     spec: Spec, width: int, points: Array, data: Prepared, fixed: Any, hyper: Any, n_blocks: Array
 ) -> Array:
@@ -137,7 +139,7 @@ def loglik_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, points))
 
 
-@partial(jax.jit, static_argnames=("spec", "width", "n_clusters"))
+@partial(compiled, static=("spec", "width", "n_clusters"))
 def meat_lanes(
     spec: Spec, width: int, u: Array, data: Prepared, fixed: Any, codes: Any, n_blocks: Array, n_clusters: int = 0
 ) -> Array:
@@ -192,7 +194,7 @@ def _inverse(a: Array, free: Array) -> tuple[Array, Array, Array]:
     return jnp.where(both, x / root[:, None] / root[None, :], 0.0), trace, jnp.all(ok) & positive
 
 
-@partial(jax.jit, static_argnames=("spec", "own_fixed"))
+@partial(compiled, static=("spec", "own_fixed"))
 def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any, own_fixed: bool = False) -> Described:
     """From u to theta, with inverses, for lanes (C, ...); one program for all sizes of data."""
     space = spec.space
@@ -218,7 +220,13 @@ def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any,
     return jax.vmap(one, in_axes=(0, 0, 0, 0 if own_fixed else None))(u, score, information, fixed)
 
 
-@partial(jax.jit, static_argnames=("spec", "own_fixed"))
+@partial(compiled, static=("space",))
+def many_to_u(space: Space, values: list[Array]) -> Array:
+    """Natural values, one array a leaf with a leading axis (L, ...), -> u (L, p)."""
+    return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
+
+
+@partial(compiled, static=("spec", "own_fixed"))
 def natural(spec: Spec, u: Array, fixed: Any, own_fixed: bool = False) -> tuple[Array, Any]:
     """theta (C, p) and params of lanes without second derivatives."""
     space = spec.space

@@ -27,6 +27,7 @@ from mlejax import optimize
 from mlejax.batch.engine import Ends, Limits, optimise
 from mlejax.batch.fitting import described, ended_of, surely_clean
 from mlejax.batch.programs import natural
+from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
 from mlejax.fit.search import clean
@@ -170,7 +171,7 @@ def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
     return good
 
 
-@partial(jax.jit, static_argnames=("spec",))
+@partial(compiled, static=("spec",))
 def _row_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array]:
     objective = objective_of(spec, data, fixed, None)
 

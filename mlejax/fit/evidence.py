@@ -8,12 +8,14 @@ such units shows a plateau, and two such sides a flat direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mlejax import transforms
+from mlejax.compiling import compiled
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.parameters import Space
 from mlejax.verdict import Direction
@@ -106,12 +108,8 @@ def probe(
     Where it still slopes the unit is at most what a straight line would need for a gain of 1: with next to no curvature
     (down a spike) the standard error is far too long a step.
     """
-    curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
-    size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    steep = bool(np.isfinite(curvature) and curvature > 1e-14 * size**2)
-    unit = vector / np.sqrt(curvature) if steep else vector / size
-    slope = abs(float(np.nan_to_num(score) @ unit))
-    rays = _rays(unit, 1.0 / max(slope, 1.0), steep, u, value, loglik, space)
+    unit, first, steep = _unit(vector, u, score, information)
+    rays = _rays(unit, first, steep, u, value, loglik, space)
     noise = 1e-8 + 1e-10 * abs(value)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
@@ -139,6 +137,31 @@ def probe(
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
 
 
+def _unit(
+    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray
+) -> tuple[np.ndarray, float, bool]:
+    """The unit of a direction, the share of it that is taken first, and whether its curvature says what to expect."""
+    curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
+    size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
+    steep = bool(np.isfinite(curvature) and curvature > 1e-14 * size**2)
+    unit = vector / np.sqrt(curvature) if steep else vector / size
+    slope = abs(float(np.nan_to_num(score) @ unit))
+    return unit, 1.0 / max(slope, 1.0), steep
+
+
+def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
+    """The points (2, m, p) of both sides of a direction."""
+    return np.stack([u + np.outer(STEPS, one) for one in units])
+
+
+def first_points(
+    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray, space: Space
+) -> np.ndarray:
+    """The points (m, p) at which :func:`probe` asks for the log-likelihood first, to the last bit."""
+    unit, first, _ = _unit(vector, u, score, information)
+    return np.clip(_points(u, [first * unit, -first * unit]), space.lower, space.upper).reshape(-1, u.size)
+
+
 class _Ray(NamedTuple):
     """One side of a direction: its unit (p,), points (m, p), changes of the log-likelihood there (m,), NaN outside the
     box, and the falls (m,) that a proper maximum of this curvature would show."""
@@ -157,7 +180,7 @@ def _rays(
     shrunk = np.full(2, first)
     for _ in range(4):
         units = [shrunk[0] * unit, -shrunk[1] * unit]
-        points = np.stack([u + np.outer(STEPS, one) for one in units])
+        points = _points(u, units)
         inside = np.all((points >= space.lower) & (points <= space.upper), axis=2)
         values = loglik(np.clip(points, space.lower, space.upper).reshape(-1, u.size)).reshape(inside.shape)
         change = np.where(inside, values - value, np.nan)
@@ -226,14 +249,24 @@ def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, 
 
 def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
     with jax.enable_x64(True):
-        return np.asarray(space.theta_from_u(u, fixed))
+        return np.asarray(_theta(space, u, fixed))
+
+
+@partial(compiled, static=("space",))
+def _theta(space: Space, u: Any, fixed: Any) -> Any:
+    return space.theta_from_u(u, fixed)
+
+
+@partial(compiled, static=("space",))
+def _params(space: Space, u: Any, fixed: Any) -> Any:
+    return space.params_from_u(u, fixed)
 
 
 def describe_movement(u: np.ndarray, far: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
     with jax.enable_x64(True):
-        before = space.reported(space.params_from_u(u, fixed))
-        after = space.reported(space.params_from_u(far, fixed))
+        before = space.reported(_params(space, u, fixed))
+        after = space.reported(_params(space, far, fixed))
         u, far = np.asarray(space.spread(u)), np.asarray(space.spread(far))
     size = np.abs(far - u) / np.maximum(1.0, np.abs(u))
     moved: list[tuple[float, str, str]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +47,20 @@ def search(
     report: Callable[[int, float], None] | None,
     ended: Ended | None = None,
     known: Any = None,
+    seen: Mapping[bytes, np.ndarray] | None = None,
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets;
-    ``known`` what Newton's method would evaluate first, at ``u0``, where that has been done already.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets, and
+    ``seen`` the log-likelihoods at points of its rays, by the bytes of these points; ``known`` what Newton's method would
+    evaluate first, at ``u0``, where that has been done already.
     """
     data = loaded.problem.data
 
     def probed(ended: Ended) -> tuple[Direction, ...]:
         # a penalty may tell apart what the rows cannot
         known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
-        return probe_directions(spec, data, held, ended, u0, loaded.hyper, known)
+        return probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
 
     if ended is None:
         spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
@@ -118,10 +120,14 @@ def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, floa
     return found.smallest, found.condition, found.ok
 
 
-def logliks(spec: Spec, data: Any, held: Any, hyper: Any = None) -> evidence.LogLik:
+def logliks(
+    spec: Spec, data: Any, held: Any, hyper: Any = None, seen: Mapping[bytes, np.ndarray] | None = None
+) -> evidence.LogLik:
     """(Penalised) log-likelihoods (m,) at up to ``_PROBES`` points (m, p), by one compiled program whatever m."""
 
     def at(points: np.ndarray) -> np.ndarray:
+        if seen is not None and (key := points.tobytes()) in seen:
+            return seen[key]
         padded = np.resize(points, (_PROBES, points.shape[1]))
         return np.asarray(loglik_many(spec, padded, data, held, hyper))[: len(points)]
 
@@ -136,6 +142,7 @@ def probe_directions(
     u0: np.ndarray,
     hyper: Any = None,
     known: Sequence[np.ndarray] = (),
+    seen: Mapping[bytes, np.ndarray] | None = None,
 ) -> tuple[Direction, ...]:
     """What the log-likelihood does along every suspicious direction from where the search ended.
 
@@ -143,23 +150,27 @@ def probe_directions(
     without their part in them, where rounding could pass for a rise.
     """
     assert ended.information is not None
-    along = logliks(spec, data, held, hyper)
-    free = interior(spec.space, ended.u)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
-    if not free.all():
-        for j in np.flatnonzero(~free):
-            inward = np.zeros_like(ended.u)
-            inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
-            vectors.append(inward)
-    if known:
-        vectors = evidence.without(vectors, known)
+    along = logliks(spec, data, held, hyper, seen)
+    vectors = followed(spec, ended, u0, known)
     flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, spec.space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return flat + tuple(
             evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, spec.space, held)
             for v in vectors
         )
+
+
+def followed(spec: Spec, ended: Ended, u0: np.ndarray, known: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    """The directions (p,) that are followed from where a search ended."""
+    assert ended.information is not None
+    free = interior(spec.space, ended.u)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
+    for j in np.flatnonzero(~free):
+        inward = np.zeros_like(ended.u)
+        inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
+        vectors.append(inward)
+    return evidence.without(vectors, known) if known else vectors
 
 
 def explain(spec: Spec, data: Any, u: np.ndarray, held: Any, hyper: Any = None) -> str:

@@ -2,7 +2,8 @@
 
 ``jax.scipy.special.gammainc`` has no second derivative in its shape, and ``betainc`` none at all in a and b, so that
 the Hessian of a censored gamma, beta or Student t likelihood does not exist. These have derivatives of every order in
-every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails.
+every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails. ``log_sigmoid`` and
+``softplus`` JAX has too; here their value and derivatives cost one exponential together.
 """
 
 from mlejax.special.incomplete import (
@@ -15,6 +16,7 @@ from mlejax.special.incomplete import (
     log_gammainc,
     log_gammaincc,
 )
+from mlejax.special.logistic import log_sigmoid, softplus
 from mlejax.special.student import log_stdtr, stdtr
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "log_betaincc",
     "log_gammainc",
     "log_gammaincc",
+    "log_sigmoid",
     "log_stdtr",
+    "softplus",
     "stdtr",
 ]
