@@ -165,3 +165,16 @@ def test_a_million_rows() -> None:
     assert seen.count(max(seen)) <= 4
     assert sum(seen) < 5 * max(seen), "the start included"
     same_answer(res, logit.fit(data, start={"beta": np.zeros(5)}))
+
+
+def test_bias_reduction_belongs_to_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jeffreys' prior on an exponential rate gives (n - 1) / sum t, once, however the rows are cut."""
+
+    @mle.model(rate=mle.Positive())
+    def exponential(params: Any, data: Any) -> Any:
+        return jnp.log(params["rate"]) - params["rate"] * data["t"]
+
+    monkeypatch.setattr(evaluating, "CHUNK", 256)
+    t = np.random.default_rng(3).exponential(2.0, 1_000)
+    res = exponential.fit({"t": t}, bias_reduction="jeffreys")
+    assert res.params["rate"] == pytest.approx(999 / t.sum(), rel=1e-9)

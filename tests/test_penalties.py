@@ -16,6 +16,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
+from mlejax.fit import evaluating
 from tests.test_compilations import compilations
 
 ROOT = Path(__file__).parent.parent
@@ -262,6 +263,22 @@ def test_another_strength_is_no_other_program() -> None:
         b = logit.fit(birthwt(), penalty=mle.l2(None, "beta"), hyper=9.0)
     assert n[0] == 0
     np.testing.assert_array_equal(a.params, b.params)
+
+
+def test_a_penalised_fit_has_the_program_of_the_plain_one() -> None:
+    """Of many rows the chunks are those of the plain fit, and the penalty is added once, not once a chunk."""
+    t = np.random.default_rng(1).exponential(2.0, 5_000)
+    exponential.fit({"t": t})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluating, "CHUNK", 1_024)
+        plain = exponential.fit({"t": t})
+        with compilations() as n:
+            res = exponential.fit({"t": t}, penalty=square, hyper=300.0)
+    assert n[0] <= 3, "the penalty with its derivatives, no log-likelihood"
+    assert plain.params["rate"] == pytest.approx(1 / t.mean(), rel=1e-9)
+    rate = (-t.sum() + np.sqrt(t.sum() ** 2 + 4 * 300 * t.size)) / 600
+    assert res.params["rate"] == pytest.approx(rate, rel=1e-9)
+    assert res.bse["rate"] == pytest.approx(np.sqrt(t.size / rate**2) / (t.size / rate**2 + 300), rel=1e-8)
 
 
 def test_solve_varies_the_hyper_parameter() -> None:

@@ -6,7 +6,9 @@ Many rows are cut into equal chunks of at most 65,536, whose sums are added in t
   a large fit starts, is one more chunk for the same program;
 * host threads, one a core, each take a run of chunks (dispatches from one thread to one CPU device follow each other), and
   the sums do not depend on how many there are;
-* chunks are views of the prepared rows, so that no second copy of large data is made.
+* chunks are views of the prepared rows, so that no second copy of large data is made;
+* a penalty is no part of the program: its derivatives are added to the sums, so that a penalised fit has the program of the
+  plain one.  What reduces bias is a function of the sums over all rows, and is evaluated with them.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax import optimize
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of
+from mlejax.fit.penalties import penalty_derivatives
 from mlejax.objective import Spec
 
 Array = Any
@@ -75,8 +79,8 @@ class Evaluator:
         threads: int | None = None,
         like: Prepared | None = None,
     ) -> None:
-        size = data.n_padded if spec.penalty is not None else chunk_size(data)  # a penalty belongs to the sum
-        self.spec, self.fixed, self.hyper = spec, fixed, hyper
+        size = data.n_padded if spec.reduction is not None else chunk_size(data)
+        self.whole, self.spec, self.fixed, self.hyper = spec, replace(spec, penalty=None), fixed, hyper
         self.program = _carefully if (like or data).n_padded * spec.space.n_free >= LONG else _quickly
         self.scale = max(float(np.sum(data.weights)), 1e-300)
         self.chunks = [data] if size == data.n_padded else _cut(data, size)
@@ -88,6 +92,18 @@ class Evaluator:
 
     def __call__(self, method: Any, u: Any) -> Evaluated:
         """Value (), score (p,) and curvature (p, p) of the objective that is minimised, NumPy."""
+        value, score, curvature = self._summed(method, u)
+        if self.whole.penalty is None:
+            return value, score, curvature
+        with jax.enable_x64(True):
+            added = penalty_derivatives(self.whole, u, self.fixed, self.hyper)
+            more, slope, bend = (np.asarray(a) / self.scale for a in added)
+        if isinstance(method, optimize.BHHH):  # its curvature is made of scores
+            bend = np.zeros_like(curvature)
+        return value + more, score + slope, curvature + bend
+
+    def _summed(self, method: Any, u: Any) -> Evaluated:
+        """The same without the penalty: sums of the chunks."""
         bare = type(method)()  # tolerances and limits are not part of what is compiled
         n = len(self.chunks)
         if n == 1:
@@ -107,7 +123,7 @@ class Evaluator:
         out = []
         with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
             for i in run:
-                parts = self.program(self.spec, method, u, self.chunks[i], self.fixed, self.hyper)
+                parts = self.program(self.spec, method, u, self.chunks[i], self.fixed, None)
                 out.append((np.asarray(parts[0]), np.asarray(parts[1]), np.asarray(parts[2])))
         return out
 
@@ -115,6 +131,16 @@ class Evaluator:
         """Let the threads go."""
         if self.pool is not None:
             self.pool.shutdown(wait=False)
+
+
+def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Evaluated:
+    """Log-likelihood (), score (p,) and information (p, p) in u, without penalty and bias reduction."""
+    evaluate = Evaluator(spec.plain, data, fixed, None)
+    try:
+        value, score, curvature = evaluate(optimize.Newton(), u)
+    finally:
+        evaluate.close()
+    return -value * evaluate.scale, -score * evaluate.scale, curvature * evaluate.scale
 
 
 def _cut(data: Prepared, size: int) -> list[Prepared]:

@@ -20,9 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import derivatives
 from mlejax.compiling import compiled
-from mlejax.data import Prepared
-from mlejax.fit.common import objective_of
 from mlejax.likelihood import LikelihoodError, example_params
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -192,11 +191,9 @@ class Penalised:
 
 
 @partial(compiled, static=("spec",))
-def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[Array, Array, Array]:
-    """Log-likelihood (), score (p,) and information (p, p) in u, without penalty and bias reduction."""
-    objective = objective_of(spec.plain, data, fixed, None)
-    value, gradient, hessian = objective.with_hessian(u)
-    return -value * objective.scale, -gradient * objective.scale, hessian * objective.scale
+def penalty_derivatives(spec: Spec, u: Array, fixed: Any, hyper: Any) -> tuple[Array, Array, Array]:
+    """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
+    return derivatives.value_grad_hessian(lambda t: penalty_value(spec, t, fixed, hyper), u)
 
 
 @partial(compiled, static=("spec",))

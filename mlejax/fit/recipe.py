@@ -17,9 +17,9 @@ from mlejax.compiling import compiled
 from mlejax.fit import checking, closed, multistart, regression, sampling, starts
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.deciding import deciding
-from mlejax.fit.evaluating import Evaluator
+from mlejax.fit.evaluating import Evaluator, plain_derivatives
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
-from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalty_value, plain_derivatives
+from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalty_value
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
 from mlejax.fit.search import Found, evidence_at, explain, interior, search
 from mlejax.fit.solve import hold
@@ -494,7 +494,7 @@ def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, a
 
 def _plain_end(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> tuple[float, np.ndarray, np.ndarray]:
     """Log-likelihood, score and information in theta without what reduces bias."""
-    value, score, information = (np.asarray(a) for a in plain_derivatives(spec, ended.u, loaded.problem.data, held))
+    value, score, information = plain_derivatives(spec, ended.u, loaded.problem.data, held)
     at, _ = at_optimum(spec, ended.u, score, information, held)
     return float(value), np.asarray(at.score), np.asarray(at.information)
 
@@ -503,7 +503,7 @@ def _penalised_end(
     spec: Spec, loaded: Loaded, held: Any, ended: Ended, theta: np.ndarray, curvature: np.ndarray
 ) -> tuple[Penalised, np.ndarray, np.ndarray]:
     """The penalty at the estimate, and score and information in theta of the log-likelihood itself."""
-    _, score, information = (np.asarray(a) for a in plain_derivatives(spec, ended.u, loaded.problem.data, held))
+    _, score, information = plain_derivatives(spec, ended.u, loaded.problem.data, held)
     at, _ = at_optimum(spec, ended.u, score, information, held)
     value = float(penalty_value(spec, ended.u, held, loaded.hyper))
     along = kinks(spec, theta, np.asarray(at.information), interior(spec.space, ended.u), held, loaded.hyper)

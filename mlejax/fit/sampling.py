@@ -33,7 +33,7 @@ _SEARCH = optimize.Newton(max_steps=20)
 def worthwhile(spec: Spec, data: Prepared, method: Any) -> bool:
     """Whether the data are large, separable, and a chunk of them enough for this many parameters."""
     p = spec.space.n_free
-    if data.mode == "whole" or spec.penalty is not None or not method.dense or p == 0 or int(data.n) < LARGE_N:
+    if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < LARGE_N:
         return False
     size = chunk_size(data)
     return ROWS_PER_PARAMETER * p <= size and 2 * size <= int(data.n) and size % PIECES == 0
