@@ -431,7 +431,7 @@ class Results:
         Args:
             alpha: one minus the coverage.
             eform: True shows exp(coefficient) of regressed parameters with a log, logit or softmax link (ratios of rates
-                or scales, odds ratios, ratios of relative risk), intercepts included; or the addresses of coefficients
+                or scales, odds ratios, relative-risk ratios), intercepts included; or the addresses of coefficients
                 to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
                 z and p still test a coefficient of 0, a ratio of 1.
         """

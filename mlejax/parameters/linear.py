@@ -163,7 +163,7 @@ class Link:
             return "ratios"
         if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):
             return "odds ratios"
-        return "ratios of relative risk" if self.name == "softmax" else ""
+        return "relative-risk ratios" if self.name == "softmax" else ""
 
 
 @dataclass(frozen=True, eq=False)
