@@ -404,7 +404,7 @@ class Results:
             ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
             >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
             >>> round(float(res.predict({"x": [3]})["estimate"].iloc[0]), 4)
-            6.6364
+            7.0909
         """
         if not callable(function) and data is None:
             function, data = None, function
