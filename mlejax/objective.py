@@ -49,14 +49,22 @@ class Spec:
         return self.penalty is not None or self.reduction is not None
 
 
-def sum_over_blocks(function: Callable[[Any, Array], Any], rows: Any, weights: Array, n_blocks: int) -> Any:
-    """Sum of ``function(rows of a block, weights of a block)`` over ``n_blocks`` equal blocks; any pytree of sums."""
+def sum_over_blocks(
+    function: Callable[[Any, Array], Any], rows: Any, weights: Array, n_blocks: int, n_used: Array | None = None
+) -> Any:
+    """Sum of ``function(rows of a block, weights of a block)`` over ``n_blocks`` equal blocks; any pytree of sums.
+
+    With ``n_used``, which may be traced, over the first so many blocks: one program for data of different length.
+    """
     if n_blocks <= 1:
         return function(rows, weights)
     cut = jax.tree.map(lambda a: jnp.reshape(a, (n_blocks, a.shape[0] // n_blocks, *a.shape[1:])), (rows, weights))
     zero = jax.tree.map(
         lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *jax.tree.map(lambda a: a[0], cut))
     )
+    if n_used is not None:
+        take = lambda i: jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), cut)
+        return lax.fori_loop(0, n_used, lambda i, total: jax.tree.map(jnp.add, total, function(*take(i))), zero)
     return lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(*part)), None), zero, cut)[0]
 
 
@@ -70,6 +78,7 @@ class Objective:
         fixed: values held fixed, (n_values,) or None.
         hyper: what ``penalty(params, hyper)`` receives, or None.
         scale: the number of contributions, a float.
+        n_used: the number of blocks that hold rows, or None for all.
     """
 
     spec: Spec
@@ -77,6 +86,7 @@ class Objective:
     fixed: Array | None
     hyper: Any
     scale: Array
+    n_used: Array | None = None
 
     def contributions(self, u: Array, rows: Any) -> Array:
         """l_i(u) for the given rows, (N,)."""
@@ -84,7 +94,8 @@ class Objective:
         return self.spec.likelihood.contributions(params, rows, self.prepared.shared, self.prepared.statics)
 
     def _sum(self, function: Callable[[Any, Array], Any]) -> Any:
-        return sum_over_blocks(function, self.prepared.rows, self.prepared.weights, self.prepared.n_blocks)
+        prepared = self.prepared
+        return sum_over_blocks(function, prepared.rows, prepared.weights, prepared.n_blocks, self.n_used)
 
     def _block_loglik(self, u: Array, rows: Any, weights: Array) -> Array:
         weighted = weights * self.contributions(u, rows)

@@ -194,6 +194,11 @@ class Lanes(Protocol):
         """Each lane has rows of its own; else all share them, and differ in their weights."""
         ...
 
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """(L,) contributions in use, or None where all have the same."""
+        ...
+
     def lane_bytes(self, size: int) -> int:
         """Bytes of one lane of this size."""
         ...
@@ -209,6 +214,8 @@ def chunks(sets: Lanes, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple
     sizes = sets.sizes[lanes]
     for size in np.unique(sizes)[::-1]:
         mine = lanes[sizes == size]
+        if sets.lengths is not None:
+            mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
         width, capacity = capacity_of(
             int(size), sets.lane_bytes(int(size)), p, limits.memory // max(2 * limits.workers, 1)
         )

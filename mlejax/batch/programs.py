@@ -27,16 +27,26 @@ from mlejax.parameters import Space
 Array = Any
 
 
-def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Array, out: Any, lanes: Any) -> Any:
-    """``function`` of one lane over the first blocks of ``lanes`` (a tree with a leading axis), written into ``out``."""
+def _over_blocks(
+    function: Callable[..., Any], width: int, n_blocks: Array, out: Any, lanes: Any, data: Prepared
+) -> Any:
+    """``function`` of one lane over the first blocks of ``lanes`` (a tree with a leading axis), written into ``out``.
+
+    Lanes of different length in one padded size: rows are summed over the blocks of rows that the longest lane beside
+    needs, a number that the program takes from ``data.n``.
+    """
 
     def body(i: Array, out: Any) -> Any:
+        part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * width, width), (lanes, out))
+        used = None
+        if data.n_blocks > 1:
+            longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))
+            used = (longest + data.block - 1) // data.block
         if width == 1:
-            part = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), (lanes, out))
-            new = jax.tree.map(lambda a: jnp.asarray(a)[None], function(*part))
+            one = function(*jax.tree.map(lambda a: a[0], part), used)
+            new = jax.tree.map(lambda a: jnp.asarray(a)[None], one)
         else:
-            part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * width, width), (lanes, out))
-            new = jax.vmap(function)(*part)
+            new = jax.vmap(lambda a, b: function(a, b, used))(*part)
         return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b.astype(a.dtype), i * width, 0), out, new)
 
     return lax.fori_loop(0, n_blocks, body, jax.tree.map(jnp.asarray, out))
@@ -62,7 +72,7 @@ def _split(
     return lanes, joined
 
 
-@partial(jax.jit, static_argnames=("spec", "method", "width", "own_rows", "own"))
+@partial(compiled, static=("spec", "method", "width", "own_rows", "own"))
 def advance_lanes(
     spec: Spec,
     method: Any,
@@ -85,12 +95,12 @@ def advance_lanes(
     """
     lanes, joined = _split(data, own_rows, fixed, hyper, own)
 
-    def one(part: Any, state: Any) -> Any:
+    def one(part: Any, state: Any, used: Any) -> Any:
         lane, held, strength = joined(part)
-        objective = objective_of(spec, lane, held, strength)
+        objective = objective_of(spec, lane, held, strength, used)
         return optimize.advance(method, objective, state, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
-    return _over_blocks(one, width, n_blocks, carry, lanes)
+    return _over_blocks(one, width, n_blocks, carry, lanes, data)
 
 
 @partial(compiled, static=("spec", "width"))
@@ -105,9 +115,9 @@ def rank_lanes(
     lanes, joined = _split(data, True, fixed, None, (False, False))
     space = spec.space
 
-    def one(part: Any, _: Any) -> tuple[Array, Array]:
+    def one(part: Any, _: Any, used: Any) -> tuple[Array, Array]:
         lane, candidates = part
-        objective = objective_of(spec, joined(lane)[0], fixed, None)
+        objective = objective_of(spec, joined(lane)[0], fixed, None, used)
 
         def value(natural: list[Array]) -> tuple[Array, Array]:
             u = off_edges(space, space.u_from_params(space.build(natural)))
@@ -120,7 +130,7 @@ def rank_lanes(
     capacity = data.weights.shape[0]
     dtype = jnp.result_type(float)
     out = (jnp.zeros((capacity, space.n_free), dtype), jnp.zeros((capacity,), dtype))
-    return _over_blocks(one, width, n_blocks, out, (lanes, values))
+    return _over_blocks(one, width, n_blocks, out, (lanes, values), data)
 
 
 @partial(compiled, static=("spec", "width"))
@@ -130,13 +140,13 @@ def loglik_lanes(
     """Log-likelihoods (C, m) of every lane at its own points (C, m, p)."""
     lanes, joined = _split(data, True, fixed, hyper, (False, False))
 
-    def one(part: Any, _: Any) -> Array:
+    def one(part: Any, _: Any, used: Any) -> Array:
         lane, at = part
-        objective = objective_of(spec, joined(lane)[0], fixed, hyper)
+        objective = objective_of(spec, joined(lane)[0], fixed, hyper, used)
         return lax.map(lambda t: -objective.value(t) * objective.scale, at)
 
     out = jnp.zeros(points.shape[:2], jnp.result_type(float))
-    return _over_blocks(one, width, n_blocks, out, (lanes, points))
+    return _over_blocks(one, width, n_blocks, out, (lanes, points), data)
 
 
 @partial(compiled, static=("spec", "width", "n_clusters"))
@@ -147,7 +157,7 @@ def meat_lanes(
     lanes, joined = _split(data, True, fixed, None, (False, False))
     p = u.shape[1]
 
-    def one(part: Any, _: Any) -> Array:
+    def one(part: Any, _: Any, __: Any) -> Array:
         lane, at, clusters = part
         one_lane = joined(lane)[0]
         scores = objective_of(spec, one_lane, fixed, None).scores(at) * one_lane.weights[:, None]
@@ -157,7 +167,7 @@ def meat_lanes(
 
     out = jnp.zeros((u.shape[0], p, p), jnp.result_type(float))
     lanes_codes = codes if n_clusters else jnp.zeros((u.shape[0], 0), jnp.int32)
-    return _over_blocks(one, width, n_blocks, out, (lanes, u, lanes_codes))
+    return _over_blocks(one, width, n_blocks, out, (lanes, u, lanes_codes), data)
 
 
 class Described(NamedTuple):

@@ -24,6 +24,8 @@ from mlejax.parameters import Space
 
 MISSING = ("raise", "drop")
 WHOLE_BLOCK = 4096
+SMALLEST = 8
+BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class DataSets:
         sizes: (L,) the padded number of contributions; data sets of equal size share a program.
         n_out: length of what a whole model returns, by length of the data.
         n_rows, n_dropped: (L,) rows used, and rows left out as missing.
+        ragged: they differ in length, and are summed over blocks of rows.
         bad: why a data set cannot be used, by its number.
         labels: (L,) names of the data sets.
         label_names: what the labels are called, one or several.
@@ -61,6 +64,7 @@ class DataSets:
     n_out: dict[int, int]
     n_rows: np.ndarray
     n_dropped: np.ndarray
+    ragged: bool
     bad: dict[int, str]
     labels: Any
     label_names: tuple[str, ...]
@@ -97,7 +101,7 @@ class DataSets:
         """The data of some data sets of one size, (capacity, size, ...); the lanes too many repeat the first one."""
         size = int(self.sizes[lanes[0]])
         begins, lengths = self.begins[lanes], self.lengths[lanes]
-        block = data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK and self.mode != "whole" else size
+        block = size if self.mode == "whole" else self.block_of(size)
         n = np.ones(capacity, np.int64)
         n[: len(lanes)] = lengths
         n_out = self.n_out[size] if self.mode == "whole" else size
@@ -126,6 +130,12 @@ class DataSets:
 
         rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
+
+    def block_of(self, size: int) -> int:
+        """Rows of a block in this padded size: one block where all data sets are equally long and short enough."""
+        if self.ragged:
+            return max(SMALLEST, min(size // BLOCKS, WHOLE_BLOCK))
+        return data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK else size
 
     def single(self, lane: int) -> Prepared:
         """One data set without the axis of lanes."""
@@ -397,8 +407,7 @@ def _gather(
     elif equal:
         sizes = np.full(len(lengths), full if full <= WHOLE_BLOCK else data_room.bucket(full), np.int64)
     else:
-        bucket_of = {int(n): data_room.bucket(max(int(n), 1)) for n in np.unique(lengths)}
-        sizes = np.array([bucket_of[int(n)] for n in lengths], np.int64)
+        sizes = np.array([padded_size(int(n)) for n in lengths], np.int64)
     used = {int(n) for i, n in enumerate(lengths) if i not in bad} if whole else set()
     return DataSets(
         leaves=leaves,
@@ -412,6 +421,7 @@ def _gather(
         n_out={n: n_out(n) for n in sorted(used)},
         n_rows=n_rows,
         n_dropped=n_dropped,
+        ragged=not equal and not whole,
         bad=bad,
         labels=labels,
         label_names=label_names,
@@ -421,6 +431,18 @@ def _gather(
         space=space,
         designs=designs,
     )
+
+
+def padded_size(n: int) -> int:
+    """The size whose program takes n rows: 8, 32, 128, ...; of its blocks only those that hold rows are summed over.
+
+    >>> [padded_size(n) for n in (3, 9, 100, 129)]
+    [8, 32, 128, 512]
+    """
+    size = SMALLEST
+    while size < n:
+        size *= 4
+    return size
 
 
 def _without_gaps(

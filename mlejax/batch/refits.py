@@ -77,6 +77,11 @@ class _Weighted:
     def sizes(self) -> np.ndarray:
         return np.full(self.n, self.data.n_padded, np.int64)
 
+    @property
+    def lengths(self) -> None:
+        """All use the same rows."""
+        return None
+
     def lane_bytes(self, size: int) -> int:
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)

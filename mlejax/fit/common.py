@@ -82,9 +82,9 @@ class AtOptimum(NamedTuple):
     information: Array
 
 
-def objective_of(spec: Spec, data: Prepared, fixed: Array | None, hyper: Any) -> Objective:
-    """The objective of one data set; ``scale`` is the sum of the weights."""
-    return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), 1e-300))
+def objective_of(spec: Spec, data: Prepared, fixed: Array | None, hyper: Any, n_used: Array | None = None) -> Objective:
+    """The objective of one data set; ``scale`` is the sum of the weights, ``n_used`` the blocks in use (default: all)."""
+    return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), 1e-300), n_used)
 
 
 def to_theta(space: Space, u: Array, fixed: Array | None, score: Array, information: Array) -> AtOptimum:

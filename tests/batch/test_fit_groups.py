@@ -1,0 +1,166 @@
+"""Groups of one long table: any sizes in few compiled programs, labels, missing values, units, whole models."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.scipy.stats import norm
+
+import mlejax as mle
+from mlejax.batch import grouped
+from mlejax.data import DataError
+from tests.batch.test_fit_batch import gaussian, same
+from tests.test_compilations import compilations
+
+BEGIN = {"mu": 0.0, "sigma": 1.0}
+
+
+def table(sizes: list[int], seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    store = np.repeat([f"store {i}" for i in range(len(sizes))], sizes)
+    frame = pd.DataFrame({"store": store, "y": rng.normal(2.0, 3.0, sum(sizes)), "x": rng.normal(size=sum(sizes))})
+    return frame.sample(frac=1.0, random_state=1).reset_index(drop=True)
+
+
+def test_groups_equal_single_fits_and_are_labelled() -> None:
+    frame = table([5, 30, 200, 31, 700, 12])
+    res = gaussian.fit_groups(frame, by="store", start=BEGIN)
+    assert set(res) == set(frame["store"])
+    assert res.params.index.name == "store"
+    by = frame.groupby("store")["y"]
+    np.testing.assert_allclose(res.params["mu"], by.mean()[res.params.index], rtol=1e-9)
+    np.testing.assert_allclose(res.params["sigma"], by.std(ddof=0)[res.params.index], rtol=1e-9)
+    assert res.nobs["store 4"] == 700
+    one = gaussian.fit(frame[frame["store"] == "store 3"], BEGIN)
+    same(res, "store 3", one)
+    assert str(res["store 3"].summary()) == str(one.summary())
+    assert list(res.tidy().columns[:2]) == ["store", "term"]
+    with pytest.raises(KeyError, match="store 3"):
+        res["store3"]
+
+
+def test_any_sizes_in_few_compiled_programs() -> None:
+    """40 different sizes from 9 to 500 rows are two programs (of sizes 32, 128 and 512), not one each."""
+
+    @mle.model(rate=mle.Positive())
+    def exponential(params: Any, data: Any) -> Any:
+        return jnp.log(params["rate"]) - params["rate"] * data["y"]
+
+    rng = np.random.default_rng(0)
+    sizes = rng.choice(np.arange(9, 501), 40, replace=False)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(40), sizes), "y": rng.exponential(2.0, sizes.sum())})
+    with compilations() as first:
+        res = exponential.fit_groups(frame, by="g", start={"rate": 1.0})
+    np.testing.assert_allclose(res.params["rate"], 1 / frame.groupby("g")["y"].mean(), rtol=1e-9)
+    assert first[0] <= 3 + 4, "three sizes, and four small programs: start, check of rows, description (twice at most)"
+    with compilations() as second:
+        more = exponential.fit_groups(frame[frame["g"] % 3 != 0], by="g", start={"rate": 0.5})
+    assert second[0] == 0
+    assert len(more) == 26
+
+
+def test_several_columns_labels_and_arrays() -> None:
+    frame = table([40, 40, 40])
+    frame["half"] = np.where(np.arange(120) % 2, "odd", "even")
+    res = gaussian.fit_groups(frame, by=["store", "half"], start=BEGIN)
+    assert len(res) == 6
+    assert res.params.index.names == ["store", "half"]
+    mine = frame[(frame["store"] == "store 1") & (frame["half"] == "odd")]["y"]
+    assert res.params.loc[("store 1", "odd"), "mu"] == pytest.approx(mine.mean(), rel=1e-9)
+    assert res[("store 1", "odd")].nobs == len(mine)
+    assert list(res.glance().columns[:3]) == ["store", "half", "nobs"]
+    by_array = gaussian.fit_groups({"y": frame["y"].to_numpy()}, by=frame["store"].to_numpy(), start=BEGIN)
+    assert by_array.params.loc["store 2", "mu"] == pytest.approx(
+        frame[frame["store"] == "store 2"]["y"].mean(), rel=1e-9
+    )
+
+
+def test_missing_values_by_group() -> None:
+    frame = table([30, 30, 30])
+    frame.loc[frame.index[frame["store"] == "store 1"][:4], "y"] = np.nan
+    with pytest.warns(mle.ConvergenceWarning, match=r"1 of 3 data sets .* \(1 not_computable\)"):
+        res = gaussian.fit_groups(frame, by="store", start=BEGIN)
+    assert res.failed.index.tolist() == ["store 1"]
+    first = int(frame.index[frame["store"] == "store 1"][0])
+    assert (
+        f"column 'y': 4 missing values (NaN or NA), at rows 0, 1, 2, 3 (index labels {first}, "
+        in res.failed.loc["store 1", "reason"]
+    )
+    dropped = gaussian.fit_groups(frame, by="store", start=BEGIN, missing="drop")
+    assert dropped.nobs["store 1"] == 26
+    assert dropped.converged.all()
+    assert dropped["store 1"].n_dropped == 4
+    frame.loc[3, "store"] = None
+    with pytest.raises(DataError, match="labels are missing"):
+        gaussian.fit_groups(frame, by="store", start=BEGIN)
+
+
+def test_a_group_too_small_for_its_parameters_says_so() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mle.ConvergenceWarning)
+        res = gaussian.fit_groups(table([1, 50]), by="store", start=BEGIN)
+    assert res.verdict["store 0"] == "no_finite_maximum"
+    assert "sigma -> 0" in res.failed.loc["store 0", "reason"]
+    assert res.verdict["store 1"] == "verified"
+
+
+def test_units_within_groups() -> None:
+    @mle.model(mu=mle.Real(), between=mle.Positive(), unit="subject")
+    def random_intercept(params: Any, data: Any) -> Any:
+        n = jnp.sum(data["mask"])
+        e = jnp.where(data["mask"], data["y"] - params["mu"], 0.0)
+        v = params["between"] ** 2
+        quadratic = jnp.sum(e**2) - v / (1 + n * v) * jnp.sum(e) ** 2
+        return -0.5 * (n * jnp.log(2 * jnp.pi) + jnp.log1p(n * v) + quadratic)
+
+    rng = np.random.default_rng(1)
+    parts = []
+    for g in range(3):
+        for s in range(12 + g):
+            y = rng.normal() + rng.normal(size=rng.integers(2, 6))
+            parts.append(pd.DataFrame({"g": g, "subject": s, "y": y}))  # the same labels in every group
+    frame = pd.concat(parts, ignore_index=True)
+    begin = {"mu": 0.1, "between": 1.0}
+    res = random_intercept.fit_groups(frame, by="g", start=begin)
+    assert res.converged.all()
+    one = random_intercept.fit(frame[frame["g"] == 1], begin)
+    same(res, 1, one)
+    assert res[1].n_units == 13
+    np.testing.assert_allclose(res.with_cov("HC0").bse.loc[1], one.with_cov("HC0").bse, rtol=1e-8)
+
+
+def test_whole_models_keep_their_exact_lengths() -> None:
+    @mle.model(phi=mle.Real(), sigma=mle.Positive(), rowwise=False)
+    def ar1(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"][1:], params["phi"] * data["y"][:-1], params["sigma"])
+
+    rng = np.random.default_rng(2)
+    sizes = [20, 20, 23]
+    frame = pd.DataFrame({"g": np.repeat(np.arange(3), sizes), "y": rng.normal(size=63)})
+    begin = {"phi": 0.0, "sigma": 1.0}
+    res = ar1.fit_groups(frame, by="g", start=begin)
+    for g in range(3):
+        y = frame[frame["g"] == g]["y"].to_numpy()
+        assert res.params.loc[g, "phi"] == pytest.approx(y[1:] @ y[:-1] / (y[:-1] @ y[:-1]), rel=1e-8)
+    assert res.nobs.tolist() == [19, 19, 22]
+    same(res, 2, ar1.fit(frame[frame["g"] == 2], begin))
+    with pytest.raises(ValueError, match="missing='drop' is refused"):
+        ar1.fit_groups(frame, by="g", missing="drop")
+    with pytest.raises(ValueError, match="cannot be pooled|can be pooled"):
+        ar1.fit_groups(frame, by="g", start="pooled")
+
+
+def test_blocks_of_rows_are_summed_only_where_there_are_rows() -> None:
+    """Long and short groups in one program: the sums must not see what stands behind a group's last row."""
+    frame = table([130, 500, 131, 300])
+    sets = grouped(gaussian.likelihood, frame, "store", None, "raise")
+    assert set(sets.sizes) == {512}
+    assert sets.fetch(np.array([0]), 1).n_blocks == 16
+    res = gaussian.fit_groups(frame, by="store", start=BEGIN)
+    by = frame.groupby("store")["y"]
+    np.testing.assert_allclose(res.params["mu"], by.mean()[res.params.index], rtol=1e-9)
