@@ -151,7 +151,7 @@ def test_whole_models_keep_their_exact_lengths() -> None:
     same(res, 2, ar1.fit(frame[frame["g"] == 2], begin))
     with pytest.raises(ValueError, match="missing='drop' is refused"):
         ar1.fit_groups(frame, by="g", missing="drop")
-    with pytest.raises(ValueError, match="cannot be pooled|can be pooled"):
+    with pytest.raises(ValueError, match="can be pooled"):
         ar1.fit_groups(frame, by="g", start="pooled")
 
 
