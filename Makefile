@@ -45,9 +45,10 @@ format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and statsmodels, and what others say without a maximum
+bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and statsmodels, what others say without a maximum, and how long fits take
 	$(PY) benchmarks/agreement.py
 	$(PY) benchmarks/verdicts.py
+	$(PY) benchmarks/speed.py --write
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
 	$(PY) tests/test_docs.py --write

@@ -13,7 +13,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.fit import evaluating, sampling
-from mlejax.fit.evaluating import Evaluator, sample_chunk
+from mlejax.fit.evaluating import Evaluator, sample_chunks
 from mlejax.objective import Spec
 from mlejax.optimize import Newton
 
@@ -63,15 +63,14 @@ def same_answer(res: Any, plain: Any) -> None:
 N = 40_000
 
 
-@pytest.mark.usefixtures("small_scale")
 def test_three_passes_and_the_one_that_confirms() -> None:
-    data = draws(N, 4)
+    data = draws(150_000, 4)
     with passes() as seen:
         res = logit.fit(data)
     size = min(seen)
     assert size < max(seen) / 8
     assert seen.count(max(seen)) <= 4
-    assert sum(n for n in seen if n < max(seen)) <= 12 * size, "the start costs less than a pass over the data"
+    assert sum(n for n in seen if n < max(seen)) < max(seen), "the start costs less than a pass over the data"
     with passes() as plain_seen:
         plain = logit.fit(data, start={"beta": np.zeros(4)})
     assert len(plain_seen) > seen.count(max(seen))
@@ -109,7 +108,7 @@ def test_data_sorted_by_the_outcome() -> None:
     data = {name: column[order] for name, column in data.items()}
     with passes() as seen:
         res = logit.fit(data)
-    assert seen.count(max(seen)) <= 4
+    assert seen.count(max(seen)) <= 5
     same_answer(res, logit.fit(data, start={"beta": np.zeros(4)}))
 
 
@@ -151,7 +150,7 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mon
 def test_a_sample_is_made_of_other_rows_when_told_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "CHUNK", 4_096)
     data = logit.prepare({"X": np.arange(N, dtype=float)[:, None], "y": np.zeros(N)}).data
-    rows = [set(np.asarray(sample_chunk(data, 16, skip).rows[0])[:, 0]) for skip in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    rows = [set(np.asarray(sample_chunks(data, 1, 16, skip).rows[0])[:, 0]) for skip in (0.0, 0.2, 0.4, 0.6, 0.8)]
     assert all(len(r) == evaluating.chunk_size(data) for r in rows)
     assert len(set.union(*rows)) == sum(len(r) for r in rows)
     assert max(max(r) for r in rows) < N, "no padding in a sample"

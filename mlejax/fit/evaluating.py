@@ -1,9 +1,9 @@
 """Value, score and curvature of one data set at one point after another: one compiled program, on all cores where it pays.
 
-Many rows are cut into equal chunks of at most 65,536, whose sums are added in the order of the rows:
+Many rows are cut into equal chunks of at most 16,384, whose sums are added in the order of the rows:
 
 * the program is compiled for the chunk, so that all large data sets share eight sizes, and a sample of the rows, from which
-  a large fit starts, is one more chunk for the same program;
+  a large fit starts, is a few more chunks for the same program;
 * host threads, one a core, each take a run of chunks (dispatches from one thread to one CPU device follow each other), and
   the sums do not depend on how many there are;
 * chunks are views of the prepared rows, so that no second copy of large data is made;
@@ -31,7 +31,7 @@ from mlejax.fit.penalties import penalty_derivatives
 from mlejax.objective import Spec
 
 Array = Any
-CHUNK = 65_536
+CHUNK = 16_384
 LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
 MOST_THREADS = 8
 
@@ -152,16 +152,16 @@ def _cut(data: Prepared, size: int) -> list[Prepared]:
     ]
 
 
-def sample_chunk(data: Prepared, pieces: int, skip: float = 0.0) -> Prepared:
-    """One chunk made of equal pieces of neighbouring rows (or units), spread over the data.
+def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0) -> Prepared:
+    """n chunks (a power of two) made of equal pieces of neighbouring rows (or units), spread over the data.
 
     Args:
-        data: more real rows than one chunk has.
+        data: more real rows than n chunks have.
         pieces: how many; a chunk is a multiple of so many rows.
         skip: how far into the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
             the gaps are longer than the pieces.
     """
-    size = chunk_size(data) // pieces
+    size = n * chunk_size(data) // pieces
     room = (int(data.n) - size) / pieces
     begins = [int(room * (i + skip)) for i in range(pieces)]
     index = np.concatenate([np.arange(b, b + size) for b in begins])

@@ -1,32 +1,34 @@
 """A start for many rows, from some of them: a search on one chunk costs less than one pass over the data.
 
 The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one, from where Newton's method takes
-three or four passes instead of six to ten.  The sample is one chunk of the evaluator (32,768 to 65,536 rows or whole
-units) in sixteen pieces of neighbouring rows spread over the data, so that nothing further is compiled.  A ridge worth one
-observation keeps what the sample says nothing about (a rare level of a factor) where it was.
+three passes, and one that confirms, instead of six to ten.  The sample is 8,192 to 16,384 rows (or whole units; more for many
+parameters) in sixteen pieces of neighbouring rows spread over the data: chunks of the evaluator, so that nothing further is
+compiled.  From its estimate one step is taken on a fifth of the data.  A ridge worth one observation keeps what the sample
+says nothing about (a rare level of a factor) where it was.
 
 It is a start and nothing more: it is left where the search on the sample does not converge (a rare event may be separated
-there), or where other rows of the data, not in the sample, are more likely at the default start.  The answer is the one of
-all rows in any case.
+there), or where other rows, not in the sample, are more likely at the default start.  The answer is the one of all rows in any
+case.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
-from mlejax.fit.evaluating import Evaluated, Evaluator, chunk_size, sample_chunk
+from mlejax.fit.evaluating import Evaluated, Evaluator, chunk_size, sample_chunks
 from mlejax.objective import Spec
 from mlejax.status import End
 
-LARGE_N = 200_000  # rows or units from which a start is sought on a sample
+LARGE_N = 65_536  # rows or units from which a start is sought on a sample
 PIECES = 16
 ROWS_PER_PARAMETER = 200
 ENOUGH = 0.5  # decrement, in units of the sample's log-likelihood, at which its search ends
-MORE = 4  # further chunks, of data that have at least twice as many
+SHARE = 5  # one of so many chunks takes part in the further step
 _SEARCH = optimize.Newton(max_steps=20)
 
 
@@ -35,13 +37,17 @@ def worthwhile(spec: Spec, data: Prepared, method: Any) -> bool:
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < LARGE_N:
         return False
-    size = chunk_size(data)
-    return ROWS_PER_PARAMETER * p <= size and 2 * size <= int(data.n) and size % PIECES == 0
+    return 4 * _n_chunks(data, p) * chunk_size(data) <= int(data.n) and chunk_size(data) % PIECES == 0
 
 
-def sample_of(data: Prepared) -> Prepared:
+def _n_chunks(data: Prepared, p: int) -> int:
+    """Chunks in the sample: a power of two, enough for p parameters."""
+    return 1 << max(0, math.ceil(math.log2(ROWS_PER_PARAMETER * p / chunk_size(data))))
+
+
+def sample_of(spec: Spec, data: Prepared) -> Prepared:
     """The rows on which the start is sought."""
-    return sample_chunk(data, PIECES)
+    return sample_chunks(data, _n_chunks(data, spec.space.n_free), PIECES)
 
 
 def improved(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
@@ -49,16 +55,15 @@ def improved(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held:
     near = _searched(spec, data, sample, u0, held)
     if near is None:
         return None
-    # rows that the sample does not have judge it; where they are many, they also bring it one step further
-    n_others = MORE if int(data.n) >= 2 * MORE * sample.n_padded else 1
+    # rows that the sample does not have judge it, and bring it one step further
+    n_others = max(1, int(data.n) // (SHARE * sample.n_padded))
     found = []
     for i in range(n_others):
-        others = Evaluator(spec, sample_chunk(data, PIECES, skip=(i + 1) / (n_others + 1)), held, None, like=data)
+        rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
+        others = Evaluator(spec, rows, held, None, like=data)
         found.append(others(_SEARCH, near))
         if i == 0 and not found[0][0] < others(_SEARCH, u0)[0]:
             return None
-    if n_others == 1:
-        return near
     score = sum(part[1] for part in found) / (n_others + 1)  # that of the sample is about zero
     inverse = linalg.scaled_inverse(sum(part[2] for part in found) / n_others)
     onward = np.clip(near - inverse.inverse @ score, spec.space.lower, spec.space.upper)
