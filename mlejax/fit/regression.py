@@ -314,7 +314,7 @@ def candidates(
     declared: Mapping[str, Any],
     given: Sequence[np.ndarray | None],
     rows: Sequence[np.ndarray],
-    seed: int,
+    seed: int = 0,
 ) -> list[list[np.ndarray]]:
     """Candidate starts: those of the model without covariates, with slopes 0.
 

@@ -1,0 +1,327 @@
+"""Formulas into designs: transforms and levels that are kept, and what is refused, by name and at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.scipy.stats import norm
+
+import mlejax as mle
+from mlejax.fit import regression, starts
+from mlejax.fit.loading import load
+from tests.test_regress import LINEAR, bernoulli, births, ols, table, weight
+
+RNG = np.random.default_rng(0)
+
+
+def frame() -> pd.DataFrame:
+    df = births()
+    return df.assign(
+        zero=0.0,
+        twice=2 * df["age"] + 1,
+        gap=df["age"].where(df["age"] > 15),
+        day=pd.date_range("2020-01-01", periods=len(df)),
+        group=pd.Categorical(df["race"], ["black", "white", "other", "martian"]),
+        decade=pd.cut(df["age"], [0, 20, 30, 60]),
+    )
+
+
+def predicted(formula: str, new: dict[str, Any]) -> tuple[mle.Results, np.ndarray]:
+    res = weight.regress(mu=formula).fit(frame())
+    return res, res.predict(pd.DataFrame(new))["estimate"].to_numpy()
+
+
+# ---- what is kept from the data of the fit
+
+
+@pytest.mark.parametrize(
+    ("formula", "column"),
+    [
+        ("scale(age)", lambda df: df["age"]),
+        ("center(lwt) + age", lambda df: np.column_stack([df["lwt"], df["age"]])),
+        ("poly(age, 2)", lambda df: np.column_stack([df["age"], df["age"] ** 2])),
+    ],
+)
+def test_transforms_remember_the_fit(formula: str, column: Any) -> None:
+    """Linear transforms of covariates span what the covariates span, so that predictions are those of least squares."""
+    new = pd.DataFrame({"age": [20, 44], "lwt": [100, 200]})
+    _, got = predicted(formula, dict(new))
+    df = frame()
+    X = np.column_stack([np.ones(len(df)), column(df)]).astype(float)
+    beta, _ = ols(X, df["bwt"].to_numpy())
+    np.testing.assert_allclose(got, np.column_stack([np.ones(2), column(new)]) @ beta, rtol=1e-7)
+
+
+def test_splines_remember_their_knots() -> None:
+    """One new row at a time gives what many give, and inside the range only."""
+    res, got = predicted("bs(age, df=5)", {"age": [17.0, 25.0, 33.0]})
+    alone = [res.predict({"age": [x]})["estimate"][0] for x in (17.0, 25.0, 33.0)]
+    np.testing.assert_allclose(got, alone, rtol=1e-12)
+    with pytest.raises(ValueError, match="beyond upper and/or lower bounds"):
+        res.predict({"age": [99.0]})
+
+
+def test_a_formula_that_depends_on_the_other_rows_is_not_predicted_from() -> None:
+    """It fits, but on new data its columns would mean something else."""
+    res = weight.regress(mu="I(age - age.mean())").fit(frame())
+    with pytest.raises(mle.DataError, match=r"change with the other rows.*center\(\)"):
+        res.predict({"age": [20.0, 30.0]})
+
+
+@pytest.mark.parametrize(
+    ("formula", "new", "words"),
+    [
+        ("C(race)", {"race": ["white", "green", "blue"]}, "column 'race' has the levels 'green', 'blue' in rows 1, 2"),
+        ("race:age", {"race": ["green"], "age": [3]}, "column 'race' has the level 'green'"),
+        ("C(ward)", {"ward": [1, 9]}, "column 'ward' has the level 9 in row 1.*its levels are 0, 1, 2, 3"),
+    ],
+)
+def test_unseen_levels_are_named(formula: str, new: dict[str, Any], words: str) -> None:
+    with pytest.raises(mle.DataError, match=words):
+        predicted(formula, new)
+
+
+def test_fewer_levels_in_new_data_keep_their_columns() -> None:
+    res, got = predicted("C(race)", {"race": ["other"]})
+    assert got[0] == pytest.approx(res.params["mu[Intercept]"] + res.params["mu[C(race)[T.other]]"])
+
+
+def test_every_kind_of_column() -> None:
+    """Numbers, booleans, nullable integers, text, categories and intervals, and a name with a blank."""
+    df = frame()
+    plain = weight.regress(mu="age + smoke").fit(df).params.to_numpy()
+    for smoke in (
+        df["smoke"].astype(bool),
+        df["smoke"].astype("Int64"),
+        df["smoke"].astype("boolean"),
+        df["smoke"].tolist(),
+    ):
+        data = {"bwt": df["bwt"], "my age": df["age"].astype("float32"), "smoke": smoke}
+        res = weight.regress(mu="`my age` + smoke").fit(data)
+        np.testing.assert_allclose(res.params, plain, rtol=1e-7)
+        assert res.params.index[1] == "mu[my age]"
+    text = weight.regress(mu="race").fit(df).params
+    for race in (
+        df["race"].astype("category"),
+        df["race"].astype("string"),
+        df["race"].tolist(),
+        df["race"].to_numpy(object),
+    ):
+        np.testing.assert_allclose(
+            weight.regress(mu="race").fit({"bwt": df["bwt"], "race": race}).params, text, rtol=1e-9
+        )
+
+
+def test_labels_with_unbalanced_brackets() -> None:
+    res = weight.regress(mu="decade").fit(frame())
+    test = res.wald_test("mu[decade[T.(20, 30]]] = 0")
+    assert test.statistic == pytest.approx(res.tvalues["mu[decade[T.(20, 30]]]"] ** 2)
+    held = weight.regress(mu="decade").fit(frame(), fixed={"mu[decade[T.(30, 60]]]": 0.0})
+    assert held.params["mu[decade[T.(30, 60]]]"] == 0.0
+
+
+# ---- columns that say the same, or nothing
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("age + twice", r"mu\[Intercept\] \+ 2 mu\[age\] - mu\[twice\] is not identified"),
+        ("age + zero", r"mu\[zero\] is not identified"),
+        ("group", r"mu\[group\[T.martian\]\] is not identified"),
+    ],
+)
+def test_collinear_columns_are_named(formula: str, words: str) -> None:
+    """The rest stands: sigma keeps its standard error, fitted values are those of the full-rank model."""
+    with pytest.warns(mle.ConvergenceWarning, match=words):
+        res = weight.regress(mu=formula).fit(frame())
+    assert res.verdict.code == "not_identified"
+    full = weight.regress(mu="race" if formula == "group" else "age").fit(frame())
+    assert res.llf == pytest.approx(full.llf, rel=1e-10)
+    assert res.bse["sigma"] == pytest.approx(full.bse["sigma"], rel=1e-6)
+
+
+def test_collinear_columns_of_a_fixed_coefficient_are_identified() -> None:
+    res = weight.regress(mu="age + twice").fit(frame(), fixed={"mu[twice]": 0.0})
+    assert res.verdict.code == "verified"
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_columns_of_any_scale(scale: float) -> None:
+    df = frame().assign(x=lambda d: scale * (d["lwt"] + 0.5))
+    plain, scaled = (reg.fit(df) for reg in (weight.regress(mu="lwt"), weight.regress(mu="x", sigma="1")))
+    assert scaled.verdict.code == "verified"
+    assert scaled.params["mu[x]"] * scale == pytest.approx(plain.params["mu[lwt]"], rel=1e-7)
+    assert scaled.tvalues["mu[x]"] == pytest.approx(plain.tvalues["mu[lwt]"], rel=1e-6)
+    odds = bernoulli.regress(p="x").fit(df)
+    assert odds.tvalues["p[x]"] == pytest.approx(bernoulli.regress(p="lwt").fit(df).tvalues["p[lwt]"], rel=1e-6)
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("y ~ age", "a left side has no meaning here.*mu='age'"),
+        ("", "the formula is empty; write '1'"),
+        ("age +", "cannot read this formula"),
+        ("age | race", "expected one right-hand side"),
+        (".", "'.' would take in every column"),
+        ("age + .", "'.' would take in every column"),
+    ],
+)
+def test_a_formula_that_says_nothing_is_refused_at_once(formula: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        weight.regress(mu=formula)
+
+
+@pytest.mark.parametrize(
+    ("formula", "error", "words"),
+    [
+        ("agee", mle.MissingColumnError, "no column 'agee'.*Near matches: 'age'"),
+        ("age + nothing(age)", ValueError, "no function 'nothing'"),
+        ("age + offset(lwt)", ValueError, r"write mle.Linear\('...', offset='column'\)"),
+        ("0", ValueError, "has no column; write '1'"),
+        ("-1", ValueError, "has no column; write '1'"),
+        ("gap", mle.DataError, "column 'gap': 6 missing values"),
+        ("log(zero)", mle.DataError, r"missing or infinite values in 'log\(zero\)': 189 of 189 rows"),
+        ("day", mle.DataTypeError, "column 'day' holds dates"),
+    ],
+)
+def test_a_formula_that_does_not_fit_the_data(formula: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        weight.regress(mu=formula).fit(frame())
+
+
+@pytest.mark.parametrize(
+    ("regressions", "error", "words"),
+    [
+        ({}, ValueError, "expected parameters with formulas"),
+        ({"nu": "age"}, ValueError, "no parameter 'nu'.*did you mean mu"),
+        ({"mu": 3}, TypeError, "expected a formula such as"),
+        ({"mu": mle.Linear("age", exposure="lwt")}, ValueError, "log link only; mu has the identity link"),
+        ({"mu": mle.Linear("age", link="softmax")}, ValueError, "a Simplex has the softmax link"),
+        ({"mu": mle.Linear("age", baseline=0)}, ValueError, "baseline= is for a Simplex"),
+    ],
+)
+def test_regress_is_checked_at_once(regressions: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        weight.regress(regressions)
+
+
+def test_linear_is_checked_at_once() -> None:
+    with pytest.raises(ValueError, match="expected one of identity, log"):
+        mle.Linear("age", link="logg")
+    with pytest.raises(ValueError, match="give offset= or exposure=, not both"):
+        mle.Linear("age", offset="a", exposure="b")
+    with pytest.raises(TypeError, match="expected a formula"):
+        mle.Linear(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected the name of a column"):
+        mle.Linear("age", offset=np.ones(3))  # type: ignore[arg-type]
+
+
+def test_an_exposure_is_positive() -> None:
+    reg = weight.regress(sigma=mle.Linear("age", exposure="smoke"))
+    with pytest.raises(mle.DataError, match=r"must be positive.*115 of 189 rows are not, first row 0"):
+        reg.fit(frame())
+
+
+def test_structures_without_a_link_are_refused() -> None:
+    @mle.model(cut=mle.Ordered(shape=2), net=mle.Free(start=np.zeros(2)))
+    def model(params: Any, data: Any) -> Any:
+        return data["y"]
+
+    for name in ("cut", "net"):
+        with pytest.raises(ValueError, match="cannot be regressed; Real, Positive"):
+            model.regress({name: "x"})
+
+
+def test_data_without_names() -> None:
+    with pytest.raises(mle.DataTypeError, match="formulas need data with names"):
+        LINEAR.fit((np.zeros(3), np.ones(3)))
+
+
+def test_two_sides_of_a_function_that_cannot_vary_by_row() -> None:
+    """A function that needs one number is called row by row; one that mixes rows is refused."""
+    data = frame()
+
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def stacks(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["bwt"], jnp.array([params["mu"], 1.0]) @ jnp.array([1.0, 0.0]), params["sigma"])
+
+    np.testing.assert_allclose(stacks.regress(mu="age + race").fit(data).params, LINEAR.fit(data).params, rtol=1e-7)
+
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def mixes(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["bwt"], jnp.mean(params["mu"]), params["sigma"])
+
+    with pytest.raises(mle.LikelihoodError, match="its entries use other rows"):
+        mixes.regress(mu="age").fit(data)
+
+
+# ---- links
+
+
+@pytest.mark.parametrize(
+    "link", ["probit", "cloglog", (lambda p: jnp.log(p / (1 - p)), lambda e: 1 / (1 + jnp.exp(-e)))]
+)
+def test_links_of_a_probability(link: Any) -> None:
+    """A saturated model has the proportions whatever the link."""
+    df = frame()
+    res = bernoulli.regress(p=mle.Linear("smoke", link=link)).fit(df)
+    got = res.predict({"smoke": [0, 1]})
+    np.testing.assert_allclose(got["estimate"], df.groupby("smoke")["low"].mean(), rtol=1e-7)
+    error = np.sqrt(got["estimate"] * (1 - got["estimate"]) / df.groupby("smoke").size())
+    np.testing.assert_allclose(got["std_error"], error, rtol=1e-6)
+
+
+def test_a_general_interval_has_the_scaled_logit() -> None:
+    @mle.model(r=mle.Interval(-1, 3))
+    def model(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["x"], params["r"], 1.0)
+
+    x = np.array([0.5, 1.5, 2.0, 2.4])
+    res = model.regress(r="g").fit({"x": x, "g": [0, 0, 1, 1]})
+    means = np.array([1.0, 2.2])
+    eta = np.log((means + 1) / (3 - means))
+    np.testing.assert_allclose(res.params, [eta[0], eta[1] - eta[0]], rtol=1e-7, atol=1e-12)
+    with pytest.raises(ValueError, match="no parameter here is regressed"):
+        res.summary(eform=True)
+
+
+def test_regress_again_adds_and_replaces() -> None:
+    first = weight.regress(mu="age")
+    assert repr(first) == "<mlejax model weight(mu ~ age, sigma=Positive())>"
+    assert repr(first.regress(sigma=mle.Linear("smoke", link="log"))) == (
+        "<mlejax model weight(mu ~ age, sigma ~ smoke [link log])>"
+    )
+    assert repr(first.regress(mu="race")) == "<mlejax model weight(mu ~ race, sigma=Positive())>"
+
+
+def test_starts_of_regressed_parameters() -> None:
+    """Declared and found starts of the parameter become intercepts at the mean offset, slopes are 0; given ones stand."""
+
+    @mle.model(mu=mle.Positive(start=500.0), theta=mle.Positive())
+    def counts(params: Any, data: Any) -> Any:
+        return data["deaths"] * jnp.log(params["mu"]) - params["mu"] * params["theta"]
+
+    reg = counts.regress(mu=mle.Linear("temp", exposure="drivers"), theta="rural")
+    with jax.enable_x64(True):
+        loaded = load(reg.likelihood, table("road"), None, "raise")
+    designs, space = loaded.designs, loaded.problem.space
+    assert designs is not None
+    found = regression.candidates(designs, space, counts.likelihood.parameters or {}, [None, None], loaded.rows.leaves)
+    plain = starts.candidates(designs.natural, [np.array(500.0), None], designs.rows.leaves)
+    mean = np.log(table("road")["drivers"]).mean()
+    np.testing.assert_allclose([mu for mu, _ in found], [[np.log(500.0) - mean, 0.0]] * len(found), atol=1e-9)
+    want = [[np.log(theta), 0.0] for _, theta in plain]
+    np.testing.assert_allclose([theta for _, theta in found], want, atol=1e-9)
+    given = [None, np.array([np.nan, 0.3])]
+    again = regression.candidates(designs, space, counts.likelihood.parameters or {}, given, loaded.rows.leaves)
+    np.testing.assert_allclose([theta for _, theta in again], [[a, 0.3] for a, _ in want], atol=1e-9)
