@@ -34,6 +34,11 @@ def counts(params: Any, data: Any) -> Any:
     return poisson.logpmf(data["breaks"], data["exposure"] * jnp.exp(data["X"] @ params["beta"]))
 
 
+@mle.model(beta=mle.Real(columns="X"), sigma=mle.Positive())
+def normal_regression(params: Any, data: Any) -> Any:
+    return jax.scipy.stats.norm.logpdf(data["y"], data["X"] @ params["beta"], params["sigma"])
+
+
 @functools.cache
 def warpbreaks() -> dict[str, Any]:
     d = pd.read_csv(ROOT / "examples" / "data" / "warpbreaks.csv")
@@ -184,6 +189,26 @@ def test_several_starts_report_the_weights_as_given() -> None:
     res = logit.fit(data, weights="pw", weight_kind="sampling", n_starts=4)
     assert res.llf == pytest.approx(sampling().llf, rel=1e-10)
     assert res.modes["llf"].iloc[0] == pytest.approx(res.llf, rel=1e-10)
+
+
+@pytest.mark.slow
+def test_intervals_cover_under_informative_sampling() -> None:
+    """Rows kept with a probability that rises with y: unweighted fits are off, weighted intervals cover in 95 of 100."""
+    rng = np.random.default_rng(11)
+    covered, off, n_draws = 0, 0, 400
+    for _ in range(n_draws):
+        x = rng.normal(size=3000)
+        y = 1.0 + 0.5 * x + rng.normal(size=3000)
+        p = 0.05 + 0.9 / (1 + np.exp(-(y - 1)))
+        kept = np.flatnonzero(rng.random(3000) < p)[:400]
+        data = {"y": y[kept], "X": np.column_stack([np.ones(400), x[kept]]), "w": 1 / p[kept]}
+        start = {"beta": np.zeros(2), "sigma": 1.0}
+        res = normal_regression.fit(data, start=start, weights="w", weight_kind="sampling")
+        low, high = res.conf_int().loc["beta[1]"]
+        covered += low < 0.5 < high
+        off += abs(normal_regression.fit(data, start=start).params["beta[0]"] - 1.0) > 0.15
+    assert abs(covered / n_draws - 0.95) < 0.035
+    assert off > 0.9 * n_draws
 
 
 # ---- regressed parameters
