@@ -106,7 +106,8 @@ class Model:
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 errors are Gray's, or ``cov_type="bayes"``.
-            hyper: second argument of ``penalty``, numbers; another value is no other program to compile.
+            hyper: second argument of ``penalty``, numbers; another value is no other program to compile, but another
+                function is, a new lambda of the same text too.
             bias_reduction: ``"jeffreys"`` maximises l + log det I / 2 (Firth's estimates for canonical families; finite
                 under separation), I being the observed information in the table's coordinates, or the expected one where
                 :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Errors come from
