@@ -43,7 +43,7 @@ class BatchResults:
     @staticmethod
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
         """A batch with the covariance that was asked for."""
-        kind, options = cov_room.check_kind(cov_type, cov_kwds)
+        kind, options = cov_room.check_kind(cov_type, cov_kwds, batch.weight_kind)
         if kind in cov_room.NEEDS_SCORES and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(
                 f"cov_type={kind!r} sums the scores of separate contributions, but {model.likelihood.name} returns one scalar; "
@@ -76,7 +76,7 @@ class BatchResults:
     @property
     def llf(self) -> pd.Series:
         """Log-likelihood at the estimates, summed."""
-        return self._series(self._batch.ends.loglik, "llf")
+        return self._series(self._batch.llf, "llf")
 
     @property
     def converged(self) -> pd.Series:
@@ -154,12 +154,16 @@ class BatchResults:
             if batch.codes[i] == "not_identified":
                 df[i] = batch.interior[i].sum() - _nullity(batch, i)
         counts = batch.converged | (batch.codes == "not_identified")
-        aic = np.where(counts & (self.cov_type not in cov_room.SANDWICH), 2.0 * df - 2.0 * batch.ends.loglik, np.nan)
+        aic = np.where(
+            counts & (self.cov_type not in cov_room.SANDWICH) & (batch.weight_kind != "sampling"),
+            2.0 * df - 2.0 * batch.llf,
+            np.nan,
+        )
         return pd.DataFrame(
             {
                 **self._label_columns(),
                 "nobs": self._nobs,
-                "llf": batch.ends.loglik,
+                "llf": batch.llf,
                 "aic": aic,
                 "converged": batch.converged,
                 "verdict": batch.codes.astype(object),

@@ -259,6 +259,8 @@ class Model:
         start: Any = None,
         fixed: Mapping[str, Any] | None = None,
         *,
+        weights: Any = None,
+        weight_kind: str | None = None,
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
@@ -278,6 +280,8 @@ class Model:
                 ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
                 it every data set has its own search for a start, which takes longer than the fit: give one where you can.
             fixed, method, cov_type, seed: as in :meth:`fit`, for all.
+            weights: a column, or numbers (n_datasets, n_rows).
+            weight_kind: as in :meth:`fit`.
             cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
             missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
                 out its rows with a missing value.
@@ -301,9 +305,10 @@ class Model:
             ([0.3333, 0.75], ['verified', 'verified'])
         """
         options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
-        columns = _named_groups(cov_type, cov_kwds)
-        sets = batch_room.stacked(self.likelihood, data, _structure(start), missing, columns)
-        return self._fit_many(sets, options, cov_type, cov_kwds, memory_limit, progress)
+        kind = check_weight_kind(weights, weight_kind)
+        columns = _named_groups(cov_type, cov_kwds, kind)
+        sets = batch_room.stacked(self.likelihood, data, _structure(start), missing, columns, weights, kind)
+        return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
 
     def fit_groups(
         self,
@@ -312,6 +317,8 @@ class Model:
         start: Any = None,
         fixed: Mapping[str, Any] | None = None,
         *,
+        weights: Any = None,
+        weight_kind: str | None = None,
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
@@ -328,8 +335,9 @@ class Model:
         Args:
             frame: a DataFrame or dict of columns.
             by: the column of groups, a list of columns, or one label per row.
-            start, fixed, method, cov_type, cov_kwds, missing, seed, memory_limit, progress: as in :meth:`fit_batch`; starts
-                one each come in the order of first appearance of the groups.
+            start, fixed, weight_kind, method, cov_type, cov_kwds, missing, seed, memory_limit, progress: as in
+                :meth:`fit_batch`; starts one each come in the order of first appearance of the groups.
+            weights: a column, or one number per row.
 
         Returns:
             :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
@@ -338,9 +346,10 @@ class Model:
             ValueError, TypeError, KeyError: what is wrong for all groups; trouble in one is its verdict.
         """
         options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
-        columns = _named_groups(cov_type, cov_kwds)
-        sets = batch_room.grouped(self.likelihood, frame, by, _structure(start), missing, columns)
-        return self._fit_many(sets, options, cov_type, cov_kwds, memory_limit, progress)
+        kind = check_weight_kind(weights, weight_kind)
+        columns = _named_groups(cov_type, cov_kwds, kind)
+        sets = batch_room.grouped(self.likelihood, frame, by, _structure(start), missing, columns, weights, kind)
+        return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
 
     def _fit_many(
         self,
@@ -352,9 +361,7 @@ class Model:
         progress: Any,
     ) -> BatchResults:
         cut = batch_room.limits(memory_limit, progress)
-        done = batch_room.fit_many(
-            self.likelihood, sets, limits=cut, columns=_named_groups(cov_type, cov_kwds), **options
-        )
+        done = batch_room.fit_many(self.likelihood, sets, limits=cut, **options)
         batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
         return BatchResults.make(self, done, cov_type, cov_kwds)
 
@@ -368,9 +375,9 @@ class Model:
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
 
 
-def _named_groups(cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _named_groups(cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None) -> tuple[str, ...]:
     """The columns of clusters that are given by name."""
-    groups = check_kind(cov_type, cov_kwds)[1].get("groups", ())
+    groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups", ())
     return tuple(name for name in groups if isinstance(name, str))
 
 

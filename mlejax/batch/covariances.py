@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -60,7 +61,7 @@ def _sandwiches(
     meat = np.swapaxes(inside, 1, 2) @ meat @ inside
     free = batch.interior[good]
     both = free[:, :, None] & free[:, None, :]
-    n = batch.sets.lengths[good].astype(float)
+    n = _counted(batch)[good]
     if batch.sets.mode == "whole":
         n = np.array([batch.sets.n_out[int(m)] for m in batch.sets.lengths[good]], float)
     k = free.sum(axis=1)
@@ -100,12 +101,22 @@ def _sandwiches(
     return 0.5 * (found + np.swapaxes(found, 1, 2)), reasons
 
 
+def _counted(batch: Batch) -> np.ndarray:
+    """Contributions that count (L,): the sum of frequency weights, else their number."""
+    sets = batch.sets
+    if batch.weight_kind != "frequency" or sets.weights is None or sets.order is None:
+        return sets.lengths.astype(float)
+    owner = np.repeat(np.arange(len(sets)), sets.lengths)
+    return np.bincount(owner, sets.weights[sets.order], minlength=len(sets))
+
+
 def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np.ndarray:
     """Sums of products of scores in u, over contributions or clusters (len(lanes), p, p)."""
     p = batch.theta.shape[1]
     sets, limits = batch.sets, batch.limits
     assert limits is not None
     out = np.zeros((len(sets), p, p))
+    by_root = batch.weight_kind == "frequency" and codes is None  # the products of the expanded rows
     most = 0 if codes is None else bucket(max(int(codes[i].max()) + 1 for i in lanes))
 
     def work(task: tuple[np.ndarray, int, int]) -> int:
@@ -118,6 +129,8 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
                 row[: len(codes[i])] = codes[i]
         u = np.zeros((capacity, p))
         u[: len(mine)], u[len(mine) :] = batch.ends.u[mine], batch.ends.u[mine[0]]
+        if by_root:
+            data = replace(data, weights=np.sqrt(data.weights))
         found = meat_lanes(batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most)
         out[mine] = np.asarray(found)[: mine.size]
         return int(mine.size)
@@ -129,7 +142,7 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
 
 def _identified_part(batch: Batch, i: int, kind: str, options: Mapping[str, Any]) -> np.ndarray:
     """Covariance of what is identified where something else is not."""
-    if kind == "nonrobust" and batch.spec.penalty is None:
+    if kind == "nonrobust" and batch.spec.penalty is None and batch.sets.weighing is None:
         found = cov_room.covariance(
             kind, batch.information[i], None, free=batch.interior[i], n=float(batch.sets.lengths[i]), flat=True
         )

@@ -85,6 +85,16 @@ class Batch:
     limits: Limits | None = None
 
     @property
+    def llf(self) -> np.ndarray:
+        """Log-likelihoods (L,), summed; the optimiser saw sampling weights of mean one."""
+        return self.ends.loglik * self.sets.scale
+
+    @property
+    def weight_kind(self) -> str | None:
+        """The kind of weights, or None."""
+        return None if self.sets.weighing is None else self.sets.weighing.kind
+
+    @property
     def converged(self) -> np.ndarray:
         """Flags (L,): verdict verified or boundary."""
         return np.isin(self.codes, ("verified", "boundary"))
@@ -301,7 +311,10 @@ def single(batch: Batch, i: int) -> recipe.Fit:
         structure = None
         if batch.likelihood.parameters is None:
             structure = jax.tree.map(lambda a: np.nan_to_num(a[i]), batch.params)
-        loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns)
+        weights, kind = (
+            (None, None) if sets.weighing is None else (sets.weighing.of(sets.table_rows(i)), sets.weighing.kind)
+        )
+        loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns, weights, kind)
         loaded = replace(loaded, designs=sets.designs)
         ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
         done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)

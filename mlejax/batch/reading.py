@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax.batch.weighing import Weighing, read_weights, weighed
 from mlejax.data import DataError, DataTypeError, Prepared, Shared, Static
 from mlejax.data.held import is_leaf
 from mlejax.data.tolerant import Gap, convert_with_gaps
@@ -41,7 +42,10 @@ class DataSets:
         begins, lengths: (L,) where a data set begins in that order and how many contributions (rows, for "whole") it has.
         sizes: (L,) the padded number of contributions; data sets of equal size share a program.
         n_out: length of what a whole model returns, by length of the data.
-        n_rows, n_dropped: (L,) rows used, and rows left out as missing.
+        weighing: the weights of the rows, or None.
+        weights: (R,) of the contributions, positive, or None for ones.
+        scale: (L,) what they are divided by (their mean, of sampling weights; else 1).
+        n_rows, n_dropped: (L,) rows used (the sum of frequency weights), and rows left out as missing.
         ragged: they differ in length, and are summed over blocks of rows.
         bad: why a data set cannot be used, by its number.
         labels: (L,) names of the data sets.
@@ -62,6 +66,9 @@ class DataSets:
     lengths: np.ndarray
     sizes: np.ndarray
     n_out: dict[int, int]
+    weighing: Weighing | None
+    weights: np.ndarray | None
+    scale: np.ndarray
     n_rows: np.ndarray
     n_dropped: np.ndarray
     ragged: bool
@@ -107,7 +114,7 @@ class DataSets:
         n_out = self.n_out[size] if self.mode == "whole" else size
         weights = np.ones((capacity, n_out))
         steps = np.diff(begins)
-        if self.order is None and (lengths == size).all() and (steps == size).all():
+        if self.order is None and self.weights is None and (lengths == size).all() and (steps == size).all():
             positions: Any = slice(int(begins[0]), int(begins[0]) + size * len(lanes))
         else:
             within = np.arange(size)
@@ -116,6 +123,9 @@ class DataSets:
             positions = (flat if self.order is None else self.order[flat]).reshape(-1)
             if self.mode != "whole":
                 weights[: len(lanes)] = inside
+            if self.weights is not None:
+                weights[: len(lanes)] *= self.weights[positions].reshape(inside.shape) / self.scale[lanes][:, None]
+                weights[len(lanes) :] = weights[0]
 
         def cut(leaf: np.ndarray) -> np.ndarray:
             part = leaf[positions].reshape(len(lanes), size, *leaf.shape[1:])
@@ -146,8 +156,16 @@ class DataSets:
 # ---- a stack of arrays
 
 
-def stacked(likelihood: Likelihood, data: Any, start: Any, missing: str, others: Sequence[str] = ()) -> DataSets:
-    """Arrays (n_datasets, n_rows, ...) -> data sets.
+def stacked(
+    likelihood: Likelihood,
+    data: Any,
+    start: Any,
+    missing: str,
+    others: Sequence[str] = (),
+    weights: Any = None,
+    weight_kind: str | None = None,
+) -> DataSets:
+    """Arrays (n_datasets, n_rows, ...) -> data sets; weights are a column or (n_datasets, n_rows).
 
     Raises:
         DataError, DataTypeError: arrays of different numbers of data sets or rows, or no arrays.
@@ -188,6 +206,8 @@ def stacked(likelihood: Likelihood, data: Any, start: Any, missing: str, others:
         space=space,
         equal=True,
         index=False,
+        weights=weights,
+        weight_kind=weight_kind,
     )
 
 
@@ -248,7 +268,14 @@ def _map_tree(each: Callable[[Any], Any], data: Any) -> Any:
 
 
 def grouped(
-    likelihood: Likelihood, frame: Any, by: Any, start: Any, missing: str, others: Sequence[str] = ()
+    likelihood: Likelihood,
+    frame: Any,
+    by: Any,
+    start: Any,
+    missing: str,
+    others: Sequence[str] = (),
+    weights: Any = None,
+    weight_kind: str | None = None,
 ) -> DataSets:
     """One long table with a column of groups (or several) -> data sets, in order of first appearance.
 
@@ -301,6 +328,8 @@ def grouped(
         space=space,
         equal=False,
         index=True,
+        weights=weights,
+        weight_kind=weight_kind,
     )
 
 
@@ -381,6 +410,8 @@ def _gather(
     space: Space,
     equal: bool,
     index: bool,
+    weights: Any,
+    weight_kind: str | None,
 ) -> DataSets:
     for name in others:
         source.column(name)
@@ -390,15 +421,29 @@ def _gather(
     bad: dict[int, str] = {}
     n_dropped = np.zeros(len(lengths), np.int64)
     full = int(lengths.max())
+    weighing = read_weights(source, weights, weight_kind, rows.n)
+    if weighing is not None:
+        if likelihood.mode == "whole":
+            raise ValueError(
+                "weights= in a batch is for models by row or unit; with rowwise=False fit the data sets one by one, or multiply "
+                "inside the function"
+            )
+        gaps += weighing.gaps()
     if gaps:
         order, begins, lengths, n_dropped, bad = _without_gaps(
             gaps, order, begins, lengths, missing, rows.index if index else None
         )
-    n_rows = lengths.copy()
+    n_rows: np.ndarray = lengths.copy()
+    by_contribution = None
+    if weighing is not None:
+        order = np.arange(rows.n) if order is None else order
+        order, begins, lengths, n_rows = weighed(weighing, order, begins, lengths, bad)
+        by_contribution = weighing.values
+        full = max(int(lengths.max()), 1)
     leaves, layout = rows.leaves, rows.layout
     if likelihood.unit is not None:
-        leaves, layout, order, begins, lengths = _units(
-            rows, source.column(likelihood.unit), likelihood.unit, order, begins, lengths
+        leaves, layout, order, begins, lengths, by_contribution = _units(
+            rows, source.column(likelihood.unit), likelihood.unit, order, begins, lengths, by_contribution, bad
         )
         full = int(lengths.max())
     whole = likelihood.mode == "whole"
@@ -419,6 +464,9 @@ def _gather(
         lengths=lengths,
         sizes=sizes,
         n_out={n: n_out(n) for n in sorted(used)},
+        weighing=weighing,
+        weights=by_contribution,
+        scale=_scales(weighing, by_contribution, order, begins, lengths),
         n_rows=n_rows,
         n_dropped=n_dropped,
         ragged=not equal and not whole,
@@ -431,6 +479,18 @@ def _gather(
         space=space,
         designs=designs,
     )
+
+
+def _scales(
+    weighing: Weighing | None, weights: Any, order: np.ndarray | None, begins: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """The mean of each data set's sampling weights; 1 for others."""
+    scale = np.ones(len(lengths))
+    if weighing is not None and weighing.kind == "sampling" and order is not None:
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        total = np.bincount(owner, weights[order], minlength=len(lengths))
+        scale = np.where(lengths > 0, total / np.maximum(lengths, 1), 1.0)
+    return scale
 
 
 def padded_size(n: int) -> int:
@@ -478,8 +538,15 @@ def _without_gaps(
 
 
 def _units(
-    rows: data_room.Rows, values: Any, name: str, order: np.ndarray | None, begins: np.ndarray, lengths: np.ndarray
-) -> tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray]:
+    rows: data_room.Rows,
+    values: Any,
+    name: str,
+    order: np.ndarray | None,
+    begins: np.ndarray,
+    lengths: np.ndarray,
+    weights: np.ndarray | None,
+    bad: dict[int, str],
+) -> tuple[Any, Any, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Rows -> padded units; a unit belongs to one data set, and the same label in another one is another unit."""
     order = np.arange(rows.n) if order is None else order
     owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -489,10 +556,17 @@ def _units(
     of_unit = np.empty(len(made.labels), np.int64)
     of_unit[made.codes] = owner
     counts = np.bincount(of_unit, minlength=len(lengths)).astype(np.int64)
+    if weights is not None:
+        each = weights[order]
+        first = np.unique(made.codes, return_index=True)[1]
+        weights = each[first]
+        for i in np.unique(owner[weights[made.codes] != each]).tolist():
+            bad.setdefault(i, "weights: expected one value per unit, but they vary within one")
     return (
         made.rows.leaves,
         made.rows.layout,
         np.argsort(of_unit, kind="stable"),
         np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64),
         counts,
+        weights,
     )

@@ -262,3 +262,26 @@ def test_a_limit_on_memory_cuts_the_batch() -> None:
         logit.fit_batch(data, START, memory_limit=1000)
     with pytest.raises(ValueError, match="positive number of bytes"):
         logit.fit_batch(data, START, memory_limit=-1)
+
+
+@pytest.mark.parametrize("kind", ["frequency", "sampling", "importance"])
+def test_weighted_batches_equal_weighted_fits(kind: str) -> None:
+    data = logits(6)
+    w = np.random.default_rng(5).integers(0, 4, (6, N)).astype(float)
+    w = w if kind == "frequency" else w * 0.7
+    bad = w.copy()
+    bad[4, 3] = -1.0
+    bad[5] = 0.0
+    many = quietly(logit.fit_batch, data, START, weights=bad, weight_kind=kind)
+    assert many.failed.index.tolist() == [4, 5]
+    assert "1 of 60 weights are negative" in many.failed.loc[4, "reason"]
+    assert "all 60 are zero" in many.failed.loc[5, "reason"]
+    for i in (0, 3):
+        one = logit.fit({k: v[i] for k, v in data.items()}, START, weights=w[i], weight_kind=kind)
+        same(many, i, one)
+        assert many.nobs[i] == one.nobs
+        np.testing.assert_allclose(many[i].bse, one.bse, rtol=1e-9)
+        for cov, kwds in (("HC0", None), ("HC1", None), ("cluster", {"groups": "g"})):
+            np.testing.assert_allclose(many.with_cov(cov, kwds).bse.loc[i], one.with_cov(cov, kwds).bse, rtol=1e-8)
+    assert many.cov_type == ("HC0" if kind == "sampling" else "nonrobust")
+    assert np.isnan(many.glance()["aic"][0]) == (kind == "sampling")
