@@ -17,6 +17,7 @@ from mlejax import special
 from mlejax.batch_results import BatchResults
 from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
+from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
@@ -34,7 +35,7 @@ from mlejax.parameters import (
     Real,
     Simplex,
 )
-from mlejax.results import Results, compare
+from mlejax.results import Results, compare, load
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "Covariance",
     "DataError",
     "DataTypeError",
+    "FileError",
     "FirstOrder",
     "Free",
     "Interval",
@@ -72,6 +74,7 @@ __all__ = [
     "compare",
     "enable_compilation_cache",
     "l2",
+    "load",
     "model",
     "solve",
     "special",

@@ -36,6 +36,7 @@ from mlejax.parameters import (
     tree_space,
     with_coefficients,
 )
+from mlejax.portable import Named, find, name_of, portable, restore
 
 Array = Any
 N_CHECKED_ROWS = 256
@@ -69,6 +70,14 @@ class Likelihood:
     natural: Likelihood | None = None
     predictors: tuple[Predictor, ...] = ()
     companions: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> Any:
+        """By the name of its model where that can be imported, else by its parts; ``memory`` stays here."""
+        named = name_of(self.function)
+        if named is not None and getattr(find(named), "likelihood", None) is not self:
+            named = None
+        parts = (portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors)
+        return _unpickled, (named, parts, {name: portable(f) for name, f in self.companions.items()})
 
     @property
     def mode(self) -> str:
@@ -131,6 +140,15 @@ class Likelihood:
         return self.memory.setdefault(("space", made), made)
 
 
+def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[str, Any]) -> Likelihood:
+    there = None if named is None else getattr(find(named), "likelihood", None)
+    if isinstance(there, Likelihood):
+        return there
+    function, parameters, rowwise, unit, natural, predictors = parts
+    kept = {name: restore(f) for name, f in companions.items()}
+    return Likelihood(restore(function), parameters, rowwise, unit, {}, natural, predictors, kept)
+
+
 def _is_design(key: Any) -> bool:
     return isinstance(key, data_room.DesignKey) and key.part == "design"
 
@@ -152,6 +170,9 @@ class Regressed:
     function: Callable[[Any, Any], Array]
     predictors: tuple[Predictor, ...]
 
+    def __reduce__(self) -> Any:
+        return _regressed_again, (portable(self.function), self.predictors)
+
     @property
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
@@ -159,6 +180,10 @@ class Regressed:
     def __call__(self, params: Any, data: Any) -> Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
+
+
+def _regressed_again(function: Any, predictors: tuple[Predictor, ...]) -> Regressed:
+    return Regressed(restore(function), predictors)
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:

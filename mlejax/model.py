@@ -19,6 +19,7 @@ from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
 from mlejax.likelihood import Likelihood, regressed
 from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, Space, parameter_names
+from mlejax.portable import Named, find, name_of
 from mlejax.results import Results
 
 OPTIONS = ("params", "rowwise", "unit")
@@ -41,6 +42,10 @@ class Model:
             if hasattr(self.likelihood.function, name):
                 object.__setattr__(self, name, getattr(self.likelihood.function, name))
         object.__setattr__(self, "__wrapped__", self.likelihood.function)
+
+    def __reduce__(self) -> Any:
+        """Pickled by its name where that can be imported, else without what cannot be pickled."""
+        return _unpickled, (name_of(self.likelihood.function), self.likelihood)
 
     def __call__(self, params: Any, data: Any) -> Any:
         """The user's own function; of a regressed model, on coefficients and data with the formulas' columns."""
@@ -373,6 +378,11 @@ class Model:
             start: only for a bare model, whose structure comes from it.
         """
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
+
+
+def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
+    there = None if named is None else find(named)
+    return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
 
 
 def _named_groups(cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None) -> tuple[str, ...]:

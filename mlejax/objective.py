@@ -23,6 +23,7 @@ from mlejax import derivatives
 from mlejax.data import Prepared
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
+from mlejax.portable import portable, restore
 from mlejax.reduction import Reduction, adjustment, value_grad_hessian
 
 Array = Any
@@ -38,6 +39,9 @@ class Spec:
     hessian: str = "autodiff"
     reduction: Reduction | None = None
 
+    def __reduce__(self) -> Any:
+        return _spec, (self.likelihood, self.space, portable(self.penalty), self.hessian, self.reduction)
+
     @property
     def plain(self) -> Spec:
         """The same for the log-likelihood alone."""
@@ -47,6 +51,10 @@ class Spec:
     def adjusted(self) -> bool:
         """Whether something is subtracted from the log-likelihood."""
         return self.penalty is not None or self.reduction is not None
+
+
+def _spec(likelihood: Likelihood, space: Space, penalty: Any, hessian: str, reduction: Any) -> Spec:
+    return Spec(likelihood, space, restore(penalty), hessian, reduction)
 
 
 def sum_over_blocks(

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import linalg
+from mlejax.portable import portable, restore
 
 Array = Any
 KINDS = ("jeffreys", "empirical")
@@ -41,12 +42,19 @@ class Reduction:
     kind: str
     expected: Callable[[Any, Any], Array] | None = None
 
+    def __reduce__(self) -> Any:
+        return _reduction, (self.kind, portable(self.expected))
+
     @property
     def text(self) -> str:
         """For the header of a table."""
         if self.kind == "empirical":
             return "empirical (Kosmidis & Lunardon 2023), observed information"
         return f"Jeffreys (Firth 1993), {'observed' if self.expected is None else 'expected'} information"
+
+
+def _reduction(kind: str, expected: Any) -> Reduction:
+    return Reduction(kind, restore(expected))
 
 
 def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> Reduction | None:

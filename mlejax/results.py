@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from mlejax import covariance as cov_room
-from mlejax import inference, report, transforms
+from mlejax import files, inference, report, transforms
 from mlejax.fit import COVARIANCE_LIMIT, Fit, counts, covariance_of, weighted_scores
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
@@ -410,7 +410,9 @@ class Results:
             function, data = None, function
         if data is None:
             raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
-        designs = self._fit.loaded.designs
+        designs: Any = self._fit.loaded.designs
+        if isinstance(designs, files.Unsaved):
+            raise ValueError(f"predict needs {designs.what}, which could not be saved: {designs.why}")
         at = (data, self._params_at, self._fit.theta, self._cov.matrix)
         if function is not None:
             if param is not None or scale != "natural":
@@ -477,6 +479,37 @@ class Results:
             }
         )
 
+    def save(self, path: Any) -> None:
+        """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.
+
+        A JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict, labels and
+        formulas, versions; no code, and of the data a fingerprint only (for formulas also the levels of categories and six
+        rows, on which the formula is tried when the file is read).
+
+        Args:
+            path: a file that is there is replaced, once the new one is complete.
+
+        Example:
+            >>> import os, tempfile
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+            >>> path = os.path.join(tempfile.mkdtemp(), "gaussian.json")
+            >>> res.save(path)
+            >>> str(mle.load(path).summary()) == str(res.summary())
+            True
+        """
+        files.save(path, self._parts())
+
+    @property
+    def saved_with(self) -> Mapping[str, str] | None:
+        """Versions (mlejax, jax, numpy, formulaic, python) that made a loaded result; None of one made here."""
+        known = self._fit.loaded.remembered
+        return None if known is None else known.versions
+
     def __repr__(self) -> str:
         return f"<mlejax results of {self.model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
 
@@ -484,6 +517,12 @@ class Results:
         return report.render_html(self._summary(0.05))
 
     # ---- behind the doors
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "cov_type": self.cov_type, "_fit": self._fit, "_cov": self._cov}
+
+    def _parts(self) -> files.Parts:
+        return files.Parts(self.model.likelihood.name, self.cov_type, self._fit, self._cov)
 
     @cached_property
     def _index(self) -> list[str]:
@@ -692,7 +731,7 @@ class Results:
             ("Method", fitted.method),
             ("Covariance", self._cov.statement),
             ("Converged", f"{'yes' if self.converged else 'NO'} ({_nearness(fitted)})"),
-            ("Arithmetic", f"float64, {jax.default_backend()}"),
+            ("Arithmetic", f"float64, {fitted.backend or jax.default_backend()}"),
             ("Log-pseudolikelihood" if self._pseudo else "Log-likelihood", f"{self.llf:.6f}"),
             ("Observations", rows),
         ]
@@ -778,6 +817,50 @@ def _sentence(text: str) -> str:
 
 def _nearness(done: Fit) -> str:
     return f"g'H^-1 g = {done.decrement:.1e}" if done.information is not None else "no Hessian was formed"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SavedModel:
+    """Stands where the model was, in a result from a file: its name and formulas, without its function.
+
+    Attributes:
+        likelihood: the declaration, as far as it is known.
+    """
+
+    likelihood: Any
+
+    def __repr__(self) -> str:
+        return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """AbsentError."""
+        return self.likelihood.function(params, data)
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        """AbsentError."""
+        return self.likelihood.function(None, None)
+
+
+def load(path: Any, *, trust_formulas: bool = False) -> Results:
+    """Read a result that :meth:`Results.save` wrote, without data or the model's source.
+
+    Tables, intervals, linear tests, likelihood-ratio tests, comparisons, ``nlcom`` and ``predict`` work as before.  What
+    evaluates the likelihood again (``score_obs``, sandwich covariances, ``subset_errors``) says that it cannot.
+    Nothing in the file is executed, formulas excepted: these are read first, and refused if they do more than arithmetic
+    and known transforms.
+
+    Args:
+        path: the file.
+        trust_formulas: evaluate formulas whatever they call.  A formula is code: only for files whose origin you know.
+
+    Returns:
+        :class:`Results`; ``saved_with`` has the versions that made it.
+
+    Raises:
+        FileError: a foreign, damaged, truncated or newer file; a formula that is not known to be harmless.
+    """
+    parts = files.load(path, trust_formulas)
+    return Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
 
 
 def compare(

@@ -75,6 +75,9 @@ class Verdict:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     advice: str = ""
 
+    def __reduce__(self) -> Any:
+        return Verdict, (self.code, self.statement, dict(self.evidence), self.advice)
+
     @property
     def converged(self) -> bool:
         """True for ``verified`` and ``boundary``."""

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "status", "compiling", "linalg", "transforms", "special", "parameters", "data", "likelihood", "derivatives", "reduction",
-    "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference", "latent", "stream", "distribute",
-    "report", "files", "results", "batch_results", "model",
+    "status", "compiling", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
+    "derivatives", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
+    "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

@@ -401,3 +401,8 @@ def _refuse_new_levels(piece: Piece, frame: Any, what: str) -> None:
 
 def _among(value: Hashable, known: Sequence[Any]) -> bool:
     return any(value == level for level in known)
+
+
+def materialise(spec: Any, frame: Any, what: str) -> Any:
+    """The model matrix of a formula's ModelSpec for the rows of a frame; errors name the formula."""
+    return _materialise(spec.get_model_matrix, frame, what)

@@ -38,12 +38,14 @@ class Weights:
         name: their column, or an empty string.
         values: (n,) as given, >= 0.
         scale: what they are divided by for the optimiser (1 but for sampling weights).
+        said: the statement about weights that are not here (of a result from a file).
     """
 
     kind: str
     name: str
     values: np.ndarray
     scale: float = 1.0
+    said: str = ""
 
     @property
     def used(self) -> np.ndarray:
@@ -56,6 +58,8 @@ class Weights:
 
     def statement(self) -> str:
         """One line for the header."""
+        if self.said:
+            return self.said
         zeros = int((~self.used).sum())
         text = self.kind + (f" ({self.name})" if self.name else "") + f", sum {float(np.sum(self.values)):.8g}"
         return text + (f", {zeros} of weight 0" if zeros else "")

@@ -6,6 +6,7 @@ from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_sco
 from mlejax.fit.curvature import curvature_of
 from mlejax.fit.loading import (
     Loaded,
+    Remembered,
     column_unchanged,
     counts,
     evaluate,
@@ -24,6 +25,7 @@ __all__ = [
     "Fit",
     "Loaded",
     "Problem",
+    "Remembered",
     "Solution",
     "check",
     "column_unchanged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,20 @@ from mlejax import data as data_room
 from mlejax.fit.common import Problem
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, by_row, trace_reads
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is known of data that did not come along with a saved result.
+
+    Attributes:
+        nobs, n_units: observations and contributions that count.
+        versions: of what made the result.
+    """
+
+    nobs: float
+    n_units: float
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,7 @@ class Loaded:
         weights: of the contributions, or None.
         designs: of the regressed parameters, or None.
         hyper: hyper-parameters of the penalty, or None.
+        remembered: what is known of data that are not here, of a result from a file.
     """
 
     problem: Problem
@@ -39,6 +54,7 @@ class Loaded:
     weights: data_room.Weights | None = None
     designs: Designs | None = None
     hyper: Any = None
+    remembered: Remembered | None = None
 
     @property
     def scale(self) -> float:
@@ -48,6 +64,8 @@ class Loaded:
 
 def counts(loaded: Loaded) -> tuple[float, float]:
     """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
+    if loaded.remembered is not None:
+        return loaded.remembered.nobs, loaded.remembered.n_units
     data, n = loaded.problem.data, n_contributions(loaded.problem.data)
     w = loaded.weights
     if w is None:

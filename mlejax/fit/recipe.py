@@ -72,6 +72,7 @@ class Fit:
         reduced: what bias reduction adds to the log-likelihood at the estimate.
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
         history: of a training on minibatches.
+        backend: what it was computed on, for the header; of this process if empty.
     """
 
     spec: Spec
@@ -95,6 +96,7 @@ class Fit:
     reduced: float = 0.0
     penalised: Penalised | None = None
     history: History | None = None
+    backend: str = ""
 
     @property
     def weight_kind(self) -> str | None:

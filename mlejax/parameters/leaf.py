@@ -115,6 +115,11 @@ class Group:
     treedef: Any
     n_leaves: int
 
+    def __reduce__(self) -> Any:
+        # a structure with the user's own classes pickles as long as these do
+        numbers = None if self.treedef is None else jax.tree.unflatten(self.treedef, range(self.n_leaves))
+        return _group, (self.name, self.treedef is None, numbers, self.n_leaves)
+
     def split(self, value: Any) -> list[Any]:
         """A value of this entry -> its arrays.
 
@@ -127,3 +132,7 @@ class Group:
         if treedef != self.treedef:
             raise ValueError(f"{self.name or 'params'}: expected the structure {self.treedef}, got {treedef}")
         return leaves
+
+
+def _group(name: str | None, single: bool, numbers: Any, n_leaves: int) -> Group:
+    return Group(name, None if single else jax.tree.structure(numbers), n_leaves)

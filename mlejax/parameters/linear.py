@@ -26,6 +26,7 @@ from mlejax import transforms
 from mlejax.parameters.declare import Declaration, Parameter
 from mlejax.parameters.leaf import COEFFICIENTS, Leaf
 from mlejax.parameters.space import Space
+from mlejax.portable import portable, restore
 
 Array = Any
 LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
@@ -82,10 +83,22 @@ class Linear:
                 "(link, inverse)"
             )
 
+    def __reduce__(self) -> Any:
+        link = tuple(map(portable, self.link)) if isinstance(self.link, tuple) else self.link
+        return _linear, (self.formula, link, self.offset, self.exposure, self.baseline)
+
     def __repr__(self) -> str:
         names = ("link", "offset", "exposure", "baseline")
         given = [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) is not None]
         return f"Linear({', '.join([repr(self.formula), *given])})"
+
+
+def _linear(formula: str, link: Any, *more: Any) -> Linear:
+    return Linear(formula, _pair(link) if isinstance(link, tuple) else link, *more)
+
+
+def _pair(carried: Any) -> Any:
+    return None if carried is None else (restore(carried[0]), restore(carried[1]))
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,10 @@ class Link:
     hi: float = 1.0
     baseline: int = 0
     pair: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
+
+    def __reduce__(self) -> Any:
+        pair = None if self.pair is None else (portable(self.pair[0]), portable(self.pair[1]))
+        return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
 
     def inverse(self, eta: Array) -> Array:
         """The value at a linear predictor, the same shape (a simplex: one entry more on the last axis)."""
@@ -164,6 +181,10 @@ class Link:
         if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):
             return "odds ratios"
         return "relative-risk ratios" if self.name == "softmax" else ""
+
+
+def _link_again(name: str, lo: float, hi: float, baseline: int, pair: Any) -> Link:
+    return Link(name, lo, hi, baseline, _pair(pair))
 
 
 @dataclass(frozen=True, eq=False)

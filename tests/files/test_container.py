@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlejax.files import FileError, read, write
-from mlejax.files.container import FORMAT_VERSION
+from mlejax.files.container import FORMAT_VERSION, FileError, read, write
 from mlejax.files.values import decode, encode, of_dataclass
 from mlejax.verdict import Verdict
 
