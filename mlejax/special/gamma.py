@@ -1,0 +1,122 @@
+r"""The logarithm of the gamma function, fast: value, digamma and trigamma for the price of a few logarithms.
+
+Stirling's series from z >= 8 on, which smaller arguments reach by the recurrence, with P(x) = x (x+1) ... (x+7):
+
+.. math:: \log\Gamma(x) = (z - \tfrac12) \log z - z + \tfrac12 \log 2\pi + \sum_j \frac{B_{2j}}{2j(2j-1)\, z^{2j-1}}
+          - \log P(x), \qquad z = x + 8 \text{ for } x < 8,
+
+and its derivatives term by term, with P'/P and P''/P from one product.  In a negative binomial, gamma, beta or Dirichlet
+likelihood these functions are most of the work: automatic differentiation of ``jax.scipy.special.gammaln`` takes ten to
+fifty times as long (its second derivative is a Hurwitz zeta function).
+
+Abramowitz & Stegun (1964), Handbook of Mathematical Functions, 6.1.41, 6.3.18, 6.4.12.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.special.kernels import horner
+
+__all__ = ["digamma", "gammaln"]
+
+SHIFT = 8
+_B = np.array([1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510])  # B_2, B_4, ..., B_16
+_J = 2.0 * np.arange(1, 9)
+_VALUE = _B / (_J * (_J - 1.0))
+_FIRST = _B / _J
+
+
+@jax.custom_jvp
+def gammaln(x: Any) -> jax.Array:
+    """log Gamma(x) for x > 0, entry by entry, with fast derivatives: within 2e-15 of max(1, |log Gamma(x)|).
+
+    Args:
+        x: any shape, positive.
+
+    Returns:
+        An array of the same shape; inf at 0, NaN below (``jax.scipy.special.gammaln`` has log |Gamma(x)| there).
+
+    Example:
+        >>> import jax
+        >>> from mlejax.special import gammaln
+        >>> with jax.enable_x64(True):
+        ...     print(round(float(gammaln(5.0)), 12), round(float(jax.grad(gammaln)(1.0)), 12))
+        3.178053830348 -0.577215664902
+    """
+    x, z, low, small = _split(x)
+    product = jnp.ones_like(x)
+    for k in range(SHIFT):
+        product = product * (low + k)
+    value = (z - 0.5) * (jnp.log(z) - 1.0) + 0.5 * (np.log(2.0 * np.pi) - 1.0) + horner(_VALUE, 1.0 / z**2) / z
+    value = value - jnp.where(small, jnp.log(product), 0.0)
+    return jnp.where(x > 0, value, jnp.where(x == 0, jnp.inf, jnp.nan))
+
+
+@jax.custom_jvp
+def digamma(x: Any) -> jax.Array:
+    """The derivative of :func:`gammaln` for x > 0, entry by entry.
+
+    Args:
+        x: any shape, positive.
+
+    Returns:
+        An array of the same shape; NaN where x is not positive.
+
+    Example:
+        >>> from mlejax.special import digamma
+        >>> round(float(digamma(1.0)), 5)
+        -0.57722
+    """
+    x, z, low, small = _split(x)
+    value = jnp.log(z) - 0.5 / z - horner(_FIRST, 1.0 / z**2) / z**2
+    value = value - jnp.where(small, _logarithmic(low)[0], 0.0)
+    return jnp.where(x > 0, value, jnp.nan)
+
+
+@jax.custom_jvp
+def _trigamma(x: Any) -> jax.Array:
+    x, z, low, small = _split(x)
+    value = (1.0 + horner(_B, 1.0 / z**2) / z**2) / z + 0.5 / z**2
+    value = value + jnp.where(small, _logarithmic(low)[1], 0.0)
+    return jnp.where(x > 0, value, jnp.nan)
+
+
+def _split(x: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """x, the argument of the series, x where it is below the shift (1 elsewhere), and where that is."""
+    x = jnp.asarray(x)
+    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+    small = x < SHIFT
+    z = jnp.where(small, jnp.where(x > 0, x, 1.0) + SHIFT, x)
+    return x, z, jnp.where(small & (x > 0), x, 1.0), small
+
+
+def _logarithmic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2."""
+    parts = [1.0 / (x + k) for k in range(SHIFT)]
+    first, second = parts[0], parts[0] ** 2
+    for part in parts[1:]:
+        first, second = first + part, second + part**2
+    return first, second
+
+
+@gammaln.defjvp
+def _gammaln_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    (x,), (t,) = primals, tangents
+    return gammaln(x), digamma(x) * t
+
+
+@digamma.defjvp
+def _digamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    (x,), (t,) = primals, tangents
+    return digamma(x), _trigamma(x) * t
+
+
+@_trigamma.defjvp
+def _trigamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    (x,), (t,) = primals, tangents
+    return _trigamma(x), jax.scipy.special.polygamma(2, x) * t
