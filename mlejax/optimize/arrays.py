@@ -59,6 +59,9 @@ class _Traced:
         return jnp.asarray(x, dtype)
 
 
+_PYTHON = frozenset((float, int, bool))
+
+
 class _Host:
     """The NumPy side; call it under `np.errstate`, since both sides of a `where` are computed."""
 
@@ -82,10 +85,10 @@ class _Host:
     @staticmethod
     def where(condition: Any, yes: Any, no: Any) -> Any:
         """Entry by entry, or one side as it is where the condition is a scalar."""
-        if condition.ndim:
+        if condition.__class__ is not np.bool_ and condition.ndim:
             return np.where(condition, yes, no)
         side = yes if condition else no
-        return np.asarray(side)[()] if type(side) in (float, int, bool) else side
+        return np.asarray(side)[()] if side.__class__ in _PYTHON else side
 
     @staticmethod
     def while_loop(more: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
