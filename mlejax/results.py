@@ -548,9 +548,12 @@ class Results:
         space = self._fit.spec.space
         if space.n_free <= COVARIANCE_LIMIT:
             return ""
+        few = next(
+            (leaf.name for leaf in space.leaves if leaf.size <= COVARIANCE_LIMIT), space.leaves[0].name + "[...]"
+        )
         return (
             f"standard errors of all {space.n_free} parameters would take {inference.dense_cost(space.n_free)}; they are not "
-            f"formed above {COVARIANCE_LIMIT}. res.subset_errors({space.leaves[-1].name!r}) gives those of some"
+            f"formed above {COVARIANCE_LIMIT}. res.subset_errors({few!r}) gives those of some"
         )
 
     def _refuse_large(self) -> None:
@@ -794,9 +797,9 @@ class Results:
             code=self.verdict.code,
             statement="" if self.verdict.code == "verified" else str(self.verdict),
             n_units=self.n_units,
-            no_criterion=self._no_criterion
-            or (penalised and "because it is penalised (its aic counts effective df)")
-            or "",
+            no_criterion=self._no_criterion,
+            only_aic="of a penalised fit: its log-likelihood is not at its maximum" if penalised else "",
+            edf=self.edf if penalised else float("nan"),
             leaves=self._summary(0.05).leaves,
         )
 

@@ -7,7 +7,7 @@ something: log-likelihoods maximised over the same data (:func:`mlejax.inference
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Column:
       statement: what the verdict says; empty for a clean maximum.
       n_units: number of contributions.
       no_criterion: why this fit has no criteria, or nothing.
+      only_aic: why it has none but AIC, or nothing.
+      edf: effective degrees of freedom of a penalised fit, which its AIC counts; NaN of others.
       leaves: large structures, in place of terms.
     """
 
@@ -49,6 +51,8 @@ class Column:
     statement: str = ""
     n_units: float = math.nan
     no_criterion: str = ""
+    only_aic: str = ""
+    edf: float = math.nan
     leaves: tuple[Leaf, ...] = ()
 
 
@@ -180,9 +184,10 @@ def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
 
 def criterion(column: Column, name: str) -> float:
     """A criterion of one fit; NaN where it has none."""
-    if column.no_criterion:
+    if _refused(column, name):
         return math.nan
-    llf, k, n = column.facts.llf, column.facts.df_model, column.facts.nobs
+    llf, n = column.facts.llf, column.facts.nobs
+    k = column.facts.df_model if math.isnan(column.edf) else column.edf
     found = {
         "aic": lambda: inference.aic(llf, k),
         "aicc": lambda: inference.aicc(llf, k, n),
@@ -190,6 +195,11 @@ def criterion(column: Column, name: str) -> float:
         "hqic": lambda: inference.hqic(llf, k, n),
     }[name]()
     return float(found)
+
+
+def _refused(column: Column, name: str) -> str:
+    """Why a fit does not have a criterion, or nothing."""
+    return column.no_criterion or ("" if name == "aic" else column.only_aic)
 
 
 class Body(NamedTuple):
@@ -205,8 +215,9 @@ def body(table: Comparison) -> Body:
     columns = table.columns
     said = [[_why(c, t) for t in c.terms] for c in columns]
     verdicts = [f"{c.name}: {c.statement}" if c.statement else "" for c in columns]
-    withheld = [f"{c.name}: no {_listed(table)} {c.no_criterion}" if _lacks(table, c) else "" for c in columns]
-    markers = note_markers([note for notes in said for note in notes] + verdicts + withheld)
+    withheld = {name: _withheld(table, name) for name in table.criteria}
+    reasons = [note for notes in withheld.values() for note in notes]
+    markers = note_markers([note for notes in said for note in notes] + verdicts + reasons)
     cells = [_term_cells(c, notes, markers, table.stars) for c, notes in zip(columns, said, strict=True)]
     rows = []
     for name in merged([[t.name for t in c.terms] + [leaf.name for leaf in c.leaves] for c in columns]):
@@ -245,12 +256,14 @@ def _why(column: Column, term: Term) -> str:
     return term.note if not term.fixed and math.isnan(term.std_err) else ""
 
 
-def _lacks(table: Comparison, column: Column) -> bool:
-    return bool(column.no_criterion and table.criteria)
-
-
-def _listed(table: Comparison) -> str:
-    return " and ".join(CRITERIA[c] for c in table.criteria)
+def _withheld(table: Comparison, name: str) -> list[str]:
+    """For each fit the note on why it does not have this criterion: one note for all that share a reason."""
+    notes = []
+    for column in table.columns:
+        why = _refused(column, name)
+        alike = [CRITERIA[c] for c in table.criteria if _refused(column, c) == why]
+        notes.append(f"{column.name}: no {' and '.join(alike)} {why}" if why else "")
+    return notes
 
 
 def _term_cells(
@@ -268,7 +281,7 @@ def _term_cells(
 
 
 def _fact_rows(
-    table: Comparison, markers: dict[str, str], verdicts: Sequence[str], withheld: Sequence[str]
+    table: Comparison, markers: dict[str, str], verdicts: Sequence[str], withheld: Mapping[str, Sequence[str]]
 ) -> list[Row]:
     columns = table.columns
 
@@ -287,9 +300,11 @@ def _fact_rows(
     if any(c.n_units != c.facts.nobs and not math.isnan(c.n_units) for c in columns):
         rows.append(row("Contributions", [MISSING if math.isnan(c.n_units) else f"{c.n_units:g}" for c in columns]))
     rows.append(row("Free parameters", [f"{c.facts.df_model:g}" for c in columns]))
+    if not all(math.isnan(c.edf) for c in columns):
+        rows.append(row("Effective df", ["" if math.isnan(c.edf) else f"{c.edf:.4g}" for c in columns]))
     for name in table.criteria:
         values = [criterion(c, name) for c in columns]
-        rows.append(row(CRITERIA[name], [MISSING if math.isnan(v) else f"{v:.4f}" for v in values], withheld))
+        rows.append(row(CRITERIA[name], [MISSING if math.isnan(v) else f"{v:.4f}" for v in values], withheld[name]))
     rows.append(row("Covariance", [c.cov for c in columns]))
     rows.append(row("Verdict", [c.code for c in columns], verdicts))
     return rows

@@ -130,6 +130,12 @@ def test_results_side_by_side() -> None:
     text = " ".join(str(table).split())
     assert "(fixed)" in text
     assert "robust: no AIC and BIC with cov_type='HC0'" in text
+    ridge = REGRESSION.plain.fit(data, start=REGRESSION.start, penalty=mle.l2(2.0, "beta"))
+    beside = mle.compare(full, ridge, names=["full", "ridge"])
+    assert beside.glance()["aic"].tolist() == [full.aic, ridge.aic]
+    assert beside.glance()["bic"].isna().tolist() == [False, True]
+    assert "ridge: no BIC of a penalised fit" in " ".join(str(beside).split())
+    assert f"{ridge.edf:.4g}" in str(beside)
     other = REGRESSION.plain.fit(REGRESSION.make(14), start=REGRESSION.start)
     with pytest.raises(ValueError, match="different data"):
         mle.compare(full, other, criteria=["bic"])
