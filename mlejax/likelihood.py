@@ -208,8 +208,15 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
         found[name] = replace(p, linear=replace(p.linear, formula=data_room.check_formula(p.linear.formula, name)))
     predictors = tuple(found[name] for name in declared if name in found)
     natural = likelihood.natural or likelihood
-    function = Regressed(natural.function, predictors)
-    return Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors)
+    # the same regressions give the same object, so that a model regressed anew is not compiled anew
+    key = ("regressed", tuple((p.name, p.linear) for p in predictors))
+    if key not in natural.memory:
+        function = Regressed(natural.function, predictors)
+        natural.memory[key] = Likelihood(
+            function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors
+        )
+    made: Likelihood = natural.memory[key]
+    return made
 
 
 def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:

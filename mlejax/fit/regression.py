@@ -248,10 +248,14 @@ def _spread(
 
 def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray:
     """A column of a formula as numbers, categories by their rank, for the fingerprint."""
+    import pandas as pd
+
     array = np.asarray(rows.select(values))
     if array.dtype.kind in "fiub":
         return array.astype(np.float64)
-    return np.unique(array.astype(str), return_inverse=True)[1].reshape(array.shape).astype(np.float64)
+    codes, levels = pd.factorize(array.reshape(-1))
+    rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
+    return rank[codes].astype(np.float64).reshape(array.shape)
 
 
 # ---- columns that say the same
