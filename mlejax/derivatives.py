@@ -7,7 +7,7 @@ exact and its Jacobian is taken by central differences with one Richardson step,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,51 @@ def value_grad_hessian(function: Callable[[Array], Array], u: Array) -> tuple[Ar
 
     hessian, (value, grad) = jax.jacfwd(pair, has_aux=True)(u)
     return value, grad, hessian
+
+
+def through_predictors(
+    function: Callable[[Array, Array], Array], etas: Array, designs: Sequence[Array], w: Array
+) -> tuple[Array, Array, Array]:
+    """Value, gradient and Hessian where coefficients act through linear predictors alone, eta_a = X_a b_a (+ offset).
+
+    ``function(etas, w)`` is a sum over rows, and row i depends on the predictors of row i only.  Then
+
+        d2 / db_a db_c' = X_a' diag(d2 l_i / d eta_a d eta_c) X_c,
+
+    which needs as many derivatives as there are predictors, however many coefficients they have.
+
+    Args:
+        function: (etas (N, M), w (q,)) -> ().
+        etas: (N, M).
+        designs: X_a (N, k_a), one for each of the M predictors.
+        w: all other coordinates, (q,).
+
+    Returns:
+        Value (), gradient (p,) and Hessian (p, p) for the coefficients, predictor after predictor, and then w.
+    """
+    n, m = etas.shape
+    q = w.shape[0]
+
+    def gradient(e: Array, v: Array) -> tuple[tuple[Array, Array], Array]:
+        value, (by_eta, by_w) = jax.value_and_grad(function, argnums=(0, 1))(e, v)
+        return (by_eta, by_w), value
+
+    unit = jnp.eye(m + q, dtype=etas.dtype)
+    towards = jnp.broadcast_to(unit[:, None, :m], (m + q, n, m)), unit[:, m:]
+
+    def push(tangent_eta: Array, tangent_w: Array) -> Any:
+        return jax.jvp(gradient, (etas, w), (tangent_eta, tangent_w), has_aux=True)
+
+    at, along, value = jax.vmap(push, out_axes=(None, 0, None))(*towards)
+    (by_eta, by_w), (eta_along, w_along) = at, along
+    blocks = [
+        [designs[a].T @ (eta_along[c, :, a][:, None] * designs[c]) for c in range(m)]
+        + [designs[a].T @ eta_along[m:, :, a].T]
+        for a in range(m)
+    ]
+    corner = [blocks[a][m].T for a in range(m)]
+    grad = jnp.concatenate([*(designs[a].T @ by_eta[:, a] for a in range(m)), by_w])
+    return value, grad, jnp.block([*blocks, [*corner, w_along[m:]]])
 
 
 def values_and_scores(rows_of: RowFunction, u: Array, rows: Any) -> tuple[Array, Array]:

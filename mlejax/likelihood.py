@@ -150,6 +150,7 @@ def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[
 
 
 def _is_design(key: Any) -> bool:
+    """Whether a key of the data is that of a design matrix."""
     return isinstance(key, data_room.DesignKey) and key.part == "design"
 
 

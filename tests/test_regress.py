@@ -16,6 +16,8 @@ from jax.scipy.special import gammaln
 from jax.scipy.stats import norm, poisson
 
 import mlejax as mle
+from mlejax.fit.common import objective_of
+from mlejax.objective import Spec, predictor_paths
 
 ROOT = Path(__file__).parent.parent
 
@@ -398,3 +400,26 @@ def test_units_and_whole_models() -> None:
         return norm.logpdf(data["bwt"] - params["mu"], 0.0, params["sigma"])
 
     np.testing.assert_allclose(series.regress(mu="age + race").fit(df).params, [*beta, sigma], rtol=1e-6)
+
+
+def test_derivatives_through_predictors_are_those_of_the_function() -> None:
+    """Value, score and Hessian of a function called row by row, with a coefficient held, an offset and another parameter."""
+
+    @mle.model(p=mle.Simplex(shape=3), power=mle.Positive(), shift=mle.Real())
+    def model(params: Any, data: Any) -> Any:
+        tempered = jnp.stack([params["p"][0], params["p"][1], params["p"][2]]) ** params["power"]
+        return jnp.log(tempered[data["level"]] / jnp.sum(tempered)) - 0.5 * (data["count"] - params["shift"]) ** 2
+
+    reg = model.regress(p="contact + type", shift=mle.Linear("influence", offset="level"))
+    with jax.enable_x64(True):
+        problem = reg.prepare(housing())
+        space = problem.space.fix(["p[1][type[T.tower]]", "shift[influence[T.low]]"])
+        spec = Spec(reg.likelihood, space)
+        u = 0.3 * jax.random.normal(jax.random.key(1), (space.n_free,), jnp.float64)
+        held = 0.1 * jnp.arange(space.n_values, dtype=jnp.float64)
+        objective = objective_of(spec, problem.data, held, None)
+        assert predictor_paths(spec, problem.data) is not None
+        found = objective.with_hessian(u)
+        want = objective.value(u), jax.grad(objective.value)(u), jax.hessian(objective.value)(u)
+    for ours, theirs in zip(found, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)

@@ -392,10 +392,10 @@ def _refuse_new_levels(piece: Piece, frame: Any, what: str) -> None:
         new = [v for v in there.unique() if not _among(v, known)]
         if new:
             rows = np.flatnonzero(there.isin(new))
-            new, known = ([v.item() if isinstance(v, np.generic) else v for v in part] for part in (new, known))
+            plain = lambda part: [v.item() if isinstance(v, np.generic) else v for v in part]
             raise DataError(
-                f"{what}: column {used[0]!r} has the {'level' if len(new) == 1 else 'levels'} {listing(new, 5)} in "
-                f"{rows_phrase(rows)}, which the data of the fit did not have; its levels are {listing(known)}"
+                f"{what}: column {used[0]!r} has the {'level' if len(new) == 1 else 'levels'} {listing(plain(new), 5)} in "
+                f"{rows_phrase(rows)}, which the data of the fit did not have; its levels are {listing(plain(known))}"
             )
 
 

@@ -278,12 +278,14 @@ def collinear(values: np.ndarray) -> tuple[np.ndarray, float]:
 def null_directions(designs: Designs | None, space: Space, rows: data_room.Rows) -> list[np.ndarray]:
     """Directions in u (p,) along which no row's linear predictor changes, the rest of the parameters being held."""
     out: list[np.ndarray] = []
-    for design in designs.designs if designs is not None else ():
+    if designs is None or space.ties is not None:
+        return out
+    for design in designs.designs:
         i = next(i for i, leaf in enumerate(space.leaves) if leaf.name == design.predictor.name)
         leaf, at = space.leaves[i], space.u_slices[i]
         if not leaf.n_free:
             continue
-        matrix = rows[data_room.DesignKey(design.predictor.name, "design", designs.view)]  # type: ignore[union-attr]
+        matrix = rows[data_room.DesignKey(design.predictor.name, "design", designs.view)]
         k = leaf.shape[-1]
         free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
         place = np.cumsum(free) - 1 + at.start
