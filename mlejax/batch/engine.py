@@ -24,7 +24,7 @@ from mlejax.batch.reading import DataSets
 from mlejax.objective import Spec
 from mlejax.status import End
 
-ROUNDS = (12, 24, 96, 1024)  # turns a round; the last one is repeated
+ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
 MAX_WIDTH = 64

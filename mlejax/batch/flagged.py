@@ -64,6 +64,7 @@ def _along_first_rays(
 ) -> dict[int, dict[bytes, np.ndarray]]:
     """By data set: the log-likelihoods at the first points of every direction that will be followed."""
     wanted: dict[int, list[np.ndarray]] = {}
+    seen: dict[int, dict[bytes, np.ndarray]] = {}
     for i, e in ends:
         if e.information is None or not (np.isfinite(e.loglik) and np.isfinite(e.score).all()):
             continue
@@ -72,11 +73,11 @@ def _along_first_rays(
             points = [evidence.first_points(v, e.u, e.score, e.information, spec.space) for v in vectors]
         if points:
             wanted[i] = points
+            seen[i] = {e.u.tobytes(): np.array(vectors)}
     if len(wanted) < 2:
         return {}
     m = evidence.STEPS.size * 2
     most = -(-max(len(points) for points in wanted.values()) // DIRECTIONS) * DIRECTIONS
-    seen: dict[int, dict[bytes, np.ndarray]] = {i: {} for i in wanted}
 
     def work(task: tuple[np.ndarray, int, int]) -> int:
         mine, width, capacity = task

@@ -35,6 +35,7 @@ from mlejax.objective import Spec
 from mlejax.status import End
 
 Array = Any
+FIRST_STEP_LIMIT = 20_000_000  # numbers in the derivatives of all rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,10 @@ def refit(
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, p))
         lanes = np.arange(n_refits)
         shared = _Weighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        ends, finished = _to_the_end(spec, method, shared, lanes, starts, fixed, limits, hyper)
+        near = _first_steps(spec, method, shared, u0, fixed)
+        ends, finished = _to_the_end(
+            spec, method, shared, lanes, starts if near is None else near, fixed, limits, hyper
+        )
         good = _clean(spec, method, ends, fixed)
         again = np.flatnonzero(~good & (ends.end != int(End.INTERRUPTED)))
         if again.size and finished and data.mode != "whole":
@@ -142,6 +146,43 @@ def refit(
             good = _clean(spec, method, ends, fixed)
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, fixed))
     return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
+
+
+def _first_steps(spec: Spec, method: Any, work: _Weighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
+    """From one start for all, where the first Newton step leads (B, p): a matrix product in the place of an evaluation.
+
+    Steps that a quadratic does not promise to be good (a decrement far beyond p) are not taken.  None where this is not
+    possible or does not pay.
+    """
+    data, p = work.data, spec.space.n_free
+    rows = data.n_padded * p * p
+    if np.ndim(u0) != 1 or not isinstance(method, optimize.Newton) or data.mode == "whole" or rows > FIRST_STEP_LIMIT:
+        return None
+    if spec.adjusted or spec.space.boxed or spec.hessian != "autodiff" or rows > work.n * data.n_padded:
+        return None
+    scores, hessians = row_derivatives(spec, u0, data, fixed)
+    columns = np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)
+    out = np.empty((work.n, p))
+    for begin in range(0, work.n, 1024):
+        lanes = np.arange(begin, min(begin + 1024, work.n))
+        given = work.weights(lanes) if callable(work.weights) else work.weights[lanes]
+        steps, decrement = _steps(given[:, : len(columns)] @ columns, p)
+        out[lanes] = u0 + np.where((decrement <= 20.0 + 10.0 * p)[:, None], steps, 0.0)
+    return out
+
+
+def _steps(sums: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
+    """Newton steps (B, p) and decrements (B,) from sums of scores and information; 0 and inf where it is not definite."""
+    gradient, information = sums[:, :p], sums[:, p:].reshape(-1, p, p)
+    diagonal = np.einsum("bii->bi", information)
+    good = np.isfinite(sums).all(axis=1) & (diagonal > 0).all(axis=1)
+    root = np.sqrt(np.where(good[:, None], diagonal, 1.0))
+    scaled = np.where(good[:, None, None], information / root[:, :, None] / root[:, None, :], np.eye(p))
+    good &= np.linalg.eigvalsh(scaled)[:, 0] > p * 1e-13
+    scaled = np.where(good[:, None, None], scaled, np.eye(p))
+    slope = np.where(good[:, None], gradient / root, 0.0)
+    x = np.linalg.solve(scaled, slope[:, :, None])[:, :, 0]
+    return x / root, np.where(good, (x * slope).sum(axis=1), np.inf)
 
 
 def _to_the_end(
@@ -207,16 +248,9 @@ def one_step(spec: Spec, u: np.ndarray, data: Prepared, weights: np.ndarray, fix
     scores, hessians = row_derivatives(spec, u, data, fixed)
     p = len(u)
     sums = weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)
-    gradient, information = sums[:, :p], sums[:, p:].reshape(-1, p, p)
-    steps = np.full((len(sums), p), np.nan)
-    diagonal = np.einsum("bii->bi", information)
-    good = (diagonal > 0).all(axis=1) & np.isfinite(sums).all(axis=1)
-    root = np.sqrt(diagonal[good])
-    scaled = information[good] / root[:, :, None] / root[:, None, :]
-    smallest = np.linalg.eigvalsh(scaled)[:, 0] if good.any() else np.zeros(0)
-    good[good] = smallest > p * 1e-13
-    root, scaled = root[smallest > p * 1e-13], scaled[smallest > p * 1e-13]
-    steps[good] = np.linalg.solve(scaled, (gradient[good] / root)[:, :, None])[:, :, 0] / root
+    steps, decrement = _steps(sums, p)
+    good = np.isfinite(decrement)
+    steps = np.where(good[:, None], steps, np.nan)
     points = u + steps
     with jax.enable_x64(True):
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, points, fixed))

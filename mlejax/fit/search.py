@@ -51,9 +51,9 @@ def search(
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets, and
-    ``seen`` the log-likelihoods at points of its rays, by the bytes of these points; ``known`` what Newton's method would
-    evaluate first, at ``u0``, where that has been done already.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets;
+    ``seen`` what is known of its rays: the log-likelihoods by the bytes of the points, and the directions by those of the
+    end; ``known`` what Newton's method would evaluate first, at ``u0``, where that has been done already.
     """
     data = loaded.problem.data
 
@@ -151,7 +151,8 @@ def probe_directions(
     """
     assert ended.information is not None
     along = logliks(spec, data, held, hyper, seen)
-    vectors = followed(spec, ended, u0, known)
+    ready = None if seen is None or known else seen.get(ended.u.tobytes())
+    vectors = followed(spec, ended, u0, known) if ready is None else list(ready)
     flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, spec.space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return flat + tuple(
