@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ _TRANSFORMS = _words(
     "C I Q bs cr cs cc poly center scale standardize hashed lag log log10 log2 exp exp10 exp2 "
     "Treatment Sum Helmert Diff Poly abs float int round"
 )
+_CODINGS = _words("Treatment Sum Helmert Diff Poly")
 _CONTRASTS = _words("treatment sum helmert diff poly SAS")
 _NUMPY = _words(
     "abs absolute sqrt cbrt square exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh "
@@ -42,12 +43,14 @@ def text_of(piece: formulas.Piece) -> str:
     return f"`{piece.text}`" if piece.columns == (piece.text,) else piece.text
 
 
-def refuse_unknown(text: str, where: str) -> None:
+def refuse_unknown(text: str, columns: Collection[str], where: str) -> None:
     """FileError unless a formula does nothing but arithmetic, known transforms and elementwise functions of NumPy.
 
-    >>> refuse_unknown("age + C(region) + np.log(x)", "mu")
+    A name that is not called has to be a column: a transform might call it (``hashed(g, hash_func=eval)``).
+
+    >>> refuse_unknown("age + C(region) + np.log(x)", ["age", "region", "x"], "mu")
     >>> try:
-    ...     refuse_unknown("age + {open('x').read()}", "mu")
+    ...     refuse_unknown("age + {open('x').read()}", ["age"], "mu")
     ... except FileError as error:
     ...     print(error)
     mu: its formula "age + {open('x').read()}" calls open('x').read, which is no known transform. A formula is code: ...
@@ -59,7 +62,7 @@ def refuse_unknown(text: str, where: str) -> None:
     try:
         terms = list(formulaic.Formula(text))
         factors = [factor for term in terms for factor in term.factors]
-        bad = [found for factor in factors if (found := _unknown(factor)) is not None]
+        bad = [found for factor in factors if (found := _unknown(factor, columns)) is not None]
     except FileError:
         raise
     except Exception as error:
@@ -71,11 +74,17 @@ def refuse_unknown(text: str, where: str) -> None:
         )
 
 
-def _unknown(factor: Any) -> str | None:
-    if factor.eval_method.value in ("literal", "lookup"):
+def _unknown(factor: Any, columns: Collection[str]) -> str | None:
+    method = factor.eval_method.value
+    if method == "literal":
         return None
+    if method == "lookup":
+        return None if factor.expr in columns else f"uses {factor.expr}, which is none of its columns"
+    quoted = [name for name in _QUOTED.findall(factor.expr) if name[1:-1] not in columns]
+    if quoted:
+        return f"uses {quoted[0]}, which is none of its columns"
     tree = ast.parse(_QUOTED.sub("_quoted_", factor.expr), mode="eval")
-    return next((said for node in _walk(tree.body) if (said := _refused(node)) is not None), None)
+    return next((said for node in _walk(tree.body) if (said := _refused(node, columns)) is not None), None)
 
 
 def _walk(node: ast.AST) -> list[ast.AST]:
@@ -89,7 +98,7 @@ def _walk(node: ast.AST) -> list[ast.AST]:
     return [node, *(n for child in children for n in _walk(child))]
 
 
-def _refused(node: ast.AST) -> str | None:
+def _refused(node: ast.AST, columns: Collection[str]) -> str | None:
     """What is wrong with one node of an expression, or None."""
     if isinstance(node, ast.Call):
         f = node.func
@@ -98,7 +107,11 @@ def _refused(node: ast.AST) -> str | None:
         starred = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
         return None if known and not starred else f"calls {ast.unparse(f)}, which is no known transform"
     if isinstance(node, ast.Attribute):
-        return None if _attribute(node) else f"uses {ast.unparse(node)}, which is no known constant or transform"
+        return (
+            None
+            if _attribute(node, called=False)
+            else f"uses {ast.unparse(node)}, which is no known constant or transform"
+        )
     if isinstance(node, ast.BinOp):
         ok = isinstance(node.op, _OPERATORS) and not any(
             isinstance(side, (ast.List, ast.Tuple)) or (isinstance(side, ast.Constant) and isinstance(side.value, str))
@@ -107,18 +120,22 @@ def _refused(node: ast.AST) -> str | None:
         if isinstance(node.op, ast.Pow):  # 9**9**9 would take for ever
             ok = ok and not isinstance(node.left, ast.Constant) and _small(node.right)
         return None if ok else f"contains {ast.unparse(node)}, which is no arithmetic on columns"
-    if isinstance(node, (ast.Name, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.List, ast.Tuple)):
+    if isinstance(node, ast.Name):
+        known = node.id == "_quoted_" or node.id in columns or node.id in _CODINGS
+        return None if known else f"uses {node.id}, which is none of its columns"
+    if isinstance(node, (ast.UnaryOp, ast.Compare, ast.BoolOp, ast.List, ast.Tuple, ast.Dict)):
         return None
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
         return None
     return f"contains {ast.unparse(node)}, which is no arithmetic on columns"
 
 
-def _attribute(node: ast.Attribute) -> bool:
+def _attribute(node: ast.Attribute, called: bool = True) -> bool:
     owner = node.value
     if not isinstance(owner, ast.Name):
         return False
-    return (owner.id == "np" and node.attr in _NUMPY) or (owner.id == "contr" and node.attr in _CONTRASTS)
+    numpy = _NUMPY if called else ("pi", "e")
+    return (owner.id == "np" and node.attr in numpy) or (owner.id == "contr" and node.attr in _CONTRASTS)
 
 
 def _small(node: ast.AST) -> bool:
@@ -194,13 +211,15 @@ def piece_of(fields: dict[str, Any], trusted: bool) -> formulas.Piece:
 
     text = text_of(piece)
     if not trusted:
-        refuse_unknown(text, "the model")
+        refuse_unknown(text, piece.columns, "the model")
     state = {}
     for factor, (kind, levels) in dict(fields["kinds"]).items():
         state[factor] = (Factor.Kind(kind), {} if levels is None else {"categories": list(levels)})
     values = np.asarray(fields["values"], np.float64)
     n = int(fields["n_rows"])
     made = {str(name): _series(column, n) for name, column in fields["rows"]}
+    if set(made) != set(piece.columns):  # a name that is no column after all could be anything
+        raise FileError(f"the formula {text!r} uses other columns than there are rows of")
     rows = pd.DataFrame(made) if made else pd.DataFrame(index=range(n))
     spec = formulaic.ModelSpec(
         formula=formulaic.Formula(text),

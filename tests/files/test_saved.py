@@ -232,6 +232,7 @@ def test_huge_shapes_are_not_allocated(folder: Path, tmp_path: Path) -> None:
 
 
 def test_known_formulas_pass() -> None:
+    columns = ("x", "z", "w", "k", "g", "age", "region", "log pop", "pop")
     for text in (
         "x",
         "1 + age + C(region) + age:C(region)",
@@ -243,8 +244,10 @@ def test_known_formulas_pass() -> None:
         "{x > 3} + {x + 1} + {np.where(x > 0, x, 0)}",
         "np.log(`log pop`)",
         "0 + {log(pop)}",
+        "C(g, {'odd': [1, 0, 0]}) + C(k, Treatment) + C(region, Sum)",
+        "x + {x * np.pi}",
     ):
-        refuse_unknown(text, "mu")
+        refuse_unknown(text, columns, "mu")
 
 
 HOSTILE = [
@@ -271,6 +274,11 @@ HOSTILE = [
     "{contr.__class__}",
     "{(y := 1)}",
     "C(g, levels=list(open('SENTINEL')))",
+    "hashed(x, levels=2, hash_func=eval)",
+    "hashed(x, levels=2, hash_func=np.load)",
+    "{eval}",
+    "`eval`",
+    "x + print",
 ]
 
 
@@ -307,3 +315,21 @@ def test_a_missing_file_is_an_ordinary_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         mle.load(tmp_path / "none.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_column_that_is_none_does_not_reach_builtins(folder: Path, tmp_path: Path) -> None:
+    """hashed() may call hash_func on every value: eval under the name of a column would run text from the file."""
+    sentinel = tmp_path / "sentinel"
+    content = json.loads(saved(folder, "dropped").read_text())["content"]
+    piece = content["designs"]["designs"]["$tuple"][0]["fields"]["piece"]
+    piece["text"] = "hashed(g, levels=2, hash_func=eval)"
+    piece["columns"] = {"$tuple": ["g", "eval"]}
+    texts = [f"__import__('pathlib').Path({str(sentinel)!r}).touch()"] * piece["n_rows"]
+    piece["rows"] = [{"$tuple": ["g", {"texts": texts}]}]
+    with pytest.raises(mle.FileError, match="other columns than there are rows of"):
+        mle.load(forge(tmp_path / "f.json", content))
+    assert not sentinel.exists()
+    piece["columns"] = {"$tuple": ["g"]}
+    with pytest.raises(mle.FileError, match="uses eval"):
+        mle.load(forge(tmp_path / "f.json", content))
+    assert not sentinel.exists()
