@@ -255,6 +255,8 @@ def test_what_is_refused() -> None:
     fit = functools.partial(REGRESSION.plain.fit, data, start=REGRESSION.start)
     with pytest.raises(ValueError, match="batch_size="):
         fit(validation=0.2)
+    with pytest.raises(ValueError, match="give validation="):
+        fit(method=mle.Adam(batch_size=8, patience=3))
     with pytest.raises(ValueError, match="fraction"):
         fit(method=mle.Adam(batch_size=8), validation=1.5)
     with pytest.raises(ValueError, match="nothing would be left"):

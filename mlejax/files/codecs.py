@@ -20,6 +20,7 @@ from mlejax.fit.penalties import Penalised
 from mlejax.fit.regression import Design
 from mlejax.fit.training import History
 from mlejax.parameters import Group, Leaf, Linear, Link, Parameter, Predictor, Space
+from mlejax.parameters.linear import LINKS
 from mlejax.parameters.ties import Ties
 from mlejax.verdict import Verdict
 
@@ -145,6 +146,8 @@ def _link_fields(link: Link) -> dict[str, Any]:
 
 
 def _link(own: bool, **fields: Any) -> Link:
+    if fields.get("name") not in (*LINKS, "custom"):
+        raise FileError(f"{str(fields.get('name'))[:40]!r} is no link")
     return Link(**fields, pair=(_own_link, _own_link) if own else None)
 
 
@@ -165,6 +168,12 @@ def _linear_fields(linear: Linear) -> dict[str, Any]:
 
 def _linear(own: bool, link: Any, **fields: Any) -> Linear:
     return Linear(link=(_own_link, _own_link) if own else link, **fields)
+
+
+def _predictor(name: Any, parameter: Any, linear: Any, link: Any) -> Predictor:
+    if not (isinstance(parameter, Parameter) and isinstance(linear, Linear) and isinstance(link, Link)):
+        raise FileError(f"the predictor of {str(name)[:40]} is damaged")
+    return Predictor(str(name), parameter, linear, link)
 
 
 def _design_fields(design: Design) -> dict[str, Any]:
@@ -196,7 +205,7 @@ _TRANSFORMS = (
     transforms.Covariance,
     transforms.Correlation,
 )
-_PLAIN = (*_TRANSFORMS, Verdict, CovarianceResult, Fingerprint, Mode, History, Penalised, Predictor, Remembered)
+_PLAIN = (*_TRANSFORMS, Verdict, CovarianceResult, Fingerprint, Mode, History, Penalised, Remembered)
 
 
 def codecs(trusted: bool = False) -> tuple[Codec, ...]:
@@ -211,6 +220,7 @@ def codecs(trusted: bool = False) -> tuple[Codec, ...]:
         Codec("Weights", Weights, _weights_fields, _weights),
         Codec("Link", Link, _link_fields, _link),
         Codec("Parameter", Parameter, _parameter_fields, of_dataclass(Parameter).make),
+        Codec("Predictor", Predictor, of_dataclass(Predictor).fields, _predictor),
         Codec("Linear", Linear, _linear_fields, _linear),
         Codec("Design", Design, _design_fields, lambda **fields: _design(trusted, **fields)),
     )

@@ -26,6 +26,7 @@ from mlejax.likelihood import Likelihood
 from mlejax.objective import Objective, Spec
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.first_order import strong
+from mlejax.optimize.minibatch import PATIENCE_EPOCHS
 from mlejax.status import End
 
 Array = Any
@@ -122,6 +123,8 @@ def held_out_data(
             "several starts are compared at their maxima, where minibatches do not go; leave out batch_size"
         )
     if validation is None:
+        if method.patience != PATIENCE_EPOCHS:
+            raise ValueError(f"patience={method.patience} waits for a held-out log-likelihood: give validation= too")
         return loaded, None
     if isinstance(validation, (int, float)) and not isinstance(validation, bool):
         if not 0 < validation < 1:

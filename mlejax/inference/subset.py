@@ -10,6 +10,7 @@ import numpy as np
 
 from mlejax.fit import Fit, curvature_of
 from mlejax.inference.subset_table import SubsetErrors, check_others, subset_errors
+from mlejax.likelihood import missing_derivatives
 from mlejax.parameters import Space
 
 MAX_CHOSEN = 2000
@@ -96,7 +97,7 @@ def subset_of(
     if others == "estimated":
         beside = np.array(fit.interior)
         beside[chosen.theta] = False
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), missing_derivatives(fit.spec.likelihood):
         found = curvature_of(
             fit.spec,
             fit.theta,
