@@ -402,6 +402,28 @@ def test_units_and_whole_models() -> None:
     np.testing.assert_allclose(series.regress(mu="age + race").fit(df).params, [*beta, sigma], rtol=1e-6)
 
 
+def test_baseline_and_offsets_of_a_simplex() -> None:
+    """Another baseline is the same model: coefficients are differences; one offset for each entry or for all."""
+    data = housing()
+    first, last = (
+        fitted("multinom"),
+        multinomial.regress(p=mle.Linear("C(influence) + C(type) + C(contact)", baseline="high")),
+    )
+    res = last.fit(data)
+    assert res.llf == pytest.approx(first.llf, rel=1e-12)
+    label = "[C(contact)[T.low]]"
+    gap = first.params["p[medium]" + label] - first.params["p[high]" + label]
+    assert res.params["p[medium]" + label] == pytest.approx(gap, rel=1e-6)
+    shifts = np.column_stack([np.full(72, 0.5), np.full(72, -0.25)])
+    columns = {name: data[name] for name in ("contact", "level", "count")}
+    plain = multinomial.regress(p="contact").fit(columns)
+    moved = multinomial.regress(p=mle.Linear("contact", offset="shifts")).fit({**columns, "shifts": shifts})
+    assert moved.params["p[medium][Intercept]"] == pytest.approx(plain.params["p[medium][Intercept]"] - 0.5, rel=1e-6)
+    assert moved.params["p[high][Intercept]"] == pytest.approx(plain.params["p[high][Intercept]"] + 0.25, rel=1e-6)
+    with pytest.raises(mle.DataError, match=r"the offset 'shifts' has 3 columns.*shape \(2,\)"):
+        multinomial.regress(p=mle.Linear("contact", offset="shifts")).fit({**columns, "shifts": np.ones((72, 3))})
+
+
 def test_derivatives_through_predictors_are_those_of_the_function() -> None:
     """Value, score and Hessian of a function called row by row, with a coefficient held, an offset and another parameter."""
 
@@ -423,3 +445,24 @@ def test_derivatives_through_predictors_are_those_of_the_function() -> None:
         want = objective.value(u), jax.grad(objective.value)(u), jax.hessian(objective.value)(u)
     for ours, theirs in zip(found, want, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_intervals_of_predictions_cover() -> None:
+    """95 % intervals of a rate at a new exposure and covariate, over 600 samples: within three standard errors of 0.95."""
+
+    @mle.model(rate=mle.Positive())
+    def model(params: Any, data: Any) -> Any:
+        return poisson.logpmf(data["y"], params["rate"])
+
+    reg = model.regress(rate=mle.Linear("x + g", exposure="time"))
+    rng, new = np.random.default_rng(5), pd.DataFrame({"x": [1.5], "g": ["b"], "time": [2.0]})
+    truth, inside = 2.0 * np.exp(0.2 + 0.4 * 1.5 - 0.5), []
+    for _ in range(600):
+        df = pd.DataFrame(
+            {"x": rng.normal(size=150), "g": rng.choice(["a", "b"], 150), "time": rng.uniform(0.5, 3, 150)}
+        )
+        mean = df["time"] * np.exp(0.2 + 0.4 * df["x"] - 0.5 * (df["g"] == "b"))
+        row = reg.fit(df.assign(y=rng.poisson(mean))).predict(new).iloc[0]
+        inside.append(row["conf_low"] < truth < row["conf_high"])
+    assert abs(np.mean(inside) - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 600)

@@ -135,7 +135,7 @@ def with_designs(
     designs, more = [], {}
     before = rows.n + rows.n_dropped
     for p in likelihood.predictors:
-        design, values, offset = _design(p, source, rows.kept)
+        design, values, offset = _design(p, source, rows.kept, _entries(p, natural))
         designs.append(design)
         labels, index = design.piece.labels, _index(source, (*reads, *used))
         more[data_room.DesignKey(p.name, "design", view)] = _spread(values, rows.kept, before, labels, index)
@@ -195,8 +195,14 @@ def _reads(
     raise first
 
 
+def _entries(p: Predictor, natural: Space) -> tuple[int, ...]:
+    """The shape of a row's linear predictors: that of the parameter, a simplex without its baseline."""
+    shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
+    return (*shape[:-1], shape[-1] - 1) if p.link.name == "softmax" else shape
+
+
 def _design(
-    p: Predictor, source: data_room.Source, kept: np.ndarray | None
+    p: Predictor, source: data_room.Source, kept: np.ndarray | None, entries: tuple[int, ...]
 ) -> tuple[Design, np.ndarray, np.ndarray | None]:
     what = f"regress({p.name}={p.linear.formula!r})"
     piece, values = formulas.evaluate(p.linear.formula, source, kept, what)
@@ -205,6 +211,11 @@ def _design(
     if more is not None:
         offset_piece, offset = formulas.expression(more, source, kept, what)
         offset = _log_exposure(p, offset)
+        if offset.ndim > 1 and offset.shape[1:] != entries:
+            raise data_room.DataError(
+                f"{what}: the offset {more!r} has {offset.shape[1]} columns, but {p.name} has linear predictors of shape "
+                f"{entries} in every row; give one column for all, or one for each"
+            )
     few = values[:: max(1, len(values) // 4096)]
     size = np.sqrt(np.mean(few**2, axis=0))
     size = np.where(size > 0, size, 1.0)
