@@ -43,7 +43,7 @@ class BatchResults:
     @staticmethod
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
         """A batch with the covariance that was asked for."""
-        kind, options = cov_room.check_kind(cov_type, cov_kwds, batch.weight_kind)
+        kind, options = cov_room.check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
         if kind in cov_room.NEEDS_SCORES and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(
                 f"cov_type={kind!r} sums the scores of separate contributions, but {model.likelihood.name} returns one scalar; "
@@ -149,7 +149,9 @@ class BatchResults:
         import pandas as pd
 
         batch = self._batch
-        df = batch.interior.sum(axis=1)
+        df: np.ndarray = batch.interior.sum(axis=1)
+        if batch.spec.penalty is not None and batch.information.shape[-1]:
+            df = np.einsum("lij,lji->l", batch.inverse, batch.information)  # effective degrees of freedom
         for i in batch.found:
             if batch.codes[i] == "not_identified":
                 df[i] = batch.interior[i].sum() - _nullity(batch, i)

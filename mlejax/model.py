@@ -269,6 +269,8 @@ class Model:
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
         missing: str = "raise",
         seed: int = 0,
         memory_limit: float | None = None,
@@ -286,7 +288,8 @@ class Model:
                 it every data set has its own search for a start, which takes longer than the fit: give one where you can.
             fixed, method, cov_type, seed: as in :meth:`fit`, for all.
             weights: a column, or numbers (n_datasets, n_rows).
-            weight_kind: as in :meth:`fit`.
+            weight_kind, penalty: as in :meth:`fit`.
+            hyper: as in :meth:`fit`; with a leading axis of n_datasets (in every leaf) one for each.
             cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
             missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
                 out its rows with a missing value.
@@ -309,9 +312,17 @@ class Model:
             >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
             ([0.3333, 0.75], ['verified', 'verified'])
         """
-        options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
+        options = {
+            "start": start,
+            "fixed": fixed,
+            "method": method,
+            "missing": missing,
+            "seed": seed,
+            "penalty": penalty,
+            "hyper": hyper,
+        }
         kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind)
+        columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
         sets = batch_room.stacked(self.likelihood, data, _structure(start), missing, columns, weights, kind)
         return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
 
@@ -327,6 +338,8 @@ class Model:
         method: Any = "newton",
         cov_type: str | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
         missing: str = "raise",
         seed: int = 0,
         memory_limit: float | None = None,
@@ -340,7 +353,7 @@ class Model:
         Args:
             frame: a DataFrame or dict of columns.
             by: the column of groups, a list of columns, or one label per row.
-            start, fixed, weight_kind, method, cov_type, cov_kwds, missing, seed, memory_limit, progress: as in
+            start, fixed, weight_kind, method, cov_type, cov_kwds, penalty, hyper, missing, seed, memory_limit, progress: as in
                 :meth:`fit_batch`; starts one each come in the order of first appearance of the groups.
             weights: a column, or one number per row.
 
@@ -350,9 +363,17 @@ class Model:
         Raises:
             ValueError, TypeError, KeyError: what is wrong for all groups; trouble in one is its verdict.
         """
-        options = {"start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed}
+        options = {
+            "start": start,
+            "fixed": fixed,
+            "method": method,
+            "missing": missing,
+            "seed": seed,
+            "penalty": penalty,
+            "hyper": hyper,
+        }
         kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind)
+        columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
         sets = batch_room.grouped(self.likelihood, frame, by, _structure(start), missing, columns, weights, kind)
         return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
 
@@ -385,9 +406,9 @@ def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
     return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
 
 
-def _named_groups(cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None) -> tuple[str, ...]:
+def _named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalised: bool) -> tuple[str, ...]:
     """The columns of clusters that are given by name."""
-    groups = check_kind(cov_type, cov_kwds, kind)[1].get("groups", ())
+    groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
     return tuple(name for name in groups if isinstance(name, str))
 
 

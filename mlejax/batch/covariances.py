@@ -16,6 +16,7 @@ from mlejax.batch.fitting import Batch, single
 from mlejax.batch.programs import meat_lanes
 from mlejax.data import bucket
 from mlejax.fit.covariances import covariance_of
+from mlejax.fit.penalties import L2
 
 
 def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np.ndarray, dict[int, str]]:
@@ -25,7 +26,8 @@ def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
         kind, options: as :func:`mlejax.covariance.check_kind` returns them.
     """
     groups, correction = options.get("groups", ()), options.get("correction", "G")
-    if kind == "HAC" or len(groups) > 1 or (groups and batch.sets.mode == "units"):
+    smooth = batch.spec.penalty is None or isinstance(batch.spec.penalty, L2)  # others are looked at for kinks
+    if not smooth or kind == "HAC" or len(groups) > 1 or (groups and batch.sets.mode == "units"):
         return _one_by_one(batch, kind, options)
     codes = _cluster_codes(batch, groups[0]) if groups else None
     n, p = batch.theta.shape
@@ -40,7 +42,9 @@ def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
         return out, reasons
     bread = batch.inverse[good]
     found = bread
-    if kind != "nonrobust":
+    if kind == "nonrobust" and batch.spec.penalty is not None:
+        found = bread @ batch.information[good] @ bread
+    elif kind not in ("nonrobust", "bayes"):
         found, reasons = _sandwiches(batch, good, bread, kind, correction, codes)
         with np.errstate(invalid="ignore"):
             diagonal, floor = np.einsum("lii->li", found), 1e-14 * np.einsum("lii->li", bread)

@@ -241,7 +241,16 @@ def best_starts(
         mine, width, capacity = task
         data = sets.fetch(mine, capacity)
         values = [_filled(v, capacity) for v in candidates(mine, data)]
-        points, _ = rank_lanes(spec, width, values, sample(data), fixed, np.int32(-(-mine.size // width)))
+        points, _ = rank_lanes(
+            spec,
+            width,
+            values,
+            sample(data),
+            fixed,
+            np.int32(-(-mine.size // width)),
+            sets.hyper_of(mine, capacity),
+            sets.own_hyper,
+        )
         u0[mine] = np.asarray(points)[: mine.size]
         return int(mine.size)
 

@@ -20,12 +20,13 @@ from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
-from mlejax.batch.engine import Ends, Limits, best_starts, optimise
-from mlejax.batch.programs import Described, describe, many_to_u, natural
+from mlejax.batch.engine import Ends, Limits, best_starts, chunks, optimise, run_tasks
+from mlejax.batch.programs import Described, describe, many_to_u, natural, plain_lanes
 from mlejax.batch.reading import DataSets
 from mlejax.fit import recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
-from mlejax.fit.loading import Loaded, load
+from mlejax.fit.loading import Loaded, load, unscaled
+from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import DENSE_LIMIT, Ended, to_u
 from mlejax.fit.search import ABSURD_ERROR, Found, clean
 from mlejax.likelihood import Likelihood, missing_derivatives
@@ -57,6 +58,7 @@ class Batch:
         statements: why data sets were not fitted.
         found: what ray tests found, by data set.
         notes: remarks on the start, by data set.
+        plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
         finished: nothing was cut short by the keyboard.
         missing, columns: how missing values were treated, and the further columns in which they count (clusters).
     """
@@ -79,6 +81,7 @@ class Batch:
     statements: dict[int, str]
     found: dict[int, Found] = field(default_factory=dict, repr=False)
     notes: dict[int, str] = field(default_factory=dict, repr=False)
+    plain: np.ndarray | None = None
     finished: bool = True
     missing: str = "raise"
     columns: tuple[str, ...] = ()
@@ -87,7 +90,7 @@ class Batch:
     @property
     def llf(self) -> np.ndarray:
         """Log-likelihoods (L,), summed; the optimiser saw sampling weights of mean one."""
-        return self.ends.loglik * self.sets.scale
+        return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
 
     @property
     def weight_kind(self) -> str | None:
@@ -110,13 +113,18 @@ def fit_many(
     seed: int = 0,
     missing: str = "raise",
     columns: tuple[str, ...] = (),
+    penalty: Any = None,
+    hyper: Any = None,
     limits: Limits,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
     with jax.enable_x64(True), missing_derivatives(likelihood), recipe._outside_transformations():
         space, held = recipe._hold_checked(sets.space, fixed)
-        spec = Spec(likelihood, space)
+        penalty, sets = _bound(penalty, hyper, sets)
+        spec = Spec(likelihood, space, penalty)
+        if optimize.batched(algorithm):
+            raise ValueError("method= with batch_size is for one data set of many rows; leave out batch_size")
         if isinstance(algorithm, optimize.Newton) and space.n_free > DENSE_LIMIT:
             raise ValueError(
                 f"method='newton' forms a Hessian of {space.n_free} x {space.n_free} numbers for every data set; for more "
@@ -140,6 +148,23 @@ def fit_many(
             spec, ends, finished = _optimised(spec, algorithm, sets, lanes, u0, held, limits)
         done = _judged(likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits)
     return replace(done, finished=finished, missing=missing, columns=columns, limits=limits)
+
+
+def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
+    """The penalty as programs take it, and the data sets with its hyper-parameters, common or one each."""
+    leaves = jax.tree.leaves(hyper)
+    own = bool(leaves) and all(np.ndim(a) and np.shape(a)[0] == len(sets) for a in leaves)
+    first = jax.tree.map(lambda a: np.asarray(a)[0], hyper) if own else hyper
+    bound, common = bind_penalty(penalty, first, sets.space)
+    if bound is None:
+        return None, sets
+    if own:
+        for a in leaves:
+            if not np.isfinite(np.asarray(a, np.float64)).all():
+                raise ValueError("hyper=: expected finite numbers for every data set")
+    each = jax.tree.map(lambda a: np.asarray(a, np.float64), hyper) if own else common
+    # against a penalty the scale of sampling weights means something
+    return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))
 
 
 def _given(spec: Spec, sets: DataSets, start: Any, likelihood: Likelihood) -> tuple[list[Any], list[bool]]:
@@ -236,12 +261,16 @@ def _pooled(
         raise ValueError(
             "start='pooled' needs contributions that can be pooled; with rowwise=False give start= or leave it out"
         )
+    if sets.own_hyper:
+        raise ValueError(
+            "start='pooled' fits all data sets as one, which a penalty of another strength for each does not allow"
+        )
     positions = np.concatenate([np.arange(sets.begins[i], sets.begins[i] + sets.lengths[i]) for i in lanes])
     positions = positions if sets.order is None else sets.order[positions]
     leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
     rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
     packed = data_room.pack(rows, mode=sets.mode)
-    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs)  # type: ignore[arg-type]
+    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
     u0 = recipe._first_point(spec, pooled, given, held, seed)
     _, ended, _ = flagged_room.search(spec, algorithm, pooled, u0, held, None)
     return np.asarray(ended.u if np.isfinite(ended.u).all() else u0)
@@ -252,19 +281,22 @@ def _alone(sets: DataSets, lane: int, space: Space) -> Any:
     data = sets.single(lane)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
-    return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs)  # type: ignore[arg-type]
+    return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper_at(lane))  # type: ignore[arg-type]
 
 
 def _optimised(
     spec: Spec, algorithm: Any, sets: DataSets, lanes: np.ndarray, u0: np.ndarray, held: Any, limits: Limits
 ) -> tuple[Spec, Ends, bool]:
     """The optimiser, and up to ten Newton steps after any other method (p <= 500), as in a single fit."""
+    strength: dict[str, Any] = {"hyper": sets.hyper, "own": (False, sets.own_hyper)}
     try:
-        ends, finished = optimise(spec, algorithm, sets, lanes, u0, held, limits)
+        ends, finished = optimise(spec, algorithm, sets, lanes, u0, held, limits, **strength)
         if isinstance(algorithm, optimize.Newton) or spec.space.n_free > POLISH_LIMIT or not finished:
             return spec, ends, finished
         good = lanes[ends.end[lanes] != int(End.START_NOT_FINITE)]
-        more, finished = optimise(spec, optimize.Newton(max_steps=POLISH_STEPS), sets, good, ends.u, held, limits)
+        more, finished = optimise(
+            spec, optimize.Newton(max_steps=POLISH_STEPS), sets, good, ends.u, held, limits, **strength
+        )
     except NotImplementedError as error:
         if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
             raise
@@ -316,6 +348,8 @@ def single(batch: Batch, i: int) -> recipe.Fit:
         )
         loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns, weights, kind)
         loaded = replace(loaded, designs=sets.designs)
+        if batch.spec.adjusted:
+            loaded = replace(unscaled(loaded), hyper=sets.hyper_at(i))
         ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
         done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
     return replace(done, note=batch.notes.get(i, ""))
@@ -411,11 +445,35 @@ def _judged(
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, held))
         empty = np.zeros((n, 0, 0))
         at = Described(theta, ends.score, empty, empty, empty, ends.score, np.zeros(n), np.zeros(n, bool), params)
+    plain = None
+    if spec.penalty is not None and dense and lanes.size:
+        plain, score, information = _without_penalty(spec, sets, lanes, ends, held, limits)
+        natural_ = described(spec, replace(ends, score=score, information=information), held)
+        at = at._replace(score=natural_.score, information=natural_.information)
     return Batch(
-        likelihood=likelihood, spec=spec, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
+        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
         score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
         interior=interior, codes=codes, statements=statements, found=found, notes=notes,
     )  # fmt: skip
+
+
+def _without_penalty(
+    spec: Spec, sets: DataSets, lanes: np.ndarray, ends: Ends, held: Any, limits: Limits
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-likelihoods, scores and information in u at the estimates, without the penalty."""
+    p = spec.space.n_free
+    value, score, information = (np.full((len(sets), *shape), np.nan) for shape in ((), (p,), (p, p)))
+
+    def work(task: tuple[np.ndarray, int, int]) -> int:
+        mine, width, capacity = task
+        u = ends.u[np.resize(mine, capacity)]
+        out = plain_lanes(spec, width, u, sets.fetch(mine, capacity), held, np.int32(-(-mine.size // width)))
+        for whole, part in zip((value, score, information), out, strict=True):
+            whole[mine] = np.asarray(part)[: mine.size]
+        return int(mine.size)
+
+    run_tasks(chunks(sets, lanes, p, limits), work, limits, "penalty", len(lanes))
+    return value, score, information
 
 
 def _some(ends: Ends, lanes: np.ndarray) -> Ends:

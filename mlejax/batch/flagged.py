@@ -55,7 +55,11 @@ def settle(
             if again.end != End.START_NOT_FINITE:
                 note = f"The first start was not usable ({found.rows}); started elsewhere."
                 ended, found = again, found_there
-        out.append((i, ended, found, judge(evidence_at(spec, held, ended, found)).code, note))
+        if spec.penalty is None:
+            code = judge(evidence_at(spec, held, ended, found)).code
+        else:  # a kink of the penalty may be what stopped it
+            code = recipe._finish(spec, loaded, held, ended, found, algorithm).verdict.code
+        out.append((i, ended, found, code, note))
     return out
 
 
@@ -87,7 +91,11 @@ def _along_first_rays(
             row[:] = np.resize(flat, row.shape)
         at[len(mine) :] = at[0]
         blocks = np.int32(-(-mine.size // width))
-        values = np.asarray(loglik_lanes(spec, width, at, sets.fetch(mine, capacity), held, None, blocks))
+        values = np.asarray(
+            loglik_lanes(
+                spec, width, at, sets.fetch(mine, capacity), held, sets.hyper_of(mine, capacity), blocks, sets.own_hyper
+            )
+        )
         for found, i in zip(values, mine.tolist(), strict=False):
             for k, points in enumerate(wanted[i]):
                 seen[i][points.tobytes()] = found[k * m : (k + 1) * m]

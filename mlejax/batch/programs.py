@@ -103,21 +103,29 @@ def advance_lanes(
     return _over_blocks(one, width, n_blocks, carry, lanes, data)
 
 
-@partial(compiled, static=("spec", "width"))
+@partial(compiled, static=("spec", "width", "own_hyper"))
 def rank_lanes(
-    spec: Spec, width: int, values: list[Array], data: Prepared, fixed: Any, n_blocks: Array
+    spec: Spec,
+    width: int,
+    values: list[Array],
+    data: Prepared,
+    fixed: Any,
+    n_blocks: Array,
+    hyper: Any = None,
+    own_hyper: bool = False,
 ) -> tuple[Array, Array]:
     """The best of each lane's candidate starts: u (C, p) and its log-likelihood (C,).
 
     Args:
         values: one array a leaf, natural scale, (C, m, ...).
     """
-    lanes, joined = _split(data, True, fixed, None, (False, False))
+    lanes, joined = _split(data, True, fixed, hyper, (False, own_hyper))
     space = spec.space
 
     def one(part: Any, _: Any, used: Any) -> tuple[Array, Array]:
         lane, candidates = part
-        objective = objective_of(spec, joined(lane)[0], fixed, None, used)
+        one_lane, held, strength = joined(lane)
+        objective = objective_of(spec, one_lane, held, strength, used)
 
         def value(natural: list[Array]) -> tuple[Array, Array]:
             u = off_edges(space, space.u_from_params(space.build(natural)))
@@ -133,16 +141,24 @@ def rank_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, values), data)
 
 
-@partial(compiled, static=("spec", "width"))
+@partial(compiled, static=("spec", "width", "own_hyper"))
 def loglik_lanes(
-    spec: Spec, width: int, points: Array, data: Prepared, fixed: Any, hyper: Any, n_blocks: Array
+    spec: Spec,
+    width: int,
+    points: Array,
+    data: Prepared,
+    fixed: Any,
+    hyper: Any,
+    n_blocks: Array,
+    own_hyper: bool = False,
 ) -> Array:
     """Log-likelihoods (C, m) of every lane at its own points (C, m, p)."""
-    lanes, joined = _split(data, True, fixed, hyper, (False, False))
+    lanes, joined = _split(data, True, fixed, hyper, (False, own_hyper))
 
     def one(part: Any, _: Any, used: Any) -> Array:
         lane, at = part
-        objective = objective_of(spec, joined(lane)[0], fixed, hyper, used)
+        one_lane, held, strength = joined(lane)
+        objective = objective_of(spec, one_lane, held, strength, used)
         return lax.map(lambda t: -objective.value(t) * objective.scale, at)
 
     out = jnp.zeros(points.shape[:2], jnp.result_type(float))
@@ -168,6 +184,25 @@ def meat_lanes(
     out = jnp.zeros((u.shape[0], p, p), jnp.result_type(float))
     lanes_codes = codes if n_clusters else jnp.zeros((u.shape[0], 0), jnp.int32)
     return _over_blocks(one, width, n_blocks, out, (lanes, u, lanes_codes), data)
+
+
+@partial(compiled, static=("spec", "width"))
+def plain_lanes(
+    spec: Spec, width: int, u: Array, data: Prepared, fixed: Any, n_blocks: Array
+) -> tuple[Array, Array, Array]:
+    """Log-likelihood (C,), score (C, p) and information (C, p, p) in u, without the penalty."""
+    lanes, joined = _split(data, True, fixed, None, (False, False))
+    p = u.shape[1]
+
+    def one(part: Any, _: Any, used: Any) -> tuple[Array, Array, Array]:
+        lane, at = part
+        objective = objective_of(spec.plain, joined(lane)[0], fixed, None, used)
+        value, grad, hessian = objective.with_hessian(at)
+        return -value * objective.scale, -grad * objective.scale, hessian * objective.scale
+
+    c, dtype = u.shape[0], jnp.result_type(float)
+    out = (jnp.zeros((c,), dtype), jnp.zeros((c, p), dtype), jnp.zeros((c, p, p), dtype))
+    return _over_blocks(one, width, n_blocks, out, (lanes, u), data)
 
 
 class Described(NamedTuple):

@@ -55,6 +55,7 @@ class DataSets:
         source: the whole table.
         space: the layout of the parameters.
         designs: of the regressed parameters, or None.
+        hyper, own_hyper: second argument of a penalty, common or with a leading axis (L, ...).
     """
 
     leaves: tuple[np.ndarray, ...]
@@ -80,6 +81,8 @@ class DataSets:
     source: data_room.Source = field(repr=False)
     space: Space = field(repr=False)
     designs: Designs | None = field(default=None, repr=False)
+    hyper: Any = field(default=None, repr=False)
+    own_hyper: bool = False
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -140,6 +143,15 @@ class DataSets:
 
         rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
+
+    def hyper_at(self, lane: int) -> Any:
+        """The hyper-parameters of one data set."""
+        return jax.tree.map(lambda a: a[lane], self.hyper) if self.own_hyper else self.hyper
+
+    def hyper_of(self, lanes: np.ndarray, capacity: int) -> Any:
+        """Those of a chunk: with a leading axis where they are one each."""
+        index = np.resize(lanes, capacity)
+        return jax.tree.map(lambda a: a[index], self.hyper) if self.own_hyper else self.hyper
 
     def block_of(self, size: int) -> int:
         """Rows of a block in this padded size: one block where all data sets are equally long and short enough."""

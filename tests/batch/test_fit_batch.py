@@ -285,3 +285,34 @@ def test_weighted_batches_equal_weighted_fits(kind: str) -> None:
             np.testing.assert_allclose(many.with_cov(cov, kwds).bse.loc[i], one.with_cov(cov, kwds).bse, rtol=1e-8)
     assert many.cov_type == ("HC0" if kind == "sampling" else "nonrobust")
     assert np.isnan(many.glance()["aic"][0]) == (kind == "sampling")
+
+
+def test_penalties_of_one_strength_or_one_each() -> None:
+    data = logits(6)
+    data["y"][5] = 1.0  # without a penalty there would be no maximum
+    strengths = np.array([0.1, 1.0, 2.0, 5.0, 10.0, 3.0])
+    each = logit.fit_batch(data, START, penalty=mle.l2(None, "beta"), hyper=strengths)
+    assert each.converged.all()
+    for i in (0, 3, 5):
+        one = logit.fit({k: v[i] for k, v in data.items()}, START, penalty=mle.l2(strengths[i], "beta"))
+        same(each, i, one)
+        assert each.glance()["aic"][i] == pytest.approx(one.aic, rel=1e-10)
+        assert each[i].llf_penalized == pytest.approx(one.llf_penalized, rel=1e-10)
+        for kind in ("bayes", "HC0"):
+            np.testing.assert_allclose(each.with_cov(kind).bse.loc[i], one.with_cov(kind).bse, rtol=1e-8)
+    common = logit.fit_batch(data, START, penalty=mle.l2(2.0, "beta"))
+    np.testing.assert_allclose(common.params.loc[2], each.params.loc[2], rtol=1e-9)
+    with pytest.raises(ValueError, match="another strength for each"):
+        logit.fit_batch(data, "pooled", penalty=mle.l2(None, "beta"), hyper=strengths)
+    with pytest.raises(ValueError, match="'bayes' is the inverse"):
+        logit.fit_batch(data, START, cov_type="bayes")
+
+
+def test_a_penalty_with_a_kink_gives_no_errors_where_it_bites() -> None:
+    data = logits(2)
+    lasso = lambda params: 12.0 * jnp.sum(jnp.abs(params["beta"][1:]))
+    many = quietly(logit.fit_batch, data, START, penalty=lasso)
+    for i in range(2):
+        one = quietly(logit.fit, {k: v[i] for k, v in data.items()}, START, penalty=lasso)
+        assert many.verdict[i] == one.verdict.code
+        np.testing.assert_allclose(many.bse.loc[i], one.bse, rtol=1e-6)
