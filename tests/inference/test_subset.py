@@ -25,12 +25,17 @@ def probit(params: Any, data: Any) -> Any:
 
 
 @functools.cache
-def fitted() -> mle.Results:
+def table() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((300, P)) * np.geomspace(0.2, 3, P)
     eta = x @ rng.standard_normal(P) / 4
     y = eta + rng.standard_normal(300) > 0
-    return probit.fit({"x": x, "y": y, "z": eta + 0.5 * rng.standard_normal(300)})
+    return {"x": x, "y": y, "z": eta + 0.5 * rng.standard_normal(300)}
+
+
+@functools.cache
+def fitted() -> mle.Results:
+    return probit.fit(table())
 
 
 def test_given_and_estimated_against_the_dense_information() -> None:
@@ -49,6 +54,16 @@ def test_given_and_estimated_against_the_dense_information() -> None:
         assert list(both.names) == list(res.params.index[index])
         assert abs(both.decrement) < 1e-10
     assert np.isnan(res.subset_errors("scale").statistic[0]), "0 is no interior point of its support"
+
+
+def test_scales_far_apart_do_no_harm() -> None:
+    """Columns from 1e-4 to 1e4: a condition number of 1e16, one of a few hundred once scaled."""
+    data = {**table(), "x": table()["x"] * np.geomspace(1e-4, 1e4, P)}
+    res = probit.fit(data)
+    both = res.subset_errors("b[0]", "b[23]", "scale", others="estimated")
+    np.testing.assert_allclose(both.std_error, res.bse.iloc[[0, 23, 24]], rtol=1e-5)
+    all_of_them = res.subset_errors("b", "scale", others="estimated")
+    np.testing.assert_allclose(all_of_them.std_error, res.bse, rtol=1e-5)
 
 
 def test_damping_is_a_ridge() -> None:
