@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax import derivatives
+from mlejax import derivatives, predictors
 from mlejax.data import DesignKey, Prepared
 from mlejax.likelihood import Likelihood, by_row
 from mlejax.parameters import Space
@@ -180,10 +180,10 @@ class Objective:
         paths = predictor_paths(self.spec, self.prepared)
         if paths is not None:
             sums = self._sum(lambda rows, weights: self._by_predictors(paths, u, rows, weights))
+        elif self.prepared.mode == "rows":
+            sums = self._rows_with_hessian(u)
         else:
-            sums = self._sum(
-                lambda rows, weights: derivatives.value_grad_hessian(lambda t: self._block_loglik(t, rows, weights), u)
-            )
+            sums = self._any_with_hessian(u)
         if self.spec.penalty is not None:
             sums = _minus(sums, derivatives.value_grad_hessian(self._penalty, u))
         if self.spec.reduction is not None:
@@ -223,6 +223,37 @@ class Objective:
             function, jnp.concatenate(etas, axis=1), designs, u[paths.others]
         )
         return value, grad[paths.order], hessian[paths.order][:, paths.order]
+
+    def _any_with_hessian(self, u: Array) -> tuple[Array, Array, Array]:
+        return self._sum(
+            lambda rows, weights: derivatives.value_grad_hessian(lambda t: self._block_loglik(t, rows, weights), u)
+        )
+
+    def _rows_with_hessian(self, u: Array) -> tuple[Array, Array, Array]:
+        """The log-likelihood with its derivatives where rows do not mix: through linear predictors if there are any."""
+        prepared = self.prepared
+        beside, structure = jax.tree.flatten((self.fixed, prepared.shared))
+        leaves, tree = jax.tree.flatten(prepared.rows)
+        n = len(leaves)
+
+        def contributions(t: Array, *arrays: Array) -> Array:
+            fixed, shared = jax.tree.unflatten(structure, arrays[n:])
+            params = self.spec.space.params_from_u(t, fixed)
+            rows = jax.tree.unflatten(tree, arrays[:n])
+            return self.spec.likelihood.contributions(params, rows, shared, prepared.statics)
+
+        size = prepared.weights.shape[0] // prepared.n_blocks
+        block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
+        traced = predictors.trace(contributions, u, [*block, *beside])
+        if traced.inner is None:
+
+            def plainly(rows: Any, weights: Array) -> tuple[Array, Array, Array]:
+                arrays = [*jax.tree.leaves(rows), *beside]
+                return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
+
+            return self._sum(plainly)
+        found = self._sum(lambda rows, w: predictors.sums(traced, u, [*jax.tree.leaves(rows), *beside], w))
+        return predictors.assemble(traced, found, u.shape[0])
 
     def with_opg(self, u: Array) -> tuple[Array, Array, Array]:
         """f(u) (), its gradient (p,) and the mean outer product of the weighted scores (p, p)."""

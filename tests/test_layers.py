@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mlejax"
 # fmt: off
 ROOMS = (
     "status", "compiling", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
-    "derivatives", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
+    "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
     "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on

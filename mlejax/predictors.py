@@ -1,0 +1,214 @@
+r"""Linear predictors in a row-wise log-likelihood, found in its traced form: the Hessian of a regression for a few tangents.
+
+Where the coefficients enter through products with a matrix of data only, eta_a = X_a beta_a, and l_i uses row i only, the
+chain rule gives with h_ab,i = d^2 l_i / d eta_ai d eta_bi and the other parameters theta
+
+.. math:: H_{\beta_a \beta_b} = X_a' \mathrm{diag}(h_{ab}) X_b, \qquad
+          H_{\beta_a \theta} = X_a' \, [\partial^2 l_i / \partial\eta_{ai} \partial\theta'], \qquad H_{\theta\theta},
+
+which takes one tangent for each predictor (ones in every row: rows do not mix) and one for each entry of theta, in place of
+one for each coefficient.  It is what one writes by hand for a generalised linear model, here for whatever likelihood has
+such products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.
+
+The products are found by tracing the contributions and following slices of u into ``dot_general``; everything else that
+uses a slice makes its entries part of theta.  Where there is no gain the plain way is taken, with the same trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+Array = Any
+_SAME = ("reshape", "squeeze", "copy", "copy_p")
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Contributions of one block, traced, with the linear predictors among its operations.
+
+    Attributes:
+        whole: (u, *others) -> contributions (N,).
+        inner: (u, *others, *etas) -> contributions (N,), the predictors being arguments; None without a gain.
+        data: (*others) -> the matrices X_a, as they were multiplied.
+        slices: (begin, size) of beta_a in u.
+        theta: the entries of u that are used in another way, (s,).
+    """
+
+    whole: Callable[..., Any]
+    inner: Callable[..., Any] | None
+    data: Callable[..., Any]
+    slices: tuple[tuple[int, int], ...]
+    theta: np.ndarray
+
+
+class Sums(NamedTuple):
+    """What is summed over blocks, from which `assemble` makes the derivatives.
+
+    Attributes:
+        value: ().
+        grad: by u outside of the predictors, (p,).
+        betas: X_a' dl/deta_a, (k_a,) each.
+        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each.
+        crosses: X_a' d^2l / deta_a dtheta', (k_a, s) each.
+        theta: rows of the Hessian for theta, outside of the predictors, (s, p).
+    """
+
+    value: Array
+    grad: Array
+    betas: list[Array]
+    pairs: list[Array]
+    crosses: list[Array]
+    theta: Array
+
+
+def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
+    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
+    closed = jax.make_jaxpr(function)(u, *others)
+    jaxpr = closed.jaxpr
+    p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
+    places: dict[Any, tuple[int, int]] = {jaxpr.invars[0]: (0, p)}
+    depends = {jaxpr.invars[0]}
+    used = np.zeros(p, bool)
+    products: list[tuple[Any, Any, tuple[int, int]]] = []  # equation, matrix, place
+    for eqn in jaxpr.eqns:
+        touched = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in depends]
+        if not touched:
+            continue
+        depends.update(eqn.outvars)
+        place = _moved(eqn, places)
+        if place is not None:
+            places[eqn.outvars[0]] = place
+            continue
+        product = _product(eqn, places, n) if len(touched) == 1 else None
+        if product is not None:
+            products.append((eqn, *product))
+            continue
+        for v in touched:
+            if v in places:
+                begin, size = places[v]
+                used[begin : begin + size] = True
+    for v in jaxpr.outvars:
+        if not isinstance(v, core.Literal) and v in places:
+            used[:] = True
+    whole = core.jaxpr_as_fun(closed)
+    if not products or len(products) + used.sum() >= p:
+        return Traced(whole, None, whole, (), np.arange(p))
+    removed = {id(eqn) for eqn, *_ in products}
+    names = jaxpr.debug_info.with_unknown_names()
+    inner = jaxpr.replace(
+        invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn, *_ in products)],
+        eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
+        debug_info=names,
+    )
+    data = jaxpr.replace(
+        outvars=[matrix for _, matrix, _ in products],
+        eqns=[eqn for eqn in jaxpr.eqns if not any(v in depends for v in eqn.outvars)],
+        debug_info=names,
+    )
+    return Traced(
+        whole,
+        core.jaxpr_as_fun(core.ClosedJaxpr(inner, closed.consts)),
+        core.jaxpr_as_fun(core.ClosedJaxpr(data, closed.consts)),
+        tuple(place for *_, place in products),
+        np.flatnonzero(used),
+    )
+
+
+def _moved(eqn: Any, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | None:
+    """Where in u the result lies, if the equation only takes or reshapes a slice of u."""
+    v = eqn.invars[0]
+    if isinstance(v, core.Literal) or v not in places or len(eqn.outvars) != 1:
+        return None
+    begin, size = places[v]
+    shape = eqn.outvars[0].aval.shape
+    if eqn.primitive.name == "slice" and eqn.params["strides"] is None:
+        (start,), (limit,) = eqn.params["start_indices"], eqn.params["limit_indices"]
+        return begin + int(start), int(limit) - int(start)
+    if eqn.primitive.name in _SAME and shape == (size,):
+        return begin, size
+    return None
+
+
+def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any, tuple[int, int]] | None:
+    """The matrix and the place of the coefficients, if the equation is data (N, ..., k) times a slice of u (k,)."""
+    if eqn.primitive.name != "dot_general":
+        return None
+    (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
+    sides = [(eqn.invars[0], tuple(left_axes)), (eqn.invars[1], tuple(right_axes))]
+    if any(axes for axes in batched) or any(isinstance(v, core.Literal) for v, _ in sides):
+        return None
+    for (beta, beta_axes), (matrix, axes) in (sides, sides[::-1]):
+        shape = matrix.aval.shape
+        if (
+            beta in places
+            and matrix not in places
+            and beta_axes == (0,)
+            and len(shape) >= 2
+            and axes == (len(shape) - 1,)
+            and int(np.prod(shape[:-1])) == n
+            and shape[0] == n
+        ):
+            return matrix, places[beta]
+    return None
+
+
+def sums(traced: Traced, u: Array, others: list[Array], weights: Array) -> Sums:
+    """The sums of one block."""
+    assert traced.inner is not None
+    inner, n = traced.inner, weights.shape[0]
+    found = traced.data(u, *others)
+    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in found]
+    shapes = [x.shape[:-1] for x in found]
+    etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, traced.slices, strict=True)]
+    q, s = len(etas), traced.theta.size
+
+    def total(t: Array, predictors: list[Array]) -> Array:
+        shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
+        return jnp.sum(weights * inner(t, *others, *shaped)[0])
+
+    def pair(t: Array, predictors: list[Array]) -> Any:
+        value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
+        return grads, (value, grads)
+
+    def along(dt: Array, de: list[Array]) -> Any:
+        _, bend, at = jax.jvp(pair, (u, etas), (dt, de), has_aux=True)
+        return bend, at
+
+    dt = np.zeros((q + s, u.shape[0]), u.dtype)
+    dt[q + np.arange(s), traced.theta] = 1.0
+    on = np.eye(q + s, dtype=u.dtype)
+    de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
+    (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
+    return Sums(
+        value,
+        grad,
+        [slope @ x for slope, x in zip(slopes, matrices, strict=True)],
+        [(matrices[a] * bend_e[b][a][:, None]).T @ matrices[b] for a in range(q) for b in range(a, q)],
+        [matrices[a].T @ bend_e[a][q:].T for a in range(q)],
+        bend_u[q:],
+    )
+
+
+def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Array, Array, Array]:
+    """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
+    dtype = sums.grad.dtype
+    where = [np.eye(p, dtype=dtype)[begin : begin + size] for begin, size in traced.slices]
+    rest = np.eye(p, dtype=dtype)[traced.theta]
+    grad = sums.grad
+    hessian = rest.T @ sums.theta
+    pairs = iter(sums.pairs)
+    for a, at in enumerate(where):
+        grad = grad + sums.betas[a] @ at
+        cross = at.T @ sums.crosses[a] @ rest
+        hessian = hessian + cross + cross.T
+        for b in range(a, len(where)):
+            block = at.T @ next(pairs) @ where[b]
+            hessian = hessian + (block if a == b else block + block.T)
+    return sums.value, grad, hessian
