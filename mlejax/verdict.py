@@ -117,6 +117,8 @@ class Evidence:
         decrements: the last undamped ones, most recent last.
         smallest_eigenvalue, condition: of the scaled information over the same coordinates.
         definite: the scaled information is positive definite.
+        doubtful: so it is, but some standard error is beyond belief (a plateau, or rounding).
+        blurred: there the log-likelihood and its score do not agree: rounding.
         edges: addresses on a closed edge of their support, with the edge and the multiplier.
         directions: ray tests, where they were needed.
         rows: for a log-likelihood or score that is not finite: text on which rows.
@@ -133,6 +135,8 @@ class Evidence:
     smallest_eigenvalue: float
     condition: float
     definite: bool
+    doubtful: bool = False
+    blurred: bool = False
     edges: tuple[tuple[str, float, float], ...] = ()
     directions: tuple[Direction, ...] = ()
     rows: str = ""
@@ -219,7 +223,14 @@ def _rule(e: Evidence) -> tuple[str, str]:
         )
     # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
     fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
-    followed = fell and e.decrement <= SMALL_DECREMENT
+    followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
+    if e.blurred:
+        return "stopped_early", (
+            f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief and the log-likelihood does not "
+            "follow its own score: a plateau, on which the formula loses its digits (a difference of large terms)"
+        )
+    if e.doubtful and e.end != End.CONVERGED and not followed:
+        return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief: a plateau"
     if e.definite and (e.end == End.CONVERGED or followed):
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)

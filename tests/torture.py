@@ -158,7 +158,14 @@ def outcome(family: mle.Model, rng: np.random.Generator, x: np.ndarray, beta: np
     return {"X": x, "t": np.minimum(t, c), "event": (t <= c).astype(float)}
 
 
-REGRESSIONS = {"logit": logit, "probit": probit, "poisson": poisson, "negbin": negbin, "linear": linear, "weibull": weibull}
+REGRESSIONS = {
+    "logit": logit,
+    "probit": probit,
+    "poisson": poisson,
+    "negbin": negbin,
+    "linear": linear,
+    "weibull": weibull,
+}
 BETA = np.array([0.4, 0.5, -0.3])
 
 
@@ -210,9 +217,6 @@ def without_maximum(rng: np.random.Generator, n: int) -> Iterator[tuple[str, mle
     yield "linear, constant", linear, {"X": x[:, :1], "y": np.full(n, 3.0)}, None, ("sigma",)
     under = rng.binomial(8, 0.5, n).astype(float)
     yield "negbin, underdispersed", negbin, {"X": x[:, :1], "y": under}, None, ("theta",)
-    y = rng.normal(size=n)
-    spike = {"w": 2.0 / n, "m1": float(y[0]), "m2": 0.0, "s1": 1e-3, "s2": 1.0}
-    yield "mixture, a spike", mixture, {"y": y}, spike, ("s1",)
     one_sided = _ordered(rng, n)
     split = {"x": one_sided["x"], "y": np.digitize(one_sided["x"], [-0.5, 0.5]).astype(float)}
     yield "ordered, separation", ordered, split, None, ("slope",)
@@ -224,7 +228,12 @@ def flat(rng: np.random.Generator, n: int) -> Iterator[tuple[str, mle.Model, Dat
         x = design(rng, n)
         scale = 10.0 ** rng.uniform(-6, 6)
         double = np.column_stack([x, scale * (x[:, 1] - 2.0 * x[:, 2])])
-        yield f"{name}, collinear", family, {**outcome(family, rng, x, BETA), "X": double}, ("beta[1]", "beta[2]", "beta[3]")
+        yield (
+            f"{name}, collinear",
+            family,
+            {**outcome(family, rng, x, BETA), "X": double},
+            ("beta[1]", "beta[2]", "beta[3]"),
+        )
         empty = np.column_stack([x, np.zeros(n)])
         yield f"{name}, a column of zeros", family, {**outcome(family, rng, x, BETA), "X": empty}, ("beta[3]",)
     yield "a + b", sum_only, {"y": 10.0 ** rng.uniform(-4, 4) * (2.0 + rng.normal(size=n))}, ("a", "b")
@@ -252,6 +261,8 @@ def hard(rng: np.random.Generator, n: int) -> Iterator[tuple[str, mle.Model, Dat
     yield "linear, tiny scale", linear, outcome(linear, rng, x, BETA), {"beta": [50.0, 0, 0], "sigma": 1e-3}
     yield "weibull, far", weibull, outcome(weibull, rng, x, BETA), {"beta": [9.0, 1.0, 1.0], "shape": 6.0}
     y = np.concatenate([rng.normal(-4, 1, n // 2), rng.normal(4, 1, n - n // 2)])
+    spike = {"w": 2.0 / n, "m1": float(y[0]), "m2": 0.0, "s1": 1e-3, "s2": 4.0}
+    yield "mixture, a spike", mixture, {"y": y}, spike
     even = {"w": 0.5, "m1": 0.0, "m2": 0.0, "s1": 4.0, "s2": 4.0}
     yield "mixture, equal components", mixture, {"y": y}, even
     yield "mixture, far", mixture, {"y": y}, {"w": 0.5, "m1": -300.0, "m2": 200.0, "s1": 1.0, "s2": 1.0}

@@ -23,12 +23,12 @@ from mlejax.batch import starting
 from mlejax.batch.engine import Ends, Limits, best_starts, chunks, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, many_to_u, natural, plain_lanes
 from mlejax.batch.reading import DataSets
-from mlejax.fit import recipe, starts
+from mlejax.fit import evidence, recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import DENSE_LIMIT, Ended, to_u
-from mlejax.fit.search import ABSURD_ERROR, Found, clean
+from mlejax.fit.search import Found, clean
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -375,7 +375,8 @@ def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) 
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(d) & (d >= 0)
         fell = finite[:, 1:] & finite[:, :-1] & (d[:, 1:] <= 1e-10) & (d[:, 1:] < 0.05 * d[:, :-1])
-        modest = (at.root_u <= ABSURD_ERROR * np.maximum(1.0, np.abs(ends.u))).all(axis=1)
+        modest = (at.root_u <= evidence.believable(ends.u, space)).all(axis=1)
+        modest &= ~evidence.at_an_edge(ends.u, at.root_u, space).any(axis=1)
         pushing = np.where(ends.u <= space.lower, -ends.score, ends.score)
         size = np.sqrt(np.abs(np.einsum("lii->li", ends.information)) + 1e-300)
         pushed = (interior | (pushing > 1e-6 * size)).all(axis=1)

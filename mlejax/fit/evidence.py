@@ -8,7 +8,7 @@ such units shows a plateau, and two such sides a flat direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,10 @@ from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
 N_SHOWN = 6
+ABSURD_ERROR = 1e3  # times the estimate, at least 1
+ABSURD_FACTOR = 6.0  # in logarithms and logits
+ABSURD_LOG = 25.0
+NEAR_EDGE = 1e-6  # standard errors
 MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
 
 LogLik = Callable[[np.ndarray], np.ndarray]
@@ -93,6 +97,19 @@ def flat_direction(vector: np.ndarray, u: np.ndarray, value: float, space: Space
     return Direction("flat", unit, 0.0, value, text, names)
 
 
+class Chart(NamedTuple):
+    """The coordinates in which rays are straight: their box, and the way to u of many points (m, p)."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    to_u: Callable[[np.ndarray], np.ndarray]
+
+
+def chart_of(space: Space) -> Chart:
+    """Rays straight in u."""
+    return Chart(space.lower, space.upper, lambda points: points)
+
+
 def probe(
     vector: np.ndarray,
     u: np.ndarray,
@@ -102,51 +119,110 @@ def probe(
     loglik: LogLik,
     space: Space,
     fixed: Any,
+    chart: Chart | None = None,
 ) -> Direction:
     """Follow the log-likelihood along plus and minus one direction.
 
     Where it still slopes the unit is at most what a straight line would need for a gain of 1: with next to no curvature
-    (down a spike) the standard error is far too long a step.
+    (down a spike) the standard error is far too long a step.  ``chart``: other coordinates than u, in which ``u``,
+    ``vector``, ``score`` and ``information`` are given, and ``loglik`` takes points.
     """
-    unit, first, steep = _unit(vector, u, score, information)
-    rays = _rays(unit, first, steep, u, value, loglik, space)
+    straight = chart_of(space) if chart is None else chart
+    unit, first, steep = _unit(vector, u, score, information, curved(space) if chart is None else None)
     noise = 1e-8 + 1e-10 * abs(value)
+    rays = _rays(unit, first, steep, u, value, loglik, straight)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
     moves = bool((np.abs(rays[0].unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
-    for ray, (behaviour, gain, last, bounded), (other, *_) in zip(rays, sides, sides[::-1], strict=True):
+
+    def in_u(point: np.ndarray) -> np.ndarray:
+        return straight.to_u(point[None])[0]
+
+    at = in_u(u)
+    roots = _roots(information) if chart is None else None
+    for k, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
+        zip(rays, sides, sides[::-1], strict=True)
+    ):
+        if behaviour == "still" and other == "falls" and moves and _lopsided(ray, rays[1 - k], last, noise):
+            behaviour = "flat"
         if behaviour == "rises" or (behaviour == "flat" and other in ("falls", "unknown") and moves):
-            far = np.clip(ray.points[last], space.lower, space.upper)
+            far = np.clip(ray.points[last], straight.lower, straight.upper)
             turned = False
             if behaviour == "rises" and not bounded:
-                far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, space)
-            movement, names = describe_movement(u, far, space, fixed)
+                far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, straight)
+            far = in_u(far)
+            movement, names = describe_movement(at, far, space, fixed, roots)
+            along = ray.unit if chart is None else far - at
             if turned:
-                return Direction("higher", ray.unit, gain, movement=movement, names=names, point=far)
-            return Direction("rises", ray.unit, gain, value + gain, movement, names, bounded)
+                return Direction("higher", along, gain, movement=movement, names=names, point=far)
+            return Direction("rises", along, gain, value + gain, movement, names, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        text, names = describe_flat(u, rays[0].unit, space, fixed)
+        text, names = describe_flat(at, rays[0].unit, space, fixed, roots)
         return Direction("flat", rays[0].unit, 0.0, value, text, names)
     gain = max(side[1] for side in sides)
     if gain > 10 * noise:
         highest = np.stack([np.where(np.isfinite(ray.change), ray.change, -np.inf) for ray in rays])
-        side, at = np.unravel_index(int(np.argmax(highest)), highest.shape)
-        ray, best = rays[side], rays[side].points[at]
-        movement, names = describe_movement(u, best, space, fixed)
-        return Direction("higher", ray.unit, gain, movement=movement, names=names, point=best)
+        side, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
+        ray, best = rays[side], in_u(rays[side].points[k])
+        movement, names = describe_movement(at, best, space, fixed, roots)
+        along = ray.unit if chart is None else best - at
+        return Direction("higher", along, gain, movement=movement, names=names, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
 
 
+@lru_cache(maxsize=256)
+def curved(space: Space) -> np.ndarray:
+    """Flags (p,) of the coordinates of u that are logarithms, logits and the like."""
+    flags = [
+        np.full(leaf.n_free, not isinstance(leaf.transform, (transforms.Identity, transforms.Box)))
+        for leaf in space.leaves
+    ]
+    whole = np.concatenate(flags) if flags else np.zeros(0, bool)
+    return whole if space.ties is None else whole[space.ties.index]
+
+
+def believable(u: np.ndarray, space: Space) -> np.ndarray:
+    """Standard errors in u (..., p) beyond which there may be a plateau: far beyond the estimate, or a factor of hundreds.
+
+    None is believed of an estimate at the end of the numbers, a scale of 1e11 or a probability within 1e-11 of its edge.
+    """
+    factor = np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR)
+    return np.where(curved(space), factor, ABSURD_ERROR * np.maximum(1.0, np.abs(u)))
+
+
+def at_an_edge(u: np.ndarray, errors: np.ndarray, space: Space) -> np.ndarray:
+    """Flags (..., p) of coordinates that are nearer to an edge of their box than can be told from it, though not on it.
+
+    A standard deviation may stand there: by symmetry its score is 0 at 0, and the information positive definite.
+    """
+    low, high = u - space.lower, space.upper - u
+    near = np.minimum(low, high)
+    return (near > 0) & (near < NEAR_EDGE * errors)
+
+
 def _unit(
-    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray
+    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray, bent: np.ndarray | None
 ) -> tuple[np.ndarray, float, bool]:
-    """The unit of a direction, the share of it that is taken first, and whether its curvature says what to expect."""
-    curvature = float(vector @ np.where(np.isfinite(information), information, 0.0) @ vector)
-    size = float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    steep = bool(np.isfinite(curvature) and curvature > 1e-14 * size**2)
-    unit = vector / np.sqrt(curvature) if steep else vector / size
+    """The unit of a direction, the share of it that is taken first, and whether its curvature says what to expect.
+
+    A direction without curvature of its own is measured by the coordinate that it moves most: in standard errors given
+    the others where these are small, so that columns of any scale are alike.  In logarithms and logits a step is at most 1.
+    """
+    information = np.where(np.isfinite(information), information, 0.0)
+    curvature = float(vector @ information @ vector)
+    diagonal = np.maximum(np.diag(information), 0.0)
+    plain = np.maximum(1.0, np.abs(u))
+    size = float(np.max(np.abs(vector) / plain))
+    least = max(1e-14 * size**2, 1e-11 * float(vector**2 @ diagonal))
+    steep = bool(np.isfinite(curvature) and curvature > least)
+    if steep:
+        unit = vector / np.sqrt(curvature)
+    else:
+        scale = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
+        unit = vector / float(np.max(np.abs(vector) / scale))
     slope = abs(float(np.nan_to_num(score) @ unit))
-    return unit, 1.0 / max(slope, 1.0), steep
+    farthest = float(np.max(np.abs(unit[bent]), initial=0.0)) if bent is not None else 0.0
+    return unit, 1.0 / max(slope, farthest, 1.0), steep
 
 
 def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
@@ -158,7 +234,7 @@ def first_points(
     vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray, space: Space
 ) -> np.ndarray:
     """The points (m, p) at which :func:`probe` asks for the log-likelihood first, to the last bit."""
-    unit, first, _ = _unit(vector, u, score, information)
+    unit, first, _ = _unit(vector, u, score, information, curved(space))
     return np.clip(_points(u, [first * unit, -first * unit]), space.lower, space.upper).reshape(-1, u.size)
 
 
@@ -173,7 +249,7 @@ class _Ray(NamedTuple):
 
 
 def _rays(
-    unit: np.ndarray, first: float, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Space
+    unit: np.ndarray, first: float, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Chart
 ) -> list[_Ray]:
     """Both sides of a direction, in units of ``first``, and from so near that the first points are finite, where that can be."""
     nearer = STEPS[0] / STEPS[-1]
@@ -202,7 +278,7 @@ def _follow(
     gain: float,
     noise: float,
     loglik: LogLik,
-    space: Space,
+    space: Chart,
 ) -> tuple[np.ndarray, float, bool, bool]:
     """A ray that still rises as steeply as at first, followed on: (farthest point, gain there, levels off, turned down).
 
@@ -227,6 +303,14 @@ def _follow(
     return far, gain, False, False
 
 
+def _lopsided(still: _Ray, other: _Ray, last: int, noise: float) -> bool:
+    """The other side falls a hundred times as far as the curvature promises where this one has not moved: no maximum."""
+    ratio = float(np.max(np.abs(other.unit)) / np.max(np.abs(still.unit)))
+    near = STEPS * ratio <= STEPS[last]
+    with np.errstate(invalid="ignore"):
+        return bool((near & (other.change < -(100.0 * other.expected + 10.0 * noise))).any())
+
+
 def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:
     """(behaviour, largest gain, index of the last usable point, whether the gain levels off) along one side."""
     finite = np.isfinite(change)
@@ -242,7 +326,7 @@ def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, 
         return "higher", gain, last, True
     if gain <= noise:
         # no fall where a maximum of this curvature would show one; too near to tell otherwise
-        return ("flat" if expected[last] > 10 * noise else "unknown"), max(gain, 0.0), last, True
+        return ("flat" if expected[last] > 10 * noise else "still"), max(gain, 0.0), last, True
     levels = bool(steps[-1] <= 0.75 * max(steps[-2], noise))
     return "rises", gain, last, levels
 
@@ -262,13 +346,31 @@ def _params(space: Space, u: Any, fixed: Any) -> Any:
     return space.params_from_u(u, fixed)
 
 
-def describe_movement(u: np.ndarray, far: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
+def _roots(information: np.ndarray) -> np.ndarray:
+    """How fast the log-likelihood curves by each coordinate (p,), 0 where it does not."""
+    diagonal = np.diag(information)
+    return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
+
+
+def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
+    """What counts as one step of each coordinate: 1 or its own size, and less for a column on a larger scale than others."""
+    plain = np.maximum(1.0, np.abs(u))
+    straight = ~curved(space) & (roots > 0)
+    if not straight.any():
+        return plain
+    relative = roots / np.median(roots[straight])
+    return np.where(straight, plain / np.maximum(1.0, relative), plain)
+
+
+def describe_movement(
+    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
+    sizes = np.maximum(1.0, np.abs(u)) if roots is None else _sizes(u, space, roots)
     with jax.enable_x64(True):
         before = space.reported(_params(space, u, fixed))
         after = space.reported(_params(space, far, fixed))
-        u, far = np.asarray(space.spread(u)), np.asarray(space.spread(far))
-    size = np.abs(far - u) / np.maximum(1.0, np.abs(u))
+        size = np.asarray(space.spread(np.abs(far - u) / sizes))
     moved: list[tuple[float, str, str]] = []
     for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):
         if not leaf.n_free:
@@ -302,16 +404,23 @@ def _limit(transform: Any, change: float) -> str:
     return f"{end:g}" if np.isfinite(end) else ("+inf" if up else "-inf")
 
 
-def describe_flat(u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any) -> tuple[str, tuple[str, ...]]:
-    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates."""
+def describe_flat(
+    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
+
+    ``roots`` (p,), how fast the log-likelihood curves by each coordinate alone, tells a small part in a large column from none.
+    """
     with jax.enable_x64(True):
         small = 1e-5 / max(1.0, float(np.abs(unit).max()))
         vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)
     if not np.isfinite(vector).all() or not np.abs(vector).max(initial=0.0):
         vector = unit
     vector = vector / np.abs(vector).max()
-    order = [int(j) for j in np.argsort(-np.abs(vector), kind="stable") if abs(vector[j]) > 1e-6]
-    order = sorted(order)
+    part = np.abs(vector)
+    if roots is not None and (roots[np.abs(unit) > 0] > 0).all():
+        part = np.abs(unit) * roots / np.max(np.abs(unit) * roots)
+    order = [int(j) for j in np.flatnonzero(part > 1e-6)]
     names = tuple(space.theta_labels[j] for j in order)
     if len(order) == 1:
         return f"{names[0]} is not identified: the log-likelihood does not depend on it", names

@@ -99,6 +99,12 @@ def loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
     return objective_of(spec, data, fixed, None).loglik(u)
 
 
+@partial(compiled, static=("spec",))
+def value_and_score(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = None) -> tuple[Array, Array]:
+    """What is minimised () and its gradient (p,): minus the (penalised) log-likelihood over the sum of weights."""
+    return objective_of(spec, data, fixed, hyper).value_and_grad(u)
+
+
 class Ended(NamedTuple):
     """The optimiser's end on the host: NumPy, log-likelihood units, in u."""
 

@@ -4,37 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from mlejax import linalg, optimize
+from mlejax.compiling import compiled
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit import evidence, regression
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.penalties import finite_penalty
-from mlejax.fit.programs import Ended, evaluate_rows, loglik_many, run
+from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik_many, run, value_and_score
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
 from mlejax.verdict import Direction, Evidence, superlinear
 
+Array = Any
 MAX_RESTARTS = 4
 ADVICE_AFTER_TRAINING = (
     "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
     "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
     "the others."
 )
-ABSURD_ERROR = 1e3
 _PROBES = 24
 
 
 @dataclass
 class Found:
-    """What the ray tests found on the way, the rows at fault, and those that decide (numbers and words)."""
+    """What the ray tests found on the way, the rows at fault, whether the log-likelihood and its score disagree where the end
+    is in doubt, and the rows that decide (numbers and words)."""
 
     directions: tuple[Direction, ...] = ()
     rows: str = ""
+    blurred: bool = False
     deciding: tuple[tuple[Any, ...], str] = ((), "")
 
 
@@ -57,10 +62,11 @@ def search(
     """
     data = loaded.problem.data
 
-    def probed(ended: Ended) -> tuple[Direction, ...]:
+    def probed(ended: Ended) -> Found:
         # a penalty may tell apart what the rows cannot
         known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
-        return probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
+        directions = probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
+        return Found(directions, blurred=doubtful(ended, spec.space) and blurred(spec, loaded, held, ended))
 
     if ended is None:
         spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
@@ -72,10 +78,16 @@ def search(
         return spec, ended, Found()
     found = Found()
     steps = ended.n_steps
+    onto = _onto_edges(ended, spec.space)
+    if onto is not None:
+        spec, again = run(spec, optimize.Newton(), data, onto, held, loaded.hyper, report)
+        steps += again.n_steps
+        if again.end != End.INTERRUPTED and again.loglik >= ended.loglik - 1e-9 * max(1.0, abs(ended.loglik)):
+            ended = again._replace(polished=ended.polished)
     for _ in range(MAX_RESTARTS):
         if clean(ended, spec.space):
             return spec, ended._replace(n_steps=steps), found
-        found = Found(probed(ended))
+        found = probed(ended)
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
         if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
             return spec, ended._replace(n_steps=steps), found
@@ -90,8 +102,25 @@ def search(
     return (
         spec,
         ended._replace(n_steps=steps),
-        Found(probed(ended)) if not clean(ended, spec.space) else found,
+        probed(ended) if not clean(ended, spec.space) else found,
     )
+
+
+def _onto_edges(ended: Ended, space: Space) -> np.ndarray | None:
+    """u with the coordinates put on the edges from which they cannot be told, or None if there are none."""
+    if not space.boxed or ended.information is None:
+        return None
+    free = interior(space, ended.u)
+    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    if not found.ok:
+        return None
+    errors = np.zeros(ended.u.size)
+    errors[free] = np.sqrt(np.diag(found.inverse))
+    near = evidence.at_an_edge(ended.u, errors, space)
+    if not near.any():
+        return None
+    edge = np.where(ended.u - space.lower < space.upper - ended.u, space.lower, space.upper)
+    return np.where(near, edge, ended.u)
 
 
 def interior(space: Space, u: np.ndarray) -> np.ndarray:
@@ -108,10 +137,50 @@ def clean(ended: Ended, space: Space) -> bool:
     if not found.smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
         return False
     # an error far beyond the size of its estimate may be a plateau that the other parameters' convergence hides
-    if (np.sqrt(np.diag(found.inverse)) > ABSURD_ERROR * np.maximum(1.0, np.abs(ended.u[free]))).any():
+    errors = np.zeros(ended.u.size)
+    errors[free] = np.sqrt(np.diag(found.inverse))
+    if (errors > evidence.believable(ended.u, space)).any() or evidence.at_an_edge(ended.u, errors, space).any():
         return False
     pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
     return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
+
+
+def doubtful(ended: Ended, space: Space) -> bool:
+    """Positive definite, but with a standard error beyond belief."""
+    if ended.information is None:
+        return False
+    free = interior(space, ended.u)
+    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    return found.ok and bool((np.sqrt(np.diag(found.inverse)) > evidence.believable(ended.u, space)[free]).any())
+
+
+def blurred(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bool:
+    """Rounding of the log-likelihood outweighs its curvature in a coordinate whose error is beyond belief.
+
+    The change of the log-likelihood over half a unit either way is compared with the integral of its score, by Simpson's
+    rule: they agree where the formula keeps its digits.
+    """
+    free = interior(spec.space, ended.u)
+    inverse = linalg.scaled_inverse(np.asarray(ended.information)[np.ix_(free, free)]).inverse
+    errors = np.sqrt(np.diag(inverse))
+    scale = float(np.sum(np.asarray(loaded.problem.data.weights)))
+    for k in np.flatnonzero(errors > evidence.believable(ended.u, spec.space)[free]):
+        j = np.flatnonzero(free)[k]
+        h = 0.5 if evidence.curved(spec.space)[j] else errors[k]
+        at = np.tile(ended.u, (2, 1))
+        at[:, j] += [-h, h]
+        low, high = (
+            value_and_score(spec, u, loaded.problem.data, held, loaded.hyper)
+            for u in np.clip(at, spec.space.lower, spec.space.upper)
+        )
+        if not np.isfinite([float(low[0]), float(high[0])]).all():
+            continue  # the numbers end there, which ray tests see
+        step = scale * (float(low[0]) - float(high[0]))
+        slope = -scale * (float(low[1][j]) + float(high[1][j])) + 4.0 * float(ended.score[j])
+        falls = ended.loglik + scale * np.array([float(low[0]), float(high[0])])
+        if not abs(step - h / 3.0 * slope) <= 0.05 * np.abs(falls).max() + 1e-9:
+            return True
+    return False
 
 
 def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:
@@ -150,15 +219,52 @@ def probe_directions(
     without their part in them, where rounding could pass for a rise.
     """
     assert ended.information is not None
+    space = spec.space
     along = logliks(spec, data, held, hyper, seen)
     ready = None if seen is None or known else seen.get(ended.u.tobytes())
     vectors = followed(spec, ended, u0, known) if ready is None else list(ready)
-    flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, spec.space, held) for v in known)
+    flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return flat + tuple(
-            evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, spec.space, held)
+        found = tuple(
+            evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, space, held)
             for v in vectors
         )
+        if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
+            found += _natural_rays(spec, held, ended, u0, along)
+    return flat + found
+
+
+@partial(compiled, static=("space",))
+def _u_of_theta(space: Space, theta: Array, fixed: Array | None) -> Array:
+    return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
+
+
+@partial(compiled, static=("space",))
+def _theta_of_u(space: Space, u: Array, fixed: Array | None) -> Array:
+    return space.theta_from_u(u, fixed)
+
+
+def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray, along: evidence.LogLik) -> tuple[Direction, ...]:
+    """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
+    space = spec.space
+    joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
+    if not joint or space.boxed or not interior(space, ended.u).all():
+        return ()
+    at, _ = at_optimum(spec, ended.u, ended.score, ended.information, held)
+    theta, score, information = (np.asarray(a) for a in (at.theta, at.score, at.information))
+
+    def to_u(points: np.ndarray) -> np.ndarray:
+        padded = np.resize(points, (_PROBES, theta.size))
+        return np.asarray(_u_of_theta(space, padded, held))[: len(points)]
+
+    nothing = np.full(theta.size, np.inf)
+    chart = evidence.Chart(-nothing, nothing, to_u)
+    origin = np.asarray(_theta_of_u(space, u0, held))
+    vectors = evidence.suspicious_directions(theta, score, information, np.ones(theta.size, bool), origin)
+    return tuple(
+        evidence.probe(v, theta, ended.loglik, score, information, lambda t: along(to_u(t)), space, held, chart=chart)
+        for v in vectors[: _PROBES // 2]
+    )
 
 
 def followed(spec: Spec, ended: Ended, u0: np.ndarray, known: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
@@ -211,6 +317,8 @@ def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
         definite=definite,
         edges=edges,
         directions=found.directions,
+        doubtful=doubtful(ended, space),
+        blurred=found.blurred,
         rows=found.rows,
         deciding=found.deciding,
         n_steps=ended.n_steps,
