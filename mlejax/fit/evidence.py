@@ -143,7 +143,7 @@ def probe(
     for k, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
         zip(rays, sides, sides[::-1], strict=True)
     ):
-        if behaviour == "still" and other == "falls" and moves and _lopsided(ray, rays[1 - k], last, noise):
+        if behaviour == "still" and other == "falls" and moves and _lopsided(ray, rays[1 - i], last, noise):
             behaviour = "flat"
         if behaviour == "rises" or (behaviour == "flat" and other in ("falls", "unknown") and moves):
             far = np.clip(ray.points[last], straight.lower, straight.upper)
