@@ -140,7 +140,7 @@ def probe(
 
     at = in_u(u)
     roots = _roots(information) if chart is None else None
-    for k, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
+    for i, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
         zip(rays, sides, sides[::-1], strict=True)
     ):
         if behaviour == "still" and other == "falls" and moves and _lopsided(ray, rays[1 - i], last, noise):
