@@ -13,9 +13,9 @@ Nothing here fits anything or changes a sign.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -31,8 +31,6 @@ from mlejax.parameters import (
     Real,
     Space,
     make_space,
-    near,
-    predictor,
     tree_space,
     with_coefficients,
 )
@@ -94,7 +92,7 @@ class Likelihood:
         def call(part: Any) -> Array:
             return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
 
-        if self.predictors and by_row(layout.keys):
+        if self.predictors and data_room.by_row(layout.keys):
             out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
         else:
             out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
@@ -147,94 +145,6 @@ def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[
     function, parameters, rowwise, unit, natural, predictors = parts
     kept = {name: restore(f) for name, f in companions.items()}
     return Likelihood(restore(function), parameters, rowwise, unit, {}, natural, predictors, kept)
-
-
-def _is_design(key: Any) -> bool:
-    """Whether a key of the data is that of a design matrix."""
-    return isinstance(key, data_room.DesignKey) and key.part == "design"
-
-
-def by_row(keys: Iterable[Any]) -> bool:
-    """Whether these columns are meant for a function that is called row by row."""
-    return any(_is_design(key) and key.view == "row" for key in keys)
-
-
-@dataclass(frozen=True, eq=False)
-class Regressed:
-    """The user's function of coefficients: it sees the values of the regressed parameters, row by row.
-
-    Attributes:
-        function: the user's own.
-        predictors: of the regressed parameters.
-    """
-
-    function: Callable[[Any, Any], Array]
-    predictors: tuple[Predictor, ...]
-
-    def __reduce__(self) -> Any:
-        return _regressed_again, (portable(self.function), self.predictors)
-
-    @property
-    def __name__(self) -> str:
-        return getattr(self.function, "__name__", type(self.function).__name__)
-
-    def __call__(self, params: Any, data: Any) -> Array:
-        """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
-        return self.function(*natural_values(self.predictors, params, data))
-
-
-def _regressed_again(function: Any, predictors: tuple[Predictor, ...]) -> Regressed:
-    return Regressed(restore(function), predictors)
-
-
-def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
-    """The likelihood with these parameters regressed, beside those that are already.
-
-    Raises:
-        ValueError, TypeError: nothing to regress, no such parameter, a formula or link that does not fit.
-    """
-    declared = likelihood.parameters
-    if declared is None:
-        raise ValueError(f"{likelihood.name} declares no parameters, so that there is none to regress")
-    if not given:
-        raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
-    for name in given:
-        if name not in declared:
-            raise ValueError(
-                f"regress({name}=...): {likelihood.name} has no parameter {name!r}{near(name, list(declared))}; the "
-                f"parameters are {', '.join(declared)}"
-            )
-    found = {p.name: p for p in likelihood.predictors} | {n: predictor(n, declared, g) for n, g in given.items()}
-    for name, p in found.items():
-        found[name] = replace(p, linear=replace(p.linear, formula=data_room.check_formula(p.linear.formula, name)))
-    predictors = tuple(found[name] for name in declared if name in found)
-    natural = likelihood.natural or likelihood
-    # the same regressions give the same object, so that a model regressed anew is not compiled anew
-    key = ("regressed", tuple((p.name, p.linear) for p in predictors))
-    if key not in natural.memory:
-        function = Regressed(natural.function, predictors)
-        natural.memory[key] = Likelihood(
-            function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors
-        )
-    made: Likelihood = natural.memory[key]
-    return made
-
-
-def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:
-    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
-
-    Where the designs are meant for single rows, the values have the declared shape.
-    """
-    view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
-    values, hidden = dict(params), set()
-    for p in predictors:
-        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
-        value = p.value(params[p.name], data[key], data.get(beside))
-        values[p.name] = value[0] if view == "row" else value
-        hidden |= {key, beside}
-    if isinstance(data, data_room.View):
-        return values, data.without(hidden)
-    return values, {key: value for key, value in data.items() if key not in hidden}
 
 
 def bare_space(start: Any, name: str) -> Space:

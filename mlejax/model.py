@@ -17,7 +17,7 @@ from mlejax.batch_results import BatchResults
 from mlejax.covariance import check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
-from mlejax.likelihood import Likelihood, regressed
+from mlejax.likelihood import Likelihood
 from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, Space, parameter_names
 from mlejax.portable import Named, find, name_of
 from mlejax.results import Results
@@ -256,7 +256,7 @@ class Model:
             >>> list(res.params.index)
             ['mu[Intercept]', 'mu[x]', 'sigma[Intercept]', 'sigma[x]']
         """
-        return Model(regressed(self.likelihood, {**(regressions or {}), **named}))
+        return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 
     def fit_batch(
         self,

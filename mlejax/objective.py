@@ -21,8 +21,8 @@ import numpy as np
 from jax import lax
 
 from mlejax import derivatives, predictors
-from mlejax.data import DesignKey, Prepared
-from mlejax.likelihood import Likelihood, by_row
+from mlejax.data import DesignKey, Prepared, by_row
+from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.portable import portable, restore
 from mlejax.reduction import Reduction, adjustment, value_grad_hessian

@@ -20,7 +20,7 @@ from mlejax.data import DataError, DataTypeError, Prepared, Shared, Static
 from mlejax.data.held import is_leaf
 from mlejax.data.tolerant import Gap, convert_with_gaps
 from mlejax.fit.regression import Designs, with_designs
-from mlejax.likelihood import Likelihood, by_row, trace_reads
+from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.parameters import Space
 
 MISSING = ("raise", "drop")
@@ -197,7 +197,7 @@ def stacked(
         one = lambda i: _rows_of(None, reading, np.arange(i * n, (i + 1) * n))
         first = data_room.ingest(one(0))
     space = likelihood.space(first, start)
-    names, n_out = trace_reads(likelihood, first, space, by_row(first.keys))
+    names, n_out = trace_reads(likelihood, first, space, data_room.by_row(first.keys))
     begins = np.arange(n_sets, dtype=np.int64) * n
     return _gather(
         likelihood,
@@ -310,7 +310,9 @@ def grouped(
     whole = likelihood.mode == "whole"
     table_rows = lambda i: rows_of[begins[i] : begins[i] + lengths[i]]
     one = lambda i: _rows_of(frame if designs is None else None, reading, table_rows(i))
-    names, _ = trace_reads(likelihood, data_room.ingest(one(0)) if whole else reading, space, by_row(reading.keys))
+    names, _ = trace_reads(
+        likelihood, data_room.ingest(one(0)) if whole else reading, space, data_room.by_row(reading.keys)
+    )
     if source.kind == "mapping" and source.length([*names] or source.keys) != codes.size:
         raise DataError(f"by=: expected one label per row, got {codes.size} labels")
     by_length: dict[int, int] = {}

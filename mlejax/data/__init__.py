@@ -14,9 +14,10 @@ column, the rows and what to do; nothing is silently cast.
 """
 
 from .convert import Rows
+from .designs import DesignKey, by_row
 from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from .fingerprint import Fingerprint, fingerprint
-from .formulas import DesignKey, check_formula, n_rows
+from .formulas import check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
 from .padding import aligned, blocks, bucket, check_weights, pad, replace_zero_weight
 from .prepared import Prepared, pack
@@ -46,6 +47,7 @@ __all__ = [
     "assemble",
     "blocks",
     "bucket",
+    "by_row",
     "check_formula",
     "check_weight_kind",
     "check_weights",

@@ -6,7 +6,7 @@ every other column in use; formulaic itself never drops a row.  On new data a le
 and so is a formula whose columns depend on which rows stand together (``x - x.mean()``), since it would silently mean
 something else.
 
-A design's columns travel as one further matrix by row under a :class:`DesignKey`, beside the user's own columns.
+A design's columns travel as one further matrix by row under a `DesignKey`, beside the user's own columns.
 """
 
 from __future__ import annotations
@@ -28,24 +28,6 @@ from .source import Source
 _QUOTED = re.compile(r"`([^`]*)`")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
 _N_COMPARED = 6
-
-
-@dataclass(frozen=True)
-class DesignKey:
-    """The name under which a design matrix, or an offset, stands among the data.
-
-    Attributes:
-        parameter: the regressed parameter.
-        part: "design" or "offset".
-        view: "array": the function gets the parameter as an array by row; "row": it is called row by row.
-    """
-
-    parameter: str
-    part: str
-    view: str
-
-    def __repr__(self) -> str:
-        return f"<{self.part} of {self.parameter}>"
 
 
 @dataclass(frozen=True, eq=False)

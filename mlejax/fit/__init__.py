@@ -16,6 +16,7 @@ from mlejax.fit.loading import (
 )
 from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import Fit, check, fit
+from mlejax.fit.regressed import regressed
 from mlejax.fit.solve import solve
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "labels_per_contribution",
     "n_contributions",
     "prepare",
+    "regressed",
     "solve",
     "weighted_scores",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.fit.common import Problem
 from mlejax.fit.regression import Designs, with_designs
-from mlejax.likelihood import Likelihood, by_row, trace_reads
+from mlejax.likelihood import Likelihood, trace_reads
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def load(
         reading, designs = with_designs(likelihood, source, missing, others, beside)
         beside = []  # their gaps are gaps of the designs now
     space = likelihood.space(reading, start)
-    names, n_out = trace_reads(likelihood, reading, space, by_row(reading.keys))
+    names, n_out = trace_reads(likelihood, reading, space, data_room.by_row(reading.keys))
     if missing != "raise" and likelihood.mode == "whole":
         raise ValueError(
             "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
