@@ -60,7 +60,11 @@ class BatchResults:
 
     @property
     def params(self) -> pd.DataFrame:
-        """Estimates, natural scale: one row a data set, one column an entry; NaN where nothing could be computed."""
+        """Estimates, natural scale: one row a data set, one column an entry.
+
+        NaN where nothing could be computed, and where the log-likelihood of a data set does not depend on an entry (a level
+        of a formula that is absent in it); ``failed`` and ``tidy()`` say why.
+        """
         return self._frame(self._values)
 
     @property
@@ -299,7 +303,20 @@ class BatchResults:
         values = np.concatenate(parts, axis=1) if parts else np.zeros((n, 0))
         unusable = ~np.isfinite(self._batch.ends.u).all(axis=1)
         values[unusable] = np.nan
+        for i, j in self._unused:
+            values[i, j] = np.nan
         return values
+
+    @cached_property
+    def _unused(self) -> list[tuple[int, int]]:
+        """(data set, entry) where the log-likelihood does not depend on the entry: a level that is absent, say."""
+        place = {name: j for j, name in enumerate(self._batch.spec.space.labels)}
+        out = []
+        for i in np.flatnonzero(self._batch.codes == "not_identified").tolist():
+            for d in self._batch.found[i].directions:
+                if d.behaviour == "flat" and len(d.names) == 1 and d.names[0] in place:
+                    out.append((i, place[d.names[0]]))
+        return out
 
     @cached_property
     def _errors(self) -> np.ndarray:
@@ -329,6 +346,8 @@ class BatchResults:
             else:
                 text = f"no standard error: {batch.codes[i].replace('_', ' ')}"
             out[i, missing[i]] = text
+        for i, j in self._unused:
+            out[i, j] = "not identified: the log-likelihood of this data set does not depend on it"
         out[:, space.reported_fixed] = "fixed"
         return out.ravel()
 

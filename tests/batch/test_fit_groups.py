@@ -164,3 +164,27 @@ def test_blocks_of_rows_are_summed_only_where_there_are_rows() -> None:
     res = gaussian.fit_groups(frame, by="store", start=BEGIN)
     by = frame.groupby("store")["y"]
     np.testing.assert_allclose(res.params["mu"], by.mean()[res.params.index], rtol=1e-9)
+
+
+def test_a_level_that_a_group_lacks_is_nan_there_with_the_reason() -> None:
+    frame = table([60, 80, 70])
+    rng = np.random.default_rng(3)
+    frame["region"] = rng.choice(["east", "north", "west"], len(frame))
+    frame.loc[(frame["store"] == "store 1") & (frame["region"] == "north"), "region"] = "west"
+    reg = gaussian.regress(mu="C(region) + scale(x)")
+    with pytest.warns(mle.ConvergenceWarning, match="1 not_identified"):
+        res = reg.fit_groups(frame, by="store")
+    name = "mu[C(region)[T.north]]"
+    assert res.params[name].isna().tolist() == [label == "store 1" for label in res]
+    assert "does not depend on it" in res.failed.loc["store 1", "reason"]
+    tidy = res.tidy().set_index(["store", "term"])
+    assert "does not depend on it" in tidy.loc[("store 1", name), "note"]
+    assert np.isnan(tidy.loc[("store 1", name), "std_error"])
+    # the others are those of least squares without that level, x scaled over all stores
+    mine = frame[frame["store"] == "store 1"]
+    x = (mine["x"] - frame["x"].mean()) / frame["x"].std()
+    design = np.column_stack([np.ones(len(mine)), mine["region"] == "west", x]).astype(float)
+    expected = np.linalg.lstsq(design, mine["y"], rcond=None)[0]
+    names = ["mu[Intercept]", "mu[C(region)[T.west]]", "mu[scale(x)]"]
+    np.testing.assert_allclose(res.params.loc["store 1", names], expected, rtol=1e-6)
+    assert np.isfinite(res.bse.loc["store 1", names]).all()

@@ -1,0 +1,114 @@
+"""How the work is cut: threads change no number, memory is bounded, Ctrl-C returns what is finished."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import mlejax as mle
+from mlejax import batch
+from mlejax.batch import engine
+from tests.batch.test_fit_batch import START, logit, logits, quietly
+
+SMALL = 60_000  # bytes: blocks of a few data sets
+
+
+def fit(data: Any, workers: int, memory: int = SMALL) -> batch.Batch:
+    sets = batch.stacked(logit.likelihood, data, None, "raise")
+    return batch.fit_many(logit.likelihood, sets, start=START, limits=engine.Limits(memory, workers, False))
+
+
+def test_threads_change_no_number() -> None:
+    data = logits(90)
+    one, two = fit(data, 1), fit(data, 2)
+    for name in ("theta", "information", "inverse", "score"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    np.testing.assert_array_equal(one.ends.loglik, two.ends.loglik)
+    assert jax.config.jax_enable_x64 is False
+
+
+def test_chunks_stay_below_the_limit() -> None:
+    data = logits(90)
+    sets = batch.stacked(logit.likelihood, data, None, "raise")
+    for memory in (20_000, 200_000, 10**9):
+        limits = engine.Limits(memory, 2, False)
+        cut = engine.chunks(sets, sets.usable, 3, limits)
+        assert sorted(np.concatenate([lanes for lanes, _, _ in cut]).tolist()) == list(range(90))
+        for lanes, width, capacity in cut:
+            assert capacity % width == 0
+            assert len(lanes) <= capacity
+            assert 2 * limits.workers * capacity * sets.lane_bytes(60) <= memory
+
+
+def test_few_data_sets_are_shared_among_the_threads() -> None:
+    sets = batch.stacked(logit.likelihood, logits(90), None, "raise")
+    assert len(engine.chunks(sets, sets.usable, 3, engine.Limits(10**9, 2, False))) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_returns_what_is_finished(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = logits(90)
+    whole = fit(data, 1)
+    calls, real = [0], engine.advance_lanes
+
+    def interrupted(*args: Any, **kwds: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwds)
+
+    monkeypatch.setattr(engine, "advance_lanes", interrupted)
+    done = fit(data, workers)
+    assert not done.finished
+    ran = done.converged
+    assert 0 < ran.sum() < 90
+    np.testing.assert_array_equal(done.theta[ran], whole.theta[ran])
+    assert set(done.codes[~ran]) == {"stopped_early"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        res = mle.BatchResults.make(logit, done, None, None)
+    assert set(res.failed["reason"]) == {"not run: interrupted"}
+    assert res.params[~ran].isna().all().all()
+    assert "Interrupted" in res.summary()
+
+
+def test_an_error_in_a_thread_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwds: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(engine, "advance_lanes", broken)
+    for workers in (1, 2):
+        with pytest.raises(RuntimeError, match="broken"):
+            fit(logits(90), workers)
+
+
+def test_progress_shows(capfd: pytest.CaptureFixture[str]) -> None:
+    quietly(logit.fit_batch, logits(), START, progress=True)
+    assert "data set" in capfd.readouterr().err
+    quietly(logit.fit_batch, logits(), START)
+    assert capfd.readouterr().err == ""
+
+
+def test_hard_data_sets_do_not_hold_up_the_others() -> None:
+    """The rounds after the first hold only what is still running."""
+    data = logits(90)
+    data["y"][17] = (data["X"][17, :, 1] > 0).astype(float)
+    sizes: list[int] = []
+    real = engine.chunks
+
+    def seen(sets: Any, lanes: np.ndarray, p: int, limits: Any) -> Any:
+        sizes.append(len(lanes))
+        return real(sets, lanes, p, limits)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(engine, "chunks", seen)
+        done = fit(data, 1, 10**9)
+    assert sizes[0] == 90
+    assert max(sizes[1:]) <= 3
+    assert done.codes[17] == "no_finite_maximum"
+    assert done.ends.n_steps[17] > engine.ROUNDS[0]
