@@ -230,7 +230,10 @@ def _rule(e: Evidence) -> tuple[str, str]:
             "follow its own score: a plateau, on which the formula loses its digits (a difference of large terms)"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
-        return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief: a plateau"
+        return (
+            "stopped_early",
+            f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief: a plateau",
+        )
     if e.definite and (e.end == End.CONVERGED or followed):
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -325,3 +326,21 @@ def test_starts_of_regressed_parameters() -> None:
     given = [None, np.array([np.nan, 0.3])]
     again = regression.candidates(designs, space, counts.likelihood.parameters or {}, given, loaded.rows.leaves)
     np.testing.assert_allclose([theta for _, theta in again], [[a, 0.3] for a, _ in want], atol=1e-9)
+
+
+def test_held_out_data_have_the_transforms_of_the_fit() -> None:
+    """The log-likelihood that is watched is that of the held-out rows with the centre and scale of the rows trained on."""
+    df = frame()
+    train, held = df.iloc[:120], df.iloc[120:].assign(age=lambda d: d["age"] + 3)
+    reg = weight.regress(mu="scale(age) + C(race)")
+    method = mle.Adam(5.0, batch_size=32, epochs=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mle.ConvergenceWarning)
+        res = reg.fit(train, method=method, validation=held)
+    z = (held["age"] - train["age"].mean()) / train["age"].std()
+    X = np.column_stack([np.ones(len(held)), z, held["race"] == "other", held["race"] == "white"])
+    mean = X @ res.params.to_numpy()[:4]
+    want = norm.logpdf(held["bwt"].to_numpy(), mean, res.params["sigma"]).mean()
+    assert max(res.history["held_out"]) == pytest.approx(float(want), rel=1e-5)
+    with pytest.raises(mle.DataError, match="column 'race' has the level 'green'"):
+        reg.fit(train, method=method, validation=held.assign(race="green"))

@@ -148,6 +148,24 @@ def with_designs(
     return joined, Designs(tuple(designs), view, rows, natural, used, extra)
 
 
+def with_designs_again(
+    designs: Designs, source: data_room.Source, missing: str, others: Sequence[str]
+) -> data_room.Source:
+    """Further data (held out, say) with the same designs: transforms and levels of the first; as `with_designs`."""
+    names = designs.rows.layout.keys
+    kept = source.convert(names, missing=missing, others=[*others, *designs.used]).kept
+    more, index, n = {}, _index(source, (*names, *designs.used)), source.length((*names, *designs.used))
+    for design in designs.designs:
+        values, offset = design.again(source, kept)
+        key = data_room.DesignKey(design.predictor.name, "design", designs.view)
+        more[key] = _spread(values, kept, n, design.piece.labels, index)
+        if offset is not None:
+            more[replace(key, part="offset")] = _spread(offset, kept, n)
+    wanted = frozenset((*names, *designs.used, *others))
+    keys = tuple(k for k in source.keys if k in wanted)
+    return data_room.Source("mapping", _Joined(source.raw, keys, more), (*keys, *more))
+
+
 def _columns(p: Predictor, source: data_room.Source) -> tuple[str, ...]:
     what = f"regress({p.name}={p.linear.formula!r})"
     found = formulas.columns_of(p.linear.formula, source, what)

@@ -18,10 +18,11 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.compiling import compiled
-from mlejax.data import Prepared
+from mlejax.data import Prepared, ingest
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
 from mlejax.fit.loading import Loaded, load, n_contributions
 from mlejax.fit.programs import Ended, run
+from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Objective, Spec
 from mlejax.optimize.box import setting_of
@@ -130,11 +131,12 @@ def held_out_data(
         if not 0 < validation < 1:
             raise ValueError(f"validation={validation!r}: expected a fraction between 0 and 1, or data")
         return split(loaded, float(validation), method.seed)
-    if likelihood.predictors:
-        raise ValueError("validation: of a regressed model give a fraction of its rows, so that formulas mean the same")
     start, missing, weights, kind = reading
     if weights is not None and not isinstance(weights, str):
         raise ValueError("validation: with data of their own, name the column of the weights: weights='w'")
+    if loaded.designs is not None:
+        others = [name for name in (likelihood.unit, weights) if name is not None]
+        validation = with_designs_again(loaded.designs, ingest(validation), missing, others)
     other = load(likelihood, validation, start, missing, (), weights, kind)
     if other.problem.space != loaded.problem.space or other.problem.data.statics != loaded.problem.data.statics:
         raise ValueError("validation: expected data of the same columns, labels and static values as those of the fit")
