@@ -90,10 +90,9 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path) -> None:
     assert read(tmp_path / "a") == CONTENT
     path = tmp_path / "b"
     for i in range(len(data)):
-        for change in (1, 32, 128):
-            path.write_bytes(data[:i] + bytes([data[i] ^ change]) + data[i + 1 :])
-            with pytest.raises(FileError):
-                read(path)
+        path.write_bytes(data[:i] + bytes([data[i] ^ (1 << i % 8)]) + data[i + 1 :])
+        with pytest.raises(FileError):
+            read(path)
         path.write_bytes(data[:i])
         with pytest.raises(FileError):
             read(path)
