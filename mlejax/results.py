@@ -863,7 +863,12 @@ def load(path: Any, *, trust_formulas: bool = False) -> Results:
         FileError: a foreign, damaged, truncated or newer file; a formula that is not known to be harmless.
     """
     parts = files.load(path, trust_formulas)
-    return Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
+    made = Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
+    try:
+        str(made.summary())  # what no check of a field has seen shows here, and not at the user's first table
+    except Exception as error:
+        raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
+    return made
 
 
 def compare(

@@ -21,13 +21,17 @@ from mlejax.covariance import CovarianceResult
 from mlejax.files.codecs import Unsaved, by_name, codecs
 from mlejax.files.container import FileError, read, write
 from mlejax.files.values import decode, encode
-from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
+from mlejax.fit import COVARIANCE_LIMIT, Fit, Loaded, Problem, Remembered, counts
+from mlejax.fit.multistart import Mode
+from mlejax.fit.penalties import Penalised
 from mlejax.fit.regression import Design, Designs
+from mlejax.fit.training import History
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Spec
 from mlejax.parameters import Predictor, Space
 from mlejax.portable import Absent
 from mlejax.reduction import Reduction
+from mlejax.status import CovarianceState
 from mlejax.verdict import CODES, Verdict
 
 _DIRECT = (
@@ -205,8 +209,12 @@ def _parts(c: dict[str, Any]) -> Parts:
     _check(made, values)
     cov = _is(c["cov"], CovarianceResult)
     p = space.n_free
-    if np.shape(cov.matrix) not in ((p, p), (0, 0)) or np.shape(cov.state) != (p,):
+    if np.shape(cov.matrix) != ((p, p) if p <= COVARIANCE_LIMIT else (0, 0)) or np.shape(cov.state) != (p,):
         raise FileError(f"a covariance of shape {np.shape(cov.matrix)} for {p} free parameters")
+    if not set(np.asarray(cov.state).tolist()) <= {int(s) for s in CovarianceState}:
+        raise FileError("the states of the covariance are damaged")
+    _texts("the covariance", cov.kind, cov.statement, *_is(cov.notes, tuple))
+    _numbers("the covariance", cov.smallest_eigenvalue, cov.condition, cov.nullity, cov.edf)
     return Parts(name, _is(c["cov_type"], str), made, cov)
 
 
@@ -218,6 +226,23 @@ def _is(value: Any, cls: type) -> Any:
 
 def _reduction(kind: str, observed: bool) -> Reduction:
     return Reduction(_is(kind, str), None if observed else Absent("expected_information", WHY))
+
+
+def _texts(where: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise FileError(f"{where}: expected text, got a {type(value).__name__}")
+
+
+def _numbers(where: str, *values: Any) -> None:
+    for value in values:
+        if type(value) not in (int, float):
+            raise FileError(f"{where}: expected a number, got a {type(value).__name__}")
+
+
+def _all(where: str, cls: type, values: Any) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(v, cls) for v in values):
+        raise FileError(f"{where}: expected a tuple of {cls.__name__}")
 
 
 def _check(fit: Fit, values: list[np.ndarray]) -> None:
@@ -238,6 +263,21 @@ def _check(fit: Fit, values: list[np.ndarray]) -> None:
         raise FileError("the values held fixed are missing")
     if not isinstance(fit.verdict, Verdict) or fit.verdict.code not in CODES:
         raise FileError("the verdict is damaged")
+    _texts("the verdict", fit.verdict.statement, fit.verdict.advice)
+    _texts("the fit", fit.method, fit.note, *_is(fit.constraints, tuple))
+    _numbers("the fit", fit.reduced)
+    _all("modes", Mode, fit.modes)
+    if fit.penalised is not None:
+        penalised = _is(fit.penalised, Penalised)
+        _texts("the penalty", penalised.name, *_is(penalised.kinks, tuple))
+        _numbers("the penalty", penalised.value)
+    if fit.history is not None:
+        history = _is(fit.history, History)
+        _numbers("history", history.best, *_is(history.train, tuple), *_is(history.held_out, tuple))
+    if fit.interior.dtype != bool:
+        raise FileError("interior: expected flags")
+    for leaf in space.leaves:
+        _texts("a parameter", leaf.name, leaf.kind, *(leaf.labels or ()), *(leaf.entries or ()))
 
 
 def _designs(found: Any) -> Any:

@@ -207,16 +207,19 @@ WRONG += [{"$array": {"dtype": "float64", "shape": [1], "data": [0.0]}}, {"$obje
 
 @pytest.mark.parametrize("name", ["formulas", "constraints", "penalty", "net"])
 def test_forged_content_is_refused_or_harmless(folder: Path, tmp_path: Path, name: str) -> None:
-    """Whatever stands in a file with a right checksum: FileError, or a result; never another error."""
+    """Whatever stands in a file with a right checksum: FileError, or a result that prints; never another error."""
     content = json.loads(saved(folder, name).read_text())["content"]
     places, rng = _places(content)[1:], random.Random(1)
     refused = 0
     for _ in range(250):
         path = forge(tmp_path / "f.json", _put(content, rng.choice(places), rng.choice(WRONG)))
         try:
-            mle.load(path)
+            back = mle.load(path)
         except mle.FileError:
             refused += 1
+        else:
+            assert str(back.summary())
+            assert back.to_latex()
     assert refused > 100
 
 
