@@ -27,6 +27,7 @@ from mlejax.fit.training import History, held_out_data, train
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
     Likelihood,
+    example_params,
     missing_derivatives,
     refuse_dependent_rows,
     refuse_unmasked_units,
@@ -36,6 +37,7 @@ from mlejax.likelihood import (
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.reduction import Reduction, check_reduction
+from mlejax.rowwise import rows_apart
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, Verdict, judge
 
@@ -436,6 +438,9 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
     key = ("checked", data.statics, spec.space)
     if likelihood.mode == "whole" or key in likelihood.memory or (likelihood.mode == "rows" and int(data.n) < 2):
         return
+    if likelihood.mode == "rows" and _rows_provably_apart(spec, data):
+        likelihood.memory[key] = True
+        return
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
     rows = jax.tree.map(lambda a: a[index], data.rows)
@@ -447,6 +452,18 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
     one, other = check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
     if refuse(likelihood, np.asarray(one), np.asarray(other)):
         likelihood.memory[key] = True
+
+
+def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
+    leaves, tree = jax.tree.flatten(data.rows)
+
+    def contributions(params: Any, columns: Any, shared: Any) -> Any:
+        return spec.likelihood.contributions(params, jax.tree.unflatten(tree, columns), shared, data.statics)
+
+    def rows(n: int) -> list[Any]:
+        return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in leaves]
+
+    return rows_apart(contributions, example_params(spec.space), rows, list(data.shared))
 
 
 # ---- the end

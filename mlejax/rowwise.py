@@ -1,0 +1,295 @@
+"""Rows that cannot mix, proved from the traced function: then nothing has to be evaluated to find out.
+
+A row-wise log-likelihood is traced at two numbers of rows.  Through every operation the axis that runs over the rows is
+followed: elementwise operations, products and sums over other axes, look-ups in tables of parameters keep it; a sum, a
+sort or a shift along it does not.  The two traces must be the same but for their shapes, so that nothing depends on the
+number of rows either.  What is not recognised is not proved, and is then checked by evaluating rows in company and alone
+(:func:`mlejax.likelihood.row_check`), which takes a program of its own: a third of a first fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+__all__ = ["rows_apart"]
+
+SIZES = (3, 4096)
+_NAMES = (
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp "
+    "convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt "
+    "integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma pow "
+    "reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic "
+    "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta igamma igammac igamma_grad_a "
+    "random_gamma_grad "
+)
+_ELEMENTWISE = frozenset(_NAMES.split())
+_REDUCTIONS = (
+    "reduce_sum",
+    "reduce_max",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_and",
+    "reduce_or",
+    "reduce_xor",
+    "argmax",
+    "argmin",
+)
+_CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
+          "checkpoint": "jaxpr", "remat2": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # fmt: skip
+
+
+_SIZED: dict[str, tuple[str, ...]] = {  # parameters in which the number of rows may stand
+    "broadcast_in_dim": ("shape",),
+    "iota": ("shape",),
+    "reshape": ("new_sizes",),
+    "slice": ("start_indices", "limit_indices"),
+}
+
+
+_MOVES = ("reshape", "squeeze", "transpose", "slice")
+
+
+class _Rows(NamedTuple):
+    """An array with the rows along an axis."""
+
+    axis: int
+
+
+class _Same(NamedTuple):
+    """An array that no row has a part in; ``uniform``: axes along which it is the same throughout."""
+
+    uniform: frozenset[int]
+
+
+class _Unproved(Exception):
+    pass
+
+
+def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], list[Any]], others: list[Any]) -> bool:
+    """Whether entry i of ``function(params, rows, others)`` provably uses row i only, whatever the number of rows.
+
+    Args:
+        function: returns (N,).
+        params, others: abstract arguments that are the same for all rows.
+        rows: gives the abstract columns (N, ...) for a number of rows N.
+    """
+    traces = [jax.make_jaxpr(function)(params, rows(n), others) for n in SIZES]
+    n_params, n_rows = len(jax.tree.leaves(params)), len(rows(1))
+    short, long = (t.jaxpr for t in traces)
+    if any(not _equal(a, b) for a, b in zip(*(t.consts for t in traces), strict=True)):
+        return False
+    states: list[Any] = [_Same(frozenset())] * len(short.invars)
+    states[n_params : n_params + n_rows] = [_Rows(0)] * n_rows
+    try:
+        (out,) = _walk(short, long, states)
+    except _Unproved:
+        return False
+    return out == _Rows(0)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return np.shape(a) == np.shape(b) and (a is b or bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)))
+
+
+def _need(condition: Any) -> None:
+    if not condition:
+        raise _Unproved
+
+
+def _walk(short: Any, long: Any, states: list[Any]) -> list[Any]:
+    """States of the results of two traces of one function, operation by operation."""
+    known: dict[Any, Any] = dict(zip(short.invars, states, strict=True))
+    known |= {v: _Same(frozenset()) for v in short.constvars}
+    _need(len(short.eqns) == len(long.eqns))
+
+    def state(v: Any) -> Any:
+        return _Same(frozenset()) if isinstance(v, core.Literal) else known[v]
+
+    for a, b in zip(short.eqns, long.eqns, strict=True):
+        _need(a.primitive is b.primitive and len(a.invars) == len(b.invars))
+        for v, w in zip(a.invars, b.invars, strict=True):
+            _need(isinstance(v, core.Literal) == isinstance(w, core.Literal))
+            _need(not isinstance(v, core.Literal) or _equal(v.val, w.val))
+        found = _step(a, b, [state(v) for v in a.invars])
+        known |= dict(zip(a.outvars, found, strict=True))
+    return [state(v) for v in short.outvars]
+
+
+def _step(a: Any, b: Any, states: list[Any]) -> list[Any]:
+    name = a.primitive.name
+    if name in _CALLS:
+        inner, other = a.params[_CALLS[name]], b.params[_CALLS[name]]
+        consts = zip(getattr(inner, "consts", ()), getattr(other, "consts", ()), strict=True)
+        _need(all(_equal(c, d) for c, d in consts))
+        return _walk(getattr(inner, "jaxpr", inner), getattr(other, "jaxpr", other), states)
+    found = _result(name, a, b, states)
+    left_out = _SIZED.get(name, ())
+    for key in a.params:
+        _need(key in left_out or str(a.params[key]) == str(b.params[key]))
+    for v, w in zip(a.outvars, b.outvars, strict=True):
+        # the number of rows is nowhere but along the axis of the rows
+        _need(not isinstance(found, _Rows) or _but(v.aval.shape, found.axis) == _but(w.aval.shape, found.axis))
+    return [found] * len(a.outvars)
+
+
+def _result(name: str, a: Any, b: Any, states: list[Any]) -> Any:
+    if name in _ELEMENTWISE:
+        return _elementwise(a, states)
+    if name == "broadcast_in_dim":
+        return _broadcast(a, states[0])
+    if name == "iota":
+        return _Same(frozenset(range(len(a.params["shape"]))) - {a.params["dimension"]})
+    if name in _MOVES and states[0] == _Same(frozenset(range(len(a.invars[0].aval.shape)))):
+        return _Same(frozenset(range(len(a.outvars[0].aval.shape))))  # one number throughout, in another shape
+    if not any(isinstance(s, _Rows) for s in states):
+        # of parameters and constants alone, and of sizes that do not follow the rows: whatever it is
+        pairs = zip([*a.invars, *a.outvars], [*b.invars, *b.outvars], strict=True)
+        _need(all(v.aval.shape == w.aval.shape for v, w in pairs))
+        return _Same(frozenset())
+    rule = _RULES.get(name)
+    _need(rule is not None)
+    assert rule is not None
+    if name == "slice":
+        for key in ("start_indices", "limit_indices"):
+            _need(_but(a.params[key], states[0].axis) == _but(b.params[key], states[0].axis))
+    return _Rows(rule(a, states))
+
+
+def _but(shape: Any, axis: int) -> tuple[int, ...]:
+    return tuple(int(d) for i, d in enumerate(shape) if i != axis)
+
+
+def _elementwise(eqn: Any, states: list[Any]) -> Any:
+    axes = {s.axis for s in states if isinstance(s, _Rows)}
+    _need(len(axes) <= 1)
+    n_axes = len(eqn.outvars[0].aval.shape)
+    uniform = frozenset(range(n_axes))
+    for v, s in zip(eqn.invars, states, strict=True):
+        if isinstance(s, _Same) and len(v.aval.shape) == n_axes:
+            uniform &= s.uniform
+    if not axes:
+        return _Same(uniform)
+    _need(axes <= uniform)
+    return _Rows(*axes)
+
+
+def _broadcast(eqn: Any, s: Any) -> Any:
+    to = eqn.params["broadcast_dimensions"]
+    if isinstance(s, _Rows):
+        return _Rows(int(to[s.axis]))
+    before, after = eqn.invars[0].aval.shape, eqn.params["shape"]
+    kept = {int(d) for i, d in enumerate(to) if before[i] == after[d] and before[i] != 1 and i not in s.uniform}
+    return _Same(frozenset(range(len(after))) - kept)
+
+
+def _reshape(eqn: Any, states: list[Any]) -> int:
+    (axis,), before, after = states[0], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    n, ahead = before[axis], int(np.prod(before[:axis]))
+    fits = [b for b in range(len(after)) if after[b] == n and int(np.prod(after[:b])) == ahead]
+    _need(fits and eqn.params.get("dimensions") is None)
+    return fits[-1] if ahead == 1 and n == 1 else fits[0]
+
+
+def _without(axis: int, axes: Any) -> int:
+    _need(axis not in axes)
+    return axis - sum(1 for d in axes if d < axis)
+
+
+def _slice(eqn: Any, states: list[Any]) -> int:
+    (axis,), p = states[0], eqn.params
+    whole = p["start_indices"][axis] == 0 and p["limit_indices"][axis] == eqn.invars[0].aval.shape[axis]
+    _need(whole and (p["strides"] is None or p["strides"][axis] == 1))
+    return axis
+
+
+def _pad(eqn: Any, states: list[Any]) -> int:
+    _need(isinstance(states[0], _Rows) and isinstance(states[1], _Same))
+    _need(tuple(map(int, eqn.params["padding_config"][states[0].axis])) == (0, 0, 0))
+    return int(states[0].axis)
+
+
+def _joined(states: list[Any]) -> int:
+    """The axis of the rows in all operands, those without rows being the same along it."""
+    axes = {s.axis for s in states if isinstance(s, _Rows)}
+    _need(len(axes) == 1)
+    (axis,) = axes
+    _need(all(axis in s.uniform for s in states if isinstance(s, _Same)))
+    return int(axis)
+
+
+def _concatenate(eqn: Any, states: list[Any]) -> int:
+    axis = _joined(states)
+    _need(eqn.params["dimension"] != axis)
+    return axis
+
+
+def _stack(eqn: Any, states: list[Any]) -> int:
+    axis = _joined(states)
+    return axis + (eqn.params["axis"] <= axis)
+
+
+def _dot_general(eqn: Any, states: list[Any]) -> int:
+    contracted, batched = eqn.params["dimension_numbers"]
+    free = [
+        [d for d in range(len(v.aval.shape)) if d not in contracted[i] and d not in batched[i]]
+        for i, v in enumerate(eqn.invars)
+    ]
+    at = []
+    for i, s in enumerate(states):
+        if not isinstance(s, _Rows):
+            continue
+        _need(s.axis not in contracted[i])
+        if s.axis in batched[i]:
+            place = list(batched[i]).index(s.axis)
+            other = states[1 - i]
+            across = batched[1 - i][place]
+            _need(other == _Rows(across) if isinstance(other, _Rows) else across in other.uniform)
+            at.append(place)
+        else:
+            _need(not isinstance(states[1 - i], _Rows))
+            at.append(len(batched[0]) + free[i].index(s.axis) + (len(free[0]) if i == 1 else 0))
+    _need(len(set(at)) == 1)
+    return at[0]
+
+
+def _gather(eqn: Any, states: list[Any]) -> int:
+    """Rows of a table of parameters, looked up by a column."""
+    d, (table, index) = eqn.params["dimension_numbers"], states[:2]
+    _need(isinstance(table, _Same) and isinstance(index, _Rows) and not d.operand_batching_dims)
+    _need(index.axis < len(eqn.invars[1].aval.shape) - 1)
+    kept = [i for i in range(len(eqn.outvars[0].aval.shape)) if i not in d.offset_dims]
+    return kept[index.axis]
+
+
+def _along(parameter: str) -> Callable[[Any, list[Any]], int]:
+    """An operation along one axis, other than that of the rows, all operands alike."""
+
+    def rule(eqn: Any, states: list[Any]) -> int:
+        _need(len(set(states)) == 1 and eqn.params[parameter] != states[0].axis)
+        return int(states[0].axis)
+
+    return rule
+
+
+_RULES: dict[str, Callable[[Any, list[Any]], int]] = {
+    "reshape": _reshape,
+    "squeeze": lambda eqn, s: _without(s[0].axis, eqn.params["dimensions"]),
+    "transpose": lambda eqn, s: list(eqn.params["permutation"]).index(s[0].axis),
+    "slice": _slice,
+    "pad": _pad,
+    "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": lambda eqn, s: _without(s[0].axis, (eqn.params["axis"],)),
+    "dot_general": _dot_general,
+    "gather": _gather,
+    "sort": _along("dimension"),
+    "split": _along("axis"),
+    **{name: lambda eqn, s: _without(s[0].axis, eqn.params["axes"]) for name in _REDUCTIONS},
+    **{name: _along("axis") for name in _CUMULATIVE},
+}
