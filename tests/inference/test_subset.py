@@ -161,3 +161,29 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="bound to one another"):
         shares.fit({"y": np.array([0, 0, 1, 2])}).subset_errors("p")
     assert jax.config.jax_enable_x64 is False
+
+
+def test_a_small_network_at_its_penalised_maximum() -> None:
+    """Where the whole inverse can be had: the last layer given the hidden one, and accounting for it."""
+    rng = np.random.default_rng(4)
+    x = rng.uniform(-2, 2, (150, 2))
+    start = {"hidden": {"w": rng.standard_normal((2, 4)), "b": np.zeros(4)}, "last": rng.standard_normal(4)}
+
+    @mle.model(net=mle.Free(start=start), sigma=mle.Positive())
+    def curve(params: Any, data: Any) -> Any:
+        net = params["net"]
+        hidden = jnp.tanh(data["x"] @ net["hidden"]["w"] + net["hidden"]["b"])
+        return norm.logpdf(data["y"], hidden @ net["last"], params["sigma"])
+
+    y = np.sin(2 * x[:, 0]) * x[:, 1] + 0.3 * rng.standard_normal(150)
+    res = curve.fit({"x": x, "y": y}, penalty=mle.l2(0.5, "net"), cov_type="bayes")
+    assert res.converged
+    last = [f"net.last[{i}]" for i in range(4)]
+    both = res.subset_errors("net.last", others="estimated")
+    np.testing.assert_allclose(both.cov, res.cov_params().loc[last, last], rtol=1e-5, atol=1e-9)
+    hidden = {name: value for name, value in res.params.items() if name not in last}
+    given = curve.fit(
+        {"x": x, "y": y}, start=res.params_tree, fixed=hidden, penalty=mle.l2(0.5, "net"), cov_type="bayes"
+    )
+    np.testing.assert_allclose(both.cov_given, given.cov_params().loc[last, last], rtol=1e-5, atol=1e-9)
+    assert (both.std_error > 1.2 * np.sqrt(np.diag(both.cov_given))).all(), "or the difference is not worth explaining"
