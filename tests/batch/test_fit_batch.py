@@ -316,3 +316,22 @@ def test_a_penalty_with_a_kink_gives_no_errors_where_it_bites() -> None:
         one = quietly(logit.fit, {k: v[i] for k, v in data.items()}, START, penalty=lasso)
         assert many.verdict[i] == one.verdict.code
         np.testing.assert_allclose(many.bse.loc[i], one.bse, rtol=1e-6)
+
+
+def test_estimates_on_closed_edges() -> None:
+    @mle.model(shift=mle.NonNegative(), sigma=mle.Positive())
+    def shifted(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["shift"], params["sigma"])
+
+    rng = np.random.default_rng(7)
+    y = rng.normal(np.linspace(-0.6, 0.9, 12)[:, None], 1.0, (12, 40))
+    y[5] -= y[5].mean()  # the unbounded maximum is the edge itself
+    many = quietly(shifted.fit_batch, {"y": y}, {"shift": 0.5, "sigma": 1.0})
+    assert set(many.verdict) == {"verified", "boundary"}
+    for i in range(12):
+        one = quietly(shifted.fit, {"y": y[i]}, {"shift": 0.5, "sigma": 1.0})
+        same(many, i, one) if one.verdict.code == "verified" else None
+        assert many.verdict[i] == one.verdict.code
+        np.testing.assert_allclose(many.params.loc[i], one.params, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(many.bse.loc[i], one.bse, rtol=1e-6)
+        np.testing.assert_allclose(many.with_cov("HC0").bse.loc[i], one.with_cov("HC0").bse, rtol=1e-6)
