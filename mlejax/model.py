@@ -272,6 +272,7 @@ class Model:
         penalty: Any = None,
         hyper: Any = None,
         missing: str = "raise",
+        n_starts: int | None = None,
         seed: int = 0,
         memory_limit: float | None = None,
         progress: bool | None = None,
@@ -293,6 +294,7 @@ class Model:
             cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
             missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
                 out its rows with a missing value.
+            n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
             memory_limit: bytes that the data on their way through the device may take (default: a quarter of what is free);
                 larger batches are cut.
             progress: a bar; None shows one after five seconds.
@@ -341,6 +343,7 @@ class Model:
         penalty: Any = None,
         hyper: Any = None,
         missing: str = "raise",
+        n_starts: int | None = None,
         seed: int = 0,
         memory_limit: float | None = None,
         progress: bool | None = None,
@@ -353,8 +356,9 @@ class Model:
         Args:
             frame: a DataFrame or dict of columns.
             by: the column of groups, a list of columns, or one label per row.
-            start, fixed, weight_kind, method, cov_type, cov_kwds, penalty, hyper, missing, seed, memory_limit, progress: as in
+            start, fixed, weight_kind, method, cov_type, cov_kwds, penalty, hyper, missing, n_starts, seed: as in
                 :meth:`fit_batch`; starts one each come in the order of first appearance of the groups.
+            memory_limit, progress: as in :meth:`fit_batch`.
             weights: a column, or one number per row.
 
         Returns:

@@ -23,17 +23,18 @@ from mlejax.batch import starting
 from mlejax.batch.engine import Ends, Limits, best_starts, chunks, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, many_to_u, natural, plain_lanes
 from mlejax.batch.reading import DataSets
-from mlejax.fit import evidence, recipe, starts
+from mlejax.fit import evidence, multistart, recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
+from mlejax.fit.multistart import Mode
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import DENSE_LIMIT, Ended, to_u
-from mlejax.fit.search import Found, clean
+from mlejax.fit.search import Found, clean, evidence_at
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning
+from mlejax.verdict import ConvergenceWarning, judge
 
 SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
 DESCRIBED = 1024  # lanes described at once
@@ -58,6 +59,7 @@ class Batch:
         statements: why data sets were not fitted.
         found: what ray tests found, by data set.
         notes: remarks on the start, by data set.
+        modes: where the starts ended, by data set, if there were several.
         plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
         finished: nothing was cut short by the keyboard.
         missing, columns: how missing values were treated, and the further columns in which they count (clusters).
@@ -81,6 +83,7 @@ class Batch:
     statements: dict[int, str]
     found: dict[int, Found] = field(default_factory=dict, repr=False)
     notes: dict[int, str] = field(default_factory=dict, repr=False)
+    modes: dict[int, tuple[Mode, ...]] = field(default_factory=dict, repr=False)
     plain: np.ndarray | None = None
     finished: bool = True
     missing: str = "raise"
@@ -115,10 +118,12 @@ def fit_many(
     columns: tuple[str, ...] = (),
     penalty: Any = None,
     hyper: Any = None,
+    n_starts: int | None = None,
     limits: Limits,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
+    n_starts = recipe._check_n_starts(n_starts, 1)
     with jax.enable_x64(True), missing_derivatives(likelihood), recipe._outside_transformations():
         space, held = recipe._hold_checked(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
@@ -146,7 +151,9 @@ def fit_many(
         ends = Ends.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
         if lanes.size and finished:
             spec, ends, finished = _optimised(spec, algorithm, sets, lanes, u0, held, limits)
-        done = _judged(likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits)
+        done = _judged(
+            likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits, n_starts
+        )
     return replace(done, finished=finished, missing=missing, columns=columns, limits=limits)
 
 
@@ -352,7 +359,12 @@ def single(batch: Batch, i: int) -> recipe.Fit:
             loaded = replace(unscaled(loaded), hyper=sets.hyper_at(i))
         ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
         done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
-    return replace(done, note=batch.notes.get(i, ""))
+    modes = batch.modes.get(i, ())
+    done = replace(done, note=batch.notes.get(i, ""), modes=tuple(replace(m, llf=loaded.scale * m.llf) for m in modes))
+    if modes and done.verdict.converged:
+        n = sum(mode.n_starts for mode in modes)
+        done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n)))
+    return done
 
 
 def described(spec: Spec, ends: Ends, held: Any) -> Described:
@@ -393,12 +405,13 @@ def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) 
 def _judged(
     likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
     own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
-    limits: Limits,
+    limits: Limits, n_starts: int,
 ) -> Batch:  # fmt: skip
     space, n = spec.space, len(sets)
     codes = np.full(n, "not_computable", dtype="U20")
     found: dict[int, Found] = {}
     notes: dict[int, str] = {}
+    modes: dict[int, tuple[Mode, ...]] = {}
     with np.errstate(invalid="ignore"):
         interior = (ends.u > space.lower) & (ends.u < space.upper)
     dense = ends.information.shape[-1] == space.n_free
@@ -435,6 +448,16 @@ def _judged(
             if note:
                 notes[i] = note
             flagged_room.write(ends, i, ended)
+        if n_starts > 1:
+            for i in np.flatnonzero(todo).tolist():
+                loaded = _alone(sets, i, space)
+                first = (ended_of(ends, i, algorithm, space.n_free), found.get(i, Found()))
+                ended, found[i], modes[i] = recipe._explore(
+                    spec, algorithm, loaded, held, first, given_of(i), [], n_starts, seed, None
+                )
+                codes[i] = judge(evidence_at(spec, held, ended, found[i])).code
+                flagged_room.write(ends, i, ended)
+            unclean = np.flatnonzero(todo).tolist()
         if unclean:
             with np.errstate(invalid="ignore"):
                 interior = (ends.u > space.lower) & (ends.u < space.upper)
@@ -455,6 +478,7 @@ def _judged(
         likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
         score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
         interior=interior, codes=codes, statements=statements, found=found, notes=notes,
+        modes=modes,
     )  # fmt: skip
 
 

@@ -335,3 +335,20 @@ def test_estimates_on_closed_edges() -> None:
         np.testing.assert_allclose(many.params.loc[i], one.params, rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(many.bse.loc[i], one.bse, rtol=1e-6)
         np.testing.assert_allclose(many.with_cov("HC0").bse.loc[i], one.with_cov("HC0").bse, rtol=1e-6)
+
+
+def test_several_starts_for_each_data_set() -> None:
+    @mle.model(a=mle.Real(), b=mle.Real())
+    def mixture(params: Any, data: Any) -> Any:
+        both = norm.logpdf(data["y"], params["a"], 1.0), norm.logpdf(data["y"], params["b"], 1.0)
+        return jnp.logaddexp(*both) - jnp.log(2.0)
+
+    rng = np.random.default_rng(8)
+    y = np.where(rng.random((3, 60)) < 0.5, -3.0, 3.0) + rng.normal(size=(3, 60))
+    poor = {"a": 2.0, "b": 2.1}
+    many = quietly(mixture.fit_batch, {"y": y}, poor, n_starts=6)
+    for i in range(3):
+        one = quietly(mixture.fit, {"y": y[i]}, poor, n_starts=6)
+        same(many, i, one)
+        assert many[i].modes["kind"].tolist() == one.modes["kind"].tolist()
+        assert str(many[i].verdict) == str(one.verdict)
