@@ -322,6 +322,7 @@ class Model:
             "seed": seed,
             "penalty": penalty,
             "hyper": hyper,
+            "n_starts": n_starts,
         }
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
@@ -375,6 +376,7 @@ class Model:
             "seed": seed,
             "penalty": penalty,
             "hyper": hyper,
+            "n_starts": n_starts,
         }
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
