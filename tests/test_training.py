@@ -119,6 +119,19 @@ def test_held_out_data_of_their_own() -> None:
     np.testing.assert_allclose(kept, norm.logpdf(residuals).mean(), rtol=1e-6)
 
 
+def test_held_out_data_that_are_impossible_are_said_to_be() -> None:
+    @mle.model(w=mle.Free(start={"a": np.zeros(P - 1), "b": np.zeros(1)}))
+    def above(params: Any, data: Any) -> Any:
+        mean = data["x"] @ params["w"]["a"] + params["w"]["b"][0]
+        return jnp.where(data["y"] > -90.0, norm.logpdf(data["y"], mean, 1.0), -jnp.inf)
+
+    data = wide_data()
+    outside = {"x": data["x"][:5], "y": np.full(5, -99.0)}
+    res = quietly(above, data, method=mle.Adam(0.02, batch_size=50, epochs=3), validation=outside)
+    assert "the held-out log-likelihood was never finite" in res.verdict.statement
+    assert np.all(coefficients(res) == 0.0)
+
+
 def test_few_parameters_are_taken_to_the_maximum() -> None:
     data = REGRESSION.make(13)
     res = REGRESSION.plain.fit(data, start=REGRESSION.start, method=mle.Adam(0.05, batch_size=16, epochs=60))

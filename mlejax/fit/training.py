@@ -270,10 +270,12 @@ def _message(
         text = f"the log-likelihood or its gradient is not finite in any minibatch, after {ran}"
     elif held_out is None:
         text = f"{ran} are used up"
+    elif history.best == 0:
+        text = f"{ran}; the held-out log-likelihood was never finite, so that the parameters are those of the start"
     else:
         text = (
             f"{ran}; the parameters are those after epoch {history.best}, where the held-out log-likelihood was highest "
-            f"({max(history.held_out, default=float('nan')):.6g} each)"
+            f"({history.held_out[history.best - 1]:.6g} each)"
         )
     size = float(np.max(np.abs(score), initial=0.0)) / max(n, 1)
     text += (

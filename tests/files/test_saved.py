@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +17,10 @@ import pandas as pd
 import pytest
 
 import mlejax as mle
+from mlejax.files import saved as saving
 from mlejax.files.formulas import refuse_unknown
+from mlejax.fit import Fit, Loaded
+from mlejax.objective import Spec
 from mlejax.portable import AbsentError
 from tests.files.importable import MAKERS, gaussian, result, table
 from tests.zoo import REGRESSION
@@ -336,3 +340,23 @@ def test_a_column_that_is_none_does_not_reach_builtins(folder: Path, tmp_path: P
     with pytest.raises(mle.FileError, match="uses eval"):
         mle.load(forge(tmp_path / "f.json", content))
     assert not sentinel.exists()
+
+
+def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose() -> None:
+    """A new field of a fit, of its data or of a covariance has to be thought of here."""
+    fields = lambda cls: {f.name for f in dataclasses.fields(cls)}
+    elsewhere = {"spec", "loaded", "params", "backend"}
+    assert {*saving._DIRECT, *saving._OBJECTS} | elsewhere == fields(Fit)
+    assert fields(Loaded) == {
+        "problem",  # its mode and counts
+        "rows",  # their number, those dropped, float32 columns
+        "source",
+        "unit_codes",
+        "fingerprint",
+        "weights",  # their kind, scale and statement
+        "designs",  # formulas
+        "hyper",
+        "remembered",
+    }
+    assert fields(Spec) == {"likelihood", "space", "penalty", "hessian", "reduction"}
+    assert fields(mle.Results) == {"model", "cov_type", "_fit", "_cov"}
