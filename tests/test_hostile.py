@@ -153,3 +153,66 @@ def test_options_are_checked_before_the_fit() -> None:
     with pytest.raises(ValueError, match="cov_type"):
         counted.fit({"y": [1.0, 2.0]}, cov_type="HC9")
     assert not calls
+
+
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+@pytest.mark.parametrize("apart", [1e-6, 1e-8, 1e-10])
+def test_columns_that_differ_by_next_to_nothing_are_named(apart: float) -> None:
+    """To the accuracy of the arithmetic they are one column: no maximum at 1e7 and no "rise" towards it is claimed."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=200)
+    data = {"X": np.column_stack([np.ones(200), x, x + apart * rng.normal(size=200)]), "y": x + rng.normal(size=200)}
+
+    @mle.model(b=mle.Real(columns="X"), s=mle.Positive())
+    def linear(params, data):
+        return norm.logpdf(data["y"], data["X"] @ params["b"], params["s"])
+
+    res = linear.fit(data)
+    assert str(res.verdict) == "not_identified: b[1] - b[2] is not identified; b[1] + b[2] is"
+    assert res.bse.isna().tolist() == [False, True, True, False]
+
+
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_an_empty_middle_category_closes_its_cutpoints() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=100)
+
+    @mle.model(cut=mle.Ordered(2), slope=mle.Real())
+    def ordered(params, data):
+        eta, c, y = params["slope"] * data["x"], params["cut"], data["y"]
+        low, high = c[0] - eta, c[1] - eta
+        middle = jax.nn.log_sigmoid(high) + jax.nn.log_sigmoid(-low) + jnp.log(-jnp.expm1(low - high))
+        return jnp.where(y == 0, jax.nn.log_sigmoid(low), jnp.where(y == 2, jax.nn.log_sigmoid(-high), middle))
+
+    res = ordered.fit({"x": x, "y": 2.0 * (x + rng.logistic(size=100) > 0)})
+    assert res.verdict.code == "no_finite_maximum"
+    assert "cut[1] - cut[0] -> 0" in res.verdict.statement
+
+
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_as_many_coefficients_as_rows_leave_no_scale() -> None:
+    @mle.model(b=mle.Real(columns="X"), s=mle.Positive())
+    def linear(params, data):
+        return norm.logpdf(data["y"], data["X"] @ params["b"], params["s"])
+
+    rng = np.random.default_rng(5)
+    res = linear.fit({"X": rng.normal(size=(6, 6)), "y": rng.normal(size=6)})
+    assert res.verdict.code == "no_finite_maximum"
+    assert "s -> 0" in res.verdict.statement
+
+
+@pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+def test_a_formula_that_loses_its_digits_is_not_verified() -> None:
+    """The textbook form of the negative binomial on underdispersed counts: its own rounding makes a maximum at theta = 1e16."""
+    y = np.random.default_rng(0).binomial(8, 0.5, 60)
+
+    @mle.model(b=mle.Real(), theta=mle.Positive())
+    def textbook(params, data):
+        mu, r, n = jnp.exp(params["b"]), params["theta"], data["y"]
+        return gammaln(n + r) - gammaln(r) - gammaln(n + 1.0) + r * jnp.log(r / (r + mu)) + n * jnp.log(mu / (r + mu))
+
+    for seed in range(6):
+        y = np.random.default_rng(seed).binomial(8, 0.5, 60)
+        res = textbook.fit({"y": y})
+        assert not res.converged, (seed, res.verdict, res.params)
+        assert res.bse.isna().all()

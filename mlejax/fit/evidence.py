@@ -25,6 +25,7 @@ N_SHOWN = 6
 ABSURD_ERROR = 1e3  # times the estimate, at least 1
 ABSURD_FACTOR = 6.0  # in logarithms and logits
 ABSURD_LOG = 25.0
+FLAT = 1e-3  # change of the log-likelihood over 512 standard errors of what moves, below which a direction is flat
 NEAR_EDGE = 1e-6  # standard errors
 MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
 
@@ -130,6 +131,8 @@ def probe(
     straight = chart_of(space) if chart is None else chart
     unit, first, steep = _unit(vector, u, score, information, curved(space) if chart is None else None)
     noise = 1e-8 + 1e-10 * abs(value)
+    if not steep and _lost(vector, information):
+        noise = max(noise, FLAT)
     rays = _rays(unit, first, steep, u, value, loglik, straight)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
@@ -168,6 +171,13 @@ def probe(
         along = ray.unit if chart is None else best - at
         return Direction("higher", along, gain, movement=movement, names=names, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
+
+
+def _lost(vector: np.ndarray, information: np.ndarray) -> bool:
+    """The coordinates that the direction moves are known well one by one, and their information cancels along it to rounding."""
+    diagonal = np.diag(information)
+    alone = vector**2 * np.where(np.isfinite(diagonal), diagonal, 0.0)
+    return bool(np.isfinite(information).all() and alone.sum() > 0 and (alone > 1e-3 * alone.sum()).sum() >= 2)
 
 
 @lru_cache(maxsize=256)
@@ -381,6 +391,12 @@ def describe_movement(
             shrinks = [(float(size[at].max()), i) for i in range(old.size) if new[i] < 0.5 * old[i]]
             moved += [(s, leaf.entry_labels[i], "0") for s, i in shrinks]
             continue
+        if isinstance(leaf.transform, transforms.Ordered) and len(leaf.shape) == 1:
+            moved += [
+                (float(size[at][i]), f"{leaf.entry_labels[i]} - {leaf.entry_labels[i - 1]}", "0")
+                for i in range(1, old.size)
+                if new[i] - new[i - 1] < 0.5 * (old[i] - old[i - 1])
+            ]
         entries = leaf.free_index if leaf.partly_fixed else np.arange(old.size)
         for j, i in enumerate(entries):
             strength = float(size[at][j]) if leaf.transform.elementwise else float(size[at].max())

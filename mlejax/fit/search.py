@@ -231,7 +231,48 @@ def probe_directions(
         )
         if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
             found += _natural_rays(spec, held, ended, u0, along)
-    return flat + found
+        if not any(d.behaviour == "rises" for d in found):
+            found += _runaways(space, held, ended, u0, along)
+    return _independent(flat + found, ended)
+
+
+def _independent(found: tuple[Direction, ...], ended: Ended) -> tuple[Direction, ...]:
+    """Without the flat directions that others, of fewer names, already span, each coordinate in its own scale."""
+    flats = sorted((d for d in found if d.behaviour == "flat"), key=lambda d: len(d.names))
+    if len(flats) < 2:
+        return found
+    diagonal = np.diag(np.asarray(ended.information))
+    size = np.where(np.isfinite(diagonal) & (diagonal > 0), np.sqrt(np.abs(diagonal)), 1.0)
+    basis: list[np.ndarray] = []
+    kept = []
+    for d in flats:
+        vector = d.vector * size
+        vector = vector / np.linalg.norm(vector)
+        rest = vector - sum((b * (b @ vector) for b in basis), np.zeros_like(vector))
+        if np.linalg.norm(rest) > 1e-2:
+            basis.append(rest / np.linalg.norm(rest))
+            kept.append(d)
+    return tuple(d for d in found if d.behaviour != "flat" or any(d is k for k in kept))
+
+
+def _runaways(space: Space, held: Any, ended: Ended, u0: np.ndarray, along: evidence.LogLik) -> tuple[Direction, ...]:
+    """Scales and probabilities that the search carried to the end of the numbers without a stop: where it gave up, rounding
+    hides whether the log-likelihood still rises."""
+    travelled = ended.u - u0
+    away = evidence.curved(space) & (np.abs(travelled) > evidence.ABSURD_LOG)
+    if ended.end == End.CONVERGED or not away.any():
+        return ()
+    out = []
+    for j in np.flatnonzero(away):
+        back = ended.u.copy()
+        back[j] -= np.sign(travelled[j]) * 10.0
+        gain = ended.loglik - float(along(back[None])[0])
+        vector = np.zeros_like(back)
+        vector[j] = np.sign(travelled[j])
+        if gain > 0:
+            movement, names = evidence.describe_movement(ended.u, ended.u + 10.0 * vector, space, held)
+            out.append(Direction("rises", vector, gain, ended.loglik, movement, names, bounded=gain < 1.0))
+    return tuple(out)
 
 
 @partial(compiled, static=("space",))
