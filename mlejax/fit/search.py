@@ -246,8 +246,8 @@ def _independent(found: tuple[Direction, ...], ended: Ended) -> tuple[Direction,
     basis: list[np.ndarray] = []
     kept = []
     for d in flats:
-        vector = d.vector * size
-        vector = vector / np.linalg.norm(vector)
+        part = np.abs(d.vector) / np.max(np.abs(d.vector)) * (size / size.max())
+        vector = np.sign(d.vector) * part / max(float(np.linalg.norm(part)), 1e-300)
         rest = vector - sum((b * (b @ vector) for b in basis), np.zeros_like(vector))
         if np.linalg.norm(rest) > 1e-2:
             basis.append(rest / np.linalg.norm(rest))
