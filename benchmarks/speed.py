@@ -4,6 +4,7 @@
     python benchmarks/speed.py logit garch         # some of them
     python benchmarks/speed.py logit --cores 2     # with two cores
     python benchmarks/speed.py --small             # a tenth of the rows, to see that it works
+    python benchmarks/speed.py --show FILE         # the tables of a JSON file once more
 
 Every tool gets the same arrays, ends at the same maximum (estimates within 1e-3 standard errors of ours, standard errors
 within 1e-3 of ours, or the row says by how much not) and is timed from arrays to estimates with a covariance matrix: median
@@ -33,6 +34,7 @@ parser.add_argument("questions", nargs="*", help="logit weibull negbin garch col
 parser.add_argument("--cores", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--small", action="store_true")
+parser.add_argument("--show", metavar="FILE")
 parser.add_argument("--write", action="store_true", help="keep the JSON under benchmarks/results/")
 options = parser.parse_args()
 if hasattr(os, "sched_setaffinity"):  # before anything starts threads
@@ -303,17 +305,32 @@ def row(title: str, name: str, answer: Answer, ours: Answer, seconds: list[float
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
+    """The tables of all questions among the rows."""
+    for title in dict.fromkeys(r["question"] for r in rows):
+        part = [r for r in rows if r["question"] == title]
+        print(f"\n{title}\n")
+        if "estimates_apart_in_se" in part[0]:
+            show_compared(part)
+        else:
+            show_times(part)
+    sys.stdout.flush()
+
+
+def show_times(rows: list[dict[str, Any]]) -> None:
+    print("| | median s | range |")
+    print("|---|---|---|")
+    for r in rows:
+        print(f"| {r['tool']} | {r['median']:.3g} | {r['least']:.3g} to {r['most']:.3g} |")
+
+
+def show_compared(rows: list[dict[str, Any]]) -> None:
     base = rows[0]["median"]
-    print(f"\n{rows[0]['question']}\n")
     print("| tool | median s | range | ours / tool | answers |")
     print("|---|---|---|---|---|")
     for r in rows:
         said = "agree" if r["agrees"] else f"{r['estimates_apart_in_se']:.1g} SE, errors {r['errors_apart']:.1g} apart"
         span = f"{r['least']:.3g} to {r['most']:.3g}"
         print(f"| {r['tool']} | {r['median']:.3g} | {span} | {base / r['median']:.2g} | {said} |")
-    sys.stdout.flush()
 
 
 # ---- questions
@@ -501,6 +518,9 @@ def circumstances() -> dict[str, Any]:
 
 
 def main() -> None:
+    if options.show:
+        show(json.loads(Path(options.show).read_text())["rows"])
+        return
     asked = options.questions or list(QUESTIONS)
     unknown = set(asked) - set(QUESTIONS)
     if unknown:
@@ -510,13 +530,10 @@ def main() -> None:
     for name in asked:
         rows = QUESTIONS[name](options.rounds)
         out["rows"] += rows
-        for title in dict.fromkeys(r["question"] for r in rows):
-            part = [r for r in rows if r["question"] == title]
-            if name != "scaling":
-                show([{"estimates_apart_in_se": 0.0, "errors_apart": 0.0, **r} for r in part])
+        show(rows)
     if options.write:
         RESULTS.mkdir(exist_ok=True)
-        suffix = "" if options.cores == 1 else f"_{options.cores}cores"
+        suffix = "" if options.cores == 1 else f"_{options.cores}_cores"
         (RESULTS / f"speed{suffix}.json").write_text(json.dumps(out, indent=1) + "\n")
     apart = [f"{r['question']}: {r['tool']}" for r in out["rows"] if not r["agrees"]]
     if apart:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -177,3 +180,52 @@ def test_bias_reduction_belongs_to_the_sum(monkeypatch: pytest.MonkeyPatch) -> N
     t = np.random.default_rng(3).exponential(2.0, 9_000)
     res = exponential.fit({"t": t}, bias_reduction="jeffreys")
     assert res.params["rate"] == pytest.approx(8_999 / t.sum(), rel=1e-9)
+
+
+MEMORY = """
+import threading, time
+import numpy as np
+import mlejax as mle
+
+@mle.model(beta=mle.Real(columns="X"))
+def logit(params, data):
+    eta = data["X"] @ params["beta"]
+    return data["y"] * eta - mle.special.softplus(eta)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+def draws(n):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 10))
+    y = np.empty(n)
+    for i in range(0, n, 100_000):
+        part = slice(i, i + 100_000)
+        y[part] = rng.random(y[part].size) < 1 / (1 + np.exp(-X[part].sum(axis=1) / 5))
+    return {"X": X, "y": y}
+
+logit.fit(draws(20_000))  # the program and the libraries are in memory before
+data = draws(6_000_000)
+size, before, peak, done = sum(a.nbytes for a in data.values()), resident(), [0], threading.Event()
+
+def watch():
+    while not done.wait(0.002):
+        peak[0] = max(peak[0], resident())
+
+watching = threading.Thread(target=watch)
+watching.start()
+assert logit.fit(data).verdict.code == "verified"
+done.set()
+watching.join()
+print((peak[0] - before) / size)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's own count of resident memory")
+def test_memory_beyond_the_data() -> None:
+    """The padded copy and little else: less than 1.5 times the data on top of them."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", MEMORY], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) < 1.5

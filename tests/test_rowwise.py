@@ -42,7 +42,6 @@ APART: dict[str, Callable[..., Any]] = {
     "columns": lambda p, X, y, g: jnp.stack([jnp.ones_like(y), y, y**2, X[:, 2]], axis=1) @ p["b"],
     "vmap": lambda p, X, y, g: jax.vmap(lambda x, t: t * jnp.tanh(x @ p["b"]))(X, y),
     "joined": lambda p, X, y, g: jnp.concatenate([X, y[:, None]], axis=1).sum(1) - jnp.cumsum(X, axis=1)[:, -1],
-    "sorted along": lambda p, X, y, g: jnp.sort(X * p["b"], axis=1)[:, 0],
     "quadratic form": lambda p, X, y, g: jnp.einsum("ni,ij,nj->n", X, jnp.outer(p["b"], p["b"]), X),
     "filled": lambda p, X, y, g: y + jnp.full(y.shape, 2.0) * p["s"],
 }
@@ -74,6 +73,21 @@ MIXED: dict[str, Callable[..., Any]] = {
         lambda c: jnp.any(c < 1.0), lambda c: c + jnp.exp(y), y
     ),
 }  # fmt: skip
+
+
+@jax.custom_jvp
+def badly_differentiated(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+@badly_differentiated.defjvp
+def _badly_differentiated_jvp(primals: Any, tangents: Any) -> Any:
+    (x,), (t,) = primals, tangents
+    return jnp.sin(x), jnp.cos(x) * jnp.mean(t)
+
+
+MIXED["a rule that mixes"] = lambda p, X, y, g: badly_differentiated(y * p["s"])
+MIXED["pairs of rows"] = lambda p, X, y, g: (y.reshape(-1, 2) * p["s"]).reshape(-1)
 
 
 @pytest.mark.parametrize("name", APART)
