@@ -152,7 +152,7 @@ def test_collinear_columns_of_a_fixed_coefficient_are_identified() -> None:
     assert res.verdict.code == "verified"
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("scale", [1e-9, pytest.param(1e9, marks=pytest.mark.slow)])
 def test_columns_of_any_scale(scale: float) -> None:
     df = frame().assign(x=lambda d: scale * (d["lwt"] + 0.5))
     plain, scaled = (reg.fit(df) for reg in (weight.regress(mu="lwt"), weight.regress(mu="x", sigma="1")))
@@ -270,7 +270,12 @@ def test_two_sides_of_a_function_that_cannot_vary_by_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "link", ["probit", "cloglog", (lambda p: jnp.log(p / (1 - p)), lambda e: 1 / (1 + jnp.exp(-e)))]
+    "link",
+    [
+        "probit",
+        pytest.param("cloglog", marks=pytest.mark.slow),
+        (lambda p: jnp.log(p / (1 - p)), lambda e: 1 / (1 + jnp.exp(-e))),
+    ],
 )
 def test_links_of_a_probability(link: Any) -> None:
     """A saturated model has the proportions whatever the link."""

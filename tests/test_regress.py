@@ -327,7 +327,8 @@ def test_the_pure_core_takes_a_prepared_regression() -> None:
     prepared, df = LINEAR.prepare(births()), births()
     beta, _ = ols(dummies(df), df["bwt"].to_numpy())
     with jax.enable_x64(True):
-        best = mle.solve(LINEAR, prepared, {"mu": np.array([3000.0, 0.0, 0.0, 0.0]), "sigma": 700.0})
+        start = {"mu": np.array([3000.0, 0.0, 0.0, 0.0]), "sigma": 700.0}
+        best = jax.jit(lambda data: mle.solve(LINEAR, data, start))(prepared)
     np.testing.assert_allclose(best.params["mu"], beta, rtol=1e-7)
 
 
@@ -441,8 +442,9 @@ def test_derivatives_through_predictors_are_those_of_the_function() -> None:
         held = 0.1 * jnp.arange(space.n_values, dtype=jnp.float64)
         objective = objective_of(spec, problem.data, held, None)
         assert predictor_paths(spec, problem.data) is not None
-        found = objective.with_hessian(u)
-        want = objective.value(u), jax.grad(objective.value)(u), jax.hessian(objective.value)(u)
+        found = jax.jit(objective.with_hessian)(u)
+        plain = lambda t: (objective.value(t), jax.grad(objective.value)(t), jax.hessian(objective.value)(t))
+        want = jax.jit(plain)(u)
     for ours, theirs in zip(found, want, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
