@@ -15,6 +15,7 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 
 from mlejax import special
 from mlejax.batch_results import BatchResults
+from mlejax.companions import CompanionError
 from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.files import FileError
@@ -46,6 +47,7 @@ __all__ = [
     "Adam",
     "AddressError",
     "BatchResults",
+    "CompanionError",
     "ConvergenceWarning",
     "Correlation",
     "Covariance",

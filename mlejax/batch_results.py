@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from mlejax import covariance as cov_room
@@ -295,12 +294,7 @@ class BatchResults:
     @cached_property
     def _values(self) -> np.ndarray:
         space = self._batch.spec.space
-        n = len(self)
-        parts = []
-        for leaf, value in zip(space.leaves, _leaves(space, self._batch.params), strict=True):
-            flat = np.array(value, np.float64).reshape(n, -1)[:, leaf.reported_index]
-            parts.append(flat)
-        values = np.concatenate(parts, axis=1) if parts else np.zeros((n, 0))
+        values = inference.reported(space, self._batch.params, len(self))
         unusable = ~np.isfinite(self._batch.ends.u).all(axis=1)
         values[unusable] = np.nan
         for i, j in self._unused:
@@ -360,16 +354,6 @@ class BatchResults:
         import pandas as pd
 
         return pd.Series(np.array(values), index=self._index, name=name)
-
-
-def _leaves(space: Any, params: Any) -> list[Any]:
-    """The arrays of a params structure with a leading axis, in the order of the leaves."""
-    if space.groups[0].name is None:
-        return jax.tree.leaves(params)
-    out: list[Any] = []
-    for group in space.groups:
-        out += [params[group.name]] if group.treedef is None else jax.tree.leaves(params[group.name])
-    return out
 
 
 def _span(values: np.ndarray) -> str:

@@ -189,6 +189,63 @@ class Model:
         self.likelihood.companions["expected_information"] = function
         return function
 
+    def simulator(self, function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+        """Declare how to draw data from the model; a decorator.
+
+        Args:
+            function: ``f(key, params, data)`` -> dict of columns that replace those of ``data``, with one entry per row; pure
+                JAX.  ``data.n_rows`` is the number of rows.  With ``unit=`` it draws all rows at once, ``data[unit]`` being the
+                numbers 0, 1, ... of the units.  Regressed parameters are arrays by row, as in the log-likelihood, so that
+                :meth:`regress` inherits it.
+
+        Example:
+            >>> import jax, mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> @gaussian.simulator
+            ... def _(key, params, data):
+            ...     return {"y": params["mu"] + params["sigma"] * jax.random.normal(key, (data.n_rows,))}
+            >>> drawn = gaussian.simulate({"mu": 3.0, "sigma": 2.0}, 1000, seed=1)
+            >>> 2.7 < float(drawn["y"].mean()) < 3.3
+            True
+        """
+        self.likelihood.companions["simulator"] = function
+        return function
+
+    def cdf(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the distribution function: ``f(params, data)`` -> (n,) probabilities; a decorator.
+
+        ``res.predict("cdf", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        """
+        self.likelihood.companions["cdf"] = function
+        return function
+
+    def mean(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the expected value: ``f(params, data)`` -> (n,); a decorator.
+
+        ``res.predict("mean", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        """
+        self.likelihood.companions["mean"] = function
+        return function
+
+    def simulate(self, params: Any, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
+        """One data set drawn from the model by its :meth:`simulator`.
+
+        Args:
+            params: natural scale, the whole structure (``res.params_tree``) or a dict of addresses.
+            data_or_n_rows: data with the covariates, or the number of rows of a model without any.
+            seed: of the draw.
+
+        Returns:
+            The columns that the simulator makes, NumPy.
+
+        Raises:
+            CompanionError: the model has no simulator; the message shows the lines to add.
+        """
+        return fit_room.simulate(self.likelihood, params, data_or_n_rows, seed)
+
     def check(
         self,
         data: Any,

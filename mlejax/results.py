@@ -15,6 +15,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import files, inference, report, transforms
+from mlejax.companions import companion
 from mlejax.fit import COVARIANCE_LIMIT, Fit, counts, covariance_of, weighted_scores
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
@@ -382,8 +383,8 @@ class Results:
         vary by row as they do in the log-likelihood.
 
         Args:
-            function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  Left out,
-                the first argument is the data.
+            function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
+                ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
             data: a dict of arrays or a DataFrame; its offsets and exposures count too.
             param: which regressed parameter, if there are several.
             scale: ``"natural"``, or ``"link"`` for linear predictors.
@@ -406,8 +407,10 @@ class Results:
             >>> round(float(res.predict({"x": [3]})["estimate"].iloc[0]), 4)
             7.0909
         """
-        if not callable(function) and data is None:
+        if not callable(function) and not (isinstance(function, str) and function in ("mean", "cdf")) and data is None:
             function, data = None, function
+        if isinstance(function, str):
+            function = companion(self.model.likelihood, function, f"predict({function!r}, data)")
         if data is None:
             raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
         designs: Any = self._fit.loaded.designs
@@ -424,6 +427,110 @@ class Results:
                 "res.predict(lambda params, data: ..., data)"
             )
         return inference.predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=self._reason)
+
+    # ---- resampling
+
+    def bootstrap(
+        self, n: int = 1000, kind: str = "case", *, seed: int = 0, groups: Any = None, approximate: str | None = None,
+        memory_limit: float | None = None, progress: bool | None = None,
+    ) -> inference.Bootstrap:  # fmt: skip
+        """The bootstrap distribution of the estimates: n refits as one batch, each started at the estimate.
+
+        Args:
+            n: number of replicates.
+            kind: ``"case"`` draws rows with replacement (units, where the model has units); ``"cluster"`` whole groups;
+                ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
+                the model at the estimates, by its :meth:`Model.simulator`.
+            seed: of the draws; a replicate is the same whatever n is.
+            groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
+            approximate: ``"one-step"`` takes one Newton step from the estimate in the place of a refit: many times as fast,
+                and marked as such.
+            memory_limit, progress: as in :meth:`Model.fit_batch`.
+
+        Weights: frequency weights are as many equal rows, which are drawn apart; sampling and importance weights stay with
+        the rows that are drawn, and multiply how often each was.  Rows of weight 0 are not drawn.
+
+        Returns:
+            :class:`mlejax.inference.Bootstrap`: prints as a table; ``bse``, ``bias``, ``conf_int("percentile" | "basic" | "bca"
+            | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
+
+        Raises:
+            ValueError: a model with ``rowwise=False`` (other than parametric), no maximum, weights with ``"parametric"``.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0, 5.0, 4.0, 7.0, 2.5]})
+            >>> boot = res.bootstrap(2000, seed=1)
+            >>> abs(float(boot.bse["mu"] / res.bse["mu"]) - 1) < 0.1, boot.n_failed
+            (True, 0)
+        """
+        return inference.bootstrap(self._fit, n, kind, seed=seed, groups=groups, approximate=approximate,
+                                   memory_limit=memory_limit, progress=progress)  # fmt: skip
+
+    def jackknife(
+        self, groups: Any = None, *, approximate: str | None = None, memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> inference.Jackknife:  # fmt: skip
+        """Estimates with every row (unit, or group) left out in turn: bias and standard errors.
+
+        Args:
+            groups: leave out whole groups: a column's name, or one label for each row.
+            approximate, memory_limit, progress: as in :meth:`bootstrap`.
+
+        Returns:
+            :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,
+            ``replicates``.  A refit that fails leaves no bias and errors, and is counted.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+            >>> round(float(res.jackknife().bse["mu"]), 6)  # s / sqrt(n)
+            1.080123
+        """
+        return inference.jackknife(
+            self._fit, groups, approximate=approximate, memory_limit=memory_limit, progress=progress
+        )
+
+    def cross_validate(
+        self, k: int = 10, *, seed: int = 0, groups: Any = None, memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> inference.CrossValidation:  # fmt: skip
+        """Out-of-sample log-likelihood: rows (units, groups) are cut into k folds, each judged by a fit of the others.
+
+        Args:
+            k: number of folds; as many as there are rows (units) leaves one out at a time.
+            seed: of the draw of the folds.
+            groups: keep whole groups in one fold: a column's name, or one label for each row.
+            memory_limit, progress: as in :meth:`bootstrap`.
+
+        Designs of formulas are those of all rows (levels, knots, means of transforms).  The copies that a frequency weight
+        stands for are kept in one fold.
+
+        Returns:
+            :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``std_error``, ``folds``,
+            ``by_contribution``.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0, 5.0, 4.0]})
+            >>> round(res.cross_validate(k=3).llf, 2) < round(res.llf, 2)
+            True
+        """
+        return inference.cross_validate(
+            self._fit, k, seed=seed, groups=groups, memory_limit=memory_limit, progress=progress
+        )
 
     # ---- reports
 

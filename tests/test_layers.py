@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mlejax"
 # fmt: off
 ROOMS = (
     "status", "compiling", "rowwise", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
-    "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
+    "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
     "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on

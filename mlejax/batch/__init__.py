@@ -3,7 +3,7 @@
 from mlejax.batch.engine import Limits, limits
 from mlejax.batch.fitting import Batch, ended_of, fit_many, single, statement, warn_of_failures
 from mlejax.batch.reading import DataSets, grouped, stacked
-from mlejax.batch.refits import Refits, one_step, refit, row_derivatives
+from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
 
 __all__ = [
     "Batch",
@@ -16,6 +16,7 @@ __all__ = [
     "limits",
     "one_step",
     "refit",
+    "refit_data",
     "row_derivatives",
     "single",
     "stacked",

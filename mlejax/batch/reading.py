@@ -192,7 +192,7 @@ def stacked(
     first = data_room.ingest(_map(data, lambda a: a[0]))
     one = lambda i: _map(data, lambda a: a[i])
     designs = None
-    if likelihood.predictors:
+    if likelihood.predictors and not any(isinstance(key, data_room.DesignKey) for key in source.keys):
         reading, designs = with_designs(likelihood, source, "drop", others)
         one = lambda i: _rows_of(None, reading, np.arange(i * n, (i + 1) * n))
         first = data_room.ingest(one(0))
@@ -225,11 +225,9 @@ def stacked(
 
 def _stack_shape(data: Any) -> tuple[int, int]:
     seen: dict[str, tuple[int, ...]] = {}
-    pairs, _ = jax.tree_util.tree_flatten_with_path(data, is_leaf=is_leaf)
-    for path, leaf in pairs:
+    for name, leaf in _named_leaves(data):
         if isinstance(leaf, (Shared, Static)):
             continue
-        name = jax.tree_util.keystr(path) or "the data"
         shape = _array(leaf, name).shape
         if len(shape) < 2:
             raise DataError(
@@ -249,6 +247,16 @@ def _stack_shape(data: Any) -> tuple[int, int]:
     if n_sets == 0 or n == 0:
         raise DataError(f"fit_batch: expected at least one data set of one row, got {n_sets} of {n} rows")
     return n_sets, n
+
+
+def _named_leaves(data: Any) -> list[tuple[str, Any]]:
+    """The leaves with their paths, whatever the names of columns are."""
+    parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
+    return [
+        (name + jax.tree_util.keystr(path) or "the data", leaf)
+        for name, part in parts
+        for path, leaf in jax.tree_util.tree_flatten_with_path(part, is_leaf=is_leaf)[0]
+    ]
 
 
 def _array(leaf: Any, name: str) -> np.ndarray:

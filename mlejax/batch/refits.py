@@ -24,9 +24,10 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize
-from mlejax.batch.engine import Ends, Limits, optimise
+from mlejax.batch.engine import Ends, Lanes, Limits, optimise
 from mlejax.batch.fitting import described, ended_of, surely_clean
 from mlejax.batch.programs import natural
+from mlejax.batch.reading import DataSets
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
@@ -148,6 +149,25 @@ def refit(
     return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
 
 
+def refit_data(
+    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Limits, hyper: Any = None
+) -> Refits:
+    """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
+
+    Args:
+        spec, method, fixed, limits, hyper: as in :func:`refit`.
+        sets: the data; what cannot be used has end START_NOT_FINITE.
+    """
+    n = len(sets)
+    with jax.enable_x64(True):
+        starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
+        ends, finished = _to_the_end(spec, method, sets, sets.usable, starts, fixed, limits, hyper)
+        ends.end[list(sets.bad)] = int(End.START_NOT_FINITE)
+        good = _clean(spec, method, ends, fixed)
+        theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, fixed))
+    return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
+
+
 def _first_steps(spec: Spec, method: Any, work: _Weighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
     """From one start for all, where the first Newton step leads (B, p): a matrix product in the place of an evaluation.
 
@@ -188,7 +208,7 @@ def _steps(sums: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
 def _to_the_end(
     spec: Spec,
     method: Any,
-    work: _Weighted,
+    work: Lanes,
     lanes: np.ndarray,
     starts: np.ndarray,
     fixed: Any,

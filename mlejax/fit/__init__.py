@@ -17,6 +17,7 @@ from mlejax.fit.loading import (
 from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import Fit, check, fit
 from mlejax.fit.regressed import regressed
+from mlejax.fit.simulating import simulate
 from mlejax.fit.solve import solve
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "n_contributions",
     "prepare",
     "regressed",
+    "simulate",
     "solve",
     "weighted_scores",
 ]

@@ -6,6 +6,7 @@ results object; everything that is missing carries its reason.
 
 from mlejax.inference.contrasts import TTest, t_test
 from mlejax.inference.criteria import aic, aicc, bic, hqic, incomparable
+from mlejax.inference.cross_validation import CrossValidation, cross_validate
 from mlejax.inference.delta import DeltaResult, Linearised, delta_method, linearise, nlcom
 from mlejax.inference.hypotheses import Hypotheses, parse_hypotheses
 from mlejax.inference.intervals import (
@@ -18,15 +19,21 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.prediction import exponentiated, predict_function, predict_parameter
 from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
+from mlejax.inference.refitting import reported
+from mlejax.inference.resample import bootstrap, jackknife
+from mlejax.inference.resample_table import Bootstrap, Jackknife
 from mlejax.inference.subset import dense_cost, subset_of
 from mlejax.inference.subset_table import SubsetErrors
 from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
 
 __all__ = [
+    "Bootstrap",
+    "CrossValidation",
     "DeltaResult",
     "FitFacts",
     "Hypotheses",
     "Intervals",
+    "Jackknife",
     "LRTest",
     "Linearised",
     "SubsetErrors",
@@ -35,14 +42,17 @@ __all__ = [
     "aic",
     "aicc",
     "bic",
+    "bootstrap",
     "confidence_intervals",
     "critical_value",
+    "cross_validate",
     "data_differences",
     "delta_method",
     "dense_cost",
     "exponentiated",
     "hqic",
     "incomparable",
+    "jackknife",
     "likelihood_ratio",
     "linear_covariance",
     "linearise",
@@ -51,6 +61,7 @@ __all__ = [
     "parse_hypotheses",
     "predict_function",
     "predict_parameter",
+    "reported",
     "standard_errors",
     "subset_of",
     "supports",
