@@ -15,8 +15,8 @@ PACKAGE = ROOT / "mlejax"
 # fmt: off
 ROOMS = (
     "status", "compiling", "rowwise", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
-    "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch", "inference",
-    "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
+    "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch",
+    "inference", "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

@@ -36,6 +36,10 @@ from mlejax.objective import Spec
 from mlejax.status import End
 
 Array = Any
+AT_ONCE = (
+    1e-16  # a decrement this small after two steps or less: the start was the maximum, and nothing is left to fall
+)
+FALLEN = (1.0, 1e-3, 1e-12, 1e-24)
 FIRST_STEP_LIMIT = 20_000_000  # numbers in the derivatives of all rows
 
 
@@ -233,7 +237,10 @@ def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
         interior = (ends.u > space.lower) & (ends.u < space.upper)
     good = surely_clean(space, ends, described(spec, ends, fixed), interior)
     for i in np.flatnonzero(~good & (ends.end == int(End.CONVERGED))).tolist():
-        good[i] = clean(ended_of(ends, i, method, space.n_free), space)
+        ended = ended_of(ends, i, method, space.n_free)
+        if ended.n_steps <= 2 and 0 <= ended.decrement <= AT_ONCE:
+            ended = ended._replace(decrements=FALLEN)
+        good[i] = clean(ended, space)
     return good
 
 

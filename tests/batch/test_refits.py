@@ -95,3 +95,12 @@ def test_a_row_of_weight_zero_that_is_outside_the_support_does_no_harm() -> None
     assert done.params["gap"][1] == pytest.approx(alone.params["gap"], rel=1e-7)
     assert done.llf[1] == pytest.approx(alone.llf, rel=1e-10)
     assert jax.config.jax_enable_x64 is False
+
+
+def test_a_refit_that_starts_at_its_maximum_is_clean(fitted: Any) -> None:
+    """A resample that happens to hold every row once has no decrements that could fall."""
+    fit = fitted._fit
+    w = np.stack([np.ones(150), weights(1, 150)[0]])
+    done = refit(fit.spec, optimize.Newton(), fit.loaded.problem.data, w, 2, fit.u, None, LIMITS)
+    assert done.clean.all()
+    np.testing.assert_allclose(done.u[0], fit.u, rtol=1e-9)
