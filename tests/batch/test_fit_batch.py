@@ -352,3 +352,33 @@ def test_several_starts_for_each_data_set() -> None:
         same(many, i, one)
         assert many[i].modes["kind"].tolist() == one.modes["kind"].tolist()
         assert str(many[i].verdict) == str(one.verdict)
+
+
+def test_a_second_batch_compiles_nothing() -> None:
+    """Neither other numbers nor another number of data sets."""
+    from tests.test_compilations import compilations
+
+    logit.fit_batch(logits(50, seed=9), START)
+    with compilations() as count:
+        logit.fit_batch(logits(50, seed=10), START)
+        logit.fit_batch(logits(23, seed=11), {"beta": np.full(3, 0.1)})
+    assert count[0] == 0
+
+
+def test_vmap_over_solve_gives_the_same() -> None:
+    data = logits(7, seed=12)
+    batch = logit.fit_batch(data, START)
+    one = logit.prepare({"X": data["X"][0], "y": data["y"][0]})
+
+    def fit(X: Any, y: Any) -> Any:
+        from dataclasses import replace
+
+        rows = (X, y) if one.data.rows[0].ndim == 2 else (y, X)
+        best = mle.solve(logit, replace(one, data=replace(one.data, rows=rows)), START)
+        return best.params["beta"], best.llf, best.converged
+
+    with jax.enable_x64(True):
+        beta, llf, converged = (np.asarray(a) for a in jax.jit(jax.vmap(fit))(data["X"], data["y"]))
+    assert converged.all()
+    np.testing.assert_allclose(beta, batch.params, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(llf, batch.llf, rtol=1e-12)
