@@ -188,6 +188,8 @@ def fit(
                 )
         _check_rows_once(spec, loaded, ended.u, held)
         done = _finish(spec, loaded, held, ended, found, algorithm)
+        if loaded.designs is not None and done.verdict.code != "verified":
+            remark = " ".join(n for n in (remark, regression.remark(loaded.designs, loaded.rows)) if n)
         done = replace(
             done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated, history=history
         )
