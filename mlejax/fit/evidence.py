@@ -218,9 +218,10 @@ def _unit(
     A direction without curvature of its own is measured by the coordinate that it moves most: in standard errors given
     the others where these are small, so that columns of any scale are alike.  In logarithms and logits a step is at most 1.
     """
-    information = np.where(np.isfinite(information), information, 0.0)
+    if not np.isfinite(information).all():
+        information = np.where(np.isfinite(information), information, 0.0)
     curvature = float(vector @ information @ vector)
-    diagonal = np.maximum(np.diag(information), 0.0)
+    diagonal = np.maximum(information.diagonal(), 0.0)
     plain = np.maximum(1.0, np.abs(u))
     size = float(np.max(np.abs(vector) / plain))
     least = max(1e-14 * size**2, 1e-11 * float(vector**2 @ diagonal))
@@ -230,14 +231,16 @@ def _unit(
     else:
         scale = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
         unit = vector / float(np.max(np.abs(vector) / scale))
-    slope = abs(float(np.nan_to_num(score) @ unit))
+    slope = abs(float(score @ unit))
+    if not np.isfinite(slope):
+        slope = abs(float(np.nan_to_num(score) @ unit))
     farthest = float(np.max(np.abs(unit[bent]), initial=0.0)) if bent is not None else 0.0
     return unit, 1.0 / max(slope, farthest, 1.0), steep
 
 
 def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
     """The points (2, m, p) of both sides of a direction."""
-    return np.stack([u + np.outer(STEPS, one) for one in units])
+    return u + np.asarray(units)[:, None, :] * STEPS[:, None]
 
 
 def first_points(

@@ -170,7 +170,7 @@ def blurred(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bool:
         at = np.tile(ended.u, (2, 1))
         at[:, j] += [-h, h]
         low, high = (
-            value_and_score(spec, u, loaded.problem.data, held, loaded.hyper)
+            [np.asarray(a) for a in value_and_score(spec, u, loaded.problem.data, held, loaded.hyper)]
             for u in np.clip(at, spec.space.lower, spec.space.upper)
         )
         if not np.isfinite([float(low[0]), float(high[0])]).all():
