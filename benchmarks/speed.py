@@ -30,7 +30,7 @@ from statistics import median
 from typing import Any
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("questions", nargs="*", help="logit weibull negbin garch cold scaling; all if none")
+parser.add_argument("questions", nargs="*", help="logit weibull negbin garch cold scaling overhead; all if none")
 parser.add_argument("--cores", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--small", action="store_true")
@@ -491,9 +491,55 @@ def ask_scaling(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+OVERHEAD = """
+import json, time
+clock = time.perf_counter
+began = clock(); import jax, numpy as np; after_jax = clock()
+import mlejax as mle; after_mlejax = clock()
+rng = np.random.default_rng(0); n, p = 1000, 4
+X = np.column_stack([np.ones(n), rng.standard_normal((n, p - 1))]); y = (rng.random(n) < 0.5).astype(float)
+@mle.model(beta=mle.Real(columns="X"))
+def model(params, data):
+    eta = data["X"] @ params["beta"]
+    return data["y"] * eta - jax.numpy.logaddexp(0.0, eta)
+first = clock(); model.fit({"X": X, "y": y}).bse; first = clock() - first
+warm = []
+for _ in range(100):
+    at = clock(); model.fit({"X": X, "y": y}).bse; warm.append(clock() - at)
+from mlejax.fit.evaluating import Evaluator
+from mlejax.objective import Spec
+from mlejax.optimize import Newton
+with jax.enable_x64(True):
+    problem = model.prepare({"X": X, "y": y})
+    evaluate, passes = Evaluator(Spec(model.likelihood, problem.space), problem.data, None, None), []
+    for _ in range(100):
+        at = clock(); evaluate(Newton(), np.zeros(p)); passes.append(clock() - at)
+print(json.dumps([after_jax - began, after_mlejax - after_jax, first, float(np.median(warm)), float(np.median(passes))]))
+"""
+
+
+def ask_overhead(rounds: int) -> list[dict[str, Any]]:
+    """What is not the likelihood: imports, a first fit with its compilation, a warm fit of little data."""
+    names = ["import jax and numpy", "import mlejax after it", "first fit with bse, n = 1,000, p = 4",
+             "the same, warm", "one evaluation of value, score and Hessian"]  # fmt: skip
+    seconds: list[list[float]] = [[] for _ in names]
+    with tempfile.TemporaryDirectory() as kept:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE" and "CACHE" not in k}
+        env |= {"PYTHONPYCACHEPREFIX": kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
+        for i in range(rounds + 1):
+            done = subprocess.run([sys.executable, "-c", OVERHEAD], env=env, check=True, capture_output=True, text=True)
+            for kept_seconds, s in zip(seconds, json.loads(done.stdout.splitlines()[-1]), strict=True):
+                kept_seconds.extend([s] if i else [])  # the first round writes byte code
+    return [
+        {"question": "overhead", "tool": name, "median": median(s), "least": min(s), "most": max(s), "rounds": len(s),
+         "agrees": True}
+        for name, s in zip(names, seconds, strict=True)
+    ]  # fmt: skip
+
+
 QUESTIONS = {
     "logit": ask_logit, "weibull": ask_weibull, "negbin": ask_negbin, "garch": ask_garch, "cold": ask_cold,
-    "scaling": ask_scaling,
+    "scaling": ask_scaling, "overhead": ask_overhead,
 }  # fmt: skip
 
 
@@ -534,7 +580,11 @@ def main() -> None:
     if options.write:
         RESULTS.mkdir(exist_ok=True)
         suffix = "" if options.cores == 1 else f"_{options.cores}_cores"
-        (RESULTS / f"speed{suffix}.json").write_text(json.dumps(out, indent=1) + "\n")
+        kept = RESULTS / f"speed{suffix}.json"
+        before = json.loads(kept.read_text()) if kept.exists() and options.questions else {"rows": []}
+        again = {r["question"] for r in out["rows"]}
+        rest = [r for r in before["rows"] if r["question"] not in again]  # of questions that were not asked now
+        kept.write_text(json.dumps({**out, "rows": [*rest, *out["rows"]]}, indent=1) + "\n")
     apart = [f"{r['question']}: {r['tool']}" for r in out["rows"] if not r["agrees"]]
     if apart:
         print("\nanswers apart by more than a thousandth of a standard error:", *apart, sep="\n  ")

@@ -75,6 +75,23 @@ def test_a_second_fit_compiles_nothing() -> None:
     assert a.params["mu"] != b.params["mu"]
 
 
+def test_a_first_fit_compiles_one_program() -> None:
+    """The derivatives: rows are proved apart, the start is good as it is, and what follows is NumPy."""
+
+    @mle.model(beta=mle.Real(columns="X"), sigma=mle.Positive())
+    def weibull(params: Any, data: Any) -> Any:
+        z = (jnp.log(data["t"]) - data["X"] @ params["beta"]) / params["sigma"]
+        return z - jnp.log(params["sigma"]) - jnp.exp(z)
+
+    rng = np.random.default_rng(0)
+    data = {"X": np.column_stack([np.ones(80), rng.normal(size=80)]), "t": rng.weibull(1.2, 80) + 0.01}
+    with compilations() as n:
+        res = weibull.fit(data)
+        str(res.summary())
+    assert res.converged
+    assert n[0] == 1
+
+
 def test_a_second_fit_without_a_start_compiles_nothing() -> None:
     model, _ = gaussian()
     model.fit(normal(50))
@@ -140,7 +157,7 @@ def test_static_values_are_part_of_the_program_and_shared_arrays_are_not() -> No
     @mle.model(mu=mle.Real())
     def powered(params: Any, data: Any) -> Any:
         assert isinstance(data["power"], int)
-        return -jnp.abs(data["y"] - params["mu"] - data["offset"]) ** data["power"]
+        return -(jnp.abs(data["y"] - params["mu"] - data["offset"]) ** data["power"])
 
     def fit(seed: int, power: int, offset: float) -> mle.Results:
         data = {"y": normal(40, seed)["y"], "power": mle.Static(power), "offset": mle.Shared(np.asarray(offset))}
