@@ -20,6 +20,7 @@ from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
+from mlejax.inference import simulation_study
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton
@@ -78,6 +79,7 @@ __all__ = [
     "l2",
     "load",
     "model",
+    "simulation_study",
     "solve",
     "special",
 ]

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
 from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
+from mlejax.compiling import compiled
 from mlejax.data import DesignKey, Shared, Static
 from mlejax.fit.loading import Loaded
 from mlejax.fit.regression import _design, _entries, _index, _Joined, _spread
@@ -21,7 +21,8 @@ from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 
 Array = Any
-AT_ONCE = 16
+AT_ONCE = 256
+NUMBERS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +53,13 @@ class Simulator:
             seed: of all.
             numbers: (k,) of the data sets.
         """
+        k, step = len(numbers), max(1, min(AT_ONCE, NUMBERS // self.n_rows))
+        parts = []
         with jax.enable_x64(True):
-            out = self._draw(params, dict(self.columns), seed, np.asarray(numbers, np.uint32))
-        return {key: jax.tree.map(np.asarray, value) for key, value in out.items()}
+            for first in range(0, k, step):  # always so many at once, so that one program serves any number
+                mine = np.resize(np.asarray(numbers[first : first + step], np.uint32), step)
+                parts.append(jax.tree.map(np.asarray, self._draw(params, dict(self.columns), seed, mine)))
+        return {key: jax.tree.map(lambda *a: np.concatenate(a)[:k], *(p[key] for p in parts)) for key in self.made}
 
 
 def simulator(
@@ -98,7 +103,7 @@ def simulator(
     names = tuple(check_columns(likelihood.name, made, n_rows, seen.absent))
     columns = {key: value for key, value in seen.items() if key not in statics}
 
-    @jax.jit
+    @compiled
     def draw(params: Any, columns: Any, seed: Any, numbers: Any) -> Any:
         root = jax.random.key(seed)
 
@@ -107,7 +112,7 @@ def simulator(
             made = function(jax.random.fold_in(root, number), params, data)
             return {key: made[key] for key in names}
 
-        return lax.map(one, numbers, batch_size=AT_ONCE)
+        return jax.vmap(one)(numbers)
 
     return Simulator(likelihood, n_rows, columns, statics, names, draw)
 

@@ -22,6 +22,8 @@ from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihoo
 from mlejax.inference.refitting import reported
 from mlejax.inference.resample import bootstrap, jackknife
 from mlejax.inference.resample_table import Bootstrap, Jackknife
+from mlejax.inference.simulation import simulation_study
+from mlejax.inference.simulation_table import SimulationStudy
 from mlejax.inference.subset import dense_cost, subset_of
 from mlejax.inference.subset_table import SubsetErrors
 from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
@@ -36,6 +38,7 @@ __all__ = [
     "Jackknife",
     "LRTest",
     "Linearised",
+    "SimulationStudy",
     "SubsetErrors",
     "TTest",
     "WaldTest",
@@ -62,6 +65,7 @@ __all__ = [
     "predict_function",
     "predict_parameter",
     "reported",
+    "simulation_study",
     "standard_errors",
     "subset_of",
     "supports",
