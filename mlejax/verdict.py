@@ -95,7 +95,7 @@ class Verdict:
 @dataclass(frozen=True)
 class Direction:
     """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat``,
-    ``higher``, or ``unknown`` where it could not be evaluated."""
+    ``ridge`` (flat only where the search ended), ``higher``, or ``unknown`` where it could not be evaluated."""
 
     behaviour: str
     vector: np.ndarray
@@ -216,6 +216,11 @@ def _rule(e: Evidence) -> tuple[str, str]:
     settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
     if best is not None and settled and not e.definite:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
+    if not e.definite and any(d.behaviour == "ridge" for d in e.directions):
+        return "stopped_early", (
+            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
+            "two components have become one, or the start was too far; give another start="
+        )
     if not e.definite:
         return "stopped_early", (
             f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "

@@ -123,6 +123,11 @@ def sum_only(params, data):
     return norm.logpdf(data["y"], params["a"] + params["b"], params["sigma"])
 
 
+@mle.model(a=mle.Positive(), b=mle.Positive(), sigma=mle.Positive())
+def product(params, data):
+    return norm.logpdf(data["y"], params["a"] * params["b"], params["sigma"])
+
+
 @mle.model(a=mle.Real(), b=mle.Real(), spare=mle.Positive())
 def unused(params, data):
     eta = params["a"] + params["b"] * data["x"]
@@ -237,6 +242,7 @@ def flat(rng: np.random.Generator, n: int) -> Iterator[tuple[str, mle.Model, Dat
         empty = np.column_stack([x, np.zeros(n)])
         yield f"{name}, a column of zeros", family, {**outcome(family, rng, x, BETA), "X": empty}, ("beta[3]",)
     yield "a + b", sum_only, {"y": 10.0 ** rng.uniform(-4, 4) * (2.0 + rng.normal(size=n))}, ("a", "b")
+    yield "a * b", product, {"y": 10.0 ** rng.uniform(-4, 4) * (3.0 + rng.normal(size=n))}, ("a", "b")
     x = rng.normal(size=n)
     yield "unused", unused, {"x": x, "y": rng.poisson(np.exp(0.3 * x)).astype(float)}, ("spare",)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -66,7 +66,8 @@ def search(
         # a penalty may tell apart what the rows cannot
         known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
         directions = probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
-        return Found(directions, blurred=doubtful(ended, spec.space) and blurred(spec, loaded, held, ended))
+        found = Found(directions, blurred=doubtful(ended, spec.space) and blurred(spec, loaded, held, ended))
+        return found if known else _settle_flat(spec, loaded, held, ended, found)
 
     if ended is None:
         spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
@@ -89,13 +90,15 @@ def search(
             return spec, ended._replace(n_steps=steps), found
         found = probed(ended)
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
-        if not higher or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
+        point = max(higher, key=lambda d: d.gain).point if higher else None
+        if point is None and any(d.behaviour == "ridge" for d in found.directions):
+            point = _beside(ended, spec.space, far=True)
+        if point is None or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
             return spec, ended._replace(n_steps=steps), found
-        best = max(higher, key=lambda d: d.gain)
         onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
-        spec, again = run(spec, onward, data, np.asarray(best.point), held, loaded.hyper, report)
+        spec, again = run(spec, onward, data, np.asarray(point), held, loaded.hyper, report)
         steps += again.n_steps
-        if again.end == End.INTERRUPTED or not again.loglik > ended.loglik:
+        if again.end == End.INTERRUPTED or not again.loglik > ended.loglik + 1e-8 + 1e-10 * abs(ended.loglik):
             return spec, ended._replace(n_steps=steps), found
         ended = again._replace(polished=ended.polished)
         found = Found()
@@ -104,6 +107,90 @@ def search(
         ended._replace(n_steps=steps),
         probed(ended) if not clean(ended, spec.space) else found,
     )
+
+
+def _beside(ended: Ended, space: Space, far: bool = False) -> np.ndarray:
+    """A point (p,) about one standard error, each given the others, from where a search ended; ``far``: a tenth of u."""
+    diagonal = np.diag(np.asarray(ended.information))
+    usable = np.isfinite(diagonal) & (diagonal > 0)
+    plain = np.maximum(1.0, np.abs(ended.u))
+    size = np.where(usable, 1.0 / np.sqrt(np.where(usable, diagonal, 1.0)), 0.1)
+    size = 0.1 * plain if far else np.minimum(size, plain)
+    step = size * np.random.default_rng(0).uniform(0.5, 1.5, ended.u.size) * interior(space, ended.u)
+    return np.clip(ended.u + step, space.lower, space.upper)
+
+
+def _dependent_beside(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bool | None:
+    """Whether the scores of all contributions leave a direction out beside the end too; None where that cannot be told.
+
+    A direction that is flat there as well (collinear columns, a product of two parameters) is flat everywhere.  Where two
+    components have become one, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
+    """
+    data, free = loaded.problem.data, interior(spec.space, ended.u)
+    n = n_contributions(data)
+    if n < free.sum():
+        return None
+    told = None
+    for far in (False, True):
+        point = _beside(ended, spec.space, far)
+        values, scores = (np.asarray(a)[:n] for a in evaluate_rows(spec, point, data, held))
+        if not (np.isfinite(values).all() and np.isfinite(scores).all()):
+            continue
+        scores = scores[:, free] * np.sqrt(np.asarray(data.weights)[:n, None])
+        size = np.sqrt((scores**2).sum(axis=0))
+        if far and not (size > 0).all():
+            continue
+        size = np.where(size > 0, size, 1.0)
+        told = bool(np.linalg.eigvalsh((scores / size).T @ (scores / size))[0] < 1e-10)
+        if not told:
+            break
+    return told
+
+
+def _straight(spec: Spec, loaded: Loaded, held: Any, ended: Ended, directions: tuple[Direction, ...]) -> bool:
+    """Along the flat directions there is no curvature thirty standard errors away either, or that cannot be told."""
+    diagonal = np.diag(np.asarray(ended.information))
+    plain = np.maximum(1.0, np.abs(ended.u))
+    error = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
+    moved = np.minimum(0.1 * plain, 30.0 * error) * np.random.default_rng(0).uniform(0.5, 1.5, error.size)
+    point = ended.u + moved * interior(spec.space, ended.u)
+    points = [point]
+    for d in [d for d in directions if d.behaviour == "flat"][: _PROBES // 2 - 1]:
+        unit = d.vector / np.max(np.abs(d.vector) / error)
+        points += [point + 512.0 * unit, point - 512.0 * unit]
+    inside = np.clip(np.stack(points), spec.space.lower, spec.space.upper)
+    values = logliks(spec, loaded.problem.data, held, loaded.hyper)(inside)
+    if not np.isfinite(values).all():
+        return True
+    bend = values[1::2] + values[2::2] - 2.0 * values[0]
+    return bool(np.abs(bend).max() <= 10.0 * evidence.FLAT + 1e-8 * abs(values[0]))
+
+
+def _settle_flat(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found) -> Found:
+    """Flat directions set apart from those that are flat only where the search ended, and curved ones added."""
+    kinds = {d.behaviour for d in found.directions}
+    singular = not definiteness(np.asarray(ended.information), interior(spec.space, ended.u))[2]
+    if "rises" in kinds or "higher" in kinds or not singular:
+        return found
+    dependent = _dependent_beside(spec, loaded, held, ended)
+    if dependent and "flat" in kinds and not _straight(spec, loaded, held, ended, found.directions):
+        dependent = False
+    if dependent is None or dependent == ("flat" in kinds):
+        return found
+    if not dependent:
+        here = tuple(replace(d, behaviour="ridge") if d.behaviour == "flat" else d for d in found.directions)
+        return replace(found, directions=here)
+    if ended.information is None or not np.isfinite(ended.information).all():
+        return found
+    free = np.flatnonzero(interior(spec.space, ended.u))
+    scaled, d = evidence.scaled(np.asarray(ended.information)[np.ix_(free, free)])
+    eigenvalues, vectors = np.linalg.eigh(scaled)
+    vector = np.zeros(ended.u.size)
+    vector[free] = vectors[:, 0] * d
+    if not abs(eigenvalues[0]) <= 1e-10 * eigenvalues[-1] or not vector.any():
+        return found
+    flat = evidence.flat_direction(vector, ended.u, ended.loglik, spec.space, held)
+    return replace(found, directions=(*found.directions, flat))
 
 
 def _onto_edges(ended: Ended, space: Space) -> np.ndarray | None:
