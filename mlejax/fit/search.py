@@ -67,7 +67,8 @@ def search(
         known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
         directions = probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
         found = Found(directions, blurred=doubtful(ended, spec.space) and blurred(spec, loaded, held, ended))
-        return found if known else _settle_flat(spec, loaded, held, ended, found)
+        with np.errstate(all="ignore"):
+            return found if known else _settle_flat(spec, loaded, held, ended, found)
 
     if ended is None:
         spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
