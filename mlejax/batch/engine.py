@@ -39,7 +39,7 @@ class Limits:
     """How the work is cut.
 
     Attributes:
-        memory: bytes that chunks in flight may take.
+        memory: bytes that chunks in flight may take; what is below a single data set is refused only where the user set it.
         workers: host threads.
         progress: a bar; None shows one for what takes long.
     """
@@ -47,6 +47,7 @@ class Limits:
     memory: int
     workers: int
     progress: bool | None = None
+    given: bool = True
 
 
 def limits(memory_limit: float | None, progress: bool | None) -> Limits:
@@ -62,7 +63,7 @@ def limits(memory_limit: float | None, progress: bool | None) -> Limits:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MAX_WORKERS
     )
     memory = _free_memory(on_cpu) * MEMORY_SHARE if memory_limit is None else memory_limit
-    return Limits(int(memory), workers if on_cpu else 1, progress)
+    return Limits(int(memory), workers if on_cpu else 1, progress, memory_limit is not None)
 
 
 def _free_memory(on_cpu: bool) -> float:
@@ -84,15 +85,20 @@ def width_of(size: int, lane_bytes: int, p: int) -> int:
     return int(min(1 << max(wanted.bit_length() - 1, 0), MAX_WIDTH))
 
 
-def capacity_of(size: int, lane_bytes: int, p: int, memory: int) -> tuple[int, int]:
-    """(width, lanes of a chunk): depends on sizes and the bound alone, never on how many data sets there are."""
+def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits) -> tuple[int, int]:
+    """(width, lanes of a chunk): depends on sizes and the bound alone, never on how many data sets there are.
+
+    Every thread has one chunk in the hands of the host and one of the device.
+    """
+    memory = limits.memory // max(2 * limits.workers, 1)
     width = width_of(size, lane_bytes, p)
     each = lane_bytes + 8 * p * (p + 12)
     while width > 1 and width * each > memory:
         width //= 2
-    if width * each > memory:
+    if width * each > memory and limits.given:
         raise ValueError(
-            f"memory_limit={memory:.3g} bytes do not hold one data set of {size} rows, which takes {each:.3g}; raise it"
+            f"memory_limit={limits.memory:.3g} bytes do not hold one data set of {size} rows for each of {limits.workers} "
+            f"threads, on the host and on the device; that takes {2 * limits.workers * each:.3g}"
         )
     lanes = min(CHUNK_BYTES, memory) // each
     capacity = max(width, min(1 << max(int(lanes).bit_length() - 1, 0), MAX_LANES) // width * width)
@@ -216,9 +222,7 @@ def chunks(sets: Lanes, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple
         mine = lanes[sizes == size]
         if sets.lengths is not None:
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
-        width, capacity = capacity_of(
-            int(size), sets.lane_bytes(int(size)), p, limits.memory // max(2 * limits.workers, 1)
-        )
+        width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits)
         fair = -(-mine.size // limits.workers)  # where there are few, every thread still gets its share
         step = max(width, min(capacity, -(-fair // width) * width))
         out += [(mine[i : i + step], width, capacity) for i in range(0, mine.size, step)]

@@ -112,3 +112,10 @@ def test_hard_data_sets_do_not_hold_up_the_others() -> None:
     assert max(sizes[1:]) <= 3
     assert done.codes[17] == "no_finite_maximum"
     assert done.ends.n_steps[17] > engine.ROUNDS[0]
+
+
+def test_without_a_limit_of_the_users_a_large_data_set_is_taken_alone() -> None:
+    scarce = engine.Limits(1000, 2, False, given=False)
+    assert engine.capacity_of(60, 2000, 3, scarce) == (1, 1)
+    with pytest.raises(ValueError, match="do not hold one data set of 60 rows for each of 2 threads"):
+        engine.capacity_of(60, 2000, 3, engine.Limits(1000, 2, False))

@@ -188,3 +188,26 @@ def test_a_level_that_a_group_lacks_is_nan_there_with_the_reason() -> None:
     names = ["mu[Intercept]", "mu[C(region)[T.west]]", "mu[scale(x)]"]
     np.testing.assert_allclose(res.params.loc["store 1", names], expected, rtol=1e-6)
     assert np.isfinite(res.bse.loc["store 1", names]).all()
+
+
+@pytest.mark.slow
+def test_intervals_of_many_small_data_sets_cover() -> None:
+    """4,000 groups of 12 to 60 rows: the share of intervals with the truth, and the spread in standard errors."""
+    rng = np.random.default_rng(11)
+    sizes = rng.integers(12, 61, 4000)
+    g = np.repeat(np.arange(4000), sizes)
+    frame = pd.DataFrame({"g": g, "y": rng.normal(2.0, 3.0, len(g))})
+    res = gaussian.fit_groups(frame, by="g", start=BEGIN)
+    assert res.converged.all()
+    tidy = res.tidy().set_index(["term", "g"])
+    mu = tidy.loc["mu"]
+    covered = ((mu["conf_low"] <= 2.0) & (mu["conf_high"] >= 2.0)).mean()
+    # exactly: the t distribution with the biased standard deviation, averaged over the sizes
+    from scipy import stats
+
+    expected = np.mean([2 * stats.t.cdf(1.959964 * np.sqrt((n - 1) / n), n - 1) - 1 for n in sizes])
+    assert abs(covered - expected) < 3.5 * np.sqrt(expected * (1 - expected) / 4000)
+    y_bar, spread = frame.groupby("g")["y"].mean(), frame.groupby("g")["y"].std(ddof=0)
+    np.testing.assert_allclose(res.params["mu"], y_bar, rtol=1e-8)
+    np.testing.assert_allclose(res.params["sigma"], spread, rtol=1e-8)
+    np.testing.assert_allclose(res.bse["sigma"], spread / np.sqrt(2 * sizes), rtol=1e-7)
