@@ -16,7 +16,7 @@ from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
 from mlejax.fit import evidence, recipe
 from mlejax.fit.programs import Ended
-from mlejax.fit.search import Found, evidence_at, followed, search
+from mlejax.fit.search import FALLS, Found, evidence_at, followed, search
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -78,6 +78,7 @@ def _along_first_rays(
         if points:
             wanted[i] = points
             seen[i] = {e.u.tobytes(): np.array(vectors)}
+    by_number = dict(ends)
     if len(wanted) < 2:
         return {}
     m = evidence.STEPS.size * 2
@@ -97,8 +98,16 @@ def _along_first_rays(
             )
         )
         for found, i in zip(values, mine.tolist(), strict=False):
-            for k, points in enumerate(wanted[i]):
-                seen[i][points.tobytes()] = found[k * m : (k + 1) * m]
+            k = len(wanted[i])
+            for points, part in zip(wanted[i], found[: k * m].reshape(k, m), strict=True):
+                seen[i][points.tobytes()] = part
+            end = by_number[i]
+            plain = (
+                np.zeros(k, bool)
+                if spec.space.boxed
+                else evidence.plainly_falls(found[: k * m].reshape(k, m), end.loglik)
+            )
+            seen[i][FALLS + end.u.tobytes()] = plain
         return int(mine.size)
 
     lanes = np.array(sorted(wanted), np.int64)

@@ -251,6 +251,20 @@ def first_points(
     return np.clip(_points(u, [first * unit, -first * unit]), space.lower, space.upper).reshape(-1, u.size)
 
 
+def plainly_falls(values: np.ndarray, value: float) -> np.ndarray:
+    """Flags (k,) of directions that :func:`probe` would find to fall on both sides, from the values (k, m) it asks for first.
+
+    Enough, not needed: all values are finite, both sides fall by more than any rounding, and none rises beyond it.
+    """
+    with np.errstate(invalid="ignore"):
+        change = values.reshape(len(values), 2, -1) - value
+        noise = 1e-8 + 1e-10 * abs(value)
+        falls = change.min(axis=2) < -max(noise, FLAT)
+        return np.asarray(
+            np.isfinite(change).all(axis=(1, 2)) & falls.all(axis=1) & (change.max(axis=(1, 2)) <= 10.0 * noise)
+        )
+
+
 class _Ray(NamedTuple):
     """One side of a direction: its unit (p,), points (m, p), changes of the log-likelihood there (m,), NaN outside the
     box, and the falls (m,) that a proper maximum of this curvature would show."""

@@ -30,6 +30,7 @@ ADVICE_AFTER_TRAINING = (
     "the others."
 )
 _PROBES = 24
+FALLS = b"falls"  # before the bytes of an end: which of its directions plainly fall
 
 
 @dataclass
@@ -57,8 +58,9 @@ def search(
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
     ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets;
-    ``seen`` what is known of its rays: the log-likelihoods by the bytes of the points, and the directions by those of the
-    end; ``known`` what Newton's method would evaluate first, at ``u0``, where that has been done already.
+    ``seen`` what is known of its rays: the log-likelihoods by the bytes of the points, and by those of the end the
+    directions, and which of them plainly fall; ``known`` what Newton's method would evaluate first, at ``u0``, where that
+    has been done already.
     """
     data = loaded.problem.data
 
@@ -311,11 +313,14 @@ def probe_directions(
     along = logliks(spec, data, held, hyper, seen)
     ready = None if seen is None or known else seen.get(ended.u.tobytes())
     vectors = followed(spec, ended, u0, known) if ready is None else list(ready)
+    falls = np.zeros(len(vectors), bool) if seen is None or ready is None else seen[FALLS + ended.u.tobytes()]
     flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         found = tuple(
-            evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, space, held)
-            for v in vectors
+            Direction("falls", v)
+            if fell
+            else evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, space, held)
+            for v, fell in zip(vectors, falls, strict=True)
         )
         if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
             found += _natural_rays(spec, held, ended, u0, along)
