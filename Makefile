@@ -49,6 +49,7 @@ bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and st
 	$(PY) benchmarks/agreement.py
 	$(PY) benchmarks/verdicts.py
 	$(PY) benchmarks/speed.py --write
+	$(PY) benchmarks/batch.py --write
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
 	$(PY) tests/test_docs.py --write
