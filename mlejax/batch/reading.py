@@ -7,6 +7,7 @@ or infinite value, no row left) keeps its place, with the reason.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -168,6 +169,18 @@ class DataSets:
 # ---- a stack of arrays
 
 
+def _in_float64(function: Callable[..., DataSets]) -> Callable[..., DataSets]:
+    """Shapes are traced as a fit traces them."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> DataSets:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return call
+
+
+@_in_float64
 def stacked(
     likelihood: Likelihood,
     data: Any,
@@ -287,6 +300,7 @@ def _map_tree(each: Callable[[Any], Any], data: Any) -> Any:
 # ---- one long table
 
 
+@_in_float64
 def grouped(
     likelihood: Likelihood,
     frame: Any,
