@@ -44,8 +44,7 @@ import statsmodels.api as sm  # noqa: E402
 from jax import lax  # noqa: E402
 
 import mlejax as mle  # noqa: E402
-from mlejax import optimize  # noqa: E402
-from mlejax.batch import limits, one_step, refit  # noqa: E402
+from mlejax.inference.resample_weights import draws, pool_of  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SIZE = 0.1 if options.small else 1.0
@@ -289,20 +288,19 @@ def question_bootstrap() -> None:
     n, n_refits = 1000, int(10_000 * SIZE)
     data = {name: a[0] for name, a in logits(1, n, 5, seed=3).items()}
     res = logit.fit(data, zeros(5))
-    fit, weights = res._fit, np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=n_refits).astype(float)
-    cut = limits(None, False)
-    exact = lambda: refit(fit.spec, optimize.Newton(), fit.loaded.problem.data, weights, n_refits, fit.u, None, cut)
-    short = lambda: one_step(fit.spec, fit.u, fit.loaded.problem.data, weights, None)
+    weights = draws(pool_of(res._fit, None), "case", 0, n_refits)(np.arange(n_refits))  # those that bootstrap() makes
+    exact = lambda: res.bootstrap(n_refits, seed=0, progress=False)
+    short = lambda: res.bootstrap(n_refits, seed=0, approximate="one-step")
 
     def theirs(i: int) -> np.ndarray:
         at = np.repeat(np.arange(n), weights[i].astype(int))
         return np.asarray(sm.Logit(data["s"][at] > 0, data["X"][at]).fit(disp=0, tol=1e-10).params)
 
     done = exact()
-    assert done.clean.all()
-    agree = gap(done.theta[:30], np.array([theirs(i) for i in range(30)]), res.bse.to_numpy())
-    near = np.abs(short().theta.std(axis=0) / done.theta.std(axis=0) - 1.0).max()
-    seen = turns({"exact": exact, "short": short})
+    assert done.n_failed == 0
+    agree = gap(done.replicates[:30].to_numpy(), np.array([theirs(i) for i in range(30)]), res.bse.to_numpy())
+    near = (short().bse / done.bse - 1.0).abs().max()
+    seen = turns({"exact": lambda: exact().bse, "short": lambda: short().bse})  # draws and errors included
     scaled = loop(theirs, n_refits)
     label = f"statsmodels refits in a loop (scaled from {SAMPLED})"
     say(f"{n_refits} bootstrap refits, n={n}, p=5 logit, exact", label, seen["exact"], scaled, "12x", agree)

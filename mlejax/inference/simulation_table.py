@@ -208,7 +208,7 @@ class SimulationStudy:
         for part in self.parts:
             codes, counts = np.unique(part.codes.astype(str), return_counts=True)
             order = sorted(range(len(codes)), key=lambda i: (codes[i] not in GOOD, -counts[i]))
-            shares = ", ".join(f"{codes[i].replace('_', ' ')} {100 * counts[i] / len(part.codes):.3g} %" for i in order)
+            shares = ", ".join(f"{codes[i].replace('_', ' ')} {100 * counts[i] / len(part.codes):.4g} %" for i in order)
             out.append(f"Verdicts at n = {part.n_rows}: {shares}")
             if len(part.codes) < self.n_reps:
                 out.append(f"Interrupted after {len(part.codes)} of {self.n_reps} data sets.")

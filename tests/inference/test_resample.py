@@ -289,3 +289,56 @@ def test_penalised_refits_keep_their_penalty() -> None:
     w = draws(pool_of(res._fit, None), "case", 0, 5)(np.arange(5))[3]
     one = gaussian.fit({"y": y}, penalty=mle.l2(5.0, "mu"), weights=w, weight_kind="frequency")
     np.testing.assert_allclose(boot.replicates.iloc[3], one.params, rtol=1e-6)
+
+
+def test_parametric_bootstrap_of_units_series_and_dropped_rows() -> None:
+    """Units are drawn whole, a series in its order, and covariates stay at the rows that were used."""
+    rng = np.random.default_rng(5)
+
+    @mle.model(b=mle.Real(), tau=mle.Positive(), unit="id")
+    def intercepts(params: Any, data: Any) -> Any:
+        m, t2 = data["mask"], params["tau"] ** 2
+        d, n = jnp.where(m, data["y"] - params["b"], 0.0), jnp.sum(m)
+        return -0.5 * (jnp.sum(d * d) - t2 / (1 + n * t2) * jnp.sum(d) ** 2 + jnp.log1p(n * t2))
+
+    @intercepts.simulator
+    def _(key: Any, params: Any, data: Any) -> Any:
+        one, other = jax.random.split(key)
+        mine = params["tau"] * jax.random.normal(one, (30,))[data["id"]]
+        return {"y": params["b"] + mine + jax.random.normal(other, (data.n_rows,))}
+
+    ids = np.array([f"unit {i // 4:02d}" for i in range(120)])
+    y = np.repeat(rng.normal(size=30), 4) + rng.normal(size=120)
+    res = intercepts.fit({"y": y, "id": ids})
+    boot = res.bootstrap(400, "parametric", seed=1)
+    assert boot.bse["b"] == pytest.approx(np.sqrt((res.params["tau"] ** 2 + 0.25) / 30), rel=4 / np.sqrt(800))
+    assert res.bootstrap(5, seed=1).drawn == "30 units"
+    assert "units" in str(res.jackknife())
+
+    reg = gaussian.regress(mu="x")
+    x = rng.normal(size=60)
+    data = {"x": np.where(np.arange(60) % 7 == 0, np.nan, x), "y": 1.0 + 2.0 * x + rng.normal(size=60)}
+    res = reg.fit(data, missing="drop")
+    boot = res.bootstrap(400, "parametric", seed=1)
+    np.testing.assert_allclose(boot.bse[["mu[Intercept]", "mu[x]"]], res.bse[:2], rtol=4 / np.sqrt(800))
+    assert np.asarray(boot.replicates).shape == (400, 3)
+
+    @mle.model(rho=mle.Interval(-1, 1), rowwise=False)
+    def ar1(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"][1:], params["rho"] * data["y"][:-1], 1.0)
+
+    @ar1.simulator
+    def _(key: Any, params: Any, data: Any) -> Any:
+        step = lambda last, e: (params["rho"] * last + e,) * 2
+        return {"y": jax.lax.scan(step, 0.0, jax.random.normal(key, (data.n_rows,)))[1]}
+
+    series = ar1.simulate({"rho": 0.6}, 200, seed=2)["y"]
+    res = ar1.fit({"y": series})
+    boot = res.bootstrap(200, "parametric", seed=1)
+    assert boot.bse["rho"] == pytest.approx(res.bse["rho"], rel=0.3)
+
+
+def test_one_data_set_of_a_batch_can_be_resampled() -> None:
+    batch = gaussian.fit_batch({"y": np.stack([Y, Y + 1.0])}, {"mu": 1.0, "sigma": 1.0})
+    alone = gaussian.fit({"y": Y + 1.0}).bootstrap(20, seed=0)
+    np.testing.assert_allclose(batch[1].bootstrap(20, seed=0).replicates, alone.replicates, rtol=1e-6)
