@@ -50,6 +50,7 @@ bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and st
 	$(PY) benchmarks/verdicts.py
 	$(PY) benchmarks/speed.py --write
 	$(PY) benchmarks/batch.py --write
+	$(PY) benchmarks/overhead.py
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
 	$(PY) tests/test_docs.py --write

@@ -1,0 +1,59 @@
+"""What a verdict costs where nothing is wrong: its share of a warm fit.
+
+    python benchmarks/overhead.py
+
+The verdict of a clean fit comes from numbers that the fit has anyway: the scaled information's eigenvalues, the last
+decrements, the score at edges.  Timed here are these steps alone, beside a warm fit with everything.  Medians of 30.
+"""
+
+import time
+
+import jax
+import numpy as np
+
+import mlejax as mle
+from mlejax.fit.deciding import deciding
+from mlejax.fit.programs import Ended
+from mlejax.fit.search import Found, clean, evidence_at
+from mlejax.status import End
+from mlejax.verdict import judge
+
+
+@mle.model(beta=mle.Real(columns="X"))
+def logit(params, data):
+    return jax.nn.log_sigmoid((2 * data["y"] - 1) * (data["X"] @ params["beta"]))
+
+
+def median(work, rounds: int = 30) -> float:
+    """Seconds, the median of so many rounds after one that is not counted."""
+    work()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def main() -> None:
+    print("| n | p | fit, ms | verdict, ms | share |")
+    print("|---|---|---|---|---|")
+    for n, p in ((1_000, 4), (10_000, 10), (100_000, 20)):
+        rng = np.random.default_rng(0)
+        x = np.column_stack([np.ones(n), rng.normal(size=(n, p - 1))])
+        data = {"X": x, "y": (rng.random(n) < 1 / (1 + np.exp(-x @ np.full(p, 0.2)))).astype(float)}
+        done = logit.fit(data)._fit
+        ended = Ended(done.u, done.llf, done.score, done.information, done.decrement,
+                      tuple(done.verdict.evidence["decrements"]), done.n_steps, End.CONVERGED, False, "")  # fmt: skip
+
+        def verdict(done=done, ended=ended) -> None:
+            clean(ended, done.spec.space)
+            found = Found(deciding=deciding(done.spec, done.loaded, done.fixed, ended, ()))
+            judge(evidence_at(done.spec, done.fixed, ended, found))
+
+        whole, part = median(lambda data=data: logit.fit(data).bse), median(verdict)
+        print(f"| {n} | {p} | {1e3 * whole:.3g} | {1e3 * part:.3g} | {100 * part / whole:.1f} % |")
+
+
+if __name__ == "__main__":
+    main()
