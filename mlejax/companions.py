@@ -49,7 +49,8 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
     if found is None:
         arguments, body, meaning = _LINES[name]
         raise CompanionError(
-            f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model ({meaning}):\n\n"
+            f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model "
+            f"({meaning}; here for a normal distribution):\n\n"
             f"    @{likelihood.name}.{name}\n    def _{arguments}:\n        {body.replace('{{', '{').replace('}}', '}')}"
         )
     return found
@@ -58,7 +59,7 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
 def registered(likelihood: Likelihood, name: str) -> Callable[..., Any] | None:
     """A companion of the model or of the one that it regresses, or None."""
     found = likelihood.companions.get(name)
-    if found is None and likelihood.natural is not None:
+    if found is None and likelihood.natural is not None and name in INHERITED:
         found = likelihood.natural.companions.get(name)
     return found
 

@@ -424,7 +424,7 @@ class Results:
         if designs is None:
             raise TypeError(
                 f"predict: {self.model.likelihood.name} has no regressed parameter, so say what to predict: "
-                "res.predict(lambda params, data: ..., data)"
+                "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
             )
         return inference.predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=self._reason)
 
@@ -446,6 +446,8 @@ class Results:
             approximate: ``"one-step"`` takes one Newton step from the estimate in the place of a refit: many times as fast,
                 and marked as such.
             memory_limit, progress: as in :meth:`Model.fit_batch`.
+
+        Refits climb from the estimate: where there are several maxima they stay in its neighbourhood.
 
         Weights: frequency weights are as many equal rows, which are drawn apart; sampling and importance weights stay with
         the rows that are drawn, and multiply how often each was.  Rows of weight 0 are not drawn.

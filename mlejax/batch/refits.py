@@ -264,15 +264,24 @@ def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Any) -> tu
     return scores[:n], hessians[:n]
 
 
-def one_step(spec: Spec, u: np.ndarray, data: Prepared, weights: np.ndarray, fixed: Any) -> Refits:
+def one_step(
+    spec: Spec,
+    u: np.ndarray,
+    data: Prepared,
+    weights: np.ndarray,
+    fixed: Any,
+    derivatives: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Refits:
     """One Newton step from u under many weight vectors (B, n): an approximation of :func:`refit`, for rows or units.
+
+    ``derivatives``: of :func:`row_derivatives` at u, where they are known.
 
     Raises:
         ValueError: a model of the whole data, whose contributions have no Hessians of their own.
     """
     if data.mode == "whole":
         raise ValueError("one step needs contributions that stand alone; with rowwise=False use the exact refits")
-    scores, hessians = row_derivatives(spec, u, data, fixed)
+    scores, hessians = row_derivatives(spec, u, data, fixed) if derivatives is None else derivatives
     p = len(u)
     sums = weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)
     steps, decrement = _steps(sums, p)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.batch import Refits, limits, one_step, refit, refit_data, stacked
+from mlejax.batch import Refits, limits, one_step, refit, refit_data, row_derivatives, stacked
 from mlejax.fit import COVARIANCE_LIMIT, Fit
 from mlejax.fit.simulating import columns_of, designs_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.resample_weights import Lanes, clusters_of
@@ -153,7 +153,9 @@ def refit_weights(
 
 def _steps(fit: Fit, weights: Lanes, n: int) -> Refits:
     lanes = [np.arange(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
-    return joined([one_step(fit.spec, fit.u, fit.loaded.problem.data, weights(at), fit.fixed) for at in lanes])
+    data = fit.loaded.problem.data
+    known = row_derivatives(fit.spec, fit.u, data, fit.fixed)
+    return joined([one_step(fit.spec, fit.u, data, weights(at), fit.fixed, known) for at in lanes])
 
 
 def joined(parts: list[Refits]) -> Refits:
