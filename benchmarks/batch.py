@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -28,11 +30,13 @@ parser.add_argument(
     "--clock", choices=("wall", "cpu"), default="wall", help="cpu: the process's own time, where others work"
 )
 parser.add_argument("--small", action="store_true")
+parser.add_argument("--cores", type=int, default=1, help=argparse.SUPPRESS)
+parser.add_argument("--timing", action="store_true", help=argparse.SUPPRESS)  # a process of its own, on so many cores
 parser.add_argument("--write", action="store_true", help="keep the JSON under benchmarks/results/")
 options = parser.parse_args()
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 if hasattr(os, "sched_setaffinity"):  # before anything starts threads
-    os.sched_setaffinity(0, CORES[-1:])
+    os.sched_setaffinity(0, CORES[-options.cores :])
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
@@ -215,24 +219,43 @@ def question_logits() -> None:
     )
 
 
+def time_logits() -> None:
+    """Of a process of its own, whose threads all see the same cores: seconds of each round, and a sum of the estimates."""
+    data = logits(int(10_000 * SIZE), 200, 4)
+    res = logit.fit_batch(data, zeros(4), progress=False)
+    seen = []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        logit.fit_batch(data, zeros(4), progress=False)
+        seen.append(time.perf_counter() - began)
+    print(json.dumps({"seconds": seen, "sum": float(res.params.to_numpy().sum())}))
+
+
 def question_cores() -> None:
-    n_sets = int(10_000 * SIZE)
-    data = logits(n_sets, 200, 4)
-    both = CORES[-2:]
-
-    def on(cores: list[int]) -> Any:
-        os.sched_setaffinity(0, cores)
-        try:
-            return logit.fit_batch(data, zeros(4), progress=False)
-        finally:
-            os.sched_setaffinity(0, CORES[-1:])
-
-    one, two = on(CORES[-1:]), on(both)
-    assert np.array_equal(one.params.to_numpy(), two.params.to_numpy()), "cores change numbers"
-    chosen, options.clock = options.clock, "wall"
-    seen = turns({"one": lambda: on(CORES[-1:]), "both": lambda: on(both)})
-    options.clock = chosen
-    say(f"{n_sets} logits on {len(both)} cores", "the same on one", seen["both"], seen["one"], "1.7x", "bitwise equal")
+    both = len(CORES[-2:])
+    found: dict[int, list[float]] = {1: [], both: []}
+    sums = set()
+    for _ in range(3):
+        for cores in found:
+            arguments = [
+                "--timing",
+                "--cores",
+                str(cores),
+                "--rounds",
+                str(options.rounds),
+                *(["--small"] * options.small),
+            ]
+            # the affinity that this process took is not the child's
+            child = subprocess.run(
+                [sys.executable, __file__, *arguments], capture_output=True, text=True, check=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, CORES),
+            )  # fmt: skip
+            out = json.loads(child.stdout.splitlines()[-1])
+            found[cores] += out["seconds"]
+            sums.add(out["sum"])
+    assert len(sums) == 1, "cores change numbers"
+    work = f"{int(10_000 * SIZE)} logits on {both} cores (wall clock)"
+    say(work, "the same on one", found[both], found[1], "1.7x", "bitwise equal")
 
 
 def question_weibull() -> None:
@@ -332,6 +355,9 @@ QUESTIONS = {name[9:]: f for name, f in list(globals().items()) if name.startswi
 
 
 def main() -> None:
+    if options.timing:
+        time_logits()
+        return
     packages = ("jax", "numpy", "scipy", "statsmodels")
     facts = {
         "python": platform.python_version(), "mlejax": mle.__version__, **{name: version(name) for name in packages},
