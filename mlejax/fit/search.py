@@ -68,8 +68,12 @@ def search(
         # a penalty may tell apart what the rows cannot
         known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
         directions = probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
-        found = Found(directions, blurred=doubtful(ended, spec.space) and blurred(spec, loaded, held, ended))
+        found = Found(directions)
+        if any(d.behaviour == "rises" for d in directions):
+            return found
         with np.errstate(all="ignore"):
+            if doubtful(ended, spec.space):
+                found = replace(found, blurred=blurred(spec, loaded, held, ended))
             return found if known else _settle_flat(spec, loaded, held, ended, found)
 
     if ended is None:
@@ -173,16 +177,15 @@ def _settle_flat(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Fou
     """Flat directions set apart from those that are flat only where the search ended, and curved ones added."""
     kinds = {d.behaviour for d in found.directions}
     singular = not definiteness(np.asarray(ended.information), interior(spec.space, ended.u))[2]
-    if "rises" in kinds or "higher" in kinds or not singular:
+    if "higher" in kinds or not singular:
         return found
-    dependent = _dependent_beside(spec, loaded, held, ended)
-    if dependent and "flat" in kinds and not _straight(spec, loaded, held, ended, found.directions):
-        dependent = False
-    if dependent is None or dependent == ("flat" in kinds):
-        return found
-    if not dependent:
+    if "flat" in kinds:
+        if _straight(spec, loaded, held, ended, found.directions):
+            return found
         here = tuple(replace(d, behaviour="ridge") if d.behaviour == "flat" else d for d in found.directions)
         return replace(found, directions=here)
+    if not _dependent_beside(spec, loaded, held, ended):
+        return found
     if ended.information is None or not np.isfinite(ended.information).all():
         return found
     free = np.flatnonzero(interior(spec.space, ended.u))
