@@ -44,12 +44,13 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), quic
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        current = program[0]
         try:
-            return program[0](*args, **kwargs)
+            return current(*args, **kwargs)
         except jax.errors.JaxRuntimeError as error:
-            if program[0] is plain or "compile option" not in str(error):
+            if current is plain or "compile option" not in str(error):
                 raise
-            program[0] = plain  # an XLA that no longer has a choice
+            program[0] = plain  # an XLA that no longer has a choice (several threads may find out at once)
         except ValueError as error:
             if "compiler_options" not in str(error):  # which JAX refuses inside a trace
                 raise

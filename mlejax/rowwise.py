@@ -25,7 +25,7 @@ _NAMES = (
     "integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma pow "
     "reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic "
     "shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta igamma igammac igamma_grad_a "
-    "random_gamma_grad "
+    "random_gamma_grad one_minus_square "
 )
 _ELEMENTWISE = frozenset(_NAMES.split())
 _REDUCTIONS = (

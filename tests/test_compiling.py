@@ -57,11 +57,12 @@ def child(*arguments: str, **environment: str) -> dict[str, object]:
 def test_the_cache_stores_the_programs_of_a_fit_and_serves_them(tmp_path: Path) -> None:
     first = child(str(tmp_path / "programs"))
     assert first["where"] == str(tmp_path / "programs")
-    assert first["stored"] >= 2
+    assert first["stored"] >= 1
     assert first["hits"] == 0
     assert first["refused"]
     again = child(str(tmp_path / "programs"))
-    assert again["hits"] >= 2, "the second process compiles nothing of what the first one did"
+    assert again["hits"] >= 1, "the second process compiles nothing of what the first one did"
+    assert again["stored"] == first["stored"]
 
 
 @pytest.mark.slow
