@@ -408,8 +408,8 @@ class Model:
     ) -> BatchResults:
         """Fit every group of one long table; groups may have any and different sizes.
 
-        Sizes are padded to at most eight an octave, each of which is compiled once (models with ``rowwise=False`` are never
-        padded, and compile for every distinct length).
+        Sizes are padded to 8, 32, 128, ..., each of which is compiled once (models with ``rowwise=False`` are never padded, and
+        compile for every distinct length).
 
         Args:
             frame: a DataFrame or dict of columns.

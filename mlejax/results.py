@@ -143,7 +143,8 @@ class Results:
 
         Returns:
             Columns ``kind`` (``maximum``; ``copy``, a maximum with the labels of equally declared parameters exchanged;
-            ``spike``, unbounded; ``plateau``, a supremum that is never reached; or the optimiser's end), ``llf``, ``n_starts``,
+            ``spike``, unbounded; ``plateau``, a supremum that is never reached; or the optimiser's end), ``llf`` (what was
+            maximised: under a penalty or bias reduction ``llf_penalized``), ``n_starts``,
             ``copy_of`` (row of the maximum), ``statement``, and the parameters, natural scale.
         """
         fitted, space = self._fit, self._fit.spec.space
@@ -151,7 +152,9 @@ class Results:
         found = [(m.kind, fitted.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fitted.modes]
         with jax.enable_x64(True):
             values = [space.reported(space.params_from_u(m.u, fitted.fixed)) for m in fitted.modes]
-        return report.modes_table(found or [(kind, self.llf, 1, None, "")], values or [self._values], self._index)
+        return report.modes_table(
+            found or [(kind, self.llf_penalized, 1, None, "")], values or [self._values], self._index
+        )
 
     @property
     def nobs(self) -> float:
@@ -284,7 +287,24 @@ class Results:
         Raises:
             ValueError: different data, not nested, not converged, or pseudolikelihoods.
         """
+        self._refuse_unnested(restricted)
         return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
+
+    def _refuse_unnested(self, restricted: Results) -> None:
+        """ValueError where the restricted estimates break what this fit holds fixed, or its constraints."""
+        if not isinstance(restricted, Results) or self._index != restricted._index:
+            return
+        held = self._fit.spec.space.reported_fixed
+        apart = np.abs(self._values - restricted._values) > 1e-8 * np.maximum(1.0, np.abs(self._values))
+        broken = [f"{self._index[i]} = {self._values[i]:g}" for i in np.flatnonzero(held & apart)]
+        for text in self._fit.constraints:
+            h = self._hypotheses(text, None)
+            if (np.abs(h.R @ restricted._values - h.r) > 1e-6 * (1.0 + np.abs(h.r))).any():
+                broken.append(text)
+        if broken:
+            raise ValueError(
+                f"the fits are not nested: this one holds {', '.join(broken)}, and the estimates of the restricted one do not"
+            )
 
     def subset_errors(
         self,

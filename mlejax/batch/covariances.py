@@ -44,6 +44,11 @@ def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
     found = bread
     if kind == "nonrobust" and batch.spec.penalty is not None:
         found = bread @ batch.information[good] @ bread
+        with np.errstate(invalid="ignore"):
+            lost = ~(np.einsum("lii->li", found) > 1e-14 * np.einsum("lii->li", bread)) & batch.interior[good]
+        found = np.where(lost[:, :, None] | lost[:, None, :], np.nan, found)
+        for i in good[lost.any(axis=1)].tolist():
+            reasons.setdefault(i, "the data say nothing of a parameter that the penalty holds: no standard error")
     elif kind not in ("nonrobust", "bayes"):
         found, reasons = _sandwiches(batch, good, bread, kind, correction, codes)
         with np.errstate(invalid="ignore"):

@@ -353,7 +353,14 @@ def single(batch: Batch, i: int) -> recipe.Fit:
         weights, kind = (
             (None, None) if sets.weighing is None else (sets.weighing.of(sets.table_rows(i)), sets.weighing.kind)
         )
-        loaded = load(batch.likelihood, sets.one(i), structure, batch.missing, batch.columns, weights, kind)
+        data = sets.one(i)
+        present = data_room.ingest(data)
+        columns = [name for name in batch.columns if name in present]
+        if (
+            sets.weighing is not None and isinstance(weights, str) and weights not in present
+        ):  # beside the designs stands what the function reads
+            weights = sets.weighing.values[sets.table_rows(i)]
+        loaded = load(batch.likelihood, data, structure, batch.missing, columns, weights, kind)
         loaded = replace(loaded, designs=sets.designs)
         if batch.spec.adjusted:
             loaded = replace(unscaled(loaded), hyper=sets.hyper_at(i))

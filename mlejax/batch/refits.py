@@ -31,8 +31,11 @@ from mlejax.batch.reading import DataSets
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
-from mlejax.fit.search import clean
+from mlejax.fit.evidence import at_an_edge
+from mlejax.fit.programs import Ended
+from mlejax.fit.search import clean, definiteness, interior
 from mlejax.objective import Spec
+from mlejax.parameters import Space
 from mlejax.status import End
 
 Array = Any
@@ -40,6 +43,7 @@ AT_ONCE = (
     1e-16  # a decrement this small after two steps or less: the start was the maximum, and nothing is left to fall
 )
 FALLEN = (1.0, 1e-3, 1e-12, 1e-24)
+_PUSHED = 1e6
 FIRST_STEP_LIMIT = 20_000_000  # numbers in the derivatives of all rows
 
 
@@ -233,15 +237,43 @@ def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
     space = spec.space
     if ends.information.shape[-1] != space.n_free:
         return np.zeros(len(ends.u), bool)
+    if space.boxed:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            errors = 1.0 / np.sqrt(np.maximum(np.einsum("lii->li", ends.information), 0.0))
+            near = at_an_edge(ends.u, np.where(np.isfinite(errors), errors, 0.0), space)
+        ends.u[:] = np.where(
+            near, np.where(ends.u - space.lower < space.upper - ends.u, space.lower, space.upper), ends.u
+        )
     with np.errstate(invalid="ignore"):
-        interior = (ends.u > space.lower) & (ends.u < space.upper)
-    good = surely_clean(space, ends, described(spec, ends, fixed), interior)
+        inside = (ends.u > space.lower) & (ends.u < space.upper)
+    good = surely_clean(space, ends, described(spec, ends, fixed), inside)
     for i in np.flatnonzero(~good & (ends.end == int(End.CONVERGED))).tolist():
         ended = ended_of(ends, i, method, space.n_free)
         if ended.n_steps <= 2 and 0 <= ended.decrement <= AT_ONCE:
             ended = ended._replace(decrements=FALLEN)
-        good[i] = clean(ended, space)
+        good[i] = clean(ended, space) or _on_edge(ended, space)
     return good
+
+
+def _on_edge(ended: Ended, space: Space) -> bool:
+    """A maximum on an edge where the score vanishes by symmetry (a standard deviation at 0): the log-likelihood falls inward.
+
+    Clean but for that, and of positive definite information in the coordinates on the edge too.
+    """
+    if ended.information is None or interior(space, ended.u).all():
+        return False
+    pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~interior(space, ended.u)]
+    scale = np.sqrt(np.abs(np.diag(ended.information)))[~interior(space, ended.u)] + 1e-300
+    definite = definiteness(ended.information, np.ones(ended.u.size, bool))[2]
+    inside = ended._replace(
+        score=np.where(interior(space, ended.u), ended.score, _PUSHED * np.sign(_inward(ended.u, space)))
+    )
+    return bool((pushing > -1e-6 * scale).all() and definite and clean(inside, space))
+
+
+def _inward(u: np.ndarray, space: Space) -> np.ndarray:
+    """-1 at lower edges and 1 at upper ones, the sign of a score that pushes outward."""
+    return np.where(u <= space.lower, -1.0, 1.0)
 
 
 @partial(compiled, static=("spec",))

@@ -120,7 +120,7 @@ def _cluster_codes(done: Fit, groups: Any) -> np.ndarray:
     """One code for each contribution of positive weight, from a column name or labels."""
     if not isinstance(groups, str):
         codes = labels_per_contribution(done.loaded, groups, "cov_kwds groups")
-    elif not column_unchanged(done.loaded):
+    elif not column_unchanged(done.loaded, done.spec.likelihood.unit):
         raise ValueError(
             f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
             "themselves as groups, in the order of the rows that were fitted"

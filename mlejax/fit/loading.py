@@ -219,18 +219,31 @@ def _moved(index: Any, rows: Any) -> bool:
     return rows is not None and not index.equals(rows)
 
 
-def column_unchanged(loaded: Loaded) -> bool:
-    """The user's table still holds the rows that were fitted, in their order."""
-    rows = loaded.rows
-    if loaded.source.kind != "mapping" or loaded.unit_codes is not None or rows.n_dropped:
+def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
+    """The user's table still holds the rows that were fitted, in their order; ``unit`` is the column of units, if any.
+
+    It is read anew: a table that was sorted in place has other columns than those that were seen before.
+    """
+    rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
+    if loaded.source.kind != "mapping":
         return True
-    own = [key for key in rows.layout.keys if key in loaded.source]  # designs come after the user's columns
-    now = loaded.source.convert(own).leaves
+    if rows.n_dropped:
+        if not hasattr(raw, "iloc") or len(raw) != rows.n + rows.n_dropped:
+            return not hasattr(raw, "iloc")
+        raw = raw.iloc[rows.kept]
+    try:
+        source = data_room.ingest(raw)
+        own = [key for key in rows.layout.keys if key in source]  # designs come after the user's columns
+        now = source.convert(own)
+        if unit is not None:
+            now = data_room.units(now, source.column(unit), unit).rows
+    except (ValueError, TypeError, KeyError):
+        return False
     w = loaded.weights
-    kept = np.ones(rows.n, bool) if w is None or loaded.problem.data.mode == "whole" else w.used
+    kept = np.ones(now.n, bool) if w is None or data.mode == "whole" or len(w.used) != now.n else w.used
     return all(
-        np.array_equal(a[kept], np.asarray(b)[: rows.n][kept])
-        for a, b in zip(now, loaded.problem.data.rows, strict=False)
+        np.shape(a) == np.shape(np.asarray(b)[: now.n]) and np.array_equal(a[kept], np.asarray(b)[: now.n][kept])
+        for a, b in zip(now.leaves, data.rows, strict=False)
     )
 
 

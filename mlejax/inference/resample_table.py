@@ -299,7 +299,7 @@ class Jackknife(_Resampled):
 
     @property
     def bse(self) -> pd.Series:
-        """sqrt((N - 1) / N sum (estimate without i - mean)^2); NaN where a refit failed."""
+        """sqrt((N - 1) / N sum (estimate without i - mean)^2); NaN where a refit failed, or all are on the same edge."""
         return self._series(self._errors, "std err")
 
     @property
@@ -336,4 +336,5 @@ class Jackknife(_Resampled):
     def _errors(self) -> np.ndarray:
         total = self.copies.sum()
         spread = self.copies @ (self.refits.values - self._mean) ** 2
-        return np.where(self.fixed, np.nan, np.sqrt((total - 1.0) / total * spread))
+        still = ~(spread > 0)  # every refit on the same edge says nothing of an error
+        return np.where(self.fixed | still, np.nan, np.sqrt((total - 1.0) / total * spread))
