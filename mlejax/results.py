@@ -287,12 +287,13 @@ class Results:
         Raises:
             ValueError: different data, not nested, not converged, or pseudolikelihoods.
         """
+        test = inference.lr_test(self._facts, restricted._facts, boundary=boundary)
         self._refuse_unnested(restricted)
-        return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
+        return test
 
     def _refuse_unnested(self, restricted: Results) -> None:
         """ValueError where the restricted estimates break what this fit holds fixed, or its constraints."""
-        if not isinstance(restricted, Results) or self._index != restricted._index:
+        if self._index != restricted._index:
             return
         held = self._fit.spec.space.reported_fixed
         apart = np.abs(self._values - restricted._values) > 1e-8 * np.maximum(1.0, np.abs(self._values))

@@ -98,16 +98,6 @@ def test_a_bootstrap_keeps_replicates_on_an_edge_with_zero_score() -> None:
     assert found.conf_int().notna().all().all()
 
 
-def test_importance_weights_have_no_scale_for_the_optimiser() -> None:
-    y = RNG.normal(size=50)
-    plain = normal.fit({"y": y})
-    tiny = normal.fit({"y": y}, weights=np.full(50, 1e-9), weight_kind="importance")
-    assert tiny.verdict.code == "verified"
-    np.testing.assert_allclose(tiny.params, plain.params, rtol=1e-9)
-    assert tiny.llf == pytest.approx(1e-9 * plain.llf, rel=1e-9)
-    np.testing.assert_allclose(tiny.bse, plain.bse / np.sqrt(1e-9), rtol=1e-8)
-
-
 def test_modes_list_what_was_maximised() -> None:
     x = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
 

@@ -37,7 +37,7 @@ class Weights:
         kind: ``"frequency"``, ``"sampling"`` or ``"importance"``.
         name: their column, or an empty string.
         values: (n,) as given, >= 0.
-        scale: what they are divided by for the optimiser: their mean; 1 for frequency weights.
+        scale: what they are divided by for the optimiser (1 but for sampling weights).
         said: the statement about weights that are not here (of a result from a file).
     """
 
@@ -114,5 +114,5 @@ def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -
             f"{what}: frequency weights count rows and are whole numbers, but {at.size} of {n} are not, at "
             f"{rows_phrase(at, index)}; first: {w[at[0]]}.  Use weight_kind='sampling' or 'importance' for fractions"
         )
-    scale = float(np.sum(w) / np.count_nonzero(w)) if kind != "frequency" else 1.0
+    scale = float(np.sum(w) / np.count_nonzero(w)) if kind == "sampling" else 1.0
     return Weights(kind, name, w, scale)
