@@ -81,7 +81,7 @@ def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:
     Example:
         >>> import mlejax as mle
         >>> mle.enable_compilation_cache("programs")  # doctest: +SKIP
-        '/home/me/programs'
+        '.../programs'
     """
     present: str | None = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009 - not known to type checkers
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -289,6 +289,11 @@ class Results:
         """
         test = inference.lr_test(self._facts, restricted._facts, boundary=boundary)
         self._refuse_unnested(restricted)
+        if not inference.same_rows(self._fit.loaded, restricted._fit.loaded):
+            raise ValueError(
+                "the fits are of different data: columns that both use have the same values, but not in the same rows (one of "
+                "them, or the weights, was put in another order)"
+            )
         return test
 
     def _refuse_unnested(self, restricted: Results) -> None:

@@ -108,3 +108,22 @@ def test_modes_list_what_was_maximised() -> None:
 
     res = logit.fit({"x": x, "y": [0, 0, 0, 1, 1, 1]}, bias_reduction="jeffreys", n_starts=4)
     assert res.modes["llf"][0] == pytest.approx(res.llf_penalized, rel=1e-9)
+
+
+def test_a_ratio_over_rows_in_another_company_is_refused() -> None:
+    @mle.model(a=mle.Real(), b=mle.Real(), s=mle.Positive())
+    def line(params, data):
+        return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["s"])
+
+    x = RNG.normal(size=50)
+    y = x + RNG.normal(size=50)
+    w = RNG.integers(1, 5, 50)
+    options = {"weight_kind": "frequency"}
+    full = line.fit({"x": x, "y": y}, weights=w, **options)
+    order = RNG.permutation(50)
+    same = line.fit({"x": x[order], "y": y[order]}, fixed={"b": 0.0}, weights=w[order], **options)
+    assert full.lr_test(same).df == 1
+    with pytest.raises(ValueError, match="not in the same rows"):
+        full.lr_test(line.fit({"x": x, "y": y}, fixed={"b": 0.0}, weights=w[order], **options))
+    with pytest.raises(ValueError, match="not in the same rows"):
+        full.lr_test(line.fit({"x": x, "y": y[order]}, fixed={"b": 0.0}, weights=w, **options))

@@ -18,7 +18,7 @@ from mlejax.inference.intervals import (
     z_tests,
 )
 from mlejax.inference.prediction import exponentiated, predict_function, predict_parameter
-from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test
+from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test, same_rows
 from mlejax.inference.refitting import reported
 from mlejax.inference.resample import bootstrap, jackknife
 from mlejax.inference.resample_table import Bootstrap, Jackknife
@@ -65,6 +65,7 @@ __all__ = [
     "predict_function",
     "predict_parameter",
     "reported",
+    "same_rows",
     "simulation_study",
     "standard_errors",
     "subset_of",

@@ -317,3 +317,44 @@ def _equal(a: Any, b: Any) -> bool:
 def _listed(names_: Iterable[Any]) -> str:
     names = [str(name) for name in names_]
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def same_rows(a: Any, b: Any) -> bool:
+    """Whether the columns that two fits have in common go together in the same rows, in whatever order these stand.
+
+    Told by the sums of products of all pairs of columns and of the weights; true where that cannot be told (units, whole
+    models, data in a file).
+
+    Args:
+      a, b: ``Loaded`` data of two fits.
+    """
+    if a.remembered is not None or b.remembered is not None:
+        return True
+    one, other = _columns_of(a), _columns_of(b)
+    names = [name for name in one if name in other]
+    if len(names) < 2 or len(one[names[0]]) != len(other[names[0]]):
+        return True
+    tables = [np.column_stack([columns[name] for name in names]).astype(np.float64) for columns in (one, other)]
+    scale = np.sqrt((tables[0] ** 2).sum(axis=0))
+    scale = np.where(scale > 0, scale, 1.0)
+    products = [(table / scale).T @ (table / scale) for table in tables]
+    return bool(np.allclose(products[0], products[1], rtol=0.0, atol=1e-9))
+
+
+def _columns_of(loaded: Any) -> dict[Any, np.ndarray]:
+    """The numeric columns by row of a row-wise fit, and its weights, by name."""
+    data = loaded.problem.data
+    if data.mode != "rows":
+        return {}
+    n = int(data.n)
+    found = {
+        entry.key: np.asarray(data.rows[entry.slots[0].position])[:n]
+        for entry in data.statics.entries
+        if entry.treedef is None and entry.slots[0].source == "row"
+    }
+    columns = {key: column for key, column in found.items() if column.ndim == 1}
+    if loaded.weights is not None:
+        kept = loaded.weights.values > 0
+        columns = {key: np.where(kept, column, 0.0) for key, column in columns.items()}
+        columns["weights of the fit"] = loaded.weights.values
+    return columns

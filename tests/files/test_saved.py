@@ -254,7 +254,7 @@ def test_known_formulas_pass() -> None:
         "C(g, {'odd': [1, 0, 0]}) + C(k, Treatment) + C(region, Sum)",
         "x + {x * np.pi}",
     ):
-        refuse_unknown(text, columns, "mu")
+        assert refuse_unknown(text, columns, "mu") is None, text
 
 
 HOSTILE = [
