@@ -6,7 +6,7 @@ Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from mlejax import covariance as cov_room
-from mlejax import files, inference, report, transforms
+from mlejax import files, inference, report
 from mlejax.companions import companion
 from mlejax.fit import COVARIANCE_LIMIT, Fit, counts, covariance_of, weighted_scores
+from mlejax.results import tables
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
 
@@ -572,7 +573,7 @@ class Results:
                 to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
                 z and p still test a coefficient of 0, a ratio of 1.
         """
-        return self._summary(alpha, eform)
+        return tables.summary(self, alpha, eform)
 
     def to_latex(
         self,
@@ -583,18 +584,18 @@ class Results:
         eform: bool | Sequence[str] = False,
     ) -> str:
         r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``."""
-        return self._summary(alpha, eform).to_latex(caption=caption, label=label)
+        return tables.summary(self, alpha, eform).to_latex(caption=caption, label=label)
 
     def to_markdown(self, alpha: float = 0.05, *, eform: bool | Sequence[str] = False) -> str:
         """The table as Markdown of GitHub's flavour."""
-        return self._summary(alpha, eform).to_markdown()
+        return tables.summary(self, alpha, eform).to_markdown()
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> pd.DataFrame:
         """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
 
         ``exponentiate``: as ``eform`` of :meth:`summary`.
         """
-        return report.tidy(self._terms(alpha, exponentiate))
+        return report.tidy(tables.terms(self, alpha, exponentiate))
 
     def glance(self) -> pd.DataFrame:
         """One row for the whole fit."""
@@ -649,7 +650,7 @@ class Results:
         return f"<mlejax results of {self.model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
 
     def _repr_html_(self) -> str:
-        return report.render_html(self._summary(0.05))
+        return report.render_html(tables.summary(self, 0.05))
 
     # ---- behind the doors
 
@@ -809,135 +810,6 @@ class Results:
         if self._no_criterion:
             raise ValueError(f"{what} is refused {self._no_criterion}")
 
-    def _terms(self, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
-        space = self._fit.spec.space
-        found = self._intervals(alpha, "link")
-        coef, error, low, high = inference.exponentiated(
-            self._exponentiated(eform), self._values, self._errors, found.low, found.high
-        )
-        predictors = self.model.likelihood.predictors
-        group = [leaf.name if predictors else "" for leaf in space.leaves for _ in leaf.reported_index]
-        (z, p), held = self._tests, space.reported_fixed
-        return [
-            report.Term(
-                name=name,
-                coef=float(coef[i]),
-                std_err=float(error[i]),
-                z=float(z[i]),
-                p=float(p[i]),
-                low=float(low[i]),
-                high=float(high[i]),
-                note=self._notes[i] or ("" if held[i] else found.notes[i]),
-                fixed=bool(held[i]),
-                group=group[i],
-            )
-            for i, name in enumerate(self._index)
-        ]
-
-    def _exponentiated(self, eform: bool | Sequence[str]) -> list[int]:
-        """Which reported entries ``eform`` means."""
-        if eform is False:
-            return []
-        space, predictors = self._fit.spec.space, self.model.likelihood.predictors
-        names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
-        if not names:
-            raise ValueError(
-                "eform=True exponentiates coefficients of a log, logit or softmax link, and no parameter here is regressed "
-                "with one; name the coefficients that are logarithms of ratios, eform=['beta']"
-            )
-        found = [int(i) for name in names for i in space.resolve(name)]
-        for i in found:
-            if not isinstance(space.links[i], transforms.Identity):
-                raise ValueError(
-                    f"eform: {self._index[i]} is no coefficient on a log scale, so exp of it has no meaning"
-                )
-        return found
-
-    def _eform_statement(self, eform: bool | Sequence[str]) -> str:
-        if eform is not True:
-            return f"exp(coef) of {', '.join(eform)}" if eform else ""
-        ratios = [p for p in self.model.likelihood.predictors if p.link.ratio]
-        return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
-
-    def _summary(self, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
-        fitted, space = self._fit, self._fit.spec.space
-        data = fitted.loaded.problem.data
-        large = space.n_reported > report.SUMMARISED_ABOVE
-        rows = f"{self.nobs:g}" + (f" ({self.n_dropped} dropped)" if self.n_dropped else "")
-        header = [
-            ("Model", self.model.likelihood.name),
-            ("Method", fitted.method),
-            ("Covariance", self._cov.statement),
-            ("Converged", f"{'yes' if self.converged else 'NO'} ({_nearness(fitted)})"),
-            ("Arithmetic", f"float64, {fitted.backend or jax.default_backend()}"),
-            ("Log-pseudolikelihood" if self._pseudo else "Log-likelihood", f"{self.llf:.6f}"),
-            ("Observations", rows),
-        ]
-        if data.mode == "units":
-            header.append(("Units", f"{self.n_units}"))
-        if fitted.loaded.weights is not None:
-            header.append(("Weights", fitted.loaded.weights.statement()))
-        header.append(("Free parameters", f"{self.df_model}"))
-        if fitted.constraints:
-            header.append(("Constraints", ", ".join(fitted.constraints)))
-        if fitted.penalised is not None:
-            header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
-            header.append(("Penalised log-lik.", f"{self.llf_penalized:.6f}"))
-            if not np.isnan(self.edf):
-                header.append(("Effective df", f"{self.edf:.4g}"))
-        if fitted.spec.reduction is not None:
-            header.append(("Bias reduction", f"{fitted.spec.reduction.text}; adds {fitted.reduced:.6g}"))
-        if not self._no_criterion:
-            header.append(("AIC", f"{self.aic:.4f}"))
-            if fitted.penalised is None:
-                header.append(("BIC", f"{self.bic:.4f}"))
-        if eform:
-            header.append(("Shown", self._eform_statement(eform)))
-        regressed = "; ".join(f"{p} ({p.link.name} link)" for p in self.model.likelihood.predictors)
-        footer = [f"Verdict: {self.verdict}."]
-        if self.verdict.advice:
-            footer.append(self.verdict.advice)
-        values = space.split(fitted.params) if large else []
-        return report.Summary(
-            title=_title(fitted),
-            header=tuple(header),
-            terms=() if large else tuple(self._terms(alpha, eform)),
-            notes=tuple(
-                n
-                for n in (
-                    regressed and f"Regressed: {regressed}.",
-                    fitted.note,
-                    _narrow(fitted.loaded.rows.float32),
-                    *self._cov.notes,
-                    _sentence(self._too_large),
-                )
-                if n
-            ),
-            footer=tuple(footer),
-            alpha=alpha,
-            coef_label=("exp(coef)" if len(self._exponentiated(eform)) == len(self._index) else "estimate")
-            if eform
-            else "coef",
-            leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
-        )
-
-    def _column(self) -> report.Column:
-        penalised = self._fit.penalised is not None
-        large = self._fit.spec.space.n_reported > report.SUMMARISED_ABOVE
-        return report.Column(
-            name=self.model.likelihood.name,
-            terms=() if large else tuple(self._terms(0.05)),
-            facts=replace(self._facts, df_model=self.df_model),
-            cov=self.cov_type,
-            code=self.verdict.code,
-            statement="" if self.verdict.code == "verified" else str(self.verdict),
-            n_units=self.n_units,
-            no_criterion=self._no_criterion,
-            only_aic="of a penalised fit: its log-likelihood is not at its maximum" if penalised else "",
-            edf=self.edf if penalised else float("nan"),
-            leaves=self._summary(0.05).leaves,
-        )
-
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
@@ -947,119 +819,3 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=rows, columns=columns)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "." if text else ""
-
-
-def _nearness(done: Fit) -> str:
-    return f"g'H^-1 g = {done.decrement:.1e}" if done.information is not None else "no Hessian was formed"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class SavedModel:
-    """Stands where the model was, in a result from a file: its name and formulas, without its function.
-
-    Attributes:
-        likelihood: the declaration, as far as it is known.
-    """
-
-    likelihood: Any
-
-    def __repr__(self) -> str:
-        return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
-
-    def __call__(self, params: Any, data: Any) -> Any:
-        """AbsentError."""
-        return self.likelihood.function(params, data)
-
-    def fit(self, *_: Any, **__: Any) -> Any:
-        """AbsentError."""
-        return self.likelihood.function(None, None)
-
-
-def load(path: Any, *, trust_formulas: bool = False) -> Results:
-    """Read a result that :meth:`Results.save` wrote, without data or the model's source.
-
-    Tables, intervals, linear tests, likelihood-ratio tests, comparisons, ``nlcom`` and ``predict`` work as before.  What
-    evaluates the likelihood again (``score_obs``, sandwich covariances, ``subset_errors``) says that it cannot.
-    Nothing in the file is executed, formulas excepted: these are read first, and refused if they do more than arithmetic
-    and known transforms.
-
-    Args:
-        path: the file.
-        trust_formulas: evaluate formulas whatever they call.  A formula is code: only for files whose origin you know.
-
-    Returns:
-        :class:`Results`; ``saved_with`` has the versions that made it.
-
-    Raises:
-        FileError: a foreign, damaged, truncated or newer file; a formula that is not known to be harmless.
-    """
-    parts = files.load(path, trust_formulas)
-    made = Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
-    try:
-        str(made.summary())  # what no check of a field has seen shows here, and not at the user's first table
-    except Exception as error:
-        raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
-    return made
-
-
-def compare(
-    *results: Results,
-    names: Sequence[str] | None = None,
-    criteria: Sequence[str] | None = None,
-    stars: bool = False,
-) -> report.Comparison:
-    r"""Fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria, verdicts.
-
-    AIC and BIC are left out, and the table says why, where the fits are of different data (numbers of rows, or
-    sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
-    is a pseudolikelihood. A fit that did not converge is marked with its verdict.
-
-    Args:
-        *results: two or more.
-        names: heads of the columns; the models' names by default.
-        criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC where they can be compared.
-            ``()`` for none.
-        stars: mark p < 0.05, 0.01 and 0.001.
-
-    Returns:
-        :class:`mlejax.report.Comparison`: prints as text, shows as HTML; ``to_latex()``, ``to_markdown()``, ``tidy()``,
-        ``glance()``.
-
-    Raises:
-        ValueError: criteria asked for by name, but the fits are of different data.
-
-    Example:
-        >>> import mlejax as mle
-        >>> from jax.scipy.stats import norm
-        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
-        ... def gaussian(params, data):
-        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
-        >>> data = {"y": [1.0, 2.0, 6.0, 3.0]}
-        >>> both = mle.compare(gaussian.fit(data), gaussian.fit(data, fixed={"mu": 0.0}), names=["free", "at 0"])
-        >>> print(both.glance()[["model", "df_model", "llf"]].round(3).to_string(index=False))
-        model  df_model     llf
-         free         2  -8.181
-         at 0         1 -10.727
-    """
-    for i, result in enumerate(results):
-        if not isinstance(result, Results):
-            raise TypeError(
-                f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
-            )
-    return report.compare([r._column() for r in results], names=names, criteria=criteria, stars=stars)
-
-
-def _title(fitted: Fit) -> str:
-    if fitted.spec.reduction is not None:
-        return "Bias-reduced maximum likelihood"
-    return "Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood"
-
-
-def _narrow(names: tuple[str, ...]) -> str:
-    """A remark on columns that came as float32, or nothing."""
-    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""

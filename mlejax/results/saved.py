@@ -1,0 +1,107 @@
+"""Results from files, and beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlejax import files, report
+from mlejax.results import tables
+from mlejax.results.result import Results
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SavedModel:
+    """Stands where the model was, in a result from a file: its name and formulas, without its function.
+
+    Attributes:
+        likelihood: the declaration, as far as it is known.
+    """
+
+    likelihood: Any
+
+    def __repr__(self) -> str:
+        return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """AbsentError."""
+        return self.likelihood.function(params, data)
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        """AbsentError."""
+        return self.likelihood.function(None, None)
+
+
+def load(path: Any, *, trust_formulas: bool = False) -> Results:
+    """Read a result that :meth:`Results.save` wrote, without data or the model's source.
+
+    Tables, intervals, linear tests, likelihood-ratio tests, comparisons, ``nlcom`` and ``predict`` work as before.  What
+    evaluates the likelihood again (``score_obs``, sandwich covariances, ``subset_errors``) says that it cannot.
+    Nothing in the file is executed, formulas excepted: these are read first, and refused if they do more than arithmetic
+    and known transforms.
+
+    Args:
+        path: the file.
+        trust_formulas: evaluate formulas whatever they call.  A formula is code: only for files whose origin you know.
+
+    Returns:
+        :class:`Results`; ``saved_with`` has the versions that made it.
+
+    Raises:
+        FileError: a foreign, damaged, truncated or newer file; a formula that is not known to be harmless.
+    """
+    parts = files.load(path, trust_formulas)
+    made = Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
+    try:
+        str(made.summary())  # what no check of a field has seen shows here, and not at the user's first table
+    except Exception as error:
+        raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
+    return made
+
+
+def compare(
+    *results: Results,
+    names: Sequence[str] | None = None,
+    criteria: Sequence[str] | None = None,
+    stars: bool = False,
+) -> report.Comparison:
+    r"""Fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria, verdicts.
+
+    AIC and BIC are left out, and the table says why, where the fits are of different data (numbers of rows, or
+    sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
+    is a pseudolikelihood. A fit that did not converge is marked with its verdict.
+
+    Args:
+        *results: two or more.
+        names: heads of the columns; the models' names by default.
+        criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC where they can be compared.
+            ``()`` for none.
+        stars: mark p < 0.05, 0.01 and 0.001.
+
+    Returns:
+        :class:`mlejax.report.Comparison`: prints as text, shows as HTML; ``to_latex()``, ``to_markdown()``, ``tidy()``,
+        ``glance()``.
+
+    Raises:
+        ValueError: criteria asked for by name, but the fits are of different data.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> data = {"y": [1.0, 2.0, 6.0, 3.0]}
+        >>> both = mle.compare(gaussian.fit(data), gaussian.fit(data, fixed={"mu": 0.0}), names=["free", "at 0"])
+        >>> print(both.glance()[["model", "df_model", "llf"]].round(3).to_string(index=False))
+        model  df_model     llf
+         free         2  -8.181
+         at 0         1 -10.727
+    """
+    for i, result in enumerate(results):
+        if not isinstance(result, Results):
+            raise TypeError(
+                f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
+            )
+    return report.compare([tables.column(r) for r in results], names=names, criteria=criteria, stars=stars)
