@@ -19,16 +19,16 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
-from mlejax.batch import starting
-from mlejax.batch.engine import Ends, Limits, best_starts, chunks, optimise, run_tasks
-from mlejax.batch.programs import Described, describe, many_to_u, natural, plain_lanes
+from mlejax.batch.engine import Ends, Limits, chunks, optimise, run_tasks
+from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
 from mlejax.batch.reading import DataSets
-from mlejax.fit import evidence, multistart, recipe, starts
+from mlejax.batch.starts import first_points, pooled, starts_given
+from mlejax.fit import evidence, multistart, recipe
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.multistart import Mode
 from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.programs import DENSE_LIMIT, Ended, to_u
+from mlejax.fit.programs import DENSE_LIMIT, Ended
 from mlejax.fit.search import Found, clean, evidence_at
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
@@ -137,14 +137,14 @@ def fit_many(
             )
         lanes = sets.usable
         statements = dict(sets.bad)
-        given, own = _given(spec, sets, start, likelihood)
+        given, own = starts_given(spec, sets, start, likelihood)
         u0 = np.zeros((len(sets), space.n_free))
         finished = True
         if lanes.size:
             if isinstance(start, str):
-                u0[:] = _pooled(spec, sets, lanes, given, held, algorithm, seed)
+                u0[:] = pooled(spec, sets, lanes, given, held, algorithm, seed)
             else:
-                points = _first_points(spec, sets, lanes, given, own, held, seed, limits)
+                points = first_points(spec, sets, lanes, given, own, held, seed, limits)
                 finished = points is not None
                 u0 = u0 if points is None else points
             recipe._check_rows_once(spec, _alone(sets, int(lanes[0]), space), u0[lanes[0]], held)
@@ -172,115 +172,6 @@ def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
     each = jax.tree.map(lambda a: np.asarray(a, np.float64), hyper) if own else common
     # against a penalty the scale of sampling weights means something
     return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))
-
-
-def _given(spec: Spec, sets: DataSets, start: Any, likelihood: Likelihood) -> tuple[list[Any], list[bool]]:
-    """For each leaf its start or None, and whether it has one for each data set (a leading axis)."""
-    if isinstance(start, str):
-        if start != "pooled":
-            raise ValueError(f"start={start!r}: expected a dict of starts, one for all or one each, or 'pooled'")
-        return list(starts.given_values(spec.space, likelihood.parameters, None)), [False] * len(spec.space.leaves)
-    n = len(sets)
-    entries, per_set = start, {}
-    if hasattr(start, "columns") and hasattr(start, "to_numpy"):  # estimates of another batch: one column an address
-        if len(start) != n:
-            raise ValueError(f"start=: expected one row for each of {n} data sets, got {len(start)}")
-        start = {str(c): start[c].to_numpy(dtype=float) for c in start.columns}
-    if isinstance(start, Mapping) and all(isinstance(k, str) for k in start):
-        entries = {}
-        for key, value in start.items():
-            shape = _shape_at(spec.space, key)
-            if shape is not None and np.shape(value) == (n, *shape):
-                per_set[key] = np.asarray(value, np.float64)
-                if not np.isfinite(per_set[key]).all():
-                    raise ValueError(f"start={key!r}: expected finite numbers for every data set")
-                entries[key] = per_set[key][0]
-            else:
-                entries[key] = value
-    given = list(starts.given_values(spec.space, likelihood.parameters, entries))
-    own = [False] * len(given)
-    for key, values in per_set.items():
-        for i, flat in spec.space.locate(key):
-            leaf = spec.space.leaves[i]
-            if not own[i]:
-                given[i] = np.repeat(np.asarray(given[i])[None], n, axis=0)
-                own[i] = True
-            if flat is None:
-                given[i] = values.reshape(n, *leaf.shape).copy()
-            else:
-                np.asarray(given[i]).reshape(n, -1)[:, flat] = values.reshape(n, -1)
-    for i, leaf in enumerate(spec.space.leaves):
-        if own[i]:
-            problem = leaf.transform.problem(given[i]) if leaf.transform.elementwise else None
-            if problem is not None:
-                raise ValueError(f"start: {leaf.name} is declared {leaf.kind}: {problem}")
-    return given, own
-
-
-def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
-    """Shape of what an address names: a whole leaf, or one entry."""
-    located = space.locate(address)
-    if len(located) != 1:
-        return None
-    i, flat = located[0]
-    if flat is None:
-        return space.leaves[i].shape
-    return () if len(flat) == 1 else (len(flat),)
-
-
-def _first_points(
-    spec: Spec,
-    sets: DataSets,
-    lanes: np.ndarray,
-    given: list[Any],
-    own: list[bool],
-    held: Any,
-    seed: int,
-    limits: Limits,
-) -> np.ndarray | None:
-    """u0 (L, p): the start that was given, or the best among each data set's own candidates."""
-    space, declared = spec.space, spec.likelihood.parameters or {}
-    known = [v if v is not None and not np.isnan(v).any() else None for v in given]
-    if all(v is not None or leaf.all_fixed for v, leaf in zip(known, space.leaves, strict=True)):
-        values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
-        if not any(own):
-            return np.repeat(np.asarray(to_u(space, values))[None], len(sets), axis=0)
-        each = [
-            v if mine else np.broadcast_to(v, (len(sets), *np.shape(v))) for v, mine in zip(values, own, strict=True)
-        ]
-        return np.asarray(many_to_u(space, each))
-    return best_starts(
-        spec,
-        sets,
-        lanes,
-        lambda mine, data: starting.candidates(space, given, own, mine, data, seed, sets.designs, declared),
-        starting.sample(recipe.N_SAMPLED),
-        held,
-        limits,
-    )
-
-
-def _pooled(
-    spec: Spec, sets: DataSets, lanes: np.ndarray, given: list[Any], held: Any, algorithm: Any, seed: int
-) -> np.ndarray:
-    """The estimates from all data sets together, as one start for each."""
-    if sets.mode == "whole":
-        raise ValueError(
-            "start='pooled' needs contributions that can be pooled; with rowwise=False give start= or leave it out"
-        )
-    if sets.own_hyper:
-        raise ValueError(
-            "start='pooled' fits all data sets as one, which a penalty of another strength for each does not allow"
-        )
-    positions = np.concatenate([np.arange(sets.begins[i], sets.begins[i] + sets.lengths[i]) for i in lanes])
-    positions = positions if sets.order is None else sets.order[positions]
-    leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
-    rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
-    packed = data_room.pack(rows, mode=sets.mode)
-    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
-    u0 = recipe._first_point(spec, pooled, given, held, seed)
-    _, ended, _ = flagged_room.search(spec, algorithm, pooled, u0, held, None)
-    return np.asarray(ended.u if np.isfinite(ended.u).all() else u0)
 
 
 def _alone(sets: DataSets, lane: int, space: Space) -> Any:
@@ -499,7 +390,8 @@ def _without_penalty(
     def work(task: tuple[np.ndarray, int, int]) -> int:
         mine, width, capacity = task
         u = ends.u[np.resize(mine, capacity)]
-        out = plain_lanes(spec, width, u, sets.fetch(mine, capacity), held, np.int32(-(-mine.size // width)))
+        blocks = np.int32(-(-mine.size // width))
+        out = evaluate_lanes(spec.plain, width, u, sets.fetch(mine, capacity), held, None, blocks)
         for whole, part in zip((value, score, information), out, strict=True):
             whole[mine] = np.asarray(part)[: mine.size]
         return int(mine.size)

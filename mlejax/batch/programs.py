@@ -186,17 +186,25 @@ def meat_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, u, lanes_codes), data)
 
 
-@partial(compiled, static=("spec", "width"))
-def plain_lanes(
-    spec: Spec, width: int, u: Array, data: Prepared, fixed: Any, n_blocks: Array
+@partial(compiled, static=("spec", "width", "own_hyper"))
+def evaluate_lanes(
+    spec: Spec,
+    width: int,
+    u: Array,
+    data: Prepared,
+    fixed: Any,
+    hyper: Any,
+    n_blocks: Array,
+    own_hyper: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """Log-likelihood (C,), score (C, p) and information (C, p, p) in u, without the penalty."""
-    lanes, joined = _split(data, True, fixed, None, (False, False))
+    """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
+    lanes, joined = _split(data, True, fixed, hyper, (False, own_hyper))
     p = u.shape[1]
 
     def one(part: Any, _: Any, used: Any) -> tuple[Array, Array, Array]:
         lane, at = part
-        objective = objective_of(spec.plain, joined(lane)[0], fixed, None, used)
+        one_lane, held, strength = joined(lane)
+        objective = objective_of(spec, one_lane, held, strength, used)
         value, grad, hessian = objective.with_hessian(at)
         return -value * objective.scale, -grad * objective.scale, hessian * objective.scale
 

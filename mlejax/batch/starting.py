@@ -7,9 +7,9 @@ not depend on its company.  Here the arithmetic is laid out over lanes; a test h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,38 +23,72 @@ from mlejax.parameters import Leaf, Space
 STEPPED = 8192  # rows from which on statistics are taken of a part of them
 
 
-def statistics(data: Prepared, n_lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Mean and standard deviation (L, K) of every numeric column of one dimension, the largest scale (L,), and how many
-    such columns there are."""
+class _Laid(NamedTuple):
+    """Rows of some lanes (L, N, ...), their numbers (L,), which are in use (None: all), and the axes before a value's own."""
+
+    rows: list[np.ndarray]
+    counts: np.ndarray
+    inside: np.ndarray | None
+    lead: int
+
+    @property
+    def parts(self) -> list[list[np.ndarray]]:
+        """The rows in use, lane by lane."""
+        return [[leaf[i, :n] for leaf in self.rows] for i, n in enumerate(self.counts)]
+
+
+def _laid(data: Prepared, n_lanes: int) -> _Laid:
     units = data.mode == "units"
-    lead = 3 if units else 2
     rows = [np.asarray(leaf)[:n_lanes] for leaf in data.rows]
     counts = np.asarray(data.n)[:n_lanes]
-    inside = np.arange(rows[0].shape[1])[None, :] < counts[:, None] if data.mode != "whole" else None
+    n = rows[0].shape[1]
+    inside = np.arange(n)[None, :] < counts[:, None] if data.mode != "whole" and (counts < n).any() else None
     if units:
-        inside = np.asarray(inside)[:, :, None] & rows[-1]
-    columns = [a for a in rows if a.ndim == lead and a.dtype.kind in "fi"]
-    if not units and data.rows[0].shape[1] >= STEPPED:
-        parts = [[leaf[i, : counts[i]] for leaf in rows] for i in range(n_lanes)]
+        inside = (True if inside is None else inside[:, :, None]) & rows[-1]
+    return _Laid(rows, counts, inside, 3 if units else 2)
+
+
+def _stepped(data: Prepared) -> bool:
+    return data.mode != "units" and data.rows[0].shape[1] >= STEPPED
+
+
+def statistics(data: Prepared, n_lanes: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mean and standard deviation (L, K) of every numeric column of one dimension, and how many such columns there are."""
+    laid = _laid(data, n_lanes)
+    columns = [a for a in laid.rows if a.ndim == laid.lead and a.dtype.kind in "fi"]
+    if _stepped(data):
         means = np.full((n_lanes, min(len(columns), starts.MAX_COLUMNS)), np.nan)
         sds = np.zeros_like(means)
-        for i, part in enumerate(parts):
+        for i, part in enumerate(laid.parts):
             found, _ = starts.column_statistics(part)
             means[i, : len(found)], sds[i, : len(found)] = (
                 (np.array(x) for x in zip(*found, strict=True)) if found else ((), ())
             )
-        return means, sds, np.array([starts.largest_scale(part) for part in parts]), len(columns)
-    used = columns[: starts.MAX_COLUMNS]
-    moments = [_moments(a.astype(np.float64), inside) for a in used]
+        return means, sds, len(columns)
+    moments = [_moments(a.astype(np.float64), laid.inside) for a in columns[: starts.MAX_COLUMNS]]
     means = np.stack([m for m, _ in moments], axis=1) if moments else np.zeros((n_lanes, 0))
     sds = np.stack([s for _, s in moments], axis=1) if moments else np.zeros((n_lanes, 0))
+    return means, sds, len(columns)
+
+
+def largest_scale(data: Prepared, n_lanes: int) -> np.ndarray:
+    """(L,) ``starts.largest_scale`` of every lane."""
+    laid = _laid(data, n_lanes)
+    if _stepped(data):
+        return np.array([starts.largest_scale(part) for part in laid.parts])
     scale = np.ones(n_lanes)
-    for a in rows:
+    for a in laid.rows:
         if a.dtype.kind in "fi" and a.size:
-            values = np.square(a.astype(np.float64)).reshape(*a.shape[:lead], -1).mean(axis=-1)
-            root = np.sqrt(_mean(values, inside))
+            wide = a.astype(np.float64, copy=False).reshape(*a.shape[: laid.lead], -1)
+            if laid.inside is None:
+                mean = np.einsum("lnk,lnk->l", *(wide.reshape(n_lanes, -1, wide.shape[-1]),) * 2) / (
+                    wide.size // n_lanes
+                )
+            else:
+                mean = _mean(np.einsum("...k,...k->...", wide, wide) / wide.shape[-1], laid.inside)
+            root = np.sqrt(mean)
             scale = np.maximum(scale, np.where(np.isfinite(root), root, 1.0))
-    return means, sds, scale, len(columns)
+    return scale
 
 
 def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
@@ -118,14 +152,12 @@ def candidates(
     """
     if designs is not None:
         open_ = regression.natural_given(designs, declared or {}, given)
-        n_read = len(designs.rows.leaves)
-        rows = (*data.rows[:n_read], *(data.rows[-1:] if data.mode == "units" else ()))
-        natural = candidates(designs.natural, open_, own, lanes, replace(data, rows=rows), seed)
+        natural = candidates(designs.natural, open_, own, lanes, _read_by_function(data, designs), seed)
         set_apart = [np.expand_dims(np.asarray(v)[lanes], 1) if mine else v for v, mine in zip(given, own, strict=True)]
         return regression.with_coefficients(designs, space, natural, set_apart)
     n = len(lanes)
-    means, sds, largest, n_columns = statistics(data, n)
-    small = 0.01 / largest
+    means, sds, n_columns = statistics(data, n)
+    small = 0.01 / largest_scale(data, n)
     table = guesses(means, sds, small, n_columns)
     total = table.shape[1]
     rank = starts._ranks(space)
@@ -147,6 +179,42 @@ def candidates(
         cloud = _scatter(leaf, table[:, which], small, np.array(wides), np.stack(draws[k]))
         out.append(np.concatenate([plain, cloud], axis=1))
     return out
+
+
+FirstGuess = Callable[[Prepared, int], list[np.ndarray]]
+
+
+def first_guesses(
+    space: Space, given: Sequence[np.ndarray | None], designs: Designs | None, declared: Mapping[str, Any]
+) -> FirstGuess | None:
+    """``starts.first_guess`` over lanes: from a chunk of data and its number of lanes, one array a leaf (L, ...).
+
+    None where a search among candidates should not be left out.
+    """
+    natural = space if designs is None else designs.natural
+    known = given if designs is None else regression.natural_given(designs, declared, given)
+    if any(v is not None for v in given) or not starts.plain_will_do(natural, known):
+        return None
+    rank = starts._ranks(natural)
+
+    def guess(data: Prepared, n_lanes: int) -> list[np.ndarray]:
+        if designs is not None:
+            data = _read_by_function(data, designs)
+        small = 0.01 / largest_scale(data, n_lanes)
+        table = np.stack([np.zeros(n_lanes), np.ones(n_lanes), small, small], axis=-1)[:, None, :]
+        values = [
+            np.zeros((n_lanes, *leaf.shape)) if leaf.all_fixed else _fill(leaf, table, r)[:, 0]
+            for leaf, r in zip(natural.leaves, rank, strict=True)
+        ]
+        return values if designs is None else regression.with_coefficients(designs, space, values, given)
+
+    return guess
+
+
+def _read_by_function(data: Prepared, designs: Designs) -> Prepared:
+    """The rows without the designs."""
+    n_read = len(designs.rows.leaves)
+    return replace(data, rows=(*data.rows[:n_read], *(data.rows[-1:] if data.mode == "units" else ())))
 
 
 def _fill(leaf: Leaf, table: np.ndarray, rank: np.ndarray) -> np.ndarray:

@@ -162,17 +162,22 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
     return out
 
 
+def plain_will_do(space: Space, given: Sequence[np.ndarray | None]) -> bool:
+    """Nothing is given, and no parameter could be exchanged for another: see `first_guess`."""
+    leaves = [leaf for leaf in space.leaves if not leaf.all_fixed]
+    kinds = [(leaf.kind, leaf.shape == ()) for leaf in leaves]
+    real = all(isinstance(leaf.transform, transforms.Identity) or leaf.shape == () for leaf in leaves)
+    known = all(isinstance(leaf.transform, (transforms.Identity, transforms.Log)) for leaf in leaves)
+    return not any(v is not None for v in given) and real and known and len(set(kinds)) == len(kinds)
+
+
 def first_guess(space: Space, given: Sequence[np.ndarray | None], rows: Any) -> list[np.ndarray] | None:
     """The first of the `candidates` alone; None where parameters might be exchanged for one another, or are not all open.
 
     Two scalars of one kind, or the entries of a positive vector, may be components of a mixture, of which equal ones are a
     saddle point that looks like a maximum; a vector of real numbers is most often one of effects.
     """
-    leaves = [leaf for leaf in space.leaves if not leaf.all_fixed]
-    kinds = [(leaf.kind, leaf.shape == ()) for leaf in leaves]
-    real = all(isinstance(leaf.transform, transforms.Identity) or leaf.shape == () for leaf in leaves)
-    known = all(isinstance(leaf.transform, (transforms.Identity, transforms.Log)) for leaf in leaves)
-    if any(v is not None for v in given) or not real or not known or len(set(kinds)) < len(kinds):
+    if not plain_will_do(space, given):
         return None
     small = 0.01 / largest_scale(rows)
     pairs = zip(space.leaves, _ranks(space), strict=True)
