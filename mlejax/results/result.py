@@ -332,6 +332,8 @@ class Results:
           accounts for the estimation of O and is never smaller. By conjugate gradients on Hessian-vector products, up
           to hundreds of these for each parameter; refused where they meet negative curvature.
 
+        Whatever ``cov_type`` the fit has, these are errors from the information, and the table says so.
+
         At a point that is no maximum, which is where the training of a network ends, neither is the error of an
         estimator: the table says so, with g'I^-1 g of S. Weights of a network usually have many settings of the same
         likelihood, so that ``"estimated"`` needs ``damping`` there.
@@ -362,8 +364,13 @@ class Results:
             >>> round(float(res.bse["b"]), 3)
             0.367
         """
-        return inference.subset_of(
+        found = inference.subset_of(
             self._fit, addresses, others=others, damping=damping, tol=tol, max_steps=max_steps, alpha=alpha
+        )
+        return found.with_remark(
+            ""
+            if self.cov_type == "nonrobust"
+            else f"These are errors from the information alone, not those of cov_type={self.cov_type!r}, which bse has."
         )
 
     def nlcom(self, function: Callable[[Any], Any], *, value: Any = 0.0, alpha: float = 0.05) -> inference.DeltaResult:

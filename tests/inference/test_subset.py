@@ -83,6 +83,13 @@ def test_the_table_says_what_the_errors_mean() -> None:
     assert "no maximum" not in given + both
 
 
+def test_a_robust_fit_is_told_that_these_errors_are_others() -> None:
+    robust = fitted().with_cov("HC0").subset_errors("scale", others="estimated")
+    np.testing.assert_array_equal(robust.std_error, fitted().subset_errors("scale", others="estimated").std_error)
+    assert "not those of cov_type='HC0'" in " ".join(str(robust).split())
+    assert "cov_type" not in str(fitted().subset_errors("scale"))
+
+
 def test_what_is_held_fixed_is_not_estimated() -> None:
     data = REGRESSION.make(13)
     res = REGRESSION.plain.fit(data, start=REGRESSION.start, fixed={"beta[1]": 0.5})
