@@ -14,7 +14,8 @@ import numpy as np
 import mlejax as mle
 from mlejax.fit.deciding import deciding
 from mlejax.fit.programs import Ended
-from mlejax.fit.search import Found, clean, evidence_at
+from mlejax.fit.search import evidence_at
+from mlejax.fit.standing import Found, clean
 from mlejax.status import End
 from mlejax.verdict import judge
 

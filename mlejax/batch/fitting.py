@@ -23,13 +23,14 @@ from mlejax.batch.engine import Ends, Limits, chunks, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
 from mlejax.batch.reading import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
-from mlejax.fit import evidence, multistart, recipe
+from mlejax.fit import multistart, recipe, standing
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.multistart import Mode
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import DENSE_LIMIT, Ended
-from mlejax.fit.search import Found, clean, evidence_at
+from mlejax.fit.search import evidence_at
+from mlejax.fit.standing import Found, clean
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -285,8 +286,8 @@ def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) 
     with np.errstate(invalid="ignore", over="ignore"):
         finite = np.isfinite(d) & (d >= 0)
         fell = finite[:, 1:] & finite[:, :-1] & (d[:, 1:] <= 1e-10) & (d[:, 1:] < 0.05 * d[:, :-1])
-        modest = (at.root_u <= evidence.believable(ends.u, space)).all(axis=1)
-        modest &= ~evidence.at_an_edge(ends.u, at.root_u, space).any(axis=1)
+        modest = (at.root_u <= standing.believable(ends.u, space)).all(axis=1)
+        modest &= ~standing.at_an_edge(ends.u, at.root_u, space).any(axis=1)
         pushing = np.where(ends.u <= space.lower, -ends.score, ends.score)
         size = np.sqrt(np.abs(np.einsum("lii->li", ends.information)) + 1e-300)
         pushed = (interior | (pushing > 1e-6 * size)).all(axis=1)

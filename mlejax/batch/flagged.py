@@ -16,7 +16,8 @@ from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
 from mlejax.fit import evidence, recipe
 from mlejax.fit.programs import Ended
-from mlejax.fit.search import FALLS, Found, evidence_at, followed, search
+from mlejax.fit.search import FALLS, evidence_at, followed, search
+from mlejax.fit.standing import Found
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End

@@ -31,9 +31,8 @@ from mlejax.batch.reading import DataSets
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
-from mlejax.fit.evidence import at_an_edge
 from mlejax.fit.programs import Ended
-from mlejax.fit.search import clean, definiteness, interior
+from mlejax.fit.standing import at_an_edge, clean, definiteness, interior
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -233,7 +232,7 @@ def _to_the_end(
 
 
 def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
-    """As ``fit.search.clean``; an end at the start itself has no decrements to compare, and counts if it is definite."""
+    """As ``fit.standing.clean``; an end at the start itself has no decrements to compare, and counts if it is definite."""
     space = spec.space
     if ends.information.shape[-1] != space.n_free:
         return np.zeros(len(ends.u), bool)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.fit import evidence
+from mlejax.fit import words
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.programs import evaluate_rows
 from mlejax.likelihood import LikelihoodError
@@ -124,7 +124,7 @@ def _finiteness(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]
         if k > 0 and not values_finite:
             continue  # a random point outside the support of some row proves nothing
         where = _at(spec, held, u)
-        text = evidence.explain_non_finite(values, scores, spec.space.theta_labels, where)
+        text = words.explain_non_finite(values, scores, spec.space.theta_labels, where)
         if values_finite:
             return [Finding("error", "where_guard", text, _WHERE)]
         return [Finding("error", "start_not_finite", f"at the start {text.removeprefix('the ')}", _START)]
@@ -171,7 +171,7 @@ def _scores(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]) ->
         ]
     flat = _common_null(scores, kept)
     for vector in flat:
-        text, _ = evidence.describe_flat(points[0], vector, spec.space, held)
+        text, _ = words.describe_flat(points[0], vector, spec.space, held)
         out.append(Finding("warning", "not_identified", text, ADVICE["not_identified"].rstrip(".")))
     return out
 

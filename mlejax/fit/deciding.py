@@ -21,8 +21,7 @@ from mlejax.data import SHOWN_ROWS, Prepared, rows_phrase
 from mlejax.fit.common import objective_of
 from mlejax.fit.evidence import LogLik
 from mlejax.fit.loading import Loaded, n_contributions
-from mlejax.fit.programs import Ended
-from mlejax.fit.search import logliks
+from mlejax.fit.programs import Ended, logliks
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.verdict import Direction, steepest

@@ -8,25 +8,18 @@ such units shows a plateau, and two such sides a flat direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from mlejax import transforms
-from mlejax.compiling import compiled
 from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.fit import words
+from mlejax.fit.standing import curved
 from mlejax.parameters import Space
 from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
-N_SHOWN = 6
-ABSURD_ERROR = 1e3  # times the estimate, at least 1
-ABSURD_FACTOR = 6.0  # in logarithms and logits
-ABSURD_LOG = 25.0
 FLAT = 1e-3  # change of the log-likelihood over 512 standard errors of what moves, below which a direction is flat
-NEAR_EDGE = 1e-6  # standard errors
 MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
 
 LogLik = Callable[[np.ndarray], np.ndarray]
@@ -94,7 +87,7 @@ def without(vectors: list[np.ndarray], known: Sequence[np.ndarray]) -> list[np.n
 def flat_direction(vector: np.ndarray, u: np.ndarray, value: float, space: Space, fixed: Any) -> Direction:
     """A direction that is known to be flat."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    text, names = describe_flat(u, unit, space, fixed)
+    text, names = words.describe_flat(u, unit, space, fixed)
     return Direction("flat", unit, 0.0, value, text, names)
 
 
@@ -142,7 +135,7 @@ def probe(
         return straight.to_u(point[None])[0]
 
     at = in_u(u)
-    roots = _roots(information) if chart is None else None
+    roots = words.roots_of(information) if chart is None else None
     for i, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
         zip(rays, sides, sides[::-1], strict=True)
     ):
@@ -154,20 +147,20 @@ def probe(
             if behaviour == "rises" and not bounded:
                 far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, straight)
             far = in_u(far)
-            movement, names = describe_movement(at, far, space, fixed, roots)
+            movement, names = words.describe_movement(at, far, space, fixed, roots)
             along = ray.unit if chart is None else far - at
             if turned:
                 return Direction("higher", along, gain, movement=movement, names=names, point=far)
             return Direction("rises", along, gain, value + gain, movement, names, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        text, names = describe_flat(at, rays[0].unit, space, fixed, roots)
+        text, names = words.describe_flat(at, rays[0].unit, space, fixed, roots)
         return Direction("flat", rays[0].unit, 0.0, value, text, names)
     gain = max(side[1] for side in sides)
     if gain > 10 * noise:
         highest = np.stack([np.where(np.isfinite(ray.change), ray.change, -np.inf) for ray in rays])
         side, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
         ray, best = rays[side], in_u(rays[side].points[k])
-        movement, names = describe_movement(at, best, space, fixed, roots)
+        movement, names = words.describe_movement(at, best, space, fixed, roots)
         along = ray.unit if chart is None else best - at
         return Direction("higher", along, gain, movement=movement, names=names, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
@@ -178,36 +171,6 @@ def _lost(vector: np.ndarray, information: np.ndarray) -> bool:
     diagonal = np.diag(information)
     alone = vector**2 * np.where(np.isfinite(diagonal), diagonal, 0.0)
     return bool(np.isfinite(information).all() and alone.sum() > 0 and (alone > 1e-3 * alone.sum()).sum() >= 2)
-
-
-@lru_cache(maxsize=256)
-def curved(space: Space) -> np.ndarray:
-    """Flags (p,) of the coordinates of u that are logarithms, logits and the like."""
-    flags = [
-        np.full(leaf.n_free, not isinstance(leaf.transform, (transforms.Identity, transforms.Box)))
-        for leaf in space.leaves
-    ]
-    whole = np.concatenate(flags) if flags else np.zeros(0, bool)
-    return whole if space.ties is None else whole[space.ties.index]
-
-
-def believable(u: np.ndarray, space: Space) -> np.ndarray:
-    """Standard errors in u (..., p) beyond which there may be a plateau: far beyond the estimate, or a factor of hundreds.
-
-    None is believed of an estimate at the end of the numbers, a scale of 1e11 or a probability within 1e-11 of its edge.
-    """
-    factor = np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR)
-    return np.where(curved(space), factor, ABSURD_ERROR * np.maximum(1.0, np.abs(u)))
-
-
-def at_an_edge(u: np.ndarray, errors: np.ndarray, space: Space) -> np.ndarray:
-    """Flags (..., p) of coordinates that are nearer to an edge of their box than can be told from it, though not on it.
-
-    A standard deviation may stand there: by symmetry its score is 0 at 0, and the information positive definite.
-    """
-    low, high = u - space.lower, space.upper - u
-    near = np.minimum(low, high)
-    return (near > 0) & (near < NEAR_EDGE * errors)
 
 
 def _unit(
@@ -356,144 +319,3 @@ def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, 
         return ("flat" if expected[last] > 10 * noise else "still"), max(gain, 0.0), last, True
     levels = bool(steps[-1] <= 0.75 * max(steps[-2], noise))
     return "rises", gain, last, levels
-
-
-def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
-    with jax.enable_x64(True):
-        return np.asarray(_theta(space, u, fixed))
-
-
-@partial(compiled, static=("space",))
-def _theta(space: Space, u: Any, fixed: Any) -> Any:
-    return space.theta_from_u(u, fixed)
-
-
-@partial(compiled, static=("space",))
-def _params(space: Space, u: Any, fixed: Any) -> Any:
-    return space.params_from_u(u, fixed)
-
-
-def _roots(information: np.ndarray) -> np.ndarray:
-    """How fast the log-likelihood curves by each coordinate (p,), 0 where it does not."""
-    diagonal = np.diag(information)
-    return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
-
-
-def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
-    """What counts as one step of each coordinate: 1 or its own size, and less for a column on a larger scale than others."""
-    plain = np.maximum(1.0, np.abs(u))
-    straight = ~curved(space) & (roots > 0)
-    if not straight.any():
-        return plain
-    relative = roots / np.median(roots[straight])
-    return np.where(straight, plain / np.maximum(1.0, relative), plain)
-
-
-def describe_movement(
-    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
-) -> tuple[str, tuple[str, ...]]:
-    """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
-    sizes = np.maximum(1.0, np.abs(u)) if roots is None else _sizes(u, space, roots)
-    with jax.enable_x64(True):
-        before = space.reported(_params(space, u, fixed))
-        after = space.reported(_params(space, far, fixed))
-        size = np.asarray(space.spread(np.abs(far - u) / sizes))
-    moved: list[tuple[float, str, str]] = []
-    for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):
-        if not leaf.n_free:
-            continue
-        old, new = before[rows], after[rows]
-        if isinstance(leaf.transform, transforms.Simplex):
-            # in softmax coordinates every entry moves when one vanishes: name the one that does
-            shrinks = [(float(size[at].max()), i) for i in range(old.size) if new[i] < 0.5 * old[i]]
-            moved += [(s, leaf.entry_labels[i], "0") for s, i in shrinks]
-            continue
-        if isinstance(leaf.transform, transforms.Ordered) and len(leaf.shape) == 1:
-            moved += [
-                (float(size[at][i]), f"{leaf.entry_labels[i]} - {leaf.entry_labels[i - 1]}", "0")
-                for i in range(1, old.size)
-                if new[i] - new[i - 1] < 0.5 * (old[i] - old[i - 1])
-            ]
-        entries = leaf.free_index if leaf.partly_fixed else np.arange(old.size)
-        for j, i in enumerate(entries):
-            strength = float(size[at][j]) if leaf.transform.elementwise else float(size[at].max())
-            if leaf.transform.elementwise or abs(new[i] - old[i]) > 0.1 * max(1.0, abs(old[i])):
-                moved.append((strength, leaf.entry_labels[i], _limit(leaf.transform, new[i] - old[i])))
-    strongest = max((s for s, *_ in moved), default=0.0)
-    kept = sorted((m for m in moved if m[0] > 0.02 * strongest), key=lambda m: -m[0])
-    parts = [f"{name} -> {limit}" for _, name, limit in kept]
-    more = f", ... ({len(parts)} in all)" if len(parts) > N_SHOWN else ""
-    return ", ".join(parts[:N_SHOWN]) + more, tuple(name for _, name, _ in kept)
-
-
-def _limit(transform: Any, change: float) -> str:
-    up = change > 0
-    if isinstance(transform, transforms.Log):
-        return "+inf" if up else "0"
-    lo, hi = getattr(transform, "lo", -np.inf), getattr(transform, "hi", np.inf)
-    if isinstance(transform, transforms.Correlation):
-        lo, hi = -1.0, 1.0
-    end = hi if up else lo
-    return f"{end:g}" if np.isfinite(end) else ("+inf" if up else "-inf")
-
-
-def describe_flat(
-    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
-) -> tuple[str, tuple[str, ...]]:
-    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
-
-    ``roots`` (p,), how fast the log-likelihood curves by each coordinate alone, tells a small part in a large column from none.
-    """
-    with jax.enable_x64(True):
-        small = 1e-5 / max(1.0, float(np.abs(unit).max()))
-        vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)
-    if not np.isfinite(vector).all() or not np.abs(vector).max(initial=0.0):
-        vector = unit
-    vector = vector / np.abs(vector).max()
-    part = np.abs(vector)
-    if roots is not None and (roots[np.abs(unit) > 0] > 0).all():
-        part = np.abs(unit) * roots / np.max(np.abs(unit) * roots)
-    order = [int(j) for j in np.flatnonzero(part > 1e-6)]
-    names = tuple(space.theta_labels[j] for j in order)
-    if len(order) == 1:
-        return f"{names[0]} is not identified: the log-likelihood does not depend on it", names
-    weights = vector[order] / vector[order[0]]
-    if len(order) == 2 and np.isclose(abs(weights[1]), 1.0, atol=1e-4):
-        minus, plus = (f"{names[0]} - {names[1]}", f"{names[0]} + {names[1]}")
-        lost, kept = (plus, minus) if weights[1] > 0 else (minus, plus)
-        return f"{lost} is not identified; {kept} is", names
-    text = _combination(weights, names)
-    return (
-        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} "
-        "together along it changes nothing",
-        names,
-    )
-
-
-def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
-    out = []
-    for i, (w, name) in enumerate(zip(weights[:N_SHOWN], names[:N_SHOWN], strict=True)):
-        size = "" if np.isclose(abs(w), 1.0, atol=1e-4) else f"{abs(w):.4g} "
-        sign = "-" if w < 0 else ("+" if i else "")
-        out.append(f"{sign} {size}{name}" if i else f"{sign}{size}{name}")
-    return " ".join(out) + (" + ..." if len(names) > N_SHOWN else "")
-
-
-def explain_non_finite(values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str) -> str:
-    """Which contributions and scores are not finite, and at which parameter values; empty if all are."""
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        rows = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
-        return (
-            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} contributions "
-            f"(rows {rows}; first: {values[bad[0]]:g})"
-        )
-    if scores is None or np.isfinite(scores).all():
-        return ""
-    rows_bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-    columns = [labels[int(j)] for j in np.flatnonzero(~np.isfinite(scores).all(axis=0))]
-    rows = ", ".join(str(int(i)) for i in rows_bad[:5]) + (", ..." if rows_bad.size > 5 else "")
-    return (
-        f"the log-likelihood is finite but its score is not at {at}: {rows_bad.size} of {values.size} rows (rows {rows}), "
-        f"parameters {', '.join(columns[:5])}; typical of a jnp.where whose unused branch has no finite derivative"
-    )

@@ -24,7 +24,8 @@ from mlejax.fit import starts
 from mlejax.fit.common import objective_of
 from mlejax.fit.loading import Loaded, rows_that_count
 from mlejax.fit.programs import Ended, to_u
-from mlejax.fit.search import Found, clean, evidence_at, search
+from mlejax.fit.search import evidence_at, search
+from mlejax.fit.standing import Found, clean
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End

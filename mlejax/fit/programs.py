@@ -6,7 +6,7 @@ Every program here is compiled once per (declaration, layout, shapes, method): t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ LAST_DISPATCH = 4096
 HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
 DISPATCH_SECONDS = 0.2
 RANKED_TOGETHER = 8
+PROBES = 24
 
 
 @partial(compiled, static=("spec", "method"))
@@ -84,6 +85,20 @@ def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = N
     """Log-likelihoods (m,), penalised if there is a penalty, at many points (m, p)."""
     objective = objective_of(spec, data, fixed, hyper)
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
+
+
+def logliks(
+    spec: Spec, data: Any, held: Any, hyper: Any = None, seen: Mapping[bytes, np.ndarray] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """(Penalised) log-likelihoods (m,) at up to ``PROBES`` points (m, p), by one compiled program whatever m."""
+
+    def at(points: np.ndarray) -> np.ndarray:
+        if seen is not None and (key := points.tobytes()) in seen:
+            return seen[key]
+        padded = np.resize(points, (PROBES, points.shape[1]))
+        return np.asarray(loglik_many(spec, padded, data, held, hyper))[: len(points)]
+
+    return at
 
 
 @partial(compiled, static=("spec",))

@@ -21,8 +21,9 @@ from mlejax.fit.evaluating import Evaluator, plain_derivatives
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
 from mlejax.fit.penalties import Penalised, at_kink, bind_penalty, kinks, penalty_value
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik, rank_starts, to_u
-from mlejax.fit.search import Found, evidence_at, explain, interior, search
+from mlejax.fit.search import evidence_at, explain, search
 from mlejax.fit.solve import hold
+from mlejax.fit.standing import Found, interior
 from mlejax.fit.training import History, held_out_data, train
 from mlejax.likelihood import (
     N_CHECKED_ROWS,

@@ -1,0 +1,157 @@
+"""Directions and rows in the user's addresses: what moves and where to, what is not identified, what is not finite."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import transforms
+from mlejax.compiling import compiled
+from mlejax.fit.standing import curved
+from mlejax.parameters import Space
+
+N_SHOWN = 6
+
+
+def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(_theta(space, u, fixed))
+
+
+@partial(compiled, static=("space",))
+def _theta(space: Space, u: Any, fixed: Any) -> Any:
+    return space.theta_from_u(u, fixed)
+
+
+@partial(compiled, static=("space",))
+def _params(space: Space, u: Any, fixed: Any) -> Any:
+    return space.params_from_u(u, fixed)
+
+
+def roots_of(information: np.ndarray) -> np.ndarray:
+    """How fast the log-likelihood curves by each coordinate (p,), 0 where it does not."""
+    diagonal = np.diag(information)
+    return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
+
+
+def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
+    """What counts as one step of each coordinate: 1 or its own size, and less for a column on a larger scale than others."""
+    plain = np.maximum(1.0, np.abs(u))
+    straight = ~curved(space) & (roots > 0)
+    if not straight.any():
+        return plain
+    relative = roots / np.median(roots[straight])
+    return np.where(straight, plain / np.maximum(1.0, relative), plain)
+
+
+def describe_movement(
+    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
+    sizes = np.maximum(1.0, np.abs(u)) if roots is None else _sizes(u, space, roots)
+    with jax.enable_x64(True):
+        before = space.reported(_params(space, u, fixed))
+        after = space.reported(_params(space, far, fixed))
+        size = np.asarray(space.spread(np.abs(far - u) / sizes))
+    moved: list[tuple[float, str, str]] = []
+    for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):
+        if not leaf.n_free:
+            continue
+        old, new = before[rows], after[rows]
+        if isinstance(leaf.transform, transforms.Simplex):
+            # in softmax coordinates every entry moves when one vanishes: name the one that does
+            shrinks = [(float(size[at].max()), i) for i in range(old.size) if new[i] < 0.5 * old[i]]
+            moved += [(s, leaf.entry_labels[i], "0") for s, i in shrinks]
+            continue
+        if isinstance(leaf.transform, transforms.Ordered) and len(leaf.shape) == 1:
+            moved += [
+                (float(size[at][i]), f"{leaf.entry_labels[i]} - {leaf.entry_labels[i - 1]}", "0")
+                for i in range(1, old.size)
+                if new[i] - new[i - 1] < 0.5 * (old[i] - old[i - 1])
+            ]
+        entries = leaf.free_index if leaf.partly_fixed else np.arange(old.size)
+        for j, i in enumerate(entries):
+            strength = float(size[at][j]) if leaf.transform.elementwise else float(size[at].max())
+            if leaf.transform.elementwise or abs(new[i] - old[i]) > 0.1 * max(1.0, abs(old[i])):
+                moved.append((strength, leaf.entry_labels[i], _limit(leaf.transform, new[i] - old[i])))
+    strongest = max((s for s, *_ in moved), default=0.0)
+    kept = sorted((m for m in moved if m[0] > 0.02 * strongest), key=lambda m: -m[0])
+    parts = [f"{name} -> {limit}" for _, name, limit in kept]
+    more = f", ... ({len(parts)} in all)" if len(parts) > N_SHOWN else ""
+    return ", ".join(parts[:N_SHOWN]) + more, tuple(name for _, name, _ in kept)
+
+
+def _limit(transform: Any, change: float) -> str:
+    up = change > 0
+    if isinstance(transform, transforms.Log):
+        return "+inf" if up else "0"
+    lo, hi = getattr(transform, "lo", -np.inf), getattr(transform, "hi", np.inf)
+    if isinstance(transform, transforms.Correlation):
+        lo, hi = -1.0, 1.0
+    end = hi if up else lo
+    return f"{end:g}" if np.isfinite(end) else ("+inf" if up else "-inf")
+
+
+def describe_flat(
+    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
+
+    ``roots`` (p,), how fast the log-likelihood curves by each coordinate alone, tells a small part in a large column from none.
+    """
+    with jax.enable_x64(True):
+        small = 1e-5 / max(1.0, float(np.abs(unit).max()))
+        vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)
+    if not np.isfinite(vector).all() or not np.abs(vector).max(initial=0.0):
+        vector = unit
+    vector = vector / np.abs(vector).max()
+    part = np.abs(vector)
+    if roots is not None and (roots[np.abs(unit) > 0] > 0).all():
+        part = np.abs(unit) * roots / np.max(np.abs(unit) * roots)
+    order = [int(j) for j in np.flatnonzero(part > 1e-6)]
+    names = tuple(space.theta_labels[j] for j in order)
+    if len(order) == 1:
+        return f"{names[0]} is not identified: the log-likelihood does not depend on it", names
+    weights = vector[order] / vector[order[0]]
+    if len(order) == 2 and np.isclose(abs(weights[1]), 1.0, atol=1e-4):
+        minus, plus = (f"{names[0]} - {names[1]}", f"{names[0]} + {names[1]}")
+        lost, kept = (plus, minus) if weights[1] > 0 else (minus, plus)
+        return f"{lost} is not identified; {kept} is", names
+    text = _combination(weights, names)
+    return (
+        f"{text} is not identified: moving {', '.join(names[:N_SHOWN])}{', ...' if len(names) > N_SHOWN else ''} "
+        "together along it changes nothing",
+        names,
+    )
+
+
+def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
+    out = []
+    for i, (w, name) in enumerate(zip(weights[:N_SHOWN], names[:N_SHOWN], strict=True)):
+        size = "" if np.isclose(abs(w), 1.0, atol=1e-4) else f"{abs(w):.4g} "
+        sign = "-" if w < 0 else ("+" if i else "")
+        out.append(f"{sign} {size}{name}" if i else f"{sign}{size}{name}")
+    return " ".join(out) + (" + ..." if len(names) > N_SHOWN else "")
+
+
+def explain_non_finite(values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str) -> str:
+    """Which contributions and scores are not finite, and at which parameter values; empty if all are."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        rows = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
+        return (
+            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} contributions "
+            f"(rows {rows}; first: {values[bad[0]]:g})"
+        )
+    if scores is None or np.isfinite(scores).all():
+        return ""
+    rows_bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    columns = [labels[int(j)] for j in np.flatnonzero(~np.isfinite(scores).all(axis=0))]
+    rows = ", ".join(str(int(i)) for i in rows_bad[:5]) + (", ..." if rows_bad.size > 5 else "")
+    return (
+        f"the log-likelihood is finite but its score is not at {at}: {rows_bad.size} of {values.size} rows (rows {rows}), "
+        f"parameters {', '.join(columns[:5])}; typical of a jnp.where whose unused branch has no finite derivative"
+    )
