@@ -17,6 +17,7 @@ sec. 10.1).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,7 @@ __all__ = [
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
+REMEMBERED_SIZE = 32  # up to which inverses of the same matrix are computed once
 
 
 def pivot_floor(p: int, dtype: Any) -> float:
@@ -233,6 +235,20 @@ def scaled_inverse(A: Any) -> ScaledInverse:
     p = A.shape[0]
     if p == 0:
         return ScaledInverse(A.copy(), True, 1.0, 1.0)
+    if p > REMEMBERED_SIZE:
+        return _scaled_inverse(A)
+    found = _remembered(A.tobytes(), p)
+    return found._replace(inverse=found.inverse.copy())
+
+
+@lru_cache(maxsize=256)
+def _remembered(content: bytes, p: int) -> ScaledInverse:
+    """The end of a fit is looked at by several rules, each of which asks for the inverse of the same small matrix."""
+    return _scaled_inverse(np.frombuffer(content).reshape(p, p))
+
+
+def _scaled_inverse(A: np.ndarray) -> ScaledInverse:
+    p = A.shape[0]
     refused = np.full((p, p), np.nan)
     if not np.all(np.isfinite(A)) or not np.all(np.diagonal(A) > 0):
         return ScaledInverse(refused, False, float("nan"), float("inf"))

@@ -13,8 +13,9 @@ faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -92,19 +93,43 @@ class Verdict:
         return f"{self.code}: {self.statement}"
 
 
+Words = tuple[str, tuple[str, ...]]
+
+
 @dataclass(frozen=True)
 class Direction:
     """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat``,
-    ``ridge`` (flat only where the search ended), ``higher``, or ``unknown`` where it could not be evaluated."""
+    ``ridge`` (flat only where the search ended), ``higher``, or ``unknown`` where it could not be evaluated.
+
+    ``words``: the movement and the names of what moves, or what makes them when they are first asked for.
+    """
 
     behaviour: str
     vector: np.ndarray
     gain: float = 0.0
     supremum: float = float("nan")
-    movement: str = ""
-    names: tuple[str, ...] = ()
+    words: Words | Callable[[], Words] = ("", ())
     bounded: bool = True
     point: np.ndarray | None = None
+
+    @cached_property
+    def _said(self) -> Words:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self.words() if callable(self.words) else self.words
+
+    @property
+    def movement(self) -> str:
+        """Where the direction leads, in the user's addresses."""
+        return self._said[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The addresses that it moves, strongest first."""
+        return self._said[1]
+
+    def __reduce__(self) -> Any:
+        parts = (self.behaviour, self.vector, self.gain, self.supremum, self._said, self.bounded, self.point)
+        return Direction, parts
 
 
 @dataclass(frozen=True)
@@ -180,7 +205,8 @@ def judge(e: Evidence) -> Verdict:
         "n_steps": e.n_steps,
         "optimiser": e.end.name,
     }
-    code, statement = _rule(e)
+    code, said = _rule(e)
+    statement = said() if callable(said) else said
     if e.directions:
         facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.directions)
         risen = [d.supremum for d in e.directions if d.behaviour == "rises"]
@@ -194,7 +220,13 @@ def judge(e: Evidence) -> Verdict:
     return Verdict(code, statement, MappingProxyType(facts), advice)
 
 
-def _rule(e: Evidence) -> tuple[str, str]:
+def code_of(e: Evidence) -> str:
+    """The code alone, without the words of :func:`judge`."""
+    return _rule(e)[0]
+
+
+def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
+    """The code, and the statement or what writes it."""
     if e.rows:
         return "not_computable", e.rows
     if not e.dense:
@@ -204,13 +236,10 @@ def _rule(e: Evidence) -> tuple[str, str]:
         )
     rising = steepest(e.directions)
     if rising is not None:
-        where = f"along {rising.movement}" + (f" (decided by {e.deciding[1]})" if e.deciding[1] else "")
-        if rising.bounded:
-            return "no_finite_maximum", f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}"
-        return "no_finite_maximum", f"the log-likelihood rises without bound {where}"
+        return "no_finite_maximum", partial(_risen, rising, e.deciding[1])
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
-        return "not_identified", "; ".join(dict.fromkeys(d.movement for d in flat))
+        return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
     higher = [d for d in e.directions if d.behaviour == "higher"]
     best = max(higher, key=lambda d: d.gain) if higher else None
     settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
@@ -259,6 +288,13 @@ def _rule(e: Evidence) -> tuple[str, str]:
         else ""
     )
     return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{gap}"
+
+
+def _risen(rising: Direction, deciding: str) -> str:
+    where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
+    if rising.bounded:
+        return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}"
+    return f"the log-likelihood rises without bound {where}"
 
 
 def _ended(end: End) -> str:

@@ -20,14 +20,14 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.batch.programs import advance_lanes, rank_lanes
-from mlejax.batch.reading import DataSets
+from mlejax.batch.reading import WIDEST, DataSets
 from mlejax.objective import Spec
 from mlejax.status import End
 
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
+FEW_LEFT = 64
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 8 * 1024 * 1024
-MAX_WIDTH = 64
 MAX_LANES = 1024
 ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
 MAX_WORKERS = 16
@@ -82,7 +82,7 @@ def width_of(size: int, lane_bytes: int, p: int) -> int:
     if size >= ONE_BY_ONE or jax.default_backend() != "cpu":
         return 1 if size >= ONE_BY_ONE else MAX_LANES
     wanted = CACHE_BYTES // max(lane_bytes + 8 * size * (p + 2), 1)
-    return int(min(1 << max(wanted.bit_length() - 1, 0), MAX_WIDTH))
+    return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST))
 
 
 def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits) -> tuple[int, int]:
@@ -244,7 +244,7 @@ def best_starts(
     def work(task: tuple[np.ndarray, int, int]) -> int:
         mine, width, capacity = task
         data = sets.fetch(mine, capacity)
-        values = [_filled(v, capacity) for v in candidates(mine, data)]
+        values = [filled(v, capacity) for v in candidates(mine, data)]
         points, _ = rank_lanes(
             spec,
             width,
@@ -262,7 +262,8 @@ def best_starts(
     return u0 if done else None
 
 
-def _filled(a: np.ndarray, capacity: int) -> np.ndarray:
+def filled(a: np.ndarray, capacity: int) -> np.ndarray:
+    """An array with a leading axis of lanes, made ``capacity`` long by repeats of the first."""
     if a.shape[0] == capacity:
         return a
     out = np.empty((capacity, *a.shape[1:]), a.dtype)
@@ -298,13 +299,15 @@ def optimise(
     waiting, total_turns, finished = lanes, 0, True
     for r in range(10_000):
         turns = ROUNDS[min(r, len(ROUNDS) - 1)]
+        if waiting.size <= WIDEST:  # no neighbours that would be held up by many
+            turns = max(turns, FEW_LEFT)
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
             data = sets.fetch(mine, capacity)
-            carry = jax.tree.map(lambda a: _filled(a[mine], capacity), state)
+            carry = jax.tree.map(lambda a: filled(a[mine], capacity), state)
             carry.status[mine.size :] = int(End.CONVERGED)
-            strip = lambda a, mine_only: _filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
+            strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
                 spec,
                 method,

@@ -35,7 +35,7 @@ from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning, judge
+from mlejax.verdict import ConvergenceWarning, code_of
 
 SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
 DESCRIBED = 1024  # lanes described at once
@@ -354,7 +354,7 @@ def _judged(
                 ended, found[i], modes[i] = recipe._explore(
                     spec, algorithm, loaded, held, first, given_of(i), [], n_starts, seed, None
                 )
-                codes[i] = judge(evidence_at(spec, held, ended, found[i])).code
+                codes[i] = code_of(evidence_at(spec, held, ended, found[i]))
                 flagged_room.write(ends, i, ended)
             unclean = np.flatnonzero(todo).tolist()
         if unclean:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.batch.engine import Ends, Limits, chunks, run_tasks
+from mlejax.batch.engine import Ends, Limits, chunks, filled, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
 from mlejax.fit import evidence, recipe
 from mlejax.fit.programs import Ended
-from mlejax.fit.search import FALLS, evidence_at, followed, search
-from mlejax.fit.standing import Found
+from mlejax.fit.search import Looked, evidence_at, followed, search
+from mlejax.fit.standing import Found, curved
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
-from mlejax.verdict import judge
+from mlejax.verdict import code_of
 
 __all__ = ["search", "settle", "write"]
 
@@ -57,7 +57,7 @@ def settle(
                 note = f"The first start was not usable ({found.rows}); started elsewhere."
                 ended, found = again, found_there
         if spec.penalty is None:
-            code = judge(evidence_at(spec, held, ended, found)).code
+            code = code_of(evidence_at(spec, held, ended, found))
         else:  # a kink of the penalty may be what stopped it
             code = recipe._finish(spec, loaded, held, ended, found, algorithm).verdict.code
         out.append((i, ended, found, code, note))
@@ -66,54 +66,65 @@ def settle(
 
 def _along_first_rays(
     spec: Spec, sets: DataSets, held: Any, u0: np.ndarray, ends: list[tuple[int, Ended]], limits: Limits
-) -> dict[int, dict[bytes, np.ndarray]]:
-    """By data set: the log-likelihoods at the first points of every direction that will be followed."""
-    wanted: dict[int, list[np.ndarray]] = {}
-    seen: dict[int, dict[bytes, np.ndarray]] = {}
-    for i, e in ends:
-        if e.information is None or not (np.isfinite(e.loglik) and np.isfinite(e.score).all()):
-            continue
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            vectors = followed(spec, e, u0[i])
-            points = [evidence.first_points(v, e.u, e.score, e.information, spec.space) for v in vectors]
-        if points:
-            wanted[i] = points
-            seen[i] = {e.u.tobytes(): np.array(vectors)}
-    by_number = dict(ends)
-    if len(wanted) < 2:
-        return {}
-    m = evidence.STEPS.size * 2
-    most = -(-max(len(points) for points in wanted.values()) // DIRECTIONS) * DIRECTIONS
+) -> dict[int, Looked]:
+    """By data set: every direction that will be followed, with the log-likelihoods at its first points."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        usable = [
+            (i, e)
+            for i, e in ends
+            if e.information is not None and np.isfinite(e.loglik) and np.isfinite(e.score).all()
+        ]
+        if len(usable) < 2:
+            return {}
+        vectors = followed(spec, [e for _, e in usable], [u0[i] for i, _ in usable])
+        counts = [len(v) for v in vectors]
+        if not all(counts):
+            return {}
+        each = lambda name: np.repeat([getattr(e, name) for _, e in usable], counts, axis=0)
+        u = each("u")
+        bent = curved(spec.space)
+        looks = evidence.first_looks(np.concatenate(vectors), u, each("score"), each("information"), bent)
+        values = _values_at(
+            spec, sets, held, [i for i, _ in usable], counts, evidence.first_points(looks, u, spec.space), limits
+        )
+        falls = evidence.plainly_falls(values, each("loglik")) & (not spec.space.boxed)
+    looks = [look._replace(values=v) for look, v in zip(looks, values, strict=True)]
+    last = np.cumsum(counts)
+    return {
+        i: Looked(e.u, looks[end - k : end], falls[end - k : end])
+        for (i, e), k, end in zip(usable, counts, last.tolist(), strict=True)
+    }
+
+
+def _values_at(
+    spec: Spec, sets: DataSets, held: Any, numbers: list[int], counts: list[int], points: np.ndarray, limits: Limits
+) -> np.ndarray:
+    """Log-likelihoods (K, m) at points (K, m, p), of which the data sets have ``counts`` each, one after the other."""
+    k, m, p = points.shape
+    most = -(-max(counts) // DIRECTIONS) * DIRECTIONS
+    ends = np.cumsum(counts)
+    # for every data set as many places: those too many repeat its last direction
+    places = np.minimum(np.arange(most)[None, :] + (ends - counts)[:, None], ends[:, None] - 1)
+    used = np.arange(most)[None, :] < np.array(counts)[:, None]
+    row_of = {i: j for j, i in enumerate(numbers)}
+    out = np.empty((k, m))
 
     def work(task: tuple[np.ndarray, int, int]) -> int:
         mine, width, capacity = task
-        at = np.zeros((capacity, most * m, spec.space.n_free))
-        for row, i in zip(at, mine.tolist(), strict=False):
-            flat = np.concatenate(wanted[i])
-            row[:] = np.resize(flat, row.shape)
-        at[len(mine) :] = at[0]
-        blocks = np.int32(-(-mine.size // width))
-        values = np.asarray(
-            loglik_lanes(
-                spec, width, at, sets.fetch(mine, capacity), held, sets.hyper_of(mine, capacity), blocks, sets.own_hyper
-            )
+        rows = np.array([row_of[i] for i in mine.tolist()])
+        at = filled(points[places[rows]].reshape(len(mine), most * m, p), capacity)
+        blocks, data, hyper = (
+            np.int32(-(-mine.size // width)),
+            sets.fetch(mine, capacity),
+            sets.hyper_of(mine, capacity),
         )
-        for found, i in zip(values, mine.tolist(), strict=False):
-            k = len(wanted[i])
-            for points, part in zip(wanted[i], found[: k * m].reshape(k, m), strict=True):
-                seen[i][points.tobytes()] = part
-            end = by_number[i]
-            plain = (
-                np.zeros(k, bool)
-                if spec.space.boxed
-                else evidence.plainly_falls(found[: k * m].reshape(k, m), end.loglik)
-            )
-            seen[i][FALLS + end.u.tobytes()] = plain
+        found = np.asarray(loglik_lanes(spec, width, at, data, held, hyper, blocks, sets.own_hyper))[: len(mine)]
+        out[places[rows][used[rows]]] = found.reshape(len(mine), most, m)[used[rows]]
         return int(mine.size)
 
-    lanes = np.array(sorted(wanted), np.int64)
-    run_tasks(chunks(sets, lanes, spec.space.n_free, limits), work, limits, "ray test", lanes.size)
-    return seen
+    lanes = np.sort(np.array(numbers, np.int64))
+    run_tasks(chunks(sets, lanes, p, limits), work, limits, "ray test", lanes.size)
+    return out
 
 
 def write(ends: Ends, i: int, ended: Ended) -> None:

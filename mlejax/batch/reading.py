@@ -26,6 +26,7 @@ from mlejax.parameters import Space
 
 MISSING = ("raise", "drop")
 WHOLE_BLOCK = 4096
+WIDEST = 64  # data sets that are worked on at once, at most, on CPU
 SMALLEST = 8
 BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
 
@@ -109,7 +110,11 @@ class DataSets:
         return int(size) * (per + 8)
 
     def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...); the lanes too many repeat the first one."""
+        """The data of some data sets of one size, (capacity, size, ...).
+
+        The lanes too many repeat the first one, as far as they are worked on beside it; the rest is never looked at.
+        """
+        worked = min(capacity, len(lanes) + WIDEST) if jax.default_backend() == "cpu" else capacity
         size = int(self.sizes[lanes[0]])
         begins, lengths = self.begins[lanes], self.lengths[lanes]
         block = size if self.mode == "whole" else self.block_of(size)
@@ -139,7 +144,7 @@ class DataSets:
                 return part
             out = np.empty((capacity, *part.shape[1:]), part.dtype)
             out[: len(lanes)] = part
-            out[len(lanes) :] = part[0]
+            out[len(lanes) : worked] = part[0]
             return out
 
         rows = tuple(cut(leaf) for leaf in self.leaves)

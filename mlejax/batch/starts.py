@@ -10,7 +10,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
-from mlejax.batch.engine import Limits, best_starts, chunks, run_tasks
+from mlejax.batch.engine import Limits, best_starts, chunks, filled, run_tasks
 from mlejax.batch.programs import evaluate_lanes, many_to_u
 from mlejax.batch.reading import DataSets
 from mlejax.fit import recipe, starts
@@ -135,7 +135,8 @@ def _plain_starts(
     def work(task: tuple[np.ndarray, int, int]) -> int:
         mine, width, capacity = task
         data = sets.fetch(mine, capacity)
-        at = np.asarray(many_to_u(spec.space, guess(data, capacity)))
+        values = [filled(v, capacity) for v in guess(data, len(mine))]
+        at = np.asarray(many_to_u(spec.space, values))
         blocks = np.int32(-(-mine.size // width))
         hyper = sets.hyper_of(mine, capacity)
         out = evaluate_lanes(spec, width, at, data, held, hyper, blocks, own_hyper=sets.own_hyper)

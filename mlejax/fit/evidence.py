@@ -7,14 +7,14 @@ such units shows a plateau, and two such sides a flat direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit import words
-from mlejax.fit.standing import curved
 from mlejax.parameters import Space
 from mlejax.verdict import Direction
 
@@ -26,51 +26,46 @@ LogLik = Callable[[np.ndarray], np.ndarray]
 
 
 def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Information scaled to a unit diagonal and the scale d (p,), 0 where the diagonal is not positive."""
-    diagonal = np.diag(information)
-    d = np.zeros_like(diagonal)
+    """Information (..., p, p) scaled to a unit diagonal and the scale d (..., p), 0 where the diagonal is not positive."""
+    diagonal = np.einsum("...ii->...i", information)
     positive = np.isfinite(diagonal) & (diagonal > 0)
-    d[positive] = 1.0 / np.sqrt(diagonal[positive])
-    return information * np.outer(d, d), d
+    d = np.where(positive, 1.0 / np.sqrt(np.where(positive, diagonal, 1.0)), 0.0)
+    return information * (d[..., :, None] * d[..., None, :]), d
 
 
 def suspicious_directions(
     u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray
 ) -> list[np.ndarray]:
-    """Directions in u (p,) worth a ray test: the Newton step, weak and negative eigenvectors, zero rows, the path so far,
-    and, where there are few, the coordinates."""
-    out: list[np.ndarray] = []
-    inside = np.flatnonzero(free)
-    if not np.isfinite(information).all():
-        information = np.where(np.isfinite(information), information, 0.0)
-    s, d = scaled(information[np.ix_(inside, inside)])
-    for j in inside[d == 0]:
-        e = np.zeros_like(u)
-        e[j] = max(1.0, abs(u[j]))
-        out.append(e)
-    if inside.size and (d > 0).any():
-        values, vectors = np.linalg.eigh(np.nan_to_num(s[np.ix_(d > 0, d > 0)]))
-        at = inside[d > 0]
-        scale = d[d > 0]
-        for value, vector in zip(values, vectors.T, strict=True):
-            if value < NULL_EIGENVALUE:
-                out.append(_embed(u.size, at, scale * vector))
-        inverse = (vectors / np.maximum(np.abs(values), 1e-12)) @ vectors.T
-        newton = scale * (inverse @ (scale * np.nan_to_num(score[at])))
-        out.append(_embed(u.size, at, newton))
-    out.append(np.where(free, u - origin, 0.0))
-    if inside.size <= MAX_COORDINATES:
-        out += [_embed(u.size, np.array([j]), np.array([max(1.0, abs(u[j]))])) for j in inside]
-    return [v for v in out if np.isfinite(v).all() and np.abs(v).max(initial=0.0) > 0.0]
+    """For each of L ends the directions in u (k, p) worth a ray test: zero rows, weak and negative eigenvectors, the Newton
+    step, the path so far, and, where there are few, the coordinates.
+
+    Args:
+        u, score, free, origin: (L, p).
+        information: (L, p, p).
+    """
+    p, eye = u.shape[1], np.eye(u.shape[1])
+    s, d = scaled(np.where(np.isfinite(information), information, 0.0))
+    d = np.where(free, d, 0.0)
+    curves = d > 0
+    # what is set apart gets an eigenvalue of its own, beyond those of all others
+    apart = ~(curves[:, :, None] & curves[:, None, :])
+    s = np.where(apart, (2.0 * p + 2.0) * eye, np.nan_to_num(s))
+    values, vectors = np.linalg.eigh(s)
+    inverse = (vectors / np.maximum(np.abs(values), 1e-12)[:, None, :]) @ vectors.swapaxes(1, 2)
+    newton = d[:, None, :] * (inverse @ (d * np.nan_to_num(score))[:, :, None]).swapaxes(1, 2)
+    plain = np.maximum(1.0, np.abs(u))[:, :, None] * eye
+    few = free & (free.sum(axis=1, keepdims=True) <= MAX_COORDINATES)
+    path = np.where(free, u - origin, 0.0)[:, None, :]
+    whole = np.concatenate([plain, d[:, None, :] * vectors.swapaxes(1, 2), newton, path, plain], axis=1)
+    always = np.ones((len(u), 1), bool)
+    wanted = np.concatenate(
+        [free & ~curves, values < NULL_EIGENVALUE, curves.any(axis=1, keepdims=True), always, few], axis=1
+    )
+    wanted &= np.isfinite(whole).all(axis=2) & (np.abs(whole).max(axis=2, initial=0.0) > 0.0)
+    return [rows[keep] for rows, keep in zip(whole, wanted, strict=True)]
 
 
-def _embed(p: int, at: np.ndarray, values: np.ndarray) -> np.ndarray:
-    out = np.zeros(p)
-    out[at] = values
-    return out
-
-
-def without(vectors: list[np.ndarray], known: Sequence[np.ndarray]) -> list[np.ndarray]:
+def without(vectors: Iterable[np.ndarray], known: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The directions without their parts along known ones, each coordinate in its own scale; those that vanish are left out."""
     size = np.max(np.abs(np.stack([*vectors, *known])), axis=0)
     size = np.where(size > 0, size, 1.0)
@@ -87,8 +82,7 @@ def without(vectors: list[np.ndarray], known: Sequence[np.ndarray]) -> list[np.n
 def flat_direction(vector: np.ndarray, u: np.ndarray, value: float, space: Space, fixed: Any) -> Direction:
     """A direction that is known to be flat."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    text, names = words.describe_flat(u, unit, space, fixed)
-    return Direction("flat", unit, 0.0, value, text, names)
+    return Direction("flat", unit, 0.0, value, partial(words.describe_flat, u, unit, space, fixed))
 
 
 class Chart(NamedTuple):
@@ -104,11 +98,26 @@ def chart_of(space: Space) -> Chart:
     return Chart(space.lower, space.upper, lambda points: points)
 
 
+class Look(NamedTuple):
+    """A direction as a ray test takes it.
+
+    Attributes:
+        unit: the unit of the direction (p,).
+        first: the share of it that is taken first.
+        steep: its curvature says what to expect.
+        values: the log-likelihoods (2 m,) at the first points of both sides, where they are known already.
+    """
+
+    unit: np.ndarray
+    first: float
+    steep: bool
+    values: np.ndarray | None = None
+
+
 def probe(
-    vector: np.ndarray,
+    look: Look,
     u: np.ndarray,
     value: float,
-    score: np.ndarray,
     information: np.ndarray,
     loglik: LogLik,
     space: Space,
@@ -118,15 +127,14 @@ def probe(
     """Follow the log-likelihood along plus and minus one direction.
 
     Where it still slopes the unit is at most what a straight line would need for a gain of 1: with next to no curvature
-    (down a spike) the standard error is far too long a step.  ``chart``: other coordinates than u, in which ``u``,
-    ``vector``, ``score`` and ``information`` are given, and ``loglik`` takes points.
+    (down a spike) the standard error is far too long a step.  ``chart``: other coordinates than u, in which ``u``, the
+    direction and ``information`` are given, and ``loglik`` takes points.
     """
     straight = chart_of(space) if chart is None else chart
-    unit, first, steep = _unit(vector, u, score, information, curved(space) if chart is None else None)
     noise = 1e-8 + 1e-10 * abs(value)
-    if not steep and _lost(vector, information):
+    if not look.steep and _lost(look.unit, information):
         noise = max(noise, FLAT)
-    rays = _rays(unit, first, steep, u, value, loglik, straight)
+    rays = _rays(look, u, value, loglik, straight)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
     moves = bool((np.abs(rays[0].unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
@@ -147,23 +155,24 @@ def probe(
             if behaviour == "rises" and not bounded:
                 far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, straight)
             far = in_u(far)
-            movement, names = words.describe_movement(at, far, space, fixed, roots)
+            described = partial(words.describe_movement, at, far, space, fixed, roots)
             along = ray.unit if chart is None else far - at
             if turned:
-                return Direction("higher", along, gain, movement=movement, names=names, point=far)
-            return Direction("rises", along, gain, value + gain, movement, names, bounded)
+                return Direction("higher", along, gain, words=described, point=far)
+            return Direction("rises", along, gain, value + gain, described, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        text, names = words.describe_flat(at, rays[0].unit, space, fixed, roots)
-        return Direction("flat", rays[0].unit, 0.0, value, text, names)
+        flat = partial(words.describe_flat, at, rays[0].unit, space, fixed, roots)
+        return Direction("flat", rays[0].unit, 0.0, value, flat)
     gain = max(side[1] for side in sides)
     if gain > 10 * noise:
         highest = np.stack([np.where(np.isfinite(ray.change), ray.change, -np.inf) for ray in rays])
         side, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
         ray, best = rays[side], in_u(rays[side].points[k])
-        movement, names = words.describe_movement(at, best, space, fixed, roots)
         along = ray.unit if chart is None else best - at
-        return Direction("higher", along, gain, movement=movement, names=names, point=best)
-    return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", unit)
+        return Direction(
+            "higher", along, gain, words=partial(words.describe_movement, at, best, space, fixed, roots), point=best
+        )
+    return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", look.unit)
 
 
 def _lost(vector: np.ndarray, information: np.ndarray) -> bool:
@@ -173,32 +182,40 @@ def _lost(vector: np.ndarray, information: np.ndarray) -> bool:
     return bool(np.isfinite(information).all() and alone.sum() > 0 and (alone > 1e-3 * alone.sum()).sum() >= 2)
 
 
-def _unit(
-    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray, bent: np.ndarray | None
-) -> tuple[np.ndarray, float, bool]:
-    """The unit of a direction, the share of it that is taken first, and whether its curvature says what to expect.
+def first_looks(
+    vectors: Sequence[np.ndarray] | np.ndarray,
+    u: np.ndarray,
+    score: np.ndarray,
+    information: np.ndarray,
+    bent: np.ndarray | None,
+) -> list[Look]:
+    """The directions (k,) of (p,) as ray tests take them; ``u``, ``score``, ``information`` of all, or of each (k, ...).
 
     A direction without curvature of its own is measured by the coordinate that it moves most: in standard errors given
-    the others where these are small, so that columns of any scale are alike.  In logarithms and logits a step is at most 1.
+    the others where these are small, so that columns of any scale are alike.  In logarithms and logits (flags ``bent``) a
+    step is at most 1.
     """
-    if not np.isfinite(information).all():
-        information = np.where(np.isfinite(information), information, 0.0)
-    curvature = float(vector @ information @ vector)
-    diagonal = np.maximum(information.diagonal(), 0.0)
+    if not len(vectors):
+        return []
+    v = np.asarray(vectors)
+    k, p = v.shape
+    u, score = np.broadcast_to(u, (k, p)), np.broadcast_to(score, (k, p))
+    information = np.broadcast_to(np.where(np.isfinite(information), information, 0.0), (k, p, p))
+    curvature = np.einsum("kp,kpq,kq->k", v, information, v)
+    diagonal = np.maximum(np.einsum("kpp->kp", information), 0.0)
     plain = np.maximum(1.0, np.abs(u))
-    size = float(np.max(np.abs(vector) / plain))
-    least = max(1e-14 * size**2, 1e-11 * float(vector**2 @ diagonal))
-    steep = bool(np.isfinite(curvature) and curvature > least)
-    if steep:
-        unit = vector / np.sqrt(curvature)
-    else:
-        scale = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
-        unit = vector / float(np.max(np.abs(vector) / scale))
-    slope = abs(float(score @ unit))
-    if not np.isfinite(slope):
-        slope = abs(float(np.nan_to_num(score) @ unit))
-    farthest = float(np.max(np.abs(unit[bent]), initial=0.0)) if bent is not None else 0.0
-    return unit, 1.0 / max(slope, farthest, 1.0), steep
+    size = (np.abs(v) / plain).max(axis=1)
+    least = np.maximum(1e-14 * size**2, 1e-11 * np.einsum("kp,kp->k", v**2, diagonal))
+    steep = np.isfinite(curvature) & (curvature > least)
+    scale = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
+    unit = v / np.where(steep, np.sqrt(np.where(steep, curvature, 1.0)), (np.abs(v) / scale).max(axis=1))[:, None]
+    slope = np.abs(np.einsum("kp,kp->k", score, unit))
+    lost = ~np.isfinite(slope)
+    if lost.any():
+        slope[lost] = np.abs(np.einsum("kp,kp->k", np.nan_to_num(score[lost]), unit[lost]))
+    farthest = np.abs(unit[:, bent]).max(axis=1, initial=0.0) if bent is not None else np.zeros(k)
+    first = 1.0 / np.maximum(np.maximum(slope, farthest), 1.0)
+    return [Look(*each) for each in zip(unit, first.tolist(), steep.tolist(), strict=True)]
 
 
 def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
@@ -206,23 +223,23 @@ def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
     return u + np.asarray(units)[:, None, :] * STEPS[:, None]
 
 
-def first_points(
-    vector: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray, space: Space
-) -> np.ndarray:
-    """The points (m, p) at which :func:`probe` asks for the log-likelihood first, to the last bit."""
-    unit, first, _ = _unit(vector, u, score, information, curved(space))
-    return np.clip(_points(u, [first * unit, -first * unit]), space.lower, space.upper).reshape(-1, u.size)
+def first_points(looks: Sequence[Look], u: np.ndarray, space: Space) -> np.ndarray:
+    """The points (k, 2 m, p) at which :func:`probe` asks for the log-likelihood first, from u (k, p)."""
+    units = np.array([look.first for look in looks])[:, None] * np.array([look.unit for look in looks])
+    points = u[:, None, None, :] + np.stack([units, -units], axis=1)[:, :, None, :] * STEPS[:, None]
+    return np.clip(points, space.lower, space.upper).reshape(len(looks), -1, u.shape[1])
 
 
-def plainly_falls(values: np.ndarray, value: float) -> np.ndarray:
-    """Flags (k,) of directions that :func:`probe` would find to fall on both sides, from the values (k, m) it asks for first.
+def plainly_falls(values: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Flags (k,) of directions that :func:`probe` would find to fall on both sides, from the values (k, 2 m) it asks for
+    first and those (k,) where it begins.
 
     Enough, not needed: all values are finite, both sides fall by more than any rounding, and none rises beyond it.
     """
     with np.errstate(invalid="ignore"):
-        change = values.reshape(len(values), 2, -1) - value
-        noise = 1e-8 + 1e-10 * abs(value)
-        falls = change.min(axis=2) < -max(noise, FLAT)
+        change = values.reshape(len(values), 2, -1) - value[:, None, None]
+        noise = 1e-8 + 1e-10 * np.abs(value)
+        falls = change.min(axis=2) < -np.maximum(noise, FLAT)[:, None]
         return np.asarray(
             np.isfinite(change).all(axis=(1, 2)) & falls.all(axis=1) & (change.max(axis=(1, 2)) <= 10.0 * noise)
         )
@@ -238,18 +255,18 @@ class _Ray(NamedTuple):
     expected: np.ndarray
 
 
-def _rays(
-    unit: np.ndarray, first: float, steep: bool, u: np.ndarray, value: float, loglik: LogLik, space: Chart
-) -> list[_Ray]:
+def _rays(look: Look, u: np.ndarray, value: float, loglik: LogLik, space: Chart) -> list[_Ray]:
     """Both sides of a direction, in units of ``first``, and from so near that the first points are finite, where that can be."""
     nearer = STEPS[0] / STEPS[-1]
-    shrunk = np.full(2, first)
+    steep, known = look.steep, look.values
+    shrunk = np.full(2, look.first)
     for _ in range(4):
-        units = [shrunk[0] * unit, -shrunk[1] * unit]
+        units = [shrunk[0] * look.unit, -shrunk[1] * look.unit]
         points = _points(u, units)
         inside = np.all((points >= space.lower) & (points <= space.upper), axis=2)
-        values = loglik(np.clip(points, space.lower, space.upper).reshape(-1, u.size)).reshape(inside.shape)
-        change = np.where(inside, values - value, np.nan)
+        values = loglik(np.clip(points, space.lower, space.upper).reshape(-1, u.size)) if known is None else known
+        known = None
+        change = np.where(inside, values.reshape(inside.shape) - value, np.nan)
         lost = ~np.isfinite(change[:, :3]).all(axis=1)
         # one side alone only where its curvature says what to expect so near
         again = lost & (lost.all() | np.logical_and(steep, inside[:, :3].all(axis=1)))

@@ -101,9 +101,10 @@ def settle_flat(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Foun
 
 def independent(found: tuple[Direction, ...], ended: Ended) -> tuple[Direction, ...]:
     """Without the flat directions that others, of fewer names, already span, each coordinate in its own scale."""
-    flats = sorted((d for d in found if d.behaviour == "flat"), key=lambda d: len(d.names))
+    flats = [d for d in found if d.behaviour == "flat"]
     if len(flats) < 2:
         return found
+    flats.sort(key=lambda d: len(d.names))
     diagonal = np.diag(np.asarray(ended.information))
     size = np.where(np.isfinite(diagonal) & (diagonal > 0), np.sqrt(np.abs(diagonal)), 1.0)
     basis: list[np.ndarray] = []

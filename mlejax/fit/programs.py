@@ -6,7 +6,7 @@ Every program here is compiled once per (declaration, layout, shapes, method): t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -87,14 +87,10 @@ def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = N
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
 
 
-def logliks(
-    spec: Spec, data: Any, held: Any, hyper: Any = None, seen: Mapping[bytes, np.ndarray] | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
+def logliks(spec: Spec, data: Any, held: Any, hyper: Any = None) -> Callable[[np.ndarray], np.ndarray]:
     """(Penalised) log-likelihoods (m,) at up to ``PROBES`` points (m, p), by one compiled program whatever m."""
 
     def at(points: np.ndarray) -> np.ndarray:
-        if seen is not None and (key := points.tobytes()) in seen:
-            return seen[key]
         padded = np.resize(points, (PROBES, points.shape[1]))
         return np.asarray(loglik_many(spec, padded, data, held, hyper))[: len(points)]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,7 +30,20 @@ ADVICE_AFTER_TRAINING = (
     "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
     "the others."
 )
-FALLS = b"falls"  # before the bytes of an end: which of its directions plainly fall
+
+
+class Looked(NamedTuple):
+    """What is known already of the rays from one end.
+
+    Attributes:
+        u: the end (p,).
+        looks: the directions that will be followed, with the log-likelihoods that are asked for first.
+        falls: flags of those that plainly fall.
+    """
+
+    u: np.ndarray
+    looks: Sequence[evidence.Look]
+    falls: np.ndarray
 
 
 def search(
@@ -42,13 +55,12 @@ def search(
     report: Callable[[int, float], None] | None,
     ended: Ended | None = None,
     known: Any = None,
-    seen: Mapping[bytes, np.ndarray] | None = None,
+    seen: Looked | None = None,
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets;
-    ``seen`` what is known of its rays: the log-likelihoods by the bytes of the points, and by those of the end the
-    directions, and which of them plainly fall; ``known`` what Newton's method would evaluate first, at ``u0``, where that
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets,
+    and ``seen`` what is known of its rays; ``known`` what Newton's method would evaluate first, at ``u0``, where that
     has been done already.
     """
     data = loaded.problem.data
@@ -142,7 +154,7 @@ def probe_directions(
     u0: np.ndarray,
     hyper: Any = None,
     known: Sequence[np.ndarray] = (),
-    seen: Mapping[bytes, np.ndarray] | None = None,
+    seen: Looked | None = None,
 ) -> tuple[Direction, ...]:
     """What the log-likelihood does along every suspicious direction from where the search ended.
 
@@ -151,17 +163,18 @@ def probe_directions(
     """
     assert ended.information is not None
     space = spec.space
-    along = logliks(spec, data, held, hyper, seen)
-    ready = None if seen is None or known else seen.get(ended.u.tobytes())
-    vectors = followed(spec, ended, u0, known) if ready is None else list(ready)
-    falls = np.zeros(len(vectors), bool) if seen is None or ready is None else seen[FALLS + ended.u.tobytes()]
+    along = logliks(spec, data, held, hyper)
     flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, space, held) for v in known)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if seen is None or known or not np.array_equal(seen.u, ended.u):
+            vectors = followed(spec, [ended], [u0])[0]
+            looks = looks_from(spec, ended, evidence.without(vectors, known) if known else vectors)
+            seen = Looked(ended.u, looks, np.zeros(len(looks), bool))
         found = tuple(
-            Direction("falls", v)
+            Direction("falls", look.unit)
             if fell
-            else evidence.probe(v, ended.u, ended.loglik, ended.score, ended.information, along, space, held)
-            for v, fell in zip(vectors, falls, strict=True)
+            else evidence.probe(look, ended.u, ended.loglik, ended.information, along, space, held)
+            for look, fell in zip(seen.looks, seen.falls, strict=True)
         )
         if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
             found += _natural_rays(spec, held, ended, u0, along)
@@ -185,8 +198,8 @@ def _runaways(space: Space, held: Any, ended: Ended, u0: np.ndarray, along: evid
         vector = np.zeros_like(back)
         vector[j] = np.sign(travelled[j])
         if gain > 0:
-            movement, names = words.describe_movement(ended.u, ended.u + 10.0 * vector, space, held)
-            out.append(Direction("rises", vector, gain, ended.loglik, movement, names, bounded=gain < 1.0))
+            said = partial(words.describe_movement, ended.u, ended.u + 10.0 * vector, space, held)
+            out.append(Direction("rises", vector, gain, ended.loglik, said, bounded=gain < 1.0))
     return tuple(out)
 
 
@@ -216,24 +229,31 @@ def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray, along: ev
     nothing = np.full(theta.size, np.inf)
     chart = evidence.Chart(-nothing, nothing, to_u)
     origin = np.asarray(_theta_of_u(space, u0, held))
-    vectors = evidence.suspicious_directions(theta, score, information, np.ones(theta.size, bool), origin)
+    ends = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin))
+    vectors = evidence.suspicious_directions(*ends)[0]
     return tuple(
-        evidence.probe(v, theta, ended.loglik, score, information, lambda t: along(to_u(t)), space, held, chart=chart)
-        for v in vectors[: PROBES // 2]
+        evidence.probe(look, theta, ended.loglik, information, lambda t: along(to_u(t)), space, held, chart=chart)
+        for look in evidence.first_looks(vectors[: PROBES // 2], theta, score, information, None)
     )
 
 
-def followed(spec: Spec, ended: Ended, u0: np.ndarray, known: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-    """The directions (p,) that are followed from where a search ended."""
-    assert ended.information is not None
-    free = interior(spec.space, ended.u)
+def followed(spec: Spec, ends: Sequence[Ended], origins: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The directions (k, p) that are followed from where each search ended; where it began: ``origins``."""
+    space = spec.space
+    u, score, information = (np.stack([getattr(e, name) for e in ends]) for name in ("u", "score", "information"))
+    free = interior(space, u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        vectors = evidence.suspicious_directions(ended.u, ended.score, ended.information, free, u0)
-    for j in np.flatnonzero(~free):
-        inward = np.zeros_like(ended.u)
-        inward[j] = 1.0 if ended.u[j] <= spec.space.lower[j] else -1.0
-        vectors.append(inward)
-    return evidence.without(vectors, known) if known else vectors
+        out = evidence.suspicious_directions(u, score, information, free, np.stack(origins))
+    if not free.all():
+        inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
+        out = [np.concatenate([found, rows[~inside]]) for found, rows, inside in zip(out, inward, free, strict=True)]
+    return out
+
+
+def looks_from(spec: Spec, ended: Ended, vectors: Any) -> list[evidence.Look]:
+    """These directions as ray tests from where a search ended take them."""
+    assert ended.information is not None
+    return evidence.first_looks(vectors, ended.u, ended.score, ended.information, standing.curved(spec.space))
 
 
 def explain(spec: Spec, data: Any, u: np.ndarray, held: Any, hyper: Any = None) -> str:
