@@ -28,6 +28,7 @@ __all__ = [
     "ScaledInverse",
     "cholesky",
     "pivot_floor",
+    "rounding_unit",
     "scaled_inverse",
     "solve_spd",
     "solve_spd_host",
@@ -49,7 +50,13 @@ def pivot_floor(p: int, dtype: Any) -> float:
         >>> f"{pivot_floor(4, np.float64):.1e}"
         '4.0e-13'
     """
-    return 450.0 * max(p, 1) * float(np.finfo(dtype).eps)
+    return 450.0 * max(p, 1) * rounding_unit(dtype)
+
+
+@lru_cache
+def rounding_unit(dtype: Any) -> float:
+    """The distance from 1 to the next number, 2.2e-16 in float64."""
+    return float(np.finfo(dtype).eps)
 
 
 def unit_diagonal(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -181,6 +188,8 @@ def solve_spd_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         >>> x.round(12).tolist(), bool(ok)
         ([1.0, 1.0], True)
     """
+    if A.shape[-1] <= UNROLLED:
+        return _solve_unrolled_host(A, b)
     try:
         pivots = np.linalg.cholesky(A).diagonal() ** 2
     except np.linalg.LinAlgError:
@@ -188,6 +197,32 @@ def solve_spd_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
     if not (pivots > pivot_floor(A.shape[-1], A.dtype)).all():  # NaN compares as False
         return b, np.False_
     return np.linalg.solve(A, b), np.True_
+
+
+def _solve_unrolled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+    """`_solve_unrolled` in Python's numbers: for so small a system a tenth of the time of two calls of LAPACK."""
+    rows, x = A.tolist(), b.tolist()
+    p, floor = len(x), pivot_floor(len(x), A.dtype)
+    pivots: list[float] = []
+    for j in range(p):
+        row = rows[j]
+        for k in range(j):  # rows[j][k] becomes L_jk
+            entry = row[k]
+            for i in range(k):
+                entry -= row[i] * rows[k][i] * pivots[i]
+            row[k] = entry / pivots[k]
+        pivot = row[j]
+        for k in range(j):
+            pivot -= row[k] * row[k] * pivots[k]
+            x[j] -= row[k] * x[k]
+        if not floor < pivot < np.inf:  # NaN compares as False
+            return b, np.False_
+        pivots.append(pivot)
+    for i in range(p - 1, -1, -1):
+        x[i] /= pivots[i]
+        for k in range(i + 1, p):
+            x[i] -= rows[k][i] * x[k]
+    return np.array(x, A.dtype), np.True_
 
 
 class ScaledInverse(NamedTuple):

@@ -169,12 +169,7 @@ def take_turn(method: Method, evaluated: tuple[Any, Any, Any], carry: Carry, set
     finite = xp.isfinite(new.f) & xp.isfinite(new.g).all() & xp.isfinite(new.H).all()
     first = carry.n_evaluations == 0
     # algorithms compute with the new point even where it is rejected: give them finite numbers, or NaN would spread
-    safe = Point(
-        new.u,
-        xp.where(finite, new.f, np.finfo(dtype).max),
-        xp.where(finite, new.g, carry.g),
-        xp.where(finite, new.H, carry.H),
-    )
+    safe = xp.choose(finite, lambda: new, lambda: Point(new.u, np.finfo(dtype).max, carry.g, carry.H))
     update = method.update(carry.inner, Point(carry.u, carry.f, carry.g, carry.H), safe, first, finite, setting)
     n_evaluations = carry.n_evaluations + 1
     status = xp.integer(update.status)
@@ -182,7 +177,7 @@ def take_turn(method: Method, evaluated: tuple[Any, Any, Any], carry: Carry, set
     status = xp.where(used_up, int(End.MAX_STEPS), status)
     bad_start = first & ~finite
     status = xp.where(bad_start, int(End.START_NOT_FINITE), status)
-    kept = Point(*(xp.where(bad_start, a, b) for a, b in zip(new, update.kept, strict=True)))
+    kept: Point = xp.choose(bad_start, lambda: new, lambda: update.kept)
     return Carry(
         *kept,
         trial=xp.where(bad_start, carry.trial, update.trial),
@@ -198,4 +193,4 @@ def take_turn(method: Method, evaluated: tuple[Any, Any, Any], carry: Carry, set
 def _push(history: jax.Array, value: Any, wanted: Any) -> jax.Array:
     """The history with a value added at its end and the oldest dropped, if wanted."""
     xp = arrays(history)
-    return xp.where(wanted, xp.concatenate([history[1:], xp.asarray(value, history.dtype).reshape(1)]), history)
+    return xp.choose(wanted, lambda: xp.push(history, value), lambda: history)

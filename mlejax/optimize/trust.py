@@ -17,7 +17,7 @@ in a `while_loop` that runs only when needed: under `vmap`, as long as some lane
              an exponential a Newton step only ever moves by 1, while the logarithm is straight there and takes long
              steps. A maximum is one of both, and near it both give the same step.
     box      coordinates at an edge with the gradient pointing outwards are held (Bertsekas 1982); those that a step
-             would take across are put on the edge, and the others are solved for again.
+             would take across are put on the edge, and the others are solved for again. Without a box none of it is there.
     plateau  a direction of negative curvature that promises next to nothing is not followed to the radius.
 
 It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mlejax.linalg import pivot_floor
+from mlejax.linalg import pivot_floor, rounding_unit
 from mlejax.optimize.arrays import arrays
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
@@ -115,20 +115,19 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     xp = arrays(new.u)
     judged = _judge(state, old, new, first, finite, setting)
     accepted = judged.accepted
-    kept = Point(*(xp.where(accepted, b, a) for a, b in zip(old, new, strict=True)))
-    state = _measure(judged.state, old, kept, accepted, first, setting)
+    kept_now = xp.choose(accepted, lambda: new, lambda: old)
+    state = _measure(judged.state, old, kept_now, accepted, first, setting)
     # where f drowns in rounding the confirming step is made from as near as one gets
-    nearly = xp.maximum(NEARLY, setting.scale * _noise(kept.f))
+    nearly = xp.maximum(NEARLY, setting.scale * _noise(kept_now.f))
     enough = xp.where(state.idle >= PATIENCE_FLOOR, nearly, tol)
-    step = _propose(kept, state, enough, setting)
+    step = _propose(kept_now, state, enough, setting)
     calm = step.definite & (step.decrement <= enough)
 
     # the confirming step: was the pending one, is the next one
     confirmed = state.confirming & accepted & calm
-    s = new.u - old.u
-    faded = s @ (new.H @ s) < FADE * (s @ (old.H @ s))  # of the step as it was rounded, which may be none at all
+    faded = xp.choose(confirmed, lambda: _faded(old, new), lambda: False)
     back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
-    kept = Point(*(xp.where(back, a, b) for a, b in zip(old, kept, strict=True)))
+    kept = xp.choose(back, lambda: old, lambda: kept_now)
 
     gain_left = 0.5 * tol / setting.scale
     idle = xp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
@@ -160,26 +159,44 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     )
 
 
+def _faded(old: Point, new: Point) -> jax.Array:
+    """Whether little curvature is left along the last step, as it was rounded, which may be none at all."""
+    s = new.u - old.u
+    return s @ (new.H @ s) < FADE * (s @ (old.H @ s))
+
+
 def _level(f: jax.Array) -> jax.Array:
     """What the model models: f, or FAR (1 + log(f / FAR)) above FAR."""
     xp = arrays(f)
-    return xp.where(f > FAR, FAR * (1.0 + xp.log(xp.where(f > FAR, f, FAR) / FAR)), f)
+    far = f > FAR
+    return xp.choose(far, lambda: FAR * (1.0 + xp.log(xp.where(far, f, FAR) / FAR)), lambda: f)
 
 
 def _slope_of_level(f: jax.Array) -> jax.Array:
     """Derivative of `_level`: 1, or FAR / f above FAR."""
     xp = arrays(f)
-    return xp.where(f > FAR, FAR / xp.where(f > FAR, f, FAR), 1.0)
+    far = f > FAR
+    return xp.choose(far, lambda: FAR / xp.where(far, f, FAR), lambda: 1.0)
 
 
 def _noise(f: jax.Array) -> jax.Array:
     """Rounding in the objective: changes below this mean nothing."""
     xp = arrays(f)
-    return 50.0 * float(np.finfo(f.dtype).eps) * xp.maximum(1.0, xp.abs(_level(f)))
+    return 50.0 * rounding_unit(f.dtype) * xp.maximum(1.0, xp.abs(_level(f)))
 
 
 def _norm(x: jax.Array) -> jax.Array:
     return arrays(x).sqrt((x * x).sum())
+
+
+def _held(point: Point, setting: Setting) -> jax.Array | None:
+    """Coordinates at an edge that descent would push out of the box, shape (p,), bool; None without a box."""
+    return None if setting.lower is None else outward(point.u, point.g, setting)
+
+
+def _open(x: jax.Array, held: jax.Array | None) -> jax.Array:
+    """x (p,), 0 in the coordinates that are held."""
+    return x if held is None else arrays(x).where(held, 0.0, x)
 
 
 def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
@@ -189,12 +206,9 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     noise = _noise(before)
     gain = _level(before) - _level(new.f)
     drowned = finite & (xp.abs(state.promised) <= noise) & ~first
-    scores = lambda point: xp.where(outward(point.u, point.g, setting), 0.0, point.g) ** 2
-    louder = ((scores(new) - scores(old)) / xp.where(state.metric > 0, state.metric, 1.0)).sum() > 0
-    quieter = (gain >= -10.0 * noise) & ~louder
     ratio = gain / xp.where(state.promised > 0, state.promised, 1.0)
     good = (state.promised > 0) & (ratio > GAIN)
-    accepted = xp.where(drowned, quieter, good)
+    accepted = xp.choose(drowned, lambda: (gain >= -10.0 * noise) & ~_louder(state, old, new, setting), lambda: good)
     accepted = xp.where(state.confirming, gain >= -xp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
     accepted = finite & (accepted | first)
 
@@ -208,62 +222,87 @@ def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, s
     return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
 
 
+def _louder(state: TrustState, old: Point, new: Point, setting: Setting) -> jax.Array:
+    """Whether the scores are larger at the new point, in the metric."""
+    xp = arrays(new.u)
+    scores = lambda point: _open(point.g, _held(point, setting)) ** 2
+    return ((scores(new) - scores(old)) / xp.where(state.metric > 0, state.metric, 1.0)).sum() > 0
+
+
 def _measure(state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
     """Metric at the kept point, and the radius carried over to it."""
     xp = arrays(kept.u)
-    size = xp.abs(kept.H.diagonal()) * _slope_of_level(kept.f)
-    metric = xp.where(accepted, xp.where(first, size, xp.maximum(size, state.metric)), state.metric)
+    slope = _slope_of_level(kept.f)
+
+    def grown() -> jax.Array:
+        size = xp.abs(kept.H.diagonal()) * slope
+        return xp.choose(first, lambda: size, lambda: xp.maximum(size, state.metric))
+
+    metric = xp.choose(accepted, grown, lambda: state.metric)
     metric = xp.where(metric > 0, metric, 1.0)
     root = xp.sqrt(metric)
-    pull = xp.where(outward(kept.u, kept.g, setting), 0.0, kept.g) * _slope_of_level(kept.f)
-    opening = xp.maximum(1.0, 0.1 * _norm(pull / root))
+    pull = lambda: _open(kept.g, _held(kept, setting)) * slope
+    opening = lambda: xp.maximum(1.0, 0.1 * _norm(pull() / root))
     # coming from a plateau the metric jumps: a radius of its old units would take many turns to recover
-    last = xp.where(accepted, SHRINK * xp.minimum(1.0, _norm((kept.u - old.u) * root)), 0.0)
-    return state._replace(metric=metric, radius=xp.where(first, opening, xp.maximum(state.radius, last)))
+    last = lambda: SHRINK * xp.minimum(1.0, _norm((kept.u - old.u) * root))
+    carried = lambda: xp.maximum(state.radius, xp.choose(accepted, last, lambda: 0.0))
+    return state._replace(metric=metric, radius=xp.choose(first, opening, carried))
 
 
 def _propose(point: Point, state: TrustState, enough: Any, setting: Setting) -> _Step:
     """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
     xp = arrays(point.u)
     u, f, g, H = point
-    held = outward(u, g, setting)
-    slope = xp.where(held, 0.0, g)
+    held = _held(point, setting)
+    slope = _open(g, held)
     diagonal = H.diagonal()
-    usable = held | (diagonal > 0)
-    root = xp.sqrt(xp.where(usable & ~held, diagonal, 1.0))
-    free = ~held
-    both = free[:, None] & free[None, :]
-    eye = xp.eye(u.shape[0], dtype=u.dtype)
-    unit = xp.where(both, H / root[:, None] / root[None, :], eye)
-    x, definite = xp.solve_spd(unit, slope / root)
+    usable = diagonal > 0 if held is None else held | (diagonal > 0)
+    root = xp.sqrt(xp.where(usable if held is None else usable & ~held, diagonal, 1.0))
+    unit = _among(H / root[:, None] / root[None, :], held)
+    slope_in_unit = slope / root
+    x, definite = xp.solve_spd(unit, slope_in_unit)
     definite = definite & usable.all()
-    newton = xp.where(held, 0.0, -x / root)
-    decrement = xp.where(definite, setting.scale * (x * (slope / root)).sum(), np.inf)
+    newton = _open(-x / root, held)
+    product = (x * slope_in_unit).sum()
+    decrement = xp.where(definite, setting.scale * product, np.inf)
 
     # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no lowest point at all
     far = f > FAR
-    left = xp.where(far, 1.0 - (x * (slope / root)).sum() / xp.where(far, f, 1.0), 1.0)
+    safe = xp.where(far, f, 1.0)
+    left = xp.choose(far, lambda: 1.0 - product / safe, lambda: 1.0)
     bottomless = left < 1e-3
-    newton = newton / xp.where(bottomless, 1.0, left)
+    newton = xp.choose(far, lambda: newton / xp.where(bottomless, 1.0, left), lambda: newton)
     level = _slope_of_level(f)
-    g, slope = level * g, level * slope
-    H = level * (H - xp.where(far, point.g[:, None] / xp.where(far, f, 1.0) * point.g[None, :], 0.0))
+    H = xp.choose(far, lambda: level * (H - g[:, None] / safe * g[None, :]), lambda: H)
+    g = xp.choose(far, lambda: level * g, lambda: g)
 
     weight = xp.sqrt(state.metric)
     length = _norm(newton * weight)
     short = (length <= state.radius) | (decrement <= enough)  # the confirming step is whole in any case
-    whole = definite & ~bottomless & short & ~_crossing(u + newton, setting).any()
+    whole = definite & ~bottomless & short
+    if setting.lower is not None:
+        whole = whole & ~_crossing(u + newton, setting).any()
     s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
     promised = -(g @ s + 0.5 * s @ (H @ s))
     if setting.lower is not None:
         # a step bent by the box may promise nothing: then steepest descent in the metric, bent in the same way
-        down = -slope / state.metric
+        down = -_open(g, held) / state.metric
         down = down * (state.radius / xp.maximum(_norm(down * weight), np.finfo(u.dtype).tiny))
         down = clip(u + down, setting) - u
         bent = ~(promised > 0) & ~whole
         s = xp.where(bent, down, s)
         promised = xp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
-    return _Step(s, promised, _norm(s * weight), whole & (left > 0.9), decrement, definite)
+    size = xp.choose(whole, lambda: length, lambda: _norm(s * weight))
+    return _Step(s, promised, size, whole & (left > 0.9), decrement, definite)
+
+
+def _among(H: jax.Array, held: jax.Array | None) -> jax.Array:
+    """H (p, p) with the rows and columns of the coordinates that are held replaced by those of the identity."""
+    if held is None:
+        return H
+    xp = arrays(H)
+    free = ~held
+    return xp.where(free[:, None] & free[None, :], H, xp.eye(H.shape[0], dtype=H.dtype))
 
 
 def _crossing(u: jax.Array, setting: Setting) -> jax.Array:
@@ -277,7 +316,7 @@ def _bounded(
     u: jax.Array,
     g: jax.Array,
     H: jax.Array,
-    held: jax.Array,
+    held: jax.Array | None,
     needed: jax.Array,
     newton: jax.Array,
     weight: jax.Array,
@@ -308,8 +347,9 @@ def _bounded(
         # and so would be computed whether or not the loop runs
         return again, passes + 1, xp.where(again, H, 0.0), fixed | crossing, s
 
-    first = xp.where(needed, 0.0, newton)
-    return xp.while_loop(more, solve, (needed, xp.integer(0), H, held, first))[4]
+    first = xp.where(needed, xp.zeros(u.shape, u.dtype), newton)
+    fixed = xp.zeros(u.shape, bool) if held is None else held
+    return xp.while_loop(more, solve, (needed, xp.integer(0), H, fixed, first))[4]
 
 
 def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
