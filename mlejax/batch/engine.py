@@ -214,8 +214,10 @@ class Lanes(Protocol):
         ...
 
 
-def chunks(sets: Lanes, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple[np.ndarray, int, int]]:
-    """(lanes, width, capacity): runs of lanes of one size, small enough that every thread gets some."""
+def chunks(
+    sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int = MAX_LANES
+) -> list[tuple[np.ndarray, int, int]]:
+    """(lanes, width, capacity): runs of at most ``most`` lanes of one size, small enough that every thread gets some."""
     out = []
     sizes = sets.sizes[lanes]
     for size in np.unique(sizes)[::-1]:
@@ -223,6 +225,7 @@ def chunks(sets: Lanes, lanes: np.ndarray, p: int, limits: Limits) -> list[tuple
         if sets.lengths is not None:
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
         width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits)
+        capacity = min(capacity, max(most // width, 1) * width)
         fair = -(-mine.size // limits.workers)  # where there are few, every thread still gets its share
         step = max(width, min(capacity, -(-fair // width) * width))
         out += [(mine[i : i + step], width, capacity) for i in range(0, mine.size, step)]

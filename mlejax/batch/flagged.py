@@ -1,7 +1,7 @@
 """The data sets whose end is not clean: ray tests, restarts and verdicts, as in a fit of each alone.
 
-The code is that of a single fit.  Only the log-likelihoods along the first rays, which are most of its work on the device,
-are computed for all these data sets together beforehand; and what a verdict says in words waits until it is asked for.
+The code is that of a single fit, which asks for the log-likelihoods along its rays; here many data sets ask, and are answered
+together.  What a verdict says in words waits until it is asked for.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
-from mlejax.batch.engine import Ends, Limits, chunks, filled, run_tasks
+from mlejax.batch.engine import MAX_LANES, Ends, Limits, chunks, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
 from mlejax.fit import evidence, recipe
-from mlejax.fit.programs import Ended
-from mlejax.fit.search import Looked, evidence_at, followed, search
+from mlejax.fit.programs import Ended, logliks
+from mlejax.fit.search import Looked, evidence_at, followed, onwards, search
 from mlejax.fit.standing import Found, curved
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -25,7 +26,9 @@ from mlejax.verdict import code_of
 
 __all__ = ["search", "settle", "write"]
 
-DIRECTIONS = 4  # directions are padded to a multiple of this, so that few programs are compiled
+POINTS = 4 * 2 * evidence.STEPS.size  # points are padded to a multiple of this, so that few programs are compiled
+TOGETHER = 1024  # data sets that ask at one time, at most
+ANSWERED = 64  # lanes of a chunk on CPU: few of the lanes that are made up where there are few to answer
 
 
 def settle(
@@ -41,90 +44,89 @@ def settle(
     alone: Callable[[DataSets, int, Space], Any],
 ) -> list[tuple[int, Ended, Found, str, str]]:
     """For each data set (number, end): its final end, what was found, the verdict's code, and a remark on the start."""
-    seen = _along_first_rays(spec, sets, held, u0, ends, limits)
     out = []
-    for i, ended in ends:
-        loaded = alone(sets, i, spec.space)
-        note = ""
-        _, ended, found = search(spec, algorithm, loaded, u0[i], held, None, ended, seen=seen.get(i))
-        if ended.end == End.START_NOT_FINITE:
-            opened = [
-                v if leaf.kind == "Free" else None for v, leaf in zip(given_of(i), spec.space.leaves, strict=True)
-            ]
-            other = recipe._first_point(spec, loaded, opened, held, seed, thorough=True)
-            _, again, found_there = search(spec, algorithm, loaded, other, held, None)
-            if again.end != End.START_NOT_FINITE:
-                note = f"The first start was not usable ({found.rows}); started elsewhere."
-                ended, found = again, found_there
-        if spec.penalty is None:
-            code = code_of(evidence_at(spec, held, ended, found))
-        else:  # a kink of the penalty may be what stopped it
-            code = recipe._finish(spec, loaded, held, ended, found, algorithm).verdict.code
-        out.append((i, ended, found, code, note))
+    room = limits.memory // max(sets.lane_bytes(int(sets.sizes.max(initial=1))), 1)
+    together = int(min(max(room, 2), TOGETHER))
+    ask = _Together(spec, sets, held, limits)
+    for k in range(0, len(ends), together):
+        some = ends[k : k + together]
+        loaded = {i: alone(sets, i, spec.space) for i, _ in some}
+        laid = _laid_out(spec, u0, some)
+        asks = {i: onwards(spec, algorithm, loaded[i], u0[i], held, None, ended, laid.get(i)) for i, ended in some}
+        if len(ends) == 1:
+            i = some[0][0]
+            answers = {i: evidence.answered(asks[i], logliks(spec, loaded[i].problem.data, held, loaded[i].hyper))}
+        else:
+            answers = evidence.answer_together(asks, ask)
+        for i, _ in some:
+            _, ended, found = answers[i]
+            note = ""
+            if ended.end == End.START_NOT_FINITE:
+                opened = [
+                    v if leaf.kind == "Free" else None for v, leaf in zip(given_of(i), spec.space.leaves, strict=True)
+                ]
+                other = recipe._first_point(spec, loaded[i], opened, held, seed, thorough=True)
+                _, again, found_there = search(spec, algorithm, loaded[i], other, held, None)
+                if again.end != End.START_NOT_FINITE:
+                    note = f"The first start was not usable ({found.rows}); started elsewhere."
+                    ended, found = again, found_there
+            if spec.penalty is None:
+                code = code_of(evidence_at(spec, held, ended, found))
+            else:  # a kink of the penalty may be what stopped it
+                code = recipe._finish(spec, loaded[i], held, ended, found, algorithm).verdict.code
+            out.append((i, ended, found, code, note))
     return out
 
 
-def _along_first_rays(
-    spec: Spec, sets: DataSets, held: Any, u0: np.ndarray, ends: list[tuple[int, Ended]], limits: Limits
-) -> dict[int, Looked]:
-    """By data set: every direction that will be followed, with the log-likelihoods at its first points."""
+def _laid_out(spec: Spec, u0: np.ndarray, ends: list[tuple[int, Ended]]) -> dict[int, Looked]:
+    """By data set: the directions that will be followed from its end."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        usable = [
-            (i, e)
-            for i, e in ends
-            if e.information is not None and np.isfinite(e.loglik) and np.isfinite(e.score).all()
-        ]
-        if len(usable) < 2:
+        usable = [(i, e) for i, e in ends if e.information is not None and np.isfinite(e.score).all()]
+        if not usable:
             return {}
         vectors = followed(spec, [e for _, e in usable], [u0[i] for i, _ in usable])
         counts = [len(v) for v in vectors]
-        if not all(counts):
-            return {}
         each = lambda name: np.repeat([getattr(e, name) for _, e in usable], counts, axis=0)
-        u = each("u")
-        bent = curved(spec.space)
-        looks = evidence.first_looks(np.concatenate(vectors), u, each("score"), each("information"), bent)
-        values = _values_at(
-            spec, sets, held, [i for i, _ in usable], counts, evidence.first_points(looks, u, spec.space), limits
-        )
-        falls = evidence.plainly_falls(values, each("loglik")) & (not spec.space.boxed)
-    looks = [look._replace(values=v) for look, v in zip(looks, values, strict=True)]
-    last = np.cumsum(counts)
-    return {
-        i: Looked(e.u, looks[end - k : end], falls[end - k : end])
-        for (i, e), k, end in zip(usable, counts, last.tolist(), strict=True)
-    }
+        together = np.concatenate(vectors)
+        looks = evidence.first_looks(together, each("u"), each("score"), each("information"), curved(spec.space))
+    last = np.cumsum(counts).tolist()
+    return {i: Looked(e.u, looks[n - k : n]) for (i, e), k, n in zip(usable, counts, last, strict=True)}
 
 
-def _values_at(
-    spec: Spec, sets: DataSets, held: Any, numbers: list[int], counts: list[int], points: np.ndarray, limits: Limits
-) -> np.ndarray:
-    """Log-likelihoods (K, m) at points (K, m, p), of which the data sets have ``counts`` each, one after the other."""
-    k, m, p = points.shape
-    most = -(-max(counts) // DIRECTIONS) * DIRECTIONS
-    ends = np.cumsum(counts)
-    # for every data set as many places: those too many repeat its last direction
-    places = np.minimum(np.arange(most)[None, :] + (ends - counts)[:, None], ends[:, None] - 1)
-    used = np.arange(most)[None, :] < np.array(counts)[:, None]
-    row_of = {i: j for j, i in enumerate(numbers)}
-    out = np.empty((k, m))
+class _Together:
+    """Log-likelihoods at points (m, p) of many data sets, by number, in chunks of lanes."""
 
-    def work(task: tuple[np.ndarray, int, int]) -> int:
-        mine, width, capacity = task
-        rows = np.array([row_of[i] for i in mine.tolist()])
-        at = filled(points[places[rows]].reshape(len(mine), most * m, p), capacity)
-        blocks, data, hyper = (
-            np.int32(-(-mine.size // width)),
-            sets.fetch(mine, capacity),
-            sets.hyper_of(mine, capacity),
-        )
-        found = np.asarray(loglik_lanes(spec, width, at, data, held, hyper, blocks, sets.own_hyper))[: len(mine)]
-        out[places[rows][used[rows]]] = found.reshape(len(mine), most, m)[used[rows]]
-        return int(mine.size)
+    def __init__(self, spec: Spec, sets: DataSets, held: Any, limits: Limits) -> None:
+        self.spec, self.sets, self.held, self.limits = spec, sets, held, limits
+        self.on_cpu = jax.default_backend() == "cpu"
+        self.room = 0  # points of a lane: what was needed once, so that one program serves what is asked later
 
-    lanes = np.sort(np.array(numbers, np.int64))
-    run_tasks(chunks(sets, lanes, p, limits), work, limits, "ray test", lanes.size)
-    return out
+    def __call__(self, questions: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+        answers: dict[int, np.ndarray] = {}
+        p = self.spec.space.n_free
+        self.room = max(self.room, -(-max(len(q) for q in questions.values()) // POINTS) * POINTS)
+
+        def work(task: tuple[np.ndarray, int, int]) -> int:
+            mine, width, capacity = task
+            asked = [questions[i] for i in mine.tolist()]
+            at = np.zeros((capacity, self.room, p))
+            for row, points in zip(at, asked, strict=False):
+                row[:] = np.resize(points, row.shape)
+            at[len(mine) :] = at[0]
+            n_points, blocks = max(len(points) for points in asked), -(-mine.size // width)
+            data, hyper = self.sets.fetch(mine, capacity), self.sets.hyper_of(mine, capacity)
+            values = loglik_lanes(
+                self.spec, width, at, np.int32(n_points), data, self.held, hyper, np.int32(blocks), self.sets.own_hyper
+            )
+            for i, points, found in zip(mine.tolist(), asked, np.asarray(values), strict=False):
+                answers[i] = found[: len(points)]
+            return int(mine.size)
+
+        lanes = np.array(sorted(questions), np.int64)
+        tasks = chunks(self.sets, lanes, p, self.limits, ANSWERED if self.on_cpu else MAX_LANES)
+        if not run_tasks(tasks, work, self.limits, "ray test", lanes.size):
+            raise KeyboardInterrupt
+        return answers
 
 
 def write(ends: Ends, i: int, ended: Ended) -> None:

@@ -146,20 +146,25 @@ def loglik_lanes(
     spec: Spec,
     width: int,
     points: Array,
+    n_points: Array,
     data: Prepared,
     fixed: Any,
     hyper: Any,
     n_blocks: Array,
     own_hyper: bool = False,
 ) -> Array:
-    """Log-likelihoods (C, m) of every lane at its own points (C, m, p)."""
+    """Log-likelihoods (C, m) of every lane at the first ``n_points`` of its own points (C, m, p)."""
     lanes, joined = _split(data, True, fixed, hyper, (False, own_hyper))
 
     def one(part: Any, _: Any, used: Any) -> Array:
         lane, at = part
         one_lane, held, strength = joined(lane)
         objective = objective_of(spec, one_lane, held, strength, used)
-        return lax.map(lambda t: -objective.value(t) * objective.scale, at)
+
+        def put(j: Array, found: Array) -> Array:
+            return found.at[j].set(-objective.value(at[j]) * objective.scale)
+
+        return lax.fori_loop(0, n_points, put, jnp.zeros(at.shape[:1], at.dtype))
 
     out = jnp.zeros(points.shape[:2], jnp.result_type(float))
     return _over_blocks(one, width, n_blocks, out, (lanes, points), data)

@@ -7,9 +7,9 @@ such units shows a plateau, and two such sides a flat direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,35 @@ FLAT = 1e-3  # change of the log-likelihood over 512 standard errors of what mov
 MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
 
 LogLik = Callable[[np.ndarray], np.ndarray]
+T = TypeVar("T")
+# yields points (m, p) in u, is sent the log-likelihoods (m,) there, and returns what it found
+Asks = Generator[np.ndarray, np.ndarray, T]
+
+
+def answer_together(
+    asks: Mapping[int, Asks[T]], loglik: Callable[[dict[int, np.ndarray]], dict[int, np.ndarray]]
+) -> dict[int, T]:
+    """What each of the questioners found, where all that wait for log-likelihoods get them at one time.
+
+    ``loglik`` takes and gives one array each.  Where the numbers end along a ray is no cause for warnings.
+    """
+    found: dict[int, T] = {}
+    answers: dict[int, Any] = dict.fromkeys(asks)
+    with np.errstate(all="ignore"):
+        while answers:
+            questions = {}
+            for i, answer in answers.items():
+                try:
+                    questions[i] = asks[i].send(answer)
+                except StopIteration as end:
+                    found[i] = end.value
+            answers = loglik(questions) if questions else {}
+    return found
+
+
+def answered(asks: Asks[T], loglik: LogLik) -> T:
+    """What one questioner found."""
+    return answer_together({0: asks}, lambda questions: {0: loglik(questions[0])})[0]
 
 
 def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +134,7 @@ class Look(NamedTuple):
         unit: the unit of the direction (p,).
         first: the share of it that is taken first.
         steep: its curvature says what to expect.
-        values: the log-likelihoods (2 m,) at the first points of both sides, where they are known already.
+        values: the log-likelihoods (2 m,) at the first points of both sides, once they are known.
     """
 
     unit: np.ndarray
@@ -114,27 +143,55 @@ class Look(NamedTuple):
     values: np.ndarray | None = None
 
 
+def probe_all(
+    looks: Sequence[Look],
+    u: np.ndarray,
+    value: float,
+    information: np.ndarray,
+    space: Space,
+    fixed: Any,
+    chart: Chart | None = None,
+) -> Asks[tuple[Direction, ...]]:
+    """Follow the log-likelihood along plus and minus each direction, from a point (p,) where it is ``value``.
+
+    ``chart``: other coordinates than u, in which ``u``, the directions and ``information`` are given.
+    """
+    if not looks:
+        return ()
+    straight = chart_of(space) if chart is None else chart
+    points = first_points(looks, np.broadcast_to(u, (len(looks), u.size)), straight)
+    values = (yield straight.to_u(points.reshape(-1, u.size))).reshape(len(looks), -1)
+    # outside of a box nothing is known of a side
+    falls = np.zeros(len(looks), bool) if space.boxed else plainly_falls(values, np.full(len(looks), value))
+    found = []
+    for look, first, fell in zip(looks, values, falls, strict=True):
+        if fell:
+            found.append(Direction("falls", look.unit))
+        else:
+            direction = yield from probe(look._replace(values=first), u, value, information, space, fixed, chart)
+            found.append(direction)
+    return tuple(found)
+
+
 def probe(
     look: Look,
     u: np.ndarray,
     value: float,
     information: np.ndarray,
-    loglik: LogLik,
     space: Space,
     fixed: Any,
     chart: Chart | None = None,
-) -> Direction:
+) -> Asks[Direction]:
     """Follow the log-likelihood along plus and minus one direction.
 
     Where it still slopes the unit is at most what a straight line would need for a gain of 1: with next to no curvature
-    (down a spike) the standard error is far too long a step.  ``chart``: other coordinates than u, in which ``u``, the
-    direction and ``information`` are given, and ``loglik`` takes points.
+    (down a spike) the standard error is far too long a step.
     """
     straight = chart_of(space) if chart is None else chart
     noise = 1e-8 + 1e-10 * abs(value)
     if not look.steep and _lost(look.unit, information):
         noise = max(noise, FLAT)
-    rays = _rays(look, u, value, loglik, straight)
+    rays = yield from _rays(look, u, value, straight)
     sides = [_side(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
     moves = bool((np.abs(rays[0].unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
@@ -143,7 +200,7 @@ def probe(
         return straight.to_u(point[None])[0]
 
     at = in_u(u)
-    roots = words.roots_of(information) if chart is None else None
+    curving = information if chart is None else None
     for i, (ray, (behaviour, gain, last, bounded), (other, *_)) in enumerate(
         zip(rays, sides, sides[::-1], strict=True)
     ):
@@ -153,15 +210,15 @@ def probe(
             far = np.clip(ray.points[last], straight.lower, straight.upper)
             turned = False
             if behaviour == "rises" and not bounded:
-                far, gain, bounded, turned = _follow(u, ray.unit, value, far, gain, noise, loglik, straight)
+                far, gain, bounded, turned = yield from _follow(u, ray.unit, value, far, gain, noise, straight)
             far = in_u(far)
-            described = partial(words.describe_movement, at, far, space, fixed, roots)
+            described = partial(words.describe_movement, at, far, space, fixed, curving)
             along = ray.unit if chart is None else far - at
             if turned:
                 return Direction("higher", along, gain, words=described, point=far)
             return Direction("rises", along, gain, value + gain, described, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        flat = partial(words.describe_flat, at, rays[0].unit, space, fixed, roots)
+        flat = partial(words.describe_flat, at, rays[0].unit, space, fixed, curving)
         return Direction("flat", rays[0].unit, 0.0, value, flat)
     gain = max(side[1] for side in sides)
     if gain > 10 * noise:
@@ -169,9 +226,8 @@ def probe(
         side, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
         ray, best = rays[side], in_u(rays[side].points[k])
         along = ray.unit if chart is None else best - at
-        return Direction(
-            "higher", along, gain, words=partial(words.describe_movement, at, best, space, fixed, roots), point=best
-        )
+        described = partial(words.describe_movement, at, best, space, fixed, curving)
+        return Direction("higher", along, gain, words=described, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", look.unit)
 
 
@@ -223,7 +279,7 @@ def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
     return u + np.asarray(units)[:, None, :] * STEPS[:, None]
 
 
-def first_points(looks: Sequence[Look], u: np.ndarray, space: Space) -> np.ndarray:
+def first_points(looks: Sequence[Look], u: np.ndarray, space: Space | Chart) -> np.ndarray:
     """The points (k, 2 m, p) at which :func:`probe` asks for the log-likelihood first, from u (k, p)."""
     units = np.array([look.first for look in looks])[:, None] * np.array([look.unit for look in looks])
     points = u[:, None, None, :] + np.stack([units, -units], axis=1)[:, :, None, :] * STEPS[:, None]
@@ -255,18 +311,19 @@ class _Ray(NamedTuple):
     expected: np.ndarray
 
 
-def _rays(look: Look, u: np.ndarray, value: float, loglik: LogLik, space: Chart) -> list[_Ray]:
+def _rays(look: Look, u: np.ndarray, value: float, space: Chart) -> Asks[list[_Ray]]:
     """Both sides of a direction, in units of ``first``, and from so near that the first points are finite, where that can be."""
     nearer = STEPS[0] / STEPS[-1]
-    steep, known = look.steep, look.values
+    steep, values = look.steep, look.values
     shrunk = np.full(2, look.first)
     for _ in range(4):
         units = [shrunk[0] * look.unit, -shrunk[1] * look.unit]
         points = _points(u, units)
         inside = np.all((points >= space.lower) & (points <= space.upper), axis=2)
-        values = loglik(np.clip(points, space.lower, space.upper).reshape(-1, u.size)) if known is None else known
-        known = None
+        if values is None:
+            values = yield space.to_u(np.clip(points, space.lower, space.upper).reshape(-1, u.size))
         change = np.where(inside, values.reshape(inside.shape) - value, np.nan)
+        values = None
         lost = ~np.isfinite(change[:, :3]).all(axis=1)
         # one side alone only where its curvature says what to expect so near
         again = lost & (lost.all() | np.logical_and(steep, inside[:, :3].all(axis=1)))
@@ -284,9 +341,8 @@ def _follow(
     far: np.ndarray,
     gain: float,
     noise: float,
-    loglik: LogLik,
     space: Chart,
-) -> tuple[np.ndarray, float, bool, bool]:
+) -> Asks[tuple[np.ndarray, float, bool, bool]]:
     """A ray that still rises as steeply as at first, followed on: (farthest point, gain there, levels off, turned down).
 
     Far from a maximum any log-likelihood rises like a straight line for a while; only what rises until the numbers end is
@@ -296,7 +352,8 @@ def _follow(
         unit = unit * STEPS[-1]
         points = u + np.outer(STEPS, unit)
         inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
-        change = np.where(inside, loglik(np.clip(points, space.lower, space.upper)) - value, np.nan)
+        values = yield space.to_u(np.clip(points, space.lower, space.upper))
+        change = np.where(inside, values - value, np.nan)
         behaviour, best, last, levels = _side(change, noise, np.full(STEPS.size, np.inf))
         if behaviour in ("falls", "higher") and best > gain:
             return points[int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))], best, True, True

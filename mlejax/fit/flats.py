@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mlejax.fit import evidence
+from mlejax.fit.evidence import Asks
 from mlejax.fit.loading import Loaded, n_contributions
-from mlejax.fit.programs import PROBES, Ended, evaluate_rows, logliks
+from mlejax.fit.programs import PROBES, Ended, evaluate_rows
 from mlejax.fit.standing import Found, definiteness, interior
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -54,33 +55,32 @@ def _dependent_beside(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bo
     return told
 
 
-def _straight(spec: Spec, loaded: Loaded, held: Any, ended: Ended, directions: tuple[Direction, ...]) -> bool:
+def _straight(space: Space, ended: Ended, directions: tuple[Direction, ...]) -> Asks[bool]:
     """Along the flat directions there is no curvature thirty standard errors away either, or that cannot be told."""
     diagonal = np.diag(np.asarray(ended.information))
     plain = np.maximum(1.0, np.abs(ended.u))
     error = np.where(diagonal > 0, np.minimum(plain, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))), plain)
     moved = np.minimum(0.1 * plain, 30.0 * error) * np.random.default_rng(0).uniform(0.5, 1.5, error.size)
-    point = ended.u + moved * interior(spec.space, ended.u)
+    point = ended.u + moved * interior(space, ended.u)
     points = [point]
     for d in [d for d in directions if d.behaviour == "flat"][: PROBES // 2 - 1]:
         unit = d.vector / np.max(np.abs(d.vector) / error)
         points += [point + 512.0 * unit, point - 512.0 * unit]
-    inside = np.clip(np.stack(points), spec.space.lower, spec.space.upper)
-    values = logliks(spec, loaded.problem.data, held, loaded.hyper)(inside)
+    values = yield np.clip(np.stack(points), space.lower, space.upper)
     if not np.isfinite(values).all():
         return True
     bend = values[1::2] + values[2::2] - 2.0 * values[0]
     return bool(np.abs(bend).max() <= 10.0 * evidence.FLAT + 1e-8 * abs(values[0]))
 
 
-def settle_flat(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found) -> Found:
+def settle_flat(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found) -> Asks[Found]:
     """Flat directions set apart from those that are flat only where the search ended, and curved ones added."""
     kinds = {d.behaviour for d in found.directions}
     singular = not definiteness(np.asarray(ended.information), interior(spec.space, ended.u))[2]
     if "higher" in kinds or not singular:
         return found
     if "flat" in kinds:
-        if _straight(spec, loaded, held, ended, found.directions):
+        if (yield from _straight(spec.space, ended, found.directions)):
             return found
         here = tuple(replace(d, behaviour="ridge") if d.behaviour == "flat" else d for d in found.directions)
         return replace(found, directions=here)

@@ -87,14 +87,18 @@ def loglik_many(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any = N
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
 
 
+def in_parts(program: Callable[[np.ndarray], Any], points: np.ndarray) -> np.ndarray:
+    """A program over points (m, p), compiled once for ``PROBES`` of them whatever m."""
+    out = []
+    for i in range(0, len(points), PROBES):
+        part = points[i : i + PROBES]
+        out.append(np.asarray(program(np.resize(part, (PROBES, part.shape[1]))))[: len(part)])
+    return out[0] if len(out) == 1 else np.concatenate(out)
+
+
 def logliks(spec: Spec, data: Any, held: Any, hyper: Any = None) -> Callable[[np.ndarray], np.ndarray]:
-    """(Penalised) log-likelihoods (m,) at up to ``PROBES`` points (m, p), by one compiled program whatever m."""
-
-    def at(points: np.ndarray) -> np.ndarray:
-        padded = np.resize(points, (PROBES, points.shape[1]))
-        return np.asarray(loglik_many(spec, padded, data, held, hyper))[: len(points)]
-
-    return at
+    """(Penalised) log-likelihoods (m,) at points (m, p)."""
+    return partial(in_parts, lambda points: loglik_many(spec, points, data, held, hyper))
 
 
 @partial(compiled, static=("spec",))

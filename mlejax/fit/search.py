@@ -13,10 +13,11 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.compiling import compiled
 from mlejax.fit import evidence, regression, standing, words
+from mlejax.fit.evidence import Asks, answered
 from mlejax.fit.flats import beside, independent, settle_flat
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.penalties import finite_penalty
-from mlejax.fit.programs import PROBES, Ended, at_optimum, evaluate_rows, logliks, run, value_and_score
+from mlejax.fit.programs import PROBES, Ended, at_optimum, evaluate_rows, in_parts, logliks, run, value_and_score
 from mlejax.fit.standing import Found, clean, definiteness, doubtful, interior, onto_edges
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -33,17 +34,10 @@ ADVICE_AFTER_TRAINING = (
 
 
 class Looked(NamedTuple):
-    """What is known already of the rays from one end.
-
-    Attributes:
-        u: the end (p,).
-        looks: the directions that will be followed, with the log-likelihoods that are asked for first.
-        falls: flags of those that plainly fall.
-    """
+    """The directions that will be followed from one end u (p,)."""
 
     u: np.ndarray
     looks: Sequence[evidence.Look]
-    falls: np.ndarray
 
 
 def search(
@@ -55,66 +49,72 @@ def search(
     report: Callable[[int, float], None] | None,
     ended: Ended | None = None,
     known: Any = None,
-    seen: Looked | None = None,
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``, in the company of other data sets,
-    and ``seen`` what is known of its rays; ``known`` what Newton's method would evaluate first, at ``u0``, where that
-    has been done already.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``; ``known`` what Newton's method would
+    evaluate first, at ``u0``, where that has been done already.
     """
-    data = loaded.problem.data
-
-    def probed(ended: Ended) -> Found:
-        # a penalty may tell apart what the rows cannot
-        known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
-        directions = probe_directions(spec, data, held, ended, u0, loaded.hyper, known, seen)
-        found = Found(directions)
-        if any(d.behaviour == "rises" for d in directions):
-            return found
-        with np.errstate(all="ignore"):
-            if doubtful(ended, spec.space):
-                found = replace(found, blurred=blurred(spec, loaded, held, ended))
-            return found if known else settle_flat(spec, loaded, held, ended, found)
-
     if ended is None:
-        spec, ended = run(spec, algorithm, data, u0, held, loaded.hyper, report, known)
+        spec, ended = run(spec, algorithm, loaded.problem.data, u0, held, loaded.hyper, report, known)
+    asks = onwards(spec, algorithm, loaded, u0, held, report, ended)
+    return answered(asks, logliks(spec, loaded.problem.data, held, loaded.hyper))
+
+
+def onwards(
+    spec: Spec,
+    algorithm: Any,
+    loaded: Loaded,
+    u0: np.ndarray,
+    held: Any,
+    report: Callable[[int, float], None] | None,
+    ended: Ended,
+    laid: Looked | None = None,
+) -> Asks[tuple[Spec, Ended, Found]]:
+    """:func:`search` from the optimiser's end on, asking for the log-likelihoods along rays, so that many data sets may be
+    answered together; ``laid`` are the directions from that end, where they have been laid out already."""
+    data, space = loaded.problem.data, spec.space
     if ended.end == End.INTERRUPTED:
         return spec, ended, Found()
     if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
         return spec, ended, Found(rows=explain(spec, data, ended.u, held, loaded.hyper))
     if ended.information is None:
         return spec, ended, Found()
-    found = Found()
     steps = ended.n_steps
-    onto = onto_edges(ended, spec.space)
+    onto = onto_edges(ended, space)
     if onto is not None:
         spec, again = run(spec, optimize.Newton(), data, onto, held, loaded.hyper, report)
         steps += again.n_steps
         if again.end != End.INTERRUPTED and again.loglik >= ended.loglik - 1e-9 * max(1.0, abs(ended.loglik)):
             ended = again._replace(polished=ended.polished)
-    for _ in range(MAX_RESTARTS):
-        if clean(ended, spec.space):
-            return spec, ended._replace(n_steps=steps), found
-        found = probed(ended)
+    for restarts in range(MAX_RESTARTS + 1):
+        found = Found() if clean(ended, space) else (yield from _probed(spec, loaded, u0, held, ended, laid))
         higher = [d for d in found.directions if d.behaviour == "higher" and d.point is not None]
         point = max(higher, key=lambda d: d.gain).point if higher else None
         if point is None and any(d.behaviour == "ridge" for d in found.directions):
-            point = beside(ended, spec.space, far=True)
-        if point is None or ended.end == End.MAX_STEPS:  # the limit on steps is the user's: it is not started anew
-            return spec, ended._replace(n_steps=steps), found
+            point = beside(ended, space, far=True)
+        # the limit on steps is the user's: it is not started anew
+        if point is None or ended.end == End.MAX_STEPS or restarts == MAX_RESTARTS:
+            break
         onward = algorithm if isinstance(algorithm, optimize.Newton) else optimize.Newton()
         spec, again = run(spec, onward, data, np.asarray(point), held, loaded.hyper, report)
         steps += again.n_steps
         if again.end == End.INTERRUPTED or not again.loglik > ended.loglik + 1e-8 + 1e-10 * abs(ended.loglik):
-            return spec, ended._replace(n_steps=steps), found
+            break
         ended = again._replace(polished=ended.polished)
-        found = Found()
-    return (
-        spec,
-        ended._replace(n_steps=steps),
-        probed(ended) if not clean(ended, spec.space) else found,
-    )
+    return spec, ended._replace(n_steps=steps), found
+
+
+def _probed(spec: Spec, loaded: Loaded, u0: np.ndarray, held: Any, ended: Ended, laid: Looked | None) -> Asks[Found]:
+    """What is found around an end that is not clean."""
+    # a penalty may tell apart what the rows cannot
+    known = regression.null_directions(loaded.designs, spec.space, loaded.rows) if spec.penalty is None else []
+    found = Found((yield from probe_directions(spec, held, ended, u0, known, laid)))
+    if any(d.behaviour == "rises" for d in found.directions):
+        return found
+    if doubtful(ended, spec.space):
+        found = replace(found, blurred=blurred(spec, loaded, held, ended))
+    return found if known else (yield from settle_flat(spec, loaded, held, ended, found))
 
 
 def blurred(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bool:
@@ -148,14 +148,12 @@ def blurred(spec: Spec, loaded: Loaded, held: Any, ended: Ended) -> bool:
 
 def probe_directions(
     spec: Spec,
-    data: Any,
     held: Any,
     ended: Ended,
     u0: np.ndarray,
-    hyper: Any = None,
     known: Sequence[np.ndarray] = (),
-    seen: Looked | None = None,
-) -> tuple[Direction, ...]:
+    laid: Looked | None = None,
+) -> Asks[tuple[Direction, ...]]:
     """What the log-likelihood does along every suspicious direction from where the search ended.
 
     ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
@@ -163,27 +161,21 @@ def probe_directions(
     """
     assert ended.information is not None
     space = spec.space
-    along = logliks(spec, data, held, hyper)
     flat = tuple(evidence.flat_direction(v, ended.u, ended.loglik, space, held) for v in known)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if seen is None or known or not np.array_equal(seen.u, ended.u):
-            vectors = followed(spec, [ended], [u0])[0]
-            looks = looks_from(spec, ended, evidence.without(vectors, known) if known else vectors)
-            seen = Looked(ended.u, looks, np.zeros(len(looks), bool))
-        found = tuple(
-            Direction("falls", look.unit)
-            if fell
-            else evidence.probe(look, ended.u, ended.loglik, ended.information, along, space, held)
-            for look, fell in zip(seen.looks, seen.falls, strict=True)
-        )
-        if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
-            found += _natural_rays(spec, held, ended, u0, along)
-        if not any(d.behaviour == "rises" for d in found):
-            found += _runaways(space, held, ended, u0, along)
+    if laid is None or known or not np.array_equal(laid.u, ended.u):
+        vectors = followed(spec, [ended], [u0])[0]
+        looks = looks_from(spec, ended, evidence.without(vectors, known) if known else vectors)
+    else:
+        looks = list(laid.looks)
+    found = yield from evidence.probe_all(looks, ended.u, ended.loglik, ended.information, space, held)
+    if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
+        found += yield from _natural_rays(spec, held, ended, u0)
+    if not any(d.behaviour == "rises" for d in found):
+        found += yield from _runaways(space, held, ended, u0)
     return independent(flat + found, ended)
 
 
-def _runaways(space: Space, held: Any, ended: Ended, u0: np.ndarray, along: evidence.LogLik) -> tuple[Direction, ...]:
+def _runaways(space: Space, held: Any, ended: Ended, u0: np.ndarray) -> Asks[tuple[Direction, ...]]:
     """Scales and probabilities that the search carried to the end of the numbers without a stop: where it gave up, rounding
     hides whether the log-likelihood still rises."""
     travelled = ended.u - u0
@@ -194,7 +186,7 @@ def _runaways(space: Space, held: Any, ended: Ended, u0: np.ndarray, along: evid
     for j in np.flatnonzero(away):
         back = ended.u.copy()
         back[j] -= np.sign(travelled[j]) * 10.0
-        gain = ended.loglik - float(along(back[None])[0])
+        gain = ended.loglik - float((yield back[None])[0])
         vector = np.zeros_like(back)
         vector[j] = np.sign(travelled[j])
         if gain > 0:
@@ -213,7 +205,7 @@ def _theta_of_u(space: Space, u: Array, fixed: Array | None) -> Array:
     return space.theta_from_u(u, fixed)
 
 
-def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray, along: evidence.LogLik) -> tuple[Direction, ...]:
+def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray) -> Asks[tuple[Direction, ...]]:
     """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
     space = spec.space
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
@@ -222,19 +214,14 @@ def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray, along: ev
     at, _ = at_optimum(spec, ended.u, ended.score, ended.information, held)
     theta, score, information = (np.asarray(a) for a in (at.theta, at.score, at.information))
 
-    def to_u(points: np.ndarray) -> np.ndarray:
-        padded = np.resize(points, (PROBES, theta.size))
-        return np.asarray(_u_of_theta(space, padded, held))[: len(points)]
-
     nothing = np.full(theta.size, np.inf)
+    to_u = partial(in_parts, lambda points: _u_of_theta(space, points, held))
     chart = evidence.Chart(-nothing, nothing, to_u)
     origin = np.asarray(_theta_of_u(space, u0, held))
     ends = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin))
     vectors = evidence.suspicious_directions(*ends)[0]
-    return tuple(
-        evidence.probe(look, theta, ended.loglik, information, lambda t: along(to_u(t)), space, held, chart=chart)
-        for look in evidence.first_looks(vectors[: PROBES // 2], theta, score, information, None)
-    )
+    looks = evidence.first_looks(vectors[: PROBES // 2], theta, score, information, None)
+    return (yield from evidence.probe_all(looks, theta, ended.loglik, information, space, held, chart))
 
 
 def followed(spec: Spec, ends: Sequence[Ended], origins: Sequence[np.ndarray]) -> list[np.ndarray]:

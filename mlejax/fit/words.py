@@ -33,7 +33,7 @@ def _params(space: Space, u: Any, fixed: Any) -> Any:
     return space.params_from_u(u, fixed)
 
 
-def roots_of(information: np.ndarray) -> np.ndarray:
+def _roots(information: np.ndarray) -> np.ndarray:
     """How fast the log-likelihood curves by each coordinate (p,), 0 where it does not."""
     diagonal = np.diag(information)
     return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
@@ -50,10 +50,10 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 
 
 def describe_movement(
-    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
-    sizes = np.maximum(1.0, np.abs(u)) if roots is None else _sizes(u, space, roots)
+    sizes = np.maximum(1.0, np.abs(u)) if information is None else _sizes(u, space, _roots(information))
     with jax.enable_x64(True):
         before = space.reported(_params(space, u, fixed))
         after = space.reported(_params(space, far, fixed))
@@ -98,11 +98,11 @@ def _limit(transform: Any, change: float) -> str:
 
 
 def describe_flat(
-    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, roots: np.ndarray | None = None
+    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
 
-    ``roots`` (p,), how fast the log-likelihood curves by each coordinate alone, tells a small part in a large column from none.
+    The ``information`` of each coordinate alone tells a small part in a large column from none.
     """
     with jax.enable_x64(True):
         small = 1e-5 / max(1.0, float(np.abs(unit).max()))
@@ -111,6 +111,7 @@ def describe_flat(
         vector = unit
     vector = vector / np.abs(vector).max()
     part = np.abs(vector)
+    roots = None if information is None else _roots(information)
     if roots is not None and (roots[np.abs(unit) > 0] > 0).all():
         part = np.abs(unit) * roots / np.max(np.abs(unit) * roots)
     order = [int(j) for j in np.flatnonzero(part > 1e-6)]
