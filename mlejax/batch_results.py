@@ -231,7 +231,15 @@ class BatchResults:
         batch = self._batch
         if i in batch.sets.bad:
             raise data_room.DataError(f"data set {label!r}: {batch.sets.bad[i]}")
-        return Results.make(self.model, single(batch, i), self.cov_type, own_options(batch, self._cov_kwds, i))
+        done = single(batch, i)
+        try:
+            return Results.make(self.model, done, self.cov_type, own_options(batch, self._cov_kwds, i))
+        except ValueError as error:
+            if i not in self._reasons:
+                raise
+            # asked for all data sets, and too much for this one: that costs its errors, not its estimates
+            none = cov_room.refused(self.cov_type, batch.spec.space.n_free, str(error))
+            return Results(self.model, self.cov_type, done, none)
 
     # ---- in words
 

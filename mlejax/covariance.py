@@ -37,6 +37,10 @@ SANDWICH = ("HC0", "HC1", "cluster", "HAC")
 MODEL_BASED = ("nonrobust", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full")
 NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
+TOO_FEW = {
+    "cluster": "fewer than two clusters: no cluster covariance",
+    "rows": "no more rows than parameters: no factor for small samples",
+}
 _OPTIONS = {"cluster": {"groups", "correction"}, "HAC": {"maxlags"}}
 _ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
 
@@ -227,6 +231,13 @@ def covariance(
     found[:, gone] = np.nan
     matrix[inside] = found
     return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity, edf)
+
+
+def refused(kind: str, p: int, reason: str) -> CovarianceResult:
+    """No covariance of theta (p,), where :func:`covariance` refuses a kind for too few clusters or contributions."""
+    few = CovarianceState.TOO_FEW_CLUSTERS if "two clusters" in reason else CovarianceState.TOO_FEW_ROWS
+    statement = f"{kind} (none: {few.name.lower().replace('_', ' ')})"
+    return CovarianceResult(np.full((p, p), np.nan), np.full(p, few), kind, statement, (f"No standard errors: {reason}.",))
 
 
 def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, int]:

@@ -371,20 +371,11 @@ class Model:
             >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
             ([0.3333, 0.75], ['verified', 'verified'])
         """
-        options = {
-            "start": start,
-            "fixed": fixed,
-            "method": method,
-            "missing": missing,
-            "seed": seed,
-            "penalty": penalty,
-            "hyper": hyper,
-            "n_starts": n_starts,
-        }
-        kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
-        sets = batch_room.stacked(self.likelihood, data, _structure(start), missing, columns, weights, kind)
-        return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
+        return self._fit_many(
+            functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty, hyper=hyper,
+            n_starts=n_starts,
+        )  # fmt: skip
 
     def fit_groups(
         self,
@@ -414,10 +405,9 @@ class Model:
         Args:
             frame: a DataFrame or dict of columns.
             by: the column of groups, a list of columns, or one label per row.
-            start, fixed, weight_kind, method, cov_type, cov_kwds, penalty, hyper, missing, n_starts, seed: as in
-                :meth:`fit_batch`; starts one each come in the order of first appearance of the groups.
-            memory_limit, progress: as in :meth:`fit_batch`.
             weights: a column, or one number per row.
+            start and all that follow: as in :meth:`fit_batch`; what is one for each comes in the order of first appearance of
+                the groups.
 
         Returns:
             :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
@@ -425,32 +415,22 @@ class Model:
         Raises:
             ValueError, TypeError, KeyError: what is wrong for all groups; trouble in one is its verdict.
         """
-        options = {
-            "start": start,
-            "fixed": fixed,
-            "method": method,
-            "missing": missing,
-            "seed": seed,
-            "penalty": penalty,
-            "hyper": hyper,
-            "n_starts": n_starts,
-        }
-        kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind, penalty is not None)
-        sets = batch_room.grouped(self.likelihood, frame, by, _structure(start), missing, columns, weights, kind)
-        return self._fit_many(sets, options | {"columns": columns}, cov_type, cov_kwds, memory_limit, progress)
+        return self._fit_many(
+            functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty, hyper=hyper,
+            n_starts=n_starts,
+        )  # fmt: skip
 
     def _fit_many(
-        self,
-        sets: Any,
-        options: dict[str, Any],
-        cov_type: Any,
-        cov_kwds: Any,
-        memory_limit: float | None,
-        progress: Any,
-    ) -> BatchResults:
+        self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
+        progress: Any, **options: Any,
+    ) -> BatchResults:  # fmt: skip
+        """What :meth:`fit_batch` and :meth:`fit_groups` share after the reader of their data."""
+        kind = check_weight_kind(weights, weight_kind)
+        columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
+        sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.limits(memory_limit, progress)
-        done = batch_room.fit_many(self.likelihood, sets, limits=cut, **options)
+        done = batch_room.fit_many(self.likelihood, sets, limits=cut, columns=columns, **options)
         batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
         return BatchResults.make(self, done, cov_type, cov_kwds)
 

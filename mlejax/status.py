@@ -63,6 +63,7 @@ class CovarianceState(enum.IntEnum):
     NOT_IDENTIFIED = 7
     SINGULAR_SCORES = 8
     PENALTY_NOT_SMOOTH = 9
+    TOO_FEW_ROWS = 10
 
     @property
     def advice(self) -> str:
@@ -150,6 +151,11 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         "There are too few clusters for a cluster-robust covariance: with G clusters its rank is at most G - 1, and"
         " with one cluster it is exactly zero. Usual causes: (a) a grouping that is too coarse; (b) the wrong column"
         " as groups; (c) rows lost to missing values. Use a finer grouping, or another kind of covariance."
+    ),
+    CovarianceState.TOO_FEW_ROWS: (
+        "There are no more contributions than the covariance needs: a factor for small samples such as n/(n-k) does not"
+        " exist, or there are as many lags as contributions. Usual causes: (a) a small group among many; (b) rows lost to"
+        " missing values; (c) too many parameters. Use a covariance without a factor, fewer parameters, or more data."
     ),
     CovarianceState.NO_SCORES: (
         "This covariance sums products of scores, and there are no contributions to sum over. Usual causes: (a) the"

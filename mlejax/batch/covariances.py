@@ -74,7 +74,7 @@ def _sandwiches(
     if batch.sets.mode == "whole":
         n = np.array([batch.sets.n_out[int(m)] for m in batch.sets.lengths[good]], float)
     k = free.sum(axis=1)
-    factor, reasons = np.ones(len(good)), {}
+    factor, reasons, groups = np.ones(len(good)), {}, np.zeros(len(good))
     with np.errstate(divide="ignore", invalid="ignore"):
         if kind == "HC1":
             factor = np.where(n > k, n / (n - k), np.nan)
@@ -86,12 +86,9 @@ def _sandwiches(
             if correction == "full":
                 factor = factor * np.where(n > k, (n - 1) / (n - k), np.nan)
             factor = np.where(groups > 1, factor, np.nan)
-    for i in good[np.isnan(factor)].tolist():
-        reasons[i] = (
-            "fewer than two clusters: no cluster covariance"
-            if kind == "cluster"
-            else "no more rows than parameters: no HC1 factor"
-        )
+    for j in np.flatnonzero(np.isnan(factor)).tolist():
+        alone = kind == "cluster" and groups[j] < 2
+        reasons[int(good[j])] = cov_room.TOO_FEW["cluster" if alone else "rows"]
     if kind == "opg":
         eye = np.eye(both.shape[-1])
         a = np.where(both, meat, eye)

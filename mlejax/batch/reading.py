@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax.batch.parts import Part, Rows, Slice, array_of, map_arrays
 from mlejax.batch.weighing import Weighing, read_weights, weighed
 from mlejax.data import DataError, DataTypeError, Prepared, Shared, Static
 from mlejax.data.held import is_leaf
@@ -204,15 +205,16 @@ def stacked(
     if isinstance(data, (Shared, Static, str)) or data is None:
         raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
     n_sets, n = _stack_shape(data)
-    flat = _map(data, lambda a: a.reshape(n_sets * n, *a.shape[2:]))
+    flat = map_arrays(data, lambda a: a.reshape(n_sets * n, *a.shape[2:]))
     others = [*([likelihood.unit] if likelihood.unit else []), *others]
     source = reading = data_room.ingest(flat)
-    first = data_room.ingest(_map(data, lambda a: a[0]))
-    one = lambda i: _map(data, lambda a: a[i])
+    first = data_room.ingest(map_arrays(data, lambda a: a[0]))
+    one: Callable[[int], Any] = Slice(data)
+    table_rows = Rows(None, np.arange(n_sets) * n, np.full(n_sets, n))
     designs = None
     if likelihood.predictors and not any(isinstance(key, data_room.DesignKey) for key in source.keys):
         reading, designs = with_designs(likelihood, source, "drop", others)
-        one = lambda i: _rows_of(None, reading, np.arange(i * n, (i + 1) * n))
+        one = Part(None, reading, table_rows)
         first = data_room.ingest(one(0))
     space = likelihood.space(first, start)
     names, n_out = trace_reads(likelihood, first, space, data_room.by_row(first.keys))
@@ -232,7 +234,7 @@ def stacked(
         labels=np.arange(n_sets),
         label_names=("dataset",),
         one=one,
-        table_rows=lambda i: np.arange(i * n, (i + 1) * n),
+        table_rows=table_rows,
         space=space,
         equal=True,
         index=False,
@@ -246,7 +248,7 @@ def _stack_shape(data: Any) -> tuple[int, int]:
     for name, leaf in _named_leaves(data):
         if isinstance(leaf, (Shared, Static)):
             continue
-        shape = _array(leaf, name).shape
+        shape = array_of(leaf, name).shape
         if len(shape) < 2:
             raise DataError(
                 f"{name}: expected an array (n_datasets, n_rows, ...), got shape {shape}; what all data sets share is marked "
@@ -275,31 +277,6 @@ def _named_leaves(data: Any) -> list[tuple[str, Any]]:
         for name, part in parts
         for path, leaf in jax.tree_util.tree_flatten_with_path(part, is_leaf=is_leaf)[0]
     ]
-
-
-def _array(leaf: Any, name: str) -> np.ndarray:
-    if hasattr(leaf, "iloc"):
-        raise DataTypeError(
-            f"{name}: expected an array (n_datasets, n_rows, ...), got a {type(leaf).__name__}; one long table goes to "
-            "fit_groups(frame, by=...)"
-        )
-    if isinstance(leaf, jax.core.Tracer):
-        raise DataTypeError("fit_batch needs numbers: inside jit or vmap use mle.solve")
-    return np.asarray(leaf)
-
-
-def _map(data: Any, function: Callable[[np.ndarray], Any]) -> Any:
-    def each(leaf: Any) -> Any:
-        return leaf if isinstance(leaf, (Shared, Static)) else function(_array(leaf, "the data"))
-
-    return _map_tree(each, data)
-
-
-def _map_tree(each: Callable[[Any], Any], data: Any) -> Any:
-    """``tree_map`` that keeps the order of the columns, which JAX would sort."""
-    if isinstance(data, Mapping):
-        return {key: jax.tree_util.tree_map(each, value, is_leaf=is_leaf) for key, value in data.items()}
-    return jax.tree_util.tree_map(each, data, is_leaf=is_leaf)
 
 
 # ---- one long table
@@ -335,8 +312,8 @@ def grouped(
     order = None if (np.diff(codes) >= 0).all() else rows_of
     space = likelihood.space(reading, start)
     whole = likelihood.mode == "whole"
-    table_rows = lambda i: rows_of[begins[i] : begins[i] + lengths[i]]
-    one = lambda i: _rows_of(frame if designs is None else None, reading, table_rows(i))
+    table_rows = Rows(rows_of, begins, lengths)
+    one = Part(frame if designs is None else None, reading, table_rows)
     names, _ = trace_reads(
         likelihood, data_room.ingest(one(0)) if whole else reading, space, data_room.by_row(reading.keys)
     )
@@ -403,19 +380,6 @@ def _groups(source: data_room.Source, by: Any) -> tuple[np.ndarray, Any, tuple[s
     codes, labels = data_room.group_codes(by, "by")
     name = getattr(by, "name", None)
     return codes, list(labels), (str(name) if name is not None else "group",)
-
-
-def _rows_of(frame: Any, source: data_room.Source, rows: np.ndarray) -> Any:
-    """The rows of one group, as the user would pass them to ``fit``."""
-    if hasattr(frame, "iloc"):
-        return frame.iloc[rows]
-
-    def each(leaf: Any) -> Any:
-        if isinstance(leaf, (Shared, Static)):
-            return leaf
-        return leaf.iloc[rows] if hasattr(leaf, "iloc") else np.asarray(leaf)[rows]
-
-    return _map_tree(each, source.raw)
 
 
 # ---- what both share

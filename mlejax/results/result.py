@@ -764,7 +764,8 @@ class Results:
             return "no standard error: the penalty is not smooth at the estimate"
         if state == CovarianceState.NOT_CONVERGED:
             return f"no standard error: {self.verdict.code.replace('_', ' ')}"
-        return f"no standard error: {state.name.lower().replace('_', ' ')}"
+        few = {CovarianceState.TOO_FEW_CLUSTERS: "cluster", CovarianceState.TOO_FEW_ROWS: "rows"}.get(state)
+        return cov_room.TOO_FEW[few] if few else f"no standard error: {state.name.lower().replace('_', ' ')}"
 
     @property
     def _reason(self) -> str:

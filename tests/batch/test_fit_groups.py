@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from typing import Any
 
@@ -188,6 +189,51 @@ def test_a_level_that_a_group_lacks_is_nan_there_with_the_reason() -> None:
     names = ["mu[Intercept]", "mu[C(region)[T.west]]", "mu[scale(x)]"]
     np.testing.assert_allclose(res.params.loc["store 1", names], expected, rtol=1e-6)
     assert np.isfinite(res.bse.loc["store 1", names]).all()
+
+
+def test_a_group_too_small_for_a_covariance_keeps_its_estimates() -> None:
+    frame = table([2, 40, 30])
+    frame["part"] = np.where(frame["store"] == "store 0", 0, np.arange(len(frame)) % 5)
+    small = frame[frame["store"] == "store 0"]
+    for kind, kwds, said, short in (
+        ("HC1", None, "needs more contributions than free parameters, got n=2 and k=2", "no more rows than parameters"),
+        ("cluster", {"groups": "part"}, "needs at least two clusters, got 1", "fewer than two clusters"),
+    ):
+        many = gaussian.fit_groups(frame, by="store", start=BEGIN, cov_type=kind, cov_kwds=kwds)
+        with pytest.raises(ValueError, match=said):  # alone, what was asked for cannot be given
+            gaussian.fit(small, BEGIN, cov_type=kind, cov_kwds=kwds)
+        one = many["store 0"]
+        np.testing.assert_array_equal(one.params, many.params.loc["store 0"])
+        assert one.bse.isna().all()
+        assert said in " ".join(str(one.summary()).split())
+        notes = many.tidy().set_index("store").loc["store 0", "note"]
+        assert list(one.tidy()["note"]) == list(notes)
+        assert short in notes.iloc[0]
+        assert np.isfinite(many["store 1"].bse).all()
+        np.testing.assert_allclose(many["store 1"].bse, many.bse.loc["store 1"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("what", ["groups", "stack", "formula", "weights"])
+def test_results_of_many_fits_pickle(what: str) -> None:
+    frame = table([12, 30, 25]).assign(w=lambda d: 1.0 + np.arange(len(d)) % 3)
+    frame.loc[frame["store"] == "store 1", "y"] = 3.5  # no maximum
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mle.ConvergenceWarning)
+        if what == "stack":
+            res = gaussian.fit_batch({"y": frame["y"].to_numpy()[:60].reshape(3, 20)}, BEGIN)
+        elif what == "formula":
+            res = gaussian.regress(mu="x").fit_groups(frame, by="store")
+        else:
+            kwds = {"weights": "w", "weight_kind": "frequency"} if what == "weights" else {}
+            res = gaussian.fit_groups(frame, by="store", start=BEGIN, **kwds)
+    back = pickle.loads(pickle.dumps(res))
+    for name in ("params", "bse"):
+        pd.testing.assert_frame_equal(getattr(back, name), getattr(res, name))
+    pd.testing.assert_frame_equal(back.tidy(), res.tidy())
+    pd.testing.assert_frame_equal(back.failed, res.failed)
+    for label in res:
+        assert str(back[label].summary()) == str(res[label].summary())
+    pd.testing.assert_frame_equal(back.with_cov("HC0").bse, res.with_cov("HC0").bse)
 
 
 @pytest.mark.slow
