@@ -373,8 +373,8 @@ class Model:
         """
         return self._fit_many(
             functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
-            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty, hyper=hyper,
-            n_starts=n_starts,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
+            hyper=hyper, n_starts=n_starts,
         )  # fmt: skip
 
     def fit_groups(
@@ -417,8 +417,8 @@ class Model:
         """
         return self._fit_many(
             functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
-            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty, hyper=hyper,
-            n_starts=n_starts,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
+            hyper=hyper, n_starts=n_starts,
         )  # fmt: skip
 
     def _fit_many(
