@@ -106,3 +106,67 @@ def test_scaled_inverse_of_nothing_and_of_no_square() -> None:
     assert linalg.scaled_inverse(np.zeros((0, 0))).ok
     with pytest.raises(ValueError, match="square"):
         linalg.scaled_inverse(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("p", [1, 2, 4, linalg.UNROLLED, linalg.UNROLLED + 1, 12])
+def test_solving_at_any_scale_on_the_host_and_traced(p: int) -> None:
+    rng = np.random.default_rng(p)
+    scale = 10.0 ** rng.uniform(-8, 8, size=p)
+    a = definite(p, p) * np.outer(scale, scale)
+    b = rng.normal(size=p) * scale
+    expected = np.linalg.solve(a / np.outer(scale, scale), b / scale) / scale
+    with jax.enable_x64(True):
+        traced = jax.jit(linalg.solve_scaled)(a, b)
+    for x, product, ok in (traced, linalg.solve_scaled_host(a, b)):
+        assert bool(ok)
+        np.testing.assert_allclose(np.asarray(x) * scale, expected * scale, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(float(product), b @ expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("p", [2, 4, 9])
+def test_both_refuse_the_same_matrices_at_any_scale(p: int) -> None:
+    scale = 10.0 ** np.random.default_rng(p).uniform(-5, 5, size=p)
+    flat = np.ones((p, p))
+    cases = {
+        "singular": flat,
+        "indefinite": 2.0 * flat - np.eye(p),
+        "negative": -np.eye(p),
+        "zero on the diagonal": np.diag(np.r_[np.ones(p - 1), 0.0]),
+        "not finite": np.full((p, p), np.nan),
+        "barely singular": flat + 1e-14 * np.eye(p),
+        "barely definite": flat + 1e-9 * np.eye(p),
+    }
+    for name, matrix in cases.items():
+        a, b = matrix * np.outer(scale, scale), scale
+        with jax.enable_x64(True):
+            x, product, ok = linalg.solve_scaled(jnp.asarray(a), jnp.asarray(b))
+        y, other, okay = linalg.solve_scaled_host(a, b)
+        assert bool(ok) == bool(okay) == (name == "barely definite"), name
+        assert np.isfinite(np.concatenate([np.asarray(x), y, [product, other]])).all(), name
+
+
+@pytest.mark.parametrize("p", [1, 3, linalg.UNROLLED, 8])
+def test_a_determinant_never_promises_more_than_the_eigenvalues(p: int) -> None:
+    rng = np.random.default_rng(p)
+    for seed in range(50):
+        c = definite(p, 100 * p + seed)
+        c = c * (share := rng.uniform()) + (1.0 - share) * np.ones((p, p))  # from nearly singular to well apart
+        scale = 10.0 ** rng.uniform(-4, 4, size=p)
+        smallest = np.linalg.eigvalsh(c)[0]
+        for least in 10.0 ** np.arange(-8.0, 0.0):
+            if abs(smallest / least - 1.0) > 1e-6:
+                assert linalg.surely_definite(c * np.outer(scale, scale), least) == (smallest > least)
+    assert not linalg.surely_definite(-np.eye(p), 1e-4)
+    assert not linalg.surely_definite(np.full((p, p), np.nan), 1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 4), (200,)])
+def test_finite_by_its_sum(shape: tuple[int, ...]) -> None:
+    a = np.random.default_rng(0).normal(size=shape)
+    assert linalg.all_finite(a)
+    assert linalg.all_finite(np.full(shape, 1.7e308))  # the sum overflows, the entries do not
+    for bad in (np.nan, np.inf, -np.inf):
+        a.flat[-1] = bad
+        assert not linalg.all_finite(a)
+    a.flat[:2] = np.inf, -np.inf
+    assert not linalg.all_finite(a)

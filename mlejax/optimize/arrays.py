@@ -9,12 +9,14 @@ therefore takes its steps on the host; `vmap`, `lax.map` and the pure core trace
 
 On the host every scalar is a NumPy scalar (`np.float64`, `np.bool_`), for which `~` and `&` mean what they mean for
 arrays, and `where` with a scalar condition hands on one of its two sides.  What only one side of a scalar condition needs
-is written as `choose(condition, lambda: a, lambda: b)`: traced, both are computed and one is selected; on the host only that
-one is computed, which for a small problem is most of a turn's time.
+is left out where `never(condition)` or `surely(condition)` says so, which they do on the host alone: there a turn takes the
+time of its operations, not of the data.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.linalg import solve_spd, solve_spd_host
+from mlejax.linalg import FEW, all_finite, solve_scaled, solve_scaled_host
 
 __all__ = ["HOST", "TRACED", "arrays"]
 
@@ -46,22 +48,45 @@ class _Traced:
     broadcast_to = staticmethod(jnp.broadcast_to)
     eye = staticmethod(jnp.eye)
     eigh = staticmethod(jnp.linalg.eigh)
-    solve_spd = staticmethod(solve_spd)
+    solve_scaled = staticmethod(solve_scaled)
     while_loop = staticmethod(jax.lax.while_loop)
     fori_loop = staticmethod(jax.lax.fori_loop)
 
     @staticmethod
-    def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-        """`yes()` where a scalar condition holds, else `no()`: arrays, or named tuples of them."""
-        a, b = yes(), no()
-        if isinstance(a, tuple):
-            return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
-        return jnp.where(condition, a, b)
+    def either(condition: Any, a: Any, b: Any) -> Any:
+        """One of two named tuples of arrays."""
+        return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
     @staticmethod
-    def push(history: Any, value: Any) -> Any:
-        """A history with its oldest entry dropped and a value added at its end."""
-        return jnp.concatenate([history[1:], jnp.asarray(value, history.dtype).reshape(1)])
+    def never(condition: Any) -> bool:
+        """Whether a scalar condition is known not to hold, so that what only it needs can be left out."""
+        return False
+
+    @staticmethod
+    def surely(condition: Any) -> bool:
+        """Whether a scalar condition is known to hold."""
+        return False
+
+    @staticmethod
+    def positive(x: Any) -> Any:
+        """x, with 1 for what is not positive."""
+        return jnp.where(x > 0, x, 1.0)
+
+    @staticmethod
+    def norm(x: Any) -> Any:
+        """The length of a vector, by a sum of squares: under `vmap` no library is called for it."""
+        return jnp.sqrt((x * x).sum())
+
+    @staticmethod
+    def all_finite(f: Any, g: Any, H: Any) -> Any:
+        """Whether a number, a vector and a matrix are finite throughout."""
+        return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
+
+    @staticmethod
+    def push(history: Any, value: Any, wanted: Any) -> Any:
+        """A history with its oldest entry dropped and a value added at its end, if wanted."""
+        longer = jnp.concatenate([history[1:], jnp.asarray(value, history.dtype).reshape(1)])
+        return jnp.where(wanted, longer, history)
 
     @staticmethod
     def integer(x: Any) -> Any:
@@ -81,7 +106,7 @@ _SCALARS = frozenset((float, np.float64))
 class _Host:
     """The NumPy side; call it under `np.errstate`, since both sides of a `where` are computed."""
 
-    abs = staticmethod(np.abs)
+    abs = staticmethod(abs)
     sqrt = staticmethod(np.sqrt)
     exp = staticmethod(np.exp)
     log = staticmethod(np.log)
@@ -94,7 +119,9 @@ class _Host:
     broadcast_to = staticmethod(np.broadcast_to)
     eye = staticmethod(np.eye)
     eigh = staticmethod(np.linalg.eigh)
-    solve_spd = staticmethod(solve_spd_host)
+    solve_scaled = staticmethod(solve_scaled_host)
+    never = staticmethod(operator.not_)
+    surely = staticmethod(operator.truth)
 
     @staticmethod
     def where(condition: Any, yes: Any, no: Any) -> Any:
@@ -105,29 +132,48 @@ class _Host:
         return np.asarray(side)[()] if side.__class__ in _PYTHON else side
 
     @staticmethod
-    def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-        """One of two sides, and only that one computed."""
-        side = yes() if condition else no()
-        return np.asarray(side)[()] if side.__class__ in _PYTHON else side
+    def either(condition: Any, a: Any, b: Any) -> Any:
+        """One of two named tuples of arrays."""
+        return a if condition else b
 
     @staticmethod
     def maximum(a: Any, b: Any) -> Any:
         """The larger one, entry by entry; NaN where one of them is."""
         if a.__class__ in _SCALARS and b.__class__ in _SCALARS:  # a tenth of the time of the general function
-            return np.float64(a if a > b or a != a else b)
+            larger = a if a > b or a != a else b
+            return larger if larger.__class__ is np.float64 else np.float64(larger)
         return np.maximum(a, b)
 
     @staticmethod
     def minimum(a: Any, b: Any) -> Any:
         """The smaller one, entry by entry; NaN where one of them is."""
         if a.__class__ in _SCALARS and b.__class__ in _SCALARS:
-            return np.float64(a if a < b or a != a else b)
+            smaller = a if a < b or a != a else b
+            return smaller if smaller.__class__ is np.float64 else np.float64(smaller)
         return np.minimum(a, b)
 
     @staticmethod
-    def push(history: Any, value: Any) -> Any:
-        """A history with its oldest entry dropped and a value added at its end."""
-        out = np.empty_like(history)
+    def positive(x: Any) -> Any:
+        """x, with 1 for what is not positive."""
+        least = min(x.tolist()) if x.size <= FEW else x.min()
+        return x if least > 0 else np.where(x > 0, x, 1.0)
+
+    @staticmethod
+    def norm(x: Any) -> Any:
+        """The length of a vector."""
+        return np.float64(math.hypot(*x.tolist())) if x.size <= FEW else np.sqrt(x.dot(x))
+
+    @staticmethod
+    def all_finite(f: Any, g: Any, H: Any) -> Any:
+        """Whether a number, a vector and a matrix are finite throughout."""
+        return np.bool_(math.isfinite(f) and all_finite(g) and all_finite(H))
+
+    @staticmethod
+    def push(history: Any, value: Any, wanted: Any) -> Any:
+        """A history with its oldest entry dropped and a value added at its end, if wanted."""
+        if not wanted:
+            return history
+        out = np.empty(history.shape, history.dtype)
         out[:-1] = history[1:]
         out[-1] = value
         return out
@@ -154,7 +200,8 @@ class _Host:
     @staticmethod
     def scalar(x: Any, dtype: Any) -> Any:
         """x, one number, in the given type."""
-        return np.asarray(x, dtype)[()]
+        kind = np.dtype(dtype).type
+        return x if x.__class__ is kind else kind(x)
 
 
 TRACED: Any = _Traced()

@@ -27,6 +27,8 @@ from mlejax.status import End
 
 __all__ = ["advance", "begin", "take_turn"]
 
+RUNNING, MAX_STEPS, START_NOT_FINITE = np.int32(End.RUNNING), np.int32(End.MAX_STEPS), np.int32(End.START_NOT_FINITE)
+
 
 def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
     """Carry of an optimisation that has not evaluated anything yet.
@@ -50,28 +52,30 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
         >>> carry.trial.tolist(), int(carry.n_evaluations)
         ([0.0, 0.0], 0)
     """
-    traced = any(isinstance(a, jax.core.Tracer) for a in (u0, lower, upper))
+    tracer = jax.core.Tracer
+    traced = isinstance(u0, tracer) or isinstance(lower, tracer) or isinstance(upper, tracer)
     # On the host plain NumPy arrays of exact type are cheapest to make, and compile to the same program.
     xp: Any = jnp if traced else np
     u = xp.asarray(u0)
-    if u.ndim != 1 or not jnp.issubdtype(u.dtype, jnp.floating):
+    if u.ndim != 1 or not (u.dtype.kind == "f" or jnp.issubdtype(u.dtype, jnp.floating)):
         raise ValueError(f"expected the start as a vector of floats, got shape {u.shape} and dtype {u.dtype}")
     if lower is not None:
         u = xp.maximum(u, xp.asarray(lower, u.dtype))
     if upper is not None:
         u = xp.minimum(u, xp.asarray(upper, u.dtype))
     size = u.shape[0] if method.dense else 0
+    scalar = arrays(u).scalar
     return Carry(
         u=u,
-        f=xp.full((), np.inf, u.dtype),
+        f=scalar(np.inf, u.dtype),
         g=xp.zeros(u.shape, u.dtype),
         H=xp.zeros((size, size), u.dtype),
         trial=u,
         decrements=xp.full((HISTORY,), np.inf, u.dtype),
         full_steps=xp.zeros((HISTORY,), bool),
-        status=xp.full((), int(End.RUNNING), np.int32),
-        n_steps=xp.zeros((), np.int32),
-        n_evaluations=xp.zeros((), np.int32),
+        status=scalar(int(End.RUNNING), np.int32),
+        n_steps=scalar(0, np.int32),
+        n_evaluations=scalar(0, np.int32),
         inner=method.start(u),
     )
 
@@ -166,31 +170,27 @@ def take_turn(method: Method, evaluated: tuple[Any, Any, Any], carry: Carry, set
         xp.asarray(grad, dtype),
         carry.H if curvature is None else xp.asarray(curvature, dtype),
     )
-    finite = xp.isfinite(new.f) & xp.isfinite(new.g).all() & xp.isfinite(new.H).all()
+    finite = xp.all_finite(new.f, new.g, new.H)
     first = carry.n_evaluations == 0
     # algorithms compute with the new point even where it is rejected: give them finite numbers, or NaN would spread
-    safe = xp.choose(finite, lambda: new, lambda: Point(new.u, np.finfo(dtype).max, carry.g, carry.H))
+    safe = new
+    if not xp.surely(finite):
+        safe = xp.either(finite, new, Point(new.u, np.finfo(dtype).max, carry.g, carry.H))
     update = method.update(carry.inner, Point(carry.u, carry.f, carry.g, carry.H), safe, first, finite, setting)
     n_evaluations = carry.n_evaluations + 1
-    status = xp.integer(update.status)
-    used_up = (status == int(End.RUNNING)) & (n_evaluations > method.max_steps)
-    status = xp.where(used_up, int(End.MAX_STEPS), status)
+    used_up = (update.status == RUNNING) & (n_evaluations > method.max_steps)
     bad_start = first & ~finite
-    status = xp.where(bad_start, int(End.START_NOT_FINITE), status)
-    kept: Point = xp.choose(bad_start, lambda: new, lambda: update.kept)
+    status = xp.where(used_up, MAX_STEPS, xp.integer(update.status))
+    status = xp.where(bad_start, START_NOT_FINITE, status)
+    counted = update.accepted & ~bad_start
+    kept: Point = xp.either(bad_start, new, update.kept)
     return Carry(
         *kept,
         trial=xp.where(bad_start, carry.trial, update.trial),
-        decrements=_push(carry.decrements, update.decrement, update.accepted & ~bad_start),
-        full_steps=_push(carry.full_steps, update.full, update.accepted & ~bad_start),
-        status=xp.integer(status),
-        n_steps=carry.n_steps + xp.integer(update.accepted & ~first),
+        decrements=xp.push(carry.decrements, update.decrement, counted),
+        full_steps=xp.push(carry.full_steps, update.full, counted),
+        status=status,
+        n_steps=carry.n_steps + (update.accepted & ~first),
         n_evaluations=n_evaluations,
         inner=update.inner,
     )
-
-
-def _push(history: jax.Array, value: Any, wanted: Any) -> jax.Array:
-    """The history with a value added at its end and the oldest dropped, if wanted."""
-    xp = arrays(history)
-    return xp.choose(wanted, lambda: xp.push(history, value), lambda: history)

@@ -29,13 +29,14 @@ progress, the same step is made from as near as it got.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mlejax.linalg import pivot_floor, rounding_unit
-from mlejax.optimize.arrays import arrays
+from mlejax.optimize.arrays import HOST, arrays
 from mlejax.optimize.box import clip, outward
 from mlejax.optimize.contract import Point, Setting, Update
 from mlejax.status import End
@@ -50,6 +51,10 @@ FAINT = 0.01  # share of the fall below which a direction of negative curvature 
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 NEARLY = 1e-6  # decrement that is good enough where rounding allows no better
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
+NONE = np.int32(0)
+RUNNING, CONVERGED, PRECISION_FLOOR, STALLED, SINGULAR, DIVERGED = (
+    np.int32(end) for end in (End.RUNNING, End.CONVERGED, End.PRECISION_FLOOR, End.STALLED, End.SINGULAR, End.DIVERGED)
+)
 
 
 class TrustState(NamedTuple):
@@ -78,27 +83,21 @@ class TrustState(NamedTuple):
     idle: Any
 
 
-class _Judged(NamedTuple):
-    accepted: jax.Array
-    drowned: jax.Array
-    state: TrustState
-
-
-class _Step(NamedTuple):
-    s: jax.Array
-    promised: jax.Array
-    length: jax.Array
-    full: jax.Array
-    decrement: jax.Array
-    definite: jax.Array
-
-
 def start(u0: Any) -> TrustState:
     """Memory before the first evaluation; u0 has shape (p,)."""
     xp = arrays(u0)
-    dtype = u0.dtype
+    return _at_rest(u0.shape, u0.dtype) if xp is HOST else _started(xp, u0.shape, u0.dtype)
+
+
+@lru_cache(maxsize=64)
+def _at_rest(shape: tuple[int, ...], dtype: Any) -> TrustState:
+    """`start` on the host, where nothing is ever written into."""
+    return _started(HOST, shape, dtype)
+
+
+def _started(xp: Any, shape: tuple[int, ...], dtype: Any) -> TrustState:
     return TrustState(
-        metric=xp.zeros(u0.shape, dtype),
+        metric=xp.zeros(shape, dtype),
         radius=xp.scalar(1.0, dtype),
         promised=xp.scalar(0.0, dtype),
         length=xp.scalar(0.0, dtype),
@@ -113,49 +112,41 @@ def start(u0: Any) -> TrustState:
 def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> Update:
     """One turn: judge the new point, then propose the next from the one that is kept."""
     xp = arrays(new.u)
-    judged = _judge(state, old, new, first, finite, setting)
-    accepted = judged.accepted
-    kept_now = xp.choose(accepted, lambda: new, lambda: old)
-    state = _measure(judged.state, old, kept_now, accepted, first, setting)
+    accepted, drowned, radius, rejected = _judge(xp, state, old, new, first, finite, setting)
+    nearest = xp.either(accepted, new, old)
+    metric, weight, radius = _measure(xp, state.metric, radius, old, nearest, accepted, first, setting)
     # where f drowns in rounding the confirming step is made from as near as one gets
-    nearly = xp.maximum(NEARLY, setting.scale * _noise(kept_now.f))
-    enough = xp.where(state.idle >= PATIENCE_FLOOR, nearly, tol)
-    step = _propose(kept_now, state, enough, setting)
-    calm = step.definite & (step.decrement <= enough)
+    nearly = lambda: xp.maximum(NEARLY, setting.scale * _noise(xp, nearest.f))
+    slow = state.idle >= PATIENCE_FLOOR
+    enough = tol if xp.never(slow) else xp.where(slow, nearly(), tol)
+    s, promised, length, full, decrement, definite = _propose(xp, nearest, weight, radius, enough, setting)
+    calm = definite & (decrement <= enough)
 
     # the confirming step: was the pending one, is the next one
     confirmed = state.confirming & accepted & calm
-    faded = xp.choose(confirmed, lambda: _faded(old, new), lambda: False)
-    back = confirmed & ~faded & (step.decrement > state.decrement)  # rounding only: both ends pass the test
-    kept = xp.choose(back, lambda: old, lambda: kept_now)
+    faded = confirmed if xp.never(confirmed) else confirmed & _faded(old, new)
+    back = confirmed & ~faded & (decrement > state.decrement)  # rounding only: both ends pass the test
+    kept = xp.either(back, old, nearest)
 
-    gain_left = 0.5 * tol / setting.scale
-    idle = xp.where(judged.drowned & ~(step.decrement < 0.5 * state.decrement), state.idle + 1, 0)
-    worn = (idle >= PATIENCE_FLOOR + 3) | (state.rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
-    singular = ~step.definite & (state.rejected == 0) & (step.promised <= gain_left)
-    singular = singular & (step.promised >= 0) & (state.radius >= 1.0)
-    ended = xp.where(step.definite & (step.decrement <= nearly), int(End.PRECISION_FLOOR), int(End.STALLED))
-    status = xp.where(worn, ended, int(End.RUNNING))
-    status = xp.where(singular, int(End.SINGULAR), status)
-    reached = xp.where(step.decrement <= tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
-    status = xp.where(confirmed, xp.where(faded, int(End.DIVERGED), reached), status)
-
-    trial = clip(kept.u + step.s, setting)
+    idle = xp.where(drowned & ~(decrement < 0.5 * state.decrement), state.idle + 1, NONE)
+    worn = (idle >= PATIENCE_FLOOR + 3) | (rejected >= PATIENCE_STALL) | (state.confirming & ~accepted)
+    singular = ~definite & (rejected == 0) & (promised <= 0.5 * tol / setting.scale) & (promised >= 0) & (radius >= 1.0)
+    status: Any = RUNNING
+    if not xp.never(worn):
+        near = definite & (decrement <= nearly())
+        status = xp.where(worn, xp.where(near, PRECISION_FLOOR, STALLED), status)
+    status = xp.where(singular, SINGULAR, status)
+    if not xp.never(confirmed):
+        reached = xp.where(decrement <= tol, CONVERGED, PRECISION_FLOOR)
+        status = xp.where(confirmed, xp.where(faded, DIVERGED, reached), status)
     return Update(
         kept=kept,
         accepted=accepted,
-        trial=trial,
-        decrement=step.decrement,
-        full=state.full & (state.rejected == 0) & ~first,
+        trial=clip(kept.u + s, setting),
+        decrement=decrement,
+        full=state.full & (rejected == 0) & ~first,
         status=status,
-        inner=state._replace(
-            promised=step.promised,
-            length=step.length,
-            full=step.full,
-            confirming=calm,
-            decrement=step.decrement,
-            idle=xp.integer(idle),
-        ),
+        inner=TrustState(metric, radius, promised, length, full, calm, decrement, rejected, idle),
     )
 
 
@@ -165,28 +156,21 @@ def _faded(old: Point, new: Point) -> jax.Array:
     return s @ (new.H @ s) < FADE * (s @ (old.H @ s))
 
 
-def _level(f: jax.Array) -> jax.Array:
+def _level(xp: Any, f: jax.Array) -> jax.Array:
     """What the model models: f, or FAR (1 + log(f / FAR)) above FAR."""
-    xp = arrays(f)
     far = f > FAR
-    return xp.choose(far, lambda: FAR * (1.0 + xp.log(xp.where(far, f, FAR) / FAR)), lambda: f)
+    return f if xp.never(far) else xp.where(far, FAR * (1.0 + xp.log(xp.where(far, f, FAR) / FAR)), f)
 
 
-def _slope_of_level(f: jax.Array) -> jax.Array:
+def _slope_of_level(xp: Any, f: jax.Array) -> Any:
     """Derivative of `_level`: 1, or FAR / f above FAR."""
-    xp = arrays(f)
     far = f > FAR
-    return xp.choose(far, lambda: FAR / xp.where(far, f, FAR), lambda: 1.0)
+    return 1.0 if xp.never(far) else xp.where(far, FAR / xp.where(far, f, FAR), 1.0)
 
 
-def _noise(f: jax.Array) -> jax.Array:
+def _noise(xp: Any, f: jax.Array) -> jax.Array:
     """Rounding in the objective: changes below this mean nothing."""
-    xp = arrays(f)
-    return 50.0 * rounding_unit(f.dtype) * xp.maximum(1.0, xp.abs(_level(f)))
-
-
-def _norm(x: jax.Array) -> jax.Array:
-    return arrays(x).sqrt((x * x).sum())
+    return 50.0 * rounding_unit(f.dtype) * xp.maximum(1.0, xp.abs(_level(xp, f)))
 
 
 def _held(point: Point, setting: Setting) -> jax.Array | None:
@@ -199,101 +183,105 @@ def _open(x: jax.Array, held: jax.Array | None) -> jax.Array:
     return x if held is None else arrays(x).where(held, 0.0, x)
 
 
-def _judge(state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting) -> _Judged:
-    """Whether to keep the new point; radius and count of rejections that follow from it."""
-    xp = arrays(new.u)
+def _judge(
+    xp: Any, state: TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
+) -> tuple[Any, Any, Any, Any]:
+    """Whether to keep the new point, whether its gain drowned; radius and count of rejections that follow from it."""
     before = xp.where(first, 0.0, old.f)
-    noise = _noise(before)
-    gain = _level(before) - _level(new.f)
+    noise = _noise(xp, before)
+    gain = _level(xp, before) - _level(xp, new.f)
     drowned = finite & (xp.abs(state.promised) <= noise) & ~first
     ratio = gain / xp.where(state.promised > 0, state.promised, 1.0)
-    good = (state.promised > 0) & (ratio > GAIN)
-    accepted = xp.choose(drowned, lambda: (gain >= -10.0 * noise) & ~_louder(state, old, new, setting), lambda: good)
-    accepted = xp.where(state.confirming, gain >= -xp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
+    accepted = (state.promised > 0) & (ratio > GAIN)
+    if not xp.never(drowned):
+        quieter = (gain >= -10.0 * noise) & ~_louder(xp, state.metric, old, new, setting)
+        accepted = xp.where(drowned, quieter, accepted)
+    if not xp.never(state.confirming):
+        accepted = xp.where(state.confirming, gain >= -xp.maximum(10.0 * noise, WORSE / setting.scale), accepted)
     accepted = finite & (accepted | first)
 
-    ratio = xp.where(drowned, 1.0, ratio)
-    at_edge = state.length > 0.9 * state.radius
-    radius = xp.where(ratio < 0.25, SHRINK * state.length, state.radius)
-    radius = xp.where((ratio > 0.75) & at_edge, xp.where(ratio < 0.9, 2.0, GROW) * state.radius, radius)
-    refused = SHRINK * xp.minimum(state.length, state.radius)
-    radius = xp.where(first | state.confirming, state.radius, xp.where(accepted, radius, refused))
-    rejected = xp.integer(xp.where(accepted, 0, state.rejected + 1))
-    return _Judged(accepted, drowned, state._replace(radius=radius, rejected=rejected))
+    radius = state.radius
+    if not xp.surely(first | state.confirming):
+        ratio = xp.where(drowned, 1.0, ratio)
+        at_edge = state.length > 0.9 * state.radius
+        radius = xp.where(ratio < 0.25, SHRINK * state.length, state.radius)
+        radius = xp.where((ratio > 0.75) & at_edge, xp.where(ratio < 0.9, 2.0, GROW) * state.radius, radius)
+        refused = SHRINK * xp.minimum(state.length, state.radius)
+        radius = xp.where(first | state.confirming, state.radius, xp.where(accepted, radius, refused))
+    return accepted, drowned, radius, xp.where(accepted, NONE, state.rejected + 1)
 
 
-def _louder(state: TrustState, old: Point, new: Point, setting: Setting) -> jax.Array:
+def _louder(xp: Any, metric: jax.Array, old: Point, new: Point, setting: Setting) -> jax.Array:
     """Whether the scores are larger at the new point, in the metric."""
-    xp = arrays(new.u)
     scores = lambda point: _open(point.g, _held(point, setting)) ** 2
-    return ((scores(new) - scores(old)) / xp.where(state.metric > 0, state.metric, 1.0)).sum() > 0
+    return ((scores(new) - scores(old)) / xp.positive(metric)).sum() > 0
 
 
-def _measure(state: TrustState, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting) -> TrustState:
-    """Metric at the kept point, and the radius carried over to it."""
-    xp = arrays(kept.u)
-    slope = _slope_of_level(kept.f)
-
-    def grown() -> jax.Array:
+def _measure(
+    xp: Any, metric: Any, radius: Any, old: Point, kept: Point, accepted: Any, first: Any, setting: Setting
+) -> tuple[Any, Any, Any]:
+    """Metric at the kept point, its square root, and the radius carried over to it."""
+    slope = _slope_of_level(xp, kept.f)
+    if not xp.never(accepted):
         size = xp.abs(kept.H.diagonal()) * slope
-        return xp.choose(first, lambda: size, lambda: xp.maximum(size, state.metric))
-
-    metric = xp.choose(accepted, grown, lambda: state.metric)
-    metric = xp.where(metric > 0, metric, 1.0)
+        metric = xp.where(accepted, xp.where(first, size, xp.maximum(size, metric)), metric)
+    metric = xp.positive(metric)
     root = xp.sqrt(metric)
-    pull = lambda: _open(kept.g, _held(kept, setting)) * slope
-    opening = lambda: xp.maximum(1.0, 0.1 * _norm(pull() / root))
-    # coming from a plateau the metric jumps: a radius of its old units would take many turns to recover
-    last = lambda: SHRINK * xp.minimum(1.0, _norm((kept.u - old.u) * root))
-    carried = lambda: xp.maximum(state.radius, xp.choose(accepted, last, lambda: 0.0))
-    return state._replace(metric=metric, radius=xp.choose(first, opening, carried))
+    if not xp.surely(first):
+        # coming from a plateau the metric jumps: a radius of its old units would take many turns to recover
+        last = SHRINK * xp.minimum(1.0, xp.norm((kept.u - old.u) * root))
+        radius = xp.maximum(radius, xp.where(accepted, last, 0.0))
+    if not xp.never(first):
+        pull = _open(kept.g, _held(kept, setting)) * slope
+        radius = xp.where(first, xp.maximum(1.0, 0.1 * xp.norm(pull / root)), radius)
+    return metric, root, radius
 
 
-def _propose(point: Point, state: TrustState, enough: Any, setting: Setting) -> _Step:
-    """The step from a point: a Newton step if it may be taken, else one from `_bounded`."""
-    xp = arrays(point.u)
+def _propose(xp: Any, point: Point, weight: Any, radius: Any, enough: Any, setting: Setting) -> tuple[Any, ...]:
+    """The step from a point: a Newton step if it may be taken, else one from `_bounded`.
+
+    Returns:
+        The step (p,), the fall that the model promises, the step's length in the metric, whether it is a whole Newton
+        step; the decrement at the point, and whether the curvature is positive definite there.
+    """
     u, f, g, H = point
     held = _held(point, setting)
-    slope = _open(g, held)
-    diagonal = H.diagonal()
-    usable = diagonal > 0 if held is None else held | (diagonal > 0)
-    root = xp.sqrt(xp.where(usable if held is None else usable & ~held, diagonal, 1.0))
-    unit = _among(H / root[:, None] / root[None, :], held)
-    slope_in_unit = slope / root
-    x, definite = xp.solve_spd(unit, slope_in_unit)
-    definite = definite & usable.all()
-    newton = _open(-x / root, held)
-    product = (x * slope_in_unit).sum()
+    x, product, definite = xp.solve_scaled(_among(H, held), _open(g, held))
+    newton = _open(-x, held)
     decrement = xp.where(definite, setting.scale * product, np.inf)
 
     # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no lowest point at all
     far = f > FAR
-    safe = xp.where(far, f, 1.0)
-    left = xp.choose(far, lambda: 1.0 - product / safe, lambda: 1.0)
-    bottomless = left < 1e-3
-    newton = xp.choose(far, lambda: newton / xp.where(bottomless, 1.0, left), lambda: newton)
-    level = _slope_of_level(f)
-    H = xp.choose(far, lambda: level * (H - g[:, None] / safe * g[None, :]), lambda: H)
-    g = xp.choose(far, lambda: level * g, lambda: g)
+    fit, left = definite, 1.0
+    if not xp.never(far):
+        safe = xp.where(far, f, 1.0)
+        left = xp.where(far, 1.0 - product / safe, 1.0)
+        bottomless = left < 1e-3
+        newton = newton / xp.where(bottomless, 1.0, left)
+        fit = definite & ~bottomless
+        level = _slope_of_level(xp, f)
+        H = level * (H - xp.where(far, g[:, None] / safe * g[None, :], 0.0))
+        g = level * g
 
-    weight = xp.sqrt(state.metric)
-    length = _norm(newton * weight)
-    short = (length <= state.radius) | (decrement <= enough)  # the confirming step is whole in any case
-    whole = definite & ~bottomless & short
+    length = xp.norm(newton * weight)
+    whole = fit & ((length <= radius) | (decrement <= enough))  # the confirming step is whole in any case
     if setting.lower is not None:
         whole = whole & ~_crossing(u + newton, setting).any()
-    s = _bounded(u, g, H, held, ~whole, newton, weight, state.radius, setting)
-    promised = -(g @ s + 0.5 * s @ (H @ s))
+    s = newton
+    if not xp.surely(whole):
+        s = _bounded(u, g, H, held, ~whole, newton, weight, radius, setting)
+    promised = -(g.dot(s) + (0.5 * s).dot(H.dot(s)))
     if setting.lower is not None:
         # a step bent by the box may promise nothing: then steepest descent in the metric, bent in the same way
-        down = -_open(g, held) / state.metric
-        down = down * (state.radius / xp.maximum(_norm(down * weight), np.finfo(u.dtype).tiny))
+        down = -_open(g, held) / weight**2
+        down = down * (radius / xp.maximum(xp.norm(down * weight), np.finfo(u.dtype).tiny))
         down = clip(u + down, setting) - u
         bent = ~(promised > 0) & ~whole
         s = xp.where(bent, down, s)
         promised = xp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
-    size = xp.choose(whole, lambda: length, lambda: _norm(s * weight))
-    return _Step(s, promised, size, whole & (left > 0.9), decrement, definite)
+    if not xp.surely(whole):
+        length = xp.norm(s * weight)
+    return s, promised, length, whole & (left > 0.9), decrement, definite
 
 
 def _among(H: jax.Array, held: jax.Array | None) -> jax.Array:
@@ -358,7 +346,7 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     values, vectors = xp.eigh(A)
     slopes = vectors.T @ g
     tiny = np.finfo(A.dtype).tiny
-    size = _norm(slopes)
+    size = xp.norm(slopes)
     # directions with neither slope nor curvature beyond rounding: stay put there rather than wander
     rounding = pivot_floor(A.shape[0], A.dtype)
     blank = (xp.abs(values) <= 10.0 * rounding) & (xp.abs(slopes) <= rounding * xp.maximum(1.0, size))
@@ -382,14 +370,14 @@ def _within(A: jax.Array, g: jax.Array, radius: jax.Array) -> jax.Array:
     # slope
     floor = xp.maximum(lowest, tiny)
     low = xp.log(xp.maximum(xp.where(gaps <= 0, xp.abs(slopes), 0.0).max() / radius, floor))
-    high = xp.maximum(xp.log(xp.maximum(_norm(slopes) / radius, tiny)), low)
+    high = xp.maximum(xp.log(xp.maximum(xp.norm(slopes) / radius, tiny)), low)
 
     def halve(_: Any, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        long = _norm(slopes / (gaps + xp.exp(middle))) > radius
+        long = xp.norm(slopes / (gaps + xp.exp(middle))) > radius
         return xp.where(long, middle, low), xp.where(long, high, middle)
 
     low, high = xp.fori_loop(0, 30, halve, (low, high))
-    interior = (lowest > 0) & (_norm(slopes / (gaps + floor)) <= radius)
+    interior = (lowest > 0) & (xp.norm(slopes / (gaps + floor)) <= radius)
     return vectors @ (-slopes / (gaps + xp.where(interior, floor, xp.exp(high))))
