@@ -196,13 +196,16 @@ def covariance(
     p = information.shape[0]
     k = int(free.sum())
     matrix = np.full((p, p), np.nan)
-    state = np.where(free, CovarianceState.OK, CovarianceState.ON_BOUNDARY)
-    inside = np.ix_(free, free)
+    state = np.full(p, int(CovarianceState.OK))
+    if k < p:
+        state[~free] = CovarianceState.ON_BOUNDARY
+    inside = slice(None) if k == p else np.ix_(free, free)
     invert = _identified_inverse if flat else _full_inverse
     curvature = (information if penalised is None else penalised)[inside]
     bread, ok, identified, nullity = invert(curvature)
     _, _, smallest, condition = scaled_inverse(curvature)
-    state[np.flatnonzero(free)[~identified]] = CovarianceState.NOT_IDENTIFIED
+    if not identified.all():
+        state[np.flatnonzero(free)[~identified]] = CovarianceState.NOT_IDENTIFIED
     meat = _Meat(information[inside], (), "", ())
     if kind in NEEDS_SCORES:
         assert scores is not None
@@ -223,12 +226,12 @@ def covariance(
         if meat.indefinite:
             found, more = _without_negative(found)
             notes = (*notes, *more)
-    lost = identified & ~(ok & (np.diag(found) > 1e-14 * np.diag(bread)))
-    state[np.flatnonzero(free)[lost]] = CovarianceState.SINGULAR_SCORES
-    gone = lost | ~identified
+    kept = identified & ok & (found.diagonal() > 1e-14 * bread.diagonal())
     found = found.copy()
-    found[gone, :] = np.nan
-    found[:, gone] = np.nan
+    if not kept.all():
+        state[np.flatnonzero(free)[identified & ~kept]] = CovarianceState.SINGULAR_SCORES
+        found[~kept, :] = np.nan
+        found[:, ~kept] = np.nan
     matrix[inside] = found
     return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity, edf)
 

@@ -124,17 +124,22 @@ class Likelihood:
         if self.parameters is None:
             made = bare_space(start, self.name)
         else:
-            columns = {}
+            columns, widths = {}, {}
             for name, parameter in self.parameters.items():
                 if isinstance(parameter, Parameter) and parameter.shape is None:
                     columns[name] = data_room.column_labels(source, parameter.columns)
-            made = make_space(self.parameters, columns)
             if self.predictors:
                 keys = {
                     k.parameter: k for k in source.keys if isinstance(k, data_room.DesignKey) and k.part == "design"
                 }
                 widths = {name: data_room.column_labels(source, key) for name, key in keys.items()}
+            known = ("columns", *columns.items(), None, *widths.items())
+            if known in self.memory:
+                return self.memory[known]
+            made = make_space(self.parameters, columns)
+            if self.predictors:
                 made = with_coefficients(made, self.predictors, widths)
+            return self.memory.setdefault(known, self.memory.setdefault(("space", made), made))
         return self.memory.setdefault(("space", made), made)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +40,13 @@ class Spec:
     penalty: Callable[..., Any] | None = None
     hessian: str = "autodiff"
     reduction: Reduction | None = None
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.likelihood, self.space, self.penalty, self.hessian, self.reduction))
 
     def __reduce__(self) -> Any:
         return _spec, (self.likelihood, self.space, portable(self.penalty), self.hessian, self.reduction)

@@ -11,6 +11,10 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
 import mlejax as mle
+from mlejax.data import ingest
+from mlejax.fit import starts
+from mlejax.fit.closed import to_u
+from mlejax.fit.recipe import _plainest
 from tests.zoo import FAMILY, GAUSSIAN, REGRESSION, truth
 
 DATA = GAUSSIAN.make(21)
@@ -165,3 +169,19 @@ def test_a_response_without_spread_has_no_maximum(y: np.ndarray) -> None:
     assert res.verdict.code == "no_finite_maximum"
     assert "sigma -> 0" in res.verdict.statement
     assert res.bse.isna().all()
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [{"a": mle.Real()}, {"b": mle.Real(shape=3), "s": mle.Positive()}, {"a": mle.Real(), "b": mle.Real(shape=4)}],
+    ids=str,
+)
+def test_the_plainest_start_is_the_first_candidate_at_any_scale(declared: Any) -> None:
+    space = mle.model(params=declared)(lambda params, data: data["y"]).likelihood.space(ingest({"y": [1.0, 2.0]}))
+    begin, slope = _plainest(space)
+    for scale in (1e-3, 1.0, 7.0, 1e9):
+        rows = (scale * np.random.default_rng(0).normal(size=(50, 2)),)
+        first = starts.candidates(space, [None] * len(space.leaves), rows)[0]
+        assert to_u(space, first).tolist() == (begin + starts.smallness(rows) * slope).tolist()
+    simplex = mle.model(w=mle.Simplex(3))(lambda params, data: data["y"]).likelihood.space(ingest({"y": [1.0]}))
+    assert _plainest(simplex) is None

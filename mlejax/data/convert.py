@@ -129,11 +129,11 @@ def convert_leaves(
                 gaps.append((leaf, gap))
     out = Rows(
         leaves=tuple(arrays),
-        shared=tuple(_read_shared(leaf) for leaf in shared),
+        shared=tuple([_read_shared(leaf) for leaf in shared]),
         layout=layout,
         n=n,
-        names=tuple(_name(leaf) for leaf in rows),
-        float32=tuple(_name(leaf) for leaf in rows if narrow_float(leaf)),
+        names=tuple([_name(leaf) for leaf in rows]),
+        float32=tuple([_name(leaf) for leaf in rows if narrow_float(leaf)]),
         index=index,
     )
     if not gaps:

@@ -7,7 +7,7 @@ fixed size, so that they do not depend on the memory layout; comparison leaves r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,44 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
     """
     named = [*zip(rows.names, rows.leaves, strict=True), *extra.items()]
     return Fingerprint(rows.n, {name: _moments(np.asarray(values)) for name, values in named}, weights)
+
+
+class _Awaited(Mapping[str, tuple[float, float]]):
+    """Name -> (sum, sum of squares) of arrays that nobody will change, added up when somebody asks."""
+
+    def __init__(self, names: Sequence[str], leaves: Sequence[np.ndarray], n: int) -> None:
+        self._waiting = dict(zip(names, leaves, strict=True))
+        self._n = n
+        self._found: dict[str, tuple[float, float]] = {}
+
+    def __getitem__(self, name: str) -> tuple[float, float]:
+        if name not in self._found:
+            self._found[name] = _moments(np.asarray(self._waiting[name])[: self._n])
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def awaited_fingerprint(rows: Rows, padded: Sequence[np.ndarray]) -> Fingerprint:
+    """`fingerprint`, but that the sums are taken when they are asked for.
+
+    Args:
+        rows: the data, of which only numbers and names are kept.
+        padded: our own copies of the columns, (N, ...) each, the first n rows as they are in ``rows``; never written to.
+
+    >>> from mlejax.data import ingest
+    >>> rows = ingest({"x": [1, 2]}).convert(["x"])
+    >>> awaited_fingerprint(rows, [np.array([1, 2, 1])])
+    Fingerprint(rows=2, columns={'x': (3.0, 5.0)}, weights=None)
+    """
+    return Fingerprint(rows.n, _Awaited(rows.names, padded, rows.n))
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:

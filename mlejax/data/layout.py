@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -109,6 +110,22 @@ class Layout:
 
     kind: str
     entries: tuple[Entry, ...]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.kind, self.entries))
+
+    def __reduce__(self) -> Any:
+        return Layout, (self.kind, self.entries)  # without the hash: that of text is another in every process
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(kind: str, entries: tuple[Entry, ...]) -> Layout:
+        """The layout with these entries, one and the same object for equal ones: it is looked up at every dispatch."""
+        return Layout(kind, entries)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:

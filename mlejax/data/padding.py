@@ -13,6 +13,7 @@ Sizes come 8 per octave: 1..16, 18, 20, ..., 32, 36, ..., so that less than 1/8 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -100,9 +101,9 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     0
     """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
+    begin = -raw.__array_interface__["data"][0] % 64
     return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
@@ -129,12 +130,16 @@ def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
     n = int(leaves[0].shape[0]) if leaves else int(np.shape(weights)[0])
     if n_padded < n:
         raise DataError(f"expected n_padded >= {n}, the number of rows, got {n_padded}")
-    full = np.ones(n) if weights is None else check_weights(weights, n)
-    zero = full == 0
-    has_zero = weights is not None and bool(zero.any())
-    donor = int(np.argmax(full > 0))
-    if n_padded > n:
-        full = np.concatenate([full, np.zeros(n_padded - n)])
+    zero, has_zero, donor = None, False, 0
+    if weights is None:
+        full = np.zeros(n_padded)
+        full[:n] = 1.0
+    else:
+        full = check_weights(weights, n)
+        zero = full == 0
+        has_zero, donor = bool(zero.any()), int(np.argmax(full > 0))
+        if n_padded > n:
+            full = np.concatenate([full, np.zeros(n_padded - n)])
     if not has_zero and n_padded == n:
         return rows, full
 

@@ -7,7 +7,7 @@ their numbers of rows (n is an array, not part of the structure).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -52,6 +52,11 @@ class Prepared:
     def n_blocks(self) -> int:
         """The number of blocks, 1 for mode "whole"."""
         return 1 if self.mode == "whole" else int(self.weights.shape[-1]) // self.block
+
+    @cached_property
+    def total_weight(self) -> float:
+        """The sum of the weights, of data on the host."""
+        return float(np.sum(np.asarray(self.weights)))
 
     @property
     def n_padded(self) -> int:

@@ -124,8 +124,8 @@ class Source:
         parts: list[Hashable] = []
         for key in self.keys:
             held = self.held(key)
-            row_kinds = tuple((leaf.probe.kind, leaf.probe.shape[1:]) for leaf in held.rows)
-            parts.append((key, held.treedef, held.slots, row_kinds, tuple(leaf.probe for leaf in held.shared)))
+            row_kinds = tuple([(leaf.probe.kind, leaf.probe.shape[1:]) for leaf in held.rows])
+            parts.append((key, held.treedef, held.slots, row_kinds, tuple([leaf.probe for leaf in held.shared])))
         return self.kind, tuple(parts)
 
     def abstract(self, n_rows: int | None = None) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -225,7 +225,7 @@ class Source:
             shared += held.shared
         rest = [leaf for key in others for leaf in self.held(key).rows if key not in wanted]
         rest += [Leaf(values, name) for name, values in beside]
-        return convert_leaves(Layout(self.kind, tuple(entries)), rows, shared, rest, missing)
+        return convert_leaves(Layout.of(self.kind, tuple(entries)), rows, shared, rest, missing)
 
     def column_labels(self, names: Any) -> tuple[tuple[str, ...] | None, int]:
         """See `mlejax.data.column_labels`."""

@@ -8,6 +8,7 @@ parameters, which then takes the general way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mlejax.transforms import Identity, Log
 Array = Any
 
 
+@lru_cache(maxsize=64)
 def _logarithms(space: Space) -> np.ndarray | None:
     """Flags (p,) of the coordinates that are logarithms."""
     free = [leaf for leaf in space.leaves if leaf.n_free]
@@ -48,12 +50,11 @@ def at_optimum(
     logs = _logarithms(space)
     if logs is None:
         return None
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
-        slope = np.where(logs, theta, 1.0)
-        natural = score / slope
-        curved = information + np.diag(np.where(logs, score, 0.0))  # the second derivative of exp is its first
-        found = AtOptimum(theta, np.diag(slope), natural, curved / np.outer(slope, slope))
+    if not logs.any():
+        found = AtOptimum(np.array(u), np.eye(u.size), score, information)
+    else:
+        found = _of_logarithms(logs, u, score, information)
+    theta = found.theta
     values = []
     for leaf, at, where in zip(space.leaves, space.u_slices, space.value_slices, strict=True):
         if leaf.free is None:
@@ -65,3 +66,13 @@ def at_optimum(
             part[leaf.free_index] = theta[at]
         values.append(part.reshape(leaf.shape))
     return found, space.build(values)
+
+
+def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> AtOptimum:
+    """`at_optimum` without params, where some coordinates are logarithms."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
+        slope = np.where(logs, theta, 1.0)
+        natural = score / slope
+        curved = information + np.diag(np.where(logs, score, 0.0))  # the second derivative of exp is its first
+        return AtOptimum(theta, np.diag(slope), natural, curved / np.outer(slope, slope))

@@ -150,9 +150,13 @@ def load(
         packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
         packed = data_room.pack(rows, _scaled(weighing))
-    packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
-    moments = None if weighing is None else weighing.moments()
-    found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
+    if any(np.may_share_memory(leaf, other) for leaf in packed.rows for other in rows.leaves):
+        packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
+    if weighing is None and designs is None and packed.mode == "rows":
+        found = data_room.awaited_fingerprint(rows, packed.rows)
+    else:
+        moments = None if weighing is None else weighing.moments()
+        found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
     return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
 
 

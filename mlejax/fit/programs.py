@@ -27,6 +27,7 @@ from mlejax.status import End
 
 Array = Any
 DENSE_LIMIT = 2000
+RUNNING = int(End.RUNNING)
 FIRST_DISPATCH = 32
 LAST_DISPATCH = 4096
 HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
@@ -195,23 +196,22 @@ def _loop_on_host(
     """One evaluation a dispatch; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
     carry = optimize.begin(method, u0)
     evaluate = Evaluator(spec, data, fixed, hyper)
-    setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)
-    status = End.RUNNING
+    lower, upper = (spec.space.lower, spec.space.upper) if spec.space.boxed else (None, None)
+    setting = optimize.setting_of(carry.u, lower, upper, evaluate.scale)
     try:
         with np.errstate(all="ignore"):
-            while status == End.RUNNING:
+            while carry.status == RUNNING:
                 previous = carry
                 evaluated = known or evaluate(method, carry.trial)
                 known = None
                 carry = optimize.take_turn(method, evaluated, carry, setting)
-                status = End(int(carry.status))
                 if on_dispatch is not None:
                     on_dispatch(int(carry.n_steps), -float(carry.f))
     except KeyboardInterrupt:
         return previous, End.INTERRUPTED
     finally:
         evaluate.close()
-    return carry, status
+    return carry, End(int(carry.status))
 
 
 def _loop_of_dispatches(
@@ -237,8 +237,8 @@ def _loop_of_dispatches(
 
 
 def _ended(carry: Any, data: Prepared, end: End, steps: int, dense: bool) -> Ended:
-    scale = float(np.sum(np.asarray(data.weights)))
-    decrements = tuple(float(d) for d in np.asarray(carry.decrements)) if dense else ()
+    scale = data.total_weight
+    decrements = tuple(np.asarray(carry.decrements).tolist()) if dense else ()
     return Ended(
         u=np.asarray(carry.u),
         loglik=-float(carry.f) * scale,

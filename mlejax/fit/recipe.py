@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -191,9 +192,9 @@ def fit(
         done = _finish(spec, loaded, held, ended, found, algorithm)
         if loaded.designs is not None and done.verdict.code != "verified":
             remark = " ".join(n for n in (remark, regression.remark(loaded.designs, loaded.rows)) if n)
-        done = replace(
-            done, note=" ".join(n for n in (note, remark) if n), modes=modes, constraints=stated, history=history
-        )
+        if note or remark or modes or stated or history is not None:
+            said = " ".join(n for n in (note, remark) if n)
+            done = replace(done, note=said, modes=modes, constraints=stated, history=history)
         if modes and done.verdict.converged:
             done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
     if not done.verdict.converged:
@@ -375,13 +376,16 @@ def _first_guess(
     It will where the log-likelihood is concave there and promises a rise of no more than one unit a row; only for models
     of parameters that cannot be exchanged, and that could lie nowhere else because of that.
     """
+    if not 0 < spec.space.n_free <= POLISH_LIMIT:
+        return None, None
     rows, designs = rows_that_count(loaded), loaded.designs
     if designs is None:
-        guess = starts.first_guess(spec.space, given, rows)
+        line = _plainest(spec.space) if starts.plain_will_do(spec.space, given) else None
+        u0 = None if line is None else line[0] + starts.smallness(rows) * line[1]
     else:
         guess = regression.first_guess(designs, spec.space, spec.likelihood.parameters or {}, given, rows)
-    u0 = None if guess is None else closed.to_u(spec.space, guess)
-    if u0 is None or u0.size == 0 or u0.size > POLISH_LIMIT:
+        u0 = None if guess is None else closed.to_u(spec.space, guess)
+    if u0 is None:
         return None, None
     evaluate = Evaluator(spec, data, held, loaded.hyper, like=loaded.problem.data)
     try:
@@ -391,9 +395,15 @@ def _first_guess(
     finally:
         evaluate.close()
     value, score, curvature = known
-    inverse = linalg.scaled_inverse(curvature)
-    good = np.isfinite(value) and np.isfinite(score).all() and inverse.ok and inverse.smallest > CONCAVE
-    return (u0, known) if good and score @ inverse.inverse @ score <= 1.0 else (None, None)
+    good = np.isfinite(value) and linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)
+    return (u0, known) if good and linalg.solve_scaled_host(curvature, score)[1] <= 1.0 else (None, None)
+
+
+@lru_cache(maxsize=256)
+def _plainest(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
+    """u of `starts.first_guess`, a + b ``small``, or None for a layout with other parameters than real and positive ones."""
+    begin, end = (closed.to_u(space, starts.plain_values(space, small)) for small in (0.0, 1.0))
+    return None if begin is None or end is None else (begin, end - begin)
 
 
 def _first_point(
@@ -474,7 +484,8 @@ def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
 
 def _finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, algorithm: Any) -> Fit:
     space = spec.space
-    found = replace(found, deciding=deciding(spec, loaded, held, ended, found.directions))
+    if found.directions:
+        found = replace(found, deciding=deciding(spec, loaded, held, ended, found.directions))
     verdict = judge(evidence_at(spec, held, ended, found))
     penalised, llf = None, ended.loglik
     if ended.information is not None:

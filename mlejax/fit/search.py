@@ -76,7 +76,7 @@ def onwards(
     data, space = loaded.problem.data, spec.space
     if ended.end == End.INTERRUPTED:
         return spec, ended, Found()
-    if not np.isfinite(ended.loglik) or not np.isfinite(ended.score).all():
+    if not np.isfinite(ended.loglik) or not linalg.all_finite(ended.score):
         return spec, ended, Found(rows=explain(spec, data, ended.u, held, loaded.hyper))
     if ended.information is None:
         return spec, ended, Found()
@@ -270,7 +270,8 @@ def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
     if ended.information is not None:
         smallest, condition, definite = definiteness(ended.information, free)
     theta = np.asarray(space.theta_from_u(ended.u, held)) if not free.all() else ended.u
-    edges = tuple((space.theta_labels[j], float(theta[j]), float(ended.score[j])) for j in np.flatnonzero(~free))
+    on_edges = () if free.all() else np.flatnonzero(~free)
+    edges = tuple((space.theta_labels[j], float(theta[j]), float(ended.score[j])) for j in on_edges)
     return Evidence(
         end=ended.end,
         decrement=ended.decrement,

@@ -48,8 +48,9 @@ def believable(u: np.ndarray, space: Space) -> np.ndarray:
 
     None is believed of an estimate at the end of the numbers, a scale of 1e11 or a probability within 1e-11 of its edge.
     """
-    factor = np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR)
-    return np.where(curved(space), factor, ABSURD_ERROR * np.maximum(1.0, np.abs(u)))
+    straight = ABSURD_ERROR * np.maximum(1.0, np.abs(u))
+    bent = curved(space)
+    return np.where(bent, np.where(np.abs(u) > ABSURD_LOG, 0.0, ABSURD_FACTOR), straight) if bent.any() else straight
 
 
 def at_an_edge(u: np.ndarray, errors: np.ndarray, space: Space) -> np.ndarray:
@@ -67,7 +68,7 @@ def onto_edges(ended: Ended, space: Space) -> np.ndarray | None:
     if not space.boxed or ended.information is None:
         return None
     free = interior(space, ended.u)
-    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    found = inverse_over(ended.information, free)
     if not found.ok:
         return None
     errors = np.zeros(ended.u.size)
@@ -81,7 +82,12 @@ def onto_edges(ended: Ended, space: Space) -> np.ndarray | None:
 
 def interior(space: Space, u: np.ndarray) -> np.ndarray:
     """Flags (p,) of the coordinates that are not on an edge of their box."""
-    return np.asarray((u > space.lower) & (u < space.upper))
+    return np.asarray((u > space.lower) & (u < space.upper)) if space.boxed else np.isfinite(u)
+
+
+def inverse_over(information: np.ndarray, free: np.ndarray) -> linalg.ScaledInverse:
+    """The inverse of the information over the given coordinates."""
+    return linalg.scaled_inverse(information if free.all() else information[np.ix_(free, free)])
 
 
 def clean(ended: Ended, space: Space) -> bool:
@@ -89,13 +95,17 @@ def clean(ended: Ended, space: Space) -> bool:
     if ended.end != End.CONVERGED or ended.information is None:
         return False
     free = interior(space, ended.u)
-    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    found = inverse_over(ended.information, free)
     if not found.smallest > NULL_EIGENVALUE or not superlinear(ended.decrements):
         return False
     # an error far beyond the size of its estimate may be a plateau that the other parameters' convergence hides
     errors = np.zeros(ended.u.size)
-    errors[free] = np.sqrt(np.diag(found.inverse))
-    if (errors > believable(ended.u, space)).any() or at_an_edge(ended.u, errors, space).any():
+    errors[free] = np.sqrt(found.inverse.diagonal())
+    if (errors > believable(ended.u, space)).any():
+        return False
+    if not space.boxed:
+        return bool(free.all())
+    if at_an_edge(ended.u, errors, space).any():
         return False
     pushing = np.where(ended.u <= space.lower, -ended.score, ended.score)[~free]
     return bool((pushing > 1e-6 * np.sqrt(np.abs(np.diag(ended.information))[~free] + 1e-300)).all())
@@ -106,11 +116,11 @@ def doubtful(ended: Ended, space: Space) -> bool:
     if ended.information is None:
         return False
     free = interior(space, ended.u)
-    found = linalg.scaled_inverse(ended.information[np.ix_(free, free)])
+    found = inverse_over(ended.information, free)
     return found.ok and bool((np.sqrt(np.diag(found.inverse)) > believable(ended.u, space)[free]).any())
 
 
 def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:
     """Smallest eigenvalue and condition of the scaled information over the given coordinates, and whether it stands."""
-    found = linalg.scaled_inverse(information[np.ix_(free, free)])
+    found = inverse_over(information, free)
     return found.smallest, found.condition, found.ok

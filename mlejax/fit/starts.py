@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -121,7 +122,8 @@ def largest_scale(rows: Any) -> float:
     sizes = [1.0]
     for leaf in jax.tree.leaves(rows):
         if getattr(leaf, "ndim", 0) >= 1 and leaf.dtype.kind in "fi" and leaf.size:
-            sizes.append(float(np.sqrt(np.mean(np.square(_sampled(leaf))))))
+            squares = np.square(_sampled(leaf))
+            sizes.append(math.sqrt(np.add.reduce(squares, axis=None) / squares.size))
     return max(s for s in sizes if math.isfinite(s))
 
 
@@ -164,11 +166,17 @@ def candidates(space: Space, given: Sequence[np.ndarray | None], rows: Any, seed
 
 def plain_will_do(space: Space, given: Sequence[np.ndarray | None]) -> bool:
     """Nothing is given, and no parameter could be exchanged for another: see `first_guess`."""
+    return all(v is None for v in given) and _all_distinct(space)
+
+
+@lru_cache(maxsize=256)
+def _all_distinct(space: Space) -> bool:
+    """No two free parameters are declared alike, but for the entries of a vector of real numbers."""
     leaves = [leaf for leaf in space.leaves if not leaf.all_fixed]
     kinds = [(leaf.kind, leaf.shape == ()) for leaf in leaves]
     real = all(isinstance(leaf.transform, transforms.Identity) or leaf.shape == () for leaf in leaves)
     known = all(isinstance(leaf.transform, (transforms.Identity, transforms.Log)) for leaf in leaves)
-    return not any(v is not None for v in given) and real and known and len(set(kinds)) == len(kinds)
+    return real and known and len(set(kinds)) == len(kinds)
 
 
 def first_guess(space: Space, given: Sequence[np.ndarray | None], rows: Any) -> list[np.ndarray] | None:
@@ -177,9 +185,16 @@ def first_guess(space: Space, given: Sequence[np.ndarray | None], rows: Any) -> 
     Two scalars of one kind, or the entries of a positive vector, may be components of a mixture, of which equal ones are a
     saddle point that looks like a maximum; a vector of real numbers is most often one of effects.
     """
-    if not plain_will_do(space, given):
-        return None
-    small = 0.01 / largest_scale(rows)
+    return plain_values(space, smallness(rows)) if plain_will_do(space, given) else None
+
+
+def smallness(rows: Any) -> float:
+    """An effect whose product with any column of the data is small."""
+    return 0.01 / largest_scale(rows)
+
+
+def plain_values(space: Space, small: float) -> list[np.ndarray]:
+    """`first_guess` for data of a given scale; on the real line it is a multiple of ``small``, elsewhere it is constant."""
     pairs = zip(space.leaves, _ranks(space), strict=True)
     return [
         _fill(leaf, np.zeros(leaf.shape) if leaf.all_fixed else None, (0.0, 1.0, small, small), r) for leaf, r in pairs

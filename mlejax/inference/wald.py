@@ -90,8 +90,9 @@ def standard_errors(matrix: ArrayLike, cov: ArrayLike) -> np.ndarray:
     matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
     known = np.isfinite(cov_)
     values = np.where(known, cov_, 0.0)
-    variance = np.sum((matrix_ @ values) * matrix_, axis=1)
-    bound = np.sum((np.abs(matrix_) @ np.abs(values)) * np.abs(matrix_), axis=1)
+    variance = ((matrix_ @ values) * matrix_).sum(axis=1)
+    size = np.abs(matrix_)
+    bound = ((size @ np.abs(values)) * size).sum(axis=1)
     error = np.where(variance > _ROUNDING * bound, np.sqrt(np.maximum(variance, 0.0)), 0.0)
     error[variance < -_ROUNDING * bound] = np.nan
     if not known.all():

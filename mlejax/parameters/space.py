@@ -41,6 +41,9 @@ class Space:
     def _hash(self) -> int:
         return hash((self.groups, self.leaves, self.ties))
 
+    def __reduce__(self) -> Any:
+        return Space, (self.groups, self.leaves, self.ties)  # without the hash: that of text is another in every process
+
     # ---- sizes and offsets
 
     @cached_property
@@ -223,6 +226,13 @@ class Space:
                     )
                 matrix[row, at] = (values[1:] - values[0]).T[leaf.reported_index]
         return matrix
+
+    @cached_property
+    def reported_as_theta(self) -> np.ndarray | None:
+        """Position in theta of every reported entry (n_reported,), where each of them is an entry of theta; else None."""
+        matrix = self.reported_matrix
+        own = matrix == 1.0
+        return own.argmax(axis=1) if (own.sum(axis=1) == 1).all() and np.count_nonzero(matrix) == own.sum() else None
 
     @cached_property
     def theta_labels(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -724,6 +724,9 @@ class Results:
         if self._fit.spec.space.n_free > COVARIANCE_LIMIT:
             return np.full(self._values.shape, np.nan)
         space = self._fit.spec.space
+        if space.reported_as_theta is not None:
+            with np.errstate(invalid="ignore"):
+                return np.sqrt(self._cov.matrix.diagonal()[space.reported_as_theta])
         errors = np.array(inference.standard_errors(space.reported_matrix, self._cov.matrix))
         errors[space.reported_fixed] = np.nan
         return errors
@@ -821,9 +824,20 @@ class Results:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
-        return pd.Series(np.array(values), index=self._index, name=name)
+        labels = self._fit.spec.space.labels
+        # a view: a name given to the index of one table is no name of another's
+        index = _labels_of(labels).view() if len(labels) <= COVARIANCE_LIMIT else self._index
+        return pd.Series(np.array(values), index=index, name=name, copy=False)
 
     def _frame(self, values: np.ndarray, rows: list[str], columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=rows, columns=columns)
+
+
+@lru_cache(maxsize=64)
+def _labels_of(labels: tuple[str, ...]) -> pd.Index:
+    """An index of addresses, which takes pandas longer to make than the table that gets it."""
+    import pandas as pd
+
+    return pd.Index(list(labels))
