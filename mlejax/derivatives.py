@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Array = Any
+MOST_PRODUCTS = 144  # of two columns, up to which they are formed for weights that are many
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,29 @@ def value_grad_hessian(function: Callable[[Array], Array], u: Array) -> tuple[Ar
     return value, grad, hessian
 
 
+def weighted_products(x: Array, w: Array, y: Array, common: bool = False) -> Array:
+    """X' diag(w) Y (k, l), for X (N, k), w (N,) and Y (N, l).
+
+    ``common``: X and Y serve many vectors of weights under one ``vmap``. Then the products of their columns, formed once,
+    make of all these sums one product of matrices, weights times rows.
+    """
+    k, m = x.shape[1], y.shape[1]
+    if not common or k * m > MOST_PRODUCTS:
+        return (x * w[:, None]).T @ y
+    if x is not y:
+        return jnp.reshape(w @ jnp.reshape(x[:, :, None] * y[:, None, :], (-1, k * m)), (k, m))
+    i, j = np.triu_indices(k)
+    place = np.zeros((k, k), np.int64)
+    place[i, j] = place[j, i] = np.arange(i.size)
+    return (w @ (x[:, i] * x[:, j]))[place]
+
+
 def through_predictors(
-    function: Callable[[Array, Array], Array], etas: Array, designs: Sequence[Array], w: Array
+    function: Callable[[Array, Array], Array],
+    etas: Array,
+    designs: Sequence[Array],
+    w: Array,
+    common: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Value, gradient and Hessian where coefficients act through linear predictors alone, eta_a = X_a b_a (+ offset).
 
@@ -53,6 +76,7 @@ def through_predictors(
         etas: (N, M).
         designs: X_a (N, k_a), one for each of the M predictors.
         w: all other coordinates, (q,).
+        common: as in :func:`weighted_products`.
 
     Returns:
         Value (), gradient (p,) and Hessian (p, p) for the coefficients, predictor after predictor, and then w.
@@ -73,7 +97,7 @@ def through_predictors(
     at, along, value = jax.vmap(push, out_axes=(None, 0, None))(*towards)
     (by_eta, by_w), (eta_along, w_along) = at, along
     blocks = [
-        [designs[a].T @ (eta_along[c, :, a][:, None] * designs[c]) for c in range(m)]
+        [weighted_products(designs[a], eta_along[c, :, a], designs[c], common) for c in range(m)]
         + [designs[a].T @ eta_along[m:, :, a].T]
         for a in range(m)
     ]

@@ -96,6 +96,7 @@ class Objective:
         hyper: what ``penalty(params, hyper)`` receives, or None.
         scale: the number of contributions, a float.
         n_used: the number of blocks that hold rows, or None for all.
+        common: many objectives under one ``vmap`` have the same rows, and differ in their weights.
     """
 
     spec: Spec
@@ -104,6 +105,7 @@ class Objective:
     hyper: Any
     scale: Array
     n_used: Array | None = None
+    common: bool = False
 
     def contributions(self, u: Array, rows: Any) -> Array:
         """l_i(u) for the given rows, (N,)."""
@@ -228,7 +230,7 @@ class Objective:
             return jnp.sum(weights * values)
 
         value, grad, hessian = derivatives.through_predictors(
-            function, jnp.concatenate(etas, axis=1), designs, u[paths.others]
+            function, jnp.concatenate(etas, axis=1), designs, u[paths.others], self.common
         )
         return value, grad[paths.order], hessian[paths.order][:, paths.order]
 
@@ -260,7 +262,7 @@ class Objective:
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
             return self._sum(plainly)
-        found = self._sum(lambda rows, w: predictors.sums(traced, u, [*jax.tree.leaves(rows), *beside], w))
+        found = self._sum(lambda rows, w: predictors.sums(traced, u, [*jax.tree.leaves(rows), *beside], w, self.common))
         return predictors.assemble(traced, found, u.shape[0])
 
     def with_opg(self, u: Array) -> tuple[Array, Array, Array]:

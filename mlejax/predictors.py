@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from mlejax.derivatives import weighted_products
+
 Array = Any
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
 
@@ -159,8 +161,8 @@ def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any,
     return None
 
 
-def sums(traced: Traced, u: Array, others: list[Array], weights: Array) -> Sums:
-    """The sums of one block."""
+def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: bool = False) -> Sums:
+    """The sums of one block; ``common`` as in :func:`mlejax.derivatives.weighted_products`."""
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]
     found = traced.data(u, *others)
@@ -190,7 +192,7 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array) -> Sums:
         value,
         grad,
         [slope @ x for slope, x in zip(slopes, matrices, strict=True)],
-        [(matrices[a] * bend_e[b][a][:, None]).T @ matrices[b] for a in range(q) for b in range(a, q)],
+        [weighted_products(matrices[a], bend_e[b][a], matrices[b], common) for a in range(q) for b in range(a, q)],
         [matrices[a].T @ bend_e[a][q:].T for a in range(q)],
         bend_u[q:],
     )

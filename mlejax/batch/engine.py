@@ -27,7 +27,7 @@ from mlejax.status import End
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
 FEW_LEFT = 64
 CACHE_BYTES = 1024 * 1024
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 16 * 1024 * 1024
 MAX_LANES = 1024
 ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
 MAX_WORKERS = 16
@@ -217,7 +217,7 @@ class Lanes(Protocol):
 def chunks(
     sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int = MAX_LANES
 ) -> list[tuple[np.ndarray, int, int]]:
-    """(lanes, width, capacity): runs of at most ``most`` lanes of one size, small enough that every thread gets some."""
+    """(lanes, width, capacity): runs of at most ``most`` lanes of one size, in whole blocks, as many for every thread."""
     out = []
     sizes = sets.sizes[lanes]
     for size in np.unique(sizes)[::-1]:
@@ -226,9 +226,12 @@ def chunks(
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
         width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits)
         capacity = min(capacity, max(most // width, 1) * width)
-        fair = -(-mine.size // limits.workers)  # where there are few, every thread still gets its share
-        step = max(width, min(capacity, -(-fair // width) * width))
-        out += [(mine[i : i + step], width, capacity) for i in range(0, mine.size, step)]
+        # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time
+        blocks = -(-mine.size // width)
+        n = -(-blocks // (capacity // width))
+        n = min(-(-n // limits.workers) * limits.workers, blocks)
+        cuts = np.arange(1, n) * blocks // n * width
+        out += [(part, width, capacity) for part in np.split(mine, cuts)]
     return out
 
 

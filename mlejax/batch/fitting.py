@@ -19,7 +19,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
-from mlejax.batch.engine import Ends, Limits, chunks, optimise, run_tasks
+from mlejax.batch.engine import Ends, Limits, chunks, filled, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
 from mlejax.batch.reading import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
@@ -266,18 +266,22 @@ def single(batch: Batch, i: int) -> recipe.Fit:
     return done
 
 
-def described(spec: Spec, ends: Ends, held: Any) -> Described:
+def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
     """Every end in natural coordinates, in chunks of one size."""
     n = len(ends.u)
-    parts = []
-    for i in range(0, n, DESCRIBED):
-        cut = slice(i, min(i + DESCRIBED, n))
-        take = lambda a, cut=cut: np.concatenate(
-            [a[cut], np.repeat(a[cut][:1], DESCRIBED - (cut.stop - cut.start), axis=0)]
-        )
-        out = describe(spec, take(ends.u), take(ends.score), take(ends.information), held)
-        parts.append(jax.tree.map(lambda a, cut=cut: np.asarray(a)[: cut.stop - cut.start], out))
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+    parts: dict[int, Any] = {}
+
+    def work(begin: int) -> int:
+        cut = slice(begin, min(begin + DESCRIBED, n))
+        out = describe(spec, *(filled(a[cut], DESCRIBED) for a in (ends.u, ends.score, ends.information)), held)
+        parts[begin] = jax.tree.map(lambda a: np.asarray(a)[: cut.stop - begin], out)
+        return 0
+
+    begins = list(range(0, n, DESCRIBED))
+    if not run_tasks(begins, work, replace(limits, progress=False), "data set", 0):
+        for begin in begins:  # what was interrupted here is all but done
+            work(begin)
+    return jax.tree.map(lambda *a: np.concatenate(a), *(parts[begin] for begin in begins))
 
 
 def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) -> np.ndarray:
@@ -329,7 +333,7 @@ def _judged(
     elif space.n_free == 0:
         codes[todo] = np.where(np.isfinite(ends.loglik[todo]), "verified", "not_computable")
     elif todo.any():
-        at = described(spec, ends, held)
+        at = described(spec, ends, held, limits)
         sure = surely_clean(space, ends, at, interior) & todo
         codes[sure] = np.where(interior[sure].all(axis=1), "verified", "boundary")
         doubtful = np.flatnonzero(todo & ~sure).tolist()
@@ -360,10 +364,10 @@ def _judged(
         if unclean:
             with np.errstate(invalid="ignore"):
                 interior = (ends.u > space.lower) & (ends.u < space.upper)
-            later = described(spec, _some(ends, np.array(unclean)), held)
+            later = described(spec, _some(ends, np.array(unclean)), held, limits)
             at = jax.tree.map(lambda whole, part: _put(whole, np.array(unclean), part), at, later)
     if at is None and dense:
-        at = described(spec, ends, held)
+        at = described(spec, ends, held, limits)
     if at is None:
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, held))
         empty = np.zeros((n, 0, 0))
@@ -371,7 +375,7 @@ def _judged(
     plain = None
     if spec.penalty is not None and dense and lanes.size:
         plain, score, information = _without_penalty(spec, sets, lanes, ends, held, limits)
-        natural_ = described(spec, replace(ends, score=score, information=information), held)
+        natural_ = described(spec, replace(ends, score=score, information=information), held, limits)
         at = at._replace(score=natural_.score, information=natural_.information)
     return Batch(
         likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,

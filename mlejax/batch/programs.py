@@ -97,7 +97,7 @@ def advance_lanes(
 
     def one(part: Any, state: Any, used: Any) -> Any:
         lane, held, strength = joined(part)
-        objective = objective_of(spec, lane, held, strength, used)
+        objective = replace(objective_of(spec, lane, held, strength, used), common=not own_rows)
         return optimize.advance(method, objective, state, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
     return _over_blocks(one, width, n_blocks, carry, lanes, data)

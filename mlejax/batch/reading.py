@@ -113,7 +113,8 @@ class DataSets:
     def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
         """The data of some data sets of one size, (capacity, size, ...).
 
-        The lanes too many repeat the first one, as far as they are worked on beside it; the rest is never looked at.
+        The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
+        never looked at.
         """
         worked = min(capacity, len(lanes) + WIDEST) if jax.default_backend() == "cpu" else capacity
         size = int(self.sizes[lanes[0]])
@@ -124,8 +125,12 @@ class DataSets:
         n_out = self.n_out[size] if self.mode == "whole" else size
         weights = np.ones((capacity, n_out))
         steps = np.diff(begins)
+        held = len(lanes)  # lanes in the arrays that are cut out
         if self.order is None and self.weights is None and (lengths == size).all() and (steps == size).all():
-            positions: Any = slice(int(begins[0]), int(begins[0]) + size * len(lanes))
+            begin = int(begins[0])
+            # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
+            held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
+            positions: Any = slice(begin, begin + size * held)
         else:
             within = np.arange(size)
             inside = within[None, :] < lengths[:, None]
@@ -138,10 +143,10 @@ class DataSets:
                 weights[len(lanes) :] = weights[0]
 
         def cut(leaf: np.ndarray) -> np.ndarray:
-            part = leaf[positions].reshape(len(lanes), size, *leaf.shape[1:])
+            part = leaf[positions].reshape(held, size, *leaf.shape[1:])
             if part.dtype.kind == "f" and part.dtype != np.float64:
                 part = part.astype(np.float64)
-            if len(lanes) == capacity:
+            if held == capacity:
                 return part
             out = np.empty((capacity, *part.shape[1:]), part.dtype)
             out[: len(lanes)] = part

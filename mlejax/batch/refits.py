@@ -144,14 +144,14 @@ def refit(
         ends, finished = _to_the_end(
             spec, method, shared, lanes, starts if near is None else near, fixed, limits, hyper
         )
-        good = _clean(spec, method, ends, fixed)
+        good = _clean(spec, method, ends, fixed, limits)
         again = np.flatnonzero(~good & (ends.end != int(End.INTERRUPTED)))
         if again.size and finished and data.mode != "whole":
             apart = replace(shared, own_rows=True)
             more, finished = _to_the_end(spec, method, apart, again, starts, fixed, limits, hyper)
             for name in ("u", "loglik", "score", "information", "decrements", "n_steps", "end"):
                 getattr(ends, name)[again] = getattr(more, name)[again]
-            good = _clean(spec, method, ends, fixed)
+            good = _clean(spec, method, ends, fixed, limits)
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, fixed))
     return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
 
@@ -170,7 +170,7 @@ def refit_data(
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
         ends, finished = _to_the_end(spec, method, sets, sets.usable, starts, fixed, limits, hyper)
         ends.end[list(sets.bad)] = int(End.START_NOT_FINITE)
-        good = _clean(spec, method, ends, fixed)
+        good = _clean(spec, method, ends, fixed, limits)
         theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, fixed))
     return Refits(ends.u, theta, params, ends.loglik, good, ends.end, ends.n_steps, finished)
 
@@ -231,7 +231,7 @@ def _to_the_end(
     return more, finished
 
 
-def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
+def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any, limits: Limits) -> np.ndarray:
     """As ``fit.standing.clean``; an end at the start itself has no decrements to compare, and counts if it is definite."""
     space = spec.space
     if ends.information.shape[-1] != space.n_free:
@@ -245,7 +245,7 @@ def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any) -> np.ndarray:
         )
     with np.errstate(invalid="ignore"):
         inside = (ends.u > space.lower) & (ends.u < space.upper)
-    good = surely_clean(space, ends, described(spec, ends, fixed), inside)
+    good = surely_clean(space, ends, described(spec, ends, fixed, limits), inside)
     for i in np.flatnonzero(~good & (ends.end == int(End.CONVERGED))).tolist():
         ended = ended_of(ends, i, method, space.n_free)
         if ended.n_steps <= 2 and 0 <= ended.decrement <= AT_ONCE:

@@ -119,3 +119,28 @@ def test_without_a_limit_of_the_users_a_large_data_set_is_taken_alone() -> None:
     assert engine.capacity_of(60, 2000, 3, scarce) == (1, 1)
     with pytest.raises(ValueError, match="do not hold one data set of 60 rows for each of 2 threads"):
         engine.capacity_of(60, 2000, 3, engine.Limits(1000, 2, False))
+
+
+def test_neighbours_in_memory_change_no_number() -> None:
+    """A chunk holds the data sets that follow beside those it works on, whatever these are."""
+    data = logits(90)
+    sets = batch.stacked(logit.likelihood, data, None, "raise")
+    alone = fit(data, 2)
+    for lanes, _, capacity in engine.chunks(sets, sets.usable, 3, engine.Limits(10**9, 2, False)):
+        fetched = sets.fetch(lanes, capacity)
+        assert len(fetched.rows[0]) == len(fetched.weights) == capacity
+    odd = {name: a.copy() for name, a in data.items()}
+    odd["y"][45:] = 1.0  # no maximum, in the second half, beside the last of the first
+    mixed = fit(odd, 2)
+    np.testing.assert_array_equal(mixed.theta[:45], alone.theta[:45])
+    np.testing.assert_array_equal(mixed.inverse[:45], alone.inverse[:45])
+
+
+def test_chunks_end_together() -> None:
+    """As many blocks for every thread, but for one."""
+    sets = batch.stacked(logit.likelihood, logits(90), None, "raise")
+    for workers in (1, 2, 3):
+        cut = engine.chunks(sets, sets.usable, 3, engine.Limits(40_000 * workers, workers, False))
+        assert len(cut) % workers == 0 or len(cut) == 23, "or each is one block"
+        blocks = [-(-len(lanes) // width) for lanes, width, _ in cut]
+        assert max(blocks) - min(blocks) <= 1

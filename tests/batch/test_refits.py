@@ -104,3 +104,49 @@ def test_a_refit_that_starts_at_its_maximum_is_clean(fitted: Any) -> None:
     done = refit(fit.spec, optimize.Newton(), fit.loaded.problem.data, w, 2, fit.u, None, LIMITS)
     assert done.clean.all()
     np.testing.assert_allclose(done.u[0], fit.u, rtol=1e-9)
+
+
+@mle.model(b=mle.Real(columns="X"), g=mle.Real(columns="Z"))
+def spread(params: Any, data: Any) -> Any:
+    """A location with three coefficients and the logarithm of a scale with two."""
+    location, log_scale = data["X"] @ params["b"], data["Z"] @ params["g"]
+    return -log_scale - 0.5 * jnp.exp(-2.0 * log_scale) * (data["y"] - location) ** 2
+
+
+@pytest.mark.parametrize("regressed", [False, True])
+def test_refits_through_two_predictors_equal_weighted_fits(regressed: bool) -> None:
+    """Their rows are common to all refits: the sums over rows are one product of matrices, of columns that differ."""
+    rng = np.random.default_rng(6)
+    X = np.column_stack([np.ones(120), rng.normal(size=(120, 2))])
+    Z = X[:, [0, 2]] * [1.0, 0.5]
+    y = X @ [1.0, 0.5, -0.5] + np.exp(Z @ [0.1, 0.4]) * rng.normal(size=120)
+    data: dict[str, np.ndarray] = {"X": X, "Z": Z, "y": y}
+    model: Any = spread
+    if regressed:
+
+        @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        def gaussian(params: Any, data: Any) -> Any:
+            return -jnp.log(params["sigma"]) - 0.5 * ((data["y"] - params["mu"]) / params["sigma"]) ** 2
+
+        model = gaussian.regress(mu="X", sigma="Z")
+    fit = model.fit(data)._fit
+    w = weights(20, 120)
+    done = refit(fit.spec, optimize.Newton(), fit.loaded.problem.data, w, 20, fit.u, None, LIMITS)
+    assert done.clean.all()
+    for i in (0, 7, 19):
+        one = model.fit(data, weights=w[i], weight_kind="frequency")
+        assert done.llf[i] == pytest.approx(one.llf, rel=1e-10)
+        np.testing.assert_allclose(done.theta[i], one.params, atol=1e-7 * one.bse.min())
+
+
+def test_products_of_common_columns_are_those_of_each_alone() -> None:
+    from mlejax.derivatives import weighted_products
+
+    rng = np.random.default_rng(0)
+    w, x, y = rng.normal(size=(6, 50)), rng.normal(size=(50, 4)), rng.normal(size=(50, 3))
+    with jax.enable_x64(True):
+        for left, right in ((x, x), (x, y), (y, x), (x, x.copy())):
+            a, b = jnp.asarray(left), jnp.asarray(right)
+            b = a if right is left else b
+            found = jax.vmap(lambda v, a=a, b=b: weighted_products(a, v, b, common=True))(jnp.asarray(w))
+            np.testing.assert_allclose(found, np.einsum("ni,ln,nj->lij", left, w, right), rtol=1e-11, atol=1e-12)
