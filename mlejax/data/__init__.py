@@ -16,7 +16,7 @@ column, the rows and what to do; nothing is silently cast.
 from .convert import Rows
 from .designs import DesignKey, by_row
 from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
-from .fingerprint import Fingerprint, awaited_fingerprint, fingerprint
+from .fingerprint import Fingerprint, Taken, awaited_fingerprint, fingerprint
 from .formulas import check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
 from .padding import aligned, blocks, bucket, check_weights, pad, replace_zero_weight
@@ -40,6 +40,7 @@ __all__ = [
     "Shared",
     "Source",
     "Static",
+    "Taken",
     "Units",
     "View",
     "Weights",

@@ -94,7 +94,30 @@ def _close(a: float, b: float, scale: float) -> bool:
     return math.isfinite(scale) and abs(a - b) <= _RTOL * scale
 
 
-def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray) -> Fingerprint:
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """Some rows of an array, copied only when they are asked for.
+
+    Attributes:
+        values: (m, ...).
+        rows: (n,) the numbers of the rows.
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, ...)."""
+        return (len(self.rows), *self.values.shape[1:])
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        return self.values[self.rows[at]]
+
+
+def fingerprint(
+    rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray | Taken
+) -> Fingerprint:
     """The fingerprint of checked rows.
 
     Args:
@@ -107,7 +130,7 @@ def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **e
     Fingerprint(rows=2, columns={'x': (3.0, 5.0)}, weights=None)
     """
     named = [*zip(rows.names, rows.leaves, strict=True), *extra.items()]
-    return Fingerprint(rows.n, {name: _moments(np.asarray(values)) for name, values in named}, weights)
+    return Fingerprint(rows.n, {name: _moments(values) for name, values in named}, weights)
 
 
 class _Awaited(Mapping[str, tuple[float, float]]):
@@ -148,12 +171,12 @@ def awaited_fingerprint(rows: Rows, padded: Sequence[np.ndarray]) -> Fingerprint
     return Fingerprint(rows.n, _Awaited(rows.names, padded, rows.n))
 
 
-def _moments(values: np.ndarray) -> tuple[float, float]:
+def _moments(values: np.ndarray | Taken) -> tuple[float, float]:
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))
     step = max(1, _CHUNK // per_row)
     with np.errstate(over="ignore"):
-        for start in range(0, len(values), step):
+        for start in range(0, values.shape[0], step):
             piece = np.ascontiguousarray(values[start : start + step], dtype=np.float64).reshape(-1)
             total += float(np.add.reduce(piece))
             square += float(np.dot(piece, piece))

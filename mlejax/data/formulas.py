@@ -23,6 +23,7 @@ import numpy as np
 
 from .errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
 from .leaves import is_pandas
+from .pieces import PIECE, in_pieces, let_go, pieces
 from .source import Source
 
 _QUOTED = re.compile(r"`([^`]*)`")
@@ -168,9 +169,15 @@ def evaluate(text: str, source: Source, kept: np.ndarray | None, what: str) -> t
         return Piece(text, columns, labels), values
     frame = _frame(source, columns, kept, what)
     rhs = f"`{text}`" if text in source else text
-    matrix = _materialise(_parsed(rhs, what).get_model_matrix, frame, what)
-    labels = tuple(str(name) for name in matrix.model_spec.column_names)
-    values = np.asarray(matrix, np.float64)
+    parsed = _parsed(rhs, what)
+    found = in_pieces(parsed, frame, lambda make, part: _materialise(make, part, what))
+    if found is None:
+        matrix = _materialise(parsed.get_model_matrix, frame, what)
+        found = matrix.model_spec, np.asarray(matrix, np.float64)
+        if len(frame) > PIECE:
+            let_go()
+    spec, values = found
+    labels = tuple(str(name) for name in spec.column_names)
     if values.shape[1] == 0:
         raise ValueError(f"{what}: the formula has no column; write '1' for an intercept alone")
     if values.shape[0] != len(frame):
@@ -178,7 +185,7 @@ def evaluate(text: str, source: Source, kept: np.ndarray | None, what: str) -> t
     _refuse_not_finite(values, labels, frame, what)
     few = np.unique(np.linspace(0, len(frame) - 1, _N_COMPARED).astype(int))
     sample = frame.iloc[few].reset_index(drop=True) if columns else pd.DataFrame(index=range(few.size))
-    return Piece(text, columns, labels, matrix.model_spec, sample, values[few]), values
+    return Piece(text, columns, labels, spec, sample, values[few]), values
 
 
 def evaluate_again(piece: Piece, source: Source, kept: np.ndarray | None, what: str) -> np.ndarray:
@@ -277,7 +284,7 @@ def _frame(source: Source, columns: Sequence[str], kept: np.ndarray | None, what
             )
         out[name] = _series(source.column(name), kept, name, what)
     if out:
-        return pd.DataFrame(out)
+        return pd.DataFrame(out, copy=False)
     return pd.DataFrame(index=range(n_rows(source) if kept is None else len(kept)))
 
 
@@ -343,9 +350,9 @@ def _materialise(make: Any, frame: Any, what: str) -> Any:
 
 
 def _refuse_not_finite(values: np.ndarray, labels: Sequence[str], frame: Any, what: str) -> None:
-    bad = ~np.isfinite(values)
-    if not bad.any():
+    if all(np.isfinite(values[run]).all() for run in pieces(len(values))):
         return
+    bad = ~np.isfinite(values)
     j = int(np.flatnonzero(bad.any(axis=0))[0])
     rows = np.flatnonzero(bad[:, j])
     names = [labels[int(i)] for i in np.flatnonzero(bad.any(axis=0))]

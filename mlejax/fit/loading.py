@@ -136,6 +136,7 @@ def load(
     for name in others:
         source.column(name)
     rows = reading.convert(names, missing=missing, others=others, beside=beside)
+    del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
     packed: data_room.Prepared

@@ -73,7 +73,7 @@ class Designs:
     rows: data_room.Rows
     natural: Space
     used: tuple[str, ...]
-    extra: Mapping[str, np.ndarray]
+    extra: Mapping[str, np.ndarray | data_room.Taken]
 
     def again(self, source: data_room.Source) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         """Design and offset of every regressed parameter, on new data."""
@@ -133,19 +133,28 @@ def with_designs(
     view, reads = _reads(likelihood, source, natural, used)
     rows = source.convert(reads, missing=missing, others=[*others, *used], beside=beside)
     designs, more = [], {}
-    before = rows.n + rows.n_dropped
+    index = _index(source, (*reads, *used))
     for p in likelihood.predictors:
-        design, values, offset = _design(p, source, rows.kept, _entries(p, natural))
+        design, columns = _design_columns(p, source, rows, _entries(p, natural), view, index)
         designs.append(design)
-        labels, index = design.piece.labels, _index(source, (*reads, *used))
-        more[data_room.DesignKey(p.name, "design", view)] = _spread(values, rows.kept, before, labels, index)
-        if offset is not None:
-            more[data_room.DesignKey(p.name, "offset", view)] = _spread(offset, rows.kept, before)
+        more.update(columns)
     kept_keys = frozenset((*reads, *others, *used))
     keys = tuple(k for k in source.keys if k in kept_keys)
     joined = data_room.Source("mapping", _Joined(source.raw, keys, more), (*keys, *more))
     extra = {f"formula {name}": _numbers(source.column(name), rows) for name in used}
     return joined, Designs(tuple(designs), view, rows, natural, used, extra)
+
+
+def _design_columns(
+    p: Predictor, source: data_room.Source, rows: data_room.Rows, entries: tuple[int, ...], view: str, index: Any
+) -> tuple[Design, dict[Any, Any]]:
+    """A design, and its columns for a table of all rows."""
+    design, values, offset = _design(p, source, rows.kept, entries)
+    n = rows.n + rows.n_dropped
+    more = {data_room.DesignKey(p.name, "design", view): _spread(values, rows.kept, n, design.piece.labels, index)}
+    if offset is not None:
+        more[data_room.DesignKey(p.name, "offset", view)] = _spread(offset, rows.kept, n)
+    return design, more
 
 
 def with_designs_again(
@@ -272,16 +281,19 @@ def _spread(
         return values
     import pandas as pd
 
-    return pd.DataFrame(values, columns=list(labels), index=index)
+    return pd.DataFrame(values, columns=list(labels), index=index, copy=False)
 
 
-def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray:
-    """A column of a formula as numbers, categories by their rank, for the fingerprint."""
+def _numbers(values: Any, rows: data_room.Rows) -> np.ndarray | data_room.Taken:
+    """A column of a formula as numbers, categories by their rank, for the fingerprint; numbers are not copied."""
     import pandas as pd
 
+    whole = np.asarray(values)
+    if rows.kept is not None and whole.dtype.kind in "fiub":
+        return data_room.Taken(whole, rows.kept)
     array = np.asarray(rows.select(values))
     if array.dtype.kind in "fiub":
-        return array.astype(np.float64)
+        return array
     codes, levels = pd.factorize(array.reshape(-1))
     rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
     return rank[codes].astype(np.float64).reshape(array.shape)
