@@ -165,9 +165,9 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: 
     """The sums of one block; ``common`` as in :func:`mlejax.derivatives.weighted_products`."""
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]
-    found = traced.data(u, *others)
-    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in found]
-    shapes = [x.shape[:-1] for x in found]
+    multiplied = traced.data(u, *others)
+    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in multiplied]
+    shapes = [x.shape[:-1] for x in multiplied]
     etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, traced.slices, strict=True)]
     q, s = len(etas), traced.theta.size
 
@@ -188,12 +188,14 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: 
     on = np.eye(q + s, dtype=u.dtype)
     de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
     (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
+    # one product for all that multiplies a matrix once: each would read the matrix again
+    once = [jnp.concatenate([slopes[a][None], bend_e[a][q:]]) @ matrices[a] for a in range(q)]
     return Sums(
         value,
         grad,
-        [slope @ x for slope, x in zip(slopes, matrices, strict=True)],
+        [found[0] for found in once],
         [weighted_products(matrices[a], bend_e[b][a], matrices[b], common) for a in range(q) for b in range(a, q)],
-        [matrices[a].T @ bend_e[a][q:].T for a in range(q)],
+        [found[1:].T for found in once],
         bend_u[q:],
     )
 
