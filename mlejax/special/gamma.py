@@ -49,11 +49,10 @@ def gammaln(x: Any) -> jax.Array:
         3.178053830348 -0.577215664902
     """
     x, z, low, small = _split(x)
-    product = jnp.ones_like(x)
-    for k in range(SHIFT):
-        product = product * (low + k)
-    value = (z - 0.5) * (jnp.log(z) - 1.0) + 0.5 * (np.log(2.0 * np.pi) - 1.0) + horner(_VALUE, 1.0 / z**2) / z
-    value = value - jnp.where(small, jnp.log(product), 0.0)
+    a, b, c, d = _factors(low)
+    r = 1.0 / z
+    value = (z - 0.5) * (jnp.log(z) - 1.0) + 0.5 * (np.log(2.0 * np.pi) - 1.0) + horner(_VALUE, r * r) * r
+    value = value - jnp.where(small, jnp.log((a * b) * (c * d)), 0.0)
     return jnp.where(x > 0, value, jnp.where(x == 0, jnp.inf, jnp.nan))
 
 
@@ -73,7 +72,8 @@ def digamma(x: Any) -> jax.Array:
         -0.57722
     """
     x, z, low, small = _split(x)
-    value = jnp.log(z) - 0.5 / z - horner(_FIRST, 1.0 / z**2) / z**2
+    r = 1.0 / z
+    value = jnp.log(z) - r * (0.5 + horner(_FIRST, r * r) * r)
     value = value - jnp.where(small, _logarithmic(low)[0], 0.0)
     return jnp.where(x > 0, value, jnp.nan)
 
@@ -81,7 +81,8 @@ def digamma(x: Any) -> jax.Array:
 @jax.custom_jvp
 def _trigamma(x: Any) -> jax.Array:
     x, z, low, small = _split(x)
-    value = (1.0 + horner(_B, 1.0 / z**2) / z**2) / z + 0.5 / z**2
+    r = 1.0 / z
+    value = r * (1.0 + r * (0.5 + horner(_B, r * r) * r))
     value = value + jnp.where(small, _logarithmic(low)[1], 0.0)
     return jnp.where(x > 0, value, jnp.nan)
 
@@ -95,13 +96,23 @@ def _split(x: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     return x, z, jnp.where(small & (x > 0), x, 1.0), small
 
 
+def _factors(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Factors of P(x), of which x (x + 7), (x + 1) (x + 6), ... differ by constants."""
+    q = x * (x + 7.0)
+    return q, q + 6.0, q + 10.0, q + 12.0
+
+
 def _logarithmic(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2."""
-    parts = [1.0 / (x + k) for k in range(SHIFT)]
-    first, second = parts[0], parts[0] ** 2
-    for part in parts[1:]:
-        first, second = first + part, second + part**2
-    return first, second
+    """Sums over k < 8 of 1 / (x + k) and of 1 / (x + k)^2: P'/P and minus its derivative, with one division.
+
+    With q = x (x + 7) and s = sum_j 1 / (q + c_j) they are q' s and q'^2 sum_j 1 / (q + c_j)^2 - 2 s, as q'' = 2.
+    """
+    a, b, c, d = _factors(x)
+    ab, cd, slope = a * b, c * d, 2.0 * x + 7.0
+    over = 1.0 / (ab * cd)
+    first = ((a + b) * cd + ab * (c + d)) * over
+    pairs = (ab + cd + (a + b) * (c + d)) * over
+    return slope * first, slope * slope * (first * first - 2.0 * pairs) - 2.0 * first
 
 
 @gammaln.defjvp
