@@ -1,7 +1,8 @@
 """Lanes in, ends out: chunks of data sets through the compiled core, on all cores, within a bound on memory.
 
 A chunk is copied from NumPy, advanced by a limited number of turns, and brought back; lanes that are still running then are
-gathered into new chunks (so a few hard data sets do not hold up their neighbours), with more turns each round.  Two host
+gathered into new chunks (so a few hard data sets do not hold up their neighbours), with more turns each round.  A lane that
+needs more than a Newton step waits for the second round, as long as few do: its neighbours would pay for it.  Two host
 threads, each inside its own ``enable_x64``, take chunks from one queue; which thread takes which changes no number.
 """
 
@@ -25,7 +26,8 @@ from mlejax.objective import Spec
 from mlejax.status import End
 
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
-FEW_LEFT = 64
+FEW_LEFT = 64  # turns, where no more lanes are left than are worked on at once
+OFTEN = 0.25  # share of lanes that wait for a longer turn, above which such turns are made at once
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024
 MAX_LANES = 1024
@@ -303,10 +305,14 @@ def optimise(
     state = jax.tree.map(np.array, state)
     state.u[:], state.trial[:] = u0, u0
     waiting, total_turns, finished = lanes, 0, True
+    at_once = threading.Event()  # no lane waits; who waits changes no number
     for r in range(10_000):
         turns = ROUNDS[min(r, len(ROUNDS) - 1)]
-        if waiting.size <= WIDEST:  # no neighbours that would be held up by many
+        few = waiting.size <= WIDEST  # no neighbours that would be held up by many
+        if few and r != 1:  # in the second round some have only begun
             turns = max(turns, FEW_LEFT)
+        if few or r:
+            at_once.set()
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
@@ -326,12 +332,16 @@ def optimise(
                 np.int32(-(-mine.size // width)),
                 own_rows=sets.own_rows,
                 own=own,
+                bends=np.bool_(at_once.is_set()) if method.dense else None,
             )
             for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):
                 a[mine] = np.asarray(b)[: mine.size]
             scale = np.maximum(np.asarray(data.weights)[: mine.size].sum(axis=-1), 1e-300)
             _record(ends, state, mine, scale, method.dense)
-            return int((state.status[mine] != int(End.RUNNING)).sum())
+            running = int((state.status[mine] == int(End.RUNNING)).sum())
+            if running > OFTEN * mine.size:
+                at_once.set()
+            return int(mine.size) - running
 
         finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
         waiting = waiting[state.status[waiting] == int(End.RUNNING)]

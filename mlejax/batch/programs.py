@@ -85,6 +85,7 @@ def advance_lanes(
     n_blocks: Array,
     own_rows: bool = True,
     own: tuple[bool, bool] = (False, False),
+    bends: Array | None = None,
 ) -> Any:
     """At most ``n_turns`` further turns of every lane.
 
@@ -92,13 +93,15 @@ def advance_lanes(
         carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
         data: leaves (C, N, ...); ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared`` as ever.
         fixed, hyper: with a leading axis where ``own`` says so, else common.
+        bends: as in ``optimize.advance``: False lets the others go on where a lane needs more than a Newton step.
     """
     lanes, joined = _split(data, own_rows, fixed, hyper, own)
 
     def one(part: Any, state: Any, used: Any) -> Any:
         lane, held, strength = joined(part)
         objective = replace(objective_of(spec, lane, held, strength, used), common=not own_rows)
-        return optimize.advance(method, objective, state, spec.space.lower, spec.space.upper, objective.scale, n_turns)
+        lower, upper = spec.space.lower, spec.space.upper
+        return optimize.advance(method, objective, state, lower, upper, objective.scale, n_turns, bends)
 
     return _over_blocks(one, width, n_blocks, carry, lanes, data)
 

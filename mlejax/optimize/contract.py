@@ -60,11 +60,16 @@ class Point(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What stays the same over a whole run: the box, shape (p,) each, or None for no box; and the scale, shape ()."""
+    """What stays the same over a whole run: the box, shape (p,) each, or None for no box; and the scale, shape ().
+
+    ``bends``: False where no step may be looked for that takes more than one factorisation, shape (), bool; such a step
+    is NaN then.  None: any may.
+    """
 
     lower: jax.Array | None
     upper: jax.Array | None
     scale: jax.Array
+    bends: jax.Array | None = None
 
 
 class Carry(NamedTuple):

@@ -81,7 +81,14 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
 
 
 def advance(
-    method: Method, objective: Objective, carry: Carry, lower: Any, upper: Any, scale: Any, n_turns: Any
+    method: Method,
+    objective: Objective,
+    carry: Carry,
+    lower: Any,
+    upper: Any,
+    scale: Any,
+    n_turns: Any,
+    bends: Any = None,
 ) -> Carry:
     """Take at most n_turns further turns.
 
@@ -94,9 +101,11 @@ def advance(
         upper: upper edges of the box, likewise.
         scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
         n_turns: turns, each one evaluation; may be traced.
+        bends: of a method with curvature, False to stop before a turn that needs more than one factorisation: under
+            `vmap` all lanes would pay for it. The turn is made when it is asked for again with True. May be traced.
 
     Returns:
-        `Carry`; its status is RUNNING if the turns ran out first.
+        `Carry`; its status is RUNNING if the turns ran out first, or a turn waits.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -111,7 +120,7 @@ def advance(
     """
     if carry.u.shape[0] == 0:
         return _nothing_free(objective, carry, n_turns)
-    setting = setting_of(carry.u, lower, upper, scale)
+    setting = setting_of(carry.u, lower, upper, scale)._replace(bends=bends)
     limit = jnp.asarray(n_turns, jnp.int32)
     carry = jax.tree.map(jnp.asarray, carry)
 
@@ -119,7 +128,13 @@ def advance(
         return (state[0] < limit) & (state[1].status == int(End.RUNNING))
 
     def turn(state: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
-        return state[0] + 1, take_turn(method, method.evaluate(objective, state[1].trial), state[1], setting)
+        turns, before = state
+        after = take_turn(method, method.evaluate(objective, before.trial), before, setting)
+        if bends is None:
+            return turns + 1, after
+        waits = jnp.logical_not(bends) & ~jnp.isfinite(after.trial).all()
+        after = jax.tree.map(lambda a, b: jnp.where(waits, a, b), before, after)
+        return jnp.where(waits, limit, turns + 1), after
 
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
 

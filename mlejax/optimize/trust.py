@@ -269,7 +269,8 @@ def _propose(xp: Any, point: Point, weight: Any, radius: Any, enough: Any, setti
         whole = whole & ~_crossing(u + newton, setting).any()
     s = newton
     if not xp.surely(whole):
-        s = _bounded(u, g, H, held, ~whole, newton, weight, radius, setting)
+        needed = ~whole if setting.bends is None else ~whole & setting.bends
+        s = _bounded(u, g, H, held, needed, newton, weight, radius, setting)
     promised = -(g.dot(s) + (0.5 * s).dot(H.dot(s)))
     if setting.lower is not None:
         # a step bent by the box may promise nothing: then steepest descent in the metric, bent in the same way
@@ -279,6 +280,8 @@ def _propose(xp: Any, point: Point, weight: Any, radius: Any, enough: Any, setti
         bent = ~(promised > 0) & ~whole
         s = xp.where(bent, down, s)
         promised = xp.where(bent, -(g @ s + 0.5 * s @ (H @ s)), promised)
+    if setting.bends is not None:
+        s = xp.where(whole | setting.bends, s, np.nan)
     if not xp.surely(whole):
         length = xp.norm(s * weight)
     return s, promised, length, whole & (left > 0.9), decrement, definite

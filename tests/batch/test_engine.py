@@ -114,6 +114,37 @@ def test_hard_data_sets_do_not_hold_up_the_others() -> None:
     assert done.ends.n_steps[17] > engine.ROUNDS[0]
 
 
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_what_waits_for_the_second_round_changes_no_number(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Separated and collinear data sets need more than Newton steps: few of them wait, many do not."""
+    data = logits(200)
+    for i in range(0, int(200 * share), 2):
+        data["y"][i] = (data["X"][i, :, 1] > 0).astype(float)
+        data["X"][i + 1, :, 2] = data["X"][i + 1, :, 1]
+    real, bends, running = engine.advance_lanes, [], []
+
+    def seen(*args: Any, **kwds: Any) -> Any:
+        out = real(*args, **kwds)
+        bends.append(bool(kwds["bends"]))
+        running.append(int((np.asarray(out.status) == 0).sum()))
+        return out
+
+    monkeypatch.setattr(engine, "advance_lanes", seen)
+    waited = fit(data, 1)
+    assert not bends[0]
+    assert bends[-1]
+    assert running[0] > 0
+    many = [b for b, r in zip(bends, running, strict=True) if not b and r]
+    assert len(many) == 1 if share > 0.5 else len(many) >= 1
+    monkeypatch.setattr(engine, "advance_lanes", lambda *a, **k: real(*a, **{**k, "bends": np.bool_(True)}))
+    at_once = fit(data, 1)
+    for name in ("theta", "information", "score"):
+        np.testing.assert_array_equal(getattr(waited, name), getattr(at_once, name))
+    for name in ("n_steps", "end", "loglik"):
+        np.testing.assert_array_equal(getattr(waited.ends, name), getattr(at_once.ends, name))
+    assert waited.codes.tolist() == at_once.codes.tolist()
+
+
 def test_without_a_limit_of_the_users_a_large_data_set_is_taken_alone() -> None:
     scarce = engine.Limits(1000, 2, False, given=False)
     assert engine.capacity_of(60, 2000, 3, scarce) == (1, 1)

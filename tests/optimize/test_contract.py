@@ -51,6 +51,23 @@ def test_in_pieces_is_the_same_as_at_once(method: Any) -> None:
         np.testing.assert_array_equal(c, b)  # a finished run passes through
 
 
+def test_a_turn_that_needs_more_than_a_newton_step_waits_where_it_must() -> None:
+    method, start = DENSE[0], np.array([3.0, -9.0])  # too far for a whole step
+    with jax.enable_x64(True):
+        go = jax.jit(lambda carry, bends: advance(method, OBJECTIVE, carry, None, None, 200.0, 400, bends))
+        whole = jax.jit(lambda carry: advance(method, OBJECTIVE, carry, None, None, 200.0, 400))(begin(method, start))
+        first = go(begin(method, start), False)
+        again = go(first, False)
+        done = go(first, True)
+    assert first.status == int(End.RUNNING)
+    assert first.n_evaluations < whole.n_evaluations
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(b, a)  # it waits where it is
+    assert np.isfinite(first.trial).all()
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(done), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-300)
+
+
 @each
 def test_repeated_calls_compile_once(method: Any) -> None:
     traces: list[int] = []
