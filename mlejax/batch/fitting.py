@@ -23,7 +23,7 @@ from mlejax.batch.engine import Ends, Limits, chunks, filled, optimise, run_task
 from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
 from mlejax.batch.reading import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
-from mlejax.fit import multistart, recipe, standing
+from mlejax.fit import ending, multistart, recipe, standing
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.multistart import Mode
@@ -235,7 +235,7 @@ def statement(batch: Batch, i: int) -> str:
     return single(batch, i).verdict.statement
 
 
-def single(batch: Batch, i: int) -> recipe.Fit:
+def single(batch: Batch, i: int) -> ending.Fit:
     """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
     sets = batch.sets
     with jax.enable_x64(True):
@@ -257,7 +257,7 @@ def single(batch: Batch, i: int) -> recipe.Fit:
         if batch.spec.adjusted:
             loaded = replace(unscaled(loaded), hyper=sets.hyper_at(i))
         ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
-        done = recipe._finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
+        done = ending.finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
     modes = batch.modes.get(i, ())
     done = replace(done, note=batch.notes.get(i, ""), modes=tuple(replace(m, llf=loaded.scale * m.llf) for m in modes))
     if modes and done.verdict.converged:

@@ -15,7 +15,7 @@ import numpy as np
 from mlejax.batch.engine import MAX_LANES, Ends, Limits, chunks, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.reading import DataSets
-from mlejax.fit import evidence, recipe
+from mlejax.fit import ending, evidence, recipe
 from mlejax.fit.programs import Ended, logliks
 from mlejax.fit.search import Looked, evidence_at, followed, onwards, search
 from mlejax.fit.standing import Found, curved
@@ -73,7 +73,7 @@ def settle(
             if spec.penalty is None:
                 code = code_of(evidence_at(spec, held, ended, found))
             else:  # a kink of the penalty may be what stopped it
-                code = recipe._finish(spec, loaded[i], held, ended, found, algorithm).verdict.code
+                code = ending.finish(spec, loaded[i], held, ended, found, algorithm).verdict.code
             out.append((i, ended, found, code, note))
     return out
 

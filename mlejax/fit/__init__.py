@@ -4,6 +4,7 @@ from mlejax.fit.checking import Check, Finding
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
 from mlejax.fit.curvature import curvature_of
+from mlejax.fit.ending import Fit
 from mlejax.fit.loading import (
     Loaded,
     Remembered,
@@ -15,7 +16,7 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import Fit, check, fit
+from mlejax.fit.recipe import check, fit
 from mlejax.fit.regressed import regressed
 from mlejax.fit.simulating import simulate
 from mlejax.fit.solve import solve
