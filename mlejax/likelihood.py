@@ -13,8 +13,7 @@ Nothing here fits anything or changes a sign.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,17 +289,23 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         )
 
 
-@contextmanager
-def missing_derivatives(likelihood: Likelihood) -> Iterator[None]:
-    """Turn JAX's error on an operation that it cannot differentiate into one that names the way out."""
-    try:
-        yield
-    except (NotImplementedError, ValueError) as error:
+class missing_derivatives:
+    """Turns JAX's error on an operation that it cannot differentiate into one that names the way out."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+        if not isinstance(error, (NotImplementedError, ValueError)):
+            return
         text = str(error)
         if "ifferentiation rule" not in text and "gradient with respect to" not in text:
-            raise
+            return
         raise LikelihoodError(
-            f"{likelihood.name} uses an operation that JAX cannot differentiate as often as needed ({text.splitlines()[0]}).  "
+            f"{self.likelihood.name} uses an operation that JAX cannot differentiate as often as needed "
+            f"({text.splitlines()[0]}).  "
             "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
             "function write a jax.custom_jvp rule"
         ) from error

@@ -19,6 +19,7 @@ sec. 10.1).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -261,42 +262,36 @@ def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.floa
 
 
 def _solve_unrolled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.float64, np.bool_]:
-    factors = _factors(A.tolist(), pivot_floor(A.shape[-1], A.dtype))
-    if factors is None:
+    found = _written_out(A.shape[-1])(A.tolist(), b.tolist(), pivot_floor(A.shape[-1], A.dtype))
+    if found is None:
         return b, np.float64(0.0), np.False_
-    L, pivots = factors
-    x, product = b.tolist(), 0.0
-    p = len(x)
-    for j in range(p):
-        row = L[j]
-        for k in range(j):
-            x[j] -= row[k] * x[k]
-        product += x[j] * x[j] / pivots[j]
-    for i in range(p - 1, -1, -1):
-        x[i] /= pivots[i]
-        for k in range(i + 1, p):
-            x[i] -= L[k][i] * x[k]
-    return np.array(x, A.dtype), np.float64(product), np.True_
+    return np.array(found[0], A.dtype), np.float64(found[1]), np.True_
 
 
-def _factors(rows: list[list[float]], floor: float) -> tuple[list[list[float]], list[float]] | None:
-    """A = LDL' entry by entry, below the diagonal of ``rows``, and its pivots; None where one is not positive.
+@lru_cache
+def _written_out(p: int) -> Callable[[list[list[float]], list[float], float], tuple[list[float], float, float] | None]:
+    """The solution of p equations through A = LDL', written out entry by entry: loops would take three times as long.
 
-    The pivots of C are those of A over its diagonal, so that nothing need be scaled.
+    The function takes A, b and the least pivot of C, and returns x, b'x and the determinant of C; None where a pivot is too
+    small, or not a number.  The pivots of C are those of A over its diagonal, so that nothing need be scaled.
     """
-    pivots: list[float] = []
-    for j, row in enumerate(rows):
-        pivot = size = row[j]
-        for k in range(j):
-            entry, other = row[k], rows[k]
-            for i in range(k):
-                entry -= row[i] * other[i] * pivots[i]
-            row[k] = entry = entry / pivots[k]
-            pivot -= entry * entry * pivots[k]
-        if not (size > 0 and floor * size < pivot < math.inf):  # NaN compares as False
-            return None
-        pivots.append(pivot)
-    return rows, pivots
+    rows = [", ".join([f"a{j}{k}" for k in range(j + 1)] + ["_"] * (p - j - 1)) for j in range(p)]
+    code = [f"{', '.join(f'({row},)' for row in rows)}, = A", f"{', '.join(f'b{j}' for j in range(p))}, = b"]
+    for j in range(p):
+        for k in range(j):  # e_jk = l_jk d_k
+            code.append(f"e{j}{k} = a{j}{k}" + "".join(f" - e{j}{i} * l{k}{i}" for i in range(k)))
+            code.append(f"l{j}{k} = e{j}{k} / d{k}")
+        code.append(f"d{j} = a{j}{j}" + "".join(f" - e{j}{k} * l{j}{k}" for k in range(j)))
+        code.append(f"if not (a{j}{j} > 0 and floor * a{j}{j} < d{j} < inf): return None")  # NaN compares as False
+        code.append(f"y{j} = b{j}" + "".join(f" - l{j}{k} * y{k}" for k in range(j)))
+    for j in reversed(range(p)):
+        code.append(f"x{j} = y{j} / d{j}" + "".join(f" - l{k}{j} * x{k}" for k in range(j + 1, p)))
+    product = " + ".join(f"y{j} * y{j} / d{j}" for j in range(p))
+    determinant = " * ".join(f"(d{j} / a{j}{j})" for j in range(p))
+    code.append(f"return [{', '.join(f'x{j}' for j in range(p))}], {product}, {determinant}")
+    made: dict[str, Any] = {"inf": math.inf}
+    exec("def solve(A, b, floor):\n    " + "\n    ".join(code), made)
+    return made["solve"]
 
 
 def surely_definite(A: np.ndarray, least: float) -> bool:
@@ -312,13 +307,10 @@ def surely_definite(A: np.ndarray, least: float) -> bool:
         (True, False)
     """
     if A.shape[-1] <= UNROLLED:
-        factors = _factors(A.tolist(), pivot_floor(A.shape[-1], A.dtype))
-        if factors is None:
+        found = _written_out(A.shape[-1])(A.tolist(), [0.0] * A.shape[-1], pivot_floor(A.shape[-1], A.dtype))
+        if found is None:
             return False
-        determinant = 1.0
-        for j, pivot in enumerate(factors[1]):
-            determinant *= pivot / float(A[j, j])
-        if determinant > math.e * least:
+        if found[2] > math.e * least:
             return True
     return scaled_inverse(A).smallest > least
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -234,16 +233,17 @@ def _check_n_starts(n_starts: Any, n_listed: int) -> int:
     return int(n_starts)
 
 
-@contextmanager
-def _outside_transformations() -> Iterator[None]:
+class _outside_transformations:
     """``fit`` works on numbers: inside ``jit`` even constants are traced, which JAX reports less clearly."""
-    try:
-        yield
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "
-            "mle.solve(model, model.prepare(data), start) there"
-        ) from error
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+        if isinstance(error, jax.errors.TracerArrayConversionError):
+            raise TypeError(
+                "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "
+                "mle.solve(model, model.prepare(data), start) there"
+            ) from error
 
 
 # ---- starting

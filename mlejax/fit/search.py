@@ -18,7 +18,7 @@ from mlejax.fit.flats import beside, independent, settle_flat
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.penalties import finite_penalty
 from mlejax.fit.programs import PROBES, Ended, at_optimum, evaluate_rows, in_parts, logliks, run, value_and_score
-from mlejax.fit.standing import Found, clean, definiteness, doubtful, interior, onto_edges
+from mlejax.fit.standing import Found, beyond_belief, clean, doubtful, interior, inverse_over, onto_edges
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -266,9 +266,10 @@ def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
     """What :func:`mlejax.verdict.judge` looks at."""
     space = spec.space
     free = interior(space, ended.u)
-    smallest, condition, definite = float("nan"), float("nan"), False
+    smallest, condition, definite, doubted = float("nan"), float("nan"), False, False
     if ended.information is not None:
-        smallest, condition, definite = definiteness(ended.information, free)
+        inverse, definite, smallest, condition = inverse_over(ended.information, free)
+        doubted = definite and beyond_belief(inverse, ended.u, space, free)
     theta = np.asarray(space.theta_from_u(ended.u, held)) if not free.all() else ended.u
     on_edges = () if free.all() else np.flatnonzero(~free)
     edges = tuple((space.theta_labels[j], float(theta[j]), float(ended.score[j])) for j in on_edges)
@@ -281,7 +282,7 @@ def evidence_at(spec: Spec, held: Any, ended: Ended, found: Found) -> Evidence:
         definite=definite,
         edges=edges,
         directions=found.directions,
-        doubtful=doubtful(ended, space),
+        doubtful=doubted,
         blurred=found.blurred,
         rows=found.rows,
         deciding=found.deciding,

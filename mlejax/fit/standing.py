@@ -117,7 +117,12 @@ def doubtful(ended: Ended, space: Space) -> bool:
         return False
     free = interior(space, ended.u)
     found = inverse_over(ended.information, free)
-    return found.ok and bool((np.sqrt(np.diag(found.inverse)) > believable(ended.u, space)[free]).any())
+    return found.ok and beyond_belief(found.inverse, ended.u, space, free)
+
+
+def beyond_belief(inverse: np.ndarray, u: np.ndarray, space: Space, free: np.ndarray) -> bool:
+    """A standard error is not to be believed, given the inverse of the information over the coordinates ``free``."""
+    return bool((np.sqrt(inverse.diagonal()) > believable(u, space)[free]).any())
 
 
 def definiteness(information: np.ndarray, free: np.ndarray) -> tuple[float, float, bool]:

@@ -173,10 +173,7 @@ class _Host:
         """A history with its oldest entry dropped and a value added at its end, if wanted."""
         if not wanted:
             return history
-        out = np.empty(history.shape, history.dtype)
-        out[:-1] = history[1:]
-        out[-1] = value
-        return out
+        return np.array([*history.tolist()[1:], value], history.dtype)
 
     @staticmethod
     def while_loop(more: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:

@@ -14,12 +14,14 @@ through unchanged. What comes after an evaluation is `take_turn`: the host loop 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.linalg import FEW
 from mlejax.optimize.arrays import arrays
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.contract import HISTORY, Carry, Method, Objective, Point, Setting
@@ -63,21 +65,31 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
         u = xp.maximum(u, xp.asarray(lower, u.dtype))
     if upper is not None:
         u = xp.minimum(u, xp.asarray(upper, u.dtype))
-    size = u.shape[0] if method.dense else 0
-    scalar = arrays(u).scalar
-    return Carry(
-        u=u,
-        f=scalar(np.inf, u.dtype),
-        g=xp.zeros(u.shape, u.dtype),
-        H=xp.zeros((size, size), u.dtype),
-        trial=u,
-        decrements=xp.full((HISTORY,), np.inf, u.dtype),
-        full_steps=xp.zeros((HISTORY,), bool),
-        status=scalar(int(End.RUNNING), np.int32),
-        n_steps=scalar(0, np.int32),
-        n_evaluations=scalar(0, np.int32),
-        inner=method.start(u),
+    p = u.shape[0]
+    size = p if method.dense else 0
+    few = xp is np and p <= FEW
+    known = _blank_on_host(p, size, u.dtype) if few else _blank(p, size, u.dtype, xp)
+    f, g, H, decrements, full_steps, status, none = known
+    return Carry(u, f, g, H, u, decrements, full_steps, status, none, none, method.start(u))
+
+
+def _blank(p: int, size: int, dtype: Any, xp: Any) -> tuple[Any, ...]:
+    """What a carry holds before anything is known: f, g, H, decrements, whole steps, status, a count of nothing."""
+    return (
+        xp.full((), np.inf, dtype),
+        xp.zeros((p,), dtype),
+        xp.zeros((size, size), dtype),
+        xp.full((HISTORY,), np.inf, dtype),
+        xp.zeros((HISTORY,), bool),
+        xp.full((), int(End.RUNNING), np.int32),
+        xp.zeros((), np.int32),
     )
+
+
+@lru_cache(maxsize=64)
+def _blank_on_host(p: int, size: int, dtype: Any) -> tuple[Any, ...]:
+    """`_blank` of few parameters in NumPy's arrays and scalars, into which nothing is ever written."""
+    return tuple(a[()] for a in _blank(p, size, dtype, np))
 
 
 def advance(

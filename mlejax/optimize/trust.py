@@ -116,7 +116,7 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
     nearest = xp.either(accepted, new, old)
     metric, weight, radius = _measure(xp, state.metric, radius, old, nearest, accepted, first, setting)
     # where f drowns in rounding the confirming step is made from as near as one gets
-    nearly = lambda: xp.maximum(NEARLY, setting.scale * _noise(xp, nearest.f))
+    nearly = lambda: xp.maximum(NEARLY, setting.scale * _noise(xp, _level(xp, nearest.f)))
     slow = state.idle >= PATIENCE_FLOOR
     enough = tol if xp.never(slow) else xp.where(slow, nearly(), tol)
     s, promised, length, full, decrement, definite = _propose(xp, nearest, weight, radius, enough, setting)
@@ -168,9 +168,9 @@ def _slope_of_level(xp: Any, f: jax.Array) -> Any:
     return 1.0 if xp.never(far) else xp.where(far, FAR / xp.where(far, f, FAR), 1.0)
 
 
-def _noise(xp: Any, f: jax.Array) -> jax.Array:
-    """Rounding in the objective: changes below this mean nothing."""
-    return 50.0 * rounding_unit(f.dtype) * xp.maximum(1.0, xp.abs(_level(xp, f)))
+def _noise(xp: Any, level: jax.Array) -> jax.Array:
+    """Rounding in the objective where it has this `_level`: changes below it mean nothing."""
+    return 50.0 * rounding_unit(level.dtype) * xp.maximum(1.0, xp.abs(level))
 
 
 def _held(point: Point, setting: Setting) -> jax.Array | None:
@@ -188,8 +188,9 @@ def _judge(
 ) -> tuple[Any, Any, Any, Any]:
     """Whether to keep the new point, whether its gain drowned; radius and count of rejections that follow from it."""
     before = xp.where(first, 0.0, old.f)
-    noise = _noise(xp, before)
-    gain = _level(xp, before) - _level(xp, new.f)
+    level = _level(xp, before)
+    noise = _noise(xp, level)
+    gain = level - _level(xp, new.f)
     drowned = finite & (xp.abs(state.promised) <= noise) & ~first
     ratio = gain / xp.where(state.promised > 0, state.promised, 1.0)
     accepted = (state.promised > 0) & (ratio > GAIN)
