@@ -88,8 +88,11 @@ def _blank(p: int, size: int, dtype: Any, xp: Any) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=64)
 def _blank_on_host(p: int, size: int, dtype: Any) -> tuple[Any, ...]:
-    """`_blank` of few parameters in NumPy's arrays and scalars, into which nothing is ever written."""
-    return tuple(a[()] for a in _blank(p, size, dtype, np))
+    """`_blank` of few parameters in NumPy's scalars and arrays, which all fits share: nothing can be written into them."""
+    known = _blank(p, size, dtype, np)
+    for a in known:
+        a.setflags(write=False)
+    return tuple(a[()] for a in known)
 
 
 def advance(

@@ -91,8 +91,10 @@ def start(u0: Any) -> TrustState:
 
 @lru_cache(maxsize=64)
 def _at_rest(shape: tuple[int, ...], dtype: Any) -> TrustState:
-    """`start` on the host, where nothing is ever written into."""
-    return _started(HOST, shape, dtype)
+    """`start` on the host, shared by all fits: nothing can be written into it."""
+    state = _started(HOST, shape, dtype)
+    state.metric.setflags(write=False)
+    return state
 
 
 def _started(xp: Any, shape: tuple[int, ...], dtype: Any) -> TrustState:
@@ -194,7 +196,7 @@ def _judge(
     drowned = finite & (xp.abs(state.promised) <= noise) & ~first
     ratio = gain / xp.where(state.promised > 0, state.promised, 1.0)
     accepted = (state.promised > 0) & (ratio > GAIN)
-    if not xp.never(drowned):
+    if not xp.never(drowned) and not xp.surely(state.confirming):
         quieter = (gain >= -10.0 * noise) & ~_louder(xp, state.metric, old, new, setting)
         accepted = xp.where(drowned, quieter, accepted)
     if not xp.never(state.confirming):
