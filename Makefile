@@ -46,11 +46,12 @@ format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 	$(PY) -m ruff format .
 
 bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and statsmodels, what others say without a maximum, and how long fits take
-	$(PY) benchmarks/agreement.py
-	$(PY) benchmarks/verdicts.py
+	$(PY) benchmarks/agreement.py --write
+	$(PY) benchmarks/verdicts.py --write
 	$(PY) benchmarks/speed.py --write
 	$(PY) benchmarks/batch.py --write
-	$(PY) benchmarks/overhead.py
+	$(PY) benchmarks/overhead.py --write
+	$(PY) benchmarks/draw_scaling.py
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
 	$(PY) tests/test_docs.py --write

@@ -2,6 +2,7 @@
 
     python benchmarks/agreement.py          # the README's table: two numbers of each model, and how far all are apart
     python benchmarks/agreement.py --full   # every parameter
+    python benchmarks/agreement.py --write  # and keep how far all are apart: benchmarks/results/agreement.json
 
 R's numbers are read from tests/references (the scripts that made them lie beside); statsmodels runs here, as tightly
 converged as it goes. Exit status 1 if anything is further apart than `TOLERANCE`.
@@ -23,9 +24,12 @@ import pandas as pd
 from jax.scipy.special import gammaln
 from jax.scipy.stats import norm
 
-import mlejax as mle
-
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import mlejax as mle  # noqa: E402
+from benchmarks.recorded import circumstances, keep  # noqa: E402
+
 TOLERANCE = 1e-6  # relative; statsmodels' and polr's own last digits are the limit, see the notes of the references
 
 AFFAIRS = ["age", "yearsmarried", "religiousness", "occupation", "rating"]
@@ -181,7 +185,9 @@ def main() -> int:
     """Fit, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="every parameter")
-    full = parser.parse_args().full
+    parser.add_argument("--write", action="store_true", help="keep the differences")
+    options = parser.parse_args()
+    full = options.full
 
     table, summary, worst = [], [], 0.0
     for name, model, data, r_function, shown in MODELS:
@@ -200,6 +206,10 @@ def main() -> int:
     print(markdown(["model (R function)", "", "mlejax", f"R {r['R']}", f"statsmodels {version('statsmodels')}"], table))
     print("\nLargest differences over all parameters: estimates in standard errors, the others relative.\n")
     print(markdown(["model", "rows", "against", "estimates", "standard errors", "log-likelihood"], summary))
+    if options.write:
+        names = ("model", "rows", "against", "estimates", "standard_errors", "log_likelihood")
+        recorded = [dict(zip(names, line, strict=True)) for line in summary]
+        keep("agreement", {"circumstances": circumstances("statsmodels"), "r": r, "rows": recorded})
     if not worst < TOLERANCE:
         print(f"\nsomething is further apart than {TOLERANCE:.0e}", file=sys.stderr)
         return 1

@@ -362,7 +362,7 @@ def main() -> None:
     facts = {
         "python": platform.python_version(), "mlejax": mle.__version__, **{name: version(name) for name in packages},
         "machine": platform.processor() or platform.machine(), "cores": len(CORES), "load": os.getloadavg()[0],
-        "rounds": options.rounds, "clock": options.clock, "size": SIZE,
+        "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds, "clock": options.clock, "size": SIZE,
     }  # fmt: skip
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
     for name in options.questions or QUESTIONS:

@@ -1,17 +1,23 @@
 """What a verdict costs where nothing is wrong: its share of a warm fit.
 
-    python benchmarks/overhead.py
+    python benchmarks/overhead.py            # print
+    python benchmarks/overhead.py --write    # and keep it: benchmarks/results/overhead.json
 
 The verdict of a clean fit comes from numbers that the fit has anyway: the scaled information's eigenvalues, the last
 decrements, the score at edges.  Timed here are these steps alone, beside a warm fit with everything.  Medians of 30.
 """
 
+import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import mlejax as mle
+from benchmarks.recorded import circumstances, keep
 from mlejax.fit.deciding import deciding
 from mlejax.fit.programs import Ended
 from mlejax.fit.search import evidence_at
@@ -37,6 +43,7 @@ def median(work, rounds: int = 30) -> float:
 
 
 def main() -> None:
+    rows, facts = [], circumstances()
     print("| n | p | fit, ms | verdict, ms | share |")
     print("|---|---|---|---|---|")
     for n, p in ((1_000, 4), (10_000, 10), (100_000, 20)):
@@ -53,7 +60,11 @@ def main() -> None:
             judge(evidence_at(done.spec, done.fixed, ended, found))
 
         whole, part = median(lambda data=data: logit.fit(data).bse), median(verdict)
+        rows.append({"n": n, "p": p, "fit": whole, "verdict": part})
         print(f"| {n} | {p} | {1e3 * whole:.3g} | {1e3 * part:.3g} | {100 * part / whole:.1f} % |")
+
+    if "--write" in sys.argv:
+        keep("overhead", {"circumstances": facts, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,21 +10,20 @@ Every tool gets the same arrays, ends at the same maximum (estimates within 1e-3
 within 1e-3 of ours, or the row says by how much not) and is timed from arrays to estimates with a covariance matrix: median
 and range of some rounds, in which the tools take turns, after one round that is not counted (compilation).  scikit-learn
 has no standard errors: the information matrix is added in NumPy.  Ours use `softplus` and `gammaln` of `mle.special`, whose
-derivatives are cheaper than those of JAX's own; `cold` uses JAX's.  `cold` runs whole processes, from nothing to the table.
-Peers that are not installed are left out, and said.
+derivatives are cheaper than those of JAX's own; `cold` uses JAX's.  `cold` runs whole processes, from nothing to the table,
+TMB with the compilation of its C++.  Newton's method by hand and a fit from the same start say how often they went over the
+rows.  Peers (benchmarks/peers_speed.py, benchmarks/peers_r.py) that are not installed are left out, and said.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,10 +45,15 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
 import mlejax as mle  # noqa: E402
+from benchmarks import peers_r, peers_speed  # noqa: E402
+from benchmarks.recorded import circumstances  # noqa: E402
+from mlejax.fit.evaluating import Evaluator  # noqa: E402
 from mlejax.special import gammaln, softplus  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SIZE = 0.1 if options.small else 1.0
 Answer = tuple[np.ndarray, np.ndarray]  # estimates and standard errors
@@ -136,141 +140,50 @@ def garch_data(n: int) -> dict[str, Any]:
     return {"y": y, "backcast": mle.Shared(np.asarray(np.sum(y[:tau] ** 2 * w / w.sum())))}
 
 
-# ---- peers
-
-
-def numpy_logit(X: np.ndarray, y: np.ndarray) -> Answer:
-    """Newton's method by hand, all rows at once: what a careful user of NumPy writes."""
-    beta = np.zeros(X.shape[1])
-    while True:
-        mean = 1.0 / (1.0 + np.exp(-(X @ beta)))
-        information = (X * (mean * (1 - mean))[:, None]).T @ X
-        score = X.T @ (y - mean)
-        step = np.linalg.solve(information, score)
-        beta = beta + step
-        if score @ step < 1e-10:
-            return beta, np.sqrt(np.diag(np.linalg.inv(information)))
-
-
-def numpy_weibull(X: np.ndarray, t: np.ndarray, d: np.ndarray) -> Answer:
-    """The same for the Weibull regression, in (beta, log sigma)."""
-    log_t, p = np.log(t), X.shape[1]
-    beta = np.linalg.lstsq(X, log_t, rcond=None)[0]
-    s = np.sqrt(6.0) / np.pi * np.std(log_t - X @ beta)  # moments of the logarithm
-    beta[0] += 0.5772 * s
-    u = np.concatenate([beta, [np.log(s)]])
-    while True:
-        s = np.exp(u[p])
-        z = (log_t - X @ u[:p]) / s
-        e = np.exp(z)
-        r = e - d
-        score = np.concatenate([X.T @ r / s, [np.sum(r * z - d)]])
-        cross = X.T @ (r + z * e) / s
-        information = np.empty((p + 1, p + 1))
-        information[:p, :p] = (X * (e / s**2)[:, None]).T @ X
-        information[:p, p] = information[p, :p] = cross
-        information[p, p] = np.sum(z * r + z * z * e)
-        step = np.linalg.solve(information, score)
-        u = u + step * min(1.0, 2.0 / np.abs(step).max())
-        if score @ step < 1e-10:
-            error = np.sqrt(np.diag(np.linalg.inv(information)))
-            return np.concatenate([u[:p], [s]]), np.concatenate([error[:p], [s * error[p]]])
-
-
-def sklearn_logit(solver: str, X: np.ndarray, y: np.ndarray) -> Answer:
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=np.inf, solver=solver, fit_intercept=False, tol=1e-8, max_iter=500).fit(X, y)
-    beta = model.coef_[0]
-    mean = 1.0 / (1.0 + np.exp(-(X @ beta)))
-    information = (X * (mean * (1 - mean))[:, None]).T @ X
-    return beta, np.sqrt(np.diag(np.linalg.inv(information)))
-
-
-def glum_logit(X: np.ndarray, y: np.ndarray) -> Answer:
-    from glum import GeneralizedLinearRegressor
-
-    model = GeneralizedLinearRegressor(family="binomial", alpha=0.0, fit_intercept=False, gradient_tol=1e-8)
-    model.fit(X, y)
-    return model.coef_, model.std_errors(X, y, robust=False, expected_information=True)
-
-
-def statsmodels_fit(name: str, data: dict[str, np.ndarray], **kwds: Any) -> Answer:
-    import statsmodels.api as sm
-
-    res = getattr(sm, name)(data["y"], data["X"]).fit(disp=0, **kwds)
-    return np.asarray(res.params), np.asarray(res.bse)
-
-
-def statsmodels_weibull(data: dict[str, np.ndarray], start: np.ndarray) -> Answer:
-    from statsmodels.base.model import GenericLikelihoodModel
-
-    class Weibull(GenericLikelihoodModel):  # type: ignore[misc]
-        def nloglikeobs(self, params: np.ndarray) -> np.ndarray:
-            t, d = self.endog[:, 0], self.endog[:, 1]
-            z = (np.log(t) - self.exog @ params[:-1]) / np.exp(params[-1])
-            return -(d * (z - params[-1] - np.log(t)) - np.exp(z))
-
-    model = Weibull(np.column_stack([data["t"], data["d"]]), data["X"], extra_params_names=["log_sigma"])
-    res = model.fit(start_params=start, method="bfgs", gtol=1e-6, disp=0)
-    estimate, error = np.array(res.params), np.array(res.bse)
-    estimate[-1] = np.exp(estimate[-1])
-    error[-1] *= estimate[-1]
-    return estimate, error
-
-
-def arch_garch(y: np.ndarray) -> Answer:
-    from arch import arch_model
-
-    res = arch_model(y, mean="Zero", vol="GARCH", p=1, q=1, rescale=False).fit(disp="off", options={"ftol": 1e-12})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        classic = np.sqrt(np.diag(np.linalg.inv(_information(res))))
-    return np.asarray(res.params), classic
-
-
-def _information(res: Any) -> np.ndarray:
-    """The observed information that `arch` computes for its covariances, by differences."""
-    return np.linalg.inv(np.asarray(res.model.compute_param_cov(res.params, robust=False)))
-
-
-SURVREG = """
-suppressMessages(library(survival)); a <- commandArgs(TRUE)
-d <- read.csv(a[1]); X <- as.matrix(d[, grep("^x", names(d))]); s <- Surv(d$t, d$d)
-secs <- c()
-for (k in 1:as.integer(a[2])) secs <- c(secs, system.time(f <- survreg.fit(X, s, NULL, NULL, NULL,
-  survreg.control(rel.tolerance = 1e-12), survreg.distributions$weibull, 0, 1, NULL))[["elapsed"]])
-k <- ncol(X); est <- c(f$coefficients[1:k], exp(f$coefficients[k + 1]))
-se <- sqrt(diag(f$var)); se[k + 1] <- se[k + 1] * est[k + 1]
-cat(paste(est, collapse = " "), "\\n"); cat(paste(se, collapse = " "), "\\n"); cat(paste(secs, collapse = " "), "\\n")
-"""
-
-
-def r_survreg(data: dict[str, np.ndarray], rounds: int) -> tuple[Answer, list[float]] | None:
-    """R's survreg on the logarithm of time: estimates, standard errors and its own times."""
-    with tempfile.TemporaryDirectory() as folder:
-        table = np.column_stack([data["X"], np.log(data["t"]), data["d"]])
-        header = ",".join([*(f"x{j}" for j in range(data["X"].shape[1])), "t", "d"])
-        np.savetxt(f"{folder}/d.csv", table, delimiter=",", header=header, comments="", fmt="%.17g")
-        Path(f"{folder}/run.R").write_text(
-            SURVREG.replace("survreg.distributions$weibull", "survreg.distributions$extreme")
-        )
-        try:
-            command = ["Rscript", f"{folder}/run.R", f"{folder}/d.csv", str(rounds)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-        except FileNotFoundError:
-            return None
-    if done.returncode:
-        print("R:", done.stderr.strip().splitlines()[-1:])
-        return None
-    lines = [np.array(line.split(), float) for line in done.stdout.strip().splitlines()]
-    return (lines[0], lines[1]), lines[2].tolist()
-
-
 # ---- measuring
 
 
-def compare(title: str, tools: dict[str, Tool], rounds: int) -> list[dict[str, Any]]:
+def passes_of(fit: Callable[[], Any]) -> int:
+    """How often a fit evaluates the derivatives of all rows."""
+    seen: list[int] = []
+    original = Evaluator.__call__
+
+    def counting(self: Evaluator, method: Any, u: Any) -> Any:
+        seen.append(sum(chunk.n_padded for chunk in self.chunks))
+        return original(self, method, u)
+
+    Evaluator.__call__ = counting  # type: ignore[method-assign]
+    try:
+        fit()
+    finally:
+        Evaluator.__call__ = original  # type: ignore[method-assign]
+    return seen.count(max(seen))
+
+
+def by_hand(
+    data: Any, model: Any, start: np.ndarray, program: Any, names: dict[str, Any], **more: dict[str, Any]
+) -> tuple[dict[str, Tool], dict[str, int]]:
+    """Tools from the same start: ours, and Newton's method written for the model; and the passes of each.
+
+    Args:
+        start: natural values; ``names``: the parameters' entries in it.
+        program: in NumPy; ``more``: its variants, label -> keywords.
+    """
+    begin = {name: start[at] for name, at in names.items()}
+    ours = lambda: of(model.fit(data, start=begin))
+    tools, passes = {"mlejax, from the start of NumPy's": ours}, {}
+    passes["mlejax, from the start of NumPy's"] = passes_of(ours)
+    for label, kwds in {"NumPy, by hand": {}, **more}.items():
+        counter = peers_speed.Passes()
+        tools[label] = lambda kwds=kwds, counter=counter: program(data, start, counter, **kwds)
+        tools[label]()
+        passes[label] = counter.n
+    return tools, passes
+
+
+def compare(
+    title: str, tools: dict[str, Tool], rounds: int, passes: dict[str, int] | None = None
+) -> list[dict[str, Any]]:
     """Times of all tools, in turns; the first one is ours, the others' answers are compared with it."""
     answers: dict[str, Answer] = {}
     first: dict[str, float] = {}
@@ -291,7 +204,18 @@ def compare(title: str, tools: dict[str, Tool], rounds: int) -> list[dict[str, A
             tool()
             seconds[name].append(time.perf_counter() - began)
     ours = answers[next(iter(tools))]
-    return [row(title, name, answers[name], ours, seconds[name], first[name]) for name in tools]
+    rows = [row(title, name, answers[name], ours, seconds[name], first[name]) for name in tools]
+    return [{**r, "passes": passes[r["tool"]]} if passes and r["tool"] in passes else r for r in rows]
+
+
+def with_r(rows: list[dict[str, Any]], tool: str, script: str, data: Any, ours: Answer, rounds: int) -> None:
+    """Add the row of an R program, timed by its own clock."""
+    found = peers_r.r_times(script, data, rounds + 1)
+    if found is None:
+        print(f"  {tool}: left out")
+        return
+    answer, seconds = found
+    rows.append(row(rows[0]["question"], tool, answer, ours, seconds[1:], seconds[0]))
 
 
 def row(title: str, name: str, answer: Answer, ours: Answer, seconds: list[float], first: float) -> dict[str, Any]:
@@ -328,9 +252,10 @@ def show_compared(rows: list[dict[str, Any]]) -> None:
     print("| tool | median s | range | ours / tool | answers |")
     print("|---|---|---|---|---|")
     for r in rows:
+        counted = f", {r['passes']} passes" if "passes" in r else ""
         said = "agree" if r["agrees"] else f"{r['estimates_apart_in_se']:.1g} SE, errors {r['errors_apart']:.1g} apart"
         span = f"{r['least']:.3g} to {r['most']:.3g}"
-        print(f"| {r['tool']} | {r['median']:.3g} | {span} | {base / r['median']:.2g} | {said} |")
+        print(f"| {r['tool']}{counted} | {r['median']:.3g} | {span} | {base / r['median']:.2g} | {said} |")
 
 
 # ---- questions
@@ -339,45 +264,57 @@ def show_compared(rows: list[dict[str, Any]]) -> None:
 def ask_logit(rounds: int) -> list[dict[str, Any]]:
     n, p = int(1e6 * SIZE), 20
     d = logit_data(n, p)
+    hand, passes = by_hand(d, logit, np.zeros(p), peers_speed.numpy_logit, {"beta": slice(None)})
     tools: dict[str, Tool] = {
         "mlejax": lambda: of(logit.fit(d)),
-        "scikit-learn newton-cholesky": lambda: sklearn_logit("newton-cholesky", d["X"], d["y"]),
-        "scikit-learn lbfgs": lambda: sklearn_logit("lbfgs", d["X"], d["y"]),
-        "glum": lambda: glum_logit(d["X"], d["y"]),
-        "statsmodels Logit, Newton": lambda: statsmodels_fit("Logit", d, method="newton", tol=1e-10),
-        "NumPy, by hand": lambda: numpy_logit(d["X"], d["y"]),
+        "scikit-learn newton-cholesky": lambda: peers_speed.sklearn_logit("newton-cholesky", d["X"], d["y"]),
+        "scikit-learn lbfgs": lambda: peers_speed.sklearn_logit("lbfgs", d["X"], d["y"]),
+        "glum": lambda: peers_speed.glum_logit(d["X"], d["y"]),
+        "statsmodels Logit, Newton": lambda: peers_speed.statsmodels_fit("Logit", d, method="newton", tol=1e-10),
+        **hand,
     }
-    return compare(f"logit, n = {n:,}, p = {p}", tools, rounds)
+    passes["mlejax"] = passes_of(tools["mlejax"])
+    return compare(f"logit, n = {n:,}, p = {p}", tools, rounds, passes)
 
 
 def ask_weibull(rounds: int) -> list[dict[str, Any]]:
     n, p = int(1e5 * SIZE), 10
     d = weibull_data(n, p)
-    start = np.concatenate([np.linalg.lstsq(d["X"], np.log(d["t"]), rcond=None)[0], [0.0]])
-    title = f"Weibull regression with censoring, n = {n:,}, p = {p}"
+    log_t = np.log(d["t"])
+    least = np.linalg.lstsq(d["X"], log_t, rcond=None)[0]
+    scale = np.sqrt(6.0) / np.pi * np.std(log_t - d["X"] @ least)  # moments of the logarithm
+    start = np.concatenate([least + 0.5772 * scale * np.eye(p)[0], [scale]])
+    names = {"beta": slice(0, p), "sigma": p}
+    hand, passes = by_hand(d, weibull, start, peers_speed.numpy_weibull, names)
     tools: dict[str, Tool] = {
         "mlejax": lambda: of(weibull.fit(d)),
-        "NumPy, by hand": lambda: numpy_weibull(d["X"], d["t"], d["d"]),
-        "statsmodels GenericLikelihoodModel, BFGS": lambda: statsmodels_weibull(d, start),
+        **hand,
+        "statsmodels GenericLikelihoodModel, BFGS": lambda: peers_speed.statsmodels_weibull(d, np.append(least, 0.0)),
     }
-    rows = compare(title, tools, rounds)
-    found = r_survreg(d, rounds)
-    if found is not None:
-        rows.append(row(title, "R survreg (survreg.fit)", found[0], of(weibull.fit(d)), found[1], found[1][0]))
+    passes["mlejax"] = passes_of(tools["mlejax"])
+    rows = compare(f"Weibull regression with censoring, n = {n:,}, p = {p}", tools, rounds, passes)
+    ours = tools["mlejax"]()
+    with_r(rows, "R survreg (survreg.fit)", peers_r.SURVREG, d, ours, rounds)
+    with_r(rows, "R maxLik, NR with exact derivatives", peers_r.MAXLIK, d, ours, rounds)
     return rows
 
 
 def ask_negbin(rounds: int) -> list[dict[str, Any]]:
     n, p = int(1e5 * SIZE), 10
     d = negbin_data(n, p)
+    start = np.concatenate([[np.log(d["y"].mean())], np.zeros(p - 1), [1.0]])
+    names = {"beta": slice(0, p), "alpha": p}
+    tabulated = {"NumPy, by hand, digamma of distinct counts only": {"tabulated": True}}
+    hand, passes = by_hand(d, negbin, start, peers_speed.numpy_negbin, names, **tabulated)
+    statsmodels = lambda **kwds: peers_speed.statsmodels_fit("NegativeBinomial", d, **kwds)
     tools: dict[str, Tool] = {
         "mlejax": lambda: of(negbin.fit(d)),
-        "statsmodels NegativeBinomial, Newton": lambda: statsmodels_fit(
-            "NegativeBinomial", d, method="newton", tol=1e-10, maxiter=100
-        ),
-        "statsmodels NegativeBinomial, BFGS": lambda: statsmodels_fit("NegativeBinomial", d, gtol=1e-7, maxiter=500),
+        **hand,
+        "statsmodels NegativeBinomial, Newton": lambda: statsmodels(method="newton", tol=1e-10, maxiter=100),
+        "statsmodels NegativeBinomial, BFGS": lambda: statsmodels(gtol=1e-7, maxiter=500),
     }
-    return compare(f"negative binomial, n = {n:,}, p = {p}", tools, rounds)
+    passes["mlejax"] = passes_of(tools["mlejax"])
+    return compare(f"negative binomial, n = {n:,}, p = {p}", tools, rounds, passes)
 
 
 def ask_garch(rounds: int) -> list[dict[str, Any]]:
@@ -385,7 +322,7 @@ def ask_garch(rounds: int) -> list[dict[str, Any]]:
     tools: dict[str, Tool] = {
         "mlejax": lambda: of(garch.fit(d)),
         "mlejax, from a start": lambda: of(garch.fit(d, start={"omega": 0.1, "alpha": 0.1, "beta": 0.8})),
-        "arch": lambda: arch_garch(d["y"]),
+        "arch": lambda: peers_speed.arch_garch(d["y"]),
     }
     return compare("GARCH(1,1), T = 5,000", tools, rounds)
 
@@ -398,12 +335,18 @@ import jax.numpy as jnp, numpy as np, mlejax as mle
 @mle.model(beta=mle.Real(columns="X"){extra})
 def model(params, data):
 {body}
-print(model.fit({{"X": X, "y": y}}).summary())
+res = model.fit({{"X": X, "y": y}})
+print(res.summary())
+import json
+print("ANSWER", json.dumps([np.asarray(res.params).tolist(), np.asarray(res.bse).tolist()]))
 """,
     "statsmodels": """
 import numpy as np, statsmodels.api as sm
 {data}
-print(sm.{name}(y, X).fit(disp=0{options}).summary())
+res = sm.{name}(y, X).fit(disp=0{options})
+print(res.summary())
+import json
+print("ANSWER", json.dumps([np.asarray(res.params).tolist(), np.asarray(res.bse).tolist()]))
 """,
 }
 COLD_DATA = """
@@ -429,7 +372,7 @@ COLD_MODELS = {
 
 
 def ask_cold(rounds: int) -> list[dict[str, Any]]:
-    """Whole processes: imports, compilation, fit, printed table."""
+    """Whole processes: imports, compilation, fit, printed table; of TMB only three rounds."""
     rows = []
     for name, (response, extra, body, fit_options) in COLD_MODELS.items():
         data = COLD_DATA + response
@@ -441,23 +384,32 @@ def ask_cold(rounds: int) -> list[dict[str, Any]]:
                 "mlejax, cache": COLD["mlejax"].format(cache=cached, **kwds),
                 "statsmodels": COLD["statsmodels"].format(**kwds),
             }
-            seconds: dict[str, list[float]] = {tool: [] for tool in programs}
             env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE" and "CACHE" not in k}
             env |= {
                 "PYTHONPYCACHEPREFIX": f"{kept}/bytecode",
                 "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]]),
             }
-            for i in range(rounds + 1):
-                for tool, program in programs.items():
-                    began = time.perf_counter()
-                    subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True)
-                    if i:  # the first round writes byte code and fills the cache
-                        seconds[tool].append(time.perf_counter() - began)
-            rows += [
-                {"question": f"from nothing to the table: {name}, n = 1,000", "tool": tool, "median": median(s),
-                 "least": min(s), "most": max(s), "rounds": len(s), "agrees": True}
-                for tool, s in seconds.items()
-            ]  # fmt: skip
+            arrays: dict[str, Any] = {"np": np}
+            exec(data, arrays)
+            folder = Path(kept) / "tmb"
+            folder.mkdir()
+            peers_r.tmb_folder(name, {"X": arrays["X"], "y": arrays["y"]}, folder)
+
+            def python(program: str, env: dict[str, str] = env) -> Answer:
+                done = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True)
+                return peers_r.answer_of(done.stdout)
+
+            tools: dict[str, Tool] = {tool: lambda text=text: python(text) for tool, text in programs.items()}
+            title = f"from nothing to the table: {name}, n = 1,000"
+            rows += compare(title, tools, rounds)  # the round that is not counted writes byte code and fills the cache
+            tmb = lambda folder=folder: peers_r.tmb_run(folder)
+            try:
+                tmb()
+            except (FileNotFoundError, RuntimeError) as error:
+                print(f"  TMB: left out ({error})")
+                continue
+            beside = {"mlejax, no cache": tools["mlejax, no cache"], "TMB, with its C++ compilation": tmb}
+            rows.append(compare(title, beside, min(rounds, 3))[1])
     return rows
 
 
@@ -476,13 +428,13 @@ def ask_scaling(rounds: int) -> list[dict[str, Any]]:
                      "most": max(seconds), "rounds": rounds, "agrees": True})  # fmt: skip
         print(f"  {title}: {median(seconds):.4g} s", flush=True)
 
-    for n in (10**3, 10**4, 10**5, 10**6):
+    for n in (10**3, 10**4, 10**5, 10**6, 10**7):
         d = logit_data(int(n * SIZE), 10)
         measured(f"n = {n:,}, p = 10", lambda d=d: of(logit.fit(d)))
     for p in (2, 5, 20, 50, 100, 200):
         d = logit_data(int(20_000 * SIZE), p)
         measured(f"n = 20,000, p = {p}", lambda d=d: of(logit.fit(d)))
-    for sets in (1, 10, 100, 1000, 10_000):
+    for sets in (1, 10, 100, 1000, 10_000, 100_000):
         parts = logit_data(100 * sets, 4)
         stacked = {"X": parts["X"].reshape(sets, 100, 4), "y": parts["y"].reshape(sets, 100)}
         with warnings.catch_warnings():
@@ -543,26 +495,6 @@ QUESTIONS = {
 }  # fmt: skip
 
 
-def circumstances() -> dict[str, Any]:
-    """Versions, machine and date."""
-    versions = {}
-    for package in ("mlejax", "jax", "jaxlib", "numpy", "scipy", "scikit-learn", "statsmodels", "glum", "arch"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-        cpu = names[0] if names else cpu
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return {
-        "date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "system": platform.platform(),
-        "cpu": cpu, "cores_used": options.cores, "cores_of_the_machine": os.cpu_count(), "load_before": load,
-        "size": SIZE, "versions": versions,
-    }  # fmt: skip
-
-
 def main() -> None:
     if options.show:
         show(json.loads(Path(options.show).read_text())["rows"])
@@ -571,7 +503,9 @@ def main() -> None:
     unknown = set(asked) - set(QUESTIONS)
     if unknown:
         sys.exit(f"unknown questions {sorted(unknown)}; there are {list(QUESTIONS)}")
-    out = {"circumstances": circumstances(), "rows": []}
+    facts = circumstances("scipy", "scikit-learn", "statsmodels", "glum", "arch")
+    facts = {**facts, "cores_used": options.cores, "size": SIZE, "r": peers_r.r_versions()}
+    out = {"circumstances": facts, "rows": []}
     print(json.dumps(out["circumstances"], indent=1))
     for name in asked:
         rows = QUESTIONS[name](options.rounds)
