@@ -234,11 +234,9 @@ class BatchResults:
         done = single(batch, i)
         try:
             return Results.make(self.model, done, self.cov_type, own_options(batch, self._cov_kwds, i))
-        except ValueError as error:
-            if i not in self._reasons:
-                raise
+        except cov_room.TooFewError as error:
             # asked for all data sets, and too much for this one: that costs its errors, not its estimates
-            none = cov_room.refused(self.cov_type, batch.spec.space.n_free, str(error))
+            none = cov_room.refused(self.cov_type, batch.spec.space.n_free, error)
             return Results(self.model, self.cov_type, done, none)
 
     # ---- in words

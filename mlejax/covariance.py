@@ -41,6 +41,16 @@ TOO_FEW = {
     "cluster": "fewer than two clusters: no cluster covariance",
     "rows": "no more rows than parameters: no factor for small samples",
 }
+
+
+class TooFewError(ValueError):
+    """These data have too few clusters, or too few contributions (``rows``), for a kind of covariance; ``state`` says which."""
+
+    def __init__(self, text: str, rows: bool = False) -> None:
+        super().__init__(text)
+        self.state = CovarianceState.TOO_FEW_ROWS if rows else CovarianceState.TOO_FEW_CLUSTERS
+
+
 _OPTIONS = {"cluster": {"groups", "correction"}, "HAC": {"maxlags"}}
 _ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
 
@@ -236,11 +246,11 @@ def covariance(
     return CovarianceResult(matrix, state, kind, statement, notes, smallest, condition, nullity, edf)
 
 
-def refused(kind: str, p: int, reason: str) -> CovarianceResult:
-    """No covariance of theta (p,), where :func:`covariance` refuses a kind for too few clusters or contributions."""
-    few = CovarianceState.TOO_FEW_CLUSTERS if "two clusters" in reason else CovarianceState.TOO_FEW_ROWS
-    statement = f"{kind} (none: {few.name.lower().replace('_', ' ')})"
-    return CovarianceResult(np.full((p, p), np.nan), np.full(p, few), kind, statement, (f"No standard errors: {reason}.",))
+def refused(kind: str, p: int, error: TooFewError) -> CovarianceResult:
+    """No covariance of theta (p,), where :func:`covariance` refused a kind."""
+    statement = f"{kind} (none: {error.state.name.lower().replace('_', ' ')})"
+    nothing = np.full((p, p), np.nan)
+    return CovarianceResult(nothing, np.full(p, error.state), kind, statement, (f"No standard errors: {error}.",))
 
 
 def _full_inverse(a: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray, int]:
@@ -294,7 +304,9 @@ def _meat(kind: str, scores: np.ndarray, grouping: Grouping, n: float, k: int) -
         return _Meat(products, (), "HC0 (sandwich, no factor)")
     if kind == "HC1":
         if n <= k:
-            raise ValueError(f"cov_type='HC1' needs more contributions than free parameters, got n={n:g} and k={k}")
+            raise TooFewError(
+                f"cov_type='HC1' needs more contributions than free parameters, got n={n:g} and k={k}", rows=True
+            )
         factor = n / (n - k)
         return _Meat(factor * products, (), f"HC1 (sandwich, n/(n-k) = {factor:.4g})")
     if kind == "HAC":
@@ -311,13 +323,15 @@ def _cluster_meat(scores: np.ndarray, grouping: Grouping, n: float, k: int) -> _
     sizes = [int(c.max()) + 1 if c.size else 0 for c in ways]
     if min(sizes) < 2:
         which = " in each way" if len(ways) > 1 else ""
-        raise ValueError(
+        raise TooFewError(
             f"cov_type='cluster' needs at least two clusters{which}, got {min(sizes)}: with one, the summed scores are zero"
         )
     small = 1.0
     if grouping.correction == "full":
         if n <= k:
-            raise ValueError(f"correction='full' needs more contributions than free parameters, got n={n:g} and k={k}")
+            raise TooFewError(
+                f"correction='full' needs more contributions than free parameters, got n={n:g} and k={k}", rows=True
+            )
         small = (n - 1) / (n - k)
     factors = [1.0 if grouping.correction == "none" else small * g / (g - 1) for g in sizes]
     text = {"none": "no correction", "G": "G/(G-1) = ", "full": "G/(G-1) (n-1)/(n-k) = "}[grouping.correction]
@@ -344,7 +358,7 @@ def _hac_meat(scores: np.ndarray, maxlags: int | None) -> _Meat:
     if maxlags is None:
         lags = min(lags, n - 1)
     if lags >= n:
-        raise ValueError(f"cov_kwds maxlags={lags}: expected fewer lags than contributions, {n}")
+        raise TooFewError(f"cov_kwds maxlags={lags}: expected fewer lags than contributions, {n}", rows=True)
     total = _outer(scores)
     for j in range(1, lags + 1):
         lagged = scores[j:].T @ scores[:-j]

@@ -19,7 +19,6 @@ sec. 10.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -238,7 +237,9 @@ def solve_scaled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     diagonal = A.diagonal()
     root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root
-    x, ok = solve_spd(A / root[:, None] / root[None, :], scaled)  # where the diagonal is not positive, neither is a pivot
+    x, ok = solve_spd(
+        A / root[:, None] / root[None, :], scaled
+    )  # where the diagonal is not positive, neither is a pivot
     return x / root, (x * scaled).sum(), ok
 
 
@@ -253,7 +254,10 @@ def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.floa
         ([2.0, 2.0], 17.0, True)
     """
     if A.shape[-1] <= UNROLLED:
-        return _solve_unrolled_host(A, b)
+        found = _solve_small_host(A.tolist(), b.tolist(), pivot_floor(A.shape[-1], A.dtype))
+        if found is None:
+            return b, np.float64(0.0), np.False_
+        return np.array(found[0], A.dtype), np.float64(found[1]), np.True_
     diagonal = A.diagonal()
     root = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root
@@ -261,37 +265,38 @@ def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.floa
     return x / root, np.float64(x.dot(scaled)), ok
 
 
-def _solve_unrolled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.float64, np.bool_]:
-    found = _written_out(A.shape[-1])(A.tolist(), b.tolist(), pivot_floor(A.shape[-1], A.dtype))
-    if found is None:
-        return b, np.float64(0.0), np.False_
-    return np.array(found[0], A.dtype), np.float64(found[1]), np.True_
+def _solve_small_host(A: list[list[float]], b: list[float], floor: float) -> tuple[list[float], float, float] | None:
+    """x, b'x and the determinant of C, through A = LDL' in Python's numbers; None where a pivot of C is too small or NaN.
 
-
-@lru_cache
-def _written_out(p: int) -> Callable[[list[list[float]], list[float], float], tuple[list[float], float, float] | None]:
-    """The solution of p equations through A = LDL', written out entry by entry: loops would take three times as long.
-
-    The function takes A, b and the least pivot of C, and returns x, b'x and the determinant of C; None where a pivot is too
-    small, or not a number.  The pivots of C are those of A over its diagonal, so that nothing need be scaled.
+    The pivots of C are those of A over its diagonal, so that nothing need be scaled.
     """
-    rows = [", ".join([f"a{j}{k}" for k in range(j + 1)] + ["_"] * (p - j - 1)) for j in range(p)]
-    code = [f"{', '.join(f'({row},)' for row in rows)}, = A", f"{', '.join(f'b{j}' for j in range(p))}, = b"]
-    for j in range(p):
-        for k in range(j):  # e_jk = l_jk d_k
-            code.append(f"e{j}{k} = a{j}{k}" + "".join(f" - e{j}{i} * l{k}{i}" for i in range(k)))
-            code.append(f"l{j}{k} = e{j}{k} / d{k}")
-        code.append(f"d{j} = a{j}{j}" + "".join(f" - e{j}{k} * l{j}{k}" for k in range(j)))
-        code.append(f"if not (a{j}{j} > 0 and floor * a{j}{j} < d{j} < inf): return None")  # NaN compares as False
-        code.append(f"y{j} = b{j}" + "".join(f" - l{j}{k} * y{k}" for k in range(j)))
-    for j in reversed(range(p)):
-        code.append(f"x{j} = y{j} / d{j}" + "".join(f" - l{k}{j} * x{k}" for k in range(j + 1, p)))
-    product = " + ".join(f"y{j} * y{j} / d{j}" for j in range(p))
-    determinant = " * ".join(f"(d{j} / a{j}{j})" for j in range(p))
-    code.append(f"return [{', '.join(f'x{j}' for j in range(p))}], {product}, {determinant}")
-    made: dict[str, Any] = {"inf": math.inf}
-    exec("def solve(A, b, floor):\n    " + "\n    ".join(code), made)
-    return made["solve"]
+    rows: list[list[float]] = []  # of L, strictly below the diagonal
+    pivots: list[float] = []
+    y: list[float] = []
+    determinant = 1.0
+    for row, right in zip(A, b, strict=True):
+        left: list[float] = []
+        own = pivot = row[len(rows)]
+        for k, (below, d) in enumerate(zip(rows, pivots, strict=True)):
+            e = row[k]
+            for i in range(k):
+                e -= left[i] * pivots[i] * below[i]
+            entry = e / d
+            left.append(entry)
+            pivot -= entry * e
+            right -= entry * y[k]
+        if not (own > 0 and floor * own < pivot < math.inf):  # NaN compares as False
+            return None
+        rows.append(left)
+        pivots.append(pivot)
+        y.append(right)
+        determinant *= pivot / own
+    x = [right / d for right, d in zip(y, pivots, strict=True)]
+    product = sum(a * c for a, c in zip(x, y, strict=True))
+    for j in range(len(x) - 1, 0, -1):
+        for k, entry in enumerate(rows[j]):
+            x[k] -= entry * x[j]
+    return x, product, determinant
 
 
 def surely_definite(A: np.ndarray, least: float) -> bool:
@@ -307,7 +312,7 @@ def surely_definite(A: np.ndarray, least: float) -> bool:
         (True, False)
     """
     if A.shape[-1] <= UNROLLED:
-        found = _written_out(A.shape[-1])(A.tolist(), [0.0] * A.shape[-1], pivot_floor(A.shape[-1], A.dtype))
+        found = _solve_small_host(A.tolist(), [0.0] * A.shape[-1], pivot_floor(A.shape[-1], A.dtype))
         if found is None:
             return False
         if found[2] > math.e * least:

@@ -74,7 +74,9 @@ def _sandwiches(
     if batch.sets.mode == "whole":
         n = np.array([batch.sets.n_out[int(m)] for m in batch.sets.lengths[good]], float)
     k = free.sum(axis=1)
-    factor, reasons, groups = np.ones(len(good)), {}, np.zeros(len(good))
+    factor, groups = np.ones(len(good)), np.zeros(len(good))
+    interrupted = good[np.isnan(meat).any(axis=(1, 2))].tolist()
+    reasons = dict.fromkeys(interrupted, "interrupted before its standard errors were computed")
     with np.errstate(divide="ignore", invalid="ignore"):
         if kind == "HC1":
             factor = np.where(n > k, n / (n - k), np.nan)
@@ -121,7 +123,7 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
     p = batch.theta.shape[1]
     sets, limits = batch.sets, batch.limits
     assert limits is not None
-    out = np.zeros((len(sets), p, p))
+    out = np.full((len(sets), p, p), np.nan)
     by_root = batch.weight_kind == "frequency" and codes is None  # the products of the expanded rows
     most = 0 if codes is None else bucket(max(int(codes[i].max()) + 1 for i in lanes))
 
@@ -143,7 +145,7 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
 
     with jax.enable_x64(True):
         run_tasks(chunks(sets, lanes, p, limits), work, limits, "covariance", len(lanes))
-    return out[lanes]
+    return out[lanes]  # NaN where the keyboard interrupted
 
 
 def _identified_part(batch: Batch, i: int, kind: str, options: Mapping[str, Any]) -> np.ndarray:
@@ -168,7 +170,7 @@ def _one_by_one(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
     for i in np.flatnonzero(batch.converged | (batch.codes == "not_identified")).tolist():
         try:
             out[i] = covariance_of(single(batch, i), kind, _own(batch, options, i)).matrix
-        except ValueError as error:
+        except cov_room.TooFewError as error:
             reasons[i] = str(error)
     return out, reasons
 

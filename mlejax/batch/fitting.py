@@ -155,7 +155,7 @@ def fit_many(
         done = _judged(
             likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits, n_starts
         )
-    return replace(done, finished=finished, missing=missing, columns=columns, limits=limits)
+    return replace(done, finished=finished and done.finished, missing=missing, columns=columns, limits=limits)
 
 
 def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
@@ -315,6 +315,7 @@ def _judged(
     found: dict[int, Found] = {}
     notes: dict[int, str] = {}
     modes: dict[int, tuple[Mode, ...]] = {}
+    finished = True
     with np.errstate(invalid="ignore"):
         interior = (ends.u > space.lower) & (ends.u < space.upper)
     dense = ends.information.shape[-1] == space.n_free
@@ -346,12 +347,16 @@ def _judged(
         given_of = lambda i: [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
         pairs = [(i, ended_of(ends, i, algorithm, space.n_free)) for i in unclean]
         settled = flagged_room.settle(spec, algorithm, sets, held, u0, pairs, given_of, seed, limits, _alone)
-        for i, ended, seen, code, note in settled:
-            codes[i], found[i] = code, seen
-            if note:
-                notes[i] = note
-            flagged_room.write(ends, i, ended)
-        if n_starts > 1:
+        try:
+            for i, ended, seen, code, note in settled:
+                codes[i], found[i] = code, seen
+                if note:
+                    notes[i] = note
+                flagged_room.write(ends, i, ended)
+        except KeyboardInterrupt:
+            finished = False
+            _cut_short(sorted(set(unclean) - set(found)), ends, codes, statements)
+        if n_starts > 1 and finished:
             for i in np.flatnonzero(todo).tolist():
                 loaded = _alone(sets, i, space)
                 first = (ended_of(ends, i, algorithm, space.n_free), found.get(i, Found()))
@@ -374,21 +379,31 @@ def _judged(
         at = Described(theta, ends.score, empty, empty, empty, ends.score, np.zeros(n), np.zeros(n, bool), params)
     plain = None
     if spec.penalty is not None and dense and lanes.size:
-        plain, score, information = _without_penalty(spec, sets, lanes, ends, held, limits)
+        plain, score, information, whole = _without_penalty(spec, sets, lanes, ends, held, limits)
+        finished = finished and whole
+        _cut_short(lanes[np.isnan(plain[lanes]) & (codes[lanes] != "not_computable")].tolist(), ends, codes, statements)
         natural_ = described(spec, replace(ends, score=score, information=information), held, limits)
         at = at._replace(score=natural_.score, information=natural_.information)
     return Batch(
         likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
         score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
         interior=interior, codes=codes, statements=statements, found=found, notes=notes,
-        modes=modes,
+        modes=modes, finished=finished,
     )  # fmt: skip
+
+
+def _cut_short(lanes: list[int], ends: Ends, codes: np.ndarray, statements: dict[int, str]) -> None:
+    """Data sets whose ends were reached, and not examined before the keyboard interrupted."""
+    for i in lanes:
+        ends.end[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
+        statements.setdefault(i, "interrupted before its end was examined")
 
 
 def _without_penalty(
     spec: Spec, sets: DataSets, lanes: np.ndarray, ends: Ends, held: Any, limits: Limits
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-likelihoods, scores and information in u at the estimates, without the penalty."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Log-likelihoods, scores and information in u at the estimates, without the penalty (NaN where the keyboard
+    interrupted), and whether there are all."""
     p = spec.space.n_free
     value, score, information = (np.full((len(sets), *shape), np.nan) for shape in ((), (p,), (p, p)))
 
@@ -401,8 +416,8 @@ def _without_penalty(
             whole[mine] = np.asarray(part)[: mine.size]
         return int(mine.size)
 
-    run_tasks(chunks(sets, lanes, p, limits), work, limits, "penalty", len(lanes))
-    return value, score, information
+    whole = run_tasks(chunks(sets, lanes, p, limits), work, limits, "penalty", len(lanes))
+    return value, score, information, whole
 
 
 def _some(ends: Ends, lanes: np.ndarray) -> Ends:

@@ -6,7 +6,7 @@ together.  What a verdict says in words waits until it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -42,9 +42,12 @@ def settle(
     seed: int,
     limits: Limits,
     alone: Callable[[DataSets, int, Space], Any],
-) -> list[tuple[int, Ended, Found, str, str]]:
-    """For each data set (number, end): its final end, what was found, the verdict's code, and a remark on the start."""
-    out = []
+) -> Iterator[tuple[int, Ended, Found, str, str]]:
+    """For each data set (number, end): its final end, what was found, the verdict's code, and a remark on the start.
+
+    Raises:
+        KeyboardInterrupt: what has been yielded until then stands.
+    """
     room = limits.memory // max(sets.lane_bytes(int(sets.sizes.max(initial=1))), 1)
     together = int(min(max(room, 2), TOGETHER))
     ask = _Together(spec, sets, held, limits)
@@ -74,8 +77,7 @@ def settle(
                 code = code_of(evidence_at(spec, held, ended, found))
             else:  # a kink of the penalty may be what stopped it
                 code = ending.finish(spec, loaded[i], held, ended, found, algorithm).verdict.code
-            out.append((i, ended, found, code, note))
-    return out
+            yield i, ended, found, code, note
 
 
 def _laid_out(spec: Spec, u0: np.ndarray, ends: list[tuple[int, Ended]]) -> dict[int, Looked]:

@@ -11,7 +11,7 @@ import pytest
 
 import mlejax as mle
 from mlejax import batch
-from mlejax.batch import engine
+from mlejax.batch import covariances, engine, fitting, flagged
 from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 SMALL = 60_000  # bytes: blocks of a few data sets
@@ -175,3 +175,60 @@ def test_chunks_end_together() -> None:
         assert len(cut) % workers == 0 or len(cut) == 23, "or each is one block"
         blocks = [-(-len(lanes) // width) for lanes, width, _ in cut]
         assert max(blocks) - min(blocks) <= 1
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, room: Any, name: str, call: int) -> None:
+    """The keyboard interrupts when a program is called for the so-manieth time."""
+    calls, real = [0], getattr(room, name)
+
+    def interrupted(*args: Any, **kwds: Any) -> Any:
+        calls[0] += 1
+        if calls[0] >= call:
+            raise KeyboardInterrupt
+        return real(*args, **kwds)
+
+    monkeypatch.setattr(room, name, interrupted)
+
+
+def test_ctrl_c_among_ray_tests_loses_no_finished_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = logits(90)
+    data["y"][[3, 50]] = 1.0  # no maximum
+    whole = fit(data, 1)
+    interrupt(monkeypatch, flagged, "loglik_lanes", 1)
+    done = fit(data, 1)
+    assert not done.finished
+    assert whole.finished
+    rest = np.delete(np.arange(90), [3, 50])
+    np.testing.assert_array_equal(done.theta[rest], whole.theta[rest])
+    assert done.codes[rest].tolist() == whole.codes[rest].tolist()
+    assert set(done.codes[[3, 50]]) == {"stopped_early"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        res = mle.BatchResults.make(logit, done, None, None)
+    assert set(res.failed["reason"]) == {"interrupted before its end was examined"}
+    assert res.bse.iloc[[3, 50]].isna().all().all()
+    assert res[3].verdict.code == "stopped_early"
+
+
+def test_ctrl_c_among_covariances_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = fit(logits(90), 1)
+    interrupt(monkeypatch, covariances, "meat_lanes", 1)
+    res = mle.BatchResults.make(logit, done, "HC0", None)
+    assert res.bse.isna().all().all()
+    assert set(res.tidy()["note"]) == {"interrupted before its standard errors were computed"}
+
+
+def test_ctrl_c_before_the_penalty_is_taken_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = batch.stacked(logit.likelihood, logits(90), None, "raise")
+    real = fitting._without_penalty
+
+    def from_now_on(*args: Any) -> Any:
+        interrupt(monkeypatch, fitting, "evaluate_lanes", 1)
+        return real(*args)
+
+    monkeypatch.setattr(fitting, "_without_penalty", from_now_on)
+    limits = engine.Limits(10**9, 1, False)
+    done = batch.fit_many(logit.likelihood, sets, start=START, penalty=mle.l2(1.0), limits=limits)
+    assert not done.finished
+    assert set(done.codes) == {"stopped_early"}
+    assert set(done.statements.values()) == {"interrupted before its end was examined"}
