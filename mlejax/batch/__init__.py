@@ -2,8 +2,9 @@
 
 from mlejax.batch.engine import Limits, limits
 from mlejax.batch.fitting import Batch, ended_of, fit_many, single, statement, warn_of_failures
-from mlejax.batch.reading import DataSets, grouped, stacked
+from mlejax.batch.reading import grouped, stacked
 from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
+from mlejax.batch.sets import DataSets
 
 __all__ = [
     "Batch",

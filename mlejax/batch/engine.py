@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.batch.programs import advance_lanes, rank_lanes
-from mlejax.batch.reading import WIDEST, DataSets
+from mlejax.batch.sets import WIDEST, DataSets
 from mlejax.objective import Spec
 from mlejax.status import End
 

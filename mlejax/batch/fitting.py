@@ -21,7 +21,7 @@ from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch.engine import Ends, Limits, chunks, filled, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
-from mlejax.batch.reading import DataSets
+from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
 from mlejax.fit import ending, multistart, recipe, standing
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem

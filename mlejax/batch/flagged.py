@@ -14,7 +14,7 @@ import numpy as np
 
 from mlejax.batch.engine import MAX_LANES, Ends, Limits, chunks, run_tasks
 from mlejax.batch.programs import loglik_lanes
-from mlejax.batch.reading import DataSets
+from mlejax.batch.sets import DataSets
 from mlejax.fit import ending, evidence, recipe
 from mlejax.fit.programs import Ended, logliks
 from mlejax.fit.search import Looked, evidence_at, followed, onwards, search

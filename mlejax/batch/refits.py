@@ -27,7 +27,7 @@ from mlejax import optimize
 from mlejax.batch.engine import Ends, Lanes, Limits, optimise
 from mlejax.batch.fitting import described, ended_of, surely_clean
 from mlejax.batch.programs import natural
-from mlejax.batch.reading import DataSets
+from mlejax.batch.sets import DataSets
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of

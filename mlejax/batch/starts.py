@@ -12,7 +12,7 @@ from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
 from mlejax.batch.engine import Limits, best_starts, chunks, filled, run_tasks
 from mlejax.batch.programs import evaluate_lanes, many_to_u
-from mlejax.batch.reading import DataSets
+from mlejax.batch.sets import DataSets
 from mlejax.fit import recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, Problem
 from mlejax.fit.loading import Loaded

@@ -1,0 +1,178 @@
+"""Many data sets in one table: a run of positions for each, from which chunks of lanes are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.batch.weighing import Weighing
+from mlejax.data import Prepared
+from mlejax.fit.regression import Designs
+from mlejax.parameters import Space
+
+WHOLE_BLOCK = 4096
+WIDEST = 64  # data sets that are worked on at once, at most, on CPU
+SMALLEST = 8
+BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
+
+
+@dataclass(frozen=True, eq=False)
+class DataSets:
+    """Many data sets in one table.
+
+    Attributes:
+        leaves: columns by contribution (R, ...): rows, or padded units (R, length, ...) with their mask last.
+        shared: arrays that all share.
+        layout: how they make up what the function sees.
+        mode: "rows", "units" or "whole".
+        order: (R',) the contributions in the order of the data sets, or None where they are in it already.
+        begins, lengths: (L,) where a data set begins in that order and how many contributions (rows, for "whole") it has.
+        sizes: (L,) the padded number of contributions; data sets of equal size share a program.
+        n_out: length of what a whole model returns, by length of the data.
+        weighing: the weights of the rows, or None.
+        weights: (R,) of the contributions, positive, or None for ones.
+        scale: (L,) what they are divided by (their mean, of sampling weights; else 1).
+        n_rows, n_dropped: (L,) rows used (the sum of frequency weights), and rows left out as missing.
+        ragged: they differ in length, and are summed over blocks of rows.
+        bad: why a data set cannot be used, by its number.
+        labels: (L,) names of the data sets.
+        label_names: what the labels are called, one or several.
+        one: the data of one data set as ``model.fit`` would take them.
+        table_rows: the rows of one data set in the whole table, before any was dropped.
+        source: the whole table.
+        space: the layout of the parameters.
+        designs: of the regressed parameters, or None.
+        hyper, own_hyper: second argument of a penalty, common or with a leading axis (L, ...).
+    """
+
+    leaves: tuple[np.ndarray, ...]
+    shared: tuple[np.ndarray, ...]
+    layout: Any
+    mode: str
+    order: np.ndarray | None
+    begins: np.ndarray
+    lengths: np.ndarray
+    sizes: np.ndarray
+    n_out: dict[int, int]
+    weighing: Weighing | None
+    weights: np.ndarray | None
+    scale: np.ndarray
+    n_rows: np.ndarray
+    n_dropped: np.ndarray
+    ragged: bool
+    bad: dict[int, str]
+    labels: Any
+    label_names: tuple[str, ...]
+    one: Callable[[int], Any] = field(repr=False)
+    table_rows: Callable[[int], np.ndarray] = field(repr=False)
+    source: data_room.Source = field(repr=False)
+    space: Space = field(repr=False)
+    designs: Designs | None = field(default=None, repr=False)
+    hyper: Any = field(default=None, repr=False)
+    own_hyper: bool = False
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def own_rows(self) -> bool:
+        """Every data set has rows of its own."""
+        return True
+
+    @property
+    def usable(self) -> np.ndarray:
+        """The numbers of the data sets that can be used."""
+        return np.array([i for i in range(len(self)) if i not in self.bad], np.int64)
+
+    def rows_used(self, lane: int) -> np.ndarray:
+        """The rows of one data set in the whole table that are used (not for units)."""
+        flat = np.arange(self.begins[lane], self.begins[lane] + self.lengths[lane])
+        return flat if self.order is None else self.order[flat]
+
+    def lane_bytes(self, size: int) -> int:
+        """Bytes of one data set of this padded size."""
+        per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
+        return int(size) * (per + 8)
+
+    def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...).
+
+        The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
+        never looked at.
+        """
+        worked = min(capacity, len(lanes) + WIDEST) if jax.default_backend() == "cpu" else capacity
+        size = int(self.sizes[lanes[0]])
+        begins, lengths = self.begins[lanes], self.lengths[lanes]
+        block = size if self.mode == "whole" else self.block_of(size)
+        n = np.ones(capacity, np.int64)
+        n[: len(lanes)] = lengths
+        n_out = self.n_out[size] if self.mode == "whole" else size
+        weights = np.ones((capacity, n_out))
+        steps = np.diff(begins)
+        held = len(lanes)  # lanes in the arrays that are cut out
+        if self.order is None and self.weights is None and (lengths == size).all() and (steps == size).all():
+            begin = int(begins[0])
+            # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
+            held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
+            positions: Any = slice(begin, begin + size * held)
+        else:
+            within = np.arange(size)
+            inside = within[None, :] < lengths[:, None]
+            flat = begins[:, None] + np.where(inside, within[None, :], 0)
+            positions = (flat if self.order is None else self.order[flat]).reshape(-1)
+            if self.mode != "whole":
+                weights[: len(lanes)] = inside
+            if self.weights is not None:
+                weights[: len(lanes)] *= self.weights[positions].reshape(inside.shape) / self.scale[lanes][:, None]
+                weights[len(lanes) :] = weights[0]
+
+        def cut(leaf: np.ndarray) -> np.ndarray:
+            part = leaf[positions].reshape(held, size, *leaf.shape[1:])
+            if part.dtype.kind == "f" and part.dtype != np.float64:
+                part = part.astype(np.float64)
+            if held == capacity:
+                return part
+            out = np.empty((capacity, *part.shape[1:]), part.dtype)
+            out[: len(lanes)] = part
+            out[len(lanes) : worked] = part[0]
+            return out
+
+        rows = tuple(cut(leaf) for leaf in self.leaves)
+        return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
+
+    def hyper_at(self, lane: int) -> Any:
+        """The hyper-parameters of one data set."""
+        return jax.tree.map(lambda a: a[lane], self.hyper) if self.own_hyper else self.hyper
+
+    def hyper_of(self, lanes: np.ndarray, capacity: int) -> Any:
+        """Those of a chunk: with a leading axis where they are one each."""
+        index = np.resize(lanes, capacity)
+        return jax.tree.map(lambda a: a[index], self.hyper) if self.own_hyper else self.hyper
+
+    def block_of(self, size: int) -> int:
+        """Rows of a block in this padded size: one block where all data sets are equally long and short enough."""
+        if self.ragged:
+            return max(SMALLEST, min(size // BLOCKS, WHOLE_BLOCK))
+        return data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK else size
+
+    def single(self, lane: int) -> Prepared:
+        """One data set without the axis of lanes."""
+        many = self.fetch(np.array([lane]), 1)
+        return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
+
+
+def padded_size(n: int) -> int:
+    """The size whose program takes n rows: 8, 32, 128, ...; of its blocks only those that hold rows are summed over.
+
+    >>> [padded_size(n) for n in (3, 9, 100, 129)]
+    [8, 32, 128, 512]
+    """
+    size = SMALLEST
+    while size < n:
+        size *= 4
+    return size
