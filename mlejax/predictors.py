@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from mlejax.derivatives import weighted_products
+from mlejax.rowwise import is_literal
 
 Array = Any
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
@@ -72,6 +72,8 @@ class Sums(NamedTuple):
 
 def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
+    from jax.extend import core  # when it is needed, as in mlejax.rowwise
+
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
@@ -80,7 +82,7 @@ def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     used = np.zeros(p, bool)
     products: list[tuple[Any, Any, tuple[int, int]]] = []  # equation, matrix, place
     for eqn in jaxpr.eqns:
-        touched = [v for v in eqn.invars if not isinstance(v, core.Literal) and v in depends]
+        touched = [v for v in eqn.invars if not is_literal(v) and v in depends]
         if not touched:
             continue
         depends.update(eqn.outvars)
@@ -97,7 +99,7 @@ def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
                 begin, size = places[v]
                 used[begin : begin + size] = True
     for v in jaxpr.outvars:
-        if not isinstance(v, core.Literal) and v in places:
+        if not is_literal(v) and v in places:
             used[:] = True
     whole = core.jaxpr_as_fun(closed)
     if not products or len(products) + used.sum() >= p:
@@ -126,7 +128,7 @@ def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
 def _moved(eqn: Any, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | None:
     """Where in u the result lies, if the equation only takes or reshapes a slice of u."""
     v = eqn.invars[0]
-    if isinstance(v, core.Literal) or v not in places or len(eqn.outvars) != 1:
+    if is_literal(v) or v not in places or len(eqn.outvars) != 1:
         return None
     begin, size = places[v]
     shape = eqn.outvars[0].aval.shape
@@ -144,7 +146,7 @@ def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any,
         return None
     (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
     sides = [(eqn.invars[0], tuple(left_axes)), (eqn.invars[1], tuple(right_axes))]
-    if any(axes for axes in batched) or any(isinstance(v, core.Literal) for v, _ in sides):
+    if any(axes for axes in batched) or any(is_literal(v) for v, _ in sides):
         return None
     for (beta, beta_axes), (matrix, axes) in (sides, sides[::-1]):
         shape = matrix.aval.shape

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
 
-__all__ = ["rows_apart"]
+__all__ = ["is_literal", "rows_apart"]
 
 SIZES = (3, 4096)
 _NAMES = (
@@ -104,6 +103,13 @@ def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], 
     return value == _Rows(0) and score in (_Rows(0), _Same(frozenset({0})))
 
 
+def is_literal(v: Any) -> bool:
+    """Whether an operand of a traced operation is a number written into the program."""
+    from jax.extend import core  # when it is needed: it imports all of Pallas
+
+    return isinstance(v, core.Literal)
+
+
 def _equal(a: Any, b: Any) -> bool:
     return np.shape(a) == np.shape(b) and (a is b or bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)))
 
@@ -120,13 +126,13 @@ def _walk(short: Any, long: Any, states: list[Any]) -> list[Any]:
     _need(len(short.eqns) == len(long.eqns))
 
     def state(v: Any) -> Any:
-        return _Same(frozenset()) if isinstance(v, core.Literal) else known[v]
+        return _Same(frozenset()) if is_literal(v) else known[v]
 
     for a, b in zip(short.eqns, long.eqns, strict=True):
         _need(a.primitive is b.primitive and len(a.invars) == len(b.invars))
         for v, w in zip(a.invars, b.invars, strict=True):
-            _need(isinstance(v, core.Literal) == isinstance(w, core.Literal))
-            _need(not isinstance(v, core.Literal) or _equal(v.val, w.val))
+            _need(is_literal(v) == is_literal(w))
+            _need(not is_literal(v) or _equal(v.val, w.val))
         found = _step(a, b, [state(v) for v in a.invars])
         known |= dict(zip(a.outvars, found, strict=True))
     return [state(v) for v in short.outvars]

@@ -152,6 +152,7 @@ after = dict(jax.config.values)
 print(json.dumps({
     "changed": [k for k in after if k in before and after[k] != before[k]],
     "new": sorted({m.split(".")[0] for m in set(sys.modules) - loaded}),
+    "of_jax": sorted(m for m in set(sys.modules) - loaded if m.startswith("jax.")),
 }))
 """
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -159,6 +160,7 @@ print(json.dumps({
     seen = json.loads(run.stdout)
     assert seen["changed"] == []
     assert set(seen["new"]) & set(HEAVY) == set()
+    assert seen["of_jax"] == [], "jax.extend brings in Pallas, a sixth of the whole import"
 
 
 def test_all_rooms_are_documented() -> None:
