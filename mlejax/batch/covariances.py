@@ -17,6 +17,7 @@ from mlejax.batch.programs import meat_lanes
 from mlejax.data import bucket
 from mlejax.fit.covariances import covariance_of
 from mlejax.fit.penalties import L2
+from mlejax.status import CovarianceState
 
 
 def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np.ndarray, dict[int, str]]:
@@ -169,9 +170,14 @@ def _one_by_one(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
     reasons: dict[int, str] = {}
     for i in np.flatnonzero(batch.converged | (batch.codes == "not_identified")).tolist():
         try:
-            out[i] = covariance_of(single(batch, i), kind, _own(batch, options, i)).matrix
+            found = covariance_of(single(batch, i), kind, _own(batch, options, i))
         except cov_room.TooFewError as error:
             reasons[i] = str(error)
+            continue
+        out[i] = found.matrix
+        lost = [CovarianceState(int(s)) for s in found.state if s not in (CovarianceState.OK, CovarianceState.ON_BOUNDARY)]
+        if lost:
+            reasons[i] = f"no standard error: {lost[0].name.lower().replace('_', ' ')}"
     return out, reasons
 
 

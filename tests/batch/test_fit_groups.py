@@ -257,3 +257,25 @@ def test_intervals_of_many_small_data_sets_cover() -> None:
     np.testing.assert_allclose(res.params["mu"], y_bar, rtol=1e-8)
     np.testing.assert_allclose(res.params["sigma"], spread, rtol=1e-8)
     np.testing.assert_allclose(res.bse["sigma"], spread / np.sqrt(2 * sizes), rtol=1e-7)
+
+
+def test_a_group_whose_scores_span_too_little_is_told_so_and_not_of_an_edge() -> None:
+    """Two rows and two parameters, HAC: the scores span one direction; a scale that must be positive has no edge to be on."""
+    frame = table([40, 2])
+    res = gaussian.fit_groups(frame, by="store", start=BEGIN, cov_type="HAC")
+    notes = res.tidy().set_index(["store", "term"])["note"]
+    assert (notes.loc["store 0"] == "").all()
+    assert "singular scores" in " ".join(notes.loc["store 1"])
+    assert "edge" not in " ".join(notes.loc["store 1"])
+    assert list(res["store 1"].tidy()["note"]) == list(notes.loc["store 1"])
+
+
+def test_what_no_data_set_can_have_is_refused_at_once() -> None:
+    @mle.model(mu=mle.Real(), unit="u")
+    def units(params: Any, data: Any) -> Any:
+        return -0.5 * jnp.sum(jnp.where(data["mask"], (data["y"] - params["mu"]) ** 2, 0.0))
+
+    frame = table([40, 40])
+    frame["u"] = np.arange(80) // 4
+    with pytest.raises(ValueError, match="units have no order"):
+        units.fit_groups(frame, by="store", start={"mu": 0.0}, cov_type="HAC")
