@@ -91,7 +91,8 @@ class Model:
 
         Args:
             data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
-                ``mle.Static`` mark what is not per row.
+                ``mle.Static`` mark what is not per row.  Rows of more than 256 MB are read where they lie, not copied: what is
+                computed later refuses arrays that were written into since.
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.

@@ -179,7 +179,7 @@ def draws(n):
         df.loc[::1000, "x3"] = np.nan
     return df
 
-model = bernoulli.regress(eta=" + ".join(names))
+model = bernoulli.regress(eta=sys.argv[2])
 model.fit(draws(140_000), missing=missing)  # the program and the libraries are in memory before
 df = draws(5_000_000)
 size, before, peak, done = 88 * len(df), resident(), [0], threading.Event()
@@ -199,10 +199,13 @@ print((peak[0] - before) / size)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's own count of resident memory")
-@pytest.mark.parametrize(("missing", "limit"), [("raise", 2.6), ("drop", 3.0)])
-def test_memory_of_formulas_beyond_the_data(missing: str, limit: float) -> None:
-    """The design and one padded copy (dropped rows: and what tells which ones)."""
+@pytest.mark.parametrize(
+    ("missing", "first", "limit"), [("raise", "x0", 1.5), ("drop", "x0", 2.9), ("raise", "poly(x0, 3)", 2.9)]
+)
+def test_memory_of_formulas_beyond_the_data(missing: str, first: str, limit: float) -> None:
+    """The design (dropped rows: and the rows that are kept; a basis of a whole column: and its terms)."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run([sys.executable, "-c", MEMORY, missing], env=env, capture_output=True, text=True)
+    formula = " + ".join([first, *(f"x{j}" for j in range(1, 10))])
+    done = subprocess.run([sys.executable, "-c", MEMORY, missing, formula], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.split()[-1]) < limit

@@ -224,8 +224,8 @@ print((peak[0] - before) / size)
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's own count of resident memory")
 def test_memory_beyond_the_data() -> None:
-    """The padded copy and little else: less than 1.5 times the data on top of them."""
+    """Weights, and what chunks take while they are looked at: a fraction of the data on top of them."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     done = subprocess.run([sys.executable, "-c", MEMORY], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 1.5
+    assert float(done.stdout.split()[-1]) < 0.5

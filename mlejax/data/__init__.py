@@ -22,12 +22,14 @@ from .layout import Layout, Shared, Static, assemble
 from .padding import aligned, blocks, bucket, check_weights, pad, replace_zero_weight
 from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
+from .tall import STREAMED, Tall
 from .units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
 from .view import View
 from .weights import Weights, check_weight_kind, make_weights
 
 __all__ = [
     "SHOWN_ROWS",
+    "STREAMED",
     "TRACED_UNIT_LENGTH",
     "DataError",
     "DataTypeError",
@@ -41,6 +43,7 @@ __all__ = [
     "Source",
     "Static",
     "Taken",
+    "Tall",
     "Units",
     "View",
     "Weights",

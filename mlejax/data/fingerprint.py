@@ -143,7 +143,8 @@ class _Awaited(Mapping[str, tuple[float, float]]):
 
     def __getitem__(self, name: str) -> tuple[float, float]:
         if name not in self._found:
-            self._found[name] = _moments(np.asarray(self._waiting[name])[: self._n])
+            leaf: Any = self._waiting[name]
+            self._found[name] = getattr(leaf, "moments", None) or _moments(np.asarray(leaf)[: self._n])
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ from .convert import Rows
 from .errors import DataError
 from .layout import Layout
 from .padding import blocks, check_weights, pad
+from .tall import STREAMED, Tall
 
 MODES = ("rows", "units", "whole")
 
@@ -31,7 +32,8 @@ class Prepared:
     """Data ready for compiled code. A JAX tree; leaves may be tracers, or stacked along a new leading axis for vmap.
 
     Attributes:
-        rows: tuple of arrays (N, ...): N padded rows; or (N, length, ...): N padded units.
+        rows: tuple of arrays (N, ...): N padded rows; or (N, length, ...): N padded units. Of very many rows they may be
+            `Tall`, of which programs over all rows see a padded copy.
         shared: tuple of arrays that are not by row.
         weights: (N,), 0 in the padding. With mode "whole": (n,) ones unless given for the returned vector.
         n: () integer, the number of real rows or units.
@@ -57,6 +59,15 @@ class Prepared:
     def total_weight(self) -> float:
         """The sum of the weights, of data on the host."""
         return float(np.sum(np.asarray(self.weights)))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the rows are read where they lie, chunk by chunk."""
+        return any(isinstance(leaf, Tall) for leaf in self.rows)
+
+    def taken(self, at: Any) -> tuple[Any, ...]:
+        """Some of the rows, by a slice without a step or by their numbers (m,)."""
+        return tuple(leaf[at] for leaf in self.rows)
 
     @property
     def n_padded(self) -> int:
@@ -91,5 +102,10 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
     if weights is not None:
         weights = check_weights(weights, rows.n, index=rows.index)
     n_blocks, size = blocks(rows.n, block)
-    leaves, full = pad(rows.leaves, weights, n_blocks * size)
+    large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= STREAMED
+    if large and (weights is None or weights.all()):
+        full = pad((), np.ones(rows.n) if weights is None else weights, n_blocks * size)[1]
+        leaves: Any = tuple(Tall(leaf, n_blocks * size) for leaf in rows.leaves)
+    else:
+        leaves, full = pad(rows.leaves, weights, n_blocks * size)
     return Prepared(leaves, rows.shared, full, n, rows.layout, mode, size)

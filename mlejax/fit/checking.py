@@ -201,9 +201,9 @@ def _traced(spec: Spec, loaded: Loaded) -> Any:
 
     def short(a: Any) -> jax.ShapeDtypeStruct:
         lead = a.shape[:1] if data.mode == "whole" else (n,)
-        return jax.ShapeDtypeStruct((*lead, *a.shape[1:]), np.asarray(a).dtype)
+        return jax.ShapeDtypeStruct((*lead, *a.shape[1:]), a.dtype)
 
-    rows = jax.tree.map(short, data.rows)
+    rows = tuple(short(a) for a in data.rows)
     shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), data.shared)
     values = [jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(float)) for leaf in spec.space.leaves]
 

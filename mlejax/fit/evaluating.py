@@ -6,7 +6,8 @@ Many rows are cut into equal chunks of at most 16,384, whose sums are added in t
   a large fit starts, is a few more chunks for the same program;
 * host threads, one a core, each take a run of chunks (dispatches from one thread to one CPU device follow each other), and
   the sums do not depend on how many there are;
-* chunks are views of the prepared rows, so that no second copy of large data is made;
+* chunks are views of the prepared rows, so that no second copy of large data is made; of very large ones they are views of
+  the user's array, copied to the device one after the other in every pass;
 * a penalty is no part of the program: its derivatives are added to the sums, so that a penalised fit has the program of the
   plain one.  What reduces bias is a function of the sums over all rows, and is evaluated with them.
 """
@@ -36,6 +37,7 @@ Array = Any
 CHUNK = 16_384
 LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
 MOST_THREADS = 8
+AHEAD = 2  # chunks asked for before a result is waited for: waiting for each leaves the core idle in between
 
 Evaluated = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -103,8 +105,9 @@ class Evaluator:
         if size != data.n_padded:
             self.chunks = _cut(data, size)
             self.share = [max(float(np.sum(c.weights)), 1e-300) / self.scale for c in self.chunks]
-        if len(self.chunks) > 1 or jax.default_backend() != "cpu":
+        if (len(self.chunks) == 1 and jax.default_backend() != "cpu") or (len(self.chunks) > 1 and not data.streamed):
             self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and without a copy where memory allows
+        self.ahead = 1 if data.streamed else AHEAD  # copies of chunks that wait would leave the cache
         self.threads = 1
         if len(self.chunks) > 1:
             self.threads = min(n_cores() if threads is None else threads, len(self.chunks), MOST_THREADS)
@@ -141,7 +144,12 @@ class Evaluator:
 
     def _run(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
         with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
-            return [np.asarray(self.program(self.spec, method, u, self.chunks[i], self.fixed, None)) for i in run]
+            out: list[Any] = []
+            for i in run:
+                out.append(self.program(self.spec, method, u, self.chunks[i], self.fixed, None))
+                if len(out) > self.ahead:
+                    out[-1 - self.ahead] = np.asarray(out[-1 - self.ahead])
+            return [np.asarray(found) for found in out]
 
     def close(self) -> None:
         """Let the threads go."""
@@ -160,12 +168,9 @@ def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Evalu
 
 
 def _cut(data: Prepared, size: int) -> list[Prepared]:
-    """Chunks of so many rows each; views, in the order of the rows."""
-    runs = [slice(at, at + size) for at in range(0, data.n_padded, size)]
-    return [
-        replace(data, rows=jax.tree.map(lambda a, run=run: a[run], data.rows), weights=data.weights[run])
-        for run in runs
-    ]
+    """Chunks of so many rows each; views, in the order of the rows; none that holds padding only."""
+    runs = [slice(at, at + size) for at in range(0, int(data.n), size)]
+    return [replace(data, rows=data.taken(run), weights=data.weights[run]) for run in runs]
 
 
 def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0) -> Prepared:
@@ -181,8 +186,4 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0) -> Pre
     room = (int(data.n) - size) / pieces
     begins = [int(room * (i + skip)) for i in range(pieces)]
     index = np.concatenate([np.arange(b, b + size) for b in begins])
-    return replace(
-        data,
-        rows=jax.tree.map(lambda a: np.asarray(a)[index], data.rows),
-        weights=np.asarray(data.weights)[index],
-    )
+    return replace(data, rows=data.taken(index), weights=np.asarray(data.weights)[index])

@@ -151,7 +151,7 @@ def load(
         packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
         packed = data_room.pack(rows, _scaled(weighing))
-    if any(np.may_share_memory(leaf, other) for leaf in packed.rows for other in rows.leaves):
+    if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
         packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
     if weighing is None and designs is None and packed.mode == "rows":
         found = data_room.awaited_fingerprint(rows, packed.rows)
@@ -247,9 +247,17 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
     w = loaded.weights
     kept = np.ones(now.n, bool) if w is None or data.mode == "whole" or len(w.used) != now.n else w.used
     return all(
-        np.shape(a) == np.shape(np.asarray(b)[: now.n]) and np.array_equal(a[kept], np.asarray(b)[: now.n][kept])
-        for a, b in zip(now.leaves, data.rows, strict=False)
+        np.shape(a) == np.shape(b[: now.n]) and np.array_equal(a[kept], b[: now.n][kept])
+        for a, b in zip(now.leaves, map(_as_fitted, data.rows), strict=False)
     )
+
+
+def _as_fitted(leaf: Any) -> np.ndarray:
+    """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
+    if not isinstance(leaf, data_room.Tall):
+        return np.asarray(leaf)
+    leaf.check()
+    return leaf.values
 
 
 def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:

@@ -371,7 +371,7 @@ def _sample(data: data_room.Prepared) -> data_room.Prepared:
     index = used[np.linspace(0, used.size - 1, N_SAMPLED).astype(np.int64)]
     return replace(
         data,
-        rows=jax.tree.map(lambda a: a[index], data.rows),
+        rows=data.taken(index),
         weights=data.weights[index],
         n=np.asarray(N_SAMPLED),
         block=N_SAMPLED,
@@ -389,7 +389,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
         return
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
-    rows = jax.tree.map(lambda a: a[index], data.rows)
+    rows = data.taken(index)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
     points = np.stack([u0, np.clip(nearby, spec.space.lower, spec.space.upper)])
     check, refuse = (
@@ -401,13 +401,11 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
 
 
 def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
-    leaves, tree = jax.tree.flatten(data.rows)
-
     def contributions(params: Any, columns: Any, shared: Any) -> Any:
-        return spec.likelihood.contributions(params, jax.tree.unflatten(tree, columns), shared, data.statics)
+        return spec.likelihood.contributions(params, tuple(columns), shared, data.statics)
 
     def rows(n: int) -> list[Any]:
-        return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in leaves]
+        return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in data.rows]
 
     return rows_apart(contributions, example_params(spec.space), rows, list(data.shared))
 

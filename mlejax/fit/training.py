@@ -155,8 +155,7 @@ def _subset(data: Prepared, index: np.ndarray) -> Prepared:
     weights = np.where(np.arange(full.size) < index.size, np.asarray(data.weights)[full], 0.0)
     donor = index[int(np.argmax(np.asarray(data.weights)[index] > 0))]
     full = np.where(weights > 0, full, donor)
-    rows = jax.tree.map(lambda a: np.asarray(a)[full], data.rows)
-    return replace(data, rows=rows, weights=weights, n=np.asarray(index.size, np.int64), block=size)
+    return replace(data, rows=data.taken(full), weights=weights, n=np.asarray(index.size, np.int64), block=size)
 
 
 # ---- training

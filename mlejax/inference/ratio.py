@@ -348,7 +348,7 @@ def _columns_of(loaded: Any) -> dict[Any, np.ndarray]:
         return {}
     n = int(data.n)
     found = {
-        entry.key: np.asarray(data.rows[entry.slots[0].position])[:n]
+        entry.key: np.asarray(data.rows[entry.slots[0].position][:n])
         for entry in data.statics.entries
         if entry.treedef is None and entry.slots[0].source == "row"
     }
