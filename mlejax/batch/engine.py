@@ -22,6 +22,7 @@ import numpy as np
 from mlejax import optimize
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
+from mlejax.compiling import on_cpu
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -31,6 +32,9 @@ OFTEN = 0.25  # share of lanes that wait for a longer turn, above which such tur
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024
 MAX_LANES = 1024
+CHUNK_BYTES_GPU, MAX_LANES_GPU = 256 * 1024 * 1024, 16_384  # fewer and larger chunks: each waits for its copy
+ROWS_GPU = 1 << 22  # worked on at once
+WORKERS_GPU = 2  # one chunk is copied while another one is worked on
 ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
 MAX_WORKERS = 16
 MEMORY_SHARE = 0.25  # of what is free, where the user sets no limit
@@ -60,16 +64,15 @@ def limits(memory_limit: float | None, progress: bool | None) -> Limits:
     """
     if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and memory_limit > 0):
         raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
-    on_cpu = jax.default_backend() == "cpu"
     workers = min(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MAX_WORKERS
     )
-    memory = _free_memory(on_cpu) * MEMORY_SHARE if memory_limit is None else memory_limit
-    return Limits(int(memory), workers if on_cpu else 1, progress, memory_limit is not None)
+    memory = _free_memory() * MEMORY_SHARE if memory_limit is None else memory_limit
+    return Limits(int(memory), workers if on_cpu() else WORKERS_GPU, progress, memory_limit is not None)
 
 
-def _free_memory(on_cpu: bool) -> float:
-    if not on_cpu:
+def _free_memory() -> float:
+    if not on_cpu():
         found = jax.devices()[0].memory_stats() or {}
         if "bytes_limit" in found:
             return float(found["bytes_limit"] - found.get("bytes_in_use", 0))
@@ -80,9 +83,11 @@ def _free_memory(on_cpu: bool) -> float:
 
 
 def width_of(size: int, lane_bytes: int, p: int) -> int:
-    """Lanes worked on at once: a power of two, so that data and derivatives stay in the cache."""
-    if size >= ONE_BY_ONE or jax.default_backend() != "cpu":
-        return 1 if size >= ONE_BY_ONE else MAX_LANES
+    """Lanes worked on at once: a power of two, so that data and derivatives stay in the cache (GPU: so that there is work)."""
+    if not on_cpu():
+        return int(min(1 << max((ROWS_GPU // size).bit_length() - 1, 0), MAX_LANES_GPU))
+    if size >= ONE_BY_ONE:
+        return 1
     wanted = CACHE_BYTES // max(lane_bytes + 8 * size * (p + 2), 1)
     return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST))
 
@@ -102,8 +107,9 @@ def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits) -> tuple[int
             f"memory_limit={limits.memory:.3g} bytes do not hold one data set of {size} rows for each of {limits.workers} "
             f"threads, on the host and on the device; that takes {2 * limits.workers * each:.3g}"
         )
-    lanes = min(CHUNK_BYTES, memory) // each
-    capacity = max(width, min(1 << max(int(lanes).bit_length() - 1, 0), MAX_LANES) // width * width)
+    most, size_of_chunk = (MAX_LANES, CHUNK_BYTES) if on_cpu() else (MAX_LANES_GPU, CHUNK_BYTES_GPU)
+    lanes = min(size_of_chunk, memory) // each
+    capacity = max(width, min(1 << max(int(lanes).bit_length() - 1, 0), most) // width * width)
     return width, int(capacity)
 
 
@@ -217,7 +223,7 @@ class Lanes(Protocol):
 
 
 def chunks(
-    sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int = MAX_LANES
+    sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int | None = None
 ) -> list[tuple[np.ndarray, int, int]]:
     """(lanes, width, capacity): runs of at most ``most`` lanes of one size, in whole blocks, as many for every thread."""
     out = []
@@ -227,7 +233,11 @@ def chunks(
         if sets.lengths is not None:
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
         width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits)
-        capacity = min(capacity, max(most // width, 1) * width)
+        if most is not None:
+            capacity = min(capacity, max(most // width, 1) * width)
+        if not on_cpu():  # few lanes, or few that are left, in one of a few smaller programs
+            width = min(width, 1 << -(-max(mine.size - 1, 1).bit_length() // 2) * 2)
+            capacity = width if mine.size <= width else capacity
         # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time
         blocks = -(-mine.size // width)
         n = -(-blocks // (capacity // width))

@@ -19,10 +19,11 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
-from mlejax.batch.engine import Ends, Limits, chunks, filled, optimise, run_tasks
+from mlejax.batch.engine import MAX_LANES_GPU, Ends, Limits, chunks, filled, optimise, run_tasks
 from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
+from mlejax.compiling import on_cpu
 from mlejax.fit import ending, multistart, recipe, standing
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
@@ -38,7 +39,7 @@ from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, code_of
 
 SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
-DESCRIBED = 1024  # lanes described at once
+DESCRIBED = 1024  # lanes described at once on CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,16 +269,16 @@ def single(batch: Batch, i: int) -> ending.Fit:
 
 def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
     """Every end in natural coordinates, in chunks of one size."""
-    n = len(ends.u)
+    n, size = len(ends.u), DESCRIBED if on_cpu() else MAX_LANES_GPU
     parts: dict[int, Any] = {}
 
     def work(begin: int) -> int:
-        cut = slice(begin, min(begin + DESCRIBED, n))
-        out = describe(spec, *(filled(a[cut], DESCRIBED) for a in (ends.u, ends.score, ends.information)), held)
+        cut = slice(begin, min(begin + size, n))
+        out = describe(spec, *(filled(a[cut], size) for a in (ends.u, ends.score, ends.information)), held)
         parts[begin] = jax.tree.map(lambda a: np.asarray(a)[: cut.stop - begin], out)
         return 0
 
-    begins = list(range(0, n, DESCRIBED))
+    begins = list(range(0, n, size))
     if not run_tasks(begins, work, replace(limits, progress=False), "data set", 0):
         for begin in begins:  # what was interrupted here is all but done
             work(begin)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
-from mlejax.batch.engine import MAX_LANES, Ends, Limits, chunks, run_tasks
+from mlejax.batch.engine import Ends, Limits, chunks, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.sets import DataSets
+from mlejax.compiling import on_cpu
 from mlejax.fit import ending, evidence, recipe
 from mlejax.fit.programs import Ended, logliks
 from mlejax.fit.search import Looked, evidence_at, followed, onwards, search
@@ -100,7 +100,6 @@ class _Together:
 
     def __init__(self, spec: Spec, sets: DataSets, held: Any, limits: Limits) -> None:
         self.spec, self.sets, self.held, self.limits = spec, sets, held, limits
-        self.on_cpu = jax.default_backend() == "cpu"
         self.room = 0  # points of a lane: what was needed once, so that one program serves what is asked later
 
     def __call__(self, questions: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -125,7 +124,7 @@ class _Together:
             return int(mine.size)
 
         lanes = np.array(sorted(questions), np.int64)
-        tasks = chunks(self.sets, lanes, p, self.limits, ANSWERED if self.on_cpu else MAX_LANES)
+        tasks = chunks(self.sets, lanes, p, self.limits, ANSWERED if on_cpu() else None)
         if not run_tasks(tasks, work, self.limits, "ray test", lanes.size):
             raise KeyboardInterrupt
         return answers

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.batch.weighing import Weighing
+from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.regression import Designs
 from mlejax.parameters import Space
@@ -105,7 +106,7 @@ class DataSets:
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
         """
-        worked = min(capacity, len(lanes) + WIDEST) if jax.default_backend() == "cpu" else capacity
+        worked = min(capacity, len(lanes) + WIDEST) if on_cpu() else capacity
         size = int(self.sizes[lanes[0]])
         begins, lengths = self.begins[lanes], self.lengths[lanes]
         block = size if self.mode == "whole" else self.block_of(size)

@@ -27,7 +27,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled
+from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
@@ -70,7 +70,7 @@ def n_cores() -> int:
 
 def chunk_size(data: Prepared) -> int:
     """Rows of a chunk: all of few rows; else a whole number of blocks, of which there is a power of two of chunks."""
-    if data.mode == "whole" or data.n_padded <= CHUNK or jax.default_backend() != "cpu":
+    if data.mode == "whole" or data.n_padded <= CHUNK or not on_cpu():
         return data.n_padded
     return max(data_room.blocks(data.n_padded, CHUNK)[1], data.block)
 
@@ -105,7 +105,7 @@ class Evaluator:
         if size != data.n_padded:
             self.chunks = _cut(data, size)
             self.share = [max(float(np.sum(c.weights)), 1e-300) / self.scale for c in self.chunks]
-        if (len(self.chunks) == 1 and jax.default_backend() != "cpu") or (len(self.chunks) > 1 and not data.streamed):
+        if (len(self.chunks) == 1 and not on_cpu()) or (len(self.chunks) > 1 and not data.streamed):
             self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and without a copy where memory allows
         self.ahead = 1 if data.streamed else AHEAD  # copies of chunks that wait would leave the cache
         self.threads = 1

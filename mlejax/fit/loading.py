@@ -11,9 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax.compiling import on_cpu
 from mlejax.fit.common import Problem
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
+
+BLOCK, BLOCK_GPU = 4096, 1 << 17  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
 
 
 @dataclass(frozen=True)
@@ -146,11 +149,11 @@ def load(
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
-        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units")
+        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=BLOCK if on_cpu() else BLOCK_GPU)
     elif whole:
         packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
-        packed = data_room.pack(rows, _scaled(weighing))
+        packed = data_room.pack(rows, _scaled(weighing), block=BLOCK if on_cpu() else BLOCK_GPU)
     if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
         packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
     if weighing is None and designs is None and packed.mode == "rows":

@@ -24,7 +24,8 @@ It stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely pos
 step has been made whose end passes the same test. The curvature along that step must not have faded: on a likelihood
 that is flat towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of
 the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing. Where rounding allows no further
-progress, the same step is made from as near as it got.
+progress, the same step is made from as near as it got. Of many rows, whose evaluations cost something, a full step that
+took the decrement from tol^(1/2) or less to tol^2 or less needs no other: nothing but a maximum is approached so fast.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ FAR = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is m
 FAINT = 0.01  # share of the fall below which a direction of negative curvature is not followed to the radius
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 NEARLY = 1e-6  # decrement that is good enough where rounding allows no better
+MANY = 1000  # contributions from which on a step that fell far enough confirms itself
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
 NONE = np.int32(0)
 RUNNING, CONVERGED, PRECISION_FLOOR, STALLED, SINGULAR, DIVERGED = (
@@ -138,6 +140,10 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
         near = definite & (decrement <= nearly())
         status = xp.where(worn, xp.where(near, PRECISION_FLOOR, STALLED), status)
     status = xp.where(singular, SINGULAR, status)
+    sealed = calm & accepted & state.full & ~first & (state.decrement <= tol**0.5) & (decrement <= tol**2)
+    sealed = sealed & (setting.scale >= MANY)
+    if not xp.never(sealed):
+        status = xp.where(sealed, CONVERGED, status)
     if not xp.never(confirmed):
         reached = xp.where(decrement <= tol, CONVERGED, PRECISION_FLOOR)
         status = xp.where(confirmed, xp.where(faded, DIVERGED, reached), status)
