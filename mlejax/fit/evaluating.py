@@ -36,6 +36,7 @@ from mlejax.objective import Spec
 Array = Any
 CHUNK = 16_384
 LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
+SHORT = 16_384  # and up to which evaluations take next to nothing
 MOST_THREADS = 8
 AHEAD = 2  # chunks asked for before a result is waited for: waiting for each leaves the core idle in between
 
@@ -49,6 +50,7 @@ def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyp
 
 
 _quickly = compiled(_evaluate, static=("spec", "method"))
+_hastily = compiled(_evaluate, static=("spec", "method"), hasty=True)
 _carefully = compiled(_evaluate, static=("spec", "method"), quick=False)
 
 
@@ -99,7 +101,8 @@ class Evaluator:
         size = data.n_padded if spec.reduction is not None else chunk_size(data)
         self.whole, self.fixed, self.hyper = spec, fixed, hyper
         self.spec = spec if spec.penalty is None else replace(spec, penalty=None)
-        self.program = _carefully if (like or data).n_padded * spec.space.n_free >= LONG else _quickly
+        work = (like or data).n_padded * spec.space.n_free
+        self.program = _carefully if work >= LONG else _hastily if work < SHORT and data.mode == "rows" else _quickly
         self.scale = max(data.total_weight, 1e-300)
         self.chunks, self.share = [data], [1.0]
         if size != data.n_padded:
