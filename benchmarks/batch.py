@@ -31,12 +31,13 @@ parser.add_argument(
 )
 parser.add_argument("--small", action="store_true")
 parser.add_argument("--cores", type=int, default=1, help=argparse.SUPPRESS)
+parser.add_argument("--half", type=int, choices=(0, 1), help=argparse.SUPPRESS)  # of the data sets, on a core of its own
 parser.add_argument("--timing", action="store_true", help=argparse.SUPPRESS)  # a process of its own, on so many cores
 parser.add_argument("--write", action="store_true", help="keep the JSON under benchmarks/results/")
 options = parser.parse_args()
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 if hasattr(os, "sched_setaffinity"):  # before anything starts threads
-    os.sched_setaffinity(0, CORES[-options.cores :])
+    os.sched_setaffinity(0, CORES[-options.cores :] if options.half is None else CORES[-1 - options.half :][:1])
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
@@ -222,6 +223,8 @@ def question_logits() -> None:
 def time_logits() -> None:
     """Of a process of its own, whose threads all see the same cores: seconds of each round, and a sum of the estimates."""
     data = logits(int(10_000 * SIZE), 200, 4)
+    if options.half is not None:
+        data = {name: a[options.half :: 2].copy() for name, a in data.items()}
     res = logit.fit_batch(data, zeros(4), progress=False)
     seen = []
     for _ in range(options.rounds):
@@ -235,27 +238,33 @@ def question_cores() -> None:
     both = len(CORES[-2:])
     found: dict[int, list[float]] = {1: [], both: []}
     sums = set()
+
+    def started(*more: str) -> subprocess.Popen[str]:
+        arguments = ["--timing", *more, "--rounds", str(options.rounds), *(["--small"] * options.small)]
+        return subprocess.Popen(
+            [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, CORES),  # what this process took is not the child's
+        )  # fmt: skip
+
+    def ended(child: subprocess.Popen[str]) -> dict[str, Any]:
+        printed, _ = child.communicate()
+        if child.returncode:
+            raise SystemExit("a process that was to be timed failed")
+        out: dict[str, Any] = json.loads(printed.splitlines()[-1])
+        return out
+
+    halves: list[float] = []
     for _ in range(3):
         for cores in found:
-            arguments = [
-                "--timing",
-                "--cores",
-                str(cores),
-                "--rounds",
-                str(options.rounds),
-                *(["--small"] * options.small),
-            ]
-            # the affinity that this process took is not the child's
-            child = subprocess.run(
-                [sys.executable, __file__, *arguments], capture_output=True, text=True, check=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, CORES),
-            )  # fmt: skip
-            out = json.loads(child.stdout.splitlines()[-1])
+            out = ended(started("--cores", str(cores)))
             found[cores] += out["seconds"]
             sums.add(out["sum"])
+        for child in [started("--half", str(half)) for half in range(both)]:
+            halves += ended(child)["seconds"]
     assert len(sums) == 1, "cores change numbers"
     work = f"{int(10_000 * SIZE)} logits on {both} cores (wall clock)"
     say(work, "the same on one", found[both], found[1], "1.7x", "bitwise equal")
+    say("half of them in each of two processes, a core each", "the same on one", halves, found[1], "the limit", "")
 
 
 def question_weibull() -> None:

@@ -37,6 +37,7 @@ ROWS_GPU = 1 << 22  # worked on at once
 WORKERS_GPU = 2  # one chunk is copied while another one is worked on
 ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
 MAX_WORKERS = 16
+TAIL = 2  # parts of each thread's last chunk
 MEMORY_SHARE = 0.25  # of what is free, where the user sets no limit
 
 
@@ -242,8 +243,12 @@ def chunks(
         blocks = -(-mine.size // width)
         n = -(-blocks // (capacity // width))
         n = min(-(-n // limits.workers) * limits.workers, blocks)
-        cuts = np.arange(1, n) * blocks // n * width
-        out += [(part, width, capacity) for part in np.split(mine, cuts)]
+        cuts = np.arange(n + 1) * blocks // n
+        if mine.size == lanes.size and 1 < limits.workers < n:  # the last are shorter: no thread waits long for the others
+            tail = np.arange(TAIL * limits.workers + 1) / (TAIL * limits.workers)
+            begin = cuts[-1 - limits.workers]
+            cuts = np.unique([*cuts[: -1 - limits.workers], *(begin + (blocks - begin) * tail).astype(int)])
+        out += [(part, width, capacity) for part in np.split(mine, cuts[1:-1] * width)]
     return out
 
 
@@ -327,7 +332,8 @@ def optimise(
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
             data = sets.fetch(mine, capacity)
-            carry = jax.tree.map(lambda a: filled(a[mine], capacity), state)
+            at = _run_of(mine)
+            carry = jax.tree.map(lambda a: filled(a[at], capacity), state)
             carry.status[mine.size :] = int(End.CONVERGED)
             strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
@@ -345,10 +351,10 @@ def optimise(
                 bends=np.bool_(at_once.is_set()) if method.dense else None,
             )
             for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):
-                a[mine] = np.asarray(b)[: mine.size]
+                a[at] = np.asarray(b)[: mine.size]
             scale = np.maximum(np.asarray(data.weights)[: mine.size].sum(axis=-1), 1e-300)
-            _record(ends, state, mine, scale, method.dense)
-            running = int((state.status[mine] == int(End.RUNNING)).sum())
+            _record(ends, state, at, scale, method.dense)
+            running = int((state.status[at] == int(End.RUNNING)).sum())
             if running > OFTEN * mine.size:
                 at_once.set()
             return int(mine.size) - running
@@ -362,7 +368,13 @@ def optimise(
     return ends, finished
 
 
-def _record(ends: Ends, state: Any, mine: np.ndarray, scale: np.ndarray, dense: bool) -> None:
+def _run_of(lanes: np.ndarray) -> Any:
+    """The same lanes as a slice where they follow each other, which is faster to copy."""
+    follow = lanes.size and lanes[-1] - lanes[0] + 1 == lanes.size and (np.diff(lanes) == 1).all()
+    return slice(int(lanes[0]), int(lanes[-1]) + 1) if follow else lanes
+
+
+def _record(ends: Ends, state: Any, mine: Any, scale: np.ndarray, dense: bool) -> None:
     ends.u[mine] = state.u[mine]
     ends.loglik[mine] = -state.f[mine] * scale
     ends.score[mine] = -state.g[mine] * scale[:, None]

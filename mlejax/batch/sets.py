@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -88,7 +89,7 @@ class DataSets:
     @property
     def usable(self) -> np.ndarray:
         """The numbers of the data sets that can be used."""
-        return np.array([i for i in range(len(self)) if i not in self.bad], np.int64)
+        return np.delete(np.arange(len(self)), list(self.bad))
 
     def rows_used(self, lane: int) -> np.ndarray:
         """The rows of one data set in the whole table that are used (not for units)."""
@@ -113,7 +114,6 @@ class DataSets:
         n = np.ones(capacity, np.int64)
         n[: len(lanes)] = lengths
         n_out = self.n_out[size] if self.mode == "whole" else size
-        weights = np.ones((capacity, n_out))
         steps = np.diff(begins)
         held = len(lanes)  # lanes in the arrays that are cut out
         if self.order is None and self.weights is None and (lengths == size).all() and (steps == size).all():
@@ -121,7 +121,9 @@ class DataSets:
             # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
             held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
             positions: Any = slice(begin, begin + size * held)
+            weights = _ones(capacity, n_out)
         else:
+            weights = np.ones((capacity, n_out))
             within = np.arange(size)
             inside = within[None, :] < lengths[:, None]
             flat = begins[:, None] + np.where(inside, within[None, :], 0)
@@ -165,6 +167,15 @@ class DataSets:
         """One data set without the axis of lanes."""
         many = self.fetch(np.array([lane]), 1)
         return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
+
+
+@lru_cache(maxsize=4)
+def _ones(capacity: int, n: int) -> np.ndarray:
+    """Weights of a chunk of unweighted data sets (capacity, n), which all such chunks share; nothing can be written into them."""
+    ones = data_room.aligned((capacity, n), np.float64)
+    ones[...] = 1.0
+    ones.setflags(write=False)
+    return ones
 
 
 def padded_size(n: int) -> int:
