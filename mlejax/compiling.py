@@ -39,7 +39,7 @@ def compiled(
         static: names of its arguments that are part of what is compiled.
         quick: False to let XLA take its time, for programs that will run long.
         hasty: True to have it optimise less, for programs that will hardly run: a tenth of the compile time less, a tenth to
-            two fifths of the run time more, the same numbers.
+            two fifths of the run time more, the same numbers up to rounding.
 
     Example:
         >>> import jax.numpy as jnp
