@@ -52,6 +52,7 @@ FAINT = 0.01  # share of the fall below which a direction of negative curvature 
 WORSE = 1e-8  # log-likelihood that the confirming step may lose to rounding
 NEARLY = 1e-6  # decrement that is good enough where rounding allows no better
 MANY = 1000  # contributions from which on a step that fell far enough confirms itself
+SURE = 1e-6  # tolerance above which that takes no larger fall to be enough
 PATIENCE_FLOOR, PATIENCE_STALL = 5, 40
 NONE = np.int32(0)
 RUNNING, CONVERGED, PRECISION_FLOOR, STALLED, SINGULAR, DIVERGED = (
@@ -140,7 +141,8 @@ def update(tol: float, state: TrustState, old: Point, new: Point, first: Any, fi
         near = definite & (decrement <= nearly())
         status = xp.where(worn, xp.where(near, PRECISION_FLOOR, STALLED), status)
     status = xp.where(singular, SINGULAR, status)
-    sealed = calm & accepted & state.full & ~first & (state.decrement <= tol**0.5) & (decrement <= tol**2)
+    small = min(tol, SURE)
+    sealed = calm & accepted & state.full & ~first & (state.decrement <= small**0.5) & (decrement <= small**2)
     sealed = sealed & (setting.scale >= MANY)
     if not xp.never(sealed):
         status = xp.where(sealed, CONVERGED, status)

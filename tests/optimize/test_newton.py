@@ -249,3 +249,33 @@ def test_derivatives_that_do_not_belong_to_the_function_stall() -> None:
     carry = run(Newton(), Wrong(), [1.0, 2.0])
     assert End(int(carry.status)) is End.STALLED
     np.testing.assert_array_equal(carry.u, [1.0, 2.0])
+
+
+def test_of_many_rows_a_step_that_fell_far_confirms_itself() -> None:
+    """f = exp(u) - u with N = 1e4 (exp(u) - 1)^2 / exp(u): from 0.05 N is 25, 1.6e-2, 6e-9, 1e-21, of which the last needs no
+    other."""
+    bowl = Plain(lambda u: jnp.exp(u[0]) - u[0])
+    few, many = run(Newton(), bowl, [0.05], scale=999.0), run(Newton(), bowl, [0.05], scale=10_000.0)
+    assert End(int(few.status)) is End(int(many.status)) is End.CONVERGED
+    assert many.decrements[-2] <= 1e-5
+    assert many.decrements[-1] <= 1e-20
+    assert many.n_evaluations == 4
+    u, path = 0.05, []
+    for _ in range(4):
+        path.append(1e4 * (np.exp(u) - 1.0) ** 2 / np.exp(u))
+        u = u - 1.0 + np.exp(-u)
+    np.testing.assert_allclose(many.decrements[:3], path[:3], rtol=1e-6)
+    assert abs(many.u[0]) < 1e-12
+
+
+@pytest.mark.parametrize("tol", [1e-10, 1e-3, 0.5])
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+def test_nothing_flat_confirms_itself(tol: float, scale: float) -> None:
+    flat = {
+        "separated": (Plain(lambda u: -jax.nn.log_sigmoid(u[0])), [0.0]),
+        "quartic": (Plain(lambda u: u[0] ** 4), [1.0]),
+        "plateau": (Plain(lambda u: 1.0 / (1.0 + u[0] ** 2) + (u[1] - 1.0) ** 2), [1.5, 0.0]),
+    }
+    for name, (function, start) in flat.items():
+        carry = run(Newton(tol=tol), function, start, scale=scale)
+        assert End(int(carry.status)) in (End.DIVERGED, End.SINGULAR, End.STALLED), name
