@@ -7,7 +7,8 @@ compiled.  From its estimate one step is taken on a fifth of the data.  A ridge 
 says nothing about (a rare level of a factor) where it was.
 
 It is a start and nothing more: it is left where the search on the sample does not converge (a rare event may be separated
-there), or where other rows, not in the sample, are more likely at the default start.  The answer is the one of all rows in any
+there), or where other rows, not in the sample, are more likely at the default start (which is looked up where they do not
+find it near to a maximum).  The answer is the one of all rows in any
 case.
 """
 
@@ -28,6 +29,7 @@ LARGE_N = 65_536  # rows or units from which a start is sought on a sample
 PIECES = 16
 ROWS_PER_PARAMETER = 200
 ENOUGH = 0.5  # decrement, in units of the sample's log-likelihood, at which its search ends
+CONCAVE = 1e-8  # least eigenvalue of a curvature, scaled to unit diagonal, that is taken for that of a maximum
 SHARE = 5  # one of so many chunks takes part in the further step
 _SEARCH = optimize.Newton(max_steps=20)
 
@@ -62,12 +64,20 @@ def improved(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held:
         rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
         others = Evaluator(spec, rows, held, None, like=data)
         found.append(others(_SEARCH, near))
-        if i == 0 and not found[0][0] < others(_SEARCH, u0)[0]:
+        if i == 0 and not _expected(found[0], others.scale) and not found[0][0] < others(_SEARCH, u0)[0]:
             return None
     score = sum(part[1] for part in found) / (n_others + 1)  # that of the sample is about zero
     inverse = linalg.scaled_inverse(sum(part[2] for part in found) / n_others)
     onward = np.clip(near - inverse.inverse @ score, spec.space.lower, spec.space.upper)
     return onward if inverse.ok and np.isfinite(onward).all() else near
+
+
+def _expected(found: Evaluated, scale: float) -> bool:
+    """Whether a point is as near to a maximum of these rows as an estimate from as many others is: 2 p, in its decrement."""
+    _, score, curvature = found
+    if not (linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)):
+        return False
+    return bool(scale * linalg.solve_scaled_host(curvature, score)[1] <= 10.0 * score.size + 20.0)
 
 
 def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
