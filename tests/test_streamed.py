@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import jax
@@ -95,12 +96,17 @@ def test_what_is_computed_later_is_of_the_data_that_were_fitted(monkeypatch: pyt
     np.testing.assert_allclose(res.with_cov("HC1").bse, plain * np.sqrt(N / (N - 4)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("change", ["one value", "order"])
+@pytest.mark.parametrize("change", ["one value", "order", "pairs"])
 def test_data_that_were_changed_since_are_refused(change: str) -> None:
     data = draws()
     res = logit.fit(data)
     if change == "one value":
         data["X"][17, 2] += 1e-3
+    elif change == "pairs":  # whose sums, and sums by position, are as before
+        at = np.flatnonzero(
+            (data["y"][:-3] == 1) & (data["y"][1:-2] == 0) & (data["y"][2:-1] == 0) & (data["y"][3:] == 1)
+        )[0]
+        data["y"][at : at + 4] = [0.0, 1.0, 1.0, 0.0]
     else:
         data["X"][:] = data["X"][::-1].copy()
     with pytest.raises(DataError, match="changed in place after the fit"):
@@ -157,3 +163,51 @@ def test_the_column_itself() -> None:
     assert column.copied
     assert leaves[0] is np.asarray(column)
     assert leaves[0].shape == (8, 2)
+
+
+def test_huge_values_are_no_change() -> None:
+    column = Tall(np.resize([-1e306, 1.7e306], 200_001), 200_704)
+    assert np.asarray(column).shape == (200_704,)
+
+
+def test_a_pickle_holds_the_values_once_and_as_they_were() -> None:
+    values = np.arange(50_000.0)
+    column = Tall(values, 50_176)
+    bare = len(pickle.dumps(column))
+    np.asarray(column)
+    values[3] = -1.0
+    again = pickle.loads(pickle.dumps(column))
+    assert len(pickle.dumps(column)) < 1.01 * bare
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(column))
+    assert again.values[3] == 3.0
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.float64])
+def test_columns_of_every_kind_are_told_from_changed_ones(dtype: Any) -> None:
+    values = np.asarray(np.random.default_rng(0).integers(0, 2, (70_000, 3)), dtype)
+    column = Tall(values, 70_001)
+    column.check()
+    values[[5, 6]] = values[[6, 5]][:, ::-1]
+    with pytest.raises(DataError):
+        column.check()
+
+
+def test_a_likelihood_ratio_of_reordered_data_is_refused() -> None:
+    @mle.model(a=mle.Real(), b=mle.Real())
+    def line(params: Any, data: Any) -> Any:
+        return -0.5 * (data["y"] - params["a"] - params["b"] * data["x"]) ** 2
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(N)
+    y = 1.0 + 0.5 * x + rng.standard_normal(N)
+    less = line.fit({"x": x, "y": y}, fixed={"b": 0.0})
+    y[:] = rng.permutation(y)
+    with pytest.raises(DataError, match="changed in place"):
+        line.fit({"x": x, "y": y}).lr_test(less)
+
+
+def test_the_pure_core_has_plain_arrays() -> None:
+    problem = logit.prepare(draws())
+    again = jax.tree.map(lambda a: a, problem)
+    assert jax.tree.structure(again) == jax.tree.structure(problem)
+    assert not problem.data.streamed

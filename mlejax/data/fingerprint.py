@@ -130,7 +130,7 @@ def fingerprint(
     Fingerprint(rows=2, columns={'x': (3.0, 5.0)}, weights=None)
     """
     named = [*zip(rows.names, rows.leaves, strict=True), *extra.items()]
-    return Fingerprint(rows.n, {name: _moments(values) for name, values in named}, weights)
+    return Fingerprint(rows.n, {name: moments(values) for name, values in named}, weights)
 
 
 class _Awaited(Mapping[str, tuple[float, float]]):
@@ -144,7 +144,7 @@ class _Awaited(Mapping[str, tuple[float, float]]):
     def __getitem__(self, name: str) -> tuple[float, float]:
         if name not in self._found:
             leaf: Any = self._waiting[name]
-            self._found[name] = getattr(leaf, "moments", None) or _moments(np.asarray(leaf)[: self._n])
+            self._found[name] = getattr(leaf, "moments", None) or moments(np.asarray(leaf)[: self._n])
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -172,7 +172,8 @@ def awaited_fingerprint(rows: Rows, padded: Sequence[np.ndarray]) -> Fingerprint
     return Fingerprint(rows.n, _Awaited(rows.names, padded, rows.n))
 
 
-def _moments(values: np.ndarray | Taken) -> tuple[float, float]:
+def moments(values: np.ndarray | Taken) -> tuple[float, float]:
+    """Sum and sum of squares, over contiguous pieces of fixed size."""
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))
     step = max(1, _CHUNK // per_row)

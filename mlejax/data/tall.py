@@ -4,18 +4,20 @@ A `Tall` column stands among the rows of `Prepared` for an array with its paddin
 views and small copies. What takes all rows at once, as any compiled program does that is handed the whole data, gets a padded
 copy, made then: the tree of JAX has that copy in the column's place.
 
-The array is most often the user's own, who may write into it later. Its sums are taken when it comes, and compared when
-a copy is made: scores and bootstraps, long after the fit, are of the data that were fitted, or refused.
+The array is most often the user's own, who may write into it later. A hash of its bytes is taken when it comes, and compared
+when a copy is made: scores and bootstraps, long after the fit, are of the data that were fitted, or refused.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from .errors import DataError
+from .fingerprint import moments
 from .padding import aligned
 
 STREAMED = 256 * 1024 * 1024  # bytes of a table from which its rows are not copied
@@ -29,6 +31,7 @@ class Tall:
     Attributes:
         values: (n, ...), not ours to write to.
         shape: (N, ...).
+        moments: their sum and sum of squares when they came.
 
     >>> column = Tall(np.array([2.0, 3.0]), 4)
     >>> column[1:3], column[np.array([0, 3])], np.asarray(column)
@@ -38,7 +41,7 @@ class Tall:
     def __init__(self, values: np.ndarray, n_padded: int) -> None:
         self.values = values
         self.shape = (n_padded, *values.shape[1:])
-        self._sums = _sums(values)
+        self.moments, self._hash = moments(values), _hash(values)
         self._padded: np.ndarray | None = None
 
     @property
@@ -50,11 +53,6 @@ class Tall:
     def ndim(self) -> int:
         """That of the values."""
         return self.values.ndim
-
-    @property
-    def moments(self) -> tuple[float, float]:
-        """Sum and sum of squares."""
-        return self._sums[:2]
 
     @property
     def copied(self) -> bool:
@@ -93,9 +91,9 @@ class Tall:
         """Refuse values that were written into since they came.
 
         Raises:
-            DataError: their sums differ.
+            DataError: their hash is another.
         """
-        if _sums(self.values) != self._sums:
+        if _hash(self.values) != self._hash:
             raise DataError(
                 "the data were changed in place after the fit. Arrays of more than 256 MB are not copied, so that what is "
                 "computed later (scores, robust covariances, bootstraps, predictions of the fitted rows) needs them as they "
@@ -111,16 +109,30 @@ class Tall:
         """What stands in the column's place, as it is: traced, most often."""
         return children[0]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The values once: as they were, where there is a copy."""
+        values = self.values if self._padded is None else self._padded[: len(self.values)]
+        return {**self.__dict__, "values": values, "_padded": None}
 
-def _sums(values: np.ndarray) -> tuple[float, float, float]:
-    """Sum, sum of squares, and a sum that tells the order, over contiguous pieces of fixed size."""
-    total = square = order = 0.0
+
+def _hash(values: np.ndarray) -> int:
+    """Of 64 bits, of the bytes in their order: words times fixed odd numbers, summed by piece, and pieces chained."""
+    odd, room = _odd_numbers(), np.empty(PIECE, np.uint64)
     step = max(1, PIECE // max(1, int(np.prod(values.shape[1:]))))
-    ramp = np.arange(1.0, max(PIECE, int(np.prod(values.shape[1:]))) + 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for number, start in enumerate(range(0, values.shape[0], step), 1):
-            piece = np.ascontiguousarray(values[start : start + step], dtype=np.float64).reshape(-1)
-            total += float(np.add.reduce(piece))
-            square += float(np.dot(piece, piece))
-            order += number * float(np.dot(piece, ramp[: piece.size]))
-    return total, square, order
+    found = 0
+    for start in range(0, values.shape[0], step):
+        part = np.ascontiguousarray(values[start : start + step]).reshape(-1)
+        words = part.view(np.uint64) if part.dtype.itemsize == 8 else part.view(np.uint8).astype(np.uint64)
+        for at in range(0, words.size, PIECE):
+            few = words[at : at + PIECE]
+            total = np.add.reduce(np.multiply(few, odd[: few.size], out=room[: few.size]))
+            found = (found * _CHAIN + int(total)) % (1 << 64)
+    return found
+
+
+_CHAIN = 6364136223846793005
+
+
+@lru_cache(maxsize=1)
+def _odd_numbers() -> np.ndarray:
+    return np.random.default_rng(0).integers(1 << 63, size=PIECE, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -251,11 +251,11 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
     kept = np.ones(now.n, bool) if w is None or data.mode == "whole" or len(w.used) != now.n else w.used
     return all(
         np.shape(a) == np.shape(b[: now.n]) and np.array_equal(a[kept], b[: now.n][kept])
-        for a, b in zip(now.leaves, map(_as_fitted, data.rows), strict=False)
+        for a, b in zip(now.leaves, map(as_fitted, data.rows), strict=False)
     )
 
 
-def _as_fitted(leaf: Any) -> np.ndarray:
+def as_fitted(leaf: Any) -> np.ndarray:
     """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
     if not isinstance(leaf, data_room.Tall):
         return np.asarray(leaf)
@@ -266,7 +266,10 @@ def _as_fitted(leaf: Any) -> np.ndarray:
 def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:
     """Data -> the pytree that :func:`mlejax.solve` takes."""
     with jax.enable_x64(True):
-        return load(likelihood, data, start, missing).problem
+        problem = load(likelihood, data, start, missing).problem
+    if problem.data.streamed:  # whoever takes the tree apart takes all rows
+        problem = replace(problem, data=replace(problem.data, rows=tuple(map(np.asarray, problem.data.rows))))
+    return problem
 
 
 def evaluate(likelihood: Likelihood, params: Any, data: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.fit.loading import as_fitted
 from mlejax.inference.numbers import format_statistic, format_test_p
 
 # A restricted fit may beat the full one by this much: both stop within it.
@@ -348,7 +349,7 @@ def _columns_of(loaded: Any) -> dict[Any, np.ndarray]:
         return {}
     n = int(data.n)
     found = {
-        entry.key: np.asarray(data.rows[entry.slots[0].position][:n])
+        entry.key: as_fitted(data.rows[entry.slots[0].position])[:n]
         for entry in data.statics.entries
         if entry.treedef is None and entry.slots[0].source == "row"
     }
