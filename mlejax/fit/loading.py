@@ -143,17 +143,18 @@ def load(
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
     packed: data_room.Prepared
+    block = BLOCK if on_cpu() else BLOCK_GPU
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
-        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=BLOCK if on_cpu() else BLOCK_GPU)
+        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=block)
     elif whole:
         packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
-        packed = data_room.pack(rows, _scaled(weighing), block=BLOCK if on_cpu() else BLOCK_GPU)
+        packed = data_room.pack(rows, _scaled(weighing), block=block)
     if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
         packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
     if weighing is None and designs is None and packed.mode == "rows":
