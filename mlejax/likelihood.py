@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax import known
 from mlejax.parameters import (
     Declaration,
     FreeParameter,
@@ -86,8 +87,27 @@ class Likelihood:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> Array:
-        """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,)."""
+        """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,).
 
+        ``rows`` may have more arrays than ``layout``: what :meth:`split` found to be the same at all params.
+        """
+        beside = rows[layout.n_leaves :] if isinstance(rows, tuple) else ()
+        if not beside:
+            return self._contributions(params, rows, shared, layout)
+        own = rows[: layout.n_leaves]
+        parts = self.split(params, own, shared, layout)
+        shapes = () if parts is None else parts.shapes
+        if parts is None or [(a.shape, a.dtype) for a in beside] != [(s.shape, s.dtype) for s in shapes]:
+            return self._contributions(params, own, shared, layout)  # of another number of rows it may be other arrays
+        return parts.rest(params, own, shared, beside)
+
+    def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> known.Split | None:
+        """The contributions in what depends on the data alone, and the rest."""
+        return known.split(
+            lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
+        )
+
+    def _contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> Array:
         def call(part: Any) -> Array:
             return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
 
@@ -140,6 +160,12 @@ class Likelihood:
                 made = with_coefficients(made, self.predictors, widths)
             return self.memory.setdefault(known, self.memory.setdefault(("space", made), made))
         return self.memory.setdefault(("space", made), made)
+
+
+def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
+    """Which arrays by row are designs, for which linear predictors may stand."""
+    designs = (e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
+    return tuple(slot.position for e in designs for slot in e.slots)
 
 
 def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[str, Any]) -> Likelihood:

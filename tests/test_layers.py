@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "status", "compiling", "rowwise", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
+    "status", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
     "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch",
     "inference", "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )

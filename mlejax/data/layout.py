@@ -132,6 +132,11 @@ class Layout:
         """The names of the columns in it."""
         return tuple(entry.key for entry in self.entries)
 
+    @cached_property
+    def n_leaves(self) -> int:
+        """The number of arrays by row."""
+        return sum(slot.source == "row" for entry in self.entries for slot in entry.slots)
+
     def with_mask(self, index: int) -> Layout:
         """The layout with a further column "mask", the index-th array by row; for models of units."""
         if self.kind != "mapping":

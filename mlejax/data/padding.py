@@ -132,14 +132,15 @@ def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
         raise DataError(f"expected n_padded >= {n}, the number of rows, got {n_padded}")
     zero, has_zero, donor = None, False, 0
     if weights is None:
-        full = np.zeros(n_padded)
-        full[:n] = 1.0
+        full = aligned((n_padded,), np.float64)
+        full[:n], full[n:] = 1.0, 0.0
     else:
         full = check_weights(weights, n)
         zero = full == 0
         has_zero, donor = bool(zero.any()), int(np.argmax(full > 0))
         if n_padded > n:
-            full = np.concatenate([full, np.zeros(n_padded - n)])
+            given, full = full, aligned((n_padded,), np.float64)
+            full[:n], full[n:] = given, 0.0
     if not has_zero and n_padded == n:
         return rows, full
 

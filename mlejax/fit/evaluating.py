@@ -14,16 +14,19 @@ Many rows are cut into equal chunks of at most 16,384, whose sums are added in t
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from mlejax import data as data_room
 from mlejax import optimize
@@ -31,6 +34,7 @@ from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
+from mlejax.likelihood import example_params
 from mlejax.objective import Spec
 
 Array = Any
@@ -38,14 +42,22 @@ CHUNK = 16_384
 LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
 SHORT = 16_384  # and up to which evaluations take next to nothing
 MOST_THREADS = 8
+MOST_KNOWN = 2  # times the memory of the data that what is known of them may take
 AHEAD = 2  # chunks asked for before a result is waited for: waiting for each leaves the core idle in between
 
 Evaluated = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+def _filled(data: Prepared) -> Array:
+    """The number of blocks that hold rows: a sample may fill its chunk in part."""
+    return jnp.minimum(-(-data.n // data.block), data.n_blocks)
+
+
 def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyper: Any) -> Array:
     """Value, score and curvature one after the other: of little data one array is fetched in half the time of three."""
-    value, score, curvature = method.evaluate(objective_of(spec, data, fixed, hyper), u)
+    # a sum of which derivatives are taken, and one on a GPU, is over a number of blocks that is known beforehand
+    filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else _filled(data)
+    value, score, curvature = method.evaluate(objective_of(spec, data, fixed, hyper, filled), u)
     return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
 
 
@@ -108,8 +120,10 @@ class Evaluator:
         if size != data.n_padded:
             self.chunks = _cut(data, size)
             self.share = [max(float(np.sum(c.weights)), 1e-300) / self.scale for c in self.chunks]
-        if (len(self.chunks) == 1 and not on_cpu()) or (len(self.chunks) > 1 and not data.streamed):
-            self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and without a copy where memory allows
+        copied = len(self.chunks) > 1 and not (data.streamed or _lie_well(self.chunks))
+        if copied or not on_cpu():
+            self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and not at every point
+        self.splits = (like or data).n_padded > chunk_size(like or data) and splits(spec, data)
         self.ahead = 1 if data.streamed else AHEAD  # copies of chunks that wait would leave the cache
         self.threads = 1
         if len(self.chunks) > 1:
@@ -133,7 +147,7 @@ class Evaluator:
         kind: Any = type(method)
         bare = _bare(kind)
         n, p = len(self.chunks), len(u)
-        if n == 1 and _exact():
+        if n == 1 and _exact() and not self.splits:
             total = np.asarray(self.program(self.spec, bare, u, self.chunks[0], self.fixed, None))
         else:
             ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
@@ -149,6 +163,8 @@ class Evaluator:
         with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
             out: list[Any] = []
             for i in run:
+                if self.splits:
+                    self.chunks[i] = with_known(self.spec, self.chunks[i])
                 out.append(self.program(self.spec, method, u, self.chunks[i], self.fixed, None))
                 if len(out) > self.ahead:
                     out[-1 - self.ahead] = np.asarray(out[-1 - self.ahead])
@@ -158,6 +174,51 @@ class Evaluator:
         """Let the threads go."""
         if self.pool is not None:
             self.pool.shutdown(wait=False)
+
+
+def _lie_well(chunks: list[Prepared]) -> bool:
+    """Whether programs read these chunks where they lie; else they would be copied for each of them."""
+    return all(a.ctypes.data % 64 == 0 for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
+
+
+def splits(spec: Spec, data: Prepared) -> bool:
+    """Whether something of the contributions is computed of the data alone that is worth keeping beside them."""
+    if data.mode == "whole" or data.streamed:
+        return False
+    key = ("splits", data.statics, spec.space, data.block, tuple((a.shape[1:], a.dtype) for a in data.rows))
+    memory = spec.likelihood.memory
+    if key not in memory:
+        block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
+        with jax.enable_x64(True):
+            parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
+        size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+        memory[key] = parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
+    return bool(memory[key])
+
+
+def with_known(spec: Spec, data: Prepared) -> Prepared:
+    """A chunk with what is known of it at all points as further arrays by row, if they are not there already."""
+    if len(data.rows) > data.statics.n_leaves:
+        return data
+    return replace(data, rows=(*data.rows, *_known(spec, data)))
+
+
+@partial(compiled, static=("spec",))
+def _known(spec: Spec, data: Prepared) -> Any:
+    likelihood, filled = spec.likelihood, _filled(data)
+    cut = jax.tree.map(lambda a: jnp.reshape(a, (data.n_blocks, data.block, *a.shape[1:])), data.rows)
+
+    def of(rows: Any) -> Any:
+        parts = likelihood.split(example_params(spec.space), rows, data.shared, data.statics)
+        assert parts is not None  # as `splits` has found
+        return parts.known(rows, data.shared)
+
+    def block(part: Any) -> Any:
+        i, rows = part
+        return lax.cond(i < filled, of, lambda r: jax.tree.map(jnp.zeros_like, jax.eval_shape(of, r)), rows)
+
+    found = lax.map(block, (jnp.arange(data.n_blocks), cut))
+    return jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), found)
 
 
 def plain_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Evaluated:
@@ -176,7 +237,7 @@ def _cut(data: Prepared, size: int) -> list[Prepared]:
     return [replace(data, rows=data.taken(run), weights=data.weights[run]) for run in runs]
 
 
-def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0) -> Prepared:
+def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_blocks: int | None = None) -> Prepared:
     """n chunks (a power of two) made of equal pieces of neighbouring rows (or units), spread over the data.
 
     Args:
@@ -184,9 +245,22 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0) -> Pre
         pieces: how many; a chunk is a multiple of so many rows.
         skip: how far into the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
             the gaps are longer than the pieces.
+        n_blocks: rows for so many blocks only; the rest of a chunk stays empty, and programs do not look at it.
     """
-    size = n * chunk_size(data) // pieces
+    full = n * chunk_size(data)
+    size = (full if n_blocks is None else n_blocks * data.block) // pieces
     room = (int(data.n) - size) / pieces
-    begins = [int(room * (i + skip)) for i in range(pieces)]
-    index = np.concatenate([np.arange(b, b + size) for b in begins])
-    return replace(data, rows=data.taken(index), weights=np.asarray(data.weights)[index])
+    runs = [slice(b, b + size) for b in (int(room * (i + skip)) for i in range(pieces))]
+    *rows, weights = (
+        _joined(parts, full) for parts in zip(*((*data.taken(run), data.weights[run]) for run in runs), strict=True)
+    )
+    return replace(data, rows=tuple(rows), weights=weights, n=np.asarray(pieces * size, np.int64))
+
+
+def _joined(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Pieces one after the other and zeros up to n rows, where XLA takes them as they lie."""
+    out = data_room.aligned((n, *parts[0].shape[1:]), parts[0].dtype)
+    used = sum(map(len, parts))
+    np.concatenate(parts, out=out[:used])
+    out[used:] = 0
+    return out

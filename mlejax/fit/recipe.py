@@ -291,7 +291,7 @@ def _start(
     if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
         u0, known = _first_guess(spec, loaded, given, held, data)
         return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, known)
-    sample = sampling.sample_of(spec, data)
+    sample = sampling.first_rows(spec, data)
     plain, _ = _first_guess(spec, loaded, given, held, sample)
     u0 = _first_point(spec, loaded, given, held, seed) if plain is None else plain
     try:

@@ -47,14 +47,22 @@ def _n_chunks(data: Prepared, p: int) -> int:
     return 1 << max(0, math.ceil(math.log2(ROWS_PER_PARAMETER * p / chunk_size(data))))
 
 
-def sample_of(spec: Spec, data: Prepared) -> Prepared:
-    """The rows on which the start is sought."""
-    return sample_chunks(data, _n_chunks(data, spec.space.n_free), PIECES)
+def first_rows(spec: Spec, data: Prepared) -> Prepared:
+    """The rows on which the search begins: as few blocks of a chunk as are enough for the parameters."""
+    p, size = spec.space.n_free, chunk_size(data)
+    n_blocks = math.ceil(ROWS_PER_PARAMETER * p / data.block)
+    if n_blocks * data.block >= size or data.block % PIECES:
+        return sample_chunks(data, _n_chunks(data, p), PIECES)
+    return sample_chunks(data, 1, PIECES, n_blocks=n_blocks)
 
 
-def improved(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
-    """A start near the estimate from the sample, or None where u0 is the safer one."""
-    near = _searched(spec, data, sample, u0, held)
+def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
+    """A start near the estimate from a sample, found on the `first_rows` of it, or None where u0 is the safer one."""
+    near, sample = _searched(spec, data, first, u0, held), first
+    if int(first.n) < first.n_padded:  # one step on a whole chunk, and a search there if that is no place to step from
+        sample = sample_chunks(data, 1, PIECES)
+        near = None if near is None else _one_step(spec, data, sample, near, held)
+        near = _searched(spec, data, sample, u0, held) if near is None else near
     if near is None:
         return None
     # rows that the sample does not have judge it, and bring it one step further
@@ -66,10 +74,24 @@ def improved(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held:
         found.append(others(_SEARCH, near))
         if i == 0 and not _expected(found[0], others.scale) and not found[0][0] < others(_SEARCH, u0)[0]:
             return None
-    score = sum(part[1] for part in found) / (n_others + 1)  # that of the sample is about zero
-    inverse = linalg.scaled_inverse(sum(part[2] for part in found) / n_others)
-    onward = np.clip(near - inverse.inverse @ score, spec.space.lower, spec.space.upper)
-    return onward if inverse.ok and np.isfinite(onward).all() else near
+    score = np.sum([part[1] for part in found], axis=0) / (n_others + 1)  # that of the sample is about zero
+    curvature = np.mean([part[2] for part in found], axis=0)
+    onward = _stepped(spec, near, score, curvature)
+    return near if onward is None else onward
+
+
+def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, held: Any) -> np.ndarray | None:
+    """Newton's step on some rows from the estimate of others, None where that is not near to their own."""
+    evaluate = Evaluator(spec, rows, held, None, like=data)
+    found = evaluate(_SEARCH, near)
+    return _stepped(spec, near, *found[1:]) if _expected(found, evaluate.scale) else None
+
+
+def _stepped(spec: Spec, u: np.ndarray, score: np.ndarray, curvature: np.ndarray) -> np.ndarray | None:
+    """u after Newton's step, within the bounds; None where there is none."""
+    inverse = linalg.scaled_inverse(curvature)
+    onward = np.clip(u - inverse.inverse @ score, spec.space.lower, spec.space.upper)
+    return onward if inverse.ok and np.isfinite(onward).all() else None
 
 
 def _expected(found: Evaluated, scale: float) -> bool:

@@ -1,0 +1,128 @@
+"""What a log-likelihood computes of the data alone, found in its traced form: computed once, not at every point.
+
+``gammaln(y + 1)`` and ``log(t)`` do not change while a search goes on.  The traced contributions are split at such arrays:
+one part makes them of the data, the other takes them as further columns.  Only what costs more to compute than to read is
+split off; additions, products and choices are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from mlejax.rowwise import is_literal
+
+Array = Any
+_NAMES = (
+    "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "
+    "integer_pow iota is_finite le lt max min mul ne neg not or real reshape round select_n sign slice split square squeeze "
+    "stop_gradient sub transpose xor "
+)
+_CHEAP = frozenset(_NAMES.split())  # what a loop over rows does while it waits for its memory
+
+
+class Split(NamedTuple):
+    """Contributions in two parts.
+
+    Attributes:
+        shapes: of the arrays between them, with their types; the first axis is that of the rows.
+        known: (rows, shared) -> these arrays.
+        rest: (params, rows, shared, known) -> contributions.
+    """
+
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    known: Callable[[Any, Any], tuple[Array, ...]]
+    rest: Callable[[Any, Any, Any, Sequence[Array]], Array]
+
+
+def split(
+    function: Callable[[Any, Any, Any], Array],
+    params: Any,
+    rows: Sequence[Any],
+    shared: Any,
+    replaced: Sequence[int] = (),
+) -> Split | None:
+    """Split ``function(params, rows, shared) -> (N,)``, abstract or concrete; None where there is nothing to gain.
+
+    Args:
+        function: contributions of N rows.
+        params, rows, shared: its arguments; rows are arrays (N, ...).
+        replaced: positions of rows that are not always data.
+    """
+    from jax.extend import core  # when it is needed, as in mlejax.rowwise
+
+    closed, out = jax.make_jaxpr(function, return_shape=True)(params, rows, shared)
+    jaxpr, n = closed.jaxpr, out.shape[0]
+    if jaxpr.effects:
+        return None
+    n_params = len(jax.tree.leaves(params))
+    data = jaxpr.invars[n_params:]
+    moving = set(jaxpr.invars[:n_params]) | {data[i] for i in replaced}
+    dear: set[Any] = set()  # of the data alone, and not cheap
+    single: set[Any] = set()  # the only result of its operation
+    found: list[Any] = []
+    same = _Same()
+    for eqn in jaxpr.eqns:
+        operands = [v for v in eqn.invars if not is_literal(v)]
+        if any(v in moving for v in operands):
+            moving.update(eqn.outvars)
+            found += [v for v in operands if v in single and v.aval.shape[:1] == (n,) and v not in found]
+        elif any(v in dear for v in operands) or not _cheap(eqn):
+            dear.update(eqn.outvars)
+            single.update(eqn.outvars if len(eqn.outvars) == 1 else ())
+            same.note(eqn)
+    if not found:
+        return None
+    between = list(dict.fromkeys(same.first(v) for v in found))
+    places = [between.index(same.first(v)) for v in found]
+    names = jaxpr.debug_info.with_unknown_names()
+    before = jaxpr.replace(
+        invars=data, outvars=between, eqns=[e for e in jaxpr.eqns if e.outvars[0] not in moving], debug_info=names
+    )
+    after = jaxpr.replace(
+        invars=[*jaxpr.invars, *found], eqns=[e for e in jaxpr.eqns if e.outvars[0] not in found], debug_info=names
+    )
+    make = core.jaxpr_as_fun(core.ClosedJaxpr(before, closed.consts))
+    go_on = core.jaxpr_as_fun(core.ClosedJaxpr(after, closed.consts))
+
+    def known(rows: Any, shared: Any) -> tuple[Array, ...]:
+        return tuple(make(*jax.tree.leaves((rows, shared))))
+
+    def rest(params: Any, rows: Any, shared: Any, values: Sequence[Array]) -> Array:
+        return go_on(*jax.tree.leaves((params, rows, shared)), *(values[i] for i in places))[0]
+
+    return Split(tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in between), known, rest)
+
+
+class _Same:
+    """Operations that stand in a traced function twice, ``log(t)`` and ``log(t)``."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, Any] = {}
+        self.aliases: dict[Any, Any] = {}
+
+    def first(self, v: Any) -> Any:
+        """The variable that has the same value and came first."""
+        return self.aliases.get(v, v)
+
+    def note(self, eqn: Any) -> None:
+        operands = tuple((v.val, v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
+        try:
+            first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)
+        except TypeError:  # a parameter without a hash
+            return
+        self.aliases |= {v: w for v, w in zip(eqn.outvars, first.outvars, strict=True) if v is not w}
+
+
+def _cheap(eqn: Any) -> bool:
+    inner = list(_inside(eqn))
+    return all(_cheap(e) for e in inner) if inner else eqn.primitive.name in _CHEAP
+
+
+def _inside(eqn: Any) -> Iterator[Any]:
+    """Operations of the functions that an operation calls."""
+    for value in eqn.params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            yield from getattr(getattr(part, "jaxpr", part), "eqns", ())
