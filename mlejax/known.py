@@ -60,32 +60,37 @@ def split(
     n_params = len(jax.tree.leaves(params))
     data = jaxpr.invars[n_params:]
     moving = set(jaxpr.invars[:n_params]) | {data[i] for i in replaced}
-    dear: set[Any] = set()  # of the data alone, and not cheap
+    before, after = [], []
+    dear: set[Any] = set()  # by row, of the data alone, and not cheap
     single: set[Any] = set()  # the only result of its operation
     found: list[Any] = []
     same = _Same()
     for eqn in jaxpr.eqns:
         operands = [v for v in eqn.invars if not is_literal(v)]
         if any(v in moving for v in operands):
+            after.append(eqn)
             moving.update(eqn.outvars)
-            found += [v for v in operands if v in single and v.aval.shape[:1] == (n,) and v not in found]
-        elif any(v in dear for v in operands) or not _cheap(eqn):
-            dear.update(eqn.outvars)
-            single.update(eqn.outvars if len(eqn.outvars) == 1 else ())
-            same.note(eqn)
+            found += [v for v in operands if v in single and v not in found]
+            continue
+        before.append(eqn)
+        same.note(eqn)
+        by_row = [v for v in eqn.outvars if v.aval.shape[:1] == (n,)]
+        if any(v in dear for v in operands) or not _cheap(eqn):
+            dear.update(by_row)
+            single.update(by_row if len(eqn.outvars) == 1 else ())
     if not found:
         return None
     between = list(dict.fromkeys(same.first(v) for v in found))
     places = [between.index(same.first(v)) for v in found]
     names = jaxpr.debug_info.with_unknown_names()
-    before = jaxpr.replace(
-        invars=data, outvars=between, eqns=[e for e in jaxpr.eqns if e.outvars[0] not in moving], debug_info=names
+    others = [eqn for eqn in before if not any(v in found for v in eqn.outvars)]  # what nothing needs is not compiled
+    make, go_on = (
+        core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr.replace(**part, debug_info=names), closed.consts))
+        for part in (
+            {"invars": data, "outvars": between, "eqns": before},
+            {"invars": [*jaxpr.invars, *found], "eqns": [*others, *after]},
+        )
     )
-    after = jaxpr.replace(
-        invars=[*jaxpr.invars, *found], eqns=[e for e in jaxpr.eqns if e.outvars[0] not in found], debug_info=names
-    )
-    make = core.jaxpr_as_fun(core.ClosedJaxpr(before, closed.consts))
-    go_on = core.jaxpr_as_fun(core.ClosedJaxpr(after, closed.consts))
 
     def known(rows: Any, shared: Any) -> tuple[Array, ...]:
         return tuple(make(*jax.tree.leaves((rows, shared))))
@@ -108,7 +113,7 @@ class _Same:
         return self.aliases.get(v, v)
 
     def note(self, eqn: Any) -> None:
-        operands = tuple((v.val, v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
+        operands = tuple((repr(v.val), v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
         try:
             first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)
         except TypeError:  # a parameter without a hash
@@ -117,12 +122,14 @@ class _Same:
 
 
 def _cheap(eqn: Any) -> bool:
-    inner = list(_inside(eqn))
-    return all(_cheap(e) for e in inner) if inner else eqn.primitive.name in _CHEAP
+    called = list(_called(eqn))
+    return all(_cheap(e) for inner in called for e in inner) if called else eqn.primitive.name in _CHEAP
 
 
-def _inside(eqn: Any) -> Iterator[Any]:
-    """Operations of the functions that an operation calls."""
+def _called(eqn: Any) -> Iterator[Any]:
+    """The operations of each function that an operation calls."""
     for value in eqn.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
-            yield from getattr(getattr(part, "jaxpr", part), "eqns", ())
+            eqns = getattr(getattr(part, "jaxpr", part), "eqns", None)
+            if eqns is not None:
+                yield eqns

@@ -152,13 +152,13 @@ class Likelihood:
                     k.parameter: k for k in source.keys if isinstance(k, data_room.DesignKey) and k.part == "design"
                 }
                 widths = {name: data_room.column_labels(source, key) for name, key in keys.items()}
-            known = ("columns", *columns.items(), None, *widths.items())
-            if known in self.memory:
-                return self.memory[known]
+            columns_known = ("columns", *columns.items(), None, *widths.items())
+            if columns_known in self.memory:
+                return self.memory[columns_known]
             made = make_space(self.parameters, columns)
             if self.predictors:
                 made = with_coefficients(made, self.predictors, widths)
-            return self.memory.setdefault(known, self.memory.setdefault(("space", made), made))
+            return self.memory.setdefault(columns_known, self.memory.setdefault(("space", made), made))
         return self.memory.setdefault(("space", made), made)
 
 

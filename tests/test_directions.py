@@ -38,9 +38,10 @@ def test_many_ends_have_the_directions_of_each_alone() -> None:
     information[2] = np.ones((4, 4))  # three null directions
     information[3, 0, 1] = np.nan
     free[4, 1] = False
-    many = evidence.suspicious_directions(u, score, information, free, origin)
+    nothing = np.full((5, 4), np.inf)
+    many = evidence.suspicious_directions(u, score, information, free, origin, nothing)
     for i in range(5):
-        ends = (a[i : i + 1] for a in (u, score, information, free, origin))
+        ends = (a[i : i + 1] for a in (u, score, information, free, origin, nothing))
         np.testing.assert_array_equal(many[i], evidence.suspicious_directions(*ends)[0])
     assert [len(m) for m in many] == [4 + 2, 1 + 4 + 2, 3 + 4 + 2, 4 + 2, 3 + 2]
     np.testing.assert_allclose(many[0][0], np.linalg.solve(information[0], score[0]), rtol=1e-8)
@@ -48,6 +49,16 @@ def test_many_ends_have_the_directions_of_each_alone() -> None:
     for vector in many[2][:3]:
         assert abs(vector.sum()) < 1e-12, "what the ones leave out"
     assert np.all(many[4][:, 1] == 0.0), "what is on its edge is moved inward by the caller"
+
+
+def test_of_many_coordinates_those_in_doubt_are_followed_alone() -> None:
+    p = evidence.MAX_COORDINATES + 3
+    u, score = np.zeros((1, p)), np.full((1, p), 1e-6)
+    information = np.diag(np.r_[1e-14, 1e-9, np.ones(p - 2)])[None]  # two levels of a factor without events, say
+    free, believed = np.ones((1, p), bool), np.full((1, p), 1e3)
+    (vectors,) = evidence.suspicious_directions(u, score, information, free, u, believed)
+    assert [np.flatnonzero(v).tolist() for v in vectors[-2:]] == [[0], [1]]
+    assert len(vectors) == 1 + 2  # and Newton's step; the path so far has no length
 
 
 @pytest.mark.parametrize("steep", [True, False])

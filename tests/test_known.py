@@ -117,6 +117,37 @@ def test_rows_that_are_replaced_are_not_data() -> None:
         assert split(weibull, PARAMS, (X, T), SHARED, replaced=[0]) is not None
 
 
+def test_calls_that_return_nothing_and_scalars_that_cost_something() -> None:
+    @jax.jit
+    def look(x: Any) -> None:
+        assert x.ndim == 1
+
+    def function(params: Any, rows: Any, shared: Any) -> Any:
+        x, t = rows
+        look(t)
+        look(t * params["s"])
+        eta = x @ params["b"] * jnp.log(shared[1])
+        return jax.jit(lambda v: v)(t) * eta - jnp.exp(eta) - t / jnp.sqrt(shared[0]) * params["s"]
+
+    with jax.enable_x64(True):
+        assert split(function, PARAMS, (X, T), SHARED) is None
+        parts = split(lambda p, r, s: function(p, r, s) - gammaln(r[1]), PARAMS, (X, T), SHARED)
+        assert parts is not None
+        assert [s.shape for s in parts.shapes] == [(N,)]
+
+
+def test_zeros_of_two_signs_are_two_numbers() -> None:
+    def function(params: Any, rows: Any, shared: Any) -> Any:
+        t = rows[1]
+        return params["s"] * jnp.arctan2(0.0, -t) - params["b"][0] * jnp.arctan2(-0.0, -t)
+
+    with jax.enable_x64(True):
+        parts = split(function, PARAMS, (X, T), SHARED)
+        assert parts is not None
+        known = parts.known((X, T), SHARED)
+        np.testing.assert_allclose(parts.rest(PARAMS, (X, T), SHARED, known), (0.7 + 0.3) * np.pi, rtol=1e-15)
+
+
 def test_what_prints_is_left_alone() -> None:
     def printing(params: Any, rows: Any, shared: Any) -> Any:
         jax.debug.print("here")
@@ -236,6 +267,41 @@ def test_what_takes_much_more_than_the_data_is_not_kept() -> None:
     kept = with_known(spec, data)
     assert len(kept.rows) == len(data.rows) + 1
     assert with_known(spec, kept) is kept
+
+
+@mle.model(a=mle.Real(), s=mle.Positive())
+def bumps(params: Any, data: Any) -> Any:
+    knots = data["knots"]
+    mean = params["a"] * data["t"]
+    if knots.shape[0]:
+        mean = mean + jnp.sum(jnp.exp(-((data["t"][:, None] - knots) ** 2)), axis=1)
+    return -0.5 * ((data["y"] - mean) / params["s"]) ** 2 - jnp.log(params["s"])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_shared_arrays_of_another_size_are_another_split() -> None:
+    data = survival_data(10_000)
+    for n, kept in ((2, True), (0, False), (3, True)):
+        knots = np.arange(float(n))
+        y = 0.3 * data["t"] + np.exp(-((data["t"][:, None] - knots) ** 2)).sum(axis=1) + np.sin(1e3 * data["t"])
+        given = {"t": data["t"], "y": y, "knots": mle.Shared(knots)}
+        assert splits(*prepared(bumps, given)) == kept
+        res = bumps.fit(given)
+        centred = y - np.exp(-((data["t"][:, None] - knots) ** 2)).sum(axis=1)
+        assert res.verdict.code == "verified"
+        assert res.params["a"] == pytest.approx(data["t"] @ centred / (data["t"] @ data["t"]), rel=1e-9)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_sample_has_the_program_of_data_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlejax.data import prepared as prepared_room
+
+    monkeypatch.setattr(prepared_room, "STREAMED", 100_000)
+    spec, data = prepared(survival, survival_data(10_000))
+    assert data.streamed
+    part = sampling.first_rows(spec, data)
+    assert not part.streamed
+    assert not Evaluator(spec, part, None, None, like=data).splits
 
 
 @pytest.mark.usefixtures("small_chunks")

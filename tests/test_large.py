@@ -131,6 +131,28 @@ def test_with_weights_and_scales_far_from_one() -> None:
     np.testing.assert_allclose(res.bse, [sigma / np.sqrt(w.sum()), sigma / np.sqrt(2 * w.sum())], rtol=1e-7)
 
 
+@mle.model(mu=mle.Positive())
+def poisson(params: Any, data: Any) -> Any:
+    return data["y"] * jnp.log(params["mu"]) - params["mu"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_few_rows_that_weigh_more_than_the_sample(seed: int) -> None:
+    """Of a skewed covariate, whose largest values bend the answer: the sample's is far from a maximum of all rows."""
+    rng = np.random.default_rng(seed)
+    x = np.exp(2.0 * rng.standard_normal(70_000))
+    data = {"x": x, "y": rng.poisson(np.exp(np.minimum(0.02 * x, 6.0))).astype(float)}
+    model = poisson.regress(mu="x")
+    with passes() as seen:
+        res = model.fit(data)
+    with pytest.MonkeyPatch.context() as patch, passes() as usual:
+        patch.setattr(sampling, "worthwhile", lambda *_: False)
+        plain = model.fit(data)
+    same_answer(res, plain)
+    whole = max(seen)
+    assert seen.count(whole) <= usual.count(whole) + 1
+
+
 def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "CHUNK", 4_096)
     problem = logit.prepare(draws(N, 4))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -23,6 +23,7 @@ from mlejax import optimize
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
 from mlejax.compiling import on_cpu
+from mlejax.data import aligned
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -289,7 +290,7 @@ def filled(a: np.ndarray, capacity: int) -> np.ndarray:
     """An array with a leading axis of lanes, made ``capacity`` long by repeats of the first."""
     if a.shape[0] == capacity:
         return a
-    out = np.empty((capacity, *a.shape[1:]), a.dtype)
+    out = aligned((capacity, *a.shape[1:]), a.dtype)
     out[: a.shape[0]] = a
     out[a.shape[0] :] = a[0]
     return out
@@ -331,7 +332,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
-            data = sets.fetch(mine, capacity)
+            data = _placed(sets.fetch(mine, capacity), sets.own_rows)
             at = _run_of(mine)
             carry = jax.tree.map(lambda a: filled(a[at], capacity), state)
             carry.status[mine.size :] = int(End.CONVERGED)
@@ -366,6 +367,28 @@ def optimise(
             break
     ends.end[waiting] = int(End.INTERRUPTED)
     return ends, finished
+
+
+_here = threading.local()
+
+
+def _placed(data: Any, own_rows: bool) -> Any:
+    """A chunk where XLA reads it as it lies: its own copy of what does not begin at a multiple of 64 bytes would be new memory
+    for every chunk, for which threads wait on each other; this one is written over by the next chunk of the thread."""
+    if not on_cpu() or not own_rows:
+        return data
+    kept = _here.__dict__.setdefault("places", {})
+
+    def place(i: int, a: np.ndarray) -> np.ndarray:
+        if a.ctypes.data % 64 == 0 or not a.flags.c_contiguous:
+            return a
+        out = kept.get(i)
+        if out is None or out.shape != a.shape or out.dtype != a.dtype:
+            out = kept[i] = aligned(a.shape, a.dtype)
+        out[...] = a
+        return out
+
+    return replace(data, rows=tuple(place(i, a) for i, a in enumerate(data.rows)))
 
 
 def _run_of(lanes: np.ndarray) -> Any:

@@ -123,7 +123,8 @@ class DataSets:
             positions: Any = slice(begin, begin + size * held)
             weights = _ones(capacity, n_out)
         else:
-            weights = np.ones((capacity, n_out))
+            weights = data_room.aligned((capacity, n_out), np.float64)
+            weights[...] = 1.0
             within = np.arange(size)
             inside = within[None, :] < lengths[:, None]
             flat = begins[:, None] + np.where(inside, within[None, :], 0)
@@ -140,7 +141,7 @@ class DataSets:
                 part = part.astype(np.float64)
             if held == capacity:
                 return part
-            out = np.empty((capacity, *part.shape[1:]), part.dtype)
+            out = data_room.aligned((capacity, *part.shape[1:]), part.dtype)
             out[: len(lanes)] = part
             out[len(lanes) : worked] = part[0]
             return out

@@ -123,7 +123,8 @@ class Evaluator:
         copied = len(self.chunks) > 1 and not (data.streamed or _lie_well(self.chunks))
         if copied or not on_cpu():
             self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and not at every point
-        self.splits = (like or data).n_padded > chunk_size(like or data) and splits(spec, data)
+        full = like or data
+        self.splits = full.n_padded > chunk_size(full) and splits(spec, full)
         self.ahead = 1 if data.streamed else AHEAD  # copies of chunks that wait would leave the cache
         self.threads = 1
         if len(self.chunks) > 1:
@@ -185,7 +186,8 @@ def splits(spec: Spec, data: Prepared) -> bool:
     """Whether something of the contributions is computed of the data alone that is worth keeping beside them."""
     if data.mode == "whole" or data.streamed:
         return False
-    key = ("splits", data.statics, spec.space, data.block, tuple((a.shape[1:], a.dtype) for a in data.rows))
+    shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
+    key = ("splits", data.statics, spec.space, data.block, shapes)
     memory = spec.likelihood.memory
     if key not in memory:
         block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
@@ -210,8 +212,7 @@ def _known(spec: Spec, data: Prepared) -> Any:
 
     def of(rows: Any) -> Any:
         parts = likelihood.split(example_params(spec.space), rows, data.shared, data.statics)
-        assert parts is not None  # as `splits` has found
-        return parts.known(rows, data.shared)
+        return () if parts is None else parts.known(rows, data.shared)
 
     def block(part: Any) -> Any:
         i, rows = part

@@ -20,7 +20,7 @@ from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
 FLAT = 1e-3  # change of the log-likelihood over 512 standard errors of what moves, below which a direction is flat
-MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself too
+MAX_COORDINATES = 12  # up to so many parameters every one is followed by itself, not only those in doubt
 
 LogLik = Callable[[np.ndarray], np.ndarray]
 T = TypeVar("T")
@@ -63,14 +63,15 @@ def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def suspicious_directions(
-    u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray
+    u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray, believed: np.ndarray
 ) -> list[np.ndarray]:
     """For each of L ends the directions in u (k, p) worth a ray test: zero rows, weak and negative eigenvectors, the Newton
-    step, the path so far, and, where there are few, the coordinates.
+    step, the path so far, and the coordinates: all where there are few, else those whose error is beyond belief.
 
     Args:
         u, score, free, origin: (L, p).
         information: (L, p, p).
+        believed: errors (L, p) above which they are not.
     """
     p, eye = u.shape[1], np.eye(u.shape[1])
     s, d = scaled(np.where(np.isfinite(information), information, 0.0))
@@ -83,12 +84,13 @@ def suspicious_directions(
     inverse = (vectors / np.maximum(np.abs(values), 1e-12)[:, None, :]) @ vectors.swapaxes(1, 2)
     newton = d[:, None, :] * (inverse @ (d * np.nan_to_num(score))[:, :, None]).swapaxes(1, 2)
     plain = np.maximum(1.0, np.abs(u))[:, :, None] * eye
-    few = free & (free.sum(axis=1, keepdims=True) <= MAX_COORDINATES)
+    errors = d * np.sqrt(np.abs(np.einsum("lii->li", inverse)))
+    alone = free & ((free.sum(axis=1, keepdims=True) <= MAX_COORDINATES) | (errors > believed))
     path = np.where(free, u - origin, 0.0)[:, None, :]
     whole = np.concatenate([plain, d[:, None, :] * vectors.swapaxes(1, 2), newton, path, plain], axis=1)
     always = np.ones((len(u), 1), bool)
     wanted = np.concatenate(
-        [free & ~curves, values < NULL_EIGENVALUE, curves.any(axis=1, keepdims=True), always, few], axis=1
+        [free & ~curves, values < NULL_EIGENVALUE, curves.any(axis=1, keepdims=True), always, alone], axis=1
     )
     wanted &= np.isfinite(whole).all(axis=2) & (np.abs(whole).max(axis=2, initial=0.0) > 0.0)
     return [rows[keep] for rows, keep in zip(whole, wanted, strict=True)]

@@ -20,7 +20,7 @@ from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit import closed
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, AtOptimum, objective_of, off_edges, to_theta
-from mlejax.fit.evaluating import Evaluator
+from mlejax.fit.evaluating import Evaluated, Evaluator
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -34,6 +34,8 @@ HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is s
 DISPATCH_SECONDS = 0.2
 RANKED_TOGETHER = 8
 PROBES = 24
+
+First = Callable[[Evaluator], tuple[np.ndarray, Evaluated]]
 
 
 @partial(compiled, static=("spec", "method"))
@@ -121,6 +123,7 @@ def value_and_score(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any
     return objective_of(spec, data, fixed, hyper).value_and_grad(u)
 
 
+
 class Ended(NamedTuple):
     """The optimiser's end on the host: NumPy, log-likelihood units, in u."""
 
@@ -144,11 +147,11 @@ def run(
     fixed: np.ndarray | None,
     hyper: Any,
     on_dispatch: Callable[[int, float], None] | None = None,
-    known: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    first: First | None = None,
 ) -> tuple[Spec, Ended]:
     """Optimise on the host, a few turns a dispatch; call inside ``jax.enable_x64(True)``.
 
-    ``known`` is what Newton's method would evaluate first, at u0, where that has been done already.
+    ``first`` gives another start and what Newton's method evaluates there.
 
     Ends with up to ten Newton steps whatever ``method`` was (p <= 500), so that score and information are exact.
     Returns the spec as well, because a likelihood without a second derivative switches to a differenced Hessian.
@@ -170,19 +173,19 @@ def run(
         u0, method, polished = np.asarray(carry.u), optimize.Newton(max_steps=POLISH_STEPS), True
         if end == End.INTERRUPTED:
             return spec, _ended(carry, data, end, steps, dense=False)
-    spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, known if newton else None)
+    spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, first if newton else None)
     ended = _ended(carry, data, end, steps + int(carry.n_steps), dense=True)
     return spec, ended._replace(polished=polished)
 
 
 def _loop(
-    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, known: Any
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, first: Any
 ) -> tuple[Spec, Any, End]:
     """The optimiser to its end: methods with curvature turn by turn on the host, others many turns a dispatch."""
     search = _loop_on_host if method.dense else _loop_of_dispatches
     while True:
         try:
-            carry, end = search(spec, method, data, u0, fixed, hyper, on_dispatch, known)
+            carry, end = search(spec, method, data, u0, fixed, hyper, on_dispatch, first)
             return spec, carry, end
         except NotImplementedError as error:
             if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
@@ -191,20 +194,24 @@ def _loop(
 
 
 def _loop_on_host(
-    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, known: Any
+    spec: Spec, method: Any, data: Prepared, u0: np.ndarray, fixed: Any, hyper: Any, on_dispatch: Any, first: Any
 ) -> tuple[Any, End]:
     """One evaluation a dispatch; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
     carry = optimize.begin(method, u0)
     evaluate = Evaluator(spec, data, fixed, hyper)
     lower, upper = (spec.space.lower, spec.space.upper) if spec.space.boxed else (None, None)
     setting = optimize.setting_of(carry.u, lower, upper, evaluate.scale)
+    previous = carry
     try:
         with np.errstate(all="ignore"):
+            evaluated = None
+            if first is not None:
+                u0, evaluated = first(evaluate)
+                previous = carry = optimize.begin(method, u0)
             while carry.status == RUNNING:
                 previous = carry
-                evaluated = known or evaluate(method, carry.trial)
-                known = None
-                carry = optimize.take_turn(method, evaluated, carry, setting)
+                evaluated = evaluated or evaluate(method, carry.trial)
+                carry, evaluated = optimize.take_turn(method, evaluated, carry, setting), None
                 if on_dispatch is not None:
                     on_dispatch(int(carry.n_steps), -float(carry.f))
     except KeyboardInterrupt:

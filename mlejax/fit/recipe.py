@@ -20,7 +20,7 @@ from mlejax.fit.ending import Fit, finish, nothing_to_estimate
 from mlejax.fit.evaluating import Evaluator
 from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
 from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.programs import Ended, rank_starts, to_u
+from mlejax.fit.programs import Ended, First, rank_starts, to_u
 from mlejax.fit.search import search
 from mlejax.fit.solve import hold
 from mlejax.fit.standing import Found
@@ -95,7 +95,7 @@ def fit(
         if penalty is not None or reduction is not None:
             loaded = replace(unscaled(loaded), hyper=hyper)
         spec = Spec(likelihood, space, penalty, reduction=reduction)
-        u0, known = _start(spec, algorithm, loaded, given, held, seed)
+        u0, first = _start(spec, algorithm, loaded, given, held, seed)
         _check_rows_once(spec, loaded, u0, held)
         if space.n_free == 0:
             return replace(nothing_to_estimate(spec, loaded, held), constraints=stated, note=remark)
@@ -105,7 +105,7 @@ def fit(
             history, reached = None, None
             if optimize.batched(algorithm):
                 reached, history = train(spec, algorithm, loaded, u0, held, held_out, report)
-            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, reached, known=known)
+            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, reached, first=first)
             note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else ""
             if ended.end == End.START_NOT_FINITE and history is None:
                 open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
@@ -285,20 +285,20 @@ def _start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarra
 
 def _start(
     spec: Spec, algorithm: Any, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int
-) -> tuple[np.ndarray, Any]:
-    """u of the start, and what Newton's method evaluates there if that is known; from a sample of many rows."""
+) -> tuple[np.ndarray, First | None]:
+    """u of the start, and what gives it with Newton's evaluation there, for the search; from a sample of many rows."""
     data = loaded.problem.data
     if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
         u0, known = _first_guess(spec, loaded, given, held, data)
-        return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, known)
+        return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, lambda _: (u0, known))
     sample = sampling.first_rows(spec, data)
-    plain, _ = _first_guess(spec, loaded, given, held, sample)
-    u0 = _first_point(spec, loaded, given, held, seed) if plain is None else plain
+    guess, _ = _first_guess(spec, loaded, given, held, sample)
+    plain = _first_point(spec, loaded, given, held, seed) if guess is None else guess
     try:
-        better = sampling.improved(spec, data, sample, u0, held)
+        near = sampling.improved(spec, data, sample, plain, held)
     except NotImplementedError:  # without a second derivative
-        better = None
-    return u0 if better is None else better, None
+        near = None
+    return (plain, None) if near is None else (near, lambda evaluate: sampling.chosen(evaluate, near, plain))
 
 
 def _first_guess(

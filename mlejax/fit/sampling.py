@@ -1,15 +1,14 @@
 """A start for many rows, from some of them: a search on one chunk costs less than one pass over the data.
 
 The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one, from where Newton's method takes
-three passes, and one that confirms, instead of six to ten.  The sample is 8,192 to 16,384 rows (or whole units; more for many
-parameters) in sixteen pieces of neighbouring rows spread over the data: chunks of the evaluator, so that nothing further is
-compiled.  From its estimate one step is taken on a fifth of the data.  A ridge worth one observation keeps what the sample
-says nothing about (a rare level of a factor) where it was.
+three passes, and one that confirms, instead of six to ten.  The search begins on a block or two of rows (or whole units), 200
+for every parameter, goes one step further on the 8,192 to 16,384 rows of a chunk of the evaluator, whose program takes both,
+and one more on a fifth of the data.  Each sample is sixteen pieces of neighbouring rows spread over the data.  A ridge worth
+one observation keeps what the first rows say nothing about (a rare level of a factor) where it was.
 
 It is a start and nothing more: it is left where the search on the sample does not converge (a rare event may be separated
-there), or where other rows, not in the sample, are more likely at the default start (which is looked up where they do not
-find it near to a maximum).  The answer is the one of all rows in any
-case.
+there), or where other rows, not in the sample, and in the end all of them, are more likely at the default start (which is
+looked up where they do not find it near to a maximum).  The answer is the one of all rows in any case.
 """
 
 from __future__ import annotations
@@ -61,23 +60,39 @@ def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: 
     near, sample = _searched(spec, data, first, u0, held), first
     if int(first.n) < first.n_padded:  # one step on a whole chunk, and a search there if that is no place to step from
         sample = sample_chunks(data, 1, PIECES)
+        begin = u0 if near is None else near
         near = None if near is None else _one_step(spec, data, sample, near, held)
-        near = _searched(spec, data, sample, u0, held) if near is None else near
+        near = _searched(spec, data, sample, begin, held) if near is None else near
     if near is None:
         return None
     # rows that the sample does not have judge it, and bring it one step further
     n_others = max(1, int(data.n) // (SHARE * sample.n_padded))
-    found = []
+    each, found = [], []
     for i in range(n_others):
         rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
-        others = Evaluator(spec, rows, held, None, like=data)
-        found.append(others(_SEARCH, near))
-        if i == 0 and not _expected(found[0], others.scale) and not found[0][0] < others(_SEARCH, u0)[0]:
+        each.append(Evaluator(spec, rows, held, None, like=data))
+        found.append(each[i](_SEARCH, near))
+        if i == 0 and not _expected(found[0], each[0].scale) and not found[0][0] < each[0](_SEARCH, u0)[0]:
             return None
     score = np.sum([part[1] for part in found], axis=0) / (n_others + 1)  # that of the sample is about zero
     curvature = np.mean([part[2] for part in found], axis=0)
     onward = _stepped(spec, near, score, curvature)
-    return near if onward is None else onward
+    # what a few rows decide may be thrown far by a step: not if some of them say so
+    return near if onward is None or not each[0](_SEARCH, onward)[0] <= found[0][0] + _slack(each[0], near) else onward
+
+
+def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.ndarray, Evaluated]:
+    """What is nearer to a maximum of all rows, with Newton's evaluation there; u0 is looked up if the other is far from one."""
+    found = evaluate(_SEARCH, near)
+    if _expected(found, evaluate.scale):
+        return near, found
+    plain = evaluate(_SEARCH, u0)
+    return (u0, plain) if plain[0] < found[0] or not np.isfinite(found[0]) else (near, found)
+
+
+def _slack(evaluate: Evaluator, u: np.ndarray) -> float:
+    """What some rows may lose of their mean log-likelihood by a step that is right for all."""
+    return 0.5 * (10.0 * u.size + 20.0) / evaluate.scale
 
 
 def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, held: Any) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from mlejax.fit.evidence import Asks, answered
 from mlejax.fit.flats import beside, independent, settle_flat
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.penalties import finite_penalty
-from mlejax.fit.programs import PROBES, Ended, at_optimum, evaluate_rows, in_parts, logliks, run, value_and_score
+from mlejax.fit.programs import PROBES, Ended, First, at_optimum, evaluate_rows, in_parts, logliks, run, value_and_score
 from mlejax.fit.standing import Found, beyond_belief, clean, doubtful, interior, inverse_over, onto_edges
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -48,15 +48,15 @@ def search(
     held: Any,
     report: Callable[[int, float], None] | None,
     ended: Ended | None = None,
-    known: Any = None,
+    first: First | None = None,
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``; ``known`` what Newton's method would
-    evaluate first, at ``u0``, where that has been done already.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``; ``first`` gives another start and what
+    Newton's method evaluates there.
     """
     if ended is None:
-        spec, ended = run(spec, algorithm, loaded.problem.data, u0, held, loaded.hyper, report, known)
+        spec, ended = run(spec, algorithm, loaded.problem.data, u0, held, loaded.hyper, report, first)
     asks = onwards(spec, algorithm, loaded, u0, held, report, ended)
     return answered(asks, logliks(spec, loaded.problem.data, held, loaded.hyper))
 
@@ -218,7 +218,7 @@ def _natural_rays(spec: Spec, held: Any, ended: Ended, u0: np.ndarray) -> Asks[t
     to_u = partial(in_parts, lambda points: _u_of_theta(space, points, held))
     chart = evidence.Chart(-nothing, nothing, to_u)
     origin = np.asarray(_theta_of_u(space, u0, held))
-    ends = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin))
+    ends = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin, nothing))
     vectors = evidence.suspicious_directions(*ends)[0]
     looks = evidence.first_looks(vectors[: PROBES // 2], theta, score, information, None)
     return (yield from evidence.probe_all(looks, theta, ended.loglik, information, space, held, chart))
@@ -230,7 +230,8 @@ def followed(spec: Spec, ends: Sequence[Ended], origins: Sequence[np.ndarray]) -
     u, score, information = (np.stack([getattr(e, name) for e in ends]) for name in ("u", "score", "information"))
     free = interior(space, u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        out = evidence.suspicious_directions(u, score, information, free, np.stack(origins))
+        believed = standing.believable(u, space)
+        out = evidence.suspicious_directions(u, score, information, free, np.stack(origins), believed)
     if not free.all():
         inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
         out = [np.concatenate([found, rows[~inside]]) for found, rows, inside in zip(out, inward, free, strict=True)]
