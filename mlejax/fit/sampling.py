@@ -67,18 +67,26 @@ def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: 
         return None
     # rows that the sample does not have judge it, and bring it one step further
     n_others = max(1, int(data.n) // (SHARE * sample.n_padded))
-    each, found = [], []
-    for i in range(n_others):
+
+    def others(i: int) -> Evaluator:
         rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
-        each.append(Evaluator(spec, rows, held, None, like=data))
-        found.append(each[i](_SEARCH, near))
-        if i == 0 and not _expected(found[0], each[0].scale) and not found[0][0] < each[0](_SEARCH, u0)[0]:
-            return None
-    score = np.sum([part[1] for part in found], axis=0) / (n_others + 1)  # that of the sample is about zero
-    curvature = np.mean([part[2] for part in found], axis=0)
+        return Evaluator(spec, rows, held, None, like=data)
+
+    judge = others(0)
+    found = judge(_SEARCH, near)
+    if not _expected(found, judge.scale) and not found[0] < judge(_SEARCH, u0)[0]:
+        return None
+    scale = judge.scale
+    del judge  # the next one takes its memory
+    every = [found, *(others(i)(_SEARCH, near) for i in range(1, n_others))]
+    score = np.sum([part[1] for part in every], axis=0) / (n_others + 1)  # that of the sample is about zero
+    curvature = np.mean([part[2] for part in every], axis=0)
     onward = _stepped(spec, near, score, curvature)
+    if onward is None or _expected((0.0, score, curvature), n_others * scale):
+        return near if onward is None else onward
     # what a few rows decide may be thrown far by a step: not if some of them say so
-    return near if onward is None or not each[0](_SEARCH, onward)[0] <= found[0][0] + _slack(each[0], near) else onward
+    slack = 0.5 * (10.0 * near.size + 20.0) / scale
+    return onward if others(0)(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
 def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.ndarray, Evaluated]:
@@ -88,11 +96,6 @@ def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.nd
         return near, found
     plain = evaluate(_SEARCH, u0)
     return (u0, plain) if plain[0] < found[0] or not np.isfinite(found[0]) else (near, found)
-
-
-def _slack(evaluate: Evaluator, u: np.ndarray) -> float:
-    """What some rows may lose of their mean log-likelihood by a step that is right for all."""
-    return 0.5 * (10.0 * u.size + 20.0) / evaluate.scale
 
 
 def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, held: Any) -> np.ndarray | None:
@@ -109,7 +112,7 @@ def _stepped(spec: Spec, u: np.ndarray, score: np.ndarray, curvature: np.ndarray
     return onward if inverse.ok and np.isfinite(onward).all() else None
 
 
-def _expected(found: Evaluated, scale: float) -> bool:
+def _expected(found: tuple[Any, np.ndarray, np.ndarray], scale: float) -> bool:
     """Whether a point is as near to a maximum of these rows as an estimate from as many others is: 2 p, in its decrement."""
     _, score, curvature = found
     if not (linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)):
