@@ -20,14 +20,14 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
-from mlejax.fit.evaluating import Evaluated, Evaluator, chunk_size, sample_chunks
+from mlejax.fit.evaluating import Evaluated, Evaluator, chunk_size, sample_chunks, splits, with_known
 from mlejax.objective import Spec
 from mlejax.status import End
 
 LARGE_N = 65_536  # rows or units from which a start is sought on a sample
 PIECES = 16
 ROWS_PER_PARAMETER = 200
-ENOUGH = 0.5  # decrement, in units of the sample's log-likelihood, at which its search ends
+ENOUGH = 0.5  # decrement for each parameter, in units of the sample's log-likelihood, at which its search ends: half its error
 CONCAVE = 1e-8  # least eigenvalue of a curvature, scaled to unit diagonal, that is taken for that of a maximum
 SHARE = 5  # one of so many chunks takes part in the further step
 _SEARCH = optimize.Newton(max_steps=20)
@@ -52,7 +52,8 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
     n_blocks = math.ceil(ROWS_PER_PARAMETER * p / data.block)
     if n_blocks * data.block >= size or data.block % PIECES:
         return sample_chunks(data, _n_chunks(data, p), PIECES)
-    return sample_chunks(data, 1, PIECES, n_blocks=n_blocks)
+    rows = sample_chunks(data, 1, PIECES, n_blocks=n_blocks)
+    return with_known(spec, rows) if splits(spec, data) else rows  # once for all that look at them
 
 
 def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
@@ -121,7 +122,7 @@ def _expected(found: tuple[Any, np.ndarray, np.ndarray], scale: float) -> bool:
 
 
 def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
-    """The end of Newton's method on the sample, one full step beyond where half a unit of log-likelihood is left."""
+    """The end of Newton's method on the sample, one full step beyond where what is left is less than the sample tells."""
     evaluate = Evaluator(spec, sample, held, None, like=data)
     carry = optimize.begin(_SEARCH, u0)
     setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)
@@ -133,7 +134,7 @@ def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held
                 size = np.abs(np.diag(found[2]))
                 ridge = np.where(np.isfinite(size) & (size > 0), size, 1.0) / evaluate.scale
             carry = optimize.take_turn(_SEARCH, _with_ridge(found, ridge, np.asarray(carry.trial) - u0), carry, setting)
-            if carry.decrements[-1] <= ENOUGH:
+            if carry.decrements[-1] <= ENOUGH * u0.size:
                 return np.asarray(carry.trial)
     return None
 
