@@ -315,7 +315,8 @@ def test_a_chunk_that_is_filled_in_part() -> None:
     with jax.enable_x64(True):
         evaluate = Evaluator(spec, part, None, None, like=data)
         found = evaluate(optimize.Newton(), u)
-    rows = {key: column[:n] for key, column in zip(part.statics.keys, part.rows, strict=True)}
+    own = part.rows[: part.statics.n_leaves]
+    rows = {key: column[:n] for key, column in zip(part.statics.keys, own, strict=True)}
     small, few = prepared(survival, rows)
     with jax.enable_x64(True):
         plain = Evaluator(small, few, None, None)(optimize.Newton(), u)
