@@ -249,7 +249,8 @@ def test_the_answer_is_that_of_the_whole(which: str, monkeypatch: pytest.MonkeyP
 
 
 def prepared(model: Any, data: Any) -> tuple[Spec, Any]:
-    loaded = load(model.likelihood, data, None, "raise")
+    with jax.enable_x64(True):
+        loaded = load(model.likelihood, data, None, "raise")
     return Spec(model.likelihood, loaded.problem.space), loaded.problem.data
 
 
@@ -264,7 +265,8 @@ def test_what_takes_much_more_than_the_data_is_not_kept() -> None:
     assert not splits(spec, data)
     spec, data = prepared(survival, survival_data(10_000))
     assert splits(spec, data)
-    kept = with_known(spec, data)
+    with jax.enable_x64(True):
+        kept = with_known(spec, data)
     assert len(kept.rows) == len(data.rows) + 1
     assert with_known(spec, kept) is kept
 
@@ -308,7 +310,8 @@ def test_a_sample_has_the_program_of_data_read_where_they_lie(monkeypatch: pytes
 def test_a_chunk_that_is_filled_in_part() -> None:
     spec, data = prepared(survival, survival_data(10_000))
     u = np.array([0.8, 0.2, -0.1, -0.3])
-    part = sampling.first_rows(spec, data)
+    with jax.enable_x64(True):
+        part = sampling.first_rows(spec, data)
     n = int(part.n)
     assert n < part.n_padded
     assert not part.weights[n:].any()

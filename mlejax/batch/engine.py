@@ -365,6 +365,7 @@ def optimise(
         total_turns += turns
         if not finished or not waiting.size:
             break
+    _here.__dict__.clear()
     ends.end[waiting] = int(End.INTERRUPTED)
     return ends, finished
 

@@ -190,8 +190,8 @@ def splits(spec: Spec, data: Prepared) -> bool:
     key = ("splits", data.statics, spec.space, data.block, shapes)
     memory = spec.likelihood.memory
     if key not in memory:
-        block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
         with jax.enable_x64(True):
+            block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
             parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
         size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
         memory[key] = parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
