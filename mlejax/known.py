@@ -20,14 +20,14 @@ _NAMES = (
     "integer_pow iota is_finite le lt max min mul ne neg not or real reshape round select_n sign slice split square squeeze "
     "stop_gradient sub transpose xor "
 )
-_CHEAP = frozenset(_NAMES.split())  # what a loop over rows does while it waits for its memory
+_CHEAP = frozenset(_NAMES.split())  # costs less than to read a further column
 
 
 class Split(NamedTuple):
     """Contributions in two parts.
 
     Attributes:
-        shapes: of the arrays between them, with their types; the first axis is that of the rows.
+        shapes: of the arrays between them, with their types; the first axis has the length of the rows.
         known: (rows, shared) -> these arrays.
         rest: (params, rows, shared, known) -> contributions.
     """
@@ -49,7 +49,7 @@ def split(
     Args:
         function: contributions of N rows.
         params, rows, shared: its arguments; rows are arrays (N, ...).
-        replaced: positions of rows that are not always data.
+        replaced: positions of rows for which something that depends on parameters may stand (designs).
     """
     from jax.extend import core  # when it is needed, as in mlejax.rowwise
 

@@ -98,7 +98,8 @@ class Likelihood:
         parts = self.split(params, own, shared, layout)
         shapes = () if parts is None else parts.shapes
         if parts is None or [(a.shape, a.dtype) for a in beside] != [(s.shape, s.dtype) for s in shapes]:
-            return self._contributions(params, own, shared, layout)  # of another number of rows it may be other arrays
+            # the function may do something else with another number of rows
+            return self._contributions(params, own, shared, layout)
         return parts.rest(params, own, shared, beside)
 
     def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> known.Split | None:

@@ -59,6 +59,10 @@ def test_of_many_coordinates_those_in_doubt_are_followed_alone() -> None:
     (vectors,) = evidence.suspicious_directions(u, score, information, free, u, believed)
     assert [np.flatnonzero(v).tolist() for v in vectors[-2:]] == [[0], [1]]
     assert len(vectors) == 1 + 2  # and Newton's step; the path so far has no length
+    information = np.eye(p) + np.pad(np.ones((p - 1, p - 1)), (0, 1)) * 1e4
+    information[:-1, :-1] -= np.eye(p - 1) - np.ones((p - 1, p - 1)) / (p - 1)  # all but one columns are one
+    (vectors,) = evidence.suspicious_directions(u, score, information[None], free, u, believed)
+    assert len(vectors) == (p - 2) + 1  # what is collinear is followed once, not also entry by entry
 
 
 @pytest.mark.parametrize("steep", [True, False])

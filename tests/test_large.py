@@ -136,21 +136,21 @@ def poisson(params: Any, data: Any) -> Any:
     return data["y"] * jnp.log(params["mu"]) - params["mu"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_few_rows_that_weigh_more_than_the_sample(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "method"), [(0, "newton"), (1, "newton"), (0, "bhhh")])
+def test_a_few_rows_that_weigh_more_than_the_sample(seed: int, method: str) -> None:
     """Of a skewed covariate, whose largest values bend the answer: the sample's is far from a maximum of all rows."""
     rng = np.random.default_rng(seed)
     x = np.exp(2.0 * rng.standard_normal(70_000))
     data = {"x": x, "y": rng.poisson(np.exp(np.minimum(0.02 * x, 6.0))).astype(float)}
     model = poisson.regress(mu="x")
     with passes() as seen:
-        res = model.fit(data)
+        res = model.fit(data, method=method)
     with pytest.MonkeyPatch.context() as patch, passes() as usual:
         patch.setattr(sampling, "worthwhile", lambda *_: False)
-        plain = model.fit(data)
+        plain = model.fit(data, method=method)
     same_answer(res, plain)
     whole = max(seen)
-    assert seen.count(whole) <= usual.count(whole) + 1
+    assert seen.count(whole) <= usual.count(whole) + 2  # to look at both starts
 
 
 def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -360,12 +360,14 @@ def optimise(
                 at_once.set()
             return int(mine.size) - running
 
-        finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
+        try:
+            finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
+        finally:
+            _here.__dict__.clear()  # of this thread; the others end with their round
         waiting = waiting[state.status[waiting] == int(End.RUNNING)]
         total_turns += turns
         if not finished or not waiting.size:
             break
-    _here.__dict__.clear()
     ends.end[waiting] = int(End.INTERRUPTED)
     return ends, finished
 
@@ -374,8 +376,11 @@ _here = threading.local()
 
 
 def _placed(data: Any, own_rows: bool) -> Any:
-    """A chunk where XLA reads it as it lies: its own copy of what does not begin at a multiple of 64 bytes would be new memory
-    for every chunk, for which threads wait on each other; this one is written over by the next chunk of the thread."""
+    """A chunk where XLA reads it as it lies, at a multiple of 64 bytes.
+
+    Else XLA would copy it into new memory, for which threads queue.  Here each thread has one place for its chunks; the next one
+    is written over the last, of which all results have been waited for.
+    """
     if not on_cpu() or not own_rows:
         return data
     kept = _here.__dict__.setdefault("places", {})

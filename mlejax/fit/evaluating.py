@@ -55,7 +55,7 @@ def _filled(data: Prepared) -> Array:
 
 def _evaluate(spec: Spec, method: Any, u: Array, data: Prepared, fixed: Any, hyper: Any) -> Array:
     """Value, score and curvature one after the other: of little data one array is fetched in half the time of three."""
-    # a sum of which derivatives are taken, and one on a GPU, is over a number of blocks that is known beforehand
+    # bias reduction differentiates the sum, in reverse mode, and a GPU waits for the host at loops of unknown length
     filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else _filled(data)
     value, score, curvature = method.evaluate(objective_of(spec, data, fixed, hyper, filled), u)
     return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
@@ -183,7 +183,7 @@ def _lie_well(chunks: list[Prepared]) -> bool:
 
 
 def splits(spec: Spec, data: Prepared) -> bool:
-    """Whether something of the contributions is computed of the data alone that is worth keeping beside them."""
+    """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
     if data.mode == "whole" or data.streamed:
         return False
     shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
@@ -246,7 +246,7 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_bloc
         pieces: how many; a chunk is a multiple of so many rows.
         skip: how far into the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
             the gaps are longer than the pieces.
-        n_blocks: rows for so many blocks only; the rest of a chunk stays empty, and programs do not look at it.
+        n_blocks: rows for so many blocks only; the rest of a chunk stays empty: for an `Evaluator`, which does not look at it.
     """
     full = n * chunk_size(data)
     size = (full if n_blocks is None else n_blocks * data.block) // pieces

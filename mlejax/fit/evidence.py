@@ -71,7 +71,7 @@ def suspicious_directions(
     Args:
         u, score, free, origin: (L, p).
         information: (L, p, p).
-        believed: errors (L, p) above which they are not.
+        believed: the largest errors (L, p) that are believed.
     """
     p, eye = u.shape[1], np.eye(u.shape[1])
     s, d = scaled(np.where(np.isfinite(information), information, 0.0))
@@ -84,7 +84,9 @@ def suspicious_directions(
     inverse = (vectors / np.maximum(np.abs(values), 1e-12)[:, None, :]) @ vectors.swapaxes(1, 2)
     newton = d[:, None, :] * (inverse @ (d * np.nan_to_num(score))[:, :, None]).swapaxes(1, 2)
     plain = np.maximum(1.0, np.abs(u))[:, :, None] * eye
-    errors = d * np.sqrt(np.abs(np.einsum("lii->li", inverse)))
+    # weak eigenvectors are followed themselves, not every coordinate that has a part in them
+    strong = np.where(values < NULL_EIGENVALUE, 0.0, 1.0 / np.maximum(np.abs(values), 1e-12))
+    errors = d * np.sqrt(np.einsum("lik,lk->li", vectors**2, strong))
     alone = free & ((free.sum(axis=1, keepdims=True) <= MAX_COORDINATES) | (errors > believed))
     path = np.where(free, u - origin, 0.0)[:, None, :]
     whole = np.concatenate([plain, d[:, None, :] * vectors.swapaxes(1, 2), newton, path, plain], axis=1)

@@ -34,7 +34,7 @@ HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is s
 DISPATCH_SECONDS = 0.2
 RANKED_TOGETHER = 8
 PROBES = 24
-
+# takes the evaluator, gives a start and what Newton's method evaluates there
 First = Callable[[Evaluator], tuple[np.ndarray, Evaluated]]
 
 
@@ -123,7 +123,6 @@ def value_and_score(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any
     return objective_of(spec, data, fixed, hyper).value_and_grad(u)
 
 
-
 class Ended(NamedTuple):
     """The optimiser's end on the host: NumPy, log-likelihood units, in u."""
 
@@ -151,7 +150,8 @@ def run(
 ) -> tuple[Spec, Ended]:
     """Optimise on the host, a few turns a dispatch; call inside ``jax.enable_x64(True)``.
 
-    ``first`` gives another start and what Newton's method evaluates there.
+    ``first``, for methods with curvature, takes the evaluator of the data, and gives the start that is used in place of u0 with
+    what Newton's method evaluates there.
 
     Ends with up to ten Newton steps whatever ``method`` was (p <= 500), so that score and information are exact.
     Returns the spec as well, because a likelihood without a second derivative switches to a differenced Hessian.
@@ -166,7 +166,7 @@ def run(
     steps = 0
     polished = False
     if not newton:
-        spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, None)
+        spec, carry, end = _loop(spec, method, data, u0, fixed, hyper, on_dispatch, first)
         steps = int(carry.n_steps)
         if p > POLISH_LIMIT or end == End.START_NOT_FINITE:
             return spec, _ended(carry, data, end, steps, dense=False)
@@ -207,6 +207,7 @@ def _loop_on_host(
             evaluated = None
             if first is not None:
                 u0, evaluated = first(evaluate)
+                evaluated = evaluated if isinstance(method, optimize.Newton) else None
                 previous = carry = optimize.begin(method, u0)
             while carry.status == RUNNING:
                 previous = carry

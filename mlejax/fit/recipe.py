@@ -286,7 +286,7 @@ def _start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarra
 def _start(
     spec: Spec, algorithm: Any, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int
 ) -> tuple[np.ndarray, First | None]:
-    """u of the start, and what gives it with Newton's evaluation there, for the search; from a sample of many rows."""
+    """u of the plain start, and for the search what gives the one to use, from a sample of many rows, with its evaluation."""
     data = loaded.problem.data
     if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
         u0, known = _first_guess(spec, loaded, given, held, data)
@@ -298,7 +298,7 @@ def _start(
         near = sampling.improved(spec, data, sample, plain, held)
     except NotImplementedError:  # without a second derivative
         near = None
-    return (plain, None) if near is None else (near, lambda evaluate: sampling.chosen(evaluate, near, plain))
+    return plain, None if near is None else lambda evaluate: sampling.chosen(evaluate, near, plain)
 
 
 def _first_guess(

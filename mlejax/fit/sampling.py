@@ -1,14 +1,15 @@
 """A start for many rows, from some of them: a search on one chunk costs less than one pass over the data.
 
 The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one, from where Newton's method takes
-three passes, and one that confirms, instead of six to ten.  The search begins on a block or two of rows (or whole units), 200
-for every parameter, goes one step further on the 8,192 to 16,384 rows of a chunk of the evaluator, whose program takes both,
-and one more on a fifth of the data.  Each sample is sixteen pieces of neighbouring rows spread over the data.  A ridge worth
-one observation keeps what the first rows say nothing about (a rare level of a factor) where it was.
+three passes, and one that confirms, instead of six to ten.  The search begins on as many blocks of rows (or whole units) as
+hold 200 for every parameter, goes one step further on the 8,192 to 16,384 rows of a chunk of the evaluator (whose program
+serves all samples: nothing further is compiled), and one more on a fifth of the data.  Each sample is sixteen pieces of
+neighbouring rows spread over the data.  A ridge worth one observation keeps what the first rows say nothing about (a rare
+level of a factor) where it was.
 
 It is a start and nothing more: it is left where the search on the sample does not converge (a rare event may be separated
-there), or where other rows, not in the sample, and in the end all of them, are more likely at the default start (which is
-looked up where they do not find it near to a maximum).  The answer is the one of all rows in any case.
+there), or where it is far from a maximum of other rows, not in the sample, or in the end of all of them, and these are more
+likely at the default start.  The answer is the one of all rows in any case.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mlejax.status import End
 LARGE_N = 65_536  # rows or units from which a start is sought on a sample
 PIECES = 16
 ROWS_PER_PARAMETER = 200
-ENOUGH = 0.5  # decrement for each parameter, in units of the sample's log-likelihood, at which its search ends: half its error
+ENOUGH = 0.5  # decrement, for each parameter, at which the search on a sample ends: the estimate's own error is worth 1
 CONCAVE = 1e-8  # least eigenvalue of a curvature, scaled to unit diagonal, that is taken for that of a maximum
 SHARE = 5  # one of so many chunks takes part in the further step
 _SEARCH = optimize.Newton(max_steps=20)
@@ -85,13 +86,14 @@ def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: 
     onward = _stepped(spec, near, score, curvature)
     if onward is None or _expected((0.0, score, curvature), n_others * scale):
         return near if onward is None else onward
-    # what a few rows decide may be thrown far by a step: not if some of them say so
+    # a step may be thrown far by what a few rows decide: it is not taken where it makes the judging rows less likely, by more
+    # than the sample's error explains
     slack = 0.5 * (10.0 * near.size + 20.0) / scale
     return onward if others(0)(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
 def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.ndarray, Evaluated]:
-    """What is nearer to a maximum of all rows, with Newton's evaluation there; u0 is looked up if the other is far from one."""
+    """``near``, or u0 if all rows find that far from a maximum and are more likely at u0; with Newton's evaluation there."""
     found = evaluate(_SEARCH, near)
     if _expected(found, evaluate.scale):
         return near, found
@@ -122,7 +124,7 @@ def _expected(found: tuple[Any, np.ndarray, np.ndarray], scale: float) -> bool:
 
 
 def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
-    """The end of Newton's method on the sample, one full step beyond where what is left is less than the sample tells."""
+    """The end of Newton's method on the sample, a full step beyond where it is within the sample's own error."""
     evaluate = Evaluator(spec, sample, held, None, like=data)
     carry = optimize.begin(_SEARCH, u0)
     setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)

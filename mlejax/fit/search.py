@@ -52,8 +52,8 @@ def search(
 ) -> tuple[Spec, Ended, Found]:
     """Optimise; where the end is not clean, test rays, and go on from a higher point if there is one.
 
-    ``ended`` is the optimiser's end where it has been reached already from ``u0``; ``first`` gives another start and what
-    Newton's method evaluates there.
+    ``ended`` is the optimiser's end where it has been reached already from ``u0``; ``first`` as in
+    :func:`mlejax.fit.programs.run`.
     """
     if ended is None:
         spec, ended = run(spec, algorithm, loaded.problem.data, u0, held, loaded.hyper, report, first)
