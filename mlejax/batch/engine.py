@@ -24,6 +24,7 @@ from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
 from mlejax.compiling import on_cpu
 from mlejax.data import aligned
+from mlejax.fit.evaluating import n_cores
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -66,9 +67,7 @@ def limits(memory_limit: float | None, progress: bool | None) -> Limits:
     """
     if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and memory_limit > 0):
         raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
-    workers = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MAX_WORKERS
-    )
+    workers = min(n_cores(), MAX_WORKERS)
     memory = _free_memory() * MEMORY_SHARE if memory_limit is None else memory_limit
     return Limits(int(memory), workers if on_cpu() else WORKERS_GPU, progress, memory_limit is not None)
 

@@ -135,7 +135,7 @@ class Layout:
     @cached_property
     def n_leaves(self) -> int:
         """The number of arrays by row."""
-        return sum(slot.source == "row" for entry in self.entries for slot in entry.slots)
+        return len({slot.position for entry in self.entries for slot in entry.slots if slot.source == "row"})
 
     def with_mask(self, index: int) -> Layout:
         """The layout with a further column "mask", the index-th array by row; for models of units."""
