@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,18 @@ import jax
 __all__ = ["compiled", "enable_compilation_cache", "on_cpu"]
 
 _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
-_HASTY: dict[str, Any] = {**_QUICK, "xla_backend_optimization_level": 1}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "quick": _QUICK,
+    "hasty": {**_QUICK, "xla_backend_optimization_level": 1},
+    # Without it, XLA cuts a loop over rows in parts for its pool, and orders the program so that many parts are ready at once;
+    # with one call a core they only move between cores.
+    "side by side": {
+        **_QUICK,
+        "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    },
+    "careful": {},
+}
 
 
 def on_cpu() -> bool:
@@ -29,17 +41,16 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def compiled(
-    function: Callable[..., Any], *, static: tuple[str, ...] = (), quick: bool = True, hasty: bool = False
-) -> Callable[..., Any]:
-    """`jax.jit(function, static_argnames=static)`, quick to compile when it is called from the host.
+def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
+    """`jax.jit(function, static_argnames=static)`, compiled as fits the work when it is called from the host.
 
     Args:
         function: what to compile.
         static: names of its arguments that are part of what is compiled.
-        quick: False to let XLA take its time, for programs that will run long.
-        hasty: True to have it optimise less, for programs that will hardly run: a tenth of the compile time less, a tenth to
-            two fifths of the run time more, the same numbers up to rounding.
+        how: "quick" to compile; "careful", for programs that will run long: XLA may take its time; "hasty", for programs that
+            will hardly run: a tenth of the compile time less, a tenth to two fifths of the run time more, the same numbers
+            up to rounding; "side by side", for programs of which the host runs one on every core: as quick, and none of
+            them uses several.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,23 +59,34 @@ def compiled(
         2.0
     """
     plain = jax.jit(function, static_argnames=static)
-    if not quick:
+    options = dict(_OPTIONS[how])
+    if not options:
         return plain
-    program = [jax.jit(function, static_argnames=static, compiler_options=_HASTY if hasty else _QUICK)]
+    program = [jax.jit(function, static_argnames=static, compiler_options=options)]
+    lock = threading.Lock()
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        current = program[0]
-        try:
-            return current(*args, **kwargs)
-        except jax.errors.JaxRuntimeError as error:
-            if current is plain or "compile option" not in str(error):
-                raise
-            program[0] = plain  # an XLA that no longer has a choice (several threads may find out at once)
-        except ValueError as error:
-            if "compiler_options" not in str(error):  # which JAX refuses inside a trace
-                raise
-        return plain(*args, **kwargs)
+        while True:
+            current = program[0]
+            try:
+                return current(*args, **kwargs)
+            except jax.errors.JaxRuntimeError as error:
+                said = str(error)
+                if "compile option" not in said:
+                    raise
+                with lock:  # an XLA that no longer has a choice; several threads may find out at once
+                    if current is program[0]:
+                        lost = [name for name in options if f"'{name}'" in said]
+                        if not lost:
+                            raise
+                        for name in lost:
+                            del options[name]
+                        program[0] = jax.jit(function, static_argnames=static, compiler_options=dict(options))
+            except ValueError as error:
+                if "compiler_options" not in str(error):  # which JAX refuses inside a trace
+                    raise
+                return plain(*args, **kwargs)
 
     return call
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 from mlejax import compiling
+from mlejax.cores import n_cores
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,10 +74,36 @@ def test_the_cache_goes_where_the_user_or_the_system_says(tmp_path: Path) -> Non
 
 
 def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_QUICK", {"xla_no_such_option": False})
+    options = {"xla_no_such_option": False, "xla_nor_this_one": 1, "xla_backend_optimization_level": 1}
+    monkeypatch.setitem(compiling._OPTIONS, "quick", options)
     program = compiling.compiled(lambda x, times: x * times, static=("times",))
     assert float(program(jnp.ones(()), times=3)) == 3.0
     assert float(program(jnp.ones(()), times=4)) == 4.0
+
+
+def test_threads_that_find_out_together_lose_no_choice_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+    plain = jax.jit
+    monkeypatch.setattr(jax, "jit", lambda f, **how: (seen.append(how), plain(f, **how))[1])
+    monkeypatch.setitem(compiling._OPTIONS, "quick", {"xla_no_such_option": False, "xla_backend_optimization_level": 1})
+    program = compiling.compiled(lambda x: 3.0 * x)
+    with ThreadPoolExecutor(4) as pool:
+        assert [float(a) for a in pool.map(program, [jnp.ones(())] * 8)] == [3.0] * 8
+    tried = [how["compiler_options"] for how in seen if "compiler_options" in how]
+    assert tried[-1] == {"xla_backend_optimization_level": 1}
+    assert len(tried) == 2, "one thread takes the option out for all"
+
+
+@pytest.mark.skipif(not compiling.on_cpu(), reason="a matter of the host's cores")
+def test_side_by_side_one_program_stays_on_one_core() -> None:
+    """XLA writes into how many parts it cuts a loop for its pool; there must be none where every core has its own call."""
+    busy = lambda x: jnp.exp(jnp.sin(x) + jnp.log(x * x + 1.0) ** 3)
+    texts = {
+        how: jax.jit(busy, compiler_options=compiling._OPTIONS[how]).lower(jnp.ones(1 << 20)).compile().as_text()
+        for how in (["careful", "side by side"] if n_cores() > 1 else ["side by side"])
+    }
+    assert 'partitions":["' not in texts["side by side"]
+    assert 'partitions":["' in texts.get("careful", 'partitions":["'), "else this test can no longer fail"
 
 
 def test_inside_a_trace_it_is_an_ordinary_function() -> None:
@@ -87,4 +115,4 @@ def test_other_errors_are_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         compiling.compiled(lambda x: x / (1 // 0))(jnp.ones(()))
     with jax.enable_x64(True):
-        assert compiling.compiled(lambda x: x + 1, quick=False)(jnp.ones(())).dtype == jnp.float64
+        assert compiling.compiled(lambda x: x + 1, how="careful")(jnp.ones(())).dtype == jnp.float64

@@ -20,11 +20,12 @@ import jax
 import numpy as np
 
 from mlejax import optimize
+from mlejax.batch.lying import Lying
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
 from mlejax.compiling import on_cpu
+from mlejax.cores import n_cores
 from mlejax.data import aligned
-from mlejax.fit.evaluating import n_cores
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -60,14 +61,17 @@ class Limits:
 
 
 def limits(memory_limit: float | None, progress: bool | None) -> Limits:
-    """The bound on memory (default: a quarter of what is free on the device or host) and one thread a core.
+    """The bound on memory (default: a quarter of what is free on the device or host) and the threads.
+
+    On several cores there is one thread more than these, so that no core waits while two threads take turns in Python.
 
     Raises:
         ValueError: a limit that is not a positive number of bytes.
     """
     if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and memory_limit > 0):
         raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
-    workers = min(n_cores(), MAX_WORKERS)
+    cores = n_cores()
+    workers = min(cores + 1, MAX_WORKERS) if cores > 1 else 1
     memory = _free_memory() * MEMORY_SHARE if memory_limit is None else memory_limit
     return Limits(int(memory), workers if on_cpu() else WORKERS_GPU, progress, memory_limit is not None)
 
@@ -218,8 +222,8 @@ class Lanes(Protocol):
         """Bytes of one lane of this size."""
         ...
 
-    def fetch(self, lanes: np.ndarray, capacity: int) -> Any:
-        """Their data, with a leading axis (capacity, ...)."""
+    def fetch(self, lanes: np.ndarray, capacity: int, *, in_place: bool = False) -> Any:
+        """Their data, with a leading axis (capacity, ...); ``in_place``: as `Lying` where that can be."""
         ...
 
 
@@ -331,7 +335,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
             mine, width, capacity = task
-            data = _placed(sets.fetch(mine, capacity), sets.own_rows)
+            data = _placed(sets.fetch(mine, capacity, in_place=on_cpu()), sets.own_rows)
             at = _run_of(mine)
             carry = jax.tree.map(lambda a: filled(a[at], capacity), state)
             carry.status[mine.size :] = int(End.CONVERGED)
@@ -380,7 +384,7 @@ def _placed(data: Any, own_rows: bool) -> Any:
     Else XLA would copy it into new memory, for which threads queue.  Here each thread has one place for its chunks; the next one
     is written over the last, of which all results have been waited for.
     """
-    if not on_cpu() or not own_rows:
+    if not on_cpu() or not own_rows or any(isinstance(leaf, Lying) for leaf in data.rows):
         return data
     kept = _here.__dict__.setdefault("places", {})
 

@@ -40,6 +40,7 @@ from mlejax.verdict import ConvergenceWarning, code_of
 
 SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
 DESCRIBED = 1024  # lanes described at once on CPU
+WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads describe faster than one
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +280,9 @@ def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
         return 0
 
     begins = list(range(0, n, size))
-    if not run_tasks(begins, work, replace(limits, progress=False), "data set", 0):
+    few = n * max(ends.u.shape[1], 1) ** 2 < WORTH_THREADS
+    cut_up = replace(limits, progress=False, workers=1 if few else limits.workers)
+    if not run_tasks(begins, work, cut_up, "data set", 0):
         for begin in begins:  # what was interrupted here is all but done
             work(begin)
     return jax.tree.map(lambda *a: np.concatenate(a), *(parts[begin] for begin in begins))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import linalg, optimize
+from mlejax.batch.lying import Lying
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of, off_edges, to_theta
@@ -25,6 +26,10 @@ from mlejax.objective import Spec
 from mlejax.parameters import Space
 
 Array = Any
+
+
+def _block(lanes: Any, first: Array, width: int) -> Array:
+    return lanes.block(first, width) if isinstance(lanes, Lying) else lax.dynamic_slice_in_dim(lanes, first, width)
 
 
 def _over_blocks(
@@ -37,7 +42,7 @@ def _over_blocks(
     """
 
     def body(i: Array, out: Any) -> Any:
-        part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * width, width), (lanes, out))
+        part = jax.tree.map(lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Lying))
         used = None
         if data.n_blocks > 1:
             longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))
@@ -72,7 +77,7 @@ def _split(
     return lanes, joined
 
 
-@partial(compiled, static=("spec", "method", "width", "own_rows", "own"))
+@partial(compiled, how="side by side", static=("spec", "method", "width", "own_rows", "own"))
 def advance_lanes(
     spec: Spec,
     method: Any,
@@ -91,7 +96,8 @@ def advance_lanes(
 
     Args:
         carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
-        data: leaves (C, N, ...); ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared`` as ever.
+        data: leaves (C, N, ...), or `Lying`; ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared``
+            as ever.
         fixed, hyper: with a leading axis where ``own`` says so, else common.
         bends: as in ``optimize.advance``: False lets the others go on where a lane needs more than a Newton step.
     """
@@ -106,7 +112,7 @@ def advance_lanes(
     return _over_blocks(one, width, n_blocks, carry, lanes, data)
 
 
-@partial(compiled, static=("spec", "width", "own_hyper"))
+@partial(compiled, how="side by side", static=("spec", "width", "own_hyper"))
 def rank_lanes(
     spec: Spec,
     width: int,
@@ -144,7 +150,7 @@ def rank_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, values), data)
 
 
-@partial(compiled, static=("spec", "width", "own_hyper"))
+@partial(compiled, how="side by side", static=("spec", "width", "own_hyper"))
 def loglik_lanes(
     spec: Spec,
     width: int,
@@ -173,7 +179,7 @@ def loglik_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, points), data)
 
 
-@partial(compiled, static=("spec", "width", "n_clusters"))
+@partial(compiled, how="side by side", static=("spec", "width", "n_clusters"))
 def meat_lanes(
     spec: Spec, width: int, u: Array, data: Prepared, fixed: Any, codes: Any, n_blocks: Array, n_clusters: int = 0
 ) -> Array:
@@ -194,7 +200,7 @@ def meat_lanes(
     return _over_blocks(one, width, n_blocks, out, (lanes, u, lanes_codes), data)
 
 
-@partial(compiled, static=("spec", "width", "own_hyper"))
+@partial(compiled, how="side by side", static=("spec", "width", "own_hyper"))
 def evaluate_lanes(
     spec: Spec,
     width: int,
@@ -255,7 +261,7 @@ def _inverse(a: Array, free: Array) -> tuple[Array, Array, Array]:
     return jnp.where(both, x / root[:, None] / root[None, :], 0.0), trace, jnp.all(ok) & positive
 
 
-@partial(compiled, static=("spec", "own_fixed"))
+@partial(compiled, how="side by side", static=("spec", "own_fixed"))
 def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any, own_fixed: bool = False) -> Described:
     """From u to theta, with inverses, for lanes (C, ...); one program for all sizes of data."""
     space = spec.space
@@ -281,13 +287,13 @@ def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any,
     return jax.vmap(one, in_axes=(0, 0, 0, 0 if own_fixed else None))(u, score, information, fixed)
 
 
-@partial(compiled, static=("space",))
+@partial(compiled, how="side by side", static=("space",))
 def many_to_u(space: Space, values: list[Array]) -> Array:
     """Natural values, one array a leaf with a leading axis (L, ...), -> u (L, p)."""
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
 
-@partial(compiled, static=("spec", "own_fixed"))
+@partial(compiled, how="side by side", static=("spec", "own_fixed"))
 def natural(spec: Spec, u: Array, fixed: Any, own_fixed: bool = False) -> tuple[Array, Any]:
     """theta (C, p) and params of lanes without second derivatives."""
     space = spec.space

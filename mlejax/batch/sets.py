@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from mlejax import data as data_room
+from mlejax.batch.lying import can_lie, lying
 from mlejax.batch.weighing import Weighing
 from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
@@ -101,8 +102,19 @@ class DataSets:
         per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
         return int(size) * (per + 8)
 
-    def fetch(self, lanes: np.ndarray, capacity: int) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...).
+    @cached_property
+    def even(self) -> bool:
+        """Data sets of one size, one after the other in tables that can be read where they lie."""
+        size = int(self.sizes[0])
+        return (
+            self.order is None
+            and bool((self.sizes == size).all() and (self.lengths == size).all())
+            and bool((self.begins == np.arange(len(self)) * size).all())
+            and all(can_lie(leaf) for leaf in self.leaves)
+        )
+
+    def fetch(self, lanes: np.ndarray, capacity: int, *, in_place: bool = False) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...); ``in_place``: as `Lying`, where they are even.
 
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
@@ -146,7 +158,10 @@ class DataSets:
             out[len(lanes) : worked] = part[0]
             return out
 
-        rows = tuple(cut(leaf) for leaf in self.leaves)
+        if in_place and self.even:
+            rows: Any = tuple(lying(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+        else:
+            rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
     def hyper_at(self, lane: int) -> Any:

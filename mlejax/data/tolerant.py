@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .convert import Rows, _at, _common_index, _gaps_of_any_type, _name, _read_shared, common_length
+from .convert import Rows, _at, _common_index, _gaps_of_any_type, _name, _read_shared, common_length, is_finite
 from .errors import DataError, missing_column
 from .held import shift
 from .layout import Entry, Layout
@@ -99,15 +99,12 @@ def convert_with_gaps(
 
 def _gaps_of(leaf: Leaf, values: np.ndarray, mask: np.ndarray | None) -> list[Gap]:
     found = []
-    if values.dtype == np.float64:
-        with np.errstate(all="ignore"):
-            total = float(np.add.reduce(values, axis=None))
-        if not np.isfinite(total) and not np.isfinite(values).all():
-            infinite = np.isinf(values) if mask is None else np.isinf(values) & ~mask
-            if infinite.any():
-                found.append(Gap(leaf, _by_row(infinite), infinite, True))
-            nan = np.isnan(values)
-            mask = nan if mask is None else mask | nan
+    if values.dtype == np.float64 and not is_finite(values):
+        infinite = np.isinf(values) if mask is None else np.isinf(values) & ~mask
+        if infinite.any():
+            found.append(Gap(leaf, _by_row(infinite), infinite, True))
+        nan = np.isnan(values)
+        mask = nan if mask is None else mask | nan
     if mask is not None and mask.any():
         found.append(Gap(leaf, _by_row(mask), mask, False))
     return found

@@ -161,7 +161,7 @@ def _subset(data: Prepared, index: np.ndarray) -> Prepared:
 # ---- training
 
 
-@partial(compiled, static=("spec", "method"), quick=False)
+@partial(compiled, static=("spec", "method"), how="careful")
 def _epoch(
     spec: Spec, method: Any, carry: optimize.EpochCarry, batches: Any, data: Prepared, fixed: Any, hyper: Any
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:

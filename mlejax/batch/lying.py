@@ -1,0 +1,73 @@
+"""Lanes read where they lie: a chunk of data sets as a flat view of the table that holds them.
+
+XLA takes an array of NumPy without a copy only where it begins at a multiple of 64 bytes, and a chunk of data sets begins
+anywhere. So a program gets a view that begins a few numbers before its chunk, and how many these are, and cuts its blocks of
+lanes out of that, which it does anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from mlejax.data import aligned
+
+ITEM = 8  # bytes of a number
+STEP = 64 // ITEM  # numbers between places where a view may begin
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values", "shift"], meta_fields=["shape"])
+@dataclass(frozen=True)
+class Lying:
+    """The lanes of a chunk, one after the other.
+
+    Attributes:
+        values: (C * size of a lane + STEP,) numbers.
+        shift: () where in them the first lane begins.
+        shape: of one lane.
+    """
+
+    values: Any
+    shift: Any
+    shape: tuple[int, ...]
+
+    def block(self, first: Any, width: int) -> Any:
+        """Some lanes, (width, ...)."""
+        each = math.prod(self.shape)
+        return lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each).reshape(width, *self.shape)
+
+
+def can_lie(leaf: np.ndarray) -> bool:
+    """Whether lanes of this table can be read where they lie."""
+    return leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64)) and leaf.flags.c_contiguous and leaf.flags.aligned
+
+
+def lying(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked: int) -> Lying:
+    """Lanes of ``size`` rows of a table (R, ...), in which lane i begins at row i * size.
+
+    Args:
+        lanes: which, at most ``capacity``.
+        worked: how many a program looks at; those too many repeat the first one or are the next in the table.
+    """
+    shape = (size, *leaf.shape[1:])
+    each = math.prod(shape)
+    n = capacity * each + STEP
+    flat = leaf.reshape(-1)
+    begin = int(lanes[0]) * each
+    in_step = -(flat.ctypes.data // ITEM) % STEP  # the first number at a multiple of 64 bytes
+    start = in_step + (begin - in_step) // STEP * STEP
+    follow = lanes[-1] - lanes[0] + 1 == len(lanes) and bool((np.diff(lanes) == 1).all())
+    if follow and 0 <= start <= flat.size - n:
+        return Lying(flat[start : start + n], np.int32(begin - start), shape)
+    values = aligned((n,), leaf.dtype)
+    part = values[: capacity * each].reshape(capacity, each)
+    table = flat.reshape(-1, each)
+    part[: len(lanes)] = table[lanes[0] : lanes[-1] + 1] if follow else table[lanes]
+    part[len(lanes) : worked] = part[0]
+    return Lying(values, np.int32(0), shape)

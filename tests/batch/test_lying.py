@@ -1,0 +1,99 @@
+"""Chunks of lanes that are read where they lie, against the same lanes cut out by NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mlejax as mle
+from mlejax.batch.lying import STEP, can_lie, lying
+from mlejax.batch.reading import stacked
+from tests.test_compilations import compilations
+
+CAPACITY = 8
+
+
+def table(n_sets: int, size: int, *more: int, offset: int = 0, dtype: type = np.float64) -> np.ndarray:
+    """Rows of many data sets, that begin ``offset`` numbers after a multiple of 64 bytes."""
+    count = n_sets * size * int(np.prod(more, dtype=int))
+    room = np.arange(count + 2 * STEP, dtype=dtype)
+    begin = -(room.ctypes.data // 8) % STEP + offset
+    return room[begin : begin + count].reshape(n_sets * size, *more)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+@pytest.mark.parametrize("offset", range(STEP))
+@pytest.mark.parametrize(("size", "more"), [(5, ()), (3, (2,)), (8, ()), (1, (2, 3))])
+def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, ...], offset: int, dtype: type) -> None:
+    n_sets = 31
+    leaf = table(n_sets, size, *more, offset=offset, dtype=dtype)
+    stack = leaf.reshape(n_sets, size, *more)
+    copied = 0
+    with jax.enable_x64(True):
+        for first in range(n_sets):
+            lanes = np.arange(first, min(first + CAPACITY - first % 3, n_sets))
+            chunk = lying(leaf, lanes, size, CAPACITY, min(CAPACITY, len(lanes) + 2))
+            assert chunk.values.shape == (CAPACITY * size * int(np.prod(more, dtype=int)) + STEP,)
+            assert chunk.values.ctypes.data % 64 == 0
+            copied += not np.shares_memory(chunk.values, leaf)
+            seen = np.concatenate([chunk.block(np.int32(i), 2) for i in range(0, CAPACITY, 2)])
+            assert seen.dtype == leaf.dtype
+            np.testing.assert_array_equal(seen[: len(lanes)], stack[lanes])
+    each = size * int(np.prod(more, dtype=int))
+    at_the_ends = 1 + STEP // each + CAPACITY + -(-STEP // each)  # those that begin or end within a step of the table's ends
+    assert copied <= at_the_ends < n_sets
+
+
+def test_lanes_that_do_not_follow_each_other_are_copied() -> None:
+    leaf = table(40, 6, offset=3)
+    lanes = np.array([2, 3, 7, 30])
+    chunk = lying(leaf, lanes, 6, CAPACITY, 6)
+    assert not np.shares_memory(chunk.values, leaf)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(chunk.block(np.int32(0), 4), leaf.reshape(40, 6)[lanes])
+        np.testing.assert_array_equal(chunk.block(np.int32(4), 2), leaf.reshape(40, 6)[[2, 2]])
+
+
+def test_what_is_not_eight_bytes_long_or_not_contiguous_is_not_read_in_place() -> None:
+    assert can_lie(np.zeros((4, 3)))
+    assert can_lie(np.zeros(4, np.int64))
+    assert not can_lie(np.zeros((4, 3), np.float32))
+    assert not can_lie(np.zeros(4, bool))
+    assert not can_lie(np.zeros((3, 4)).T)
+    assert not can_lie(np.zeros(9, np.uint8)[1:].view(np.float64))
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def gaussian(params, data):
+    z = (data["y"] - params["mu"]) / params["sigma"]
+    return -0.5 * z * z - jnp.log(params["sigma"]) - 0.5 * jnp.log(2 * jnp.pi)
+
+
+@pytest.mark.parametrize("n_sets", [1, 7, 64, 1030, 2500])
+@pytest.mark.parametrize("offset", [0, 5])
+def test_a_batch_is_the_same_wherever_its_numbers_lie(n_sets: int, offset: int) -> None:
+    rng = np.random.default_rng(3)
+    y = table(n_sets, 13, offset=offset).reshape(n_sets, 13)
+    y[...] = rng.normal(1.0, 2.0, y.shape)
+    assert stacked(gaussian.likelihood, {"y": y}, None, "raise").even
+    res = gaussian.fit_batch({"y": y}, progress=False)
+    wide = gaussian.fit_batch({"y": np.asfortranarray(y)}, progress=False)
+    narrow = stacked(gaussian.likelihood, {"y": np.where(y > 1, 1, 0).astype(bool)}, None, "raise")
+    assert not narrow.even
+    np.testing.assert_array_equal(res.params, wide.params)
+    np.testing.assert_allclose(res.params["mu"], y.mean(axis=1), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(res.params["sigma"], y.std(axis=1), rtol=1e-7)
+
+
+def test_one_program_serves_every_place_and_every_number_of_data_sets() -> None:
+    rng = np.random.default_rng(4)
+    y = table(3001, 11, offset=3).reshape(3001, 11)
+    y[...] = rng.normal(size=y.shape)
+    start = {"mu": 0.0, "sigma": 1.0}
+    gaussian.fit_batch({"y": y}, start, progress=False)
+    with compilations() as count:
+        for n in (1100, 1777, 3000):
+            gaussian.fit_batch({"y": y[-n:]}, start, progress=False)
+    assert count[0] == 0
