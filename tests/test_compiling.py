@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 from mlejax import compiling
-from mlejax.cores import n_cores
+from mlejax.fit.evaluating import n_cores
 
 ROOT = Path(__file__).parent.parent
 

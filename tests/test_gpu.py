@@ -11,7 +11,7 @@ import pytest
 
 import mlejax as mle
 
-ROOMS = ("fit.evaluating", "fit.loading", "batch.engine", "batch.sets", "batch.flagged", "batch.fitting")
+ROOMS = ("fit.evaluating", "fit.loading", "batch.engine", "batch.sets", "batch.flagged", "batch.describing")
 
 
 @mle.model(beta=mle.Real(columns="X"))

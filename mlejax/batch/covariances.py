@@ -59,7 +59,9 @@ def covariances(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
         for i in good[lost.any(axis=1)].tolist():
             reasons.setdefault(i, "the scores span fewer directions than there are parameters: no standard error")
     free = batch.interior[good]
-    out[good] = np.where(free[:, :, None] & free[:, None, :], found, np.nan)
+    if not free.all():
+        found = np.where(free[:, :, None] & free[:, None, :], found, np.nan)
+    out[good] = found
     return out, reasons
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import jax
@@ -24,8 +25,8 @@ from mlejax.batch.lying import Lying
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
 from mlejax.compiling import on_cpu
-from mlejax.cores import n_cores
 from mlejax.data import aligned
+from mlejax.fit.evaluating import n_cores
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -33,14 +34,13 @@ ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
 FEW_LEFT = 64  # turns, where no more lanes are left than are worked on at once
 OFTEN = 0.25  # share of lanes that wait for a longer turn, above which such turns are made at once
 CACHE_BYTES = 1024 * 1024
-CHUNK_BYTES = 16 * 1024 * 1024
-MAX_LANES = 1024
+CHUNK_BYTES = 16 * 1024 * 1024  # of a copy; twice that where nothing is copied
+MAX_LANES = 2048
 CHUNK_BYTES_GPU, MAX_LANES_GPU = 256 * 1024 * 1024, 16_384  # fewer and larger chunks: each waits for its copy
 ROWS_GPU = 1 << 22  # worked on at once
 WORKERS_GPU = 2  # one chunk is copied while another one is worked on
 ONE_BY_ONE = 5000  # rows from which on a data set fills the cache by itself
 MAX_WORKERS = 16
-TAIL = 2  # parts of each thread's last chunk
 MEMORY_SHARE = 0.25  # of what is free, where the user sets no limit
 
 
@@ -97,7 +97,7 @@ def width_of(size: int, lane_bytes: int, p: int) -> int:
     return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST))
 
 
-def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits) -> tuple[int, int]:
+def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits, in_place: bool = False) -> tuple[int, int]:
     """(width, lanes of a chunk): depends on sizes and the bound alone, never on how many data sets there are.
 
     Every thread has one chunk in the hands of the host and one of the device.
@@ -112,7 +112,7 @@ def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits) -> tuple[int
             f"memory_limit={limits.memory:.3g} bytes do not hold one data set of {size} rows for each of {limits.workers} "
             f"threads, on the host and on the device; that takes {2 * limits.workers * each:.3g}"
         )
-    most, size_of_chunk = (MAX_LANES, CHUNK_BYTES) if on_cpu() else (MAX_LANES_GPU, CHUNK_BYTES_GPU)
+    most, size_of_chunk = (MAX_LANES, CHUNK_BYTES << in_place) if on_cpu() else (MAX_LANES_GPU, CHUNK_BYTES_GPU)
     lanes = min(size_of_chunk, memory) // each
     capacity = max(width, min(1 << max(int(lanes).bit_length() - 1, 0), most) // width * width)
     return width, int(capacity)
@@ -214,6 +214,15 @@ class Lanes(Protocol):
         ...
 
     @property
+    def in_place(self) -> bool:
+        """Chunks of them can be read where they lie."""
+        ...
+
+    def within_reach(self, capacity: int) -> tuple[int, int]:
+        """The run of lanes of which that is true."""
+        ...
+
+    @property
     def lengths(self) -> np.ndarray | None:
         """(L,) contributions in use, or None where all have the same."""
         ...
@@ -222,8 +231,8 @@ class Lanes(Protocol):
         """Bytes of one lane of this size."""
         ...
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, in_place: bool = False) -> Any:
-        """Their data, with a leading axis (capacity, ...); ``in_place``: as `Lying` where that can be."""
+    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Any:
+        """Their data, with a leading axis (capacity, ...); ``lie``: as `Lying` where they are `in_place`."""
         ...
 
 
@@ -237,21 +246,26 @@ def chunks(
         mine = lanes[sizes == size]
         if sets.lengths is not None:
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
-        width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits)
+        width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits, sets.in_place)
         if most is not None:
             capacity = min(capacity, max(most // width, 1) * width)
         if not on_cpu():  # few lanes, or few that are left, in one of a few smaller programs
             width = min(width, 1 << -(-max(mine.size - 1, 1).bit_length() // 2) * 2)
             capacity = width if mine.size <= width else capacity
-        # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time
+        if sets.in_place and capacity < mine.size == mine[-1] - mine[0] + 1:
+            # the first and last lanes of a table have to be copied, which is not to cost two whole chunks
+            first, stop = (int(np.searchsorted(mine, i)) for i in sets.within_reach(capacity))
+            first, stop = -(-first // width) * width, stop // width * width
+            edges = np.concatenate([mine[:first], mine[stop:]])
+            if 0 < edges.size <= capacity:
+                out.append((edges, width, capacity))
+                mine = mine[first:stop]
+        # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time; few
+        # chunks, because each is a call that costs a thread about a millisecond while the cores are busy
         blocks = -(-mine.size // width)
         n = -(-blocks // (capacity // width))
         n = min(-(-n // limits.workers) * limits.workers, blocks)
         cuts = np.arange(n + 1) * blocks // n
-        if mine.size == lanes.size and 1 < limits.workers < n:  # the last are shorter: no thread waits long for the others
-            tail = np.arange(TAIL * limits.workers + 1) / (TAIL * limits.workers)
-            begin = cuts[-1 - limits.workers]
-            cuts = np.unique([*cuts[: -1 - limits.workers], *(begin + (blocks - begin) * tail).astype(int)])
         out += [(part, width, capacity) for part in np.split(mine, cuts[1:-1] * width)]
     return out
 
@@ -320,9 +334,23 @@ def optimise(
     p = spec.space.n_free
     ends = Ends.empty(len(u0), p, method.dense)
     template = optimize.begin(method, np.zeros(p))
-    state = jax.tree.map(lambda a: np.broadcast_to(np.asarray(a), (len(u0), *np.shape(a))), template)
-    state = jax.tree.map(np.array, state)
-    state.u[:], state.trial[:] = u0, u0
+    state = jax.tree.map(lambda a: np.empty((len(u0), *np.shape(a)), np.asarray(a).dtype), template)
+    state.status[:] = template.status  # the rest is written by the first round
+
+    @cache
+    def begun(capacity: int) -> Any:
+        return jax.tree.map(lambda a: filled(np.asarray(a)[None], capacity), template)
+
+    def carried(at: Any, n: int, capacity: int, first: bool) -> Any:
+        """The states of n lanes, and of others that do not run."""
+        if first:
+            start = filled(u0[at], capacity)
+            carry = begun(capacity)._replace(u=start, trial=start, status=np.array(begun(capacity).status))
+        else:
+            carry = jax.tree.map(lambda a: filled(a[at], capacity), state)
+        carry.status[n:] = int(End.CONVERGED)
+        return carry
+
     waiting, total_turns, finished = lanes, 0, True
     at_once = threading.Event()  # no lane waits; who waits changes no number
     for r in range(10_000):
@@ -333,18 +361,16 @@ def optimise(
         if few or r:
             at_once.set()
 
-        def work(task: tuple[np.ndarray, int, int], turns: int = turns) -> int:
+        def work(task: tuple[np.ndarray, int, int], turns: int = turns, first: bool = r == 0) -> int:
             mine, width, capacity = task
-            data = _placed(sets.fetch(mine, capacity, in_place=on_cpu()), sets.own_rows)
+            data = _placed(sets.fetch(mine, capacity, lie=True), sets.own_rows)
             at = _run_of(mine)
-            carry = jax.tree.map(lambda a: filled(a[at], capacity), state)
-            carry.status[mine.size :] = int(End.CONVERGED)
             strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
                 spec,
                 method,
                 width,
-                carry,
+                carried(at, mine.size, capacity, first),
                 data,
                 strip(fixed, own[0]),
                 jax.tree.map(lambda a: strip(a, own[1]), hyper),

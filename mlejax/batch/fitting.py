@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -19,12 +19,12 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
-from mlejax.batch.engine import MAX_LANES_GPU, Ends, Limits, chunks, filled, optimise, run_tasks
-from mlejax.batch.programs import Described, describe, evaluate_lanes, natural
+from mlejax.batch.describing import described, some, surely_clean
+from mlejax.batch.engine import Ends, Limits, chunks, optimise, run_tasks
+from mlejax.batch.programs import Described, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
-from mlejax.compiling import on_cpu
-from mlejax.fit import ending, multistart, recipe, standing
+from mlejax.fit import ending, multistart, recipe
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.multistart import Mode
@@ -37,10 +37,6 @@ from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, code_of
-
-SURE_TRACE = 1e6  # of the inverse scaled information: its eigenvalues are then above 1e-6, and need not be computed
-DESCRIBED = 1024  # lanes described at once on CPU
-WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads describe faster than one
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,47 +264,6 @@ def single(batch: Batch, i: int) -> ending.Fit:
     return done
 
 
-def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
-    """Every end in natural coordinates, in chunks of one size."""
-    n, size = len(ends.u), DESCRIBED if on_cpu() else MAX_LANES_GPU
-    parts: dict[int, Any] = {}
-
-    def work(begin: int) -> int:
-        cut = slice(begin, min(begin + size, n))
-        out = describe(spec, *(filled(a[cut], size) for a in (ends.u, ends.score, ends.information)), held)
-        parts[begin] = jax.tree.map(lambda a: np.asarray(a)[: cut.stop - begin], out)
-        return 0
-
-    begins = list(range(0, n, size))
-    few = n * max(ends.u.shape[1], 1) ** 2 < WORTH_THREADS
-    cut_up = replace(limits, progress=False, workers=1 if few else limits.workers)
-    if not run_tasks(begins, work, cut_up, "data set", 0):
-        for begin in begins:  # what was interrupted here is all but done
-            work(begin)
-    return jax.tree.map(lambda *a: np.concatenate(a), *(parts[begin] for begin in begins))
-
-
-def surely_clean(space: Space, ends: Ends, at: Described, interior: np.ndarray) -> np.ndarray:
-    """Flags (L,): converged faster than linearly to safely definite information, by a test that is enough on arrays."""
-    d = ends.decrements
-    with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.isfinite(d) & (d >= 0)
-        fell = finite[:, 1:] & finite[:, :-1] & (d[:, 1:] <= 1e-10) & (d[:, 1:] < 0.05 * d[:, :-1])
-        modest = (at.root_u <= standing.believable(ends.u, space)).all(axis=1)
-        modest &= ~standing.at_an_edge(ends.u, at.root_u, space).any(axis=1)
-        pushing = np.where(ends.u <= space.lower, -ends.score, ends.score)
-        size = np.sqrt(np.abs(np.einsum("lii->li", ends.information)) + 1e-300)
-        pushed = (interior | (pushing > 1e-6 * size)).all(axis=1)
-        return (
-            (ends.end == int(End.CONVERGED))
-            & at.definite
-            & (at.trace < SURE_TRACE)
-            & fell.any(axis=1)
-            & modest
-            & pushed
-        )
-
-
 def _judged(
     likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
     own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
@@ -373,7 +328,7 @@ def _judged(
         if unclean:
             with np.errstate(invalid="ignore"):
                 interior = (ends.u > space.lower) & (ends.u < space.upper)
-            later = described(spec, _some(ends, np.array(unclean)), held, limits)
+            later = described(spec, some(ends, np.array(unclean)), held, limits)
             at = jax.tree.map(lambda whole, part: _put(whole, np.array(unclean), part), at, later)
     if at is None and dense:
         at = described(spec, ends, held, limits)
@@ -424,10 +379,6 @@ def _without_penalty(
     return value, score, information, whole
 
 
-def _some(ends: Ends, lanes: np.ndarray) -> Ends:
-    return Ends(*(getattr(ends, f.name)[lanes] for f in fields(ends)))
-
-
 def _put(whole: np.ndarray, lanes: np.ndarray, part: np.ndarray) -> np.ndarray:
     whole = np.array(whole)
     whole[lanes] = part
@@ -436,7 +387,7 @@ def _put(whole: np.ndarray, lanes: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
     """One warning for the whole batch, with the share of each verdict."""
-    failed = Counter(c for c in codes.tolist() if c not in ("verified", "boundary"))
+    failed = Counter(codes[~np.isin(codes, ("verified", "boundary"))].tolist())
     if failed:
         each = ", ".join(f"{n} {code}" for code, n in failed.most_common())
         warnings.warn(

@@ -48,22 +48,41 @@ def can_lie(leaf: np.ndarray) -> bool:
     return leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64)) and leaf.flags.c_contiguous and leaf.flags.aligned
 
 
+def _aligned_from(flat: np.ndarray) -> int:
+    """The first number of a flat array at a multiple of 64 bytes."""
+    return -(flat.ctypes.data // ITEM) % STEP
+
+
+def within_reach(leaf: np.ndarray, size: int, capacity: int) -> tuple[int, int]:
+    """The run of lanes that a view can hold: not those that begin or end within a step of the ends of the table.
+
+    >>> table = aligned((40, 3), np.float64)
+    >>> within_reach(table, 4, 2), within_reach(table[1:], 4, 2)
+    ((0, 10), (1, 9))
+    """
+    flat, each = leaf.reshape(-1), size * math.prod(leaf.shape[1:])
+    from_, n = _aligned_from(flat), capacity * each + STEP
+    if flat.size - from_ < n:
+        return 0, 0
+    return -(-from_ // each), (from_ + (flat.size - n - from_) // STEP * STEP + n) // each
+
+
 def lying(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked: int) -> Lying:
     """Lanes of ``size`` rows of a table (R, ...), in which lane i begins at row i * size.
 
     Args:
-        lanes: which, at most ``capacity``.
+        lanes: which, at most ``capacity``. A run within reach is a view, others are copied.
         worked: how many a program looks at; those too many repeat the first one or are the next in the table.
     """
     shape = (size, *leaf.shape[1:])
     each = math.prod(shape)
     n = capacity * each + STEP
     flat = leaf.reshape(-1)
-    begin = int(lanes[0]) * each
-    in_step = -(flat.ctypes.data // ITEM) % STEP  # the first number at a multiple of 64 bytes
-    start = in_step + (begin - in_step) // STEP * STEP
-    follow = lanes[-1] - lanes[0] + 1 == len(lanes) and bool((np.diff(lanes) == 1).all())
-    if follow and 0 <= start <= flat.size - n:
+    begin, end = int(lanes[0]) * each, (int(lanes[-1]) + 1) * each
+    from_ = _aligned_from(flat)
+    follow = end - begin == each * len(lanes) and bool((np.diff(lanes) == 1).all())
+    start = from_ + min((begin - from_) // STEP, (flat.size - n - from_) // STEP) * STEP
+    if follow and start >= 0 and start + n >= begin + worked * each:
         return Lying(flat[start : start + n], np.int32(begin - start), shape)
     values = aligned((n,), leaf.dtype)
     part = values[: capacity * each].reshape(capacity, each)

@@ -24,8 +24,9 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize
+from mlejax.batch.describing import described, surely_clean
 from mlejax.batch.engine import Ends, Lanes, Limits, optimise
-from mlejax.batch.fitting import described, ended_of, surely_clean
+from mlejax.batch.fitting import ended_of
 from mlejax.batch.programs import natural
 from mlejax.batch.sets import DataSets
 from mlejax.compiling import compiled
@@ -81,6 +82,7 @@ class _Weighted:
     weights: Weights
     n: int
     own_rows: bool = False
+    in_place: bool = False
 
     @property
     def sizes(self) -> np.ndarray:
@@ -91,11 +93,15 @@ class _Weighted:
         """All use the same rows."""
         return None
 
+    def within_reach(self, capacity: int) -> tuple[int, int]:
+        """None: there is no table of lanes."""
+        return 0, 0
+
     def lane_bytes(self, size: int) -> int:
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, in_place: bool = False) -> Prepared:
+    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Prepared:
         given = self.weights(lanes) if callable(self.weights) else self.weights[lanes]
         weights = np.zeros((capacity, self.data.n_padded))
         weights[: len(lanes), : given.shape[1]] = given

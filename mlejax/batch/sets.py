@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.batch.lying import can_lie, lying
+from mlejax.batch.lying import can_lie, lying, within_reach
 from mlejax.batch.weighing import Weighing
 from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
@@ -103,18 +103,27 @@ class DataSets:
         return int(size) * (per + 8)
 
     @cached_property
-    def even(self) -> bool:
+    def in_place(self) -> bool:
         """Data sets of one size, one after the other in tables that can be read where they lie."""
         size = int(self.sizes[0])
         return (
-            self.order is None
+            on_cpu()
+            and self.order is None
+            and self.weights is None
             and bool((self.sizes == size).all() and (self.lengths == size).all())
             and bool((self.begins == np.arange(len(self)) * size).all())
             and all(can_lie(leaf) for leaf in self.leaves)
         )
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, in_place: bool = False) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...); ``in_place``: as `Lying`, where they are even.
+    def within_reach(self, capacity: int) -> tuple[int, int]:
+        """The run of lanes that chunks read where they lie, if they are `in_place`; the others are copied."""
+        size = int(self.sizes[0])
+        runs = [within_reach(leaf, size, capacity) for leaf in self.leaves]
+        first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
+        return first, max(stop - WIDEST, first)  # beyond its lanes a chunk reads those that fill its last block
+
+    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...); ``lie``: as `Lying`, if they are `in_place`.
 
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
@@ -128,7 +137,11 @@ class DataSets:
         n_out = self.n_out[size] if self.mode == "whole" else size
         steps = np.diff(begins)
         held = len(lanes)  # lanes in the arrays that are cut out
-        if self.order is None and self.weights is None and (lengths == size).all() and (steps == size).all():
+        whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
+        if whole and lie and self.in_place:
+            rows: Any = tuple(lying(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+            return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
+        if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])
             # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
             held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
@@ -158,10 +171,7 @@ class DataSets:
             out[len(lanes) : worked] = part[0]
             return out
 
-        if in_place and self.even:
-            rows: Any = tuple(lying(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
-        else:
-            rows = tuple(cut(leaf) for leaf in self.leaves)
+        rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
     def hyper_at(self, lane: int) -> Any:

@@ -13,14 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.cores import in_parts
-
 from .errors import DataError, label, listing, rows_phrase
 from .layout import Layout, assemble, build
 from .leaves import NUMERIC, Leaf, is_extension_array, is_missing, is_pandas, narrow_float, read
 from .refusals import refusal
-
-SHARED_OUT = 1 << 20  # numbers that a core looks through by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,14 +188,8 @@ def _gaps(leaf: Leaf, values: np.ndarray, mask: np.ndarray | None, index: Any) -
 
 
 def is_finite(values: np.ndarray) -> bool:
-    """Whether a float array (n, ...) is finite throughout: one pass, by its sum; only if that is not finite, by element."""
-    least = -(-SHARED_OUT * len(values) // max(values.size, 1))
-
-    def total(rows: slice) -> float:
-        with np.errstate(all="ignore"):  # which each thread has of its own
-            return float(np.add.reduce(values[rows], axis=None))
-
-    return math.isfinite(sum(in_parts(total, len(values), least))) or bool(np.isfinite(values).all())
+    """Whether a float array is finite throughout: one pass, by its sum; only if that is not finite, by element."""
+    return math.isfinite(np.add.reduce(values, axis=None)) or bool(np.isfinite(values).all())
 
 
 def _at(mask: np.ndarray, leaf: Leaf, index: Any) -> str:

@@ -15,6 +15,7 @@ Many rows are cut into equal chunks of at most 16,384, whose sums are added in t
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +31,6 @@ from jax import lax
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.compiling import compiled, on_cpu
-from mlejax.cores import MOST_THREADS, n_cores
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
@@ -41,6 +41,7 @@ Array = Any
 CHUNK = 16_384
 LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
 SHORT = 16_384  # and up to which evaluations take next to nothing
+MOST_THREADS = 8
 MOST_KNOWN = 2  # times the memory of the data that what is known of them may take
 AHEAD = 2  # chunks asked for before a result is waited for: waiting for each leaves the core idle in between
 
@@ -74,6 +75,11 @@ def _bare(method: type) -> Any:
 def _exact() -> bool:
     """In a scope of double precision already, as a fit is; to enter another takes longer than to look."""
     return bool(getattr(jax.config, "jax_enable_x64"))  # noqa: B009 - not known to type checkers
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunk_size(data: Prepared) -> int:

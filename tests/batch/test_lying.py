@@ -77,11 +77,11 @@ def test_a_batch_is_the_same_wherever_its_numbers_lie(n_sets: int, offset: int) 
     rng = np.random.default_rng(3)
     y = table(n_sets, 13, offset=offset).reshape(n_sets, 13)
     y[...] = rng.normal(1.0, 2.0, y.shape)
-    assert stacked(gaussian.likelihood, {"y": y}, None, "raise").even
+    assert stacked(gaussian.likelihood, {"y": y}, None, "raise").in_place
     res = gaussian.fit_batch({"y": y}, progress=False)
     wide = gaussian.fit_batch({"y": np.asfortranarray(y)}, progress=False)
     narrow = stacked(gaussian.likelihood, {"y": np.where(y > 1, 1, 0).astype(bool)}, None, "raise")
-    assert not narrow.even
+    assert not narrow.in_place
     np.testing.assert_array_equal(res.params, wide.params)
     np.testing.assert_allclose(res.params["mu"], y.mean(axis=1), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(res.params["sigma"], y.std(axis=1), rtol=1e-7)
