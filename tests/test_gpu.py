@@ -78,7 +78,7 @@ def test_few_data_sets_are_not_padded_to_many() -> None:
     cut = engine.Limits(memory=1 << 32, workers=1)
 
     class Sets:
-        sizes, own_rows, lengths = np.full(20_000, 200), True, None
+        sizes, own_rows, lengths, in_place = np.full(20_000, 200), True, None, False
 
         def lane_bytes(self, size: int) -> int:
             return 8 * 5 * size

@@ -257,7 +257,7 @@ def chunks(
             first, stop = (int(np.searchsorted(mine, i)) for i in sets.within_reach(capacity))
             first, stop = -(-first // width) * width, stop // width * width
             edges = np.concatenate([mine[:first], mine[stop:]])
-            if 0 < edges.size <= capacity:
+            if first < stop and 0 < edges.size <= capacity:
                 out.append((edges, width, capacity))
                 mine = mine[first:stop]
         # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time; few

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from mlejax.batch.engine import Limits, chunks
 from mlejax.batch.lying import STEP, can_lie, lying
 from mlejax.batch.reading import stacked
 from tests.test_compilations import compilations
@@ -97,3 +98,23 @@ def test_one_program_serves_every_place_and_every_number_of_data_sets() -> None:
         for n in (1100, 1777, 3000):
             gaussian.fit_batch({"y": y[-n:]}, start, progress=False)
     assert count[0] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("size", [3, 40, 700, 4096])
+def test_every_lane_is_in_one_chunk_and_few_are_copied(size: int, workers: int) -> None:
+    for n_sets in (1, 2, 63, 64, 65, 100, 127, 128, 129, 192, 193, 400, 2048, 2049, 5000):
+        if n_sets * size > 1_000_000:
+            continue
+        y = table(n_sets, size, offset=3).reshape(n_sets, size)
+        sets = stacked(gaussian.likelihood, {"y": y}, None, "raise")
+        limits = Limits(10**9, workers, False)
+        for lanes in (np.arange(n_sets), np.arange(n_sets // 3, n_sets), np.arange(0, n_sets, 2)):
+            cut = chunks(sets, lanes, 2, limits)
+            assert (np.sort(np.concatenate([mine for mine, _, _ in cut])) == lanes).all()
+            assert all(0 < mine.size <= capacity and capacity % width == 0 for mine, width, capacity in cut)
+            with jax.enable_x64(True):
+                fetched = [(sets.fetch(mine, capacity, lie=True).rows[0], mine.size) for mine, _, capacity in cut]
+            copied = sum(m for chunk, m in fetched if not np.shares_memory(chunk.values, sets.leaves[0]))
+            if lanes.size == n_sets and n_sets > 2 * cut[0][2]:
+                assert copied <= 4 * 64, "the first and last lanes alone"
