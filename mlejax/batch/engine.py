@@ -1,9 +1,9 @@
 """Lanes in, ends out: chunks of data sets through the compiled core, on all cores, within a bound on memory.
 
-A chunk is copied from NumPy, advanced by a limited number of turns, and brought back; lanes that are still running then are
-gathered into new chunks (so a few hard data sets do not hold up their neighbours), with more turns each round.  A lane that
-needs more than a Newton step waits for the second round, as long as few do: its neighbours would pay for it.  Two host
-threads, each inside its own ``enable_x64``, take chunks from one queue; which thread takes which changes no number.
+A chunk is read where it lies or copied from NumPy, advanced by a limited number of turns, and brought back; lanes that are
+still running then are gathered into new chunks (so a few hard data sets do not hold up their neighbours), with more turns each
+round.  A lane that needs more than a Newton step waits for the second round, as long as few do: its neighbours would pay for
+it.  Host threads, each inside its own ``enable_x64``, take chunks from one queue; which thread takes which changes no number.
 """
 
 from __future__ import annotations
