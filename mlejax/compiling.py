@@ -25,8 +25,8 @@ _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
     "hasty": {**_QUICK, "xla_backend_optimization_level": 1},
-    # Without it, XLA cuts a loop over rows in parts for its pool, and orders the program so that many parts are ready at once;
-    # with one call a core they only move between cores.
+    # XLA would cut loops over rows in parts for its pool, and order the program so that many parts are ready at once; with a
+    # call on every core these would only move between cores.
     "side by side": {
         **_QUICK,
         "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
@@ -49,8 +49,8 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         static: names of its arguments that are part of what is compiled.
         how: "quick" to compile; "careful", for programs that will run long: XLA may take its time; "hasty", for programs that
             will hardly run: a tenth of the compile time less, a tenth to two fifths of the run time more, the same numbers
-            up to rounding; "side by side", for programs of which the host runs one on every core: as quick, and none of
-            them uses several.
+            up to rounding; "side by side", for programs of which the host runs one on every core: as quick, and no
+            loop of theirs is cut up among cores.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,11 +73,11 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
                 return current(*args, **kwargs)
             except jax.errors.JaxRuntimeError as error:
                 said = str(error)
-                if "compile option" not in said:
+                if "compile option" not in said and "setting option" not in said:
                     raise
                 with lock:  # an XLA that no longer has a choice; several threads may find out at once
                     if current is program[0]:
-                        lost = [name for name in options if f"'{name}'" in said]
+                        lost = [name for name in options if name in said]
                         if not lost:
                             raise
                         for name in lost:

@@ -44,8 +44,23 @@ __all__ = [
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
+ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
 FEW = 64  # numbers that Python adds up before NumPy has begun
 REMEMBERED_SIZE = 32  # up to which inverses of the same matrix are computed once
+
+
+def side_by_side(p: int) -> int:
+    """Systems of p unknowns that may be factorised in one vmapped call while other threads do the same: a power of two.
+
+    Of more, LAPACK on the CPU hands parts to the pool of threads that it runs on itself, and waits: two such calls at a time
+    can wait for each other for ever (jaxlib 0.10).
+
+    Example:
+        >>> from mlejax.linalg import side_by_side
+        >>> side_by_side(10), side_by_side(30), side_by_side(100)
+        (128, 4, 1)
+    """
+    return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
 
 
 def pivot_floor(p: int, dtype: Any) -> float:

@@ -74,7 +74,7 @@ def test_the_cache_goes_where_the_user_or_the_system_says(tmp_path: Path) -> Non
 
 
 def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"xla_no_such_option": False, "xla_nor_this_one": 1, "xla_backend_optimization_level": 1}
+    options = {"xla_no_such_option": False, "xla_cpu_scheduler_type": "NO_SUCH", "xla_backend_optimization_level": 1}
     monkeypatch.setitem(compiling._OPTIONS, "quick", options)
     program = compiling.compiled(lambda x, times: x * times, static=("times",))
     assert float(program(jnp.ones(()), times=3)) == 3.0

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.batch.lying import Lying
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
@@ -34,7 +34,7 @@ ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
 FEW_LEFT = 64  # turns, where no more lanes are left than are worked on at once
 OFTEN = 0.25  # share of lanes that wait for a longer turn, above which such turns are made at once
 CACHE_BYTES = 1024 * 1024
-CHUNK_BYTES = 16 * 1024 * 1024  # of a copy; twice that where nothing is copied
+CHUNK_BYTES = 16 * 1024 * 1024  # twice that where the optimiser copies nothing
 MAX_LANES = 2048
 CHUNK_BYTES_GPU, MAX_LANES_GPU = 256 * 1024 * 1024, 16_384  # fewer and larger chunks: each waits for its copy
 ROWS_GPU = 1 << 22  # worked on at once
@@ -63,7 +63,8 @@ class Limits:
 def limits(memory_limit: float | None, progress: bool | None) -> Limits:
     """The bound on memory (default: a quarter of what is free on the device or host) and the threads.
 
-    On several cores there is one thread more than these, so that no core waits while two threads take turns in Python.
+    On several cores there is one thread more than these (at most MAX_WORKERS), so that no core waits while two threads take
+    turns in Python.
 
     Raises:
         ValueError: a limit that is not a positive number of bytes.
@@ -94,11 +95,11 @@ def width_of(size: int, lane_bytes: int, p: int) -> int:
     if size >= ONE_BY_ONE:
         return 1
     wanted = CACHE_BYTES // max(lane_bytes + 8 * size * (p + 2), 1)
-    return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST))
+    return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST, linalg.side_by_side(p)))
 
 
 def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits, in_place: bool = False) -> tuple[int, int]:
-    """(width, lanes of a chunk): depends on sizes and the bound alone, never on how many data sets there are.
+    """(width, lanes of a chunk): depends on sizes, threads and the bound alone, never on how many data sets there are.
 
     Every thread has one chunk in the hands of the host and one of the device.
     """
@@ -239,7 +240,7 @@ class Lanes(Protocol):
 def chunks(
     sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int | None = None
 ) -> list[tuple[np.ndarray, int, int]]:
-    """(lanes, width, capacity): runs of at most ``most`` lanes of one size, in whole blocks, as many for every thread."""
+    """(lanes, width, capacity): parts of at most ``most`` lanes of one size, in whole blocks, as many for every thread."""
     out = []
     sizes = sets.sizes[lanes]
     for size in np.unique(sizes)[::-1]:

@@ -45,7 +45,8 @@ class Lying:
 
 def can_lie(leaf: np.ndarray) -> bool:
     """Whether lanes of this table can be read where they lie."""
-    return leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64)) and leaf.flags.c_contiguous and leaf.flags.aligned
+    whole = leaf.flags.c_contiguous and leaf.flags.aligned and leaf.size > 0
+    return whole and leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64))
 
 
 def _aligned_from(flat: np.ndarray) -> int:

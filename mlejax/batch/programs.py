@@ -19,7 +19,7 @@ from jax import lax
 
 from mlejax import linalg, optimize
 from mlejax.batch.lying import Lying
-from mlejax.compiling import compiled
+from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of, off_edges, to_theta
 from mlejax.objective import Spec
@@ -284,6 +284,11 @@ def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any,
             space.params_from_u(u, fixed),
         )
 
+    if on_cpu() and space.n_free > linalg.UNROLLED:
+        lanes = (u, score, information, fixed if own_fixed else ())
+        each = lambda a: one(a[0], a[1], a[2], a[3] if own_fixed else fixed)
+        at_once = linalg.side_by_side(space.n_free)
+        return lax.map(each, lanes, batch_size=at_once if at_once > 1 else None)
     return jax.vmap(one, in_axes=(0, 0, 0, 0 if own_fixed else None))(u, score, information, fixed)
 
 

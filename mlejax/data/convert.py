@@ -189,7 +189,9 @@ def _gaps(leaf: Leaf, values: np.ndarray, mask: np.ndarray | None, index: Any) -
 
 def is_finite(values: np.ndarray) -> bool:
     """Whether a float array is finite throughout: one pass, by its sum; only if that is not finite, by element."""
-    return math.isfinite(np.add.reduce(values, axis=None)) or bool(np.isfinite(values).all())
+    with np.errstate(all="ignore"):  # the sum may overflow, or be of both infinities
+        total = float(np.add.reduce(values, axis=None))
+    return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
 def _at(mask: np.ndarray, leaf: Leaf, index: Any) -> str:

@@ -24,9 +24,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.linalg import FEW, all_finite, solve_scaled, solve_scaled_host
+from mlejax.compiling import on_cpu
+from mlejax.linalg import FEW, UNROLLED, all_finite, solve_scaled, solve_scaled_host
 
 __all__ = ["HOST", "TRACED", "arrays"]
+
+
+@jax.custom_batching.sequential_vmap
+def _eigh_alone(a: Any) -> tuple[Any, Any]:
+    values, vectors = jnp.linalg.eigh(a)
+    return values, vectors
+
+
+def _eigh(a: Any) -> tuple[Any, Any]:
+    """Eigenvalues and vectors; on the CPU of one matrix after the other (`linalg.side_by_side` says why)."""
+    if on_cpu() and a.shape[-1] > UNROLLED:
+        values, vectors = _eigh_alone(a)
+    else:
+        values, vectors = jnp.linalg.eigh(a)
+    return values, vectors
 
 
 class _Traced:
@@ -47,7 +63,7 @@ class _Traced:
     full = staticmethod(jnp.full)
     broadcast_to = staticmethod(jnp.broadcast_to)
     eye = staticmethod(jnp.eye)
-    eigh = staticmethod(jnp.linalg.eigh)
+    eigh = staticmethod(_eigh)
     solve_scaled = staticmethod(solve_scaled)
     while_loop = staticmethod(jax.lax.while_loop)
     fori_loop = staticmethod(jax.lax.fori_loop)

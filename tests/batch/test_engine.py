@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -232,3 +234,33 @@ def test_ctrl_c_before_the_penalty_is_taken_off_says_so(monkeypatch: pytest.Monk
     assert not done.finished
     assert set(done.codes) == {"stopped_early"}
     assert set(done.statements.values()) == {"interrupted before its end was examined"}
+
+
+@pytest.mark.parametrize("p", [2, 6, 10, 20, 30, 60, 200])
+def test_no_call_of_lapack_is_cut_up_among_the_threads_that_wait_for_it(p: int) -> None:
+    """jaxlib cuts calls of more than 200,000 operations: with one such call a thread, nobody is left to do the work."""
+    for size in (8, 50, 200, 1000):
+        width = engine.width_of(size, 8 * size * (p + 1), p)
+        assert width == 1 or width * p**3 < 200_000
+
+
+def test_many_parameters_on_all_cores_come_to_an_end() -> None:
+    """These calls waited for each other for ever; the time limit is what this is about."""
+    code = """
+import numpy as np, mlejax as mle
+import mlejax.batch.engine as engine
+engine.n_cores = lambda: 2
+@mle.model(b=mle.Real(columns="X"))
+def wide(params, data):
+    return -0.5 * (data["y"] - data["X"] @ params["b"]) ** 2
+rng = np.random.default_rng(0)
+for p, sets in ((60, 5), (12, 1100)):
+    X, y = rng.normal(size=(sets, 2 * p, p)), rng.normal(size=(sets, 2 * p))
+    for _ in range(3):
+        res = wide.fit_batch({"y": y, "X": X}, {"b": np.zeros(p)}, progress=False)
+    assert res.converged.all()
+    exact = np.linalg.solve(np.swapaxes(X, 1, 2) @ X, np.swapaxes(X, 1, 2) @ y[..., None])[..., 0]
+    assert np.abs(res.params.to_numpy() - exact).max() < 1e-8
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=150, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -118,3 +118,19 @@ def test_every_lane_is_in_one_chunk_and_few_are_copied(size: int, workers: int) 
             copied = sum(m for chunk, m in fetched if not np.shares_memory(chunk.values, sets.leaves[0]))
             if lanes.size == n_sets and n_sets > 2 * cut[0][2]:
                 assert copied <= 4 * 64, "the first and last lanes alone"
+
+
+def test_columns_of_no_width_and_values_whose_sum_is_not_finite(recwarn: pytest.WarningsRecorder) -> None:
+    @mle.model(mu=mle.Real(), beta=mle.Real(columns="X"))
+    def with_nothing(params, data):
+        return -0.5 * (data["y"] - params["mu"] - data["X"] @ params["beta"]) ** 2
+
+    y = np.random.default_rng(5).normal(size=(50, 9))
+    res = with_nothing.fit_batch({"y": y, "X": np.empty((50, 9, 0))}, progress=False)
+    np.testing.assert_allclose(res.params["mu"], y.mean(axis=1), atol=1e-9)
+    y[3, :2] = np.inf, -np.inf
+    y[7, :3] = 1.7e308
+    bad = gaussian.fit_batch({"y": y}, {"mu": 0.0, "sigma": 1.0}, progress=False)
+    assert bad.converged[[0, 1, 2, 4, 5, 6]].all()
+    assert not bad.converged[3]
+    assert not [w for w in recwarn if w.category is RuntimeWarning]
