@@ -111,7 +111,8 @@ def column_statistics(rows: Any) -> tuple[list[tuple[float, float]], int]:
     out = []
     for leaf in leaves[:MAX_COLUMNS]:
         part = _sampled(leaf)
-        mean, scale = float(part.mean()), float(part.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = float(part.mean()), float(part.std())
         if math.isfinite(mean) and math.isfinite(scale) and scale > 0:
             out.append((mean, scale))
     return out, len(leaves)
@@ -122,8 +123,9 @@ def largest_scale(rows: Any) -> float:
     sizes = [1.0]
     for leaf in jax.tree.leaves(rows):
         if getattr(leaf, "ndim", 0) >= 1 and leaf.dtype.kind in "fi" and leaf.size:
-            squares = np.square(_sampled(leaf))
-            sizes.append(math.sqrt(np.add.reduce(squares, axis=None) / squares.size))
+            with np.errstate(over="ignore"):
+                squares = np.square(_sampled(leaf))
+                sizes.append(math.sqrt(np.add.reduce(squares, axis=None) / squares.size))
     return max(s for s in sizes if math.isfinite(s))
 
 
