@@ -122,11 +122,11 @@ class _Same:
 
 
 def _cheap(eqn: Any) -> bool:
-    called = list(_called(eqn))
-    return all(_cheap(e) for inner in called for e in inner) if called else eqn.primitive.name in _CHEAP
+    inside = list(called(eqn))
+    return all(_cheap(e) for inner in inside for e in inner) if inside else eqn.primitive.name in _CHEAP
 
 
-def _called(eqn: Any) -> Iterator[Any]:
+def called(eqn: Any) -> Iterator[Any]:
     """The operations of each function that an operation calls."""
     for value in eqn.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import known
+from mlejax import known, linalg
 from mlejax.parameters import (
     Declaration,
     FreeParameter,
@@ -81,6 +81,11 @@ class Likelihood:
     def mode(self) -> str:
         """``"rows"``, ``"units"`` or ``"whole"``."""
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
+
+    @property
+    def calls_lapack(self) -> bool:
+        """Whether the function factorises matrices or solves systems, as far as it has been traced (`trace_reads`)."""
+        return bool(self.memory.get("lapack", False))
 
     @property
     def name(self) -> str:
@@ -229,7 +234,7 @@ def trace_reads(
         return likelihood.function(params, view)
 
     try:
-        out = jax.eval_shape(run, example_params(space), structs, mask)
+        traced, out = jax.make_jaxpr(run, return_shape=True)(example_params(space), structs, mask)
     except jax.errors.TracerArrayConversionError as error:
         raise LikelihoodError(
             f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
@@ -255,6 +260,7 @@ def trace_reads(
     _check_output(likelihood, out, 1 if by_row else n)
     n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
     likelihood.memory[key] = names, n_out
+    likelihood.memory["lapack"] = likelihood.calls_lapack or any(True for _ in linalg.lapack_calls(traced.eqns))
     return names, n_out
 
 

@@ -19,12 +19,15 @@ sec. 10.1).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mlejax.known import called
 
 __all__ = [
     "ScaledInverse",
@@ -44,6 +47,10 @@ __all__ = [
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
+_LAPACK_NAMES = (
+    "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal"
+)
+_LAPACK = frozenset(_LAPACK_NAMES.split())
 ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
 FEW = 64  # numbers that Python adds up before NumPy has begun
 REMEMBERED_SIZE = 32  # up to which inverses of the same matrix are computed once
@@ -61,6 +68,29 @@ def side_by_side(p: int) -> int:
         (128, 4, 1)
     """
     return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
+
+
+def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:
+    """(matrices, operations on each, about) of every call of LAPACK among traced operations, also of those inside loops.
+
+    Args:
+        eqns: of a traced function (``jax.make_jaxpr(f)(x).eqns``).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from mlejax.linalg import lapack_calls
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.linalg.cholesky)(jnp.ones((100, 10, 10))).eqns))
+        [(100, 1000)]
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.exp)(1.0).eqns))
+        []
+    """
+    for eqn in eqns:
+        if eqn.primitive.name in _LAPACK:
+            shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars) if len(getattr(v.aval, "shape", ())) >= 2]
+            yield max(((math.prod(s[:-2]), s[-2] * s[-1] * max(s[-2:])) for s in shapes), key=math.prod)
+        for inner in called(eqn):
+            yield from lapack_calls(inner)
 
 
 def pivot_floor(p: int, dtype: Any) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax.batch.engine import chunks, run_tasks
+from mlejax.batch.cutting import chunks
+from mlejax.batch.engine import run_tasks
 from mlejax.batch.fitting import Batch, single
 from mlejax.batch.programs import meat_lanes
 from mlejax.data import bucket

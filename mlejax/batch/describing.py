@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.batch.engine import MAX_LANES_GPU, Ends, Limits, filled, run_tasks
+from mlejax.batch.cutting import MAX_LANES_GPU, Limits
+from mlejax.batch.engine import Ends, filled, run_tasks
 from mlejax.batch.programs import Described, describe
 from mlejax.compiling import on_cpu
 from mlejax.fit import standing

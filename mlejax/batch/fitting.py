@@ -19,8 +19,9 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
+from mlejax.batch.cutting import Limits, chunks, limits_for
 from mlejax.batch.describing import described, some, surely_clean
-from mlejax.batch.engine import Ends, Limits, chunks, optimise, run_tasks
+from mlejax.batch.engine import Ends, optimise, run_tasks
 from mlejax.batch.programs import Described, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
@@ -135,6 +136,8 @@ def fit_many(
                 f"than {DENSE_LIMIT} parameters use method='lbfgs' or 'adam'"
             )
         lanes = sets.usable
+        if lanes.size:
+            limits = limits_of(spec, sets, held, limits)
         statements = dict(sets.bad)
         given, own = starts_given(spec, sets, start, likelihood)
         u0 = np.zeros((len(sets), space.n_free))
@@ -154,6 +157,13 @@ def fit_many(
             likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits, n_starts
         )
     return replace(done, finished=finished and done.finished, missing=missing, columns=columns, limits=limits)
+
+
+def limits_of(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
+    """As `limits_for`, of the largest data set that can be used."""
+    largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
+    bytes_ = sets.lane_bytes(int(sets.sizes[largest]))
+    return limits_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
 
 
 def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:

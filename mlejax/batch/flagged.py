@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.batch.engine import Ends, Limits, chunks, run_tasks
+from mlejax.batch.cutting import Limits, chunks
+from mlejax.batch.engine import Ends, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.sets import DataSets
 from mlejax.compiling import on_cpu

@@ -21,6 +21,7 @@ from mlejax.batch.weighing import Weighing, read_weights, weighed
 from mlejax.data import DataError, DataTypeError, Shared, Static
 from mlejax.data.held import is_leaf
 from mlejax.data.tolerant import Gap, convert_with_gaps
+from mlejax.fit.lapack import contributions_at_once
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.parameters import Space
@@ -331,6 +332,7 @@ def _gather(
         n_rows=n_rows,
         n_dropped=n_dropped,
         ragged=not equal and not whole,
+        together=contributions_at_once(likelihood, space, leaves, rows.shared, layout),
         bad=bad,
         labels=labels,
         label_names=label_names,

@@ -24,9 +24,10 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize
+from mlejax.batch.cutting import Lanes, Limits, limits_for
 from mlejax.batch.describing import described, surely_clean
-from mlejax.batch.engine import Ends, Lanes, Limits, optimise
-from mlejax.batch.fitting import ended_of
+from mlejax.batch.engine import Ends, optimise
+from mlejax.batch.fitting import ended_of, limits_of
 from mlejax.batch.programs import natural
 from mlejax.batch.sets import DataSets
 from mlejax.compiling import compiled
@@ -146,6 +147,7 @@ def refit(
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, p))
         lanes = np.arange(n_refits)
         shared = _Weighted(jax.tree.map(np.asarray, data), weights, n_refits)
+        limits = limits_for(spec, shared.data, shared.lane_bytes(data.n_padded), fixed, hyper, limits)
         near = _first_steps(spec, method, shared, u0, fixed)
         ends, finished = _to_the_end(
             spec, method, shared, lanes, starts if near is None else near, fixed, limits, hyper
@@ -174,6 +176,7 @@ def refit_data(
     n = len(sets)
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
+        limits = limits_of(spec, sets, fixed, limits) if sets.usable.size else limits
         ends, finished = _to_the_end(spec, method, sets, sets.usable, starts, fixed, limits, hyper)
         ends.end[list(sets.bad)] = int(End.START_NOT_FINITE)
         good = _clean(spec, method, ends, fixed, limits)
@@ -290,7 +293,7 @@ def _row_derivatives(spec: Spec, u: Array, data: Prepared, fixed: Any) -> tuple[
         value = lambda t: objective.contributions(t, alone)[0]
         return jax.grad(value)(u), -jax.hessian(value)(u)
 
-    return lax.map(one, data.rows, batch_size=256)
+    return lax.map(one, data.rows, batch_size=min(256, data.block))
 
 
 def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:

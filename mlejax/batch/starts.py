@@ -10,7 +10,8 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
-from mlejax.batch.engine import Limits, best_starts, chunks, filled, run_tasks
+from mlejax.batch.cutting import Limits, chunks
+from mlejax.batch.engine import best_starts, filled, run_tasks
 from mlejax.batch.programs import evaluate_lanes, many_to_u
 from mlejax.batch.sets import DataSets
 from mlejax.fit import recipe, starts

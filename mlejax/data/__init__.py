@@ -19,7 +19,7 @@ from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, ne
 from .fingerprint import Fingerprint, Taken, awaited_fingerprint, fingerprint
 from .formulas import check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
-from .padding import aligned, blocks, bucket, check_weights, pad, replace_zero_weight
+from .padding import aligned, blocks, bucket, check_weights, divisor, pad, replace_zero_weight
 from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
 from .tall import STREAMED, Tall
@@ -58,6 +58,7 @@ __all__ = [
     "check_weights",
     "column_labels",
     "constant_within",
+    "divisor",
     "fingerprint",
     "group_codes",
     "ingest",

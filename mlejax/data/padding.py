@@ -39,17 +39,29 @@ def bucket(n: int) -> int:
     return -(-n // step) * step
 
 
+def divisor(n: int, most: int) -> int:
+    """The largest divisor of n that is at most ``most``.
+
+    >>> divisor(104, 16), divisor(13, 12), divisor(13, 13)
+    (13, 1, 13)
+    """
+    return max(d for d in range(1, min(n, most) + 1) if n % d == 0)
+
+
 def blocks(n: int, block: int = 4096) -> tuple[int, int]:
     """The number and the size of the blocks that hold n rows: ``n_blocks * size == bucket(n)``, size <= block.
 
     The number of blocks is a power of two and the size lies in (block/2, block], so that cutting into blocks adds no
-    waste to `bucket` and no further shapes.
+    waste to `bucket` and no further shapes; blocks below 16 rows are of the largest size that divides them.
 
-    >>> blocks(100), blocks(4097), blocks(1_000_000)
-    ((1, 104), (2, 2304), (256, 4096))
+    >>> blocks(100), blocks(4097), blocks(1_000_000), blocks(100, 6)
+    ((1, 104), (2, 2304), (256, 4096), (26, 4))
     """
+    if block < 1:
+        raise DataError(f"expected block >= 1 rows, got {block}")
     if block < MIN_BLOCK:
-        raise DataError(f"expected block >= {MIN_BLOCK} rows, got {block}")
+        size = divisor(bucket(n), block)
+        return bucket(n) // size, size
     size, n_blocks = bucket(n), 1
     while size > block:
         # A size above 16 is k * 2^j with k in 9..16 and j >= 1, so that halving is exact.

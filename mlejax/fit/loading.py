@@ -13,6 +13,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.compiling import on_cpu
 from mlejax.fit.common import Problem
+from mlejax.fit.lapack import contributions_at_once
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
 
@@ -143,18 +144,24 @@ def load(
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
     packed: data_room.Prepared
-    block = BLOCK if on_cpu() else BLOCK_GPU
+
+    def bounded(rows: data_room.Rows) -> int:
+        """Rows or units of a block."""
+        most = contributions_at_once(likelihood, space, rows.leaves, rows.shared, rows.layout)
+        block = BLOCK if on_cpu() else BLOCK_GPU
+        return block if most is None else min(block, most)
+
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
-        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=block)
+        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=bounded(grouped.rows))
     elif whole:
         packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
     else:
-        packed = data_room.pack(rows, _scaled(weighing), block=block)
+        packed = data_room.pack(rows, _scaled(weighing), block=bounded(rows))
     if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
         packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
     if weighing is None and designs is None and packed.mode == "rows":

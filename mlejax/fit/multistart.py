@@ -125,7 +125,8 @@ def run_all(
     method = method if isinstance(method, optimize.Newton) else optimize.Newton()
     method = replace(method, max_steps=min(method.max_steps, PATIENCE))
     scale = float(np.sum(np.asarray(data.weights)))
-    lanes = LANES if data.weights.shape[0] * spec.space.n_free <= CACHE else 1
+    apart = spec.likelihood.calls_lapack or data.weights.shape[0] * spec.space.n_free > CACHE
+    lanes = 1 if apart else LANES
     out: list[Ended] = []
     for begin in range(0, len(u0), LANES):
         part = u0[begin : begin + LANES]

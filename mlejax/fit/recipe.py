@@ -374,7 +374,7 @@ def _sample(data: data_room.Prepared) -> data_room.Prepared:
         rows=data.taken(index),
         weights=data.weights[index],
         n=np.asarray(N_SAMPLED),
-        block=N_SAMPLED,
+        block=data_room.divisor(N_SAMPLED, data.block),
     )
 
 
@@ -388,6 +388,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
         likelihood.memory[key] = True
         return
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
+    m = min(m, max(data.block, 2)) if likelihood.calls_lapack else m
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
     rows = data.taken(index)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)

@@ -205,7 +205,7 @@ def _hessians(spec: Spec, theta: Array, data: Prepared, fixed: Any) -> Array:
 
         return -jax.hessian(total)(theta)
 
-    return lax.map(one, (data.rows, data.weights), batch_size=8)
+    return lax.map(one, (data.rows, data.weights), batch_size=1 if spec.likelihood.calls_lapack else 8)
 
 
 def _information(batch: Batch, made: Design, lanes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax.batch.engine import Limits, chunks
+from mlejax.batch.cutting import Limits, chunks
 from mlejax.batch.lying import STEP, can_lie, lying
 from mlejax.batch.reading import stacked
 from tests.test_compilations import compilations
