@@ -137,6 +137,11 @@ class Lanes(Protocol):
         ...
 
     @property
+    def unweighted(self) -> bool:
+        """The weights of a lane sum to its number of contributions."""
+        ...
+
+    @property
     def in_place(self) -> bool:
         """Chunks of them can be read where they lie."""
         ...
@@ -162,8 +167,9 @@ class Lanes(Protocol):
 def chunks(
     sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int | None = None
 ) -> list[tuple[np.ndarray, int, int]]:
-    """(lanes, width, capacity): parts of at most ``most`` lanes of one size, in whole blocks, as many for every thread."""
-    out = []
+    """(lanes, width, capacity): parts of at most ``most`` lanes of one size, in whole blocks, as many for every core."""
+    out, last = [], []  # last: what fills the time of a core that is done before the others
+    at_work = min(limits.workers, n_cores()) if on_cpu() else limits.workers
     sizes = sets.sizes[lanes]
     for size in np.unique(sizes)[::-1]:
         mine = lanes[sizes == size]
@@ -181,13 +187,13 @@ def chunks(
             first, stop = -(-first // width) * width, stop // width * width
             edges = np.concatenate([mine[:first], mine[stop:]])
             if first < stop and 0 < edges.size <= capacity:
-                out.append((edges, width, capacity))
+                last.append((edges, width, capacity))
                 mine = mine[first:stop]
-        # about equally many blocks each, and as many chunks for every thread, so that all end at about the same time; few
+        # about equally many blocks each, and as many chunks for every core, so that all end at about the same time; few
         # chunks, because each is a call that costs a thread about a millisecond while the cores are busy
         blocks = -(-mine.size // width)
         n = -(-blocks // (capacity // width))
-        n = min(-(-n // limits.workers) * limits.workers, blocks)
+        n = min(-(-n // at_work) * at_work, blocks)
         cuts = np.arange(n + 1) * blocks // n
         out += [(part, width, capacity) for part in np.split(mine, cuts[1:-1] * width)]
-    return out
+    return out + last

@@ -29,25 +29,25 @@ def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
     size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU
     whole: Any = None
 
-    def work(begin: int) -> int:
+    def work(cuts: list[slice]) -> int:
         nonlocal whole
-        cut = slice(begin, min(begin + size, n))
-        out = describe(spec, *(filled(a[cut], size) for a in (ends.u, ends.score, ends.information)), held)
-        parts = jax.tree.map(np.asarray, out)
-        with lock:
-            if whole is None:
-                whole = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), parts)
-        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-            a[cut] = b[: cut.stop - begin]
+        at = (ends.u, ends.score, ends.information)
+        out = [describe(spec, *(filled(a[cut], size) for a in at), held) for cut in cuts]  # one is taken over while others run
+        for cut, part in zip(cuts, out, strict=True):
+            parts = jax.tree.map(np.asarray, part)
+            with lock:
+                if whole is None:
+                    whole = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), parts)
+            for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+                a[cut] = b[: cut.stop - cut.start]
         return 0
 
     lock = threading.Lock()
-    begins = list(range(0, n, size))
-    few = n * p**2 < WORTH_THREADS
-    cut_up = replace(limits, progress=False, workers=1 if few else limits.workers)
-    if not run_tasks(begins, work, cut_up, "data set", 0):
-        for begin in begins:  # what was interrupted here is all but done
-            work(begin)
+    cuts = [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
+    tasks = [cuts] if n * p**2 < WORTH_THREADS else [[cut] for cut in cuts]
+    if not run_tasks(tasks, work, replace(limits, progress=False), "data set", 0):
+        for task in tasks:  # what was interrupted here is all but done
+            work(task)
     done: Described = whole
     return done
 

@@ -70,7 +70,7 @@ class Stopped(Exception):
 def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit: str, total: int) -> bool:
     """Every task through ``work`` on the threads that there are; False if the keyboard interrupted it.
 
-    ``work`` returns how many lanes it finished, for the bar.
+    ``work`` returns how many lanes it finished, for the bar; it must not come back here, to wait for the thread that it is on.
     """
     stop = threading.Event()
 
@@ -88,20 +88,26 @@ def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit
             except KeyboardInterrupt:
                 return False
             return True
-        with ThreadPoolExecutor(limits.workers) as pool:
-            pending = {pool.submit(guarded, task) for task in tasks}
-            try:
-                while pending:
-                    done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        advance(future.result())
-            except KeyboardInterrupt:
-                stop.set()
-                return False
-            except BaseException:
-                stop.set()
-                raise
+        pending: set[Any] = set()
+        try:
+            for task in tasks:
+                pending.add(_threads(limits.workers).submit(guarded, task))
+            while pending:
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    advance(future.result())
+        except KeyboardInterrupt:
+            return False
+        finally:
+            stop.set()
+            wait(pending)
     return True
+
+
+@cache
+def _threads(n: int) -> ThreadPoolExecutor:
+    """Threads that are kept: to start them anew costs a millisecond, and their memory has to be found again."""
+    return ThreadPoolExecutor(n, "mlejax")
 
 
 @contextmanager
@@ -181,8 +187,7 @@ def optimise(
     p = spec.space.n_free
     ends = Ends.empty(len(u0), p, method.dense)
     template = optimize.begin(method, np.zeros(p))
-    state = jax.tree.map(lambda a: np.empty((len(u0), *np.shape(a)), np.asarray(a).dtype), template)
-    state.status[:] = template.status  # the rest is written by the first round
+    state = jax.tree.map(lambda a: np.empty((len(u0), *np.shape(a)), np.asarray(a).dtype), template)  # of those that run on
 
     @cache
     def begun(capacity: int) -> Any:
@@ -199,6 +204,7 @@ def optimise(
         return carry
 
     waiting, total_turns, finished = lanes, 0, True
+    places = threading.local()  # where a thread puts its chunks
     at_once = threading.Event()  # no lane waits; who waits changes no number beyond rounding
     for r in range(10_000):
         turns = ROUNDS[min(r, len(ROUNDS) - 1)]
@@ -210,7 +216,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns, first: bool = r == 0) -> int:
             mine, width, capacity = task
-            data = _placed(sets.fetch(mine, capacity, lie=True), sets.own_rows)
+            data = _placed(sets.fetch(mine, capacity, lie=True), sets.own_rows, places)
             at = _run_of(mine)
             strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
@@ -227,20 +233,19 @@ def optimise(
                 own=own,
                 bends=np.bool_(at_once.is_set()) if method.dense else None,
             )
-            for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):
-                a[at] = np.asarray(b)[: mine.size]
-            scale = np.maximum(np.asarray(data.weights)[: mine.size].sum(axis=-1), 1e-300)
-            _record(ends, state, at, scale, method.dense)
-            running = int((state.status[at] == int(End.RUNNING)).sum())
-            if running > OFTEN * mine.size:
+            out = jax.tree.map(lambda a: np.asarray(a)[: mine.size], out)
+            scale = (data.n if sets.unweighted else np.asarray(data.weights).sum(axis=-1))[: mine.size]
+            _record(ends, out, at, np.maximum(scale, 1e-300), method.dense)
+            running = np.flatnonzero(out.status == int(End.RUNNING))
+            if running.size:
+                for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(out), strict=True):
+                    a[mine[running]] = b[running]
+            if running.size > OFTEN * mine.size:
                 at_once.set()
-            return int(mine.size) - running
+            return int(mine.size - running.size)
 
-        try:
-            finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
-        finally:
-            _here.__dict__.clear()  # of this thread; the others end with their round
-        waiting = waiting[state.status[waiting] == int(End.RUNNING)]
+        finished = run_tasks(chunks(sets, waiting, p, limits), work, limits, "data set", len(waiting))
+        waiting = waiting[ends.end[waiting] == int(End.RUNNING)]
         total_turns += turns
         if not finished or not waiting.size:
             break
@@ -248,10 +253,7 @@ def optimise(
     return ends, finished
 
 
-_here = threading.local()
-
-
-def _placed(data: Any, own_rows: bool) -> Any:
+def _placed(data: Any, own_rows: bool, places: threading.local) -> Any:
     """A chunk where XLA reads it as it lies, at a multiple of 64 bytes.
 
     Else XLA would copy it into new memory, for which threads queue.  Here each thread has one place for its chunks; the next one
@@ -259,14 +261,14 @@ def _placed(data: Any, own_rows: bool) -> Any:
     """
     if not on_cpu() or not own_rows or any(isinstance(leaf, Lying) for leaf in data.rows):
         return data
-    kept = _here.__dict__.setdefault("places", {})
+    kept = places.__dict__
 
     def place(i: int, a: np.ndarray) -> np.ndarray:
         if a.ctypes.data % 64 == 0 or not a.flags.c_contiguous:
             return a
-        out = kept.get(i)
+        out = kept.get(str(i))
         if out is None or out.shape != a.shape or out.dtype != a.dtype:
-            out = kept[i] = aligned(a.shape, a.dtype)
+            out = kept[str(i)] = aligned(a.shape, a.dtype)
         out[...] = a
         return out
 
@@ -280,11 +282,12 @@ def _run_of(lanes: np.ndarray) -> Any:
 
 
 def _record(ends: Ends, state: Any, mine: Any, scale: np.ndarray, dense: bool) -> None:
-    ends.u[mine] = state.u[mine]
-    ends.loglik[mine] = -state.f[mine] * scale
-    ends.score[mine] = -state.g[mine] * scale[:, None]
+    """Into ``ends``, at the lanes ``mine``, the states of these in the same order."""
+    ends.u[mine] = state.u
+    ends.loglik[mine] = -state.f * scale
+    ends.score[mine] = -state.g * scale[:, None]
     if dense:
-        ends.information[mine] = state.H[mine] * scale[:, None, None]
-        ends.decrements[mine] = state.decrements[mine]
-    ends.n_steps[mine] = state.n_steps[mine]
-    ends.end[mine] = state.status[mine]
+        ends.information[mine] = state.H * scale[:, None, None]
+        ends.decrements[mine] = state.decrements
+    ends.n_steps[mine] = state.n_steps
+    ends.end[mine] = state.status

@@ -84,6 +84,7 @@ class _Weighted:
     n: int
     own_rows: bool = False
     in_place: bool = False
+    unweighted: bool = False
 
     @property
     def sizes(self) -> np.ndarray:

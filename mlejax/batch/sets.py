@@ -90,6 +90,11 @@ class DataSets:
         return True
 
     @property
+    def unweighted(self) -> bool:
+        """The weights of a data set sum to its number of contributions."""
+        return self.weights is None and self.mode != "whole"
+
+    @property
     def usable(self) -> np.ndarray:
         """The numbers of the data sets that can be used."""
         return np.delete(np.arange(len(self)), list(self.bad))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import warnings
+import weakref
 from typing import Any
 
 import jax
@@ -264,3 +266,32 @@ for p, sets in ((60, 5), (12, 1100)):
 """
     done = subprocess.run([sys.executable, "-c", code], timeout=150, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("cores", [2, 4, 7])
+def test_every_core_has_equally_many_chunks(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread more than cores prepares the next chunk; the work is that of the cores."""
+    monkeypatch.setattr(cutting, "n_cores", lambda: cores)
+    sets = batch.stacked(logit.likelihood, logits(9000), None, "raise")
+    *parts, last = cutting.chunks(sets, sets.usable, 3, cutting.Limits(1 << 32, cores + 1))
+    assert sorted(np.concatenate([lanes for lanes, _, _ in (*parts, last)]).tolist()) == list(range(9000))
+    assert len(parts) % cores == 0
+    assert last[0][0] == 0
+    assert last[0][-1] == 8999  # what has to be copied comes last, where a core is idle
+
+
+def test_threads_are_kept_but_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The places where threads put their chunks go with the fit."""
+    seen, original = [], engine._placed
+
+    def spy(data: Any, own_rows: bool, places: Any) -> Any:
+        seen.append(weakref.ref(places))
+        return original(data, own_rows, places)
+
+    monkeypatch.setattr(engine, "_placed", spy)
+    res = quietly(logit.fit_batch, logits(90), START)
+    gc.collect()
+    assert res.converged.any()
+    assert seen
+    assert all(ref() is None for ref in seen)
+    assert engine._threads(2) is engine._threads(2)
