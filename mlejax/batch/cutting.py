@@ -159,8 +159,8 @@ class Lanes(Protocol):
         """Bytes of one lane of this size."""
         ...
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Any:
-        """Their data, with a leading axis (capacity, ...); ``lie``: as `Lying` where they are `in_place`."""
+    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Any:
+        """Their data, with a leading axis (capacity, ...); ``windows``: as `Window` where they are `in_place`."""
         ...
 
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.batch.cutting import Lanes, Limits, chunks
-from mlejax.batch.lying import Lying
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import WIDEST, DataSets
+from mlejax.batch.windows import Window
 from mlejax.compiling import on_cpu
 from mlejax.data import aligned
 from mlejax.objective import Spec
@@ -216,7 +216,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns, first: bool = r == 0) -> int:
             mine, width, capacity = task
-            data = _placed(sets.fetch(mine, capacity, lie=True), sets.own_rows, places)
+            data = _placed(sets.fetch(mine, capacity, windows=True), sets.own_rows, places)
             at = _run_of(mine)
             strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
@@ -259,7 +259,7 @@ def _placed(data: Any, own_rows: bool, places: threading.local) -> Any:
     Else XLA would copy it into new memory, for which threads queue.  Here each thread has one place for its chunks; the next one
     is written over the last, of which all results have been waited for.
     """
-    if not on_cpu() or not own_rows or any(isinstance(leaf, Lying) for leaf in data.rows):
+    if not on_cpu() or not own_rows or any(isinstance(leaf, Window) for leaf in data.rows):
         return data
     kept = places.__dict__
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import linalg, optimize
-from mlejax.batch.lying import Lying
+from mlejax.batch.windows import Window
 from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.common import objective_of, off_edges, to_theta
@@ -29,7 +29,7 @@ Array = Any
 
 
 def _block(lanes: Any, first: Array, width: int) -> Array:
-    return lanes.block(first, width) if isinstance(lanes, Lying) else lax.dynamic_slice_in_dim(lanes, first, width)
+    return lanes.block(first, width) if isinstance(lanes, Window) else lax.dynamic_slice_in_dim(lanes, first, width)
 
 
 def _over_blocks(
@@ -42,7 +42,7 @@ def _over_blocks(
     """
 
     def body(i: Array, out: Any) -> Any:
-        part = jax.tree.map(lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Lying))
+        part = jax.tree.map(lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Window))
         used = None
         if data.n_blocks > 1:
             longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))
@@ -96,7 +96,7 @@ def advance_lanes(
 
     Args:
         carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
-        data: leaves (C, N, ...), or `Lying`; ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared``
+        data: leaves (C, N, ...), or `Window`; ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared``
             as ever.
         fixed, hyper: with a leading axis where ``own`` says so, else common.
         bends: as in ``optimize.advance``: False lets the others go on where a lane needs more than a Newton step.

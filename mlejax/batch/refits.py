@@ -103,7 +103,7 @@ class _Weighted:
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Prepared:
+    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
         given = self.weights(lanes) if callable(self.weights) else self.weights[lanes]
         weights = np.zeros((capacity, self.data.n_padded))
         weights[: len(lanes), : given.shape[1]] = given

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.batch.lying import can_lie, lying, within_reach
 from mlejax.batch.weighing import Weighing
+from mlejax.batch.windows import can_be_window, window, within_reach
 from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
 from mlejax.fit.regression import Designs
@@ -119,7 +119,7 @@ class DataSets:
             and self.weights is None
             and bool((self.sizes == size).all() and (self.lengths == size).all())
             and bool((self.begins == np.arange(len(self)) * size).all())
-            and all(can_lie(leaf) for leaf in self.leaves)
+            and all(can_be_window(leaf) for leaf in self.leaves)
         )
 
     def within_reach(self, capacity: int) -> tuple[int, int]:
@@ -129,8 +129,8 @@ class DataSets:
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
         return first, max(stop - WIDEST, first)  # beyond its lanes a chunk reads those that fill its last block
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, lie: bool = False) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...); ``lie``: as `Lying`, if they are `in_place`.
+    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...); ``windows``: as `Window`, if they are `in_place`.
 
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
@@ -145,8 +145,8 @@ class DataSets:
         steps = np.diff(begins)
         held = len(lanes)  # lanes in the arrays that are cut out
         whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
-        if whole and lie and self.in_place:
-            rows: Any = tuple(lying(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+        if whole and windows and self.in_place:
+            rows: Any = tuple(window(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
             return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
         if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])

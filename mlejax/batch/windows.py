@@ -1,7 +1,7 @@
-"""Lanes read where they lie: a chunk of data sets as a flat view of the table that holds them.
+"""Lanes read where they lie: a chunk of data sets as a window on the table that holds them.
 
 XLA takes an array of NumPy without a copy only where it begins at a multiple of 64 bytes, and a chunk of data sets begins
-anywhere. So a program gets a view that begins a few numbers before its chunk, and how many these are, and cuts its blocks of
+anywhere. So a program gets a flat view that begins a few numbers before its chunk, and how many these are, and cuts its blocks of
 lanes out of that, which it does anyway.
 """
 
@@ -24,7 +24,7 @@ STEP = 64 // ITEM  # numbers between places where a view may begin
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "shift"], meta_fields=["shape"])
 @dataclass(frozen=True)
-class Lying:
+class Window:
     """The lanes of a chunk, one after the other.
 
     Attributes:
@@ -43,7 +43,7 @@ class Lying:
         return lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each).reshape(width, *self.shape)
 
 
-def can_lie(leaf: np.ndarray) -> bool:
+def can_be_window(leaf: np.ndarray) -> bool:
     """Whether lanes of this table can be read where they lie."""
     whole = leaf.flags.c_contiguous and leaf.flags.aligned and leaf.size > 0
     return whole and leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64))
@@ -68,7 +68,7 @@ def within_reach(leaf: np.ndarray, size: int, capacity: int) -> tuple[int, int]:
     return -(-from_ // each), (from_ + (flat.size - n - from_) // STEP * STEP + n) // each
 
 
-def lying(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked: int) -> Lying:
+def window(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked: int) -> Window:
     """Lanes of ``size`` rows of a table (R, ...), in which lane i begins at row i * size.
 
     Args:
@@ -84,10 +84,10 @@ def lying(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked:
     follow = end - begin == each * len(lanes) and bool((np.diff(lanes) == 1).all())
     start = from_ + min((begin - from_) // STEP, (flat.size - n - from_) // STEP) * STEP
     if follow and start >= 0 and start + n >= begin + worked * each:
-        return Lying(flat[start : start + n], np.int32(begin - start), shape)
+        return Window(flat[start : start + n], np.int32(begin - start), shape)
     values = aligned((n,), leaf.dtype)
     part = values[: capacity * each].reshape(capacity, each)
     table = flat.reshape(-1, each)
     part[: len(lanes)] = table[lanes[0] : lanes[-1] + 1] if follow else table[lanes]
     part[len(lanes) : worked] = part[0]
-    return Lying(values, np.int32(0), shape)
+    return Window(values, np.int32(0), shape)
