@@ -13,6 +13,7 @@ Nothing here fits anything or changes a sign.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,8 +261,23 @@ def trace_reads(
     _check_output(likelihood, out, 1 if by_row else n)
     n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
     likelihood.memory[key] = names, n_out
-    likelihood.memory["lapack"] = likelihood.calls_lapack or any(True for _ in linalg.lapack_calls(traced.eqns))
+    calls = list(linalg.lapack_calls(traced.eqns))
+    likelihood.memory["lapack"] = likelihood.calls_lapack or bool(calls)
+    _warn_of_waiting(likelihood, space, calls)
     return names, n_out
+
+
+def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
+    """Of what cannot be taken apart from outside: one call of LAPACK for many matrices inside the user's function."""
+    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > linalg.ALONE), default=0)
+    if m and likelihood.mode != "rows" and linalg.cuts_calls_up():
+        warnings.warn(
+            f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib cuts up among the threads that "
+            "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
+            "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _about_shapes(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 
 from mlejax.known import called
@@ -48,7 +49,8 @@ __all__ = [
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
 _LAPACK_NAMES = (
-    "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal"
+    "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal "
+    "tridiagonal_solve"
 )
 _LAPACK = frozenset(_LAPACK_NAMES.split())
 ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
@@ -68,6 +70,11 @@ def side_by_side(p: int) -> int:
         (128, 4, 1)
     """
     return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
+
+
+def cuts_calls_up() -> bool:
+    """Whether this jaxlib hands parts of large calls of LAPACK to other threads: 0.10, and 0.11 to be safe, on the CPU."""
+    return jax.default_backend() == "cpu" and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
 def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ units and the batch below waited for ever.  Each therefore runs in a process of 
 
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from mlejax import linalg
 from mlejax.fit import lapack
 from mlejax.objective import Spec
 
@@ -115,3 +117,22 @@ def test_data_sets_side_by_side_are_counted_with_their_blocks() -> None:
         spec = Spec(own_matrix.likelihood, prepared.space)
         whole = lapack.lanes_at_once(spec, prepared.data, None, None)
     assert prepared.data.block * whole * 8 * 8**3 <= 150_000 < prepared.data.block * (whole + 1) * 8 * 8**3
+
+
+@pytest.mark.parametrize("way", ["vmap", "map"])
+def test_what_cannot_be_taken_apart_is_warned_of(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for many matrices inside a function of the whole data hangs in plain JAX too."""
+    monkeypatch.setattr(linalg, "cuts_calls_up", lambda: True)
+
+    @mle.model(s=mle.Positive(), rowwise=False)
+    def many(params, data):
+        one = lambda y: jnp.linalg.cholesky(jnp.outer(y, y) + params["s"] * jnp.eye(y.shape[0]))[0, 0]
+        return jax.lax.map(one, data["y"]) if way == "map" else jax.vmap(one)(data["y"])
+
+    few, enough = {"y": np.ones((10, 10))}, {"y": np.ones((2000, 10))}
+    many.prepare(few)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        many.prepare(enough)
+    assert len(said) == (way == "vmap")
+    assert all("factorises 2000 matrices" in str(w.message) and "jax.lax.map" in str(w.message) for w in said)
