@@ -136,3 +136,16 @@ def test_what_cannot_be_taken_apart_is_warned_of(way: str, monkeypatch: pytest.M
         many.prepare(enough)
     assert len(said) == (way == "vmap")
     assert all("factorises 2000 matrices" in str(w.message) and "jax.lax.map" in str(w.message) for w in said)
+
+
+def test_the_size_of_shared_arrays_counts() -> None:
+    @mle.model(s=mle.Positive())
+    def shaped(params, data):
+        def one(z):
+            v = params["s"] * jnp.eye(data["D"].shape[0]) + z**2 * data["D"]
+            return -jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(v))))
+
+        return jax.vmap(one)(data["z"])
+
+    blocks = [shaped.prepare({"z": np.ones(5000), "D": mle.Shared(np.eye(k))}).data.block for k in (2, 10, 40)]
+    assert blocks[0] > blocks[1] > blocks[2] == 1

@@ -35,7 +35,7 @@ def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, share
     """
     if not on_cpu() or not likelihood.calls_lapack or likelihood.mode == "whole":
         return None
-    key = ("lapack of two", space, layout, tuple(a.shape[1:] for a in rows))
+    key = ("lapack of two", space, layout, tuple(a.shape[1:] for a in rows), tuple(np.shape(a) for a in shared))
     if key not in likelihood.memory:
         two = tuple(jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in rows)
         weights, n = jax.ShapeDtypeStruct((2,), np.float64), jax.ShapeDtypeStruct((), np.int64)
