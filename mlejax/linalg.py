@@ -94,8 +94,10 @@ def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:
     """
     for eqn in eqns:
         if eqn.primitive.name in _LAPACK:
-            shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars) if len(getattr(v.aval, "shape", ())) >= 2]
-            yield max(((math.prod(s[:-2]), s[-2] * s[-1] * max(s[-2:])) for s in shapes), key=math.prod)
+            first = eqn.invars[0].aval.shape
+            lead = first[: -1 if eqn.primitive.name == "tridiagonal_solve" else -2]  # its diagonals are vectors
+            each = [v.aval.shape[len(lead) :] for v in (*eqn.invars, *eqn.outvars) if v.aval.shape[: len(lead)] == lead]
+            yield math.prod(lead), max(math.prod(shape) * max(shape, default=1) for shape in each)
         for inner in called(eqn):
             yield from lapack_calls(inner)
 

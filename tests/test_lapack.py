@@ -1,7 +1,7 @@
 """Models that factorise a matrix for every unit or data set come to an end, and stand where closed forms say.
 
-jaxlib 0.10 hands parts of one large call of LAPACK to the threads that run such calls, and waits: on two cores a fit of many
-units and the batch below waited for ever.  Each therefore runs in a process of its own, under a time limit.
+jaxlib 0.10 hands parts of one large call of LAPACK to the threads that run such calls, and waits: on two cores most of what
+follows waited for ever.  Each case therefore runs in a process of its own, under a time limit.
 """
 
 import subprocess
@@ -73,6 +73,47 @@ lower = np.tril_indices(3)
 for i in range(0, 500, 50):
     exact = np.concatenate([y[i].mean(axis=0), np.cov(y[i].T, bias=True)[lower]])
     assert np.allclose(res.params.to_numpy()[i], exact, atol=1e-6), (res.params.iloc[i], exact)
+""",
+    "a penalty with a determinant": """
+def regression(p):
+    @mle.model(b=mle.Real(shape=p))
+    def line(params, data):
+        return -0.5 * (data["y"] - data["x"] @ params["b"]) ** 2
+    return line
+
+def penalty(params):
+    b = params["b"]
+    return jnp.linalg.slogdet(jnp.outer(b, b) + jnp.eye(b.shape[0]))[1]  # = log(1 + b'b)
+
+for p, sets in ((8, 500), (20, 0)):
+    x = rng.normal(size=(max(sets, 1), 200, p))
+    y = x.sum(axis=2) + rng.normal(size=x.shape[:2])
+    if sets:
+        estimates = regression(p).fit_batch({"x": x, "y": y}, penalty=penalty, progress=False).params.to_numpy()
+    else:
+        estimates = np.asarray(regression(p).fit({"x": x[0], "y": y[0]}, penalty=penalty).params)[None]
+    for i in range(0, max(sets, 1), 100):
+        b = estimates[i]
+        score = x[i].T @ (y[i] - x[i] @ b) - 2 * b / (1 + b @ b)
+        assert np.abs(score).max() < 1e-5
+""",
+    "systems with three diagonals": """
+@mle.model(s=mle.Positive(), unit="id")
+def walk(params, data):  # y = e with variance s^2 T, T tridiagonal and fixed
+    used, n = data["mask"], data["y"].shape[0]
+    beside = jnp.where(used[1:] & used[:-1], 0.4, 0.0)
+    none = jnp.zeros(1)
+    right = jnp.where(used, data["y"], 0.0)[:, None]
+    x = jax.lax.linalg.tridiagonal_solve(
+        jnp.concatenate([none, beside]), jnp.ones(n) * params["s"] ** 0, jnp.concatenate([beside, none]), right
+    )
+    return -0.5 * jnp.sum(right * x) / params["s"] ** 2 - used.sum() * jnp.log(params["s"])
+
+units, n = 4000, 30
+y = rng.normal(size=(units, n))
+res = walk.fit({"y": y.ravel(), "id": np.repeat(np.arange(units), n)}, {"s": 1.0})
+T = np.eye(n) + 0.4 * (np.eye(n, k=1) + np.eye(n, k=-1))
+assert np.allclose(np.asarray(res.params)[0] ** 2, (y * np.linalg.solve(T, y.T).T).sum() / y.size)
 """,
 }
 

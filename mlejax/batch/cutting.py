@@ -37,14 +37,14 @@ class Limits:
         workers: host threads.
         progress: a bar; None shows one for what takes long.
         given: the user set the bound on memory.
-        together: lanes worked on side by side, at most, or None.
+        most_lanes: worked on side by side, or None.
     """
 
     memory: int
     workers: int
     progress: bool | None = None
     given: bool = True
-    together: int | None = None
+    most_lanes: int | None = None
 
 
 def limits(memory_limit: float | None, progress: bool | None) -> Limits:
@@ -92,7 +92,7 @@ def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits, in_place: bo
     """
     memory = limits.memory // max(2 * limits.workers, 1)
     width = width_of(size, lane_bytes, p)
-    while limits.together is not None and width > limits.together:
+    while limits.most_lanes is not None and width > limits.most_lanes:
         width //= 2
     each = lane_bytes + 8 * p * (p + 12)
     while width > 1 and width * each > memory:
@@ -120,7 +120,7 @@ def limits_for(spec: Spec, one: Prepared, lane_bytes: int, fixed: Any, hyper: An
     """
     each = 2 * (lane_bytes + 8 * spec.space.n_free * (spec.space.n_free + 12))
     workers = max(min(limits.workers, limits.memory // max(each, 1)), 1)
-    return replace(limits, workers=workers, together=lanes_at_once(spec, one, fixed, hyper))
+    return replace(limits, workers=workers, most_lanes=lanes_at_once(spec, one, fixed, hyper))
 
 
 class Lanes(Protocol):

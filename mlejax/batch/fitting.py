@@ -137,7 +137,7 @@ def fit_many(
             )
         lanes = sets.usable
         if lanes.size:
-            limits = limits_of(spec, sets, held, limits)
+            limits = limits_for_largest(spec, sets, held, limits)
         statements = dict(sets.bad)
         given, own = starts_given(spec, sets, start, likelihood)
         u0 = np.zeros((len(sets), space.n_free))
@@ -159,7 +159,7 @@ def fit_many(
     return replace(done, finished=finished and done.finished, missing=missing, columns=columns, limits=limits)
 
 
-def limits_of(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
+def limits_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
     """As `limits_for`, of the largest data set that can be used."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.lane_bytes(int(sets.sizes[largest]))

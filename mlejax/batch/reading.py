@@ -332,7 +332,7 @@ def _gather(
         n_rows=n_rows,
         n_dropped=n_dropped,
         ragged=not equal and not whole,
-        together=contributions_at_once(likelihood, space, leaves, rows.shared, layout),
+        most_rows=contributions_at_once(likelihood, space, leaves, rows.shared, layout),
         bad=bad,
         labels=labels,
         label_names=label_names,

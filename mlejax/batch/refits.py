@@ -27,7 +27,7 @@ from mlejax import optimize
 from mlejax.batch.cutting import Lanes, Limits, limits_for
 from mlejax.batch.describing import described, surely_clean
 from mlejax.batch.engine import Ends, optimise
-from mlejax.batch.fitting import ended_of, limits_of
+from mlejax.batch.fitting import ended_of, limits_for_largest
 from mlejax.batch.programs import natural
 from mlejax.batch.sets import DataSets
 from mlejax.compiling import compiled
@@ -177,7 +177,7 @@ def refit_data(
     n = len(sets)
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
-        limits = limits_of(spec, sets, fixed, limits) if sets.usable.size else limits
+        limits = limits_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
         ends, finished = _to_the_end(spec, method, sets, sets.usable, starts, fixed, limits, hyper)
         ends.end[list(sets.bad)] = int(End.START_NOT_FINITE)
         good = _clean(spec, method, ends, fixed, limits)

@@ -42,7 +42,7 @@ class DataSets:
         scale: (L,) what they are divided by (their mean, of sampling weights; else 1).
         n_rows, n_dropped: (L,) rows used (the sum of frequency weights), and rows left out as missing.
         ragged: they differ in length, and are summed over blocks of rows.
-        together: rows of a block, at most, or None.
+        most_rows: of a block, or None.
         bad: why a data set cannot be used, by its number.
         labels: (L,) names of the data sets.
         label_names: what the labels are called, one or several.
@@ -69,7 +69,7 @@ class DataSets:
     n_rows: np.ndarray
     n_dropped: np.ndarray
     ragged: bool
-    together: int | None
+    most_rows: int | None
     bad: dict[int, str]
     labels: Any
     label_names: tuple[str, ...]
@@ -196,7 +196,7 @@ class DataSets:
             block = max(SMALLEST, min(size // BLOCKS, WHOLE_BLOCK))
         else:
             block = data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK else size
-        return block if self.together is None else data_room.divisor(block, self.together)
+        return block if self.most_rows is None else data_room.divisor(block, self.most_rows)
 
     def single(self, lane: int) -> Prepared:
         """One data set without the axis of lanes."""
