@@ -63,10 +63,6 @@ class Ends:
         )
 
 
-class Stopped(Exception):
-    """Work was cut short by the keyboard; what is finished stands."""
-
-
 def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit: str, total: int) -> bool:
     """Every task through ``work`` on the threads that there are; False if the keyboard interrupted it.
 
