@@ -255,3 +255,17 @@ def test_misuse_of_solve() -> None:
 def test_fit_of_concrete_data_inside_a_transformation_is_refused_clearly() -> None:
     with pytest.raises(TypeError, match=r"mle\.solve"):
         jax.jit(lambda x: x + GAUSSIAN.plain.fit(DATA, start=START).llf)(1.0)
+
+
+def test_vmap_over_data_sets_without_jit() -> None:
+    """The start is concrete, the data are traced; the mean and the standard deviation are known."""
+
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def gaussian(params, data):
+        return -0.5 * ((data["y"] - params["mu"]) / params["sigma"]) ** 2 - jnp.log(params["sigma"])
+
+    y = np.random.default_rng(0).normal(1.0, 2.0, (7, 50))
+    with jax.enable_x64(True):
+        stacked = jax.tree.map(lambda *a: jnp.stack(a), *[gaussian.prepare({"y": row}) for row in y])
+        found = jax.vmap(lambda one: mle.solve(gaussian, one, {"mu": 0.0, "sigma": 1.0}).theta)(stacked)
+    np.testing.assert_allclose(found, np.stack([y.mean(axis=1), y.std(axis=1)], axis=1), rtol=1e-9)

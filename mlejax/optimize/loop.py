@@ -135,9 +135,9 @@ def advance(
     """
     if carry.u.shape[0] == 0:
         return _nothing_free(objective, carry, n_turns)
+    carry = jax.tree.map(jnp.asarray, carry)  # a start is of the host, the objective may be traced
     setting = setting_of(carry.u, lower, upper, scale)._replace(bends=bends)
     limit = jnp.asarray(n_turns, jnp.int32)
-    carry = jax.tree.map(jnp.asarray, carry)
 
     def more(state: tuple[jax.Array, Carry]) -> jax.Array:
         return (state[0] < limit) & (state[1].status == int(End.RUNNING))
