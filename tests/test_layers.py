@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "status", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
+    "shapes", "status", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
     "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch",
     "inference", "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
 )
@@ -24,7 +24,7 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 OUTSIDE = {"__init__", "__main__"}
 HEAVY = ("pandas", "optax", "chex", "formulaic", "matplotlib", "scipy", "tqdm", "pyarrow", "sklearn", "statsmodels")
 PRIVATE = "_src"  # what JAX keeps to itself, and moves without notice
-LIGHT_AT_TOP = {"jax", "jaxlib", "numpy"}
+LIGHT_AT_TOP = {"jax", "jaxlib", "jaxtyping", "numpy"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
