@@ -14,9 +14,9 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "shapes", "status", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters", "data", "likelihood",
-    "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance", "verdict", "fit", "batch",
-    "inference", "latent", "stream", "distribute", "report", "files", "results", "batch_results", "model",
+    "shapes", "status", "execution", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters",
+    "data", "likelihood", "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance",
+    "verdict", "fit", "batch", "inference", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
