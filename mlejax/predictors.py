@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.derivatives import weighted_products
+from mlejax.objective.derivatives import weighted_products
 from mlejax.rowwise import is_literal
 
 Array = Any

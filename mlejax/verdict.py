@@ -12,7 +12,6 @@ faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 
 SMALL_DECREMENT = 1e-9  # log-likelihood units
@@ -151,7 +151,7 @@ class Evidence:
             same in words.
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
-        said, advice: of an end without a Hessian, what to say in place of the usual.
+        message, advice: of an end without a Hessian, the statement and advice in place of the usual ones.
     """
 
     end: End
@@ -168,18 +168,23 @@ class Evidence:
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     n_steps: int = 0
     dense: bool = True
-    said: str = ""
+    message: str = ""
     advice: str = ""
 
 
-def superlinear(decrements: tuple[float, ...], tolerance: float = 1e-10, ratio: float = 0.05) -> bool:
-    """The last decrements fell faster than linearly: by a factor below ``ratio`` on the way to the tolerance.
+def superlinear(
+    decrements: Float[Host, "*sets history"], tolerance: float = 1e-10, ratio: float = 0.05
+) -> Bool[Host, "*sets"]:
+    """Flags: the last decrements fell faster than linearly, by a factor below ``ratio`` on the way to the tolerance.
 
     A fall by 1/e a step is what every run to infinity shows; quadratic convergence passes far below it.  Values at
     the rounding floor, where ratios mean nothing, count only together with a preceding fall.
     """
-    seen = [d for d in decrements if np.isfinite(d) and d >= 0.0]
-    return any(b <= tolerance and b < ratio * a for a, b in itertools.pairwise(seen))
+    d = np.asarray(decrements)
+    before, after = d[..., :-1], d[..., 1:]
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(before) & np.isfinite(after) & (before >= 0) & (after >= 0)
+        return np.asarray((known & (after <= tolerance) & (after < ratio * before)).any(axis=-1))
 
 
 def steepest(directions: tuple[Direction, ...]) -> Direction | None:
@@ -232,7 +237,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     if not e.dense:
         return (
             "stopped_early",
-            e.said or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
+            e.message or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
         )
     rising = steepest(e.directions)
     if rising is not None:

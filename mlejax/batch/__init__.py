@@ -1,7 +1,7 @@
 """Many data sets over the one recipe: two readers, one engine, a verdict for each."""
 
 from mlejax.batch.cutting import Limits, limits
-from mlejax.batch.fitting import Batch, ended_of, fit_many, single, statement, warn_of_failures
+from mlejax.batch.fitting import Batch, fit_many, single, statement, warn_of_failures
 from mlejax.batch.reading import grouped, stacked
 from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
 from mlejax.batch.sets import DataSets
@@ -11,7 +11,6 @@ __all__ = [
     "DataSets",
     "Limits",
     "Refits",
-    "ended_of",
     "fit_many",
     "grouped",
     "limits",

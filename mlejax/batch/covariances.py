@@ -12,9 +12,8 @@ import numpy as np
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax.batch.cutting import chunks
-from mlejax.batch.engine import run_tasks
+from mlejax.objective import meat_of_sets, run_tasks
 from mlejax.batch.fitting import Batch, single
-from mlejax.batch.programs import meat_lanes
 from mlejax.data import bucket
 from mlejax.fit.covariances import covariance_of
 from mlejax.fit.penalties import L2
@@ -143,7 +142,7 @@ def meats(batch: Batch, lanes: np.ndarray, codes: list[np.ndarray] | None) -> np
         u[: len(mine)], u[len(mine) :] = batch.ends.u[mine], batch.ends.u[mine[0]]
         if by_root:
             data = replace(data, weights=np.sqrt(data.weights))
-        found = meat_lanes(batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most)
+        found = meat_of_sets(batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most)
         out[mine] = np.asarray(found)[: mine.size]
         return int(mine.size)
 

@@ -13,9 +13,9 @@ from mlejax import linalg
 from mlejax.batch.sets import WIDEST
 from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
-from mlejax.fit.evaluating import n_cores
+from mlejax.objective.chunked import n_cores
 from mlejax.fit.lapack import lanes_at_once
-from mlejax.objective import Spec
+from mlejax.objective.objective import Spec
 
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024  # twice that where the optimiser copies nothing
@@ -139,6 +139,11 @@ class Lanes(Protocol):
     @property
     def unweighted(self) -> bool:
         """The weights of a lane sum to its number of contributions."""
+        ...
+
+    @property
+    def total_weights(self) -> np.ndarray:
+        """(L,) the sum of the weights of each."""
         ...
 
     @property

@@ -1,9 +1,4 @@
-"""The recipe of one fit, laid over many data sets: read, start, optimise, describe, judge.
-
-Nothing of the recipe is written anew: the objective, the optimiser, the way to theta and the verdict are those of a single
-fit.  Ends that are clean by a test on arrays are verified there and then; the others, one by one or as a small batch of
-their own, go through the ray tests and restarts that a fit of them alone would go through.
-"""
+"""Many data sets over the one recipe: their starts, ends and verdicts as arrays, and one of them as an ordinary fit."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,23 +14,22 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.batch import flagged as flagged_room
-from mlejax.batch.cutting import Limits, chunks, limits_for
-from mlejax.batch.describing import described, some, surely_clean
-from mlejax.batch.engine import Ends, optimise, run_tasks
-from mlejax.batch.programs import Described, evaluate_lanes, natural
+from mlejax.batch.cutting import Limits, limits_for
 from mlejax.batch.sets import DataSets
-from mlejax.batch.starts import first_points, pooled, starts_given
-from mlejax.fit import ending, multistart, recipe
-from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
+from mlejax.fit import finish as finish_room
+from mlejax.fit import recipe
+from mlejax.fit import start as start_room
+from mlejax.fit.common import Problem
+from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.multistart import Mode
+from mlejax.fit.maximise import DENSE_LIMIT
+from mlejax.fit.natural import InTheta, in_theta, theta_and_params
 from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.programs import DENSE_LIMIT, Ended
-from mlejax.fit.search import evidence_at
-from mlejax.fit.standing import Found, clean
+from mlejax.fit.recipe import Outcome
+from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, missing_derivatives
-from mlejax.objective import Spec
+from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
+from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, code_of
@@ -45,19 +40,19 @@ class Batch:
     """The numbers of many fits, on the host, float64, with a leading axis over data sets.
 
     Attributes:
-        spec: what was compiled.
+        spec: what is fixed at compilation.
         sets: the data.
-        fixed: values held fixed (n_values,), or None.
+        fixed: values under ``fixed=``, (n_values,), or None.
         method: the optimiser.
-        u0: starts (L, p).
-        ends: where the optimiser ended.
+        u0: starts, (L, p).
+        ends: where the searches ended, arrays of all L.
         theta, score, information, inverse, jacobian: in free natural coordinates (L, p), (L, p, p); empty matrices without
             second derivatives.  The inverse is over the coordinates off their edges.
         params: the user's structure, leading axis L.
         interior: flags (L, p) of the coordinates off their edges.
-        codes: verdict of every data set (L,).
-        statements: why data sets were not fitted.
-        found: what ray tests found, by data set.
+        codes: code of every verdict, (L,).
+        statements: why data sets were not fitted, by number.
+        found: what the diagnosis found, by number of the data set.
         notes: remarks on the start, by data set.
         modes: where the starts ended, by data set, if there were several.
         plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
@@ -71,7 +66,7 @@ class Batch:
     fixed: Any
     method: Any
     u0: np.ndarray
-    ends: Ends
+    ends: OptimizeResult
     theta: np.ndarray
     score: np.ndarray
     information: np.ndarray
@@ -81,7 +76,7 @@ class Batch:
     interior: np.ndarray
     codes: np.ndarray
     statements: dict[int, str]
-    found: dict[int, Found] = field(default_factory=dict, repr=False)
+    found: dict[int, Findings] = field(default_factory=dict, repr=False)
     notes: dict[int, str] = field(default_factory=dict, repr=False)
     modes: dict[int, tuple[Mode, ...]] = field(default_factory=dict, repr=False)
     plain: np.ndarray | None = None
@@ -123,9 +118,9 @@ def fit_many(
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
-    n_starts = recipe._check_n_starts(n_starts, 1)
-    with jax.enable_x64(True), missing_derivatives(likelihood), recipe._outside_transformations():
-        space, held = recipe._hold_checked(sets.space, fixed)
+    n_starts = recipe.check_n_starts(n_starts, 1)
+    with jax.enable_x64(True), missing_derivatives(likelihood), recipe.outside_transformations():
+        space, held = recipe.fix_on_host(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
         if optimize.batched(algorithm):
@@ -135,28 +130,29 @@ def fit_many(
                 f"method='newton' forms a Hessian of {space.n_free} x {space.n_free} numbers for every data set; for more "
                 f"than {DENSE_LIMIT} parameters use method='lbfgs' or 'adam'"
             )
-        lanes = sets.usable
-        if lanes.size:
-            limits = limits_for_largest(spec, sets, held, limits)
-        statements = dict(sets.bad)
-        given, own = starts_given(spec, sets, start, likelihood)
+        which = sets.usable
+        limits = limits_for_largest(spec, sets, held, limits) if which.size else limits
+        evaluator = DataSetsEvaluator(spec, sets, limits, held, sets.hyper, (False, sets.own_hyper))
+        given, own = _given(spec, sets, start)
         u0 = np.zeros((len(sets), space.n_free))
-        finished = True
-        if lanes.size:
+        if which.size:
             if isinstance(start, str):
-                u0[:] = pooled(spec, sets, lanes, given, held, algorithm, seed)
-            else:
-                points = first_points(spec, sets, lanes, given, own, held, seed, limits)
-                finished = points is not None
-                u0 = u0 if points is None else points
-            recipe._check_rows_once(spec, _alone(sets, int(lanes[0]), space), u0[lanes[0]], held)
-        ends = Ends.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
-        if lanes.size and finished:
-            spec, ends, finished = _optimised(spec, algorithm, sets, lanes, u0, held, limits)
-        done = _judged(
-            likelihood, spec, sets, held, algorithm, u0, ends, given, own, lanes, statements, seed, limits, n_starts
-        )
-    return replace(done, finished=finished and done.finished, missing=missing, columns=columns, limits=limits)
+                u0[:] = _pooled(spec, sets, which, given, held, algorithm, seed)
+            elif space.n_free:
+                u0[which], _ = start_room.choose(
+                    evaluator, which, given, own, sets.designs, likelihood.parameters, seed
+                )
+            finite = np.isfinite(u0[which]).all(axis=1)
+            if finite.any():
+                first = int(which[finite][0])
+                recipe.check_rows_once(spec, _alone(sets, first, space), u0[first], held)
+        problems = _problems(sets, algorithm, held, seed, given, own, limits)
+        outcome = _searched(problems, evaluator, u0, which, sets)
+        modes = {}
+        if n_starts > 1 and outcome.finished:
+            outcome, modes = _several_starts(problems, outcome, evaluator, which, n_starts)
+        done = _judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, limits)
+    return replace(done, missing=missing, columns=columns)
 
 
 def limits_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
@@ -183,67 +179,100 @@ def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
     return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))
 
 
-def _alone(sets: DataSets, lane: int, space: Space) -> Any:
-    """One data set as the recipe holds it, in the padded size of the batch."""
-    data = sets.single(lane)
+def _given(spec: Spec, sets: DataSets, start: Any) -> tuple[list[Any], list[bool]]:
+    """For each leaf its start or None, and whether it has one for each data set (a leading axis)."""
+    if isinstance(start, str):
+        if start != "pooled":
+            raise ValueError(f"start={start!r}: expected a dict of starts, one for all or one each, or 'pooled'")
+        start = None
+    return start_room.given_for_each(spec.space, len(sets), start, spec.likelihood.parameters)
+
+
+def _alone(sets: DataSets, i: int, space: Space) -> Any:
+    """One data set as the recipe takes it, in the padded size of the batch."""
+    data = sets.single(i)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
-    return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper_at(lane))  # type: ignore[arg-type]
+    return Loaded(Problem(data, space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper_at(i))  # type: ignore[arg-type]
 
 
-def _optimised(
-    spec: Spec, algorithm: Any, sets: DataSets, lanes: np.ndarray, u0: np.ndarray, held: Any, limits: Limits
-) -> tuple[Spec, Ends, bool]:
-    """The optimiser, and up to ten Newton steps after any other method (p <= 500), as in a single fit."""
-    strength: dict[str, Any] = {"hyper": sets.hyper, "own": (False, sets.own_hyper)}
-    try:
-        ends, finished = optimise(spec, algorithm, sets, lanes, u0, held, limits, **strength)
-        if isinstance(algorithm, optimize.Newton) or spec.space.n_free > POLISH_LIMIT or not finished:
-            return spec, ends, finished
-        good = lanes[ends.end[lanes] != int(End.START_NOT_FINITE)]
-        more, finished = optimise(
-            spec, optimize.Newton(max_steps=POLISH_STEPS), sets, good, ends.u, held, limits, **strength
+def _problems(
+    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], limits: Limits
+) -> Problems:
+    """The data sets as the diagnosis asks for them, one by one."""
+    room = limits.memory // max(sets.lane_bytes(int(sets.sizes.max(initial=1))), 1)
+
+    def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
+        return ChunkedEvaluator(evaluator.spec, sets.single(i), held, sets.hyper_at(i))
+
+    template = recipe.problems_of_one(method, held, seed, None, given)  # type: ignore[arg-type]
+    return replace(
+        template,
+        loaded=lambda i: _alone(sets, i, sets.space),
+        one=one,
+        given=lambda i: [v[i] if mine else v for v, mine in zip(given, own, strict=True)],
+        together=int(min(max(room, 2), template.together)),
+    )
+
+
+def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Any, sets: DataSets) -> Outcome:
+    """The recipe over the data sets whose start is known; the others were interrupted."""
+    space = evaluator.spec.space
+    started = which[np.isfinite(u0[which]).all(axis=1)]
+    if not started.size:
+        empty = OptimizeResult.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
+        return Outcome(evaluator.spec, empty, np.zeros(len(sets), bool), finished=not which.size)
+    formed = partial(_in_theta, evaluator.spec, held=problems.fixed, limits=evaluator.limits) if space.n_free else None
+    outcome = recipe.search_all(problems, evaluator, u0, started, in_theta=formed)
+    return replace(outcome, finished=outcome.finished and started.size == which.size)
+
+
+def _in_theta(spec: Spec, result: OptimizeResult, held: Any, limits: Limits) -> InTheta:
+    return in_theta(spec.space, result, held, limits)
+
+
+def _pooled(
+    spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Any, method: Any, seed: int
+) -> np.ndarray:
+    """The estimates from all data sets together, as one start for each."""
+    if sets.mode == "whole":
+        raise ValueError(
+            "start='pooled' needs contributions that can be pooled; with rowwise=False give start= or leave it out"
         )
-    except NotImplementedError as error:
-        if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
-            raise
-        return _optimised(replace(spec, hessian="differenced"), algorithm, sets, lanes, u0, held, limits)
-    for name in ("u", "loglik", "score", "decrements", "end"):
-        getattr(ends, name)[good] = getattr(more, name)[good]
-    ends.n_steps[good] += more.n_steps[good]
-    return (
-        spec,
-        Ends(ends.u, ends.loglik, ends.score, more.information, ends.decrements, ends.n_steps, ends.end),
-        finished,
-    )
+    if sets.own_hyper:
+        raise ValueError(
+            "start='pooled' fits all data sets as one, which a penalty of another strength for each does not allow"
+        )
+    positions = np.concatenate([np.arange(sets.begins[i], sets.begins[i] + sets.lengths[i]) for i in which])
+    positions = positions if sets.order is None else sets.order[positions]
+    leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
+    rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
+    packed = data_room.pack(rows, mode=sets.mode)
+    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
+    evaluator = ChunkedEvaluator(spec, packed, held, sets.hyper)
+    problems = recipe.problems_of_one(method, held, seed, pooled, given)
+    u0 = problems.start_anew(evaluator, pooled, given)
+    end = recipe.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).result.of(0)
+    return np.asarray(end.u if np.isfinite(end.u).all() else u0)
 
 
-def ended_of(batch_ends: Ends, i: int, algorithm: Any, p: int) -> Ended:
-    """One data set's end in the form of a single fit."""
-    dense = batch_ends.information.shape[-1] == p
-    decrements = tuple(float(d) for d in batch_ends.decrements[i]) if dense else ()
-    return Ended(
-        u=batch_ends.u[i],
-        loglik=float(batch_ends.loglik[i]),
-        score=batch_ends.score[i],
-        information=batch_ends.information[i] if dense else None,
-        decrement=decrements[-1] if decrements else float("nan"),
-        decrements=decrements,
-        n_steps=int(batch_ends.n_steps[i]),
-        end=End(int(batch_ends.end[i])),
-        polished=not isinstance(algorithm, optimize.Newton) and dense,
-        message="",
-    )
+def _several_starts(
+    problems: Problems, outcome: Outcome, evaluator: DataSetsEvaluator, which: np.ndarray, n_starts: int
+) -> tuple[Outcome, dict[int, tuple[Mode, ...]]]:
+    """Further starts of every data set, one after the other."""
+    modes: dict[int, tuple[Mode, ...]] = {}
+    for i in which.tolist():
+        one = problems.one(evaluator.with_spec(outcome.spec), i)
+        found, modes[i] = recipe.several_starts(
+            problems, one, problems.loaded(i), outcome.diagnosed(i), problems.given(i), [], n_starts
+        )
+        outcome.result.put(i, found.end)
+        outcome.findings[i] = found.findings
+        outcome.clean[i] = False  # judged by what was found
+    return outcome, modes
 
 
-def statement(batch: Batch, i: int) -> str:
-    """Why a data set was not fitted, or what its verdict says."""
-    if i in batch.statements:
-        return batch.statements[i]
-    return single(batch, i).verdict.statement
-
-
-def single(batch: Batch, i: int) -> ending.Fit:
+def single(batch: Batch, i: int) -> finish_room.Fit:
     """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
     sets = batch.sets
     with jax.enable_x64(True):
@@ -264,134 +293,96 @@ def single(batch: Batch, i: int) -> ending.Fit:
         loaded = replace(loaded, designs=sets.designs)
         if batch.spec.adjusted:
             loaded = replace(unscaled(loaded), hyper=sets.hyper_at(i))
-        ended = ended_of(batch.ends, i, batch.method, batch.spec.space.n_free)
-        done = ending.finish(batch.spec, loaded, batch.fixed, ended, batch.found.get(i, Found()), batch.method)
-    modes = batch.modes.get(i, ())
-    done = replace(done, note=batch.notes.get(i, ""), modes=tuple(replace(m, llf=loaded.scale * m.llf) for m in modes))
-    if modes and done.verdict.converged:
-        n = sum(mode.n_starts for mode in modes)
-        done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n)))
-    return done
+        evaluator = ChunkedEvaluator(batch.spec, loaded.problem.data, batch.fixed, loaded.hyper)
+        found = Diagnosed(batch.spec, batch.ends.of(i), batch.found.get(i, Findings()))
+        done = finish_room.finish(evaluator, loaded, found, batch.method)
+    modes = tuple(replace(m, llf=loaded.scale * m.llf) for m in batch.modes.get(i, ()))
+    return recipe.with_modes(replace(done, note=batch.notes.get(i, ""), modes=modes), modes)
+
+
+def statement(batch: Batch, i: int) -> str:
+    """Why a data set was not fitted, or what its verdict says."""
+    if i in batch.statements:
+        return batch.statements[i]
+    return single(batch, i).verdict.statement
 
 
 def _judged(
-    likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
-    own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
-    limits: Limits, n_starts: int,
-) -> Batch:  # fmt: skip
-    space, n = spec.space, len(sets)
-    codes = np.full(n, "not_computable", dtype="U20")
-    found: dict[int, Found] = {}
-    notes: dict[int, str] = {}
-    modes: dict[int, tuple[Mode, ...]] = {}
-    finished = True
-    with np.errstate(invalid="ignore"):
-        interior = (ends.u > space.lower) & (ends.u < space.upper)
-    dense = ends.information.shape[-1] == space.n_free
-    at: Described | None = None
-    todo = np.zeros(n, bool)
-    todo[lanes] = True
-    stopped = todo & (ends.end == int(End.INTERRUPTED))
-    codes[stopped] = "stopped_early"
-    for i in np.flatnonzero(stopped).tolist():
-        statements[i] = (
-            "not run: interrupted" if not np.isfinite(ends.u[i]).all() else f"interrupted after {ends.n_steps[i]} steps"
-        )
-    todo &= ~stopped
-    if not dense:
-        codes[todo] = "stopped_early"
-    elif space.n_free == 0:
-        codes[todo] = np.where(np.isfinite(ends.loglik[todo]), "verified", "not_computable")
-    elif todo.any():
-        at = described(spec, ends, held, limits)
-        sure = surely_clean(space, ends, at, interior) & todo
-        codes[sure] = np.where(interior[sure].all(axis=1), "verified", "boundary")
-        doubtful = np.flatnonzero(todo & ~sure).tolist()
-        unclean = []
-        for i in doubtful:
-            if clean(ended_of(ends, i, algorithm, space.n_free), space):
-                codes[i] = "verified" if interior[i].all() else "boundary"
-            else:
-                unclean.append(i)
-        given_of = lambda i: [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
-        pairs = [(i, ended_of(ends, i, algorithm, space.n_free)) for i in unclean]
-        settled = flagged_room.settle(spec, algorithm, sets, held, u0, pairs, given_of, seed, limits, _alone)
-        try:
-            for i, ended, seen, code, note in settled:
-                codes[i], found[i] = code, seen
-                if note:
-                    notes[i] = note
-                flagged_room.write(ends, i, ended)
-        except KeyboardInterrupt:
+    likelihood: Likelihood,
+    sets: DataSets,
+    problems: Problems,
+    evaluator: DataSetsEvaluator,
+    outcome: Outcome,
+    modes: dict[int, tuple[Mode, ...]],
+    u0: np.ndarray,
+    which: np.ndarray,
+    limits: Limits,
+) -> Batch:
+    """The outcome as a batch: codes of verdicts, and everything in natural coordinates."""
+    spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
+    codes = np.full(len(sets), "not_computable", dtype="U20")
+    statements = dict(sets.bad)
+    free = interior(space, ends.u)
+    on_clean = outcome.clean & np.isin(np.arange(len(sets)), which)
+    codes[on_clean] = np.where(free[on_clean].all(axis=1), "verified", "boundary")
+    for i in which[~on_clean[which]].tolist():
+        end = ends.of(i)
+        if end.end == End.INTERRUPTED or i in outcome.unexamined:
+            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"  # type: ignore[index]
+            statements[i] = _interrupted(end, i in outcome.unexamined)
+        elif space.n_free == 0:
+            codes[i] = "verified" if np.isfinite(end.loglik) else "not_computable"
+        elif spec.penalty is not None and end.information is not None:  # a kink of the penalty may be what stopped it
+            one = problems.one(evaluator.with_spec(spec), i)
+            codes[i] = finish_room.finish(one, problems.loaded(i), outcome.diagnosed(i), problems.method).verdict.code
+        else:
+            codes[i] = code_of(evidence_at(space, held, end, outcome.findings.get(i, Findings())))
+    plain, finished = None, outcome.finished
+    if ends.information is None or not which.size:
+        theta, params = theta_and_params(space, ends.u, held)
+        empty = np.zeros((len(sets), 0, 0))
+        at = InTheta(theta, ends.score, empty, empty, empty, ends.score, np.zeros(0), np.zeros(0, bool), params)
+    else:
+        at = outcome.at or in_theta(space, ends, held, limits)
+        changed = np.array(sorted(outcome.findings), np.int64)
+        if changed.size and outcome.at is not None:
+            later = in_theta(space, ends.of(changed), held, limits)
+            at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
+    if spec.penalty is not None and ends.information is not None and which.size:
+        found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
+        plain, score, information = (_spread(a, which, len(sets)) for a in found[1:])
+        for i in which[np.isnan(plain[which]) & (codes[which] != "not_computable")].tolist():
             finished = False
-            _cut_short(sorted(set(unclean) - set(found)), ends, codes, statements)
-        if n_starts > 1 and finished:
-            for i in np.flatnonzero(todo).tolist():
-                loaded = _alone(sets, i, space)
-                first = (ended_of(ends, i, algorithm, space.n_free), found.get(i, Found()))
-                ended, found[i], modes[i] = recipe._explore(
-                    spec, algorithm, loaded, held, first, given_of(i), [], n_starts, seed, None
-                )
-                codes[i] = code_of(evidence_at(spec, held, ended, found[i]))
-                flagged_room.write(ends, i, ended)
-            unclean = np.flatnonzero(todo).tolist()
-        if unclean:
-            with np.errstate(invalid="ignore"):
-                interior = (ends.u > space.lower) & (ends.u < space.upper)
-            later = described(spec, some(ends, np.array(unclean)), held, limits)
-            at = jax.tree.map(lambda whole, part: _put(whole, np.array(unclean), part), at, later)
-    if at is None and dense:
-        at = described(spec, ends, held, limits)
-    if at is None:
-        theta, params = (jax.tree.map(np.asarray, a) for a in natural(spec, ends.u, held))
-        empty = np.zeros((n, 0, 0))
-        at = Described(theta, ends.score, empty, empty, empty, ends.score, np.zeros(n), np.zeros(n, bool), params)
-    plain = None
-    if spec.penalty is not None and dense and lanes.size:
-        plain, score, information, whole = _without_penalty(spec, sets, lanes, ends, held, limits)
-        finished = finished and whole
-        _cut_short(lanes[np.isnan(plain[lanes]) & (codes[lanes] != "not_computable")].tolist(), ends, codes, statements)
-        natural_ = described(spec, replace(ends, score=score, information=information), held, limits)
-        at = at._replace(score=natural_.score, information=natural_.information)
+            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"  # type: ignore[index]
+            statements.setdefault(i, _interrupted(ends.of(i), True))
+        without = in_theta(space, ends._replace(score=score, information=information), held, limits)
+        at = at._replace(score=without.score, information=without.information)
     return Batch(
-        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=algorithm, u0=u0, ends=ends, theta=at.theta,
-        score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian, params=at.params,
-        interior=interior, codes=codes, statements=statements, found=found, notes=notes,
-        modes=modes, finished=finished,
+        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=problems.method, u0=u0, ends=ends,
+        theta=at.theta, score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian,
+        params=at.params, interior=interior(space, ends.u), codes=codes, statements=statements, found=outcome.findings,
+        notes=outcome.notes, modes=modes, finished=finished, limits=limits,
     )  # fmt: skip
 
 
-def _cut_short(lanes: list[int], ends: Ends, codes: np.ndarray, statements: dict[int, str]) -> None:
-    """Data sets whose ends were reached, and not examined before the keyboard interrupted."""
-    for i in lanes:
-        ends.end[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
-        statements.setdefault(i, "interrupted before its end was examined")
+def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
+    if unexamined:
+        return "interrupted before its end was examined"
+    if not np.isfinite(end.u).all():
+        return "not run: interrupted"
+    return f"interrupted after {int(end.n_steps)} steps"
 
 
-def _without_penalty(
-    spec: Spec, sets: DataSets, lanes: np.ndarray, ends: Ends, held: Any, limits: Limits
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Log-likelihoods, scores and information in u at the estimates, without the penalty (NaN where the keyboard
-    interrupted), and whether there are all."""
-    p = spec.space.n_free
-    value, score, information = (np.full((len(sets), *shape), np.nan) for shape in ((), (p,), (p, p)))
-
-    def work(task: tuple[np.ndarray, int, int]) -> int:
-        mine, width, capacity = task
-        u = ends.u[np.resize(mine, capacity)]
-        blocks = np.int32(-(-mine.size // width))
-        out = evaluate_lanes(spec.plain, width, u, sets.fetch(mine, capacity), held, None, blocks)
-        for whole, part in zip((value, score, information), out, strict=True):
-            whole[mine] = np.asarray(part)[: mine.size]
-        return int(mine.size)
-
-    whole = run_tasks(chunks(sets, lanes, p, limits), work, limits, "penalty", len(lanes))
-    return value, score, information, whole
+def _spread(part: Any, which: np.ndarray, n: int) -> np.ndarray:
+    """Arrays of some data sets among NaN for the others."""
+    out = np.full((n, *part.shape[1:]), np.nan)
+    out[which] = part
+    return out
 
 
-def _put(whole: np.ndarray, lanes: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _with(whole: np.ndarray, which: np.ndarray, part: np.ndarray) -> np.ndarray:
     whole = np.array(whole)
-    whole[lanes] = part
+    whole[which] = part
     return whole
 
 

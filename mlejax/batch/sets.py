@@ -94,6 +94,17 @@ class DataSets:
         """The weights of a data set sum to its number of contributions."""
         return self.weights is None and self.mode != "whole"
 
+    @cached_property
+    def total_weights(self) -> np.ndarray:
+        """The sum of the weights of each data set, (L,)."""
+        if self.mode == "whole":
+            return np.array([self.n_out.get(int(n), n) for n in self.lengths], np.float64)
+        if self.weights is None:
+            return self.lengths.astype(np.float64)
+        each = self.weights if self.order is None else self.weights[self.order]
+        total = np.concatenate([[0.0], np.cumsum(each)])
+        return (total[self.begins + self.lengths] - total[self.begins]) / self.scale
+
     @property
     def usable(self) -> np.ndarray:
         """The numbers of the data sets that can be used."""

@@ -4,7 +4,7 @@ from mlejax.fit.checking import Check, Finding
 from mlejax.fit.common import Problem, Solution
 from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
 from mlejax.fit.curvature import curvature_of
-from mlejax.fit.ending import Fit
+from mlejax.fit.finish import Fit
 from mlejax.fit.loading import (
     Loaded,
     Remembered,

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.fit import words
+from mlejax.fit.diagnose import wording as words
 from mlejax.fit.loading import Loaded, n_contributions
-from mlejax.fit.programs import evaluate_rows
 from mlejax.likelihood import LikelihoodError
-from mlejax.objective import Spec
+from mlejax.objective import ChunkedEvaluator, Spec
 from mlejax.verdict import ADVICE
 
 CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
@@ -102,7 +101,7 @@ def examine(spec: Spec, loaded: Loaded, held: Any, u0: np.ndarray) -> list[Findi
     near = [u0 + 0.1 * rng.standard_normal(u0.shape) * np.maximum(1.0, np.abs(u0)) for _ in range(2)]
     points = [u0, *(np.clip(u, spec.space.lower, spec.space.upper) for u in near)]
     n = n_contributions(loaded.problem.data)
-    each = [tuple(np.asarray(a)[:n] for a in evaluate_rows(spec, u, loaded.problem.data, held)) for u in points]
+    each = [tuple(a[:n] for a in ChunkedEvaluator(spec, loaded.problem.data, held).rows(u)) for u in points]
     finite = _finiteness(spec, held, points, each)
     return found + (finite or _scores(spec, held, points, each))
 

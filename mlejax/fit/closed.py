@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlejax.fit.common import AtOptimum
 from mlejax.parameters import Space
+from mlejax.shapes import Either, Float
 from mlejax.transforms import Identity, Log
 
-Array = Any
+
+class Estimates(NamedTuple):
+    """Theta with its derivatives by u, and score and information in theta, of one data set."""
+
+    theta: Float[Either, " p"]
+    jacobian: Float[Either, "p p"]
+    score: Float[Either, " p"]
+    information: Float[Either, "p p"]
 
 
 @lru_cache(maxsize=64)
@@ -45,13 +52,13 @@ def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
 
 def at_optimum(
     space: Space, u: np.ndarray, score: np.ndarray, information: np.ndarray, fixed: np.ndarray | None
-) -> tuple[AtOptimum, Any] | None:
+) -> tuple[Estimates, Any] | None:
     """Score and information in theta, and params, at the end of a fit."""
     logs = _logarithms(space)
     if logs is None:
         return None
     if not logs.any():
-        found = AtOptimum(np.array(u), np.eye(u.size), score, information)
+        found = Estimates(np.array(u), np.eye(u.size), score, information)
     else:
         found = _of_logarithms(logs, u, score, information)
     theta = found.theta
@@ -68,11 +75,11 @@ def at_optimum(
     return found, space.build(values)
 
 
-def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> AtOptimum:
+def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> Estimates:
     """`at_optimum` without params, where some coordinates are logarithms."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
         slope = np.where(logs, theta, 1.0)
         natural = score / slope
         curved = information + np.diag(np.where(logs, score, 0.0))  # the second derivative of exp is its first
-        return AtOptimum(theta, np.diag(slope), natural, curved / np.outer(slope, slope))
+        return Estimates(theta, np.diag(slope), natural, curved / np.outer(slope, slope))

@@ -18,7 +18,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax.fit.ending import Fit
+from mlejax.fit.finish import Fit
 from mlejax.fit.loading import column_unchanged, counts, labels_per_contribution, n_contributions
 from mlejax.status import CovarianceState
 

@@ -18,9 +18,8 @@ import numpy as np
 from mlejax import linalg
 from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
-from mlejax.fit.common import objective_of
 from mlejax.likelihood import Likelihood
-from mlejax.objective import Spec
+from mlejax.objective.objective import Spec, objective_of
 from mlejax.parameters import Space
 
 POINTS = 8  # at which a log-likelihood is evaluated in one call, at most; derivatives are taken in p directions

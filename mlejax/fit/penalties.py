@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import derivatives, linalg
+from mlejax import linalg
 from mlejax.compiling import compiled
 from mlejax.likelihood import LikelihoodError, example_params
-from mlejax.objective import Spec
+from mlejax.objective import Spec, penalty_value
 from mlejax.parameters import Space
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
@@ -188,20 +188,6 @@ class Penalised:
     information: np.ndarray | None
     kinks: tuple[str, ...]
     name: str
-
-
-@partial(compiled, static=("spec",))
-def penalty_derivatives(spec: Spec, u: Array, fixed: Any, hyper: Any) -> tuple[Array, Array, Array]:
-    """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
-    return derivatives.value_grad_hessian(lambda t: penalty_value(spec, t, fixed, hyper), u)
-
-
-@partial(compiled, static=("spec",))
-def penalty_value(spec: Spec, u: Array, fixed: Any, hyper: Any) -> Array:
-    """The penalty at u, ()."""
-    assert spec.penalty is not None
-    params = spec.space.params_from_u(u, fixed)
-    return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
 
 
 def finite_penalty(spec: Spec, u: np.ndarray, fixed: Any, hyper: Any) -> bool:

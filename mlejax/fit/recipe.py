@@ -1,29 +1,32 @@
-"""The one recipe: check -> start -> solve in u -> evaluate at the optimum -> verdict."""
+"""The one recipe: check the data, choose starts, maximise, diagnose the ends that are not clean, finish.
+
+The arithmetic runs over L >= 1 data sets (:func:`search_all`).  A single fit is L = 1; what differs is the evaluator.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import linalg, optimize
+from mlejax import optimize
 from mlejax.compiling import compiled
-from mlejax.fit import checking, closed, multistart, regression, sampling, starts
-from mlejax.fit.common import POLISH_LIMIT
-from mlejax.fit.ending import Fit, finish, nothing_to_estimate
-from mlejax.fit.evaluating import Evaluator
-from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
+from mlejax.fit import checking, regression
+from mlejax.fit import start as start_room
+from mlejax.fit.diagnose import Diagnosed, Findings, Problems, clean, diagnose
+from mlejax.fit.finish import Fit, finish, nothing_to_estimate
+from mlejax.fit.fixed import fix
+from mlejax.fit.loading import Loaded, load, n_contributions, unscaled
+from mlejax.fit.maximise import POLISH_LIMIT, maximise
+from mlejax.fit.natural import InTheta, to_u
 from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.programs import Ended, First, rank_starts, to_u
-from mlejax.fit.search import search
-from mlejax.fit.solve import hold
-from mlejax.fit.standing import Found
+from mlejax.fit.start import Mode, subsample
 from mlejax.fit.training import held_out_data, train
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
@@ -35,19 +38,134 @@ from mlejax.likelihood import (
     row_check,
     unit_check,
 )
-from mlejax.objective import Spec
+from mlejax.objective import (
+    BiasReduction,
+    ChunkedEvaluator,
+    Evaluator,
+    Spec,
+    check_reduction,
+    run_of_starts,
+    with_leading_axis,
+)
+from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.reduction import Reduction, check_reduction
 from mlejax.rowwise import rows_apart
+from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
-
-N_SAMPLED = 512
-CONCAVE = 1e-4  # smallest eigenvalue of the scaled information at a first guess that is taken without looking elsewhere
 
 _row_check = compiled(row_check, static=("likelihood", "space", "layout"))
 _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
 N_CHECKED_UNITS = 32
+
+
+# ---- over L data sets
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the recipe found for L data sets.
+
+    Attributes:
+        spec: with a differenced Hessian where JAX lacked a second derivative.
+        result: the ends, arrays of all L.
+        clean: flags (L,) of the ends that are maxima without further tests.
+        findings, notes: of the diagnosis, by number of the data set.
+        finished: nothing was cut short by the keyboard.
+        unexamined: numbers of the data sets whose ends were not examined before the keyboard interrupted.
+        at: the ends in natural coordinates before the diagnosis, where they were formed.
+    """
+
+    spec: Spec
+    result: OptimizeResult
+    clean: Bool[Host, " L"]
+    findings: dict[int, Findings] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
+    finished: bool = True
+    unexamined: tuple[int, ...] = ()
+    at: InTheta | None = None
+
+    def diagnosed(self, i: int) -> Diagnosed:
+        """One data set's end with what was found."""
+        return Diagnosed(self.spec, self.result.of(i), self.findings.get(i, Findings()), self.notes.get(i, ""))
+
+
+def search_all(
+    problems: Problems,
+    evaluator: Evaluator,
+    u0: Float[Host, "L p"],
+    which: Int[Host, " m"],
+    *,
+    reached: OptimizeResult | None = None,
+    report: Callable[[int, float], None] | None = None,
+    in_theta: Callable[[OptimizeResult], InTheta] | None = None,
+) -> Outcome:
+    """Maximise from u0; diagnose the ends that are not clean, and go on from where the log-likelihood is higher.
+
+    Args:
+        problems: the data sets, as the diagnosis asks for them.
+        evaluator: of the same data sets.
+        u0: starts, (L, p).
+        which: numbers of the data sets to work on.
+        reached: ends that were reached already.
+        report: called with (steps, mean log-likelihood) on the way.
+        in_theta: how to form ends in natural coordinates, whose inverses the clean test then uses.
+    """
+    if reached is None:
+        evaluator, reached = maximise(evaluator, problems.method, u0, which, report)
+    at = in_theta(reached) if in_theta is not None and reached.information is not None else None
+    good = clean(reached, evaluator.spec.space, at)
+    ran = np.asarray(reached.status)[which] != int(End.INTERRUPTED)
+    outcome = Outcome(evaluator.spec, reached, good, finished=bool(ran.all()), at=at)
+    unclean = [i for i in which[ran].tolist() if not good[i]]
+    try:
+        for i, found in diagnose(problems, evaluator, u0, reached, unclean):
+            reached.put(i, found.end)
+            outcome.findings[i] = found.findings
+            if found.note:
+                outcome.notes[i] = found.note
+            outcome = replace(outcome, spec=found.spec)
+    except KeyboardInterrupt:
+        left = tuple(i for i in unclean if i not in outcome.findings)
+        return replace(outcome, finished=False, unexamined=left)
+    return outcome
+
+
+def several_starts(
+    problems: Problems,
+    evaluator: ChunkedEvaluator,
+    loaded: Loaded,
+    first: Diagnosed,
+    given: list[Any],
+    listed: Sequence[Any],
+    n_starts: int,
+) -> tuple[Diagnosed, tuple[Mode, ...]]:
+    """Run further starts of one data set, listed and drawn, and go to the highest maximum that any of them reached."""
+    space = evaluator.spec.space
+    if space.n_free > POLISH_LIMIT:
+        raise ValueError(
+            f"n_starts={n_starts} runs Newton's method from every start, which is offered for up to {POLISH_LIMIT} parameters; "
+            f"here are {space.n_free}"
+        )
+    points = [_start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
+    n_drawn = n_starts - 1 - len(points)
+    end = first.end.alone()
+    data = with_leading_axis(loaded.problem.data)
+    drawn = start_room.scatter(space, data, given, end.u, end.information, n_drawn, problems.seed)[0]
+    u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
+    method = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
+    method = replace(method, max_steps=min(method.max_steps, start_room.MAX_STEPS))
+    found = run_of_starts(evaluator, method, u0)
+    reached = [found.of(i) for i in np.flatnonzero(found.status != int(End.INTERRUPTED))]  # type: ignore[arg-type]
+    modes, best = start_room.modes_of(problems, evaluator, loaded, [first.end, *reached])
+    if best is None:
+        return first, modes
+    steps = sum(int(e.n_steps) for e in (first.end, *reached))
+    best = best._replace(end=best.end._replace(n_steps=np.asarray(steps), polished=first.end.polished), note=first.note)
+    return best, modes
+
+
+# ---- one data set
 
 
 def fit(
@@ -77,58 +195,53 @@ def fit(
     """
     algorithm = optimize.resolve(method)
     start, listed = _listed_starts(likelihood, start)
-    n_starts = _check_n_starts(n_starts, len(listed))
-    with jax.enable_x64(True), missing_derivatives(likelihood), _outside_transformations():
+    n_starts = check_n_starts(n_starts, len(listed))
+    with jax.enable_x64(True), missing_derivatives(likelihood), outside_transformations():
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         reading = (start, missing, weights, weight_kind)
         loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
-        given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
-        space, held = _hold_checked(loaded.problem.space, fixed)
-        stated: tuple[str, ...] = ()
-        remark = ""
+        given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
+        space, held = fix_on_host(loaded.problem.space, fixed)
+        remark, labels = "", ()
         if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
             raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
         if restrict is not None:
-            space, stated, remark = _restricted(space, held, restrict)
+            space, labels, remark = _restricted(space, held, restrict)
         penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
         reduction = _checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
         if penalty is not None or reduction is not None:
             loaded = replace(unscaled(loaded), hyper=hyper)
-        spec = Spec(likelihood, space, penalty, reduction=reduction)
-        u0, first = _start(spec, algorithm, loaded, given, held, seed)
-        _check_rows_once(spec, loaded, u0, held)
+        evaluator = ChunkedEvaluator(
+            Spec(likelihood, space, penalty, reduction=reduction), loaded.problem.data, held, loaded.hyper
+        )
+        u0 = _first_start(evaluator, algorithm, loaded, given, seed)
+        check_rows_once(evaluator.spec, loaded, u0, held)
         if space.n_free == 0:
-            return replace(nothing_to_estimate(spec, loaded, held), constraints=stated, note=remark)
-        if start is not None and stated:
+            return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
+        if start is not None and labels:
             remark += _start_moved(space, given, u0, held)
+        problems = problems_of_one(algorithm, held, seed, loaded, given)
+        history, reached, modes = None, None, ()
         with _reporter(progress, algorithm, space.n_free) as report:
-            history, reached = None, None
             if optimize.batched(algorithm):
-                reached, history = train(spec, algorithm, loaded, u0, held, held_out, report)
-            spec, ended, found = search(spec, algorithm, loaded, u0, held, report, reached, first=first)
-            note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else ""
-            if ended.end == End.START_NOT_FINITE and history is None:
-                open_start = [v if leaf.kind == "Free" else None for v, leaf in zip(given, space.leaves, strict=True)]
-                other = _first_point(spec, loaded, open_start, held, seed, thorough=True)
-                again = search(spec, algorithm, loaded, other, held, report)
-                if again[1].end != End.START_NOT_FINITE:
-                    note = f"The first start was not usable ({found.rows}); started elsewhere."
-                    spec, ended, found = again
-            modes: tuple[multistart.Mode, ...] = ()
-            if n_starts > 1 and ended.end != End.INTERRUPTED:
-                more = [starts.given_values(space, likelihood.parameters, s) for s in listed[1:]]
-                ended, found, modes = _explore(
-                    spec, algorithm, loaded, held, (ended, found), given, more, n_starts, seed, report
-                )
-        _check_rows_once(spec, loaded, ended.u, held)
-        done = finish(spec, loaded, held, ended, found, algorithm)
+                reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, report)
+                reached = reached.alone()
+            outcome = search_all(
+                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report
+            )
+            found = outcome.diagnosed(0)
+            evaluator = evaluator.with_spec(outcome.spec)
+            if n_starts > 1 and found.end.end != End.INTERRUPTED:
+                more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
+                found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
+        check_rows_once(evaluator.spec, loaded, found.end.u, held)
+        done = finish(evaluator, loaded, found, algorithm)
         if loaded.designs is not None and done.verdict.code != "verified":
             remark = " ".join(n for n in (remark, regression.remark(loaded.designs, loaded.rows)) if n)
-        if note or remark or modes or stated or history is not None:
-            said = " ".join(n for n in (note, remark) if n)
-            done = replace(done, note=said, modes=modes, constraints=stated, history=history)
-        if modes and done.verdict.converged:
-            done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
+        note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
+        text = " ".join(n for n in (note, remark) if n)
+        done = replace(done, note=text, modes=modes, constraints=labels, history=history)
+        done = with_modes(done, modes)
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
@@ -144,56 +257,47 @@ def check(
     seed: int = 0,
 ) -> checking.Check:
     """What is wrong with a log-likelihood on its data, without fitting it; arguments as in ``Model.check``."""
-    with jax.enable_x64(True), _outside_transformations():
+    with jax.enable_x64(True), outside_transformations():
         try:
             with missing_derivatives(likelihood):
                 loaded = load(likelihood, data, start, missing)
-                given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
-                space, held = _hold_checked(loaded.problem.space, fixed)
-                spec = Spec(likelihood, space)
-                u0 = _first_point(spec, loaded, given, held, seed)
-                found = checking.examine(spec, loaded, held, u0)
-                _check_rows_once(spec, loaded, u0, held)
+                given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
+                space, held = fix_on_host(loaded.problem.space, fixed)
+                evaluator = ChunkedEvaluator(Spec(likelihood, space), loaded.problem.data, held)
+                u0 = _start_of_one(evaluator, loaded, given, seed)
+                found = checking.examine(evaluator.spec, loaded, held, u0)
+                check_rows_once(evaluator.spec, loaded, u0, held)
         except (ValueError, TypeError, KeyError) as error:
             return checking.make_check(likelihood.name, [checking.refused(error)])
     return checking.make_check(likelihood.name, found)
 
 
-def _explore(
-    spec: Spec,
-    algorithm: Any,
-    loaded: Loaded,
-    held: Any,
-    first: tuple[Ended, Found],
-    given: list[Any],
-    listed: list[list[Any]],
-    n_starts: int,
-    seed: int,
-    report: Callable[[int, float], None] | None,
-) -> tuple[Ended, Found, tuple[multistart.Mode, ...]]:
-    """Run the further starts, listed and drawn, and go to the highest maximum that any of them reached."""
-    space = spec.space
-    if space.n_free > POLISH_LIMIT:
-        raise ValueError(
-            f"n_starts={n_starts} runs Newton's method from every start, which is offered for up to {POLISH_LIMIT} parameters; "
-            f"here are {space.n_free}"
-        )
-    points = [_first_point(spec, loaded, values, held, seed) for values in listed]
-    n_drawn = n_starts - 1 - len(points)
-    drawn = multistart.scattered(spec, loaded, given, first[0], n_drawn, seed)
-    u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
-    ends = [first[0], *multistart.run_all(spec, algorithm, loaded, u0, held, loaded.hyper, report)]
-    modes, best = multistart.modes_of(spec, algorithm, loaded, ends, held)
-    if best is None:
-        return *first, modes
-    ended, found = best
-    steps = sum(e.n_steps for e in ends)
-    return ended._replace(n_steps=steps, polished=first[0].polished), found, modes
+def problems_of_one(
+    method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]
+) -> Problems:
+    """One data set as the recipe sees it."""
+    return Problems(
+        method=method,
+        fixed=fixed,
+        seed=seed,
+        loaded=lambda _: loaded,
+        one=lambda evaluator, _: evaluator,  # type: ignore[arg-type,return-value]
+        given=lambda _: given,
+        start_anew=partial(_start_of_one, seed=seed, n_ranked=None),
+    )
+
+
+def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:
+    """The fit with its verdict's statement of the maxima that were found, if there were several starts."""
+    if not modes or not done.verdict.converged:
+        return done
+    n_starts = sum(mode.n_starts for mode in modes)
+    return replace(done, verdict=done.verdict.with_note(start_room.statement(modes, n_starts)))
 
 
 def _checked_reduction(
     kind: Any, likelihood: Likelihood, penalty: Any, loaded: Loaded, space: Space
-) -> Reduction | None:
+) -> BiasReduction | None:
     reduction = check_reduction(kind, likelihood.companions.get("expected_information"))
     if reduction is None:
         return None
@@ -215,7 +319,7 @@ def _checked_reduction(
 
 
 def _listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
-    """``start=`` as the first start and the list of all; a bare model's own structure may be a list, so that it has none."""
+    """``start=`` as the first start and the list of all; a bare model's own structure may be a list: it is one start."""
     if likelihood.parameters is None or not isinstance(start, (list, tuple)):
         return start, [start]
     if not start:
@@ -223,7 +327,12 @@ def _listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
     return start[0], list(start)
 
 
-def _check_n_starts(n_starts: Any, n_listed: int) -> int:
+def check_n_starts(n_starts: Any, n_listed: int) -> int:
+    """``n_starts=`` as a number.
+
+    Raises:
+        ValueError: no whole number of at least 1, or less than the starts that were listed.
+    """
     if n_starts is None:
         return n_listed
     if isinstance(n_starts, bool) or not isinstance(n_starts, (int, np.integer)) or n_starts < 1:
@@ -233,7 +342,7 @@ def _check_n_starts(n_starts: Any, n_listed: int) -> int:
     return int(n_starts)
 
 
-class _outside_transformations:
+class outside_transformations:
     """``fit`` works on numbers: inside ``jit`` even constants are traced, which JAX reports less clearly."""
 
     def __enter__(self) -> None: ...
@@ -249,19 +358,18 @@ class _outside_transformations:
 # ---- starting
 
 
-def _hold_checked(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
+def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
+    """``fixed=`` -> the layout with those entries fixed, and the vector of all values on the host, or None."""
     if fixed is not None and not isinstance(fixed, Mapping):
         raise TypeError(f"fixed= expected a dict of address -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
-    held, values = hold(space, fixed)
-    if values is None:
-        return held, None
-    return held, np.asarray(values)
+    layout, values = fix(space, fixed)
+    return layout, None if values is None else np.asarray(values)
 
 
 def _restricted(
     space: Space, held: np.ndarray | None, restrict: Callable[[Space], Any]
 ) -> tuple[Space, tuple[str, ...], str]:
-    """The layout under linear constraints, these in words, and a remark on those that say nothing new."""
+    """The layout under linear constraints, their labels, and a remark on those that follow from others."""
     R, r, labels = restrict(space)
     tied, redundant = space.tie(R, r, labels, held)
     if not redundant:
@@ -277,108 +385,41 @@ def _start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarra
     for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
         if wanted is None:
             continue
-        said = np.isfinite(np.ravel(wanted)) & (True if leaf.free is None else np.asarray(leaf.free))
-        if not np.allclose(np.ravel(wanted)[said], np.ravel(value)[said], rtol=1e-6, atol=1e-9):
+        asked = np.isfinite(np.ravel(wanted)) & (True if leaf.free is None else np.asarray(leaf.free))
+        if not np.allclose(np.ravel(wanted)[asked], np.ravel(value)[asked], rtol=1e-6, atol=1e-9):
             return "start= does not satisfy the constraints: it was moved to where it does."
     return ""
 
 
-def _start(
-    spec: Spec, algorithm: Any, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int
-) -> tuple[np.ndarray, First | None]:
-    """u of the plain start, and for the search what gives the one to use, from a sample of many rows, with its evaluation."""
-    data = loaded.problem.data
-    if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
-        u0, known = _first_guess(spec, loaded, given, held, data)
-        return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, lambda _: (u0, known))
-    sample = sampling.first_rows(spec, data)
-    guess, _ = _first_guess(spec, loaded, given, held, sample)
-    plain = _first_point(spec, loaded, given, held, seed) if guess is None else guess
+def _first_start(
+    evaluator: ChunkedEvaluator, method: Any, loaded: Loaded, given: list[Any], seed: int
+) -> Float[Host, " p"]:
+    """u of the start, from a subsample of many rows."""
+    spec, data = evaluator.spec, loaded.problem.data
+    if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
+        return _start_of_one(evaluator, loaded, given, seed)
+    sample = subsample.first_rows(spec, data)
+    of_sample = ChunkedEvaluator(spec, sample, evaluator.fixed, program_of=data)
+    plain = _start_of_one(of_sample, loaded, given, seed)
     try:
-        near = sampling.improved(spec, data, sample, plain, held)
-    except NotImplementedError:  # without a second derivative
+        near = subsample.improved(spec, data, sample, plain, evaluator.fixed)
+    except NotImplementedError:  # JAX lacks a second derivative
         near = None
-    return plain, None if near is None else lambda evaluate: sampling.chosen(evaluate, near, plain)
+    return plain if near is None else subsample.chosen(evaluator, near, plain)
 
 
-def _first_guess(
-    spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, data: data_room.Prepared
-) -> tuple[np.ndarray | None, Any]:
-    """u of the plainest start, no effects and scales of one, with what Newton's method evaluates there, if that will do.
-
-    It will where the log-likelihood is concave there and promises a rise of no more than one unit a row; only for models
-    of parameters that cannot be exchanged, and that could lie nowhere else because of that.
-    """
-    if not 0 < spec.space.n_free <= POLISH_LIMIT:
-        return None, None
-    rows, designs = rows_that_count(loaded), loaded.designs
-    if designs is None:
-        line = _plainest(spec.space) if starts.plain_will_do(spec.space, given) else None
-        u0 = None if line is None else line[0] + starts.smallness(rows) * line[1]
-    else:
-        guess = regression.first_guess(designs, spec.space, spec.likelihood.parameters or {}, given, rows)
-        u0 = None if guess is None else closed.to_u(spec.space, guess)
-    if u0 is None:
-        return None, None
-    evaluate = Evaluator(spec, data, held, loaded.hyper, like=loaded.problem.data)
-    try:
-        known = evaluate(optimize.Newton(), u0)
-    except NotImplementedError:  # without a second derivative
-        return None, None
-    finally:
-        evaluate.close()
-    value, score, curvature = known
-    good = np.isfinite(value) and linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)
-    return (u0, known) if good and linalg.solve_scaled_host(curvature, score)[1] <= 1.0 else (None, None)
-
-
-@lru_cache(maxsize=256)
-def _plainest(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
-    """u of `starts.first_guess`, a + b ``small``, or None for a layout with other parameters than real and positive ones."""
-    begin, end = (closed.to_u(space, starts.plain_values(space, small)) for small in (0.0, 1.0))
-    return None if begin is None or end is None else (begin, end - begin)
-
-
-def _first_point(
-    spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int, thorough: bool = False
-) -> np.ndarray:
-    """u of the given start, or of the best among the candidates on a sample of the rows (``thorough``: on all)."""
-    space, designs = spec.space, loaded.designs
-    if space.n_free == 0:
+def _start_of_one(
+    evaluator: ChunkedEvaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
+) -> Float[Host, " p"]:
+    """u of one data set's start: the given one, or the best found."""
+    spec, designs = evaluator.spec, loaded.designs
+    if spec.space.n_free == 0:
         return np.zeros(0)
-    whole = [v if v is not None and not np.isnan(v).any() else None for v in given]
-    if all(v is not None or leaf.all_fixed for v, leaf in zip(whole, space.leaves, strict=True)):
-        values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
-        return np.asarray(to_u(space, values))
-    data = loaded.problem.data
-    rows = rows_that_count(loaded)
-    if designs is None:
-        batch = starts.candidates(space, given, rows, seed)
-    else:
-        batch = regression.candidates(designs, space, spec.likelihood.parameters or {}, given, rows, seed)
-    stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
-    points, found = (
-        np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held, loaded.hyper)
-    )
-    return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
+    one = np.zeros(1, np.int64)
+    return start_room.choose(evaluator, one, given, None, designs, spec.likelihood.parameters, seed, n_ranked)[0][0]
 
 
-def _sample(data: data_room.Prepared) -> data_room.Prepared:
-    """At most a few hundred rows, spread over the data, to rank candidate starts."""
-    if data.mode == "whole" or data.weights.shape[0] <= N_SAMPLED:
-        return data
-    used = np.flatnonzero(np.asarray(data.weights) > 0)
-    index = used[np.linspace(0, used.size - 1, N_SAMPLED).astype(np.int64)]
-    return replace(
-        data,
-        rows=data.taken(index),
-        weights=data.weights[index],
-        n=np.asarray(N_SAMPLED),
-        block=data_room.divisor(N_SAMPLED, data.block),
-    )
-
-
-def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
+def check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
     """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
     likelihood, data = spec.likelihood, loaded.problem.data
     key = ("checked", data.statics, spec.space)

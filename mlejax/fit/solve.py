@@ -23,14 +23,16 @@ from jax import lax
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
-from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem, Solution, objective_of, off_edges, to_theta
+from mlejax.fit.common import Problem, Solution
+from mlejax.fit.fixed import fix
+from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, differenced
+from mlejax.fit.natural import off_edges, to_theta
 from mlejax.fit.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
-from mlejax.objective import Spec
-from mlejax.parameters import COEFFICIENTS, Leaf, Space
+from mlejax.objective import Spec, objective_of
+from mlejax.parameters import Space
 from mlejax.status import End
 
-Array = Any
 PRECISION = 1e-6  # largest decrement at a precision floor that still counts as converged
 
 
@@ -39,7 +41,7 @@ def solve(
     prepared: Problem,
     start: Any,
     *,
-    weights: Array | None = None,
+    weights: Any | None = None,
     fixed: Mapping[str, Any] | None = None,
     hyper: Any = None,
     method: Any = None,
@@ -85,20 +87,19 @@ def solve(
     algorithm = optimize.resolve("newton" if method is None else method)
     likelihood = getattr(model, "likelihood", model)
     penalty, hyper = bind_penalty(penalty, hyper, prepared.space)
-    space, held = hold(prepared.space, fixed)
+    space, held = fix(prepared.space, fixed)
     data = prepared.data if weights is None else _with_weights(prepared.data, weights)
     data = jax.tree.map(jnp.asarray, data)
     u0 = off_edges(space, space.u_from_params(_start_tree(space, start)))
+    spec = Spec(likelihood, space, penalty)
     with missing_derivatives(likelihood):
         try:
-            return _solution(Spec(likelihood, space, penalty), algorithm, data, u0, held, hyper)
+            return _solution(spec, algorithm, data, u0, held, hyper)
         except NotImplementedError as error:
-            if "ifferentiation rule" not in str(error):
-                raise
-            return _solution(Spec(likelihood, space, penalty, "differenced"), algorithm, data, u0, held, hyper)
+            return _solution(differenced(spec, error), algorithm, data, u0, held, hyper)
 
 
-def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | None, hyper: Any) -> Solution:
+def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None, hyper: Any) -> Solution:
     """Search without derivatives, then one implicit step that carries them."""
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
@@ -107,11 +108,11 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | 
     objective = objective_of(spec, data, held, hyper)
     on_edge = (u_found <= lower) | (u_found >= upper)
 
-    def equation(u: Array) -> Array:
+    def equation(u: Any) -> Any:
         gradient = objective.value_and_grad(u)[1]
         return jnp.where(on_edge, u - u_found, gradient)
 
-    def tangent_solve(linear: Callable[[Array], Array], y: Array) -> Array:
+    def tangent_solve(linear: Callable[[Any], Any], y: Any) -> Any:
         matrix = jax.vmap(linear)(jnp.eye(y.shape[0], dtype=y.dtype)).T
         matrix = jnp.where(on_edge[:, None] | on_edge[None, :], jnp.eye(y.shape[0], dtype=y.dtype), matrix)
         scaled, root, positive = linalg.unit_diagonal(0.5 * (matrix + matrix.T))
@@ -120,8 +121,9 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | 
 
     u = lax.custom_root(equation, u_found, lambda _, guess: guess, tangent_solve)
     value, gradient, hessian = objective.with_hessian(u)
-    at = to_theta(space, u, held, -gradient * objective.scale, hessian * objective.scale)
-    llf = objective.loglik(u) if spec.penalty is not None else -value * objective.scale
+    loglik, score, information = objective.in_loglik_units(value, gradient, hessian)
+    at = to_theta(space, u, held, score, information)
+    llf = objective.loglik(u) if spec.penalty is not None else loglik
     n_steps, status, decrement = facts
     return Solution(
         params=space.params_from_u(u, held),
@@ -137,12 +139,12 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Array, held: Array | 
     )
 
 
-def _search(spec: Spec, method: Any, still: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+def _search(spec: Spec, method: Any, still: Any) -> tuple[Any, tuple[Any, Any, Any]]:
     """The optimiser to its end, and up to ten Newton steps after any other method (p <= 500), as in ``fit``."""
     data, u0, held, hyper = still
     objective = objective_of(spec, data, held, hyper)
 
-    def to_the_end(algorithm: Any, u: Array) -> Any:
+    def to_the_end(algorithm: Any, u: Any) -> Any:
         carry = optimize.begin(algorithm, u)
         turns = jnp.asarray(algorithm.max_steps + 2, jnp.int32)
         return optimize.advance(algorithm, objective, carry, spec.space.lower, spec.space.upper, objective.scale, turns)
@@ -153,62 +155,6 @@ def _search(spec: Spec, method: Any, still: Any) -> tuple[Array, tuple[Array, Ar
         carry = to_the_end(optimize.Newton(max_steps=POLISH_STEPS), carry.u)
         n_steps = n_steps + carry.n_steps
     return lax.stop_gradient((carry.u, (n_steps, carry.status, carry.decrements[-1])))
-
-
-def hold(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Array | None]:
-    """``fixed=`` -> the layout with those entries held, and the vector of all values (others 0); values may be traced."""
-    if not fixed:
-        return space, None
-    held = space.fix(list(fixed))
-    seen: set[tuple[int, int]] = set()
-    values: list[Any] = [jnp.zeros((leaf.size,), jnp.result_type(float)) for leaf in space.leaves]
-    for address, value in fixed.items():
-        located = space.locate(address)
-        parts = _parts(space, address, value, len(located))
-        for (i, flat), part in zip(located, parts, strict=True):
-            leaf = space.leaves[i]
-            entries = {(i, int(j)) for j in (range(leaf.size) if flat is None else flat)}
-            if entries & seen:
-                raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is held by another address already")
-            seen |= entries
-            _check_support(leaf, part, flat)
-            if flat is None:
-                if leaf.kind == COEFFICIENTS and leaf.size > 1 and np.shape(part) != leaf.shape:
-                    raise ValueError(
-                        f"fixed={address!r}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(part)}; "
-                        f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
-                    )
-                try:
-                    values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
-                except (ValueError, TypeError) as error:
-                    raise ValueError(f"fixed={address!r}: expected shape {leaf.shape}, got {np.shape(part)}") from error
-            else:
-                values[i] = values[i].at[flat].set(jnp.asarray(part, values[i].dtype))
-    return held, jnp.concatenate(values)
-
-
-def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
-    """ValueError for a concrete value outside the support of its parameter."""
-    if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
-        return
-    try:
-        array = np.broadcast_to(np.asarray(value, np.float64), leaf.shape if flat is None else (flat.size,))
-    except (TypeError, ValueError):
-        return  # the shape is refused with a message of its own
-    problem = leaf.transform.problem(array)
-    if problem is not None:
-        raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
-
-
-def _parts(space: Space, address: str, value: Any, n: int) -> list[Any]:
-    """The arrays of one value in ``fixed=``, structure checked."""
-    group = next((g for g in space.groups if g.name == address), None)
-    if group is not None:
-        return group.split(value)
-    parts = jax.tree.leaves(value) if n > 1 else [value]
-    if len(parts) != n:
-        raise ValueError(f"fixed={address!r}: expected {n} arrays, got {len(parts)}")
-    return parts
 
 
 def _start_tree(space: Space, start: Any) -> Any:
@@ -224,7 +170,7 @@ def _start_tree(space: Space, start: Any) -> Any:
     return complete
 
 
-def _with_weights(data: Prepared, weights: Array) -> Prepared:
+def _with_weights(data: Prepared, weights: Any) -> Prepared:
     """The same data with other weights; a row of weight 0 takes the values of one of positive weight (0 * inf is NaN).
 
     Raises:

@@ -19,12 +19,12 @@ from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.compiling import compiled
 from mlejax.data import Prepared, ingest
-from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
+from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.fit.loading import Loaded, load, n_contributions
-from mlejax.fit.programs import Ended, run
 from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
-from mlejax.objective import Objective, Spec
+from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
+from mlejax.optimize import OptimizeResult
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS
@@ -175,7 +175,7 @@ def _epoch(
         value, grad = Objective(plain, batch, fixed, hyper, scale).value_and_grad(u)
         if spec.penalty is None:
             return value, grad
-        more, slope = jax.value_and_grad(total._penalty)(u)
+        more, slope = jax.value_and_grad(total.penalty)(u)
         return value + more / total.scale, grad + slope / total.scale
 
     setting = setting_of(carry.u, spec.space.lower, spec.space.upper, total.scale)
@@ -189,13 +189,6 @@ def _mean_loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
     return objective.loglik(u) / objective.scale
 
 
-@partial(compiled, static=("spec",))
-def _value_and_score(spec: Spec, u: Array, data: Prepared, fixed: Any, hyper: Any) -> tuple[Array, Array]:
-    objective = objective_of(spec, data, fixed, hyper)
-    value, grad = objective.value_and_grad(u)
-    return -value * objective.scale, -grad * objective.scale
-
-
 def train(
     spec: Spec,
     method: Any,
@@ -204,7 +197,7 @@ def train(
     fixed: np.ndarray | None,
     held_out: HeldOut | None,
     report: Callable[..., None] | None,
-) -> tuple[Ended, History]:
+) -> tuple[OptimizeResult, History]:
     """Train from u0; call inside ``jax.enable_x64(True)``.
 
     With held-out data the parameters after the best epoch are kept, and training stops when ``method.patience`` epochs
@@ -249,13 +242,15 @@ def train(
         end = End.INTERRUPTED
     history = History(tuple(seen), tuple(outside), best)
     if watched is None and spec.space.n_free <= POLISH_LIMIT and end == End.MAX_STEPS:
-        _, polished = run(spec, optimize.Newton(max_steps=POLISH_STEPS), data, np.asarray(kept), fixed, hyper)
+        one = ChunkedEvaluator(spec, data, fixed, hyper)
+        polished = maximise(one, optimize.Newton(max_steps=POLISH_STEPS), np.asarray(kept)[None])[1].of(0)
         if polished.end == End.CONVERGED:
             return polished._replace(n_steps=n_steps + polished.n_steps, polished=True), history
-    loglik, score = (np.asarray(a) for a in _value_and_score(spec, kept, data, fixed, hyper))
+    found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(kept)[None], 1)
+    loglik, score = found.loglik[0], found.score[0]
     message = _message(method, history, held_out, end, skipped, score, n_contributions(data))
-    ended = Ended(np.asarray(kept), float(loglik), score, None, float("nan"), (), n_steps, end, False, message)
-    return ended, history
+    nothing, status = np.full(4, np.nan), np.asarray(int(end))
+    return OptimizeResult(np.asarray(kept), loglik, score, None, nothing, np.asarray(n_steps), status, False, message), history
 
 
 def _message(

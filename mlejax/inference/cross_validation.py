@@ -14,10 +14,9 @@ from jax import lax
 from mlejax.compiling import compiled
 from mlejax.data import Prepared
 from mlejax.fit import Fit
-from mlejax.fit.common import objective_of
 from mlejax.inference.refitting import check_count, check_fit, check_seed, check_separable, refit_weights
 from mlejax.inference.resample_weights import pool_of
-from mlejax.objective import Spec
+from mlejax.objective import Spec, objective_of
 from mlejax.verdict import ConvergenceWarning
 
 if TYPE_CHECKING:

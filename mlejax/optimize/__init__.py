@@ -15,6 +15,7 @@ from mlejax.optimize.loop import advance, begin, take_turn
 from mlejax.optimize.minibatch import EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
 from mlejax.optimize.newton import Newton
 from mlejax.optimize.resolve import resolve
+from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
     "BHHH",
@@ -26,6 +27,7 @@ __all__ = [
     "FirstOrder",
     "Method",
     "Newton",
+    "OptimizeResult",
     "Objective",
     "Point",
     "Setting",

@@ -21,8 +21,8 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
-from mlejax.fit.evaluating import Evaluated, Evaluator, chunk_size, sample_chunks, splits, with_known
-from mlejax.objective import Spec
+from mlejax.objective import ChunkedEvaluator, Minimised, Spec, chunk_size, hoists, sample_chunks, with_invariants
+from mlejax.shapes import Float, Host
 from mlejax.status import End
 
 LARGE_N = 65_536  # rows or units from which a start is sought on a sample
@@ -54,93 +54,100 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
     if n_blocks * data.block >= size or data.block % PIECES:
         return sample_chunks(data, _n_chunks(data, p), PIECES)
     rows = sample_chunks(data, 1, PIECES, n_blocks=n_blocks)
-    return with_known(spec, rows) if splits(spec, data) else rows  # once for all that look at them
+    return with_invariants(spec, rows) if hoists(spec, data) else rows
 
 
-def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
-    """A start near the estimate from a sample, found on the `first_rows` of it, or None where u0 is the safer one."""
-    near, sample = _searched(spec, data, first, u0, held), first
-    if int(first.n) < first.n_padded:  # one step on a whole chunk, and a search there if that is no place to step from
+def improved(
+    spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Any
+) -> Float[Host, " p"] | None:
+    """A start near the estimate, found on the `first_rows` of a sample, or None where u0 is the safer one."""
+
+    def of(rows: Prepared) -> ChunkedEvaluator:
+        return ChunkedEvaluator(spec, rows, fixed, program_of=data)
+
+    near, sample = _searched(of(first), u0), first
+    if int(first.n) < first.n_padded:  # one step on a whole chunk, or a search there if the first end is no place to step from
         sample = sample_chunks(data, 1, PIECES)
         begin = u0 if near is None else near
-        near = None if near is None else _one_step(spec, data, sample, near, held)
-        near = _searched(spec, data, sample, begin, held) if near is None else near
+        near = None if near is None else _one_step(of(sample), near)
+        near = _searched(of(sample), begin) if near is None else near
     if near is None:
         return None
     # rows that the sample does not have judge it, and bring it one step further
     n_others = max(1, int(data.n) // (SHARE * sample.n_padded))
 
-    def others(i: int) -> Evaluator:
-        rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
-        return Evaluator(spec, rows, held, None, like=data)
+    def others(i: int) -> ChunkedEvaluator:
+        return of(sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1)))
 
     judge = others(0)
-    found = judge(_SEARCH, near)
-    if not _expected(found, judge.scale) and not found[0] < judge(_SEARCH, u0)[0]:
+    found = judge.minimised(_SEARCH, near)
+    if not _expected(found, judge.scale) and not found[0] < judge.minimised(_SEARCH, u0)[0]:
         return None
     scale = judge.scale
     del judge  # the next one takes its memory
-    every = [found, *(others(i)(_SEARCH, near) for i in range(1, n_others))]
+    every = [found, *(others(i).minimised(_SEARCH, near) for i in range(1, n_others))]
     score = np.sum([part[1] for part in every], axis=0) / (n_others + 1)  # that of the sample is about zero
     curvature = np.mean([part[2] for part in every], axis=0)
     onward = _stepped(spec, near, score, curvature)
     if onward is None or _expected((0.0, score, curvature), n_others * scale):
         return near if onward is None else onward
-    # a step may be thrown far by what a few rows decide: it is not taken where it makes the judging rows less likely, by more
-    # than the sample's error explains
-    slack = 0.5 * (10.0 * near.size + 20.0) / scale
-    return onward if others(0)(_SEARCH, onward)[0] <= found[0] + slack else near
+    # a few rows may throw the step far: it is not taken where it makes the judging rows less likely, by more than the
+    # sample's error explains
+    slack = 0.5 * _most(near.size) / scale
+    return onward if others(0).minimised(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
-def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.ndarray, Evaluated]:
-    """``near``, or u0 if all rows find that far from a maximum and are more likely at u0; with Newton's evaluation there."""
-    found = evaluate(_SEARCH, near)
-    if _expected(found, evaluate.scale):
-        return near, found
-    plain = evaluate(_SEARCH, u0)
-    return (u0, plain) if plain[0] < found[0] or not np.isfinite(found[0]) else (near, found)
+def chosen(evaluator: ChunkedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]) -> Float[Host, " p"]:
+    """``near``, or u0 if all rows find that far from a maximum and are more likely at u0."""
+    found = evaluator.minimised(_SEARCH, near)
+    if _expected(found, evaluator.scale):
+        return near
+    plain = evaluator.minimised(_SEARCH, u0)
+    return u0 if plain[0] < found[0] or not np.isfinite(found[0]) else near
 
 
-def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, held: Any) -> np.ndarray | None:
+def _one_step(evaluator: ChunkedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
     """Newton's step on some rows from the estimate of others, None where that is not near to their own."""
-    evaluate = Evaluator(spec, rows, held, None, like=data)
-    found = evaluate(_SEARCH, near)
-    return _stepped(spec, near, *found[1:]) if _expected(found, evaluate.scale) else None
+    found = evaluator.minimised(_SEARCH, near)
+    return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
 
 
-def _stepped(spec: Spec, u: np.ndarray, score: np.ndarray, curvature: np.ndarray) -> np.ndarray | None:
+def _stepped(spec: Spec, u: Float[Host, " p"], score: Any, curvature: Any) -> Float[Host, " p"] | None:
     """u after Newton's step, within the bounds; None where there is none."""
     inverse = linalg.scaled_inverse(curvature)
     onward = np.clip(u - inverse.inverse @ score, spec.space.lower, spec.space.upper)
     return onward if inverse.ok and np.isfinite(onward).all() else None
 
 
-def _expected(found: tuple[Any, np.ndarray, np.ndarray], scale: float) -> bool:
-    """Whether a point is as near to a maximum of these rows as an estimate from as many others is: 2 p, in its decrement."""
+def _most(p: int) -> float:
+    """The largest Newton decrement that is expected at the estimate of as many other rows, whose mean is 2 p."""
+    return 10.0 * p + 20.0
+
+
+def _expected(found: Minimised, scale: float) -> bool:
+    """Whether a point is as near to a maximum of these rows as an estimate from as many others is."""
     _, score, curvature = found
-    if not (linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)):
+    inverse = linalg.scaled_inverse(curvature)
+    if not (inverse.smallest > CONCAVE and np.isfinite(score).all()):
         return False
-    return bool(scale * linalg.solve_scaled_host(curvature, score)[1] <= 10.0 * score.size + 20.0)
+    return bool(scale * (score @ inverse.inverse @ score) <= _most(score.size))
 
 
-def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
+def _searched(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
     """The end of Newton's method on the sample, a full step beyond where it is within the sample's own error."""
-    evaluate = Evaluator(spec, sample, held, None, like=data)
+    space, scale = evaluator.spec.space, evaluator.scale
     carry = optimize.begin(_SEARCH, u0)
-    setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)
+    setting = optimize.setting_of(carry.u, space.lower, space.upper, scale)
     ridge: np.ndarray | None = None
     with np.errstate(all="ignore"):
         while carry.status == End.RUNNING:
-            found = evaluate(_SEARCH, carry.trial)
+            value, score, curvature = evaluator.minimised(_SEARCH, carry.trial)
             if ridge is None:
-                size = np.abs(np.diag(found[2]))
-                ridge = np.where(np.isfinite(size) & (size > 0), size, 1.0) / evaluate.scale
-            carry = optimize.take_turn(_SEARCH, _with_ridge(found, ridge, np.asarray(carry.trial) - u0), carry, setting)
+                size = np.abs(np.diag(curvature))
+                ridge = np.where(np.isfinite(size) & (size > 0), size, 1.0) / scale
+            away = np.asarray(carry.trial) - u0
+            found = value + 0.5 * np.sum(ridge * away**2), score + ridge * away, curvature + np.diag(ridge)
+            carry = optimize.take_turn(_SEARCH, found, carry, setting)
             if carry.decrements[-1] <= ENOUGH * u0.size:
                 return np.asarray(carry.trial)
     return None
-
-
-def _with_ridge(found: Evaluated, ridge: np.ndarray, away: np.ndarray) -> Evaluated:
-    value, score, curvature = found
-    return value + 0.5 * np.sum(ridge * away**2), score + ridge * away, curvature + np.diag(ridge)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.compiling import compiled
-from mlejax.fit.standing import curved
+from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 
 N_SHOWN = 6
@@ -20,11 +20,11 @@ def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
     if not curved(space).any():
         return u
     with jax.enable_x64(True):
-        return np.asarray(_theta(space, u, fixed))
+        return np.asarray(theta_of(space, u, fixed))
 
 
 @partial(compiled, static=("space",))
-def _theta(space: Space, u: Any, fixed: Any) -> Any:
+def theta_of(space: Space, u: Any, fixed: Any) -> Any:
     return space.theta_from_u(u, fixed)
 
 

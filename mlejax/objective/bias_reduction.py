@@ -25,12 +25,12 @@ from jax import lax
 from mlejax import linalg
 from mlejax.portable import portable, restore
 
-Array = Any
+
 KINDS = ("jeffreys", "empirical")
 
 
 @dataclass(frozen=True)
-class Reduction:
+class BiasReduction:
     """A kind of bias reduction, part of what is compiled.
 
     Attributes:
@@ -53,11 +53,11 @@ class Reduction:
         return f"Jeffreys (Firth 1993), {'observed' if self.expected is None else 'expected'} information"
 
 
-def _reduction(kind: str, expected: Any) -> Reduction:
-    return Reduction(kind, restore(expected))
+def _reduction(kind: str, expected: Any) -> BiasReduction:
+    return BiasReduction(kind, restore(expected))
 
 
-def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> Reduction | None:
+def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> BiasReduction | None:
     """``bias_reduction=`` as an object.
 
     Raises:
@@ -67,7 +67,7 @@ def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> 
         return None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"bias_reduction= expected one of {', '.join(map(repr, KINDS))} or None, got {kind!r}")
-    return Reduction(kind, expected if kind == "jeffreys" else None)
+    return BiasReduction(kind, expected if kind == "jeffreys" else None)
 
 
 def adjustment(kind: str, information: Array, meat: Array | None) -> Array:

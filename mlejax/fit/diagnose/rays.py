@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from mlejax.covariance import NULL_EIGENVALUE
-from mlejax.fit import words
+from mlejax.fit.diagnose import wording
 from mlejax.parameters import Space
 from mlejax.verdict import Direction
 
@@ -115,7 +115,7 @@ def without(vectors: Iterable[np.ndarray], known: Sequence[np.ndarray]) -> list[
 def flat_direction(vector: np.ndarray, u: np.ndarray, value: float, space: Space, fixed: Any) -> Direction:
     """A direction that is known to be flat."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(u))))
-    return Direction("flat", unit, 0.0, value, partial(words.describe_flat, u, unit, space, fixed))
+    return Direction("flat", unit, 0.0, value, partial(wording.describe_flat, u, unit, space, fixed))
 
 
 class Chart(NamedTuple):
@@ -131,7 +131,7 @@ def chart_of(space: Space) -> Chart:
     return Chart(space.lower, space.upper, lambda points: points)
 
 
-class Look(NamedTuple):
+class Ray(NamedTuple):
     """A direction as a ray test takes it.
 
     Attributes:
@@ -148,7 +148,7 @@ class Look(NamedTuple):
 
 
 def probe_all(
-    looks: Sequence[Look],
+    rays: Sequence[Ray],
     u: np.ndarray,
     value: float,
     information: np.ndarray,
@@ -160,15 +160,15 @@ def probe_all(
 
     ``chart``: other coordinates than u, in which ``u``, the directions and ``information`` are given.
     """
-    if not looks:
+    if not rays:
         return ()
     straight = chart_of(space) if chart is None else chart
-    points = first_points(looks, np.broadcast_to(u, (len(looks), u.size)), straight)
-    values = (yield straight.to_u(points.reshape(-1, u.size))).reshape(len(looks), -1)
+    points = first_points(rays, np.broadcast_to(u, (len(rays), u.size)), straight)
+    values = (yield straight.to_u(points.reshape(-1, u.size))).reshape(len(rays), -1)
     # outside of a box nothing is known of a side
-    falls = np.zeros(len(looks), bool) if space.boxed else plainly_falls(values, np.full(len(looks), value))
+    falls = np.zeros(len(rays), bool) if space.boxed else plainly_falls(values, np.full(len(rays), value))
     found = []
-    for look, first, fell in zip(looks, values, falls, strict=True):
+    for look, first, fell in zip(rays, values, falls, strict=True):
         if fell:
             found.append(Direction("falls", look.unit))
         else:
@@ -178,7 +178,7 @@ def probe_all(
 
 
 def probe(
-    look: Look,
+    look: Ray,
     u: np.ndarray,
     value: float,
     information: np.ndarray,
@@ -195,8 +195,8 @@ def probe(
     noise = 1e-8 + 1e-10 * abs(value)
     if not look.steep and _lost(look.unit, information):
         noise = max(noise, FLAT)
-    rays = yield from _rays(look, u, value, straight)
-    sides = [_side(ray.change, noise, ray.expected) for ray in rays]
+    rays = yield from _both_sides(look, u, value, straight)
+    sides = [_behaviour(ray.change, noise, ray.expected) for ray in rays]
     # steps that are lost in the rounding of u say nothing
     moves = bool((np.abs(rays[0].unit) * STEPS[-1] > 1e-9 * np.abs(u)).any())
 
@@ -216,13 +216,13 @@ def probe(
             if behaviour == "rises" and not bounded:
                 far, gain, bounded, turned = yield from _follow(u, ray.unit, value, far, gain, noise, straight)
             far = in_u(far)
-            described = partial(words.describe_movement, at, far, space, fixed, curving)
+            described = partial(wording.describe_movement, at, far, space, fixed, curving)
             along = ray.unit if chart is None else far - at
             if turned:
                 return Direction("higher", along, gain, words=described, point=far)
             return Direction("rises", along, gain, value + gain, described, bounded)
     if sides[0][0] == "flat" and sides[1][0] == "flat" and moves:
-        flat = partial(words.describe_flat, at, rays[0].unit, space, fixed, curving)
+        flat = partial(wording.describe_flat, at, rays[0].unit, space, fixed, curving)
         return Direction("flat", rays[0].unit, 0.0, value, flat)
     gain = max(side[1] for side in sides)
     if gain > 10 * noise:
@@ -230,7 +230,7 @@ def probe(
         side, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
         ray, best = rays[side], in_u(rays[side].points[k])
         along = ray.unit if chart is None else best - at
-        described = partial(words.describe_movement, at, best, space, fixed, curving)
+        described = partial(wording.describe_movement, at, best, space, fixed, curving)
         return Direction("higher", along, gain, words=described, point=best)
     return Direction("falls" if any(s[0] == "falls" for s in sides) else "unknown", look.unit)
 
@@ -242,13 +242,13 @@ def _lost(vector: np.ndarray, information: np.ndarray) -> bool:
     return bool(np.isfinite(information).all() and alone.sum() > 0 and (alone > 1e-3 * alone.sum()).sum() >= 2)
 
 
-def first_looks(
+def make_rays(
     vectors: Sequence[np.ndarray] | np.ndarray,
     u: np.ndarray,
     score: np.ndarray,
     information: np.ndarray,
     bent: np.ndarray | None,
-) -> list[Look]:
+) -> list[Ray]:
     """The directions (k,) of (p,) as ray tests take them; ``u``, ``score``, ``information`` of all, or of each (k, ...).
 
     A direction without curvature of its own is measured by the coordinate that it moves most: in standard errors given
@@ -275,7 +275,7 @@ def first_looks(
         slope[lost] = np.abs(np.einsum("kp,kp->k", np.nan_to_num(score[lost]), unit[lost]))
     farthest = np.abs(unit[:, bent]).max(axis=1, initial=0.0) if bent is not None else np.zeros(k)
     first = 1.0 / np.maximum(np.maximum(slope, farthest), 1.0)
-    return [Look(*each) for each in zip(unit, first.tolist(), steep.tolist(), strict=True)]
+    return [Ray(*each) for each in zip(unit, first.tolist(), steep.tolist(), strict=True)]
 
 
 def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
@@ -283,11 +283,11 @@ def _points(u: np.ndarray, units: list[np.ndarray]) -> np.ndarray:
     return u + np.asarray(units)[:, None, :] * STEPS[:, None]
 
 
-def first_points(looks: Sequence[Look], u: np.ndarray, space: Space | Chart) -> np.ndarray:
+def first_points(rays: Sequence[Ray], u: np.ndarray, space: Space | Chart) -> np.ndarray:
     """The points (k, 2 m, p) at which :func:`probe` asks for the log-likelihood first, from u (k, p)."""
-    units = np.array([look.first for look in looks])[:, None] * np.array([look.unit for look in looks])
+    units = np.array([look.first for look in rays])[:, None] * np.array([look.unit for look in rays])
     points = u[:, None, None, :] + np.stack([units, -units], axis=1)[:, :, None, :] * STEPS[:, None]
-    return np.clip(points, space.lower, space.upper).reshape(len(looks), -1, u.shape[1])
+    return np.clip(points, space.lower, space.upper).reshape(len(rays), -1, u.shape[1])
 
 
 def plainly_falls(values: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -305,7 +305,7 @@ def plainly_falls(values: np.ndarray, value: np.ndarray) -> np.ndarray:
         )
 
 
-class _Ray(NamedTuple):
+class _Side(NamedTuple):
     """One side of a direction: its unit (p,), points (m, p), changes of the log-likelihood there (m,), NaN outside the
     box, and the falls (m,) that a proper maximum of this curvature would show."""
 
@@ -315,7 +315,7 @@ class _Ray(NamedTuple):
     expected: np.ndarray
 
 
-def _rays(look: Look, u: np.ndarray, value: float, space: Chart) -> Asks[list[_Ray]]:
+def _both_sides(look: Ray, u: np.ndarray, value: float, space: Chart) -> Asks[list[_Side]]:
     """Both sides of a direction, in units of ``first``, and from so near that the first points are finite, where that can be."""
     nearer = STEPS[0] / STEPS[-1]
     steep, values = look.steep, look.values
@@ -335,7 +335,7 @@ def _rays(look: Look, u: np.ndarray, value: float, space: Chart) -> Asks[list[_R
             break
         shrunk[again] *= nearer
     none = np.full(STEPS.size, np.inf)
-    return [_Ray(units[k], points[k], change[k], 0.5 * (shrunk[k] * STEPS) ** 2 if steep else none) for k in range(2)]
+    return [_Side(units[k], points[k], change[k], 0.5 * (shrunk[k] * STEPS) ** 2 if steep else none) for k in range(2)]
 
 
 def _follow(
@@ -358,7 +358,7 @@ def _follow(
         inside = ((points >= space.lower) & (points <= space.upper)).all(axis=1)
         values = yield space.to_u(np.clip(points, space.lower, space.upper))
         change = np.where(inside, values - value, np.nan)
-        behaviour, best, last, levels = _side(change, noise, np.full(STEPS.size, np.inf))
+        behaviour, best, last, levels = _behaviour(change, noise, np.full(STEPS.size, np.inf))
         if behaviour in ("falls", "higher") and best > gain:
             return points[int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))], best, True, True
         if behaviour in ("falls", "higher"):
@@ -371,7 +371,7 @@ def _follow(
     return far, gain, False, False
 
 
-def _lopsided(still: _Ray, other: _Ray, last: int, noise: float) -> bool:
+def _lopsided(still: _Side, other: _Side, last: int, noise: float) -> bool:
     """The other side falls a hundred times as far as the curvature promises where this one has not moved: no maximum."""
     ratio = float(np.max(np.abs(other.unit)) / np.max(np.abs(still.unit)))
     near = STEPS * ratio <= STEPS[last]
@@ -379,7 +379,7 @@ def _lopsided(still: _Ray, other: _Ray, last: int, noise: float) -> bool:
         return bool((near & (other.change < -(100.0 * other.expected + 10.0 * noise))).any())
 
 
-def _side(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:
+def _behaviour(change: np.ndarray, noise: float, expected: np.ndarray) -> tuple[str, float, int, bool]:
     """(behaviour, largest gain, index of the last usable point, whether the gain levels off) along one side."""
     finite = np.isfinite(change)
     stop = int(np.argmin(finite)) if not finite.all() else change.size

@@ -10,20 +10,15 @@ rows under complete separation (Albert & Anderson 1984).
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
-from jax import lax
 
-from mlejax.data import SHOWN_ROWS, Prepared, rows_phrase
-from mlejax.fit.common import objective_of
-from mlejax.fit.evidence import LogLik
+from mlejax.data import SHOWN_ROWS, rows_phrase
 from mlejax.fit.loading import Loaded, n_contributions
-from mlejax.fit.programs import Ended, logliks
-from mlejax.objective import Spec
-from mlejax.parameters import Space
+from mlejax.objective import ChunkedEvaluator
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host
 from mlejax.verdict import Direction, steepest
 
 STEPS = 2.0 ** np.arange(-8, 16)
@@ -32,27 +27,19 @@ FELT = 1e-6  # of the largest: a row that moves less does not move
 FEW = 5
 FEW_SHARE = 0.01
 
-Array = Any
 
-
-@partial(jax.jit, static_argnames=("spec",))
-def contributions_at(spec: Spec, points: Array, data: Prepared, fixed: Any) -> Array:
-    """Contributions (m, N), padding included, at points (m, p)."""
-    objective = objective_of(spec, data, fixed, None)
-    return lax.map(objective.all_contributions, points)
-
-
-def far_point(d: Direction, u: np.ndarray, value: float, n: int, loglik: LogLik, space: Space) -> np.ndarray | None:
+def telling_point(d: Direction, end: OptimizeResult, evaluator: ChunkedEvaluator) -> Float[Host, " p"] | None:
     """A point (p,) on the line of a rising direction that tells its rows apart; None if the line tells nothing."""
-    unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(u)))
-    points = np.clip(u + np.outer(-STEPS if d.bounded else STEPS, unit), space.lower, space.upper)
-    change = loglik(points) - value
+    space, value = evaluator.spec.space, float(end.loglik)
+    unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(end.u)))
+    points = np.clip(end.u + np.outer(-STEPS if d.bounded else STEPS, unit), space.lower, space.upper)
+    change = evaluator.logliks({0: points})[0] - value
     usable = np.isfinite(change)
     if not d.bounded:
         best = int(np.argmax(np.where(usable, change, -np.inf)))
         return points[best] if change[best] > 1.0 else None
     lost = np.where(usable, -change, -np.inf)
-    enough = np.flatnonzero(lost >= n)
+    enough = np.flatnonzero(lost >= n_contributions(evaluator.data))
     at = int(enough[0]) if enough.size else int(np.argmax(lost))
     return points[at] if lost[at] > 1e-6 + 1e-9 * abs(value) else None
 
@@ -79,8 +66,8 @@ def few_that_move(change: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(int(i) for i in order[:count]))
 
 
-def deciding(
-    spec: Spec, loaded: Loaded, fixed: Any, ended: Ended, directions: tuple[Direction, ...]
+def influential_rows(
+    evaluator: ChunkedEvaluator, loaded: Loaded, end: OptimizeResult, directions: tuple[Direction, ...]
 ) -> tuple[tuple[Any, ...], str]:
     """What makes the log-likelihood rise from where the search ended, if it is few rows, units or entries.
 
@@ -91,15 +78,14 @@ def deciding(
     rising = steepest(directions)
     if rising is None:
         return (), ""
-    data = loaded.problem.data
-    n = n_contributions(data)
     with np.errstate(over="ignore", invalid="ignore"):
-        far = far_point(rising, ended.u, ended.loglik, n, logliks(spec, data, fixed, loaded.hyper), spec.space)
+        far = telling_point(rising, end, evaluator)
     if far is None:
         return (), ""
-    here, there = np.asarray(contributions_at(spec, np.stack([ended.u, far]), data, fixed))
-    found = few_that_move((np.asarray(data.weights) * (here - there))[:n])
-    return _named(spec.likelihood.unit, loaded, found) if found else ((), "")
+    n = n_contributions(evaluator.data)
+    here, there = evaluator.rows(end.u)[0], evaluator.rows(far)[0]
+    few = few_that_move((np.asarray(evaluator.data.weights) * (here - there))[:n])
+    return _named(evaluator.spec.likelihood.unit, loaded, few) if few else ((), "")
 
 
 def _named(unit: str | None, loaded: Loaded, numbers: tuple[int, ...]) -> tuple[tuple[Any, ...], str]:

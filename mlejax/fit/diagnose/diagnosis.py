@@ -1,0 +1,406 @@
+"""From ends to findings: where an end is not clean, rays are tested, and the search goes on from a higher point.
+
+The diagnosis of one data set is a generator that asks for log-likelihoods along rays; those of many data sets are
+answered together, in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax import linalg, optimize
+from mlejax.compiling import compiled
+from mlejax.fit import regression
+from mlejax.fit.diagnose import ends, rays, wording
+from mlejax.fit.diagnose.ends import Findings, doubtful, interior, inverse_over, is_clean, onto_edges
+from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
+from mlejax.fit.diagnose.rays import Asks
+from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.maximise import maximise
+from mlejax.fit.natural import estimates
+from mlejax.fit.penalties import finite_penalty
+from mlejax.objective import ChunkedEvaluator, Evaluator, Spec
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+from mlejax.status import End
+from mlejax.verdict import Direction, Evidence
+
+MAX_RESTARTS = 4
+TOGETHER = 1024  # data sets that are diagnosed at one time, at most
+N_RAYS = 12  # rays straight in natural coordinates, at most
+N_CONVERTED = 24  # points of theta converted in one call
+SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
+HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that gains more is kept
+ADVICE_AFTER_TRAINING = (
+    "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
+    "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
+    "the others."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """L >= 1 data sets of one declaration, as the recipe and the diagnosis see them.
+
+    Attributes:
+        method: the optimiser.
+        fixed: values under ``fixed=``, or None.
+        seed: of random candidates among starts.
+        loaded: number of a data set -> its checked data.
+        one: (evaluator of all, number) -> evaluator of one data set.
+        given: number -> for each leaf its given start or None.
+        start_anew: (evaluator of one, checked data, given starts) -> another start u (p,), chosen on all rows.
+        together: data sets diagnosed at one time, at most.
+    """
+
+    method: Any
+    fixed: Any
+    seed: int
+    loaded: Callable[[int], Loaded]
+    one: Callable[[Evaluator, int], ChunkedEvaluator]
+    given: Callable[[int], list[Any]]
+    start_anew: Callable[[ChunkedEvaluator, Loaded, list[Any]], Float[Host, " p"]]
+    together: int = TOGETHER
+
+
+class Diagnosed(NamedTuple):
+    """One data set after its diagnosis: its final end, what was found, and a remark on its start."""
+
+    spec: Spec
+    end: OptimizeResult
+    findings: Findings
+    note: str = ""
+
+
+def diagnose(
+    problems: Problems, evaluator: Evaluator, u0: Float[Host, "L p"], result: OptimizeResult, which: Sequence[int]
+) -> Iterator[tuple[int, Diagnosed]]:
+    """For each of the data sets ``which``, whose ends are not clean: (number, what the diagnosis found).
+
+    Raises:
+        KeyboardInterrupt: what has been yielded until then stands.
+    """
+    for k in range(0, len(which), problems.together):
+        some = list(which[k : k + problems.together])
+        loaded = {i: problems.loaded(i) for i in some}
+        one = {i: problems.one(evaluator, i) for i in some}
+        first = rays_of_many(evaluator.spec, {i: result.of(i) for i in some}, u0)
+        asks = {
+            i: search_on(problems, one[i], loaded[i], u0[i], result.of(i), first.get(i)) for i in some
+        }
+        if len(which) == 1:  # one alone is answered by its own program, compiled for its own size
+            i = some[0]
+            found = {i: rays.answered(asks[i], lambda at, own=one[i]: own.logliks({0: at})[0])}  # type: ignore[misc]
+        else:
+            found = rays.answer_together(asks, evaluator.logliks)
+        for i in some:
+            yield i, _started_anew(problems, one[i], loaded[i], i, found[i])
+
+
+def _started_anew(
+    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, i: int, before: Diagnosed
+) -> Diagnosed:
+    """Where the first start was not usable, the diagnosis from another one, if that is usable."""
+    if before.end.end != End.START_NOT_FINITE:
+        return before
+    space = before.spec.space
+    given = [v if leaf.kind == "Free" else None for v, leaf in zip(problems.given(i), space.leaves, strict=True)]
+    again = search(problems, evaluator, loaded, problems.start_anew(evaluator, loaded, given))
+    if again.end.end == End.START_NOT_FINITE:
+        return before
+    return again._replace(note=f"The first start was not usable ({before.findings.rows}); started elsewhere.")
+
+
+def search(
+    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Any = None
+) -> Diagnosed:
+    """One data set from a start to its diagnosed end."""
+    maximised, result = maximise(evaluator, method or problems.method, u0[None])
+    assert isinstance(maximised, ChunkedEvaluator)
+    asks = search_on(problems, maximised, loaded, u0, result.of(0))
+    return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
+
+
+def search_on(
+    problems: Problems,
+    evaluator: ChunkedEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    first: RaysOfEnd | None = None,
+) -> Asks[Diagnosed]:
+    """From the optimiser's end on: onto edges, along rays, and on from a higher point if there is one.
+
+    ``first`` are the rays from that end, where they are known already.
+    """
+    spec, space = evaluator.spec, evaluator.spec.space
+    if end.end == End.INTERRUPTED:
+        return Diagnosed(spec, end, Findings())
+    if not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
+        return Diagnosed(spec, end, Findings(rows=explain(evaluator, end.u)))
+    if end.information is None:
+        return Diagnosed(spec, end, Findings())
+    steps = end.n_steps
+    onto = onto_edges(end, space)
+    if onto is not None:
+        evaluator, again = _restart(evaluator, optimize.Newton(), onto)
+        steps = steps + again.n_steps
+        if again.end != End.INTERRUPTED and again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(end.loglik)):
+            end = again._replace(polished=end.polished)
+    onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
+    for restarts in range(MAX_RESTARTS + 1):
+        findings = Findings()
+        if not is_clean(end, space):
+            findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
+        higher = [d for d in findings.directions if d.behaviour == "higher" and d.point is not None]
+        point = max(higher, key=lambda d: d.gain).point if higher else None
+        if point is None and any(d.behaviour == "ridge" for d in findings.directions):
+            point = nearby_point(end, space, far=True)
+        # max_steps= is the user's limit: it does not start anew
+        if point is None or end.end == End.MAX_STEPS or restarts == MAX_RESTARTS:
+            break
+        evaluator, again = _restart(evaluator, onward, np.asarray(point))
+        steps = steps + again.n_steps
+        gained = again.loglik > end.loglik + HIGHER[0] + HIGHER[1] * abs(end.loglik)
+        if again.end == End.INTERRUPTED or not gained:
+            break
+        end = again._replace(polished=end.polished)
+    return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
+
+
+def _restart(evaluator: ChunkedEvaluator, method: Any, u0: Any) -> tuple[ChunkedEvaluator, OptimizeResult]:
+    after, result = maximise(evaluator, method, u0[None])
+    assert isinstance(after, ChunkedEvaluator)
+    return after, result.of(0)
+
+
+def _followed(
+    problems: Problems,
+    evaluator: ChunkedEvaluator,
+    loaded: Loaded,
+    u0: Any,
+    end: OptimizeResult,
+    first: RaysOfEnd | None,
+) -> Asks[Findings]:
+    """What the log-likelihood does around an end that is not clean."""
+    spec = evaluator.spec
+    # a penalty may tell apart what the rows cannot
+    known = [] if spec.penalty is not None else regression.null_directions(loaded.designs, spec.space, loaded.rows)
+    directions = yield from probe_directions(problems, evaluator, end, u0, known, first)
+    findings = Findings(directions)
+    if any(d.behaviour == "rises" for d in directions):
+        return findings
+    if doubtful(end, spec.space):
+        findings = replace(findings, blurred=blurred(evaluator, end))
+    return findings if known else (yield from settle_flat(evaluator, end, findings))
+
+
+def blurred(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
+    """Rounding of the log-likelihood outweighs its curvature in a coordinate whose error is beyond belief.
+
+    The change of the log-likelihood over half a unit either way is compared with the integral of its score, by Simpson's
+    rule: they agree where the formula keeps its digits.
+    """
+    assert end.information is not None
+    space = evaluator.spec.space
+    free = interior(space, end.u)
+    errors = ends.errors_over(inverse_over(end.information, free), free)
+    bent = ends.curved(space)
+    for j in np.flatnonzero(free & (errors > ends.believable(end.u, space))):
+        h = 0.5 if bent[j] else errors[j]
+        at = np.tile(end.u, (2, 1))
+        at[:, j] += [-h, h]
+        at = np.clip(at, space.lower, space.upper)
+        low, high = (evaluator.evaluate(u[None], 1) for u in at)
+        values = np.array([low.loglik[0], high.loglik[0]])
+        if not np.isfinite(values).all():
+            continue  # the numbers end there, which ray tests see
+        assert low.score is not None and high.score is not None
+        slope = low.score[0, j] + high.score[0, j] + 4.0 * end.score[j]
+        if not abs(values[1] - values[0] - h / 3.0 * slope) <= 0.05 * np.abs(values - end.loglik).max() + 1e-9:
+            return True
+    return False
+
+
+class RaysOfEnd(NamedTuple):
+    """The rays from one end u (p,)."""
+
+    u: Float[Host, " p"]
+    rays: Sequence[rays.Ray]
+
+
+def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
+    """The rays from the ends of several data sets, by number."""
+    usable = {i: e for i, e in found.items() if e.information is not None and np.isfinite(e.score).all()}
+    if not usable:
+        return {}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        vectors = suspicious(spec, list(usable.values()), [u0[i] for i in usable])
+        counts = [len(v) for v in vectors]
+        each = lambda name: np.repeat([getattr(e, name) for e in usable.values()], counts, axis=0)
+        together = rays.make_rays(
+            np.concatenate(vectors), each("u"), each("score"), each("information"), ends.curved(spec.space)
+        )
+    last = np.cumsum(counts).tolist()
+    return {i: RaysOfEnd(e.u, together[n - k : n]) for (i, e), k, n in zip(usable.items(), counts, last, strict=True)}
+
+
+def suspicious(
+    spec: Spec, found: Sequence[OptimizeResult], origins: Sequence[Float[Host, " p"]]
+) -> list[Float[Host, "k p"]]:
+    """The directions worth a ray test from each end; the searches began at ``origins``."""
+    space = spec.space
+    u, score, information = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score", "information"))
+    free = interior(space, u)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        believed = ends.believable(u, space)
+        out = rays.suspicious_directions(u, score, information, free, np.stack(origins), believed)
+    if not free.all():
+        inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
+        out = [np.concatenate([v, rows[~inside]]) for v, rows, inside in zip(out, inward, free, strict=True)]
+    return out
+
+
+def probe_directions(
+    problems: Problems,
+    evaluator: ChunkedEvaluator,
+    end: OptimizeResult,
+    u0: Float[Host, " p"],
+    known: Sequence[Float[Host, " p"]] = (),
+    first: RaysOfEnd | None = None,
+) -> Asks[tuple[Direction, ...]]:
+    """What the log-likelihood does along every suspicious direction from an end.
+
+    ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
+    without their part in them, where rounding could pass for a rise.
+    """
+    assert end.information is not None
+    spec, space, fixed = evaluator.spec, evaluator.spec.space, problems.fixed
+    flat = tuple(rays.flat_direction(v, end.u, float(end.loglik), space, fixed) for v in known)
+    if first is None or known or not np.array_equal(first.u, end.u):
+        vectors = suspicious(spec, [end], [u0])[0]
+        if known:
+            vectors = np.reshape(rays.without(vectors, known), (-1, end.u.size))
+        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, end.information, ends.curved(space))
+    else:
+        tested = first.rays
+    found = yield from rays.probe_all(tested, end.u, float(end.loglik), end.information, space, fixed)
+    if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
+        found += yield from _natural_rays(spec, fixed, end, u0)
+    if not any(d.behaviour == "rises" for d in found):
+        found += yield from _runaways(space, fixed, end, u0)
+    return independent(flat + found, end)
+
+
+def _runaways(space: Space, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+    """Scales and probabilities that the search carried to the end of the numbers without a stop.
+
+    Rounding hides there whether the log-likelihood still rises.
+    """
+    travelled = end.u - u0
+    away = ends.curved(space) & (np.abs(travelled) > ends.ABSURD_LOG)
+    if end.end == End.CONVERGED or not away.any():
+        return ()
+    out = []
+    for j in np.flatnonzero(away):
+        back = end.u.copy()
+        back[j] -= np.sign(travelled[j]) * 10.0
+        gain = float(end.loglik) - float((yield back[None])[0])
+        vector = np.zeros_like(back)
+        vector[j] = np.sign(travelled[j])
+        if gain > 0:
+            words = partial(wording.describe_movement, end.u, end.u + 10.0 * vector, space, fixed)
+            out.append(Direction("rises", vector, gain, float(end.loglik), words, bounded=gain < 1.0))
+    return tuple(out)
+
+
+@partial(compiled, static=("space",))
+def _u_of_theta(space: Space, theta: Any, fixed: Any) -> Any:
+    return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
+
+
+def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+    """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
+    space = spec.space
+    joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
+    if not joint or space.boxed or not interior(space, end.u).all():
+        return ()
+    at, _ = estimates(space, end.u, end.score, end.information, fixed)
+    theta, score, information = (np.asarray(a) for a in (at.theta, at.score, at.information))
+
+    def to_u(points: Any) -> np.ndarray:
+        return np.concatenate(
+            [
+                np.asarray(_u_of_theta(space, np.resize(part, (N_CONVERTED, part.shape[1])), fixed))[: len(part)]
+                for part in np.split(points, range(N_CONVERTED, len(points), N_CONVERTED))
+            ]
+        )
+
+    infinite = np.full(theta.size, np.inf)
+    chart = rays.Chart(-infinite, infinite, to_u)
+    origin = np.asarray(wording.theta_of(space, u0, fixed))
+    arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin, infinite))
+    vectors = rays.suspicious_directions(*arguments)[0]
+    tested = rays.make_rays(vectors[:N_RAYS], theta, score, information, None)
+    return (yield from rays.probe_all(tested, theta, float(end.loglik), information, space, fixed, chart))
+
+
+def explain(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
+    """Which rows and parameters make the log-likelihood or its score not finite at u."""
+    spec, fixed = evaluator.spec, evaluator.fixed
+    values, scores = evaluator.rows(u)
+    n = n_contributions(evaluator.data)
+    theta = np.asarray(spec.space.theta_from_u(u, fixed))
+    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    found = wording.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at)
+    if found:
+        return found
+    if spec.reduction is not None:
+        return (
+            f"the information is not positive definite at {at}, or not finite, so that bias reduction "
+            f"({spec.reduction.kind}) is not defined there"
+        )
+    if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
+        return f"the penalty, its gradient or its curvature is not finite at {at}"
+    return f"the sum of the log-likelihood or its score overflows at {at}"
+
+
+def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Findings) -> Evidence:
+    """What :func:`mlejax.verdict.judge` looks at."""
+    free = interior(space, end.u)
+    smallest, condition, definite, doubted = float("nan"), float("nan"), False, False
+    if end.information is not None:
+        inverse, definite, smallest, condition = inverse_over(end.information, free)
+        if definite:
+            doubted = bool((np.sqrt(inverse.diagonal()) > ends.believable(end.u, space)[free]).any())
+    theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
+    edges = tuple(
+        (space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist()
+    )
+    return Evidence(
+        end=end.end,
+        decrement=float(end.decrement),
+        decrements=() if end.information is None else tuple(end.decrements.tolist()),  # type: ignore[union-attr]
+        smallest_eigenvalue=smallest,
+        condition=condition,
+        definite=definite,
+        edges=edges,
+        directions=findings.directions,
+        doubtful=doubted,
+        blurred=findings.blurred,
+        rows=findings.rows,
+        deciding=findings.deciding,
+        n_steps=int(end.n_steps),
+        dense=end.information is not None,
+        message=end.message,
+        advice=ADVICE_AFTER_TRAINING if end.message else "",
+    )
+
+

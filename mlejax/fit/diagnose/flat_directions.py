@@ -1,0 +1,122 @@
+"""Directions along which the log-likelihood is flat: everywhere, or only where a search ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax.fit.diagnose import rays
+from mlejax.fit.diagnose.ends import Findings, interior, inverse_over
+from mlejax.fit.diagnose.rays import Asks
+from mlejax.fit.loading import n_contributions
+from mlejax.objective import ChunkedEvaluator
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+from mlejax.verdict import Direction
+
+MOST_DIRECTIONS = 11  # flat directions whose curvature is looked at elsewhere, at most
+DEPENDENT = 1e-10  # smallest eigenvalue of the scaled outer products of scores, below which they leave a direction out
+
+
+def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[Host, " p"]:
+    """A point (p,) about one standard error, each given the others, from an end; ``far``: a tenth of u."""
+    plain = np.maximum(1.0, np.abs(end.u))
+    size = 0.1 * plain if far else np.minimum(_errors_alone(end, 0.1), plain)
+    step = size * np.random.default_rng(0).uniform(0.5, 1.5, end.u.size) * interior(space, end.u)
+    return np.clip(end.u + step, space.lower, space.upper)
+
+
+def _errors_alone(end: OptimizeResult, otherwise: Any) -> Float[Host, " p"]:
+    """Standard errors (p,), each given the other coordinates; ``otherwise`` where there is no curvature."""
+    diagonal = np.diag(np.asarray(end.information))
+    usable = np.isfinite(diagonal) & (diagonal > 0)
+    return np.where(usable, 1.0 / np.sqrt(np.where(usable, diagonal, 1.0)), otherwise)
+
+
+def settle_flat(evaluator: ChunkedEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
+    """Tell flat directions from those that are flat only where the search ended, and add flat directions that are curved."""
+    space = evaluator.spec.space
+    information = np.asarray(end.information)
+    kinds = {d.behaviour for d in findings.directions}
+    if "higher" in kinds or inverse_over(information, interior(space, end.u)).ok:
+        return findings
+    if "flat" in kinds:
+        if (yield from _straight(space, end, findings.directions)):
+            return findings
+        here = tuple(replace(d, behaviour="ridge") if d.behaviour == "flat" else d for d in findings.directions)
+        return replace(findings, directions=here)
+    if not _dependent_nearby(evaluator, end) or not np.isfinite(information).all():
+        return findings
+    free = np.flatnonzero(interior(space, end.u))
+    scaled, d = rays.scaled(information[np.ix_(free, free)])
+    eigenvalues, vectors = np.linalg.eigh(scaled)
+    vector = np.zeros(end.u.size)
+    vector[free] = vectors[:, 0] * d
+    if not abs(eigenvalues[0]) <= 1e-10 * eigenvalues[-1] or not vector.any():
+        return findings
+    flat = rays.flat_direction(vector, end.u, float(end.loglik), space, evaluator.fixed)
+    return replace(findings, directions=(*findings.directions, flat))
+
+
+def _dependent_nearby(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool | None:
+    """Whether the scores of all contributions leave a direction out near the end too; None where that cannot be told.
+
+    A direction that is flat there as well (collinear columns, a product of two parameters) is flat everywhere.  Where two
+    components have become one, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
+    """
+    data, space = evaluator.data, evaluator.spec.space
+    n, free = n_contributions(data), interior(space, end.u)
+    if n < free.sum():
+        return None
+    dependent = None
+    for far in (False, True):
+        values, scores = (a[:n] for a in evaluator.rows(nearby_point(end, space, far)))
+        if not (np.isfinite(values).all() and np.isfinite(scores).all()):
+            continue
+        scores = scores[:, free] * np.sqrt(np.asarray(data.weights)[:n, None])
+        size = np.sqrt((scores**2).sum(axis=0))
+        if far and not (size > 0).all():
+            continue
+        size = np.where(size > 0, size, 1.0)
+        dependent = bool(np.linalg.eigvalsh((scores / size).T @ (scores / size))[0] < DEPENDENT)
+        if not dependent:
+            break
+    return dependent
+
+
+def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ...]) -> Asks[bool]:
+    """Along the flat directions there is no curvature thirty standard errors away either, or that cannot be told."""
+    plain = np.maximum(1.0, np.abs(end.u))
+    error = np.minimum(plain, _errors_alone(end, plain))
+    moved = np.minimum(0.1 * plain, 30.0 * error) * np.random.default_rng(0).uniform(0.5, 1.5, error.size)
+    point = end.u + moved * interior(space, end.u)
+    points = [point]
+    for d in [d for d in directions if d.behaviour == "flat"][:MOST_DIRECTIONS]:
+        unit = d.vector / np.max(np.abs(d.vector) / error)
+        points += [point + 512.0 * unit, point - 512.0 * unit]
+    values = yield np.clip(np.stack(points), space.lower, space.upper)
+    if not np.isfinite(values).all():
+        return True
+    bend = values[1::2] + values[2::2] - 2.0 * values[0]
+    return bool(np.abs(bend).max() <= 10.0 * rays.FLAT + 1e-8 * abs(values[0]))
+
+
+def independent(directions: tuple[Direction, ...], end: OptimizeResult) -> tuple[Direction, ...]:
+    """Without the flat directions that others, of fewer names, already span, each coordinate in its own scale."""
+    flats = sorted((d for d in directions if d.behaviour == "flat"), key=lambda d: len(d.names))
+    if len(flats) < 2:
+        return directions
+    size = 1.0 / _errors_alone(end, 1.0)
+    basis: list[np.ndarray] = []
+    kept = []
+    for d in flats:
+        part = np.abs(d.vector) / np.max(np.abs(d.vector)) * (size / size.max())
+        vector = np.sign(d.vector) * part / max(float(np.linalg.norm(part)), 1e-300)
+        rest = vector - sum((b * (b @ vector) for b in basis), np.zeros_like(vector))
+        if np.linalg.norm(rest) > 1e-2:
+            basis.append(rest / np.linalg.norm(rest))
+            kept.append(d)
+    return tuple(d for d in directions if d.behaviour != "flat" or any(d is k for k in kept))

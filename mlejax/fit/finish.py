@@ -1,0 +1,183 @@
+"""The end of a fit: where the search stopped, told in theta and in params, with its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import optimize
+from mlejax.fit.diagnose import Diagnosed, evidence_at, explain, influential_rows, interior
+from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.natural import estimates
+from mlejax.fit.penalties import Penalised, at_kink, kinks, penalty_value
+from mlejax.fit.start import Mode
+from mlejax.fit.training import History
+from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.optimize import OptimizeResult
+from mlejax.verdict import Verdict, judge
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The numbers of one fit, on the host, float64.
+
+    Attributes:
+        spec: what was compiled (declaration, layout with fixed entries, Hessian route).
+        loaded: the data.
+        fixed: values held fixed (n_values,), or None.
+        u, theta: the estimates in the optimiser's and in natural free coordinates (p,).
+        params: the user's structure, NumPy.
+        llf: log-likelihood, summed.
+        score: its gradient in theta (p,).
+        information: minus its Hessian in theta (p, p), or None for first-order fits of many parameters.
+        jacobian: d theta / d u (p, p), or None.
+        interior: flags (p,) of the coordinates that are not on an edge.
+        verdict: what the fit is worth.
+        method: text for the header.
+        n_steps: steps of the optimiser.
+        decrement: Newton decrement at the end, log-likelihood units.
+        note: what a reader should know about the start or the data; empty if nothing.
+        modes: where the starts ended, if there were several.
+        constraints: linear restrictions on the parameters, in the words of the user.
+        reduced: what bias reduction adds to the log-likelihood at the estimate.
+        penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
+        history: of a training on minibatches.
+        backend: what it was computed on, for the header; of this process if empty.
+    """
+
+    spec: Spec
+    loaded: Loaded
+    fixed: np.ndarray | None
+    u: np.ndarray
+    theta: np.ndarray
+    params: Any
+    llf: float
+    score: np.ndarray
+    information: np.ndarray | None
+    jacobian: np.ndarray | None
+    interior: np.ndarray
+    verdict: Verdict
+    method: str
+    n_steps: int
+    decrement: float
+    note: str = ""
+    modes: tuple[Mode, ...] = ()
+    constraints: tuple[str, ...] = ()
+    reduced: float = 0.0
+    penalised: Penalised | None = None
+    history: History | None = None
+    backend: str = ""
+
+    @property
+    def weight_kind(self) -> str | None:
+        """The kind of weights, or None."""
+        return None if self.loaded.weights is None else self.loaded.weights.kind
+
+    def scores(self) -> np.ndarray:
+        """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values."""
+        if self.jacobian is None:
+            raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
+        with jax.enable_x64(True):
+            data = self.loaded.problem.data
+            _, scores = ChunkedEvaluator(self.spec, data, self.fixed).rows(self.u)
+        per_row = scores[: n_contributions(data)]
+        return np.linalg.solve(self.jacobian.T, per_row.T).T
+
+
+def finish(evaluator: ChunkedEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
+    """A diagnosed end as the numbers of a fit with their verdict."""
+    spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
+    end, findings = found.end, found.findings
+    if findings.directions:
+        deciding = influential_rows(evaluator, loaded, end, findings.directions)
+        findings = replace(findings, deciding=deciding)
+    verdict = judge(evidence_at(space, fixed, end, findings))
+    penalised, llf = None, float(end.loglik)
+    if end.information is not None:
+        at, params = estimates(space, end.u, end.score, end.information, fixed)
+        theta, jacobian, score, info = at
+        if spec.adjusted:  # score and information of the log-likelihood itself
+            plain = evaluator.with_spec(spec.plain).evaluate(end.u[None], 2)
+            assert plain.score is not None and plain.information is not None
+            natural, _ = estimates(space, end.u, plain.score[0], plain.information[0], fixed)
+            llf, score, curvature, info = float(plain.loglik[0]), natural.score, info, natural.information
+            if spec.penalty is not None:
+                free = interior(space, end.u)
+                along = kinks(spec, theta, info, free, fixed, hyper)
+                value = float(penalty_value(spec, end.u, fixed, hyper))
+                penalised = Penalised(value, curvature, along, _penalty_name(spec))
+                verdict = at_kink(verdict, penalised)
+    else:
+        theta = np.asarray(space.theta_from_u(end.u, fixed))
+        params, jacobian, score, info = space.params_from_u(end.u, fixed), None, end.score, None
+        if spec.penalty is not None:
+            value = float(penalty_value(spec, end.u, fixed, hyper))
+            penalised, llf = Penalised(value, None, (), _penalty_name(spec)), llf + value
+    scale = loaded.scale
+    return Fit(
+        spec=spec,
+        loaded=loaded,
+        fixed=fixed,
+        u=end.u,
+        theta=theta,
+        params=jax.tree.map(np.asarray, params),
+        llf=scale * llf,
+        score=scale * score,
+        information=None if info is None else scale * info,
+        jacobian=jacobian,
+        interior=interior(space, end.u),
+        verdict=verdict,
+        method=_method_text(method, end, spec),
+        n_steps=int(end.n_steps),
+        decrement=float(end.decrement),
+        penalised=penalised,
+        reduced=float(end.loglik) - llf if spec.reduction is not None else 0.0,
+    )
+
+
+def _penalty_name(spec: Spec) -> str:
+    return getattr(spec.penalty, "__name__", None) or repr(spec.penalty)
+
+
+def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
+    text = f"{type(method).__name__.lower()}, {int(end.n_steps)} steps"
+    if optimize.batched(method):
+        text += f" on minibatches of {method.batch_size}"
+    if end.polished:
+        text += ", polished by Newton"
+    if spec.hessian == "differenced":
+        text += ", Hessian by differences of the exact score"
+    return text
+
+
+def nothing_to_estimate(evaluator: ChunkedEvaluator, loaded: Loaded) -> Fit:
+    """The log-likelihood where every parameter is fixed."""
+    spec, fixed, empty, square = evaluator.spec, evaluator.fixed, np.zeros(0), np.zeros((0, 0))
+    value = loaded.scale * float(evaluator.with_spec(spec.plain).logliks({0: empty[None]})[0][0])
+    penalised = None
+    if spec.penalty is not None:
+        penalty = float(penalty_value(spec, empty, fixed, evaluator.hyper))
+        penalised = Penalised(penalty, square, (), _penalty_name(spec))
+    rows = "" if np.isfinite(value) else explain(evaluator, empty)
+    fixed_all = "every parameter is held fixed: the log-likelihood was evaluated, nothing was estimated"
+    return Fit(
+        spec=spec,
+        loaded=loaded,
+        fixed=fixed,
+        u=empty,
+        theta=empty,
+        params=jax.tree.map(np.asarray, spec.space.params_from_u(empty, fixed)),
+        llf=value,
+        score=empty,
+        information=square,
+        jacobian=square,
+        interior=np.zeros(0, bool),
+        verdict=Verdict("not_computable", rows) if rows else Verdict("verified", fixed_all),
+        method="none",
+        n_steps=0,
+        decrement=0.0,
+        penalised=penalised,
+    )

@@ -1,0 +1,68 @@
+"""``fixed=``: entries of the parameters that keep a given value, by address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.parameters import COEFFICIENTS, Leaf, Space
+
+
+def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
+    """``fixed=`` -> the layout with those entries fixed, and the vector of all values (others 0) or None; values may be traced."""
+    if not fixed:
+        return space, None
+    layout = space.fix(list(fixed))
+    seen: set[tuple[int, int]] = set()
+    values: list[Any] = [jnp.zeros((leaf.size,), jnp.result_type(float)) for leaf in space.leaves]
+    for address, value in fixed.items():
+        located = space.locate(address)
+        parts = _parts(space, address, value, len(located))
+        for (i, flat), part in zip(located, parts, strict=True):
+            leaf = space.leaves[i]
+            entries = {(i, int(j)) for j in (range(leaf.size) if flat is None else flat)}
+            if entries & seen:
+                raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is fixed by another address already")
+            seen |= entries
+            _check_support(leaf, part, flat)
+            if flat is None:
+                if leaf.kind == COEFFICIENTS and leaf.size > 1 and np.shape(part) != leaf.shape:
+                    raise ValueError(
+                        f"fixed={address!r}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(part)}; "
+                        f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
+                    )
+                try:
+                    values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"fixed={address!r}: expected shape {leaf.shape}, got {np.shape(part)}") from error
+            else:
+                values[i] = values[i].at[flat].set(jnp.asarray(part, values[i].dtype))
+    return layout, jnp.concatenate(values)
+
+
+def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
+    """ValueError for a concrete value outside the support of its parameter."""
+    if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
+        return
+    try:
+        array = np.broadcast_to(np.asarray(value, np.float64), leaf.shape if flat is None else (flat.size,))
+    except (TypeError, ValueError):
+        return  # the shape is refused with a message of its own
+    problem = leaf.transform.problem(array)
+    if problem is not None:
+        raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
+
+
+def _parts(space: Space, address: str, value: Any, n: int) -> list[Any]:
+    """The arrays of one value in ``fixed=``, structure checked."""
+    group = next((g for g in space.groups if g.name == address), None)
+    if group is not None:
+        return group.split(value)
+    parts = jax.tree.leaves(value) if n > 1 else [value]
+    if len(parts) != n:
+        raise ValueError(f"fixed={address!r}: expected {n} arrays, got {len(parts)}")
+    return parts

@@ -1,0 +1,87 @@
+"""From starts to ends: the method, its fallback without second derivatives, and Newton steps after any other method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax import optimize
+from mlejax.objective import Evaluator, Spec
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host, Int
+from mlejax.status import End
+
+DENSE_LIMIT = 2000  # parameters up to which Newton's method forms a Hessian
+POLISH_LIMIT = 500  # parameters up to which other methods end with Newton steps
+POLISH_STEPS = 10
+
+
+def maximise(
+    evaluator: Evaluator,
+    method: Any,
+    u0: Float[Host, "L p"],
+    which: Int[Host, " m"] | None = None,
+    report: Any = None,
+) -> tuple[Evaluator, OptimizeResult]:
+    """The method from u0 to its end, then up to ten Newton steps if it was another method (p <= 500).
+
+    Score and information at the end are exact whatever the method was.
+
+    Args:
+        evaluator: L >= 1 data sets.
+        method: an optimiser object.
+        u0: starts, (L, p).
+        which: numbers of the data sets to work on; default all.
+        report: called with (steps, mean log-likelihood) on the way.
+
+    Returns:
+        The evaluator, whose specification says ``differenced`` where JAX lacked a second derivative; and the result, arrays
+        of all L data sets. Without second derivatives (p > 500) its information is None.
+
+    Raises:
+        ValueError: too many parameters for Newton's method.
+    """
+    p = evaluator.spec.space.n_free
+    newton = isinstance(method, optimize.Newton)
+    if newton and p > DENSE_LIMIT:
+        raise ValueError(
+            f"method='newton' forms a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB); for more than {DENSE_LIMIT} "
+            "parameters use method='lbfgs' or 'adam'"
+        )
+    which = np.arange(evaluator.n_sets) if which is None else which
+    evaluator, result = _run(evaluator, method, u0, which, report)
+    if newton:
+        return evaluator, result
+    result = result._replace(information=None)  # the curvature of other methods is not the information
+    unusable = np.isin(result.status[which], (int(End.START_NOT_FINITE), int(End.INTERRUPTED)))  # type: ignore[index]
+    which = which[~unusable]
+    if p > POLISH_LIMIT or not which.size or (result.status == int(End.INTERRUPTED)).any():  # type: ignore[union-attr]
+        return evaluator, result
+    evaluator, polished = _run(evaluator, optimize.Newton(max_steps=POLISH_STEPS), result.u, which, report)
+    polished = polished.of(which)
+    polished = polished._replace(n_steps=polished.n_steps + result.n_steps[which])  # type: ignore[index]
+    result = result._replace(information=np.full((evaluator.n_sets, p, p), np.nan), polished=True)
+    result.put(which, polished)
+    return evaluator, result
+
+
+def _run(
+    evaluator: Evaluator, method: Any, u0: Any, which: Any, report: Any
+) -> tuple[Evaluator, OptimizeResult]:
+    while True:
+        try:
+            return evaluator, evaluator.run(method, u0, which, report)
+        except NotImplementedError as error:
+            evaluator = evaluator.with_spec(differenced(evaluator.spec, error))
+
+
+def differenced(spec: Spec, error: NotImplementedError) -> Spec:
+    """The specification with a differenced Hessian, if that is what the error calls for; else the error is raised again.
+
+    JAX has no other sign of a missing rule than the text of this error.
+    """
+    if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
+        raise error
+    return replace(spec, hessian="differenced")

@@ -1,0 +1,186 @@
+r"""Ends in natural coordinates: the way from u to theta and params, for one data set or many.
+
+Exactly, and without differentiating the likelihood again: with J = d theta / d u,
+
+    score_theta = J^-T score_u,
+    I_theta = J^-T ( I_u + sum_k score_theta,k  d^2 theta_k / du du' ) J^-1.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax import linalg, transforms
+from mlejax.batch.cutting import MAX_LANES_GPU, Limits
+from mlejax.compiling import compiled, on_cpu
+from mlejax.fit import closed
+from mlejax.fit.closed import Estimates
+from mlejax.objective import filled, run_tasks
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Bool, Device, Either, Float, Host
+
+AT_ONCE = 8192  # numbers of u converted in one dispatch on CPU
+WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads convert faster than one
+
+
+class InTheta(NamedTuple):
+    """The ends of L data sets in natural coordinates.
+
+    Attributes:
+        theta, score, information, jacobian: as in `Estimates`, with a leading axis.
+        inverse: of the information in theta over the coordinates off their edges, 0 elsewhere, (L, p, p).
+        errors_u: standard errors in u, (L, p).
+        trace: of the inverse of the information in u scaled to unit diagonal; its reciprocal bounds the eigenvalues below.
+        definite: both inverses stand, (L,).
+        params: the user's structure, with a leading axis.
+    """
+
+    theta: Float[Either, "L p"]
+    score: Float[Either, "L p"]
+    information: Float[Either, "L p p"]
+    jacobian: Float[Either, "L p p"]
+    inverse: Float[Either, "L p p"]
+    errors_u: Float[Either, "L p"]
+    trace: Float[Either, " L"]
+    definite: Bool[Either, " L"]
+    params: Any
+
+
+def to_theta(space: Space, u: Float[Device, " p"], fixed: Any, score: Any, information: Any) -> Estimates:
+    """Score and information from u to theta (module docstring); traced."""
+    theta_of = partial(space.theta_from_u, fixed=fixed)
+    if all(isinstance(leaf.transform, (transforms.Identity, transforms.Box)) for leaf in space.leaves):
+        return Estimates(u, jnp.eye(u.shape[0], dtype=u.dtype), score, information)
+    if all(leaf.transform.elementwise for leaf in space.leaves):
+        one = jnp.ones_like(u)
+        first, second = jax.jvp(lambda t: jax.jvp(theta_of, (t,), (one,))[1], (u,), (one,))
+        natural = score / first
+        inner = information + jnp.diag(natural * second)
+        return Estimates(theta_of(u), jnp.diag(first), natural, inner / (first[:, None] * first[None, :]))
+    jacobian = jax.jacfwd(theta_of)(u)
+    natural = jnp.linalg.solve(jacobian.T, score)
+    inner = information + jax.hessian(lambda t: natural @ theta_of(t))(u)
+    left = jnp.linalg.solve(jacobian.T, inner)
+    full = jnp.linalg.solve(jacobian.T, left.T).T
+    return Estimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
+
+
+def off_edges(space: Space, u: Float[Device, " p"]) -> Float[Device, " p"]:
+    """A small step into the box from its edges, where the score may vanish by symmetry; traced."""
+    if not space.boxed:
+        return u
+    width = space.upper - space.lower
+    step = jnp.asarray(np.where(np.isfinite(width), 1e-3 * width, 1e-2))
+    u = jnp.where(u <= space.lower, space.lower + step, u)
+    return jnp.where(u >= space.upper, space.upper - step, u)
+
+
+@partial(compiled, static=("space",))
+def _estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
+    return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
+
+
+def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
+    """Theta, score and information in theta, and params, of one data set; NumPy."""
+    found = closed.at_optimum(space, u, score, information, fixed) or _estimates(space, u, score, information, fixed)
+    return jax.tree.map(np.asarray, found)
+
+
+@partial(compiled, static=("space",))
+def _to_u(space: Space, values: list[Any]) -> Any:
+    return off_edges(space, space.u_from_params(space.build(values)))
+
+
+def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
+    """Natural values, one array a leaf, -> u (p,), a small step off the edges of the box."""
+    u = closed.to_u(space, values)
+    return np.asarray(_to_u(space, values)) if u is None else u
+
+
+@partial(compiled, how="side by side", static=("space",))
+def _many_to_u(space: Space, values: list[Any]) -> Any:
+    return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
+
+
+def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
+    """Natural values, one array a leaf with a leading axis, -> u (L, p), a small step off the edges of the box."""
+    if len(values[0]) == 1:
+        return to_u(space, [v[0] for v in values])[None]
+    return np.asarray(_many_to_u(space, values))
+
+
+@partial(compiled, how="side by side", static=("space",))
+def _many_params(space: Space, u: Any, fixed: Any) -> Any:
+    return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
+
+
+def theta_and_params(space: Space, u: Float[Host, "L p"], fixed: Any) -> tuple[Float[Host, "L p"], Any]:
+    """theta (L, p) and params, with a leading axis, of data sets without second derivatives."""
+    return jax.tree.map(np.asarray, _many_params(space, u, fixed))
+
+
+def _inverse(a: Any, free: Any) -> tuple[Any, Any, Any]:
+    eye = jnp.eye(a.shape[0], dtype=a.dtype)
+    both = free[:, None] & free[None, :]
+    scaled, root, positive = linalg.unit_diagonal(jnp.where(both, a, eye))
+    x, ok = jax.vmap(linalg.solve_spd, in_axes=(None, 0))(scaled, eye)
+    x = 0.5 * (x + x.T)
+    trace = jnp.sum(jnp.where(free, jnp.diagonal(x), 0.0))
+    return jnp.where(both, x / root[:, None] / root[None, :], 0.0), trace, jnp.all(ok) & positive
+
+
+@partial(compiled, how="side by side", static=("space",))
+def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> InTheta:
+    def one(u: Any, score: Any, information: Any) -> InTheta:
+        at = to_theta(space, u, fixed, score, information)
+        free = (u > space.lower) & (u < space.upper)
+        inverse_u, trace, ok_u = _inverse(information, free)
+        inverse, _, ok = _inverse(at.information, free)
+        errors_u = jnp.sqrt(jnp.maximum(jnp.diagonal(inverse_u), 0.0))
+        params = space.params_from_u(u, fixed)
+        return InTheta(
+            at.theta, at.score, at.information, at.jacobian, inverse, errors_u, trace, ok & ok_u, params
+        )
+
+    if on_cpu() and space.n_free > linalg.UNROLLED:
+        at_once = linalg.side_by_side(space.n_free)
+        return lax.map(lambda a: one(*a), (u, score, information), batch_size=at_once if at_once > 1 else None)
+    return jax.vmap(one)(u, score, information)
+
+
+def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Limits) -> InTheta:
+    """The ends of L data sets in natural coordinates, in chunks of one size: one program for all sizes of data."""
+    n, p = result.u.shape
+    size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU
+    whole: Any = None
+    lock = threading.Lock()
+
+    def work(cuts: list[slice]) -> int:
+        nonlocal whole
+        at = (result.u, result.score, result.information)
+        out = [_in_theta(space, *(filled(np.asarray(a[cut]), size) for a in at), fixed) for cut in cuts]
+        for cut, part in zip(cuts, out, strict=True):
+            parts = jax.tree.map(np.asarray, part)
+            with lock:
+                if whole is None:
+                    whole = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), parts)
+            for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+                a[cut] = b[: cut.stop - cut.start]
+        return 0
+
+    cuts = [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
+    tasks = [cuts] if n * p**2 < WORTH_THREADS else [[cut] for cut in cuts]
+    if not run_tasks(tasks, work, replace(limits, progress=False), "data set", 0):
+        for task in tasks:  # the searches have ended: what was interrupted here takes a moment
+            work(task)
+    done: InTheta = whole
+    return done

@@ -1,0 +1,25 @@
+"""Where the search begins: given starts, candidates made from the data, a subsample, several starts."""
+
+from mlejax.fit.start.candidates import CONCAVE, FirstGuess, acceptable, candidates, first_guess
+from mlejax.fit.start.choose import N_RANKED, choose
+from mlejax.fit.start.given import Given, given_for_each, given_values
+from mlejax.fit.start.modes import MAX_STEPS, Mode, modes_of, statement
+from mlejax.fit.start.scatter import scatter
+
+__all__ = [
+    "CONCAVE",
+    "MAX_STEPS",
+    "N_RANKED",
+    "FirstGuess",
+    "Given",
+    "Mode",
+    "acceptable",
+    "candidates",
+    "choose",
+    "first_guess",
+    "given_for_each",
+    "given_values",
+    "modes_of",
+    "scatter",
+    "statement",
+]

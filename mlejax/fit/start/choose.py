@@ -1,0 +1,96 @@
+"""Which start the search takes: the given one, the first guess where it is acceptable, or the best of the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mlejax.data import Prepared
+from mlejax.fit.maximise import POLISH_LIMIT
+from mlejax.fit.natural import many_to_u, to_u
+from mlejax.fit.regression import Designs
+from mlejax.fit.start.candidates import acceptable, candidates, first_guess
+from mlejax.fit.start.given import Given
+from mlejax.objective import Evaluation, Evaluator
+from mlejax.parameters import Declaration
+from mlejax.shapes import Float, Host, Int
+
+N_RANKED = 512  # rows on which candidates are compared, at most
+
+
+def choose(
+    evaluator: Evaluator,
+    which: Int[Host, " m"],
+    given: Given,
+    own: list[bool] | None = None,
+    designs: Designs | None = None,
+    declared: Mapping[str, Declaration] | None = None,
+    seed: int = 0,
+    n_ranked: int | None = N_RANKED,
+) -> tuple[Float[Host, "m p"], Evaluation | None]:
+    """u of the starts of some data sets.
+
+    Args:
+        evaluator: of L data sets.
+        which: numbers of the m data sets.
+        given: for each leaf its start or None; with a leading axis over all data sets where ``own`` says so.
+        own: as said; None for a start common to all.
+        designs, declared: of regressed parameters, and the declarations.
+        seed: of the random candidates.
+        n_ranked: rows on which candidates are compared, at most; None for all, and then the first guess is not enough.
+
+    Returns:
+        u (m, p), NaN where the keyboard interrupted; and the evaluation of the first guess, where all took it.
+    """
+    space = evaluator.spec.space
+    own = [False] * len(given) if own is None else own
+    chosen = _given_whole(evaluator, which, given, own)
+    if chosen is not None:
+        return chosen, None
+    u0, rest = np.full((len(which), space.n_free), np.nan), np.arange(len(which))
+    guess = first_guess(space, given, designs, declared)
+    if guess is not None and n_ranked is not None and 0 < space.n_free <= POLISH_LIMIT:
+
+        def guessed(some: Any, data: Prepared) -> np.ndarray:
+            return many_to_u(space, guess(data, len(some)))
+
+        try:
+            found = evaluator.evaluate(guessed, 2, which)
+        except NotImplementedError:  # JAX lacks a second derivative: the candidates do without
+            pass
+        else:
+            assert found.score is not None and found.information is not None
+            good = acceptable(found.score, found.information, evaluator.total_weights[which])
+            good &= np.isfinite(found.loglik)
+            if good.all():
+                return found.u, found
+            u0[good] = found.u[good]
+            rest = np.flatnonzero(~good)
+
+    def ranked(some: Any, data: Prepared) -> np.ndarray:
+        values = candidates(space, given, own, some, data, seed, designs, declared)
+        flat = many_to_u(space, [v.reshape(-1, *v.shape[2:]) for v in values])
+        return flat.reshape(len(some), -1, space.n_free)
+
+    u0[rest] = evaluator.best(ranked, which[rest], n_ranked)
+    return u0, None
+
+
+def _given_whole(evaluator: Evaluator, which: Any, given: Given, own: list[bool]) -> np.ndarray | None:
+    """u (m, p) of starts that the user gave for every leaf; else None."""
+    space = evaluator.spec.space
+    open_ = [v is None or np.isnan(v).any() for v in given]
+    if any(missing and not leaf.all_fixed for missing, leaf in zip(open_, space.leaves, strict=True)):
+        return None
+    values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
+    if not any(own):
+        return np.repeat(to_u(space, values)[None], len(which), axis=0)
+    return many_to_u(
+        space,
+        [
+            v[which] if mine else np.broadcast_to(v, (len(which), *np.shape(v)))
+            for v, mine in zip(values, own, strict=True)
+        ],
+    )

@@ -1,0 +1,192 @@
+"""Several starts: the maxima that they reach, how many starts reach each, and the ends that are no maximum.
+
+Ends are sorted into *maxima* (clean ends), *copies* of a maximum (an exchange of equally declared parameters turns one into
+the other, at equal log-likelihood: the components of a mixture), *spikes* (the log-likelihood rises without bound),
+*plateaus* (it rises to a supremum that it never reaches) and the rest.  Two ends are one maximum if they lie within a
+hundredth of a standard error of one another at equal log-likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, search
+from mlejax.fit.loading import Loaded
+from mlejax.objective import ChunkedEvaluator
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+from mlejax.status import End
+from mlejax.verdict import judge, steepest
+
+MAX_STEPS = 150  # steps from one start, so that a search towards infinity does not delay the others
+EXAMINED = 6  # groups of unclean ends that are examined by ray tests
+SAME_PLACE = 1e-2  # standard errors
+SAME_LEVEL = 1e-7  # log-likelihood, relative
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """A point where some of the starts ended.
+
+    Attributes:
+        kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"`` or the optimiser's end in lower case.
+        llf: log-likelihood there.
+        u: the point in the optimiser's coordinates, (p,).
+        n_starts: how many starts ended there.
+        copy_of: for a copy, the position in the list of the maximum that it copies; else None.
+        statement: what the ray tests found, for all but maxima and copies.
+    """
+
+    kind: str
+    llf: float
+    u: np.ndarray
+    n_starts: int
+    copy_of: int | None = None
+    statement: str = ""
+
+
+class _Maximum(NamedTuple):
+    diagnosed: Diagnosed
+    n_starts: int
+
+
+def modes_of(
+    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, ends: Sequence[OptimizeResult]
+) -> tuple[tuple[Mode, ...], Diagnosed | None]:
+    """The ends sorted into modes, maxima first and the highest of them first; and the end at the highest maximum, if any."""
+    spec, space = evaluator.spec, evaluator.spec.space
+    maxima: list[_Maximum] = []
+    others: list[tuple[OptimizeResult, int]] = []
+    for end in ends:
+        if is_clean(end, space):
+            _count(maxima, Diagnosed(spec, end, Findings()), 1)
+            continue
+        same = next((k for k, (seen, _) in enumerate(others) if _same(seen, end, in_errors=False)), None)
+        if same is None:
+            others.append((end, 1))
+        else:
+            others[same] = (others[same][0], others[same][1] + 1)
+    rest: list[Mode] = []
+    others.sort(key=lambda pair: -np.nan_to_num(pair[0].loglik, nan=-np.inf, neginf=-np.inf))
+    for k, (end, count) in enumerate(others):
+        if end.end == End.START_NOT_FINITE or not np.isfinite(end.loglik) or k >= EXAMINED:
+            rest.append(Mode(_word(end), float(end.loglik), end.u, count))
+            continue
+        after = search(problems, evaluator, loaded, end.u)
+        if judge(evidence_at(space, problems.fixed, after.end, after.findings)).converged:
+            _count(maxima, after, count)
+        else:
+            rest.append(_unclean(after, count))
+    maxima.sort(key=lambda m: -float(m.diagnosed.end.loglik))
+    best = maxima[0].diagnosed if maxima else None
+    return (*_with_copies(space, maxima, problems.fixed), *_merged(rest)), best
+
+
+def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
+    """Count an end among the maxima: as another arrival at one of them, of which the better end is kept, or as a new one."""
+    for k, (seen, before) in enumerate(maxima):
+        if _same(seen.end, found.end, in_errors=True):
+            better = seen if seen.end.decrement <= found.end.decrement else found
+            maxima[k] = _Maximum(better, before + count)
+            return
+    maxima.append(_Maximum(found, count))
+
+
+def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
+    if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
+        return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)
+    if abs(a.loglik - b.loglik) > SAME_LEVEL * max(1.0, abs(a.loglik)):
+        return False
+    if not in_errors:
+        return a.end == b.end
+    step = a.u - b.u
+    return bool(step @ np.asarray(a.information) @ step <= SAME_PLACE**2 * step.size)
+
+
+def _word(end: OptimizeResult) -> str:
+    return end.end.name.lower().replace("_", " ")
+
+
+def _unclean(found: Diagnosed, count: int) -> Mode:
+    end, directions = found.end, found.findings.directions
+    rising = steepest(directions)
+    if rising is None:
+        kind = "flat" if any(d.behaviour == "flat" for d in directions) else _word(end)
+        return Mode(kind, float(end.loglik), end.u, count, statement=found.findings.rows)
+    kind = "plateau" if rising.bounded else "spike"
+    return Mode(kind, float(end.loglik), end.u, count, statement=rising.movement)
+
+
+def _merged(rest: list[Mode]) -> list[Mode]:
+    """Ends of one kind and statement as one mode: the point on a spike where a search stops means nothing."""
+    out: dict[tuple[str, str], Mode] = {}
+    for mode in rest:
+        key = (mode.kind, mode.statement)
+        before = out.get(key)
+        if before is None:
+            out[key] = mode
+        else:
+            higher = before if not before.llf < mode.llf else mode
+            out[key] = replace(higher, n_starts=before.n_starts + mode.n_starts)
+    return list(out.values())
+
+
+def _with_copies(space: Space, maxima: list[_Maximum], fixed: Any) -> list[Mode]:
+    out: list[Mode] = []
+    keys: list[Float[Host, " k"]] = []
+    for (_, end, *_rest), count in maxima:
+        key = exchange_key(space, space.split(jax.tree.map(np.asarray, space.params_from_u(end.u, fixed))))
+        origin = None
+        for k, mode in enumerate(out):
+            level = abs(mode.llf - end.loglik) <= SAME_LEVEL * max(1.0, abs(mode.llf))
+            if mode.kind == "maximum" and level and np.allclose(keys[k], key, rtol=1e-4, atol=1e-6):
+                origin = k
+                break
+        keys.append(key)
+        out.append(Mode("maximum" if origin is None else "copy", float(end.loglik), end.u, count, origin))
+    return out
+
+
+def exchange_key(space: Space, values: Sequence[np.ndarray]) -> np.ndarray:
+    """Natural values, one array a leaf -> numbers that do not change when equally declared parameters are exchanged.
+
+    The values of scalars of equal declaration are sorted, and so are the entries of each array; a single probability p in
+    (0, 1) counts as the pair (p, 1 - p).
+    """
+    classes: dict[tuple[Any, ...], list[np.ndarray]] = {}
+    for leaf, value in zip(space.leaves, values, strict=True):
+        flat = np.ravel(np.asarray(value, np.float64))
+        key = (leaf.kind, leaf.transform) if leaf.shape == () else (leaf.name,)
+        classes.setdefault(key, []).append(flat)
+    out = []
+    for key, parts in classes.items():
+        flat = np.concatenate(parts)
+        transform = key[1] if len(key) == 2 else None
+        if flat.size == 1 and (getattr(transform, "lo", None), getattr(transform, "hi", None)) == (0.0, 1.0):
+            flat = np.concatenate([flat, 1.0 - flat])
+        out.append(np.sort(flat))
+    return np.concatenate(out) if out else np.zeros(0)
+
+
+def statement(modes: Sequence[Mode], n: int) -> str:
+    """``the highest of 2 maxima found from 50 starts (31 reached it)``, and how many starts ran into spikes."""
+    maxima = [m for m in modes if m.kind == "maximum"]
+    copies = [m for m in modes if m.kind == "copy"]
+    reached = sum(m.n_starts for m in modes if m is modes[0] or (m.kind == "copy" and m.copy_of == 0))
+    text = (
+        f"the only maximum found from {n} starts"
+        if len(maxima) == 1
+        else f"the highest of {len(maxima)} maxima found from {n} starts"
+    )
+    text += f" ({reached} reached it"
+    text += ", copies with exchanged labels included)" if any(m.copy_of == 0 for m in copies) else ")"
+    spikes = sum(m.n_starts for m in modes if m.kind == "spike")
+    if spikes:
+        text += f"; {spikes} ran into a spike, where the log-likelihood is unbounded"
+    return text

@@ -1,0 +1,38 @@
+"""The log-likelihood as what is minimised: its derivatives, and the evaluators that sum it over data anywhere."""
+
+from mlejax.objective.bias_reduction import BiasReduction, check_reduction
+from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
+from mlejax.objective.data_sets import DataSetsEvaluator, filled, run_tasks
+from mlejax.objective.evaluation import Evaluation, Evaluator
+from mlejax.objective.objective import Objective, Spec, objective_of, penalty_value, sum_over_blocks, to_loglik
+from mlejax.objective.programs import meat_of_sets
+from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
+from mlejax.objective.sampling import sample_rows, with_leading_axis
+
+__all__ = [
+    "BiasReduction",
+    "ChunkedEvaluator",
+    "DataSetsEvaluator",
+    "Evaluation",
+    "Evaluator",
+    "Minimised",
+    "Objective",
+    "Reweighted",
+    "Spec",
+    "Weights",
+    "check_reduction",
+    "chunk_size",
+    "filled",
+    "hoists",
+    "meat_of_sets",
+    "objective_of",
+    "penalty_value",
+    "run_of_starts",
+    "run_tasks",
+    "sample_chunks",
+    "sample_rows",
+    "sum_over_blocks",
+    "to_loglik",
+    "with_invariants",
+    "with_leading_axis",
+]

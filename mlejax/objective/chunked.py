@@ -1,0 +1,424 @@
+"""One data set on the host: one compiled program for chunks of its rows, on all cores where that pays.
+
+Many rows are cut into equal chunks, whose sums are added in the order of the rows:
+
+* the program is compiled for a chunk, so that all large data sets share eight sizes, and a sample of the rows is a few
+  more chunks for the same program;
+* host threads, one a core, each take a run of chunks, and the sums do not depend on the number of threads;
+* chunks are views of the prepared rows; those of very large tables are views of the user's array, copied to the device
+  one after the other in every pass;
+* a penalty is no part of the program: its derivatives are added to the sums, so that a penalised fit has the program of
+  the plain one.  Bias reduction is a function of the sums over all rows and is evaluated with them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax import data as data_room
+from mlejax import optimize
+from mlejax.compiling import compiled, on_cpu
+from mlejax.data import Prepared
+from mlejax.likelihood import example_params
+from mlejax.objective.derivatives import value_grad_hessian
+from mlejax.objective.evaluation import Evaluation, Report
+from mlejax.objective.sampling import sample_rows, with_leading_axis
+from mlejax.objective.objective import Spec, objective_of, penalty_value, to_loglik
+from mlejax.optimize import OptimizeResult
+from mlejax.status import End
+
+CHUNK = 16_384
+LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
+SHORT = 16_384  # rows times parameters up to which evaluations take next to nothing
+MOST_THREADS = 8
+MOST_KNOWN = 2  # memory of hoisted columns, relative to that of the data, at most
+AHEAD = 2  # chunks dispatched before a result is waited for
+FIRST_DISPATCH = 32
+LAST_DISPATCH = 4096
+HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
+DISPATCH_SECONDS = 0.2
+POINTS = 24  # points of one call of `logliks`: one program serves any number of them
+
+Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
+
+
+def _filled(data: Prepared) -> Any:
+    """The number of blocks that hold rows: a sample may fill its chunk in part."""
+    return jnp.minimum(-(-data.n // data.block), data.n_blocks)
+
+
+def _evaluate(spec: Spec, method: Any, u: Any, data: Prepared, fixed: Any) -> Any:
+    """Value, score and curvature in one vector: of little data one array is fetched in half the time of three."""
+    # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
+    filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else _filled(data)
+    value, score, curvature = method.evaluate(objective_of(spec, data, fixed, None, filled), u)
+    return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
+
+
+_PROGRAMS = {
+    how: compiled(_evaluate, static=("spec", "method"), how=how) for how in ("quick", "hasty", "careful")
+}
+
+
+@partial(compiled, static=("spec",))
+def _penalty_derivatives(spec: Spec, u: Any, fixed: Any, hyper: Any) -> Any:
+    return value_grad_hessian(lambda t: penalty_value(spec, t, fixed, hyper), u)
+
+
+@partial(compiled, static=("spec", "method"))
+def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Any) -> Any:
+    objective = objective_of(spec, data, fixed, hyper)
+    # bounds as NumPy: where all are infinite, no code for boxes is compiled
+    return optimize.advance(method, objective, carry, spec.space.lower, spec.space.upper, objective.scale, n_turns)
+
+
+@partial(compiled, static=("spec",))
+def _logliks(spec: Spec, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+    objective = objective_of(spec, data, fixed, hyper)
+    return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
+
+
+@partial(compiled, static=("spec",))
+def _value_and_grad(spec: Spec, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+    return objective_of(spec, data, fixed, hyper).value_and_grad(u)
+
+
+@partial(compiled, static=("spec",))
+def _rows(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
+    objective = objective_of(spec, data, fixed, None)
+    return objective.all_contributions(u), objective.scores(u)
+
+
+@lru_cache
+def _bare(method: type) -> Any:
+    """A method as it is compiled: its tolerances and limits are not part of the program."""
+    return method()
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chunk_size(data: Prepared) -> int:
+    """Rows of a chunk: all of few rows; else a whole number of blocks, and a power of two of chunks."""
+    if data.mode == "whole" or data.n_padded <= CHUNK or not on_cpu():
+        return data.n_padded
+    return max(data_room.blocks(data.n_padded, CHUNK)[1], data.block)
+
+
+class ChunkedEvaluator:
+    """One data set; an :class:`mlejax.objective.Evaluator` with L = 1.
+
+    Args:
+        spec: what is fixed at compilation.
+        data: the prepared rows.
+        fixed: values under ``fixed=``, or None.
+        hyper: second argument of the penalty, or None.
+        threads: how many at most; None for one a core.
+        program_of: the data of which ``data`` are a sample: the program compiled for them serves.
+    """
+
+    n_sets = 1
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Prepared,
+        fixed: Any,
+        hyper: Any = None,
+        *,
+        threads: int | None = None,
+        program_of: Prepared | None = None,
+    ) -> None:
+        self.spec, self.data, self.fixed, self.hyper = spec, data, fixed, hyper
+        self.scale = max(data.total_weight, 1e-300)
+        self._threads, self._program_of = threads, program_of
+        self._chunks: _Chunks | None = None
+        self._last: tuple[Any, Minimised] | None = None  # the search begins where its start was evaluated
+
+    def with_spec(self, spec: Spec) -> ChunkedEvaluator:
+        """The same data under another specification of equal layout."""
+        if spec == self.spec:
+            return self
+        return ChunkedEvaluator(
+            spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of
+        )
+
+    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
+        u = u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u
+        if order == 0:
+            return Evaluation(u, self.logliks({0: u})[0])
+        if order == 1:
+            value, grad = _value_and_grad(self.spec, u[0], self.data, self.fixed, self.hyper)
+            found = to_loglik(np.asarray(value), np.asarray(grad), None, np.float64(self.scale))
+        else:
+            found = to_loglik(*self.minimised(optimize.Newton(), u[0]), np.float64(self.scale))
+        return Evaluation(u, *(None if a is None else np.asarray(a)[None] for a in found))
+
+    def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
+        """(Penalised) log-likelihoods (m,) at points (m, p)."""
+        at, out = points[0], []
+        for i in range(0, len(at), POINTS):
+            part = np.resize(at[i : i + POINTS], (POINTS, at.shape[1]))
+            values = _logliks(self.spec, part, self.data, self.fixed, self.hyper)
+            out.append(np.asarray(values)[: len(at) - i])
+        return {0: np.concatenate(out) if out else np.zeros(0)}
+
+    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+        """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p).
+
+        They are compared on at most ``n_rows`` rows.
+        """
+        whole = with_leading_axis(self.data)
+        at = points(np.zeros(1, np.int64), whole)[0]
+        if n_rows is None or self.data.mode == "whole" or self.data.n_padded <= n_rows:
+            values = self.logliks({0: at})[0]
+        else:
+            data = sample_rows(whole, n_rows)
+            one = replace(data, rows=tuple(a[0] for a in data.rows), weights=data.weights[0], n=data.n[0])
+            values = ChunkedEvaluator(self.spec, one, self.fixed, self.hyper).logliks({0: at})[0]
+        return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
+
+    @property
+    def total_weights(self) -> np.ndarray:
+        """The sum of the weights, (1,)."""
+        return np.array([self.scale])
+
+    def rows(self, u: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Contributions (N,) and their scores (N, p) at u (p,), unweighted, padding included."""
+        values, scores = _rows(self.spec, u, self.data, self.fixed)
+        return np.asarray(values), np.asarray(scores)
+
+    def minimised(self, method: Any, u: Any) -> Minimised:
+        """Value (), gradient (p,) and curvature (p, p) of what is minimised, NumPy: one evaluation of ``method``."""
+        key = type(method), np.asarray(u).tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._minimised(method, u)
+        return self._last[1]
+
+    def _minimised(self, method: Any, u: Any) -> Minimised:
+        if self._chunks is None:
+            self._chunks = _Chunks(self.spec, self.data, self.fixed, self.scale, self._threads, self._program_of)
+        value, grad, curvature = self._chunks.summed(method, u)
+        if self.spec.penalty is None:
+            return value, grad, curvature
+        more, slope, bend = (
+            np.asarray(a) / self.scale for a in _penalty_derivatives(self.spec, u, self.fixed, self.hyper)
+        )
+        if isinstance(method, optimize.BHHH):  # its curvature is made of scores
+            bend = np.zeros_like(curvature)
+        return value + more, grad + slope, curvature + bend
+
+    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+        """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        loop = self._on_host if method.dense else self._in_dispatches
+        carry, end = loop(method, np.asarray(u0)[0], report)
+        loglik, score, information = to_loglik(
+            np.float64(carry.f),
+            np.asarray(carry.g),
+            np.asarray(carry.H) if method.dense else None,
+            np.float64(self.scale),
+        )
+        decrements = np.asarray(carry.decrements)
+        return OptimizeResult(
+            np.asarray(carry.u), loglik, score, information, decrements, np.asarray(carry.n_steps), np.asarray(int(end))
+        ).alone()
+
+    def close(self) -> None:
+        """Let the threads and the device's copies go; the next evaluation begins anew."""
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+
+    def _on_host(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
+        """One evaluation a turn; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
+        space = self.spec.space
+        carry = previous = optimize.begin(method, u0)
+        lower, upper = (space.lower, space.upper) if space.boxed else (None, None)
+        setting = optimize.setting_of(carry.u, lower, upper, self.scale)
+        try:
+            with np.errstate(all="ignore"):
+                while carry.status == End.RUNNING:
+                    previous = carry
+                    carry = optimize.take_turn(method, self.minimised(method, carry.trial), carry, setting)
+                    if report is not None:
+                        report(int(carry.n_steps), -float(carry.f))
+        except KeyboardInterrupt:
+            return previous, End.INTERRUPTED
+        finally:
+            self.close()
+        return carry, End(int(carry.status))
+
+    def _in_dispatches(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
+        """Many turns a dispatch: short enough that Ctrl-C is heard, long enough that dispatching costs nothing."""
+        carry = optimize.begin(method, jnp.asarray(u0))
+        turns = 2 if self.data.weights.shape[0] * self.spec.space.n_free > HEAVY else FIRST_DISPATCH
+        while True:
+            previous = carry
+            began = time.perf_counter()
+            try:
+                n_turns = jnp.asarray(turns, jnp.int32)
+                carry = _advance(self.spec, method, carry, self.data, self.fixed, self.hyper, n_turns)
+                status = End(int(carry.status))
+            except KeyboardInterrupt:
+                return previous, End.INTERRUPTED
+            if report is not None:
+                report(int(carry.n_steps), -float(carry.f))
+            if status != End.RUNNING:
+                return carry, status
+            room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
+            turns = int(min(max(turns * min(room, 4.0), 1.0), LAST_DISPATCH))
+
+
+class _Chunks:
+    """The rows of one data set in chunks, and the program that evaluates one."""
+
+    def __init__(
+        self, spec: Spec, data: Prepared, fixed: Any, scale: float, threads: int | None, program_of: Prepared | None
+    ) -> None:
+        size = data.n_padded if spec.reduction is not None else chunk_size(data)
+        full = data if program_of is None else program_of
+        self.fixed = fixed
+        self.spec = spec if spec.penalty is None else replace(spec, penalty=None)
+        work = full.n_padded * spec.space.n_free
+        how = "careful" if work >= LONG else "hasty" if work < SHORT and data.mode == "rows" else "quick"
+        self.program = _PROGRAMS[how]
+        self.chunks, self.share = [data], [1.0]
+        if size != data.n_padded:
+            self.chunks = _cut(data, size)
+            self.share = [max(float(np.sum(c.weights)), 1e-300) / scale for c in self.chunks]
+        copied = len(self.chunks) > 1 and not (data.streamed or _aligned(self.chunks))
+        if copied or not on_cpu():
+            self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and not at every point
+        self.hoists = full.n_padded > chunk_size(full) and hoists(spec, full)
+        self.ahead = 1 if data.streamed else AHEAD  # copies of waiting chunks would leave the cache
+        self.threads = 1
+        if len(self.chunks) > 1:
+            self.threads = min(n_cores() if threads is None else threads, len(self.chunks), MOST_THREADS)
+        self.pool = ThreadPoolExecutor(self.threads - 1, "mlejax") if self.threads > 1 else None
+
+    def summed(self, method: Any, u: Any) -> Minimised:
+        """Value, gradient and curvature of what is minimised, without the penalty."""
+        bare, n, p = _bare(type(method)), len(self.chunks), len(u)
+        ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
+        runs = [range(a, b) for a, b in pairwise(ends)]
+        waiting = [self.pool.submit(self._in_thread, bare, u, run) for run in runs[1:]] if self.pool else []
+        found = self._run(bare, u, runs[0])
+        for other in waiting:
+            found += other.result()
+        total = found[0] if n == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
+        return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
+
+    def _in_thread(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
+        with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
+            return self._run(method, u, run)
+
+    def _run(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
+        out: list[Any] = []
+        for i in run:
+            if self.hoists:
+                self.chunks[i] = with_invariants(self.spec, self.chunks[i])
+            out.append(self.program(self.spec, method, u, self.chunks[i], self.fixed))
+            if len(out) > self.ahead:
+                out[-1 - self.ahead] = np.asarray(out[-1 - self.ahead])
+        return [np.asarray(found) for found in out]
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False)
+
+
+def _aligned(chunks: list[Prepared]) -> bool:
+    """Whether programs read these chunks in place; else each call would copy them."""
+    return all(a.ctypes.data % 64 == 0 for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
+
+
+def hoists(spec: Spec, data: Prepared) -> bool:
+    """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
+    if data.mode == "whole" or data.streamed:
+        return False
+    shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
+    key = ("splits", data.statics, spec.space, data.block, shapes)
+    memory = spec.likelihood.memory
+    if key not in memory:
+        block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
+        parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
+        size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+        memory[key] = parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
+    return bool(memory[key])
+
+
+def with_invariants(spec: Spec, data: Prepared) -> Prepared:
+    """A chunk with its hoisted values as further arrays by row, if they are not there already."""
+    if len(data.rows) > data.statics.n_leaves:
+        return data
+    return replace(data, rows=(*data.rows, *_invariants(spec, data)))
+
+
+@partial(compiled, static=("spec",))
+def _invariants(spec: Spec, data: Prepared) -> Any:
+    likelihood, filled = spec.likelihood, _filled(data)
+    blocks = jax.tree.map(lambda a: jnp.reshape(a, (data.n_blocks, data.block, *a.shape[1:])), data.rows)
+
+    def of(rows: Any) -> Any:
+        parts = likelihood.split(example_params(spec.space), rows, data.shared, data.statics)
+        return () if parts is None else parts.known(rows, data.shared)
+
+    def block(part: Any) -> Any:
+        i, rows = part
+        return lax.cond(i < filled, of, lambda r: jax.tree.map(jnp.zeros_like, jax.eval_shape(of, r)), rows)
+
+    found = lax.map(block, (jnp.arange(data.n_blocks), blocks))
+    return jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), found)
+
+
+def _cut(data: Prepared, size: int) -> list[Prepared]:
+    """Chunks of so many rows each: views, in the order of the rows; none that holds padding only."""
+    runs = [slice(at, at + size) for at in range(0, int(data.n), size)]
+    return [replace(data, rows=data.taken(run), weights=data.weights[run]) for run in runs]
+
+
+def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_blocks: int | None = None) -> Prepared:
+    """n chunks (a power of two) made of equal pieces of neighbouring rows (or units), spread over the data.
+
+    Args:
+        data: more real rows than n chunks have.
+        n: chunks.
+        pieces: how many; a chunk is a multiple of so many rows.
+        skip: where in the gaps between pieces the pieces lie, from 0 to 1: another value gives other rows, as long as
+            the gaps are longer than the pieces.
+        n_blocks: rows for so many blocks only; the rest of the chunk stays empty.
+    """
+    full = n * chunk_size(data)
+    size = (full if n_blocks is None else n_blocks * data.block) // pieces
+    room = (int(data.n) - size) / pieces
+    runs = [slice(b, b + size) for b in (int(room * (i + skip)) for i in range(pieces))]
+    *rows, weights = (
+        _joined(parts, full) for parts in zip(*((*data.taken(run), data.weights[run]) for run in runs), strict=True)
+    )
+    return replace(data, rows=tuple(rows), weights=weights, n=np.asarray(pieces * size, np.int64))
+
+
+def _joined(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Pieces one after the other and zeros up to n rows, in aligned memory."""
+    out = data_room.aligned((n, *parts[0].shape[1:]), parts[0].dtype)
+    used = sum(map(len, parts))
+    np.concatenate(parts, out=out[:used])
+    out[used:] = 0
+    return out

@@ -1,0 +1,88 @@
+"""What a recipe asks of the data: an :class:`Evaluator` over L >= 1 data sets, and what it answers.
+
+A fit knows nothing of where the data lie.  An evaluator sums over rows in memory, over chunks on host threads, over many
+data sets side by side, over partitions of a table; the recipe asks all of them the same questions, in log-likelihood
+units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+from mlejax.data import Prepared
+from mlejax.objective.objective import Spec
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host, Int
+
+Points = Mapping[int, Float[Host, "m p"]]
+FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
+Report = Callable[[int, float], None]
+
+
+class Evaluation(NamedTuple):
+    """The (penalised) log-likelihood of m data sets with its derivatives in u, summed and weighted.
+
+    Attributes:
+        u: where they were evaluated, (m, p).
+        loglik: (m,).
+        score: (m, p), or None where only values were asked for.
+        information: minus the Hessian, (m, p, p), or None.
+    """
+
+    u: Float[Host, "m p"]
+    loglik: Float[Host, " m"]
+    score: Float[Host, "m p"] | None = None
+    information: Float[Host, "m p p"] | None = None
+
+
+class Evaluator(Protocol):
+    """L >= 1 data sets of one specification."""
+
+    @property
+    def spec(self) -> Spec:
+        """What is fixed at compilation."""
+        ...
+
+    @property
+    def n_sets(self) -> int:
+        """L."""
+        ...
+
+    def with_spec(self, spec: Spec) -> Evaluator:
+        """The same data under another specification of equal layout: without the penalty, or with differenced Hessians."""
+        ...
+
+    @property
+    def total_weights(self) -> Float[Host, " L"]:
+        """The sum of the weights of each data set."""
+        ...
+
+    def evaluate(
+        self, u: Float[Host, "m p"] | FromData, order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
+    ) -> Evaluation:
+        """Values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its own u.
+
+        ``u`` may be a function of (numbers of some data sets, their data with a leading axis) that makes it of the data.
+        """
+        ...
+
+    def best(
+        self, points: FromData, which: Int[Host, " m"] | None = None, n_rows: int | None = None
+    ) -> Float[Host, "m p"]:
+        """Of the points (m, k, p) that are made of the data the most likely one for each, on at most ``n_rows`` rows."""
+        ...
+
+    def logliks(self, points: Points) -> dict[int, Float[Host, " m"]]:
+        """Log-likelihoods of some data sets, by number, each at many points of its own."""
+        ...
+
+    def run(
+        self,
+        method: Any,
+        u0: Float[Host, "L p"],
+        which: Int[Host, " m"] | None = None,
+        report: Report | None = None,
+    ) -> OptimizeResult:
+        """The method from u0 to its end, for the data sets ``which``; arrays of all L, INTERRUPTED where nothing ran."""
+        ...

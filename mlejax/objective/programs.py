@@ -1,0 +1,172 @@
+"""The compiled programs over many data sets: one traced objective, over the data sets of a chunk.
+
+A chunk holds ``C`` data sets of one padded number of rows.  Its first ``n_blocks * width`` data sets are worked on,
+``width`` at a time under ``vmap``, so that their working set stays in the cache (one big ``vmap`` is two to eight times
+slower on CPU: every data set pays for the slowest).  ``n_blocks`` is an argument: one program serves any number of data
+sets up to C.  Data are arguments, never closures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mlejax import optimize
+from mlejax.batch.windows import Window
+from mlejax.compiling import compiled
+from mlejax.data import Prepared
+from mlejax.objective.objective import Objective, Spec, objective_of
+
+
+def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Any, out: Any, sets: Any, data: Prepared) -> Any:
+    """``function`` of one data set over the first blocks of ``sets`` (a tree with a leading axis), written into ``out``.
+
+    Data sets of different lengths in one padded size: rows are summed over the blocks of rows that the longest data set
+    of a block needs, a number that the program takes from ``data.n``.
+    """
+    is_window = lambda a: isinstance(a, Window)
+
+    def take(a: Any, first: Any) -> Any:
+        return a.block(first, width) if is_window(a) else lax.dynamic_slice_in_dim(a, first, width)
+
+    def body(i: Any, out: Any) -> Any:
+        part = jax.tree.map(lambda a: take(a, i * width), (sets, out), is_leaf=is_window)
+        used = None
+        if data.n_blocks > 1:
+            longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))
+            used = (longest + data.block - 1) // data.block
+        if width == 1:
+            one = function(*jax.tree.map(lambda a: a[0], part), used)
+            new = jax.tree.map(lambda a: jnp.asarray(a)[None], one)
+        else:
+            new = jax.vmap(lambda a, b: function(a, b, used))(*part)
+        return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b.astype(a.dtype), i * width, 0), out, new)
+
+    return lax.fori_loop(0, n_blocks, body, jax.tree.map(jnp.asarray, out))
+
+
+class _Split:
+    """A chunk split into what each data set has of its own and what all share.
+
+    Args:
+        own: whether rows, fixed values and hyper-parameters have a leading axis of data sets.
+    """
+
+    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: Any, own: tuple[bool, bool, bool]) -> None:
+        self.spec, self.data, self.fixed, self.hyper, self.own = spec, data, fixed, hyper, own
+        rows, fixed, hyper = (a if mine else () for a, mine in zip((data.rows, fixed, hyper), own, strict=True))
+        self.sets = rows, data.weights, data.n, fixed, hyper
+
+    def objective(self, part: Any, n_blocks_used: Any) -> Objective:
+        """The objective of one data set from its own arrays."""
+        rows, weights, n, fixed, hyper = part
+        own_rows, own_fixed, own_hyper = self.own
+        one = replace(self.data, rows=rows if own_rows else self.data.rows, weights=weights, n=n)
+        fixed, hyper = fixed if own_fixed else self.fixed, hyper if own_hyper else self.hyper
+        return replace(objective_of(self.spec, one, fixed, hyper, n_blocks_used), shared_rows=not own_rows)
+
+
+@partial(compiled, how="side by side", static=("spec", "method", "width", "own"))
+def advance_sets(
+    spec: Spec,
+    method: Any,
+    width: int,
+    own: tuple[bool, bool, bool],
+    carry: Any,
+    data: Prepared,
+    fixed: Any,
+    hyper: Any,
+    n_turns: Any,
+    n_blocks: Any,
+    allow_trust_region_solve: Any = None,
+) -> Any:
+    """At most ``n_turns`` further turns of every data set.
+
+    Args:
+        spec, method, width: what is compiled.
+        own: whether rows, fixed values and hyper-parameters have a leading axis (C, ...), or are common.
+        carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
+        data: leaves (C, N, ...), or `Window`; ``rows`` (N, ...) where all data sets share them.
+        fixed, hyper: as ``own`` says.
+        n_turns, n_blocks: numbers.
+        allow_trust_region_solve: as in ``optimize.advance``.
+    """
+    split, space = _Split(spec, data, fixed, hyper, own), spec.space
+
+    def one(part: Any, state: Any, used: Any) -> Any:
+        objective = split.objective(part, used)
+        return optimize.advance(
+            method, objective, state, space.lower, space.upper, objective.scale, n_turns, allow_trust_region_solve
+        )
+
+    return _over_blocks(one, width, n_blocks, carry, split.sets, data)
+
+
+@partial(compiled, how="side by side", static=("spec", "width", "own"))
+def logliks_of_sets(
+    spec: Spec,
+    width: int,
+    own: tuple[bool, bool, bool],
+    points: Any,
+    n_points: Any,
+    data: Prepared,
+    fixed: Any,
+    hyper: Any,
+    n_blocks: Any,
+) -> Any:
+    """(Penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
+    split = _Split(spec, data, fixed, hyper, own)
+
+    def one(part: Any, _: Any, used: Any) -> Any:
+        own_part, at = part
+        objective = split.objective(own_part, used)
+
+        def put(j: Any, found: Any) -> Any:
+            return found.at[j].set(-objective.value(at[j]) * objective.scale)
+
+        return lax.fori_loop(0, n_points, put, jnp.zeros(at.shape[:1], at.dtype))
+
+    out = jnp.zeros(points.shape[:2], jnp.result_type(float))
+    return _over_blocks(one, width, n_blocks, out, (split.sets, points), data)
+
+
+@partial(compiled, how="side by side", static=("spec", "width", "own"))
+def evaluate_sets(
+    spec: Spec, width: int, own: tuple[bool, bool, bool], u: Any, data: Prepared, fixed: Any, hyper: Any, n_blocks: Any
+) -> tuple[Any, Any, Any]:
+    """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
+    split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
+
+    def one(part: Any, _: Any, used: Any) -> Any:
+        own_part, at = part
+        objective = split.objective(own_part, used)
+        return objective.in_loglik_units(*objective.with_hessian(at))
+
+    out = (jnp.zeros((c,), dtype), jnp.zeros((c, p), dtype), jnp.zeros((c, p, p), dtype))
+    return _over_blocks(one, width, n_blocks, out, (split.sets, u), data)
+
+
+@partial(compiled, how="side by side", static=("spec", "width", "n_clusters"))
+def meat_of_sets(
+    spec: Spec, width: int, u: Any, data: Prepared, fixed: Any, codes: Any, n_blocks: Any, n_clusters: int = 0
+) -> Any:
+    """Sums of products of scores in u (C, p, p): over contributions, or over clusters ``codes`` (C, N) < n_clusters."""
+    split, p = _Split(spec, data, fixed, None, (True, False, False)), u.shape[1]
+
+    def one(part: Any, _: Any, __: Any) -> Any:
+        own_part, at, clusters = part
+        objective = split.objective(own_part, None)
+        scores = objective.scores(at) * objective.prepared.weights[:, None]
+        if n_clusters:
+            scores = jax.ops.segment_sum(scores, clusters, num_segments=n_clusters)
+        return scores.T @ scores
+
+    out = jnp.zeros((u.shape[0], p, p), jnp.result_type(float))
+    of_rows = codes if n_clusters else jnp.zeros((u.shape[0], 0), jnp.int32)
+    return _over_blocks(one, width, n_blocks, out, (split.sets, u, of_rows), data)

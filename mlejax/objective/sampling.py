@@ -1,0 +1,56 @@
+"""Some rows of every data set, spread over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from mlejax.data import Prepared, Tall, divisor
+from mlejax.shapes import Bool, Host, Int
+
+
+def with_leading_axis(data: Prepared) -> Prepared:
+    """One data set on the host as a batch of one; the arrays are views."""
+    rows = tuple(np.asarray(leaf.values if isinstance(leaf, Tall) else leaf)[None] for leaf in data.rows)
+    return replace(data, rows=rows, weights=np.asarray(data.weights)[None], n=np.asarray(data.n)[None])
+
+
+def sample_rows(data: Prepared, n: int) -> Prepared:
+    """At most n rows (or units) of every data set (L, N, ...), spread over it; data of mode "whole" as they are.
+
+    Rows of weight 0 are not among them: where a data set has fewer than n others, the sample is padded with weight 0.
+    """
+    if data.mode == "whole" or data.n_padded <= n:
+        return data
+    index, inside = spread(counted(data, len(data.weights)), n)
+    sets = np.arange(len(index))[:, None]
+    return replace(
+        data,
+        rows=jax.tree.map(lambda a: a[sets, index], data.rows),
+        weights=np.where(inside, np.take_along_axis(np.asarray(data.weights), index, axis=1), 0.0),
+        n=np.full(len(index), n),
+        block=divisor(n, data.block),
+    )
+
+
+def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
+    """Rows of positive weight; all rows of data of mode "whole", whose weights belong to what the function returns."""
+    if data.mode == "whole":
+        return np.ones((n_sets, int(np.max(data.n))), bool)
+    return np.asarray(data.weights)[:n_sets] > 0
+
+
+def spread(counted: Bool[Host, "sets rows"], most: int) -> tuple[Int[Host, "sets most"], Bool[Host, "sets most"]]:
+    """Numbers of at most ``most`` counted rows of each data set, spread over all of them, and which of the numbers count."""
+    index, inside = np.zeros((len(counted), most), np.int64), np.zeros((len(counted), most), bool)
+    for i, flags in enumerate(counted):
+        used = np.flatnonzero(flags)
+        m = min(used.size, most)
+        index[i] = used[0]
+        index[i, :m] = used[np.linspace(0, used.size - 1, m).astype(np.int64)]
+        inside[i, :m] = True
+    return index, inside
+
+

@@ -1,0 +1,79 @@
+"""What an optimiser leaves behind: one record, with or without a leading axis of data sets."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.optimize.contract import HISTORY
+from mlejax.shapes import Bool, Either, Float, Host, Int
+from mlejax.status import End
+
+__all__ = ["OptimizeResult"]
+
+
+class OptimizeResult(NamedTuple):
+    """Where a search stopped, in log-likelihood units and in u.
+
+    Attributes:
+        u: the point, (..., p).
+        loglik: (penalised) log-likelihood, summed and weighted, (...,).
+        score: its gradient, (..., p).
+        information: minus its Hessian, (..., p, p), or None without second derivatives.
+        decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where unknown.
+        n_steps: accepted steps, (...,).
+        status: an :class:`mlejax.status.End` code, (...,).
+        polished: the search ended with Newton steps after another method.
+        message: what the verdict says of an end without second derivatives; empty for the usual text.
+    """
+
+    u: Float[Either, "*sets p"]
+    loglik: Float[Either, "*sets"] | float
+    score: Float[Either, "*sets p"]
+    information: Float[Either, "*sets p p"] | None
+    decrements: Float[Either, "*sets history"]
+    n_steps: Int[Either, "*sets"] | int
+    status: Int[Either, "*sets"] | int
+    polished: bool = False
+    message: str = ""
+
+    @property
+    def decrement(self) -> Any:
+        """Newton decrement at the last accepted point, log-likelihood units, (...,); NaN without second derivatives."""
+        return self.decrements[..., -1] if self.information is not None else float("nan")
+
+    @property
+    def end(self) -> End:
+        """Why the search of one data set stopped."""
+        return End(int(self.status))
+
+    @staticmethod
+    def empty(n: int, p: int, dense: bool) -> OptimizeResult:
+        """Nothing done yet for n data sets: each INTERRUPTED until its end is known."""
+
+        def nan(*shape: int) -> Float[Host, "..."]:
+            return np.full(shape, np.nan)
+
+        information = nan(n, p, p) if dense else None
+        zero, interrupted = np.zeros(n, np.int64), np.full(n, int(End.INTERRUPTED))
+        return OptimizeResult(nan(n, p), nan(n), nan(n, p), information, nan(n, HISTORY), zero, interrupted)
+
+    def of(self, which: Any) -> OptimizeResult:
+        """The result of one data set (an integer) or of some (an array of numbers or flags)."""
+        arrays = (None if a is None else a[which] for a in self[:7])
+        return OptimizeResult(*arrays, polished=self.polished, message=self.message)
+
+    def alone(self) -> OptimizeResult:
+        """The result of one data set with a leading axis of length 1."""
+        arrays = (None if a is None else np.asarray(a)[None] for a in self[:7])
+        return OptimizeResult(*arrays, polished=self.polished, message=self.message)
+
+    def put(self, which: Any, other: OptimizeResult) -> None:
+        """Write the results ``other`` of some data sets in their places."""
+        for mine, theirs in zip(self[:7], other[:7], strict=True):
+            if mine is not None and theirs is not None:
+                mine[which] = theirs
+
+
+Flags = Bool[Host, " sets"]
