@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax import derivatives, predictors
+from mlejax import derivatives
 from mlejax.data import DesignKey, Prepared, by_row
+from mlejax.execution.trace import linear_predictors
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.portable import portable, restore
@@ -254,7 +255,7 @@ class Objective:
 
         size = prepared.weights.shape[0] // prepared.n_blocks
         block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
-        traced = predictors.trace(contributions, u, [*block, *beside])
+        traced = linear_predictors.trace(contributions, u, [*block, *beside])
         if traced.inner is None:
 
             def plainly(rows: Any, weights: Array) -> tuple[Array, Array, Array]:
@@ -262,8 +263,11 @@ class Objective:
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
             return self._sum(plainly)
-        found = self._sum(lambda rows, w: predictors.sums(traced, u, [*jax.tree.leaves(rows), *beside], w, self.common))
-        return predictors.assemble(traced, found, u.shape[0])
+        products = partial(derivatives.weighted_products, common=True) if self.common else None
+        found = self._sum(
+            lambda rows, w: linear_predictors.sums(traced, u, [*jax.tree.leaves(rows), *beside], w, products)
+        )
+        return linear_predictors.assemble(traced, found, u.shape[0])
 
     def with_opg(self, u: Array) -> tuple[Array, Array, Array]:
         """f(u) (), its gradient (p,) and the mean outer product of the weighted scores (p, p)."""

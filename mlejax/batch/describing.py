@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.batch.cutting import MAX_LANES_GPU, Limits
 from mlejax.batch.engine import Ends, filled, run_tasks
 from mlejax.batch.programs import Described, describe
-from mlejax.compiling import on_cpu
+from mlejax.execution import on_cpu
+from mlejax.execution.chunking import MAX_LANES_GPU, Budget
 from mlejax.fit import standing
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -23,7 +23,7 @@ AT_ONCE = 8192  # numbers of u described at once on CPU, in at most a quarter as
 WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads describe faster than one
 
 
-def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
+def described(spec: Spec, ends: Ends, held: Any, limits: Budget) -> Described:
     """Every end in natural coordinates, in chunks of one size."""
     n, p = ends.u.shape
     size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU

@@ -21,12 +21,10 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.batch.cutting import Lanes, Limits, chunks
 from mlejax.batch.programs import advance_lanes, rank_lanes
-from mlejax.batch.sets import WIDEST, DataSets
-from mlejax.batch.windows import Window
-from mlejax.compiling import on_cpu
-from mlejax.data import aligned
+from mlejax.batch.sets import DataSets
+from mlejax.execution import aligned, on_cpu
+from mlejax.execution.chunking import WIDEST, Budget, ChunkSource, ChunkView, chunks
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -63,7 +61,7 @@ class Ends:
         )
 
 
-def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit: str, total: int) -> bool:
+def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Budget, unit: str, total: int) -> bool:
     """Every task through ``work`` on the threads that there are; False if the keyboard interrupted it.
 
     ``work`` returns how many lanes it finished, for the bar; it must not come back here, to wait for the thread that it is on.
@@ -126,7 +124,7 @@ def best_starts(
     candidates: Callable[[np.ndarray, Any], list[np.ndarray]],
     sample: Any,
     fixed: Any,
-    limits: Limits,
+    limits: Budget,
 ) -> np.ndarray | None:
     """u (L, p) of the best candidate of every lane, ranked on its own rows; None if interrupted."""
     u0 = np.zeros((len(sets), spec.space.n_free))
@@ -165,11 +163,11 @@ def filled(a: np.ndarray, capacity: int) -> np.ndarray:
 def optimise(
     spec: Spec,
     method: Any,
-    sets: Lanes,
+    sets: ChunkSource,
     lanes: np.ndarray,
     u0: np.ndarray,
     fixed: Any,
-    limits: Limits,
+    limits: Budget,
     *,
     hyper: Any = None,
     own: tuple[bool, bool] = (False, False),
@@ -212,7 +210,7 @@ def optimise(
 
         def work(task: tuple[np.ndarray, int, int], turns: int = turns, first: bool = r == 0) -> int:
             mine, width, capacity = task
-            data = _placed(sets.fetch(mine, capacity, windows=True), sets.own_rows, places)
+            data = _placed(sets.fetch(mine, capacity, views=True), sets.own_rows, places)
             at = _run_of(mine)
             strip = lambda a, mine_only: filled(np.asarray(a)[mine], capacity) if mine_only and a is not None else a
             out = advance_lanes(
@@ -255,7 +253,7 @@ def _placed(data: Any, own_rows: bool, places: threading.local) -> Any:
     Else XLA would copy it into new memory, for which threads queue.  Here each thread has one place for its chunks; the next one
     is written over the last, of which all results have been waited for.
     """
-    if not on_cpu() or not own_rows or any(isinstance(leaf, Window) for leaf in data.rows):
+    if not on_cpu() or not own_rows or any(isinstance(leaf, ChunkView) for leaf in data.rows):
         return data
     kept = places.__dict__
 

@@ -19,13 +19,14 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
-from mlejax.batch.cutting import Limits, chunks, limits_for
 from mlejax.batch.describing import described, some, surely_clean
 from mlejax.batch.engine import Ends, optimise, run_tasks
 from mlejax.batch.programs import Described, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
+from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import ending, multistart, recipe
+from mlejax.fit.blocks import budget_for
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.multistart import Mode
@@ -88,7 +89,7 @@ class Batch:
     finished: bool = True
     missing: str = "raise"
     columns: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: Budget | None = None
 
     @property
     def llf(self) -> np.ndarray:
@@ -119,7 +120,7 @@ def fit_many(
     penalty: Any = None,
     hyper: Any = None,
     n_starts: int | None = None,
-    limits: Limits,
+    limits: Budget,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
@@ -137,7 +138,7 @@ def fit_many(
             )
         lanes = sets.usable
         if lanes.size:
-            limits = limits_for_largest(spec, sets, held, limits)
+            limits = budget_for_largest(spec, sets, held, limits)
         statements = dict(sets.bad)
         given, own = starts_given(spec, sets, start, likelihood)
         u0 = np.zeros((len(sets), space.n_free))
@@ -159,11 +160,11 @@ def fit_many(
     return replace(done, finished=finished and done.finished, missing=missing, columns=columns, limits=limits)
 
 
-def limits_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
-    """As `limits_for`, of the largest data set that can be used."""
+def budget_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Budget) -> Budget:
+    """As `budget_for`, of the largest data set that can be used."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
-    bytes_ = sets.lane_bytes(int(sets.sizes[largest]))
-    return limits_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
+    bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
+    return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
 
 
 def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
@@ -192,7 +193,7 @@ def _alone(sets: DataSets, lane: int, space: Space) -> Any:
 
 
 def _optimised(
-    spec: Spec, algorithm: Any, sets: DataSets, lanes: np.ndarray, u0: np.ndarray, held: Any, limits: Limits
+    spec: Spec, algorithm: Any, sets: DataSets, lanes: np.ndarray, u0: np.ndarray, held: Any, limits: Budget
 ) -> tuple[Spec, Ends, bool]:
     """The optimiser, and up to ten Newton steps after any other method (p <= 500), as in a single fit."""
     strength: dict[str, Any] = {"hyper": sets.hyper, "own": (False, sets.own_hyper)}
@@ -277,7 +278,7 @@ def single(batch: Batch, i: int) -> ending.Fit:
 def _judged(
     likelihood: Likelihood, spec: Spec, sets: DataSets, held: Any, algorithm: Any, u0: np.ndarray, ends: Ends, given: list[Any],
     own: list[bool], lanes: np.ndarray, statements: dict[int, str], seed: int,
-    limits: Limits, n_starts: int,
+    limits: Budget, n_starts: int,
 ) -> Batch:  # fmt: skip
     space, n = spec.space, len(sets)
     codes = np.full(n, "not_computable", dtype="U20")
@@ -369,7 +370,7 @@ def _cut_short(lanes: list[int], ends: Ends, codes: np.ndarray, statements: dict
 
 
 def _without_penalty(
-    spec: Spec, sets: DataSets, lanes: np.ndarray, ends: Ends, held: Any, limits: Limits
+    spec: Spec, sets: DataSets, lanes: np.ndarray, ends: Ends, held: Any, limits: Budget
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """Log-likelihoods, scores and information in u at the estimates, without the penalty (NaN where the keyboard
     interrupted), and whether there are all."""

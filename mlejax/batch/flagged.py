@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.batch.cutting import Limits, chunks
 from mlejax.batch.engine import Ends, run_tasks
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.sets import DataSets
-from mlejax.compiling import on_cpu
+from mlejax.execution import on_cpu
+from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import ending, evidence, recipe
 from mlejax.fit.programs import Ended, logliks
 from mlejax.fit.search import Looked, evidence_at, followed, onwards, search
@@ -41,7 +41,7 @@ def settle(
     ends: list[tuple[int, Ended]],
     given_of: Callable[[int], list[Any]],
     seed: int,
-    limits: Limits,
+    limits: Budget,
     alone: Callable[[DataSets, int, Space], Any],
 ) -> Iterator[tuple[int, Ended, Found, str, str]]:
     """For each data set (number, end): its final end, what was found, the verdict's code, and a remark on the start.
@@ -49,7 +49,7 @@ def settle(
     Raises:
         KeyboardInterrupt: what has been yielded until then stands.
     """
-    room = limits.memory // max(sets.lane_bytes(int(sets.sizes.max(initial=1))), 1)
+    room = limits.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
     together = int(min(max(room, 2), TOGETHER))
     ask = _Together(spec, sets, held, limits)
     for k in range(0, len(ends), together):
@@ -99,7 +99,7 @@ def _laid_out(spec: Spec, u0: np.ndarray, ends: list[tuple[int, Ended]]) -> dict
 class _Together:
     """Log-likelihoods at points (m, p) of many data sets, by number, in chunks of lanes."""
 
-    def __init__(self, spec: Spec, sets: DataSets, held: Any, limits: Limits) -> None:
+    def __init__(self, spec: Spec, sets: DataSets, held: Any, limits: Budget) -> None:
         self.spec, self.sets, self.held, self.limits = spec, sets, held, limits
         self.room = 0  # points of a lane: what was needed once, so that one program serves what is asked later
 

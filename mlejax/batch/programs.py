@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import linalg, optimize
-from mlejax.batch.windows import Window
-from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
+from mlejax.execution import compiled, lapack, on_cpu
+from mlejax.execution.chunking import ChunkView
 from mlejax.fit.common import objective_of, off_edges, to_theta
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -29,7 +29,7 @@ Array = Any
 
 
 def _block(lanes: Any, first: Array, width: int) -> Array:
-    return lanes.block(first, width) if isinstance(lanes, Window) else lax.dynamic_slice_in_dim(lanes, first, width)
+    return lanes.block(first, width) if isinstance(lanes, ChunkView) else lax.dynamic_slice_in_dim(lanes, first, width)
 
 
 def _over_blocks(
@@ -42,7 +42,9 @@ def _over_blocks(
     """
 
     def body(i: Array, out: Any) -> Any:
-        part = jax.tree.map(lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Window))
+        part = jax.tree.map(
+            lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, ChunkView)
+        )
         used = None
         if data.n_blocks > 1:
             longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))
@@ -96,7 +98,7 @@ def advance_lanes(
 
     Args:
         carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
-        data: leaves (C, N, ...), or `Window`; ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared``
+        data: leaves (C, N, ...), or `ChunkView`; ``rows`` (N, ...) where all lanes share them (``own_rows`` False); ``shared``
             as ever.
         fixed, hyper: with a leading axis where ``own`` says so, else common.
         bends: as in ``optimize.advance``: False lets the others go on where a lane needs more than a Newton step.
@@ -287,7 +289,7 @@ def describe(spec: Spec, u: Array, score: Array, information: Array, fixed: Any,
     if on_cpu() and space.n_free > linalg.UNROLLED:
         lanes = (u, score, information, fixed if own_fixed else ())
         each = lambda a: one(a[0], a[1], a[2], a[3] if own_fixed else fixed)
-        at_once = linalg.side_by_side(space.n_free)
+        at_once = lapack.side_by_side(space.n_free)
         return lax.map(each, lanes, batch_size=at_once if at_once > 1 else None)
     return jax.vmap(one, in_axes=(0, 0, 0, 0 if own_fixed else None))(u, score, information, fixed)
 

@@ -24,14 +24,15 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize
-from mlejax.batch.cutting import Lanes, Limits, limits_for
 from mlejax.batch.describing import described, surely_clean
 from mlejax.batch.engine import Ends, optimise
-from mlejax.batch.fitting import ended_of, limits_for_largest
+from mlejax.batch.fitting import budget_for_largest, ended_of
 from mlejax.batch.programs import natural
 from mlejax.batch.sets import DataSets
-from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
+from mlejax.execution.chunking import Budget, ChunkSource
+from mlejax.fit.blocks import budget_for
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
 from mlejax.fit.programs import Ended
 from mlejax.fit.standing import at_an_edge, clean, definiteness, interior
@@ -95,15 +96,15 @@ class _Weighted:
         """All use the same rows."""
         return None
 
-    def within_reach(self, capacity: int) -> tuple[int, int]:
+    def viewable_run(self, capacity: int) -> tuple[int, int]:
         """None: there is no table of lanes."""
         return 0, 0
 
-    def lane_bytes(self, size: int) -> int:
+    def data_set_bytes(self, size: int) -> int:
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
+    def fetch(self, lanes: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
         given = self.weights(lanes) if callable(self.weights) else self.weights[lanes]
         weights = np.zeros((capacity, self.data.n_padded))
         weights[: len(lanes), : given.shape[1]] = given
@@ -126,7 +127,7 @@ def refit(
     n_refits: int,
     u0: np.ndarray,
     fixed: Any,
-    limits: Limits,
+    limits: Budget,
     hyper: Any = None,
 ) -> Refits:
     """Maximise the log-likelihood of one data set under many weight vectors.
@@ -148,7 +149,7 @@ def refit(
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, p))
         lanes = np.arange(n_refits)
         shared = _Weighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        limits = limits_for(spec, shared.data, shared.lane_bytes(data.n_padded), fixed, hyper, limits)
+        limits = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, limits)
         near = _first_steps(spec, method, shared, u0, fixed)
         ends, finished = _to_the_end(
             spec, method, shared, lanes, starts if near is None else near, fixed, limits, hyper
@@ -166,7 +167,7 @@ def refit(
 
 
 def refit_data(
-    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Limits, hyper: Any = None
+    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Budget, hyper: Any = None
 ) -> Refits:
     """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
 
@@ -177,7 +178,7 @@ def refit_data(
     n = len(sets)
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
-        limits = limits_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
+        limits = budget_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
         ends, finished = _to_the_end(spec, method, sets, sets.usable, starts, fixed, limits, hyper)
         ends.end[list(sets.bad)] = int(End.START_NOT_FINITE)
         good = _clean(spec, method, ends, fixed, limits)
@@ -225,11 +226,11 @@ def _steps(sums: np.ndarray, p: int) -> tuple[np.ndarray, np.ndarray]:
 def _to_the_end(
     spec: Spec,
     method: Any,
-    work: Lanes,
+    work: ChunkSource,
     lanes: np.ndarray,
     starts: np.ndarray,
     fixed: Any,
-    limits: Limits,
+    limits: Budget,
     hyper: Any,
 ) -> tuple[Ends, bool]:
     ends, finished = optimise(spec, method, work, lanes, starts, fixed, limits, hyper=hyper)
@@ -241,7 +242,7 @@ def _to_the_end(
     return more, finished
 
 
-def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any, limits: Limits) -> np.ndarray:
+def _clean(spec: Spec, method: Any, ends: Ends, fixed: Any, limits: Budget) -> np.ndarray:
     """As ``fit.standing.clean``; an end at the start itself has no decrements to compare, and counts if it is definite."""
     space = spec.space
     if ends.information.shape[-1] != space.n_free:

@@ -10,10 +10,10 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
-from mlejax.batch.cutting import Limits, chunks
 from mlejax.batch.engine import best_starts, filled, run_tasks
 from mlejax.batch.programs import evaluate_lanes, many_to_u
 from mlejax.batch.sets import DataSets
+from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, Problem
 from mlejax.fit.loading import Loaded
@@ -85,7 +85,7 @@ def first_points(
     own: list[bool],
     held: Any,
     seed: int,
-    limits: Limits,
+    limits: Budget,
 ) -> np.ndarray | None:
     """u0 (L, p): the start that was given, or the best among each data set's own candidates."""
     space, declared = spec.space, spec.likelihood.parameters or {}
@@ -124,7 +124,7 @@ def first_points(
 
 
 def _plain_starts(
-    spec: Spec, sets: DataSets, lanes: np.ndarray, guess: starting.FirstGuess, held: Any, limits: Limits
+    spec: Spec, sets: DataSets, lanes: np.ndarray, guess: starting.FirstGuess, held: Any, limits: Budget
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """u (L, p) of every data set's plainest start, and flags (L,) where that will do, by the test of a single fit.
 

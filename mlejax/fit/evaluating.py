@@ -15,7 +15,6 @@ Many rows are cut into equal chunks of at most 16,384, whose sums are added in t
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,8 +29,8 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled, on_cpu
 from mlejax.data import Prepared
+from mlejax.execution import compiled, n_cores, on_cpu
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
 from mlejax.likelihood import example_params
@@ -75,11 +74,6 @@ def _bare(method: type) -> Any:
 def _exact() -> bool:
     """In a scope of double precision already, as a fit is; to enter another takes longer than to look."""
     return bool(getattr(jax.config, "jax_enable_x64"))  # noqa: B009 - not known to type checkers
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunk_size(data: Prepared) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize, transforms
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.fit import starts
 from mlejax.fit.common import objective_of
 from mlejax.fit.loading import Loaded, rows_that_count

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import derivatives, linalg
-from mlejax.compiling import compiled
+from mlejax import derivatives
+from mlejax.execution import compiled, lapack
 from mlejax.likelihood import LikelihoodError, example_params
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -224,7 +224,7 @@ def _gradients(spec: Spec, theta: Array, fixed: Any, hyper: Any) -> Array:
         out = spec.penalty(params) if hyper is None else spec.penalty(params, hyper)
         return jnp.asarray(out, jnp.result_type(float))
 
-    return jax.lax.map(jax.grad(value), theta, batch_size=min(64, linalg.side_by_side(theta.shape[1])))
+    return jax.lax.map(jax.grad(value), theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
 
 
 def kinks(

@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 
 from mlejax import optimize
-from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
 from mlejax.fit import closed
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, AtOptimum, objective_of, off_edges, to_theta
 from mlejax.fit.evaluating import Evaluated, Evaluator

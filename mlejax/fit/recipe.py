@@ -13,7 +13,8 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import linalg, optimize
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
+from mlejax.execution.trace import rows_apart
 from mlejax.fit import checking, closed, multistart, regression, sampling, starts
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.ending import Fit, finish, nothing_to_estimate
@@ -38,7 +39,6 @@ from mlejax.likelihood import (
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.reduction import Reduction, check_reduction
-from mlejax.rowwise import rows_apart
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 

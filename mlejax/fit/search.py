@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlejax import linalg, optimize
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.fit import evidence, regression, standing, words
 from mlejax.fit.evidence import Asks, answered
 from mlejax.fit.flats import beside, independent, settle_flat

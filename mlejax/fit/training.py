@@ -17,8 +17,8 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled
 from mlejax.data import Prepared, ingest
+from mlejax.execution import compiled
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, objective_of
 from mlejax.fit.loading import Loaded, load, n_contributions
 from mlejax.fit.programs import Ended, run
