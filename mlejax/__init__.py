@@ -16,8 +16,8 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 from mlejax import special
 from mlejax.batch_results import BatchResults
 from mlejax.companions import CompanionError
-from mlejax.compiling import enable_compilation_cache
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
+from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study

@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import known, linalg
+from mlejax.execution import lapack
+from mlejax.execution.trace import invariants, lapack_calls
 from mlejax.parameters import (
     Declaration,
     FreeParameter,
@@ -108,9 +109,9 @@ class Likelihood:
             return self._contributions(params, own, shared, layout)
         return parts.rest(params, own, shared, beside)
 
-    def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> known.Split | None:
+    def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> invariants.Split | None:
         """The contributions in what depends on the data alone, and the rest."""
-        return known.split(
+        return invariants.split(
             lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
         )
 
@@ -261,7 +262,7 @@ def trace_reads(
     _check_output(likelihood, out, 1 if by_row else n)
     n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
     likelihood.memory[key] = names, n_out
-    calls = list(linalg.lapack_calls(traced.eqns))
+    calls = list(lapack_calls(traced.eqns))
     likelihood.memory["lapack"] = likelihood.calls_lapack or bool(calls)
     _warn_of_waiting(likelihood, space, calls)
     return names, n_out
@@ -269,8 +270,8 @@ def trace_reads(
 
 def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
     """Of what cannot be taken apart from outside: one call of LAPACK for many matrices inside the user's function."""
-    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > linalg.ALONE), default=0)
-    if m and likelihood.mode != "rows" and linalg.cuts_calls_up():
+    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > lapack.ALONE), default=0)
+    if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
         warnings.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib cuts up among the threads that "
             "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "

@@ -19,16 +19,12 @@ sec. 10.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
-
-from mlejax.known import called
 
 __all__ = [
     "ScaledInverse",
@@ -48,58 +44,8 @@ __all__ = [
 # Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
 # systems. Above it the program would take longer to compile than it ever saves.
 UNROLLED = 5
-_LAPACK_NAMES = (
-    "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal "
-    "tridiagonal_solve"
-)
-_LAPACK = frozenset(_LAPACK_NAMES.split())
-ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
 FEW = 64  # numbers that Python adds up before NumPy has begun
 REMEMBERED_SIZE = 32  # up to which inverses of the same matrix are computed once
-
-
-def side_by_side(p: int) -> int:
-    """Systems of p unknowns that may be factorised in one vmapped call while other threads do the same: a power of two.
-
-    Of more, LAPACK on the CPU hands parts to the pool of threads that it runs on itself, and waits: two such calls at a time
-    can wait for each other for ever (jaxlib 0.10).
-
-    Example:
-        >>> from mlejax.linalg import side_by_side
-        >>> side_by_side(10), side_by_side(30), side_by_side(100)
-        (128, 4, 1)
-    """
-    return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
-
-
-def cuts_calls_up() -> bool:
-    """Whether this jaxlib hands parts of large calls of LAPACK to other threads: 0.10, and 0.11 to be safe, on the CPU."""
-    return jax.default_backend() == "cpu" and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
-
-
-def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:
-    """(matrices, operations on each, about) of every call of LAPACK among traced operations, also of those inside loops.
-
-    Args:
-        eqns: of a traced function (``jax.make_jaxpr(f)(x).eqns``).
-
-    Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from mlejax.linalg import lapack_calls
-        >>> list(lapack_calls(jax.make_jaxpr(jnp.linalg.cholesky)(jnp.ones((100, 10, 10))).eqns))
-        [(100, 1000)]
-        >>> list(lapack_calls(jax.make_jaxpr(jnp.exp)(1.0).eqns))
-        []
-    """
-    for eqn in eqns:
-        if eqn.primitive.name in _LAPACK:
-            first = eqn.invars[0].aval.shape
-            lead = first[: -1 if eqn.primitive.name == "tridiagonal_solve" else -2]  # its diagonals are vectors
-            each = [v.aval.shape[len(lead) :] for v in (*eqn.invars, *eqn.outvars) if v.aval.shape[: len(lead)] == lead]
-            yield math.prod(lead), max(math.prod(shape) * max(shape, default=1) for shape in each)
-        for inner in called(eqn):
-            yield from lapack_calls(inner)
 
 
 def pivot_floor(p: int, dtype: Any) -> float:

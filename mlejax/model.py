@@ -430,7 +430,7 @@ class Model:
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
-        cut = batch_room.limits(memory_limit, progress)
+        cut = batch_room.budget(memory_limit, progress)
         done = batch_room.fit_many(self.likelihood, sets, limits=cut, columns=columns, **options)
         batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
         return BatchResults.make(self, done, cov_type, cov_kwds)

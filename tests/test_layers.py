@@ -14,8 +14,8 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "shapes", "status", "execution", "compiling", "rowwise", "known", "portable", "linalg", "transforms", "special", "parameters",
-    "data", "likelihood", "companions", "derivatives", "predictors", "reduction", "objective", "optimize", "covariance",
+    "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
+    "data", "likelihood", "companions", "derivatives", "reduction", "objective", "optimize", "covariance",
     "verdict", "fit", "batch", "inference", "report", "files", "results", "batch_results", "model",
 )
 # fmt: on

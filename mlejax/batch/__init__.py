@@ -1,19 +1,19 @@
 """Many data sets over the one recipe: two readers, one engine, a verdict for each."""
 
-from mlejax.batch.cutting import Limits, limits
 from mlejax.batch.fitting import Batch, fit_many, single, statement, warn_of_failures
 from mlejax.batch.reading import grouped, stacked
 from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
 from mlejax.batch.sets import DataSets
+from mlejax.execution.chunking import Budget, budget
 
 __all__ = [
     "Batch",
+    "Budget",
     "DataSets",
-    "Limits",
     "Refits",
+    "budget",
     "fit_many",
     "grouped",
-    "limits",
     "one_step",
     "refit",
     "refit_data",

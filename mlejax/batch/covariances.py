@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax.batch.cutting import chunks
+from mlejax.execution.chunking import chunks
 from mlejax.objective import meat_of_sets, run_tasks
 from mlejax.batch.fitting import Batch, single
 from mlejax.data import bucket

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.batch.cutting import Limits, limits_for
+from mlejax.execution.chunking import Budget
 from mlejax.batch.sets import DataSets
 from mlejax.fit import finish as finish_room
 from mlejax.fit import recipe
@@ -28,6 +28,7 @@ from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.recipe import Outcome
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, missing_derivatives
+from mlejax.objective.blocks import budget_for
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -83,7 +84,7 @@ class Batch:
     finished: bool = True
     missing: str = "raise"
     columns: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: Budget | None = None
 
     @property
     def llf(self) -> np.ndarray:
@@ -114,7 +115,7 @@ def fit_many(
     penalty: Any = None,
     hyper: Any = None,
     n_starts: int | None = None,
-    limits: Limits,
+    limits: Budget,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
@@ -131,7 +132,7 @@ def fit_many(
                 f"than {DENSE_LIMIT} parameters use method='lbfgs' or 'adam'"
             )
         which = sets.usable
-        limits = limits_for_largest(spec, sets, held, limits) if which.size else limits
+        limits = budget_for_largest(spec, sets, held, limits) if which.size else limits
         evaluator = DataSetsEvaluator(spec, sets, limits, held, sets.hyper, (False, sets.own_hyper))
         given, own = _given(spec, sets, start)
         u0 = np.zeros((len(sets), space.n_free))
@@ -155,11 +156,11 @@ def fit_many(
     return replace(done, missing=missing, columns=columns)
 
 
-def limits_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Limits) -> Limits:
-    """As `limits_for`, of the largest data set that can be used."""
+def budget_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Budget) -> Budget:
+    """As `budget_for`, of the largest data set that can be used."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
-    bytes_ = sets.lane_bytes(int(sets.sizes[largest]))
-    return limits_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
+    bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
+    return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
 
 
 def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
@@ -197,10 +198,10 @@ def _alone(sets: DataSets, i: int, space: Space) -> Any:
 
 
 def _problems(
-    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], limits: Limits
+    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], limits: Budget
 ) -> Problems:
     """The data sets as the diagnosis asks for them, one by one."""
-    room = limits.memory // max(sets.lane_bytes(int(sets.sizes.max(initial=1))), 1)
+    room = limits.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 
     def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
         return ChunkedEvaluator(evaluator.spec, sets.single(i), held, sets.hyper_at(i))
@@ -227,7 +228,7 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
     return replace(outcome, finished=outcome.finished and started.size == which.size)
 
 
-def _in_theta(spec: Spec, result: OptimizeResult, held: Any, limits: Limits) -> InTheta:
+def _in_theta(spec: Spec, result: OptimizeResult, held: Any, limits: Budget) -> InTheta:
     return in_theta(spec.space, result, held, limits)
 
 
@@ -316,7 +317,7 @@ def _judged(
     modes: dict[int, tuple[Mode, ...]],
     u0: np.ndarray,
     which: np.ndarray,
-    limits: Limits,
+    limits: Budget,
 ) -> Batch:
     """The outcome as a batch: codes of verdicts, and everything in natural coordinates."""
     spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed

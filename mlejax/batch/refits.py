@@ -20,15 +20,16 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.batch.cutting import Limits, limits_for
-from mlejax.batch.fitting import limits_for_largest
+from mlejax.execution.chunking import Budget
+from mlejax.batch.fitting import budget_for_largest
 from mlejax.batch.sets import DataSets
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.data import Prepared
 from mlejax.fit.diagnose import clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.maximise import maximise
 from mlejax.fit.natural import in_theta, theta_and_params
 from mlejax.linalg import scaled_inverse
+from mlejax.objective.blocks import budget_for
 from mlejax.objective import DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -72,7 +73,7 @@ def refit(
     n_refits: int,
     u0: np.ndarray,
     fixed: Any,
-    limits: Limits,
+    limits: Budget,
     hyper: Any = None,
 ) -> Refits:
     """Maximise the log-likelihood of one data set under many weight vectors.
@@ -92,7 +93,7 @@ def refit(
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        limits = limits_for(spec, shared.data, shared.lane_bytes(data.n_padded), fixed, hyper, limits)
+        limits = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, limits)
         near = _first_steps(spec, method, shared, u0, fixed)
         evaluator = DataSetsEvaluator(spec, shared, limits, fixed, hyper)
         _, ends = maximise(evaluator, method, starts if near is None else near)
@@ -106,7 +107,7 @@ def refit(
 
 
 def refit_data(
-    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Limits, hyper: Any = None
+    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Budget, hyper: Any = None
 ) -> Refits:
     """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
 
@@ -118,7 +119,7 @@ def refit_data(
     n = len(sets)
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
-        limits = limits_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
+        limits = budget_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
         _, ends = maximise(DataSetsEvaluator(spec, sets, limits, fixed, hyper), method, starts, sets.usable)
         ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)  # type: ignore[index]
         ends, good = _ended(spec.space, ends, fixed, limits)
@@ -172,7 +173,7 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
 
 
 def _ended(
-    space: Space, ends: OptimizeResult, fixed: Any, limits: Limits
+    space: Space, ends: OptimizeResult, fixed: Any, limits: Budget
 ) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
 

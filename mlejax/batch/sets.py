@@ -12,14 +12,13 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.batch.weighing import Weighing
-from mlejax.batch.windows import can_be_window, window, within_reach
-from mlejax.compiling import on_cpu
 from mlejax.data import Prepared
+from mlejax.execution import on_cpu
+from mlejax.execution.chunking import WIDEST, can_be_viewed, view_chunk, viewable_run
 from mlejax.fit.regression import Designs
 from mlejax.parameters import Space
 
 WHOLE_BLOCK = 4096
-WIDEST = 64  # data sets that are worked on at once, at most, on CPU
 SMALLEST = 8
 BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
 
@@ -115,7 +114,7 @@ class DataSets:
         flat = np.arange(self.begins[lane], self.begins[lane] + self.lengths[lane])
         return flat if self.order is None else self.order[flat]
 
-    def lane_bytes(self, size: int) -> int:
+    def data_set_bytes(self, size: int) -> int:
         """Bytes of one data set of this padded size."""
         per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
         return int(size) * (per + 8)
@@ -130,18 +129,18 @@ class DataSets:
             and self.weights is None
             and bool((self.sizes == size).all() and (self.lengths == size).all())
             and bool((self.begins == np.arange(len(self)) * size).all())
-            and all(can_be_window(leaf) for leaf in self.leaves)
+            and all(can_be_viewed(leaf) for leaf in self.leaves)
         )
 
-    def within_reach(self, capacity: int) -> tuple[int, int]:
+    def viewable_run(self, capacity: int) -> tuple[int, int]:
         """The run of lanes that chunks read where they lie, if they are `in_place`; the others are copied."""
         size = int(self.sizes[0])
-        runs = [within_reach(leaf, size, capacity) for leaf in self.leaves]
+        runs = [viewable_run(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
         return first, max(stop - WIDEST, first)  # beyond its lanes a chunk reads those that fill its last block
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...); ``windows``: as `Window`, if they are `in_place`.
+    def fetch(self, lanes: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
+        """The data of some data sets of one size, (capacity, size, ...); ``views``: as `ChunkView`, if they are `in_place`.
 
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
@@ -156,8 +155,8 @@ class DataSets:
         steps = np.diff(begins)
         held = len(lanes)  # lanes in the arrays that are cut out
         whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
-        if whole and windows and self.in_place:
-            rows: Any = tuple(window(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+        if whole and views and self.in_place:
+            rows: Any = tuple(view_chunk(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
             return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
         if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])

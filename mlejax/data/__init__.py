@@ -13,13 +13,15 @@ Users see `Shared`, `Static` and the three errors. What is dropped is counted, w
 column, the rows and what to do; nothing is silently cast.
 """
 
+from mlejax.execution import aligned
+
 from .convert import Rows
 from .designs import DesignKey, by_row
 from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from .fingerprint import Fingerprint, Taken, awaited_fingerprint, fingerprint
 from .formulas import check_formula, n_rows
 from .layout import Layout, Shared, Static, assemble
-from .padding import aligned, blocks, bucket, check_weights, divisor, pad, replace_zero_weight
+from .padding import blocks, bucket, check_weights, divisor, pad, replace_zero_weight
 from .prepared import Prepared, pack
 from .source import Source, column_labels, ingest
 from .tall import STREAMED, Tall

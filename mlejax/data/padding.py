@@ -13,12 +13,13 @@ Sizes come 8 per octave: 1..16, 18, 20, ..., 32, 36, ..., so that less than 1/8 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mlejax.execution import aligned
 
 from .errors import DataError, rows_phrase
 from .leaves import NUMERIC, Leaf, read
@@ -104,19 +105,6 @@ def check_weights(weights: Any, n: int, what: str = "weights", index: Any = None
     if not (w > 0).any():
         raise DataError(f"{what}: all {n} are zero, so that no row is left; at least one must be positive")
     return w
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array like `np.empty(shape, dtype)` that begins at a multiple of 64 bytes: XLA uses it where it lies.
-
-    >>> aligned((3, 2), np.float64).ctypes.data % 64
-    0
-    """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    begin = -raw.__array_interface__["data"][0] % 64
-    return raw[begin : begin + size].view(dtype).reshape(shape)
 
 
 def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:

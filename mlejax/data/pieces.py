@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .padding import aligned
+from mlejax.execution import aligned
 
 PIECE = 1 << 16
 BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))

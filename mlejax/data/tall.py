@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlejax.execution import aligned
+
 from .errors import DataError
 from .fingerprint import moments
-from .padding import aligned
 
 STREAMED = 256 * 1024 * 1024  # bytes of a table from which its rows are not copied
 PIECE = 1 << 16

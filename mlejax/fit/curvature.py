@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
 from mlejax.objective import Spec, sum_over_blocks
 
 Array = Any

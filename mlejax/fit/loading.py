@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.compiling import on_cpu
+from mlejax.execution import on_cpu
+from mlejax.objective.blocks import contributions_at_once
 from mlejax.fit.common import Problem
-from mlejax.fit.lapack import contributions_at_once
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
 

@@ -19,8 +19,8 @@ import numpy as np
 from jax import lax
 
 from mlejax import linalg, transforms
-from mlejax.batch.cutting import MAX_LANES_GPU, Limits
-from mlejax.compiling import compiled, on_cpu
+from mlejax.execution.chunking import MAX_LANES_GPU, Budget
+from mlejax.execution import compiled, on_cpu
 from mlejax.fit import closed
 from mlejax.fit.closed import Estimates
 from mlejax.objective import filled, run_tasks
@@ -157,7 +157,7 @@ def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
     return jax.vmap(one)(u, score, information)
 
 
-def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Limits) -> InTheta:
+def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Budget) -> InTheta:
     """The ends of L data sets in natural coordinates, in chunks of one size: one program for all sizes of data."""
     n, p = result.u.shape
     size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import linalg
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.likelihood import LikelihoodError, example_params
 from mlejax.objective import Spec, penalty_value
 from mlejax.parameters import Space

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.fit import checking, regression
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, clean, diagnose
@@ -49,7 +49,7 @@ from mlejax.objective import (
 )
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.rowwise import rows_apart
+from mlejax.execution.trace.row_independence import rows_apart
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning

@@ -12,8 +12,8 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
-from mlejax.compiling import compiled
 from mlejax.data import DesignKey, Shared, Static
+from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded
 from mlejax.fit.regression import _design, _entries, _index, _Joined, _spread
 from mlejax.fit.start import given_values

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.data import Prepared, ingest
 from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.fit.loading import Loaded, load, n_contributions

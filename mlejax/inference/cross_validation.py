@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax import lax
 
-from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
 from mlejax.fit import Fit
 from mlejax.inference.refitting import check_count, check_fit, check_seed, check_separable, refit_weights
 from mlejax.inference.resample_weights import pool_of

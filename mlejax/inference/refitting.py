@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.batch import Refits, limits, one_step, refit, refit_data, row_derivatives, stacked
+from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_derivatives, stacked
 from mlejax.fit import COVARIANCE_LIMIT, Fit
 from mlejax.fit.simulating import columns_of, designs_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.resample_weights import Lanes, clusters_of
@@ -145,7 +145,7 @@ def refit_weights(
                 n,
                 fit.u,
                 fit.fixed,
-                limits(memory_limit, progress),
+                budget(memory_limit, progress),
                 fit.loaded.hyper,
             )
     return _replicates(fit, done, approximate), done
@@ -206,7 +206,7 @@ def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, pro
     check_made(likelihood, sim.made, columns, () if loaded.designs is None else loaded.designs.used)
     if likelihood.unit is not None:
         columns[likelihood.unit] = lookup(likelihood.unit)
-    cut = limits(memory_limit, progress)
+    cut = budget(memory_limit, progress)
     step = chunk_of(columns, loaded.rows.n, cut.memory)
     parts = []
     for first in range(0, n, step):

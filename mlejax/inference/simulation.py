@@ -16,11 +16,11 @@ import numpy as np
 from jax import lax
 
 from mlejax import covariance as cov_room
-from mlejax.batch import Batch, Limits, fit_many, limits, stacked
+from mlejax.batch import Batch, Budget, budget, fit_many, stacked
 from mlejax.batch.covariances import covariances, standard_errors
 from mlejax.companions import companion
-from mlejax.compiling import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded, load
 from mlejax.fit.simulating import Design, columns_of, design, looking_up, stack
 from mlejax.inference.intervals import check_alpha, confidence_intervals
@@ -91,7 +91,7 @@ def simulation_study(
         raise ValueError(f"start={start!r}: expected 'truth' or 'search'")
     kind, options = cov_room.check_kind(cov_type, None, None)
     companion(likelihood, "simulator", f"simulation_study of {likelihood.name}")
-    cut = limits(memory_limit, progress)
+    cut = budget(memory_limit, progress)
     fitting = {"fixed": fixed, "method": method, "start": None if start == "search" else params}
     parts: list[Studied] = []
     for i, one in enumerate(_designs(data_or_n_rows)):
@@ -117,7 +117,7 @@ def _study(
     cov: tuple[str, Any],
     fitting: dict[str, Any],
     alpha: float,
-    cut: Limits,
+    cut: Budget,
 ) -> Studied:
     """All data sets of one design, in chunks that fit into memory."""
     loaded, columns = _template(likelihood, made, seed, numbers[:1])

@@ -14,7 +14,6 @@ Many rows are cut into equal chunks, whose sums are added in the order of the ro
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.compiling import compiled, on_cpu
+from mlejax.execution import aligned, compiled, is_aligned, n_cores, on_cpu
 from mlejax.data import Prepared
 from mlejax.likelihood import example_params
 from mlejax.objective.derivatives import value_grad_hessian
@@ -106,11 +105,6 @@ def _rows(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
 def _bare(method: type) -> Any:
     """A method as it is compiled: its tolerances and limits are not part of the program."""
     return method()
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chunk_size(data: Prepared) -> int:
@@ -346,7 +340,7 @@ class _Chunks:
 
 def _aligned(chunks: list[Prepared]) -> bool:
     """Whether programs read these chunks in place; else each call would copy them."""
-    return all(a.ctypes.data % 64 == 0 for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
+    return all(is_aligned(a) for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
 
 
 def hoists(spec: Spec, data: Prepared) -> bool:
@@ -417,7 +411,7 @@ def sample_chunks(data: Prepared, n: int, pieces: int, skip: float = 0.0, n_bloc
 
 def _joined(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Pieces one after the other and zeros up to n rows, in aligned memory."""
-    out = data_room.aligned((n, *parts[0].shape[1:]), parts[0].dtype)
+    out = aligned((n, *parts[0].shape[1:]), parts[0].dtype)
     used = sum(map(len, parts))
     np.concatenate(parts, out=out[:used])
     out[used:] = 0

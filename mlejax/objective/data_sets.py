@@ -20,10 +20,8 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.batch.cutting import Lanes, Limits, chunks
-from mlejax.batch.windows import Window
-from mlejax.compiling import on_cpu
-from mlejax.data import aligned
+from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
+from mlejax.execution import aligned, is_aligned, on_cpu
 from mlejax.objective.evaluation import Evaluation
 from mlejax.objective.objective import Spec, to_loglik
 from mlejax.objective.sampling import sample_rows
@@ -41,7 +39,7 @@ ANSWERED = 64  # data sets of a chunk on CPU, where log-likelihoods at points ar
 Task = tuple[np.ndarray, int, int]
 
 
-def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Limits, unit: str, total: int) -> bool:
+def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Budget, unit: str, total: int) -> bool:
     """Every task through ``work`` on the host's threads; False if the keyboard interrupted it.
 
     ``work`` returns how many data sets it finished, for the bar; it must not call `run_tasks` itself: it would wait for
@@ -122,8 +120,8 @@ class DataSetsEvaluator:
     def __init__(
         self,
         spec: Spec,
-        sets: Lanes,
-        limits: Limits,
+        sets: ChunkSource,
+        limits: Budget,
         fixed: Any = None,
         hyper: Any = None,
         own: tuple[bool, bool] = (False, False),
@@ -235,13 +233,13 @@ class DataSetsEvaluator:
         tasks = chunks(self.sets, which, self.spec.space.n_free, self.limits, most)
         return run_tasks(tasks, work, self.limits, unit, len(which))
 
-    def _chunk(self, mine: np.ndarray, capacity: int, windows: bool = False) -> tuple[Any, Any, Any]:
+    def _chunk(self, mine: np.ndarray, capacity: int, views: bool = False) -> tuple[Any, Any, Any]:
         """Data, fixed values and hyper-parameters of some data sets."""
 
         def taken(a: Any) -> np.ndarray:
             return filled(np.asarray(a)[mine], capacity)
 
-        data = self.sets.fetch(mine, capacity, windows=windows)
+        data = self.sets.fetch(mine, capacity, views=views)
         _, own_fixed, own_hyper = self.own
         hyper = jax.tree.map(taken, self.hyper) if own_hyper else self.hyper
         return data, taken(self.fixed) if own_fixed else self.fixed, hyper
@@ -280,7 +278,7 @@ class DataSetsEvaluator:
 
             def work(task: Task, turns: int = turns, first: bool = r == 0) -> int:
                 mine, width, capacity = task
-                data, fixed, hyper = self._chunk(mine, capacity, windows=True)
+                data, fixed, hyper = self._chunk(mine, capacity, views=True)
                 data = _aligned_rows(data, self.sets.own_rows, memory)
                 at = _as_slice(mine)
                 out = advance_sets(
@@ -326,12 +324,12 @@ def _aligned_rows(data: Any, own_rows: bool, memory: threading.local) -> Any:
     Else XLA would copy it into new memory, for which threads queue.  Each thread has one buffer for its chunks; the next
     chunk is written over the last, whose results have all been fetched.
     """
-    if not on_cpu() or not own_rows or any(isinstance(leaf, Window) for leaf in data.rows):
+    if not on_cpu() or not own_rows or any(isinstance(leaf, ChunkView) for leaf in data.rows):
         return data
     kept = memory.__dict__
 
     def place(i: int, a: np.ndarray) -> np.ndarray:
-        if a.ctypes.data % 64 == 0 or not a.flags.c_contiguous:
+        if is_aligned(a) or not a.flags.c_contiguous:
             return a
         out = kept.get(str(i))
         if out is None or out.shape != a.shape or out.dtype != a.dtype:

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mlejax import predictors
 from mlejax.data import Prepared
+from mlejax.execution.trace import linear_predictors
 from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_grad_hessian
@@ -253,7 +253,7 @@ class Objective:
 
         size = prepared.weights.shape[0] // prepared.n_blocks
         block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
-        traced = predictors.trace(contributions, u, [*block, *others])
+        traced = linear_predictors.trace(contributions, u, [*block, *others])
         if traced.inner is None:
 
             def plainly(rows: Any, weights: Any) -> Any:
@@ -261,10 +261,11 @@ class Objective:
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
             return self._sum(plainly)
+        products = derivatives.products_of_shared if self.shared_rows else None
         sums = self._sum(
-            lambda rows, w: predictors.sums(traced, u, [*jax.tree.leaves(rows), *others], w, self.shared_rows)
+            lambda rows, w: linear_predictors.sums(traced, u, [*jax.tree.leaves(rows), *others], w, products)
         )
-        return predictors.assemble(traced, sums, u.shape[0])
+        return linear_predictors.assemble(traced, sums, u.shape[0])
 
     def _map_rows(self, function: Callable[[Any], Any]) -> Any:
         n_blocks = self.prepared.n_blocks

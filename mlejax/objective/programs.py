@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import optimize
-from mlejax.batch.windows import Window
-from mlejax.compiling import compiled
+from mlejax.execution.chunking import ChunkView
+from mlejax.execution import compiled
 from mlejax.data import Prepared
 from mlejax.objective.objective import Objective, Spec, objective_of
 
@@ -30,7 +30,7 @@ def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Any, out: A
     Data sets of different lengths in one padded size: rows are summed over the blocks of rows that the longest data set
     of a block needs, a number that the program takes from ``data.n``.
     """
-    is_window = lambda a: isinstance(a, Window)
+    is_window = lambda a: isinstance(a, ChunkView)
 
     def take(a: Any, first: Any) -> Any:
         return a.block(first, width) if is_window(a) else lax.dynamic_slice_in_dim(a, first, width)
@@ -92,7 +92,7 @@ def advance_sets(
         spec, method, width: what is compiled.
         own: whether rows, fixed values and hyper-parameters have a leading axis (C, ...), or are common.
         carry: of ``optimize.begin``, with a leading axis (C, ...); what is not RUNNING passes through.
-        data: leaves (C, N, ...), or `Window`; ``rows`` (N, ...) where all data sets share them.
+        data: leaves (C, N, ...), or `ChunkView`; ``rows`` (N, ...) where all data sets share them.
         fixed, hyper: as ``own`` says.
         n_turns, n_blocks: numbers.
         allow_trust_region_solve: as in ``optimize.advance``.

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.batch.cutting import limits, limits_for
+from mlejax.execution.chunking import budget
 from mlejax.data import Prepared
+from mlejax.objective.blocks import budget_for
 from mlejax.objective.chunked import ChunkedEvaluator
 from mlejax.objective.data_sets import DataSetsEvaluator
 from mlejax.optimize import OptimizeResult
@@ -61,16 +62,16 @@ class Reweighted:
         """The weights of some, (k, n)."""
         return self.weights(which) if callable(self.weights) else self.weights[which]
 
-    def within_reach(self, capacity: int) -> tuple[int, int]:
+    def viewable_run(self, capacity: int) -> tuple[int, int]:
         """There is no table of data sets that could be read in place."""
         return 0, 0
 
-    def lane_bytes(self, size: int) -> int:
+    def data_set_bytes(self, size: int) -> int:
         """Bytes of one data set of this size."""
         rows = sum(8 * int(np.prod(leaf.shape, dtype=np.int64)) for leaf in self.data.rows)
         return 8 * size + (rows if self.own_rows else 0)
 
-    def fetch(self, which: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
+    def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
         """The data of some, with a leading axis (capacity, ...) for what each has of its own."""
         given = self.of(which)
         weights = np.zeros((capacity, self.data.n_padded))
@@ -90,5 +91,5 @@ def run_of_starts(evaluator: ChunkedEvaluator, method: Any, u0: Float[Host, "m p
     data = jax.tree.map(np.asarray, evaluator.data)
     sets = Reweighted(data, lambda which: np.broadcast_to(data.weights, (len(which), data.n_padded)), len(u0))
     spec, fixed, hyper = evaluator.spec, evaluator.fixed, evaluator.hyper
-    cut = limits_for(spec, data, sets.lane_bytes(data.n_padded), fixed, hyper, limits(None, None))
+    cut = budget_for(spec, data, sets.data_set_bytes(data.n_padded), fixed, hyper, budget(None, None))
     return DataSetsEvaluator(spec, sets, cut, fixed, hyper).run(method, u0)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.compiling import on_cpu
+from mlejax.execution import on_cpu
 from mlejax.linalg import FEW, UNROLLED, all_finite, solve_scaled, solve_scaled_host
 
 __all__ = ["HOST", "TRACED", "arrays"]
@@ -37,7 +37,7 @@ def _eigh_alone(a: Any) -> tuple[Any, Any]:
 
 
 def _eigh(a: Any) -> tuple[Any, Any]:
-    """Eigenvalues and vectors; on the CPU of one matrix after the other (`linalg.side_by_side` says why)."""
+    """Eigenvalues and vectors; on the CPU of one matrix after the other (`lapack.side_by_side` says why)."""
     if on_cpu() and a.shape[-1] > UNROLLED:
         values, vectors = _eigh_alone(a)
     else:

@@ -15,7 +15,8 @@ import pytest
 
 import mlejax as mle
 from mlejax import batch
-from mlejax.batch import covariances, cutting, engine, fitting, flagged
+from mlejax.batch import covariances, engine, fitting, flagged
+from mlejax.execution import chunking
 from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 SMALL = 60_000  # bytes: blocks of a few data sets
@@ -23,7 +24,7 @@ SMALL = 60_000  # bytes: blocks of a few data sets
 
 def fit(data: Any, workers: int, memory: int = SMALL) -> batch.Batch:
     sets = batch.stacked(logit.likelihood, data, None, "raise")
-    return batch.fit_many(logit.likelihood, sets, start=START, limits=engine.Limits(memory, workers, False))
+    return batch.fit_many(logit.likelihood, sets, start=START, limits=chunking.Budget(memory, workers, False))
 
 
 def test_threads_change_no_number() -> None:
@@ -39,18 +40,18 @@ def test_chunks_stay_below_the_limit() -> None:
     data = logits(90)
     sets = batch.stacked(logit.likelihood, data, None, "raise")
     for memory in (20_000, 200_000, 10**9):
-        limits = engine.Limits(memory, 2, False)
-        cut = engine.chunks(sets, sets.usable, 3, limits)
+        limits = chunking.Budget(memory, 2, False)
+        cut = chunking.chunks(sets, sets.usable, 3, limits)
         assert sorted(np.concatenate([lanes for lanes, _, _ in cut]).tolist()) == list(range(90))
         for lanes, width, capacity in cut:
             assert capacity % width == 0
             assert len(lanes) <= capacity
-            assert 2 * limits.workers * capacity * sets.lane_bytes(60) <= memory
+            assert 2 * limits.workers * capacity * sets.data_set_bytes(60) <= memory
 
 
 def test_few_data_sets_are_shared_among_the_threads() -> None:
     sets = batch.stacked(logit.likelihood, logits(90), None, "raise")
-    assert len(engine.chunks(sets, sets.usable, 3, engine.Limits(10**9, 2, False))) == 2
+    assert len(chunking.chunks(sets, sets.usable, 3, chunking.Budget(10**9, 2, False))) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -150,10 +151,10 @@ def test_what_waits_for_the_second_round_changes_no_number(share: float, monkeyp
 
 
 def test_without_a_limit_of_the_users_a_large_data_set_is_taken_alone() -> None:
-    scarce = engine.Limits(1000, 2, False, given=False)
-    assert cutting.capacity_of(60, 2000, 3, scarce) == (1, 1)
+    scarce = chunking.Budget(1000, 2, False, given=False)
+    assert chunking.capacity_of(60, 2000, 3, scarce) == (1, 1)
     with pytest.raises(ValueError, match=r"do not hold one data set of 60 rows.*takes 9\.44e\+03"):
-        cutting.capacity_of(60, 2000, 3, engine.Limits(1000, 2, False))
+        chunking.capacity_of(60, 2000, 3, chunking.Budget(1000, 2, False))
 
 
 def test_neighbours_in_memory_change_no_number() -> None:
@@ -161,7 +162,7 @@ def test_neighbours_in_memory_change_no_number() -> None:
     data = logits(90)
     sets = batch.stacked(logit.likelihood, data, None, "raise")
     alone = fit(data, 2)
-    for lanes, _, capacity in engine.chunks(sets, sets.usable, 3, engine.Limits(10**9, 2, False)):
+    for lanes, _, capacity in chunking.chunks(sets, sets.usable, 3, chunking.Budget(10**9, 2, False)):
         fetched = sets.fetch(lanes, capacity)
         assert len(fetched.rows[0]) == len(fetched.weights) == capacity
     odd = {name: a.copy() for name, a in data.items()}
@@ -175,7 +176,7 @@ def test_chunks_end_together() -> None:
     """As many blocks for every thread, but for one."""
     sets = batch.stacked(logit.likelihood, logits(90), None, "raise")
     for workers in (1, 2, 3):
-        cut = engine.chunks(sets, sets.usable, 3, engine.Limits(40_000 * workers, workers, False))
+        cut = chunking.chunks(sets, sets.usable, 3, chunking.Budget(40_000 * workers, workers, False))
         assert len(cut) % workers == 0 or len(cut) == 23, "or each is one block"
         blocks = [-(-len(lanes) // width) for lanes, width, _ in cut]
         assert max(blocks) - min(blocks) <= 1
@@ -231,7 +232,7 @@ def test_ctrl_c_before_the_penalty_is_taken_off_says_so(monkeypatch: pytest.Monk
         return real(*args)
 
     monkeypatch.setattr(fitting, "_without_penalty", from_now_on)
-    limits = engine.Limits(10**9, 1, False)
+    limits = chunking.Budget(10**9, 1, False)
     done = batch.fit_many(logit.likelihood, sets, start=START, penalty=mle.l2(1.0), limits=limits)
     assert not done.finished
     assert set(done.codes) == {"stopped_early"}
@@ -242,7 +243,7 @@ def test_ctrl_c_before_the_penalty_is_taken_off_says_so(monkeypatch: pytest.Monk
 def test_no_call_of_lapack_is_cut_up_among_the_threads_that_wait_for_it(p: int) -> None:
     """jaxlib cuts calls of more than 200,000 operations: with one such call a thread, nobody is left to do the work."""
     for size in (8, 50, 200, 1000):
-        width = cutting.width_of(size, 8 * size * (p + 1), p)
+        width = chunking.width_of(size, 8 * size * (p + 1), p)
         assert width == 1 or width * p**3 < 200_000
 
 
@@ -250,8 +251,8 @@ def test_many_parameters_on_all_cores_come_to_an_end() -> None:
     """These calls waited for each other for ever; the time limit is what this is about."""
     code = """
 import numpy as np, mlejax as mle
-import mlejax.batch.cutting as cutting
-cutting.n_cores = lambda: 2
+import mlejax.execution.chunking as chunking
+chunking.n_cores = lambda: 2
 @mle.model(b=mle.Real(columns="X"))
 def wide(params, data):
     return -0.5 * (data["y"] - data["X"] @ params["b"]) ** 2
@@ -271,9 +272,9 @@ for p, sets in ((60, 5), (12, 1100)):
 @pytest.mark.parametrize("cores", [2, 4, 7])
 def test_every_core_has_equally_many_chunks(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread more than cores prepares the next chunk; the work is that of the cores."""
-    monkeypatch.setattr(cutting, "n_cores", lambda: cores)
+    monkeypatch.setattr(chunking, "n_cores", lambda: cores)
     sets = batch.stacked(logit.likelihood, logits(9000), None, "raise")
-    *parts, last = cutting.chunks(sets, sets.usable, 3, cutting.Limits(1 << 32, cores + 1))
+    *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
     assert sorted(np.concatenate([lanes for lanes, _, _ in (*parts, last)]).tolist()) == list(range(9000))
     assert len(parts) % cores == 0
     assert last[0][0] == 0

@@ -10,7 +10,8 @@ import pytest
 
 import mlejax as mle
 from mlejax import batch
-from mlejax.batch import engine, flagged
+from mlejax.batch import flagged
+from mlejax.execution import chunking
 from mlejax.fit import words
 from mlejax.verdict import Direction
 from tests.batch.test_fit_batch import START, awkward, logit, logits, quietly
@@ -27,7 +28,7 @@ def broken(n_bad: int, n_sets: int = 60) -> dict[str, np.ndarray]:
 
 def fit(data: Any) -> batch.Batch:
     sets = batch.stacked(logit.likelihood, data, None, "raise")
-    return batch.fit_many(logit.likelihood, sets, start=START, limits=engine.Limits(10**9, 1, False))
+    return batch.fit_many(logit.likelihood, sets, start=START, limits=chunking.Budget(10**9, 1, False))
 
 
 def test_more_flagged_data_sets_take_no_more_calls_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

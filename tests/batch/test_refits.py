@@ -11,11 +11,11 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
-from mlejax.batch import limits, one_step, refit, row_derivatives
+from mlejax.batch import budget, one_step, refit, row_derivatives
 from mlejax.status import End
 from tests.batch.test_fit_batch import START, logit, logits
 
-LIMITS = limits(None, False)
+LIMITS = budget(None, False)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_refits_equal_weighted_fits(fitted: Any) -> None:
         70,
         fit.u,
         None,
-        limits(300_000, False),
+        budget(300_000, False),
     )
     np.testing.assert_allclose(streamed.u, done.u, rtol=1e-12, atol=1e-14)
 

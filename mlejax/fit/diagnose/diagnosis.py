@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mlejax import linalg, optimize
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.fit import regression
 from mlejax.fit.diagnose import ends, rays, wording
 from mlejax.fit.diagnose.ends import Findings, doubtful, interior, inverse_over, is_clean, onto_edges

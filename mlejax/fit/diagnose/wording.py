@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mlejax import transforms
-from mlejax.compiling import compiled
+from mlejax.execution import compiled
 from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax.batch.cutting import Limits, chunks
 from mlejax.batch.reading import stacked
-from mlejax.batch.windows import STEP, can_be_window, window
+from mlejax.execution.chunking import STEP, Budget, can_be_viewed, chunks, view_chunk
 from tests.test_compilations import compilations
 
 CAPACITY = 8
@@ -35,7 +34,7 @@ def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, .
     with jax.enable_x64(True):
         for first in range(n_sets):
             lanes = np.arange(first, min(first + CAPACITY - first % 3, n_sets))
-            chunk = window(leaf, lanes, size, CAPACITY, min(CAPACITY, len(lanes) + 2))
+            chunk = view_chunk(leaf, lanes, size, CAPACITY, min(CAPACITY, len(lanes) + 2))
             assert chunk.values.shape == (CAPACITY * size * int(np.prod(more, dtype=int)) + STEP,)
             assert chunk.values.ctypes.data % 64 == 0
             copied += not np.shares_memory(chunk.values, leaf)
@@ -43,14 +42,16 @@ def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, .
             assert seen.dtype == leaf.dtype
             np.testing.assert_array_equal(seen[: len(lanes)], stack[lanes])
     each = size * int(np.prod(more, dtype=int))
-    at_the_ends = 1 + STEP // each + CAPACITY + -(-STEP // each)  # those that begin or end within a step of the table's ends
+    at_the_ends = (
+        1 + STEP // each + CAPACITY + -(-STEP // each)
+    )  # those that begin or end within a step of the table's ends
     assert copied <= at_the_ends < n_sets
 
 
 def test_lanes_that_do_not_follow_each_other_are_copied() -> None:
     leaf = table(40, 6, offset=3)
     lanes = np.array([2, 3, 7, 30])
-    chunk = window(leaf, lanes, 6, CAPACITY, 6)
+    chunk = view_chunk(leaf, lanes, 6, CAPACITY, 6)
     assert not np.shares_memory(chunk.values, leaf)
     with jax.enable_x64(True):
         np.testing.assert_array_equal(chunk.block(np.int32(0), 4), leaf.reshape(40, 6)[lanes])
@@ -58,12 +59,12 @@ def test_lanes_that_do_not_follow_each_other_are_copied() -> None:
 
 
 def test_what_is_not_eight_bytes_long_or_not_contiguous_is_not_read_in_place() -> None:
-    assert can_be_window(np.zeros((4, 3)))
-    assert can_be_window(np.zeros(4, np.int64))
-    assert not can_be_window(np.zeros((4, 3), np.float32))
-    assert not can_be_window(np.zeros(4, bool))
-    assert not can_be_window(np.zeros((3, 4)).T)
-    assert not can_be_window(np.zeros(9, np.uint8)[1:].view(np.float64))
+    assert can_be_viewed(np.zeros((4, 3)))
+    assert can_be_viewed(np.zeros(4, np.int64))
+    assert not can_be_viewed(np.zeros((4, 3), np.float32))
+    assert not can_be_viewed(np.zeros(4, bool))
+    assert not can_be_viewed(np.zeros((3, 4)).T)
+    assert not can_be_viewed(np.zeros(9, np.uint8)[1:].view(np.float64))
 
 
 @mle.model(mu=mle.Real(), sigma=mle.Positive())
@@ -108,13 +109,13 @@ def test_every_lane_is_in_one_chunk_and_few_are_copied(size: int, workers: int) 
             continue
         y = table(n_sets, size, offset=3).reshape(n_sets, size)
         sets = stacked(gaussian.likelihood, {"y": y}, None, "raise")
-        limits = Limits(10**9, workers, False)
+        limits = Budget(10**9, workers, False)
         for lanes in (np.arange(n_sets), np.arange(n_sets // 3, n_sets), np.arange(0, n_sets, 2)):
             cut = chunks(sets, lanes, 2, limits)
             assert (np.sort(np.concatenate([mine for mine, _, _ in cut])) == lanes).all()
             assert all(0 < mine.size <= capacity and capacity % width == 0 for mine, width, capacity in cut)
             with jax.enable_x64(True):
-                fetched = [(sets.fetch(mine, capacity, windows=True).rows[0], mine.size) for mine, _, capacity in cut]
+                fetched = [(sets.fetch(mine, capacity, views=True).rows[0], mine.size) for mine, _, capacity in cut]
             copied = sum(m for chunk, m in fetched if not np.shares_memory(chunk.values, sets.leaves[0]))
             if lanes.size == n_sets and n_sets > 2 * cut[0][2]:
                 assert copied <= 4 * 64, "the first and last lanes alone"

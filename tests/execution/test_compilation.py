@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mlejax import compiling
-from mlejax.fit.evaluating import n_cores
+from mlejax.execution import compilation, n_cores, on_cpu
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import json, os, sys, warnings
@@ -75,8 +74,8 @@ def test_the_cache_goes_where_the_user_or_the_system_says(tmp_path: Path) -> Non
 
 def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"xla_no_such_option": False, "xla_cpu_scheduler_type": "NO_SUCH", "xla_backend_optimization_level": 1}
-    monkeypatch.setitem(compiling._OPTIONS, "quick", options)
-    program = compiling.compiled(lambda x, times: x * times, static=("times",))
+    monkeypatch.setitem(compilation._OPTIONS, "quick", options)
+    program = compilation.compiled(lambda x, times: x * times, static=("times",))
     assert float(program(jnp.ones(()), times=3)) == 3.0
     assert float(program(jnp.ones(()), times=4)) == 4.0
 
@@ -85,8 +84,8 @@ def test_threads_that_find_out_together_lose_no_choice_that_there_is(monkeypatch
     seen: list[dict[str, object]] = []
     plain = jax.jit
     monkeypatch.setattr(jax, "jit", lambda f, **how: (seen.append(how), plain(f, **how))[1])
-    monkeypatch.setitem(compiling._OPTIONS, "quick", {"xla_no_such_option": False, "xla_backend_optimization_level": 1})
-    program = compiling.compiled(lambda x: 3.0 * x)
+    monkeypatch.setitem(compilation._OPTIONS, "quick", {"xla_no_such_option": False, "xla_backend_optimization_level": 1})
+    program = compilation.compiled(lambda x: 3.0 * x)
     with ThreadPoolExecutor(4) as pool:
         assert [float(a) for a in pool.map(program, [jnp.ones(())] * 8)] == [3.0] * 8
     tried = [how["compiler_options"] for how in seen if "compiler_options" in how]
@@ -94,11 +93,11 @@ def test_threads_that_find_out_together_lose_no_choice_that_there_is(monkeypatch
     assert len(tried) == 2, "one thread takes the option out for all"
 
 
-@pytest.mark.skipif(not compiling.on_cpu(), reason="a matter of the host's cores")
+@pytest.mark.skipif(not on_cpu(), reason="a matter of the host's cores")
 def test_side_by_side_one_program_stays_on_one_core() -> None:
     """XLA writes into how many parts it cuts a loop for its pool; there must be none where every core has its own call."""
     busy = lambda x: jnp.exp(jnp.sin(x) + jnp.log(x * x + 1.0) ** 3)
-    own = {name: value for name, value in compiling._OPTIONS["side by side"].items() if name not in compiling._QUICK}
+    own = {name: value for name, value in compilation._OPTIONS["side by side"].items() if name not in compilation._QUICK}
     texts = {
         how: jax.jit(busy, compiler_options=options).lower(jnp.ones(1 << 20)).compile().as_text()
         for how, options in {"side by side": own, **({"careful": {}} if n_cores() > 1 else {})}.items()
@@ -108,12 +107,12 @@ def test_side_by_side_one_program_stays_on_one_core() -> None:
 
 
 def test_inside_a_trace_it_is_an_ordinary_function() -> None:
-    program = compiling.compiled(lambda x: 2.0 * x)
+    program = compilation.compiled(lambda x: 2.0 * x)
     assert float(jax.jit(lambda x: program(x) + 1.0)(jnp.ones(()))) == 3.0
 
 
 def test_other_errors_are_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
-        compiling.compiled(lambda x: x / (1 // 0))(jnp.ones(()))
+        compilation.compiled(lambda x: x / (1 // 0))(jnp.ones(()))
     with jax.enable_x64(True):
-        assert compiling.compiled(lambda x: x + 1, how="careful")(jnp.ones(())).dtype == jnp.float64
+        assert compilation.compiled(lambda x: x + 1, how="careful")(jnp.ones(())).dtype == jnp.float64

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mlejax.rowwise import is_literal
+from .row_independence import is_literal
 
 Array = Any
 _NAMES = (
@@ -51,7 +51,7 @@ def split(
         params, rows, shared: its arguments; rows are arrays (N, ...).
         replaced: positions of rows for which something that depends on parameters may stand (designs).
     """
-    from jax.extend import core  # when it is needed, as in mlejax.rowwise
+    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
 
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, rows, shared)
     jaxpr, n = closed.jaxpr, out.shape[0]

@@ -13,10 +13,10 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
+from mlejax.execution.trace import split
 from mlejax.fit import evaluating, loading, sampling
 from mlejax.fit.evaluating import Evaluator, splits, with_known
 from mlejax.fit.loading import load
-from mlejax.known import split
 from mlejax.objective import Spec
 from mlejax.special import gammaln
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax import predictors
 from mlejax.derivatives import value_grad_hessian
+from mlejax.execution.trace import linear_predictors
 from mlejax.fit.common import objective_of
 from mlejax.objective import Spec
 from mlejax.special import gammaln, softplus
@@ -98,13 +98,13 @@ def test_derivatives(name: str) -> None:
 
         @jax.jit
         def both(u: Any, others: Any) -> Any:
-            traced = predictors.trace(function, u, others)
+            traced = linear_predictors.trace(function, u, others)
             plain = value_grad_hessian(lambda t: jnp.sum(W * function(t, *others)), u)
             if traced.inner is None:
                 assert n_products is None, "linear predictors were not found"
                 return plain, value_grad_hessian(lambda t: jnp.sum(W * traced.whole(t, *others)[0]), u)
             assert len(traced.slices) == n_products
-            return plain, predictors.assemble(traced, predictors.sums(traced, u, others, W), p)
+            return plain, linear_predictors.assemble(traced, linear_predictors.sums(traced, u, others, W), p)
 
         plain, found = both(u, others)
     for want, got in zip(plain, found, strict=True):

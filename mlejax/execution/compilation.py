@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["compiled", "enable_compilation_cache", "on_cpu"]
+__all__ = ["compiled", "enable_compilation_cache"]
 
 _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -36,11 +36,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def on_cpu() -> bool:
-    """Whether programs run on the host's cores; else, on a GPU, they do better with more rows and lanes at a time."""
-    return jax.default_backend() == "cpu"
-
-
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
     """`jax.jit(function, static_argnames=static)`, compiled as fits the work when it is called from the host.
 
@@ -54,7 +49,7 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from mlejax.compiling import compiled
+        >>> from mlejax.execution import compiled
         >>> float(compiled(lambda x: 2 * x)(jnp.ones(())))
         2.0
     """

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax import lax
 
-from mlejax import linalg
-from mlejax.batch.sets import WIDEST
-from mlejax.compiling import on_cpu
-from mlejax.data import Prepared
-from mlejax.objective.chunked import n_cores
-from mlejax.fit.lapack import lanes_at_once
-from mlejax.objective.objective import Spec
+from . import lapack
+from .devices import aligned, free_memory, n_cores, on_cpu
 
+WIDEST = 64  # data sets that are worked on at once, at most, on CPU
 CACHE_BYTES = 1024 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024  # twice that where the optimiser copies nothing
 MAX_LANES = 2048
@@ -29,7 +27,7 @@ MEMORY_SHARE = 0.25  # of what is free, where the user sets no limit
 
 
 @dataclass(frozen=True)
-class Limits:
+class Budget:
     """How the work is cut.
 
     Attributes:
@@ -37,17 +35,17 @@ class Limits:
         workers: host threads.
         progress: a bar; None shows one for what takes long.
         given: the user set the bound on memory.
-        most_lanes: worked on side by side, or None.
+        most_at_once: worked on side by side, or None.
     """
 
     memory: int
     workers: int
     progress: bool | None = None
     given: bool = True
-    most_lanes: int | None = None
+    most_at_once: int | None = None
 
 
-def limits(memory_limit: float | None, progress: bool | None) -> Limits:
+def budget(memory_limit: float | None, progress: bool | None) -> Budget:
     """The bound on memory (default: a quarter of what is free on the device or host) and the threads.
 
     On several cores there is one thread more than these (at most MAX_WORKERS), so that no core waits while two threads take
@@ -60,41 +58,30 @@ def limits(memory_limit: float | None, progress: bool | None) -> Limits:
         raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
     cores = n_cores()
     workers = min(cores + 1, MAX_WORKERS) if cores > 1 else 1
-    memory = _free_memory() * MEMORY_SHARE if memory_limit is None else memory_limit
-    return Limits(int(memory), workers if on_cpu() else WORKERS_GPU, progress, memory_limit is not None)
+    memory = free_memory() * MEMORY_SHARE if memory_limit is None else memory_limit
+    return Budget(int(memory), workers if on_cpu() else WORKERS_GPU, progress, memory_limit is not None)
 
 
-def _free_memory() -> float:
-    if not on_cpu():
-        found = jax.devices()[0].memory_stats() or {}
-        if "bytes_limit" in found:
-            return float(found["bytes_limit"] - found.get("bytes_in_use", 0))
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return 4e9
-
-
-def width_of(size: int, lane_bytes: int, p: int) -> int:
+def width_of(size: int, data_set_bytes: int, p: int) -> int:
     """Lanes worked on at once: a power of two, so that data and derivatives stay in the cache (GPU: so that there is work)."""
     if not on_cpu():
         return int(min(1 << max((ROWS_GPU // size).bit_length() - 1, 0), MAX_LANES_GPU))
     if size >= ONE_BY_ONE:
         return 1
-    wanted = CACHE_BYTES // max(lane_bytes + 8 * size * (p + 2), 1)
-    return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST, linalg.side_by_side(p)))
+    wanted = CACHE_BYTES // max(data_set_bytes + 8 * size * (p + 2), 1)
+    return int(min(1 << max(wanted.bit_length() - 1, 0), WIDEST, lapack.side_by_side(p)))
 
 
-def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits, in_place: bool = False) -> tuple[int, int]:
+def capacity_of(size: int, data_set_bytes: int, p: int, limits: Budget, in_place: bool = False) -> tuple[int, int]:
     """(width, lanes of a chunk): depends on sizes, threads and the bound alone, never on how many data sets there are.
 
     Every thread has one chunk in the hands of the host and one of the device.
     """
     memory = limits.memory // max(2 * limits.workers, 1)
-    width = width_of(size, lane_bytes, p)
-    while limits.most_lanes is not None and width > limits.most_lanes:
+    width = width_of(size, data_set_bytes, p)
+    while limits.most_at_once is not None and width > limits.most_at_once:
         width //= 2
-    each = lane_bytes + 8 * p * (p + 12)
+    each = data_set_bytes + 8 * p * (p + 12)
     while width > 1 and width * each > memory:
         width //= 2
     if width * each > memory and limits.given:
@@ -108,22 +95,7 @@ def capacity_of(size: int, lane_bytes: int, p: int, limits: Limits, in_place: bo
     return width, int(capacity)
 
 
-def limits_for(spec: Spec, one: Prepared, lane_bytes: int, fixed: Any, hyper: Any, limits: Limits) -> Limits:
-    """The limits for these data: threads that can all hold the largest one, lanes as LAPACK bears.
-
-    See `mlejax.fit.lapack`.
-
-    Args:
-        one: the largest data set, (N, ...).
-        lane_bytes: what it takes.
-        fixed, hyper: its own.
-    """
-    each = 2 * (lane_bytes + 8 * spec.space.n_free * (spec.space.n_free + 12))
-    workers = max(min(limits.workers, limits.memory // max(each, 1)), 1)
-    return replace(limits, workers=workers, most_lanes=lanes_at_once(spec, one, fixed, hyper))
-
-
-class Lanes(Protocol):
+class ChunkSource(Protocol):
     """What the engine needs to know of the data sets: their padded sizes, and how to get the arrays of some of them."""
 
     @property
@@ -151,7 +123,7 @@ class Lanes(Protocol):
         """Chunks of them can be read where they lie."""
         ...
 
-    def within_reach(self, capacity: int) -> tuple[int, int]:
+    def viewable_run(self, capacity: int) -> tuple[int, int]:
         """The run of lanes of which that is true."""
         ...
 
@@ -160,17 +132,17 @@ class Lanes(Protocol):
         """(L,) contributions in use, or None where all have the same."""
         ...
 
-    def lane_bytes(self, size: int) -> int:
+    def data_set_bytes(self, size: int) -> int:
         """Bytes of one lane of this size."""
         ...
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Any:
-        """Their data, with a leading axis (capacity, ...); ``windows``: as `Window` where they are `in_place`."""
+    def fetch(self, lanes: np.ndarray, capacity: int, *, views: bool = False) -> Any:
+        """Their data, with a leading axis (capacity, ...); ``windows``: as `ChunkView` where they are `in_place`."""
         ...
 
 
 def chunks(
-    sets: Lanes, lanes: np.ndarray, p: int, limits: Limits, most: int | None = None
+    sets: ChunkSource, lanes: np.ndarray, p: int, limits: Budget, most: int | None = None
 ) -> list[tuple[np.ndarray, int, int]]:
     """(lanes, width, capacity): parts of at most ``most`` lanes of one size, in whole blocks, as many for every core."""
     out, last = [], []  # last: what fills the time of a core that is done before the others
@@ -180,7 +152,7 @@ def chunks(
         mine = lanes[sizes == size]
         if sets.lengths is not None:
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]  # lanes side by side are about equally long
-        width, capacity = capacity_of(int(size), sets.lane_bytes(int(size)), p, limits, sets.in_place)
+        width, capacity = capacity_of(int(size), sets.data_set_bytes(int(size)), p, limits, sets.in_place)
         if most is not None:
             capacity = min(capacity, max(most // width, 1) * width)
         if not on_cpu():  # few lanes, or few that are left, in one of a few smaller programs
@@ -188,7 +160,7 @@ def chunks(
             capacity = width if mine.size <= width else capacity
         if sets.in_place and capacity < mine.size == mine[-1] - mine[0] + 1:
             # the first and last lanes of a table have to be copied, which is not to cost two whole chunks
-            first, stop = (int(np.searchsorted(mine, i)) for i in sets.within_reach(capacity))
+            first, stop = (int(np.searchsorted(mine, i)) for i in sets.viewable_run(capacity))
             first, stop = -(-first // width) * width, stop // width * width
             edges = np.concatenate([mine[:first], mine[stop:]])
             if first < stop and 0 < edges.size <= capacity:
@@ -202,3 +174,80 @@ def chunks(
         cuts = np.arange(n + 1) * blocks // n
         out += [(part, width, capacity) for part in np.split(mine, cuts[1:-1] * width)]
     return out + last
+
+
+ITEM = 8  # bytes of a number
+STEP = 64 // ITEM  # numbers between places where a view may begin
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values", "shift"], meta_fields=["shape"])
+@dataclass(frozen=True)
+class ChunkView:
+    """The lanes of a chunk, one after the other.
+
+    Attributes:
+        values: (C * size of a lane + STEP,) numbers.
+        shift: () where in them the first lane begins.
+        shape: of one lane.
+    """
+
+    values: Any
+    shift: Any
+    shape: tuple[int, ...]
+
+    def block(self, first: Any, width: int) -> Any:
+        """Some lanes, (width, ...)."""
+        each = math.prod(self.shape)
+        return lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each).reshape(
+            width, *self.shape
+        )
+
+
+def can_be_viewed(leaf: np.ndarray) -> bool:
+    """Whether lanes of this table can be read where they lie."""
+    whole = leaf.flags.c_contiguous and leaf.flags.aligned and leaf.size > 0
+    return whole and leaf.dtype in (np.dtype(np.float64), np.dtype(np.int64))
+
+
+def _aligned_from(flat: np.ndarray) -> int:
+    """The first number of a flat array at a multiple of 64 bytes."""
+    return -(flat.ctypes.data // ITEM) % STEP
+
+
+def viewable_run(leaf: np.ndarray, size: int, capacity: int) -> tuple[int, int]:
+    """The run of lanes that a view can hold: not those that begin or end within a step of the ends of the table.
+
+    >>> table = aligned((40, 3), np.float64)
+    >>> viewable_run(table, 4, 2), viewable_run(table[1:], 4, 2)
+    ((0, 10), (1, 9))
+    """
+    flat, each = leaf.reshape(-1), size * math.prod(leaf.shape[1:])
+    from_, n = _aligned_from(flat), capacity * each + STEP
+    if flat.size - from_ < n:
+        return 0, 0
+    return -(-from_ // each), (from_ + (flat.size - n - from_) // STEP * STEP + n) // each
+
+
+def view_chunk(leaf: np.ndarray, lanes: np.ndarray, size: int, capacity: int, worked: int) -> ChunkView:
+    """Lanes of ``size`` rows of a table (R, ...), in which lane i begins at row i * size.
+
+    Args:
+        lanes: which, at most ``capacity``. A run within reach is a view, others are copied.
+        worked: how many a program looks at; those too many repeat the first one or are the next in the table.
+    """
+    shape = (size, *leaf.shape[1:])
+    each = math.prod(shape)
+    n = capacity * each + STEP
+    flat = leaf.reshape(-1)
+    begin, end = int(lanes[0]) * each, (int(lanes[-1]) + 1) * each
+    from_ = _aligned_from(flat)
+    follow = end - begin == each * len(lanes) and bool((np.diff(lanes) == 1).all())
+    start = from_ + min((begin - from_) // STEP, (flat.size - n - from_) // STEP) * STEP
+    if follow and start >= 0 and start + n >= begin + worked * each:
+        return ChunkView(flat[start : start + n], np.int32(begin - start), shape)
+    values = aligned((n,), leaf.dtype)
+    part = values[: capacity * each].reshape(capacity, each)
+    table = flat.reshape(-1, each)
+    part[: len(lanes)] = table[lanes[0] : lanes[-1] + 1] if follow else table[lanes]
+    part[len(lanes) : worked] = part[0]
+    return ChunkView(values, np.int32(0), shape)

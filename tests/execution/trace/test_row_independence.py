@@ -13,7 +13,7 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.rowwise import rows_apart
+from mlejax.execution.trace import rows_apart
 from mlejax.special import gammaln, log_gammaincc, softplus
 
 PARAMS = {"b": jax.ShapeDtypeStruct((4,), float), "s": jax.ShapeDtypeStruct((), float)}

@@ -24,8 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.objective.derivatives import weighted_products
-from mlejax.rowwise import is_literal
+from .row_independence import is_literal
 
 Array = Any
 NARROW = 14  # columns up to which one product with a few more rows is as fast as two, or up to a fifth faster
@@ -73,7 +72,7 @@ class Sums(NamedTuple):
 
 def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
-    from jax.extend import core  # when it is needed, as in mlejax.rowwise
+    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
 
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
@@ -164,8 +163,17 @@ def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any,
     return None
 
 
-def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: bool = False) -> Sums:
-    """The sums of one block; ``common`` as in :func:`mlejax.derivatives.weighted_products`."""
+def sums(
+    traced: Traced, u: Array, others: list[Array], weights: Array, products: Callable[..., Array] | None = None
+) -> Sums:
+    """The sums of one block.
+
+    Args:
+        traced: has predictors (``inner`` is not None).
+        u, others: the arguments of what was traced.
+        weights: (N,).
+        products: (X (N, k), w (N,), Y (N, l)) -> X' diag(w) Y (k, l); None for the plain one.
+    """
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]
     multiplied = traced.data(u, *others)
@@ -173,6 +181,7 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: 
     shapes = [x.shape[:-1] for x in multiplied]
     etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, traced.slices, strict=True)]
     q, s = len(etas), traced.theta.size
+    crossed = products or (lambda a, w, b: (a * w[:, None]).T @ b)
 
     def total(t: Array, predictors: list[Array]) -> Array:
         shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
@@ -192,7 +201,7 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: 
     de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
     (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
     k, x = matrices[0].shape[1], matrices[0]
-    if q == 1 and k <= NARROW and not common:  # all in one product, which reads the matrix once
+    if q == 1 and k <= NARROW and products is None:  # all in one product, which reads the matrix once
         every = jnp.concatenate([(x * bend_e[0][0][:, None]).T, slopes[0][None], bend_e[0][1:]]) @ x
         return Sums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
     # one product for all that multiplies a matrix once: each would read the matrix again
@@ -201,7 +210,7 @@ def sums(traced: Traced, u: Array, others: list[Array], weights: Array, common: 
         value,
         grad,
         [found[0] for found in once],
-        [weighted_products(matrices[a], bend_e[b][a], matrices[b], common) for a in range(q) for b in range(a, q)],
+        [crossed(matrices[a], bend_e[b][a], matrices[b]) for a in range(q) for b in range(a, q)],
         [found[1:].T for found in once],
         bend_u[q:],
     )

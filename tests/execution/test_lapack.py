@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax import linalg
-from mlejax.fit import lapack
+from mlejax.execution import lapack
+from mlejax.fit import blocks
 from mlejax.objective import Spec
 
 RANDOM_EFFECT = """
@@ -156,14 +156,14 @@ def test_data_sets_side_by_side_are_counted_with_their_blocks() -> None:
     with jax.enable_x64(True):
         prepared = own_matrix.prepare({"y": np.ones(400), "id": np.repeat(np.arange(50), 8)})
         spec = Spec(own_matrix.likelihood, prepared.space)
-        whole = lapack.lanes_at_once(spec, prepared.data, None, None)
+        whole = blocks.data_sets_at_once(spec, prepared.data, None, None)
     assert prepared.data.block * whole * 8 * 8**3 <= 150_000 < prepared.data.block * (whole + 1) * 8 * 8**3
 
 
 @pytest.mark.parametrize("way", ["vmap", "map"])
 def test_what_cannot_be_taken_apart_is_warned_of(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One call for many matrices inside a function of the whole data hangs in plain JAX too."""
-    monkeypatch.setattr(linalg, "cuts_calls_up", lambda: True)
+    monkeypatch.setattr(lapack, "cuts_calls_up", lambda: True)
 
     @mle.model(s=mle.Positive(), rowwise=False)
     def many(params, data):

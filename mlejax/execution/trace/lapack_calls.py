@@ -1,0 +1,40 @@
+"""The calls of LAPACK in a traced program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from .invariants import called
+
+_LAPACK_NAMES = (
+    "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal "
+    "tridiagonal_solve"
+)
+_LAPACK = frozenset(_LAPACK_NAMES.split())
+
+
+def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:
+    """(matrices, operations on each, about) of every call of LAPACK among traced operations, also of those inside loops.
+
+    Args:
+        eqns: of a traced function (``jax.make_jaxpr(f)(x).eqns``).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from mlejax.execution.trace import lapack_calls
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.linalg.cholesky)(jnp.ones((100, 10, 10))).eqns))
+        [(100, 1000)]
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.exp)(1.0).eqns))
+        []
+    """
+    for eqn in eqns:
+        if eqn.primitive.name in _LAPACK:
+            first = eqn.invars[0].aval.shape
+            lead = first[: -1 if eqn.primitive.name == "tridiagonal_solve" else -2]  # its diagonals are vectors
+            each = [v.aval.shape[len(lead) :] for v in (*eqn.invars, *eqn.outvars) if v.aval.shape[: len(lead)] == lead]
+            yield math.prod(lead), max(math.prod(shape) * max(shape, default=1) for shape in each)
+        for inner in called(eqn):
+            yield from lapack_calls(inner)
