@@ -237,7 +237,8 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     if not e.dense:
         return (
             "stopped_early",
-            e.message or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
+            e.message
+            or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
         )
     rising = steepest(e.directions)
     if rising is not None:

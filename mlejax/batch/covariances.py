@@ -11,12 +11,12 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax.execution.chunking import chunks
-from mlejax.objective import meat_of_sets, run_tasks
 from mlejax.batch.fitting import Batch, single
 from mlejax.data import bucket
+from mlejax.execution.chunking import chunks
 from mlejax.fit.covariances import covariance_of
 from mlejax.fit.penalties import L2
+from mlejax.objective import meat_of_sets, run_tasks
 from mlejax.status import CovarianceState
 
 
@@ -177,7 +177,9 @@ def _one_by_one(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
             reasons[i] = str(error)
             continue
         out[i] = found.matrix
-        lost = [CovarianceState(int(s)) for s in found.state if s not in (CovarianceState.OK, CovarianceState.ON_BOUNDARY)]
+        lost = [
+            CovarianceState(int(s)) for s in found.state if s not in (CovarianceState.OK, CovarianceState.ON_BOUNDARY)
+        ]
         if lost:
             reasons[i] = f"no standard error: {lost[0].name.lower().replace('_', ' ')}"
     return out, reasons

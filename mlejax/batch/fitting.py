@@ -14,8 +14,8 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.execution.chunking import Budget
 from mlejax.batch.sets import DataSets
+from mlejax.execution.chunking import Budget
 from mlejax.fit import finish as finish_room
 from mlejax.fit import recipe
 from mlejax.fit import start as start_room
@@ -28,8 +28,8 @@ from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.recipe import Outcome
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, missing_derivatives
-from mlejax.objective.blocks import budget_for
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
+from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -149,7 +149,7 @@ def fit_many(
                 recipe.check_rows_once(spec, _alone(sets, first, space), u0[first], held)
         problems = _problems(sets, algorithm, held, seed, given, own, limits)
         outcome = _searched(problems, evaluator, u0, which, sets)
-        modes = {}
+        modes: dict[int, tuple[Mode, ...]] = {}
         if n_starts > 1 and outcome.finished:
             outcome, modes = _several_starts(problems, outcome, evaluator, which, n_starts)
         done = _judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, limits)
@@ -329,7 +329,7 @@ def _judged(
     for i in which[~on_clean[which]].tolist():
         end = ends.of(i)
         if end.end == End.INTERRUPTED or i in outcome.unexamined:
-            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"  # type: ignore[index]
+            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
             statements[i] = _interrupted(end, i in outcome.unexamined)
         elif space.n_free == 0:
             codes[i] = "verified" if np.isfinite(end.loglik) else "not_computable"
@@ -354,7 +354,7 @@ def _judged(
         plain, score, information = (_spread(a, which, len(sets)) for a in found[1:])
         for i in which[np.isnan(plain[which]) & (codes[which] != "not_computable")].tolist():
             finished = False
-            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"  # type: ignore[index]
+            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
             statements.setdefault(i, _interrupted(ends.of(i), True))
         without = in_theta(space, ends._replace(score=score, information=information), held, limits)
         at = at._replace(score=without.score, information=without.information)

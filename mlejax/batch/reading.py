@@ -21,9 +21,9 @@ from mlejax.batch.weighing import Weighing, read_weights, weighed
 from mlejax.data import DataError, DataTypeError, Shared, Static
 from mlejax.data.held import is_leaf
 from mlejax.data.tolerant import Gap, convert_with_gaps
-from mlejax.objective.blocks import contributions_at_once
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
 
 MISSING = ("raise", "drop")

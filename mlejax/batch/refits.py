@@ -20,17 +20,17 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.execution.chunking import Budget
 from mlejax.batch.fitting import budget_for_largest
 from mlejax.batch.sets import DataSets
-from mlejax.execution import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
+from mlejax.execution.chunking import Budget
 from mlejax.fit.diagnose import clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.maximise import maximise
 from mlejax.fit.natural import in_theta, theta_and_params
 from mlejax.linalg import scaled_inverse
-from mlejax.objective.blocks import budget_for
 from mlejax.objective import DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
+from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -121,7 +121,7 @@ def refit_data(
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
         limits = budget_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
         _, ends = maximise(DataSetsEvaluator(spec, sets, limits, fixed, hyper), method, starts, sets.usable)
-        ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)  # type: ignore[index]
+        ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)
         ends, good = _ended(spec.space, ends, fixed, limits)
         return _refits(spec.space, ends, good, fixed)
 
@@ -133,7 +133,7 @@ def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:
 def _refits(space: Space, ends: OptimizeResult, good: Any, fixed: Any) -> Refits:
     theta, params = theta_and_params(space, ends.u, fixed)
     loglik, status, n_steps = (np.asarray(a) for a in (ends.loglik, ends.status, ends.n_steps))
-    return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))  # type: ignore[arg-type]
+    return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
 
 
 def _first_steps(spec: Spec, method: Any, work: Reweighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
@@ -172,9 +172,7 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
     return x / root, np.where(good, (x * slope).sum(axis=1), np.inf)
 
 
-def _ended(
-    space: Space, ends: OptimizeResult, fixed: Any, limits: Budget
-) -> tuple[OptimizeResult, Bool[Host, " B"]]:
+def _ended(space: Space, ends: OptimizeResult, fixed: Any, limits: Budget) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
 
     A search that began at the maximum has no decrements to compare: it counts if the information is positive definite.

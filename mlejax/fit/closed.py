@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.parameters import Space
-from mlejax.shapes import Either, Float
+from mlejax.shapes import Float, Host
 from mlejax.transforms import Identity, Log
 
 
 class Estimates(NamedTuple):
     """Theta with its derivatives by u, and score and information in theta, of one data set."""
 
-    theta: Float[Either, " p"]
-    jacobian: Float[Either, "p p"]
-    score: Float[Either, " p"]
-    information: Float[Either, "p p"]
+    theta: Float[Host, " p"]
+    jacobian: Float[Host, "p p"]
+    score: Float[Host, " p"]
+    information: Float[Host, "p p"]
 
 
 @lru_cache(maxsize=64)

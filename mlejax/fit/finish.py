@@ -101,8 +101,8 @@ def finish(evaluator: ChunkedEvaluator, loaded: Loaded, found: Diagnosed, method
         theta, jacobian, score, info = at
         if spec.adjusted:  # score and information of the log-likelihood itself
             plain = evaluator.with_spec(spec.plain).evaluate(end.u[None], 2)
-            assert plain.score is not None and plain.information is not None
-            natural, _ = estimates(space, end.u, plain.score[0], plain.information[0], fixed)
+            score, info_u = np.asarray(plain.score)[0], np.asarray(plain.information)[0]
+            natural, _ = estimates(space, end.u, score, info_u, fixed)
             llf, score, curvature, info = float(plain.loglik[0]), natural.score, info, natural.information
             if spec.penalty is not None:
                 free = interior(space, end.u)

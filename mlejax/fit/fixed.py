@@ -13,7 +13,7 @@ from mlejax.parameters import COEFFICIENTS, Leaf, Space
 
 
 def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
-    """``fixed=`` -> the layout with those entries fixed, and the vector of all values (others 0) or None; values may be traced."""
+    """``fixed=`` -> the layout with those entries fixed, and all values (others 0) as a vector or None; they may be traced."""
     if not fixed:
         return space, None
     layout = space.fix(list(fixed))

@@ -12,12 +12,15 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.execution import on_cpu
-from mlejax.objective.blocks import contributions_at_once
 from mlejax.fit.common import Problem
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.objective.blocks import contributions_at_once
 
-BLOCK, BLOCK_GPU = 4096, 1 << 17  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
+BLOCK, BLOCK_GPU = (
+    4096,
+    1 << 17,
+)  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
 
 
 @dataclass(frozen=True)

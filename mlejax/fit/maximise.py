@@ -55,21 +55,19 @@ def maximise(
     if newton:
         return evaluator, result
     result = result._replace(information=None)  # the curvature of other methods is not the information
-    unusable = np.isin(result.status[which], (int(End.START_NOT_FINITE), int(End.INTERRUPTED)))  # type: ignore[index]
+    unusable = np.isin(result.status[which], (int(End.START_NOT_FINITE), int(End.INTERRUPTED)))
     which = which[~unusable]
-    if p > POLISH_LIMIT or not which.size or (result.status == int(End.INTERRUPTED)).any():  # type: ignore[union-attr]
+    if p > POLISH_LIMIT or not which.size or (result.status == int(End.INTERRUPTED)).any():
         return evaluator, result
     evaluator, polished = _run(evaluator, optimize.Newton(max_steps=POLISH_STEPS), result.u, which, report)
     polished = polished.of(which)
-    polished = polished._replace(n_steps=polished.n_steps + result.n_steps[which])  # type: ignore[index]
+    polished = polished._replace(n_steps=polished.n_steps + result.n_steps[which])
     result = result._replace(information=np.full((evaluator.n_sets, p, p), np.nan), polished=True)
     result.put(which, polished)
     return evaluator, result
 
 
-def _run(
-    evaluator: Evaluator, method: Any, u0: Any, which: Any, report: Any
-) -> tuple[Evaluator, OptimizeResult]:
+def _run(evaluator: Evaluator, method: Any, u0: Any, which: Any, report: Any) -> tuple[Evaluator, OptimizeResult]:
     while True:
         try:
             return evaluator, evaluator.run(method, u0, which, report)

@@ -19,14 +19,14 @@ import numpy as np
 from jax import lax
 
 from mlejax import linalg, transforms
+from mlejax.execution import compiled, lapack, on_cpu
 from mlejax.execution.chunking import MAX_LANES_GPU, Budget
-from mlejax.execution import compiled, on_cpu
 from mlejax.fit import closed
 from mlejax.fit.closed import Estimates
 from mlejax.objective import filled, run_tasks
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Device, Either, Float, Host
+from mlejax.shapes import Bool, Device, Float, Host
 
 AT_ONCE = 8192  # numbers of u converted in one dispatch on CPU
 WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads convert faster than one
@@ -44,29 +44,31 @@ class InTheta(NamedTuple):
         params: the user's structure, with a leading axis.
     """
 
-    theta: Float[Either, "L p"]
-    score: Float[Either, "L p"]
-    information: Float[Either, "L p p"]
-    jacobian: Float[Either, "L p p"]
-    inverse: Float[Either, "L p p"]
-    errors_u: Float[Either, "L p"]
-    trace: Float[Either, " L"]
-    definite: Bool[Either, " L"]
+    theta: Float[Host, "L p"]
+    score: Float[Host, "L p"]
+    information: Float[Host, "L p p"]
+    jacobian: Float[Host, "L p p"]
+    inverse: Float[Host, "L p p"]
+    errors_u: Float[Host, "L p"]
+    trace: Float[Host, " L"]
+    definite: Bool[Host, " L"]
     params: Any
 
 
-def to_theta(space: Space, u: Float[Device, " p"], fixed: Any, score: Any, information: Any) -> Estimates:
+def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> Any:
     """Score and information from u to theta (module docstring); traced."""
     theta_of = partial(space.theta_from_u, fixed=fixed)
     if all(isinstance(leaf.transform, (transforms.Identity, transforms.Box)) for leaf in space.leaves):
-        return Estimates(u, jnp.eye(u.shape[0], dtype=u.dtype), score, information)
+        identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
+        return Estimates(u, identity, score, information)
     if all(leaf.transform.elementwise for leaf in space.leaves):
-        one = jnp.ones_like(u)
+        one: Any = jnp.ones_like(u)
         first, second = jax.jvp(lambda t: jax.jvp(theta_of, (t,), (one,))[1], (u,), (one,))
         natural = score / first
         inner = information + jnp.diag(natural * second)
-        return Estimates(theta_of(u), jnp.diag(first), natural, inner / (first[:, None] * first[None, :]))
-    jacobian = jax.jacfwd(theta_of)(u)
+        slopes: Any = jnp.diag(first)
+        return Estimates(theta_of(u), slopes, natural, inner / (first[:, None] * first[None, :]))
+    jacobian: Any = jax.jacfwd(theta_of)(u)
     natural = jnp.linalg.solve(jacobian.T, score)
     inner = information + jax.hessian(lambda t: natural @ theta_of(t))(u)
     left = jnp.linalg.solve(jacobian.T, inner)
@@ -139,20 +141,18 @@ def _inverse(a: Any, free: Any) -> tuple[Any, Any, Any]:
 
 
 @partial(compiled, how="side by side", static=("space",))
-def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> InTheta:
-    def one(u: Any, score: Any, information: Any) -> InTheta:
+def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> Any:
+    def one(u: Any, score: Any, information: Any) -> Any:
         at = to_theta(space, u, fixed, score, information)
         free = (u > space.lower) & (u < space.upper)
         inverse_u, trace, ok_u = _inverse(information, free)
         inverse, _, ok = _inverse(at.information, free)
-        errors_u = jnp.sqrt(jnp.maximum(jnp.diagonal(inverse_u), 0.0))
+        errors_u: Any = jnp.sqrt(jnp.maximum(jnp.diagonal(inverse_u), 0.0))
         params = space.params_from_u(u, fixed)
-        return InTheta(
-            at.theta, at.score, at.information, at.jacobian, inverse, errors_u, trace, ok & ok_u, params
-        )
+        return InTheta(at.theta, at.score, at.information, at.jacobian, inverse, errors_u, trace, ok & ok_u, params)
 
     if on_cpu() and space.n_free > linalg.UNROLLED:
-        at_once = linalg.side_by_side(space.n_free)
+        at_once = lapack.side_by_side(space.n_free)
         return lax.map(lambda a: one(*a), (u, score, information), batch_size=at_once if at_once > 1 else None)
     return jax.vmap(one)(u, score, information)
 
@@ -166,7 +166,7 @@ def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Budget) -
 
     def work(cuts: list[slice]) -> int:
         nonlocal whole
-        at = (result.u, result.score, result.information)
+        at: Any = (result.u, result.score, result.information)
         out = [_in_theta(space, *(filled(np.asarray(a[cut]), size) for a in at), fixed) for cut in cuts]
         for cut, part in zip(cuts, out, strict=True):
             parts = jax.tree.map(np.asarray, part)

@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import linalg
-from mlejax.execution import compiled
+from mlejax.execution import compiled, lapack
 from mlejax.likelihood import LikelihoodError, example_params
 from mlejax.objective import Spec, penalty_value
 from mlejax.parameters import Space
@@ -210,7 +209,7 @@ def _gradients(spec: Spec, theta: Array, fixed: Any, hyper: Any) -> Array:
         out = spec.penalty(params) if hyper is None else spec.penalty(params, hyper)
         return jnp.asarray(out, jnp.result_type(float))
 
-    return jax.lax.map(jax.grad(value), theta, batch_size=min(64, linalg.side_by_side(theta.shape[1])))
+    return jax.lax.map(jax.grad(value), theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
 
 
 def kinks(

@@ -17,6 +17,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.execution import compiled
+from mlejax.execution.trace.row_independence import rows_apart
 from mlejax.fit import checking, regression
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, clean, diagnose
@@ -24,7 +25,7 @@ from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
 from mlejax.fit.loading import Loaded, load, n_contributions, unscaled
 from mlejax.fit.maximise import POLISH_LIMIT, maximise
-from mlejax.fit.natural import InTheta, to_u
+from mlejax.fit.natural import InTheta
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.start import Mode, subsample
 from mlejax.fit.training import held_out_data, train
@@ -49,7 +50,6 @@ from mlejax.objective import (
 )
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.execution.trace.row_independence import rows_apart
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
@@ -156,7 +156,7 @@ def several_starts(
     method = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     method = replace(method, max_steps=min(method.max_steps, start_room.MAX_STEPS))
     found = run_of_starts(evaluator, method, u0)
-    reached = [found.of(i) for i in np.flatnonzero(found.status != int(End.INTERRUPTED))]  # type: ignore[arg-type]
+    reached = [found.of(i) for i in np.flatnonzero(found.status != int(End.INTERRUPTED))]
     modes, best = start_room.modes_of(problems, evaluator, loaded, [first.end, *reached])
     if best is None:
         return first, modes
@@ -202,7 +202,7 @@ def fit(
         loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
         given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = fix_on_host(loaded.problem.space, fixed)
-        remark, labels = "", ()
+        remark, labels, modes = "", tuple[str, ...](), tuple[Mode, ...]()
         if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
             raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
         if restrict is not None:
@@ -221,14 +221,12 @@ def fit(
         if start is not None and labels:
             remark += _start_moved(space, given, u0, held)
         problems = problems_of_one(algorithm, held, seed, loaded, given)
-        history, reached, modes = None, None, ()
+        history, reached = None, None
         with _reporter(progress, algorithm, space.n_free) as report:
             if optimize.batched(algorithm):
                 reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, report)
                 reached = reached.alone()
-            outcome = search_all(
-                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report
-            )
+            outcome = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report)
             found = outcome.diagnosed(0)
             evaluator = evaluator.with_spec(outcome.spec)
             if n_starts > 1 and found.end.end != End.INTERRUPTED:
@@ -272,9 +270,7 @@ def check(
     return checking.make_check(likelihood.name, found)
 
 
-def problems_of_one(
-    method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]
-) -> Problems:
+def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]) -> Problems:
     """One data set as the recipe sees it."""
     return Problems(
         method=method,

@@ -17,10 +17,10 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.execution import compiled
 from mlejax.data import Prepared, ingest
-from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
+from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded, load, n_contributions
+from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
@@ -247,10 +247,12 @@ def train(
         if polished.end == End.CONVERGED:
             return polished._replace(n_steps=n_steps + polished.n_steps, polished=True), history
     found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(kept)[None], 1)
-    loglik, score = found.loglik[0], found.score[0]
+    loglik, score = found.loglik[0], np.asarray(found.score)[0]
     message = _message(method, history, held_out, end, skipped, score, n_contributions(data))
     nothing, status = np.full(4, np.nan), np.asarray(int(end))
-    return OptimizeResult(np.asarray(kept), loglik, score, None, nothing, np.asarray(n_steps), status, False, message), history
+    return OptimizeResult(
+        np.asarray(kept), loglik, score, None, nothing, np.asarray(n_steps), status, False, message
+    ), history
 
 
 def _message(

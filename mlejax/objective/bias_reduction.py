@@ -25,7 +25,6 @@ from jax import lax
 from mlejax import linalg
 from mlejax.portable import portable, restore
 
-
 KINDS = ("jeffreys", "empirical")
 
 
@@ -40,7 +39,7 @@ class BiasReduction:
     """
 
     kind: str
-    expected: Callable[[Any, Any], Array] | None = None
+    expected: Callable[[Any, Any], Any] | None = None
 
     def __reduce__(self) -> Any:
         return _reduction, (self.kind, portable(self.expected))
@@ -57,7 +56,7 @@ def _reduction(kind: str, expected: Any) -> BiasReduction:
     return BiasReduction(kind, restore(expected))
 
 
-def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> BiasReduction | None:
+def check_reduction(kind: Any, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
     """``bias_reduction=`` as an object.
 
     Raises:
@@ -70,7 +69,7 @@ def check_reduction(kind: Any, expected: Callable[[Any, Any], Array] | None) -> 
     return BiasReduction(kind, expected if kind == "jeffreys" else None)
 
 
-def adjustment(kind: str, information: Array, meat: Array | None) -> Array:
+def adjustment(kind: str, information: Any, meat: Any | None) -> Any:
     """What is subtracted from the log-likelihood, (): -log det I / 2, or tr(I^-1 E) / 2; infinite where I is not positive
     definite.
 
@@ -94,7 +93,7 @@ def adjustment(kind: str, information: Array, meat: Array | None) -> Array:
     return jnp.where(positive & definite, value, jnp.inf)
 
 
-def value_grad_hessian(function: Callable[[Array], Array], u: Array, step: float = 1e-3) -> tuple[Array, Array, Array]:
+def value_grad_hessian(function: Callable[[Any], Any], u: Any, step: float = 1e-3) -> tuple[Any, Any, Any]:
     """Value () and exact gradient (p,) of a function, and its Hessian (p, p) by differences of the gradient, O(h^4).
 
     The function already holds two derivatives of the log-likelihood: two more by automatic differentiation would cost

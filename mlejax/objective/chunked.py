@@ -29,13 +29,13 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.execution import aligned, compiled, is_aligned, n_cores, on_cpu
 from mlejax.data import Prepared
+from mlejax.execution import aligned, compiled, is_aligned, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.derivatives import value_grad_hessian
 from mlejax.objective.evaluation import Evaluation, Report
-from mlejax.objective.sampling import sample_rows, with_leading_axis
 from mlejax.objective.objective import Spec, objective_of, penalty_value, to_loglik
+from mlejax.objective.sampling import sample_rows, with_leading_axis
 from mlejax.optimize import OptimizeResult
 from mlejax.status import End
 
@@ -67,9 +67,7 @@ def _evaluate(spec: Spec, method: Any, u: Any, data: Prepared, fixed: Any) -> An
     return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
 
 
-_PROGRAMS = {
-    how: compiled(_evaluate, static=("spec", "method"), how=how) for how in ("quick", "hasty", "careful")
-}
+_PROGRAMS = {how: compiled(_evaluate, static=("spec", "method"), how=how) for how in ("quick", "hasty", "careful")}
 
 
 @partial(compiled, static=("spec",))
@@ -102,7 +100,7 @@ def _rows(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
 
 
 @lru_cache
-def _bare(method: type) -> Any:
+def _bare(method: Any) -> Any:
     """A method as it is compiled: its tolerances and limits are not part of the program."""
     return method()
 
@@ -159,10 +157,10 @@ class ChunkedEvaluator:
             return Evaluation(u, self.logliks({0: u})[0])
         if order == 1:
             value, grad = _value_and_grad(self.spec, u[0], self.data, self.fixed, self.hyper)
-            found = to_loglik(np.asarray(value), np.asarray(grad), None, np.float64(self.scale))
+            found: Any = to_loglik(np.asarray(value), np.asarray(grad), None, np.float64(self.scale))
         else:
             found = to_loglik(*self.minimised(optimize.Newton(), u[0]), np.float64(self.scale))
-        return Evaluation(u, *(None if a is None else np.asarray(a)[None] for a in found))
+        return Evaluation._make([u, *(None if a is None else np.asarray(a)[None] for a in found)])
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
         """(Penalised) log-likelihoods (m,) at points (m, p)."""
@@ -308,7 +306,8 @@ class _Chunks:
 
     def summed(self, method: Any, u: Any) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
-        bare, n, p = _bare(type(method)), len(self.chunks), len(u)
+        kind: Any = type(method)
+        bare, n, p = _bare(kind), len(self.chunks), len(u)
         ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
         runs = [range(a, b) for a, b in pairwise(ends)]
         waiting = [self.pool.submit(self._in_thread, bare, u, run) for run in runs[1:]] if self.pool else []
@@ -347,7 +346,10 @@ def hoists(spec: Spec, data: Prepared) -> bool:
     """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
     if data.mode == "whole" or data.streamed:
         return False
-    shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
+    shapes = (
+        tuple((a.shape[1:], a.dtype) for a in data.rows),
+        tuple((np.shape(a), np.result_type(a)) for a in data.shared),
+    )
     key = ("splits", data.statics, spec.space, data.block, shapes)
     memory = spec.likelihood.memory
     if key not in memory:

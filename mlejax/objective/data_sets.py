@@ -20,12 +20,12 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
 from mlejax.execution import aligned, is_aligned, on_cpu
+from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
 from mlejax.objective.evaluation import Evaluation
 from mlejax.objective.objective import Spec, to_loglik
-from mlejax.objective.sampling import sample_rows
 from mlejax.objective.programs import advance_sets, evaluate_sets, logliks_of_sets
+from mlejax.objective.sampling import sample_rows
 from mlejax.optimize import OptimizeResult
 from mlejax.status import End
 
@@ -244,9 +244,7 @@ class DataSetsEvaluator:
         hyper = jax.tree.map(taken, self.hyper) if own_hyper else self.hyper
         return data, taken(self.fixed) if own_fixed else self.fixed, hyper
 
-    def run(
-        self, method: Any, u0: np.ndarray, which: np.ndarray | None = None, report: Any = None
-    ) -> OptimizeResult:
+    def run(self, method: Any, u0: np.ndarray, which: np.ndarray | None = None, report: Any = None) -> OptimizeResult:
         """The method from u0 (L, p) to its end for some data sets, in rounds."""
         which = np.arange(self.n_sets) if which is None else which
         p, n = self.spec.space.n_free, len(u0)
@@ -306,10 +304,10 @@ class DataSetsEvaluator:
                 return int(mine.size - on.size)
 
             finished = self.each_chunk(waiting, work, "data set")
-            waiting = waiting[ends.status[waiting] == int(End.RUNNING)]  # type: ignore[index]
+            waiting = waiting[ends.status[waiting] == int(End.RUNNING)]
             if not finished or not waiting.size:
                 break
-        ends.status[waiting] = int(End.INTERRUPTED)  # type: ignore[index]
+        ends.status[waiting] = int(End.INTERRUPTED)
         return ends
 
 

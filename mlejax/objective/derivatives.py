@@ -21,7 +21,6 @@ from mlejax.shapes import Device, Float
 MOST_PRODUCTS = 144  # products of two columns that are formed for many vectors of weights, at most
 
 
-
 @dataclass(frozen=True)
 class RowFunction:
     """``function(u, rows) -> (N,)`` and whether entry i uses row i only."""

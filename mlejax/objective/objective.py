@@ -27,7 +27,7 @@ from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_grad_hessian
 from mlejax.parameters import Space
 from mlejax.portable import portable, restore
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Either, Float
 
 Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
 
@@ -309,7 +309,7 @@ def to_loglik(value: Any, grad: Any, hessian: Any, scale: Any) -> tuple[Any, Any
     )
 
 
-def penalty_value(spec: Spec, u: Float[Device, " p"], fixed: Any, hyper: Any) -> Float[Device, ""]:
+def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: Any) -> Float[Device, ""]:
     """The penalty at u, ()."""
     assert spec.penalty is not None
     params = spec.space.params_from_u(u, fixed)

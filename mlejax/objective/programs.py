@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax import optimize
-from mlejax.execution.chunking import ChunkView
-from mlejax.execution import compiled
 from mlejax.data import Prepared
+from mlejax.execution import compiled
+from mlejax.execution.chunking import ChunkView
 from mlejax.objective.objective import Objective, Spec, objective_of
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.execution.chunking import budget
 from mlejax.data import Prepared
+from mlejax.execution.chunking import budget
 from mlejax.objective.blocks import budget_for
 from mlejax.objective.chunked import ChunkedEvaluator
 from mlejax.objective.data_sets import DataSetsEvaluator

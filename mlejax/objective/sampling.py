@@ -52,5 +52,3 @@ def spread(counted: Bool[Host, "sets rows"], most: int) -> tuple[Int[Host, "sets
         index[i, :m] = used[np.linspace(0, used.size - 1, m).astype(np.int64)]
         inside[i, :m] = True
     return index, inside
-
-

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mlejax.optimize.contract import HISTORY
-from mlejax.shapes import Bool, Either, Float, Host, Int
+from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 
 __all__ = ["OptimizeResult"]
@@ -28,13 +29,13 @@ class OptimizeResult(NamedTuple):
         message: what the verdict says of an end without second derivatives; empty for the usual text.
     """
 
-    u: Float[Either, "*sets p"]
-    loglik: Float[Either, "*sets"] | float
-    score: Float[Either, "*sets p"]
-    information: Float[Either, "*sets p p"] | None
-    decrements: Float[Either, "*sets history"]
-    n_steps: Int[Either, "*sets"] | int
-    status: Int[Either, "*sets"] | int
+    u: Float[Host, "*sets p"]
+    loglik: Float[Host, "*sets"]
+    score: Float[Host, "*sets p"]
+    information: Float[Host, "*sets p p"] | None
+    decrements: Float[Host, "*sets history"]
+    n_steps: Int[Host, "*sets"]
+    status: Int[Host, "*sets"]
     polished: bool = False
     message: str = ""
 
@@ -52,7 +53,7 @@ class OptimizeResult(NamedTuple):
     def empty(n: int, p: int, dense: bool) -> OptimizeResult:
         """Nothing done yet for n data sets: each INTERRUPTED until its end is known."""
 
-        def nan(*shape: int) -> Float[Host, "..."]:
+        def nan(*shape: int) -> Float[Host, ...]:
             return np.full(shape, np.nan)
 
         information = nan(n, p, p) if dense else None
@@ -61,19 +62,18 @@ class OptimizeResult(NamedTuple):
 
     def of(self, which: Any) -> OptimizeResult:
         """The result of one data set (an integer) or of some (an array of numbers or flags)."""
-        arrays = (None if a is None else a[which] for a in self[:7])
-        return OptimizeResult(*arrays, polished=self.polished, message=self.message)
+        return self._each(lambda a: a[which])
 
     def alone(self) -> OptimizeResult:
         """The result of one data set with a leading axis of length 1."""
-        arrays = (None if a is None else np.asarray(a)[None] for a in self[:7])
-        return OptimizeResult(*arrays, polished=self.polished, message=self.message)
+        return self._each(lambda a: np.array(a)[None])
+
+    def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
+        arrays: Any = [None if a is None else function(a) for a in self[:7]]
+        return OptimizeResult._make([*arrays, self.polished, self.message])
 
     def put(self, which: Any, other: OptimizeResult) -> None:
         """Write the results ``other`` of some data sets in their places."""
         for mine, theirs in zip(self[:7], other[:7], strict=True):
             if mine is not None and theirs is not None:
                 mine[which] = theirs
-
-
-Flags = Bool[Host, " sets"]

@@ -92,9 +92,7 @@ def diagnose(
         loaded = {i: problems.loaded(i) for i in some}
         one = {i: problems.one(evaluator, i) for i in some}
         first = rays_of_many(evaluator.spec, {i: result.of(i) for i in some}, u0)
-        asks = {
-            i: search_on(problems, one[i], loaded[i], u0[i], result.of(i), first.get(i)) for i in some
-        }
+        asks = {i: search_on(problems, one[i], loaded[i], u0[i], result.of(i), first.get(i)) for i in some}
         if len(which) == 1:  # one alone is answered by its own program, compiled for its own size
             i = some[0]
             found = {i: rays.answered(asks[i], lambda at, own=one[i]: own.logliks({0: at})[0])}  # type: ignore[misc]
@@ -152,7 +150,7 @@ def search_on(
     if onto is not None:
         evaluator, again = _restart(evaluator, optimize.Newton(), onto)
         steps = steps + again.n_steps
-        if again.end != End.INTERRUPTED and again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(end.loglik)):
+        if again.end != End.INTERRUPTED and again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
             end = again._replace(polished=end.polished)
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
@@ -222,8 +220,7 @@ def blurred(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
         values = np.array([low.loglik[0], high.loglik[0]])
         if not np.isfinite(values).all():
             continue  # the numbers end there, which ray tests see
-        assert low.score is not None and high.score is not None
-        slope = low.score[0, j] + high.score[0, j] + 4.0 * end.score[j]
+        slope = sum(np.asarray(at.score)[0, j] for at in (low, high)) + 4.0 * end.score[j]
         if not abs(values[1] - values[0] - h / 3.0 * slope) <= 0.05 * np.abs(values - end.loglik).max() + 1e-9:
             return True
     return False
@@ -381,13 +378,11 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         if definite:
             doubted = bool((np.sqrt(inverse.diagonal()) > ends.believable(end.u, space)[free]).any())
     theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
-    edges = tuple(
-        (space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist()
-    )
+    edges = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
     return Evidence(
         end=end.end,
         decrement=float(end.decrement),
-        decrements=() if end.information is None else tuple(end.decrements.tolist()),  # type: ignore[union-attr]
+        decrements=() if end.information is None else tuple(end.decrements.tolist()),
         smallest_eigenvalue=smallest,
         condition=condition,
         definite=definite,
@@ -402,5 +397,3 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         message=end.message,
         advice=ADVICE_AFTER_TRAINING if end.message else "",
     )
-
-

@@ -25,6 +25,7 @@ def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
 
 @partial(compiled, static=("space",))
 def theta_of(space: Space, u: Any, fixed: Any) -> Any:
+    """u (p,) -> theta (p,)."""
     return space.theta_from_u(u, fixed)
 
 

@@ -61,9 +61,8 @@ def choose(
         except NotImplementedError:  # JAX lacks a second derivative: the candidates do without
             pass
         else:
-            assert found.score is not None and found.information is not None
-            good = acceptable(found.score, found.information, evaluator.total_weights[which])
-            good &= np.isfinite(found.loglik)
+            score, information = np.asarray(found.score), np.asarray(found.information)
+            good = acceptable(score, information, evaluator.total_weights[which]) & np.isfinite(found.loglik)
             if good.all():
                 return found.u, found
             u0[good] = found.u[good]

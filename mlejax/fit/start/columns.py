@@ -12,7 +12,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.objective.sampling import counted, spread
-from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.shapes import Bool, Float, Host
 
 MAX_COLUMNS = 8  # columns of which statistics are taken
 MAX_ROWS = 4096  # rows (or units) of which statistics are taken

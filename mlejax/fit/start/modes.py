@@ -101,7 +101,7 @@ def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
 def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)
-    if abs(a.loglik - b.loglik) > SAME_LEVEL * max(1.0, abs(a.loglik)):
+    if abs(a.loglik - b.loglik) > SAME_LEVEL * max(1.0, abs(float(a.loglik))):
         return False
     if not in_errors:
         return a.end == b.end

@@ -66,7 +66,9 @@ def improved(
         return ChunkedEvaluator(spec, rows, fixed, program_of=data)
 
     near, sample = _searched(of(first), u0), first
-    if int(first.n) < first.n_padded:  # one step on a whole chunk, or a search there if the first end is no place to step from
+    if (
+        int(first.n) < first.n_padded
+    ):  # one step on a whole chunk, or a search there if the first end is no place to step from
         sample = sample_chunks(data, 1, PIECES)
         begin = u0 if near is None else near
         near = None if near is None else _one_step(of(sample), near)
