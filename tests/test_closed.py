@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlejax.fit import closed
-from mlejax.fit.common import to_theta
+from mlejax.fit.natural import to_theta
 from mlejax.fit.solve import hold
 from mlejax.parameters import Interval, Positive, Real, make_space
 
