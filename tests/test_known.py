@@ -13,9 +13,10 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
-from mlejax.fit import evaluating, loading, sampling
+from mlejax.fit import evaluating, loading
 from mlejax.fit.evaluating import Evaluator, splits, with_known
 from mlejax.fit.loading import load
+from mlejax.fit.start import subsample
 from mlejax.known import split
 from mlejax.objective import Spec
 from mlejax.special import gammaln
@@ -207,7 +208,7 @@ def panel(n: int) -> dict[str, Any]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples that fill a chunk in part, and several chunks, with a tenth of the rows."""
-    monkeypatch.setattr(sampling, "LARGE_N", 6_000)
+    monkeypatch.setattr(subsample, "LARGE_N", 6_000)
     monkeypatch.setattr(evaluating, "CHUNK", 2_048)
     monkeypatch.setattr(loading, "BLOCK", 512)
 
@@ -301,7 +302,7 @@ def test_a_sample_has_the_program_of_data_read_where_they_lie(monkeypatch: pytes
     monkeypatch.setattr(prepared_room, "STREAMED", 100_000)
     spec, data = prepared(survival, survival_data(10_000))
     assert data.streamed
-    part = sampling.first_rows(spec, data)
+    part = subsample.first_rows(spec, data)
     assert not part.streamed
     assert not Evaluator(spec, part, None, None, like=data).splits
 
@@ -311,7 +312,7 @@ def test_a_chunk_that_is_filled_in_part() -> None:
     spec, data = prepared(survival, survival_data(10_000))
     u = np.array([0.8, 0.2, -0.1, -0.3])
     with jax.enable_x64(True):
-        part = sampling.first_rows(spec, data)
+        part = subsample.first_rows(spec, data)
     n = int(part.n)
     assert n < part.n_padded
     assert not part.weights[n:].any()

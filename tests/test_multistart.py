@@ -9,7 +9,7 @@ from jax.scipy.stats import norm
 from scipy.optimize import brentq
 
 import mlejax as mle
-from mlejax.fit.multistart import exchange_key
+from mlejax.fit.start.modes import exchange_key
 from tests.cases import Case, supports
 
 Y = np.array([-5.0, -4.8, -5.3, 6.0, 6.2, 5.8, 5.9])

@@ -24,15 +24,16 @@ from mlejax.batch.describing import described, some, surely_clean
 from mlejax.batch.engine import Ends, optimise, run_tasks
 from mlejax.batch.programs import Described, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
-from mlejax.batch.starts import first_points, pooled, starts_given
-from mlejax.fit import ending, multistart, recipe
+from mlejax.batch.starts import first_points, pooled
+from mlejax.fit import ending, recipe
+from mlejax.fit import start as start_room
 from mlejax.fit.common import POLISH_LIMIT, POLISH_STEPS, Problem
 from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.multistart import Mode
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import DENSE_LIMIT, Ended
 from mlejax.fit.search import evidence_at
 from mlejax.fit.standing import Found, clean
+from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -139,7 +140,10 @@ def fit_many(
         if lanes.size:
             limits = limits_for_largest(spec, sets, held, limits)
         statements = dict(sets.bad)
-        given, own = starts_given(spec, sets, start, likelihood)
+        if isinstance(start, str) and start != "pooled":
+            raise ValueError(f"start={start!r}: expected a dict of starts, one for all or one each, or 'pooled'")
+        listed = None if isinstance(start, str) else start
+        given, own = start_room.given_for_each(space, len(sets), listed, likelihood.parameters)
         u0 = np.zeros((len(sets), space.n_free))
         finished = True
         if lanes.size:
@@ -270,7 +274,7 @@ def single(batch: Batch, i: int) -> ending.Fit:
     done = replace(done, note=batch.notes.get(i, ""), modes=tuple(replace(m, llf=loaded.scale * m.llf) for m in modes))
     if modes and done.verdict.converged:
         n = sum(mode.n_starts for mode in modes)
-        done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n)))
+        done = replace(done, verdict=done.verdict.with_note(start_room.statement(modes, n)))
     return done
 
 

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.fit import multistart
 from mlejax.fit.deciding import deciding
 from mlejax.fit.evaluating import plain_derivatives
 from mlejax.fit.loading import Loaded, n_contributions
@@ -17,6 +16,7 @@ from mlejax.fit.penalties import Penalised, at_kink, kinks, penalty_value
 from mlejax.fit.programs import Ended, at_optimum, evaluate_rows, loglik
 from mlejax.fit.search import evidence_at, explain
 from mlejax.fit.standing import Found, interior
+from mlejax.fit.start import Mode
 from mlejax.fit.training import History
 from mlejax.objective import Spec
 from mlejax.verdict import Verdict, judge
@@ -66,7 +66,7 @@ class Fit:
     n_steps: int
     decrement: float
     note: str = ""
-    modes: tuple[multistart.Mode, ...] = ()
+    modes: tuple[Mode, ...] = ()
     constraints: tuple[str, ...] = ()
     reduced: float = 0.0
     penalised: Penalised | None = None

@@ -5,25 +5,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import linalg, optimize
+from mlejax import optimize
 from mlejax.compiling import compiled
-from mlejax.fit import checking, closed, multistart, regression, sampling, starts
+from mlejax.fit import checking, closed, regression
+from mlejax.fit import start as start_room
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.ending import Fit, finish, nothing_to_estimate
 from mlejax.fit.evaluating import Evaluator
-from mlejax.fit.loading import Loaded, load, n_contributions, rows_that_count, unscaled
+from mlejax.fit.loading import Loaded, load, n_contributions, unscaled
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.programs import Ended, First, rank_starts, to_u
 from mlejax.fit.search import search
 from mlejax.fit.solve import hold
 from mlejax.fit.standing import Found
+from mlejax.fit.start import subsample
 from mlejax.fit.training import held_out_data, train
 from mlejax.likelihood import (
     N_CHECKED_ROWS,
@@ -43,7 +44,6 @@ from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 
 N_SAMPLED = 512
-CONCAVE = 1e-4  # smallest eigenvalue of the scaled information at a first guess that is taken without looking elsewhere
 
 _row_check = compiled(row_check, static=("likelihood", "space", "layout"))
 _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
@@ -82,7 +82,7 @@ def fit(
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         reading = (start, missing, weights, weight_kind)
         loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
-        given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
+        given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
         space, held = _hold_checked(loaded.problem.space, fixed)
         stated: tuple[str, ...] = ()
         remark = ""
@@ -114,9 +114,9 @@ def fit(
                 if again[1].end != End.START_NOT_FINITE:
                     note = f"The first start was not usable ({found.rows}); started elsewhere."
                     spec, ended, found = again
-            modes: tuple[multistart.Mode, ...] = ()
+            modes: tuple[start_room.Mode, ...] = ()
             if n_starts > 1 and ended.end != End.INTERRUPTED:
-                more = [starts.given_values(space, likelihood.parameters, s) for s in listed[1:]]
+                more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
                 ended, found, modes = _explore(
                     spec, algorithm, loaded, held, (ended, found), given, more, n_starts, seed, report
                 )
@@ -128,7 +128,7 @@ def fit(
             said = " ".join(n for n in (note, remark) if n)
             done = replace(done, note=said, modes=modes, constraints=stated, history=history)
         if modes and done.verdict.converged:
-            done = replace(done, verdict=done.verdict.with_note(multistart.statement(modes, n_starts)))
+            done = replace(done, verdict=done.verdict.with_note(start_room.statement(modes, n_starts)))
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
@@ -148,7 +148,7 @@ def check(
         try:
             with missing_derivatives(likelihood):
                 loaded = load(likelihood, data, start, missing)
-                given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
+                given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
                 space, held = _hold_checked(loaded.problem.space, fixed)
                 spec = Spec(likelihood, space)
                 u0 = _first_point(spec, loaded, given, held, seed)
@@ -170,7 +170,7 @@ def _explore(
     n_starts: int,
     seed: int,
     report: Callable[[int, float], None] | None,
-) -> tuple[Ended, Found, tuple[multistart.Mode, ...]]:
+) -> tuple[Ended, Found, tuple[start_room.Mode, ...]]:
     """Run the further starts, listed and drawn, and go to the highest maximum that any of them reached."""
     space = spec.space
     if space.n_free > POLISH_LIMIT:
@@ -180,10 +180,13 @@ def _explore(
         )
     points = [_first_point(spec, loaded, values, held, seed) for values in listed]
     n_drawn = n_starts - 1 - len(points)
-    drawn = multistart.scattered(spec, loaded, given, first[0], n_drawn, seed)
+    ended = first[0]
+    information = None if ended.information is None else ended.information[None]
+    data = start_room.with_leading_axis(loaded.problem.data)
+    drawn = start_room.scatter(space, data, given, ended.u[None], information, n_drawn, seed)[0]
     u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
-    ends = [first[0], *multistart.run_all(spec, algorithm, loaded, u0, held, loaded.hyper, report)]
-    modes, best = multistart.modes_of(spec, algorithm, loaded, ends, held)
+    ends = [first[0], *start_room.run_all(spec, algorithm, loaded, u0, held, loaded.hyper, report)]
+    modes, best = start_room.modes_of(spec, algorithm, loaded, ends, held)
     if best is None:
         return *first, modes
     ended, found = best
@@ -288,36 +291,27 @@ def _start(
 ) -> tuple[np.ndarray, First | None]:
     """u of the plain start, and for the search what gives the one to use, from a sample of many rows, with its evaluation."""
     data = loaded.problem.data
-    if any(v is not None for v in given) or not sampling.worthwhile(spec, data, algorithm):
+    if any(v is not None for v in given) or not subsample.worthwhile(spec, data, algorithm):
         u0, known = _first_guess(spec, loaded, given, held, data)
         return (_first_point(spec, loaded, given, held, seed), None) if u0 is None else (u0, lambda _: (u0, known))
-    sample = sampling.first_rows(spec, data)
+    sample = subsample.first_rows(spec, data)
     guess, _ = _first_guess(spec, loaded, given, held, sample)
     plain = _first_point(spec, loaded, given, held, seed) if guess is None else guess
     try:
-        near = sampling.improved(spec, data, sample, plain, held)
+        near = subsample.improved(spec, data, sample, plain, held)
     except NotImplementedError:  # without a second derivative
         near = None
-    return plain, None if near is None else lambda evaluate: sampling.chosen(evaluate, near, plain)
+    return plain, None if near is None else lambda evaluate: subsample.chosen(evaluate, near, plain)
 
 
 def _first_guess(
     spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, data: data_room.Prepared
 ) -> tuple[np.ndarray | None, Any]:
-    """u of the plainest start, no effects and scales of one, with what Newton's method evaluates there, if that will do.
-
-    It will where the log-likelihood is concave there and promises a rise of no more than one unit a row; only for models
-    of parameters that cannot be exchanged, and that could lie nowhere else because of that.
-    """
-    if not 0 < spec.space.n_free <= POLISH_LIMIT:
+    """u of the first guess, with Newton's evaluation on ``data`` there, if that start is acceptable."""
+    guess = start_room.first_guess(spec.space, given, loaded.designs, spec.likelihood.parameters)
+    if guess is None or not 0 < spec.space.n_free <= POLISH_LIMIT:
         return None, None
-    rows, designs = rows_that_count(loaded), loaded.designs
-    if designs is None:
-        line = _plainest(spec.space) if starts.plain_will_do(spec.space, given) else None
-        u0 = None if line is None else line[0] + starts.smallness(rows) * line[1]
-    else:
-        guess = regression.first_guess(designs, spec.space, spec.likelihood.parameters or {}, given, rows)
-        u0 = None if guess is None else closed.to_u(spec.space, guess)
+    u0 = closed.to_u(spec.space, [v[0] for v in guess(start_room.with_leading_axis(loaded.problem.data), 1)])
     if u0 is None:
         return None, None
     evaluate = Evaluator(spec, data, held, loaded.hyper, like=loaded.problem.data)
@@ -328,54 +322,38 @@ def _first_guess(
     finally:
         evaluate.close()
     value, score, curvature = known
-    good = np.isfinite(value) and linalg.all_finite(score) and linalg.surely_definite(curvature, CONCAVE)
-    return (u0, known) if good and linalg.solve_scaled_host(curvature, score)[1] <= 1.0 else (None, None)
-
-
-@lru_cache(maxsize=256)
-def _plainest(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
-    """u of `starts.first_guess`, a + b ``small``, or None for a layout with other parameters than real and positive ones."""
-    begin, end = (closed.to_u(space, starts.plain_values(space, small)) for small in (0.0, 1.0))
-    return None if begin is None or end is None else (begin, end - begin)
+    good = np.isfinite(value) and start_room.acceptable(score[None], curvature[None], np.ones(1))[0]
+    return (u0, known) if good else (None, None)
 
 
 def _first_point(
     spec: Spec, loaded: Loaded, given: list[Any], held: np.ndarray | None, seed: int, thorough: bool = False
 ) -> np.ndarray:
     """u of the given start, or of the best among the candidates on a sample of the rows (``thorough``: on all)."""
-    space, designs = spec.space, loaded.designs
+    space = spec.space
     if space.n_free == 0:
         return np.zeros(0)
     whole = [v if v is not None and not np.isnan(v).any() else None for v in given]
     if all(v is not None or leaf.all_fixed for v, leaf in zip(whole, space.leaves, strict=True)):
         values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
         return np.asarray(to_u(space, values))
-    data = loaded.problem.data
-    rows = rows_that_count(loaded)
-    if designs is None:
-        batch = starts.candidates(space, given, rows, seed)
-    else:
-        batch = regression.candidates(designs, space, spec.likelihood.parameters or {}, given, rows, seed)
-    stacked = [np.stack(parts) for parts in zip(*batch, strict=True)]
-    points, found = (
-        np.asarray(a) for a in rank_starts(spec, stacked, data if thorough else _sample(data), held, loaded.hyper)
-    )
-    return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
-
-
-def _sample(data: data_room.Prepared) -> data_room.Prepared:
-    """At most a few hundred rows, spread over the data, to rank candidate starts."""
-    if data.mode == "whole" or data.weights.shape[0] <= N_SAMPLED:
-        return data
-    used = np.flatnonzero(np.asarray(data.weights) > 0)
-    index = used[np.linspace(0, used.size - 1, N_SAMPLED).astype(np.int64)]
-    return replace(
+    data = start_room.with_leading_axis(loaded.problem.data)
+    batch = start_room.candidates(
+        space,
+        given,
+        [False] * len(given),
+        np.zeros(1, np.int64),
         data,
-        rows=data.taken(index),
-        weights=data.weights[index],
-        n=np.asarray(N_SAMPLED),
-        block=data_room.divisor(N_SAMPLED, data.block),
+        seed,
+        loaded.designs,
+        spec.likelihood.parameters,
     )
+    ranked = loaded.problem.data
+    if not thorough and ranked.mode != "whole" and ranked.n_padded > N_SAMPLED:
+        sampled = start_room.sample_rows(data, N_SAMPLED)
+        ranked = replace(sampled, rows=tuple(a[0] for a in sampled.rows), weights=sampled.weights[0], n=sampled.n[0])
+    points, found = (np.asarray(a) for a in rank_starts(spec, [v[0] for v in batch], ranked, held, loaded.hyper))
+    return points[int(np.argmax(np.where(np.isfinite(found), found, -np.inf)))]
 
 
 def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:

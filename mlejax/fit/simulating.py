@@ -16,7 +16,7 @@ from mlejax.compiling import compiled
 from mlejax.data import DesignKey, Shared, Static
 from mlejax.fit.loading import Loaded
 from mlejax.fit.regression import _design, _entries, _index, _Joined, _spread
-from mlejax.fit.starts import given_values
+from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 

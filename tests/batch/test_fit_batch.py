@@ -13,9 +13,6 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.batch import stacked
-from mlejax.batch.starting import candidates
-from mlejax.fit import starts
 
 L, N = 40, 60
 
@@ -123,31 +120,6 @@ def test_without_a_start_every_data_set_searches_its_own() -> None:
     np.testing.assert_allclose(res.params["sigma"][good], y[good].std(axis=1), rtol=1e-9)
     np.testing.assert_allclose(res.bse["mu"][good], y[good].std(axis=1) / np.sqrt(30), rtol=1e-8)
     same(res, 0, gaussian.fit({"y": y[0]}))
-
-
-@mle.model(
-    a=mle.Real(), b=mle.Positive(shape=2), c=mle.Interval(0, 1), d=mle.Ordered(3), e=mle.Simplex(3),
-    f=mle.Covariance(2), g=mle.NonNegative(), h=mle.Real(shape=2), k=mle.Correlation(2),
-)  # fmt: skip
-def everything(params: Any, data: Any) -> Any:
-    return data["y"] * params["a"] + data["x"]
-
-
-def test_candidates_are_those_of_a_single_data_set() -> None:
-    rng = np.random.default_rng(0)
-    data = {"y": rng.normal(3, 2, (4, 25)), "x": rng.normal(-5, 10, (4, 25))}
-    data["y"][1] = 7.0
-    with jax.enable_x64(True):
-        sets = stacked(everything.likelihood, data, None, "raise")
-        given = [None] * len(sets.space.leaves)
-        lanes = np.arange(4)
-        many = candidates(sets.space, given, [False] * len(given), lanes, sets.fetch(lanes, 4), seed=5)
-        for i in range(4):
-            rows = everything.prepare({k: v[i] for k, v in data.items()}).data.rows
-            rows = tuple(np.asarray(a)[:25] for a in rows)
-            one = starts.candidates(sets.space, given, rows, seed=5)
-            for j, leaf in enumerate(zip(*one, strict=True)):
-                np.testing.assert_allclose(many[j][i], np.stack(leaf), rtol=1e-12, atol=1e-14)
 
 
 def test_starts_one_each_from_a_frame_and_pooled(mixed: mle.BatchResults) -> None:

@@ -57,14 +57,14 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
     return with_known(spec, rows) if splits(spec, data) else rows  # once for all that look at them
 
 
-def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
+def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
     """A start near the estimate from a sample, found on the `first_rows` of it, or None where u0 is the safer one."""
-    near, sample = _searched(spec, data, first, u0, held), first
+    near, sample = _searched(spec, data, first, u0, fixed), first
     if int(first.n) < first.n_padded:  # one step on a whole chunk, and a search there if that is no place to step from
         sample = sample_chunks(data, 1, PIECES)
         begin = u0 if near is None else near
-        near = None if near is None else _one_step(spec, data, sample, near, held)
-        near = _searched(spec, data, sample, begin, held) if near is None else near
+        near = None if near is None else _one_step(spec, data, sample, near, fixed)
+        near = _searched(spec, data, sample, begin, fixed) if near is None else near
     if near is None:
         return None
     # rows that the sample does not have judge it, and bring it one step further
@@ -72,7 +72,7 @@ def improved(spec: Spec, data: Prepared, first: Prepared, u0: np.ndarray, held: 
 
     def others(i: int) -> Evaluator:
         rows = sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1))
-        return Evaluator(spec, rows, held, None, like=data)
+        return Evaluator(spec, rows, fixed, None, like=data)
 
     judge = others(0)
     found = judge(_SEARCH, near)
@@ -101,9 +101,9 @@ def chosen(evaluate: Evaluator, near: np.ndarray, u0: np.ndarray) -> tuple[np.nd
     return (u0, plain) if plain[0] < found[0] or not np.isfinite(found[0]) else (near, found)
 
 
-def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, held: Any) -> np.ndarray | None:
+def _one_step(spec: Spec, data: Prepared, rows: Prepared, near: np.ndarray, fixed: Any) -> np.ndarray | None:
     """Newton's step on some rows from the estimate of others, None where that is not near to their own."""
-    evaluate = Evaluator(spec, rows, held, None, like=data)
+    evaluate = Evaluator(spec, rows, fixed, None, like=data)
     found = evaluate(_SEARCH, near)
     return _stepped(spec, near, *found[1:]) if _expected(found, evaluate.scale) else None
 
@@ -123,9 +123,9 @@ def _expected(found: tuple[Any, np.ndarray, np.ndarray], scale: float) -> bool:
     return bool(scale * linalg.solve_scaled_host(curvature, score)[1] <= 10.0 * score.size + 20.0)
 
 
-def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, held: Any) -> np.ndarray | None:
+def _searched(spec: Spec, data: Prepared, sample: Prepared, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
     """The end of Newton's method on the sample, a full step beyond where it is within the sample's own error."""
-    evaluate = Evaluator(spec, sample, held, None, like=data)
+    evaluate = Evaluator(spec, sample, fixed, None, like=data)
     carry = optimize.begin(_SEARCH, u0)
     setting = optimize.setting_of(carry.u, spec.space.lower, spec.space.upper, evaluate.scale)
     ridge: np.ndarray | None = None

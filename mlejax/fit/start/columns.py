@@ -1,0 +1,142 @@
+"""The size of the data's columns, of which starts are made: means, spreads, least values, over a leading axis of data sets.
+
+Only rows of positive weight count, and of many rows only some that are spread over all of them.  No number depends on the
+other data sets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax.data import Prepared, Tall, divisor
+from mlejax.shapes import Bool, Float, Host, Int
+
+MAX_COLUMNS = 8  # columns of which statistics are taken
+MAX_ROWS = 4096  # rows (or units) of which statistics are taken
+
+
+def with_leading_axis(data: Prepared) -> Prepared:
+    """One data set on the host as a batch of one; the arrays are views."""
+    rows = tuple(np.asarray(leaf.values if isinstance(leaf, Tall) else leaf)[None] for leaf in data.rows)
+    return replace(data, rows=rows, weights=np.asarray(data.weights)[None], n=np.asarray(data.n)[None])
+
+
+def sample_rows(data: Prepared, n: int) -> Prepared:
+    """At most n rows (or units) of every data set (L, N, ...), spread over it; data of mode "whole" as they are.
+
+    Rows of weight 0 are not among them: where a data set has fewer than n others, the sample is padded with weight 0.
+    """
+    if data.mode == "whole" or data.n_padded <= n:
+        return data
+    index, inside = _spread(_counted(data, len(data.weights)), n)
+    sets = np.arange(len(index))[:, None]
+    return replace(
+        data,
+        rows=jax.tree.map(lambda a: a[sets, index], data.rows),
+        weights=np.where(inside, np.take_along_axis(np.asarray(data.weights), index, axis=1), 0.0),
+        n=np.full(len(index), n),
+        block=divisor(n, data.block),
+    )
+
+
+class Columns(NamedTuple):
+    """Statistics of numeric columns of one dimension.
+
+    Attributes:
+        mean, sd, low: mean, standard deviation and least value, (L, K); columns that vary and are finite come first.
+        varies: whether a column varies and is finite, (L, K).
+        n_columns: how many such columns there are, at most `MAX_COLUMNS` of which are among the K.
+    """
+
+    mean: Float[Host, "sets columns"]
+    sd: Float[Host, "sets columns"]
+    low: Float[Host, "sets columns"]
+    varies: Bool[Host, "sets columns"]
+    n_columns: int
+
+
+def columns_of(data: Prepared, n_sets: int) -> Columns:
+    """Statistics of the columns of the first ``n_sets`` data sets of a chunk."""
+    rows, inside, lead = _rows(data, n_sets)
+    numeric = [a for a in rows if a.ndim == lead and a.dtype.kind in "fi"]
+    found = np.empty((4, n_sets, min(len(numeric), MAX_COLUMNS)))
+    with np.errstate(all="ignore"):
+        for k, a in enumerate(numeric[:MAX_COLUMNS]):
+            found[:, :, k] = _moments(a.astype(np.float64, copy=False), inside)
+        mean, sd, low, high = found
+        varies = np.isfinite(mean) & np.isfinite(sd) & (sd > 0) & (low < high)
+    first = np.argsort(~varies, axis=1, kind="stable")
+    mean, sd, low = np.take_along_axis(found[:3], first[None], axis=2)
+    return Columns(mean, sd, low, np.take_along_axis(varies, first, axis=1), len(numeric))
+
+
+def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
+    """A coefficient whose product with any column is small: 0.01 over the largest root mean square, at most 0.01."""
+    rows, inside, lead = _rows(data, n_sets)
+    largest = np.ones(n_sets)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for a in rows:
+            if a.dtype.kind not in "fi" or not a.size:
+                continue
+            if inside is None:
+                flat = a.astype(np.float64, copy=False).reshape(n_sets, -1)
+                squares = np.einsum("ln,ln->l", flat, flat) / flat.shape[1]
+            else:
+                wide = a.astype(np.float64, copy=False).reshape(*a.shape[:lead], -1)
+                squares = _mean(np.einsum("...k,...k->...", wide, wide) / wide.shape[-1], inside)
+            largest = np.fmax(largest, np.where(np.isinf(squares), 1.0, np.sqrt(squares)))
+    return 0.01 / largest
+
+
+def _counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
+    """Rows of positive weight; all rows of data of mode "whole", whose weights belong to what the function returns."""
+    if data.mode == "whole":
+        return np.ones((n_sets, int(np.max(data.n))), bool)
+    return np.asarray(data.weights)[:n_sets] > 0
+
+
+def _spread(counted: Bool[Host, "sets rows"], most: int) -> tuple[Int[Host, "sets most"], Bool[Host, "sets most"]]:
+    """Numbers of at most ``most`` counted rows of each data set, spread over all of them, and which of the numbers count."""
+    index, inside = np.zeros((len(counted), most), np.int64), np.zeros((len(counted), most), bool)
+    for i, flags in enumerate(counted):
+        used = np.flatnonzero(flags)
+        m = min(used.size, most)
+        index[i] = used[0]
+        index[i, :m] = used[np.linspace(0, used.size - 1, m).astype(np.int64)]
+        inside[i, :m] = True
+    return index, inside
+
+
+def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | None, int]:
+    """Columns (L, n, ...) or (L, n, length, ...) of units, flags of the rows that count (None: all), and the axes before a
+    value's own."""
+    rows = [np.asarray(leaf)[:n_sets] for leaf in data.rows]
+    inside = _counted(data, n_sets)
+    if inside.shape[1] > MAX_ROWS:
+        index, inside = _spread(inside, MAX_ROWS)
+        rows = [a[np.arange(n_sets)[:, None], index] for a in rows]
+    n = int(inside.sum(axis=1).max(initial=0))
+    if inside[:, :n].all():  # the others are padding
+        rows, inside = [a[:, :n] for a in rows], inside[:, :n]
+    if data.mode == "units":
+        inside = inside[:, :, None] & rows[-1]
+    return rows, None if inside.all() else inside, 3 if data.mode == "units" else 2
+
+
+def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    axes = tuple(range(1, a.ndim))
+    if inside is None:
+        return np.asarray(a.mean(axis=axes))
+    return np.asarray(np.where(inside, a, 0.0).sum(axis=axes) / np.maximum(inside.sum(axis=axes), 1))
+
+
+def _moments(a: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Mean, standard deviation, least and greatest value (L,) of a column."""
+    mean, axes = _mean(a, inside), tuple(range(1, a.ndim))
+    sd = np.sqrt(_mean(np.square(a - mean.reshape(-1, *(1,) * (a.ndim - 1))), inside))
+    low, high = (a, a) if inside is None else (np.where(inside, a, np.inf), np.where(inside, a, -np.inf))
+    return mean, sd, low.min(axis=axes, initial=np.inf), high.max(axis=axes, initial=-np.inf)

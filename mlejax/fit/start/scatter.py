@@ -1,0 +1,78 @@
+"""Further starts, drawn around a first end and on the scales of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlejax import transforms
+from mlejax.data import Prepared
+from mlejax.fit.programs import to_u
+from mlejax.fit.start.columns import columns_of, small_effect
+from mlejax.fit.start.given import Given
+from mlejax.fit.start.supports import random
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+
+
+def scatter(
+    space: Space,
+    data: Prepared,
+    given: Given,
+    u: Float[Host, "sets p"],
+    information: Float[Host, "sets p p"] | None,
+    n: int,
+    seed: int,
+) -> Float[Host, "sets n p"]:
+    """n random starts in u for each data set; half are near the end of a first search, half as widely spread as the data.
+
+    Near the end the scale of a coordinate is the larger of 3 standard errors and half its own size; in logarithms and logits
+    it lies between 1 and 2.  Parameters that were given move like the others.  A start of a structure (kind "Free") has a
+    scale of its own, so that its entries only move by about half their size.
+
+    Args:
+        data: of the data sets, (L, N, ...).
+        given: the start of each leaf or None, as of `given_values`; used for structures.
+        u, information: where the first search ended and the information there, or None if it is not known.
+    """
+    n_sets, p = u.shape
+    rng = np.random.default_rng([seed, 1])
+    n_near = (n + 1) // 2
+    scale = _scale_near(space, u, information)
+    steps = rng.standard_normal((n_near, p)) * rng.choice([0.3, 1.0, 3.0], (n_near, 1))
+    near = u[:, None] + scale[:, None] * steps
+    out = np.concatenate([near, _wide(space, data, n_sets, n - n_near, rng)], axis=1)
+    free = np.array([leaf.kind == "Free" for leaf in space.leaves])[space.leaf_numbers]
+    if free.any():
+        values = [np.zeros(leaf.shape) if v is None else v for v, leaf in zip(given, space.leaves, strict=True)]
+        base = np.asarray(to_u(space, values))
+        moved = base * (1.0 + 0.5 * rng.standard_normal((n, 1))) + 0.1 * rng.standard_normal((n, p))
+        out = np.where(free, moved, out)
+    return np.clip(out, space.lower, space.upper)
+
+
+def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> np.ndarray:
+    errors = np.ones_like(u)
+    if information is not None:
+        diagonal = np.einsum("lii->li", information)
+        good = np.isfinite(diagonal) & (diagonal > 0)
+        most = 1e3 * np.maximum(1.0, np.abs(u))
+        errors = np.where(good, np.minimum(1.0 / np.sqrt(np.where(good, diagonal, 1.0)), most), 1.0)
+    own = np.maximum(3.0 * errors, 0.5 * np.abs(u))
+    straight = [isinstance(leaf.transform, transforms.Identity) for leaf in space.leaves]
+    return np.where(np.array(straight)[space.leaf_numbers], own, np.clip(own, 1.0, 2.0))
+
+
+def _wide(space: Space, data: Prepared, n_sets: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n starts (L, n, p) on the scales of the columns, and of unit scale."""
+    columns, small = columns_of(data, n_sets), small_effect(data, n_sets)
+    zero, one = np.zeros((n_sets, 1)), np.ones((n_sets, 1))
+    location = np.concatenate([zero, np.where(columns.varies, columns.mean, 0.0)], axis=1)
+    scale = np.concatenate([one, np.where(columns.varies, columns.sd, 1.0)], axis=1)
+    which = (np.arange(n) + 1) % location.shape[1]
+    width = np.where(np.arange(n) % 3 == 2, 2.0, 1.0)
+    values = []
+    for leaf in space.leaves:
+        normal = rng.standard_normal((n, leaf.size))
+        values.append(random(leaf, location[:, which], scale[:, which], small[:, None], width, normal))
+    points = [to_u(space, [v[i, j] for v in values]) for i in range(n_sets) for j in range(n)]
+    return np.asarray(points, np.float64).reshape(n_sets, n, space.n_free)
