@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax.fit import evaluating, sampling
+from mlejax.fit import evaluating
 from mlejax.fit.evaluating import Evaluator, sample_chunks
+from mlejax.fit.start import subsample
 from mlejax.objective import Spec
 from mlejax.optimize import Newton
 
@@ -52,7 +53,7 @@ def draws(n: int, p: int, intercept: float = 0.3, seed: int = 0) -> dict[str, np
 @pytest.fixture
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that happens with many rows, with a tenth or less of them."""
-    monkeypatch.setattr(sampling, "LARGE_N", 20_000)
+    monkeypatch.setattr(subsample, "LARGE_N", 20_000)
     monkeypatch.setattr(evaluating, "CHUNK", 4_096)
 
 
@@ -146,7 +147,7 @@ def test_a_few_rows_that_weigh_more_than_the_sample(seed: int, method: str) -> N
     with passes() as seen:
         res = model.fit(data, method=method)
     with pytest.MonkeyPatch.context() as patch, passes() as usual:
-        patch.setattr(sampling, "worthwhile", lambda *_: False)
+        patch.setattr(subsample, "worthwhile", lambda *_: False)
         plain = model.fit(data, method=method)
     same_answer(res, plain)
     whole = max(seen)

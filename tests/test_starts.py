@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.data import ingest
-from mlejax.fit import starts
-from mlejax.fit.closed import to_u
-from mlejax.fit.recipe import _plainest
+from mlejax.batch.reading import stacked
+from mlejax.fit.loading import load
+from mlejax.fit.start import acceptable, candidates, first_guess, sample_rows, with_leading_axis
+from mlejax.fit.start.columns import MAX_ROWS
 from tests.zoo import FAMILY, GAUSSIAN, REGRESSION, truth
 
 DATA = GAUSSIAN.make(21)
@@ -171,17 +172,87 @@ def test_a_response_without_spread_has_no_maximum(y: np.ndarray) -> None:
     assert res.bse.isna().all()
 
 
-@pytest.mark.parametrize(
-    "declared",
-    [{"a": mle.Real()}, {"b": mle.Real(shape=3), "s": mle.Positive()}, {"a": mle.Real(), "b": mle.Real(shape=4)}],
-    ids=str,
-)
-def test_the_plainest_start_is_the_first_candidate_at_any_scale(declared: Any) -> None:
-    space = mle.model(params=declared)(lambda params, data: data["y"]).likelihood.space(ingest({"y": [1.0, 2.0]}))
-    begin, slope = _plainest(space)
-    for scale in (1e-3, 1.0, 7.0, 1e9):
-        rows = (scale * np.random.default_rng(0).normal(size=(50, 2)),)
-        first = starts.candidates(space, [None] * len(space.leaves), rows)[0]
-        assert to_u(space, first).tolist() == (begin + starts.smallness(rows) * slope).tolist()
-    simplex = mle.model(w=mle.Simplex(3))(lambda params, data: data["y"]).likelihood.space(ingest({"y": [1.0]}))
-    assert _plainest(simplex) is None
+@mle.model(
+    a=mle.Real(), b=mle.Positive(shape=2), c=mle.Interval(0, 1), d=mle.Ordered(3), e=mle.Simplex(3),
+    f=mle.Covariance(2), g=mle.NonNegative(), h=mle.Real(shape=2), k=mle.Correlation(2),
+)  # fmt: skip
+def everything(params: Any, data: Any) -> Any:
+    return data["y"] * params["a"] + data["x"]
+
+
+def starts_of(model: Any, data: Any, **options: Any) -> list[np.ndarray]:
+    """The candidates of a single fit, one array a leaf, (m, ...)."""
+    with jax.enable_x64(True):
+        loaded = load(model.likelihood, data, None, "raise", **options)
+        space, none = loaded.problem.space, [None] * len(loaded.problem.space.leaves)
+        batch = with_leading_axis(loaded.problem.data)
+        return [v[0] for v in candidates(space, none, [False] * len(none), np.zeros(1, int), batch, 5)]
+
+
+def test_the_candidates_of_a_data_set_do_not_depend_on_its_company() -> None:
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(3, 2, (4, 25)), "x": rng.normal(-5, 10, (4, 25))}
+    data["y"][1] = 7.0  # without spread
+    with jax.enable_x64(True):
+        sets = stacked(everything.likelihood, data, None, "raise")
+        none = [None] * len(sets.space.leaves)
+        which = np.array([2, 0, 1, 3])
+        many = candidates(sets.space, none, [False] * len(none), which, sets.fetch(which, 4), 5)
+    for place, i in enumerate(which):
+        alone = starts_of(everything, {k: v[i] for k, v in data.items()})
+        for together, one in zip(many, alone, strict=True):
+            np.testing.assert_allclose(together[place], one, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [40, 300, MAX_ROWS + 500])
+def test_rows_of_weight_zero_change_no_start(n: int) -> None:
+    rng = np.random.default_rng(1)
+    w = rng.integers(0, 3, n).astype(float)
+    data = {"y": np.where(w > 0, rng.normal(3, 2, n), 1e6), "x": np.where(w > 0, rng.normal(-5, 10, n), -1e9)}
+    weighted = starts_of(everything, data, weights=w, weight_kind="frequency")
+    left = starts_of(everything, {k: v[w > 0] for k, v in data.items()})
+    for a, b in zip(weighted, left, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_sample_of_rows_is_spread_over_those_that_count() -> None:
+    with jax.enable_x64(True):
+        w = np.ones(1000)
+        w[::2] = 0.0
+        data = load(GAUSSIAN.plain.likelihood, {"y": np.arange(1000.0)}, None, "raise", (), w, "frequency").problem.data
+        batch = with_leading_axis(data)
+        few, all_of_them = sample_rows(batch, 64), sample_rows(batch, 600)
+    y = few.rows[0][0]
+    assert y.shape == (64,)
+    assert (y % 2 == 1).all()
+    assert y[0] == 1
+    assert y[-1] == 999
+    assert (np.diff(y) > 0).all()
+    assert all_of_them.weights.sum() == 500
+    assert len(np.unique(all_of_them.rows[0][0][all_of_them.weights[0] > 0])) == 500
+    assert sample_rows(batch, 5000) is batch
+
+
+def test_an_acceptable_start_is_concave_and_promises_one_unit_a_row_at_most() -> None:
+    """A quadratic with information A and Newton step d rises by half its decrement d'Ad, which is the bound."""
+    A = np.array([[4.0, 1.0], [1.0, 2.0]])
+    d = np.array([1.0, -2.0])
+    rise = d @ A @ d
+    saddle, flat, lost = np.diag([1.0, -1.0]), np.ones((2, 2)), np.full((2, 2), np.nan)
+    information = np.stack([A, A, saddle, flat, lost, A])
+    score = np.stack([A @ d, A @ d, d, np.zeros(2), d, np.array([np.inf, 0.0])])
+    flags = acceptable(score, information, np.array([1.01 * rise, 0.99 * rise, 1e9, 1e9, 1e9, 1e9]))
+    assert flags.tolist() == [True, False, False, False, False, False]
+
+
+def test_no_first_guess_where_parameters_could_be_exchanged() -> None:
+    def guess(**declared: Any) -> Any:
+        model = mle.model(params=declared)(lambda params, data: data["y"])
+        space = load(model.likelihood, {"y": [1.0, 2.0]}, None, "raise").problem.space
+        return first_guess(space, [None] * len(space.leaves))
+
+    assert guess(a=mle.Real(), s=mle.Positive()) is not None
+    assert guess(b=mle.Real(3), s=mle.Positive()) is not None
+    assert guess(a=mle.Real(), b=mle.Real()) is None
+    assert guess(s=mle.Positive(2)) is None
+    assert guess(w=mle.Simplex(3)) is None

@@ -12,7 +12,8 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import DataError, Tall, prepared
-from mlejax.fit import evaluating, sampling
+from mlejax.fit import evaluating
+from mlejax.fit.start import subsample
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -33,7 +34,7 @@ def draws(n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "STREAMED", 100_000)
-    monkeypatch.setattr(sampling, "LARGE_N", 20_000)
+    monkeypatch.setattr(subsample, "LARGE_N", 20_000)
     monkeypatch.setattr(evaluating, "CHUNK", 4_096)
 
 

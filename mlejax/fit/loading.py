@@ -92,15 +92,6 @@ def unscaled(loaded: Loaded) -> Loaded:
     return replace(loaded, problem=problem, weights=replace(w, scale=1.0))
 
 
-def rows_that_count(loaded: Loaded) -> tuple[np.ndarray, ...]:
-    """The checked columns without the rows of weight 0."""
-    w = loaded.weights
-    if w is None or w.used.all() or loaded.problem.data.mode == "whole":
-        return loaded.rows.leaves
-    used = w.used if loaded.unit_codes is None else w.used[loaded.unit_codes]
-    return tuple(leaf[used] for leaf in loaded.rows.leaves)
-
-
 def n_contributions(data: data_room.Prepared) -> int:
     """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
     return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)

@@ -57,11 +57,11 @@ def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
         for a in rows:
             if a.dtype.kind not in "fi" or not a.size:
                 continue
-            wide = a.astype(np.float64, copy=False).reshape(*a.shape[:lead], -1)
             if inside is None:
-                flat = wide.reshape(n_sets, -1, wide.shape[-1])
-                squares = np.einsum("lnk,lnk->l", flat, flat) / (wide.size // n_sets)
+                flat = a.astype(np.float64, copy=False).reshape(n_sets, -1)
+                squares = np.einsum("ln,ln->l", flat, flat) / flat.shape[1]
             else:
+                wide = a.astype(np.float64, copy=False).reshape(*a.shape[:lead], -1)
                 squares = _mean(np.einsum("...k,...k->...", wide, wide) / wide.shape[-1], inside)
             largest = np.fmax(largest, np.where(np.isinf(squares), 1.0, np.sqrt(squares)))
     return 0.01 / largest
