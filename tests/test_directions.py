@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mlejax.fit.diagnose import rays
+from mlejax.fit.diagnose import directions, rays
 from mlejax.status import End
 from mlejax.verdict import Direction, Evidence, code_of, judge
 
@@ -39,10 +39,10 @@ def test_many_ends_have_the_directions_of_each_alone() -> None:
     information[3, 0, 1] = np.nan
     free[4, 1] = False
     nothing = np.full((5, 4), np.inf)
-    many = rays.suspicious_directions(u, score, information, free, origin, nothing)
+    many = directions.suspicious_directions(u, score, information, free, origin, nothing)
     for i in range(5):
         ends = (a[i : i + 1] for a in (u, score, information, free, origin, nothing))
-        np.testing.assert_array_equal(many[i], rays.suspicious_directions(*ends)[0])
+        np.testing.assert_array_equal(many[i], directions.suspicious_directions(*ends)[0])
     assert [len(m) for m in many] == [4 + 2, 1 + 4 + 2, 3 + 4 + 2, 4 + 2, 3 + 2]
     np.testing.assert_allclose(many[0][0], np.linalg.solve(information[0], score[0]), rtol=1e-8)
     np.testing.assert_array_equal(many[1][0], [0.0, 0.0, max(1.0, abs(u[1, 2])), 0.0])
@@ -52,16 +52,16 @@ def test_many_ends_have_the_directions_of_each_alone() -> None:
 
 
 def test_of_many_coordinates_those_in_doubt_are_followed_alone() -> None:
-    p = rays.MAX_COORDINATES + 3
+    p = directions.MAX_COORDINATES + 3
     u, score = np.zeros((1, p)), np.full((1, p), 1e-6)
     information = np.diag(np.r_[1e-14, 1e-9, np.ones(p - 2)])[None]  # two levels of a factor without events, say
     free, believed = np.ones((1, p), bool), np.full((1, p), 1e3)
-    (vectors,) = rays.suspicious_directions(u, score, information, free, u, believed)
+    (vectors,) = directions.suspicious_directions(u, score, information, free, u, believed)
     assert [np.flatnonzero(v).tolist() for v in vectors[-2:]] == [[0], [1]]
     assert len(vectors) == 1 + 2  # and Newton's step; the path so far has no length
     information = np.eye(p) + np.pad(np.ones((p - 1, p - 1)), (0, 1)) * 1e4
     information[:-1, :-1] -= np.eye(p - 1) - np.ones((p - 1, p - 1)) / (p - 1)  # all but one columns are one
-    (vectors,) = rays.suspicious_directions(u, score, information[None], free, u, believed)
+    (vectors,) = directions.suspicious_directions(u, score, information[None], free, u, believed)
     assert len(vectors) == (p - 2) + 1  # what is collinear is followed once, not also entry by entry
 
 

@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 
 import mlejax as mle
-from mlejax.fit import evaluating
-from mlejax.fit.evaluating import Evaluator, sample_chunks
 from mlejax.fit.start import subsample
-from mlejax.objective import Spec
+from mlejax.objective import ChunkedEvaluator, Spec, chunked, sample_chunks
 from mlejax.optimize import Newton
 
 
@@ -32,14 +30,14 @@ def logit(params: Any, data: Any) -> Any:
 def passes() -> Iterator[list[int]]:
     """The numbers of rows, padding included, of every evaluation of the derivatives inside."""
     seen: list[int] = []
-    original = Evaluator.__call__
+    original = ChunkedEvaluator._minimised
 
-    def counting(self: Evaluator, method: Any, u: Any) -> Any:
-        seen.append(sum(chunk.n_padded for chunk in self.chunks))
+    def counting(self: ChunkedEvaluator, method: Any, u: Any) -> Any:
+        seen.append(self.data.n_padded)
         return original(self, method, u)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Evaluator, "__call__", counting)
+        patch.setattr(ChunkedEvaluator, "_minimised", counting)
         yield seen
 
 
@@ -54,7 +52,7 @@ def draws(n: int, p: int, intercept: float = 0.3, seed: int = 0) -> dict[str, np
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that happens with many rows, with a tenth or less of them."""
     monkeypatch.setattr(subsample, "LARGE_N", 20_000)
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    monkeypatch.setattr(chunked, "CHUNK", 4_096)
 
 
 def same_answer(res: Any, plain: Any) -> None:
@@ -155,17 +153,17 @@ def test_a_few_rows_that_weigh_more_than_the_sample(seed: int, method: str) -> N
 
 
 def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    monkeypatch.setattr(chunked, "CHUNK", 4_096)
     problem = logit.prepare(draws(N, 4))
     spec, u = Spec(logit.likelihood, problem.space), np.full(4, 0.1)
     found = {}
     with jax.enable_x64(True):
         for threads in (1, 2, 3, 8):
-            evaluate = Evaluator(spec, problem.data, None, None, threads=threads)
+            evaluate = ChunkedEvaluator(spec, problem.data, None, None, threads=threads)
             assert len(evaluate.chunks) == 16
-            found[threads] = evaluate(Newton(), u)
+            found[threads] = evaluate.minimised(Newton(), u)
             evaluate.close()
-        whole = Newton().evaluate(evaluating.objective_of(spec, problem.data, None, None), jnp.asarray(u))
+        whole = Newton().evaluate(chunked.objective_of(spec, problem.data, None, None), jnp.asarray(u))
     for threads in (2, 3, 8):
         for one, other in zip(found[1], found[threads], strict=True):
             np.testing.assert_array_equal(one, other)
@@ -174,10 +172,10 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mon
 
 
 def test_a_sample_is_made_of_other_rows_when_told_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    monkeypatch.setattr(chunked, "CHUNK", 4_096)
     data = logit.prepare({"X": np.arange(N, dtype=float)[:, None], "y": np.zeros(N)}).data
     rows = [set(np.asarray(sample_chunks(data, 1, 16, skip).rows[0])[:, 0]) for skip in (0.0, 0.2, 0.4, 0.6, 0.8)]
-    assert all(len(r) == evaluating.chunk_size(data) for r in rows)
+    assert all(len(r) == chunked.chunk_size(data) for r in rows)
     assert len(set.union(*rows)) == sum(len(r) for r in rows)
     assert max(max(r) for r in rows) < N, "no padding in a sample"
 
@@ -199,7 +197,7 @@ def test_bias_reduction_belongs_to_the_sum(monkeypatch: pytest.MonkeyPatch) -> N
     def exponential(params: Any, data: Any) -> Any:
         return jnp.log(params["rate"]) - params["rate"] * data["t"]
 
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    monkeypatch.setattr(chunked, "CHUNK", 4_096)
     t = np.random.default_rng(3).exponential(2.0, 9_000)
     res = exponential.fit({"t": t}, bias_reduction="jeffreys")
     assert res.params["rate"] == pytest.approx(8_999 / t.sum(), rel=1e-9)

@@ -16,7 +16,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.fit import evaluating
+from mlejax.objective import chunked
 from tests.test_compilations import compilations
 
 ROOT = Path(__file__).parent.parent
@@ -270,7 +270,7 @@ def test_a_penalised_fit_has_the_program_of_the_plain_one() -> None:
     t = np.random.default_rng(1).exponential(2.0, 5_000)
     exponential.fit({"t": t})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluating, "CHUNK", 1_024)
+        patch.setattr(chunked, "CHUNK", 1_024)
         plain = exponential.fit({"t": t})
         with compilations() as n:
             res = exponential.fit({"t": t}, penalty=square, hyper=300.0)

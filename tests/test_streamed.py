@@ -12,8 +12,8 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import DataError, Tall, prepared
-from mlejax.fit import evaluating
 from mlejax.fit.start import subsample
+from mlejax.objective import chunked
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -35,7 +35,7 @@ def draws(n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
 def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "STREAMED", 100_000)
     monkeypatch.setattr(subsample, "LARGE_N", 20_000)
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+    monkeypatch.setattr(chunked, "CHUNK", 4_096)
 
 
 def columns_of(res: Any) -> tuple[Any, ...]:

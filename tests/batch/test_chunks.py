@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-import mlejax as mle
 from mlejax import batch
 from mlejax.execution import chunking
 from tests.batch.test_fit_batch import START, logit, logits, quietly

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mlejax as mle
 from mlejax import batch
 from mlejax.execution import chunking
 from mlejax.verdict import Direction
-from tests.batch.test_fit_batch import START, awkward, logit, logits, quietly
+from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 
 def broken(n_bad: int, n_sets: int = 60) -> dict[str, np.ndarray]:

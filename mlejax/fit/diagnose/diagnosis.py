@@ -17,7 +17,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.execution import compiled
 from mlejax.fit import regression
-from mlejax.fit.diagnose import ends, rays, wording
+from mlejax.fit.diagnose import directions, ends, rays, wording
 from mlejax.fit.diagnose.ends import Findings, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
@@ -258,7 +258,7 @@ def suspicious(
     free = interior(space, u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         believed = ends.believable(u, space)
-        out = rays.suspicious_directions(u, score, information, free, np.stack(origins), believed)
+        out = directions.suspicious_directions(u, score, information, free, np.stack(origins), believed)
     if not free.all():
         inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
         out = [np.concatenate([v, rows[~inside]]) for v, rows, inside in zip(out, inward, free, strict=True)]
@@ -280,15 +280,16 @@ def probe_directions(
     """
     assert end.information is not None
     spec, space, fixed = evaluator.spec, evaluator.spec.space, problems.fixed
-    flat = tuple(rays.flat_direction(v, end.u, float(end.loglik), space, fixed) for v in known)
+    origin = rays.Origin(end.u, float(end.loglik), end.information, space, fixed)
+    flat = tuple(rays.flat_direction(v, origin) for v in known)
     if first is None or known or not np.array_equal(first.u, end.u):
         vectors = suspicious(spec, [end], [u0])[0]
         if known:
-            vectors = np.reshape(rays.without(vectors, known), (-1, end.u.size))
+            vectors = np.reshape(directions.without(vectors, known), (-1, end.u.size))
         tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, end.information, ends.curved(space))
     else:
         tested = first.rays
-    found = yield from rays.probe_all(tested, end.u, float(end.loglik), end.information, space, fixed)
+    found = yield from rays.follow_all(tested, origin)
     if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
         found += yield from _natural_rays(spec, fixed, end, u0)
     if not any(d.behaviour == "rises" for d in found):
@@ -329,8 +330,8 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
     if not joint or space.boxed or not interior(space, end.u).all():
         return ()
-    at, _ = estimates(space, end.u, end.score, end.information, fixed)
-    theta, score, information = (np.asarray(a) for a in (at.theta, at.score, at.information))
+    natural, _ = estimates(space, end.u, end.score, end.information, fixed)
+    theta, score, information = natural.theta, natural.score, natural.information
 
     def to_u(points: Any) -> np.ndarray:
         return np.concatenate(
@@ -342,11 +343,12 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
 
     infinite = np.full(theta.size, np.inf)
     chart = rays.Chart(-infinite, infinite, to_u)
-    origin = np.asarray(wording.theta_of(space, u0, fixed))
-    arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), origin, infinite))
-    vectors = rays.suspicious_directions(*arguments)[0]
+    began = np.asarray(wording.theta_of(space, u0, fixed))
+    arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), began, infinite))
+    vectors = directions.suspicious_directions(*arguments)[0]
     tested = rays.make_rays(vectors[:N_RAYS], theta, score, information, None)
-    return (yield from rays.probe_all(tested, theta, float(end.loglik), information, space, fixed, chart))
+    at = rays.Origin(theta, float(end.loglik), information, space, fixed, chart)
+    return (yield from rays.follow_all(tested, at))
 
 
 def explain(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:

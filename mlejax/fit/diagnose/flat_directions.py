@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.fit.diagnose import rays
+from mlejax.fit.diagnose.directions import scaled
 from mlejax.fit.diagnose.ends import Findings, interior, inverse_over
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.loading import n_contributions
@@ -51,13 +52,14 @@ def settle_flat(evaluator: ChunkedEvaluator, end: OptimizeResult, findings: Find
     if not _dependent_nearby(evaluator, end) or not np.isfinite(information).all():
         return findings
     free = np.flatnonzero(interior(space, end.u))
-    scaled, d = rays.scaled(information[np.ix_(free, free)])
-    eigenvalues, vectors = np.linalg.eigh(scaled)
+    correlation, d = scaled(information[np.ix_(free, free)])
+    eigenvalues, vectors = np.linalg.eigh(correlation)
     vector = np.zeros(end.u.size)
     vector[free] = vectors[:, 0] * d
     if not abs(eigenvalues[0]) <= 1e-10 * eigenvalues[-1] or not vector.any():
         return findings
-    flat = rays.flat_direction(vector, end.u, float(end.loglik), space, evaluator.fixed)
+    origin = rays.Origin(end.u, float(end.loglik), information, space, evaluator.fixed)
+    flat = rays.flat_direction(vector, origin)
     return replace(findings, directions=(*findings.directions, flat))
 
 

@@ -14,10 +14,10 @@ import pytest
 import mlejax as mle
 from mlejax import optimize
 from mlejax.execution.trace import split
-from mlejax.fit import evaluating, loading, sampling
-from mlejax.fit.evaluating import Evaluator, splits, with_known
+from mlejax.fit import loading
 from mlejax.fit.loading import load
-from mlejax.objective import Spec
+from mlejax.fit.start import subsample
+from mlejax.objective import ChunkedEvaluator, Spec, chunked, hoists, with_invariants
 from mlejax.special import gammaln
 
 N = 12
@@ -207,8 +207,8 @@ def panel(n: int) -> dict[str, Any]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples that fill a chunk in part, and several chunks, with a tenth of the rows."""
-    monkeypatch.setattr(sampling, "LARGE_N", 6_000)
-    monkeypatch.setattr(evaluating, "CHUNK", 2_048)
+    monkeypatch.setattr(subsample, "LARGE_N", 6_000)
+    monkeypatch.setattr(chunked, "CHUNK", 2_048)
     monkeypatch.setattr(loading, "BLOCK", 512)
 
 
@@ -229,17 +229,17 @@ FITS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("which", FITS)
 def test_the_answer_is_that_of_the_whole(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
-    original = evaluating.with_known
+    original = chunked.with_invariants
 
     def watched(spec: Any, data: Any) -> Any:
         found = original(spec, data)
         seen.add(len(found.rows) - data.statics.n_leaves)
         return found
 
-    monkeypatch.setattr(evaluating, "with_known", watched)
+    monkeypatch.setattr(chunked, "with_invariants", watched)
     apart = FITS[which]()
     assert seen == {3 if which == "units" else 1}  # log(t); and the number of rows of a unit, and one less
-    monkeypatch.setattr(evaluating, "splits", lambda spec, data: False)
+    monkeypatch.setattr(chunked, "hoists", lambda spec, data: False)
     whole = FITS[which]()
     assert apart.verdict.code == whole.verdict.code == "verified"
     assert apart.llf == pytest.approx(whole.llf, rel=1e-13)
@@ -262,13 +262,13 @@ def test_what_takes_much_more_than_the_data_is_not_kept() -> None:
         return -0.5 * jnp.sum((waves * params["a"] / params["s"]) ** 2, axis=1) - jnp.log(params["s"])
 
     spec, data = prepared(wide, {"t": survival_data(10_000)["t"]})
-    assert not splits(spec, data)
+    assert not hoists(spec, data)
     spec, data = prepared(survival, survival_data(10_000))
-    assert splits(spec, data)
+    assert hoists(spec, data)
     with jax.enable_x64(True):
-        kept = with_known(spec, data)
+        kept = with_invariants(spec, data)
     assert len(kept.rows) == len(data.rows) + 1
-    assert with_known(spec, kept) is kept
+    assert with_invariants(spec, kept) is kept
 
 
 @mle.model(a=mle.Real(), s=mle.Positive())
@@ -287,7 +287,7 @@ def test_shared_arrays_of_another_size_are_another_split() -> None:
         knots = np.arange(float(n))
         y = 0.3 * data["t"] + np.exp(-((data["t"][:, None] - knots) ** 2)).sum(axis=1) + np.sin(1e3 * data["t"])
         given = {"t": data["t"], "y": y, "knots": mle.Shared(knots)}
-        assert splits(*prepared(bumps, given)) == kept
+        assert hoists(*prepared(bumps, given)) == kept
         res = bumps.fit(given)
         centred = y - np.exp(-((data["t"][:, None] - knots) ** 2)).sum(axis=1)
         assert res.verdict.code == "verified"
@@ -301,9 +301,9 @@ def test_a_sample_has_the_program_of_data_read_where_they_lie(monkeypatch: pytes
     monkeypatch.setattr(prepared_room, "STREAMED", 100_000)
     spec, data = prepared(survival, survival_data(10_000))
     assert data.streamed
-    part = sampling.first_rows(spec, data)
+    part = subsample.first_rows(spec, data)
     assert not part.streamed
-    assert not Evaluator(spec, part, None, None, like=data).splits
+    assert not hoists(spec, data)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -311,18 +311,18 @@ def test_a_chunk_that_is_filled_in_part() -> None:
     spec, data = prepared(survival, survival_data(10_000))
     u = np.array([0.8, 0.2, -0.1, -0.3])
     with jax.enable_x64(True):
-        part = sampling.first_rows(spec, data)
+        part = subsample.first_rows(spec, data)
     n = int(part.n)
     assert n < part.n_padded
     assert not part.weights[n:].any()
     with jax.enable_x64(True):
-        evaluate = Evaluator(spec, part, None, None, like=data)
-        found = evaluate(optimize.Newton(), u)
+        evaluate = ChunkedEvaluator(spec, part, None, None, program_of=data)
+        found = evaluate.minimised(optimize.Newton(), u)
     own = part.rows[: part.statics.n_leaves]
     rows = {key: column[:n] for key, column in zip(part.statics.keys, own, strict=True)}
     small, few = prepared(survival, rows)
     with jax.enable_x64(True):
-        plain = Evaluator(small, few, None, None)(optimize.Newton(), u)
+        plain = ChunkedEvaluator(small, few, None, None).minimised(optimize.Newton(), u)
     for a, b in zip(found, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mlejax.derivatives import value_grad_hessian
 
 import mlejax as mle
-from mlejax.derivatives import value_grad_hessian
 from mlejax.execution.trace import linear_predictors
 from mlejax.fit.common import objective_of
 from mlejax.objective import Spec
