@@ -8,7 +8,7 @@ import pytest
 
 from mlejax.fit import closed
 from mlejax.fit.natural import to_theta
-from mlejax.fit.solve import hold
+from mlejax.fit.fixed import fix
 from mlejax.parameters import Interval, Positive, Real, make_space
 
 DECLARED = {"mu": Real(), "rate": Positive(shape=3), "beta": Real(shape=2), "sigma": Positive()}
@@ -19,7 +19,7 @@ FIXED = [None, {"mu": 0.5}, {"rate[1]": 2.0, "sigma": 0.3}, {"beta": [1.0, 2.0],
 def test_the_general_way_gives_the_same(fixed: dict[str, object] | None) -> None:
     rng = np.random.default_rng(2)
     with jax.enable_x64(True):
-        space, held = hold(make_space(DECLARED, {}), fixed)
+        space, held = fix(make_space(DECLARED, {}), fixed)
         held = None if held is None else np.asarray(held)
         values = [rng.exponential(size=leaf.shape) for leaf in space.leaves]
         u = closed.to_u(space, values)

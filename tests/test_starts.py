@@ -14,7 +14,8 @@ from jax.scipy.stats import norm
 import mlejax as mle
 from mlejax.batch.reading import stacked
 from mlejax.fit.loading import load
-from mlejax.fit.start import acceptable, candidates, first_guess, sample_rows, with_leading_axis
+from mlejax.fit.start import acceptable, candidates, first_guess
+from mlejax.objective import sample_rows, with_leading_axis
 from mlejax.fit.start.columns import MAX_ROWS
 from tests.zoo import FAMILY, GAUSSIAN, REGRESSION, truth
 

@@ -33,6 +33,7 @@ from mlejax.data import Prepared
 from mlejax.execution import aligned, compiled, is_aligned, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.derivatives import value_grad_hessian
+from mlejax.objective.embedding import embedding
 from mlejax.objective.evaluation import Evaluation, Report
 from mlejax.objective.objective import Spec, objective_of, penalty_value, to_loglik
 from mlejax.objective.sampling import sample_rows, with_leading_axis
@@ -141,6 +142,7 @@ class ChunkedEvaluator:
         self._threads, self._program_of = threads, program_of
         self._chunks: _Chunks | None = None
         self._last: tuple[Any, Minimised] | None = None  # the search begins where its start was evaluated
+        self._embedding = embedding(spec, fixed)
 
     def with_spec(self, spec: Spec) -> ChunkedEvaluator:
         """The same data under another specification of equal layout."""
@@ -164,10 +166,12 @@ class ChunkedEvaluator:
 
     def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
         """(Penalised) log-likelihoods (m,) at points (m, p)."""
-        at, out = points[0], []
+        at, out, spec, fixed = points[0], [], self.spec, self.fixed
+        if self._embedding is not None:
+            at, spec, fixed = self._embedding.full(at), self._embedding.spec, None
         for i in range(0, len(at), POINTS):
             part = np.resize(at[i : i + POINTS], (POINTS, at.shape[1]))
-            values = _logliks(self.spec, part, self.data, self.fixed, self.hyper)
+            values = _logliks(spec, part, self.data, fixed, self.hyper)
             out.append(np.asarray(values)[: len(at) - i])
         return {0: np.concatenate(out) if out else np.zeros(0)}
 
@@ -204,9 +208,7 @@ class ChunkedEvaluator:
         return self._last[1]
 
     def _minimised(self, method: Any, u: Any) -> Minimised:
-        if self._chunks is None:
-            self._chunks = _Chunks(self.spec, self.data, self.fixed, self.scale, self._threads, self._program_of)
-        value, grad, curvature = self._chunks.summed(method, u)
+        value, grad, curvature = self._summed(method, u)
         if self.spec.penalty is None:
             return value, grad, curvature
         more, slope, bend = (
@@ -215,6 +217,22 @@ class ChunkedEvaluator:
         if isinstance(method, optimize.BHHH):  # its curvature is made of scores
             bend = np.zeros_like(curvature)
         return value + more, grad + slope, curvature + bend
+
+    def _summed(self, method: Any, u: Any) -> Minimised:
+        """The same without the penalty: of the whole model where that gives finite numbers, else of the fixed one."""
+        if self._embedding is not None:
+            found = self._chunked(self._embedding.spec, None).summed(method, self._embedding.full(u))
+            value, grad, curvature = self._embedding.of_free(*found)
+            if np.isfinite(value) and np.isfinite(grad).all() and np.isfinite(curvature).all():
+                return value, grad, curvature
+            self.close()
+            self._embedding = None
+        return self._chunked(self.spec, self.fixed).summed(method, u)
+
+    def _chunked(self, spec: Spec, fixed: Any) -> _Chunks:
+        if self._chunks is None:
+            self._chunks = _Chunks(spec, self.data, fixed, self.scale, self._threads, self._program_of)
+        return self._chunks
 
     def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
         """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""

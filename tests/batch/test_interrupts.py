@@ -78,8 +78,7 @@ def test_hard_data_sets_do_not_hold_up_the_others() -> None:
         warnings.simplefilter("ignore")
         done = fit(sets, memory=10**9)
     sizes = [len(which) for which in sets.fetched]
-    assert sizes[0] == 90
-    assert max(sizes[1:]) <= 3
+    assert max(sizes[sizes.index(90) + 1 :]) <= 3
     assert done.codes[17] == "no_finite_maximum"
 
 
