@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from mlejax import transforms
-from mlejax.parameters import Leaf
+from mlejax.parameters import Leaf, Space
 from mlejax.shapes import Float, Host
 
 
@@ -23,7 +24,7 @@ def central(
     scale: Float[Host, "*lead"],
     offset: Float[Host, "*any size"],
     rank: Float[Host, " size"],
-) -> Float[Host, ...]:
+) -> Float[Host, "*values"]:
     """A leaf's values (\\*lead, \\*shape): near ``location`` if real, near ``scale`` if positive, else in the middle.
 
     Args:
@@ -48,6 +49,31 @@ def central(
     return np.broadcast_to(np.eye(k) * size, shape).copy()
 
 
+def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size"]) -> Float[Host, "*values"]:
+    """A leaf's values (\\*lead, \\*shape) at guesses: location, scale, spread of scalars, spread of vectors."""
+    location, scale, scalar, vector = (guess[..., i] for i in range(4))
+    if leaf.shape == ():
+        return central(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)
+    return central(leaf, np.where(vector == scale, location, 0.0), scale, vector[..., None] * rank, rank)
+
+
+@lru_cache(maxsize=256)
+def ranks(space: Space) -> tuple[np.ndarray, ...]:
+    """For each leaf the positions (size,) of its entries among all entries of equal declaration, in [-1, 1]."""
+    totals: dict[tuple[str, bool], int] = {}
+    places = []
+    for leaf in space.leaves:
+        key = (leaf.kind, leaf.shape == ())
+        places.append((key, totals.get(key, 0)))
+        totals[key] = totals.get(key, 0) + (leaf.size if leaf.transform.elementwise else 1)
+    return tuple(
+        (2.0 * (begin + np.arange(leaf.size)) - (totals[key] - 1)) / max(totals[key] - 1, 1)
+        if leaf.transform.elementwise
+        else np.linspace(-1.0, 1.0, leaf.size)
+        for (key, begin), leaf in zip(places, space.leaves, strict=True)
+    )
+
+
 def random(
     leaf: Leaf,
     location: Float[Host, "*lead m"],
@@ -55,7 +81,7 @@ def random(
     small: Float[Host, "*lead 1"],
     width: Float[Host, " m"],
     normal: Float[Host, "m size"],
-) -> Float[Host, ...]:
+) -> Float[Host, "*values"]:
     """A leaf's random values (\\*lead, m, \\*shape) from standard normal draws.
 
     Args:
