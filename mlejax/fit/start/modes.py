@@ -144,7 +144,7 @@ def modes_of(
     others.sort(key=lambda pair: -np.nan_to_num(pair[0].loglik, nan=-np.inf, neginf=-np.inf))
     for k, (ended, count) in enumerate(others):
         if ended.end == End.START_NOT_FINITE or not np.isfinite(ended.loglik) or k >= EXAMINED:
-            rest.append(Mode(_word(ended), ended.loglik, ended.u, count))
+            rest.append(Mode(_end_of(ended), ended.loglik, ended.u, count))
             continue
         _, after, found = search(spec, onward, loaded, ended.u, fixed, None)
         if judge(evidence_at(spec, fixed, after, found)).converged:
@@ -168,22 +168,23 @@ def _count(maxima: list[tuple[Ended, Found, int]], ended: Ended, found: Found, c
 def _same(a: Ended, b: Ended, in_errors: bool) -> bool:
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)
-    if abs(a.loglik - b.loglik) > SAME_LEVEL * max(1.0, abs(a.loglik)):
-        return False
-    if not in_errors:
-        return a.end == b.end
     step = a.u - b.u
-    return bool(step @ np.asarray(a.information) @ step <= SAME_PLACE**2 * step.size)
+    near = step @ np.asarray(a.information) @ step <= SAME_PLACE**2 * step.size if in_errors else a.end == b.end
+    return bool(near) and _same_level(a.loglik, b.loglik)
 
 
-def _word(ended: Ended) -> str:
+def _same_level(a: float, b: float) -> bool:
+    return abs(a - b) <= SAME_LEVEL * max(1.0, abs(a))
+
+
+def _end_of(ended: Ended) -> str:
     return ended.end.name.lower().replace("_", " ")
 
 
 def _unclean(ended: Ended, found: Found, count: int) -> Mode:
     rising = steepest(found.directions)
     if rising is None:
-        kind = "flat" if any(d.behaviour == "flat" for d in found.directions) else _word(ended)
+        kind = "flat" if any(d.behaviour == "flat" for d in found.directions) else _end_of(ended)
         return Mode(kind, ended.loglik, ended.u, count, statement=found.rows)
     return Mode("plateau" if rising.bounded else "spike", ended.loglik, ended.u, count, statement=rising.movement)
 
@@ -193,12 +194,9 @@ def _merged(rest: list[Mode]) -> list[Mode]:
     out: dict[tuple[str, str], Mode] = {}
     for mode in rest:
         key = (mode.kind, mode.statement)
-        before = out.get(key)
-        if before is None:
-            out[key] = mode
-        else:
-            higher = before if not before.llf < mode.llf else mode
-            out[key] = replace(higher, n_starts=before.n_starts + mode.n_starts)
+        before = out.get(key, replace(mode, n_starts=0))
+        higher = mode if before.llf < mode.llf else before
+        out[key] = replace(higher, n_starts=before.n_starts + mode.n_starts)
     return list(out.values())
 
 
@@ -207,12 +205,8 @@ def _with_copies(space: Space, maxima: list[tuple[Ended, Found, int]], fixed: An
     keys: list[np.ndarray] = []
     for ended, _, count in maxima:
         key = exchange_key(space, space.split(jax.tree.map(np.asarray, space.params_from_u(ended.u, fixed))))
-        origin = None
-        for k, mode in enumerate(out):
-            level = abs(mode.llf - ended.loglik) <= SAME_LEVEL * max(1.0, abs(mode.llf))
-            if mode.kind == "maximum" and level and np.allclose(keys[k], key, rtol=1e-4, atol=1e-6):
-                origin = k
-                break
+        alike = [k for k, other in enumerate(keys) if np.allclose(other, key, rtol=1e-4, atol=1e-6)]
+        origin = next((k for k in alike if out[k].kind == "maximum" and _same_level(out[k].llf, ended.loglik)), None)
         keys.append(key)
         out.append(Mode("maximum" if origin is None else "copy", ended.loglik, ended.u, count, origin))
     return out
