@@ -81,7 +81,10 @@ def _roles(space: Space) -> tuple[Role, ...]:
 
 
 def role_candidates(space: Space, columns: Columns, small: Float[Host, " sets"]) -> list[Float[Host, "*values"]]:
-    """These candidates, one array (L, m, ...) for each leaf; other leaves than scalars as if there were no effects."""
+    """The candidates of all columns, natural scale, one array (L, m, ...) for each leaf.
+
+    Vectors and structures have no effects there; m depends on the layout and the number of columns only.
+    """
     roles, n_sets = _roles(space), len(small)
     mean, sd, low = (a[:, :MOST_COLUMNS, None] for a in (columns.mean, columns.sd, columns.low))
     varies = columns.varies[:, :MOST_COLUMNS, None]
