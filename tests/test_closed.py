@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mlejax.fit import closed
-from mlejax.fit.natural import to_theta
 from mlejax.fit.fixed import fix
+from mlejax.fit.natural import to_theta
 from mlejax.parameters import Interval, Positive, Real, make_space
 
 DECLARED = {"mu": Real(), "rate": Positive(shape=3), "beta": Real(shape=2), "sigma": Positive()}

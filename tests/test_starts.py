@@ -14,9 +14,9 @@ from jax.scipy.stats import norm
 import mlejax as mle
 from mlejax.batch.reading import stacked
 from mlejax.fit.loading import load
-from mlejax.fit.start import acceptable, candidates, first_guess
-from mlejax.objective import sample_rows, with_leading_axis
+from mlejax.fit.start import acceptable, candidates, first_guess, scatter
 from mlejax.fit.start.columns import MAX_ROWS
+from mlejax.objective import sample_rows, with_leading_axis
 from tests.zoo import FAMILY, GAUSSIAN, REGRESSION, truth
 
 DATA = GAUSSIAN.make(21)
@@ -257,3 +257,22 @@ def test_no_first_guess_where_parameters_could_be_exchanged() -> None:
     assert guess(a=mle.Real(), b=mle.Real()) is None
     assert guess(s=mle.Positive(2)) is None
     assert guess(w=mle.Simplex(3)) is None
+
+
+def test_scattered_starts_are_inside_the_support_and_their_own() -> None:
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(3, 2, (3, 25)), "x": rng.normal(-5, 10, (3, 25))}
+    with jax.enable_x64(True):
+        sets = stacked(everything.likelihood, data, None, "raise")
+        space, none = sets.space, [None] * len(sets.space.leaves)
+        u = rng.normal(size=(3, space.n_free))
+        information = np.broadcast_to(np.eye(space.n_free), (3, space.n_free, space.n_free))
+        which = np.arange(3)
+        many = scatter(space, sets.fetch(which, 3), none, u, information, 9, 4)
+        alone = scatter(space, sets.fetch(which[1:2], 1), none, u[1:2], information[1:2], 9, 4)
+        other = scatter(space, sets.fetch(which[1:2], 1), none, u[1:2], None, 9, 5)
+    assert many.shape == (3, 9, space.n_free)
+    assert np.isfinite(many).all()
+    assert (many >= space.lower).all()
+    np.testing.assert_allclose(many[1], alone[0], rtol=1e-12)
+    assert (np.abs(other - alone) > 1e-3).any(axis=2).all()

@@ -1,9 +1,11 @@
 """Candidate starts where the user gives none, made from the data's columns; the log-likelihood picks the best of them.
 
 A log-likelihood does not say which column a parameter describes, so the candidates are: no effects and unit scales; for
-every numeric column, locations at its mean (or the logarithm) with scales at its standard deviation (or the inverse); and
-seeded random points around these.  Parameters of equal declaration start at different values, because equal values are
-often a saddle point (the components of a mixture).  Declared and given starts stay as they are in every candidate.
+every numeric column, locations at its mean (or the logarithm) with scales at its standard deviation (or the inverse); the
+same with one location or threshold, one scale, and shapes that do not depend on the units (:mod:`mlejax.fit.start.roles`);
+and seeded random points.  Parameters of equal declaration start at different values, because equal values are often a
+saddle point (the components of a mixture), and no real scalar starts at 0, where formulas have their symmetries and guards.
+Declared and given starts stay as they are in every candidate.
 
 All functions take many data sets, a single one being a batch of one.  The candidates of a data set depend on its own rows.
 """
@@ -20,14 +22,16 @@ from mlejax import transforms
 from mlejax.data import Prepared
 from mlejax.fit.regression import Designs
 from mlejax.fit.start.coefficients import natural_given, with_coefficients
-from mlejax.fit.start.columns import columns_of, small_effect
+from mlejax.fit.start.columns import Columns, columns_of, small_effect
 from mlejax.fit.start.given import Given
-from mlejax.fit.start.supports import central, random
-from mlejax.parameters import Declaration, Leaf, Space
+from mlejax.fit.start.roles import lone_shape, role_candidates
+from mlejax.fit.start.supports import at_guess, random, ranks
+from mlejax.parameters import Declaration, Space
 from mlejax.shapes import Bool, Float, Host, Int
 
 N_RANDOM = 24
-GUESSES_PER_COLUMN = 8
+SHAPE = 0.01  # a single real scalar beside a scale may be a shape, which is in no unit
+OFF_GUARDS = 1e-7  # real scalars are at least so large: formulas with a limit at 0 switch below 1e-8
 CONCAVE = 1e-4  # least eigenvalue of the information, scaled to unit diagonal, of an acceptable first guess
 
 FirstGuess = Callable[[Prepared, int], list[np.ndarray]]
@@ -60,8 +64,9 @@ def candidates(
         fixed = [v[which][:, None] if mine and v is not None else v for v, mine in zip(given, own, strict=True)]
         return with_coefficients(designs, space, natural, fixed)
     n_sets = len(which)
-    small = small_effect(data, n_sets)
-    guesses = _guesses(data, n_sets, small)
+    small, columns = small_effect(data, n_sets), columns_of(data, n_sets)
+    guesses = _guesses(columns, small, SHAPE if lone_shape(space) else OFF_GUARDS)
+    roles = role_candidates(space, columns, small)
     total = guesses.shape[1]
     from_guess = np.arange(N_RANDOM) % total
     width = np.where(np.arange(N_RANDOM) % 2, 0.3, 1.0)
@@ -69,14 +74,15 @@ def candidates(
     sizes = [leaf.size if value is None else 0 for leaf, value in zip(space.leaves, given, strict=True)]
     draws = np.split(rng.standard_normal((N_RANDOM, sum(sizes))), np.cumsum(sizes)[:-1], axis=1)
     out = []
-    for leaf, value, mine, rank, normal in zip(space.leaves, given, own, ranks(space), draws, strict=True):
+    parts = zip(space.leaves, given, own, ranks(space), roles, draws, strict=True)
+    for leaf, value, mine, rank, role, normal in parts:
         if value is not None:
             each = value[which] if mine else np.broadcast_to(value, (n_sets, *leaf.shape))
-            out.append(np.repeat(each[:, None], total + N_RANDOM, axis=1))
+            out.append(np.repeat(each[:, None], total + role.shape[1] + N_RANDOM, axis=1))
             continue
         location, scale = guesses[:, from_guess, 0], guesses[:, from_guess, 1]
         cloud = random(leaf, location, scale, small[:, None], width, normal)
-        out.append(np.concatenate([_at_guess(leaf, guesses, rank), cloud], axis=1))
+        out.append(np.concatenate([at_guess(leaf, guesses, rank), role, cloud], axis=1))
     return out
 
 
@@ -101,9 +107,9 @@ def first_guess(
 
     def guess(data: Prepared, n_sets: int) -> list[np.ndarray]:
         small = small_effect(data if designs is None else without_designs(data, designs), n_sets)
-        table = np.stack([np.zeros(n_sets), np.ones(n_sets), small, small], axis=-1)
+        table = _plain(small)
         values = [
-            np.zeros((n_sets, *leaf.shape)) if leaf.all_fixed else _at_guess(leaf, table, rank)
+            np.zeros((n_sets, *leaf.shape)) if leaf.all_fixed else at_guess(leaf, table, rank)
             for leaf, rank in zip(natural.leaves, ranks(natural), strict=True)
         ]
         return values if designs is None else with_coefficients(designs, space, values, given)
@@ -146,29 +152,18 @@ def _all_distinct(space: Space) -> bool:
     return real and known and len(set(kinds)) == len(kinds)
 
 
-@lru_cache(maxsize=256)
-def ranks(space: Space) -> tuple[np.ndarray, ...]:
-    """For each leaf the positions (size,) of its entries among all entries of equal declaration, in [-1, 1]."""
-    totals: dict[tuple[str, bool], int] = {}
-    places = []
-    for leaf in space.leaves:
-        key = (leaf.kind, leaf.shape == ())
-        places.append((key, totals.get(key, 0)))
-        totals[key] = totals.get(key, 0) + (leaf.size if leaf.transform.elementwise else 1)
-    return tuple(
-        (2.0 * (begin + np.arange(leaf.size)) - (totals[key] - 1)) / max(totals[key] - 1, 1)
-        if leaf.transform.elementwise
-        else np.linspace(-1.0, 1.0, leaf.size)
-        for (key, begin), leaf in zip(places, space.leaves, strict=True)
-    )
+def _plain(small: np.ndarray) -> np.ndarray:
+    """The guess without effects and of unit scale, (L, 4); real scalars are nearly 0."""
+    return np.stack([np.maximum(small, OFF_GUARDS), np.ones_like(small), small, small], axis=-1)
 
 
-def _guesses(data: Prepared, n_sets: int, small: np.ndarray) -> np.ndarray:
-    """Location, scale, and spread of scalars and of vectors, of every guess, (L, G, 4)."""
-    plain = np.stack([np.zeros(n_sets), np.ones(n_sets), small, small], axis=-1)[:, None]
-    columns = columns_of(data, n_sets)
-    mean, sd, tiny = columns.mean, columns.sd, np.broadcast_to(small[:, None], columns.sd.shape)
-    zero, one = np.zeros_like(sd), np.ones_like(sd)
+def _guesses(columns: Columns, small: np.ndarray, least: float) -> np.ndarray:
+    """Location, scale, and spread of scalars and of vectors, of every guess, (L, G, 4); ``least`` is the least location
+    other than of the first guess."""
+    plain = _plain(small)[:, None]
+    mean, sd = columns.mean, columns.sd
+    zero, one, tiny = (np.broadcast_to(plain[..., k], sd.shape) for k in range(3))
+    zero = np.maximum(zero, least)
     with np.errstate(all="ignore"):
         size = np.where(mean > 0, mean, np.abs(mean) + sd)
         rows = [
@@ -183,12 +178,4 @@ def _guesses(data: Prepared, n_sets: int, small: np.ndarray) -> np.ndarray:
         ]
     table = np.stack([np.stack(row, axis=-1) for row in rows], axis=2)  # (L, K, 8, 4)
     table = np.where(columns.varies[:, :, None, None], table, plain[:, None])
-    return np.concatenate([plain, table.reshape(n_sets, -1, 4)], axis=1)
-
-
-def _at_guess(leaf: Leaf, guess: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """The values (\\*lead, \\*shape) of a leaf at guesses (\\*lead, 4)."""
-    location, scale, scalar, vector = (guess[..., i] for i in range(4))
-    if leaf.shape == ():
-        return central(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)
-    return central(leaf, np.where(vector == scale, location, 0.0), scale, vector[..., None] * rank, rank)
+    return np.concatenate([plain, table.reshape(len(small), -1, 4)], axis=1)

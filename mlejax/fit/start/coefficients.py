@@ -35,7 +35,7 @@ def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarr
     ]
 
 
-def _coefficients(design: Design, value: Float[Host, ...], given: np.ndarray | None) -> Float[Host, "... k"]:
+def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
     """Coefficients that give this natural value in every row, at the mean offset; NaN in ``given`` is to be filled."""
     with jax.enable_x64(True), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset

@@ -25,6 +25,8 @@ def scatter(
 ) -> Float[Host, "sets n p"]:
     """n random starts in u for each data set; half are near the end of a first search, half as widely spread as the data.
 
+    The draws depend on the seed and on the data set's own rows, not on the other data sets.
+
     Near the end the scale of a coordinate is the larger of 3 standard errors and half its own size; in logarithms and logits
     it lies between 1 and 2.  Parameters that were given move like the others.  A start of a structure (kind "Free") has a
     scale of its own, so that its entries only move by about half their size.
@@ -32,7 +34,8 @@ def scatter(
     Args:
         data: of the data sets, (L, N, ...).
         given: the start of each leaf or None, as of `given_values`; used for structures.
-        u, information: where the first search ended and the information there, or None if it is not known.
+        u, information: where the first search ended and the information there, or None if it is not known.  Where it ended
+            at infinity, give the point where it began.
     """
     n_sets, p = u.shape
     rng = np.random.default_rng([seed, 1])

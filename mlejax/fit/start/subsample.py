@@ -1,15 +1,18 @@
-"""A start for many rows, from some of them: a search on one chunk costs less than one pass over the data.
+"""A start for many rows, from a sample of them: a search on one chunk costs less than one pass over the data.
 
-The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one, from where Newton's method takes
-three passes, and one that confirms, instead of six to ten.  The search begins on as many blocks of rows (or whole units) as
-hold 200 for every parameter, goes one step further on the 8,192 to 16,384 rows of a chunk of the evaluator (whose program
-serves all samples: nothing further is compiled), and one more on a fifth of the data.  Each sample is sixteen pieces of
-neighbouring rows spread over the data.  A ridge worth one observation keeps what the first rows say nothing about (a rare
-level of a factor) where it was.
+The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one.  From there Newton's method takes
+three passes over the data and one that confirms, instead of six to ten.
 
-It is a start and nothing more: it is left where the search on the sample does not converge (a rare event may be separated
-there), or where it is far from a maximum of other rows, not in the sample, or in the end of all of them, and these are more
-likely at the default start.  The answer is the one of all rows in any case.
+1. The search begins on as many blocks of rows (or whole units) as hold 200 rows for every parameter.
+2. It takes one more step on a whole chunk of the evaluator, 8,192 to 16,384 rows; all samples share that chunk's program.
+3. It takes one more step on a fifth of the data.
+
+Each sample consists of sixteen runs of neighbouring rows, spread over the data.  A ridge worth one observation keeps
+parameters where they were if the sample says nothing about them (a rare level of a factor).
+
+The sample only gives a start; the answer is that of all rows.  The default start is used instead if the search on the sample
+does not converge (a rare event may be separated there), or if the sample's estimate is far from a maximum of other rows (in
+the end: of all rows) and these rows are more likely at the default start.
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ from mlejax.shapes import Float, Host
 from mlejax.status import End
 
 LARGE_N = 65_536  # rows or units from which a start is sought on a sample
-PIECES = 16
+N_RUNS = 16  # runs of neighbouring rows in a sample
 ROWS_PER_PARAMETER = 200
-ENOUGH = 0.5  # decrement, for each parameter, at which the search on a sample ends: the estimate's own error is worth 1
-CONCAVE = 1e-8  # least eigenvalue of a curvature, scaled to unit diagonal, that is taken for that of a maximum
-SHARE = 5  # one of so many chunks takes part in the further step
+ENOUGH = 0.5  # Newton decrement per parameter at which the search on a sample ends; the sampling error is worth 1
+DEFINITE = 1e-8  # least eigenvalue of the information, scaled to unit diagonal, of a maximum
+SHARE = 5  # one in five chunks takes part in the last step
 _SEARCH = optimize.Newton(max_steps=20)
 
 
@@ -39,7 +42,7 @@ def worthwhile(spec: Spec, data: Prepared, method: Any) -> bool:
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < LARGE_N:
         return False
-    return 4 * _n_chunks(data, p) * chunk_size(data) <= int(data.n) and chunk_size(data) % PIECES == 0
+    return 4 * _n_chunks(data, p) * chunk_size(data) <= int(data.n) and chunk_size(data) % N_RUNS == 0
 
 
 def _n_chunks(data: Prepared, p: int) -> int:
@@ -51,56 +54,54 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
     """The rows on which the search begins: as few blocks of a chunk as are enough for the parameters."""
     p, size = spec.space.n_free, chunk_size(data)
     n_blocks = math.ceil(ROWS_PER_PARAMETER * p / data.block)
-    if n_blocks * data.block >= size or data.block % PIECES:
-        return sample_chunks(data, _n_chunks(data, p), PIECES)
-    rows = sample_chunks(data, 1, PIECES, n_blocks=n_blocks)
+    if n_blocks * data.block >= size or data.block % N_RUNS:
+        return sample_chunks(data, _n_chunks(data, p), N_RUNS)
+    rows = sample_chunks(data, 1, N_RUNS, n_blocks=n_blocks)
     return with_invariants(spec, rows) if hoists(spec, data) else rows
 
 
 def improved(
     spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Any
 ) -> Float[Host, " p"] | None:
-    """A start near the estimate, found on the `first_rows` of a sample, or None where u0 is the safer one."""
+    """A start near the estimate, from a search that begins at u0 on the `first_rows`; None if u0 is the better start."""
 
     def of(rows: Prepared) -> ChunkedEvaluator:
         return ChunkedEvaluator(spec, rows, fixed, program_of=data)
 
     near, sample = _searched(of(first), u0), first
-    if (
-        int(first.n) < first.n_padded
-    ):  # one step on a whole chunk, or a search there if the first end is no place to step from
-        sample = sample_chunks(data, 1, PIECES)
+    if int(first.n) < first.n_padded:  # one step on a whole chunk; a search there if the step is not safe
+        sample = sample_chunks(data, 1, N_RUNS)
         begin = u0 if near is None else near
         near = None if near is None else _one_step(of(sample), near)
         near = _searched(of(sample), begin) if near is None else near
     if near is None:
         return None
-    # rows that the sample does not have judge it, and bring it one step further
+    # rows outside the sample decide whether the start is used, and give the last step
     n_others = max(1, int(data.n) // (SHARE * sample.n_padded))
 
     def others(i: int) -> ChunkedEvaluator:
-        return of(sample_chunks(data, sample.n_padded // chunk_size(data), PIECES, skip=(i + 1) / (n_others + 1)))
+        return of(sample_chunks(data, sample.n_padded // chunk_size(data), N_RUNS, skip=(i + 1) / (n_others + 1)))
 
     judge = others(0)
     found = judge.minimised(_SEARCH, near)
     if not _expected(found, judge.scale) and not found[0] < judge.minimised(_SEARCH, u0)[0]:
         return None
     scale = judge.scale
-    del judge  # the next one takes its memory
+    del judge  # free its memory for the next one
     every = [found, *(others(i).minimised(_SEARCH, near) for i in range(1, n_others))]
-    score = np.sum([part[1] for part in every], axis=0) / (n_others + 1)  # that of the sample is about zero
+    score = np.sum([part[1] for part in every], axis=0) / (n_others + 1)  # the sample's own score is about zero
     curvature = np.mean([part[2] for part in every], axis=0)
     onward = _stepped(spec, near, score, curvature)
     if onward is None or _expected((0.0, score, curvature), n_others * scale):
         return near if onward is None else onward
-    # a few rows may throw the step far: it is not taken where it makes the judging rows less likely, by more than the
-    # sample's error explains
+    # a few rows may make the step too long: refuse it if it lowers the log-likelihood of the first of these samples by more
+    # than the sampling error explains
     slack = 0.5 * _most(near.size) / scale
     return onward if others(0).minimised(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
 def chosen(evaluator: ChunkedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]) -> Float[Host, " p"]:
-    """``near``, or u0 if all rows find that far from a maximum and are more likely at u0."""
+    """The better of ``near`` and u0 on all rows; u0 is evaluated only if ``near`` is far from a maximum."""
     found = evaluator.minimised(_SEARCH, near)
     if _expected(found, evaluator.scale):
         return near
@@ -109,13 +110,13 @@ def chosen(evaluator: ChunkedEvaluator, near: Float[Host, " p"], u0: Float[Host,
 
 
 def _one_step(evaluator: ChunkedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """Newton's step on some rows from the estimate of others, None where that is not near to their own."""
+    """Newton's step on these rows, or None if the point is not near a maximum of theirs."""
     found = evaluator.minimised(_SEARCH, near)
     return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
 
 
 def _stepped(spec: Spec, u: Float[Host, " p"], score: Any, curvature: Any) -> Float[Host, " p"] | None:
-    """u after Newton's step, within the bounds; None where there is none."""
+    """u after Newton's step, within the bounds; None if the information is not positive definite."""
     inverse = linalg.scaled_inverse(curvature)
     onward = np.clip(u - inverse.inverse @ score, spec.space.lower, spec.space.upper)
     return onward if inverse.ok and np.isfinite(onward).all() else None
@@ -127,16 +128,16 @@ def _most(p: int) -> float:
 
 
 def _expected(found: Minimised, scale: float) -> bool:
-    """Whether a point is as near to a maximum of these rows as an estimate from as many others is."""
+    """Whether the Newton decrement is as small as at the estimate from as many other rows, where its mean is 2 p."""
     _, score, curvature = found
     inverse = linalg.scaled_inverse(curvature)
-    if not (inverse.smallest > CONCAVE and np.isfinite(score).all()):
+    if not (inverse.smallest > DEFINITE and np.isfinite(score).all()):
         return False
     return bool(scale * (score @ inverse.inverse @ score) <= _most(score.size))
 
 
 def _searched(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """The end of Newton's method on the sample, a full step beyond where it is within the sample's own error."""
+    """Newton's method on the sample until it is within the sampling error, and a full step from there; None if it fails."""
     space, scale = evaluator.spec.space, evaluator.scale
     carry = optimize.begin(_SEARCH, u0)
     setting = optimize.setting_of(carry.u, space.lower, space.upper, scale)

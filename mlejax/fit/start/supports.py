@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 from mlejax import transforms
-from mlejax.parameters import Leaf
+from mlejax.parameters import Leaf, Space
 from mlejax.shapes import Float, Host
 
 
@@ -17,35 +18,82 @@ def positive(leaf: Leaf) -> bool:
     return isinstance(t, transforms.Log) or (isinstance(t, transforms.Box) and t.lo == 0.0 and math.isinf(t.hi))
 
 
+def place(
+    leaf: Leaf,
+    location: Float[Host, "*lead"],
+    scale: Float[Host, "*lead"],
+    offset: Float[Host, "*any size"],
+    deviation: Float[Host, "*any size"],
+) -> Float[Host, "*values"]:
+    """A leaf's values (\\*lead, \\*shape) around a location and a scale, inside its support.
+
+    Real entries are ``location + offset``, positive ones ``scale exp(2 d)``, others lie at the logistic function of 2 d between
+    their bounds; ordered ones are the sorted ``location + scale d``, a simplex is the softmax of d, a matrix is diagonal.
+
+    Args:
+        deviation: d, of the size of a standard normal draw for random values; 0 is the middle.
+    """
+    t, lead = leaf.transform, location.shape
+    shape = (*lead, *leaf.shape)
+    if isinstance(t, transforms.Identity):
+        return (location[..., None] + offset).reshape(shape)
+    if positive(leaf):
+        return (scale[..., None] * np.exp(2.0 * deviation)).reshape(shape)
+    if isinstance(t, (transforms.Logit, transforms.Box, transforms.HalfOpen)):
+        values = t.lo + (t.hi - t.lo) / (1.0 + np.exp(-2.0 * deviation))
+        return np.broadcast_to(values, (*lead, leaf.size)).reshape(shape)
+    over = (..., *(None,) * len(leaf.shape))
+    each = np.broadcast_to(deviation, (*lead, leaf.size)).reshape(shape)
+    if isinstance(t, transforms.Ordered):
+        return np.sort(location[over] + scale[over] * each, axis=-1)
+    if isinstance(t, transforms.Simplex):
+        weights = np.exp(each)
+        return weights / weights.sum(-1, keepdims=True)
+    one = scale * np.exp(each.reshape(*lead, -1)[..., 0])
+    size = one[over] ** 2 if isinstance(t, transforms.Covariance) else 1.0
+    return np.broadcast_to(np.eye(leaf.shape[-1]) * size, shape).copy()
+
+
 def central(
     leaf: Leaf,
     location: Float[Host, "*lead"],
     scale: Float[Host, "*lead"],
     offset: Float[Host, "*any size"],
     rank: Float[Host, " size"],
-) -> Float[Host, ...]:
-    """A leaf's values (\\*lead, \\*shape): near ``location`` if real, near ``scale`` if positive, else in the middle.
+) -> Float[Host, "*values"]:
+    """A leaf's values near the location and the scale, kept apart by their ``rank`` in [-1, 1] among equal declarations."""
+    if leaf.transform.elementwise:
+        return place(leaf, location, scale, offset, 0.05 * rank)
+    along = np.broadcast_to(np.linspace(-1.0, 1.0, leaf.shape[-1]), leaf.shape).reshape(-1)
+    width = (
+        1.0 if isinstance(leaf.transform, transforms.Ordered) else 0.05 * isinstance(leaf.transform, transforms.Simplex)
+    )
+    return place(leaf, location, scale, offset, width * along)
 
-    Args:
-        offset: what is added to the location of each entry of a real leaf.
-        rank: position of each entry among the parameters of equal declaration, in [-1, 1]; it keeps their starts apart.
-    """
-    t, shape = leaf.transform, (*location.shape, *leaf.shape)
-    if isinstance(t, transforms.Identity):
-        return (location[..., None] + offset).reshape(shape)
-    if positive(leaf):
-        return (scale[..., None] * np.exp(0.1 * rank)).reshape(shape)
-    if isinstance(t, (transforms.Logit, transforms.Box, transforms.HalfOpen)):
-        values = t.lo + (t.hi - t.lo) * (0.5 + 0.02 * rank)
-        return np.broadcast_to(values, (*location.shape, leaf.size)).reshape(shape)
-    k, over = leaf.shape[-1], (..., *(None,) * len(leaf.shape))
-    if isinstance(t, transforms.Ordered):
-        return np.broadcast_to(location[over] + scale[over] * np.linspace(-1.0, 1.0, k), shape).copy()
-    if isinstance(t, transforms.Simplex):
-        weights = 1.0 + 0.05 * np.linspace(-1.0, 1.0, k)
-        return np.broadcast_to(weights / weights.sum(), shape).copy()
-    size = scale[over] ** 2 if isinstance(t, transforms.Covariance) else 1.0
-    return np.broadcast_to(np.eye(k) * size, shape).copy()
+
+def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size"]) -> Float[Host, "*values"]:
+    """A leaf's values (\\*lead, \\*shape) at guesses: location, scale, spread of scalars, spread of vectors."""
+    location, scale, scalar, vector = (guess[..., i] for i in range(4))
+    if leaf.shape == ():
+        return central(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)
+    return central(leaf, np.where(vector == scale, location, 0.0), scale, vector[..., None] * rank, rank)
+
+
+@lru_cache(maxsize=256)
+def ranks(space: Space) -> tuple[np.ndarray, ...]:
+    """For each leaf the positions (size,) of its entries among all entries of equal declaration, in [-1, 1]."""
+    totals: dict[tuple[str, bool], int] = {}
+    places = []
+    for leaf in space.leaves:
+        key = (leaf.kind, leaf.shape == ())
+        places.append((key, totals.get(key, 0)))
+        totals[key] = totals.get(key, 0) + (leaf.size if leaf.transform.elementwise else 1)
+    return tuple(
+        (2.0 * (begin + np.arange(leaf.size)) - (totals[key] - 1)) / max(totals[key] - 1, 1)
+        if leaf.transform.elementwise
+        else np.linspace(-1.0, 1.0, leaf.size)
+        for (key, begin), leaf in zip(places, space.leaves, strict=True)
+    )
 
 
 def random(
@@ -55,28 +103,13 @@ def random(
     small: Float[Host, "*lead 1"],
     width: Float[Host, " m"],
     normal: Float[Host, "m size"],
-) -> Float[Host, ...]:
-    """A leaf's random values (\\*lead, m, \\*shape) from standard normal draws.
+) -> Float[Host, "*values"]:
+    """A leaf's random values (\\*lead, m, \\*shape) from standard normal draws of this width.
 
-    Args:
-        small: an effect whose product with any column of the data is small; vectors of real numbers are ten times as wide.
-        width: multiplies the scale of the draws (of logarithms and logits, outside the real line).
+    Real scalars vary by the scale; real vectors vary around 0 by ten times a small effect.
     """
-    t, lead = leaf.transform, location.shape
-    shape, wide = (*lead, *leaf.shape), width[:, None]
-    if isinstance(t, transforms.Identity):
-        center, spread = (location, scale) if leaf.shape == () else (0.0 * location, 10.0 * small)
-        return (center[..., None] + (width * spread)[..., None] * normal).reshape(shape)
-    if positive(leaf):
-        return (scale[..., None] * np.exp(2.0 * wide * normal)).reshape(shape)
-    if isinstance(t, (transforms.Logit, transforms.Box, transforms.HalfOpen)):
-        values = t.lo + (t.hi - t.lo) / (1.0 + np.exp(-2.0 * wide * normal))
-        return np.broadcast_to(values, (*lead, leaf.size)).reshape(shape)
-    over, each = (..., *(None,) * len(leaf.shape)), normal.reshape(len(normal), *leaf.shape)
-    if isinstance(t, transforms.Ordered):
-        return np.sort(location[over] + (scale * width)[over] * each, axis=-1)
-    if isinstance(t, transforms.Simplex):
-        weights = np.exp(width[over] * each)
-        return np.broadcast_to(weights / weights.sum(-1, keepdims=True), shape).copy()
-    zero = np.zeros(leaf.size)
-    return central(leaf, location, scale * np.exp(width * normal[:, 0]), zero, zero)
+    deviation = width[:, None] * normal
+    if leaf.shape == ():
+        return place(leaf, location, scale, scale[..., None] * deviation, deviation)
+    center = 0.0 * location if isinstance(leaf.transform, transforms.Identity) else location
+    return place(leaf, center, scale, 10.0 * small[..., None] * deviation, deviation)

@@ -1,0 +1,114 @@
+"""Candidates in which one real scalar is a location or a threshold, one positive scalar the scale, and the others are shapes.
+
+A density of a location, a scale and shapes has most of its parameters in no unit: a shape on the scale of the data (xi of an
+extreme-value distribution at the mean of its outcome) is far from any maximum, and often outside the support of the data.
+For every column, and for every choice of the location and the scale among the scalars:
+
+* location at the mean, scale at the standard deviation;
+* threshold a little below the least value, scale at the distance of the mean from there;
+* no location, scale at the size of the mean;
+* location one standard deviation from the mean, scale 1.4 of them, and a skewed shape;
+
+with the other real scalars near 0.1 or -0.1 (inside the unit circle too, for recursions), 2 or -2 in the last kind, and the
+other positive ones near 1.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax import transforms
+from mlejax.fit.start.columns import Columns
+from mlejax.fit.start.supports import at_guess, positive, ranks
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+
+SHAPES = (0.1, -0.1)
+MOST_SCALARS = 3  # choices of the location, and of the scale, at most
+MOST_COLUMNS = 4
+
+
+class Role(NamedTuple):
+    """One kind of candidate: which scalar has which role.
+
+    Attributes:
+        kind: number of what is in the list above.
+        location, scale: numbers of their leaves, -1 for none.
+        shape: value of the other real scalars.
+    """
+
+    kind: int
+    location: int
+    scale: int
+    shape: float
+
+
+def _scalars(space: Space) -> tuple[list[int], list[int]]:
+    """Numbers of the real and of the positive scalars that are free."""
+    scalars = [(i, leaf) for i, leaf in enumerate(space.leaves) if leaf.shape == () and not leaf.all_fixed]
+    real = [i for i, leaf in scalars if isinstance(leaf.transform, transforms.Identity)]
+    return real, [i for i, leaf in scalars if positive(leaf)]
+
+
+@lru_cache(maxsize=256)
+def lone_shape(space: Space) -> bool:
+    """Whether the only real scalar may be a shape: there is a positive scalar beside it."""
+    real, scales = _scalars(space)
+    return len(real) == 1 and len(scales) > 0
+
+
+@lru_cache(maxsize=256)
+def _roles(space: Space) -> tuple[Role, ...]:
+    """The candidates for one column; none where the scalars leave no choice."""
+    real, scales = _scalars(space)
+    out = []
+    for scale in scales[:MOST_SCALARS] or [-1]:
+        for location in real[:MOST_SCALARS]:
+            shapes = SHAPES if len(real) > 1 else SHAPES[:1]
+            if len(real) > 1 or len(scales) > 1:  # else it is one of the other candidates
+                out += [Role(0, location, scale, shape) for shape in shapes]
+            out += [Role(1, location, scale, shape) for shape in shapes]
+            if len(real) > 1:
+                out += [Role(3, location, scale, 2.0), Role(4, location, scale, -2.0)]
+        if scales and real:
+            out += [Role(2, -1, scale, shape) for shape in SHAPES]
+        elif len(scales) > 1:
+            out += [Role(2, -1, scale, 0.0), Role(0, -1, scale, 0.0)]
+    return tuple(out)
+
+
+def role_candidates(space: Space, columns: Columns, small: Float[Host, " sets"]) -> list[Float[Host, "*values"]]:
+    """The candidates of all columns, natural scale, one array (L, m, ...) for each leaf.
+
+    Vectors and structures have no effects there; m depends on the layout and the number of columns only.
+    """
+    roles, n_sets = _roles(space), len(small)
+    mean, sd, low = (a[:, :MOST_COLUMNS, None] for a in (columns.mean, columns.sd, columns.low))
+    varies = columns.varies[:, :MOST_COLUMNS, None]
+    n = len(roles)
+    kind = np.array([role.kind for role in roles], np.int64)
+    with np.errstate(all="ignore"):
+        threshold = low - 0.1 * sd
+        size = np.where(mean > 0, mean, np.abs(mean) + sd)
+        places = np.concatenate([mean, threshold, 0.0 * mean, mean - sd, mean + sd], axis=2)
+        sizes = np.concatenate([sd, mean - threshold, size, 1.4 * sd, 1.4 * sd], axis=2)
+    location = np.where(varies, places, 0.0)[:, :, kind]
+    scale = np.where(varies, sizes, 1.0)[:, :, kind]
+    shape = np.array([role.shape for role in roles])
+    tiny = np.broadcast_to(small[:, None, None], location.shape)
+    none = np.stack([tiny, scale, tiny, tiny], axis=-1)
+    out = []
+    for i, (leaf, rank) in enumerate(zip(space.leaves, ranks(space), strict=True)):
+        if leaf.shape == () and isinstance(leaf.transform, transforms.Identity):
+            chosen = np.array([role.location == i for role in roles], bool)
+            value = np.where(chosen, location, shape * (1.0 + 0.25 * rank))
+        elif leaf.shape == () and positive(leaf):
+            chosen = np.array([role.scale == i for role in roles], bool)
+            value = np.where(chosen, scale, np.exp(0.1 * rank))
+        else:
+            value = at_guess(leaf, none, rank)
+        out.append(value.reshape(n_sets, n * location.shape[1], *leaf.shape))
+    return out
