@@ -20,7 +20,7 @@ from mlejax.execution import compiled
 from mlejax.execution.trace.row_independence import rows_apart
 from mlejax.fit import checking, regression
 from mlejax.fit import start as start_room
-from mlejax.fit.diagnose import Diagnosed, Findings, Problems, clean, diagnose
+from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
 from mlejax.fit.loading import Loaded, load, n_contributions, unscaled
@@ -149,9 +149,7 @@ def several_starts(
         )
     points = [_start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
     n_drawn = n_starts - 1 - len(points)
-    end = first.end.alone()
-    data = with_leading_axis(loaded.problem.data)
-    drawn = start_room.scatter(space, data, given, end.u, end.information, n_drawn, problems.seed)[0]
+    drawn = _scattered(space, loaded, given, first.end, n_drawn, problems.seed)
     u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
     method = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     method = replace(method, max_steps=min(method.max_steps, start_room.MAX_STEPS))
@@ -280,7 +278,17 @@ def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: l
         one=lambda evaluator, _: evaluator,  # type: ignore[arg-type,return-value]
         given=lambda _: given,
         start_anew=partial(_start_of_one, seed=seed, n_ranked=None),
+        scattered=partial(_scattered, n=N_SCATTERED, seed=seed),
     )
+
+
+def _scattered(
+    space: Space, loaded: Loaded, given: list[Any], end: OptimizeResult, n: int, seed: int
+) -> Float[Host, "n p"]:
+    """Starts in u around an end and on the scales of the data."""
+    one = end.alone()
+    data = with_leading_axis(loaded.problem.data)
+    return start_room.scatter(space, data, given, one.u, one.information, n, seed)[0]
 
 
 def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:

@@ -18,7 +18,7 @@ from mlejax import linalg, optimize
 from mlejax.execution import compiled
 from mlejax.fit import regression
 from mlejax.fit.diagnose import directions, ends, rays, wording
-from mlejax.fit.diagnose.ends import Findings, doubtful, interior, inverse_over, is_clean, onto_edges
+from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.loading import Loaded, n_contributions
@@ -33,6 +33,9 @@ from mlejax.status import End
 from mlejax.verdict import Direction, Evidence
 
 MAX_RESTARTS = 4
+N_SCATTERED = 4  # further starts where the first search did not leave its start, or ended at infinity
+SCATTERED_STEPS = 60
+MOST_SCATTERED = 50  # parameters
 TOGETHER = 1024  # data sets that are diagnosed at one time, at most
 N_RAYS = 12  # rays straight in natural coordinates, at most
 N_CONVERTED = 24  # points of theta converted in one call
@@ -57,6 +60,7 @@ class Problems:
         one: (evaluator of all, number) -> evaluator of one data set.
         given: number -> for each leaf its given start or None.
         start_anew: (evaluator of one, checked data, given starts) -> another start u (p,), chosen on all rows.
+        scattered: (layout, checked data, given starts, end) -> further starts in u, (N_SCATTERED, p).
         together: data sets diagnosed at one time, at most.
     """
 
@@ -67,6 +71,7 @@ class Problems:
     one: Callable[[Evaluator, int], ChunkedEvaluator]
     given: Callable[[int], list[Any]]
     start_anew: Callable[[ChunkedEvaluator, Loaded, list[Any]], Float[Host, " p"]]
+    scattered: Callable[[Space, Loaded, list[Any], OptimizeResult], Float[Host, "n p"]]
     together: int = TOGETHER
 
 
@@ -98,8 +103,64 @@ def diagnose(
             found = {i: rays.answered(asks[i], lambda at, own=one[i]: own.logliks({0: at})[0])}  # type: ignore[misc]
         else:
             found = rays.answer_together(asks, evaluator.logliks)
-        for i in some:
-            yield i, _started_anew(problems, one[i], loaded[i], i, found[i])
+        found = {i: _started_anew(problems, one[i], loaded[i], i, found[i]) for i in some}
+        found |= _from_elsewhere(problems, evaluator, one, loaded, found)
+        yield from found.items()
+
+
+def _from_elsewhere(
+    problems: Problems,
+    evaluator: Evaluator,
+    one: dict[int, ChunkedEvaluator],
+    loaded: dict[int, Loaded],
+    found: dict[int, Diagnosed],
+) -> dict[int, Diagnosed]:
+    """Data sets that did not leave their start, or ended at infinity: searched again from a few scattered starts.
+
+    A maximum found there counts if the log-likelihood is higher than where the first search ended or levels off.
+    """
+    again = [i for i, d in found.items() if _worth_another_start(d)]
+    if not again:
+        return {}
+    space, which = evaluator.spec.space, np.array(again)
+    starts = {i: problems.scattered(space, loaded[i], problems.given(i), found[i].end) for i in again}
+    best: dict[int, OptimizeResult] = {}
+    for k in range(N_SCATTERED):
+        u0 = np.zeros((evaluator.n_sets, space.n_free))
+        u0[which] = [starts[i][k] for i in again]
+        runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), u0, which)
+        evaluator = runner
+        good = clean(result, space)
+        for i in which[good[which]].tolist():
+            end = result.of(i)
+            if end.loglik > _level(best[i] if i in best else found[i]):
+                best[i] = end
+    out = {}
+    for i, end in best.items():
+        asks = search_on(problems, one[i], loaded[i], end.u, end)
+        elsewhere = rays.answered(asks, lambda at, own=one[i]: own.logliks({0: at})[0])  # type: ignore[misc]
+        steps = found[i].end.n_steps + elsewhere.end.n_steps
+        out[i] = elsewhere._replace(end=elsewhere.end._replace(n_steps=steps), note=found[i].note)
+    return out
+
+
+def _worth_another_start(d: Diagnosed) -> bool:
+    """The search stopped at its start, or the log-likelihood levels off along a direction in which a scale or shape moves."""
+    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE, End.MAX_STEPS):
+        return False
+    rising = [x for x in d.findings.directions if x.behaviour == "rises"]
+    bent = ends.curved(d.spec.space)
+    plateau = bool(rising) and all(x.bounded and bool(np.abs(x.vector)[bent].any()) for x in rising)
+    stuck = int(d.end.n_steps) == 0 and not is_clean(d.end, d.spec.space)
+    return d.spec.space.n_free <= MOST_SCATTERED and (stuck or plateau)
+
+
+def _level(found: Diagnosed | OptimizeResult) -> float:
+    """The log-likelihood that another maximum has to exceed: at an end, or where it levels off."""
+    if isinstance(found, OptimizeResult):
+        return float(found.loglik)
+    suprema = [d.supremum for d in found.findings.directions if d.behaviour == "rises"]
+    return max([float(found.end.loglik), *suprema]) + SAME_LEVEL
 
 
 def _started_anew(
