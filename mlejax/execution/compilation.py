@@ -11,6 +11,7 @@ A first fit is mostly compilation. Two things shorten it:
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from .caching import ByOwners
 
 __all__ = ["compiled", "enable_compilation_cache"]
 
@@ -34,10 +37,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "careful": {},
 }
+_UNKNOWN: set[str] = set()  # options that this XLA turned out not to have
 
 
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
     """`jax.jit(function, static_argnames=static)`, compiled as fits the work when it is called from the host.
+
+    Programs are kept by the values of the static arguments, and go when a function or likelihood in these goes.  (A table of
+    JAX's own would keep both for ever.)
 
     Args:
         function: what to compile.
@@ -53,37 +60,80 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         >>> float(compiled(lambda x: 2 * x)(jnp.ones(())))
         2.0
     """
-    plain = jax.jit(function, static_argnames=static)
-    options = dict(_OPTIONS[how])
-    if not options:
-        return plain
-    program = [jax.jit(function, static_argnames=static, compiler_options=options)]
-    lock = threading.Lock()
+    if not static:
+        return _Program(function, how)
+    parameters = inspect.signature(function).parameters
+    others = [name for name in parameters if name not in static]
+    n_static = len(static)
+    leading = tuple(parameters)[:n_static] == static
+    programs: ByOwners[_Program] = ByOwners()
+
+    def make() -> _Program:
+        @functools.wraps(function)
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            statics = zip(static, _in_progress.statics, strict=True)
+            return function(**dict(statics), **dict(zip(others, args, strict=False)), **kwargs)
+
+        return _Program(traced, how)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        while True:
-            current = program[0]
-            try:
-                return current(*args, **kwargs)
-            except jax.errors.JaxRuntimeError as error:
-                said = str(error)
-                if "compile option" not in said and "setting option" not in said:
-                    raise
-                with lock:  # an XLA that no longer has a choice; several threads may find out at once
-                    if current is program[0]:
-                        lost = [name for name in options if name in said]
-                        if not lost:
-                            raise
-                        for name in lost:
-                            del options[name]
-                        program[0] = jax.jit(function, static_argnames=static, compiler_options=dict(options))
-            except ValueError as error:
-                if "compiler_options" not in str(error):  # which JAX refuses inside a trace
-                    raise
-                return plain(*args, **kwargs)
+        if leading and len(args) >= n_static:
+            statics, dynamic = args[:n_static], args[n_static:]
+        else:
+            given = dict(zip(parameters, args, strict=False)) | kwargs
+            statics = tuple([given.pop(name, parameters[name].default) for name in static])
+            dynamic, kwargs = (), given
+        program = programs.get(statics, make)
+        before, _in_progress.statics = _in_progress.statics, statics
+        try:
+            return program(*dynamic, **kwargs)
+        finally:
+            _in_progress.statics = before
 
     return call
+
+
+class _InProgress(threading.local):
+    """The static arguments of the call in progress: what a program needs while it is traced, and must not keep."""
+
+    statics: tuple[Any, ...] = ()
+
+
+_in_progress = _InProgress()
+_lock = threading.Lock()
+
+
+class _Program:
+    """A jitted function with the options of `_OPTIONS`, of which those are left out that this XLA does not know."""
+
+    def __init__(self, function: Callable[..., Any], how: str) -> None:
+        self.function, self.how = function, how
+        self.plain = jax.jit(function)  # for calls inside a trace, where JAX refuses options
+        self.current = self._jitted()
+
+    def _jitted(self) -> Callable[..., Any]:
+        options = {name: value for name, value in _OPTIONS[self.how].items() if name not in _UNKNOWN}
+        return jax.jit(self.function, compiler_options=options) if options else self.plain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        current = self.current
+        try:
+            return current(*args, **kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            said = str(error)
+            unknown = {name for name in _OPTIONS[self.how] if name in said}
+            if not unknown or ("compile option" not in said and "setting option" not in said):
+                raise
+            with _lock:
+                _UNKNOWN.update(unknown)
+                if current is self.current:  # else another thread has found out
+                    self.current = self._jitted()
+        except ValueError as error:
+            if "compiler_options" not in str(error):
+                raise
+            return self.plain(*args, **kwargs)
+        return self(*args, **kwargs)
 
 
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.execution import on_cpu
+from mlejax.execution import cached, on_cpu
 from mlejax.execution.chunking import Budget
 from mlejax.execution.lapack import most_at_once
 from mlejax.fit.common import objective_of
@@ -25,17 +25,19 @@ def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, share
         rows: the arrays by row or unit, (N, ...).
         shared, layout: as in `Prepared`.
     """
-    if not on_cpu() or not likelihood.calls_lapack or likelihood.mode == "whole":
+    if not on_cpu() or likelihood.mode == "whole":
         return None
-    key = ("lapack of two", space, layout, tuple(a.shape[1:] for a in rows), tuple(np.shape(a) for a in shared))
-    if key not in likelihood.memory:
+    key = ("at once", space, layout, tuple((a.shape[1:], a.dtype) for a in rows), tuple(map(np.shape, shared)))
+
+    def count() -> int | None:
         two = tuple(jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in rows)
         weights, n = jax.ShapeDtypeStruct((2,), np.float64), jax.ShapeDtypeStruct((), np.int64)
         spec, data = Spec(likelihood, space), Prepared(two, shared, weights, n, layout, likelihood.mode, 2)
         value = lambda u, data: objective_of(spec, data, None, None).value(u)
         u = jax.ShapeDtypeStruct((space.n_free,), np.float64)
-        likelihood.memory[key] = most_at_once(value, u, data, p=space.n_free)
-    return likelihood.memory[key]
+        return most_at_once(value, u, data, p=space.n_free)
+
+    return cached(likelihood, key, count)
 
 
 def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int | None:
@@ -45,7 +47,7 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int 
         one: the largest data set, (N, ...).
         fixed, hyper: its own, as in `objective_of`.
     """
-    if not on_cpu() or not (spec.likelihood.calls_lapack or spec.penalty is not None):
+    if not on_cpu():
         return None
     value = lambda u, data: objective_of(spec, data, fixed, hyper).value(u)
     struct = lambda a: jax.ShapeDtypeStruct((2, *np.shape(a)), np.result_type(a))

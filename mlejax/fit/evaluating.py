@@ -30,7 +30,7 @@ from jax import lax
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import Prepared
-from mlejax.execution import compiled, n_cores, on_cpu
+from mlejax.execution import cached, compiled, n_cores, on_cpu
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
 from mlejax.likelihood import example_params
@@ -182,14 +182,15 @@ def splits(spec: Spec, data: Prepared) -> bool:
         return False
     shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
     key = ("splits", data.statics, spec.space, data.block, shapes)
-    memory = spec.likelihood.memory
-    if key not in memory:
+
+    def worth() -> bool:
         with jax.enable_x64(True):
             block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
             parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
         size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
-        memory[key] = parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
-    return bool(memory[key])
+        return parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
+
+    return cached(spec.likelihood, key, worth)
 
 
 def with_known(spec: Spec, data: Prepared) -> Prepared:

@@ -26,6 +26,7 @@ from mlejax.fit.loading import Loaded, rows_that_count
 from mlejax.fit.programs import Ended, to_u
 from mlejax.fit.search import evidence_at, search
 from mlejax.fit.standing import Found, clean
+from mlejax.likelihood import calls_lapack
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 from mlejax.status import End
@@ -125,7 +126,8 @@ def run_all(
     method = method if isinstance(method, optimize.Newton) else optimize.Newton()
     method = replace(method, max_steps=min(method.max_steps, PATIENCE))
     scale = float(np.sum(np.asarray(data.weights)))
-    apart = spec.likelihood.calls_lapack or data.weights.shape[0] * spec.space.n_free > CACHE
+    lapack = calls_lapack(spec.likelihood, spec.space, data.rows, data.shared, data.statics)
+    apart = lapack or data.weights.shape[0] * spec.space.n_free > CACHE
     lanes = 1 if apart else LANES
     out: list[Ended] = []
     for begin in range(0, len(u0), LANES):

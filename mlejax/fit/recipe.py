@@ -13,7 +13,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import linalg, optimize
-from mlejax.execution import compiled
+from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.fit import checking, closed, multistart, regression, sampling, starts
 from mlejax.fit.common import POLISH_LIMIT
@@ -382,13 +382,17 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
     """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
     likelihood, data = spec.likelihood, loaded.problem.data
     key = ("checked", data.statics, spec.space)
-    if likelihood.mode == "whole" or key in likelihood.memory or (likelihood.mode == "rows" and int(data.n) < 2):
-        return
+    if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
+        cached(likelihood, key, lambda: _rows_checked(spec, data, u0, held), keep=bool)
+
+
+def _rows_checked(spec: Spec, data: data_room.Prepared, u0: np.ndarray, held: np.ndarray | None) -> bool:
+    """Refuses rows that are not independent; whether the check saw enough to be the last one."""
+    likelihood = spec.likelihood
     if likelihood.mode == "rows" and _rows_provably_apart(spec, data):
-        likelihood.memory[key] = True
-        return
+        return True
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
-    m = min(m, max(data.block, 2)) if likelihood.calls_lapack else m
+    m = min(m, max(data.block, 2))
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
     rows = data.taken(index)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
@@ -397,8 +401,7 @@ def _check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarra
         (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
     )
     one, other = check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
-    if refuse(likelihood, np.asarray(one), np.asarray(other)):
-        likelihood.memory[key] = True
+    return refuse(likelihood, np.asarray(one), np.asarray(other))
 
 
 def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
