@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.execution import cached, lapack
+from mlejax.execution import cached, lapack, limits
 from mlejax.execution.trace import invariants, lapack_calls
 from mlejax.parameters import (
     Declaration,
@@ -277,7 +277,7 @@ def calls_lapack(likelihood: Likelihood, space: Space, rows: Any, shared: Any, l
 
 def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
     """Of what cannot be taken apart from outside: one call of LAPACK for many matrices inside the user's function."""
-    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > lapack.ALONE), default=0)
+    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
         warnings.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib cuts up among the threads that "

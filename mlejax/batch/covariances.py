@@ -11,10 +11,10 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax.batch.engine import run_tasks
 from mlejax.batch.fitting import Batch, single
 from mlejax.batch.programs import meat_lanes
 from mlejax.data import bucket
+from mlejax.execution import run_tasks
 from mlejax.execution.chunking import chunks
 from mlejax.fit.covariances import covariance_of
 from mlejax.fit.penalties import L2

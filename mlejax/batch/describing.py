@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.batch.engine import Ends, filled, run_tasks
+from mlejax import execution
+from mlejax.batch.engine import Ends, filled
 from mlejax.batch.programs import Described, describe
-from mlejax.execution import on_cpu
-from mlejax.execution.chunking import MAX_LANES_GPU, Budget
+from mlejax.execution import on_cpu, run_tasks
+from mlejax.execution.chunking import Budget
 from mlejax.fit import standing
 from mlejax.objective import Spec
 from mlejax.parameters import Space
@@ -26,7 +27,7 @@ WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads 
 def described(spec: Spec, ends: Ends, held: Any, limits: Budget) -> Described:
     """Every end in natural coordinates, in chunks of one size."""
     n, p = ends.u.shape
-    size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU
+    size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else execution.limits().chunk_data_sets
     whole: Any = None
 
     def work(cuts: list[slice]) -> int:

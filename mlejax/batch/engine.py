@@ -10,9 +10,7 @@ beyond rounding.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -20,11 +18,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax import optimize
+from mlejax import execution, optimize
 from mlejax.batch.programs import advance_lanes, rank_lanes
 from mlejax.batch.sets import DataSets
-from mlejax.execution import aligned, on_cpu
-from mlejax.execution.chunking import WIDEST, Budget, ChunkSource, ChunkView, chunks
+from mlejax.execution import aligned, on_cpu, run_tasks
+from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
 from mlejax.objective import Spec
 from mlejax.status import End
 
@@ -59,62 +57,6 @@ class Ends:
             np.zeros(n, np.int64),
             np.full(n, int(End.INTERRUPTED)),
         )
-
-
-def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Budget, unit: str, total: int) -> bool:
-    """Every task through ``work`` on the threads that there are; False if the keyboard interrupted it.
-
-    ``work`` returns how many lanes it finished, for the bar; it must not come back here, to wait for the thread that it is on.
-    """
-    stop = threading.Event()
-
-    def guarded(task: Any) -> int:
-        if stop.is_set():
-            return 0
-        with jax.enable_x64(True):
-            return work(task)
-
-    with _bar(limits.progress, unit, total) as advance:
-        if limits.workers == 1 or len(tasks) == 1:
-            try:
-                for task in tasks:
-                    advance(guarded(task))
-            except KeyboardInterrupt:
-                return False
-            return True
-        pending: set[Any] = set()
-        try:
-            for task in tasks:
-                pending.add(_threads(limits.workers).submit(guarded, task))
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    advance(future.result())
-        except KeyboardInterrupt:
-            return False
-        finally:
-            stop.set()
-            wait(pending)
-    return True
-
-
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    """Threads that are kept: to start them anew costs a millisecond, and their memory has to be found again."""
-    return ThreadPoolExecutor(n, "mlejax")
-
-
-@contextmanager
-def _bar(progress: bool | None, unit: str, total: int) -> Iterator[Callable[[int], Any]]:
-    if progress is False:
-        yield lambda n: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(
-        total=total, unit=unit, delay=0.0 if progress else 5.0, disable=None if progress is None else False
-    ) as bar:
-        yield bar.update
 
 
 def best_starts(
@@ -202,7 +144,7 @@ def optimise(
     at_once = threading.Event()  # no lane waits; who waits changes no number beyond rounding
     for r in range(10_000):
         turns = ROUNDS[min(r, len(ROUNDS) - 1)]
-        few = waiting.size <= WIDEST  # no neighbours that would be held up by many
+        few = waiting.size <= execution.limits().few_data_sets  # no neighbours that would be held up by many
         if few and r != 1:  # in the second round some have only begun
             turns = max(turns, FEW_LEFT)
         if few or r:

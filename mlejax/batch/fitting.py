@@ -20,10 +20,11 @@ from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch.describing import described, some, surely_clean
-from mlejax.batch.engine import Ends, optimise, run_tasks
+from mlejax.batch.engine import Ends, optimise
 from mlejax.batch.programs import Described, evaluate_lanes, natural
 from mlejax.batch.sets import DataSets
 from mlejax.batch.starts import first_points, pooled, starts_given
+from mlejax.execution import run_tasks
 from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import ending, multistart, recipe
 from mlejax.fit.blocks import budget_for

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.batch.engine import Ends, run_tasks
+from mlejax.batch.engine import Ends
 from mlejax.batch.programs import loglik_lanes
 from mlejax.batch.sets import DataSets
-from mlejax.execution import on_cpu
+from mlejax.execution import on_cpu, run_tasks
 from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import ending, evidence, recipe
 from mlejax.fit.programs import Ended, logliks

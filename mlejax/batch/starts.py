@@ -10,9 +10,10 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch import flagged as flagged_room
 from mlejax.batch import starting
-from mlejax.batch.engine import best_starts, filled, run_tasks
+from mlejax.batch.engine import best_starts, filled
 from mlejax.batch.programs import evaluate_lanes, many_to_u
 from mlejax.batch.sets import DataSets
+from mlejax.execution import run_tasks
 from mlejax.execution.chunking import Budget, chunks
 from mlejax.fit import recipe, starts
 from mlejax.fit.common import POLISH_LIMIT, Problem

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from .caching import ByOwners
+from .limits import overriding_limits
 
 __all__ = ["compiled", "enable_compilation_cache"]
 
@@ -84,7 +85,8 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
             given = dict(zip(parameters, args, strict=False)) | kwargs
             statics = tuple([given.pop(name, parameters[name].default) for name in static])
             dynamic, kwargs = (), given
-        program = programs.get(statics, make)
+        override = overriding_limits()
+        program = programs.get(statics if override is None else (*statics, override), make)
         before, _in_progress.statics = _in_progress.statics, statics
         try:
             return program(*dynamic, **kwargs)

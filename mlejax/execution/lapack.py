@@ -14,11 +14,9 @@ from typing import Any
 import jax
 import jaxlib.version
 
-from .devices import on_cpu
+from .limits import limits
+from .precision import float64
 from .trace import lapack_calls
-
-ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
-POINTS = 8  # at which a log-likelihood is evaluated in one call, at most; derivatives are taken in p directions
 
 
 def side_by_side(p: int) -> int:
@@ -32,12 +30,12 @@ def side_by_side(p: int) -> int:
         >>> side_by_side(10), side_by_side(30), side_by_side(100)
         (128, 4, 1)
     """
-    return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
+    return 1 << max(limits().lapack_work // max(p, 1) ** 3, 1).bit_length() - 1
 
 
 def cuts_calls_up() -> bool:
     """Whether this jaxlib hands parts of large calls of LAPACK to other threads: 0.10, and 0.11 to be safe, on the CPU."""
-    return on_cpu() and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
+    return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
 def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
@@ -48,8 +46,8 @@ def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
         two: its arguments, concrete or abstract.
         p: directions in which it is differentiated.
     """
-    with jax.enable_x64(True):
+    with float64():
         calls = list(lapack_calls(jax.make_jaxpr(value)(*two).eqns))
     # one matrix alone is never cut up; nor are its derivatives, whose directions JAX makes columns of one right-hand side
     each = max((m * work // 2 for m, work in calls if m > 1), default=0)
-    return max(ALONE // (each * max(p, POINTS)), 1) if each else None
+    return max(limits().lapack_work // (each * max(p, limits().lapack_points)), 1) if each else None

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -30,7 +29,7 @@ from jax import lax
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import Prepared
-from mlejax.execution import cached, compiled, n_cores, on_cpu
+from mlejax.execution import cached, compiled, kept_pool, n_cores, on_cpu
 from mlejax.fit.common import objective_of
 from mlejax.fit.penalties import penalty_derivatives
 from mlejax.likelihood import example_params
@@ -123,7 +122,7 @@ class Evaluator:
         self.threads = 1
         if len(self.chunks) > 1:
             self.threads = min(n_cores() if threads is None else threads, len(self.chunks), MOST_THREADS)
-        self.pool = ThreadPoolExecutor(self.threads - 1, "mlejax") if self.threads > 1 else None
+        self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
 
     def __call__(self, method: Any, u: Any) -> Evaluated:
         """Value (), score (p,) and curvature (p, p) of the objective that is minimised, NumPy."""
@@ -166,9 +165,8 @@ class Evaluator:
             return [np.asarray(found) for found in out]
 
     def close(self) -> None:
-        """Let the threads go."""
-        if self.pool is not None:
-            self.pool.shutdown(wait=False)
+        """Let go of the threads, which other fits use too."""
+        self.pool = None
 
 
 def _lie_well(chunks: list[Prepared]) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import mlejax as mle
 from mlejax import batch
 from mlejax.batch import covariances, engine, fitting, flagged
-from mlejax.execution import chunking
+from mlejax.execution import Limits, chunking, kept_pool, use_limits
 from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 SMALL = 60_000  # bytes: blocks of a few data sets
@@ -251,8 +251,9 @@ def test_many_parameters_on_all_cores_come_to_an_end() -> None:
     """These calls waited for each other for ever; the time limit is what this is about."""
     code = """
 import numpy as np, mlejax as mle
-import mlejax.execution.chunking as chunking
-chunking.n_cores = lambda: 2
+from mlejax.execution import Limits, use_limits
+two_cores = use_limits(Limits(cores=2))
+two_cores.__enter__()
 @mle.model(b=mle.Real(columns="X"))
 def wide(params, data):
     return -0.5 * (data["y"] - data["X"] @ params["b"]) ** 2
@@ -270,11 +271,11 @@ for p, sets in ((60, 5), (12, 1100)):
 
 
 @pytest.mark.parametrize("cores", [2, 4, 7])
-def test_every_core_has_equally_many_chunks(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_core_has_equally_many_chunks(cores: int) -> None:
     """One thread more than cores prepares the next chunk; the work is that of the cores."""
-    monkeypatch.setattr(chunking, "n_cores", lambda: cores)
     sets = batch.stacked(logit.likelihood, logits(9000), None, "raise")
-    *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
+    with use_limits(Limits(cores=cores)):
+        *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
     assert sorted(np.concatenate([lanes for lanes, _, _ in (*parts, last)]).tolist()) == list(range(9000))
     assert len(parts) % cores == 0
     assert last[0][0] == 0
@@ -295,4 +296,4 @@ def test_threads_are_kept_but_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     assert res.converged.any()
     assert seen
     assert all(ref() is None for ref in seen)
-    assert engine._threads(2) is engine._threads(2)
+    assert kept_pool("mlejax", 2) is kept_pool("mlejax", 2)

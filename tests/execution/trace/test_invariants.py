@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import pytest
 import mlejax as mle
 from mlejax import optimize
 from mlejax.execution.trace import split
-from mlejax.fit import evaluating, loading, sampling
+from mlejax.fit import evaluating, sampling
 from mlejax.fit.evaluating import Evaluator, splits, with_known
 from mlejax.fit.loading import load
 from mlejax.objective import Spec
@@ -205,11 +205,12 @@ def panel(n: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Samples that fill a chunk in part, and several chunks, with a tenth of the rows."""
     monkeypatch.setattr(sampling, "LARGE_N", 6_000)
     monkeypatch.setattr(evaluating, "CHUNK", 2_048)
-    monkeypatch.setattr(loading, "BLOCK", 512)
+    with use_limits(Limits(block_rows=512)):
+        yield
 
 
 FITS: dict[str, Callable[[], Any]] = {
