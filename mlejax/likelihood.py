@@ -253,7 +253,7 @@ def _traced(
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
     _check_output(likelihood, out, 1 if by_row else n)
-    _warn_of_waiting(likelihood, space, list(lapack_calls(traced.eqns)))
+    _warn_of_waiting(likelihood, space, list(lapack_calls(traced.jaxpr)))
     return names, int(np.prod(out.shape, dtype=np.int64)) if likelihood.mode == "whole" else n
 
 
@@ -269,7 +269,7 @@ def calls_lapack(likelihood: Likelihood, space: Space, rows: Any, shared: Any, l
 
     def trace() -> bool:
         function = lambda params, part: likelihood.contributions(params, part, shared, layout)
-        return any(lapack_calls(jax.make_jaxpr(function)(example_params(space), structs).eqns))
+        return any(lapack_calls(jax.make_jaxpr(function)(example_params(space), structs).jaxpr))
 
     shapes = tuple((a.shape, a.dtype) for a in structs)
     return cached(likelihood, ("calls lapack", space, layout, shapes, tuple(map(np.shape, shared))), trace)

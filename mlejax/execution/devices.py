@@ -11,9 +11,14 @@ from numpy.typing import DTypeLike
 
 from .limits import limits
 
-__all__ = ["aligned", "free_memory", "is_aligned", "n_cores", "on_cpu"]
+__all__ = ["aligned", "device_kind", "free_memory", "is_aligned", "n_cores", "on_cpu"]
 
 ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
+
+
+def device_kind() -> str:
+    """JAX's name of the kind of device where programs run: "cpu", "gpu", "tpu"."""
+    return jax.default_backend()
 
 
 def on_cpu() -> bool:

@@ -47,7 +47,7 @@ def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
         p: directions in which it is differentiated.
     """
     with float64():
-        calls = list(lapack_calls(jax.make_jaxpr(value)(*two).eqns))
+        calls = list(lapack_calls(jax.make_jaxpr(value)(*two).jaxpr))
     # one matrix alone is never cut up; nor are its derivatives, whose directions JAX makes columns of one right-hand side
     each = max((m * work // 2 for m, work in calls if m > 1), default=0)
     return max(limits().lapack_work // (each * max(p, limits().lapack_points)), 1) if each else None

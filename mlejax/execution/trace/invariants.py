@@ -7,12 +7,12 @@ split off; additions, products and choices are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from .row_independence import is_literal
+from .programs import Equation, dependence, inner_programs, is_literal, part_of
 
 Array = Any
 _NAMES = (
@@ -51,25 +51,22 @@ def split(
         params, rows, shared: its arguments; rows are arrays (N, ...).
         replaced: positions of rows for which something that depends on parameters may stand (designs).
     """
-    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
-
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, rows, shared)
     jaxpr, n = closed.jaxpr, out.shape[0]
     if jaxpr.effects:
         return None
     n_params = len(jax.tree.leaves(params))
     data = jaxpr.invars[n_params:]
-    moving = set(jaxpr.invars[:n_params]) | {data[i] for i in replaced}
+    moving = [*jaxpr.invars[:n_params], *(data[i] for i in replaced)]
     before, after = [], []
     dear: set[Any] = set()  # by row, of the data alone, and not cheap
     single: set[Any] = set()  # the only result of its operation
     found: list[Any] = []
     same = _Same()
-    for eqn in jaxpr.eqns:
+    for eqn, touched in dependence(jaxpr, moving):
         operands = [v for v in eqn.invars if not is_literal(v)]
-        if any(v in moving for v in operands):
+        if touched:
             after.append(eqn)
-            moving.update(eqn.outvars)
             found += [v for v in operands if v in single and v not in found]
             continue
         before.append(eqn)
@@ -82,15 +79,9 @@ def split(
         return None
     between = list(dict.fromkeys(same.first(v) for v in found))
     places = [between.index(same.first(v)) for v in found]
-    names = jaxpr.debug_info.with_unknown_names()
     others = [eqn for eqn in before if not any(v in found for v in eqn.outvars)]  # what nothing needs is not compiled
-    make, go_on = (
-        core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr.replace(**part, debug_info=names), closed.consts))
-        for part in (
-            {"invars": data, "outvars": between, "eqns": before},
-            {"invars": [*jaxpr.invars, *found], "eqns": [*others, *after]},
-        )
-    )
+    make = part_of(closed, invars=data, outvars=between, eqns=before)
+    go_on = part_of(closed, invars=[*jaxpr.invars, *found], eqns=[*others, *after])
 
     def known(rows: Any, shared: Any) -> tuple[Array, ...]:
         return tuple(make(*jax.tree.leaves((rows, shared))))
@@ -121,15 +112,6 @@ class _Same:
         self.aliases |= {v: w for v, w in zip(eqn.outvars, first.outvars, strict=True) if v is not w}
 
 
-def _cheap(eqn: Any) -> bool:
-    inside = list(called(eqn))
-    return all(_cheap(e) for inner in inside for e in inner) if inside else eqn.primitive.name in _CHEAP
-
-
-def called(eqn: Any) -> Iterator[Any]:
-    """The operations of each function that an operation calls."""
-    for value in eqn.params.values():
-        for part in value if isinstance(value, (tuple, list)) else (value,):
-            eqns = getattr(getattr(part, "jaxpr", part), "eqns", None)
-            if eqns is not None:
-                yield eqns
+def _cheap(eqn: Equation) -> bool:
+    inside = list(inner_programs(eqn))
+    return all(_cheap(e) for inner in inside for e in inner.eqns) if inside else eqn.primitive.name in _CHEAP

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .row_independence import is_literal
+from .programs import Equation, dependence, is_literal, part_of
 
 Array = Any
 NARROW = 14  # columns up to which one product with a few more rows is as fast as two, or up to a fifth faster
@@ -72,20 +72,17 @@ class Sums(NamedTuple):
 
 def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
-    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
-
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
     places: dict[Any, tuple[int, int]] = {jaxpr.invars[0]: (0, p)}
-    depends = {jaxpr.invars[0]}
+    data_alone: list[Equation] = []
     used = np.zeros(p, bool)
     products: list[tuple[Any, Any, tuple[int, int]]] = []  # equation, matrix, place
-    for eqn in jaxpr.eqns:
-        touched = [v for v in eqn.invars if not is_literal(v) and v in depends]
+    for eqn, touched in dependence(jaxpr, jaxpr.invars[:1]):
         if not touched:
+            data_alone.append(eqn)
             continue
-        depends.update(eqn.outvars)
         place = _moved(eqn, places)
         if place is not None:
             places[eqn.outvars[0]] = place
@@ -101,25 +98,18 @@ def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     for v in jaxpr.outvars:
         if not is_literal(v) and v in places:
             used[:] = True
-    whole = core.jaxpr_as_fun(closed)
+    whole = part_of(closed)
     if not products or len(products) + used.sum() >= p:
         return Traced(whole, None, whole, (), np.arange(p))
     removed = {id(eqn) for eqn, *_ in products}
-    names = jaxpr.debug_info.with_unknown_names()
-    inner = jaxpr.replace(
-        invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn, *_ in products)],
-        eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
-        debug_info=names,
-    )
-    data = jaxpr.replace(
-        outvars=[matrix for _, matrix, _ in products],
-        eqns=[eqn for eqn in jaxpr.eqns if not any(v in depends for v in eqn.outvars)],
-        debug_info=names,
-    )
     return Traced(
         whole,
-        core.jaxpr_as_fun(core.ClosedJaxpr(inner, closed.consts)),
-        core.jaxpr_as_fun(core.ClosedJaxpr(data, closed.consts)),
+        part_of(
+            closed,
+            invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn, *_ in products)],
+            eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
+        ),
+        part_of(closed, outvars=[matrix for _, matrix, _ in products], eqns=data_alone),
         tuple(place for *_, place in products),
         np.flatnonzero(used),
     )

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["is_literal", "rows_apart"]
+from .programs import called_program, is_literal
+
+__all__ = ["rows_apart"]
 
 SIZES = (3, 4096)
 _NAMES = (
@@ -39,8 +41,6 @@ _REDUCTIONS = (
     "argmin",
 )
 _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
-          "checkpoint": "jaxpr", "remat2": "jaxpr", "custom_jvp_call": "call_jaxpr"}  # fmt: skip
 
 
 _SIZED: dict[str, tuple[str, ...]] = {  # parameters in which the number of rows may stand
@@ -103,13 +103,6 @@ def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], 
     return value == _Rows(0) and score in (_Rows(0), _Same(frozenset({0})))
 
 
-def is_literal(v: Any) -> bool:
-    """Whether an operand of a traced operation is a number written into the program."""
-    from jax.extend import core  # when it is needed: it imports all of Pallas
-
-    return isinstance(v, core.Literal)
-
-
 def _equal(a: Any, b: Any) -> bool:
     return np.shape(a) == np.shape(b) and (a is b or bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)))
 
@@ -140,12 +133,10 @@ def _walk(short: Any, long: Any, states: list[Any]) -> list[Any]:
 
 def _step(a: Any, b: Any, states: list[Any]) -> list[Any]:
     name = a.primitive.name
-    if name in _CALLS:
-        inner, other = a.params.get(_CALLS[name]), b.params.get(_CALLS[name])
-        _need(inner is not None)
-        consts = zip(getattr(inner, "consts", ()), getattr(other, "consts", ()), strict=True)
-        _need(all(_equal(c, d) for c, d in consts))
-        return _walk(getattr(inner, "jaxpr", inner), getattr(other, "jaxpr", other), states)
+    inner, other = called_program(a), called_program(b)
+    if inner is not None and other is not None:
+        _need(all(_equal(c, d) for c, d in zip(inner.consts, other.consts, strict=True)))
+        return _walk(inner.program, other.program, states)
     found = _result(name, a, b, states)
     left_out = _SIZED.get(name, ())
     for key in a.params:

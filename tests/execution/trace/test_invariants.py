@@ -13,6 +13,7 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
+from mlejax.execution import Limits, use_limits
 from mlejax.execution.trace import split
 from mlejax.fit import evaluating, sampling
 from mlejax.fit.evaluating import Evaluator, splits, with_known
