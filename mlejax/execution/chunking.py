@@ -67,39 +67,31 @@ class ChunkSource(Protocol):
     @property
     def sizes(self) -> Int[Host, " L"]:
         """Padded numbers of contributions."""
-        ...
 
     @property
     def own_rows(self) -> bool:
         """Whether each data set has rows of its own; if not, all share them, and differ in their weights."""
-        ...
 
     @property
     def unweighted(self) -> bool:
         """Whether the weights of a data set sum to its number of contributions."""
-        ...
 
     @property
     def in_place(self) -> bool:
         """Whether chunks can be views of the table."""
-        ...
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
         """The first and the last number (exclusive) of data sets that such chunks can hold."""
-        ...
 
     @property
     def lengths(self) -> Int[Host, " L"] | None:
         """Numbers of contributions in use; None if these are the sizes."""
-        ...
 
     def data_set_bytes(self, size: int) -> int:
         """Bytes of one data set of this size."""
-        ...
 
     def fetch(self, lanes: Int[Host, " m"], capacity: int, *, views: bool = False) -> Any:
         """Their data, with a leading axis (capacity, ...); with ``views``, leaves are `ChunkView` if they are `in_place`."""
-        ...
 
 
 def budget(memory_limit: float | None, progress: bool | None) -> Budget:

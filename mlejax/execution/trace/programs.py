@@ -16,10 +16,7 @@ __all__ = ["Equation", "Program", "Variable", "called_program", "dependence", "i
 class Variable(Protocol):
     """An operand or result: a variable, or a number written into the program."""
 
-    @property
-    def aval(self) -> Any:
-        """Its shape and type."""
-        ...
+    aval: Any
 
 
 class Equation(Protocol):
@@ -32,27 +29,12 @@ class Equation(Protocol):
 
 
 class Program(Protocol):
-    """A jaxpr."""
+    """A jaxpr; ``constvars`` stand for arrays that the function closes over."""
 
-    @property
-    def invars(self) -> Sequence[Any]:
-        """The arguments."""
-        ...
-
-    @property
-    def outvars(self) -> Sequence[Any]:
-        """The results."""
-        ...
-
-    @property
-    def constvars(self) -> Sequence[Any]:
-        """Variables that stand for arrays that the function closes over."""
-        ...
-
-    @property
-    def eqns(self) -> Sequence[Any]:
-        """The operations, in order."""
-        ...
+    invars: Sequence[Any]
+    outvars: Sequence[Any]
+    constvars: Sequence[Any]
+    eqns: Sequence[Any]
 
 
 class Called(NamedTuple):
@@ -86,7 +68,7 @@ def inner_programs(eqn: Equation) -> Iterator[Program]:
     """All programs inside an equation: that of a call, bodies of loops, branches, rules of derivatives that are traced."""
     for value in eqn.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
-            program = getattr(part, "jaxpr", part)
+            program: Any = getattr(part, "jaxpr", part)
             if hasattr(program, "eqns"):
                 yield program
 
