@@ -1,10 +1,10 @@
-"""How the library's own programs are compiled, and how they are kept from one Python process to the next.
+"""Compilation of the library's own programs, and the cache of compiled programs on disk.
 
-A first fit is mostly compilation. Two things shorten it:
+A first fit is mostly compilation.  Two things shorten it:
 
-* `compiled` leaves out XLA's newest generator of fused CPU kernels, which takes about twice as long as the one before and
-  gives code of about the same speed (measured: the value, score and Hessian of six likelihoods, equal to the last bit, 0.5
-  to 0.6 of the compile time, 0.8 to 1.2 of the run time).
+* `compiled` turns off XLA's newest generator of fused CPU kernels.  It takes about twice as long as the one before, for code of
+  about the same speed (value, score and Hessian of six likelihoods: equal to the last bit, 0.5 to 0.6 of the compile time, 0.8
+  to 1.2 of the run time).
 * `enable_compilation_cache` makes JAX keep compiled programs on disk.
 """
 
@@ -29,8 +29,8 @@ _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
     "hasty": {**_QUICK, "xla_backend_optimization_level": 1},
-    # XLA would cut loops over rows in parts for its pool, and order the program so that many parts are ready at once; with a
-    # call on every core these would only move between cores.
+    # By default XLA splits loops over rows into tasks for its pool of threads.  Where every core has a call of its own, the
+    # tasks would only move between cores.
     "side by side": {
         **_QUICK,
         "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
@@ -38,22 +38,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "careful": {},
 }
-_UNKNOWN: set[str] = set()  # options that this XLA turned out not to have
+_UNKNOWN: set[str] = set()  # options that this XLA has refused
 
 
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
-    """`jax.jit(function, static_argnames=static)`, compiled as fits the work when it is called from the host.
+    """`jax.jit(function, static_argnames=static)`, with compiler options that fit the work.
 
-    Programs are kept by the values of the static arguments, and go when a function or likelihood in these goes.  (A table of
-    JAX's own would keep both for ever.)
+    There is one program for each value of the static arguments.  It is freed with the functions and likelihoods in these
+    (which `jax.jit` would keep alive).  Inside of a trace, it is an ordinary jitted function.
 
     Args:
         function: what to compile.
         static: names of its arguments that are part of what is compiled.
-        how: "quick" to compile; "careful", for programs that will run long: XLA may take its time; "hasty", for programs that
-            will hardly run: a tenth of the compile time less, a tenth to two fifths of the run time more, the same numbers
-            up to rounding; "side by side", for programs of which the host runs one on every core: as quick, and no
-            loop of theirs is cut up among cores.
+        how: "quick", compiled in little time; "careful", XLA's defaults, for programs that run long; "hasty", for programs that
+            hardly run: a tenth less compile time, a tenth to two fifths more run time, the same numbers up to rounding;
+            "side by side", for programs of which the host runs one on every core: as "quick", and no loop is split
+            among cores.
 
     Example:
         >>> import jax.numpy as jnp
@@ -129,7 +129,7 @@ class _Program:
                 raise
             with _lock:
                 _UNKNOWN.update(unknown)
-                if current is self.current:  # else another thread has found out
+                if current is self.current:  # else another thread has done it
                     self.current = self._jitted()
         except ValueError as error:
             if "compiler_options" not in str(error):

@@ -1,9 +1,9 @@
-"""Sizes of LAPACK calls that cannot wait for each other.
+"""Sizes of LAPACK calls that cannot deadlock.
 
-A call for many matrices (a Cholesky factor for every unit, under ``vmap``) is cut up by jaxlib 0.10 among the threads of the
-pool that it runs on itself, and waits for them: on few cores two such calls can wait for each other for ever.  So contributions
-are summed over blocks, and data sets worked on together, of which no call is large enough to be cut up.  The smaller
-blocks are used whatever the version of jaxlib: they stay in the cache.
+On the CPU, jaxlib 0.10 splits a call for many matrices (a Cholesky factor for every unit, under ``vmap``) among the threads of
+the pool on which the call itself runs, and waits for them: on few cores two such calls can wait for each other for ever.
+Contributions are therefore summed over blocks, and data sets worked on together, of which no call is large enough to be split.
+The smaller blocks are used with every version of jaxlib, since they stay in the cache.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from .trace import lapack_calls
 
 
 def side_by_side(p: int) -> int:
-    """Systems of p unknowns that may be factorised in one vmapped call while other threads do the same: a power of two.
-
-    Of more, LAPACK on the CPU hands parts to the pool of threads that it runs on itself, and waits: two such calls at a time
-    can wait for each other for ever (jaxlib 0.10).
+    """Systems of p unknowns that one vmapped call may factorise while other threads make such calls: a power of two.
 
     Example:
         >>> from mlejax.execution.lapack import side_by_side
@@ -34,12 +31,12 @@ def side_by_side(p: int) -> int:
 
 
 def cuts_calls_up() -> bool:
-    """Whether this jaxlib hands parts of large calls of LAPACK to other threads: 0.10, and 0.11 to be safe, on the CPU."""
+    """Whether this jaxlib splits large calls of LAPACK among threads: 0.10, and 0.11 to be safe, on the CPU."""
     return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
 def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
-    """How many contributions or data sets may be evaluated in one call; None where nothing bounds them.
+    """How many contributions or data sets may be evaluated in one call; None without calls of LAPACK for each of them.
 
     Args:
         value: a function of two of them.
@@ -48,6 +45,6 @@ def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
     """
     with float64():
         calls = list(lapack_calls(jax.make_jaxpr(value)(*two).jaxpr))
-    # one matrix alone is never cut up; nor are its derivatives, whose directions JAX makes columns of one right-hand side
+    # a single matrix is never split, nor are its derivatives: JAX makes their directions columns of one right-hand side
     each = max((m * work // 2 for m, work in calls if m > 1), default=0)
     return max(limits().lapack_work // (each * max(p, limits().lapack_points)), 1) if each else None

@@ -13,13 +13,13 @@ from mlejax.execution import cached, on_cpu
 from mlejax.execution.chunking import Budget
 from mlejax.execution.lapack import most_at_once
 from mlejax.fit.common import objective_of
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec
 from mlejax.parameters import Space
 
 
 def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: Any) -> int | None:
-    """Rows (or units) of a block, at most; None where nothing bounds them: for models that call no LAPACK for each of them.
+    """The largest number of rows (or units) of a block; None for models that call no LAPACK for each of them.
 
     Args:
         rows: the arrays by row or unit, (N, ...).
@@ -41,20 +41,23 @@ def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, share
 
 
 def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int | None:
-    """Data sets under one ``vmap``, at most; None where nothing bounds them.
+    """The largest number of data sets under one ``vmap``; None if LAPACK does not bound it.
 
     Args:
         one: the largest data set, (N, ...).
         fixed, hyper: its own, as in `objective_of`.
     """
+    likelihood, space = spec.likelihood, spec.space
     if not on_cpu():
+        return None
+    if spec.penalty is None and not calls_lapack(likelihood, space, one.rows, one.shared, one.statics):
         return None
     value = lambda u, data: objective_of(spec, data, fixed, hyper).value(u)
     struct = lambda a: jax.ShapeDtypeStruct((2, *np.shape(a)), np.result_type(a))
     two = replace(one, rows=jax.tree.map(struct, one.rows), weights=struct(one.weights), n=struct(one.n))
     axes = replace(two, rows=0, shared=None, weights=0, n=0)
-    u = jax.ShapeDtypeStruct((2, spec.space.n_free), np.float64)
-    return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=spec.space.n_free)
+    u = jax.ShapeDtypeStruct((2, space.n_free), np.float64)
+    return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=space.n_free)
 
 
 def budget_for(spec: Spec, one: Prepared, data_set_bytes: int, fixed: Any, hyper: Any, limits: Budget) -> Budget:
