@@ -83,3 +83,8 @@ __all__ = [
     "solve",
     "special",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names; the packages behind them can be imported, but do not show."""
+    return __all__

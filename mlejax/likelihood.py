@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.execution import lapack
+from mlejax.execution import cached, lapack, limits
 from mlejax.execution.trace import invariants, lapack_calls
 from mlejax.parameters import (
     Declaration,
@@ -56,7 +56,6 @@ class Likelihood:
         parameters: name -> declaration in declared order, or None for the bare form (structure from ``start=``).
         rowwise: entry i of the returned vector uses row i only.
         unit: the column that names the unit of each row, or None.
-        memory: what has been found out by tracing, by structure of the data (not part of the declaration).
         natural: the same likelihood without regressed parameters, or None if there are none.
         predictors: of the regressed parameters.
         companions: further functions that belong to the model, by name, such as ``"expected_information"``.
@@ -66,13 +65,12 @@ class Likelihood:
     parameters: Mapping[str, Declaration] | None
     rowwise: bool = True
     unit: str | None = None
-    memory: dict[Any, Any] = field(default_factory=dict, repr=False)
     natural: Likelihood | None = None
     predictors: tuple[Predictor, ...] = ()
     companions: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> Any:
-        """By the name of its model where that can be imported, else by its parts; ``memory`` stays here."""
+        """By the name of its model where that can be imported, else by its parts."""
         named = name_of(self.function)
         if named is not None and getattr(find(named), "likelihood", None) is not self:
             named = None
@@ -83,11 +81,6 @@ class Likelihood:
     def mode(self) -> str:
         """``"rows"``, ``"units"`` or ``"whole"``."""
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
-
-    @property
-    def calls_lapack(self) -> bool:
-        """Whether the function factorises matrices or solves systems, as far as it has been traced (`trace_reads`)."""
-        return bool(self.memory.get("lapack", False))
 
     @property
     def name(self) -> str:
@@ -148,11 +141,12 @@ class Likelihood:
 
     def space(self, source: data_room.Source, start: Any = None) -> Space:
         """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
-        if self.parameters is None:
+        declared = self.parameters
+        if declared is None:
             made = bare_space(start, self.name)
         else:
             columns, widths = {}, {}
-            for name, parameter in self.parameters.items():
+            for name, parameter in declared.items():
                 if isinstance(parameter, Parameter) and parameter.shape is None:
                     columns[name] = data_room.column_labels(source, parameter.columns)
             if self.predictors:
@@ -160,14 +154,9 @@ class Likelihood:
                     k.parameter: k for k in source.keys if isinstance(k, data_room.DesignKey) and k.part == "design"
                 }
                 widths = {name: data_room.column_labels(source, key) for name, key in keys.items()}
-            columns_known = ("columns", *columns.items(), None, *widths.items())
-            if columns_known in self.memory:
-                return self.memory[columns_known]
-            made = make_space(self.parameters, columns)
-            if self.predictors:
-                made = with_coefficients(made, self.predictors, widths)
-            return self.memory.setdefault(columns_known, self.memory.setdefault(("space", made), made))
-        return self.memory.setdefault(("space", made), made)
+            key = ("space of columns", tuple(columns.items()), tuple(widths.items()))
+            made = cached(self, key, lambda: with_coefficients(make_space(declared, columns), self.predictors, widths))
+        return cached(self, ("space", made), lambda: made)
 
 
 def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
@@ -182,7 +171,7 @@ def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[
         return there
     function, parameters, rowwise, unit, natural, predictors = parts
     kept = {name: restore(f) for name, f in companions.items()}
-    return Likelihood(restore(function), parameters, rowwise, unit, {}, natural, predictors, kept)
+    return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, kept)
 
 
 def bare_space(start: Any, name: str) -> Space:
@@ -223,9 +212,13 @@ def trace_reads(
     """
     whole = likelihood.mode == "whole"
     key = ("reads", source.signature, space, source.n_rows if whole else None, by_row)
-    if key in likelihood.memory:
-        names, n_out = likelihood.memory[key]
-        return names, n_out if whole else (source.length(names) if names else source.n_rows)
+    names, n_out = cached(likelihood, key, lambda: _traced(likelihood, source, space, by_row))
+    return names, n_out if whole else (source.length(names) if names else source.n_rows)
+
+
+def _traced(
+    likelihood: Likelihood, source: data_room.Source, space: Space, by_row: bool
+) -> tuple[tuple[Any, ...], int]:
     reads: set[Any] = set()
     units = likelihood.mode == "units"
     structs = source.abstract(_UNIT_LENGTH if units else 1 if by_row else None)
@@ -260,17 +253,31 @@ def trace_reads(
     names = tuple(sorted(reads, key=str))
     n = source.length(names) if names else source.n_rows
     _check_output(likelihood, out, 1 if by_row else n)
-    n_out = int(np.prod(out.shape, dtype=np.int64)) if whole else n
-    likelihood.memory[key] = names, n_out
-    calls = list(lapack_calls(traced.eqns))
-    likelihood.memory["lapack"] = likelihood.calls_lapack or bool(calls)
-    _warn_of_waiting(likelihood, space, calls)
-    return names, n_out
+    _warn_of_waiting(likelihood, space, list(lapack_calls(traced.jaxpr)))
+    return names, int(np.prod(out.shape, dtype=np.int64)) if likelihood.mode == "whole" else n
+
+
+def calls_lapack(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
+    """Whether the function factorises matrices or solves systems, given data of these shapes.
+
+    Args:
+        rows: the arrays by row or unit (N, ...), of which only shapes and types matter, and not N but for whole models.
+        shared, layout: as in `Prepared`.
+    """
+    lead = (lambda a: a.shape) if likelihood.mode == "whole" else (lambda a: (2, *a.shape[1:]))
+    structs = tuple(jax.ShapeDtypeStruct(lead(a), a.dtype) for a in rows)
+
+    def trace() -> bool:
+        function = lambda params, part: likelihood.contributions(params, part, shared, layout)
+        return any(lapack_calls(jax.make_jaxpr(function)(example_params(space), structs).jaxpr))
+
+    shapes = tuple((a.shape, a.dtype) for a in structs)
+    return cached(likelihood, ("calls lapack", space, layout, shapes, tuple(map(np.shape, shared))), trace)
 
 
 def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
     """Of what cannot be taken apart from outside: one call of LAPACK for many matrices inside the user's function."""
-    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > lapack.ALONE), default=0)
+    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
         warnings.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib cuts up among the threads that "

@@ -1,30 +1,30 @@
 """Safeguarded linear algebra for small symmetric matrices.
 
-Nothing here raises inside `jit`, and nothing returns NaN to mean failure: a success flag comes with every result, and a
-failed result is finite (it was computed from harmless stand-ins), so that selecting by the flag is safe under `vmap`
-and differentiation.
+Nothing here raises inside `jit`, and NaN never means failure: every result comes with a flag, and where the flag is False the
+result is finite (it was computed from the identity instead), so that selecting by the flag is safe under `vmap` and
+differentiation.
 
-    unit_diagonal   A = D^1/2 C D^1/2 with C of unit diagonal (the test of definiteness is made on C: rescaling the
-                    variables must not change the answer)
+    unit_diagonal   A = D^1/2 C D^1/2 with C of unit diagonal; definiteness is tested on C, so that the units of the
+                    variables do not matter
     cholesky        C = L L', flag
-    solve_spd       C x = b through the LDL' factors, flag; written out entry by entry for small matrices
-    solve_scaled    A x = b through those of C
+    solve_spd       C x = b by the LDL' factors, flag; written out entry by entry for small matrices
+    solve_scaled    A x = b by those of C
     scaled_inverse  an inverse on the host, in NumPy, with the eigenvalues of C
 
-A matrix is accepted as positive definite when its pivots, or the eigenvalues of C, exceed a small multiple of p times
-the rounding unit: below that their sign is not known (Higham 2002, Accuracy and Stability of Numerical Algorithms,
-sec. 10.1).
+A matrix counts as positive definite if its pivots, or the eigenvalues of C, exceed a small multiple of p times the rounding
+unit: below that their sign is not known (Higham 2002, Accuracy and Stability of Numerical Algorithms, sec. 10.1).
 """
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from mlejax.shapes import Bool, Device, Float, Host, Shaped
 
 __all__ = [
     "ScaledInverse",
@@ -41,14 +41,13 @@ __all__ = [
     "unit_diagonal",
 ]
 
-# Written out entry by entry up to this size: faster than a library call per matrix, several times so in batches of tiny
-# systems. Above it the program would take longer to compile than it ever saves.
+# Up to this size systems are written out entry by entry, which is faster than one library call per matrix; above it the
+# program would take longer to compile than it ever saves.
 UNROLLED = 5
-FEW = 64  # numbers that Python adds up before NumPy has begun
-REMEMBERED_SIZE = 32  # up to which inverses of the same matrix are computed once
+FEW = 64  # numbers up to which Python's own functions are faster than NumPy's
 
 
-def pivot_floor(p: int, dtype: Any) -> float:
+def pivot_floor(p: int, dtype: DTypeLike) -> float:
     """Smallest pivot of a unit-diagonal p x p matrix that counts as positive: 450 p eps, 1e-13 p in float64.
 
     Example:
@@ -60,14 +59,13 @@ def pivot_floor(p: int, dtype: Any) -> float:
     return 450.0 * max(p, 1) * rounding_unit(dtype)
 
 
-@lru_cache
-def rounding_unit(dtype: Any) -> float:
-    """The distance from 1 to the next number, 2.2e-16 in float64."""
+def rounding_unit(dtype: DTypeLike) -> float:
+    """Distance from 1 to the next number: 2.2e-16 in float64."""
     return float(np.finfo(dtype).eps)
 
 
-def all_finite(a: np.ndarray) -> bool:
-    """Whether an array on the host is finite throughout; of a few numbers by their sum, unless that overflows.
+def all_finite(a: Shaped[Host, ...]) -> bool:
+    """Whether an array on the host is finite throughout.
 
     Example:
         >>> import numpy as np
@@ -75,10 +73,12 @@ def all_finite(a: np.ndarray) -> bool:
         >>> all_finite(np.array([1.0, 1e200])), all_finite(np.array([1.0, np.nan]))
         (True, False)
     """
-    return (a.size <= FEW and math.isfinite(sum(a.ravel().tolist()))) or bool(np.isfinite(a).all())
+    return bool(np.isfinite(a).all())
 
 
-def unit_diagonal(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def unit_diagonal(
+    A: Float[Device, "p p"],
+) -> tuple[Float[Device, "p p"], Float[Device, " p"], Bool[Device, ""]]:
     """Scale a symmetric matrix to unit diagonal.
 
     Args:
@@ -101,7 +101,7 @@ def unit_diagonal(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return A / root[:, None] / root[None, :], root, jnp.all(good)
 
 
-def cholesky(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+def cholesky(A: Float[Device, "p p"]) -> tuple[Float[Device, "p p"], Bool[Device, ""]]:
     """Lower Cholesky factor of a symmetric matrix of unit (or about unit) diagonal, with a success flag.
 
     Args:
@@ -129,7 +129,7 @@ def cholesky(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.linalg.cholesky(jnp.where(ok, A, eye)), ok
 
 
-def solve_spd(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def solve_spd(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[Device, " p"], Bool[Device, ""]]:
     """Solve A x = b for a symmetric positive definite A of unit (or about unit) diagonal.
 
     Args:
@@ -160,12 +160,12 @@ def solve_spd(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.scipy.linalg.cho_solve((jnp.where(ok, L, eye), True), b), ok
 
 
-def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """LDL' entry by entry: no array operation, so that a batch of systems becomes one elementwise kernel."""
+def _solve_unrolled(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[Device, " p"], Bool[Device, ""]]:
+    """Solve by LDL' entry by entry, without array operations, so that a batch of systems is one elementwise kernel."""
     p = A.shape[-1]
     floor = pivot_floor(p, A.dtype)
-    L: list[list[Any]] = [[None] * p for _ in range(p)]
-    pivots: list[Any] = []
+    L: list[list[jax.Array]] = [[A[0, 0]] * p for _ in range(p)]
+    pivots: list[jax.Array] = []
     ok = jnp.asarray(True)
     for j in range(p):
         pivot = A[j, j]
@@ -179,7 +179,7 @@ def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
             for k in range(j):
                 entry = entry - L[i][k] * L[j][k] * pivots[k]
             L[i][j] = jnp.where(good, entry, 0.0) / pivots[j]
-    x: list[Any] = [b[i] for i in range(p)]
+    x: list[jax.Array] = [b[i] for i in range(p)]
     for i in range(p):
         for k in range(i):
             x[i] = x[i] - L[i][k] * x[k]
@@ -190,7 +190,7 @@ def _solve_unrolled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.stack(x), ok
 
 
-def solve_spd_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+def solve_spd_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.bool_]:
     """`solve_spd` on the host, in NumPy: the same test on the same pivots.
 
     Args:
@@ -216,7 +216,9 @@ def solve_spd_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.bool_]:
     return np.linalg.solve(A, b), np.True_
 
 
-def solve_scaled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def solve_scaled(
+    A: Float[Device, "p p"], b: Float[Device, " p"]
+) -> tuple[Float[Device, " p"], Float[Device, ""], Bool[Device, ""]]:
     """Solve A x = b for a symmetric positive definite A of any scales, through C of unit diagonal.
 
     Args:
@@ -237,14 +239,13 @@ def solve_scaled(A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.
     diagonal = A.diagonal()
     root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root
-    x, ok = solve_spd(
-        A / root[:, None] / root[None, :], scaled
-    )  # where the diagonal is not positive, neither is a pivot
+    # where the diagonal is not positive, neither is a pivot
+    x, ok = solve_spd(A / root[:, None] / root[None, :], scaled)
     return x / root, (x * scaled).sum(), ok
 
 
-def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.float64, np.bool_]:
-    """`solve_scaled` on the host: small systems in Python's numbers, a tenth of the time of as many calls of NumPy.
+def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.float64, np.bool_]:
+    """`solve_scaled` on the host, in NumPy: the same test on the same pivots.
 
     Example:
         >>> import numpy as np
@@ -253,11 +254,6 @@ def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.floa
         >>> x.tolist(), float(product), bool(ok)
         ([2.0, 2.0], 17.0, True)
     """
-    if A.shape[-1] <= UNROLLED:
-        found = _solve_small_host(A.tolist(), b.tolist(), pivot_floor(A.shape[-1], A.dtype))
-        if found is None:
-            return b, np.float64(0.0), np.False_
-        return np.array(found[0], A.dtype), np.float64(found[1]), np.True_
     diagonal = A.diagonal()
     root = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root
@@ -265,45 +261,8 @@ def solve_scaled_host(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.floa
     return x / root, np.float64(x.dot(scaled)), ok
 
 
-def _solve_small_host(A: list[list[float]], b: list[float], floor: float) -> tuple[list[float], float, float] | None:
-    """x, b'x and the determinant of C, through A = LDL' in Python's numbers; None where a pivot of C is too small or NaN.
-
-    The pivots of C are those of A over its diagonal, so that nothing need be scaled.
-    """
-    rows: list[list[float]] = []  # of L, strictly below the diagonal
-    pivots: list[float] = []
-    y: list[float] = []
-    determinant = 1.0
-    for row, right in zip(A, b, strict=True):
-        left: list[float] = []
-        own = pivot = row[len(rows)]
-        for k, (below, d) in enumerate(zip(rows, pivots, strict=True)):
-            e = row[k]
-            for i in range(k):
-                e -= left[i] * pivots[i] * below[i]
-            entry = e / d
-            left.append(entry)
-            pivot -= entry * e
-            right -= entry * y[k]
-        if not (own > 0 and floor * own < pivot < math.inf):  # NaN compares as False
-            return None
-        rows.append(left)
-        pivots.append(pivot)
-        y.append(right)
-        determinant *= pivot / own
-    x = [right / d for right, d in zip(y, pivots, strict=True)]
-    product = sum(a * c for a, c in zip(x, y, strict=True))
-    for j in range(len(x) - 1, 0, -1):
-        for k, entry in enumerate(rows[j]):
-            x[k] -= entry * x[j]
-    return x, product, determinant
-
-
-def surely_definite(A: np.ndarray, least: float) -> bool:
+def surely_definite(A: Float[Host, "p p"], least: float) -> bool:
     """Whether every eigenvalue of A scaled to unit diagonal exceeds ``least`` > 0, on the host.
-
-    Of a small matrix by the determinant, where that is enough: with trace p, the other p - 1 eigenvalues have a product of at
-    most (p / (p - 1))^(p - 1) < e, so that the smallest is more than det / e.
 
     Example:
         >>> import numpy as np
@@ -311,12 +270,6 @@ def surely_definite(A: np.ndarray, least: float) -> bool:
         >>> surely_definite(np.array([[4.0, 1.0], [1.0, 1.0]]), 0.4), surely_definite(np.array([[4.0, 1.0], [1.0, 1.0]]), 0.6)
         (True, False)
     """
-    if A.shape[-1] <= UNROLLED:
-        found = _solve_small_host(A.tolist(), [0.0] * A.shape[-1], pivot_floor(A.shape[-1], A.dtype))
-        if found is None:
-            return False
-        if found[2] > math.e * least:
-            return True
     return scaled_inverse(A).smallest > least
 
 
@@ -330,13 +283,13 @@ class ScaledInverse(NamedTuple):
         condition: ratio of the largest to the smallest of those eigenvalues (inf when not positive).
     """
 
-    inverse: np.ndarray
+    inverse: Float[Host, "p p"]
     ok: bool
     smallest: float
     condition: float
 
 
-def scaled_inverse(A: Any) -> ScaledInverse:
+def scaled_inverse(A: ArrayLike) -> ScaledInverse:
     """Inverse of a symmetric positive definite matrix on the host, refused when it cannot be trusted.
 
     Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. Refused
@@ -365,20 +318,6 @@ def scaled_inverse(A: Any) -> ScaledInverse:
     p = A.shape[0]
     if p == 0:
         return ScaledInverse(A.copy(), True, 1.0, 1.0)
-    if p > REMEMBERED_SIZE:
-        return _scaled_inverse(A)
-    inverse, ok, smallest, condition = _remembered(A.tobytes(), p)
-    return ScaledInverse(inverse.copy(), ok, smallest, condition)
-
-
-@lru_cache(maxsize=256)
-def _remembered(content: bytes, p: int) -> ScaledInverse:
-    """The end of a fit is looked at by several rules, each of which asks for the inverse of the same small matrix."""
-    return _scaled_inverse(np.frombuffer(content).reshape(p, p))
-
-
-def _scaled_inverse(A: np.ndarray) -> ScaledInverse:
-    p = A.shape[0]
     diagonal = A.diagonal()
     if not all_finite(A) or not (diagonal > 0).all():
         return ScaledInverse(np.full((p, p), np.nan), False, float("nan"), float("inf"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from mlejax.execution import Limits, chunking, use_limits
 
-ROOMS = (
-    "fit.evaluating",
-    "fit.loading",
-    "execution.chunking",
-    "batch.engine",
-    "batch.sets",
-    "batch.flagged",
-    "batch.describing",
-)
+GPU = Limits.for_device("gpu")
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -33,23 +26,17 @@ def draws(*lead: int, p: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
     return {"X": X, "s": np.where(rng.random(lead) < 1 / (1 + np.exp(-0.5 * X.sum(axis=-1))), 1.0, -1.0)}
 
 
-@pytest.fixture
-def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ROOMS:
-        monkeypatch.setattr(importlib.import_module(f"mlejax.{room}"), "on_cpu", lambda: False)
-
-
-def both_ways(monkeypatch: pytest.MonkeyPatch, fit: Any) -> tuple[Any, Any]:
+def both_ways(fit: Callable[[], Any]) -> tuple[Any, Any]:
+    """The same fit with the limits of this device, and with those of a GPU."""
     plain = fit()
-    for room in ROOMS:
-        monkeypatch.setattr(importlib.import_module(f"mlejax.{room}"), "on_cpu", lambda: False)
-    return plain, fit()
+    with use_limits(GPU):
+        return plain, fit()
 
 
 @pytest.mark.parametrize("n", [500, 200_000])
-def test_one_data_set(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+def test_one_data_set(n: int) -> None:
     data = draws(n)
-    plain, res = both_ways(monkeypatch, lambda: logit.fit(data))
+    plain, res = both_ways(lambda: logit.fit(data))
     assert res.verdict.code == "verified"
     np.testing.assert_allclose(res.params, plain.params, rtol=0, atol=1e-7 * plain.bse.min())
     np.testing.assert_allclose(res.bse, plain.bse, rtol=1e-7)
@@ -58,11 +45,11 @@ def test_one_data_set(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
-def test_many_data_sets_some_of_them_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_data_sets_some_of_them_bad() -> None:
     data = draws(70, 60)
     data["s"][5] = np.sign(data["X"][5, :, 1])
     data["X"][9, 3, 0] = np.nan
-    plain, res = both_ways(monkeypatch, lambda: logit.fit_batch(data, progress=False, missing="raise"))
+    plain, res = both_ways(lambda: logit.fit_batch(data, progress=False, missing="raise"))
     assert list(res.verdict) == list(plain.verdict)
     assert set(res.verdict[[5, 9]]) == {"no_finite_maximum", "not_computable"}
     fine = res.converged.to_numpy()
@@ -70,19 +57,16 @@ def test_many_data_sets_some_of_them_bad(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(res.bse[fine], plain.bse[fine], rtol=1e-6)
 
 
-def test_groups_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_any_size() -> None:
     sizes = np.random.default_rng(3).integers(20, 900, 40)
     data = draws(int(sizes.sum()))
     by = np.repeat(np.arange(40), sizes)
-    plain, res = both_ways(monkeypatch, lambda: logit.fit_groups(data, by=by, progress=False))
+    plain, res = both_ways(lambda: logit.fit_groups(data, by=by, progress=False))
     np.testing.assert_allclose(res.params, plain.params, rtol=0, atol=1e-7)
     np.testing.assert_allclose(res.bse, plain.bse, rtol=1e-6)
 
 
-@pytest.mark.usefixtures("as_on_gpu")
 def test_few_data_sets_are_not_padded_to_many() -> None:
-    from mlejax.execution import chunking
-
     cut = chunking.Budget(memory=1 << 32, workers=1)
 
     class Sets:
@@ -91,9 +75,9 @@ def test_few_data_sets_are_not_padded_to_many() -> None:
         def data_set_bytes(self, size: int) -> int:
             return 8 * 5 * size
 
-    shapes = {
-        m: {c[1:] for c in chunking.chunks(Sets(), np.arange(m), 4, cut)} for m in (1, 5, 60, 64, 65, 5_000, 20_000)
-    }  # type: ignore[arg-type]
+    counts = (1, 5, 60, 64, 65, 5_000, 20_000)
+    with use_limits(GPU):
+        shapes = {m: {c[1:] for c in chunking.chunks(Sets(), np.arange(m), 4, cut)} for m in counts}  # type: ignore[arg-type]
     assert [max(width for width, _ in found) for found in shapes.values()] == [4, 16, 64, 64, 256, 16_384, 16_384]
     assert len({shape for found in shapes.values() for shape in found}) <= 6
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from mlejax.execution import Limits, use_limits
 from mlejax.fit.start import subsample
 from mlejax.objective import ChunkedEvaluator, Spec, chunked, sample_chunks
 from mlejax.optimize import Newton
@@ -49,10 +50,16 @@ def draws(n: int, p: int, intercept: float = 0.3, seed: int = 0) -> dict[str, np
 
 
 @pytest.fixture
-def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_scale() -> Iterator[None]:
     """Everything that happens with many rows, with a tenth or less of them."""
-    monkeypatch.setattr(subsample, "LARGE_N", 20_000)
-    monkeypatch.setattr(chunked, "CHUNK", 4_096)
+    with use_limits(Limits(sampled_rows=20_000, chunk_rows=4_096)):
+        yield
+
+
+@pytest.fixture
+def small_chunks() -> Iterator[None]:
+    with use_limits(Limits(chunk_rows=4_096)):
+        yield
 
 
 def same_answer(res: Any, plain: Any) -> None:
@@ -152,8 +159,7 @@ def test_a_few_rows_that_weigh_more_than_the_sample(seed: int, method: str) -> N
     assert seen.count(whole) <= usual.count(whole) + 2  # to look at both starts
 
 
-def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked, "CHUNK", 4_096)
+def test_the_sums_do_not_depend_on_the_number_of_threads(small_chunks: None) -> None:
     problem = logit.prepare(draws(N, 4))
     spec, u = Spec(logit.likelihood, problem.space), np.full(4, 0.1)
     found = {}
@@ -171,8 +177,7 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Mon
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
-def test_a_sample_is_made_of_other_rows_when_told_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked, "CHUNK", 4_096)
+def test_a_sample_is_made_of_other_rows_when_told_to_skip(small_chunks: None) -> None:
     data = logit.prepare({"X": np.arange(N, dtype=float)[:, None], "y": np.zeros(N)}).data
     rows = [set(np.asarray(sample_chunks(data, 1, 16, skip).rows[0])[:, 0]) for skip in (0.0, 0.2, 0.4, 0.6, 0.8)]
     assert all(len(r) == chunked.chunk_size(data) for r in rows)
@@ -190,14 +195,13 @@ def test_a_million_rows() -> None:
     same_answer(res, logit.fit(data, start={"beta": np.zeros(5)}))
 
 
-def test_bias_reduction_belongs_to_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bias_reduction_belongs_to_the_sum(small_chunks: None) -> None:
     """Jeffreys' prior on an exponential rate gives (n - 1) / sum t, once, however the rows are cut."""
 
     @mle.model(rate=mle.Positive())
     def exponential(params: Any, data: Any) -> Any:
         return jnp.log(params["rate"]) - params["rate"] * data["t"]
 
-    monkeypatch.setattr(chunked, "CHUNK", 4_096)
     t = np.random.default_rng(3).exponential(2.0, 9_000)
     res = exponential.fit({"t": t}, bias_reduction="jeffreys")
     assert res.params["rate"] == pytest.approx(8_999 / t.sum(), rel=1e-9)

@@ -24,6 +24,11 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 OUTSIDE = {"__init__", "__main__"}
 HEAVY = ("pandas", "optax", "chex", "formulaic", "matplotlib", "scipy", "tqdm", "pyarrow", "sklearn", "statsmodels")
 PRIVATE = "_src"  # what JAX keeps to itself, and moves without notice
+# How many cores, how much memory, which devices: asked in `execution` alone.
+MACHINE = {
+    "ThreadPoolExecutor", "ProcessPoolExecutor", "sched_getaffinity", "cpu_count", "sysconf", "default_backend", "devices",
+    "local_devices", "memory_stats",
+}  # fmt: skip
 LIGHT_AT_TOP = {"jax", "jaxlib", "jaxtyping", "numpy"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -102,6 +107,36 @@ def problems(path: Path, source: str) -> list[str]:
     return found
 
 
+def of_the_machine(tree: ast.Module) -> list[str]:
+    """What a file names that only `execution` may know."""
+    named = [(n.lineno, ast.unparse(n)) for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+    named += [(n.lineno, alias.name) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names]
+    return [f"line {line}: {name}" for line, name in named if name.split(".")[-1] in MACHINE]
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if room_of(p) != "execution"], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_only_execution_knows_the_machine(path: Path) -> None:
+    assert of_the_machine(ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from concurrent.futures import ThreadPoolExecutor",
+        "import concurrent.futures as f\nf.ThreadPoolExecutor(2)",
+        "import os\nos.sched_getaffinity(0)",
+        "from os import cpu_count",
+        "import jax\njax.default_backend()",
+        "from jax import devices",
+        "import os\nos.sysconf('SC_PAGE_SIZE')",
+    ],
+)
+def test_knowledge_of_the_machine_is_seen(source: str) -> None:
+    assert of_the_machine(ast.parse(source))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_room_keeps_the_order(path: Path) -> None:
     assert problems(path, path.read_text()) == []
@@ -161,6 +196,15 @@ print(json.dumps({
     assert seen["changed"] == []
     assert set(seen["new"]) & set(HEAVY) == set()
     assert seen["of_jax"] == [], "jax.extend brings in Pallas, a sixth of the whole import"
+
+
+def test_the_front_page_shows_its_names_and_nothing_else() -> None:
+    import mlejax
+
+    assert dir(mlejax) == sorted(mlejax.__all__)
+    import mlejax.fit
+
+    assert mlejax.fit.__name__ == "mlejax.fit"
 
 
 def test_all_rooms_are_documented() -> None:

@@ -16,7 +16,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.objective import chunked
+from mlejax.execution import Limits, use_limits
 from tests.test_compilations import compilations
 
 ROOT = Path(__file__).parent.parent
@@ -269,8 +269,7 @@ def test_a_penalised_fit_has_the_program_of_the_plain_one() -> None:
     """Of many rows the chunks are those of the plain fit, and the penalty is added once, not once a chunk."""
     t = np.random.default_rng(1).exponential(2.0, 5_000)
     exponential.fit({"t": t})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunked, "CHUNK", 1_024)
+    with use_limits(Limits(chunk_rows=1_024)):
         plain = exponential.fit({"t": t})
         with compilations() as n:
             res = exponential.fit({"t": t}, penalty=square, hyper=300.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,8 +13,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import DataError, Tall, prepared
-from mlejax.fit.start import subsample
-from mlejax.objective import chunked
+from mlejax.execution import Limits, use_limits
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -32,10 +32,10 @@ def draws(n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_scale(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(prepared, "STREAMED", 100_000)
-    monkeypatch.setattr(subsample, "LARGE_N", 20_000)
-    monkeypatch.setattr(chunked, "CHUNK", 4_096)
+    with use_limits(Limits(sampled_rows=20_000, chunk_rows=4_096)):
+        yield
 
 
 def columns_of(res: Any) -> tuple[Any, ...]:

@@ -13,10 +13,11 @@ from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax.batch.fitting import Batch, single
 from mlejax.data import bucket
+from mlejax.execution import run_tasks
 from mlejax.execution.chunking import chunks
 from mlejax.fit.covariances import covariance_of
 from mlejax.fit.penalties import L2
-from mlejax.objective import meat_of_sets, run_tasks
+from mlejax.objective import meat_of_sets
 from mlejax.status import CovarianceState
 
 

@@ -22,7 +22,6 @@ from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.maximise import DENSE_LIMIT
 from mlejax.fit.natural import InTheta, in_theta, theta_and_params
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.recipe import Outcome
@@ -126,11 +125,6 @@ def fit_many(
         spec = Spec(likelihood, space, penalty)
         if optimize.batched(algorithm):
             raise ValueError("method= with batch_size is for one data set of many rows; leave out batch_size")
-        if isinstance(algorithm, optimize.Newton) and space.n_free > DENSE_LIMIT:
-            raise ValueError(
-                f"method='newton' forms a Hessian of {space.n_free} x {space.n_free} numbers for every data set; for more "
-                f"than {DENSE_LIMIT} parameters use method='lbfgs' or 'adam'"
-            )
         which = sets.usable
         limits = budget_for_largest(spec, sets, held, limits) if which.size else limits
         evaluator = DataSetsEvaluator(spec, sets, limits, held, sets.hyper, (False, sets.own_hyper))
@@ -221,15 +215,15 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
     space = evaluator.spec.space
     started = which[np.isfinite(u0[which]).all(axis=1)]
     if not started.size:
-        empty = OptimizeResult.empty(len(sets), space.n_free, space.n_free <= DENSE_LIMIT)
+        empty = OptimizeResult.empty(len(sets), space.n_free, dense=True)
         return Outcome(evaluator.spec, empty, np.zeros(len(sets), bool), finished=not which.size)
-    formed = partial(_in_theta, evaluator.spec, held=problems.fixed, limits=evaluator.limits) if space.n_free else None
+    formed = partial(_in_theta, evaluator.spec, held=problems.fixed, budget=evaluator.budget) if space.n_free else None
     outcome = recipe.search_all(problems, evaluator, u0, started, in_theta=formed)
     return replace(outcome, finished=outcome.finished and started.size == which.size)
 
 
-def _in_theta(spec: Spec, result: OptimizeResult, held: Any, limits: Budget) -> InTheta:
-    return in_theta(spec.space, result, held, limits)
+def _in_theta(spec: Spec, result: OptimizeResult, held: Any, budget: Budget) -> InTheta:
+    return in_theta(spec.space, result, held, budget)
 
 
 def _pooled(

@@ -206,7 +206,7 @@ def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
     inside = end._replace(score=np.where(free, end.score, outward * 1e6 * scale))
     if not (pushing > -1e-6 * scale)[~free].all():
         return False
-    return scaled_inverse(end.information).ok and is_clean(inside, space)
+    return scaled_inverse(np.asarray(end.information)).ok and is_clean(inside, space)
 
 
 @partial(compiled, static=("spec",))

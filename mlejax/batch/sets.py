@@ -13,8 +13,8 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.batch.weighing import Weighing
 from mlejax.data import Prepared
-from mlejax.execution import on_cpu
-from mlejax.execution.chunking import WIDEST, can_be_viewed, view_chunk, viewable_run
+from mlejax.execution import limits, on_cpu
+from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
 from mlejax.fit.regression import Designs
 from mlejax.parameters import Space
 
@@ -137,7 +137,9 @@ class DataSets:
         size = int(self.sizes[0])
         runs = [viewable_run(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
-        return first, max(stop - WIDEST, first)  # beyond its lanes a chunk reads those that fill its last block
+        return first, max(
+            stop - limits().max_width, first
+        )  # beyond its lanes a chunk reads those that fill its last block
 
     def fetch(self, lanes: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
         """The data of some data sets of one size, (capacity, size, ...); ``views``: as `ChunkView`, if they are `in_place`.
@@ -145,7 +147,7 @@ class DataSets:
         The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
         never looked at.
         """
-        worked = min(capacity, len(lanes) + WIDEST) if on_cpu() else capacity
+        worked = min(capacity, len(lanes) + limits().max_width) if on_cpu() else capacity
         size = int(self.sizes[lanes[0]])
         begins, lengths = self.begins[lanes], self.lengths[lanes]
         block = size if self.mode == "whole" else self.block_of(size)

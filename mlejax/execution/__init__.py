@@ -1,6 +1,28 @@
-"""All that depends on the machine: devices, cores, threads, chunks, memory, compilation, LAPACK's limits, traced programs."""
+"""All that depends on the machine: devices, threads, chunks, memory, compilation, float64, limits, traced programs."""
 
+from .caching import cached
 from .compilation import compiled, enable_compilation_cache
-from .devices import aligned, free_memory, is_aligned, n_cores, on_cpu
+from .devices import aligned, device_kind, free_memory, is_aligned, n_cores, on_cpu
+from .limits import Limits, limits, use_limits
+from .precision import float64, in_float64
+from .threads import kept_pool, progress_bar, run_tasks
 
-__all__ = ["aligned", "compiled", "enable_compilation_cache", "free_memory", "is_aligned", "n_cores", "on_cpu"]
+__all__ = [
+    "Limits",
+    "aligned",
+    "cached",
+    "compiled",
+    "device_kind",
+    "enable_compilation_cache",
+    "float64",
+    "free_memory",
+    "in_float64",
+    "is_aligned",
+    "kept_pool",
+    "limits",
+    "n_cores",
+    "on_cpu",
+    "progress_bar",
+    "run_tasks",
+    "use_limits",
+]

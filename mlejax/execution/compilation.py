@@ -1,16 +1,17 @@
-"""How the library's own programs are compiled, and how they are kept from one Python process to the next.
+"""Compilation of the library's own programs, and the cache of compiled programs on disk.
 
-A first fit is mostly compilation. Two things shorten it:
+A first fit is mostly compilation.  Two things shorten it:
 
-* `compiled` leaves out XLA's newest generator of fused CPU kernels, which takes about twice as long as the one before and
-  gives code of about the same speed (measured: the value, score and Hessian of six likelihoods, equal to the last bit, 0.5
-  to 0.6 of the compile time, 0.8 to 1.2 of the run time).
+* `compiled` turns off XLA's newest generator of fused CPU kernels.  It takes about twice as long as the one before, for code of
+  about the same speed (value, score and Hessian of six likelihoods: equal to the last bit, 0.5 to 0.6 of the compile time, 0.8
+  to 1.2 of the run time).
 * `enable_compilation_cache` makes JAX keep compiled programs on disk.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -19,14 +20,17 @@ from typing import Any
 
 import jax
 
+from .caching import ByOwners
+from .limits import overriding_limits
+
 __all__ = ["compiled", "enable_compilation_cache"]
 
 _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
     "hasty": {**_QUICK, "xla_backend_optimization_level": 1},
-    # XLA would cut loops over rows in parts for its pool, and order the program so that many parts are ready at once; with a
-    # call on every core these would only move between cores.
+    # By default XLA splits loops over rows into tasks for its pool of threads.  Where every core has a call of its own, the
+    # tasks would only move between cores.
     "side by side": {
         **_QUICK,
         "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
@@ -34,18 +38,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "careful": {},
 }
+_UNKNOWN: set[str] = set()  # options that this XLA has refused
 
 
 def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how: str = "quick") -> Callable[..., Any]:
-    """`jax.jit(function, static_argnames=static)`, compiled as fits the work when it is called from the host.
+    """`jax.jit(function, static_argnames=static)`, with compiler options that fit the work.
+
+    There is one program for each value of the static arguments.  It is freed with the functions and likelihoods in these
+    (which `jax.jit` would keep alive).  Inside of a trace, it is an ordinary jitted function.
 
     Args:
         function: what to compile.
         static: names of its arguments that are part of what is compiled.
-        how: "quick" to compile; "careful", for programs that will run long: XLA may take its time; "hasty", for programs that
-            will hardly run: a tenth of the compile time less, a tenth to two fifths of the run time more, the same numbers
-            up to rounding; "side by side", for programs of which the host runs one on every core: as quick, and no
-            loop of theirs is cut up among cores.
+        how: "quick", compiled in little time; "careful", XLA's defaults, for programs that run long; "hasty", for programs that
+            hardly run: a tenth less compile time, a tenth to two fifths more run time, the same numbers up to rounding;
+            "side by side", for programs of which the host runs one on every core: as "quick", and no loop is split
+            among cores.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,37 +61,81 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         >>> float(compiled(lambda x: 2 * x)(jnp.ones(())))
         2.0
     """
-    plain = jax.jit(function, static_argnames=static)
-    options = dict(_OPTIONS[how])
-    if not options:
-        return plain
-    program = [jax.jit(function, static_argnames=static, compiler_options=options)]
-    lock = threading.Lock()
+    if not static:
+        return _Program(function, how)
+    parameters = inspect.signature(function).parameters
+    others = [name for name in parameters if name not in static]
+    n_static = len(static)
+    leading = tuple(parameters)[:n_static] == static
+    programs: ByOwners[_Program] = ByOwners()
+
+    def make() -> _Program:
+        @functools.wraps(function)
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            statics = zip(static, _in_progress.statics, strict=True)
+            return function(**dict(statics), **dict(zip(others, args, strict=False)), **kwargs)
+
+        return _Program(traced, how)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        while True:
-            current = program[0]
-            try:
-                return current(*args, **kwargs)
-            except jax.errors.JaxRuntimeError as error:
-                said = str(error)
-                if "compile option" not in said and "setting option" not in said:
-                    raise
-                with lock:  # an XLA that no longer has a choice; several threads may find out at once
-                    if current is program[0]:
-                        lost = [name for name in options if name in said]
-                        if not lost:
-                            raise
-                        for name in lost:
-                            del options[name]
-                        program[0] = jax.jit(function, static_argnames=static, compiler_options=dict(options))
-            except ValueError as error:
-                if "compiler_options" not in str(error):  # which JAX refuses inside a trace
-                    raise
-                return plain(*args, **kwargs)
+        if leading and len(args) >= n_static:
+            statics, dynamic = args[:n_static], args[n_static:]
+        else:
+            given = dict(zip(parameters, args, strict=False)) | kwargs
+            statics = tuple([given.pop(name, parameters[name].default) for name in static])
+            dynamic, kwargs = (), given
+        override = overriding_limits()
+        program = programs.get(statics if override is None else (*statics, override), make)
+        before, _in_progress.statics = _in_progress.statics, statics
+        try:
+            return program(*dynamic, **kwargs)
+        finally:
+            _in_progress.statics = before
 
     return call
+
+
+class _InProgress(threading.local):
+    """The static arguments of the call in progress: what a program needs while it is traced, and must not keep."""
+
+    statics: tuple[Any, ...] = ()
+
+
+_in_progress = _InProgress()
+_lock = threading.Lock()
+
+
+class _Program:
+    """A jitted function with the options of `_OPTIONS`, of which those are left out that this XLA does not know."""
+
+    def __init__(self, function: Callable[..., Any], how: str) -> None:
+        self.function, self.how = function, how
+        self.plain = jax.jit(function)  # for calls inside a trace, where JAX refuses options
+        self.current = self._jitted()
+
+    def _jitted(self) -> Callable[..., Any]:
+        options = {name: value for name, value in _OPTIONS[self.how].items() if name not in _UNKNOWN}
+        return jax.jit(self.function, compiler_options=options) if options else self.plain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        current = self.current
+        try:
+            return current(*args, **kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            said = str(error)
+            unknown = {name for name in _OPTIONS[self.how] if name in said}
+            if not unknown or ("compile option" not in said and "setting option" not in said):
+                raise
+            with _lock:
+                _UNKNOWN.update(unknown)
+                if current is self.current:  # else another thread has done it
+                    self.current = self._jitted()
+        except ValueError as error:
+            if "compiler_options" not in str(error):
+                raise
+            return self.plain(*args, **kwargs)
+        return self(*args, **kwargs)
 
 
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:

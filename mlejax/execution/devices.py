@@ -9,18 +9,27 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["aligned", "free_memory", "is_aligned", "n_cores", "on_cpu"]
+from .limits import limits
+
+__all__ = ["aligned", "device_kind", "free_memory", "is_aligned", "n_cores", "on_cpu"]
 
 ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
 
 
+def device_kind() -> str:
+    """JAX's name of the kind of device where programs run: "cpu", "gpu", "tpu"."""
+    return jax.default_backend()
+
+
 def on_cpu() -> bool:
     """Whether programs run on the host's cores; on a GPU, larger chunks are faster."""
-    return jax.default_backend() == "cpu"
+    return limits().on_cpu
 
 
 def n_cores() -> int:
     """Cores that this process may use."""
+    if (cores := limits().cores) is not None:
+        return cores
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

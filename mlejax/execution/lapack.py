@@ -1,9 +1,9 @@
-"""Sizes of LAPACK calls that cannot wait for each other.
+"""Sizes of LAPACK calls that cannot deadlock.
 
-A call for many matrices (a Cholesky factor for every unit, under ``vmap``) is cut up by jaxlib 0.10 among the threads of the
-pool that it runs on itself, and waits for them: on few cores two such calls can wait for each other for ever.  So contributions
-are summed over blocks, and data sets worked on together, of which no call is large enough to be cut up.  The smaller
-blocks are used whatever the version of jaxlib: they stay in the cache.
+On the CPU, jaxlib 0.10 splits a call for many matrices (a Cholesky factor for every unit, under ``vmap``) among the threads of
+the pool on which the call itself runs, and waits for them: on few cores two such calls can wait for each other for ever.
+Contributions are therefore summed over blocks, and data sets worked on together, of which no call is large enough to be split.
+The smaller blocks are used with every version of jaxlib, since they stay in the cache.
 """
 
 from __future__ import annotations
@@ -14,42 +14,37 @@ from typing import Any
 import jax
 import jaxlib.version
 
-from .devices import on_cpu
+from .limits import limits
+from .precision import float64
 from .trace import lapack_calls
-
-ALONE = 150_000  # operations in one call of LAPACK that stay on its thread, with room to the 200,000 of jaxlib
-POINTS = 8  # at which a log-likelihood is evaluated in one call, at most; derivatives are taken in p directions
 
 
 def side_by_side(p: int) -> int:
-    """Systems of p unknowns that may be factorised in one vmapped call while other threads do the same: a power of two.
-
-    Of more, LAPACK on the CPU hands parts to the pool of threads that it runs on itself, and waits: two such calls at a time
-    can wait for each other for ever (jaxlib 0.10).
+    """Systems of p unknowns that one vmapped call may factorise while other threads make such calls: a power of two.
 
     Example:
         >>> from mlejax.execution.lapack import side_by_side
         >>> side_by_side(10), side_by_side(30), side_by_side(100)
         (128, 4, 1)
     """
-    return 1 << max(ALONE // max(p, 1) ** 3, 1).bit_length() - 1
+    return 1 << max(limits().lapack_work // max(p, 1) ** 3, 1).bit_length() - 1
 
 
 def cuts_calls_up() -> bool:
-    """Whether this jaxlib hands parts of large calls of LAPACK to other threads: 0.10, and 0.11 to be safe, on the CPU."""
-    return on_cpu() and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
+    """Whether this jaxlib splits large calls of LAPACK among threads: 0.10, and 0.11 to be safe, on the CPU."""
+    return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
 def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
-    """How many contributions or data sets may be evaluated in one call; None where nothing bounds them.
+    """How many contributions or data sets may be evaluated in one call; None without calls of LAPACK for each of them.
 
     Args:
         value: a function of two of them.
         two: its arguments, concrete or abstract.
         p: directions in which it is differentiated.
     """
-    with jax.enable_x64(True):
-        calls = list(lapack_calls(jax.make_jaxpr(value)(*two).eqns))
-    # one matrix alone is never cut up; nor are its derivatives, whose directions JAX makes columns of one right-hand side
+    with float64():
+        calls = list(lapack_calls(jax.make_jaxpr(value)(*two).jaxpr))
+    # a single matrix is never split, nor are its derivatives: JAX makes their directions columns of one right-hand side
     each = max((m * work // 2 for m, work in calls if m > 1), default=0)
-    return max(ALONE // (each * max(p, POINTS)), 1) if each else None
+    return max(limits().lapack_work // (each * max(p, limits().lapack_points)), 1) if each else None

@@ -13,11 +13,11 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult
+from mlejax.execution import device_kind
 from mlejax.files.codecs import Unsaved, by_name, codecs
 from mlejax.files.container import FileError, read, write
 from mlejax.files.values import decode, encode
@@ -115,7 +115,7 @@ def content_of(parts: Parts) -> dict[str, Any]:
         if fit.spec.reduction is None
         else [fit.spec.reduction.kind, fit.spec.reduction.expected is None],
         "fit": {name: getattr(fit, name) for name in _DIRECT},
-        "backend": fit.backend or jax.default_backend(),
+        "backend": fit.backend or device_kind(),
         "data": {
             "mode": data.mode,
             "rows": loaded.rows.n,

@@ -11,16 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.execution import on_cpu
+from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.objective.blocks import contributions_at_once
-
-BLOCK, BLOCK_GPU = (
-    4096,
-    1 << 17,
-)  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,7 @@ def load(
     def bounded(rows: data_room.Rows) -> int:
         """Rows or units of a block."""
         most = contributions_at_once(likelihood, space, rows.leaves, rows.shared, rows.layout)
-        block = BLOCK if on_cpu() else BLOCK_GPU
+        block = limits().block_rows
         return block if most is None else min(block, most)
 
     if likelihood.unit is not None:

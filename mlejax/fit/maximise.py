@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlejax import optimize
+from mlejax.execution import limits
 from mlejax.objective import Evaluator, Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 
-DENSE_LIMIT = 2000  # parameters up to which Newton's method forms a Hessian
 POLISH_LIMIT = 500  # parameters up to which other methods end with Newton steps
 POLISH_STEPS = 10
 
@@ -45,9 +45,10 @@ def maximise(
     """
     p = evaluator.spec.space.n_free
     newton = isinstance(method, optimize.Newton)
-    if newton and p > DENSE_LIMIT:
+    most = limits().dense_parameters
+    if newton and p > most:
         raise ValueError(
-            f"method='newton' forms a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB); for more than {DENSE_LIMIT} "
+            f"method='newton' forms a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB); for more than {most} "
             "parameters use method='lbfgs' or 'adam'"
         )
     which = np.arange(evaluator.n_sets) if which is None else which

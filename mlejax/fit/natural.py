@@ -19,17 +19,14 @@ import numpy as np
 from jax import lax
 
 from mlejax import linalg, transforms
-from mlejax.execution import compiled, lapack, on_cpu
-from mlejax.execution.chunking import MAX_LANES_GPU, Budget
+from mlejax.execution import compiled, lapack, limits, on_cpu, run_tasks
+from mlejax.execution.chunking import Budget
 from mlejax.fit import closed
 from mlejax.fit.closed import Estimates
-from mlejax.objective import filled, run_tasks
+from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Device, Float, Host
-
-AT_ONCE = 8192  # numbers of u converted in one dispatch on CPU
-WORTH_THREADS = 1_000_000  # numbers of information matrices from which threads convert faster than one
 
 
 class InTheta(NamedTuple):
@@ -157,10 +154,11 @@ def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
     return jax.vmap(one)(u, score, information)
 
 
-def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Budget) -> InTheta:
+def in_theta(space: Space, result: OptimizeResult, fixed: Any, budget: Budget) -> InTheta:
     """The ends of L data sets in natural coordinates, in chunks of one size: one program for all sizes of data."""
     n, p = result.u.shape
-    size = 1 << (AT_ONCE // min(max(p, 4), AT_ONCE)).bit_length() - 1 if on_cpu() else MAX_LANES_GPU
+    at_once = limits().described_numbers
+    size = 1 << (at_once // min(max(p, 4), at_once)).bit_length() - 1 if on_cpu() else limits().chunk_data_sets
     whole: Any = None
     lock = threading.Lock()
 
@@ -178,8 +176,8 @@ def in_theta(space: Space, result: OptimizeResult, fixed: Any, limits: Budget) -
         return 0
 
     cuts = [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
-    tasks = [cuts] if n * p**2 < WORTH_THREADS else [[cut] for cut in cuts]
-    if not run_tasks(tasks, work, replace(limits, progress=False), "data set", 0):
+    tasks = [cuts] if n * p**2 < limits().threaded_numbers else [[cut] for cut in cuts]
+    if not run_tasks(tasks, work, replace(budget, progress=False), "data set", 0):
         for task in tasks:  # the searches have ended: what was interrupted here takes a moment
             work(task)
     done: InTheta = whole

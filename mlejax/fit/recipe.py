@@ -6,7 +6,8 @@ The arithmetic runs over L >= 1 data sets (:func:`search_all`).  A single fit is
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.execution import compiled
-from mlejax.execution.trace.row_independence import rows_apart
+from mlejax.execution import cached, compiled, float64
+from mlejax.execution.trace import rows_apart
 from mlejax.fit import checking, regression
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose
@@ -194,7 +195,7 @@ def fit(
     algorithm = optimize.resolve(method)
     start, listed = _listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
-    with jax.enable_x64(True), missing_derivatives(likelihood), outside_transformations():
+    with float64(), missing_derivatives(likelihood), outside_transformations():
         loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
         reading = (start, missing, weights, weight_kind)
         loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
@@ -253,7 +254,7 @@ def check(
     seed: int = 0,
 ) -> checking.Check:
     """What is wrong with a log-likelihood on its data, without fitting it; arguments as in ``Model.check``."""
-    with jax.enable_x64(True), outside_transformations():
+    with float64(), outside_transformations():
         try:
             with missing_derivatives(likelihood):
                 loaded = load(likelihood, data, start, missing)
@@ -427,13 +428,17 @@ def check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray
     """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
     likelihood, data = spec.likelihood, loaded.problem.data
     key = ("checked", data.statics, spec.space)
-    if likelihood.mode == "whole" or key in likelihood.memory or (likelihood.mode == "rows" and int(data.n) < 2):
-        return
+    if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
+        cached(likelihood, key, lambda: _rows_checked(spec, data, u0, held), keep=bool)
+
+
+def _rows_checked(spec: Spec, data: data_room.Prepared, u0: np.ndarray, held: np.ndarray | None) -> bool:
+    """Refuses rows that are not independent; whether the check saw enough to be the last one."""
+    likelihood = spec.likelihood
     if likelihood.mode == "rows" and _rows_provably_apart(spec, data):
-        likelihood.memory[key] = True
-        return
+        return True
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
-    m = min(m, max(data.block, 2)) if likelihood.calls_lapack else m
+    m = min(m, max(data.block, 2))
     index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
     rows = data.taken(index)
     nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
@@ -442,8 +447,7 @@ def check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray
         (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
     )
     one, other = check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
-    if refuse(likelihood, np.asarray(one), np.asarray(other)):
-        likelihood.memory[key] = True
+    return refuse(likelihood, np.asarray(one), np.asarray(other))
 
 
 def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
@@ -456,28 +460,21 @@ def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
     return rows_apart(contributions, example_params(spec.space), rows, list(data.shared))
 
 
-class _reporter:
-    """A progress bar for long fits; a context manager that gives a callback or None."""
+@contextmanager
+def _reporter(progress: bool | None, method: Any, p: int) -> Iterator[Callable[..., None] | None]:
+    """A progress bar for long fits: a callback, or None."""
+    wanted = progress if progress is not None else (not isinstance(method, optimize.Newton) and p > 1000)
+    if not wanted:
+        yield None
+        return
+    from tqdm.auto import tqdm
 
-    def __init__(self, progress: bool | None, algorithm: Any, p: int) -> None:
-        wanted = progress if progress is not None else (not isinstance(algorithm, optimize.Newton) and p > 1000)
-        self.bar: Any = None
-        self.wanted = bool(wanted)
-        self.epochs = algorithm.epochs if optimize.batched(algorithm) else None
+    epochs = method.epochs if optimize.batched(method) else None
+    with tqdm(unit="step" if epochs is None else "epoch", total=epochs) as bar:
 
-    def __enter__(self) -> Callable[..., None] | None:
-        if not self.wanted:
-            return None
-        from tqdm.auto import tqdm
+        def show(n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
+            bar.update(n_done - bar.n)
+            more = "" if held_out is None else f", held out {held_out:.6g}"
+            bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
 
-        self.bar = tqdm(unit="step" if self.epochs is None else "epoch", total=self.epochs)
-        return self._show
-
-    def _show(self, n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
-        self.bar.update(n_done - self.bar.n)
-        more = "" if held_out is None else f", held out {held_out:.6g}"
-        self.bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
-
-    def __exit__(self, *_: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        yield show

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlejax import data as data_room
+from mlejax.execution import cached
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
@@ -66,13 +67,12 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     natural = likelihood.natural or likelihood
     # the same regressions give the same object, so that a model regressed anew is not compiled anew
     key = ("regressed", tuple((p.name, p.linear) for p in predictors))
-    if key not in natural.memory:
-        function = Regressed(natural.function, predictors)
-        natural.memory[key] = Likelihood(
-            function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors
-        )
-    made: Likelihood = natural.memory[key]
-    return made
+    function = Regressed(natural.function, predictors)
+    return cached(
+        natural,
+        key,
+        lambda: Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors),
+    )
 
 
 def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:

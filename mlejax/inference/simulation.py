@@ -26,7 +26,7 @@ from mlejax.fit.simulating import Design, columns_of, design, looking_up, stack
 from mlejax.inference.intervals import check_alpha, confidence_intervals
 from mlejax.inference.refitting import check_count, check_made, check_seed, chunk_of, reported
 from mlejax.inference.simulation_table import SimulationStudy, Studied
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec, sum_over_blocks
 
 Array = Any
@@ -205,7 +205,9 @@ def _hessians(spec: Spec, theta: Array, data: Prepared, fixed: Any) -> Array:
 
         return -jax.hessian(total)(theta)
 
-    return lax.map(one, (data.rows, data.weights), batch_size=1 if spec.likelihood.calls_lapack else 8)
+    structs = [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in data.rows]
+    lapack = calls_lapack(spec.likelihood, spec.space, structs, data.shared, data.statics)
+    return lax.map(one, (data.rows, data.weights), batch_size=1 if lapack else 8)
 
 
 def _information(batch: Batch, made: Design, lanes: np.ndarray) -> np.ndarray:

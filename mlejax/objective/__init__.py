@@ -2,7 +2,7 @@
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
-from mlejax.objective.data_sets import DataSetsEvaluator, filled, run_tasks
+from mlejax.objective.data_sets import DataSetsEvaluator, filled
 from mlejax.objective.evaluation import Evaluation, Evaluator
 from mlejax.objective.objective import Objective, Spec, objective_of, penalty_value, sum_over_blocks, to_loglik
 from mlejax.objective.programs import meat_of_sets
@@ -28,7 +28,6 @@ __all__ = [
     "objective_of",
     "penalty_value",
     "run_of_starts",
-    "run_tasks",
     "sample_chunks",
     "sample_rows",
     "sum_over_blocks",

@@ -9,49 +9,54 @@ import jax
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.execution import on_cpu
+from mlejax.execution import cached, on_cpu
 from mlejax.execution.chunking import Budget
 from mlejax.execution.lapack import most_at_once
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective.objective import Spec, objective_of
 from mlejax.parameters import Space
 
 
 def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: Any) -> int | None:
-    """Rows (or units) of a block, at most; None where nothing bounds them: for models that call no LAPACK for each of them.
+    """The largest number of rows (or units) of a block; None for models that call no LAPACK for each of them.
 
     Args:
         rows: the arrays by row or unit, (N, ...).
         shared, layout: as in `Prepared`.
     """
-    if not on_cpu() or not likelihood.calls_lapack or likelihood.mode == "whole":
+    if not on_cpu() or likelihood.mode == "whole":
         return None
-    key = ("lapack of two", space, layout, tuple(a.shape[1:] for a in rows), tuple(np.shape(a) for a in shared))
-    if key not in likelihood.memory:
+    key = ("at once", space, layout, tuple((a.shape[1:], a.dtype) for a in rows), tuple(map(np.shape, shared)))
+
+    def count() -> int | None:
         two = tuple(jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in rows)
         weights, n = jax.ShapeDtypeStruct((2,), np.float64), jax.ShapeDtypeStruct((), np.int64)
         spec, data = Spec(likelihood, space), Prepared(two, shared, weights, n, layout, likelihood.mode, 2)
         value = lambda u, data: objective_of(spec, data, None, None).value(u)
         u = jax.ShapeDtypeStruct((space.n_free,), np.float64)
-        likelihood.memory[key] = most_at_once(value, u, data, p=space.n_free)
-    return likelihood.memory[key]
+        return most_at_once(value, u, data, p=space.n_free)
+
+    return cached(likelihood, key, count)
 
 
 def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int | None:
-    """Data sets under one ``vmap``, at most; None where nothing bounds them.
+    """The largest number of data sets under one ``vmap``; None if LAPACK does not bound it.
 
     Args:
         one: the largest data set, (N, ...).
         fixed, hyper: its own, as in `objective_of`.
     """
-    if not on_cpu() or not (spec.likelihood.calls_lapack or spec.penalty is not None):
+    likelihood, space = spec.likelihood, spec.space
+    if not on_cpu():
+        return None
+    if spec.penalty is None and not calls_lapack(likelihood, space, one.rows, one.shared, one.statics):
         return None
     value = lambda u, data: objective_of(spec, data, fixed, hyper).value(u)
     struct = lambda a: jax.ShapeDtypeStruct((2, *np.shape(a)), np.result_type(a))
     two = replace(one, rows=jax.tree.map(struct, one.rows), weights=struct(one.weights), n=struct(one.n))
     axes = replace(two, rows=0, shared=None, weights=0, n=0)
-    u = jax.ShapeDtypeStruct((2, spec.space.n_free), np.float64)
-    return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=spec.space.n_free)
+    u = jax.ShapeDtypeStruct((2, space.n_free), np.float64)
+    return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=space.n_free)
 
 
 def budget_for(spec: Spec, one: Prepared, data_set_bytes: int, fixed: Any, hyper: Any, limits: Budget) -> Budget:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -30,7 +29,7 @@ from jax import lax
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import Prepared
-from mlejax.execution import aligned, compiled, is_aligned, n_cores, on_cpu
+from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.derivatives import value_grad_hessian
 from mlejax.objective.embedding import embedding
@@ -40,16 +39,6 @@ from mlejax.objective.sampling import sample_rows, with_leading_axis
 from mlejax.optimize import OptimizeResult
 from mlejax.status import End
 
-CHUNK = 16_384
-LONG = 20_000_000  # rows times parameters from which XLA may take its time over the code
-SHORT = 16_384  # rows times parameters up to which evaluations take next to nothing
-MOST_THREADS = 8
-MOST_KNOWN = 2  # memory of hoisted columns, relative to that of the data, at most
-AHEAD = 2  # chunks dispatched before a result is waited for
-FIRST_DISPATCH = 32
-LAST_DISPATCH = 4096
-HEAVY = 10_000_000  # rows times parameters, above which the first dispatch is short
-DISPATCH_SECONDS = 0.2
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
@@ -108,9 +97,10 @@ def _bare(method: Any) -> Any:
 
 def chunk_size(data: Prepared) -> int:
     """Rows of a chunk: all of few rows; else a whole number of blocks, and a power of two of chunks."""
-    if data.mode == "whole" or data.n_padded <= CHUNK or not on_cpu():
+    most = limits().chunk_rows
+    if data.mode == "whole" or most is None or data.n_padded <= most:
         return data.n_padded
-    return max(data_room.blocks(data.n_padded, CHUNK)[1], data.block)
+    return max(data_room.blocks(data.n_padded, most)[1], data.block)
 
 
 class ChunkedEvaluator:
@@ -250,10 +240,8 @@ class ChunkedEvaluator:
         ).alone()
 
     def close(self) -> None:
-        """Let the threads and the device's copies go; the next evaluation begins anew."""
-        if self._chunks is not None:
-            self._chunks.close()
-            self._chunks = None
+        """Free the device's copies of the data; the next evaluation makes them again."""
+        self._chunks = None
 
     def _on_host(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
         """One evaluation a turn; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
@@ -277,7 +265,8 @@ class ChunkedEvaluator:
     def _in_dispatches(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
         """Many turns a dispatch: short enough that Ctrl-C is heard, long enough that dispatching costs nothing."""
         carry = optimize.begin(method, jnp.asarray(u0))
-        turns = 2 if self.data.weights.shape[0] * self.spec.space.n_free > HEAVY else FIRST_DISPATCH
+        at, work = limits(), self.data.weights.shape[0] * self.spec.space.n_free
+        turns = 2 if work > at.dispatch_work else at.first_dispatch
         while True:
             previous = carry
             began = time.perf_counter()
@@ -291,8 +280,8 @@ class ChunkedEvaluator:
                 report(int(carry.n_steps), -float(carry.f))
             if status != End.RUNNING:
                 return carry, status
-            room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
-            turns = int(min(max(turns * min(room, 4.0), 1.0), LAST_DISPATCH))
+            room = at.dispatch_seconds / max(time.perf_counter() - began, 1e-6)
+            turns = int(min(max(turns * min(room, 4.0), 1.0), at.last_dispatch))
 
 
 class _Chunks:
@@ -301,12 +290,15 @@ class _Chunks:
     def __init__(
         self, spec: Spec, data: Prepared, fixed: Any, scale: float, threads: int | None, program_of: Prepared | None
     ) -> None:
+        at = limits()
         size = data.n_padded if spec.reduction is not None else chunk_size(data)
         full = data if program_of is None else program_of
         self.fixed = fixed
         self.spec = spec if spec.penalty is None else replace(spec, penalty=None)
         work = full.n_padded * spec.space.n_free
-        how = "careful" if work >= LONG else "hasty" if work < SHORT and data.mode == "rows" else "quick"
+        how = (
+            "careful" if work >= at.long_work else "hasty" if work < at.short_work and data.mode == "rows" else "quick"
+        )
         self.program = _PROGRAMS[how]
         self.chunks, self.share = [data], [1.0]
         if size != data.n_padded:
@@ -316,11 +308,11 @@ class _Chunks:
         if copied or not on_cpu():
             self.chunks = [jax.device_put(c) for c in self.chunks]  # once, and not at every point
         self.hoists = full.n_padded > chunk_size(full) and hoists(spec, full)
-        self.ahead = 1 if data.streamed else AHEAD  # copies of waiting chunks would leave the cache
+        self.ahead = 1 if data.streamed else at.chunks_ahead  # copies of waiting chunks would leave the cache
         self.threads = 1
         if len(self.chunks) > 1:
-            self.threads = min(n_cores() if threads is None else threads, len(self.chunks), MOST_THREADS)
-        self.pool = ThreadPoolExecutor(self.threads - 1, "mlejax") if self.threads > 1 else None
+            self.threads = min(n_cores() if threads is None else threads, len(self.chunks), at.max_threads)
+        self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
 
     def summed(self, method: Any, u: Any) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
@@ -336,7 +328,7 @@ class _Chunks:
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
     def _in_thread(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
-        with jax.enable_x64(True):  # a thread does not inherit the scope that it was started in
+        with float64():  # a thread does not inherit the scope that it was started in
             return self._run(method, u, run)
 
     def _run(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
@@ -348,11 +340,6 @@ class _Chunks:
             if len(out) > self.ahead:
                 out[-1 - self.ahead] = np.asarray(out[-1 - self.ahead])
         return [np.asarray(found) for found in out]
-
-    def close(self) -> None:
-        """Let the threads go."""
-        if self.pool is not None:
-            self.pool.shutdown(wait=False)
 
 
 def _aligned(chunks: list[Prepared]) -> bool:
@@ -369,13 +356,14 @@ def hoists(spec: Spec, data: Prepared) -> bool:
         tuple((np.shape(a), np.result_type(a)) for a in data.shared),
     )
     key = ("splits", data.statics, spec.space, data.block, shapes)
-    memory = spec.likelihood.memory
-    if key not in memory:
+
+    def worth() -> bool:
         block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
         parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
         size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
-        memory[key] = parts is not None and size(parts.shapes) <= MOST_KNOWN * size(block)
-    return bool(memory[key])
+        return parts is not None and size(parts.shapes) <= limits().invariants_memory * size(block)
+
+    return cached(spec.likelihood, key, worth)
 
 
 def with_invariants(spec: Spec, data: Prepared) -> Prepared:

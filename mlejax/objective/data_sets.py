@@ -9,9 +9,7 @@ its neighbours under ``vmap`` would pay for it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
@@ -20,7 +18,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.execution import aligned, is_aligned, on_cpu
+from mlejax.execution import aligned, is_aligned, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
 from mlejax.objective.evaluation import Evaluation
 from mlejax.objective.objective import Spec, to_loglik
@@ -31,69 +29,10 @@ from mlejax.status import End
 
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
 FEW_LEFT = 64  # turns, where no more data sets are left than are worked on at once
-FEW = 64  # data sets that are worked on at once, at most
 OFTEN = 0.25  # share of deferred data sets above which their turns are made at once
 POINTS = 96  # points of a data set are padded to a multiple of this, so that few programs are compiled
-ANSWERED = 64  # data sets of a chunk on CPU, where log-likelihoods at points are asked for
 
 Task = tuple[np.ndarray, int, int]
-
-
-def run_tasks(tasks: list[Any], work: Callable[[Any], int], limits: Budget, unit: str, total: int) -> bool:
-    """Every task through ``work`` on the host's threads; False if the keyboard interrupted it.
-
-    ``work`` returns how many data sets it finished, for the bar; it must not call `run_tasks` itself: it would wait for
-    its own thread.
-    """
-    stop = threading.Event()
-
-    def guarded(task: Any) -> int:
-        if stop.is_set():
-            return 0
-        with jax.enable_x64(True):
-            return work(task)
-
-    with _bar(limits.progress, unit, total) as advance:
-        if limits.workers == 1 or len(tasks) == 1:
-            try:
-                for task in tasks:
-                    advance(guarded(task))
-            except KeyboardInterrupt:
-                return False
-            return True
-        pending: set[Any] = set()
-        try:
-            for task in tasks:
-                pending.add(_threads(limits.workers).submit(guarded, task))
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    advance(future.result())
-        except KeyboardInterrupt:
-            return False
-        finally:
-            stop.set()
-            wait(pending)
-    return True
-
-
-@cache
-def _threads(n: int) -> ThreadPoolExecutor:
-    """Threads are kept: starting them costs a millisecond, and their memory has to be allocated again."""
-    return ThreadPoolExecutor(n, "mlejax")
-
-
-@contextmanager
-def _bar(progress: bool | None, unit: str, total: int) -> Iterator[Callable[[int], Any]]:
-    if progress is False:
-        yield lambda n: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(
-        total=total, unit=unit, delay=0.0 if progress else 5.0, disable=None if progress is None else False
-    ) as bar:
-        yield bar.update
 
 
 def filled(a: np.ndarray, capacity: int) -> np.ndarray:
@@ -112,7 +51,7 @@ class DataSetsEvaluator:
     Args:
         spec: what is fixed at compilation.
         sets: the data sets.
-        limits: memory, threads and progress.
+        budget: memory, threads and progress.
         fixed, hyper: common to all, or with a leading axis (L, ...) where ``own`` says so.
         own: whether fixed values and hyper-parameters are one for each data set.
     """
@@ -121,12 +60,12 @@ class DataSetsEvaluator:
         self,
         spec: Spec,
         sets: ChunkSource,
-        limits: Budget,
+        budget: Budget,
         fixed: Any = None,
         hyper: Any = None,
         own: tuple[bool, bool] = (False, False),
     ) -> None:
-        self.spec, self.sets, self.limits = spec, sets, limits
+        self.spec, self.sets, self.budget = spec, sets, budget
         self.fixed, self.hyper = fixed, hyper
         self.own = (sets.own_rows, own[0] and fixed is not None, own[1])
         self._room = 0  # points of a data set: one program serves what is asked for later
@@ -138,7 +77,7 @@ class DataSetsEvaluator:
 
     def with_spec(self, spec: Spec) -> DataSetsEvaluator:
         """The same data under another specification of equal layout."""
-        return DataSetsEvaluator(spec, self.sets, self.limits, self.fixed, self.hyper, self.own[1:])
+        return DataSetsEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper, self.own[1:])
 
     @property
     def total_weights(self) -> np.ndarray:
@@ -224,14 +163,14 @@ class DataSetsEvaluator:
             return int(mine.size)
 
         which = np.array(sorted(points), np.int64)
-        if not self.each_chunk(which, work, "ray test", ANSWERED if on_cpu() else None):
+        if not self.each_chunk(which, work, "ray test", limits().answered_data_sets if on_cpu() else None):
             raise KeyboardInterrupt
         return answers
 
     def each_chunk(self, which: np.ndarray, work: Callable[[Task], int], unit: str, most: int | None = None) -> bool:
         """``work`` of (data sets, width, capacity) for every chunk; False if the keyboard interrupted it."""
-        tasks = chunks(self.sets, which, self.spec.space.n_free, self.limits, most)
-        return run_tasks(tasks, work, self.limits, unit, len(which))
+        tasks = chunks(self.sets, which, self.spec.space.n_free, self.budget, most)
+        return run_tasks(tasks, work, self.budget, unit, len(which))
 
     def _chunk(self, mine: np.ndarray, capacity: int, views: bool = False) -> tuple[Any, Any, Any]:
         """Data, fixed values and hyper-parameters of some data sets."""
@@ -268,7 +207,7 @@ class DataSetsEvaluator:
         waiting, finished = which, True
         for r in range(10_000):
             turns = ROUNDS[min(r, len(ROUNDS) - 1)]
-            few = waiting.size <= FEW  # no neighbours that would be held up by many
+            few = waiting.size <= limits().few_data_sets  # no neighbours that would be held up by many
             if few and r != 1:  # in the second round some have only begun
                 turns = max(turns, FEW_LEFT)
             if few or r:

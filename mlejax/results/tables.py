@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from mlejax import inference, report, transforms
+from mlejax.execution import device_kind
 from mlejax.fit import Fit
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _header(res: Results, eform: bool | Sequence[str]) -> tuple[tuple[str, str],
         ("Method", fitted.method),
         ("Covariance", res._cov.statement),
         ("Converged", f"{'yes' if res.converged else 'NO'} ({_nearness(fitted)})"),
-        ("Arithmetic", f"float64, {fitted.backend or jax.default_backend()}"),
+        ("Arithmetic", f"float64, {fitted.backend or device_kind()}"),
         ("Log-pseudolikelihood" if res._pseudo else "Log-likelihood", f"{res.llf:.6f}"),
         ("Observations", rows),
     ]

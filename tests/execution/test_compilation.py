@@ -75,6 +75,7 @@ def test_the_cache_goes_where_the_user_or_the_system_says(tmp_path: Path) -> Non
 def test_an_xla_without_the_choice_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"xla_no_such_option": False, "xla_cpu_scheduler_type": "NO_SUCH", "xla_backend_optimization_level": 1}
     monkeypatch.setitem(compilation._OPTIONS, "quick", options)
+    monkeypatch.setattr(compilation, "_UNKNOWN", set())
     program = compilation.compiled(lambda x, times: x * times, static=("times",))
     assert float(program(jnp.ones(()), times=3)) == 3.0
     assert float(program(jnp.ones(()), times=4)) == 4.0
@@ -87,6 +88,7 @@ def test_threads_that_find_out_together_lose_no_choice_that_there_is(monkeypatch
     monkeypatch.setitem(
         compilation._OPTIONS, "quick", {"xla_no_such_option": False, "xla_backend_optimization_level": 1}
     )
+    monkeypatch.setattr(compilation, "_UNKNOWN", set())
     program = compilation.compiled(lambda x: 3.0 * x)
     with ThreadPoolExecutor(4) as pool:
         assert [float(a) for a in pool.map(program, [jnp.ones(())] * 8)] == [3.0] * 8

@@ -1,75 +1,71 @@
-"""What a log-likelihood computes of the data alone, found in its traced form: computed once, not at every point.
+"""Invariants of a log-likelihood: what it computes of the data alone, found in its trace, and computed once.
 
-``gammaln(y + 1)`` and ``log(t)`` do not change while a search goes on.  The traced contributions are split at such arrays:
-one part makes them of the data, the other takes them as further columns.  Only what costs more to compute than to read is
-split off; additions, products and choices are not.
+``gammaln(y + 1)`` and ``log(t)`` do not change during a search.  The traced contributions are split at such arrays: one part
+computes them, the other takes them as further columns.  Only what costs more to compute than to read is split off; additions,
+products and choices are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
-from .row_independence import is_literal
+from .programs import Equation, dependence, inner_programs, is_literal, part_of
 
-Array = Any
 _NAMES = (
     "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "
     "integer_pow iota is_finite le lt max min mul ne neg not or real reshape round select_n sign slice split square squeeze "
     "stop_gradient sub transpose xor "
 )
-_CHEAP = frozenset(_NAMES.split())  # costs less than to read a further column
+_CHEAP = frozenset(_NAMES.split())  # cheaper than to read a further column
 
 
 class Split(NamedTuple):
     """Contributions in two parts.
 
     Attributes:
-        shapes: of the arrays between them, with their types; the first axis has the length of the rows.
+        shapes: shapes and types of the arrays between the parts; the first axis is that of the rows.
         known: (rows, shared) -> these arrays.
         rest: (params, rows, shared, known) -> contributions.
     """
 
     shapes: tuple[jax.ShapeDtypeStruct, ...]
-    known: Callable[[Any, Any], tuple[Array, ...]]
-    rest: Callable[[Any, Any, Any, Sequence[Array]], Array]
+    known: Callable[[Any, Any], tuple[jax.Array, ...]]
+    rest: Callable[[Any, Any, Any, Sequence[jax.Array]], jax.Array]
 
 
 def split(
-    function: Callable[[Any, Any, Any], Array],
+    function: Callable[[Any, Any, Any], jax.Array],
     params: Any,
     rows: Sequence[Any],
     shared: Any,
     replaced: Sequence[int] = (),
 ) -> Split | None:
-    """Split ``function(params, rows, shared) -> (N,)``, abstract or concrete; None where there is nothing to gain.
+    """Split ``function(params, rows, shared) -> (N,)``; None if nothing can be gained.
 
     Args:
         function: contributions of N rows.
-        params, rows, shared: its arguments; rows are arrays (N, ...).
-        replaced: positions of rows for which something that depends on parameters may stand (designs).
+        params, rows, shared: its arguments, abstract or concrete; rows are arrays (N, ...).
+        replaced: positions in ``rows`` of designs, which a linear predictor may replace.
     """
-    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
-
     closed, out = jax.make_jaxpr(function, return_shape=True)(params, rows, shared)
     jaxpr, n = closed.jaxpr, out.shape[0]
     if jaxpr.effects:
         return None
     n_params = len(jax.tree.leaves(params))
     data = jaxpr.invars[n_params:]
-    moving = set(jaxpr.invars[:n_params]) | {data[i] for i in replaced}
+    moving = [*jaxpr.invars[:n_params], *(data[i] for i in replaced)]
     before, after = [], []
-    dear: set[Any] = set()  # by row, of the data alone, and not cheap
+    dear: set[Any] = set()  # by row, of the data alone, and worth keeping
     single: set[Any] = set()  # the only result of its operation
     found: list[Any] = []
-    same = _Same()
-    for eqn in jaxpr.eqns:
+    same = _Repeated()
+    for eqn, touched in dependence(jaxpr, moving):
         operands = [v for v in eqn.invars if not is_literal(v)]
-        if any(v in moving for v in operands):
+        if touched:
             after.append(eqn)
-            moving.update(eqn.outvars)
             found += [v for v in operands if v in single and v not in found]
             continue
         before.append(eqn)
@@ -82,34 +78,30 @@ def split(
         return None
     between = list(dict.fromkeys(same.first(v) for v in found))
     places = [between.index(same.first(v)) for v in found]
-    names = jaxpr.debug_info.with_unknown_names()
-    others = [eqn for eqn in before if not any(v in found for v in eqn.outvars)]  # what nothing needs is not compiled
-    make, go_on = (
-        core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr.replace(**part, debug_info=names), closed.consts))
-        for part in (
-            {"invars": data, "outvars": between, "eqns": before},
-            {"invars": [*jaxpr.invars, *found], "eqns": [*others, *after]},
-        )
-    )
+    others = [
+        eqn for eqn in before if not any(v in found for v in eqn.outvars)
+    ]  # without those that only the first part needs
+    make = part_of(closed, invars=data, outvars=between, eqns=before)
+    go_on = part_of(closed, invars=[*jaxpr.invars, *found], eqns=[*others, *after])
 
-    def known(rows: Any, shared: Any) -> tuple[Array, ...]:
+    def known(rows: Any, shared: Any) -> tuple[jax.Array, ...]:
         return tuple(make(*jax.tree.leaves((rows, shared))))
 
-    def rest(params: Any, rows: Any, shared: Any, values: Sequence[Array]) -> Array:
+    def rest(params: Any, rows: Any, shared: Any, values: Sequence[jax.Array]) -> jax.Array:
         return go_on(*jax.tree.leaves((params, rows, shared)), *(values[i] for i in places))[0]
 
     return Split(tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in between), known, rest)
 
 
-class _Same:
-    """Operations that stand in a traced function twice, ``log(t)`` and ``log(t)``."""
+class _Repeated:
+    """Common subexpressions: operations that a traced function contains twice, ``log(t)`` and ``log(t)``."""
 
     def __init__(self) -> None:
         self.seen: dict[Any, Any] = {}
         self.aliases: dict[Any, Any] = {}
 
     def first(self, v: Any) -> Any:
-        """The variable that has the same value and came first."""
+        """The first variable with the same value."""
         return self.aliases.get(v, v)
 
     def note(self, eqn: Any) -> None:
@@ -121,15 +113,6 @@ class _Same:
         self.aliases |= {v: w for v, w in zip(eqn.outvars, first.outvars, strict=True) if v is not w}
 
 
-def _cheap(eqn: Any) -> bool:
-    inside = list(called(eqn))
-    return all(_cheap(e) for inner in inside for e in inner) if inside else eqn.primitive.name in _CHEAP
-
-
-def called(eqn: Any) -> Iterator[Any]:
-    """The operations of each function that an operation calls."""
-    for value in eqn.params.values():
-        for part in value if isinstance(value, (tuple, list)) else (value,):
-            eqns = getattr(getattr(part, "jaxpr", part), "eqns", None)
-            if eqns is not None:
-                yield eqns
+def _cheap(eqn: Equation) -> bool:
+    inside = list(inner_programs(eqn))
+    return all(_cheap(e) for inner in inside for e in inner.eqns) if inside else eqn.primitive.name in _CHEAP

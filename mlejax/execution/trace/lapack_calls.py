@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
-from .invariants import called
+from .programs import Program, inner_programs
 
-_LAPACK_NAMES = (
+_NAMES = (
     "cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr qr schur svd triangular_solve tridiagonal "
     "tridiagonal_solve"
 )
-_LAPACK = frozenset(_LAPACK_NAMES.split())
+_LAPACK = frozenset(_NAMES.split())
 
 
-def lapack_calls(eqns: Any) -> Iterator[tuple[int, int]]:
-    """(matrices, operations on each, about) of every call of LAPACK among traced operations, also of those inside loops.
+def lapack_calls(program: Program) -> Iterator[tuple[int, int]]:
+    """(matrices, operations on each, about) of every call of LAPACK in a traced program, also of those inside loops.
 
     Args:
-        eqns: of a traced function (``jax.make_jaxpr(f)(x).eqns``).
+        program: of a traced function, ``jax.make_jaxpr(f)(x).jaxpr``.
 
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
-        >>> from mlejax.execution.trace import lapack_calls
-        >>> list(lapack_calls(jax.make_jaxpr(jnp.linalg.cholesky)(jnp.ones((100, 10, 10))).eqns))
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.linalg.cholesky)(jnp.ones((100, 10, 10))).jaxpr))
         [(100, 1000)]
-        >>> list(lapack_calls(jax.make_jaxpr(jnp.exp)(1.0).eqns))
+        >>> list(lapack_calls(jax.make_jaxpr(jnp.exp)(1.0).jaxpr))
         []
     """
-    for eqn in eqns:
+    for eqn in program.eqns:
         if eqn.primitive.name in _LAPACK:
             first = eqn.invars[0].aval.shape
             lead = first[: -1 if eqn.primitive.name == "tridiagonal_solve" else -2]  # its diagonals are vectors
             each = [v.aval.shape[len(lead) :] for v in (*eqn.invars, *eqn.outvars) if v.aval.shape[: len(lead)] == lead]
             yield math.prod(lead), max(math.prod(shape) * max(shape, default=1) for shape in each)
-        for inner in called(eqn):
+        for inner in inner_programs(eqn):
             yield from lapack_calls(inner)

@@ -1,17 +1,17 @@
-r"""Linear predictors in a row-wise log-likelihood, found in its traced form: the Hessian of a regression for a few tangents.
+r"""Linear predictors in a row-wise log-likelihood, found in its trace: the Hessian of a regression from few tangents.
 
-Where the coefficients enter through products with a matrix of data only, eta_a = X_a beta_a, and l_i uses row i only, the
-chain rule gives with h_ab,i = d^2 l_i / d eta_ai d eta_bi and the other parameters theta
+Where the coefficients enter only through products with matrices of data, eta_a = X_a beta_a, and l_i uses row i only, the
+chain rule gives, with h_ab,i = d^2 l_i / d eta_ai d eta_bi and the other parameters theta,
 
 .. math:: H_{\beta_a \beta_b} = X_a' \mathrm{diag}(h_{ab}) X_b, \qquad
-          H_{\beta_a \theta} = X_a' \, [\partial^2 l_i / \partial\eta_{ai} \partial\theta'], \qquad H_{\theta\theta},
+          H_{\beta_a \theta} = X_a' \, [\partial^2 l_i / \partial\eta_{ai} \partial\theta'], \qquad H_{\theta\theta}.
 
-which takes one tangent for each predictor (ones in every row: rows do not mix) and one for each entry of theta, in place of
-one for each coefficient.  It is what one writes by hand for a generalised linear model, here for whatever likelihood has
-such products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.
+This takes one tangent for each predictor (ones in every row, since rows are independent) and one for each entry of theta,
+instead of one for each coefficient.  It is the usual formula of generalised linear models, for any likelihood that has such
+products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.
 
-The products are found by tracing the contributions and following slices of u into ``dot_general``; everything else that
-uses a slice makes its entries part of theta.  Where there is no gain the plain way is taken, with the same trace.
+The products are found by tracing the contributions and following slices of u into ``dot_general``.  Entries of a slice that is
+used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .row_independence import is_literal
+from mlejax.shapes import Device, Float
 
-Array = Any
-NARROW = 14  # columns up to which one product with a few more rows is as fast as two, or up to a fifth faster
+from .programs import Equation, dependence, is_literal, part_of
+
+NARROW = 14  # columns up to which one product with a few more rows is no slower than two
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
 
 
@@ -51,7 +52,7 @@ class Traced:
 
 
 class Sums(NamedTuple):
-    """What is summed over blocks, from which `assemble` makes the derivatives.
+    """Sums over blocks, from which `assemble` makes the derivatives.
 
     Attributes:
         value: ().
@@ -62,30 +63,27 @@ class Sums(NamedTuple):
         theta: rows of the Hessian for theta, outside of the predictors, (s, p).
     """
 
-    value: Array
-    grad: Array
-    betas: list[Array]
-    pairs: list[Array]
-    crosses: list[Array]
-    theta: Array
+    value: Float[Device, ""]
+    grad: Float[Device, " p"]
+    betas: list[Float[Device, " k_a"]]
+    pairs: list[Float[Device, "k_a k_b"]]
+    crosses: list[Float[Device, "k_a s"]]
+    theta: Float[Device, "s p"]
 
 
-def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
+def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Traced:
     """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
-    from jax.extend import core  # when it is needed, as in mlejax.execution.trace.row_independence
-
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
     places: dict[Any, tuple[int, int]] = {jaxpr.invars[0]: (0, p)}
-    depends = {jaxpr.invars[0]}
+    data_alone: list[Equation] = []
     used = np.zeros(p, bool)
     products: list[tuple[Any, Any, tuple[int, int]]] = []  # equation, matrix, place
-    for eqn in jaxpr.eqns:
-        touched = [v for v in eqn.invars if not is_literal(v) and v in depends]
+    for eqn, touched in dependence(jaxpr, jaxpr.invars[:1]):
         if not touched:
+            data_alone.append(eqn)
             continue
-        depends.update(eqn.outvars)
         place = _moved(eqn, places)
         if place is not None:
             places[eqn.outvars[0]] = place
@@ -101,32 +99,25 @@ def trace(function: Callable[..., Array], u: Any, others: list[Any]) -> Traced:
     for v in jaxpr.outvars:
         if not is_literal(v) and v in places:
             used[:] = True
-    whole = core.jaxpr_as_fun(closed)
+    whole = part_of(closed)
     if not products or len(products) + used.sum() >= p:
         return Traced(whole, None, whole, (), np.arange(p))
     removed = {id(eqn) for eqn, *_ in products}
-    names = jaxpr.debug_info.with_unknown_names()
-    inner = jaxpr.replace(
-        invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn, *_ in products)],
-        eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
-        debug_info=names,
-    )
-    data = jaxpr.replace(
-        outvars=[matrix for _, matrix, _ in products],
-        eqns=[eqn for eqn in jaxpr.eqns if not any(v in depends for v in eqn.outvars)],
-        debug_info=names,
-    )
     return Traced(
         whole,
-        core.jaxpr_as_fun(core.ClosedJaxpr(inner, closed.consts)),
-        core.jaxpr_as_fun(core.ClosedJaxpr(data, closed.consts)),
+        part_of(
+            closed,
+            invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn, *_ in products)],
+            eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
+        ),
+        part_of(closed, outvars=[matrix for _, matrix, _ in products], eqns=data_alone),
         tuple(place for *_, place in products),
         np.flatnonzero(used),
     )
 
 
-def _moved(eqn: Any, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | None:
-    """Where in u the result lies, if the equation only takes or reshapes a slice of u."""
+def _moved(eqn: Equation, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | None:
+    """(begin, size) of the result in u, if the equation only slices or reshapes u; else None."""
     v = eqn.invars[0]
     if is_literal(v) or v not in places or len(eqn.outvars) != 1:
         return None
@@ -140,8 +131,8 @@ def _moved(eqn: Any, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | No
     return None
 
 
-def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any, tuple[int, int]] | None:
-    """The matrix and the place of the coefficients, if the equation is data (N, ..., k) times a slice of u (k,)."""
+def _product(eqn: Equation, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any, tuple[int, int]] | None:
+    """The matrix and (begin, size) of the coefficients, if the equation is data (N, ..., k) times a slice of u (k,)."""
     if eqn.primitive.name != "dot_general":
         return None
     (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
@@ -164,7 +155,11 @@ def _product(eqn: Any, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any,
 
 
 def sums(
-    traced: Traced, u: Array, others: list[Array], weights: Array, products: Callable[..., Array] | None = None
+    traced: Traced,
+    u: jax.Array,
+    others: list[jax.Array],
+    weights: jax.Array,
+    products: Callable[..., jax.Array] | None = None,
 ) -> Sums:
     """The sums of one block.
 
@@ -183,15 +178,15 @@ def sums(
     q, s = len(etas), traced.theta.size
     crossed = products or (lambda a, w, b: (a * w[:, None]).T @ b)
 
-    def total(t: Array, predictors: list[Array]) -> Array:
+    def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
         shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
         return jnp.sum(weights * inner(t, *others, *shaped)[0])
 
-    def pair(t: Array, predictors: list[Array]) -> Any:
+    def pair(t: jax.Array, predictors: list[jax.Array]) -> Any:
         value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
         return grads, (value, grads)
 
-    def along(dt: Array, de: list[Array]) -> Any:
+    def along(dt: jax.Array, de: list[jax.Array]) -> Any:
         _, bend, at = jax.jvp(pair, (u, etas), (dt, de), has_aux=True)
         return bend, at
 
@@ -201,10 +196,10 @@ def sums(
     de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
     (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
     k, x = matrices[0].shape[1], matrices[0]
-    if q == 1 and k <= NARROW and products is None:  # all in one product, which reads the matrix once
+    if q == 1 and k <= NARROW and products is None:  # one product, which reads the matrix once
         every = jnp.concatenate([(x * bend_e[0][0][:, None]).T, slopes[0][None], bend_e[0][1:]]) @ x
         return Sums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
-    # one product for all that multiplies a matrix once: each would read the matrix again
+    # one product with each matrix: further ones would read it again
     once = [jnp.concatenate([slopes[a][None], bend_e[a][q:]]) @ matrices[a] for a in range(q)]
     return Sums(
         value,
@@ -216,7 +211,7 @@ def sums(
     )
 
 
-def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Array, Array, Array]:
+def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
     """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
     dtype = sums.grad.dtype
     where = [np.eye(p, dtype=dtype)[begin : begin + size] for begin, size in traced.slices]

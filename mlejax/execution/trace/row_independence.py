@@ -1,21 +1,23 @@
-"""Rows that cannot mix, proved from the traced function: then nothing has to be evaluated to find out.
+"""Row independence, proved from the traced function, so that nothing has to be evaluated.
 
-A row-wise log-likelihood is traced at two numbers of rows.  Through every operation the axis that runs over the rows is
-followed: elementwise operations, products and sums over other axes, look-ups in tables of parameters keep it; a sum, a
-sort or a shift along it does not.  The two traces must be the same but for their shapes, so that nothing depends on the
-number of rows either.  What is not recognised is not proved, and is then checked by evaluating rows in company and alone
+A row-wise log-likelihood is traced at two numbers of rows.  The axis of the rows is followed through every operation:
+elementwise operations, products and sums over other axes, and look-ups in tables of parameters keep it; a sum, a sort or a shift
+along it does not.  The two traces must be the same but for their shapes, so that nothing depends on the number of rows.  An
+operation without a rule here proves nothing; then rows are checked by evaluating them together and alone
 (:func:`mlejax.likelihood.row_check`), which takes a program of its own: a third of a first fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-__all__ = ["is_literal", "rows_apart"]
+from .programs import Equation, Program, Variable, called_program, is_literal
+
+__all__ = ["rows_apart"]
 
 SIZES = (3, 4096)
 _NAMES = (
@@ -39,11 +41,9 @@ _REDUCTIONS = (
     "argmin",
 )
 _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr", "remat": "jaxpr",
-          "checkpoint": "jaxpr", "remat2": "jaxpr", "custom_jvp_call": "call_jaxpr"}  # fmt: skip
 
 
-_SIZED: dict[str, tuple[str, ...]] = {  # parameters in which the number of rows may stand
+_SIZED: dict[str, tuple[str, ...]] = {  # parameters that may contain the number of rows
     "broadcast_in_dim": ("shape",),
     "iota": ("shape",),
     "reshape": ("new_sizes",),
@@ -55,25 +55,28 @@ _MOVES = ("reshape", "squeeze", "transpose", "slice")
 
 
 class _Rows(NamedTuple):
-    """An array with the rows along an axis."""
+    """The state of an array that has the rows along an axis."""
 
     axis: int
 
 
 class _Same(NamedTuple):
-    """An array that no row has a part in; ``uniform``: axes along which it is the same throughout."""
+    """The state of an array that depends on no row; ``uniform``: axes along which its entries are equal."""
 
     uniform: frozenset[int]
 
 
 class _Unproved(Exception):
-    pass
+    """An operation for which no rule proves that rows stay apart."""
+
+
+_State: TypeAlias = _Rows | _Same
 
 
 def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], list[Any]], others: list[Any]) -> bool:
-    """Whether entry i of ``function(params, rows, others)`` provably uses row i only, whatever the number of rows.
+    """Whether entry i of ``function(params, rows, others)`` provably uses row i only, for every number of rows.
 
-    So do its derivatives by the parameters, custom rules included.
+    The same is then true of its first derivatives by the parameters, custom rules included.
 
     Args:
         function: returns (N,).
@@ -88,7 +91,7 @@ def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], 
     twice = (params, params)
     try:
         traces = [jax.make_jaxpr(with_score)(twice, rows(n), others) for n in SIZES]
-    except Exception:  # what cannot be traced at these sizes, or in this mode, is not proved; evaluation will say why
+    except Exception:  # no proof without a trace at these sizes; the evaluation that follows will say why
         return False
     n_params, n_rows = len(jax.tree.leaves(twice)), len(rows(1))
     short, long = (t.jaxpr for t in traces)
@@ -103,13 +106,6 @@ def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], 
     return value == _Rows(0) and score in (_Rows(0), _Same(frozenset({0})))
 
 
-def is_literal(v: Any) -> bool:
-    """Whether an operand of a traced operation is a number written into the program."""
-    from jax.extend import core  # when it is needed: it imports all of Pallas
-
-    return isinstance(v, core.Literal)
-
-
 def _equal(a: Any, b: Any) -> bool:
     return np.shape(a) == np.shape(b) and (a is b or bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)))
 
@@ -119,13 +115,13 @@ def _need(condition: Any) -> None:
         raise _Unproved
 
 
-def _walk(short: Any, long: Any, states: list[Any]) -> list[Any]:
+def _walk(short: Program, long: Program, states: list[_State]) -> list[_State]:
     """States of the results of two traces of one function, operation by operation."""
-    known: dict[Any, Any] = dict(zip(short.invars, states, strict=True))
+    known: dict[Any, _State] = dict(zip(short.invars, states, strict=True))
     known |= {v: _Same(frozenset()) for v in short.constvars}
     _need(len(short.eqns) == len(long.eqns))
 
-    def state(v: Any) -> Any:
+    def state(v: Variable) -> _State:
         return _Same(frozenset()) if is_literal(v) else known[v]
 
     for a, b in zip(short.eqns, long.eqns, strict=True):
@@ -138,25 +134,24 @@ def _walk(short: Any, long: Any, states: list[Any]) -> list[Any]:
     return [state(v) for v in short.outvars]
 
 
-def _step(a: Any, b: Any, states: list[Any]) -> list[Any]:
+def _step(a: Equation, b: Equation, states: list[_State]) -> list[_State]:
+    """States of the results of an operation, in both traces."""
     name = a.primitive.name
-    if name in _CALLS:
-        inner, other = a.params.get(_CALLS[name]), b.params.get(_CALLS[name])
-        _need(inner is not None)
-        consts = zip(getattr(inner, "consts", ()), getattr(other, "consts", ()), strict=True)
-        _need(all(_equal(c, d) for c, d in consts))
-        return _walk(getattr(inner, "jaxpr", inner), getattr(other, "jaxpr", other), states)
+    inner, other = called_program(a), called_program(b)
+    if inner is not None and other is not None:
+        _need(all(_equal(c, d) for c, d in zip(inner.consts, other.consts, strict=True)))
+        return _walk(inner.program, other.program, states)
     found = _result(name, a, b, states)
     left_out = _SIZED.get(name, ())
     for key in a.params:
         _need(key in left_out or str(a.params[key]) == str(b.params[key]))
     for v, w in zip(a.outvars, b.outvars, strict=True):
-        # the number of rows is nowhere but along the axis of the rows
+        # the number of rows stands nowhere but along the axis of the rows
         _need(not isinstance(found, _Rows) or _but(v.aval.shape, found.axis) == _but(w.aval.shape, found.axis))
     return [found] * len(a.outvars)
 
 
-def _result(name: str, a: Any, b: Any, states: list[Any]) -> Any:
+def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State:
     if name in _ELEMENTWISE:
         return _elementwise(a, states)
     if name == "broadcast_in_dim":
@@ -164,26 +159,27 @@ def _result(name: str, a: Any, b: Any, states: list[Any]) -> Any:
     if name == "iota":
         return _Same(frozenset(range(len(a.params["shape"]))) - {a.params["dimension"]})
     if name in _MOVES and states[0] == _Same(frozenset(range(len(a.invars[0].aval.shape)))):
-        return _Same(frozenset(range(len(a.outvars[0].aval.shape))))  # one number throughout, in another shape
+        return _Same(frozenset(range(len(a.outvars[0].aval.shape))))  # all entries are equal, in another shape
     if not any(isinstance(s, _Rows) for s in states):
-        # of parameters and constants alone, and of sizes that do not follow the rows: whatever it is
+        # a function of parameters and constants alone, whose size does not follow the rows
         pairs = zip([*a.invars, *a.outvars], [*b.invars, *b.outvars], strict=True)
         _need(all(v.aval.shape == w.aval.shape for v, w in pairs))
         return _Same(frozenset())
     rule = _RULES.get(name)
-    _need(rule is not None)
-    assert rule is not None
+    if rule is None:
+        raise _Unproved
+    axis = rule(a, states)
     if name == "slice":
         for key in ("start_indices", "limit_indices"):
-            _need(_but(a.params[key], states[0].axis) == _but(b.params[key], states[0].axis))
-    return _Rows(rule(a, states))
+            _need(_but(a.params[key], axis) == _but(b.params[key], axis))
+    return _Rows(axis)
 
 
 def _but(shape: Any, axis: int) -> tuple[int, ...]:
     return tuple(int(d) for i, d in enumerate(shape) if i != axis)
 
 
-def _elementwise(eqn: Any, states: list[Any]) -> Any:
+def _elementwise(eqn: Equation, states: list[_State]) -> _State:
     axes = {s.axis for s in states if isinstance(s, _Rows)}
     _need(len(axes) <= 1)
     n_axes = len(eqn.outvars[0].aval.shape)
@@ -197,7 +193,7 @@ def _elementwise(eqn: Any, states: list[Any]) -> Any:
     return _Rows(*axes)
 
 
-def _broadcast(eqn: Any, s: Any) -> Any:
+def _broadcast(eqn: Equation, s: _State) -> _State:
     to = eqn.params["broadcast_dimensions"]
     if isinstance(s, _Rows):
         return _Rows(int(to[s.axis]))
@@ -206,7 +202,7 @@ def _broadcast(eqn: Any, s: Any) -> Any:
     return _Same(frozenset(range(len(after))) - kept)
 
 
-def _reshape(eqn: Any, states: list[Any]) -> int:
+def _reshape(eqn: Equation, states: list[Any]) -> int:
     (axis,), before, after = states[0], eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     n, ahead = before[axis], int(np.prod(before[:axis]))
     fits = [b for b in range(len(after)) if after[b] == n and int(np.prod(after[:b])) == ahead]
@@ -219,21 +215,21 @@ def _without(axis: int, axes: Any) -> int:
     return axis - sum(1 for d in axes if d < axis)
 
 
-def _slice(eqn: Any, states: list[Any]) -> int:
+def _slice(eqn: Equation, states: list[Any]) -> int:
     (axis,), p = states[0], eqn.params
     whole = p["start_indices"][axis] == 0 and p["limit_indices"][axis] == eqn.invars[0].aval.shape[axis]
     _need(whole and (p["strides"] is None or p["strides"][axis] == 1))
     return axis
 
 
-def _pad(eqn: Any, states: list[Any]) -> int:
+def _pad(eqn: Equation, states: list[Any]) -> int:
     _need(isinstance(states[0], _Rows) and isinstance(states[1], _Same))
     _need(tuple(map(int, eqn.params["padding_config"][states[0].axis])) == (0, 0, 0))
     return int(states[0].axis)
 
 
 def _joined(states: list[Any]) -> int:
-    """The axis of the rows in all operands, those without rows being the same along it."""
+    """The axis of the rows in all operands; those without rows are uniform along it."""
     axes = {s.axis for s in states if isinstance(s, _Rows)}
     _need(len(axes) == 1)
     (axis,) = axes
@@ -241,18 +237,18 @@ def _joined(states: list[Any]) -> int:
     return int(axis)
 
 
-def _concatenate(eqn: Any, states: list[Any]) -> int:
+def _concatenate(eqn: Equation, states: list[Any]) -> int:
     axis = _joined(states)
     _need(eqn.params["dimension"] != axis)
     return axis
 
 
-def _stack(eqn: Any, states: list[Any]) -> int:
+def _stack(eqn: Equation, states: list[Any]) -> int:
     axis = _joined(states)
     return axis + (eqn.params["axis"] <= axis)
 
 
-def _dot_general(eqn: Any, states: list[Any]) -> int:
+def _dot_general(eqn: Equation, states: list[Any]) -> int:
     contracted, batched = eqn.params["dimension_numbers"]
     free = [
         [d for d in range(len(v.aval.shape)) if d not in contracted[i] and d not in batched[i]]
@@ -276,7 +272,7 @@ def _dot_general(eqn: Any, states: list[Any]) -> int:
     return at[0]
 
 
-def _gather(eqn: Any, states: list[Any]) -> int:
+def _gather(eqn: Equation, states: list[Any]) -> int:
     """Rows of a table of parameters, looked up by a column."""
     d, (table, index) = eqn.params["dimension_numbers"], states[:2]
     _need(isinstance(table, _Same) and isinstance(index, _Rows) and not d.operand_batching_dims)
@@ -288,7 +284,7 @@ def _gather(eqn: Any, states: list[Any]) -> int:
 def _along(parameter: str) -> Callable[[Any, list[Any]], int]:
     """An operation along one axis, other than that of the rows, all operands alike."""
 
-    def rule(eqn: Any, states: list[Any]) -> int:
+    def rule(eqn: Equation, states: list[Any]) -> int:
         _need(len(set(states)) == 1 and eqn.params[parameter] != states[0].axis)
         return int(states[0].axis)
 

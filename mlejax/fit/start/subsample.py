@@ -24,11 +24,11 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
+from mlejax.execution import limits
 from mlejax.objective import ChunkedEvaluator, Minimised, Spec, chunk_size, hoists, sample_chunks, with_invariants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 
-LARGE_N = 65_536  # rows or units from which a start is sought on a sample
 N_RUNS = 16  # runs of neighbouring rows in a sample
 ROWS_PER_PARAMETER = 200
 ENOUGH = 0.5  # Newton decrement per parameter at which the search on a sample ends; the sampling error is worth 1
@@ -40,7 +40,7 @@ _SEARCH = optimize.Newton(max_steps=20)
 def worthwhile(spec: Spec, data: Prepared, method: Any) -> bool:
     """Whether the data are large, separable, and a chunk of them enough for this many parameters."""
     p = spec.space.n_free
-    if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < LARGE_N:
+    if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < limits().sampled_rows:
         return False
     return 4 * _n_chunks(data, p) * chunk_size(data) <= int(data.n) and chunk_size(data) % N_RUNS == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,8 +13,8 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
+from mlejax.execution import Limits, use_limits
 from mlejax.execution.trace import split
-from mlejax.fit import loading
 from mlejax.fit.loading import load
 from mlejax.fit.start import subsample
 from mlejax.objective import ChunkedEvaluator, Spec, chunked, hoists, with_invariants
@@ -205,11 +205,10 @@ def panel(n: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks() -> Iterator[None]:
     """Samples that fill a chunk in part, and several chunks, with a tenth of the rows."""
-    monkeypatch.setattr(subsample, "LARGE_N", 6_000)
-    monkeypatch.setattr(chunked, "CHUNK", 2_048)
-    monkeypatch.setattr(loading, "BLOCK", 512)
+    with use_limits(Limits(sampled_rows=6_000, chunk_rows=2_048, block_rows=512)):
+        yield
 
 
 FITS: dict[str, Callable[[], Any]] = {

@@ -1,0 +1,144 @@
+"""What is kept from one call to the next, and for how long: as long as the user's functions that it was made from.
+
+Two caches, both keyed explicitly:
+
+* `cached` keeps a value beside its owner (a likelihood), in an attribute that only this module reads.  A value may refer to
+  its owner: the garbage collector frees such cycles.
+* `ByOwners` is a table whose keys may contain owners and do not keep them alive.  An entry goes when one of them goes.
+
+An owner is whatever hashes by identity and can be referred to weakly: a function, a likelihood.
+"""
+
+from __future__ import annotations
+
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from typing import Any, Generic, TypeVar
+
+__all__ = ["ByOwners", "cached"]
+
+T = TypeVar("T")
+_HIDDEN, _REFERENCE = "_kept_by_mlejax", "reference"
+_BY_IDENTITY: Any = object.__hash__
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+
+
+class _Kept(dict[Hashable, Any]):
+    """What is kept beside an owner; a copy of the owner, or the owner sent to another process, begins with nothing."""
+
+    def __reduce__(self) -> Any:
+        return _Kept, ()
+
+
+def cached(owner: Any, key: Hashable, make: Callable[[], T], keep: Callable[[T], bool] = lambda value: True) -> T:
+    """The value of ``make()`` for this owner and key, computed once; it lives as long as the owner.
+
+    Args:
+        owner: an object with attributes; nothing is visible in its fields.
+        key: everything that the value depends on beside the owner.
+        make: computes the value.
+        keep: whether a value that was made may be used for the next call.
+
+    Example:
+        >>> class Owner: ...
+        >>> owner = Owner()
+        >>> cached(owner, "size", lambda: 3), cached(owner, "size", lambda: 4)
+        (3, 3)
+    """
+    store: dict[Hashable, T] = owner.__dict__.get(_HIDDEN)
+    if store is None:
+        store = owner.__dict__.setdefault(_HIDDEN, _Kept())
+    if key in store:
+        return store[key]
+    value = make()
+    return store.setdefault(key, value) if keep(value) else value
+
+
+class _Weakly:
+    """A value that contains owners, as part of a key: equal to that of an equal value, without keeping the owners alive."""
+
+    __slots__ = ("hash", "owners", "parts")
+
+    def __init__(self, kind: type, parts: list[Any]) -> None:
+        self.parts = (kind, *parts)
+        self.owners = [owner for part in parts for owner in _owners(part)]
+        self.hash = hash(self.parts)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Weakly) and self.parts == other.parts)
+
+
+def _owners(reference: Any) -> list[weakref.ref[Any]]:
+    """The owners in a part of a key."""
+    if isinstance(reference, weakref.ref):
+        return [reference]
+    return reference.owners if isinstance(reference, _Weakly) else []
+
+
+def _reference(value: Any) -> Any:
+    """A value as part of a key: itself where no owner is in it."""
+    if type(value) in _PLAIN:
+        return value
+    try:
+        return value.__dict__[_HIDDEN][_REFERENCE]
+    except (AttributeError, KeyError):
+        if is_dataclass(value) and hasattr(value, "__dict__"):
+            return cached(value, _REFERENCE, lambda: _new_reference(value))
+        return _new_reference(value)
+
+
+def _new_reference(value: Any) -> Any:
+    kind = type(value)
+    if kind.__hash__ is _BY_IDENTITY and not isinstance(value, type):
+        try:
+            return weakref.ref(value)
+        except TypeError:  # a function of an extension module, which lasts
+            return value
+    if isinstance(value, tuple):
+        parts: tuple[Any, ...] = value
+    elif isinstance(value, types.MethodType):
+        parts = value.__self__, value.__func__
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = tuple(getattr(value, f.name) for f in fields(value) if f.compare)
+    else:
+        return value
+    references = [_reference(part) for part in parts]
+    same = all(reference is part for reference, part in zip(references, parts, strict=True))
+    return value if same else _Weakly(kind, references)
+
+
+class ByOwners(Generic[T]):
+    """A table of values by key, in which an entry lives as long as the owners in its key.
+
+    Example:
+        >>> table = ByOwners[int]()
+        >>> f = lambda x: x
+        >>> table.get(("a", f), lambda: 1), table.get(("a", f), lambda: 2), len(table)
+        (1, 1, 1)
+        >>> del f
+        >>> len(table)
+        0
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Any, tuple[T, list[Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, values: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The value for a key of these values, made if it is not there; it must not refer to the owners in the key."""
+        key = tuple([_reference(value) for value in values])
+        found = self._entries.get(key)
+        if found is None:
+            entries = self._entries
+            watched = [
+                weakref.ref(owner(), lambda _: entries.pop(key, None)) for part in key for owner in _owners(part)
+            ]
+            found = entries.setdefault(key, (make(), watched))
+        return found[0]

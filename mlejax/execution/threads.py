@@ -1,0 +1,93 @@
+"""Tasks on the host's threads, with a progress bar and Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from .chunking import Budget
+from .precision import float64
+
+__all__ = ["kept_pool", "progress_bar", "run_tasks"]
+
+T = TypeVar("T")
+_SECONDS = 5.0  # of work before a bar shows that nobody asked for
+
+
+def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit: str, total: int) -> bool:
+    """Give every task to ``work`` in one of several threads, in float64.
+
+    Args:
+        tasks: what to work on; begun in this order.
+        work: returns how many units it finished, for the bar.  It must not call `run_tasks`: it would wait for its own thread.
+        budget: has the number of threads (with one, the work is done in the caller's), and whether a bar is shown.
+        unit, total: as in `progress_bar`.
+
+    Returns:
+        False if Ctrl-C came first; tasks that had begun then are finished, others are not begun.
+    """
+    stop = threading.Event()
+
+    def guarded(task: T) -> int:
+        if stop.is_set():
+            return 0
+        with float64():
+            return work(task)
+
+    with progress_bar(budget.progress, unit, total) as advance:
+        pending: set[Future[int]] = set()
+        try:
+            if budget.workers == 1 or len(tasks) == 1:
+                for task in tasks:
+                    advance(guarded(task))
+                return True
+            for task in tasks:
+                pending.add(kept_pool("mlejax", budget.workers).submit(guarded, task))
+            while pending:
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    advance(future.result())
+        except KeyboardInterrupt:
+            return False
+        finally:
+            stop.set()
+            wait(pending)
+    return True
+
+
+@cache
+def kept_pool(name: str, n: int) -> ThreadPoolExecutor:
+    """A pool of n threads that lasts: to start threads anew costs a millisecond, and their memory has to be found again.
+
+    A task must not wait for another one in the pool of the same name and size.
+    """
+    return ThreadPoolExecutor(n, name)
+
+
+def progress_bar(progress: bool | None, unit: str, total: int | None) -> AbstractContextManager[Callable[[int], Any]]:
+    """A bar as a context, which gives the function that advances it by a number of units.
+
+    Args:
+        progress: False for no bar; True for one; None for one in a terminal, if the work takes longer than a few seconds.
+        unit: the name of what is counted.
+        total: how many there are; None if that is not known.
+    """
+    return _no_bar() if progress is False else _bar(bool(progress), unit, total)
+
+
+@contextmanager
+def _no_bar() -> Iterator[Callable[[int], Any]]:
+    yield lambda n: None
+
+
+@contextmanager
+def _bar(asked: bool, unit: str, total: int | None) -> Iterator[Callable[[int], Any]]:
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=total, unit=unit, delay=0.0 if asked else _SECONDS, disable=False if asked else None)
+    with bar:
+        yield bar.update

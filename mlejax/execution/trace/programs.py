@@ -1,0 +1,100 @@
+"""Traced programs (jaxprs), as the passes over them see them.
+
+A pass asks four things of a program: which equations depend on certain variables (`dependence`), which programs an equation
+contains (`inner_programs`), which one it simply calls (`called_program`), and a function made of some of its equations
+(`part_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+__all__ = ["Equation", "Program", "Variable", "called_program", "dependence", "inner_programs", "is_literal", "part_of"]
+
+
+class Variable(Protocol):
+    """An operand or result: a variable, or a number written into the program."""
+
+    aval: Any
+
+
+class Equation(Protocol):
+    """One operation."""
+
+    primitive: Any
+    invars: Sequence[Any]
+    outvars: Sequence[Any]
+    params: Mapping[str, Any]
+
+
+class Program(Protocol):
+    """A jaxpr; ``constvars`` stand for arrays that the function closes over."""
+
+    invars: Sequence[Any]
+    outvars: Sequence[Any]
+    constvars: Sequence[Any]
+    eqns: Sequence[Any]
+
+
+class Called(NamedTuple):
+    """A program that an equation calls once with its own operands, and the arrays that it closes over."""
+
+    program: Program
+    consts: Sequence[Any]
+
+
+# Equations that compute what the program in this parameter computes.
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+}
+
+
+def is_literal(v: Variable) -> bool:
+    """Whether an operand is a number written into the program."""
+    from jax.extend import core  # only when it is needed: it imports all of Pallas
+
+    return isinstance(v, core.Literal)
+
+
+def inner_programs(eqn: Equation) -> Iterator[Program]:
+    """All programs inside an equation: that of a call, bodies of loops, branches, rules of derivatives that are traced."""
+    for value in eqn.params.values():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            program: Any = getattr(part, "jaxpr", part)
+            if hasattr(program, "eqns"):
+                yield program
+
+
+def called_program(eqn: Equation) -> Called | None:
+    """The program that an equation calls; None for any other equation, loops and branches included."""
+    inner = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+    return None if inner is None else Called(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
+
+
+def dependence(program: Program, sources: Iterable[Variable]) -> Iterator[tuple[Equation, list[Any]]]:
+    """Every equation, with those of its operands that depend on the sources."""
+    depends = set(sources)
+    for eqn in program.eqns:
+        touched = [v for v in eqn.invars if not is_literal(v) and v in depends]
+        if touched:
+            depends.update(eqn.outvars)
+        yield eqn, touched
+
+
+def part_of(closed: Any, **replaced: Sequence[Any]) -> Callable[..., list[Any]]:
+    """A function of arrays made from a closed jaxpr, with other ``invars``, ``outvars`` or ``eqns``."""
+    from jax.extend import core
+
+    jaxpr = closed.jaxpr
+    if replaced:
+        jaxpr = jaxpr.replace(**replaced, debug_info=jaxpr.debug_info.with_unknown_names())
+    function: Callable[..., list[Any]] = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
+    return function
