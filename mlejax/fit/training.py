@@ -25,9 +25,7 @@ from mlejax.fit.programs import Ended, run
 from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Objective, Spec
-from mlejax.optimize.box import setting_of
-from mlejax.optimize.first_order import strong
-from mlejax.optimize.minibatch import PATIENCE_EPOCHS
+from mlejax.optimize import PATIENCE_EPOCHS, setting_of, strong
 from mlejax.status import End
 
 Array = Any

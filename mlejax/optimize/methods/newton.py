@@ -1,7 +1,7 @@
 """Newton's method with the exact Hessian, made globally convergent by a trust region.
 
-Steps and stopping are those of `mlejax.optimize.trust`: full Newton steps wherever the Hessian is positive definite and
-the quadratic model has proved good that far, shorter and bent ones elsewhere. Invariant to rescaling of u.
+Steps and stopping are those of `trust_region`: full Newton steps wherever the Hessian is positive definite and the quadratic
+model has proved good that far, trust-region steps elsewhere. Invariant to rescaling of u.
 
 References: More & Sorensen (1983), SIAM J. Sci. Stat. Comput. 4, 553; More (1978), Lecture Notes in Mathematics 630,
 105; Bertsekas (1982), SIAM J. Control Optim. 20, 221; Conn, Gould & Toint (2000), Trust-Region Methods.
@@ -10,19 +10,16 @@ References: More & Sorensen (1983), SIAM J. Sci. Stat. Comput. 4, 553; More (197
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
-import jax
-
-from mlejax.optimize import trust
-from mlejax.optimize.contract import Point, Setting, Update
-from mlejax.optimize.options import check
+from mlejax.optimize.method import check_options
+from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["Newton"]
 
 
 @dataclass(frozen=True)
-class Newton:
+class Newton(TrustRegion):
     """Newton's method: exact Hessian, trust region, quadratic convergence.
 
     Args:
@@ -42,21 +39,7 @@ class Newton:
 
     tol: float = 1e-10
     max_steps: int = 500
-    dense: ClassVar[bool] = True
+    curvature: ClassVar[Literal["none", "hessian", "opg"]] = "hessian"
 
     def __post_init__(self) -> None:
-        check(self)
-
-    def evaluate(self, objective: Any, u: jax.Array) -> tuple[Any, Any, Any]:
-        """Value, gradient and Hessian."""
-        return objective.with_hessian(u)
-
-    def start(self, u0: Any) -> trust.TrustState:
-        """Memory before the first evaluation."""
-        return trust.start(u0)
-
-    def update(
-        self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
-    ) -> Update:
-        """One turn of the trust-region method."""
-        return trust.update(self.tol, inner, old, new, first, finite, setting)
+        check_options(self)
