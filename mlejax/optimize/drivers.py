@@ -248,7 +248,7 @@ def run_on_host(
                 if report is not None:
                     report(int(carry.n_steps), -float(carry.f))
     except KeyboardInterrupt:
-        return carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
+        carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
     return jax.tree.map(np.asarray, carry)
 
 
@@ -264,7 +264,7 @@ def run_in_dispatches(
         report: called after every dispatch with the accepted steps and minus the objective at the kept point.
 
     Returns:
-        `Carry`; its status is INTERRUPTED after Ctrl-C.
+        `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
 
     Example:
         >>> import jax
@@ -286,5 +286,5 @@ def run_in_dispatches(
             room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
             turns = int(min(max(turns * min(room, 4.0), 1.0), MOST_TURNS))
     except KeyboardInterrupt:
-        return carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
-    return carry
+        carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
+    return jax.tree.map(np.asarray, carry)
