@@ -17,8 +17,6 @@ from mlejax.fit.common import AtOptimum
 from mlejax.parameters import Space
 from mlejax.transforms import Identity, Log
 
-Array = Any
-
 
 @lru_cache(maxsize=64)
 def _logarithms(space: Space) -> np.ndarray | None:
