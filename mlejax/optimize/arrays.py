@@ -22,9 +22,9 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.compiling import on_cpu
-from mlejax.shapes import Bool, Either, Float, Scalar, Shaped
+from mlejax.shapes import Either, Float, Shaped
 
-__all__ = ["eigh", "namespace", "push", "repeat", "select", "solve_scaled", "while_loop"]
+__all__ = ["eigh", "namespace", "push", "select", "solve_scaled", "while_loop"]
 
 T = TypeVar("T")
 Tuple = TypeVar("Tuple", bound=tuple[Any, ...])
@@ -47,14 +47,14 @@ def namespace(x: object) -> Any:
     return np if on_host(x) else jnp
 
 
-def select(condition: Bool[Either, ""], a: Tuple, b: Tuple) -> Tuple:
+def select(condition: Any, a: Tuple, b: Tuple) -> Tuple:
     """One of two named tuples of arrays of the same shapes."""
     if on_host(condition):
         return a if condition else b
     return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
 
-def push(history: Shaped[Either, " k"], value: Scalar, wanted: Bool[Either, ""]) -> Shaped[Either, " k"]:
+def push(history: Shaped[Either, " k"], value: Any, wanted: Any) -> Shaped[Either, " k"]:
     """A history without its oldest entry and with a value added at its end, if wanted."""
     xp = namespace(history)
     longer = xp.concatenate([history[1:], xp.asarray(value, history.dtype).reshape(1)])
@@ -84,18 +84,9 @@ def solve_scaled(A: Any, b: Any) -> tuple[Any, Any, Any]:
 
 
 def while_loop(more: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
-    """As `jax.lax.while_loop`; the flag `more` says whether that is needed."""
+    """As `jax.lax.while_loop`."""
     if on_host(jax.tree.leaves(state)[0]):
         while more(state):
             state = body(state)
         return state
     return jax.lax.while_loop(more, body, state)
-
-
-def repeat(n: int, body: Callable[[T], T], state: T) -> T:
-    """``body`` applied n times."""
-    if on_host(jax.tree.leaves(state)[0]):
-        for _ in range(n):
-            state = body(state)
-        return state
-    return jax.lax.fori_loop(0, n, lambda _, s: body(s), state)

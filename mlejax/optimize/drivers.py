@@ -23,7 +23,7 @@ import numpy as np
 
 from mlejax.optimize.arrays import namespace, push, select
 from mlejax.optimize.box import clip, setting_of
-from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Objective, Point, Setting
+from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
 from mlejax.shapes import Scalar
 from mlejax.status import End
 
@@ -86,7 +86,7 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
 
 def advance(
     method: Method,
-    objective: Objective,
+    objective: Any,
     carry: Carry,
     lower: Any,
     upper: Any,
@@ -98,7 +98,7 @@ def advance(
 
     Args:
         method: the method that the carry was begun with.
-        objective: function to minimise, with derivatives.
+        objective: function to minimise, with the derivatives that the method evaluates (`Objective`).
         carry: state of the run.
         lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all. NumPy edges that are
             all infinite are seen when the program is built, and nothing of a box is compiled.
@@ -145,7 +145,7 @@ def advance(
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
 
 
-def _without_unknowns(objective: Objective, carry: Carry, n_turns: Any) -> Carry:
+def _without_unknowns(objective: Any, carry: Carry, n_turns: Any) -> Carry:
     """A problem without unknowns: evaluated once, and solved."""
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)

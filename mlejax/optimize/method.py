@@ -14,35 +14,36 @@ own everything else: evaluation, counting, finiteness, the box, the limit on ste
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from mlejax.shapes import Bool, Either, Float, Int
+import numpy as np
+
+from mlejax.shapes import Bool, Either, Float, Scalar
 from mlejax.status import End
 
 __all__ = ["Carry", "Method", "Objective", "Point", "Setting", "Step", "check_options"]
 
 HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequence
 Evaluated: TypeAlias = tuple[Any, Any, Any]
+Flag: TypeAlias = bool | np.bool_ | Either
+Count: TypeAlias = int | np.integer | Either
 
 
+@runtime_checkable
 class Objective(Protocol):
-    """A function to minimise, with its derivatives; pure functions of u, shape (p,)."""
+    """A function to minimise, with its derivatives; pure functions of u, shape (p,). A method calls one of them."""
 
     def value(self, u: Any, /) -> Any:
         """f(u), ()."""
-        ...
 
     def value_and_grad(self, u: Any, /) -> tuple[Any, Any]:
         """f(u) () and its gradient (p,)."""
-        ...
 
     def with_hessian(self, u: Any, /) -> Evaluated:
         """f(u) (), its gradient (p,) and its Hessian (p, p)."""
-        ...
 
     def with_opg(self, u: Any, /) -> Evaluated:
         """f(u) (), its gradient (p,) and the mean outer product of the contributions' gradients (p, p)."""
-        ...
 
 
 class Point(NamedTuple):
@@ -56,7 +57,7 @@ class Point(NamedTuple):
     """
 
     u: Float[Either, " p"]
-    f: Float[Either, ""]
+    f: Scalar
     g: Float[Either, " p"]
     H: Float[Either, "q q"]
 
@@ -74,8 +75,8 @@ class Setting(NamedTuple):
 
     lower: Float[Either, " p"] | None
     upper: Float[Either, " p"] | None
-    scale: Float[Either, ""]
-    allow_trust_region_solve: Bool[Either, ""] | None = None
+    scale: Scalar
+    allow_trust_region_solve: Flag | None = None
 
 
 class Step(NamedTuple):
@@ -115,18 +116,19 @@ class Carry(NamedTuple):
     """
 
     u: Float[Either, " p"]
-    f: Float[Either, ""]
+    f: Scalar
     g: Float[Either, " p"]
     H: Float[Either, "q q"]
     trial: Float[Either, " p"]
     decrements: Float[Either, " 4"]
     full_steps: Bool[Either, " 4"]
-    status: Int[Either, ""]
-    n_steps: Int[Either, ""]
-    n_evaluations: Int[Either, ""]
+    status: Count
+    n_steps: Count
+    n_evaluations: Count
     inner: Any
 
 
+@runtime_checkable
 class Method(Protocol):
     r"""An optimisation method: subclass it with a frozen dataclass and give it to ``model.fit(method=...)``.
 
@@ -191,8 +193,11 @@ class Method(Protocol):
 
     @abstractmethod
     def init(self, u: Float[Either, " p"]) -> Any:
-        """The method's state before the first evaluation: a pytree of arrays, from the shape and dtype of u alone."""
-        ...
+        """The method's state before the first evaluation: a pytree of arrays, from the shape and dtype of u alone.
+
+        Nothing has been evaluated: the start is evaluated in the first turn like every other point, so that a compiled loop
+        holds one copy of the objective, and all data sets of a batch begin with the same state.
+        """
 
     @abstractmethod
     def propose(self, state: Any, kept: Point) -> Float[Either, " p"]:
@@ -202,7 +207,6 @@ class Method(Protocol):
             state: from `update`.
             kept: the point that has been kept.
         """
-        ...
 
     @abstractmethod
     def update(self, state: Any, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
@@ -217,7 +221,6 @@ class Method(Protocol):
         Returns:
             The state from here on, and the conclusion. The first new point is to be kept.
         """
-        ...
 
 
 def check_options(method: Method) -> None:

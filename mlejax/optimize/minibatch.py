@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.optimize.box import active_bounds, clip
-from mlejax.optimize.method import Point, Setting
-from mlejax.shapes import Bool, Device, Float, Host, Int
+from mlejax.optimize.method import Count, Point, Setting
+from mlejax.shapes import Bool, Device, Float, Host, Int, Scalar
 
 __all__ = ["EpochCarry", "EpochFacts", "batched", "check_batches", "epoch", "refuse_batches", "shuffled"]
 
@@ -40,9 +40,9 @@ class EpochCarry(NamedTuple):
 class EpochFacts(NamedTuple):
     """Mean of f_B over the batches of an epoch (), the number of batches used, and the number that were not finite."""
 
-    f: Float[Device, ""]
-    used: Int[Device, ""]
-    not_finite: Int[Device, ""]
+    f: Scalar
+    used: Count
+    not_finite: Count
 
 
 def batched(method: Any) -> bool:

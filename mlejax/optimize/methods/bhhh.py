@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mlejax.optimize.method import check_options
 from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["BHHH"]
@@ -37,6 +36,3 @@ class BHHH(TrustRegion):
     tol: float = 1e-10
     max_steps: int = 500
     curvature: ClassVar[Literal["none", "hessian", "opg"]] = "opg"
-
-    def __post_init__(self) -> None:
-        check_options(self)

@@ -21,7 +21,7 @@ from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.minibatch import PATIENCE, check_batches, refuse_batches
-from mlejax.shapes import Either, Float
+from mlejax.shapes import Either, Float, Scalar
 from mlejax.status import End
 
 __all__ = ["FirstOrder", "FirstOrderState", "OptaxMethod", "cast_like", "strong"]
@@ -41,7 +41,7 @@ class FirstOrderState(NamedTuple):
 
     memory: Any
     trial: Float[Either, " p"]
-    shrink: Float[Either, ""]
+    shrink: Scalar
     progress: Progress
 
 
@@ -49,9 +49,6 @@ class OptaxMethod(Method):
     """Methods that are an optax gradient transformation."""
 
     patience: int | None
-    batch_size: int | None
-    epochs: int | None
-    seed: int
 
     def gradient_transformation(self) -> Any:
         """The transformation, an `optax.GradientTransformation`."""

@@ -18,11 +18,11 @@ import numpy as np
 
 from mlejax.optimize.arrays import select
 from mlejax.optimize.box import active_bounds
-from mlejax.optimize.method import Method, Point, Setting, Step, check_options
+from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.first_order import cast_like, strong
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.methods.subproblem import norm, without
-from mlejax.shapes import Bool, Either, Float, Int
+from mlejax.shapes import Either, Float, Scalar
 from mlejax.status import End
 
 __all__ = ["LBFGS", "LBFGSState"]
@@ -47,9 +47,9 @@ class LBFGSState(NamedTuple):
 
     memory: Any
     direction: Float[Either, " p"]
-    length: Float[Either, ""]
-    below_tolerance: Int[Either, ""]
-    rejected: Int[Either, ""]
+    length: Scalar
+    below_tolerance: Count
+    rejected: Count
     progress: Progress
 
 
@@ -144,7 +144,7 @@ class LBFGS(Method):
         return without(-direction, active), cast_like(after, state.memory)
 
 
-def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Bool[Either, ""], Float[Either, ""]]:
+def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
     """Whether the new point is accepted, and the factor on the step's length where it is not."""
     first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
     slope = kept.g @ (new.u - kept.u)  # 0 at the start

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mlejax.optimize.method import check_options
 from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["Newton"]
@@ -40,6 +39,3 @@ class Newton(TrustRegion):
     tol: float = 1e-10
     max_steps: int = 500
     curvature: ClassVar[Literal["none", "hessian", "opg"]] = "hessian"
-
-    def __post_init__(self) -> None:
-        check_options(self)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.method import Point, Setting
-from mlejax.shapes import Bool, Either, Float, Int
+from mlejax.optimize.method import Count, Flag, Point, Setting
+from mlejax.shapes import Scalar
 
 __all__ = ["Progress", "no_progress", "watch"]
 
@@ -20,8 +20,8 @@ __all__ = ["Progress", "no_progress", "watch"]
 class Progress(NamedTuple):
     """A window: the objective at the kept point when it began, (), and the turns since then, ()."""
 
-    mark: Float[Either, ""]
-    age: Int[Either, ""]
+    mark: Scalar
+    age: Count
 
 
 def no_progress(dtype: Any) -> Progress:
@@ -30,8 +30,8 @@ def no_progress(dtype: Any) -> Progress:
 
 
 def watch(
-    progress: Progress, kept: Point, first: Bool[Either, ""], setting: Setting, tol: float, patience: int
-) -> tuple[Progress, Bool[Either, ""], Float[Either, ""]]:
+    progress: Progress, kept: Point, first: Flag, setting: Setting, tol: float, patience: int
+) -> tuple[Progress, Flag, Scalar]:
     """One turn further.
 
     Args:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mlejax.linalg import pivot_floor
-from mlejax.optimize.arrays import eigh, namespace, repeat, while_loop
+from mlejax.optimize.arrays import eigh, namespace, while_loop
 from mlejax.optimize.box import clip, outside
-from mlejax.optimize.method import Point, Setting
+from mlejax.optimize.method import Flag, Point, Setting
 from mlejax.shapes import Bool, Either, Float, Scalar
 
 __all__ = ["bounded_step", "norm", "without"]
@@ -23,7 +23,7 @@ FAINT = 0.01  # share of the reduction below which a direction of negative curva
 BISECTIONS = 30
 
 
-def norm(x: Float[Either, " p"]) -> Float[Either, ""]:
+def norm(x: Float[Either, " p"]) -> Scalar:
     """The length of a vector, by a sum of squares: under `vmap` no library is called for it."""
     return namespace(x).sqrt((x * x).sum())
 
@@ -36,7 +36,7 @@ def without(x: Float[Either, " p"], active: Bool[Either, " p"] | None) -> Float[
 def bounded_step(
     model: Point,
     active: Bool[Either, " p"] | None,
-    otherwise: tuple[Bool[Either, ""], Float[Either, " p"]],
+    otherwise: tuple[Flag, Float[Either, " p"]],
     weight: Float[Either, " p"],
     radius: Scalar,
     setting: Setting,
@@ -90,13 +90,14 @@ def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scal
     low = xp.log(xp.maximum(xp.where(gaps <= 0, xp.abs(slopes), 0.0).max() / radius, floor))
     high = xp.maximum(xp.log(xp.maximum(norm(slopes) / radius, tiny)), low)
 
-    def halve(bracket: tuple[Any, Any]) -> tuple[Any, Any]:
-        low, high = bracket
+    def halve(bracket: tuple[Any, ...]) -> tuple[Any, ...]:
+        turns, low, high = bracket
         middle = 0.5 * (low + high)
         long = norm(slopes / (gaps + xp.exp(middle))) > radius
-        return xp.where(long, middle, low), xp.where(long, high, middle)
+        return turns + 1, xp.where(long, middle, low), xp.where(long, high, middle)
 
-    low, high = repeat(BISECTIONS, halve, (low, high))
+    none = xp.zeros((), np.int32)
+    _, low, high = while_loop(lambda bracket: bracket[0] < BISECTIONS, halve, (none, low, high))
     interior = (lowest > 0) & (norm(slopes / (gaps + floor)) <= radius)
     return vectors @ (-slopes / (gaps + xp.where(interior, floor, xp.exp(high))))
 

@@ -35,9 +35,9 @@ import numpy as np
 from mlejax.linalg import rounding_unit
 from mlejax.optimize.arrays import namespace, select, solve_scaled
 from mlejax.optimize.box import active_bounds, clip, outside
-from mlejax.optimize.method import Method, Point, Setting, Step
+from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.subproblem import bounded_step, norm, without
-from mlejax.shapes import Bool, Either, Float, Int, Scalar
+from mlejax.shapes import Bool, Either, Float, Scalar
 from mlejax.status import End
 
 __all__ = ["TrustRegion", "TrustState"]
@@ -70,24 +70,24 @@ class TrustState(NamedTuple):
     """
 
     scaling: Float[Either, " p"]
-    radius: Float[Either, ""]
+    radius: Scalar
     step: Float[Either, " p"]
-    predicted: Float[Either, ""]
-    length: Float[Either, ""]
-    full: Bool[Either, ""]
-    confirming: Bool[Either, ""]
-    newton_decrement: Float[Either, ""]
-    rejected: Int[Either, ""]
-    below_rounding: Int[Either, ""]
+    predicted: Scalar
+    length: Scalar
+    full: Flag
+    confirming: Flag
+    newton_decrement: Scalar
+    rejected: Count
+    below_rounding: Count
 
 
 class Judgement(NamedTuple):
     """Whether the new point is accepted, what its predicted reduction was, and the radius and count that follow."""
 
-    accepted: Bool[Either, ""]
-    below_rounding: Bool[Either, ""]
-    radius: Float[Either, ""]
-    rejected: Int[Either, ""]
+    accepted: Flag
+    below_rounding: Flag
+    radius: Scalar
+    rejected: Count
 
 
 class Proposal(NamedTuple):
@@ -95,15 +95,18 @@ class Proposal(NamedTuple):
     at the point, and whether the curvature is positive definite there."""
 
     step: Float[Either, " p"]
-    predicted: Float[Either, ""]
-    length: Float[Either, ""]
-    full: Bool[Either, ""]
-    newton_decrement: Float[Either, ""]
-    definite: Bool[Either, ""]
+    predicted: Scalar
+    length: Scalar
+    full: Flag
+    newton_decrement: Scalar
+    definite: Flag
 
 
 class TrustRegion(Method):
     """Methods whose steps come from a trust region."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     def init(self, u: Float[Either, " p"]) -> TrustState:
         """State before the first evaluation."""
@@ -155,24 +158,24 @@ class TrustRegion(Method):
         return after, Step(accepted & ~worse, status, accepted, decrement, state.full & (rejected == 0) & ~first)
 
 
-def _curvature_vanishes(kept: Point, new: Point) -> Bool[Either, ""]:
+def _curvature_vanishes(kept: Point, new: Point) -> Flag:
     """Whether little curvature is left along the last step, as it was rounded, which may be none at all."""
     s = new.u - kept.u
     return s @ (new.H @ s) < VANISHING * (s @ (kept.H @ s))
 
 
-def _level(f: Float[Either, ""]) -> Float[Either, ""]:
+def _level(f: Scalar) -> Scalar:
     """What the model approximates: f, or LARGE (1 + log(f / LARGE)) above LARGE."""
     xp = namespace(f)
     return xp.where(f > LARGE, LARGE * (1.0 + xp.log(xp.maximum(f, LARGE) / LARGE)), f)
 
 
-def _slope_of_level(f: Float[Either, ""]) -> Float[Either, ""]:
+def _slope_of_level(f: Scalar) -> Scalar:
     """Derivative of `_level`: 1, or LARGE / f above LARGE."""
     return LARGE / namespace(f).maximum(f, LARGE)
 
 
-def _rounding(level: Float[Either, ""]) -> Float[Either, ""]:
+def _rounding(level: Any) -> Scalar:
     """Rounding in the objective where it has this `_level`: smaller changes mean nothing."""
     xp = namespace(level)
     return 50.0 * rounding_unit(level.dtype) * xp.maximum(1.0, xp.abs(level))
@@ -204,7 +207,7 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
     return Judgement(accepted, below_rounding, radius, rejected)
 
 
-def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting: Setting) -> Bool[Either, ""]:
+def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting: Setting) -> Flag:
     """Whether the scores are larger at the new point, in the scaling."""
     size = lambda point: without(point.g, _active(point, setting)) ** 2
     return ((size(new) - size(kept)) / _positive(scaling)).sum() > 0
@@ -212,12 +215,12 @@ def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting:
 
 def _rescaled(
     scaling: Float[Either, " p"],
-    radius: Float[Either, ""],
+    radius: Scalar,
     kept: Point,
     nearest: Point,
-    accepted: Bool[Either, ""],
+    accepted: Flag,
     setting: Setting,
-) -> tuple[Float[Either, " p"], Float[Either, ""]]:
+) -> tuple[Float[Either, " p"], Scalar]:
     """Scaling at the nearest point, and the radius carried over to it."""
     xp = namespace(nearest.u)
     first = xp.isinf(kept.f)
