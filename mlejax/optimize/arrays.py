@@ -30,11 +30,6 @@ T = TypeVar("T")
 Tuple = TypeVar("Tuple", bound=tuple[Any, ...])
 
 
-def on_host(x: object) -> bool:
-    """Whether x is NumPy's (an array or a scalar), and so belongs to the host."""
-    return isinstance(x, (np.ndarray, np.generic))
-
-
 def namespace(x: object) -> Any:
     """NumPy for NumPy's arrays and scalars, else `jax.numpy`.
 
@@ -44,12 +39,12 @@ def namespace(x: object) -> Any:
         >>> namespace(np.zeros(2)) is np
         True
     """
-    return np if on_host(x) else jnp
+    return np if isinstance(x, (np.ndarray, np.generic)) else jnp
 
 
 def select(condition: Any, a: Tuple, b: Tuple) -> Tuple:
     """One of two named tuples of arrays of the same shapes."""
-    if on_host(condition):
+    if namespace(condition) is np:
         return a if condition else b
     return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
@@ -69,7 +64,7 @@ def _eigh_one_by_one(A: Float[jax.Array, "p p"]) -> tuple[Float[jax.Array, " p"]
 
 def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p p"]]:
     """Eigenvalues (p,) and vectors (p, p); under `vmap` on the CPU one matrix at a time (`linalg.side_by_side` says why)."""
-    if on_host(A):
+    if namespace(A) is np:
         values, vectors = np.linalg.eigh(A)
     elif on_cpu() and A.shape[-1] > linalg.UNROLLED:
         values, vectors = _eigh_one_by_one(A)
@@ -80,12 +75,12 @@ def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p
 
 def solve_scaled(A: Any, b: Any) -> tuple[Any, Any, Any]:
     """`linalg.solve_scaled`: the solution x (p,), b'x (), and whether A is safely positive definite ()."""
-    return linalg.solve_scaled_host(A, b) if on_host(A) else linalg.solve_scaled(A, b)
+    return linalg.solve_scaled_host(A, b) if namespace(A) is np else linalg.solve_scaled(A, b)
 
 
 def while_loop(more: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
     """As `jax.lax.while_loop`."""
-    if on_host(jax.tree.leaves(state)[0]):
+    if namespace(jax.tree.leaves(state)[0]) is np:
         while more(state):
             state = body(state)
         return state
