@@ -23,7 +23,7 @@ from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
-from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton
+from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Method, Newton, Step
 from mlejax.parameters import (
     AddressError,
     Correlation,
@@ -60,6 +60,7 @@ __all__ = [
     "Interval",
     "LikelihoodError",
     "Linear",
+    "Method",
     "MissingColumnError",
     "Model",
     "Newton",
@@ -73,6 +74,7 @@ __all__ = [
     "Simplex",
     "Solution",
     "Static",
+    "Step",
     "Verdict",
     "compare",
     "enable_compilation_cache",

@@ -223,7 +223,7 @@ def test_criteria_and_tests_that_need_a_maximum() -> None:
         ({"hyper": 1.0}, ValueError, "no penalty="),
         ({"penalty": 2.0}, TypeError, r"expected a function penalty\(params\)"),
         ({"penalty": square}, TypeError, "give hyper= as well"),
-        ({"penalty": lambda p: p["rate"] ** 2, "hyper": 1.0}, TypeError, "does not take the hyper="),
+        ({"penalty": lambda p: p["rate"] ** 2, "hyper": 1.0}, TypeError, "which it does not take"),
         ({"penalty": square, "hyper": "strong"}, TypeError, "expected numbers"),
         ({"penalty": square, "hyper": np.nan}, ValueError, "finite numbers"),
         ({"penalty": lambda p: jnp.stack([p["rate"]])}, mle.LikelihoodError, r"shape \(1,\); sum over"),

@@ -21,6 +21,7 @@ from mlejax.transforms import (
     Simplex,
 )
 
+EPS = np.finfo(np.float64).eps
 # Transform, shape, half-width of the drawn coordinates, tolerance of u -> value -> u (absolute). An open edge away
 # from 0 limits how far out u can be told from the value: the spacing of float64 there over the derivative.
 CASES = [
@@ -74,8 +75,9 @@ def test_from_coordinates(transform, shape, width, tolerance, data):
     assert transform.problem(value) is None
     np.testing.assert_allclose(back, u, rtol=0, atol=tolerance)
     scale = np.abs(value).max()
-    np.testing.assert_allclose(expanded, value, rtol=0, atol=4e-16 * scale)
-    np.testing.assert_allclose(again, value, rtol=3e-12, atol=1e-14 * scale * (not transform.elementwise))
+    # theta is a selection of the value: only the last entry of a simplex, 1 minus the others, is computed anew
+    np.testing.assert_allclose(expanded, value, rtol=0, atol=16 * EPS if isinstance(transform, Simplex) else 0.0)
+    np.testing.assert_allclose(again, value, rtol=2e4 * EPS, atol=100 * EPS * scale * (not transform.elementwise))
     assert np.isfinite(jacobian).all()
     assert np.isfinite(second).all()
     # Every coordinate moves the value, in one direction only where the transform is elementwise.
@@ -92,7 +94,7 @@ def test_from_small_values(transform, exponents):
     assert transform.problem(value) is None
     with jax.enable_x64(True):
         again = np.asarray(compiled(transform, (3,))[1](value))
-    np.testing.assert_allclose(again, value, rtol=1e-12)
+    np.testing.assert_allclose(again, value, rtol=1e4 * EPS)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_simplex_from_values(weights):
     assert Simplex().problem(value) is None
     assert Simplex().problem(value * 1.001) is not None
     with jax.enable_x64(True):
-        np.testing.assert_allclose(compiled(Simplex(), (2, 3))[1](value), value, rtol=1e-13)
+        np.testing.assert_allclose(compiled(Simplex(), (2, 3))[1](value), value, rtol=1e3 * EPS)
 
 
 @given(numbers=st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4))
@@ -128,7 +130,7 @@ def test_ordered_accepts_exactly_increasing_values(numbers):
     if increasing:
         with jax.enable_x64(True):
             again = np.asarray(compiled(Ordered(), (4,))[1](value))
-        np.testing.assert_allclose(again, value, rtol=0, atol=1e-12 * np.abs(value).max())
+        np.testing.assert_allclose(again, value, rtol=0, atol=1e4 * EPS * np.abs(value).max())
 
 
 @given(numbers=st.lists(st.floats(-3, 3), min_size=6, max_size=6), shift=st.floats(-2, 2))
@@ -152,7 +154,7 @@ def test_covariance_accepts_exactly_definite_matrices(numbers, shift):
     if definite:
         with jax.enable_x64(True):
             again = np.asarray(compiled(Covariance(), (2, 3, 3))[1](stacked))
-        np.testing.assert_allclose(again, stacked, rtol=0, atol=1e-14 * np.abs(value).max())
+        np.testing.assert_allclose(again, stacked, rtol=0, atol=100 * EPS * np.abs(value).max())
 
 
 @given(value=st.floats(-10, 10))

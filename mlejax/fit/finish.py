@@ -12,10 +12,10 @@ from mlejax import optimize
 from mlejax.fit.diagnose import Diagnosed, evidence_at, explain, influential_rows, interior
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.natural import estimates
-from mlejax.fit.penalties import Penalised, at_kink, kinks, penalty_value
+from mlejax.fit.penalties import Penalised, at_kink, kinks
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
-from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.objective import ChunkedEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
 from mlejax.verdict import Verdict, judge
 

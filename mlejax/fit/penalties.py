@@ -1,11 +1,11 @@
-r"""Penalties: what is subtracted from the log-likelihood, its checks, and what a penalised fit is at its estimate.
+r"""Penalties: how they are declared and checked, their derivatives, and whether they are smooth at the estimate.
 
-Maximised is l(params) - P(params), natural scale, summed (not divided by n).  At the estimate the score of l is not 0 but
+A fit maximises l(params) - P(params), natural scale, summed (not divided by n).  At the estimate the score of l is not 0 but
 the gradient of P, so that the information I of l in natural coordinates is taken from the derivatives of l itself.
 
-A penalty with a kink at the estimate (the absolute value at 0) has no curvature there, and errors from it would mean
-nothing: the jump of its gradient over a small and over a smaller step tells a kink, where it stays, from a curve, where it
-shrinks with the step.
+A penalty with a kink at the estimate (the absolute value at 0) has no curvature there, and standard errors from it would mean
+nothing.  The change of its gradient over a small and over a smaller step tells the two apart: at a kink it stays, on a smooth
+curve it shrinks with the step.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import numpy as np
 
 from mlejax.execution import compiled, lapack
 from mlejax.likelihood import LikelihoodError, example_params
-from mlejax.objective import Spec, penalty_value
+from mlejax.objective import Spec, penalty_at, penalty_derivatives
 from mlejax.parameters import Space
+from mlejax.shapes import Bool, Device, Float, Host
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
 
-Array = Any
 _WIDE, _NARROW = 1e-2, 1e-4  # steps, in standard errors, over which the gradient of a penalty is compared
 SMOOTH_LIMIT = 500
 
@@ -45,7 +45,7 @@ class L2:
         return f"l2({', '.join(part for part in inside if part)})"
 
     def bind(self, space: Space) -> L2:
-        """The same penalty for one layout; its addresses are looked up at once.
+        """The same penalty for one model's parameters; unknown addresses raise at once.
 
         Raises:
             AddressError: no such parameter.
@@ -54,20 +54,22 @@ class L2:
             space.locate(name)
         return replace(self, space=space)
 
-    def __call__(self, params: Any, hyper: Any = None) -> Array:
-        """``params`` -> the penalty, (); ``hyper`` is the strength if it is given."""
+    def __call__(self, params: Any, hyper: Any = None) -> Any:
+        """The penalty at ``params``, (); ``hyper`` is the strength if it is given."""
         strength = self.strength if hyper is None else hyper
         if strength is None:
             raise ValueError("l2(None, ...) takes its strength as hyper=: fit(..., hyper=2.0)")
         if self.space is None:
-            raise ValueError("l2(...) is for fit and solve, which know the parameters by their addresses")
+            raise ValueError(
+                "l2(...) is not bound to a model: give it as penalty= to fit or solve, or call bind(space)"
+            )
         values = self.space.split(params)
-        where = [(i, None) for i in range(len(values))]
-        chosen = where if not self.names else [at for name in self.names for at in self.space.locate(name)]
+        everything = [(i, None) for i in range(len(values))]
+        chosen = [at for name in self.names for at in self.space.locate(name)] if self.names else everything
         index: dict[int, set[int]] = {}
-        for i, flat in chosen:
+        for i, entries in chosen:
             reported = self.space.leaves[i].reported_index
-            index.setdefault(i, set()).update(int(j) for j in (reported if flat is None else flat))
+            index.setdefault(i, set()).update(int(j) for j in (reported if entries is None else entries))
         parts = [jnp.sum(jnp.square(jnp.reshape(values[i], (-1,))[np.array(sorted(at))])) for i, at in index.items()]
         return 0.5 * strength * sum(parts)
 
@@ -98,13 +100,13 @@ def l2(strength: float | None, *names: str) -> L2:
     return L2(tuple(names), strength)
 
 
-def bind_penalty(penalty: Any, hyper: Any, space: Space) -> tuple[Callable[..., Array] | None, Any]:
-    """A penalty and its hyper-parameters as the compiled programs take them, checked.
+def bind_penalty(penalty: Any, hyper: Any, space: Space) -> tuple[Callable[..., Any] | None, Any]:
+    """Check a penalty and its hyper-parameters, and give them the form that compiled programs take.
 
-    The strength of :func:`l2` becomes the hyper-parameter, so that another strength is no other program.
+    The strength of :func:`l2` becomes the hyper-parameter, so that all strengths share a program.
 
     Raises:
-        TypeError, ValueError: no function, wrong number of arguments, no scalar, hyper without penalty.
+        TypeError, ValueError: not a function, the wrong number of arguments, no scalar, or hyper without penalty.
         LikelihoodError: it cannot be traced.
     """
     if penalty is None:
@@ -142,7 +144,7 @@ def _check_arguments(penalty: Callable[..., Any], hyper: Any) -> None:
         inspect.signature(penalty).bind(*given)
     except TypeError as error:
         name = getattr(penalty, "__name__", repr(penalty))
-        hint = "give hyper= as well" if hyper is None else "it does not take the hyper= that came"
+        hint = "give hyper= as well" if hyper is None else "leave out hyper=, which it does not take"
         raise TypeError(
             f"penalty={name}{inspect.signature(penalty)}: expected penalty(params), or penalty(params, hyper) with hyper=; {hint}"
         ) from error
@@ -180,7 +182,7 @@ class Penalised:
         value: the penalty.
         information: minus the Hessian of the penalised log-likelihood in theta (p, p), or None.
         kinks: addresses along which the penalty is not smooth; empty where it is.
-        name: what to call the penalty.
+        name: of the penalty, for the summary.
     """
 
     value: float
@@ -189,35 +191,33 @@ class Penalised:
     name: str
 
 
-def finite_penalty(spec: Spec, u: np.ndarray, fixed: Any, hyper: Any) -> bool:
+def finite_penalty(spec: Spec, u: Float[Host, " p"], fixed: Any, hyper: Any) -> bool:
     """Whether the penalty and its first two derivatives in u are finite."""
-
-    def value(t: Array) -> Array:
-        return penalty_value(spec, t, fixed, hyper)
-
-    at = jnp.asarray(u)
-    return all(bool(jnp.isfinite(f(at)).all()) for f in (value, jax.grad(value), jax.hessian(value)))
+    return all(bool(jnp.isfinite(a).all()) for a in penalty_derivatives(spec, u, fixed, hyper))
 
 
 @partial(compiled, static=("spec",))
-def _gradients(spec: Spec, theta: Array, fixed: Any, hyper: Any) -> Array:
-    """Gradients of the penalty in theta at many points (m, p)."""
-
-    def value(t: Array) -> Array:
-        assert spec.penalty is not None
-        params = spec.space.params_from_theta(t, fixed)
-        out = spec.penalty(params) if hyper is None else spec.penalty(params, hyper)
-        return jnp.asarray(out, jnp.result_type(float))
-
-    return jax.lax.map(jax.grad(value), theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
+def _gradients(spec: Spec, theta: Float[Any, "m p"], fixed: Any, hyper: Any) -> Float[Device, "m p"]:
+    """Gradients of the penalty in theta at many points."""
+    gradient = jax.grad(lambda t: penalty_at(spec, spec.space.params_from_theta(t, fixed), hyper))
+    return jax.lax.map(gradient, theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
 
 
 def kinks(
-    spec: Spec, theta: np.ndarray, information: np.ndarray, interior: np.ndarray, fixed: Any, hyper: Any
+    spec: Spec,
+    theta: Float[Host, " p"],
+    information: Float[Host, "p p"],
+    interior: Bool[Host, " p"],
+    fixed: Any,
+    hyper: Any,
 ) -> tuple[str, ...]:
-    """Addresses along which the gradient of the penalty jumps at theta, by as much as matters to the errors.
+    """Addresses along which the gradient of the penalty jumps at theta by enough to change the standard errors.
 
-    ``information`` is that of the log-likelihood alone: the penalty's own curvature next to a kink has no bound.
+    Args:
+        spec, fixed, hyper: the problem.
+        theta: the estimate, free natural coordinates.
+        information: of the log-likelihood alone: the penalty's own curvature next to a kink has no bound.
+        interior: coordinates away from the edges of their supports.
     """
     p = theta.size
     if p > SMOOTH_LIMIT:
@@ -240,12 +240,12 @@ def kinks(
 
 
 def at_kink(verdict: Verdict, penalised: Penalised) -> Verdict:
-    """A search that stopped where the penalty is not smooth says so: it can go no further there, and knows no more."""
+    """The verdict on a search that stopped where the penalty has a kink: the score cannot vanish there."""
     if verdict.converged or not penalised.kinks or verdict.code == "not_computable":
         return verdict
     where = ", ".join(penalised.kinks[:6]) + (", ..." if len(penalised.kinks) > 6 else "")
     statement = (
-        f"the search ended where the penalty has a kink along {where}: the score does not vanish there, so that it cannot show "
-        "whether this is the maximum"
+        f"the search ended where the penalty has a kink along {where}: the score does not vanish there, so that it cannot "
+        "show whether this is the maximum"
     )
     return replace(verdict, code="stopped_early", statement=statement, advice=CovarianceState.PENALTY_NOT_SMOOTH.advice)

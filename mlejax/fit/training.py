@@ -1,7 +1,7 @@
-"""Training on minibatches: epochs on the host, a held-out log-likelihood watched on the way.
+"""Training on minibatches: epochs on the host, with the log-likelihood of validation data after each.
 
-The data go to the device once, and an epoch is one compiled program (:func:`mlejax.optimize.epoch`). What comes out is an
-end without second derivatives, unless there are few enough parameters for Newton's method to finish and it converges.
+The data go to the device once, and an epoch is one compiled program (:func:`mlejax.optimize.epoch`). The end has no second
+derivatives, unless there are few enough parameters for Newton's method to polish it, and that converges.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
-from mlejax.optimize import OptimizeResult
-from mlejax.optimize.box import setting_of
-from mlejax.optimize.first_order import strong
-from mlejax.optimize.minibatch import PATIENCE_EPOCHS
+from mlejax.optimize import PATIENCE_EPOCHS, OptimizeResult, setting_of, strong
+from mlejax.shapes import Device, Float, Host, Int
 from mlejax.status import End
 
-Array = Any
 
+class ValidationData(NamedTuple):
+    """Data that training does not see.
 
-class HeldOut(NamedTuple):
-    """Data that training does not see: arrays, how many contributions, and where they come from."""
+    Attributes:
+        data: the prepared rows or units.
+        origin: where they come from, for the summary.
+    """
 
     data: Prepared
-    n: int
     origin: str
 
 
@@ -46,8 +46,8 @@ class History:
     """Mean log-likelihood per contribution, epoch by epoch.
 
     Attributes:
-        train: over the minibatches of each epoch, while the parameters moved.
-        held_out: over the held-out data after each epoch; empty without them.
+        train: over the minibatches of each epoch, at the parameters of each step.
+        held_out: over the validation data after each epoch; empty without them.
         best: the epoch (from 1) whose parameters were kept.
     """
 
@@ -56,21 +56,22 @@ class History:
     best: int
 
 
-# ---- held-out data
+# ---- validation data
 
 
-def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, HeldOut]:
-    """Hold out a random fraction of the contributions; the rest is what the fit is of."""
+def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, ValidationData]:
+    """Set a random fraction of the rows (units) aside for validation; the rest are the data of the fit."""
     n = n_contributions(loaded.problem.data)
     n_out = round(fraction * n)
     if not 0 < n_out < n:
         raise ValueError(
-            f"validation={fraction} of {n} contributions holds out {n_out}: nothing would be left on one side"
+            f"validation={fraction} of {n} contributions holds out {n_out}: nothing would be left on one side; give a "
+            "fraction between 1/n and 1 - 1/n"
         )
     order = np.random.default_rng(seed).permutation(n)
     out, kept = np.sort(order[:n_out]), np.sort(order[n_out:])
     data = loaded.problem.data
-    held_out = HeldOut(_subset(data, out), n_out, f"{n_out} of {n} {_noun(data)}, at random (seed {seed})")
+    validation = ValidationData(_subset(data, out), f"{n_out} of {n} {_noun(data)}, at random (seed {seed})")
     codes, rows = loaded.unit_codes, kept
     if codes is not None:
         renumbered = np.full(n, -1)
@@ -89,7 +90,7 @@ def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, HeldOut]:
         designs = replace(designs, rows=designs.rows.take(rows), extra=extra)
         found = designs.fingerprint(moments)
     problem = replace(loaded.problem, data=_subset(data, kept))
-    return Loaded(problem, taken, loaded.source, codes, found, weights, designs, loaded.hyper), held_out
+    return Loaded(problem, taken, loaded.source, codes, found, weights, designs, loaded.hyper), validation
 
 
 def held_out_data(
@@ -99,10 +100,18 @@ def held_out_data(
     n_starts: int,
     validation: Any,
     reading: tuple[Any, str, Any, str | None],
-) -> tuple[Loaded, HeldOut | None]:
-    """What ``validation=`` asks for: the data of the fit, and those held out.
+) -> tuple[Loaded, ValidationData | None]:
+    """Divide the data as ``validation=`` says.
 
-    ``reading`` is (start, missing, weights, weight_kind): how data are read.
+    Args:
+        likelihood, loaded: the model and the data of the fit.
+        method: from ``optimize.resolve``.
+        n_starts: starts asked for.
+        validation: a fraction of the rows (units), or data like those of the fit; None for none.
+        reading: (start, missing, weights, weight_kind) of the fit, for reading validation data.
+
+    Returns:
+        The data of the fit and the validation data.
 
     Raises:
         ValueError: no minibatches, a model that sees the whole data, a fraction outside (0, 1), other columns.
@@ -110,22 +119,24 @@ def held_out_data(
     if not optimize.batched(method):
         if validation is not None:
             raise ValueError(
-                "validation= is watched between the epochs of a training on minibatches: "
+                "validation= is for training on minibatches, which evaluates it after every epoch: give "
                 "method=mle.Adam(batch_size=..., epochs=...)"
             )
         return loaded, None
     if loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{likelihood.name} is declared with rowwise=False: it sees the whole data at once, which cannot be cut into "
-            "minibatches; leave out batch_size"
+            f"{likelihood.name} is declared with rowwise=False: it sees the whole data at once, which cannot be divided "
+            "into minibatches; leave out batch_size"
         )
     if n_starts > 1:
         raise ValueError(
-            "several starts are compared at their maxima, where minibatches do not go; leave out batch_size"
+            f"n_starts={n_starts} compares maxima, and training on minibatches ends before a maximum; leave out batch_size"
         )
     if validation is None:
         if method.patience != PATIENCE_EPOCHS:
-            raise ValueError(f"patience={method.patience} waits for a held-out log-likelihood: give validation= too")
+            raise ValueError(
+                f"patience={method.patience} counts epochs by their validation log-likelihood: give validation= too"
+            )
         return loaded, None
     if isinstance(validation, (int, float)) and not isinstance(validation, bool):
         if not 0 < validation < 1:
@@ -133,23 +144,23 @@ def held_out_data(
         return split(loaded, float(validation), method.seed)
     start, missing, weights, kind = reading
     if weights is not None and not isinstance(weights, str):
-        raise ValueError("validation: with data of their own, name the column of the weights: weights='w'")
+        raise ValueError("validation data of their own need weights by the name of a column: weights='w', got an array")
     if loaded.designs is not None:
         others = [name for name in (likelihood.unit, weights) if name is not None]
         validation = with_designs_again(loaded.designs, ingest(validation), missing, others)
     other = load(likelihood, validation, start, missing, (), weights, kind)
     if other.problem.space != loaded.problem.space or other.problem.data.statics != loaded.problem.data.statics:
         raise ValueError("validation: expected data of the same columns, labels and static values as those of the fit")
-    n = n_contributions(other.problem.data)
-    return loaded, HeldOut(other.problem.data, n, f"{n} {_noun(other.problem.data)} given")
+    data = other.problem.data
+    return loaded, ValidationData(data, f"{n_contributions(data)} {_noun(data)} given")
 
 
 def _noun(data: Prepared) -> str:
     return "units" if data.mode == "units" else "rows"
 
 
-def _subset(data: Prepared, index: np.ndarray) -> Prepared:
-    """The contributions with these numbers, padded."""
+def _subset(data: Prepared, index: Int[Host, " m"]) -> Prepared:
+    """The rows (units) with these numbers, padded with copies of a row of positive weight."""
     n_blocks, size = data_room.blocks(index.size)
     full = np.resize(index, n_blocks * size)
     weights = np.where(np.arange(full.size) < index.size, np.asarray(data.weights)[full], 0.0)
@@ -165,11 +176,12 @@ def _subset(data: Prepared, index: np.ndarray) -> Prepared:
 def _epoch(
     spec: Spec, method: Any, carry: optimize.EpochCarry, batches: Any, data: Prepared, fixed: Any, hyper: Any
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
+    """One epoch; a penalty counts in every batch with its share of the weights."""
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1)
     plain = replace(spec, penalty=None)
 
-    def value_and_grad(u: Array, rows: Any, weights: Array) -> tuple[Array, Array]:
+    def value_and_grad(u: Any, rows: Any, weights: Any) -> tuple[Any, Any]:
         batch = replace(data, rows=rows, weights=weights, block=weights.shape[0])
         scale = jnp.maximum(jnp.sum(weights > 0), 1) * mean_weight
         value, grad = Objective(plain, batch, fixed, hyper, scale).value_and_grad(u)
@@ -184,97 +196,118 @@ def _epoch(
 
 
 @partial(compiled, static=("spec",))
-def _mean_loglik(spec: Spec, u: Array, data: Prepared, fixed: Any) -> Array:
+def _mean_loglik(spec: Spec, u: Float[Device, " p"], data: Prepared, fixed: Any) -> Float[Device, ""]:
+    """Log-likelihood per unit of weight."""
     objective = objective_of(spec, data, fixed, None)
     return objective.loglik(u) / objective.scale
+
+
+class _Training:
+    """A training in progress: the carry, the best parameters, and what the epochs gave."""
+
+    def __init__(self, method: Any, u0: Float[Host, " p"]) -> None:
+        u = jnp.asarray(u0)
+        self.carry = optimize.EpochCarry(u, strong(method.gradient_transformation().init(u)))
+        self.kept, self.best, self.best_value = u, 0, -np.inf
+        self.train: list[float] = []
+        self.validation: list[float] = []
+        self.n_steps = self.n_skipped = 0
+
+    def record(self, facts: optimize.EpochFacts, validation: float | None) -> None:
+        """Count an epoch, and keep its parameters if they are the best."""
+        self.n_steps += int(facts.used)
+        self.n_skipped += int(facts.not_finite)
+        self.train.append(-float(facts.f))
+        if validation is not None:
+            self.validation.append(validation)
+        if validation is None or validation > self.best_value:
+            self.kept, self.best, self.best_value = (
+                self.carry.u,
+                len(self.train),
+                -np.inf if validation is None else validation,
+            )
 
 
 def train(
     spec: Spec,
     method: Any,
     loaded: Loaded,
-    u0: np.ndarray,
-    fixed: np.ndarray | None,
-    held_out: HeldOut | None,
+    u0: Float[Host, " p"],
+    fixed: Float[Host, " q"] | None,
+    validation: ValidationData | None,
     report: Callable[..., None] | None,
 ) -> tuple[OptimizeResult, History]:
     """Train from u0; call inside ``jax.enable_x64(True)``.
 
-    With held-out data the parameters after the best epoch are kept, and training stops when ``method.patience`` epochs
-    have not bettered it. Without, those after the last epoch; up to 500 of them are then taken to a maximum by Newton
-    steps, if these converge.
+    With validation data the parameters after the best epoch are kept, and training stops when ``method.patience`` epochs
+    have not improved on it. Without, those after the last epoch are kept; if there are at most 500, Newton steps polish them,
+    and the polished end is returned if it converged.
+
+    Args:
+        spec: the compiled declaration.
+        method: with ``batch_size``.
+        loaded: data of the fit.
+        u0: start.
+        fixed: values under ``fixed=``.
+        validation: from `held_out_data`.
+        report: called after every epoch with its number and its mean log-likelihoods (training, validation or None).
+
+    Returns:
+        The end and the mean log-likelihoods by epoch.
     """
     hyper = loaded.hyper
-    data, watched = jax.device_put((loaded.problem.data, None if held_out is None else held_out.data))
-    # what changes nothing in the program is no part of its key
-    static = replace(method, batch_size=1, seed=0, epochs=1, patience=1)
-    u = jnp.asarray(u0)
-    memory = strong(method.gradient_transformation().init(u))
-    carry = optimize.EpochCarry(u, memory)
+    data, watched = jax.device_put((loaded.problem.data, None if validation is None else validation.data))
+    static = replace(method, batch_size=1, seed=0, epochs=1, patience=1)  # options that do not change the program
     rng, weights = np.random.default_rng(method.seed), np.asarray(data.weights)
-    best, best_value, kept = 0, -np.inf, u
-    seen: list[float] = []
-    outside: list[float] = []
-    n_steps = skipped = 0
+    done = _Training(method, u0)
     end = End.MAX_STEPS
     try:
         for number in range(1, method.epochs + 1):
             batches = optimize.shuffled(weights, method.batch_size, rng)
-            carry, facts = _epoch(spec, static, carry, batches, data, fixed, hyper)
+            done.carry, facts = _epoch(spec, static, done.carry, batches, data, fixed, hyper)
             if int(facts.used) == 0:
                 end = End.START_NOT_FINITE if number == 1 else End.STALLED
                 break
-            n_steps += int(facts.used)
-            skipped += int(facts.not_finite)
-            seen.append(-float(facts.f))
-            if watched is None:
-                best, kept = number, carry.u
-            else:
-                outside.append(float(_mean_loglik(spec, carry.u, watched, fixed)))
-                if outside[-1] > best_value:
-                    best, best_value, kept = number, outside[-1], carry.u
+            mean = None if watched is None else float(_mean_loglik(spec, done.carry.u, watched, fixed))
+            done.record(facts, mean)
             if report is not None:
-                report(number, seen[-1], outside[-1] if outside else None)
-            if watched is not None and number - best >= method.patience:
+                report(number, done.train[-1], mean)
+            if watched is not None and number - done.best >= method.patience:
                 end = End.SETTLED
                 break
     except KeyboardInterrupt:
         end = End.INTERRUPTED
-    history = History(tuple(seen), tuple(outside), best)
+    history = History(tuple(done.train), tuple(done.validation), done.best)
     if watched is None and spec.space.n_free <= POLISH_LIMIT and end == End.MAX_STEPS:
-        one = ChunkedEvaluator(spec, data, fixed, hyper)
-        polished = maximise(one, optimize.Newton(max_steps=POLISH_STEPS), np.asarray(kept)[None])[1].of(0)
+        newton = optimize.Newton(max_steps=POLISH_STEPS)
+        polished = maximise(ChunkedEvaluator(spec, data, fixed, hyper), newton, np.asarray(done.kept)[None])[1].of(0)
         if polished.end == End.CONVERGED:
-            return polished._replace(n_steps=n_steps + polished.n_steps, polished=True), history
-    found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(kept)[None], 1)
+            return polished._replace(n_steps=done.n_steps + polished.n_steps, polished=True), history
+    found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(done.kept)[None], 1)
     loglik, score = found.loglik[0], np.asarray(found.score)[0]
-    message = _message(method, history, held_out, end, skipped, score, n_contributions(data))
-    nothing, status = np.full(4, np.nan), np.asarray(int(end))
-    return OptimizeResult(
-        np.asarray(kept), loglik, score, None, nothing, np.asarray(n_steps), status, False, message
-    ), history
+    size = float(np.max(np.abs(score), initial=0.0)) / max(n_contributions(data), 1)
+    message = _message(method, history, validation is not None, end)
+    message += (
+        f"; no maximum: the largest entry of the mean score is {size:.2g}, and second derivatives were not evaluated"
+    )
+    message += f"; {done.n_skipped} minibatches that were not finite were left out" if done.n_skipped else ""
+    nothing, n_steps, status = np.full(4, np.nan), np.asarray(done.n_steps), np.asarray(int(end))
+    u = np.asarray(done.kept)
+    return OptimizeResult(u, loglik, score, None, nothing, n_steps, status, False, message), history
 
 
-def _message(
-    method: Any, history: History, held_out: HeldOut | None, end: End, skipped: int, score: np.ndarray, n: int
-) -> str:
-    """What kind of end this is, for the verdict."""
+def _message(method: Any, history: History, validated: bool, end: End) -> str:
+    """Why the training ended, for the verdict."""
     ran = f"{len(history.train)} epochs of minibatches of {method.batch_size}"
     if end == End.INTERRUPTED:
-        text = f"interrupted after {ran}"
-    elif end in (End.STALLED, End.START_NOT_FINITE):
-        text = f"the log-likelihood or its gradient is not finite in any minibatch, after {ran}"
-    elif held_out is None:
-        text = f"{ran} are used up"
-    elif history.best == 0:
-        text = f"{ran}; the held-out log-likelihood was never finite, so that the parameters are those of the start"
-    else:
-        text = (
-            f"{ran}; the parameters are those after epoch {history.best}, where the held-out log-likelihood was highest "
-            f"({history.held_out[history.best - 1]:.6g} each)"
-        )
-    size = float(np.max(np.abs(score), initial=0.0)) / max(n, 1)
-    text += (
-        f"; no maximum: the largest entry of the mean score is {size:.2g}, and second derivatives were not looked at"
+        return f"interrupted after {ran}"
+    if end in (End.STALLED, End.START_NOT_FINITE):
+        return f"the log-likelihood or its gradient is not finite in any minibatch, after {ran}"
+    if not validated:
+        return f"{ran} are used up"
+    if history.best == 0:
+        return f"{ran}; the held-out log-likelihood was never finite, so that the parameters are those of the start"
+    return (
+        f"{ran}; the parameters are those after epoch {history.best}, where the held-out log-likelihood was highest "
+        f"({history.held_out[history.best - 1]:.6g} each)"
     )
-    return text + (f"; {skipped} minibatches that were not finite were left out" if skipped else "")

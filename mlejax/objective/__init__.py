@@ -4,7 +4,16 @@ from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
 from mlejax.objective.data_sets import DataSetsEvaluator, filled
 from mlejax.objective.evaluation import Evaluation, Evaluator
-from mlejax.objective.objective import Objective, Spec, objective_of, penalty_value, sum_over_blocks, to_loglik
+from mlejax.objective.objective import (
+    Objective,
+    Spec,
+    objective_of,
+    penalty_at,
+    penalty_derivatives,
+    penalty_value,
+    sum_over_blocks,
+    to_loglik,
+)
 from mlejax.objective.programs import meat_of_sets
 from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
 from mlejax.objective.sampling import sample_rows, with_leading_axis
@@ -26,6 +35,8 @@ __all__ = [
     "hoists",
     "meat_of_sets",
     "objective_of",
+    "penalty_at",
+    "penalty_derivatives",
     "penalty_value",
     "run_of_starts",
     "sample_chunks",

@@ -14,7 +14,6 @@ Many rows are cut into equal chunks, whose sums are added in the order of the ro
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -31,13 +30,11 @@ from mlejax import optimize
 from mlejax.data import Prepared
 from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.likelihood import example_params
-from mlejax.objective.derivatives import value_grad_hessian
 from mlejax.objective.embedding import embedding
 from mlejax.objective.evaluation import Evaluation, Report
-from mlejax.objective.objective import Spec, objective_of, penalty_value, to_loglik
+from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 from mlejax.optimize import OptimizeResult
-from mlejax.status import End
 
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
 
@@ -58,11 +55,6 @@ def _evaluate(spec: Spec, method: Any, u: Any, data: Prepared, fixed: Any) -> An
 
 
 _PROGRAMS = {how: compiled(_evaluate, static=("spec", "method"), how=how) for how in ("quick", "hasty", "careful")}
-
-
-@partial(compiled, static=("spec",))
-def _penalty_derivatives(spec: Spec, u: Any, fixed: Any, hyper: Any) -> Any:
-    return value_grad_hessian(lambda t: penalty_value(spec, t, fixed, hyper), u)
 
 
 @partial(compiled, static=("spec", "method"))
@@ -202,7 +194,7 @@ class ChunkedEvaluator:
         if self.spec.penalty is None:
             return value, grad, curvature
         more, slope, bend = (
-            np.asarray(a) / self.scale for a in _penalty_derivatives(self.spec, u, self.fixed, self.hyper)
+            np.asarray(a) / self.scale for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper)
         )
         if isinstance(method, optimize.BHHH):  # its curvature is made of scores
             bend = np.zeros_like(curvature)
@@ -226,62 +218,24 @@ class ChunkedEvaluator:
 
     def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
         """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
-        loop = self._on_host if method.dense else self._in_dispatches
-        carry, end = loop(method, np.asarray(u0)[0], report)
-        loglik, score, information = to_loglik(
-            np.float64(carry.f),
-            np.asarray(carry.g),
-            np.asarray(carry.H) if method.dense else None,
-            np.float64(self.scale),
-        )
-        decrements = np.asarray(carry.decrements)
-        return OptimizeResult(
-            np.asarray(carry.u), loglik, score, information, decrements, np.asarray(carry.n_steps), np.asarray(int(end))
-        ).alone()
+        space = self.spec.space
+        if method.dense:
+            bounds = (space.lower, space.upper) if space.boxed else (None, None)
+            carry = optimize.run_on_host(method, partial(self.minimised, method), u0[0], bounds, self.scale, report)
+            self.close()
+        else:
+            turns = 2 if self.data.n_padded * space.n_free > limits().dispatch_work else limits().first_dispatch
+            dispatch = lambda carry, n: _advance(self.spec, method, carry, self.data, self.fixed, self.hyper, n)
+            begun = optimize.begin(method, jnp.asarray(u0[0]))
+            carry = optimize.run_in_dispatches(dispatch, begun, turns, report)
+        curvature = np.asarray(carry.H) if method.dense else None
+        found = to_loglik(np.float64(carry.f), np.asarray(carry.g), curvature, np.float64(self.scale))
+        rest = carry.decrements, carry.n_steps, carry.status
+        return OptimizeResult._make([np.asarray(carry.u), *found, *map(np.asarray, rest), False, ""]).alone()
 
     def close(self) -> None:
         """Free the device's copies of the data; the next evaluation makes them again."""
         self._chunks = None
-
-    def _on_host(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
-        """One evaluation a turn; the step, a p x p problem, in NumPy (compiled it would cost several times the rest)."""
-        space = self.spec.space
-        carry = previous = optimize.begin(method, u0)
-        lower, upper = (space.lower, space.upper) if space.boxed else (None, None)
-        setting = optimize.setting_of(carry.u, lower, upper, self.scale)
-        try:
-            with np.errstate(all="ignore"):
-                while carry.status == End.RUNNING:
-                    previous = carry
-                    carry = optimize.take_turn(method, self.minimised(method, carry.trial), carry, setting)
-                    if report is not None:
-                        report(int(carry.n_steps), -float(carry.f))
-        except KeyboardInterrupt:
-            return previous, End.INTERRUPTED
-        finally:
-            self.close()
-        return carry, End(int(carry.status))
-
-    def _in_dispatches(self, method: Any, u0: Any, report: Any) -> tuple[Any, End]:
-        """Many turns a dispatch: short enough that Ctrl-C is heard, long enough that dispatching costs nothing."""
-        carry = optimize.begin(method, jnp.asarray(u0))
-        at, work = limits(), self.data.weights.shape[0] * self.spec.space.n_free
-        turns = 2 if work > at.dispatch_work else at.first_dispatch
-        while True:
-            previous = carry
-            began = time.perf_counter()
-            try:
-                n_turns = jnp.asarray(turns, jnp.int32)
-                carry = _advance(self.spec, method, carry, self.data, self.fixed, self.hyper, n_turns)
-                status = End(int(carry.status))
-            except KeyboardInterrupt:
-                return previous, End.INTERRUPTED
-            if report is not None:
-                report(int(carry.n_steps), -float(carry.f))
-            if status != End.RUNNING:
-                return carry, status
-            room = at.dispatch_seconds / max(time.perf_counter() - began, 1e-6)
-            turns = int(min(max(turns * min(room, 4.0), 1.0), at.last_dispatch))
 
 
 class _Chunks:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax.data import Prepared
+from mlejax.execution import compiled
 from mlejax.execution.trace import linear_predictors
 from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
@@ -128,7 +129,7 @@ class Objective:
 
     def penalty(self, u: Float[Device, " p"]) -> Float[Device, ""]:
         """P at u, ()."""
-        return penalty_value(self.spec, u, self.fixed, self.hyper)
+        return penalty_at(self.spec, self.spec.space.params_from_u(u, self.fixed), self.hyper)
 
     def value(self, u: Float[Device, " p"]) -> Float[Device, ""]:
         """f(u), ()."""
@@ -309,12 +310,22 @@ def to_loglik(value: Any, grad: Any, hessian: Any, scale: Any) -> tuple[Any, Any
     )
 
 
+def penalty_at(spec: Spec, params: Any, hyper: Any) -> Float[Device, ""]:
+    """The penalty at the user's structure of parameters, ()."""
+    assert spec.penalty is not None
+    return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
+
+
+@partial(compiled, static=("spec",))
 def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: Any) -> Float[Device, ""]:
     """The penalty at u, ()."""
-    assert spec.penalty is not None
-    params = spec.space.params_from_u(u, fixed)
-    value = spec.penalty(params) if hyper is None else spec.penalty(params, hyper)
-    return jnp.asarray(value, jnp.result_type(float))
+    return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
+
+
+@partial(compiled, static=("spec",))
+def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: Any) -> Minimised:
+    """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
+    return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)
 
 
 def _minus(a: Any, b: Any) -> Any:

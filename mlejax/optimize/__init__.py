@@ -1,25 +1,23 @@
-"""Optimisers: one algorithm a file, one contract, one loop.
+"""Optimisers: a method a file, one contract (`Method`), one set of drivers.
 
-`begin` and `advance` run any algorithm on any objective (see `mlejax.optimize.contract`); `resolve` turns what a user
-writes ("newton", an instance, an optax transformation) into an algorithm. Everything here minimises, knows nothing of
-statistics, prints nothing, and can be traced.
+`begin` and `advance` run any method on any objective (see `method` and `drivers`); `resolve` turns what a user writes
+("newton", an instance, an optax transformation) into a method. Everything here minimises, knows nothing of statistics,
+prints nothing, and can be traced.
 """
 
-from mlejax.optimize.adam import Adam
-from mlejax.optimize.bhhh import BHHH
 from mlejax.optimize.box import setting_of
-from mlejax.optimize.contract import Carry, Method, Objective, Point, Setting, Update
-from mlejax.optimize.first_order import FirstOrder
-from mlejax.optimize.lbfgs import LBFGS
-from mlejax.optimize.loop import advance, begin, take_turn
-from mlejax.optimize.minibatch import EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
-from mlejax.optimize.newton import Newton
+from mlejax.optimize.drivers import advance, begin, run_in_dispatches, run_on_host, take_turn
+from mlejax.optimize.method import Carry, Method, Objective, Point, Setting, Step
+from mlejax.optimize.methods import BHHH, LBFGS, Adam, FirstOrder, Newton
+from mlejax.optimize.methods.first_order import strong
+from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
 from mlejax.optimize.resolve import resolve
 from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
     "BHHH",
     "LBFGS",
+    "PATIENCE_EPOCHS",
     "Adam",
     "Carry",
     "EpochCarry",
@@ -31,14 +29,17 @@ __all__ = [
     "OptimizeResult",
     "Point",
     "Setting",
-    "Update",
+    "Step",
     "advance",
     "batched",
     "begin",
     "epoch",
     "refuse_batches",
     "resolve",
+    "run_in_dispatches",
+    "run_on_host",
     "setting_of",
     "shuffled",
+    "strong",
     "take_turn",
 ]

@@ -1,4 +1,4 @@
-"""The box [lower, upper] of u, which most problems do not have: then nothing of it is compiled."""
+"""The box [lower, upper] of u. Most problems have none; then nothing of it is compiled."""
 
 from __future__ import annotations
 
@@ -7,33 +7,41 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.optimize.arrays import arrays
-from mlejax.optimize.contract import Setting
+from mlejax.optimize.arrays import namespace
+from mlejax.optimize.method import Point, Setting
+from mlejax.shapes import Bool, Either, Float, Scalar
 
-__all__ = ["clip", "outward", "setting_of"]
+__all__ = ["active_bounds", "clip", "outside", "setting_of"]
 
 
-def setting_of(u: jax.Array, lower: Any, upper: Any, scale: Any) -> Setting:
-    """What stays the same over a run; without a box where both edges are None, or known to be infinite when traced."""
-    xp = arrays(u)
+def setting_of(u: Float[Either, " p"], lower: Any, upper: Any, scale: Scalar) -> Setting:
+    """Box and scale of a run; no box where both edges are None, or known to be infinite when the program is built."""
+    xp = namespace(u)
     sides = []
     for edge, infinite in ((lower, -np.inf), (upper, np.inf)):
-        known = edge is None or (not isinstance(edge, jax.core.Tracer) and bool(np.all(np.asarray(edge) == infinite)))
-        sides.append(None if known else xp.asarray(edge, u.dtype))
-    if sides[0] is not None or sides[1] is not None:
-        shape = u.shape
-        sides[0] = xp.full(shape, -np.inf, u.dtype) if sides[0] is None else xp.broadcast_to(sides[0], shape)
-        sides[1] = xp.full(shape, np.inf, u.dtype) if sides[1] is None else xp.broadcast_to(sides[1], shape)
-    return Setting(sides[0], sides[1], xp.scalar(scale, u.dtype))
+        concrete = not isinstance(edge, jax.core.Tracer)
+        none = edge is None or (concrete and bool(np.all(np.asarray(edge) == infinite)))
+        sides.append((none, xp.broadcast_to(xp.asarray(infinite if none else edge, u.dtype), u.shape)))
+    if all(none for none, _ in sides):
+        return Setting(None, None, xp.asarray(scale, u.dtype))
+    return Setting(sides[0][1], sides[1][1], xp.asarray(scale, u.dtype))
 
 
-def clip(u: jax.Array, setting: Setting) -> jax.Array:
+def clip(u: Float[Either, " p"], setting: Setting) -> Float[Either, " p"]:
     """The nearest point of the box, shape (p,)."""
-    return u if setting.lower is None else arrays(u).clip(u, setting.lower, setting.upper)
+    return u if setting.lower is None else namespace(u).clip(u, setting.lower, setting.upper)
 
 
-def outward(u: jax.Array, g: jax.Array, setting: Setting) -> jax.Array:
-    """Coordinates at an edge that descent along -g would push out of the box, shape (p,), bool."""
+def outside(u: Float[Either, " p"], setting: Setting) -> Bool[Either, " p"]:
+    """Coordinates outside the box, shape (p,)."""
     if setting.lower is None or setting.upper is None:
-        return arrays(u).zeros(u.shape, bool)
+        return namespace(u).zeros(u.shape, bool)
+    return (u < setting.lower) | (u > setting.upper)
+
+
+def active_bounds(point: Point, setting: Setting) -> Bool[Either, " p"]:
+    """Coordinates on an edge that descent along -g would push out of the box, shape (p,)."""
+    u, _, g, _ = point
+    if setting.lower is None or setting.upper is None:
+        return namespace(u).zeros(u.shape, bool)
     return ((u <= setting.lower) & (g > 0)) | ((u >= setting.upper) & (g < 0))

@@ -1,11 +1,11 @@
 r"""Minibatches: one epoch of a first-order method over shuffled rows, as one compiled scan.
 
-The rows are shuffled anew for every epoch and cut into batches B; each gives the estimate
+The rows are shuffled for every epoch and divided into batches B; each gives the estimate
 
     f_B(u) = -(1 / |B|) sum_{i in B} (w_i / mean w) l_i(u) + P(u) / sum w
 
-of the objective, whose gradient goes through an optax transformation. Padding is shuffled to the end and has no weight;
-a batch without a single row, or whose value or gradient is not finite, moves nothing (the latter are counted).
+of the objective, whose gradient goes through an optax transformation. Padding is shuffled to the end and has weight 0.
+A batch without a single row moves nothing, nor does one whose value or gradient is not finite; the latter are counted.
 
 Robbins & Monro (1951), Annals of Mathematical Statistics 22; Kingma & Ba (2015), ICLR.
 """
@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.box import clip, outward
-from mlejax.optimize.contract import Setting
+from mlejax.optimize.box import active_bounds, clip
+from mlejax.optimize.method import Count, Point, Setting
+from mlejax.shapes import Bool, Device, Float, Host, Int, Scalar
 
 __all__ = ["EpochCarry", "EpochFacts", "batched", "check_batches", "epoch", "refuse_batches", "shuffled"]
 
@@ -30,18 +31,18 @@ PATIENCE_EPOCHS = 10
 
 
 class EpochCarry(NamedTuple):
-    """What passes from one step to the next: the point u (p,) and the transformation's memory."""
+    """State between steps: the point u (p,) and the transformation's memory."""
 
-    u: Any
+    u: Float[Device, " p"]
     memory: Any
 
 
 class EpochFacts(NamedTuple):
-    """What an epoch saw: mean of f_B over its batches (), and how many of them were used and not finite ()."""
+    """Mean of f_B over the batches of an epoch (), the number of batches used, and the number that were not finite."""
 
-    f: Any
-    used: Any
-    not_finite: Any
+    f: Scalar
+    used: Count
+    not_finite: Count
 
 
 def batched(method: Any) -> bool:
@@ -69,57 +70,50 @@ def check_batches(method: Any) -> None:
     Raises:
         ValueError: options that mean nothing without ``batch_size``, or with it.
     """
-    name = type(method).__name__
-    defaults = type(method).__dataclass_fields__
+    name, defaults = type(method).__name__, type(method).__dataclass_fields__
+    changed = lambda *options: next((o for o in options if getattr(method, o) != defaults[o].default), None)
+    filled = {"patience": PATIENCE}
     if method.batch_size is None:
-        for option in ("epochs", "seed"):
-            if getattr(method, option) != defaults[option].default:
-                raise ValueError(f"{name}({option}=...) is for minibatches: give batch_size= too")
-        _fill(method, "patience", PATIENCE)
-        return
-    for option in ("tol", "max_steps"):
-        if getattr(method, option) != defaults[option].default:
+        if option := changed("epochs", "seed"):
+            raise ValueError(f"{name}({option}=...) is for minibatches: give batch_size= too")
+    else:
+        if option := changed("tol", "max_steps"):
             raise ValueError(f"{name}({option}=...) means nothing with batch_size=: epochs= says how long to train")
-    _fill(method, "epochs", EPOCHS)
-    _fill(method, "patience", PATIENCE_EPOCHS)
-    for option in ("batch_size", "epochs", "patience"):
-        if not _positive(getattr(method, option)):
-            raise ValueError(f"{name}({option}={getattr(method, option)!r}): expected a positive whole number")
-    if not isinstance(method.seed, int) or isinstance(method.seed, bool):
-        raise ValueError(f"{name}(seed={method.seed!r}): expected a whole number")
-
-
-def _fill(method: Any, option: str, value: Any) -> None:
-    if getattr(method, option) is None:
-        object.__setattr__(method, option, value)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+        filled = {"epochs": EPOCHS, "patience": PATIENCE_EPOCHS}
+    for option, value in filled.items():
+        if getattr(method, option) is None:
+            object.__setattr__(method, option, value)
+    if method.batch_size is not None:
+        for option in ("batch_size", "epochs", "patience"):
+            value = getattr(method, option)
+            if type(value) is not int or value <= 0:
+                raise ValueError(f"{name}({option}={value!r}): expected a positive whole number")
+        if type(method.seed) is not int:
+            raise ValueError(f"{name}(seed={method.seed!r}): expected a whole number")
 
 
 def epoch(
     transformation: Any,
-    batch_value_and_grad: Callable[[jax.Array, Any, jax.Array], tuple[Any, Any]],
+    batch_value_and_grad: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: EpochCarry,
     rows: Any,
-    weights: jax.Array,
-    batches: tuple[jax.Array, jax.Array],
+    weights: Float[Device, " N"],
+    batches: tuple[Int[Device, "b size"], Bool[Device, "b size"]],
     setting: Setting,
 ) -> tuple[EpochCarry, EpochFacts]:
-    """Once through the rows.
+    """One pass through the rows.
 
     Args:
         transformation: an optax gradient transformation.
         batch_value_and_grad: (u, rows of a batch, their weights) -> f_B () and its gradient (p,); weights of padding are 0.
-        carry: where the training stands.
+        carry: the point and the memory.
         rows: tree of arrays (N, ...).
         weights: (N,), 0 in the padding.
         batches: what `shuffled` returns, (n_batches, size) each.
         setting: the box.
 
     Returns:
-        The carry after the epoch, and what it saw.
+        The carry after the epoch, and its `EpochFacts`.
     """
     import optax
 
@@ -127,28 +121,31 @@ def epoch(
 
     def step(state: EpochCarry, batch: tuple[Any, Any]) -> tuple[EpochCarry, tuple[Any, Any, Any]]:
         u, memory = state
-        index, mask = batch
+        index, counted = batch
         part = jax.tree.map(lambda a: jnp.asarray(a)[index], rows)
-        value, grad = batch_value_and_grad(u, part, jnp.where(mask, weights[index], 0.0))
-        there = jnp.any(mask)
+        value, grad = batch_value_and_grad(u, part, jnp.where(counted, weights[index], 0.0))
+        any_rows = jnp.any(counted)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
-        good = there & finite
-        slope = jnp.where(good & ~outward(u, grad, setting), grad, 0.0)
+        good = any_rows & finite
+        active = active_bounds(Point(u, value, grad, grad), setting)
+        slope = jnp.where(good & ~active, grad, 0.0)
         move, after = update(slope, memory, u, value=value, grad=slope)
         after = jax.tree.map(lambda a, b: jnp.where(good, jnp.asarray(a, b.dtype), b), after, memory)
         moved = clip(u + jnp.where(jnp.isfinite(move), move, 0.0), setting)
-        return EpochCarry(jnp.where(good, moved, u), after), (jnp.where(good, value, 0.0), good, there & ~finite)
+        return EpochCarry(jnp.where(good, moved, u), after), (jnp.where(good, value, 0.0), good, any_rows & ~finite)
 
     carry, (values, good, bad) = jax.lax.scan(step, carry, batches)
     used = jnp.sum(good)
     return carry, EpochFacts(jnp.sum(values) / jnp.maximum(used, 1), used, jnp.sum(bad))
 
 
-def shuffled(weights: np.ndarray, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the rows, cut into batches: (n_batches, size) and flags of those that count.
+def shuffled(
+    weights: Float[Host, " N"], batch_size: int, rng: np.random.Generator
+) -> tuple[Int[Host, "b size"], Bool[Host, "b size"]]:
+    """Positions of the rows, divided into batches (n_batches, size), and flags of the positions that count.
 
-    Rows of positive weight come first, in random order; what fills up the last batches does not count. The shape depends
-    on the padded length alone, as the compiled program does.
+    Rows of positive weight come first, in random order; positions that fill up the last batches do not count. The shape
+    depends on the padded length alone, as the compiled program does.
 
     >>> index, counted = shuffled(np.array([1.0, 1.0, 1.0, 0.0]), 2, np.random.default_rng(0))
     >>> sorted(index[counted].tolist()), counted.tolist()

@@ -1,16 +1,12 @@
-"""From what a user writes for `method=` to an algorithm."""
+"""From what a user writes for `method=` to a `Method`."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Any
 
-from mlejax.optimize.adam import Adam
-from mlejax.optimize.bhhh import BHHH
-from mlejax.optimize.contract import Method
-from mlejax.optimize.first_order import FirstOrder
-from mlejax.optimize.lbfgs import LBFGS
-from mlejax.optimize.newton import Newton
+from mlejax.optimize.method import Method
+from mlejax.optimize.methods import BHHH, LBFGS, Adam, FirstOrder, Newton
 
 __all__ = ["resolve"]
 
@@ -18,16 +14,18 @@ NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam":
 
 
 def resolve(method: Any) -> Method:
-    """Algorithm that a user named.
+    """The method that a user asked for.
 
     Args:
-        method: "newton", "bhhh", "lbfgs" or "adam" in any case, an algorithm, its class, or an optax transformation.
+        method: "newton", "bhhh", "lbfgs" or "adam" in any case, a `Method`, a class of this package, or an optax
+            transformation.
 
     Returns:
-        A frozen, hashable algorithm.
+        A frozen, hashable method.
 
     Raises:
-        ValueError: nothing of the kind, with near matches.
+        ValueError: an unknown name, with near matches, or an object of another kind.
+        TypeError: a method that is not hashable, or lacks a part of `Method`.
 
     Example:
         >>> from mlejax.optimize import resolve
@@ -47,14 +45,26 @@ def resolve(method: Any) -> Method:
         raise ValueError(f"unknown method {method!r}:{hint} Expected {_EXPECTED}")
     if isinstance(method, type) and method in NAMES.values():
         return method()
-    if all(callable(getattr(method, part, None)) for part in ("evaluate", "start", "update")):
-        return method
+    if not isinstance(method, type) and all(callable(getattr(method, part, None)) for part in ("propose", "update")):
+        return _complete(method)
     if callable(getattr(method, "init", None)) and callable(getattr(method, "update", None)):
         return FirstOrder(method)
     raise ValueError(f"unknown method {method!r}. Expected {_EXPECTED}")
 
 
+def _complete(method: Any) -> Method:
+    """A user's method, if it has every part of `Method`."""
+    missing = [part for part in ("tol", "max_steps", "curvature", "init", "evaluate") if not hasattr(method, part)]
+    if missing:
+        raise TypeError(f"method {method!r} has no {', '.join(missing)}: derive its class from mle.Method")
+    try:
+        hash(method)
+    except TypeError as error:
+        raise TypeError(f"method {method!r} is not hashable: make its class a frozen dataclass") from error
+    return method
+
+
 _EXPECTED = (
     ", ".join(map(repr, NAMES))
-    + ", an algorithm such as Newton(tol=1e-8), or an optax gradient transformation such as optax.sgd(0.1)"
+    + ", a method such as Newton(tol=1e-8), or an optax gradient transformation such as optax.sgd(0.1)"
 )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlejax.optimize.contract import HISTORY
+from mlejax.optimize.method import HISTORY
 from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 

@@ -1,17 +1,17 @@
 """Elementwise bijections: identity, log, scaled logit, boxes and half-open intervals.
 
-An open edge is reached only at infinity in u; a closed edge is a bound of u, where the derivative of the value is not
-zero, so that the score there says whether the edge is the maximum. Near an edge the distance to *that* edge is what is
-computed, so that a probability of 1e-300 keeps all its digits; where the edge is not 0, float64 itself limits how
-near a value can come, and ``forward`` then stays one representable number inside an open edge.
+An open edge is reached only at infinity in u. A closed edge is a bound of u, where the derivative of the value is not
+zero, so that the score there says whether the edge is the maximum. Near an edge the distance to *that* edge is computed, so
+that a probability of 1e-300 keeps all its digits. Where the edge is not 0, float64 itself limits how near a value can come,
+and ``forward`` then stays one representable number inside an open edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf, isfinite, prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +33,8 @@ def indices(shape: Shape) -> tuple[Shape, ...]:
     return tuple(np.ndindex(*shape))
 
 
-def unbounded(k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of k coordinates that have none."""
-    return np.full(k, -inf), np.full(k, inf)
-
-
 def read(value: ArrayLike) -> np.ndarray | str:
-    """A concrete value as float64, or what is wrong with it before its support is looked at."""
+    """A concrete value as float64, or why it is not an array of finite numbers."""
     try:
         a = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -58,9 +53,70 @@ def first_bad(a: np.ndarray, bad: np.ndarray, expected: str) -> str | None:
     return f"{subject} is {float(a[index])!r}, expected {expected}{others}"
 
 
-def _check(value: ArrayLike, bad: Callable[[np.ndarray], Any], expected: str) -> str | None:
-    a = read(value)
-    return a if isinstance(a, str) else first_bad(a, bad(a), expected)
+class Transform(ABC):
+    """The interface of every bijection of this room; its methods here are those that most of them share.
+
+    ``shape`` is always the shape of the value, a tuple of ints; ``k = n_free(shape)``. ``forward``, ``inverse``,
+    ``free`` and ``expand`` are pure JAX functions in the ambient precision; the others run on the host.
+    A shape that the transform cannot have raises ValueError.
+    """
+
+    elementwise: ClassVar[bool]
+
+    @abstractmethod
+    def n_free(self, shape: Shape) -> int:
+        """Number k of coordinates of ``u``, which is also that of ``theta``."""
+
+    @abstractmethod
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        """The value, natural scale, at coordinates ``u`` of shape (k,); first and second derivatives are finite."""
+
+    @abstractmethod
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        """The coordinates ``u``, shape (k,), of a value inside the support."""
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        """The free natural coordinates ``theta``, shape (k,), a selection of the value's entries."""
+        return as_float(value).reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        """The value at free natural coordinates ``theta`` of shape (k,): affine, the inverse of ``free``."""
+        self.n_free(shape)  # refuses an impossible shape
+        return as_float(theta).reshape(shape)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds of ``u``, float64 of shape (k,) each, infinite where there is none."""
+        k = self.n_free(shape)
+        return np.full(k, -inf), np.full(k, inf)
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        """Index tuples of the value's distinct entries, in the order in which tables show them."""
+        return indices(shape)
+
+    @abstractmethod
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
+        """For each reported entry the elementwise bijection on whose ``u`` scale its confidence interval is built."""
+
+    def problem(self, value: ArrayLike) -> str | None:
+        """Why a concrete value is not in the support, in words that can follow a parameter's name; None if it is."""
+        a = read(value)
+        return a if isinstance(a, str) else self._outside(a)
+
+    @abstractmethod
+    def _outside(self, a: np.ndarray) -> str | None:
+        """`problem` of finite numbers."""
+
+
+class Elementwise(Transform):
+    """Bijections that act on every entry by itself, on values of any shape."""
+
+    elementwise: ClassVar[bool] = True
+
+    def n_free(self, shape: Shape) -> int:
+        return prod(shape)
+
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
+        return (self,) * prod(shape)
 
 
 def _edges(name: str, lo: float, hi: float) -> tuple[float, float]:
@@ -82,23 +138,12 @@ def _step_inside(edge: float, towards: float, dtype: np.dtype) -> float:
 
 
 def _keep_between(v: jax.Array, low: float, high: float) -> jax.Array:
-    """Clip a value that rounding has put on an open edge, without touching its derivatives."""
+    """Clip a value that rounding has put on an open edge; its derivatives stay."""
     return v + lax.stop_gradient(jnp.clip(v, low, high) - v)
 
 
-@dataclass(frozen=True)
-class Identity:
-    """The real line: value = u.
-
-    Example:
-        >>> Identity().n_free((3,))
-        3
-    """
-
-    elementwise: ClassVar[bool] = True
-
-    def n_free(self, shape: Shape) -> int:
-        return prod(shape)
+class _Unchanged(Elementwise):
+    """Bijections with value = u."""
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         return as_float(u).reshape(shape)
@@ -106,28 +151,25 @@ class Identity:
     def inverse(self, value: ArrayLike) -> jax.Array:
         return as_float(value).reshape(-1)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(theta).reshape(shape)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(prod(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return (Identity(),) * prod(shape)
-
-    def problem(self, value: ArrayLike) -> str | None:
-        a = read(value)
-        return a if isinstance(a, str) else None
 
 
 @dataclass(frozen=True)
-class Log:
+class Identity(_Unchanged):
+    """The real line: value = u.
+
+    Example:
+        >>> Identity().n_free((3,))
+        3
+    """
+
+    def _outside(self, a: np.ndarray) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Log(Elementwise):
     """The positive numbers: value = exp(u).
 
     Example:
@@ -135,38 +177,18 @@ class Log:
         'entry [1] is -0.3, expected > 0'
     """
 
-    elementwise: ClassVar[bool] = True
-
-    def n_free(self, shape: Shape) -> int:
-        return prod(shape)
-
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         return jnp.exp(as_float(u)).reshape(shape)
 
     def inverse(self, value: ArrayLike) -> jax.Array:
         return jnp.log(as_float(value)).reshape(-1)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(theta).reshape(shape)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(prod(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
-        return (Log(),) * prod(shape)
-
-    def problem(self, value: ArrayLike) -> str | None:
-        return _check(value, lambda a: a <= 0, "> 0")
+    def _outside(self, a: np.ndarray) -> str | None:
+        return first_bad(a, a <= 0, "> 0")
 
 
 @dataclass(frozen=True)
-class Logit:
+class Logit(Elementwise):
     """The open interval (lo, hi): value = lo + (hi - lo) / (1 + exp(-u)).
 
     Args:
@@ -182,15 +204,11 @@ class Logit:
 
     lo: float
     hi: float
-    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         lo, hi = _edges("Logit", self.lo, self.hi)
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
-
-    def n_free(self, shape: Shape) -> int:
-        return prod(shape)
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         u = as_float(u).reshape(shape)
@@ -210,27 +228,12 @@ class Logit:
         outer = jnp.log(v - self.lo) - jnp.log(self.hi - v)
         return jnp.where(central, 2.0 * jnp.arctanh(jnp.where(central, x, 0.0)), outer)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(theta).reshape(shape)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(prod(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
-        return (self,) * prod(shape)
-
-    def problem(self, value: ArrayLike) -> str | None:
-        return _check(value, lambda a: (a <= self.lo) | (a >= self.hi), f"> {self.lo:g} and < {self.hi:g}")
+    def _outside(self, a: np.ndarray) -> str | None:
+        return first_bad(a, (a <= self.lo) | (a >= self.hi), f"> {self.lo:g} and < {self.hi:g}")
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(_Unchanged):
     """The closed interval [lo, hi]: value = u, and u is boxed.
 
     Args:
@@ -246,7 +249,6 @@ class Box:
 
     lo: float
     hi: float
-    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         lo, hi = float(self.lo), float(self.hi)
@@ -255,38 +257,17 @@ class Box:
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
 
-    def n_free(self, shape: Shape) -> int:
-        return prod(shape)
-
-    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(u).reshape(shape)
-
-    def inverse(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(theta).reshape(shape)
-
     def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         k = prod(shape)
         return np.full(k, self.lo), np.full(k, self.hi)
 
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
-        return (Identity(),) * prod(shape)
-
-    def problem(self, value: ArrayLike) -> str | None:
+    def _outside(self, a: np.ndarray) -> str | None:
         sides = [f">= {self.lo:g}"] * (self.lo > -inf) + [f"<= {self.hi:g}"] * (self.hi < inf)
-        return _check(value, lambda a: (a < self.lo) | (a > self.hi), " and ".join(sides))
+        return first_bad(a, (a < self.lo) | (a > self.hi), " and ".join(sides))
 
 
 @dataclass(frozen=True)
-class HalfOpen:
+class HalfOpen(Elementwise):
     """An interval closed on one side: [lo, hi) or (lo, hi].
 
     ``closed="left"``: value = lo + (hi - lo) (1 - exp(-u)) with u >= 0; ``closed="right"``: value = hi - (hi - lo)
@@ -307,7 +288,6 @@ class HalfOpen:
     lo: float
     hi: float
     closed: str = "left"
-    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         lo, hi = _edges("HalfOpen", self.lo, self.hi)
@@ -315,9 +295,6 @@ class HalfOpen:
             raise ValueError(f'HalfOpen: expected closed="left" or closed="right", got {self.closed!r}')
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
-
-    def n_free(self, shape: Shape) -> int:
-        return prod(shape)
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         u = as_float(u).reshape(shape)
@@ -336,23 +313,14 @@ class HalfOpen:
         u = jnp.where(x < 0.5, -jnp.log1p(-jnp.where(x < 0.5, x, 0.0)), -jnp.log(far / width))
         return u if self.closed == "left" else -u
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        return as_float(theta).reshape(shape)
-
     def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         k = prod(shape)
         return (np.zeros(k), np.full(k, inf)) if self.closed == "left" else (np.full(k, -inf), np.zeros(k))
 
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return (Logit(self.lo, self.hi),) * prod(shape)
 
-    def problem(self, value: ArrayLike) -> str | None:
+    def _outside(self, a: np.ndarray) -> str | None:
         if self.closed == "left":
-            return _check(value, lambda a: (a < self.lo) | (a >= self.hi), f">= {self.lo:g} and < {self.hi:g}")
-        return _check(value, lambda a: (a <= self.lo) | (a > self.hi), f"> {self.lo:g} and <= {self.hi:g}")
+            return first_bad(a, (a < self.lo) | (a >= self.hi), f">= {self.lo:g} and < {self.hi:g}")
+        return first_bad(a, (a <= self.lo) | (a > self.hi), f"> {self.lo:g} and <= {self.hi:g}")

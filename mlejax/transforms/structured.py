@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,10 @@ from mlejax.transforms.elementwise import (
     Log,
     Logit,
     Shape,
+    Transform,
     as_float,
     first_bad,
     indices,
-    read,
-    unbounded,
 )
 
 _LOG_2 = float(np.log(2.0))
@@ -41,13 +40,6 @@ def _vector_shape(name: str, shape: Shape, smallest: int) -> tuple[Shape, int]:
     if len(shape) < 1 or shape[-1] < smallest:
         raise ValueError(f"{name}: expected a shape (..., K) with K >= {smallest}, got {tuple(shape)}")
     return tuple(shape[:-1]), shape[-1]
-
-
-def _matrix_shape(name: str, shape: Shape) -> tuple[Shape, int]:
-    """Leading shape and dimension of the trailing square matrices."""
-    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 1:
-        raise ValueError(f"{name}: expected a shape (..., d, d) of square matrices, got {tuple(shape)}")
-    return tuple(shape[:-2]), shape[-1]
 
 
 def _lower(d: int, strict: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -75,19 +67,6 @@ def _gram(factor: jax.Array) -> jax.Array:
     """L L', symmetric to the last bit."""
     product = jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=lax.Precision.HIGHEST)
     return 0.5 * (product + jnp.swapaxes(product, -1, -2))
-
-
-def _matrix_indices(lead: Shape, d: int, strict: bool) -> tuple[Shape, ...]:
-    rows, cols = _lower(d, strict)
-    return tuple((*i, int(r), int(c)) for i in indices(lead) for r, c in zip(rows, cols, strict=True))
-
-
-def _shape_problem(check: Any, *args: Any) -> str | None:
-    try:
-        check(*args)
-    except ValueError as error:
-        return str(error).partition(": ")[2]
-    return None
 
 
 def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
@@ -122,8 +101,60 @@ def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
     return None
 
 
+class Structured(Transform):
+    """Bijections on the trailing axes; leading axes are stacked copies."""
+
+    elementwise: ClassVar[bool] = False
+
+    def _impossible(self, a: np.ndarray) -> str | None:
+        """Why a value cannot have this shape; None if it can."""
+        try:
+            self.n_free(a.shape)
+        except ValueError as error:
+            return str(error).partition(": ")[2]
+        return None
+
+
+class Triangular(Structured):
+    """Symmetric matrices on the last two axes, described by their lower triangle row by row."""
+
+    strict: ClassVar[bool]  # without the diagonal, which is 1
+
+    def _matrices(self, shape: Shape) -> tuple[Shape, int]:
+        """Leading shape and dimension of the square matrices."""
+        if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 1:
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected a shape (..., d, d) of square matrices, got {tuple(shape)}")
+        return tuple(shape[:-2]), shape[-1]
+
+    def _packed(self, x: ArrayLike, shape: Shape) -> jax.Array:
+        """Coordinates (k,) as packed triangles (..., k')."""
+        lead, d = self._matrices(shape)
+        return as_float(x).reshape(*lead, len(_lower(d, self.strict)[0]))
+
+    def n_free(self, shape: Shape) -> int:
+        lead, d = self._matrices(shape)
+        return prod(lead) * len(_lower(d, self.strict)[0])
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        v = as_float(value)
+        rows, cols = _lower(v.shape[-1], self.strict)
+        return v[..., rows, cols].reshape(-1)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return _unpack(self._packed(theta, shape), shape[-1], self.strict, mirror=True, fill=float(self.strict))
+
+    def reported(self, shape: Shape) -> tuple[Shape, ...]:
+        lead, d = self._matrices(shape)
+        rows, cols = _lower(d, self.strict)
+        return tuple((*i, int(r), int(c)) for i in indices(lead) for r, c in zip(rows, cols, strict=True))
+
+    def _outside(self, a: np.ndarray) -> str | None:
+        return self._impossible(a) or _matrix_problem(a, unit_diagonal=self.strict)
+
+
 @dataclass(frozen=True)
-class Simplex:
+class Simplex(Structured):
     """Positive entries that sum to 1 along the last axis: value_k = exp(u_k) / (1 + sum_j exp(u_j)), u_K = 0.
 
     K - 1 coordinates for K entries; the last entry is the baseline. A probability below the smallest normal number of
@@ -135,8 +166,6 @@ class Simplex:
         >>> Simplex().problem([0.5, 0.4])
         'sums to 0.9, expected 1'
     """
-
-    elementwise: ClassVar[bool] = False
 
     def n_free(self, shape: Shape) -> int:
         lead, size = _vector_shape("Simplex", shape, 2)
@@ -161,21 +190,11 @@ class Simplex:
         most = as_float(theta).reshape(*lead, size - 1)
         return jnp.concatenate([most, 1.0 - jnp.sum(most, axis=-1, keepdims=True)], axis=-1)
 
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(self.n_free(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return (Logit(0.0, 1.0),) * prod(shape)
 
-    def problem(self, value: ArrayLike) -> str | None:
-        a = read(value)
-        if isinstance(a, str):
-            return a
-        found = _shape_problem(_vector_shape, "Simplex", a.shape, 2) or first_bad(a, a <= 0, "> 0")
-        if found:
+    def _outside(self, a: np.ndarray) -> str | None:
+        if found := self._impossible(a) or first_bad(a, a <= 0, "> 0"):
             return found
         total = a.sum(axis=-1)
         for index in np.argwhere(np.abs(total - 1.0) > _SLACK):
@@ -185,7 +204,7 @@ class Simplex:
 
 
 @dataclass(frozen=True)
-class Ordered:
+class Ordered(Structured):
     """Increasing entries along the last axis: value_0 = u_0, value_k = value_{k-1} + exp(u_k).
 
     Differences below float64's spacing at the size of the entries vanish: entries near 1 cannot be nearer than 1e-16.
@@ -197,43 +216,23 @@ class Ordered:
         'entry [2] is 2.0, not above entry [1], which is 2.0'
     """
 
-    elementwise: ClassVar[bool] = False
-
     def n_free(self, shape: Shape) -> int:
         _vector_shape("Ordered", shape, 1)
         return prod(shape)
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
-        _vector_shape("Ordered", shape, 1)
-        u = as_float(u).reshape(shape)
+        u = self.expand(u, shape)
         return jnp.cumsum(jnp.concatenate([u[..., :1], jnp.exp(u[..., 1:])], axis=-1), axis=-1)
 
     def inverse(self, value: ArrayLike) -> jax.Array:
         v = as_float(value)
         return jnp.concatenate([v[..., :1], jnp.log(v[..., 1:] - v[..., :-1])], axis=-1).reshape(-1)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        return as_float(value).reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        _vector_shape("Ordered", shape, 1)
-        return as_float(theta).reshape(shape)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(self.n_free(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        return indices(shape)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return (Identity(),) * prod(shape)
 
-    def problem(self, value: ArrayLike) -> str | None:
-        a = read(value)
-        if isinstance(a, str):
-            return a
-        found = _shape_problem(_vector_shape, "Ordered", a.shape, 1)
-        if found:
+    def _outside(self, a: np.ndarray) -> str | None:
+        if found := self._impossible(a):
             return found
         for i in np.argwhere(a[..., 1:] <= a[..., :-1]):
             below, above = tuple(i.tolist()), (*i[:-1].tolist(), int(i[-1]) + 1)
@@ -245,7 +244,7 @@ class Ordered:
 
 
 @dataclass(frozen=True)
-class Covariance:
+class Covariance(Triangular):
     """Symmetric positive definite matrices on the last two axes: S = L L' with a log diagonal of L.
 
     The coordinates are the lower triangle of L row by row, its diagonal entries in logarithms.
@@ -255,16 +254,11 @@ class Covariance:
         [[1.0, 1.0], [1.0, 2.0]]
     """
 
-    elementwise: ClassVar[bool] = False
-
-    def n_free(self, shape: Shape) -> int:
-        lead, d = _matrix_shape("Covariance", shape)
-        return prod(lead) * (d * (d + 1) // 2)
+    strict: ClassVar[bool] = False
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
-        lead, d = _matrix_shape("Covariance", shape)
+        packed, d = self._packed(u, shape), shape[-1]
         rows, cols = _lower(d, strict=False)
-        packed = as_float(u).reshape(*lead, len(rows))
         on_diagonal = rows == cols
         # The inner where keeps exp of a large off-diagonal entry from overflowing into the derivatives.
         packed = jnp.where(on_diagonal, jnp.exp(jnp.where(on_diagonal, packed, 0.0)), packed)
@@ -277,34 +271,12 @@ class Covariance:
         on_diagonal = rows == cols
         return jnp.where(on_diagonal, jnp.log(jnp.where(on_diagonal, packed, 1.0)), packed).reshape(-1)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        v = as_float(value)
-        rows, cols = _lower(v.shape[-1], strict=False)
-        return v[..., rows, cols].reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        lead, d = _matrix_shape("Covariance", shape)
-        return _unpack(as_float(theta).reshape(*lead, d * (d + 1) // 2), d, strict=False, mirror=True)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(self.n_free(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        lead, d = _matrix_shape("Covariance", shape)
-        return _matrix_indices(lead, d, strict=False)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return tuple(Log() if i[-1] == i[-2] else Identity() for i in self.reported(shape))
-
-    def problem(self, value: ArrayLike) -> str | None:
-        a = read(value)
-        if isinstance(a, str):
-            return a
-        return _shape_problem(_matrix_shape, "Covariance", a.shape) or _matrix_problem(a, unit_diagonal=False)
 
 
 @dataclass(frozen=True)
-class Correlation:
+class Correlation(Triangular):
     """Correlation matrices on the last two axes, by canonical partial correlations tanh(u).
 
     The coordinates are the strict lower triangle row by row; for d = 2 the correlation is tanh(u). The diagonal of
@@ -315,15 +287,11 @@ class Correlation:
         [[1.0, 0.0], [0.0, 1.0]]
     """
 
-    elementwise: ClassVar[bool] = False
-
-    def n_free(self, shape: Shape) -> int:
-        lead, d = _matrix_shape("Correlation", shape)
-        return prod(lead) * (d * (d - 1) // 2)
+    strict: ClassVar[bool] = True
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
-        lead, d = _matrix_shape("Correlation", shape)
-        z = _unpack(as_float(u).reshape(*lead, d * (d - 1) // 2), d, strict=True)
+        d = shape[-1]
+        z = _unpack(self._packed(u, shape), d, strict=True)
         log_sech = _LOG_2 - jnp.logaddexp(z, -z)
         before = jnp.concatenate([jnp.zeros_like(log_sech[..., :1]), log_sech[..., :-1]], axis=-1)
         remaining = jnp.exp(jnp.cumsum(before, axis=-1))
@@ -339,27 +307,5 @@ class Correlation:
         rows, cols = _lower(d, strict=True)
         return jnp.arcsinh(factor[..., rows, cols] / jnp.sqrt(from_here[..., rows, cols + 1])).reshape(-1)
 
-    def free(self, value: ArrayLike) -> jax.Array:
-        v = as_float(value)
-        rows, cols = _lower(v.shape[-1], strict=True)
-        return v[..., rows, cols].reshape(-1)
-
-    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
-        lead, d = _matrix_shape("Correlation", shape)
-        return _unpack(as_float(theta).reshape(*lead, d * (d - 1) // 2), d, strict=True, mirror=True, fill=1.0)
-
-    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        return unbounded(self.n_free(shape))
-
-    def reported(self, shape: Shape) -> tuple[Shape, ...]:
-        lead, d = _matrix_shape("Correlation", shape)
-        return _matrix_indices(lead, d, strict=True)
-
-    def interval_links(self, shape: Shape) -> tuple[Any, ...]:
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return (Logit(-1.0, 1.0),) * self.n_free(shape)
-
-    def problem(self, value: ArrayLike) -> str | None:
-        a = read(value)
-        if isinstance(a, str):
-            return a
-        return _shape_problem(_matrix_shape, "Correlation", a.shape) or _matrix_problem(a, unit_diagonal=True)

@@ -1,5 +1,6 @@
-"""Every algorithm through the same contract: solution, status, jit in pieces, vmap, one compilation, boxes."""
+"""Every method through the same contract, and the drivers: solution, status, jit in pieces, vmap, one compilation, boxes."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -7,8 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.scipy.stats import norm
 
-from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Newton, advance, begin, resolve
+import mlejax as mle
+from mlejax.optimize import (
+    BHHH,
+    LBFGS,
+    Adam,
+    FirstOrder,
+    Newton,
+    OptimizeResult,
+    advance,
+    begin,
+    resolve,
+    run_in_dispatches,
+    run_on_host,
+)
+from mlejax.optimize.arrays import namespace
 from mlejax.status import End
 from tests.optimize.problems import GROUP, POISSON_GROUPS, Plain, Y, poisson_groups, run, terms_objective
 
@@ -51,10 +67,10 @@ def test_in_pieces_is_the_same_as_at_once(method: Any) -> None:
         np.testing.assert_array_equal(c, b)  # a finished run passes through
 
 
-def test_a_turn_that_needs_more_than_a_newton_step_waits_where_it_must() -> None:
+def test_a_turn_that_solves_the_subproblem_is_deferred_where_it_is_not_allowed() -> None:
     method, start = DENSE[0], np.array([3.0, -9.0])  # too far for a whole step
     with jax.enable_x64(True):
-        go = jax.jit(lambda carry, bends: advance(method, OBJECTIVE, carry, None, None, 200.0, 400, bends))
+        go = jax.jit(lambda carry, allowed: advance(method, OBJECTIVE, carry, None, None, 200.0, 400, allowed))
         whole = jax.jit(lambda carry: advance(method, OBJECTIVE, carry, None, None, 200.0, 400))(begin(method, start))
         first = go(begin(method, start), False)
         again = go(first, False)
@@ -62,7 +78,7 @@ def test_a_turn_that_needs_more_than_a_newton_step_waits_where_it_must() -> None
     assert first.status == int(End.RUNNING)
     assert first.n_evaluations < whole.n_evaluations
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        np.testing.assert_array_equal(b, a)  # it waits where it is
+        np.testing.assert_array_equal(b, a)  # the state is unchanged
     assert np.isfinite(first.trial).all()
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(done), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-300)
@@ -276,3 +292,142 @@ def test_start_is_moved_into_the_box_and_checked() -> None:
         begin(Newton(), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="vector of floats"):
         begin(Newton(), np.array([1, 2]))
+
+
+@dataclass(frozen=True)
+class GradientAscent(mle.Method):
+    """Ascent with a fixed rate: the least that a user's method can be."""
+
+    rate: float = 0.5
+    tol: float = 1e-10
+    max_steps: int = 500
+
+    def init(self, u: Any) -> Any:
+        return ()
+
+    def propose(self, state: Any, kept: Any) -> Any:
+        return kept.u - self.rate * kept.g
+
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        gain = setting.scale * (kept.f - new.f)
+        return (), mle.Step(new.f < kept.f, jnp.where(gain <= self.tol, int(End.SETTLED), int(End.RUNNING)))
+
+
+@dataclass(frozen=True)
+class PlainNewton(mle.Method):
+    """Full Newton steps without any safeguard."""
+
+    tol: float = 1e-10
+    max_steps: int = 50
+    curvature = "hessian"
+
+    def init(self, u: Any) -> Any:
+        return ()
+
+    def propose(self, state: Any, kept: Any) -> Any:
+        return kept.u - namespace(kept.u).linalg.solve(kept.H, kept.g)
+
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        xp = namespace(new.u)
+        decrement = setting.scale * (new.g @ xp.linalg.solve(new.H, new.g))
+        status = xp.where(decrement <= self.tol, int(End.CONVERGED), int(End.RUNNING))
+        return (), mle.Step(True, status, decrement=decrement, full=True)
+
+
+HEIGHTS = {"y": np.random.default_rng(3).normal(1.5, 2.0, size=60)}
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def gaussian(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+
+@pytest.mark.parametrize("method", [GradientAscent(), PlainNewton()], ids=lambda m: type(m).__name__)
+def test_a_users_method_fits_a_model(method: Any) -> None:
+    """Through fit, solve and a batch: the closed form of the normal model."""
+    start = {"mu": 1.0, "sigma": 1.5}
+    y = HEIGHTS["y"]
+    truth = {"mu": y.mean(), "sigma": y.std()}
+    res = gaussian.fit(HEIGHTS, start=start, method=method)
+    assert res.verdict.code == "verified"
+    np.testing.assert_allclose([res.params[k] for k in truth], list(truth.values()), rtol=1e-6)
+    with jax.enable_x64(True):
+        pure = mle.solve(gaussian, gaussian.prepare(HEIGHTS), start, method=method)
+        np.testing.assert_allclose([pure.params[k] for k in truth], list(truth.values()), rtol=1e-6)
+    many = gaussian.fit_batch({"y": np.stack([y, y[::-1] + 1.0])}, start=start, method=method)
+    np.testing.assert_allclose(many.params["mu"], [y.mean(), y.mean() + 1.0], rtol=1e-6)
+
+
+def test_a_users_method_stays_in_the_box_and_its_steps_are_counted() -> None:
+    carry = run(GradientAscent(), Plain(lambda u: jnp.sum((u + 1.0) ** 2)), [3.0, 0.5], np.zeros(2), np.full(2, np.inf))
+    assert End(int(carry.status)) is End.SETTLED
+    np.testing.assert_array_equal(carry.u, [0.0, 0.0])
+    short = run(GradientAscent(rate=0.01, max_steps=7), OBJECTIVE, [0.0, 0.0], scale=200.0)
+    assert End(int(short.status)) is End.MAX_STEPS
+    assert (int(short.n_evaluations), int(short.n_steps)) == (8, 7)
+
+
+def test_a_method_that_lacks_a_part_is_refused() -> None:
+    class Unfrozen(GradientAscent):
+        __hash__ = None  # type: ignore[assignment]
+
+    class Bare:
+        def propose(self, state: Any, kept: Any) -> Any: ...
+        def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any: ...
+
+    with pytest.raises(TypeError, match="frozen dataclass"):
+        resolve(Unfrozen())
+    with pytest.raises(
+        TypeError, match=r"no tol, max_steps, curvature, init, evaluate: derive its class from mle.Method"
+    ):
+        resolve(Bare())
+
+
+# ---- the drivers
+
+
+@each
+def test_many_turns_a_dispatch_give_the_same_run(method: Any) -> None:
+    whole = run(method, OBJECTIVE, [0.0, 0.0], scale=200.0)
+    shown: list[int] = []
+    with jax.enable_x64(True):
+        go = jax.jit(lambda carry, turns: advance(method, OBJECTIVE, carry, None, None, 200.0, turns))
+        carry = run_in_dispatches(go, begin(method, np.zeros(2)), 3, lambda steps, f: shown.append(steps))
+    assert int(carry.status) == int(whole.status)
+    np.testing.assert_allclose(carry.u, whole.u, rtol=1e-12)
+    assert shown == sorted(shown)
+    assert shown[-1] == int(whole.n_steps)
+
+
+@pytest.mark.parametrize("driver", ["host", "dispatches"])
+def test_ctrl_c_keeps_the_best_point(driver: str) -> None:
+    def interrupt(steps: int, f: float) -> None:
+        if steps >= 2:
+            raise KeyboardInterrupt
+
+    with jax.enable_x64(True):
+        if driver == "host":
+            evaluate = lambda u: tuple(np.asarray(a) for a in OBJECTIVE.with_hessian(u))
+            carry = run_on_host(Newton(), evaluate, np.zeros(2), scale=200.0, report=interrupt)
+        else:
+            go = lambda carry, turns: advance(Newton(), OBJECTIVE, carry, None, None, 200.0, turns)
+            carry = run_in_dispatches(go, begin(Newton(), np.zeros(2)), 3, interrupt)
+        start = float(OBJECTIVE.value(np.zeros(2)))
+    assert int(carry.status) == int(End.INTERRUPTED)
+    assert int(carry.n_steps) == 2
+    assert carry.f < start
+
+
+# ---- results
+
+
+def test_a_result_has_an_optional_axis_of_data_sets() -> None:
+    many = OptimizeResult.empty(5, 2, dense=True)
+    assert many.status.tolist() == [int(End.INTERRUPTED)] * 5
+    one = many.of(0)._replace(u=np.array([1.0, 2.0]), status=np.asarray(int(End.CONVERGED)))
+    many.put(3, one)
+    many.put(np.array([0, 1]), many.of(np.array([3, 3])))
+    assert many.u[[0, 1, 3]].tolist() == [[1.0, 2.0]] * 3
+    assert many.of(3).end is End.CONVERGED
+    assert one.alone().u.shape == (1, 2)
+    assert OptimizeResult.empty(5, 2, dense=False).information is None

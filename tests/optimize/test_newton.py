@@ -279,3 +279,36 @@ def test_nothing_flat_confirms_itself(tol: float, scale: float) -> None:
     for name, (function, start) in flat.items():
         carry = run(Newton(tol=tol), function, start, scale=scale)
         assert End(int(carry.status)) in (End.DIVERGED, End.SINGULAR, End.STALLED), name
+
+
+# ---- ridges
+
+
+def box_cox(unit: float) -> tuple[Plain, np.ndarray]:
+    """Box & Cox (1964) with a normal mean and spread, and the start at lam = 1; y in units of `unit`."""
+    y = np.random.default_rng(0).gamma(3.0, size=200) * unit
+
+    def minus_mean_loglik(u: Any) -> Any:
+        lam, mu, log_sigma = u
+        z = (y**lam - 1.0) / lam
+        return jnp.mean(0.5 * ((z - mu) * jnp.exp(-log_sigma)) ** 2 + log_sigma - (lam - 1.0) * jnp.log(y))
+
+    return Plain(minus_mean_loglik), np.array([1.0, y.mean() - 1.0, np.log(y.std())])
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_box_cox_has_one_maximum_in_all_units(unit: float) -> None:
+    """lam does not depend on the units of y. The log-likelihoods differ by n log(unit)."""
+    plain, scaled = (run(Newton(), *box_cox(k), scale=200.0) for k in (1.0, unit))
+    assert End(int(scaled.status)) is End.CONVERGED
+    np.testing.assert_allclose(scaled.u[0], plain.u[0], rtol=1e-6)
+    np.testing.assert_allclose(scaled.f, plain.f + np.log(unit), rtol=1e-9)
+
+
+def test_a_ridge_narrower_than_its_bend_uses_up_the_steps_and_says_so() -> None:
+    """In millionths the mean has to follow lam to 1e-6 while it bends by 1/lam^2: steps of about 1e-3, whatever the scaling."""
+    objective, start = box_cox(1e-6)
+    carry = run(Newton(), objective, start, scale=200.0)
+    assert End(int(carry.status)) is End.MAX_STEPS
+    assert carry.n_evaluations == Newton().max_steps + 1
+    assert carry.f < float(run(Newton(max_steps=20), objective, start, scale=200.0).f)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import jax
-
-from mlejax.optimize import first_order
-from mlejax.optimize.contract import Point, Setting, Update
-from mlejax.optimize.minibatch import PATIENCE, check_batches, refuse_batches
-from mlejax.optimize.options import check
+from mlejax.optimize.method import check_options
+from mlejax.optimize.methods.first_order import OptaxMethod
+from mlejax.optimize.minibatch import check_batches
 
 __all__ = ["Adam"]
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(OptaxMethod):
     """Adam, on all rows at every step or, with `batch_size`, on minibatches.
 
     Args:
@@ -24,8 +21,8 @@ class Adam:
             -> number).
         tol: settle when the log-likelihood rose by at most this over `patience` turns.
         max_steps: steps tried after the start.
-        patience: length of that window in turns (100). With `batch_size`: epochs without a higher held-out log-likelihood
-            after which training stops (10).
+        patience: length of that window in turns (100). With `batch_size`: epochs without a higher validation
+            log-likelihood after which training stops (10).
         batch_size: rows (or units) of a minibatch; None takes all of them at every step.
         epochs: passes through the data at most, 100 by default; only with `batch_size`, instead of `tol` and `max_steps`.
         seed: of the shuffling; only with `batch_size`.
@@ -46,14 +43,13 @@ class Adam:
     batch_size: int | None = None
     epochs: int | None = None
     seed: int = 0
-    dense: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not callable(self.learning_rate) and not self.learning_rate > 0:
             raise ValueError(
                 f"Adam(learning_rate={self.learning_rate!r}): expected a positive number, or a schedule of optax"
             )
-        check(self)
+        check_options(self)
         check_batches(self)
 
     def gradient_transformation(self) -> Any:
@@ -61,20 +57,3 @@ class Adam:
         import optax
 
         return optax.adam(self.learning_rate)
-
-    def evaluate(self, objective: Any, u: jax.Array) -> tuple[Any, Any, Any]:
-        """Value and gradient."""
-        return (*objective.value_and_grad(u), None)
-
-    def start(self, u0: Any) -> first_order.FirstOrderState:
-        """Memory before the first evaluation."""
-        refuse_batches(self)
-        return first_order.start(self.gradient_transformation(), u0)
-
-    def update(
-        self, inner: first_order.FirstOrderState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
-    ) -> Update:
-        """One turn of Adam."""
-        return first_order.update(
-            self.gradient_transformation(), self.tol, self.patience or PATIENCE, inner, old, new, first, finite, setting
-        )

@@ -9,19 +9,15 @@ Reference: Berndt, Hall, Hall & Hausman (1974), Annals of Economic and Social Me
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
-import jax
-
-from mlejax.optimize import trust
-from mlejax.optimize.contract import Point, Setting, Update
-from mlejax.optimize.options import check
+from mlejax.optimize.methods.trust_region import TrustRegion
 
 __all__ = ["BHHH"]
 
 
 @dataclass(frozen=True)
-class BHHH:
+class BHHH(TrustRegion):
     """BHHH: outer products of scores as curvature, trust region, linear convergence.
 
     Args:
@@ -39,21 +35,4 @@ class BHHH:
 
     tol: float = 1e-10
     max_steps: int = 500
-    dense: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def evaluate(self, objective: Any, u: jax.Array) -> tuple[Any, Any, Any]:
-        """Value, gradient and mean outer product of the contributions' gradients."""
-        return objective.with_opg(u)
-
-    def start(self, u0: Any) -> trust.TrustState:
-        """Memory before the first evaluation."""
-        return trust.start(u0)
-
-    def update(
-        self, inner: trust.TrustState, old: Point, new: Point, first: Any, finite: Any, setting: Setting
-    ) -> Update:
-        """One turn of the trust-region method."""
-        return trust.update(self.tol, inner, old, new, first, finite, setting)
+    curvature: ClassVar[Literal["none", "hessian", "opg"]] = "opg"

@@ -1,0 +1,290 @@
+"""The drivers of every method: they own evaluation, counting, finiteness, the box, limits and status.
+
+Each turn evaluates the method's derivatives exactly once, at the trial point, and lets the method judge it and propose the
+next. The start is the first trial point, so a compiled program holds one copy of the objective. There is no inner line search:
+under `vmap` every data set would pay for the slowest one.
+
+    advance            many turns in one traced loop: inside `jit`, `vmap`, or the caller's trace
+    run_on_host        one evaluation a turn, the step in NumPy: for a single fit, whose steps are not compiled
+    run_in_dispatches  many turns a dispatch of a compiled `advance`, so that progress shows and Ctrl-C works
+
+All three take `take_turn`. A finished carry passes through unchanged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.optimize.arrays import namespace, push, select
+from mlejax.optimize.box import clip, setting_of
+from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
+from mlejax.shapes import Scalar
+from mlejax.status import End
+
+__all__ = ["advance", "begin", "run_in_dispatches", "run_on_host", "take_turn"]
+
+RUNNING = int(End.RUNNING)
+DISPATCH_SECONDS = 0.2  # short enough for Ctrl-C and progress, long enough that dispatching costs nothing
+MOST_TURNS = 4096
+
+Report = Callable[[int, float], None]
+
+
+def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
+    """Carry of an optimisation that has not evaluated anything yet.
+
+    Args:
+        method: the method.
+        u0: start, shape (p,); its dtype is the dtype of the run.
+        lower: lower edges of the box, shape (p,), or None; the start is moved into the box.
+        upper: upper edges of the box, shape (p,), or None.
+
+    Returns:
+        `Carry` with status RUNNING and the start as its trial point.
+
+    Raises:
+        ValueError: u0 is not a vector of floats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mlejax.optimize import Newton, begin
+        >>> carry = begin(Newton(), jnp.zeros(2))
+        >>> carry.trial.tolist(), int(carry.n_evaluations)
+        ([0.0, 0.0], 0)
+    """
+    traced = any(isinstance(a, jax.core.Tracer) for a in (u0, lower, upper))
+    xp: Any = jnp if traced else np  # NumPy's arrays are cheapest to make, and compile to the same program
+    u = xp.asarray(u0)
+    if u.ndim != 1 or not jnp.issubdtype(u.dtype, jnp.floating):
+        raise ValueError(f"expected the start as a vector of floats, got shape {u.shape} and dtype {u.dtype}")
+    if lower is not None:
+        u = xp.maximum(u, xp.asarray(lower, u.dtype))
+    if upper is not None:
+        u = xp.minimum(u, xp.asarray(upper, u.dtype))
+    size = u.shape[0] if method.dense else 0
+    none = xp.zeros((), np.int32)
+    return Carry(
+        u=u,
+        f=xp.full((), np.inf, u.dtype),
+        g=xp.zeros_like(u),
+        H=xp.zeros((size, size), u.dtype),
+        trial=u,
+        decrements=xp.full((HISTORY,), np.inf, u.dtype),
+        full_steps=xp.zeros((HISTORY,), bool),
+        status=none,
+        n_steps=none,
+        n_evaluations=none,
+        inner=method.init(u),
+    )
+
+
+def advance(
+    method: Method,
+    objective: Any,
+    carry: Carry,
+    lower: Any,
+    upper: Any,
+    scale: Scalar,
+    n_turns: Any,
+    allow_trust_region_solve: Any = None,
+) -> Carry:
+    """Take at most n_turns further turns in a traced loop.
+
+    Args:
+        method: the method that the carry was begun with.
+        objective: function to minimise, with the derivatives that the method evaluates (`Objective`).
+        carry: state of the run.
+        lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all. NumPy edges that are
+            all infinite are seen when the program is built, and nothing of a box is compiled.
+        upper: upper edges of the box, likewise.
+        scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
+        n_turns: turns, each one evaluation; may be traced.
+        allow_trust_region_solve: of a method with curvature, False to stop before a turn that solves the trust-region
+            subproblem: under `vmap` all data sets would pay for it. The turn is taken when `advance` is called again with
+            True. Affects speed, not results. May be traced.
+
+    Returns:
+        `Carry`; its status is RUNNING if the turns ran out first, or a turn was not allowed.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from mlejax.optimize import Newton, advance, begin
+        >>> class Bowl:
+        ...     def with_hessian(self, u):
+        ...         return 0.5 * jnp.sum((u - 3.0) ** 2), u - 3.0, jnp.eye(2)
+        >>> with jax.enable_x64(True):
+        ...     carry = advance(Newton(), Bowl(), begin(Newton(), jnp.zeros(2)), None, None, 1.0, 50)
+        >>> carry.u.tolist(), int(carry.status)
+        ([3.0, 3.0], 1)
+    """
+    if carry.u.shape[0] == 0:
+        return _without_unknowns(objective, carry, n_turns)
+    carry = jax.tree.map(jnp.asarray, carry)  # a start is of the host, the objective may be traced
+    allowed = allow_trust_region_solve
+    setting = setting_of(carry.u, lower, upper, scale)._replace(allow_trust_region_solve=allowed)
+    limit = jnp.asarray(n_turns, jnp.int32)
+
+    def more(state: tuple[jax.Array, Carry]) -> jax.Array:
+        return (state[0] < limit) & (state[1].status == RUNNING)
+
+    def turn(state: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
+        turns, before = state
+        after = take_turn(method, method.evaluate(objective, before.trial), before, setting)
+        if allowed is None:
+            return turns + 1, after
+        deferred = jnp.logical_not(allowed) & ~jnp.isfinite(after.trial).all()
+        after = jax.tree.map(lambda a, b: jnp.where(deferred, a, b), before, after)
+        return jnp.where(deferred, limit, turns + 1), after
+
+    return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
+
+
+def _without_unknowns(objective: Any, carry: Carry, n_turns: Any) -> Carry:
+    """A problem without unknowns: evaluated once, and solved."""
+    value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
+    due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)
+    status = jnp.where(jnp.isfinite(value), int(End.CONVERGED), int(End.START_NOT_FINITE))
+    return carry._replace(
+        f=jnp.where(due, value, carry.f),
+        decrements=jnp.where(due, jnp.zeros_like(carry.decrements), carry.decrements),
+        status=jnp.where(due, status, carry.status).astype(jnp.int32),
+        n_evaluations=carry.n_evaluations + due.astype(jnp.int32),
+    )
+
+
+def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setting) -> Carry:
+    """What follows from one evaluation at the trial point: judge it, keep it or not, propose the next, count.
+
+    Args:
+        method: the method that the carry was begun with.
+        evaluated: what `method.evaluate` gave at `carry.trial`: value (), gradient (p,), curvature (p, p) or None.
+        carry: state of the run; all NumPy to take the turn on the host (under `np.errstate(all="ignore")`), traced or JAX
+            arrays otherwise.
+        setting: box and scale, of the same kind.
+
+    Returns:
+        `Carry` after the turn.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlejax.optimize import Newton, begin, setting_of, take_turn
+        >>> u = np.zeros(2)
+        >>> carry, setting = begin(Newton(), u), setting_of(u, None, None, 1.0)
+        >>> while carry.status == 0:
+        ...     away = carry.trial - 3.0
+        ...     carry = take_turn(Newton(), (0.5 * away @ away, away, np.eye(2)), carry, setting)
+        >>> carry.u.tolist(), int(carry.status)
+        ([3.0, 3.0], 1)
+    """
+    xp, dtype = namespace(carry.u), carry.u.dtype
+    kept = Point(carry.u, carry.f, carry.g, carry.H)
+    value, gradient, curvature = evaluated
+    H = carry.H if curvature is None else xp.asarray(curvature, dtype)
+    raw = Point(carry.trial, xp.asarray(value, dtype), xp.asarray(gradient, dtype), H)
+    finite = xp.isfinite(raw.f) & xp.isfinite(raw.g).all() & xp.isfinite(raw.H).all()
+    # a method computes with the new point even where it rejects it: give it finite derivatives, or NaN would spread
+    new = select(finite, raw, Point(raw.u, xp.asarray(np.inf, dtype), carry.g, carry.H))
+    inner, step = method.update(carry.inner, kept, new, setting)
+
+    first = carry.n_evaluations == 0
+    bad_start = first & ~finite
+    point: Point = select(bad_start, raw, select(xp.asarray(step.keep, bool), new, kept))
+    accepted = xp.asarray(step.keep if step.accepted is None else step.accepted, bool) & ~bad_start
+    n_evaluations = carry.n_evaluations + 1
+    status = xp.asarray(step.status, np.int32)
+    status = xp.where((status == RUNNING) & (n_evaluations > method.max_steps), int(End.MAX_STEPS), status)
+    return Carry(
+        *point,
+        trial=xp.where(bad_start, carry.trial, clip(method.propose(inner, point), setting)),
+        decrements=push(carry.decrements, step.decrement, accepted),
+        full_steps=push(carry.full_steps, step.full, accepted),
+        status=xp.where(bad_start, int(End.START_NOT_FINITE), status).astype(np.int32),
+        n_steps=carry.n_steps + (accepted & ~first),
+        n_evaluations=n_evaluations,
+        inner=inner,
+    )
+
+
+def run_on_host(
+    method: Method,
+    evaluate: Callable[[Any], Evaluated],
+    u0: np.ndarray,
+    bounds: tuple[Any, Any] = (None, None),
+    scale: Scalar = 1.0,
+    report: Report | None = None,
+) -> Carry:
+    """A whole run with one evaluation a turn and the steps in NumPy.
+
+    Args:
+        method: the method.
+        evaluate: u (p,) -> value (), gradient (p,) and curvature (p, p) or None, in NumPy: what the method needs.
+        u0: start, shape (p,).
+        bounds: lower and upper edges of the box, shape (p,) each; None for none.
+        scale: what the log-likelihood was divided by.
+        report: called after every turn with the accepted steps and minus the objective at the kept point.
+
+    Returns:
+        `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlejax.optimize import Newton, run_on_host
+        >>> carry = run_on_host(Newton(), lambda u: (0.5 * (u - 3.0) @ (u - 3.0), u - 3.0, np.eye(2)), np.zeros(2))
+        >>> carry.u.tolist()
+        [3.0, 3.0]
+    """
+    carry = begin(method, u0, *bounds)
+    setting = setting_of(carry.u, *bounds, scale)
+    try:
+        with np.errstate(all="ignore"):
+            while carry.status == RUNNING:
+                carry = take_turn(method, evaluate(carry.trial), carry, setting)
+                if report is not None:
+                    report(int(carry.n_steps), -float(carry.f))
+    except KeyboardInterrupt:
+        carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
+    return jax.tree.map(np.asarray, carry)
+
+
+def run_in_dispatches(
+    dispatch: Callable[[Carry, Any], Carry], carry: Carry, turns: int = 32, report: Report | None = None
+) -> Carry:
+    """A whole run with many turns a dispatch.
+
+    Args:
+        dispatch: (carry, number of turns) -> carry: a compiled `advance`.
+        carry: from `begin`.
+        turns: of the first dispatch; later ones take about `DISPATCH_SECONDS` each.
+        report: called after every dispatch with the accepted steps and minus the objective at the kept point.
+
+    Returns:
+        `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from mlejax.optimize import LBFGS, advance, begin, run_in_dispatches
+        >>> class Bowl:
+        ...     def value_and_grad(self, u):
+        ...         return 0.5 * jnp.sum((u - 3.0) ** 2), u - 3.0
+        >>> go = jax.jit(lambda carry, turns: advance(LBFGS(), Bowl(), carry, None, None, 1.0, turns))
+        >>> run_in_dispatches(go, begin(LBFGS(), jnp.zeros(2))).u.round(6).tolist()
+        [3.0, 3.0]
+    """
+    try:
+        while carry.status == RUNNING:
+            began = time.perf_counter()
+            carry = dispatch(carry, jnp.asarray(turns, jnp.int32))
+            if report is not None:
+                report(int(carry.n_steps), -float(carry.f))
+            room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
+            turns = int(min(max(turns * min(room, 4.0), 1.0), MOST_TURNS))
+    except KeyboardInterrupt:
+        carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
+    return jax.tree.map(np.asarray, carry)

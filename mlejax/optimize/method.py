@@ -1,0 +1,236 @@
+"""What an objective offers, what a method does, and what a driver carries between turns.
+
+The objective is f(u) = -(sum of contributions) / scale, minimised over a flat vector u of length p within a box
+[lower, upper] (infinite where free). With that sign and scale
+
+    N = scale * g' H^-1 g
+
+is the Newton decrement in log-likelihood units: twice the rise that a quadratic approximation still promises.
+
+A method is a frozen, hashable dataclass: its options, the derivatives that it needs, and three functions on arrays. Drivers
+own everything else: evaluation, counting, finiteness, the box, the limit on steps and the status.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from mlejax.shapes import Bool, Either, Float, Scalar
+from mlejax.status import End
+
+__all__ = ["Carry", "Method", "Objective", "Point", "Setting", "Step", "check_options"]
+
+HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequence
+Evaluated: TypeAlias = tuple[Any, Any, Any]
+Flag: TypeAlias = bool | np.bool_ | Either
+Count: TypeAlias = int | np.integer | Either
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A function to minimise, with its derivatives; pure functions of u, shape (p,). A method calls one of them."""
+
+    def value(self, u: Any, /) -> Any:
+        """f(u), ()."""
+
+    def value_and_grad(self, u: Any, /) -> tuple[Any, Any]:
+        """f(u) () and its gradient (p,)."""
+
+    def with_hessian(self, u: Any, /) -> Evaluated:
+        """f(u) (), its gradient (p,) and its Hessian (p, p)."""
+
+    def with_opg(self, u: Any, /) -> Evaluated:
+        """f(u) (), its gradient (p,) and the mean outer product of the contributions' gradients (p, p)."""
+
+
+class Point(NamedTuple):
+    """A point and what was evaluated there.
+
+    Attributes:
+        u: coordinates, shape (p,).
+        f: objective, shape (); +inf where the objective or a derivative is not finite, or nothing has been evaluated.
+        g: gradient, shape (p,); finite.
+        H: curvature, shape (p, p), finite; shape (0, 0) for methods without.
+    """
+
+    u: Float[Either, " p"]
+    f: Scalar
+    g: Float[Either, " p"]
+    H: Float[Either, "q q"]
+
+
+class Setting(NamedTuple):
+    """What stays the same over a run.
+
+    Attributes:
+        lower: lower edges of the box, shape (p,), -inf where there is none; None without a box.
+        upper: upper edges, likewise.
+        scale: what the log-likelihood was divided by, shape ().
+        allow_trust_region_solve: if False, a method with curvature returns a step of NaN instead of solving the trust-region
+            subproblem, so that the caller can retry; shape (). None: always allowed.
+    """
+
+    lower: Float[Either, " p"] | None
+    upper: Float[Either, " p"] | None
+    scale: Scalar
+    allow_trust_region_solve: Flag | None = None
+
+
+class Step(NamedTuple):
+    """What a method concludes from one evaluation.
+
+    Attributes:
+        keep: whether the new point replaces the kept one, shape (), bool.
+        status: `End.RUNNING`, or why to stop, shape (), int32.
+        accepted: whether the step counts, shape (), bool; None: counted where it is kept.
+        decrement: Newton decrement at the new kept point, log-likelihood units, shape (); inf where unknown.
+        full: whether the step was a whole undamped Newton step, shape (), bool.
+    """
+
+    keep: Any
+    status: Any = End.RUNNING
+    accepted: Any = None
+    decrement: Any = float("inf")
+    full: Any = False
+
+
+class Carry(NamedTuple):
+    """State of a driver between turns; arrays only, so it passes through `jit`, `vmap` and a host loop.
+
+    Attributes:
+        u: kept point, shape (p,); the start until it has been evaluated.
+        f: objective there, shape (); +inf until the start has been evaluated.
+        g: gradient there, shape (p,).
+        H: curvature there, shape (p, p); shape (0, 0) for methods without.
+        trial: the point that the next turn evaluates, shape (p,).
+        decrements: undamped Newton decrements of the last four accepted points, log-likelihood units, most recent last,
+            shape (4,); inf where the curvature was not positive definite or nothing is known.
+        full_steps: whether the step that led to each of these points was a whole undamped Newton step, shape (4,).
+        status: an `End` code, shape (), int32.
+        n_steps: accepted steps, shape (), int32.
+        n_evaluations: evaluations of the derivative set, the start included, shape (), int32.
+        inner: the method's own state.
+    """
+
+    u: Float[Either, " p"]
+    f: Scalar
+    g: Float[Either, " p"]
+    H: Float[Either, "q q"]
+    trial: Float[Either, " p"]
+    decrements: Float[Either, " 4"]
+    full_steps: Bool[Either, " 4"]
+    status: Count
+    n_steps: Count
+    n_evaluations: Count
+    inner: Any
+
+
+@runtime_checkable
+class Method(Protocol):
+    r"""An optimisation method: subclass it with a frozen dataclass and give it to ``model.fit(method=...)``.
+
+    The functions work on arrays alone, NumPy's or JAX's, and do not branch on values: drivers trace and vmap them. They
+    minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver evaluates ``propose``'s point, moved
+    into the box, and hands it to ``update``. The first point is the start, for which ``kept.f`` is inf. Where the objective
+    or a derivative is not finite, ``new.f`` is inf and the derivatives are those of the kept point.
+
+    Attributes:
+        curvature: derivatives that the method needs beyond the gradient: "none", "hessian", or "opg" for the mean outer
+            product of the contributions' scores. With curvature, the class must work without arguments.
+        tol: when to stop, in log-likelihood units.
+        max_steps: steps tried after the start; a run that uses them up ends as `End.MAX_STEPS`.
+
+    Example:
+        Steepest ascent of the log-likelihood with a fixed rate, until a step gains next to nothing:
+
+        >>> from dataclasses import dataclass
+        >>> import jax.numpy as jnp
+        >>> import mlejax as mle
+        >>> from mlejax.status import End
+        >>> @dataclass(frozen=True)
+        ... class SteepestAscent(mle.Method):
+        ...     rate: float = 0.5
+        ...     tol: float = 1e-9
+        ...     max_steps: int = 1000
+        ...
+        ...     def init(self, u):
+        ...         return ()
+        ...
+        ...     def propose(self, state, kept):
+        ...         return kept.u - self.rate * kept.g
+        ...
+        ...     def update(self, state, kept, new, setting):
+        ...         gain = setting.scale * (kept.f - new.f)
+        ...         return (), mle.Step(new.f < kept.f, jnp.where(gain <= self.tol, int(End.SETTLED), int(End.RUNNING)))
+        >>> @mle.model(mu=mle.Real())
+        ... def shifted(params, data):
+        ...     return -0.5 * (data["y"] - params["mu"]) ** 2
+        >>> res = shifted.fit({"y": [1.0, 2.0, 6.0]}, method=SteepestAscent())
+        >>> round(float(res.params["mu"]), 6), res.verdict.code
+        (3.0, 'verified')
+    """
+
+    curvature: ClassVar[Literal["none", "hessian", "opg"]] = "none"
+
+    tol: float
+    max_steps: int
+
+    @property
+    def dense(self) -> bool:
+        """Whether the method evaluates a p x p curvature."""
+        return self.curvature != "none"
+
+    def evaluate(self, objective: Any, u: Any) -> Evaluated:
+        """Value, gradient and curvature at u, one evaluation of the objective; curvature None if the method uses none."""
+        if self.curvature == "hessian":
+            return objective.with_hessian(u)
+        if self.curvature == "opg":
+            return objective.with_opg(u)
+        return (*objective.value_and_grad(u), None)
+
+    @abstractmethod
+    def init(self, u: Float[Either, " p"]) -> Any:
+        """The method's state before the first evaluation: a pytree of arrays, from the shape and dtype of u alone.
+
+        Nothing has been evaluated: the start is evaluated in the first turn like every other point, so that a compiled loop
+        holds one copy of the objective, and all data sets of a batch begin with the same state.
+        """
+
+    @abstractmethod
+    def propose(self, state: Any, kept: Point) -> Float[Either, " p"]:
+        """The point to evaluate next, shape (p,).
+
+        Args:
+            state: from `update`.
+            kept: the point that has been kept.
+        """
+
+    @abstractmethod
+    def update(self, state: Any, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
+        """Judge a new point.
+
+        Args:
+            state: the method's state.
+            kept: the kept point; at the start its f is inf and its derivatives are 0.
+            new: the point just evaluated; f is inf where anything there is not finite.
+            setting: box and scale.
+
+        Returns:
+            The state from here on, and the conclusion. The first new point is to be kept.
+        """
+
+
+def check_options(method: Method) -> None:
+    """Refuse options that cannot work; called when a method is made.
+
+    Raises:
+        ValueError: tol is not positive, or max_steps is not a positive whole number.
+    """
+    name = type(method).__name__
+    if not (isinstance(method.tol, int | float) and method.tol > 0):
+        raise ValueError(f"{name}(tol={method.tol!r}): expected a positive number, in log-likelihood units")
+    if not (isinstance(method.max_steps, int) and method.max_steps > 0):
+        raise ValueError(f"{name}(max_steps={method.max_steps!r}): expected a positive whole number")

@@ -1,0 +1,164 @@
+"""L-BFGS: curvature from the last few gradients (Liu & Nocedal 1989), through optax, projected onto the box.
+
+The direction is optax's two-loop recursion. Its line search is not used: each turn of a driver tries one point, and a step
+that does not bring an Armijo share of the predicted reduction is shortened on the next turn by interpolation. A pair of
+differences with no positive curvature along it is replaced by one with positive curvature (in the spirit of Powell 1978), so
+that directions stay downhill on surfaces that are not convex. It settles when -scale * g'd, its stand-in for the Newton
+decrement, is at most `tol` twice running, or when the log-likelihood has risen by no more than `tol` over `patience` turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.optimize.arrays import select
+from mlejax.optimize.box import active_bounds
+from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
+from mlejax.optimize.methods.first_order import cast_like, strong
+from mlejax.optimize.methods.progress import Progress, no_progress, watch
+from mlejax.optimize.methods.subproblem import norm, without
+from mlejax.shapes import Either, Float, Scalar
+from mlejax.status import End
+
+__all__ = ["LBFGS", "LBFGSState"]
+
+ARMIJO = 1e-4
+LEAST_CURVATURE = 1e-8  # cosine between differences of points and of gradients below which a pair is replaced
+RESTART, GIVE_UP = 12, 40  # rejections in a row
+NEAR_RISE, NEAR_WINDOW = 1e-4, 1e-6  # rises below which giving up is settling, and not stalling
+
+
+class LBFGSState(NamedTuple):
+    """State between turns.
+
+    Attributes:
+        memory: optax's pairs of differences.
+        direction: from the kept point, shape (p,).
+        length: of the pending step along it, ().
+        below_tolerance: accepted points in a row with a predicted rise of at most tol, ().
+        rejected: steps rejected in a row, ().
+        progress: the window in which the log-likelihood should rise.
+    """
+
+    memory: Any
+    direction: Float[Either, " p"]
+    length: Scalar
+    below_tolerance: Count
+    rejected: Count
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class LBFGS(Method):
+    """L-BFGS with backtracking.
+
+    Args:
+        memory: pairs of differences kept.
+        tol: settle when the predicted rise of the log-likelihood is at most this.
+        max_steps: points tried after the start.
+        patience: length of the window without progress, in turns.
+
+    Raises:
+        ValueError: an option is not positive.
+
+    Example:
+        >>> from mlejax.optimize import LBFGS
+        >>> LBFGS(memory=20).memory
+        20
+    """
+
+    memory: int = 10
+    tol: float = 1e-8
+    max_steps: int = 5_000
+    patience: int = 50
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.memory, int) and self.memory > 0):
+            raise ValueError(f"LBFGS(memory={self.memory!r}): expected a positive whole number")
+        check_options(self)
+
+    def _transformation(self) -> Any:
+        import optax
+
+        return optax.scale_by_lbfgs(self.memory)
+
+    def init(self, u: Float[Either, " p"]) -> LBFGSState:
+        """State before the first evaluation."""
+        none = np.zeros((), np.int32)
+        memory = strong(self._transformation().init(jnp.asarray(u)))
+        return LBFGSState(memory, np.zeros(u.shape, u.dtype), np.ones((), u.dtype), none, none, no_progress(u.dtype))
+
+    def propose(self, state: LBFGSState, kept: Point) -> Float[Either, " p"]:
+        """The pending step along the direction."""
+        return kept.u + state.length * state.direction
+
+    def update(self, state: LBFGSState, kept: Point, new: Point, setting: Setting) -> tuple[LBFGSState, Step]:
+        """Judge the new point, extend the memory if it is kept, find the next direction or a shorter step."""
+        first = jnp.isinf(kept.f)
+        accepted, shorter = _judge(kept, new, setting)
+        best = select(accepted, new, kept)
+        rejected = jnp.where(accepted, 0, state.rejected + 1)
+        restart = rejected == RESTART
+
+        direction, extended = self._direction(state, kept, best, setting)
+        cleared = strong(self._transformation().init(best.u))
+        memory = jax.tree.map(
+            lambda a, b, c: jnp.where(accepted, a, jnp.where(restart, c, b)), extended, state.memory, cleared
+        )
+        gradient = _free_gradient(best, setting)
+        down = -gradient / jnp.maximum(norm(gradient), 1.0)
+        usable = jnp.all(jnp.isfinite(direction)) & (direction @ best.g < 0)
+        direction = jnp.where(usable, direction, down)
+        direction = jnp.where(accepted, direction, jnp.where(restart, down, state.direction))
+        length = jnp.where(accepted | restart, 1.0, shorter * state.length)
+
+        predicted = -setting.scale * (direction @ gradient)
+        small = jnp.where(accepted, predicted <= self.tol, False)
+        below = jnp.where(accepted & ~small, 0, state.below_tolerance + small)
+        progress, no_rise, rise = watch(state.progress, best, first, setting, self.tol, self.patience)
+        settled = (below >= 2) | no_rise | (~jnp.any(gradient != 0) & ~first)
+        near = (predicted <= NEAR_RISE) | (rise <= NEAR_WINDOW)
+        status = jnp.where(rejected >= GIVE_UP, jnp.where(near, int(End.SETTLED), int(End.STALLED)), int(End.RUNNING))
+        status = jnp.where(settled, int(End.SETTLED), status)
+        counts = below.astype(jnp.int32), rejected.astype(jnp.int32)
+        return LBFGSState(memory, direction, length, *counts, progress), Step(accepted, status)
+
+    def _direction(
+        self, state: LBFGSState, kept: Point, best: Point, setting: Setting
+    ) -> tuple[Float[Either, " p"], Any]:
+        """Downhill direction at the best point, and the memory with its newest pair."""
+        s, y = best.u - kept.u, best.g - kept.g
+        bent = (s @ y < LEAST_CURVATURE * norm(s) * norm(y)) & ~jnp.isinf(kept.f)
+        # a stand-in pair of positive curvature, as steep as the change of the gradient was
+        steep = norm(y) / jnp.maximum(norm(s), jnp.finfo(s.dtype).tiny)
+        y = jnp.where(bent, steep * s, y)
+        memory = state.memory._replace(params=kept.u, updates=best.g - y)
+        direction, after = self._transformation().update(best.g, memory, best.u)
+        # optax forms the pair from full gradients; only the direction is restricted to the coordinates that may move
+        active = active_bounds(best, setting) | active_bounds(best._replace(g=direction), setting)
+        return without(-direction, active), cast_like(after, state.memory)
+
+
+def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
+    """Whether the new point is accepted, and the factor on the step's length where it is not."""
+    first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
+    slope = kept.g @ (new.u - kept.u)  # 0 at the start
+    fall = jnp.where(first, 0.0, kept.f) - new.f
+    rounding = 10.0 * float(jnp.finfo(new.u.dtype).eps) * jnp.maximum(1.0, jnp.abs(new.f))
+    size = lambda point: jnp.sum(_free_gradient(point, setting) ** 2)
+    quieter = (jnp.abs(slope) <= rounding) & (jnp.abs(fall) <= rounding) & (size(new) < size(kept))
+    accepted = finite & (first | ((slope < 0) & (fall >= -ARMIJO * slope)) | quieter)
+    # the minimum of the parabola through the two values and the slope; a quarter where the new value is of no use
+    convex = finite & (fall + slope < 0)
+    best = -slope / (2.0 * jnp.where(convex, -(fall + slope), 1.0))
+    return accepted, jnp.where(convex, jnp.clip(best, 0.1, 0.5), 0.25)
+
+
+def _free_gradient(point: Point, setting: Setting) -> Float[Either, " p"]:
+    """The gradient, 0 in the coordinates that the box stops."""
+    return without(point.g, active_bounds(point, setting))

@@ -1,0 +1,293 @@
+"""Trust-region steps for methods with a curvature matrix: what Newton's method and BHHH share.
+
+At the kept point, with gradient g, curvature H and a diagonal scaling D, the next step minimises the model
+
+    m(s) = g's + s'Hs / 2   subject to   |s|_D = sqrt(s'Ds) <= radius,
+
+which is the Newton step wherever H is positive definite and that step is short enough: one factorisation. Otherwise the
+trust-region subproblem is solved (`subproblem`), in a `while_loop` that runs only where it is needed; under `vmap`, as long as
+one data set needs it.
+
+    scaling      D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing, and a radius of 1 is a
+                 step whose curvature alone changes the mean log-likelihood by about half a unit.
+    gain ratio   a step is accepted when the objective falls by more than 1e-4 of the predicted reduction. Where the predicted
+                 reduction is below the rounding of f, it is accepted when the scores became smaller.
+    large f      where f exceeds `LARGE`, the model is that of LARGE log f: g / f and H / f - gg' / f^2, times LARGE. Along
+                 an exponential a Newton step only ever moves by 1, while the logarithm is straight and allows long
+                 steps. Both have the same minima, and near a minimum both give the same step.
+    box          coordinates on an edge with the gradient pointing outwards are active and do not move (Bertsekas 1982); those
+                 that a step would take across are put on the edge, and the others are solved for again.
+
+The search stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
+step has been made whose end passes the same test. The curvature along that step must not have vanished: on a likelihood
+that is flat towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of
+the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing. Where rounding allows no further
+progress, the same step is made from the best point reached. With many rows, whose evaluations are expensive, a full step that
+took the decrement from tol^(1/2) or less to tol^2 or less needs no confirmation: only a maximum is approached so fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.linalg import rounding_unit
+from mlejax.optimize.arrays import namespace, select, solve_scaled
+from mlejax.optimize.box import active_bounds, clip, outside
+from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
+from mlejax.optimize.methods.subproblem import bounded_step, norm, without
+from mlejax.shapes import Bool, Either, Float, Scalar
+from mlejax.status import End
+
+__all__ = ["TrustRegion", "TrustState"]
+
+LEAST_GAIN_RATIO = 1e-4
+GROW, SHRINK = 3.0, 0.25
+VANISHING = 0.7  # least share of the curvature along the last step that must be left after it
+LARGE = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
+ROUNDING_LOSS = 1e-8  # log-likelihood that the confirming step may lose
+PRECISION_TOL = 1e-6  # decrement that is good enough where rounding allows no better
+MANY = 1000  # contributions from which on a step with quadratic convergence needs no confirmation
+SURE = 1e-7  # tolerance above which such a step must still reach SURE^2: the end is within 1e-7 standard errors
+BELOW_ROUNDING, STALLED_AFTER = 5, 40  # turns
+
+
+class TrustState(NamedTuple):
+    """State between turns.
+
+    Attributes:
+        scaling: D, shape (p,).
+        radius: of the trust region in that scaling, ().
+        step: pending step from the kept point, shape (p,).
+        predicted: reduction of f that the model predicts for it, ().
+        length: of the pending step in the scaling, ().
+        full: whether the pending step is a whole Newton step, ().
+        confirming: whether the pending step is the last, confirming one, ().
+        newton_decrement: at the kept point, log-likelihood units, ().
+        rejected: steps rejected in a row, ().
+        below_rounding: turns in a row with a predicted reduction below the rounding of f, ().
+    """
+
+    scaling: Float[Either, " p"]
+    radius: Scalar
+    step: Float[Either, " p"]
+    predicted: Scalar
+    length: Scalar
+    full: Flag
+    confirming: Flag
+    newton_decrement: Scalar
+    rejected: Count
+    below_rounding: Count
+
+
+class Judgement(NamedTuple):
+    """Whether the new point is accepted, what its predicted reduction was, and the radius and count that follow."""
+
+    accepted: Flag
+    below_rounding: Flag
+    radius: Scalar
+    rejected: Count
+
+
+class Proposal(NamedTuple):
+    """A step (p,), its predicted reduction, its length in the scaling, whether it is a whole Newton step; the Newton decrement
+    at the point, and whether the curvature is positive definite there."""
+
+    step: Float[Either, " p"]
+    predicted: Scalar
+    length: Scalar
+    full: Flag
+    newton_decrement: Scalar
+    definite: Flag
+
+
+class TrustRegion(Method):
+    """Methods whose steps come from a trust region."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def init(self, u: Float[Either, " p"]) -> TrustState:
+        """State before the first evaluation."""
+        xp, dtype = namespace(u), u.dtype
+        zero, none, false = xp.zeros((), dtype), xp.zeros((), np.int32), xp.zeros((), bool)
+        vector, infinite = xp.zeros(u.shape, dtype), xp.full((), np.inf, dtype)
+        return TrustState(vector, xp.ones((), dtype), vector, zero, zero, false, false, infinite, none, none)
+
+    def propose(self, state: TrustState, kept: Point) -> Float[Either, " p"]:
+        """The kept point plus the pending step."""
+        return kept.u + state.step
+
+    def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
+        """Judge the new point, then find the next step from the point that is kept."""
+        xp = namespace(new.u)
+        first = xp.isinf(kept.f)
+        accepted, below_rounding, radius, rejected = _judge(state, kept, new, setting)
+        nearest = select(accepted, new, kept)
+        scaling, radius = _rescaled(state.scaling, radius, kept, nearest, accepted, setting)
+        # where f is lost in rounding, the confirming step is made from the best point reached
+        precision = xp.maximum(PRECISION_TOL, setting.scale * _rounding(_level(nearest.f)))
+        enough = xp.where(state.below_rounding >= BELOW_ROUNDING, precision, self.tol)
+        step, predicted, length, full, decrement, definite = _propose(
+            nearest, xp.sqrt(scaling), radius, enough, setting
+        )
+        below_tolerance = definite & (decrement <= enough)
+
+        # the pending step was the confirming one, and its end passes the same test
+        confirmed = state.confirming & accepted & below_tolerance
+        vanishing = confirmed & _curvature_vanishes(kept, new)
+        worse = (
+            confirmed & ~vanishing & (decrement > state.newton_decrement)
+        )  # by rounding only: both ends pass the test
+        no_progress = below_rounding & ~(decrement < 0.5 * state.newton_decrement)
+        turns = xp.where(no_progress, state.below_rounding + 1, 0).astype(np.int32)
+        stalled = (turns >= BELOW_ROUNDING + 3) | (rejected >= STALLED_AFTER) | (state.confirming & ~accepted)
+        flat = (predicted <= 0.5 * self.tol / setting.scale) & (predicted >= 0) & (radius >= 1.0)
+        small = min(self.tol, SURE)
+        quadratic = below_tolerance & accepted & state.full & ~first & (setting.scale >= MANY)
+        quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= small**2)
+
+        status = xp.where(stalled & definite & (decrement <= precision), int(End.PRECISION_FLOOR), int(End.STALLED))
+        status = xp.where(stalled, status, int(End.RUNNING))
+        status = xp.where(~definite & (rejected == 0) & flat, int(End.SINGULAR), status)
+        status = xp.where(quadratic, int(End.CONVERGED), status)
+        reached = xp.where(decrement <= self.tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
+        status = xp.where(confirmed, xp.where(vanishing, int(End.DIVERGED), reached), status)
+        after = TrustState(scaling, radius, step, predicted, length, full, below_tolerance, decrement, rejected, turns)
+        return after, Step(accepted & ~worse, status, accepted, decrement, state.full & (rejected == 0) & ~first)
+
+
+def _curvature_vanishes(kept: Point, new: Point) -> Flag:
+    """Whether little curvature is left along the last step, as it was rounded, which may be none at all."""
+    s = new.u - kept.u
+    return s @ (new.H @ s) < VANISHING * (s @ (kept.H @ s))
+
+
+def _level(f: Scalar) -> Scalar:
+    """What the model approximates: f, or LARGE (1 + log(f / LARGE)) above LARGE."""
+    xp = namespace(f)
+    return xp.where(f > LARGE, LARGE * (1.0 + xp.log(xp.maximum(f, LARGE) / LARGE)), f)
+
+
+def _slope_of_level(f: Scalar) -> Scalar:
+    """Derivative of `_level`: 1, or LARGE / f above LARGE."""
+    return LARGE / namespace(f).maximum(f, LARGE)
+
+
+def _rounding(level: Any) -> Scalar:
+    """Rounding in the objective where it has this `_level`: smaller changes mean nothing."""
+    xp = namespace(level)
+    return 50.0 * rounding_unit(level.dtype) * xp.maximum(1.0, xp.abs(level))
+
+
+def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
+    """Accept the new point or not, by its gain ratio, and adapt the radius."""
+    xp = namespace(new.u)
+    first, finite = xp.isinf(kept.f), xp.isfinite(new.f)
+    before = _level(xp.where(first, 0.0, kept.f))
+    rounding = _rounding(before)
+    gain = before - _level(new.f)
+    below_rounding = finite & (xp.abs(state.predicted) <= rounding) & ~first
+    gain_ratio = gain / xp.where(state.predicted > 0, state.predicted, 1.0)
+    accepted = (state.predicted > 0) & (gain_ratio > LEAST_GAIN_RATIO)
+    quieter = (gain >= -10.0 * rounding) & ~_scores_grew(state.scaling, kept, new, setting)
+    accepted = xp.where(below_rounding, quieter, accepted)
+    no_loss = gain >= -xp.maximum(10.0 * rounding, ROUNDING_LOSS / setting.scale)
+    accepted = finite & (xp.where(state.confirming, no_loss, accepted) | first)
+
+    gain_ratio = xp.where(below_rounding, 1.0, gain_ratio)
+    at_radius = state.length > 0.9 * state.radius
+    radius = xp.where(gain_ratio < 0.25, SHRINK * state.length, state.radius)
+    grown = xp.where(gain_ratio < 0.9, 2.0, GROW) * state.radius
+    radius = xp.where((gain_ratio > 0.75) & at_radius, grown, radius)
+    radius = xp.where(accepted, radius, SHRINK * xp.minimum(state.length, state.radius))
+    radius = xp.where(first | state.confirming, state.radius, radius)
+    rejected = xp.where(accepted, 0, state.rejected + 1).astype(np.int32)
+    return Judgement(accepted, below_rounding, radius, rejected)
+
+
+def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting: Setting) -> Flag:
+    """Whether the scores are larger at the new point, in the scaling."""
+    size = lambda point: without(point.g, _active(point, setting)) ** 2
+    return ((size(new) - size(kept)) / _positive(scaling)).sum() > 0
+
+
+def _rescaled(
+    scaling: Float[Either, " p"],
+    radius: Scalar,
+    kept: Point,
+    nearest: Point,
+    accepted: Flag,
+    setting: Setting,
+) -> tuple[Float[Either, " p"], Scalar]:
+    """Scaling at the nearest point, and the radius carried over to it."""
+    xp = namespace(nearest.u)
+    first = xp.isinf(kept.f)
+    slope = _slope_of_level(nearest.f)
+    size = xp.abs(nearest.H.diagonal()) * slope
+    scaling = _positive(xp.where(accepted, xp.maximum(size, scaling), scaling))
+    root = xp.sqrt(scaling)
+    # coming from a plateau the scaling jumps: a radius in its old units would take many turns to recover
+    last = SHRINK * xp.minimum(1.0, norm((nearest.u - kept.u) * root))
+    radius = xp.maximum(radius, xp.where(accepted & ~first, last, 0.0))
+    gradient = without(nearest.g, _active(nearest, setting)) * slope
+    return scaling, xp.where(first, xp.maximum(1.0, 0.1 * norm(gradient / root)), radius)
+
+
+def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
+    """The Newton step where it may be taken, else one within radius and box; ``weight`` is the root of the scaling."""
+    xp = namespace(point.u)
+    u, f, g, H = point
+    active = _active(point, setting)
+    x, product, definite = solve_scaled(_among_free(H, active), without(g, active))
+    newton = without(-x, active)
+    decrement = xp.where(definite, setting.scale * product, np.inf)
+
+    # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no minimum at all
+    large = f > LARGE
+    safe = xp.maximum(f, LARGE)
+    left = xp.where(large, 1.0 - product / safe, 1.0)
+    no_minimum = left < 1e-3
+    newton = newton / xp.where(no_minimum, 1.0, left)
+    slope = _slope_of_level(f)
+    H = slope * (H - xp.where(large, 1.0 / safe, 0.0) * g[:, None] * g[None, :])
+    g = slope * g
+
+    length = norm(newton * weight)
+    full = definite & ~no_minimum & ((length <= radius) | (decrement <= enough))  # the confirming step is always whole
+    full = full & ~outside(u + newton, setting).any()
+    allowed = setting.allow_trust_region_solve
+    needed = ~full if allowed is None else ~full & allowed
+    s = bounded_step(Point(u, f, g, H), active, (needed, newton), weight, radius, setting)
+    predicted = -(g @ s + 0.5 * s @ (H @ s))
+    if setting.lower is not None:
+        # a step cut by the box may predict no reduction: then steepest descent in the scaling, cut in the same way
+        down = -without(g, active) / weight**2
+        down = down * (radius / xp.maximum(norm(down * weight), np.finfo(u.dtype).tiny))
+        down = clip(u + down, setting) - u
+        cut = ~(predicted > 0) & ~full
+        s = xp.where(cut, down, s)
+        predicted = xp.where(cut, -(g @ s + 0.5 * s @ (H @ s)), predicted)
+    if allowed is not None:
+        s = xp.where(full | allowed, s, np.nan)
+    return Proposal(s, predicted, norm(s * weight), full & (left > 0.9), decrement, definite)
+
+
+def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
+    """`active_bounds`, or None without a box: then no code for it is compiled."""
+    return None if setting.lower is None else active_bounds(point, setting)
+
+
+def _positive(x: Any) -> Any:
+    """x, with 1 for entries that are not positive."""
+    return namespace(x).where(x > 0, x, 1.0)
+
+
+def _among_free(H: Float[Either, "p p"], active: Bool[Either, " p"] | None) -> Float[Either, "p p"]:
+    """H (p, p) with the rows and columns of the active coordinates replaced by those of the identity."""
+    if active is None:
+        return H
+    xp = namespace(H)
+    free = ~active
+    return xp.where(free[:, None] & free[None, :], H, xp.eye(H.shape[0], dtype=H.dtype))
