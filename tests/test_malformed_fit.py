@@ -15,7 +15,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from tests.test_malformed_data import DAMAGES, DOCUMENTED, FORMS, NOT_IN_A_FRAME, series
+from tests.data.test_malformed import DAMAGES, DOCUMENTED, FORMS, NOT_IN_A_FRAME, series
 
 N = 12
 RNG = np.random.default_rng(3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,17 +10,77 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.batch.weighing import Weighing
 from mlejax.batch.windows import can_be_window, window, within_reach
 from mlejax.compiling import on_cpu
-from mlejax.data import Prepared
-from mlejax.fit.regression import Designs
+from mlejax.data import Prepared, Weights
+from mlejax.data.formulas import Designs
 from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host, Int
 
 WHOLE_BLOCK = 4096
 WIDEST = 64  # data sets that are worked on at once, at most, on CPU
 SMALLEST = 8
 BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The rows of many data sets in one table: a data set is a run of positions in an order of the rows.
+
+    Attributes:
+        order: (n,) the rows, data set by data set; None where they are in this order already.
+        begins, lengths: (L,) where a data set begins in that order, and its number of rows.
+
+    >>> runs = Runs.of(np.array([2, 0, 1]), np.array([1, 2]))
+    >>> runs(1), runs.only(np.array([True, False, True])).lengths
+    (array([0, 1]), array([1, 1]))
+    """
+
+    order: np.ndarray | None
+    begins: np.ndarray
+    lengths: np.ndarray
+
+    @staticmethod
+    def of(order: Int[Host, " n"] | None, lengths: Int[Host, " L"]) -> Runs:
+        """Data sets of these lengths, one after the other."""
+        begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        return Runs(order, begins, np.asarray(lengths, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __call__(self, i: int) -> Int[Host, " n_i"]:
+        """The rows of one data set."""
+        run = slice(self.begins[i], self.begins[i] + self.lengths[i])
+        return np.arange(run.start, run.stop) if self.order is None else self.order[run]
+
+    @property
+    def n(self) -> int:
+        """The number of rows of all data sets."""
+        return int(self.lengths.sum())
+
+    @cached_property
+    def positions(self) -> Int[Host, " n"]:
+        """The rows, data set by data set."""
+        return np.arange(self.n) if self.order is None else self.order
+
+    @cached_property
+    def owner(self) -> Int[Host, " n"]:
+        """The data set of each of the `positions`."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def only(self, kept: Bool[Host, " rows"]) -> Runs:
+        """The rows of the table that are flagged."""
+        flags = kept[self.positions]
+        return Runs.of(self.positions[flags], np.bincount(self.owner[flags], minlength=len(self)))
+
+    def with_any(self, flags: Bool[Host, " rows"]) -> tuple[Int[Host, " m"], Int[Host, " m"]]:
+        """The data sets with flagged rows, and how many each has."""
+        return np.unique(self.owner[flags[self.positions]], return_counts=True)
+
+    def sums(self, values: Float[Host, " rows"]) -> Float[Host, " L"]:
+        """The sum of a number per row of the table over each data set."""
+        return np.bincount(self.owner, values[self.positions], minlength=len(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +105,9 @@ class DataSets:
         bad: why a data set cannot be used, by its number.
         labels: (L,) names of the data sets.
         label_names: what the labels are called, one or several.
-        one: the data of one data set as ``model.fit`` would take them.
-        table_rows: the rows of one data set in the whole table, before any was dropped.
+        table_rows: the rows of each data set in the whole table, before any was dropped.
         source: the whole table.
+        reading: the same with the designs of regressed parameters beside the columns in use.
         space: the layout of the parameters.
         designs: of the regressed parameters, or None.
         hyper, own_hyper: second argument of a penalty, common or with a leading axis (L, ...).
@@ -63,7 +122,7 @@ class DataSets:
     lengths: np.ndarray
     sizes: np.ndarray
     n_out: dict[int, int]
-    weighing: Weighing | None
+    weighing: Weights | None
     weights: np.ndarray | None
     scale: np.ndarray
     n_rows: np.ndarray
@@ -73,9 +132,9 @@ class DataSets:
     bad: dict[int, str]
     labels: Any
     label_names: tuple[str, ...]
-    one: Callable[[int], Any] = field(repr=False)
-    table_rows: Callable[[int], np.ndarray] = field(repr=False)
-    source: data_room.Source = field(repr=False)
+    table_rows: Runs = field(repr=False)
+    source: data_room.Table = field(repr=False)
+    reading: data_room.Table = field(repr=False)
     space: Space = field(repr=False)
     designs: Designs | None = field(default=None, repr=False)
     hyper: Any = field(default=None, repr=False)
@@ -83,6 +142,10 @@ class DataSets:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def one(self, i: int) -> Any:
+        """One data set, as ``model.fit`` would take it."""
+        return self.reading.take(self.table_rows(i))
 
     @property
     def own_rows(self) -> bool:

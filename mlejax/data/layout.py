@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .errors import DataError, DataTypeError, type_name
+from mlejax.data.errors import DataError, DataTypeError, type_name
 
 ROOT: Any = None  # the key of data that are not a mapping
 MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows: rename it"
@@ -158,14 +158,14 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:
     >>> assemble([5.0], [], Layout("mapping", (x, k)))
     {'x': 5.0, 'k': 2}
     """
-    built = {key: build(treedef, slots, rows, shared) for key, treedef, slots in layout.entries}
+    built = {entry.key: build(entry, rows, shared) for entry in layout.entries}
     return built if layout.kind == "mapping" else built[ROOT]
 
 
-def build(treedef: Any, slots: Sequence[Slot], rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Any:
     """What is under one key of the data."""
-    leaves = [_leaf(slot, rows, shared) for slot in slots]
-    return leaves[0] if treedef is None else jax.tree_util.tree_unflatten(treedef, leaves)
+    leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
+    return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 
 
 def _leaf(slot: Slot, rows: Sequence[Any], shared: Sequence[Any]) -> Any:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .convert import Rows
-from .errors import DataError, DataTypeError, rows_phrase, type_name
-from .leaves import is_extension_array, is_missing, is_pandas
-from .padding import bucket
+from mlejax.data.errors import DataError, DataTypeError, rows_phrase, type_name
+from mlejax.data.padding import bucket
+from mlejax.data.read.checked import Rows
+from mlejax.data.read.columns import is_extension_array, is_missing, is_pandas
 
 TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find out what it reads
 

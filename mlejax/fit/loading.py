@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,18 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.compiling import on_cpu
+from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
+from mlejax.data.read import refuse_gaps, without_gaps
+from mlejax.data.read.table import check_missing
 from mlejax.fit.common import Problem
 from mlejax.fit.lapack import contributions_at_once
-from mlejax.fit.regression import Designs, with_designs
-from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
+from mlejax.parameters import Space
 
-BLOCK, BLOCK_GPU = 4096, 1 << 17  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
+BLOCK, BLOCK_GPU = (
+    4096,
+    1 << 17,
+)  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Loaded:
 
     problem: Problem
     rows: data_room.Rows
-    source: data_room.Source
+    source: data_room.Table
     unit_codes: np.ndarray | None
     fingerprint: data_room.Fingerprint
     weights: data_room.Weights | None = None
@@ -103,6 +109,74 @@ def n_contributions(data: data_room.Prepared) -> int:
     return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
 
 
+class Reading(NamedTuple):
+    """A table with what the likelihood reads of it.
+
+    Attributes:
+        table: the data, with the designs of regressed parameters beside the columns in use.
+        designs: of the regressed parameters, or None.
+        space: the layout of the parameters.
+        names: the columns that the function reads.
+        n_out: the number of terms of a whole model.
+    """
+
+    table: data_room.Table
+    designs: Designs | None
+    space: Space
+    names: tuple[Any, ...]
+    n_out: int
+
+
+def reading_of(
+    likelihood: Likelihood,
+    table: data_room.Table,
+    start: Any,
+    missing: str | None,
+    others: Sequence[str],
+    beside: Sequence[tuple[str, Any]] = (),
+    example: np.ndarray | None = None,
+) -> Reading:
+    """What the likelihood reads of a table; formulas are evaluated on the rows that are used.
+
+    Args:
+        likelihood: the model.
+        table: the data.
+        start: parameters of a bare model.
+        missing: "raise" or "drop"; None leaves out every row with a missing or infinite value.
+        others: further columns in use.
+        beside: (name, values) of weights that are no column of the data.
+        example: rows of the one data set that a whole model is traced on; None for all.
+    """
+    designs = None
+    if likelihood.predictors and not has_designs(table):
+        if table.kind != "mapping":
+            raise data_room.DataTypeError(
+                f"{likelihood.name}: formulas need data with names, a dict or a DataFrame, got a {type(table.raw).__name__}"
+            )
+        assert likelihood.natural is not None
+        used = formula_columns(likelihood.predictors, table)
+        natural = likelihood.natural.space(table)
+        view, reads = regressed_reads(likelihood, table, natural)
+        rows, gaps = table.read(reads, [*others, *used], beside)
+        refuse_gaps(rows, [] if missing is None else [g for g in gaps if g.infinite or missing == "raise"])
+        rows = without_gaps(rows, gaps)
+        table, designs = add_designs(likelihood.predictors, table, rows, natural, view, used, others)
+    space = likelihood.space(table, start)
+    traced = table if example is None or likelihood.mode != "whole" else data_room.ingest(table.take(example))
+    names, n_out = trace_reads(likelihood, traced, space, data_room.by_row(table.keys))
+    return Reading(table, designs, space, names, n_out)
+
+
+def check_missing_allowed(likelihood: Likelihood, missing: Any) -> None:
+    """Raise DataError or ValueError if ``missing`` is no option, or one that this likelihood does not allow."""
+    check_missing(missing)
+    if missing != "raise" and likelihood.mode == "whole":
+        raise ValueError(
+            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
+            "a time series); treat missing values inside the function or beforehand"
+        )
+
+
 def load(
     likelihood: Likelihood,
     data: Any,
@@ -117,69 +191,48 @@ def load(
     ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
     of the weights (a column's name or one number per row; per entry returned by a whole model).
     """
-    source = reading = data_room.ingest(data)
+    source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
+    check_missing_allowed(likelihood, missing)
     whole = likelihood.mode == "whole"
     others = [name for name in (likelihood.unit, *groups) if name is not None]
-    beside = []
+    beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
         others.append(weights)
     elif weights is not None and not whole:
         beside.append(("weights", weights))
-    designs = None
-    if likelihood.predictors and not any(isinstance(key, data_room.DesignKey) for key in source.keys):
-        reading, designs = with_designs(likelihood, source, missing, others, beside)
-        beside = []  # their gaps are gaps of the designs now
-    space = likelihood.space(reading, start)
-    names, n_out = trace_reads(likelihood, reading, space, data_room.by_row(reading.keys))
-    if missing != "raise" and likelihood.mode == "whole":
-        raise ValueError(
-            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
-            "a time series); treat missing values inside the function or beforehand"
-        )
     for name in others:
         source.column(name)
-    rows = reading.convert(names, missing=missing, others=others, beside=beside)
+    reading, designs, space, names, n_out = reading_of(likelihood, source, start, missing, others, beside)
+    # the gaps of weights beside the data are gaps of the designs now
+    rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
     del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
-    packed: data_room.Prepared
-
-    def bounded(rows: data_room.Rows) -> int:
-        """Rows or units of a block."""
-        most = contributions_at_once(likelihood, space, rows.leaves, rows.shared, rows.layout)
-        block = BLOCK if on_cpu() else BLOCK_GPU
-        return block if most is None else min(block, most)
-
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
-        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=bounded(grouped.rows))
-    elif whole:
-        packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
-    else:
-        packed = data_room.pack(rows, _scaled(weighing), block=bounded(rows))
-    if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
+    by_term = rows if likelihood.unit is None else grouped.rows
+    scaled = None if weighing is None else weighing.values / weighing.scale
+    if whole and scaled is None:
+        scaled = np.ones(n_out)
+    most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
+    block = min(BLOCK if on_cpu() else BLOCK_GPU, most or BLOCK_GPU)
+    packed: data_room.Prepared = data_room.pack(by_term, scaled, mode=likelihood.mode, block=block)
+    if not packed.streamed:
         packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
-    if weighing is None and designs is None and packed.mode == "rows":
-        found = data_room.awaited_fingerprint(rows, packed.rows)
-    else:
-        moments = None if weighing is None else weighing.moments()
-        found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
+    moments = None if weighing is None else weighing.moments()
+    found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
     return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
 
 
-def _scaled(weights: data_room.Weights | None) -> np.ndarray | None:
-    return None if weights is None else weights.values / weights.scale
-
-
 def _read_weights(
-    likelihood: Likelihood, source: data_room.Source, rows: data_room.Rows, kind: str, weights: Any, n_out: int
+    likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows, kind: str, weights: Any, n_out: int
 ) -> data_room.Weights:
-    """Checked weights of the rows, or of the entries that a whole model returns."""
+    """Checked weights of the rows, or of the terms that a whole model returns."""
     name, values = (weights, source.column(weights)) if isinstance(weights, str) else ("", weights)
     if likelihood.mode != "whole":
         return data_room.make_weights(kind, name, rows.select(values), rows.n, rows.index)
@@ -265,7 +318,7 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
 
 def as_fitted(leaf: Any) -> np.ndarray:
     """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
-    if not isinstance(leaf, data_room.Tall):
+    if not isinstance(leaf, data_room.StreamedColumn):
         return np.asarray(leaf)
     leaf.check()
     return leaf.values

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from .errors import DataTypeError, missing_column
+from mlejax.data.errors import DataTypeError, missing_column
 
 
 class View(Mapping[Any, Any]):
@@ -69,13 +69,15 @@ class View(Mapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _all(self) -> tuple[Any, ...]:
+    def _all(self, why: str = "iteration, len, ** or dict()") -> tuple[Any, ...]:
+        """All keys, each of which counts as read; ``why`` says in an error what goes through them."""
         for key in self._keys:
             if key not in self._values:
                 error = self._refuse(key)
-                note = "the function goes through all columns of the data (iteration, len, ** or dict()), and "
-                fix = ". Or pass only the columns that the function needs, data[['a', 'b']]"
-                raise type(error)(f"{note}{error}{fix}")
+                raise type(error)(
+                    f"the function goes through all columns of the data ({why}), and {error}. Or pass only the columns that the "
+                    "function needs, data[['a', 'b']]"
+                )
         self._reads |= set(self._keys)
         return (*self._keys, *self._extra)
 
@@ -116,7 +118,9 @@ class View(Mapping[Any, Any]):
 
 
 def _flatten(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    keys = tuple(view)
+    keys = view._all(
+        "jax.jit, jax.vmap or jax.tree.map takes all of them; leave out jax.jit above the function, which mlejax compiles"
+    )
     return tuple(view[key] for key in keys), keys
 
 

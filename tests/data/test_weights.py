@@ -18,7 +18,7 @@ import mlejax as mle
 from tests.cases import Case, supports
 from tests.zoo import FAMILY, REGRESSION
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 R = json.loads((ROOT / "tests" / "references" / "weights.json").read_text())
 SEED = 13
 

@@ -19,7 +19,7 @@ import mlejax as mle
 from mlejax.fit.common import objective_of
 from mlejax.objective import Spec, predictor_paths
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def r_numbers(name: str) -> dict[str, Any]:

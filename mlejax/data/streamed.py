@@ -1,8 +1,8 @@
 """Columns of very many rows, of which no copy is made: they are read in chunks where they lie.
 
-A `Tall` column stands among the rows of `Prepared` for an array with its padding. What takes chunks or some of the rows gets
-views and small copies. What takes all rows at once, as any compiled program does that is handed the whole data, gets a padded
-copy, made then: the tree of JAX has that copy in the column's place.
+A `StreamedColumn` stands among the rows of `Prepared` for an array with its padding. Code that takes chunks or some of the rows
+gets views and small copies. Code that takes all rows at once, such as a compiled program of the whole data, gets a padded
+copy, which is made then: in JAX's tree that copy stands in the column's place.
 
 The array is most often the user's own, who may write into it later. A hash of its bytes is taken when it comes, and compared
 when a copy is made: scores and bootstraps, long after the fit, are of the data that were fitted, or refused.
@@ -16,24 +16,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import DataError
-from .fingerprint import moments
-from .padding import aligned
+from mlejax.data.errors import DataError
+from mlejax.data.padding import aligned
 
 STREAMED = 256 * 1024 * 1024  # bytes of a table from which its rows are not copied
-PIECE = 1 << 16
+HASH_WORDS = 1 << 16
 
 
 @jax.tree_util.register_pytree_node_class
-class Tall:
+class StreamedColumn:
     """An array (n, ...) as the first rows of one (N, ...), whose further rows repeat the first.
 
     Attributes:
         values: (n, ...), not ours to write to.
         shape: (N, ...).
-        moments: their sum and sum of squares when they came.
 
-    >>> column = Tall(np.array([2.0, 3.0]), 4)
+    >>> column = StreamedColumn(np.array([2.0, 3.0]), 4)
     >>> column[1:3], column[np.array([0, 3])], np.asarray(column)
     (array([3., 2.]), array([2., 2.]), array([2., 3., 2., 2.]))
     """
@@ -41,7 +39,7 @@ class Tall:
     def __init__(self, values: np.ndarray, n_padded: int) -> None:
         self.values = values
         self.shape = (n_padded, *values.shape[1:])
-        self.moments, self._hash = moments(values), _hash(values)
+        self._hash = _hash(values)
         self._padded: np.ndarray | None = None
 
     @property
@@ -117,14 +115,14 @@ class Tall:
 
 def _hash(values: np.ndarray) -> int:
     """Of 64 bits, of the bytes in their order: words times fixed odd numbers, summed by piece, and pieces chained."""
-    odd, room = _odd_numbers(), np.empty(PIECE, np.uint64)
-    step = max(1, PIECE // max(1, int(np.prod(values.shape[1:]))))
+    odd, room = _odd_numbers(), np.empty(HASH_WORDS, np.uint64)
+    step = max(1, HASH_WORDS // max(1, int(np.prod(values.shape[1:]))))
     found = 0
     for start in range(0, values.shape[0], step):
-        part = np.ascontiguousarray(values[start : start + step]).reshape(-1)
-        words = part.view(np.uint64) if part.dtype.itemsize == 8 else part.view(np.uint8).astype(np.uint64)
-        for at in range(0, words.size, PIECE):
-            few = words[at : at + PIECE]
+        chunk = np.ascontiguousarray(values[start : start + step]).reshape(-1)
+        words = chunk.view(np.uint64) if chunk.dtype.itemsize == 8 else chunk.view(np.uint8).astype(np.uint64)
+        for at in range(0, words.size, HASH_WORDS):
+            few = words[at : at + HASH_WORDS]
             total = np.add.reduce(np.multiply(few, odd[: few.size], out=room[: few.size]))
             found = (found * _CHAIN + int(total)) % (1 << 64)
     return found
@@ -135,4 +133,4 @@ _CHAIN = 6364136223846793005
 
 @lru_cache(maxsize=1)
 def _odd_numbers() -> np.ndarray:
-    return np.random.default_rng(0).integers(1 << 63, size=PIECE, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    return np.random.default_rng(0).integers(1 << 63, size=HASH_WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import mlejax as mle
-from mlejax.data import DataError, Tall, prepared
+from mlejax.data import DataError, StreamedColumn, prepared
 from mlejax.fit import evaluating, sampling
 
 
@@ -50,7 +50,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch, data: Any, **kwds: Any) -> Any:
 def test_a_fit_copies_nothing_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     data = draws()
     res, plain = logit.fit(data), plainly(monkeypatch, data)
-    assert all(isinstance(column, Tall) and not column.copied for column in columns_of(res))
+    assert all(isinstance(column, StreamedColumn) and not column.copied for column in columns_of(res))
     assert all(np.shares_memory(column.values, data[name]) for column, name in zip(columns_of(res), "Xy", strict=True))
     np.testing.assert_array_equal(res.params, plain.params)
     np.testing.assert_array_equal(res.bse, plain.bse)
@@ -74,7 +74,7 @@ def test_rows_of_weight_zero_never_reach_the_function(monkeypatch: pytest.Monkey
     w = np.ones(N)
     w[::7] = 0.0
     res = logit.fit(data, weights=w, weight_kind="frequency")
-    assert not any(isinstance(column, Tall) for column in columns_of(res))
+    assert not any(isinstance(column, StreamedColumn) for column in columns_of(res))
     kept = logit.fit({name: column[w > 0] for name, column in data.items()})
     np.testing.assert_allclose(res.params, kept.params, rtol=0, atol=1e-8)
 
@@ -150,11 +150,10 @@ def test_likelihood_ratio_tests_know_their_data() -> None:
 
 
 def test_the_column_itself() -> None:
-    column = Tall(np.arange(10.0).reshape(5, 2), 8)
+    column = StreamedColumn(np.arange(10.0).reshape(5, 2), 8)
     assert column.shape == (8, 2)
     assert len(column) == 8
     assert column.ndim == 2
-    assert column.moments == (45.0, 285.0)
     np.testing.assert_array_equal(column[3:7], [[6.0, 7.0], [8.0, 9.0], [0.0, 1.0], [0.0, 1.0]])
     np.testing.assert_array_equal(column[6:8], [[0.0, 1.0], [0.0, 1.0]])
     assert np.shares_memory(column[1:4], column.values)
@@ -166,13 +165,13 @@ def test_the_column_itself() -> None:
 
 
 def test_huge_values_are_no_change() -> None:
-    column = Tall(np.resize([-1e306, 1.7e306], 200_001), 200_704)
+    column = StreamedColumn(np.resize([-1e306, 1.7e306], 200_001), 200_704)
     assert np.asarray(column).shape == (200_704,)
 
 
 def test_a_pickle_holds_the_values_once_and_as_they_were() -> None:
     values = np.arange(50_000.0)
-    column = Tall(values, 50_176)
+    column = StreamedColumn(values, 50_176)
     bare = len(pickle.dumps(column))
     np.asarray(column)
     values[3] = -1.0
@@ -185,7 +184,7 @@ def test_a_pickle_holds_the_values_once_and_as_they_were() -> None:
 @pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.float64])
 def test_columns_of_every_kind_are_told_from_changed_ones(dtype: Any) -> None:
     values = np.asarray(np.random.default_rng(0).integers(0, 2, (70_000, 3)), dtype)
-    column = Tall(values, 70_001)
+    column = StreamedColumn(values, 70_001)
     column.check()
     values[[5, 6]] = values[[6, 5]][:, ::-1]
     with pytest.raises(DataError):

@@ -1,23 +1,23 @@
-"""One array-like of the user's data: what it is, by its type alone, and its values as a canonical NumPy array.
+"""One array-like of the user's data, and what kind of values it holds.
 
-`probe` looks only at types, dtypes and shapes, so that columns which are never read cost nothing (a list has no dtype,
-and is converted once). `read` converts, preserving values: floats to float64, integers to int64, booleans as they are.
-What cannot be converted without loss is refused, mostly by `refusals.refusal`.
+`probe` looks only at types, dtypes and shapes, so that a column that is never read costs nothing. A list has no dtype and
+is converted once.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from .errors import DataError, DataTypeError, rows_phrase
 
 NUMERIC = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 _KINDS = {
@@ -30,7 +30,6 @@ _PANDAS_TYPES = {
 }  # fmt: skip
 _SEQUENCES = (list, range, collections.deque)
 _PLAIN = {float, int, bool}
-_pandas_classes: dict[tuple[str, ...], tuple[type, ...]] = {}  # filled once pandas is there
 
 
 class Probe(NamedTuple):
@@ -40,27 +39,46 @@ class Probe(NamedTuple):
     shape: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class Leaf:
-    """One array-like, how to name it to the user, and what is known of it so far."""
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One array-like of the user's data.
+
+    Attributes:
+        raw: as the user passed it.
+        where: how messages name it.
+        key: the key of the table under which it stands.
+        shared: it stands in `Shared`, where a single number is allowed.
+    """
 
     raw: Any
     where: str
+    key: Hashable = None
     shared: bool = False
-    probe_: Probe | None = field(default=None, repr=False)
-    array: Any = field(default=None, repr=False)  # a list, converted
+
+    @cached_property
+    def _sequence(self) -> tuple[np.ndarray | None, str] | None:
+        return _from_sequence(self.raw) if isinstance(self.raw, _SEQUENCES) else None
 
     @property
+    def array(self) -> np.ndarray | None:
+        """The array of a list; None for other types and for lists that make no array."""
+        return None if self._sequence is None else self._sequence[0]
+
+    @cached_property
     def probe(self) -> Probe:
-        if self.probe_ is None:
-            if type(self.raw) is not np.ndarray and isinstance(self.raw, _SEQUENCES):
-                self.array, kind = _from_sequence(self.raw)
-                self.probe_ = Probe(kind, (len(self.raw),) if self.array is None else self.array.shape)
-            else:
-                self.probe_ = probe(self.raw)
-            if self.probe_.shape == () and not self.shared and self.probe_.kind in NUMERIC:
-                self.probe_ = Probe("scalar", ())
-        return self.probe_
+        """Kind and shape."""
+        if self._sequence is None:
+            found = probe(self.raw)
+        else:
+            array, kind = self._sequence
+            found = Probe(kind, (len(self.raw),) if array is None else array.shape)
+        alone = found.shape == () and not self.shared and found.kind in NUMERIC
+        return Probe("scalar", ()) if alone else found
+
+    @property
+    def name(self) -> str:
+        """The name in fingerprints: the column's own where it has one."""
+        return self.key if isinstance(self.key, str) and self.where == f"column {self.key!r}" else self.where
 
     @property
     def index(self) -> Any:
@@ -70,15 +88,10 @@ class Leaf:
 
 def is_pandas(value: Any, *names: str) -> bool:
     """Whether the value is an instance of one of these pandas classes, without importing pandas."""
-    if type(value) is np.ndarray:
+    pandas = sys.modules.get("pandas")
+    if type(value) is np.ndarray or not hasattr(pandas, "DataFrame"):  # another thread may be importing pandas
         return False
-    classes = _pandas_classes.get(names)
-    if classes is None:
-        pandas = sys.modules.get("pandas")
-        if pandas is None or not hasattr(pandas, "DataFrame"):  # not imported, or being imported by another thread
-            return False
-        classes = _pandas_classes[names] = tuple(getattr(pandas, name) for name in names)
-    return isinstance(value, classes)
+    return isinstance(value, tuple(getattr(pandas, name) for name in names))
 
 
 def is_extension_array(value: Any) -> bool:
@@ -103,16 +116,10 @@ def probe_dtype(dtype: Any) -> str:
             return _PANDAS_TYPES[cls.__name__]
     # The dtypes of ml_dtypes (bfloat16, float8, int4) have the NumPy kind "V".
     for group, kind in ((jax.dtypes.prng_key, "key"), (jnp.floating, "float"), (jnp.integer, "int")):
-        if _is_sub(dtype, group):
-            return kind
+        with contextlib.suppress(TypeError):  # a dtype that JAX does not know
+            if jnp.issubdtype(dtype, group):
+                return kind
     return _KINDS.get(getattr(dtype, "kind", "?"), "unknown")
-
-
-def _is_sub(dtype: Any, group: Any) -> bool:
-    try:
-        return bool(jnp.issubdtype(dtype, group))
-    except TypeError:
-        return False
 
 
 def probe(value: Any) -> Probe:
@@ -121,8 +128,6 @@ def probe(value: Any) -> Probe:
     >>> probe(np.zeros((3, 2), np.float32))
     Probe(kind='float', shape=(3, 2))
     """
-    if type(value) is np.ndarray:
-        return Probe(_KINDS.get(value.dtype.kind) or probe_dtype(value.dtype), value.shape)
     if isinstance(value, jax.core.Tracer):
         return Probe("tracer", value.shape)
     if isinstance(value, (np.ndarray, jax.Array, np.generic)):
@@ -141,10 +146,8 @@ def probe(value: Any) -> Probe:
         return Probe("string", ())
     if hasattr(value, "toarray") or hasattr(value, "todense") or "sparse" in type(value).__module__:
         return Probe("sparse", tuple(getattr(value, "shape", ())))
-    if hasattr(value, "__array__") and hasattr(value, "shape") and hasattr(value, "dtype"):
-        array = np.asarray(value)
-        return Probe(probe_dtype(array.dtype), array.shape)
-    if isinstance(value, (memoryview,)) or type(value).__name__ == "array":
+    named = hasattr(value, "__array__") and hasattr(value, "shape") and hasattr(value, "dtype")
+    if named or isinstance(value, memoryview) or type(value).__name__ == "array":
         array = np.asarray(value)
         return Probe(probe_dtype(array.dtype), array.shape)
     return Probe("unknown", ())
@@ -235,116 +238,3 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return bool(np.isnat(value))
     return type(value).__name__ in ("NAType", "NaTType")
-
-
-def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
-    """float64, int64 or bool with the same values; the array itself where it is that already.
-
-    >>> canonical(np.array([1, 2], np.uint8), "x").dtype
-    dtype('int64')
-    """
-    dtype = array.dtype
-    if dtype == np.float64 or dtype == np.int64 or dtype == np.bool_:
-        return array
-    kind = probe_dtype(dtype)
-    if kind == "int":
-        if dtype.kind == "u" and dtype.itemsize == 8 and array.size and array.max() > np.iinfo(np.int64).max:
-            at = np.argwhere(array > np.iinfo(np.int64).max)
-            raise DataTypeError(
-                f"{where}: {len(at)} integers of dtype uint64 are beyond the range of int64, at "
-                f"{rows_phrase(at[:, 0] if at.shape[1] else [], index)}; first: {array[tuple(at[0])]}. "
-                "Expected integers below 2**63: convert to float64 (and lose digits) or recode them"
-            )
-        return array.astype(np.int64)
-    wide = array.astype(np.float64)
-    if dtype.kind == "f" and dtype.itemsize > 8:
-        lost = (wide.astype(dtype) != array) & ~np.isnan(array)
-        if lost.any():
-            at = np.argwhere(lost)[:, 0] if array.ndim else np.array([0])
-            raise DataTypeError(
-                f"{where}: values of dtype {dtype} do not fit into float64 without rounding, at "
-                f"{rows_phrase(at, index)}; write .astype(numpy.float64) to round them"
-            )
-    return wide
-
-
-def read(leaf: Leaf) -> tuple[np.ndarray, np.ndarray | None]:
-    """The values of a numeric leaf in canonical dtype, and a mask of the missing entries (None: no mask was needed).
-
-    NaN in a float array is not in the mask; the caller looks for it together with infinities.
-    """
-    raw, where = leaf.raw, leaf.where
-    if type(raw) is np.ndarray:
-        return canonical(raw, where), None
-    if leaf.array is not None:
-        return _read_sequence(leaf)
-    if isinstance(raw, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(raw)
-        data = np.asarray(raw.data)
-        if mask.any():
-            data = data.copy()
-            data[mask] = np.zeros((), data.dtype)
-        return canonical(data, where), mask if mask.any() else None
-    if is_pandas(raw, "DataFrame"):
-        return _read_frame(raw, where, leaf.probe.kind)
-    if is_pandas(raw, "Series", "Index") or is_extension_array(raw):
-        return _read_pandas(raw, where, leaf.index)
-    return canonical(np.asarray(raw), where, leaf.index), None
-
-
-def _read_sequence(leaf: Leaf) -> tuple[np.ndarray, np.ndarray | None]:
-    array = leaf.array
-    if array.dtype != object:
-        return canonical(array, leaf.where), None
-    missing = np.array([is_missing(v) for v in array.flat], bool).reshape(array.shape)
-    filled = array.copy()
-    filled[missing] = 0
-    plain = np.asarray(filled.tolist())
-    if plain.dtype == object:
-        raise DataTypeError(f"{leaf.where}: integers beyond the range of int64 among missing values; recode them")
-    return canonical(plain, leaf.where), missing
-
-
-def _read_pandas(column: Any, where: str, index: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    if isinstance(column.dtype, np.dtype):
-        return canonical(column.to_numpy(), where, index), None
-    kind = probe_dtype(column.dtype)
-    missing = np.asarray(column.isna(), dtype=bool)
-    has = bool(missing.any())
-    target: np.dtype[Any] = NUMERIC[kind]
-    if kind == "int" and str(column.dtype).lower().startswith("uint"):
-        target = np.dtype(np.uint64)
-    filled = column.fillna(False if kind == "bool" else 0) if has else column
-    values = filled.to_numpy(dtype=target)
-    return canonical(values, where, index), missing if has else None
-
-
-def _read_frame(frame: Any, where: str, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
-    dtypes = set(frame.dtypes)
-    if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
-        return canonical(frame.to_numpy(), where, frame.index), None
-    out = np.empty(frame.shape, NUMERIC[kind])
-    missing = np.zeros(frame.shape, bool)
-    for j, name in enumerate(frame.columns):
-        values, mask = _read_pandas(frame.iloc[:, j], f"{where} (entry {name!r})", frame.index)
-        if kind == "float" and values.dtype == np.int64 and (np.abs(values) > 2**53).any():
-            at = np.flatnonzero(np.abs(values) > 2**53)
-            raise DataError(
-                f"{where} (entry {name!r}): integers beyond 2**53 beside float columns would be rounded, at "
-                f"{rows_phrase(at, frame.index)}; pass the column on its own, or as float"
-            )
-        out[:, j] = values
-        if mask is not None:
-            missing[:, j] = mask
-    return out, missing if missing.any() else None
-
-
-def narrow_float(leaf: Leaf) -> bool:
-    """Whether the values came as floats of less than 64 bits, which carry rounding that a caller may warn of."""
-    if leaf.probe.kind != "float":
-        return False
-    dtype = getattr(leaf.raw, "dtype", None)
-    if dtype is None:
-        dtypes = set(leaf.raw.dtypes) if is_pandas(leaf.raw, "DataFrame") else set()
-        return any(probe_dtype(d) == "float" and getattr(d, "itemsize", 8) < 8 for d in dtypes)
-    return getattr(dtype, "itemsize", 8) < 8

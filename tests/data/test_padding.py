@@ -130,5 +130,5 @@ def test_weights_of_every_kind():
     for weights in ([1, 0, 2], np.array([1, 0, 2], np.int8), pd.Series([1, 0, 2], dtype="Int64"), jnp.array([1, 0, 2])):
         assert check_weights(weights, 3).tolist() == [1.0, 0.0, 2.0]
     assert check_weights([True, False, True], 3).tolist() == [1.0, 0.0, 1.0]
-    with pytest.raises(DataError, match=r"wt: .* at row 1 \(index label 'q'\)"):
+    with pytest.raises(DataError, match=r"weights column 'wt': .* at row 1 \(index label 'q'\)"):
         check_weights([1.0, -1.0], 2, "wt", pd.Index(["p", "q"]))

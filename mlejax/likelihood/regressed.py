@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+
 from mlejax import data as data_room
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood.declaration import Likelihood
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
-
-Array = Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Regressed:
         predictors: of the regressed parameters.
     """
 
-    function: Callable[[Any, Any], Array]
+    function: Callable[[Any, Any], jax.Array]
     predictors: tuple[Predictor, ...]
 
     def __reduce__(self) -> Any:
@@ -33,7 +33,7 @@ class Regressed:
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def __call__(self, params: Any, data: Any) -> Array:
+    def __call__(self, params: Any, data: Any) -> jax.Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
 
@@ -65,7 +65,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     predictors = tuple(found[name] for name in declared if name in found)
     natural = likelihood.natural or likelihood
     # the same regressions give the same object, so that a model regressed anew is not compiled anew
-    key = ("regressed", tuple((p.name, p.linear) for p in predictors))
+    key = ("regressed", natural, tuple((p.name, p.linear) for p in predictors))
     if key not in natural.memory:
         function = Regressed(natural.function, predictors)
         natural.memory[key] = Likelihood(

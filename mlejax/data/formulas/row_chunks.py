@@ -1,9 +1,9 @@
-"""Designs of many rows, evaluated piece by piece: little memory beside the design itself.
+"""Designs of many rows, evaluated in chunks of rows: little memory beside the design itself.
 
-formulaic holds every factor, every coded column and their table at once, three times the design.  Where each row of a formula's
-columns depends on that row only, given the levels of its categories, some rows at a time give the same numbers.  That is
-decided from the formula's text and the types of the columns: plain columns, categories (``C(region)`` too), arithmetic and
-functions that work entry by entry.  Everything else (``scale``, ``poly``, ``bs``, ``x - x.mean()``) is left to the whole.
+formulaic keeps every factor, every coded column and their table at once, three times the design.  Where each row of a formula's
+columns depends on that row only, given the levels of its categories, chunks of rows give the same numbers.  That is decided
+from the formula's text and the types of the columns: plain columns, categories (``C(region)`` too), arithmetic and functions
+that work entry by entry.  All other formulas (``scale``, ``poly``, ``bs``, ``x - x.mean()``) are evaluated on all rows at once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .padding import aligned
+from mlejax.data.padding import aligned
 
-PIECE = 1 << 16
+CHUNK_ROWS = 1 << 16
 BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))
 BY_ENTRY_NUMPY = frozenset(
     "abs arctan cos exp exp2 expm1 log log10 log1p log2 sign sin sqrt square tanh".split()  # noqa: SIM905
@@ -27,8 +27,8 @@ _CATEGORY = re.compile(r"C\(\s*([^\W\d]\w*)\s*\)")
 _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load)
 
 
-def in_pieces(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -> tuple[Any, np.ndarray] | None:
-    """The design of a formula, from pieces of its rows.
+def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -> tuple[Any, np.ndarray] | None:
+    """The design of a formula, from chunks of its rows.
 
     Args:
         parsed: formulaic's formula.
@@ -36,9 +36,10 @@ def in_pieces(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
         materialise: (method of a formula or spec, frame) -> model matrix.
 
     Returns:
-        formulaic's ModelSpec and the columns (n, k), float64; None where the rows have to be taken together, or are few.
+        formulaic's ModelSpec and the columns (n, k), float64; None if the rows are few, or if the
+        formula needs all of them at once.
     """
-    if len(frame) <= 2 * PIECE:
+    if len(frame) <= 2 * CHUNK_ROWS:
         return None
     categories = _categories(parsed, frame)
     if categories is None:
@@ -47,26 +48,26 @@ def in_pieces(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
         rows = _with_every_level(frame, categories)
     except TypeError:  # values that cannot be told apart
         return None
-    if rows.size > PIECE:
+    if rows.size > CHUNK_ROWS:
         return None
     spec = materialise(parsed.get_model_matrix, frame.iloc[rows].reset_index(drop=True)).model_spec
     if spec.transform_state or not spec.column_names:
         return None
     out = aligned((len(frame), len(spec.column_names)), np.float64)
-    for run in pieces(len(frame)):
+    for run in chunks(len(frame)):
         out[run] = materialise(spec.get_model_matrix, frame.iloc[run].reset_index(drop=True))
-        let_go()
+        collect_cycles()
     return spec, out
 
 
-def let_go() -> None:
-    """Free the columns that formulaic's objects still hold: they are cycles, and young."""
+def collect_cycles() -> None:
+    """Collect the young reference cycles that keep formulaic's temporary columns alive."""
     gc.collect(1)
 
 
-def pieces(n: int) -> Iterator[slice]:
-    """Runs of rows that together are all n."""
-    return (slice(at, min(at + PIECE, n)) for at in range(0, n, PIECE))
+def chunks(n: int) -> Iterator[slice]:
+    """Slices that together are all n rows."""
+    return (slice(at, min(at + CHUNK_ROWS, n)) for at in range(0, n, CHUNK_ROWS))
 
 
 def _with_every_level(frame: Any, categories: set[str]) -> np.ndarray:

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import DataError, DataTypeError, listing, rows_phrase, type_name
-from .leaves import NUMERIC, Leaf, is_missing, probe_dtype
+from mlejax.data.errors import DataError, DataTypeError, listing, rows_phrase, type_name
+from mlejax.data.read.columns import NUMERIC, Column, is_missing, probe_dtype
 
 _EXPECTED = "expected numbers or booleans"
 _FORMULAS = "text and categories may be used as they are in formulas, groups and `by`"
@@ -26,33 +26,33 @@ TRACER = (
 )
 
 
-def refusal(leaf: Leaf) -> Exception:
-    """The error for a leaf whose probe is not numeric.
+def refusal(column: Column) -> Exception:
+    """The error for a column whose probe is not numeric.
 
-    >>> print(refusal(Leaf(np.array(["a", "b"]), "column 'x'")))
+    >>> print(refusal(Column(np.array(["a", "b"]), "column 'x'")))
     column 'x': expected numbers or booleans, got text (dtype <U1): 2 values are not numbers, first 'a' in row 0. \
 Make codes or dummies of it; text and categories may be used as they are in formulas, groups and `by`
     """
-    kind, where = leaf.probe.kind, leaf.where
+    kind, where = column.probe.kind, column.where
     if kind == "tracer":
         return DataTypeError(f"{where}: {TRACER}")
     if kind in ("scalar", "string", "none"):
-        return _single(leaf, kind)
+        return _single(column, kind)
     if kind == "frame":
-        return _frame(leaf)
+        return _frame(column)
     if kind == "duplicates":
-        columns = leaf.raw.columns
+        columns = column.raw.columns
         return DataError(
             f"{where}: duplicate column names {listing(columns[columns.duplicated()].unique())}; "
             "expected each name once: rename or drop the duplicates"
         )
     if kind in ("ragged", "arrays"):
-        return _lists(leaf, kind)
+        return _lists(column, kind)
     if kind in ("text", "object"):
-        return _elements(leaf)
-    dtype = getattr(leaf.raw, "dtype", None)
+        return _elements(column)
+    dtype = getattr(column.raw, "dtype", None)
     # Some types are plainer by their own name: "a set", "a memoryview".
-    came = f"a {type_name(leaf.raw)}" if kind == "unknown" or dtype is None else kind
+    came = f"a {type_name(column.raw)}" if kind == "unknown" or dtype is None else kind
     if dtype is not None:
         came += f" (dtype {dtype})"
     return DataTypeError(f"{where}: {_EXPECTED}, got {came}. {_ADVICE.get(kind, _ADVICE['unknown'])}")
@@ -74,39 +74,39 @@ _ADVICE = {
 }
 
 
-def _single(leaf: Leaf, kind: str) -> Exception:
-    got = "None" if kind == "none" else f"a single {type_name(leaf.raw)} (0-d)"
+def _single(column: Column, kind: str) -> Exception:
+    got = "None" if kind == "none" else f"a single {type_name(column.raw)} (0-d)"
     if kind == "string":
-        got = f"the single string {leaf.raw!r}"
+        got = f"the single string {column.raw!r}"
     static = "mle.Static(value) for a Python value that is part of the model (a number of categories, a lag)"
     share = f"Use mle.Shared(value) for numbers that all rows share, {static}"
-    if leaf.shared:
-        return DataTypeError(f"{leaf.where}: expected numbers in mle.Shared, got {got}. Use {static}")
+    if column.shared:
+        return DataTypeError(f"{column.where}: expected numbers in mle.Shared, got {got}. Use {static}")
     note = "; a tuple is a structure of columns, so write the values of one column as a list or an array"
-    return DataTypeError(f"{leaf.where}: expected one value per row, got {got}. {share}{note}")
+    return DataTypeError(f"{column.where}: expected one value per row, got {got}. {share}{note}")
 
 
-def _frame(leaf: Leaf) -> Exception:
-    for j, name in enumerate(leaf.raw.columns):
-        if probe_dtype(leaf.raw.dtypes.iloc[j]) not in NUMERIC:
-            return refusal(Leaf(leaf.raw.iloc[:, j], f"{leaf.where} (entry {name!r})"))
-    return DataTypeError(f"{leaf.where}: {_EXPECTED}")
+def _frame(column: Column) -> Exception:
+    for j, name in enumerate(column.raw.columns):
+        if probe_dtype(column.raw.dtypes.iloc[j]) not in NUMERIC:
+            return refusal(Column(column.raw.iloc[:, j], f"{column.where} (entry {name!r})"))
+    return DataTypeError(f"{column.where}: {_EXPECTED}")
 
 
-def _lists(leaf: Leaf, kind: str) -> Exception:
+def _lists(column: Column, kind: str) -> Exception:
     if kind == "arrays":
-        t = type_name(next(v for v in leaf.raw if not isinstance(v, (int, float, str))))
+        t = type_name(next(v for v in column.raw if not isinstance(v, (int, float, str))))
         return DataTypeError(
-            f"{leaf.where}: expected one value per row, got a list that holds a {t}: rows or columns? "
+            f"{column.where}: expected one value per row, got a list that holds a {t}: rows or columns? "
             "Use np.stack(values) for rows of a matrix, a tuple for several columns, pd.DataFrame(records) for dicts"
         )
-    sizes = [len(v) if hasattr(v, "__len__") and not isinstance(v, str) else -1 for v in leaf.raw]
+    sizes = [len(v) if hasattr(v, "__len__") and not isinstance(v, str) else -1 for v in column.raw]
     odd = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
     where = "the nesting differs inside"
     if odd is not None:
         where = f"row 0 has {_size(sizes[0])}, row {odd} has {_size(sizes[odd])}"
     return DataError(
-        f"{leaf.where}: expected rows of equal length, got a ragged list: {where}. "
+        f"{column.where}: expected rows of equal length, got a ragged list: {where}. "
         "Pad the rows to one length with a mask column, or write one row per value (long format) and use unit="
     )
 
@@ -115,9 +115,9 @@ def _size(size: int) -> str:
     return "a single value" if size < 0 else f"{size} values"
 
 
-def _flat(leaf: Leaf) -> Iterator[tuple[int, Any]]:
-    """The elements of a leaf as Python objects, with their row."""
-    raw: Any = leaf.array if leaf.array is not None else leaf.raw
+def _flat(column: Column) -> Iterator[tuple[int, Any]]:
+    """The elements of a column as Python objects, with their row."""
+    raw: Any = column.array if column.array is not None else column.raw
     if isinstance(raw, np.ma.MaskedArray):
         gaps = np.ma.getmaskarray(raw)
         raw = np.array(raw.data, dtype=object)
@@ -145,38 +145,38 @@ def _sort_of(value: Any) -> str:
     return "object"
 
 
-def _elements(leaf: Leaf) -> Exception:
+def _elements(column: Column) -> Exception:
     """The message for text and for objects: what most are, and the first odd one with its row."""
     rows: dict[str, list[int]] = {}
     first: dict[str, Any] = {}
     not_numbers: list[tuple[int, Any]] = []
     count = 0
-    for row, value in _flat(leaf):
+    for row, value in _flat(column):
         sort = _sort_of(value)
         rows.setdefault(sort, []).append(row)
         first.setdefault(sort, value)
         count += 1
         if sort == "text" and not _parses(value):
             not_numbers.append((row, value))
-    dtype = getattr(leaf.raw, "dtype", None)
-    came = f"(dtype {dtype})" if dtype is not None else f"(a {type_name(leaf.raw)})"
+    dtype = getattr(column.raw, "dtype", None)
+    came = f"(dtype {dtype})" if dtype is not None else f"(a {type_name(column.raw)})"
     sorts = set(rows) - {"missing"}
     missing = rows.get("missing", [])
-    also = f"; {len(missing)} are missing, at {rows_phrase(missing, leaf.index)}" if missing else ""
-    expected = f"{leaf.where}: {_EXPECTED}, got"
+    also = f"; {len(missing)} are missing, at {rows_phrase(missing, column.index)}" if missing else ""
+    expected = f"{column.where}: {_EXPECTED}, got"
     if sorts <= {"number"}:
         what = "numbers stored as Python objects" if sorts else "only missing values, stored as Python objects"
-        big = [(r, v) for r, v in _flat(leaf) if isinstance(v, int) and (abs(v) >= 2**63 or int(float(v)) != v)]
+        big = [(r, v) for r, v in _flat(column) if isinstance(v, int) and (abs(v) >= 2**63 or int(float(v)) != v)]
         range_ = f"; {big[0][1]} in row {big[0][0]} is beyond what 64 bits hold exactly" if big else ""
         return DataTypeError(
             f"{expected} {what} {came}{also}{range_}. Convert with pd.to_numeric(column), or np.asarray(column, float)"
         )
     if sorts == {"text"}:
-        return _text(leaf, expected, came + also, count - len(missing), not_numbers)
+        return _text(column, expected, came + also, count - len(missing), not_numbers)
     if sorts == {"date"}:
         return DataTypeError(f"{expected} dates or times as Python objects {came}{also}. {_ADVICE['datetime']}")
     if "sequence" in sorts and sorts <= {"sequence", "number"}:
-        single = f", but a single value in {rows_phrase(rows['number'], leaf.index)}" if "number" in rows else ""
+        single = f", but a single value in {rows_phrase(rows['number'], column.index)}" if "number" in rows else ""
         start = f"first {_short(first['sequence'])} in row {rows['sequence'][0]}"
         return DataError(
             f"{expected} sequences {came}, {start}{single}{also}. For rows of equal length use np.stack(list(column)); "
@@ -191,7 +191,7 @@ def _elements(leaf: Leaf) -> Exception:
     odd_sort = min(sorts - {main}, key=lambda s: rows[s][0])
     return DataTypeError(
         f"{expected} mixed types {came}: most are {_PLURAL[main]}, but {len(odd_rows)} of {count} are not, at "
-        f"{rows_phrase(odd_rows, leaf.index)}; first odd value {_short(first[odd_sort])} "
+        f"{rows_phrase(odd_rows, column.index)}; first odd value {_short(first[odd_sort])} "
         f"({type_name(first[odd_sort])}) in row {rows[odd_sort][0]}{also}. Correct these values, or turn them into "
         "missing ones with pd.to_numeric(column, errors='coerce') and decide what to do with them"
     )
@@ -203,13 +203,13 @@ _PLURAL = {
 }  # fmt: skip
 
 
-def _text(leaf: Leaf, expected: str, came: str, count: int, not_numbers: list[tuple[int, Any]]) -> Exception:
+def _text(column: Column, expected: str, came: str, count: int, not_numbers: list[tuple[int, Any]]) -> Exception:
     if not not_numbers:
         return DataTypeError(
             f"{expected} numbers written as text {came}. Convert with pd.to_numeric(column) or .astype(float)"
         )
     row, value = not_numbers[0]
-    label = "" if leaf.index is None else rows_phrase([row], leaf.index).partition("(")[2]
+    label = "" if column.index is None else rows_phrase([row], column.index).partition("(")[2]
     at = f"row {row}" + (f" ({label}" if label else "")
     few = len(not_numbers) < count
     fix = "Correct these values, then convert with pd.to_numeric(column)" if few else "Make codes or dummies of it"

@@ -14,7 +14,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import formulas, ingest
-from mlejax.data import pieces as pieces_room
+from mlejax.data.formulas import evaluation, row_chunks
 from mlejax.fit.loading import load
 
 N = 1_000
@@ -41,24 +41,24 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces_room, "PIECE", 64)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
 
 
-def design(formula: str, monkeypatch: pytest.MonkeyPatch, piece: int) -> tuple[formulas.Piece, np.ndarray, bool]:
-    """The design, and whether it was made of pieces."""
-    monkeypatch.setattr(pieces_room, "PIECE", piece)
+def design(formula: str, monkeypatch: pytest.MonkeyPatch, chunk: int) -> tuple[formulas.FittedFormula, np.ndarray, bool]:
+    """The design, and whether it was evaluated in chunks."""
+    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", chunk)
     cut = []
-    original = pieces_room.in_pieces
+    original = row_chunks.in_chunks
 
     def watched(*arguments: Any) -> Any:
         found = original(*arguments)
         cut.append(found is not None)
         return found
 
-    monkeypatch.setattr(formulas, "in_pieces", watched)
+    monkeypatch.setattr(evaluation, "in_chunks", watched)
     made, values = formulas.evaluate(formula, ingest(table()), None, "test")
-    monkeypatch.setattr(formulas, "in_pieces", original)
+    monkeypatch.setattr(evaluation, "in_chunks", original)
     return made, values, cut == [True]
 
 
@@ -81,7 +81,7 @@ def design(formula: str, monkeypatch: pytest.MonkeyPatch, piece: int) -> tuple[f
         "1",
     ],
 )
-def test_pieces_are_the_whole(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_the_whole(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, values, cut = design(formula, monkeypatch, N)
     assert not cut
     pieces, other, cut = design(formula, monkeypatch, 64)
@@ -121,13 +121,13 @@ def test_other_formulas_see_all_rows(formula: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["log", "C"])
 def test_columns_named_like_functions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column hides the function of its name, so that what is called is not what it seems."""
-    monkeypatch.setattr(pieces_room, "PIECE", 64)
+    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
     frame = table().rename(columns={"positive": name})
     parsed = formulas._parsed(f"{name}(count)", "test")
-    assert pieces_room.in_pieces(parsed, frame, lambda make, part: make(part)) is None
+    assert row_chunks.in_chunks(parsed, frame, lambda make, part: make(part)) is None
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 def test_values_that_are_not_finite_are_named_by_their_row() -> None:
     df = table()
     df.loc[700, "positive"] = 0.0
@@ -135,7 +135,7 @@ def test_values_that_are_not_finite_are_named_by_their_row() -> None:
         formulas.evaluate("x + log(positive)", ingest(df), None, "test")
 
 
-@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("formula", ["x + text + C(year)", "x + scale(count) + text"])
 def test_rows_dropped_are_rows_that_were_never_there(formula: str) -> None:
     @mle.model(mu=mle.Real(), sigma=mle.Positive())
