@@ -1,4 +1,4 @@
-"""Many data sets in one table: a run of positions for each, from which chunks of lanes are cut."""
+"""Many data sets in one table: a run of positions for each, from which chunks of data sets are copied."""
 
 from __future__ import annotations
 
@@ -162,9 +162,9 @@ class DataSets:
         """The numbers of the data sets that can be used."""
         return np.delete(np.arange(len(self)), list(self.bad))
 
-    def rows_used(self, lane: int) -> np.ndarray:
+    def rows_used(self, i: int) -> np.ndarray:
         """The rows of one data set in the whole table that are used (not for units)."""
-        flat = np.arange(self.begins[lane], self.begins[lane] + self.lengths[lane])
+        flat = np.arange(self.begins[i], self.begins[i] + self.lengths[i])
         return flat if self.order is None else self.order[flat]
 
     def lane_bytes(self, size: int) -> int:
@@ -186,36 +186,36 @@ class DataSets:
         )
 
     def within_reach(self, capacity: int) -> tuple[int, int]:
-        """The run of lanes that chunks read where they lie, if they are `in_place`; the others are copied."""
+        """The first and the last data set + 1 of those that are read in place, if they are `in_place`; the others are copied."""
         size = int(self.sizes[0])
         runs = [within_reach(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
-        return first, max(stop - WIDEST, first)  # beyond its lanes a chunk reads those that fill its last block
+        return first, max(stop - WIDEST, first)  # a chunk also reads the data sets that fill its last block
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
+    def fetch(self, which: np.ndarray, capacity: int, *, windows: bool = False) -> Prepared:
         """The data of some data sets of one size, (capacity, size, ...); ``windows``: as `Window`, if they are `in_place`.
 
-        The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
-        never looked at.
+        The places that are left repeat the first data set or hold the next ones, as far as these are computed together; the rest
+        is never used.
         """
-        worked = min(capacity, len(lanes) + WIDEST) if on_cpu() else capacity
-        size = int(self.sizes[lanes[0]])
-        begins, lengths = self.begins[lanes], self.lengths[lanes]
+        worked = min(capacity, len(which) + WIDEST) if on_cpu() else capacity
+        size = int(self.sizes[which[0]])
+        begins, lengths = self.begins[which], self.lengths[which]
         block = size if self.mode == "whole" else self.block_of(size)
         n = np.ones(capacity, np.int64)
-        n[: len(lanes)] = lengths
+        n[: len(which)] = lengths
         n_out = self.n_out[size] if self.mode == "whole" else size
         steps = np.diff(begins)
-        held = len(lanes)  # lanes in the arrays that are cut out
+        n_copied = len(which)  # data sets in the arrays that are copied
         whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
         if whole and windows and self.in_place:
-            rows: Any = tuple(window(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+            rows: Any = tuple(window(leaf, which, size, capacity, worked) for leaf in self.leaves)
             return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
         if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])
-            # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
-            held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
-            positions: Any = slice(begin, begin + size * held)
+            # the data sets that follow fill the places that are left as well as repeats of one, without a copy
+            n_copied = capacity if begin + size * capacity <= len(self.leaves[0]) else n_copied
+            positions: Any = slice(begin, begin + size * n_copied)
             weights = _ones(capacity, n_out)
         else:
             weights = data_room.aligned((capacity, n_out), np.float64)
@@ -225,32 +225,32 @@ class DataSets:
             flat = begins[:, None] + np.where(inside, within[None, :], 0)
             positions = (flat if self.order is None else self.order[flat]).reshape(-1)
             if self.mode != "whole":
-                weights[: len(lanes)] = inside
+                weights[: len(which)] = inside
             if self.weights is not None:
-                weights[: len(lanes)] *= self.weights[positions].reshape(inside.shape) / self.scale[lanes][:, None]
-                weights[len(lanes) :] = weights[0]
+                weights[: len(which)] *= self.weights[positions].reshape(inside.shape) / self.scale[which][:, None]
+                weights[len(which) :] = weights[0]
 
         def cut(leaf: np.ndarray) -> np.ndarray:
-            part = leaf[positions].reshape(held, size, *leaf.shape[1:])
-            if part.dtype.kind == "f" and part.dtype != np.float64:
-                part = part.astype(np.float64)
-            if held == capacity:
-                return part
-            out = data_room.aligned((capacity, *part.shape[1:]), part.dtype)
-            out[: len(lanes)] = part
-            out[len(lanes) : worked] = part[0]
+            copied = leaf[positions].reshape(n_copied, size, *leaf.shape[1:])
+            if copied.dtype.kind == "f" and copied.dtype != np.float64:
+                copied = copied.astype(np.float64)
+            if n_copied == capacity:
+                return copied
+            out = data_room.aligned((capacity, *copied.shape[1:]), copied.dtype)
+            out[: len(which)] = copied
+            out[len(which) : worked] = copied[0]
             return out
 
         rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
-    def hyper_at(self, lane: int) -> Any:
+    def hyper_at(self, i: int) -> Any:
         """The hyper-parameters of one data set."""
-        return jax.tree.map(lambda a: a[lane], self.hyper) if self.own_hyper else self.hyper
+        return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 
-    def hyper_of(self, lanes: np.ndarray, capacity: int) -> Any:
+    def hyper_of(self, which: np.ndarray, capacity: int) -> Any:
         """Those of a chunk: with a leading axis where they are one each."""
-        index = np.resize(lanes, capacity)
+        index = np.resize(which, capacity)
         return jax.tree.map(lambda a: a[index], self.hyper) if self.own_hyper else self.hyper
 
     def block_of(self, size: int) -> int:
@@ -261,9 +261,9 @@ class DataSets:
             block = data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK else size
         return block if self.most_rows is None else data_room.divisor(block, self.most_rows)
 
-    def single(self, lane: int) -> Prepared:
-        """One data set without the axis of lanes."""
-        many = self.fetch(np.array([lane]), 1)
+    def single(self, i: int) -> Prepared:
+        """One data set without the batch axis."""
+        many = self.fetch(np.array([i]), 1)
         return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
 
 
@@ -277,7 +277,7 @@ def _ones(capacity: int, n: int) -> np.ndarray:
 
 
 def padded_size(n: int) -> int:
-    """The size whose program takes n rows: 8, 32, 128, ...; of its blocks only those that hold rows are summed over.
+    """The size whose program takes n rows: 8, 32, 128, ...; only the blocks with rows are summed.
 
     >>> [padded_size(n) for n in (3, 9, 100, 129)]
     [8, 32, 128, 512]

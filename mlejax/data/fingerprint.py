@@ -1,6 +1,6 @@
 """A fingerprint of the data that a result was fitted to, so that two results can tell whether they share their data.
 
-It holds the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous chunks of
+It is the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous chunks of
 fixed size, so that they do not depend on the memory layout; comparison leaves room for rounding, not for other data.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,8 +23,7 @@ _RTOL = 1e-10
 class Fingerprint:
     """Number of rows; name, sum and sum of squares of every column used.
 
-    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON:
-    ``Fingerprint.from_dict(json.loads(json.dumps(f.to_dict()))) == f``.
+    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON.
 
     Attributes:
         rows: the number of rows.
@@ -72,21 +70,6 @@ class Fingerprint:
             return f"{kind} weights and {kind2} weights"
         same = _close(total, total2, max(total, total2)) and _close(square, square2, max(square, square2))
         return None if same else "the weights differ"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers."""
-        plain: dict[str, Any] = {
-            "rows": self.rows,
-            "columns": {name: list(pair) for name, pair in self.columns.items()},
-        }
-        return plain if self.weights is None else {**plain, "weights": list(self.weights)}
-
-    @staticmethod
-    def from_dict(d: Mapping[str, Any]) -> Fingerprint:
-        """The inverse of `to_dict`."""
-        columns = {name: (float(pair[0]), float(pair[1])) for name, pair in d["columns"].items()}
-        w = d.get("weights")
-        return Fingerprint(int(d["rows"]), columns, None if w is None else (str(w[0]), float(w[1]), float(w[2])))
 
 
 def _close(a: float, b: float, scale: float) -> bool:

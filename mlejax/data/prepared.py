@@ -37,7 +37,7 @@ class Prepared:
         shared: tuple of arrays that are not by row.
         weights: (N,), 0 in the padding. With mode "whole": (n,) ones unless given for the returned vector.
         n: () integer, the number of real rows or units.
-        statics: what `assemble` needs to make the function's data of these; holds the static values. Hashable.
+        statics: what `assemble` needs to make the function's data of these, with the static values. Hashable.
         mode: "rows", "units" or "whole".
         block: rows per block; N is a multiple of it.
     """

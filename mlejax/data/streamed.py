@@ -1,8 +1,8 @@
 """Columns of very many rows, of which no copy is made: they are read in chunks where they lie.
 
-A `StreamedColumn` stands among the rows of `Prepared` for an array with its padding. Code that takes chunks or some of the rows
+In the rows of `Prepared` a `StreamedColumn` replaces an array with its padding. Code that takes chunks or some of the rows
 gets views and small copies. Code that takes all rows at once, such as a compiled program of the whole data, gets a padded
-copy, which is made then: in JAX's tree that copy stands in the column's place.
+copy, which is made then: in JAX's tree that copy replaces the column.
 
 The array is most often the user's own, who may write into it later. A hash of its bytes is taken when it comes, and compared
 when a copy is made: scores and bootstraps, long after the fit, are of the data that were fitted, or refused.
@@ -10,7 +10,7 @@ when a copy is made: scores and bootstraps, long after the fit, are of the data 
 
 from __future__ import annotations
 
-from functools import lru_cache
+import zlib
 from typing import Any
 
 import jax
@@ -18,14 +18,15 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.data.padding import aligned
+from mlejax.shapes import Host, Shaped
 
 STREAMED = 256 * 1024 * 1024  # bytes of a table from which its rows are not copied
-HASH_WORDS = 1 << 16
+HASHED_AT_ONCE = 1 << 16  # numbers
 
 
 @jax.tree_util.register_pytree_node_class
 class StreamedColumn:
-    """An array (n, ...) as the first rows of one (N, ...), whose further rows repeat the first.
+    """An array (n, ...) as the first rows of one (N, ...), whose further rows repeat the first; no copy is made.
 
     Attributes:
         values: (n, ...), not ours to write to.
@@ -44,12 +45,12 @@ class StreamedColumn:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the values."""
+        """As of the values."""
         return self.values.dtype
 
     @property
     def ndim(self) -> int:
-        """That of the values."""
+        """As of the values."""
         return self.values.ndim
 
     @property
@@ -69,9 +70,9 @@ class StreamedColumn:
         if end <= n:
             return self.values[begin:end]
         out = aligned((end - begin, *self.shape[1:]), self.dtype)
-        held = max(n - begin, 0)
-        out[:held] = self.values[begin:n]
-        out[held:] = self.values[0]
+        n_real = max(n - begin, 0)
+        out[:n_real] = self.values[begin:n]
+        out[n_real:] = self.values[0]
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -104,7 +105,7 @@ class StreamedColumn:
 
     @classmethod
     def tree_unflatten(cls, _: None, children: tuple[Any]) -> Any:
-        """What stands in the column's place, as it is: traced, most often."""
+        """The array in the column's place, most often a traced one."""
         return children[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,24 +114,10 @@ class StreamedColumn:
         return {**self.__dict__, "values": values, "_padded": None}
 
 
-def _hash(values: np.ndarray) -> int:
-    """Of 64 bits, of the bytes in their order: words times fixed odd numbers, summed by piece, and pieces chained."""
-    odd, room = _odd_numbers(), np.empty(HASH_WORDS, np.uint64)
-    step = max(1, HASH_WORDS // max(1, int(np.prod(values.shape[1:]))))
+def _hash(values: Shaped[Host, "n ..."]) -> int:
+    """A checksum of the bytes in their order, chunk by chunk, so that no copy of all of them is made."""
     found = 0
+    step = max(1, HASHED_AT_ONCE // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, values.shape[0], step):
-        chunk = np.ascontiguousarray(values[start : start + step]).reshape(-1)
-        words = chunk.view(np.uint64) if chunk.dtype.itemsize == 8 else chunk.view(np.uint8).astype(np.uint64)
-        for at in range(0, words.size, HASH_WORDS):
-            few = words[at : at + HASH_WORDS]
-            total = np.add.reduce(np.multiply(few, odd[: few.size], out=room[: few.size]))
-            found = (found * _CHAIN + int(total)) % (1 << 64)
+        found = zlib.crc32(np.ascontiguousarray(values[start : start + step]).data, found)
     return found
-
-
-_CHAIN = 6364136223846793005
-
-
-@lru_cache(maxsize=1)
-def _odd_numbers() -> np.ndarray:
-    return np.random.default_rng(0).integers(1 << 63, size=HASH_WORDS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -28,7 +28,7 @@ BLOCK, BLOCK_GPU = (
 
 @dataclass(frozen=True)
 class Remembered:
-    """What is known of data that did not come along with a saved result.
+    """Facts about the data of a saved result, which does not contain them.
 
     Attributes:
         nobs, n_units: observations and contributions that count.
@@ -42,7 +42,7 @@ class Remembered:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Checked data with what the results need to know about them.
+    """Checked data, and the facts about them that results need.
 
     Attributes:
         problem: arrays for the compiled programs, with the layout of the parameters.
@@ -53,7 +53,7 @@ class Loaded:
         weights: of the contributions, or None.
         designs: of the regressed parameters, or None.
         hyper: hyper-parameters of the penalty, or None.
-        remembered: what is known of data that are not here, of a result from a file.
+        remembered: facts about data that are not here, of a result from a file.
     """
 
     problem: Problem
@@ -110,7 +110,7 @@ def n_contributions(data: data_room.Prepared) -> int:
 
 
 class Reading(NamedTuple):
-    """A table with what the likelihood reads of it.
+    """A table, and the part of it that the likelihood reads.
 
     Attributes:
         table: the data, with the designs of regressed parameters beside the columns in use.
@@ -249,7 +249,7 @@ def _read_weights(
 
 
 def _own(leaf: Any, users: tuple[np.ndarray, ...]) -> Any:
-    """A copy of what is still the user's own memory: scores are taken long after the fit, and must not change with it."""
+    """A copy of an array that is the user's own memory: scores are computed after the fit, from the data that were fitted."""
     if not any(np.may_share_memory(leaf, other) for other in users):
         return leaf
     own = data_room.aligned(leaf.shape, leaf.dtype)

@@ -37,7 +37,7 @@ def candidates(
     """Candidate starts: those of the model without covariates, with slopes 0.
 
     The coefficients are those that make the parameter what the candidate says in every row (at the mean offset): the
-    intercept alone where there is one.  Given coefficients (NaN where only some are given) stand.  ``rows``: the columns
+    intercept alone where there is one.  Given coefficients (NaN where only some are given) are kept.  ``rows``: the columns
     that the function reads, and then the designs.
     """
     batch = starts.candidates(
@@ -78,7 +78,7 @@ def natural_given(
 def with_coefficients(
     designs: Designs, space: Space, natural: Sequence[np.ndarray], given: Sequence[np.ndarray | None]
 ) -> list[np.ndarray]:
-    """Natural values (with any leading axes) -> values of the layout with coefficients; given coefficients stand."""
+    """Natural values (with any leading axes) -> values of the layout with coefficients; given coefficients are kept."""
     by_name = {d.predictor.name: d for d in designs.designs}
     return [
         coefficients(by_name[leaf.name], leaf, value, fixed) if leaf.name in by_name else value
@@ -87,7 +87,7 @@ def with_coefficients(
 
 
 def coefficients(design: Design, leaf: Leaf, value: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-    """Coefficients (..., k) or (..., *entries, k) that give this natural value in every row; ``given`` ones stand."""
+    """Coefficients (..., k) or (..., *entries, k) that give this natural value in every row; ``given`` ones are kept."""
     assert leaf.kind == COEFFICIENTS
     with jax.enable_x64(True), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset

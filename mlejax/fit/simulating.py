@@ -14,7 +14,7 @@ from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.compiling import compiled
 from mlejax.data import DesignKey, Shared, Static
-from mlejax.data.formulas import beside, design_columns, first_design
+from mlejax.data.formulas import design_columns, first_design, joined
 from mlejax.fit.loading import Loaded
 from mlejax.fit.starts import given_values
 from mlejax.likelihood import Likelihood
@@ -165,7 +165,7 @@ def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_ro
         design, values, offset = first_design(p, source, None, natural)
         made[p.name] = (values, offset)
         more.update(design_columns(design, values, None, "array"))
-    return beside(source, source.keys, more), made
+    return joined(source, source.keys, more), made
 
 
 def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[Any, Any]]) -> Any:

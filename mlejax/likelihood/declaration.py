@@ -165,7 +165,7 @@ class Likelihood:
 
 
 def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
-    """Which arrays by row are designs, for which linear predictors may stand."""
+    """Which arrays by row are designs, and may be replaced by linear predictors."""
     designs = (e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
     return tuple(slot.position for e in designs for slot in e.slots)
 
@@ -180,7 +180,7 @@ def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[
 
 
 def bare_space(start: Any, name: str) -> Space:
-    """The layout of a bare ``@mle.model``: whatever structure ``start`` has, unconstrained."""
+    """The layout of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
     if start is None:
         raise ValueError(
             f"{name} declares no parameters, so their structure must come with start=: "

@@ -78,7 +78,7 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
 
 
 def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray) -> bool:
-    """Raise LikelihoodError if row-wise contributions or scores change with the other rows beside them.
+    """Raise LikelihoodError if row-wise contributions or scores depend on the other rows.
 
     Returns:
         Whether the check saw enough: finite values and scores of some row at both points.

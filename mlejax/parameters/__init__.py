@@ -9,8 +9,8 @@ Tables show the *reported* entries, every distinct number of ``params``; they ar
 
 so that a covariance of ``theta`` carries over exactly: Cov(reported) = D Cov(theta) D'.
 
-A :class:`Space` is hashable and holds no data: it is part of the compilation key.  Values that are held fixed
-travel beside it as an ordinary array, so that one can differentiate with respect to them.
+A :class:`Space` is hashable and holds no data: it is part of the compilation key.  Fixed values
+are an ordinary array beside it, so that one can differentiate with respect to them.
 """
 
 from mlejax.parameters.addresses import AddressError, near

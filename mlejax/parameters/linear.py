@@ -313,7 +313,7 @@ def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None,
 def with_coefficients(
     natural: Space, predictors: Sequence[Predictor], columns: Mapping[str, tuple[Sequence[str] | None, int]]
 ) -> Space:
-    """The layout in which coefficients stand in the place of the regressed parameters.
+    """The layout in which coefficients replace the regressed parameters.
 
     Args:
         natural: the layout of the parameters as declared.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.declare import Declaration, FreeParameter
 from mlejax.parameters.leaf import Group, Leaf
-from mlejax.parameters.ties import Ties, solve_ties, support_of
+from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
 
 Array = Any
 
@@ -46,7 +45,7 @@ class Space:
             self.groups,
             self.leaves,
             self.ties,
-        )  # without the hash: that of text is another in every process
+        )  # without the hash: the hash of a text differs between processes
 
     # ---- sizes and offsets
 
@@ -130,10 +129,10 @@ class Space:
     def _values(self, x: Array, fixed: Array | None, route: str) -> list[Any]:
         out = []
         for leaf, at, where in zip(self.leaves, self.u_slices, self.value_slices, strict=True):
-            held = None if leaf.free is None or fixed is None else fixed[where]
-            if leaf.free is not None and held is None:
+            values = None if leaf.free is None or fixed is None else fixed[where]
+            if leaf.free is not None and values is None:
                 raise ValueError(f"{leaf.name} is fixed, but no fixed values came")
-            out.append(getattr(leaf, route)(x[at], held))
+            out.append(getattr(leaf, route)(x[at], values))
         return out
 
     def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
@@ -147,7 +146,7 @@ class Space:
         return self._concatenate(parts)
 
     def u_from_params(self, params: Any) -> Array:
-        """params (in the interior of their supports) -> u (n_free,); what follows from others is not looked at."""
+        """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
         if self.ties is not None:
             return replace(self, ties=None).u_from_params(params)[self.ties.index]
         return self._concatenate(
@@ -261,7 +260,7 @@ class Space:
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """Flags (n_reported,) of the entries that are held fixed, by ``fixed=`` or by a constraint."""
+        """Flags (n_reported,) of the entries that are fixed, by ``fixed=`` or by a constraint."""
         if self.ties is not None:
             determined = ~(self.reported_matrix != 0.0).any(axis=1)
             return np.asarray(replace(self, ties=None).reported_fixed | determined)
@@ -284,11 +283,9 @@ class Space:
         """Flags (n_reported,): 0 is an interior point of the support, so that z and p have a meaning."""
         flags: list[bool] = []
         for leaf in self.leaves:
-            edges = leaf.transform if leaf.transform.elementwise else None
             for link in leaf.transform.interval_links(leaf.shape):
-                owner = edges if edges is not None else link
-                lo = 0.0 if isinstance(owner, transforms.Log) else getattr(owner, "lo", -math.inf)
-                flags.append(bool(lo < 0.0 < getattr(owner, "hi", math.inf)))
+                support = support_of(leaf.transform) or support_of(link) or REAL
+                flags.append(support.low < 0.0 < support.high)
         return np.asarray(flags, dtype=bool)
 
     @cached_property
@@ -297,11 +294,9 @@ class Space:
         lower = np.full(self.n_reported, -np.inf)
         upper = np.full(self.n_reported, np.inf)
         for leaf, row in zip(self.leaves, self.reported_slices, strict=True):
-            t = leaf.transform
-            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "left"):
-                lower[row] = t.lo
-            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "right"):
-                upper[row] = t.hi
+            support = support_of(leaf.transform) or REAL
+            lower[row] = support.low if support.low_closed else -np.inf
+            upper[row] = support.high if support.high_closed else np.inf
         return lower, upper
 
     # ---- addresses
@@ -344,17 +339,17 @@ class Space:
         )
         return replace(self, ties=solved.ties), solved.redundant
 
-    def fix(self, held: Sequence[str]) -> Space:
-        """The same layout with the addressed parameters or entries held fixed.
+    def fix(self, fixed: Sequence[str]) -> Space:
+        """The same layout with the addressed parameters or entries fixed.
 
         Raises:
             AddressError: unknown address.
-            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be held alone.
+            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be fixed alone.
         """
         if self.ties is not None:
             raise ValueError("fixed= comes before constraints=, not after")
         leaves = list(self.leaves)
-        for address in held:
+        for address in fixed:
             for i, flat in self.locate(address):
                 leaf = leaves[i]
                 free = np.ones(leaf.size, bool) if leaf.free is None else np.array(leaf.free)
@@ -364,7 +359,7 @@ class Space:
                     free[flat] = False
                 else:
                     raise ValueError(
-                        f"fixed={address!r}: single entries of {leaf.kind} cannot be held fixed, because the others depend "
+                        f"fixed={address!r}: single entries of {leaf.kind} cannot be fixed, because the others depend "
                         f"on them; fix the whole of {leaf.name!r}, or declare its entries apart"
                     )
                 leaves[i] = replace(leaf, free=tuple(free.tolist()))

@@ -22,13 +22,13 @@ import numpy as np
 
 from mlejax import transforms
 
-_ZERO = 1e-11  # of the size of a restriction: what is left of it after elimination
+_ZERO = 1e-11  # relative to a restriction: smaller remainders after elimination count as 0
 LIMIT = 2000  # coordinates: the matrix T is dense
 
 
 @dataclass(frozen=True)
 class Ties:
-    """theta = offset + matrix @ theta[kept]; hashable, part of what is compiled.
+    """theta = offset + matrix @ theta[kept]; hashable, part of the compilation key.
 
     Attributes:
         kept: positions of the coordinates that stay free, among all p.
@@ -65,7 +65,7 @@ class Support(NamedTuple):
     low_closed: bool = False
     high_closed: bool = False
 
-    def holds(self, inner: Support) -> bool:
+    def contains(self, inner: Support) -> bool:
         """Whether the inner interval lies inside this one."""
         slack = 1e-12 * max([1.0, *(abs(x) for x in (self.low, self.high) if math.isfinite(x))])
         above = inner.low > self.low + slack or (
@@ -159,7 +159,7 @@ def solve_ties(
             if supports[j] is None:
                 raise ValueError(
                     f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
-                    "one of them cannot be set alone.  Hold the whole of it with fixed=, or write the model in parameters that "
+                    "one of them cannot be set alone.  Fix the whole of it with fixed=, or write the model in parameters that "
                     "satisfy the constraint"
                 )
         size = float(np.abs(row).max(initial=0.0)) or 1.0
@@ -202,7 +202,7 @@ def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Su
     others = -row / row[pivot]
     others[pivot] = 0.0
     own = supports[pivot]
-    return own is not None and own.holds(range_of(others, constant / row[pivot], supports))
+    return own is not None and own.contains(range_of(others, constant / row[pivot], supports))
 
 
 def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
@@ -232,5 +232,5 @@ def _refuse_outside(
         raise ValueError(
             f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}).  "
             "Equalities between parameters of one support, positive sums of positive parameters and anything linear in real "
-            "ones can be kept; else hold a parameter with fixed=, or write the model in parameters that satisfy it"
+            "ones can be kept; else fix a parameter with fixed=, or write the model in parameters that satisfy it"
         )

@@ -15,6 +15,7 @@ import pytest
 import mlejax as mle
 from mlejax.data import formulas, ingest
 from mlejax.data.formulas import evaluation, row_chunks
+from mlejax.data.formulas.text import parse
 from mlejax.fit.loading import load
 
 N = 1_000
@@ -45,7 +46,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
 
 
-def design(formula: str, monkeypatch: pytest.MonkeyPatch, chunk: int) -> tuple[formulas.FittedFormula, np.ndarray, bool]:
+def design(
+    formula: str, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> tuple[formulas.FittedFormula, np.ndarray, bool]:
     """The design, and whether it was evaluated in chunks."""
     monkeypatch.setattr(row_chunks, "CHUNK_ROWS", chunk)
     cut = []
@@ -123,7 +126,7 @@ def test_columns_named_like_functions(name: str, monkeypatch: pytest.MonkeyPatch
     """A column hides the function of its name, so that what is called is not what it seems."""
     monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
     frame = table().rename(columns={"positive": name})
-    parsed = formulas._parsed(f"{name}(count)", "test")
+    parsed = parse(f"{name}(count)", "test")
     assert row_chunks.in_chunks(parsed, frame, lambda make, part: make(part)) is None
 
 
@@ -153,7 +156,7 @@ def test_rows_dropped_are_rows_that_were_never_there(formula: str) -> None:
     assert found.rows.n_dropped == len(df) - len(complete)
     for one, other in zip(found.rows.leaves, wanted.rows.leaves, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert found.fingerprint.to_dict() == wanted.fingerprint.to_dict()
+    assert found.fingerprint == wanted.fingerprint
 
 
 MEMORY = """

@@ -18,9 +18,6 @@ def gaussian(params: Any, data: Any) -> Any:
     return norm.logpdf(data["y"], params["mu"], params["sigma"])
 
 
-early = gaussian.regress(mu="x")  # before the companions are there
-
-
 @gaussian.simulator
 def _(key: Any, params: Any, data: Any) -> Any:
     return {"y": params["mu"] + params["sigma"] * jax.random.normal(key, data["y"].shape)}
@@ -36,6 +33,9 @@ def _(params: Any, data: Any) -> Any:
     return params["mu"] + 0.0 * data["y"]
 
 
+line = gaussian.regress(mu="x")
+
+
 def test_simulate_from_a_number_of_rows_and_from_data() -> None:
     drawn = gaussian.simulate({"mu": 3.0, "sigma": 2.0}, 20_000, seed=1)["y"]
     assert drawn.dtype == np.float64
@@ -49,9 +49,9 @@ def test_simulate_from_a_number_of_rows_and_from_data() -> None:
 
 def test_regressed_models_inherit() -> None:
     x = np.linspace(-1, 1, 5000)
-    y = early.simulate({"mu": [1.0, 2.0], "sigma": 0.5}, {"x": x, "g": ["a", "b"] * 2500})["y"]
+    y = line.simulate({"mu": [1.0, 2.0], "sigma": 0.5}, {"x": x, "g": ["a", "b"] * 2500})["y"]
     assert np.polyfit(x, y, 1) == pytest.approx([2.0, 1.0], abs=0.05)
-    res = early.fit({"x": x, "y": y})
+    res = line.fit({"x": x, "y": y})
     table = res.predict("mean", {"x": [0.0, 1.0], "y": [0.0, 0.0]})
     direct = res.predict({"x": [0.0, 1.0]})
     np.testing.assert_allclose(table["estimate"], direct["estimate"], rtol=1e-12)
@@ -98,6 +98,6 @@ def test_simulators_that_do_not_do_what_they_should() -> None:
     with pytest.raises(ValueError, match="no value for sigma"):
         gaussian.simulate({"mu": 0.0}, 7)
     with pytest.raises(ValueError, match="number of rows is not enough"):
-        early.simulate({"mu": [0.0, 1.0], "sigma": 1.0}, 7)
+        line.simulate({"mu": [0.0, 1.0], "sigma": 1.0}, 7)
     passed = model_with(lambda key, p, d: {**d, "y": draw(key, d.n_rows) + d["x"]})
     assert set(passed.simulate({"mu": 0.0}, {"x": np.zeros(4)})) == {"y"}

@@ -186,8 +186,83 @@ def test_wrong_returns(function: Any, message: str) -> None:
 def test_a_missing_column_and_a_missing_parameter() -> None:
     with pytest.raises(mle.MissingColumnError, match=r"no column 'Y'.*'y'"):
         mle.model(mu=mle.Real())(lambda p, d: d["Y"] - p["mu"]).fit(DATA)
-    with pytest.raises(KeyError, match="sigma"):
+    with pytest.raises(
+        mle.LikelihoodError, match=r"looks up 'sigma', which is not declared; the parameters are mu\.  Declare it"
+    ):
         mle.model(mu=mle.Real())(gaussian).fit(DATA)
+    with pytest.raises(mle.LikelihoodError, match=r"'sd', which is not declared \(did you mean sdev"):
+        mle.model(mu=mle.Real(), sdev=mle.Positive())(lambda p, d: -((d["y"] - p["mu"]) ** 2) / p["sd"]).fit(DATA)
+
+
+def test_swapped_arguments_are_named() -> None:
+    """Right: f(params, data).  Whichever name is looked up first, the message says what it is."""
+    for function in (lambda d, p: d["y"] - p["mu"], lambda d, p: p["mu"] - d["y"]):
+        with pytest.raises(mle.LikelihoodError, match=r"expected a function of \(params, data\), in this order"):
+            mle.model(mu=mle.Real())(function).fit(DATA)
+
+
+def test_jit_above_the_function_is_named() -> None:
+    function = jax.jit(lambda p, d: -((d["y"] - p["mu"]) ** 2))
+    assert mle.model(mu=mle.Real())(function).fit(DATA).verdict.converged
+    with pytest.raises(mle.DataTypeError, match=r"leave out jax.jit above the function.*column 's'"):
+        mle.model(mu=mle.Real())(function).fit({"y": [1.0, 2.0, 4.0], "s": ["a", "b", "c"]})
+
+
+# ---- what the function takes from outside
+
+
+@pytest.mark.parametrize("n", [200, 208, 256, 512])
+def test_a_column_closed_over_is_named(n: int) -> None:
+    """The commonest habit of who comes from scipy: with 208 and 256 rows this was said to be centring."""
+    x = np.random.default_rng(1).normal(size=n)
+
+    @mle.model(a=mle.Real(), b=mle.Real(), s=mle.Positive())
+    def line(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["a"] + params["b"] * x, params["s"])
+
+    with pytest.raises(
+        mle.LikelihoodError, match=rf"line works with the {n} rows .* It uses x \(shape \({n},\)\) from outside"
+    ):
+        line.fit({"y": x + 1.0})
+
+
+def test_constants_that_happen_to_have_the_length_of_the_data_are_fine() -> None:
+    nodes = np.linspace(0.0, 1.0, DATA["y"].size)
+    model = mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p["mu"]) ** 2) * jnp.mean(nodes))
+    assert model.fit(DATA).verdict.converged
+
+
+def test_shapes_that_depend_on_the_number_of_rows_are_refused() -> None:
+    def half(params: Any, data: Any) -> Any:
+        terms = norm.logpdf(data["y"], params["mu"])
+        return terms if terms.shape[0] == DATA["y"].size else terms[: terms.shape[0] // 2]
+
+    with pytest.raises(mle.LikelihoodError, match=r"must work for any number of them.*Do not use the number of rows"):
+        mle.model(mu=mle.Real())(half).fit(DATA)
+
+
+def test_float32_constants_are_named() -> None:
+    """Right: the same constants from NumPy, in float64."""
+    narrow, wide = jnp.arange(1.0, 6.0), np.arange(1.0, 6.0)
+    assert narrow.dtype == np.float32
+
+    def model(nodes: Any) -> Any:
+        @mle.model(mu=mle.Real())
+        def f(params: Any, data: Any) -> Any:
+            return -((data["y"] - params["mu"]) ** 2) + jnp.sum(jax.scipy.special.gammaln(nodes))
+
+        return f
+
+    with pytest.warns(RuntimeWarning, match=r"f uses float32 constants .*: nodes \(shape \(5,\)\)"):
+        model(narrow).fit(DATA)
+    model(wide).fit(DATA)
+
+
+@pytest.mark.parametrize("draw", [lambda n: jax.random.normal(jax.random.key(0), (n,)), lambda n: np.random.normal()])  # noqa: NPY002
+def test_random_numbers_inside_are_named(draw: Any) -> None:
+    model = mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p["mu"]) ** 2) + 0.0 * draw(d["y"].shape[0]))
+    with pytest.warns(RuntimeWarning, match="draws random numbers"):
+        model.fit(DATA)
 
 
 # ---- rows that use other rows

@@ -1,6 +1,6 @@
 """Design matrices and offsets of regressed parameters, as further columns beside the user's own.
 
-A design stands under a `DesignKey` in the table, one matrix by row; so it is padded, grouped and sent to devices like any
+A design is one matrix by row under a `DesignKey` of the table; so it is padded, grouped and sent to devices like any
 column. Rows that are not used are missing in it, so that they are dropped when the table is converted.
 """
 
@@ -28,10 +28,12 @@ from mlejax.data.read.table import Table
 from mlejax.parameters import Predictor, Space
 from mlejax.shapes import Float, Host, Int
 
+MOST = 1e150  # in a design: squares and cross products are finite
+
 
 @dataclass(frozen=True)
 class DesignKey:
-    """The name under which a design matrix, or an offset, stands in the table.
+    """The key of a design matrix, or of an offset, in the table.
 
     Attributes:
         parameter: the regressed parameter.
@@ -53,7 +55,7 @@ def by_row(keys: Iterable[Any]) -> bool:
 
 
 def has_designs(table: Table) -> bool:
-    """Whether designs stand in the table already."""
+    """Whether the table has designs already."""
     return any(isinstance(key, DesignKey) for key in table.keys)
 
 
@@ -65,7 +67,7 @@ class Design:
         predictor: the parameter, its formula and its link.
         piece: the formula with its transforms and levels.
         offset: the offset or exposure, or None.
-        constant: coefficients (k,) of the column of ones on the design, as nearly as it has one.
+        constant: coefficients (k,) of the column of ones on the design, by least squares.
         mean_offset: of the rows, () or the shape of a row's linear predictors.
     """
 
@@ -159,7 +161,7 @@ def add_designs(
         more.update(design_columns(design, values, offset, view, rows, index))
     extra = {f"formula {name}": _numbers(table.column(name), rows) for name in used}
     made = Designs(tuple(designs), view, rows, natural, used, extra)
-    return beside(table, (*rows.layout.keys, *others, *used), more), made
+    return joined(table, (*rows.layout.keys, *others, *used), more), made
 
 
 def with_designs_again(designs: Designs, table: Table, missing: str, others: Sequence[str]) -> Table:
@@ -169,7 +171,7 @@ def with_designs_again(designs: Designs, table: Table, missing: str, others: Seq
     more, index = {}, _index(table, (*rows.layout.keys, *designs.used))
     for design in designs.designs:
         more.update(design_columns(design, *design.again(table, rows.kept), designs.view, rows, index))
-    return beside(table, names, more)
+    return joined(table, names, more)
 
 
 def first_design(
@@ -189,6 +191,11 @@ def first_design(
                 f"{what}: the offset {more!r} has {offset.shape[1]} columns, but {p.name} has linear predictors of shape "
                 f"{shape} in every row; give one column for all, or one for each"
             )
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > MOST:
+        raise DataError(
+            f"{what}: expected columns of at most {MOST:.0e} in size, got {largest:.3g}, whose square overflows: rescale it"
+        )
     few = values[:: max(1, len(values) // 4096)]
     size = np.sqrt(np.mean(few**2, axis=0))
     size = np.where(size > 0, size, 1.0)
@@ -223,7 +230,7 @@ def design_columns(
     return made if offset is None else {**made, DesignKey(name, "offset", view): _in_all_rows(offset, rows)}
 
 
-def beside(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:
+def joined(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:
     """A table of some columns of another one and of further ones."""
     wanted = frozenset(names)
     keys = tuple(key for key in table.keys if key in wanted)

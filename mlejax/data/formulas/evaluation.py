@@ -81,6 +81,11 @@ def evaluate(
     labels = tuple(str(name) for name in spec.column_names)
     if values.shape[1] == 0:
         raise ValueError(f"{what}: the formula has no column; write '1' for an intercept alone")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(
+            f"{what}: expected columns of different names, but the design has {twice!r} twice: rename the column"
+        )
     if values.shape[0] != len(frame):
         raise DataError(f"{what}: the formula gives {values.shape[0]} rows for {len(frame)} rows of data")
     _refuse_not_finite(values, labels, what)

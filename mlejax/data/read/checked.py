@@ -15,7 +15,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError, label, listing, rows_phrase
 from mlejax.data.layout import Layout, assemble, build
-from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_missing, is_pandas
+from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.values import is_narrow_float, read
 from mlejax.shapes import Bool, Host, Int, Shaped
@@ -220,19 +220,8 @@ def _gaps_of_any_type(column: Column) -> list[Gap]:
     """The gaps of a column of any type (text, categories, dates)."""
     if column.probe.kind in NUMERIC:
         return _gaps(column, *read(column))
-    raw: Any = column.array if column.array is not None else column.raw
-    gap: np.ndarray
-    if is_pandas(raw, "Series", "DataFrame", "Index") or is_extension_array(raw):
-        gap = np.asarray(raw.isna(), bool)
-    elif isinstance(raw, np.ma.MaskedArray):
-        gap = np.ma.getmaskarray(raw)
-    elif isinstance(raw, np.ndarray) and raw.dtype.kind in "mM":
-        gap = np.isnat(raw)
-    elif isinstance(raw, np.ndarray) and raw.dtype == object:
-        gap = np.array([is_missing(v) for v in raw.flat], bool).reshape(raw.shape)
-    elif isinstance(raw, np.ndarray) and raw.dtype.kind in "UST":
-        gap = np.zeros(raw.shape, bool)
-    else:
+    gap = missing_entries(column.array if column.array is not None else column.raw)
+    if gap is None or column.probe.kind == "complex":
         raise refusal(column)
     return [Gap(column, gap)] if gap.any() else []
 

@@ -46,8 +46,8 @@ class Column:
     Attributes:
         raw: as the user passed it.
         where: how messages name it.
-        key: the key of the table under which it stands.
-        shared: it stands in `Shared`, where a single number is allowed.
+        key: its key in the table.
+        shared: it is inside `Shared`, where a single number is allowed.
     """
 
     raw: Any
@@ -225,8 +225,27 @@ def _from_nested(values: list[Any]) -> tuple[np.ndarray | None, str]:
     return array, probe_dtype(array.dtype)
 
 
+def missing_entries(array: Any) -> np.ndarray | None:
+    """Flags of the missing entries of a column of any type; None if the type cannot say.
+
+    >>> missing_entries(np.array(["a", None], dtype=object)), missing_entries(np.array([0.5, np.nan]))
+    (array([False,  True]), array([False,  True]))
+    """
+    if is_pandas(array, "Series", "DataFrame", "Index") or is_extension_array(array):
+        return np.asarray(array.isna(), dtype=np.bool_)
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.getmaskarray(array)
+    if not isinstance(array, np.ndarray):
+        return None
+    if array.dtype == object:
+        return np.array([is_missing(v) for v in array.flat], np.bool_).reshape(array.shape)
+    if array.dtype.kind in "fcmM":
+        return np.isnat(array) if array.dtype.kind in "mM" else np.isnan(array)
+    return np.zeros(array.shape, np.bool_) if array.dtype.kind in "biuUST" else None
+
+
 def is_missing(value: Any) -> bool:
-    """Whether a single Python value stands for a missing one: None, NaN, pd.NA, NaT.
+    """Whether a single Python value means a missing one: None, NaN, pd.NA, NaT.
 
     >>> [is_missing(v) for v in (None, float("nan"), 0.0, "")]
     [True, True, False, False]

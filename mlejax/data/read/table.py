@@ -1,6 +1,6 @@
 """The user's table as it came, and its way to checked columns.
 
-`ingest` keeps what it gets and looks at nothing. The user's function is traced with the abstract arrays of
+`ingest` keeps the user's object and checks nothing. The user's function is traced with the abstract arrays of
 `Table.abstract`, read through `Table.view`, which records the columns that it reads. Only these are converted and checked
 by `Table.convert`: a text column, a NaN or a wrong length in a column that is not used does no harm.
 """
@@ -50,7 +50,7 @@ class Table:
 
     @cached_property
     def _contents(self) -> dict[Hashable, Contents]:
-        """What was looked at so far."""
+        """The columns that were asked for so far: a list is converted once."""
         return {}
 
     def __contains__(self, key: Hashable) -> bool:

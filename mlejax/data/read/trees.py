@@ -16,7 +16,7 @@ from mlejax.data.read.columns import NUMERIC, Column
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What stands under one key of a table.
+    """The columns under one key of a table.
 
     Attributes:
         entry: its structure, with positions counted from 0.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, rows_phrase
-from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_missing, is_pandas, probe_dtype
+from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries, probe_dtype
 
 
 def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
@@ -70,7 +70,7 @@ def _read_sequence(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     array = np.asarray(column.array)
     if array.dtype != object:
         return canonical(array, column.where), None
-    missing = np.array([is_missing(v) for v in array.flat], bool).reshape(array.shape)
+    missing = np.asarray(missing_entries(array))
     filled = array.copy()
     filled[missing] = 0
     plain = np.asarray(filled.tolist())
