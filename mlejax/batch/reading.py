@@ -21,7 +21,7 @@ from mlejax.data.read import is_column, map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
 from mlejax.fit.lapack import contributions_at_once
-from mlejax.fit.loading import check_missing_allowed, reading_of
+from mlejax.fit.loading import Reading, check_missing_allowed, reading_of
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.shapes import Float, Host, Int
 
@@ -174,7 +174,6 @@ def _split(
         )
     runs, labels, label_names, equal = groups
     others = [*([likelihood.unit] if likelihood.unit else []), *others]
-    name = weights if isinstance(weights, str) else ""
     bad: dict[int, str] = {}
     with jax.enable_x64(True):
         reading = reading_of(likelihood, table, start, None, others, example=runs(0))
@@ -185,26 +184,16 @@ def _split(
             raise DataError(f"by=: expected one label per row, {rows.n}, got {runs.n} labels")
         # a design is missing where one of its own columns is
         gaps = [gap for gap in gaps if not isinstance(gap.column.key, DesignKey)]
-        weighing = None
-        if kind is not None:
-            column = weight_column(table.column(name) if name else weights, name)
-            weighing = data_room.Weights(kind, name, weight_values(column, rows.n))
-            found = [(np.isinf(weighing.values), True), (np.isnan(weighing.values), False)]
-            gaps += [Gap(column, flags, infinite) for flags, infinite in found if flags.any()]
-        used = _without_gaps(runs, gaps, missing, rows.index, bad)
+        weighing, more = _weights_of(table, weights, kind, rows.n)
+        used = _without_gaps(runs, [*gaps, *more], missing, rows.index, bad)
         n_dropped = runs.lengths - used.lengths
         by_term = None
         if weighing is not None:
-            used, by_term = _without_zero_weights(used, weighing, column.where, bad), weighing.values
+            used, by_term = _without_zero_weights(used, weighing, bad), weighing.values
         n_rows = used.sums(by_term) if by_term is not None and kind == "frequency" else used.lengths.copy()
         if likelihood.unit is not None:
             rows, used, by_term = _into_units(rows, used, table.column(likelihood.unit), likelihood.unit, by_term, bad)
-        n_out = {}
-        if whole:
-            example = {int(n): i for i, n in enumerate(runs.lengths) if i not in bad}
-            for n, i in sorted(example.items()):
-                one = data_room.ingest(reading.table.take(runs(i)))
-                n_out[n] = trace_reads(likelihood, one, reading.space)[1]
+        n_out = _lengths_returned(likelihood, reading, runs, bad) if whole else {}
         most_rows = contributions_at_once(likelihood, reading.space, rows.leaves, rows.shared, rows.layout)
     scale = np.ones(len(runs))
     if by_term is not None and kind == "sampling":
@@ -237,6 +226,26 @@ def _split(
     )
 
 
+def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad: Mapping[int, str]) -> dict[int, int]:
+    """The number of terms of a whole model, by the number of rows of a data set."""
+    example = {int(n): i for i, n in enumerate(runs.lengths) if i not in bad}
+    one = {n: data_room.ingest(reading.table.take(runs(i))) for n, i in sorted(example.items())}
+    return {n: trace_reads(likelihood, table, reading.space)[1] for n, table in one.items()}
+
+
+def _weights_of(
+    table: data_room.Table, weights: Any, kind: str | None, n: int
+) -> tuple[data_room.Weights | None, list[Gap]]:
+    """The weights of all rows of the table, NaN where they are missing, and their gaps."""
+    if kind is None:
+        return None, []
+    name = weights if isinstance(weights, str) else ""
+    column = weight_column(table.column(name) if name else weights, name)
+    values = weight_values(column, n)
+    found = [Gap(column, np.isinf(values), infinite=True), Gap(column, np.isnan(values))]
+    return data_room.Weights(kind, name, values), [gap for gap in found if gap.entries.any()]
+
+
 def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Host, " L"]:
     """The padded number of terms of each data set."""
     if whole:
@@ -266,8 +275,9 @@ def _without_gaps(runs: Runs, gaps: Sequence[Gap], missing: str, index: Any, bad
     return left
 
 
-def _without_zero_weights(runs: Runs, weighing: data_room.Weights, where: str, bad: dict[int, str]) -> Runs:
+def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int, str]) -> Runs:
     """The rows of positive weight; data sets with weights that cannot be used are added to ``bad``."""
+    where = f"weights column {weighing.name!r}" if weighing.name else "weights"
     for flags, words in wrong_weights(weighing.values, weighing.kind):
         for i, count in zip(*runs.with_any(flags), strict=True):
             bad.setdefault(int(i), f"{where}: {count} of {runs.lengths[i]} are {words}")

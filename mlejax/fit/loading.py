@@ -19,6 +19,7 @@ from mlejax.fit.common import Problem
 from mlejax.fit.lapack import contributions_at_once
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.parameters import Space
+from mlejax.shapes import Host, Shaped
 
 BLOCK, BLOCK_GPU = (
     4096,
@@ -222,8 +223,10 @@ def load(
     most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
     block = min(BLOCK if on_cpu() else BLOCK_GPU, most or BLOCK_GPU)
     packed: data_room.Prepared = data_room.pack(by_term, scaled, mode=likelihood.mode, block=block)
-    if not packed.streamed:
-        packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
+    if (
+        packed.rows is rows.leaves
+    ):  # the user's own memory: scores are computed after the fit, from the data that were fitted
+        packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
     moments = None if weighing is None else weighing.moments()
     found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
     return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
@@ -248,13 +251,10 @@ def _read_weights(
     return data_room.make_weights(kind, name, values, n_out)
 
 
-def _own(leaf: Any, users: tuple[np.ndarray, ...]) -> Any:
-    """A copy of an array that is the user's own memory: scores are computed after the fit, from the data that were fitted."""
-    if not any(np.may_share_memory(leaf, other) for other in users):
-        return leaf
-    own = data_room.aligned(leaf.shape, leaf.dtype)
-    own[...] = leaf
-    return own
+def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
+    copied = data_room.aligned(column.shape, column.dtype)
+    copied[...] = column
+    return copied
 
 
 def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ are an ordinary array beside it, so that one can differentiate with respect to t
 """
 
 from mlejax.parameters.addresses import AddressError, near
+from mlejax.parameters.construction import make_space, tree_space
 from mlejax.parameters.declare import (
     Correlation,
     Covariance,
@@ -32,7 +33,7 @@ from mlejax.parameters.declare import (
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
 from mlejax.parameters.linear import Linear, Link, Predictor, predictor, with_coefficients
-from mlejax.parameters.space import Space, make_space, tree_space
+from mlejax.parameters.space import Space
 
 __all__ = [
     "COEFFICIENTS",

@@ -12,14 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import transforms
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
-from mlejax.parameters.declare import Declaration, FreeParameter
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
-
-Array = Any
+from mlejax.shapes import Either, Float
 
 
 @dataclass(frozen=True)
@@ -114,19 +111,19 @@ class Space:
                 raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
         return values
 
-    def params_from_u(self, u: Array, fixed: Array | None = None) -> Any:
+    def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
         if self.ties is not None:
             return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
 
-    def params_from_theta(self, theta: Array, fixed: Array | None = None) -> Any:
+    def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
         if self.ties is not None:
             theta = self.ties.offset + self.ties.matrix @ theta
         return self.build(self._values(theta, fixed, "from_theta"))
 
-    def _values(self, x: Array, fixed: Array | None, route: str) -> list[Any]:
+    def _values(self, x: Either, fixed: Either | None, route: str) -> list[Any]:
         out = []
         for leaf, at, where in zip(self.leaves, self.u_slices, self.value_slices, strict=True):
             values = None if leaf.free is None or fixed is None else fixed[where]
@@ -135,7 +132,7 @@ class Space:
             out.append(getattr(leaf, route)(x[at], values))
         return out
 
-    def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
+    def theta_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Either:
         """u -> theta, both (n_free,)."""
         if self.ties is not None:
             return replace(self, ties=None).theta_from_u(self.spread(u))[self.ties.index]
@@ -145,7 +142,7 @@ class Space:
                 parts.append(leaf.transform.free(leaf.transform.forward(u[at], leaf.working_shape)))
         return self._concatenate(parts)
 
-    def u_from_params(self, params: Any) -> Array:
+    def u_from_params(self, params: Any) -> Either:
         """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
         if self.ties is not None:
             return replace(self, ties=None).u_from_params(params)[self.ties.index]
@@ -157,7 +154,7 @@ class Space:
             ]
         )
 
-    def spread(self, u: Array) -> Array:
+    def spread(self, u: Float[Either, " n_free"]) -> Either:
         """u (n_free,) among all coordinates; those that follow from others are 0."""
         if self.ties is None:
             return u
@@ -172,7 +169,7 @@ class Space:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @staticmethod
-    def _concatenate(parts: list[Array]) -> Array:
+    def _concatenate(parts: list[Either]) -> Either:
         dtype = jnp.result_type(float)
         if not parts:
             return jnp.zeros((0,), dtype)
@@ -319,7 +316,7 @@ class Space:
         return np.concatenate(parts)
 
     def tie(
-        self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Array | None
+        self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Either | None
     ) -> tuple[Space, tuple[str, ...]]:
         """The same layout under linear restrictions R reported = r, and the labels of those that follow from the others.
 
@@ -369,51 +366,3 @@ class Space:
 def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
     ends = np.cumsum([0, *sizes])
     return tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
-
-
-def tree_space(start: Any, name: str | None) -> tuple[Group, list[Leaf]]:
-    """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
-    paths, treedef = jax.tree_util.tree_flatten_with_path(start)
-    leaves = []
-    for path, value in paths:
-        parts = ([name] if name is not None else []) + [_key(k) for k in path]
-        leaves.append(Leaf(".".join(parts) or "params", "Free", transforms.Identity(), np.shape(value)))
-    return Group(name, treedef, len(leaves)), leaves
-
-
-def _key(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
-
-
-def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[Sequence[str] | None, int]]) -> Space:
-    """Declarations -> layout.
-
-    Args:
-        declared: name -> declaration, in the order in which tables show them.
-        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) of the data.
-    """
-    groups: list[Group] = []
-    leaves: list[Leaf] = []
-    for name, parameter in declared.items():
-        if isinstance(parameter, FreeParameter):
-            group, more = tree_space(parameter.start, name)
-            groups.append(group)
-            leaves.extend(more)
-            continue
-        shape, labels = parameter.shape, parameter.labels
-        if shape is None:
-            found, k = columns[name]
-            square = isinstance(parameter.transform, (transforms.Covariance, transforms.Correlation))
-            shape = (k,) * (2 if square else 1)
-            if labels is None and found is not None:
-                labels = tuple(str(x) for x in found)
-            if labels is not None and len(labels) != k:
-                raise ValueError(f"{name}: {len(labels)} labels for {k} columns of {parameter.columns!r}")
-        groups.append(Group(name, None, 1))
-        leaves.append(
-            Leaf(name, repr(parameter) if parameter.arguments else parameter.kind, parameter.transform, shape, labels)
-        )
-    return Space(tuple(groups), tuple(leaves))

@@ -155,13 +155,7 @@ def solve_ties(
     pivots: list[int] = []
     redundant: list[str] = []
     for row, value, label in zip(A, b, labels, strict=True):
-        for j in np.flatnonzero(row).tolist():
-            if supports[j] is None:
-                raise ValueError(
-                    f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
-                    "one of them cannot be set alone.  Fix the whole of it with fixed=, or write the model in parameters that "
-                    "satisfy the constraint"
-                )
+        _refuse_structured(row, label, names, supports, kinds)
         size = float(np.abs(row).max(initial=0.0)) or 1.0
         left, constant = np.array(row), float(value)
         for at, pivot in enumerate(pivots):
@@ -195,6 +189,19 @@ def solve_ties(
         matrix[pivot] = -row[kept] + 0.0
         offset[pivot] = constant
     return Solved(Ties(tuple(kept), offset.tobytes(), matrix.tobytes(), p), tuple(redundant))
+
+
+def _refuse_structured(
+    row: np.ndarray, label: str, names: Sequence[str], supports: Sequence[Support | None], kinds: Sequence[str]
+) -> None:
+    """Raise ValueError if a restriction touches an entry of a structure."""
+    for j in np.flatnonzero(row).tolist():
+        if supports[j] is None:
+            raise ValueError(
+                f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
+                "one of them cannot be set alone.  Fix the whole of it with fixed=, or write the model in parameters that "
+                "satisfy the constraint"
+            )
 
 
 def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:

@@ -153,6 +153,29 @@ def test_complex_columns_are_refused() -> None:
         weight.regress(mu="z").fit({**{k: df[k].to_numpy() for k in ("bwt", "age")}, "z": [1j] * len(df)})
 
 
+def test_a_column_called_as_the_intercept_and_one_whose_square_overflows() -> None:
+    df = frame().assign(Intercept=np.arange(float(len(frame()))))
+    with pytest.raises(mle.DataError, match=r"the design has 'Intercept' twice: rename the column"):
+        weight.regress(mu="Intercept").fit(df)
+    df["age"] = df["age"].astype(float)
+    df.loc[3, "age"] = 1e308
+    with pytest.raises(
+        mle.DataError, match=r"at most 1e\+150 in size, got 1e\+308, whose square overflows: rescale it"
+    ):
+        weight.regress(mu="age").fit(df)
+
+
+def test_an_infinite_value_in_a_formula_costs_its_own_data_set_only() -> None:
+    df = frame().assign(site=np.arange(len(frame())) % 3, age=births()["age"].astype(float))
+    df.loc[4, "age"] = np.inf
+    with pytest.warns(mle.ConvergenceWarning):
+        many = weight.regress(mu="age").fit_groups(df, by="site")
+    assert many.failed.index.tolist() == [1]
+    assert "column 'age': 1 infinite values, at row 1" in many.failed.loc[1, "reason"]
+    alone = weight.regress(mu="age").fit(df[df["site"] == 0])
+    np.testing.assert_allclose(many.params.loc[0], alone.params, rtol=1e-7)
+
+
 # ---- columns that say the same, or nothing
 
 

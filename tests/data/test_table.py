@@ -328,7 +328,7 @@ def test_column_labels():
     frame = pd.DataFrame({"age": [1.0], 7: [2.0]})
     source = ingest({"X": frame, "Z": np.zeros((1, 3)), "a": [1.0], "b": [2], "t": ["u"], "g": {"q": [1.0]}})
     assert column_labels(source, "X") == (("age", "7"), 2)
-    assert source.column_labels("Z") == (None, 3)
+    assert column_labels(source, "Z") == (None, 3)
     assert column_labels(source, ["a", "b"]) == (("a", "b"), 2)
     assert column_labels(source, ("b", "a")) == (("b", "a"), 2)
     assert column_labels(ingest(frame), ["age"]) == (("age",), 1)

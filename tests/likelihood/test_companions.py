@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.scipy.stats import norm
 
@@ -95,6 +96,9 @@ def test_simulators_that_do_not_do_what_they_should() -> None:
     ):
         with pytest.raises(mle.CompanionError, match=said):
             model_with(simulator).simulate({"mu": 0.0}, 7)
+    for empty in ({}, pd.DataFrame()):
+        with pytest.raises(mle.DataError, match="number of rows is unknown"):
+            gaussian.simulate({"mu": 0.0, "sigma": 1.0}, empty)
     with pytest.raises(ValueError, match="no value for sigma"):
         gaussian.simulate({"mu": 0.0}, 7)
     with pytest.raises(ValueError, match="number of rows is not enough"):

@@ -208,6 +208,18 @@ def test_jit_above_the_function_is_named() -> None:
         mle.model(mu=mle.Real())(function).fit({"y": [1.0, 2.0, 4.0], "s": ["a", "b", "c"]})
 
 
+def test_numbers_that_no_float_holds_are_refused() -> None:
+    model = mle.model(mu=mle.Real())(squares)
+    with pytest.raises(
+        ValueError, match=r"start of mu: expected numbers that float64 holds, got an integer beyond 1\.8e308"
+    ):
+        model.fit(DATA, start={"mu": 10**400})
+    with pytest.raises(ValueError, match="expected two finite ends, got an integer beyond"):
+        mle.Interval(0, 10**400)
+    with pytest.raises(mle.DataError, match=r"expected 'raise' or 'drop'"):
+        model.fit(DATA, missing=np.ones(3))
+
+
 # ---- what the function takes from outside
 
 

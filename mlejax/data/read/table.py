@@ -94,8 +94,6 @@ class Table:
 
     def length(self, names: Iterable[Hashable]) -> int:
         """The number of rows of these columns. Raises DataError if they differ in length, or if there are none."""
-        if is_pandas(self.raw, "DataFrame") and len(self.raw):
-            return len(self.raw)
         return common_length([column for key in names for column in self.contents(key).rows])
 
     @cached_property
@@ -238,10 +236,6 @@ class Table:
         if hasattr(self.raw, "iloc"):
             return self.raw.iloc[rows]
         return map_columns(lambda c: c.iloc[rows] if hasattr(c, "iloc") else np.asarray(c)[rows], self.raw)
-
-    def column_labels(self, names: Any) -> tuple[tuple[str, ...] | None, int]:
-        """See `mlejax.data.column_labels`."""
-        return column_labels(self, names)
 
     def column(self, key: Hashable) -> Any:
         """The raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""

@@ -31,7 +31,10 @@ class Contents:
     @property
     def not_numeric(self) -> Column | None:
         """The first column that a function cannot read, or None."""
-        return next((column for column in (*self.rows, *self.shared) if column.probe.kind not in NUMERIC), None)
+        for column in (*self.rows, *self.shared):
+            if column.probe.kind not in NUMERIC:
+                return column
+        return None
 
     def entry_from(self, n_rows: int, n_shared: int) -> Entry:
         """The structure with positions counted from these numbers."""
