@@ -152,7 +152,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
         view = table.view(columns, reads, {"mask": extra} if units else None)
         return likelihood.function(params, view)
 
-    lead = table.n_rows if n is None and regressed else n or 0
+    lead = table.most_rows if n is None and regressed else n or 0
     try:
         jaxpr, out = jax.make_jaxpr(run, return_shape=True)(example_params(space, regressed, lead), structs, mask)
     except jax.errors.TracerArrayConversionError as error:

@@ -286,7 +286,7 @@ def test_solutions_satisfy_real_restrictions(rows: list[list[int]], point: list[
     ],
 )
 def test_ranges(target: Support, row: list[float], constant: float, supports: list[Support], inside: bool) -> None:
-    assert target.holds(range_of(np.array(row), constant, supports)) is inside
+    assert target.contains(range_of(np.array(row), constant, supports)) is inside
 
 
 def test_supports_of_declarations() -> None:
