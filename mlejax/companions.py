@@ -1,8 +1,8 @@
 """Functions that belong to a model beside its log-likelihood: how to draw data from it, its distribution function, its mean.
 
-They are registered once (``@gaussian.simulator``) and used by whatever needs them.  Each sees params as the log-likelihood
-does.  In a model with regressed parameters these vary by row (a vector with one entry per row; of a vector of K entries
-an array (rows, K)), so that a companion written for the plain model serves the regressed one too.
+They are registered once (``@gaussian.simulator``), and used by simulation, prediction and bias reduction.  Each sees params as
+the log-likelihood does.  In a model with regressed parameters these vary by row (a vector with one entry per row; of a vector
+of K entries an array (rows, K)), so that a companion of the plain model is also one of the regressed models made from it later.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
     found = registered(likelihood, name)
     if found is None:
         arguments, body, meaning = _LINES[name]
+        before = " and above regress()" if likelihood.natural is not None else ""
         raise CompanionError(
-            f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model "
+            f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
             f"({meaning}; here for a normal distribution):\n\n"
             f"    @{likelihood.name}.{name}\n    def _{arguments}:\n        {body.replace('{{', '{').replace('}}', '}')}"
         )

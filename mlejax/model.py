@@ -167,6 +167,11 @@ class Model:
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
+    def _companion(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare a further function of the model: it has another, equally frozen, likelihood from then on."""
+        object.__setattr__(self, "likelihood", self.likelihood.with_companion(name, function))
+        return function
+
     def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Declare the expected information of each contribution, which ``bias_reduction="jeffreys"`` then uses; a decorator.
 
@@ -187,8 +192,7 @@ class Model:
             >>> round(float(jnp.exp(res.params["eta"])), 6)  # (sum of y + 1/2) / n
             0.166667
         """
-        self.likelihood.companions["expected_information"] = function
-        return function
+        return self._companion("expected_information", function)
 
     def simulator(self, function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
         """Declare how to draw data from the model; a decorator.
@@ -212,24 +216,21 @@ class Model:
             >>> 2.7 < float(drawn["y"].mean()) < 3.3
             True
         """
-        self.likelihood.companions["simulator"] = function
-        return function
+        return self._companion("simulator", function)
 
     def cdf(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Declare the distribution function: ``f(params, data)`` -> (n,) probabilities; a decorator.
 
         ``res.predict("cdf", data)`` gives it with its errors.  :meth:`regress` inherits it.
         """
-        self.likelihood.companions["cdf"] = function
-        return function
+        return self._companion("cdf", function)
 
     def mean(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Declare the expected value: ``f(params, data)`` -> (n,); a decorator.
 
         ``res.predict("mean", data)`` gives it with its errors.  :meth:`regress` inherits it.
         """
-        self.likelihood.companions["mean"] = function
-        return function
+        return self._companion("mean", function)
 
     def simulate(self, params: Any, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
         """One data set drawn from the model by its :meth:`simulator`.

@@ -1,8 +1,7 @@
-"""Many data sets in one table: a run of positions for each, from which chunks of lanes are cut."""
+"""Many data sets in one table: a run of positions for each, from which chunks of data sets are copied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,16 +10,76 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.batch.weighing import Weighing
-from mlejax.data import Prepared
-from mlejax.execution import limits, on_cpu
+from mlejax.data import Prepared, Weights
+from mlejax.data.formulas import Designs
+from mlejax.execution import aligned, limits, on_cpu
 from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
-from mlejax.fit.regression import Designs
 from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host, Int
 
 WHOLE_BLOCK = 4096
 SMALLEST = 8
 BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The rows of many data sets in one table: a data set is a run of positions in an order of the rows.
+
+    Attributes:
+        order: (n,) the rows, data set by data set; None where they are in this order already.
+        begins, lengths: (L,) where a data set begins in that order, and its number of rows.
+
+    >>> runs = Runs.of(np.array([2, 0, 1]), np.array([1, 2]))
+    >>> runs(1), runs.only(np.array([True, False, True])).lengths
+    (array([0, 1]), array([1, 1]))
+    """
+
+    order: np.ndarray | None
+    begins: np.ndarray
+    lengths: np.ndarray
+
+    @staticmethod
+    def of(order: Int[Host, " n"] | None, lengths: Int[Host, " L"]) -> Runs:
+        """Data sets of these lengths, one after the other."""
+        begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        return Runs(order, begins, np.asarray(lengths, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __call__(self, i: int) -> Int[Host, " n_i"]:
+        """The rows of one data set."""
+        run = slice(self.begins[i], self.begins[i] + self.lengths[i])
+        return np.arange(run.start, run.stop) if self.order is None else self.order[run]
+
+    @property
+    def n(self) -> int:
+        """The number of rows of all data sets."""
+        return int(self.lengths.sum())
+
+    @cached_property
+    def positions(self) -> Int[Host, " n"]:
+        """The rows, data set by data set."""
+        return np.arange(self.n) if self.order is None else self.order
+
+    @cached_property
+    def owner(self) -> Int[Host, " n"]:
+        """The data set of each of the `positions`."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def only(self, kept: Bool[Host, " rows"]) -> Runs:
+        """The rows of the table that are flagged."""
+        flags = kept[self.positions]
+        return Runs.of(self.positions[flags], np.bincount(self.owner[flags], minlength=len(self)))
+
+    def with_any(self, flags: Bool[Host, " rows"]) -> tuple[Int[Host, " m"], Int[Host, " m"]]:
+        """The data sets with flagged rows, and how many each has."""
+        return np.unique(self.owner[flags[self.positions]], return_counts=True)
+
+    def sums(self, values: Float[Host, " rows"]) -> Float[Host, " L"]:
+        """The sum of a number per row of the table over each data set."""
+        return np.bincount(self.owner, values[self.positions], minlength=len(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +104,9 @@ class DataSets:
         bad: why a data set cannot be used, by its number.
         labels: (L,) names of the data sets.
         label_names: what the labels are called, one or several.
-        one: the data of one data set as ``model.fit`` would take them.
-        table_rows: the rows of one data set in the whole table, before any was dropped.
+        table_rows: the rows of each data set in the whole table, before any was dropped.
         source: the whole table.
+        reading: the same with the designs of regressed parameters beside the columns in use.
         space: the layout of the parameters.
         designs: of the regressed parameters, or None.
         hyper, own_hyper: second argument of a penalty, common or with a leading axis (L, ...).
@@ -62,7 +121,7 @@ class DataSets:
     lengths: np.ndarray
     sizes: np.ndarray
     n_out: dict[int, int]
-    weighing: Weighing | None
+    weighing: Weights | None
     weights: np.ndarray | None
     scale: np.ndarray
     n_rows: np.ndarray
@@ -72,9 +131,9 @@ class DataSets:
     bad: dict[int, str]
     labels: Any
     label_names: tuple[str, ...]
-    one: Callable[[int], Any] = field(repr=False)
-    table_rows: Callable[[int], np.ndarray] = field(repr=False)
-    source: data_room.Source = field(repr=False)
+    table_rows: Runs = field(repr=False)
+    source: data_room.Table = field(repr=False)
+    reading: data_room.Table = field(repr=False)
     space: Space = field(repr=False)
     designs: Designs | None = field(default=None, repr=False)
     hyper: Any = field(default=None, repr=False)
@@ -82,6 +141,10 @@ class DataSets:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def one(self, i: int) -> Any:
+        """One data set, as ``model.fit`` would take it."""
+        return self.reading.take(self.table_rows(i))
 
     @property
     def own_rows(self) -> bool:
@@ -109,9 +172,9 @@ class DataSets:
         """The numbers of the data sets that can be used."""
         return np.delete(np.arange(len(self)), list(self.bad))
 
-    def rows_used(self, lane: int) -> np.ndarray:
+    def rows_used(self, i: int) -> np.ndarray:
         """The rows of one data set in the whole table that are used (not for units)."""
-        flat = np.arange(self.begins[lane], self.begins[lane] + self.lengths[lane])
+        flat = np.arange(self.begins[i], self.begins[i] + self.lengths[i])
         return flat if self.order is None else self.order[flat]
 
     def data_set_bytes(self, size: int) -> int:
@@ -133,73 +196,71 @@ class DataSets:
         )
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
-        """The run of lanes that chunks read where they lie, if they are `in_place`; the others are copied."""
+        """The first and the last data set + 1 of those that are read in place, if they are `in_place`; the others are copied."""
         size = int(self.sizes[0])
         runs = [viewable_run(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
-        return first, max(
-            stop - limits().max_width, first
-        )  # beyond its lanes a chunk reads those that fill its last block
+        return first, max(stop - limits().max_width, first)  # a chunk also reads the data sets that fill its last block
 
-    def fetch(self, lanes: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
+    def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
         """The data of some data sets of one size, (capacity, size, ...); ``views``: as `ChunkView`, if they are `in_place`.
 
-        The lanes too many repeat the first one or are the next ones, as far as they are worked on beside these; the rest is
-        never looked at.
+        The places that are left repeat the first data set or hold the next ones, as far as these are computed together; the rest
+        is never used.
         """
-        worked = min(capacity, len(lanes) + limits().max_width) if on_cpu() else capacity
-        size = int(self.sizes[lanes[0]])
-        begins, lengths = self.begins[lanes], self.lengths[lanes]
+        worked = min(capacity, len(which) + limits().max_width) if on_cpu() else capacity
+        size = int(self.sizes[which[0]])
+        begins, lengths = self.begins[which], self.lengths[which]
         block = size if self.mode == "whole" else self.block_of(size)
         n = np.ones(capacity, np.int64)
-        n[: len(lanes)] = lengths
+        n[: len(which)] = lengths
         n_out = self.n_out[size] if self.mode == "whole" else size
         steps = np.diff(begins)
-        held = len(lanes)  # lanes in the arrays that are cut out
+        n_copied = len(which)  # data sets in the arrays that are copied
         whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
         if whole and views and self.in_place:
-            rows: Any = tuple(view_chunk(leaf, lanes, size, capacity, worked) for leaf in self.leaves)
+            rows: Any = tuple(view_chunk(leaf, which, size, capacity, worked) for leaf in self.leaves)
             return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
         if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])
-            # the data sets that follow stand as well beside those asked for as repeats of one, and need no copy
-            held = capacity if begin + size * capacity <= len(self.leaves[0]) else held
-            positions: Any = slice(begin, begin + size * held)
+            # the data sets that follow fill the places that are left as well as repeats of one, without a copy
+            n_copied = capacity if begin + size * capacity <= len(self.leaves[0]) else n_copied
+            positions: Any = slice(begin, begin + size * n_copied)
             weights = _ones(capacity, n_out)
         else:
-            weights = data_room.aligned((capacity, n_out), np.float64)
+            weights = aligned((capacity, n_out), np.float64)
             weights[...] = 1.0
             within = np.arange(size)
             inside = within[None, :] < lengths[:, None]
             flat = begins[:, None] + np.where(inside, within[None, :], 0)
             positions = (flat if self.order is None else self.order[flat]).reshape(-1)
             if self.mode != "whole":
-                weights[: len(lanes)] = inside
+                weights[: len(which)] = inside
             if self.weights is not None:
-                weights[: len(lanes)] *= self.weights[positions].reshape(inside.shape) / self.scale[lanes][:, None]
-                weights[len(lanes) :] = weights[0]
+                weights[: len(which)] *= self.weights[positions].reshape(inside.shape) / self.scale[which][:, None]
+                weights[len(which) :] = weights[0]
 
         def cut(leaf: np.ndarray) -> np.ndarray:
-            part = leaf[positions].reshape(held, size, *leaf.shape[1:])
-            if part.dtype.kind == "f" and part.dtype != np.float64:
-                part = part.astype(np.float64)
-            if held == capacity:
-                return part
-            out = data_room.aligned((capacity, *part.shape[1:]), part.dtype)
-            out[: len(lanes)] = part
-            out[len(lanes) : worked] = part[0]
+            copied = leaf[positions].reshape(n_copied, size, *leaf.shape[1:])
+            if copied.dtype.kind == "f" and copied.dtype != np.float64:
+                copied = copied.astype(np.float64)
+            if n_copied == capacity:
+                return copied
+            out = aligned((capacity, *copied.shape[1:]), copied.dtype)
+            out[: len(which)] = copied
+            out[len(which) : worked] = copied[0]
             return out
 
         rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
-    def hyper_at(self, lane: int) -> Any:
+    def hyper_at(self, i: int) -> Any:
         """The hyper-parameters of one data set."""
-        return jax.tree.map(lambda a: a[lane], self.hyper) if self.own_hyper else self.hyper
+        return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 
-    def hyper_of(self, lanes: np.ndarray, capacity: int) -> Any:
+    def hyper_of(self, which: np.ndarray, capacity: int) -> Any:
         """Those of a chunk: with a leading axis where they are one each."""
-        index = np.resize(lanes, capacity)
+        index = np.resize(which, capacity)
         return jax.tree.map(lambda a: a[index], self.hyper) if self.own_hyper else self.hyper
 
     def block_of(self, size: int) -> int:
@@ -210,23 +271,23 @@ class DataSets:
             block = data_room.blocks(size, WHOLE_BLOCK)[1] if size > WHOLE_BLOCK else size
         return block if self.most_rows is None else data_room.divisor(block, self.most_rows)
 
-    def single(self, lane: int) -> Prepared:
-        """One data set without the axis of lanes."""
-        many = self.fetch(np.array([lane]), 1)
+    def single(self, i: int) -> Prepared:
+        """One data set without the batch axis."""
+        many = self.fetch(np.array([i]), 1)
         return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
 
 
 @lru_cache(maxsize=4)
 def _ones(capacity: int, n: int) -> np.ndarray:
     """Weights of a chunk of unweighted data sets (capacity, n), which all such chunks share; nothing can be written into them."""
-    ones = data_room.aligned((capacity, n), np.float64)
+    ones = aligned((capacity, n), np.float64)
     ones[...] = 1.0
     ones.setflags(write=False)
     return ones
 
 
 def padded_size(n: int) -> int:
-    """The size whose program takes n rows: 8, 32, 128, ...; of its blocks only those that hold rows are summed over.
+    """The size whose program takes n rows: 8, 32, 128, ...; only the blocks with rows are summed.
 
     >>> [padded_size(n) for n in (3, 9, 100, 129)]
     [8, 32, 128, 512]

@@ -1,33 +1,33 @@
-"""The data room: from what users have to what compiled code takes.
+"""From what users have to what compiled code takes.
 
-The way of data through it::
+The way of data::
 
-    source = ingest(data)                          # as they came; nothing checked yet
+    table = ingest(data)                           # as they came; nothing is checked yet
     reads = set()
-    jax.eval_shape(lambda t: f(params, source.view(t, reads)), source.abstract(n_rows=8))
-    rows = source.convert(reads)                   # the columns read: checked, float64 / int64 / bool
+    jax.eval_shape(lambda t: f(params, table.view(t, reads)), table.abstract(n_rows=8))
+    rows = table.convert(reads)                    # the columns read: checked, float64 / int64 / bool
     prepared = pack(rows, weights)                 # padded to blocks, weight 0 in the padding; a JAX tree
     f(params, assemble(prepared.rows, prepared.shared, prepared.layout))
 
-Users see `Shared`, `Static` and the three errors. What is dropped is counted, what cannot be used is refused, with the
-column, the rows and what to do; nothing is silently cast.
+Users see `Shared`, `Static` and the three errors. What is dropped is counted. What cannot be used is refused, with the
+column, the rows and what to do. Nothing is silently cast.
 """
 
-from mlejax.execution import aligned
+from typing import TypeAlias
 
-from .convert import Rows
-from .designs import DesignKey, by_row
-from .errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
-from .fingerprint import Fingerprint, Taken, awaited_fingerprint, fingerprint
-from .formulas import check_formula, n_rows
-from .layout import Layout, Shared, Static, assemble
-from .padding import blocks, bucket, check_weights, divisor, pad, replace_zero_weight
-from .prepared import Prepared, pack
-from .source import Source, column_labels, ingest
-from .tall import STREAMED, Tall
-from .units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
-from .view import View
-from .weights import Weights, check_weight_kind, make_weights
+from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
+from mlejax.data.fingerprint import Fingerprint, fingerprint
+from mlejax.data.formulas import DesignKey, by_row, check_formula
+from mlejax.data.layout import Layout, Shared, Static, assemble
+from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weight
+from mlejax.data.prepared import Prepared, pack
+from mlejax.data.read import Gap, Rows, Table, View, column_labels, ingest
+from mlejax.data.streamed import STREAMED, StreamedColumn
+from mlejax.data.units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
+from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
+
+Source: TypeAlias = Table  # names of before, for other rooms
+Tall: TypeAlias = StreamedColumn
 
 __all__ = [
     "SHOWN_ROWS",
@@ -37,6 +37,7 @@ __all__ = [
     "DataTypeError",
     "DesignKey",
     "Fingerprint",
+    "Gap",
     "Layout",
     "MissingColumnError",
     "Prepared",
@@ -44,14 +45,13 @@ __all__ = [
     "Shared",
     "Source",
     "Static",
-    "Taken",
+    "StreamedColumn",
+    "Table",
     "Tall",
     "Units",
     "View",
     "Weights",
-    "aligned",
     "assemble",
-    "awaited_fingerprint",
     "blocks",
     "bucket",
     "by_row",
@@ -73,3 +73,8 @@ __all__ = [
     "rows_phrase",
     "units",
 ]
+
+
+def n_rows(table: Table) -> int:
+    """The number of rows, also where columns that nobody uses have another length."""
+    return table.most_rows

@@ -31,6 +31,8 @@ class DataTypeError(TypeError):
 class MissingColumnError(KeyError):
     """There is no such column; the message lists near matches and what there is.
 
+    Its arguments are the message and, where it is known, the name.
+
     >>> str(MissingColumnError("no column 'x'"))
     "no column 'x'"
     """
@@ -97,7 +99,7 @@ def missing_column(name: Any, known: Iterable[Any]) -> MissingColumnError:
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
     have = f" The data have the columns {listing(known)}." if known else " The data have no columns."
-    return MissingColumnError(f"no column {name!r} in the data.{hint}{have}")
+    return MissingColumnError(f"no column {name!r} in the data.{hint}{have}", name)
 
 
 def type_name(value: Any) -> str:

@@ -1,19 +1,19 @@
 """A fingerprint of the data that a result was fitted to, so that two results can tell whether they share their data.
 
-It holds the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous pieces of
+It is the number of rows and, by column, the sum and the sum of squares. Sums are taken over contiguous chunks of
 fixed size, so that they do not depend on the memory layout; comparison leaves room for rounding, not for other data.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .convert import Rows
+from mlejax.data.read.checked import Rows
+from mlejax.shapes import Host, Shaped
 
 _CHUNK = 1 << 16
 _RTOL = 1e-10
@@ -23,8 +23,7 @@ _RTOL = 1e-10
 class Fingerprint:
     """Number of rows; name, sum and sum of squares of every column used.
 
-    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON:
-    ``Fingerprint.from_dict(json.loads(json.dumps(f.to_dict()))) == f``.
+    Compared by value, sums to ten digits. Plain numbers throughout, so that it can be saved as JSON.
 
     Attributes:
         rows: the number of rows.
@@ -72,21 +71,6 @@ class Fingerprint:
         same = _close(total, total2, max(total, total2)) and _close(square, square2, max(square, square2))
         return None if same else "the weights differ"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers."""
-        plain: dict[str, Any] = {
-            "rows": self.rows,
-            "columns": {name: list(pair) for name, pair in self.columns.items()},
-        }
-        return plain if self.weights is None else {**plain, "weights": list(self.weights)}
-
-    @staticmethod
-    def from_dict(d: Mapping[str, Any]) -> Fingerprint:
-        """The inverse of `to_dict`."""
-        columns = {name: (float(pair[0]), float(pair[1])) for name, pair in d["columns"].items()}
-        w = d.get("weights")
-        return Fingerprint(int(d["rows"]), columns, None if w is None else (str(w[0]), float(w[1]), float(w[2])))
-
 
 def _close(a: float, b: float, scale: float) -> bool:
     if a == b:
@@ -94,30 +78,7 @@ def _close(a: float, b: float, scale: float) -> bool:
     return math.isfinite(scale) and abs(a - b) <= _RTOL * scale
 
 
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """Some rows of an array, copied only when they are asked for.
-
-    Attributes:
-        values: (m, ...).
-        rows: (n,) the numbers of the rows.
-    """
-
-    values: np.ndarray
-    rows: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)."""
-        return (len(self.rows), *self.values.shape[1:])
-
-    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
-        return self.values[self.rows[at]]
-
-
-def fingerprint(
-    rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray | Taken
-) -> Fingerprint:
+def fingerprint(rows: Rows, weights: tuple[str, float, float] | None = None, **extra: np.ndarray) -> Fingerprint:
     """The fingerprint of checked rows.
 
     Args:
@@ -133,53 +94,14 @@ def fingerprint(
     return Fingerprint(rows.n, {name: moments(values) for name, values in named}, weights)
 
 
-class _Awaited(Mapping[str, tuple[float, float]]):
-    """Name -> (sum, sum of squares) of arrays that nobody will change, added up when somebody asks."""
-
-    def __init__(self, names: Sequence[str], leaves: Sequence[np.ndarray], n: int) -> None:
-        self._waiting = dict(zip(names, leaves, strict=True))
-        self._n = n
-        self._found: dict[str, tuple[float, float]] = {}
-
-    def __getitem__(self, name: str) -> tuple[float, float]:
-        if name not in self._found:
-            leaf: Any = self._waiting[name]
-            self._found[name] = getattr(leaf, "moments", None) or moments(np.asarray(leaf)[: self._n])
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._waiting)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-def awaited_fingerprint(rows: Rows, padded: Sequence[np.ndarray]) -> Fingerprint:
-    """`fingerprint`, but that the sums are taken when they are asked for.
-
-    Args:
-        rows: the data, of which only numbers and names are kept.
-        padded: our own copies of the columns, (N, ...) each, the first n rows as they are in ``rows``; never written to.
-
-    >>> from mlejax.data import ingest
-    >>> rows = ingest({"x": [1, 2]}).convert(["x"])
-    >>> awaited_fingerprint(rows, [np.array([1, 2, 1])])
-    Fingerprint(rows=2, columns={'x': (3.0, 5.0)}, weights=None)
-    """
-    return Fingerprint(rows.n, _Awaited(rows.names, padded, rows.n))
-
-
-def moments(values: np.ndarray | Taken) -> tuple[float, float]:
-    """Sum and sum of squares, over contiguous pieces of fixed size."""
+def moments(values: Shaped[Host, "n ..."]) -> tuple[float, float]:
+    """Sum and sum of squares, over contiguous chunks of fixed size."""
     total = square = 0.0
     per_row = max(1, int(np.prod(values.shape[1:])))
     step = max(1, _CHUNK // per_row)
     with np.errstate(over="ignore"):
         for start in range(0, values.shape[0], step):
-            piece = np.ascontiguousarray(values[start : start + step], dtype=np.float64).reshape(-1)
-            total += float(np.add.reduce(piece))
-            square += float(np.dot(piece, piece))
+            chunk = np.ascontiguousarray(values[start : start + step], dtype=np.float64).reshape(-1)
+            total += float(np.add.reduce(chunk))
+            square += float(np.dot(chunk, chunk))
     return total, square

@@ -1,4 +1,4 @@
-"""The structure of the data that a user's function reads, apart from the numbers: hashable, part of what is compiled.
+"""The structure of the data that a user's function reads, apart from the numbers: hashable, part of the compilation key.
 
 A `Layout` says how arrays that vary by row, arrays that all rows share (`Shared`) and Python values (`Static`) are put
 together into the dict or tree that the function sees. Two data sets of the same layout share a compiled program.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .errors import DataError, DataTypeError, type_name
+from mlejax.data.errors import DataError, DataTypeError, type_name
 
 ROOT: Any = None  # the key of data that are not a mapping
 MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows: rename it"
@@ -42,7 +42,7 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Static:
-    """A hashable Python value (a number of categories, a lag) that is part of what is compiled.
+    """A hashable Python value (a number of categories, a lag) that is part of the compilation key.
 
     Reaches the user's function unwrapped. A new value means a new compilation. Values of different type differ, also
     where Python calls them equal: ``Static(1) != Static(1.0) != Static(True)``.
@@ -119,12 +119,12 @@ class Layout:
         return hash((self.kind, self.entries))
 
     def __reduce__(self) -> Any:
-        return Layout, (self.kind, self.entries)  # without the hash: that of text is another in every process
+        return Layout, (self.kind, self.entries)  # without the hash: the hash of a text differs between processes
 
     @staticmethod
     @lru_cache(maxsize=256)
     def of(kind: str, entries: tuple[Entry, ...]) -> Layout:
-        """The layout with these entries, one and the same object for equal ones: it is looked up at every dispatch."""
+        """The layout with these entries, the same object for equal entries, since it is looked up at every dispatch."""
         return Layout(kind, entries)
 
     @property
@@ -158,14 +158,14 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:
     >>> assemble([5.0], [], Layout("mapping", (x, k)))
     {'x': 5.0, 'k': 2}
     """
-    built = {key: build(treedef, slots, rows, shared) for key, treedef, slots in layout.entries}
+    built = {entry.key: build(entry, rows, shared) for entry in layout.entries}
     return built if layout.kind == "mapping" else built[ROOT]
 
 
-def build(treedef: Any, slots: Sequence[Slot], rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Any:
     """What is under one key of the data."""
-    leaves = [_leaf(slot, rows, shared) for slot in slots]
-    return leaves[0] if treedef is None else jax.tree_util.tree_unflatten(treedef, leaves)
+    leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
+    return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 
 
 def _leaf(slot: Slot, rows: Sequence[Any], shared: Sequence[Any]) -> Any:

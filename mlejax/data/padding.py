@@ -19,11 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.data.errors import DataError
 from mlejax.execution import aligned
-
-from .errors import DataError, rows_phrase
-from .leaves import NUMERIC, Leaf, read
-from .refusals import refusal
 
 MIN_BLOCK = 16
 
@@ -70,43 +67,6 @@ def blocks(n: int, block: int = 4096) -> tuple[int, int]:
     return n_blocks, size
 
 
-def check_weights(weights: Any, n: int, what: str = "weights", index: Any = None) -> np.ndarray:
-    """Weights as a validated (n,) float64 array: finite, not negative, not all zero.
-
-    Args:
-        weights: (n,) numbers.
-        n: the number of rows (or units, or entries of a whole-data likelihood).
-        what: how to name them in an error.
-        index: labels of the rows, for the message.
-
-    Raises:
-        DataTypeError: they are not numbers, one per row.
-        DataError: wrong length; negative, missing or infinite; all zero.
-
-    >>> check_weights([1, 0, 2], 3)
-    array([1., 0., 2.])
-    """
-    leaf = Leaf(weights, what)
-    if leaf.probe.kind not in NUMERIC:
-        raise refusal(leaf)
-    w, gaps = read(leaf)
-    if gaps is not None:
-        w = np.where(gaps, np.nan, w)
-    if w.shape != (n,):
-        raise DataError(f"{what}: expected one number per row, shape ({n},), got shape {w.shape}")
-    w = w.astype(np.float64, copy=False)
-    for bad, word in ((np.isnan(w), "missing (NaN)"), (np.isinf(w), "infinite"), (w < 0, "negative")):
-        if bad.any():
-            at = np.flatnonzero(bad)
-            raise DataError(
-                f"{what}: {at.size} of {n} are {word}, at {rows_phrase(at, index)}; first: {w[at[0]]}. "
-                "Weights must be finite and not negative; give a row weight 0 to leave it out"
-            )
-    if not (w > 0).any():
-        raise DataError(f"{what}: all {n} are zero, so that no row is left; at least one must be positive")
-    return w
-
-
 def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
     """Rows and weights brought to n_padded rows; rows of weight 0 take the values of the first row of positive weight.
 
@@ -114,7 +74,7 @@ def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
 
     Args:
         rows: tree of NumPy arrays (n, ...).
-        weights: (n,) numbers >= 0, or None for ones.
+        weights: (n,) checked numbers >= 0, not all 0, or None for ones.
         n_padded: the length to reach, >= n.
 
     Returns:
@@ -135,7 +95,7 @@ def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
         full = aligned((n_padded,), np.float64)
         full[:n], full[n:] = 1.0, 0.0
     else:
-        full = check_weights(weights, n)
+        full = np.asarray(weights, np.float64)
         zero = full == 0
         has_zero, donor = bool(zero.any()), int(np.argmax(full > 0))
         if n_padded > n:

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from .convert import Rows
-from .errors import DataError
-from .layout import Layout
-from .padding import blocks, check_weights, pad
-from .tall import STREAMED, Tall
+from mlejax.data.errors import DataError
+from mlejax.data.layout import Layout
+from mlejax.data.padding import blocks, pad
+from mlejax.data.read.checked import Rows
+from mlejax.data.streamed import STREAMED, StreamedColumn
 
 MODES = ("rows", "units", "whole")
 
@@ -33,11 +33,11 @@ class Prepared:
 
     Attributes:
         rows: tuple of arrays (N, ...): N padded rows; or (N, length, ...): N padded units. Of very many rows they may be
-            `Tall`, of which programs over all rows see a padded copy.
+            `StreamedColumn`, of which programs over all rows see a padded copy.
         shared: tuple of arrays that are not by row.
         weights: (N,), 0 in the padding. With mode "whole": (n,) ones unless given for the returned vector.
         n: () integer, the number of real rows or units.
-        statics: what `assemble` needs to make the function's data of these; holds the static values. Hashable.
+        statics: what `assemble` needs to make the function's data of these, with the static values. Hashable.
         mode: "rows", "units" or "whole".
         block: rows per block; N is a multiple of it.
     """
@@ -63,7 +63,7 @@ class Prepared:
     @property
     def streamed(self) -> bool:
         """Whether the rows are read where they lie, chunk by chunk."""
-        return any(isinstance(leaf, Tall) for leaf in self.rows)
+        return any(isinstance(leaf, StreamedColumn) for leaf in self.rows)
 
     def taken(self, at: Any) -> tuple[Any, ...]:
         """Some of the rows, by a slice without a step or by their numbers (m,)."""
@@ -80,13 +80,13 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
 
     Args:
         rows: n rows; of `Units.rows` for mode "units".
-        weights: (n,) numbers >= 0, or None for ones. Rows of weight 0 take the values of a row of positive weight.
+        weights: (n,) checked numbers >= 0, or None for ones. Rows of weight 0 take the values of a row of positive weight.
         mode: "rows" or "units" are padded; "whole" never is, and its weights have the length of what the function
             returns (None gives ones of length n).
         block: at most so many rows per block.
 
     Raises:
-        DataError: bad weights, or an unknown mode.
+        DataError: an unknown mode.
 
     >>> from mlejax.data import ingest
     >>> prepared = pack(ingest({"x": np.arange(17.0)}).convert(["x"]))
@@ -97,15 +97,13 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
         raise DataError(f"mode={mode!r}: expected one of {', '.join(MODES)}")
     n = np.asarray(rows.n, np.int64)
     if mode == "whole":
-        full = np.ones(rows.n) if weights is None else check_weights(weights, np.size(weights))
+        full = np.ones(rows.n) if weights is None else np.asarray(weights, np.float64)
         return Prepared(rows.leaves, rows.shared, full, n, rows.layout, mode, rows.n)
-    if weights is not None:
-        weights = check_weights(weights, rows.n, index=rows.index)
     n_blocks, size = blocks(rows.n, block)
     large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= STREAMED
     if large and (weights is None or weights.all()):
         full = pad((), np.ones(rows.n) if weights is None else weights, n_blocks * size)[1]
-        leaves: Any = tuple(Tall(leaf, n_blocks * size) for leaf in rows.leaves)
+        leaves: Any = tuple(StreamedColumn(leaf, n_blocks * size) for leaf in rows.leaves)
     else:
         leaves, full = pad(rows.leaves, weights, n_blocks * size)
     return Prepared(leaves, rows.shared, full, n, rows.layout, mode, size)

@@ -6,15 +6,16 @@ unit at a time, all in one length: shorter units repeat their own last row, and 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .convert import Rows
-from .errors import DataError, DataTypeError, rows_phrase, type_name
-from .leaves import is_extension_array, is_missing, is_pandas
-from .padding import bucket
+from mlejax.data.errors import DataError, DataTypeError, rows_phrase, type_name
+from mlejax.data.padding import bucket
+from mlejax.data.read.checked import Rows
+from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
 
 TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find out what it reads
 
@@ -62,7 +63,7 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
         raise DataError(f"{name}: expected one label per row, shape (n,), got shape {array.shape}")
     if array.size == 0:
         raise DataError(f"{name}: zero rows; expected at least one")
-    gaps = _label_gaps(array)
+    gaps = np.asarray(missing_entries(array))
     if gaps.any():
         at = np.flatnonzero(gaps)
         raise DataError(
@@ -79,7 +80,7 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
     try:
         codes = np.fromiter((seen.setdefault(v, len(seen)) for v in array), np.int64, array.size)
     except TypeError:
-        bad = next(i for i, v in enumerate(array) if not _hashable(v))
+        bad = next((i for i, v in enumerate(array) if not isinstance(v, Hashable)), 0)
         raise DataTypeError(
             f"{name}: expected text, numbers or dates, got a {type_name(array[bad])} in row {bad}"
         ) from None
@@ -114,24 +115,6 @@ def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
     if array.dtype.kind in "cV":
         raise DataTypeError(f"{name}: expected text, numbers or dates, got dtype {array.dtype}")
     return array, index
-
-
-def _label_gaps(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "f":
-        return np.asarray(np.isnan(array))
-    if array.dtype.kind in "mM":
-        return np.asarray(np.isnat(array))
-    if array.dtype == object:
-        return np.fromiter((is_missing(v) for v in array), bool, array.size)
-    return np.zeros(array.shape, bool)
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def units(rows: Rows, unit_values: Any, name: str = "unit") -> Units:

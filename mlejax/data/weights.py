@@ -12,13 +12,17 @@ Analytic weights (a row is the mean of w observations) belong into the model, as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import DataError, rows_phrase
-from .padding import check_weights
+from mlejax.data.errors import DataError, rows_phrase
+from mlejax.data.read.columns import NUMERIC, Column
+from mlejax.data.read.refusals import refusal
+from mlejax.data.read.values import read
+from mlejax.shapes import Bool, Float, Host, Int
 
 KINDS = ("frequency", "sampling", "importance")
 _OTHER_NAMES = {
@@ -51,6 +55,10 @@ class Weights:
     def used(self) -> np.ndarray:
         """(n,) flags of the contributions of positive weight."""
         return self.values > 0
+
+    def of(self, rows: Int[Host, " m"]) -> Any:
+        """The weights of some rows, as a fit of these rows alone takes them: a column's name, or numbers."""
+        return self.name or self.values[rows]
 
     def moments(self) -> tuple[str, float, float]:
         """Kind, sum and sum of squares, for fingerprints."""
@@ -97,22 +105,68 @@ def check_weight_kind(weights: Any, kind: Any) -> str | None:
     return str(kind)
 
 
-def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -> Weights:
-    """Checked weights of n contributions.
+def weight_column(weights: Any, name: str = "") -> Column:
+    """Weights as a column, named for messages. Raises DataError, DataTypeError: they are not numbers."""
+    column = Column(weights, f"weights column {name!r}" if name else "weights")
+    if column.probe.kind not in NUMERIC:
+        raise refusal(column)
+    return column
+
+
+def weight_values(column: Column, n: int) -> Float[Host, " n"]:
+    """One float64 number per row, NaN where it is missing. Raises DataError: another shape than (n,)."""
+    values, missing = read(column)
+    if values.shape != (n,):
+        raise DataError(f"{column.where}: expected one number per row, shape ({n},), got shape {values.shape}")
+    return np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64, copy=False)
+
+
+def wrong_weights(values: Float[Host, " n"], kind: str = "importance") -> Iterator[tuple[Bool[Host, " n"], str]]:
+    """Flags of the weights that cannot be used, and what is wrong with them, for messages."""
+    found = [(np.isnan(values), "missing (NaN)"), (np.isinf(values), "infinite"), (values < 0, "negative")]
+    if kind == "frequency":
+        found.append((np.isfinite(values) & (values != np.rint(values)), "not whole numbers, as frequencies are"))
+    return ((flags, words) for flags, words in found if flags.any())
+
+
+def check_weights(
+    weights: Any, n: int, name: str = "", index: Any = None, kind: str = "importance"
+) -> Float[Host, " n"]:
+    """Weights as a checked (n,) float64 array: finite, not negative, not all zero; whole numbers for frequencies.
+
+    Args:
+        weights: (n,) numbers.
+        n: the number of rows (or units, or terms of a whole-data likelihood).
+        name: of their column, for messages.
+        index: labels of the rows, for messages.
+        kind: of the weights.
 
     Raises:
-        DataError: wrong length; negative, missing, infinite, all zero; fractions among frequency weights.
+        DataTypeError: they are not numbers, one per row.
+        DataError: wrong length; negative, missing or infinite; all zero; fractions among frequency weights.
+
+    >>> check_weights([1, 0, 2], 3)
+    array([1., 0., 2.])
+    """
+    column = weight_column(weights, name)
+    w = weight_values(column, n)
+    for flags, words in wrong_weights(w, kind):
+        at = np.flatnonzero(flags)
+        raise DataError(
+            f"{column.where}: {at.size} of {n} are {words}, at {rows_phrase(at, index)}; first: {w[at[0]]}. Weights must be "
+            "finite and not negative, and whole numbers under weight_kind='frequency'; weight 0 leaves a row out"
+        )
+    if not (w > 0).any():
+        raise DataError(f"{column.where}: all {n} are zero, so that no row is left; at least one must be positive")
+    return w
+
+
+def make_weights(kind: str, name: str, values: Any, n: int, index: Any = None) -> Weights:
+    """Checked weights of n contributions; errors as in `check_weights`.
 
     >>> make_weights("sampling", "w", [2.0, 6.0], 2).scale
     4.0
     """
-    what = f"weights column {name!r}" if name else "weights"
-    w = np.array(check_weights(values, n, what, index))
-    if kind == "frequency" and (w != np.rint(w)).any():
-        at = np.flatnonzero(w != np.rint(w))
-        raise DataError(
-            f"{what}: frequency weights count rows and are whole numbers, but {at.size} of {n} are not, at "
-            f"{rows_phrase(at, index)}; first: {w[at[0]]}.  Use weight_kind='sampling' or 'importance' for fractions"
-        )
+    w = np.array(check_weights(values, n, name, index, kind))
     scale = float(np.sum(w) / np.count_nonzero(w)) if kind == "sampling" else 1.0
     return Weights(kind, name, w, scale)

@@ -11,12 +11,12 @@ import numpy as np
 from mlejax import transforms
 from mlejax.covariance import CovarianceResult
 from mlejax.data import Fingerprint, Weights
+from mlejax.data.formulas import Design
 from mlejax.files import formulas
 from mlejax.files.container import FileError
 from mlejax.files.values import Codec, of_dataclass
 from mlejax.fit import Remembered
 from mlejax.fit.penalties import Penalised
-from mlejax.fit.regression import Design
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
 from mlejax.parameters import Group, Leaf, Linear, Link, Parameter, Predictor, Space

@@ -17,9 +17,9 @@ from mlejax.fit.loading import (
 )
 from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import check, fit
-from mlejax.fit.regressed import regressed
 from mlejax.fit.simulating import simulate
 from mlejax.fit.solve import solve
+from mlejax.likelihood import regressed
 
 __all__ = [
     "COVARIANCE_LIMIT",

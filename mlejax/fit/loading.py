@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.execution import limits
+from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
+from mlejax.data.read import refuse_gaps, without_gaps
+from mlejax.data.read.table import check_missing
+from mlejax.execution import aligned, limits
 from mlejax.fit.common import Problem
-from mlejax.fit.regression import Designs, with_designs
-from mlejax.likelihood import Likelihood, trace_reads
+from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
+from mlejax.parameters import Space
+from mlejax.shapes import Host, Shaped
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What is known of data that did not come along with a saved result.
+    """Facts about the data of a saved result, which does not contain them.
 
     Attributes:
         nobs, n_units: observations and contributions that count.
@@ -34,7 +38,7 @@ class Remembered:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Checked data with what the results need to know about them.
+    """Checked data, and the facts about them that results need.
 
     Attributes:
         problem: arrays for the compiled programs, with the layout of the parameters.
@@ -45,12 +49,12 @@ class Loaded:
         weights: of the contributions, or None.
         designs: of the regressed parameters, or None.
         hyper: hyper-parameters of the penalty, or None.
-        remembered: what is known of data that are not here, of a result from a file.
+        remembered: facts about data that are not here, of a result from a file.
     """
 
     problem: Problem
     rows: data_room.Rows
-    source: data_room.Source
+    source: data_room.Table
     unit_codes: np.ndarray | None
     fingerprint: data_room.Fingerprint
     weights: data_room.Weights | None = None
@@ -92,6 +96,74 @@ def n_contributions(data: data_room.Prepared) -> int:
     return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
 
 
+class Reading(NamedTuple):
+    """A table, and the part of it that the likelihood reads.
+
+    Attributes:
+        table: the data, with the designs of regressed parameters beside the columns in use.
+        designs: of the regressed parameters, or None.
+        space: the layout of the parameters.
+        names: the columns that the function reads.
+        n_out: the number of terms of a whole model.
+    """
+
+    table: data_room.Table
+    designs: Designs | None
+    space: Space
+    names: tuple[Any, ...]
+    n_out: int
+
+
+def reading_of(
+    likelihood: Likelihood,
+    table: data_room.Table,
+    start: Any,
+    missing: str | None,
+    others: Sequence[str],
+    beside: Sequence[tuple[str, Any]] = (),
+    example: np.ndarray | None = None,
+) -> Reading:
+    """What the likelihood reads of a table; formulas are evaluated on the rows that are used.
+
+    Args:
+        likelihood: the model.
+        table: the data.
+        start: parameters of a bare model.
+        missing: "raise" or "drop"; None leaves out every row with a missing or infinite value.
+        others: further columns in use.
+        beside: (name, values) of weights that are no column of the data.
+        example: rows of the one data set that a whole model is traced on; None for all.
+    """
+    designs = None
+    if likelihood.predictors and not has_designs(table):
+        if table.kind != "mapping":
+            raise data_room.DataTypeError(
+                f"{likelihood.name}: formulas need data with names, a dict or a DataFrame, got a {type(table.raw).__name__}"
+            )
+        assert likelihood.natural is not None
+        used = formula_columns(likelihood.predictors, table)
+        natural = likelihood.natural.space(table)
+        view, reads = regressed_reads(likelihood, table, natural)
+        rows, gaps = table.read(reads, [*others, *used], beside)
+        refuse_gaps(rows, [] if missing is None else [g for g in gaps if g.infinite or missing == "raise"])
+        rows = without_gaps(rows, gaps)
+        table, designs = add_designs(likelihood.predictors, table, rows, natural, view, used, others)
+    space = likelihood.space(table, start)
+    traced = table if example is None or likelihood.mode != "whole" else data_room.ingest(table.take(example))
+    names, n_out = trace_reads(likelihood, traced, space, data_room.by_row(table.keys))
+    return Reading(table, designs, space, names, n_out)
+
+
+def check_missing_allowed(likelihood: Likelihood, missing: Any) -> None:
+    """Raise DataError or ValueError if ``missing`` is no option, or one that this likelihood does not allow."""
+    check_missing(missing)
+    if missing != "raise" and likelihood.mode == "whole":
+        raise ValueError(
+            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
+            "a time series); treat missing values inside the function or beforehand"
+        )
+
+
 def load(
     likelihood: Likelihood,
     data: Any,
@@ -106,69 +178,50 @@ def load(
     ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
     of the weights (a column's name or one number per row; per entry returned by a whole model).
     """
-    source = reading = data_room.ingest(data)
+    source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
+    check_missing_allowed(likelihood, missing)
     whole = likelihood.mode == "whole"
     others = [name for name in (likelihood.unit, *groups) if name is not None]
-    beside = []
+    beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
         others.append(weights)
     elif weights is not None and not whole:
         beside.append(("weights", weights))
-    designs = None
-    if likelihood.predictors and not any(isinstance(key, data_room.DesignKey) for key in source.keys):
-        reading, designs = with_designs(likelihood, source, missing, others, beside)
-        beside = []  # their gaps are gaps of the designs now
-    space = likelihood.space(reading, start)
-    names, n_out = trace_reads(likelihood, reading, space, data_room.by_row(reading.keys))
-    if missing != "raise" and likelihood.mode == "whole":
-        raise ValueError(
-            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
-            "a time series); treat missing values inside the function or beforehand"
-        )
     for name in others:
         source.column(name)
-    rows = reading.convert(names, missing=missing, others=others, beside=beside)
+    reading, designs, space, names, n_out = reading_of(likelihood, source, start, missing, others, beside)
+    # the gaps of weights beside the data are gaps of the designs now
+    rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
     del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes = None
-    packed: data_room.Prepared
-
-    def bounded(rows: data_room.Rows) -> int:
-        """Rows or units of a block."""
-        most = contributions_at_once(likelihood, space, rows.leaves, rows.shared, rows.layout)
-        block = limits().block_rows
-        return block if most is None else min(block, most)
-
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes = grouped.codes
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
-        packed = data_room.pack(grouped.rows, _scaled(weighing), mode="units", block=bounded(grouped.rows))
-    elif whole:
-        packed = data_room.pack(rows, np.ones(n_out) if weighing is None else _scaled(weighing), mode="whole")
-    else:
-        packed = data_room.pack(rows, _scaled(weighing), block=bounded(rows))
-    if not packed.streamed and any(np.may_share_memory(a, b) for a in packed.rows for b in rows.leaves):
-        packed = replace(packed, rows=tuple(_own(leaf, rows.leaves) for leaf in packed.rows))
-    if weighing is None and designs is None and packed.mode == "rows":
-        found = data_room.awaited_fingerprint(rows, packed.rows)
-    else:
-        moments = None if weighing is None else weighing.moments()
-        found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
+    by_term = rows if likelihood.unit is None else grouped.rows
+    scaled = None if weighing is None else weighing.values / weighing.scale
+    if whole and scaled is None:
+        scaled = np.ones(n_out)
+    most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
+    block = limits().block_rows if most is None else min(limits().block_rows, most)
+    packed: data_room.Prepared = data_room.pack(by_term, scaled, mode=likelihood.mode, block=block)
+    if (
+        packed.rows is rows.leaves
+    ):  # the user's own memory: scores are computed after the fit, from the data that were fitted
+        packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
+    moments = None if weighing is None else weighing.moments()
+    found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
     return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
 
 
-def _scaled(weights: data_room.Weights | None) -> np.ndarray | None:
-    return None if weights is None else weights.values / weights.scale
-
-
 def _read_weights(
-    likelihood: Likelihood, source: data_room.Source, rows: data_room.Rows, kind: str, weights: Any, n_out: int
+    likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows, kind: str, weights: Any, n_out: int
 ) -> data_room.Weights:
-    """Checked weights of the rows, or of the entries that a whole model returns."""
+    """Checked weights of the rows, or of the terms that a whole model returns."""
     name, values = (weights, source.column(weights)) if isinstance(weights, str) else ("", weights)
     if likelihood.mode != "whole":
         return data_room.make_weights(kind, name, rows.select(values), rows.n, rows.index)
@@ -184,13 +237,10 @@ def _read_weights(
     return data_room.make_weights(kind, name, values, n_out)
 
 
-def _own(leaf: Any, users: tuple[np.ndarray, ...]) -> Any:
-    """A copy of what is still the user's own memory: scores are taken long after the fit, and must not change with it."""
-    if not any(np.may_share_memory(leaf, other) for other in users):
-        return leaf
-    own = data_room.aligned(leaf.shape, leaf.dtype)
-    own[...] = leaf
-    return own
+def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
+    copied = aligned(column.shape, column.dtype)
+    copied[...] = column
+    return copied
 
 
 def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:
@@ -254,7 +304,7 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
 
 def as_fitted(leaf: Any) -> np.ndarray:
     """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
-    if not isinstance(leaf, data_room.Tall):
+    if not isinstance(leaf, data_room.StreamedColumn):
         return np.asarray(leaf)
     leaf.check()
     return leaf.values

@@ -54,7 +54,7 @@ class InTheta(NamedTuple):
 
 def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> Any:
     """Score and information from u to theta (module docstring); traced."""
-    theta_of = partial(space.theta_from_u, fixed=fixed)
+    theta_of: Any = partial(space.theta_from_u, fixed=fixed)
     if all(isinstance(leaf.transform, (transforms.Identity, transforms.Box)) for leaf in space.leaves):
         identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
         return Estimates(u, identity, score, information)
@@ -73,7 +73,7 @@ def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> 
     return Estimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
 
 
-def off_edges(space: Space, u: Float[Device, " p"]) -> Float[Device, " p"]:
+def off_edges(space: Space, u: Any) -> Float[Device, " p"]:
     """A small step into the box from its edges, where the score may vanish by symmetry; traced."""
     if not space.boxed:
         return u

@@ -17,9 +17,10 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
+from mlejax.data import formulas
 from mlejax.execution import cached, compiled, float64
 from mlejax.execution.trace import rows_apart
-from mlejax.fit import checking, regression
+from mlejax.fit import checking
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
@@ -234,7 +235,7 @@ def fit(
         check_rows_once(evaluator.spec, loaded, found.end.u, held)
         done = finish(evaluator, loaded, found, algorithm)
         if loaded.designs is not None and done.verdict.code != "verified":
-            remark = " ".join(n for n in (remark, regression.remark(loaded.designs, loaded.rows)) if n)
+            remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.rows)) if n)
         note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
         text = " ".join(n for n in (note, remark) if n)
         done = replace(done, note=text, modes=modes, constraints=labels, history=history)

@@ -13,9 +13,9 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import DesignKey, Shared, Static
+from mlejax.data.formulas import design_columns, first_design, joined
 from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded
-from mlejax.fit.regression import _design, _entries, _index, _Joined, _spread
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
@@ -162,13 +162,10 @@ def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_ro
     made: dict[str, Any] = {}
     more: dict[Any, Any] = {}
     for p in likelihood.predictors:
-        design, values, offset = _design(p, source, None, _entries(p, natural))
+        design, values, offset = first_design(p, source, None, natural)
         made[p.name] = (values, offset)
-        more[DesignKey(p.name, "design", "array")] = _spread(
-            values, None, len(values), design.piece.labels, _index(source, ())
-        )
-    joined = data_room.Source("mapping", _Joined(source.raw, source.keys, more), (*source.keys, *more))
-    return joined, made
+        more.update(design_columns(design, values, None, "array"))
+    return joined(source, source.keys, more), made
 
 
 def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[Any, Any]]) -> Any:

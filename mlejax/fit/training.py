@@ -18,10 +18,10 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import Prepared, ingest
+from mlejax.data.formulas import with_designs_again
 from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded, load, n_contributions
 from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
-from mlejax.fit.regression import with_designs_again
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
 from mlejax.optimize import PATIENCE_EPOCHS, OptimizeResult, setting_of, strong

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.fit.regression import Designs
+from mlejax.data.formulas import Designs
 from mlejax.inference.delta import DeltaResult, nlcom
 from mlejax.inference.intervals import check_alpha, critical_value
 from mlejax.parameters import Link

@@ -9,11 +9,12 @@ Tables show the *reported* entries, every distinct number of ``params``; they ar
 
 so that a covariance of ``theta`` carries over exactly: Cov(reported) = D Cov(theta) D'.
 
-A :class:`Space` is hashable and holds no data: it is part of the compilation key.  Values that are held fixed
-travel beside it as an ordinary array, so that one can differentiate with respect to them.
+A :class:`Space` is hashable and holds no data: it is part of the compilation key.  Fixed values
+are an ordinary array beside it, so that one can differentiate with respect to them.
 """
 
 from mlejax.parameters.addresses import AddressError, near
+from mlejax.parameters.construction import make_space, tree_space
 from mlejax.parameters.declare import (
     Correlation,
     Covariance,
@@ -32,7 +33,7 @@ from mlejax.parameters.declare import (
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
 from mlejax.parameters.linear import Linear, Link, Predictor, predictor, with_coefficients
-from mlejax.parameters.space import Space, make_space, tree_space
+from mlejax.parameters.space import Space
 
 __all__ = [
     "COEFFICIENTS",

@@ -1,6 +1,6 @@
 """The address grammar: ``mu``, ``beta[2]``, ``beta[age]``, ``Sigma[1,0]``, ``net.layer0.w[3,1]``, ``net``.
 
-A name alone is the whole parameter, a dotted beginning all leaves below it; between brackets stand indices (negative ones
+A name alone is the whole parameter; a dotted beginning is all leaves below it; brackets contain indices (negative ones
 count from the end) or labels.  Of a regressed vector, ``beta[2][age]`` is one coefficient and ``beta[2]`` all those of an
 entry.
 """

@@ -149,7 +149,10 @@ def Interval(
             may lie.
         shape, columns, start, labels: as in :func:`Real`.
     """
-    lo, hi = float(lo), float(hi)
+    try:
+        lo, hi = float(lo), float(hi)
+    except OverflowError as error:
+        raise ValueError("Interval expected two finite ends, got an integer beyond 1.8e308") from error
     if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
         raise ValueError(
             f"Interval expected two finite ends with lo < hi, got ({lo}, {hi}); "
@@ -219,6 +222,8 @@ def start_value(parameter: Parameter, value: Any, name: str) -> np.ndarray:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected numbers of shape {shape}, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected numbers that float64 holds, got an integer beyond 1.8e308") from error
     if parameter.transform.elementwise:
         try:
             array = np.broadcast_to(array, shape)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
+from mlejax.shapes import Device, Float
 
-Array = Any
-COEFFICIENTS = "Coefficients"  # the kind of what stands in the place of a regressed parameter
+COEFFICIENTS = "Coefficients"  # the kind of a leaf that replaces a regressed parameter
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,23 @@ class Leaf:
                 parts[-2] = self.labels[int(ix[-2])]
         return f"[{','.join(parts)}]"
 
-    def value(self, u: Array, fixed: Array) -> Array:
-        """u of this leaf (n_free,) and fixed values (size,) -> natural value (shape)."""
-        if self.all_fixed:
-            return jnp.reshape(fixed, self.shape)
-        value = self.transform.forward(u, self.working_shape)
-        if self.partly_fixed:
-            value = jnp.reshape(jnp.asarray(fixed).at[self.free_index].set(value), self.shape)
-        return value
+    def value(self, u: Float[Device, " n_free"], fixed: Any) -> Device:
+        """u of this leaf and fixed values (size,) -> natural value (shape)."""
+        return self._placed(None if self.all_fixed else self.transform.forward(u, self.working_shape), fixed)
 
-    def from_theta(self, theta: Array, fixed: Array) -> Array:
-        if self.all_fixed:
-            return jnp.reshape(fixed, self.shape)
-        value = self.transform.expand(theta, self.working_shape)
-        if self.partly_fixed:
-            value = jnp.reshape(jnp.asarray(fixed).at[self.free_index].set(value), self.shape)
-        return value
+    def from_theta(self, theta: Float[Device, " n_free"], fixed: Any) -> Device:
+        """theta of this leaf and fixed values (size,) -> natural value (shape)."""
+        return self._placed(None if self.all_fixed else self.transform.expand(theta, self.working_shape), fixed)
 
-    def working(self, value: Array) -> Array:
+    def _placed(self, value: Any, fixed: Any) -> Device:
+        """The free entries among the fixed ones."""
+        if self.free is None:
+            return value
+        if value is not None:
+            fixed = jnp.asarray(fixed).at[self.free_index].set(value)
+        return jnp.reshape(fixed, self.shape)
+
+    def working(self, value: Any) -> Device:
         """The part of a natural value that the transform sees."""
         return jnp.reshape(value, (-1,))[self.free_index] if self.partly_fixed else jnp.asarray(value)
 

@@ -27,8 +27,8 @@ from mlejax.parameters.declare import Declaration, Parameter
 from mlejax.parameters.leaf import COEFFICIENTS, Leaf
 from mlejax.parameters.space import Space
 from mlejax.portable import portable, restore
+from mlejax.shapes import Either, Float
 
-Array = Any
 LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
 
 
@@ -116,13 +116,13 @@ class Link:
     lo: float = 0.0
     hi: float = 1.0
     baseline: int = 0
-    pair: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None
+    pair: tuple[Callable[[Either], Either], Callable[[Either], Either]] | None = None
 
     def __reduce__(self) -> Any:
         pair = None if self.pair is None else (portable(self.pair[0]), portable(self.pair[1]))
         return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
 
-    def inverse(self, eta: Array) -> Array:
+    def inverse(self, eta: Either) -> Either:
         """The value at a linear predictor, the same shape (a simplex: one entry more on the last axis)."""
         eta = jnp.asarray(eta)
         if self.pair is not None:
@@ -145,13 +145,13 @@ class Link:
             return jnp.reshape(value, (*eta.shape[:-1], shape[1]))
         return eta
 
-    def _between(self, p: Array) -> Array:
+    def _between(self, p: Either) -> Either:
         """Scaled to the interval, kept off its ends: a probability of exactly 0 or 1 has no logarithm to differentiate."""
         tiny = jnp.finfo(p.dtype).eps
         kept = p + jax.lax.stop_gradient(jnp.clip(p, tiny, 1.0 - tiny) - p)
         return self.lo + (self.hi - self.lo) * kept
 
-    def link(self, value: Array) -> Array:
+    def link(self, value: Either) -> Either:
         """The linear predictor of a value: the inverse of :meth:`inverse`."""
         value = jnp.asarray(value, jnp.result_type(float))
         if self.pair is not None:
@@ -217,14 +217,24 @@ class Predictor:
         more += [f"{n} {v}" for n in ("offset", "exposure") if (v := getattr(self.linear, n)) is not None]
         return f"{self.name} ~ {self.linear.formula}" + (f" [{', '.join(more)}]" if more else "")
 
-    def linear_predictor(self, coefficients: Array, design: Array, offset: Array | None) -> Array:
+    def linear_predictor(
+        self,
+        coefficients: Float[Either, "*entries k"],
+        design: Float[Either, "n k"],
+        offset: Float[Either, "n ..."] | None,
+    ) -> Float[Either, "n ..."]:
         """eta: coefficients (*entries, k), design (n, k), offset (n,) or (n, *entries) -> (n, *entries)."""
         eta = jnp.moveaxis(coefficients @ design.T, -1, 0) if jnp.ndim(coefficients) > 1 else design @ coefficients
         if offset is None:
             return eta
         return eta + jnp.reshape(offset, (*offset.shape, *(1,) * (eta.ndim - offset.ndim)))
 
-    def value(self, coefficients: Array, design: Array, offset: Array | None) -> Array:
+    def value(
+        self,
+        coefficients: Float[Either, "*entries k"],
+        design: Float[Either, "n k"],
+        offset: Float[Either, "n ..."] | None,
+    ) -> Float[Either, "n ..."]:
         """The parameter's value for every row, (n, *shape)."""
         return self.link.inverse(self.linear_predictor(coefficients, design, offset))
 
@@ -313,7 +323,7 @@ def coefficient_leaf(of: Predictor, natural: Leaf, labels: Sequence[str] | None,
 def with_coefficients(
     natural: Space, predictors: Sequence[Predictor], columns: Mapping[str, tuple[Sequence[str] | None, int]]
 ) -> Space:
-    """The layout in which coefficients stand in the place of the regressed parameters.
+    """The layout in which coefficients replace the regressed parameters.
 
     Args:
         natural: the layout of the parameters as declared.

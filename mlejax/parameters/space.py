@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,14 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import transforms
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
-from mlejax.parameters.declare import Declaration, FreeParameter
 from mlejax.parameters.leaf import Group, Leaf
-from mlejax.parameters.ties import Ties, solve_ties, support_of
-
-Array = Any
+from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
+from mlejax.shapes import Either, Float
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Space:
             self.groups,
             self.leaves,
             self.ties,
-        )  # without the hash: that of text is another in every process
+        )  # without the hash: the hash of a text differs between processes
 
     # ---- sizes and offsets
 
@@ -115,28 +111,28 @@ class Space:
                 raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
         return values
 
-    def params_from_u(self, u: Array, fixed: Array | None = None) -> Any:
+    def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
         if self.ties is not None:
             return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
 
-    def params_from_theta(self, theta: Array, fixed: Array | None = None) -> Any:
+    def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
         if self.ties is not None:
             theta = self.ties.offset + self.ties.matrix @ theta
         return self.build(self._values(theta, fixed, "from_theta"))
 
-    def _values(self, x: Array, fixed: Array | None, route: str) -> list[Any]:
+    def _values(self, x: Either, fixed: Either | None, route: str) -> list[Any]:
         out = []
         for leaf, at, where in zip(self.leaves, self.u_slices, self.value_slices, strict=True):
-            held = None if leaf.free is None or fixed is None else fixed[where]
-            if leaf.free is not None and held is None:
+            values = None if leaf.free is None or fixed is None else fixed[where]
+            if leaf.free is not None and values is None:
                 raise ValueError(f"{leaf.name} is fixed, but no fixed values came")
-            out.append(getattr(leaf, route)(x[at], held))
+            out.append(getattr(leaf, route)(x[at], values))
         return out
 
-    def theta_from_u(self, u: Array, fixed: Array | None = None) -> Array:
+    def theta_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Either:
         """u -> theta, both (n_free,)."""
         if self.ties is not None:
             return replace(self, ties=None).theta_from_u(self.spread(u))[self.ties.index]
@@ -146,8 +142,8 @@ class Space:
                 parts.append(leaf.transform.free(leaf.transform.forward(u[at], leaf.working_shape)))
         return self._concatenate(parts)
 
-    def u_from_params(self, params: Any) -> Array:
-        """params (in the interior of their supports) -> u (n_free,); what follows from others is not looked at."""
+    def u_from_params(self, params: Any) -> Either:
+        """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
         if self.ties is not None:
             return replace(self, ties=None).u_from_params(params)[self.ties.index]
         return self._concatenate(
@@ -158,7 +154,7 @@ class Space:
             ]
         )
 
-    def spread(self, u: Array) -> Array:
+    def spread(self, u: Float[Either, " n_free"]) -> Either:
         """u (n_free,) among all coordinates; those that follow from others are 0."""
         if self.ties is None:
             return u
@@ -173,7 +169,7 @@ class Space:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @staticmethod
-    def _concatenate(parts: list[Array]) -> Array:
+    def _concatenate(parts: list[Either]) -> Either:
         dtype = jnp.result_type(float)
         if not parts:
             return jnp.zeros((0,), dtype)
@@ -261,7 +257,7 @@ class Space:
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """Flags (n_reported,) of the entries that are held fixed, by ``fixed=`` or by a constraint."""
+        """Flags (n_reported,) of the entries that are fixed, by ``fixed=`` or by a constraint."""
         if self.ties is not None:
             determined = ~(self.reported_matrix != 0.0).any(axis=1)
             return np.asarray(replace(self, ties=None).reported_fixed | determined)
@@ -284,11 +280,9 @@ class Space:
         """Flags (n_reported,): 0 is an interior point of the support, so that z and p have a meaning."""
         flags: list[bool] = []
         for leaf in self.leaves:
-            edges = leaf.transform if leaf.transform.elementwise else None
             for link in leaf.transform.interval_links(leaf.shape):
-                owner = edges if edges is not None else link
-                lo = 0.0 if isinstance(owner, transforms.Log) else getattr(owner, "lo", -math.inf)
-                flags.append(bool(lo < 0.0 < getattr(owner, "hi", math.inf)))
+                support = support_of(leaf.transform) or support_of(link) or REAL
+                flags.append(support.low < 0.0 < support.high)
         return np.asarray(flags, dtype=bool)
 
     @cached_property
@@ -297,11 +291,9 @@ class Space:
         lower = np.full(self.n_reported, -np.inf)
         upper = np.full(self.n_reported, np.inf)
         for leaf, row in zip(self.leaves, self.reported_slices, strict=True):
-            t = leaf.transform
-            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "left"):
-                lower[row] = t.lo
-            if isinstance(t, transforms.Box) or (isinstance(t, transforms.HalfOpen) and t.closed == "right"):
-                upper[row] = t.hi
+            support = support_of(leaf.transform) or REAL
+            lower[row] = support.low if support.low_closed else -np.inf
+            upper[row] = support.high if support.high_closed else np.inf
         return lower, upper
 
     # ---- addresses
@@ -324,7 +316,7 @@ class Space:
         return np.concatenate(parts)
 
     def tie(
-        self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Array | None
+        self, R: np.ndarray, r: np.ndarray, labels: Sequence[str], fixed: Either | None
     ) -> tuple[Space, tuple[str, ...]]:
         """The same layout under linear restrictions R reported = r, and the labels of those that follow from the others.
 
@@ -344,17 +336,17 @@ class Space:
         )
         return replace(self, ties=solved.ties), solved.redundant
 
-    def fix(self, held: Sequence[str]) -> Space:
-        """The same layout with the addressed parameters or entries held fixed.
+    def fix(self, fixed: Sequence[str]) -> Space:
+        """The same layout with the addressed parameters or entries fixed.
 
         Raises:
             AddressError: unknown address.
-            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be held alone.
+            ValueError: single entries of a structured parameter (a simplex, a covariance), which cannot be fixed alone.
         """
         if self.ties is not None:
             raise ValueError("fixed= comes before constraints=, not after")
         leaves = list(self.leaves)
-        for address in held:
+        for address in fixed:
             for i, flat in self.locate(address):
                 leaf = leaves[i]
                 free = np.ones(leaf.size, bool) if leaf.free is None else np.array(leaf.free)
@@ -364,7 +356,7 @@ class Space:
                     free[flat] = False
                 else:
                     raise ValueError(
-                        f"fixed={address!r}: single entries of {leaf.kind} cannot be held fixed, because the others depend "
+                        f"fixed={address!r}: single entries of {leaf.kind} cannot be fixed, because the others depend "
                         f"on them; fix the whole of {leaf.name!r}, or declare its entries apart"
                     )
                 leaves[i] = replace(leaf, free=tuple(free.tolist()))
@@ -374,51 +366,3 @@ class Space:
 def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
     ends = np.cumsum([0, *sizes])
     return tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
-
-
-def tree_space(start: Any, name: str | None) -> tuple[Group, list[Leaf]]:
-    """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
-    paths, treedef = jax.tree_util.tree_flatten_with_path(start)
-    leaves = []
-    for path, value in paths:
-        parts = ([name] if name is not None else []) + [_key(k) for k in path]
-        leaves.append(Leaf(".".join(parts) or "params", "Free", transforms.Identity(), np.shape(value)))
-    return Group(name, treedef, len(leaves)), leaves
-
-
-def _key(key: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(key, attribute):
-            return str(getattr(key, attribute))
-    return str(key)
-
-
-def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[Sequence[str] | None, int]]) -> Space:
-    """Declarations -> layout.
-
-    Args:
-        declared: name -> declaration, in the order in which tables show them.
-        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) of the data.
-    """
-    groups: list[Group] = []
-    leaves: list[Leaf] = []
-    for name, parameter in declared.items():
-        if isinstance(parameter, FreeParameter):
-            group, more = tree_space(parameter.start, name)
-            groups.append(group)
-            leaves.extend(more)
-            continue
-        shape, labels = parameter.shape, parameter.labels
-        if shape is None:
-            found, k = columns[name]
-            square = isinstance(parameter.transform, (transforms.Covariance, transforms.Correlation))
-            shape = (k,) * (2 if square else 1)
-            if labels is None and found is not None:
-                labels = tuple(str(x) for x in found)
-            if labels is not None and len(labels) != k:
-                raise ValueError(f"{name}: {len(labels)} labels for {k} columns of {parameter.columns!r}")
-        groups.append(Group(name, None, 1))
-        leaves.append(
-            Leaf(name, repr(parameter) if parameter.arguments else parameter.kind, parameter.transform, shape, labels)
-        )
-    return Space(tuple(groups), tuple(leaves))

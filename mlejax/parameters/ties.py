@@ -22,13 +22,13 @@ import numpy as np
 
 from mlejax import transforms
 
-_ZERO = 1e-11  # of the size of a restriction: what is left of it after elimination
+_ZERO = 1e-11  # relative to a restriction: smaller remainders after elimination count as 0
 LIMIT = 2000  # coordinates: the matrix T is dense
 
 
 @dataclass(frozen=True)
 class Ties:
-    """theta = offset + matrix @ theta[kept]; hashable, part of what is compiled.
+    """theta = offset + matrix @ theta[kept]; hashable, part of the compilation key.
 
     Attributes:
         kept: positions of the coordinates that stay free, among all p.
@@ -65,7 +65,7 @@ class Support(NamedTuple):
     low_closed: bool = False
     high_closed: bool = False
 
-    def holds(self, inner: Support) -> bool:
+    def contains(self, inner: Support) -> bool:
         """Whether the inner interval lies inside this one."""
         slack = 1e-12 * max([1.0, *(abs(x) for x in (self.low, self.high) if math.isfinite(x))])
         above = inner.low > self.low + slack or (
@@ -155,13 +155,7 @@ def solve_ties(
     pivots: list[int] = []
     redundant: list[str] = []
     for row, value, label in zip(A, b, labels, strict=True):
-        for j in np.flatnonzero(row).tolist():
-            if supports[j] is None:
-                raise ValueError(
-                    f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
-                    "one of them cannot be set alone.  Hold the whole of it with fixed=, or write the model in parameters that "
-                    "satisfy the constraint"
-                )
+        _refuse_structured(row, label, names, supports, kinds)
         size = float(np.abs(row).max(initial=0.0)) or 1.0
         left, constant = np.array(row), float(value)
         for at, pivot in enumerate(pivots):
@@ -197,12 +191,25 @@ def solve_ties(
     return Solved(Ties(tuple(kept), offset.tobytes(), matrix.tobytes(), p), tuple(redundant))
 
 
+def _refuse_structured(
+    row: np.ndarray, label: str, names: Sequence[str], supports: Sequence[Support | None], kinds: Sequence[str]
+) -> None:
+    """Raise ValueError if a restriction touches an entry of a structure."""
+    for j in np.flatnonzero(row).tolist():
+        if supports[j] is None:
+            raise ValueError(
+                f"constraints= {label!r}: {names[j]} is an entry of {kinds[j]}, whose entries depend on one another, so that "
+                "one of them cannot be set alone.  Fix the whole of it with fixed=, or write the model in parameters that "
+                "satisfy the constraint"
+            )
+
+
 def _follows(row: np.ndarray, constant: float, pivot: int, supports: Sequence[Support | None]) -> bool:
     """Whether the pivot stays in its support wherever the others of the restriction lie."""
     others = -row / row[pivot]
     others[pivot] = 0.0
     own = supports[pivot]
-    return own is not None and own.holds(range_of(others, constant / row[pivot], supports))
+    return own is not None and own.contains(range_of(others, constant / row[pivot], supports))
 
 
 def _choose(row: np.ndarray, constant: float, supports: Sequence[Support | None]) -> int:
@@ -232,5 +239,5 @@ def _refuse_outside(
         raise ValueError(
             f"constraints= imply {names[pivot]} = {side}, which can leave the support of {names[pivot]} ({kinds[pivot]}).  "
             "Equalities between parameters of one support, positive sums of positive parameters and anything linear in real "
-            "ones can be kept; else hold a parameter with fixed=, or write the model in parameters that satisfy it"
+            "ones can be kept; else fix a parameter with fixed=, or write the model in parameters that satisfy it"
         )

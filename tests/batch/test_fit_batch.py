@@ -250,7 +250,7 @@ def test_weighted_batches_equal_weighted_fits(kind: str) -> None:
     bad[5] = 0.0
     many = quietly(logit.fit_batch, data, START, weights=bad, weight_kind=kind)
     assert many.failed.index.tolist() == [4, 5]
-    assert "1 of 60 weights are negative" in many.failed.loc[4, "reason"]
+    assert "weights: 1 of 60 are negative" in many.failed.loc[4, "reason"]
     assert "all 60 are zero" in many.failed.loc[5, "reason"]
     for i in (0, 3):
         one = logit.fit({k: v[i] for k, v in data.items()}, START, weights=w[i], weight_kind=kind)

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from mlejax import linalg, optimize
+from mlejax.data import formulas
 from mlejax.execution import compiled
-from mlejax.fit import regression
 from mlejax.fit.diagnose import directions, ends, rays, wording
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
@@ -251,7 +251,7 @@ def _followed(
     """What the log-likelihood does around an end that is not clean."""
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
-    known = [] if spec.penalty is not None else regression.null_directions(loaded.designs, spec.space, loaded.rows)
+    known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.rows)
     directions = yield from probe_directions(problems, evaluator, end, u0, known, first)
     findings = Findings(directions)
     if any(d.behaviour == "rises" for d in directions):

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
-from mlejax.fit.regression import Designs
+from mlejax.data.formulas import Designs
 from mlejax.fit.start.coefficients import natural_given, with_coefficients
 from mlejax.fit.start.columns import Columns, columns_of, small_effect
 from mlejax.fit.start.given import Given

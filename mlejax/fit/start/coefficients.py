@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.fit.regression import Design, Designs
+from mlejax.data.formulas import Design, Designs
 from mlejax.fit.start.given import Given
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host

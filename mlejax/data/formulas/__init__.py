@@ -1,0 +1,47 @@
+"""Formulas, by formulaic: their text, their columns on first and on new data, and the designs of regressed parameters."""
+
+from typing import TypeAlias
+
+from mlejax.data.formulas.collinearity import collinear, null_directions, remark
+from mlejax.data.formulas.designs import (
+    Design,
+    DesignKey,
+    Designs,
+    add_designs,
+    by_row,
+    design_columns,
+    first_design,
+    formula_columns,
+    has_designs,
+    joined,
+    with_designs_again,
+)
+from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
+from mlejax.data.formulas.text import check_formula, columns_of
+
+Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
+
+__all__ = [
+    "Design",
+    "DesignKey",
+    "Designs",
+    "FittedFormula",
+    "Piece",
+    "add_designs",
+    "by_row",
+    "check_formula",
+    "collinear",
+    "columns_of",
+    "design_columns",
+    "evaluate",
+    "evaluate_again",
+    "first_design",
+    "formula_columns",
+    "has_designs",
+    "joined",
+    "levels",
+    "materialise",
+    "null_directions",
+    "remark",
+    "with_designs_again",
+]

@@ -1,0 +1,303 @@
+"""Design matrices and offsets of regressed parameters, as further columns beside the user's own.
+
+A design is one matrix by row under a `DesignKey` of the table; so it is padded, grouped and sent to devices like any
+column. Rows that are not used are missing in it, so that they are dropped when the table is converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.data.errors import DataError
+from mlejax.data.fingerprint import Fingerprint, fingerprint
+from mlejax.data.formulas.evaluation import (
+    FittedFormula,
+    evaluate,
+    evaluate_again,
+    evaluate_offset,
+    evaluate_offset_again,
+    offset_columns,
+)
+from mlejax.data.formulas.text import columns_of
+from mlejax.data.read.checked import Rows
+from mlejax.data.read.table import Table
+from mlejax.parameters import Predictor, Space
+from mlejax.shapes import Float, Host, Int
+
+MOST = 1e150  # in a design: squares and cross products are finite
+
+
+@dataclass(frozen=True)
+class DesignKey:
+    """The key of a design matrix, or of an offset, in the table.
+
+    Attributes:
+        parameter: the regressed parameter.
+        part: "design" or "offset".
+        view: "array": the function gets the parameter as an array by row; "row": it is called row by row.
+    """
+
+    parameter: str
+    part: str
+    view: str
+
+    def __repr__(self) -> str:
+        return f"<{self.part} of {self.parameter}>"
+
+
+def by_row(keys: Iterable[Any]) -> bool:
+    """Whether these columns are meant for a function that is called row by row."""
+    return any(isinstance(key, DesignKey) and key.part == "design" and key.view == "row" for key in keys)
+
+
+def has_designs(table: Table) -> bool:
+    """Whether the table has designs already."""
+    return any(isinstance(key, DesignKey) for key in table.keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The design of one regressed parameter, as it was made from the data of a fit.
+
+    Attributes:
+        predictor: the parameter, its formula and its link.
+        piece: the formula with its transforms and levels.
+        offset: the offset or exposure, or None.
+        constant: coefficients (k,) of the column of ones on the design, by least squares.
+        mean_offset: of the rows, () or the shape of a row's linear predictors.
+    """
+
+    predictor: Predictor
+    piece: FittedFormula
+    offset: FittedFormula | None
+    constant: np.ndarray
+    mean_offset: np.ndarray
+
+    def again(
+        self, table: Table, kept: Int[Host, " m"] | None
+    ) -> tuple[Float[Host, "n ..."], Float[Host, "n ..."] | None]:
+        """Design (n, k) and offset (n, ...) or None of new data."""
+        what = _what(self.predictor)
+        values = evaluate_again(self.piece, table, kept, what)
+        if self.offset is None:
+            return values, None
+        offset = evaluate_offset_again(self.offset, table, kept, what)
+        return values, _log_exposure(self.predictor, offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Designs:
+    """All designs of a fit.
+
+    Attributes:
+        designs: one for each regressed parameter.
+        view: "array" or "row", how the user's function takes regressed parameters.
+        rows: the columns that the user's function reads, checked, without the designs.
+        natural: the layout of the parameters as declared.
+        used: the columns of the formulas.
+        extra: these as numbers, for the fingerprint.
+    """
+
+    designs: tuple[Design, ...]
+    view: str
+    rows: Rows
+    natural: Space
+    used: tuple[str, ...]
+    extra: Mapping[str, np.ndarray]
+
+    def again(self, table: Table) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Design and offset of every regressed parameter, on new data."""
+        return {d.predictor.name: d.again(table, None) for d in self.designs}
+
+    def values(self, params: Any, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+        """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
+        return {
+            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs
+        }
+
+    def fingerprint(self, weights: Any = None) -> Fingerprint:
+        """Of the columns that the function reads and of those that the formulas use."""
+        return fingerprint(self.rows, weights, **self.extra)
+
+
+def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str, ...]:
+    """The columns that the formulas and offsets of these predictors use."""
+    found: dict[str, None] = {}
+    for p in predictors:
+        found |= dict.fromkeys(columns_of(p.linear.formula, table, _what(p)))
+        more = p.linear.offset or p.linear.exposure
+        found |= {} if more is None else dict.fromkeys(offset_columns(more, table, _what(p)))
+    return tuple(found)
+
+
+def add_designs(
+    predictors: Sequence[Predictor],
+    table: Table,
+    rows: Rows,
+    natural: Space,
+    view: str,
+    used: tuple[str, ...],
+    others: Sequence[str] = (),
+) -> tuple[Table, Designs]:
+    """The columns in use with designs and offsets beside them.
+
+    Args:
+        predictors: of the regressed parameters.
+        table: the user's data.
+        rows: the columns that the user's function reads, without the rows that are not used.
+        natural: the layout of the parameters as declared.
+        view: how the function takes regressed parameters, "array" or "row".
+        used: the columns of the formulas.
+        others: further columns in use.
+    """
+    designs, more, index = [], {}, _index(table, (*rows.layout.keys, *used))
+    for p in predictors:
+        design, values, offset = first_design(p, table, rows.kept, natural)
+        designs.append(design)
+        more.update(design_columns(design, values, offset, view, rows, index))
+    extra = {f"formula {name}": _numbers(table.column(name), rows) for name in used}
+    made = Designs(tuple(designs), view, rows, natural, used, extra)
+    return joined(table, (*rows.layout.keys, *others, *used), more), made
+
+
+def with_designs_again(designs: Designs, table: Table, missing: str, others: Sequence[str]) -> Table:
+    """Further data (for validation, say) with the same designs: transforms and levels of the first; as `add_designs`."""
+    names = (*designs.rows.layout.keys, *designs.used, *others)
+    rows = table.convert(designs.rows.layout.keys, missing=missing, others=[*others, *designs.used])
+    more, index = {}, _index(table, (*rows.layout.keys, *designs.used))
+    for design in designs.designs:
+        more.update(design_columns(design, *design.again(table, rows.kept), designs.view, rows, index))
+    return joined(table, names, more)
+
+
+def first_design(
+    p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space
+) -> tuple[Design, Float[Host, "n k"], Float[Host, "n ..."] | None]:
+    """The design of a predictor on its first data, its columns, and its offset or None."""
+    what = _what(p)
+    formula, values = evaluate(p.linear.formula, table, kept, what)
+    more = p.linear.offset or p.linear.exposure
+    offset_formula, offset = None, None
+    if more is not None:
+        offset_formula, offset = evaluate_offset(more, table, kept, what)
+        offset = _log_exposure(p, offset)
+        shape = _predictor_shape(p, natural)
+        if offset.ndim > 1 and offset.shape[1:] != shape:
+            raise DataError(
+                f"{what}: the offset {more!r} has {offset.shape[1]} columns, but {p.name} has linear predictors of shape "
+                f"{shape} in every row; give one column for all, or one for each"
+            )
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > MOST:
+        raise DataError(
+            f"{what}: expected columns of at most {MOST:.0e} in size, got {largest:.3g}, whose square overflows: rescale it"
+        )
+    few = values[:: max(1, len(values) // 4096)]
+    size = np.sqrt(np.mean(few**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    constant = np.linalg.lstsq(few / size, np.ones(len(few)), rcond=1e-10)[0] / size
+    mean = np.zeros(()) if offset is None else np.mean(offset, axis=0)
+    return Design(p, formula, offset_formula, constant, mean), values, offset
+
+
+def design_columns(
+    design: Design,
+    values: Float[Host, "m k"],
+    offset: Float[Host, "m ..."] | None,
+    view: str,
+    rows: Rows | None = None,
+    index: Any = None,
+) -> dict[DesignKey, Any]:
+    """A design and its offset as columns of a table.
+
+    Args:
+        design: the design.
+        values, offset: its columns, and its offset or None.
+        view: how the function takes regressed parameters.
+        rows: the rows of the table that these are of; None for all.
+        index: labels of all rows of the table, or None.
+    """
+    name, matrix = design.predictor.name, _in_all_rows(values, rows)
+    if design.piece.labels is not None:
+        import pandas as pd
+
+        matrix = pd.DataFrame(matrix, columns=list(design.piece.labels), index=index, copy=False)
+    made = {DesignKey(name, "design", view): matrix}
+    return made if offset is None else {**made, DesignKey(name, "offset", view): _in_all_rows(offset, rows)}
+
+
+def joined(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:
+    """A table of some columns of another one and of further ones."""
+    wanted = frozenset(names)
+    keys = tuple(key for key in table.keys if key in wanted)
+    return Table("mapping", _Joined(table.raw, keys, more), (*keys, *more))
+
+
+class _Joined(Mapping[Any, Any]):
+    """Some of the user's columns with further ones beside them."""
+
+    def __init__(self, raw: Any, keys: tuple[Hashable, ...], more: Mapping[Any, Any]) -> None:
+        self.raw, self.columns, self.more = raw, keys, more
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.more[key] if key in self.more else self.raw[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((*self.columns, *self.more))
+
+    def __len__(self) -> int:
+        return len(self.columns) + len(self.more)
+
+
+def _index(table: Table, names: Iterable[Hashable]) -> Any:
+    """The row labels of the first of these columns that has some, or None."""
+    found = (column.index for name in names for column in table.contents(name).rows)
+    return next((index for index in found if index is not None), None)
+
+
+def _what(p: Predictor) -> str:
+    """How errors name a regression."""
+    return f"regress({p.name}={p.linear.formula!r})"
+
+
+def _predictor_shape(p: Predictor, natural: Space) -> tuple[int, ...]:
+    """The shape of a row's linear predictors: that of the parameter, a simplex without its baseline."""
+    shape = next(leaf.shape for leaf in natural.leaves if leaf.name == p.name)
+    return (*shape[:-1], shape[-1] - 1) if p.link.name == "softmax" else shape
+
+
+def _log_exposure(p: Predictor, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
+    if p.linear.exposure is None:
+        return values
+    bad = np.flatnonzero((values <= 0).reshape(len(values), -1).any(axis=1))
+    if bad.size:
+        raise DataError(
+            f"regress({p.name}=...): exposure={p.linear.exposure!r} must be positive, because its logarithm is added; "
+            f"{bad.size} of {len(values)} rows are not, first row {int(bad[0])} with {values[bad[0]]:g}"
+        )
+    return np.log(values)
+
+
+def _in_all_rows(values: Float[Host, "m ..."], rows: Rows | None) -> Float[Host, "n ..."]:
+    """The values of the kept rows in a table of all rows, missing in the others."""
+    if rows is None or rows.kept is None:
+        return values
+    full = np.full((rows.n + rows.n_dropped, *values.shape[1:]), np.nan)
+    full[rows.kept] = values
+    return full
+
+
+def _numbers(values: Any, rows: Rows) -> np.ndarray:
+    """A column of a formula as numbers, categories by their rank, for the fingerprint."""
+    import pandas as pd
+
+    array = np.asarray(rows.select(values))
+    if array.dtype.kind in "fiub":
+        return array
+    codes, levels = pd.factorize(array.reshape(-1))
+    rank = np.argsort(np.argsort([str(level) for level in levels], kind="stable"))
+    return rank[codes].astype(np.float64).reshape(array.shape)

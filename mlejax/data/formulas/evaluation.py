@@ -1,0 +1,305 @@
+"""Formulas into design matrices, by formulaic, and the same columns again on new data.
+
+A formula sees only the columns that it names.  Its stateful transforms (``scale``, ``center``, ``poly``, ``bs``, ``cr``) and the
+levels of its categories are those of the rows that it was first evaluated on, after missing values were dropped jointly with
+every other column in use; formulaic itself never drops a row.  A level that a column declares but that does not occur is left
+out, as R's ``glm`` does.  On new data a level that was not there is refused by name, and so is a formula whose columns
+depend on which rows stand together (``x - x.mean()``), because it would silently mean something else.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
+from mlejax.data.formulas.row_chunks import CHUNK_ROWS, chunks, collect_cycles, in_chunks
+from mlejax.data.formulas.text import columns_of, names_in, parse, plain_text
+from mlejax.data.read.columns import Column, is_pandas
+from mlejax.data.read.refusals import refusal
+from mlejax.data.read.table import Table
+from mlejax.shapes import Float, Host, Int
+
+_N_COMPARED = 6
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFormula:
+    """A formula, an expression or a column as it was evaluated once, so that it can be evaluated on new data.
+
+    Attributes:
+        text: as the user wrote it.
+        columns: the columns that it uses.
+        labels: of its columns; None for a matrix without labels.
+        spec: formulaic's ModelSpec with transforms and levels, or None for a column or matrix taken as it is.
+        rows, values: a few rows of the data and what they gave, to find out whether it works row by row.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    spec: Any = field(default=None, repr=False)
+    rows: Any = field(default=None, repr=False)
+    values: Any = field(default=None, repr=False)
+
+
+def evaluate(
+    text: str, table: Table, kept: Int[Host, " m"] | None, what: str
+) -> tuple[FittedFormula, Float[Host, "n k"]]:
+    """A formula or the name of a matrix -> the formula to evaluate again, and its columns.
+
+    Args:
+        text: the right-hand side.
+        table: the data.
+        kept: the numbers of the rows to use, or None for all; no missing values among them.
+        what: how to begin an error.
+
+    Raises:
+        DataError: no columns; missing or infinite values that the formula makes.
+        DataTypeError: columns of a type that formulas cannot take.
+    """
+    import pandas as pd
+
+    columns = columns_of(text, table, what)
+    if text in table and _ndim(table, text) == 2:
+        values, labels = _unchanged(table, text, kept)
+        return FittedFormula(text, columns, labels), values
+    frame = _frame(table, columns, kept, what)
+    parsed = parse(f"`{text}`" if text in table else text, what)
+    found = in_chunks(parsed, frame, lambda make, chunk: _materialise(make, chunk, what))
+    if found is None:
+        matrix = _materialise(parsed.get_model_matrix, frame, what)
+        found = matrix.model_spec, np.asarray(matrix, np.float64)
+        if len(frame) > CHUNK_ROWS:
+            collect_cycles()
+    spec, values = found
+    labels = tuple(str(name) for name in spec.column_names)
+    if values.shape[1] == 0:
+        raise ValueError(f"{what}: the formula has no column; write '1' for an intercept alone")
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(
+            f"{what}: expected columns of different names, but the design has {twice!r} twice: rename the column"
+        )
+    if values.shape[0] != len(frame):
+        raise DataError(f"{what}: the formula gives {values.shape[0]} rows for {len(frame)} rows of data")
+    _refuse_not_finite(values, labels, what)
+    few = np.unique(np.linspace(0, len(frame) - 1, _N_COMPARED).astype(int))
+    sample = frame.iloc[few].reset_index(drop=True) if columns else pd.DataFrame(index=range(few.size))
+    return FittedFormula(text, columns, labels, spec, sample, values[few]), values
+
+
+def evaluate_again(
+    formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
+) -> Float[Host, "n k"] | Float[Host, " n"]:
+    """The columns of a formula on new data, with the transforms and levels of the first; (n,) of a single column.
+
+    Raises:
+        DataError: a level that the first data did not have; a formula that does not work row by row; missing or
+            infinite values.
+        MissingColumnError: a column that is not among the new data.
+    """
+    for name in formula.columns:
+        if name not in table:
+            raise MissingColumnError(f"{what}: {missing_column(name, table.keys)}")
+    if kept is None and formula.columns:
+        table.convert((), others=formula.columns)  # missing values are refused by column
+    if formula.spec is None:
+        values, labels = _unchanged(table, formula.text, kept)
+        if labels is not None and formula.labels is not None and labels != formula.labels:
+            raise DataError(f"{what}: expected the columns {listing(formula.labels)}, got {listing(labels)}")
+        return values
+    frame = _frame(table, formula.columns, kept, what)
+    _refuse_new_levels(formula, frame, what)
+    _refuse_joined_rows(formula, what)
+    values = np.asarray(_materialise(formula.spec.get_model_matrix, frame, what), np.float64)
+    _refuse_not_finite(values, formula.labels or (), what)
+    return values
+
+
+def evaluate_offset(
+    text: str, table: Table, kept: Int[Host, " m"] | None, what: str
+) -> tuple[FittedFormula, Float[Host, "n ..."]]:
+    """A numeric column, or an expression of columns such as ``log(pop)``, and its values (n,) or (n, m)."""
+    if text in table:
+        values, labels = _unchanged(table, text, kept)
+        return FittedFormula(text, (text,), labels), values
+    formula, values = evaluate(_expression(text), table, kept, what)
+    if values.shape[1] != 1:
+        raise ValueError(f"{what}: expected one number per row, got the columns {listing(formula.labels or ())}")
+    return formula, values[:, 0]
+
+
+def evaluate_offset_again(
+    formula: FittedFormula, table: Table, kept: Int[Host, " m"] | None, what: str
+) -> Float[Host, "n ..."]:
+    """The values of an offset on new data."""
+    values = evaluate_again(formula, table, kept, what)
+    return values if formula.spec is None else values[:, 0]
+
+
+def offset_columns(text: str, table: Table, what: str) -> tuple[str, ...]:
+    """The columns that an offset uses."""
+    return columns_of(text if text in table else _expression(text), table, what)
+
+
+def _expression(text: str) -> str:
+    return f"0 + {{{text}}}"
+
+
+# ---- columns of the data
+
+
+def _ndim(table: Table, name: str) -> int:
+    """The number of axes of a column; 0 for a structure of several arrays."""
+    found = table.contents(name)
+    return len(found.rows[0].probe.shape) if found.entry.treedef is None and len(found.rows) == 1 else 0
+
+
+def _unchanged(
+    table: Table, name: str, kept: Int[Host, " m"] | None
+) -> tuple[Float[Host, "n ..."], tuple[str, ...] | None]:
+    """A numeric column (n,) or matrix (n, k) of the data and its labels, unchanged but for its type."""
+    raw = table.column(name)
+    labels = tuple(str(c) for c in raw.columns) if is_pandas(raw, "DataFrame") else None
+    rows = table.convert([name]) if kept is None else table.read([name])[0]
+    values = np.asarray(rows.leaves[0], np.float64)
+    return values if kept is None else values[kept], labels
+
+
+def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> Any:
+    """The columns of a formula as a DataFrame of the kept rows, numbered from 0."""
+    import pandas as pd
+
+    out: dict[str, Any] = {}
+    for name in columns:
+        if _ndim(table, name) != 1:
+            raise DataTypeError(
+                f"{what}: expected a single column, but {name!r} is a matrix or a structure; a matrix is used alone, by its "
+                "name, as a design matrix"
+            )
+        out[name] = _series(table.column(name), kept, name, what)
+    if out:
+        return pd.DataFrame(out, copy=False)
+    return pd.DataFrame(index=range(table.most_rows if kept is None else len(kept)))
+
+
+def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> Any:
+    """A column as formulaic takes it: numbers, booleans, text or the categories that occur."""
+    import pandas as pd
+
+    series = raw
+    if not is_pandas(raw, "Series"):
+        as_it_is = isinstance(raw, list) or is_pandas(raw, "Index") or hasattr(raw, "isna")
+        series = pd.Series(raw if as_it_is else np.asarray(raw))
+    series = (series if kept is None else series.iloc[kept]).reset_index(drop=True)
+    if series.dtype == object:
+        series = series.infer_objects()
+    dtype, types = series.dtype, pd.api.types
+    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        raise DataTypeError(
+            f"{what}: column {name!r} holds dates or durations ({dtype}); make numbers of it, such as "
+            "(t - t.min()).dt.days, or text for categories (t.dt.month_name())"
+        )
+    if types.is_complex_dtype(dtype):
+        raise refusal(Column(series.to_numpy(), f"{what}: column {name!r}"))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return series.cat.remove_unused_categories()
+    if types.is_float_dtype(dtype):
+        return series.astype("float64")
+    if types.is_extension_array_dtype(dtype):
+        return series.astype(
+            "bool" if types.is_bool_dtype(dtype) else "int64" if types.is_integer_dtype(dtype) else object
+        )
+    return series
+
+
+# ---- checks
+
+
+def _materialise(make: Callable[..., Any], frame: Any, what: str) -> Any:
+    """A model matrix, by a method of formulaic's formula or of its ModelSpec; errors name the formula."""
+    from formulaic import SimpleFormula
+    from formulaic.errors import DataMismatchWarning
+
+    owner = getattr(make, "__self__", None)
+    options = {"output": "numpy", "na_action": "ignore"} if isinstance(owner, SimpleFormula) else {}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("error", DataMismatchWarning)
+            return make(frame, context={}, **options)
+    except DataMismatchWarning as error:
+        found = re.search(r"\{.*\}", str(error))
+        raise DataError(
+            f"{what}: the data have the levels {found.group() if found else '(see above)'}, which are not among those of the "
+            "formula; make them missing, or name all levels"
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{what}: formulaic cannot evaluate this formula.  It says: {plain_text(error)}") from error
+
+
+def materialise(spec: Any, frame: Any, what: str) -> Any:
+    """The model matrix of a formula's ModelSpec for the rows of a frame; errors name the formula."""
+    return _materialise(spec.get_model_matrix, frame, what)
+
+
+def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: str) -> None:
+    if all(np.isfinite(values[rows]).all() for rows in chunks(len(values))):
+        return
+    bad = ~np.isfinite(values)
+    columns = np.flatnonzero(bad.any(axis=0))
+    rows = np.flatnonzero(bad[:, columns[0]])
+    shown = listing([labels[int(j)] for j in columns], 5)
+    raise DataError(
+        f"{what}: the formula gives missing or infinite values in {shown}: {rows.size} of {len(values)} rows, "
+        f"{rows_phrase(rows)} (counted among the rows used; first: {values[rows[0], columns[0]]}).  The columns themselves are "
+        "complete, so a function such as log() is undefined there; correct the values, or make them missing beforehand"
+    )
+
+
+def _refuse_joined_rows(formula: FittedFormula, what: str) -> None:
+    """Raise DataError if a few rows of the first data, evaluated alone, give other columns than among all rows."""
+    alone = np.asarray(_materialise(formula.spec.get_model_matrix, formula.rows, what), np.float64)
+    there = formula.values
+    if alone.shape == there.shape:
+        wrong = ~np.isclose(alone, there, rtol=1e-9, atol=1e-12, equal_nan=True).all(axis=0)
+    else:
+        wrong = np.ones(len(formula.labels or ()), bool)
+    if wrong.any():
+        names = listing(np.asarray(formula.labels, dtype=object)[wrong], 5)
+        raise DataError(
+            f"{what}: the columns {names} change with the other rows of the data, so that they mean something else on new "
+            "data; use formulaic's own center(), scale(), poly() or bs(), which keep what they learnt, or make the column "
+            "beforehand"
+        )
+
+
+def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
+    """The levels of each categorical factor of a formula."""
+    state = {} if formula.spec is None else formula.spec.encoder_state
+    found = {name: encoded[1].get("categories") for name, encoded in state.items()}
+    return {name: tuple(categories) for name, categories in found.items() if categories is not None}
+
+
+def _refuse_new_levels(formula: FittedFormula, frame: Any, what: str) -> None:
+    for factor, known in levels(formula).items():
+        used = [factor] if factor in formula.columns else [n for n, _ in names_in(factor) if n in formula.columns]
+        if len(used) != 1:
+            continue
+        if factor not in formula.columns and not re.fullmatch(rf"C\(\s*`?{re.escape(used[0])}`?\s*(,.*)?\)", factor):
+            continue
+        there = frame[used[0]]
+        new = [v for v in there.unique() if not any(v == level for level in known)]
+        if new:
+            rows = np.flatnonzero(there.isin(new))
+            plain = lambda some: [v.item() if isinstance(v, np.generic) else v for v in some]
+            raise DataError(
+                f"{what}: column {used[0]!r} has the {'level' if len(new) == 1 else 'levels'} {listing(plain(new), 5)} in "
+                f"{rows_phrase(rows)}, which the data of the fit did not have; its levels are {listing(plain(known))}"
+            )

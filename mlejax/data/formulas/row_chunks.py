@@ -1,0 +1,131 @@
+"""Designs of many rows, evaluated in chunks of rows: little memory beside the design itself.
+
+formulaic keeps every factor, every coded column and their table at once, three times the design.  Where each row of a formula's
+columns depends on that row only, given the levels of its categories, chunks of rows give the same numbers.  That is decided
+from the formula's text and the types of the columns: plain columns, categories (``C(region)`` too), arithmetic and functions
+that work entry by entry.  All other formulas (``scale``, ``poly``, ``bs``, ``x - x.mean()``) are evaluated on all rows at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mlejax.execution import aligned
+
+CHUNK_ROWS = 1 << 16
+BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))
+BY_ENTRY_NUMPY = frozenset(
+    "abs arctan cos exp exp2 expm1 log log10 log1p log2 sign sin sqrt square tanh".split()  # noqa: SIM905
+)
+_CATEGORY = re.compile(r"C\(\s*([^\W\d]\w*)\s*\)")
+_ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load)
+
+
+def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -> tuple[Any, np.ndarray] | None:
+    """The design of a formula, from chunks of its rows.
+
+    Args:
+        parsed: formulaic's formula.
+        frame: its columns, a DataFrame of n rows numbered from 0.
+        materialise: (method of a formula or spec, frame) -> model matrix.
+
+    Returns:
+        formulaic's ModelSpec and the columns (n, k), float64; None if the rows are few, or if the
+        formula needs all of them at once.
+    """
+    if len(frame) <= 2 * CHUNK_ROWS:
+        return None
+    categories = _categories(parsed, frame)
+    if categories is None:
+        return None
+    try:
+        rows = _with_every_level(frame, categories)
+    except TypeError:  # values that cannot be told apart
+        return None
+    if rows.size > CHUNK_ROWS:
+        return None
+    spec = materialise(parsed.get_model_matrix, frame.iloc[rows].reset_index(drop=True)).model_spec
+    if spec.transform_state or not spec.column_names:
+        return None
+    out = aligned((len(frame), len(spec.column_names)), np.float64)
+    for run in chunks(len(frame)):
+        out[run] = materialise(spec.get_model_matrix, frame.iloc[run].reset_index(drop=True))
+        collect_cycles()
+    return spec, out
+
+
+def collect_cycles() -> None:
+    """Collect the young reference cycles that keep formulaic's temporary columns alive."""
+    gc.collect(1)
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Slices that together are all n rows."""
+    return (slice(at, min(at + CHUNK_ROWS, n)) for at in range(0, n, CHUNK_ROWS))
+
+
+def _with_every_level(frame: Any, categories: set[str]) -> np.ndarray:
+    """A few rows among which is every level of these columns, in the order of the table."""
+    wanted = np.zeros(len(frame), bool)
+    wanted[:2] = True
+    for name in categories:
+        wanted |= ~frame[name].duplicated().to_numpy()
+    return np.flatnonzero(wanted)
+
+
+def _categories(parsed: Any, frame: Any) -> set[str] | None:
+    """The columns that a formula takes as categories; None if it does not work row by row, as far as can be seen."""
+    found: set[str] = set()
+    for term in parsed:
+        for factor in term.factors:
+            kind, text = factor.eval_method.value, factor.expr
+            if kind == "literal":
+                continue
+            category = _CATEGORY.fullmatch(text) if kind == "python" else None
+            if kind == "lookup" and text in frame:
+                if not _is_number(frame[text]):
+                    found.add(text)
+            elif category is not None and category[1] in frame and "C" not in frame:
+                found.add(category[1])
+            elif kind != "python" or not _by_entry(text, frame):
+                return None
+    return found
+
+
+def _is_number(column: Any) -> bool:
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu"
+
+
+def _by_entry(text: str, frame: Any) -> bool:
+    """Whether a Python expression is arithmetic of numeric columns, entry by entry."""
+    if "`" in text:
+        return False
+    tree = ast.parse(text, mode="eval")
+    functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    n_columns = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            if node.id in frame:
+                if id(node) in functions or not _is_number(frame[node.id]):
+                    return False
+                n_columns += 1
+            elif node.id != "np" and not (id(node) in functions and node.id in BY_ENTRY):
+                return False
+        elif isinstance(node, ast.Call):
+            if len(node.args) != 1 or node.keywords:
+                return False
+        elif isinstance(node, ast.Attribute):
+            if not (isinstance(node.value, ast.Name) and node.value.id == "np" and node.attr in BY_ENTRY_NUMPY):
+                return False
+        elif isinstance(node, ast.Constant):
+            if type(node.value) not in (int, float):
+                return False
+        elif not isinstance(node, _ARITHMETIC) or isinstance(node, ast.MatMult):
+            return False
+    return n_columns > 0

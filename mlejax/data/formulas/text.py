@@ -1,0 +1,110 @@
+"""The text of a formula: which columns it names, and what is refused before anything is evaluated."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mlejax.data.errors import MissingColumnError, missing_column
+from mlejax.data.read.table import Table
+
+_QUOTED = re.compile(r"`([^`]*)`")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
+
+
+def plain_text(error: Exception) -> str:
+    """formulaic's message on one line, without colours."""
+    return " ".join(_COLOURS.sub("", str(error)).split())
+
+
+def check_formula(text: str, parameter: str) -> str:
+    """The right-hand side of a formula, without a leading ``~``.
+
+    Raises:
+        ValueError: an empty formula, a left side, more than one part, or text that formulaic cannot read.
+    """
+    what = f"regress({parameter}={text!r})"
+    left, tilde, right = text.partition("~")
+    if tilde and left.strip():
+        raise ValueError(
+            f"{what}: a left side has no meaning here, because the log-likelihood itself says what is explained; write the "
+            f"right side alone, {parameter}={right.strip()!r}"
+        )
+    rhs = (right if tilde else text).strip()
+    if not rhs:
+        raise ValueError(f"{what}: the formula is empty; write '1' for an intercept alone")
+    if re.search(r"(?<![\w.)\]`])\.(?!\w)", rhs):
+        raise ValueError(f"{what}: '.' would take in every column, the outcome too; name the columns one by one")
+    if not rhs.isidentifier():
+        parse(rhs, what)
+    return rhs
+
+
+def parse(rhs: str, what: str) -> Any:
+    """formulaic's formula of a right-hand side. Raises ValueError: it cannot be read, or has several parts."""
+    import formulaic
+
+    try:
+        found = formulaic.Formula(rhs)
+    except Exception as error:
+        raise ValueError(f"{what}: formulaic cannot read this formula.  It says: {plain_text(error)}") from error
+    if not isinstance(found, formulaic.SimpleFormula):
+        raise ValueError(f"{what}: expected one right-hand side, such as 'age + C(region)', without '~' and '|'")
+    return found
+
+
+def names_in(expression: str) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is called) of everything that a Python expression of a formula looks up."""
+    for name in _QUOTED.findall(expression):
+        yield name, False
+    tree = ast.parse(_QUOTED.sub("0", expression), mode="eval")
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id, id(node) in called
+
+
+def columns_of(text: str, table: Table, what: str) -> tuple[str, ...]:
+    """The columns of the data that a formula uses.
+
+    Args:
+        text: a formula, or the exact name of a column or matrix.
+        table: the data.
+        what: how to begin an error.
+
+    Raises:
+        MissingColumnError: a name that is neither a column nor a known function.
+    """
+    if text in table:
+        return (text,)
+    from formulaic.transforms import TRANSFORMS
+
+    found: dict[str, None] = {}
+    for term in parse(text, what):
+        for factor in term.factors:
+            kind = factor.eval_method.value
+            if kind == "literal":
+                continue
+            for name, called in [(factor.expr, False)] if kind == "lookup" else names_in(factor.expr):
+                if name in table:
+                    found[name] = None
+                elif name not in TRANSFORMS and not hasattr(builtins, name):
+                    raise _unknown(name, called, table, what)
+    return tuple(found)
+
+
+def _unknown(name: str, called: bool, table: Table, what: str) -> Exception:
+    if called and name in ("offset", "exposure"):
+        return ValueError(
+            f"{what}: {name}() is not part of a formula; write mle.Linear('...', {name}='column') for a term whose "
+            "coefficient is 1"
+        )
+    if called:
+        return ValueError(
+            f"{what}: no function {name!r}; formulas see their own columns and formulaic's transforms (C, log, exp, scale, "
+            "center, poly, bs, cr, np. ...) only, so make a column of it beforehand"
+        )
+    return MissingColumnError(f"{what}: {missing_column(name, table.keys)}")

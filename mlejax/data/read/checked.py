@@ -1,0 +1,278 @@
+"""Columns in use as arrays of one length, and the entries among them that are missing or infinite.
+
+In order: types, lengths, row labels of pandas objects, infinite and missing values. What happens to rows with such entries
+is decided by the caller: one data set refuses or drops them, a batch sets a data set aside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mlejax.data.errors import DataError, label, listing, rows_phrase
+from mlejax.data.layout import Layout, assemble, build
+from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries
+from mlejax.data.read.refusals import refusal
+from mlejax.data.read.values import is_narrow_float, read
+from mlejax.shapes import Bool, Host, Int, Shaped
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Checked data: arrays of n rows, ready for padding, grouping and devices.
+
+    Attributes:
+        leaves: the columns, arrays (n, ...), float64, int64 or bool. They may be the user's own memory: never write to them.
+        shared: arrays that are not by row.
+        layout: how they make up what the function sees; hashable.
+        n: the number of rows (after dropping).
+        names: of the columns, for messages and fingerprints.
+        n_dropped: rows left out under missing="drop".
+        kept: (n,) the numbers of the rows kept, or None if none was dropped.
+        float32: names of the columns that came as floats of less than 64 bits.
+        index: the labels of the rows (a pandas index), or None.
+    """
+
+    leaves: tuple[np.ndarray, ...]
+    shared: tuple[np.ndarray, ...]
+    layout: Layout
+    n: int
+    names: tuple[str, ...] = ()
+    n_dropped: int = 0
+    kept: np.ndarray | None = field(default=None, repr=False)
+    float32: tuple[str, ...] = ()
+    index: Any = field(default=None, repr=False)
+
+    def tree(self) -> Any:
+        """The data as the user's function sees them."""
+        return assemble(self.leaves, self.shared, self.layout)
+
+    def __getitem__(self, key: Hashable) -> Any:
+        for entry in self.layout.entries:
+            if entry.key == key:
+                return build(entry, self.leaves, self.shared)
+        raise KeyError(key)
+
+    def select(self, values: Any) -> Any:
+        """The entries, of one per row of the user's table, that belong to the rows kept; all if none was dropped.
+
+        Args:
+            values: raw weights, groups or a column of `Table.column`: NumPy, pandas or a list.
+        """
+        if self.kept is None:
+            return values
+        if is_pandas(values, "Series", "DataFrame"):
+            return values.iloc[self.kept]
+        if is_pandas(values, "Index") or is_extension_array(values):
+            return values[self.kept]
+        if isinstance(values, (list, tuple)):
+            return [values[i] for i in self.kept]
+        return np.asarray(values)[self.kept]
+
+    def take(self, rows: Int[Host, " m"]) -> Rows:
+        """The rows with these numbers, repetition allowed (a resample, the data of one group)."""
+        leaves = tuple(leaf[rows] for leaf in self.leaves)
+        index = None if self.index is None else self.index[rows]
+        kept = rows if self.kept is None else self.kept[rows]
+        return replace(self, leaves=leaves, n=len(rows), index=index, kept=kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Gap:
+    """The missing, or the infinite, entries of one column.
+
+    Attributes:
+        column: the column.
+        entries: (n, ...) flags of the entries.
+        infinite: they are infinite, not missing.
+    """
+
+    column: Column
+    entries: np.ndarray
+    infinite: bool = False
+
+    @property
+    def rows(self) -> Bool[Host, " n"]:
+        """Flags of the rows with such an entry."""
+        return np.asarray(self.entries.reshape(len(self.entries), -1).any(axis=1))
+
+    def phrase(self, index: Any, rows: Int[Host, " m"] | None = None) -> str:
+        """What was found and where, for messages.
+
+        Args:
+            index: labels of the rows, or None.
+            rows: the rows of one data set, which are then counted from 0; None for all.
+        """
+        entries = self.entries if rows is None else self.entries[rows]
+        labels = index if rows is None or index is None else index[rows]
+        what = "infinite values" if self.infinite else "missing values (NaN or NA)"
+        return f"{self.column.where}: {int(entries.sum())} {what}, at {_at(entries, self.column, labels)}"
+
+
+def common_length(columns: Sequence[Column]) -> int:
+    """The number of rows of all these columns. Raises DataError if they differ, or if there are none."""
+    lengths = set()
+    for column in columns:
+        if not column.probe.shape:
+            raise refusal(column)
+        lengths.add(column.probe.shape[0])
+    if lengths == {0}:
+        where, shape = columns[0].where, columns[0].probe.shape
+        raise DataError(f"the data have zero rows ({where} has shape {shape}); expected at least one")
+    if len(lengths) == 1:
+        return lengths.pop()
+    if not lengths:
+        raise DataError(
+            "the number of rows is unknown: no column by row is used. A log-likelihood reads at least one array with a "
+            "leading row axis; mle.Shared and mle.Static have none"
+        )
+    each = ", ".join(f"{column.where} has {column.probe.shape[0]}" for column in columns[:40])
+    raise DataError(
+        f"columns of different length: {each}. Expected one row per observation in each; "
+        "wrap what is not by row as mle.Shared(...)"
+    )
+
+
+def read_columns(
+    layout: Layout, rows: Sequence[Column], shared: Sequence[Column], others: Sequence[Column]
+) -> tuple[Rows, list[Gap]]:
+    """Arrays of the columns in use, and their gaps; see `Table.read`."""
+    used = [*rows, *others]
+    n = common_length(used)
+    index = _common_index(used)
+    arrays: list[np.ndarray] = []
+    gaps: list[Gap] = []
+    for column in rows:
+        values, mask = read(column)
+        arrays.append(values)
+        gaps += _gaps(column, values, mask)
+    for column in others:
+        gaps += _gaps_of_any_type(column)
+    found = Rows(
+        leaves=tuple(arrays),
+        shared=tuple(_read_shared(column) for column in shared),
+        layout=layout,
+        n=n,
+        names=tuple(column.name for column in rows),
+        float32=tuple(column.name for column in rows if is_narrow_float(column)),
+        index=index,
+    )
+    return found, gaps
+
+
+def _common_index(columns: Sequence[Column]) -> Any:
+    """The pandas index that the columns share; None without pandas. Raises DataError where the labels differ."""
+    first: Column | None = None
+    for column in columns:
+        index = column.index
+        if index is None:
+            continue
+        if first is None:
+            first = column
+        elif index is not first.index and not index.equals(first.index):
+            a, b = first.index, index
+            row = next((i for i in range(len(a)) if repr(a[i]) != repr(b[i])), 0)
+            raise DataError(
+                f"the row labels (index) of {first.where} and {column.where} differ, first in row {row}: "
+                f"{label(a[row])} and {label(b[row])}. Rows are matched by position, never by label: "
+                "align them (pd.concat([a, b], axis=1)), or pass .to_numpy() if the positions are right"
+            )
+    return None if first is None else first.index
+
+
+def _gaps(column: Column, values: Shaped[Host, "n ..."], mask: Bool[Host, "n ..."] | None) -> list[Gap]:
+    """Infinite and missing entries of a numeric column; ``mask``: those that are missing although not NaN."""
+    found = []
+    if values.dtype == np.float64 and not is_finite(values):
+        infinite, nan = np.isinf(values), np.isnan(values)
+        if mask is not None:
+            infinite, nan = infinite & ~mask, nan | mask
+        mask = nan
+        if infinite.any():
+            found.append(Gap(column, infinite, infinite=True))
+    if mask is not None and mask.any():
+        found.append(Gap(column, mask))
+    return found
+
+
+def is_finite(values: Shaped[Host, ...]) -> bool:
+    """Whether a float array is finite throughout: one pass, by its sum; by element only if that is not finite."""
+    with np.errstate(all="ignore"):  # the sum may overflow, or be of both infinities
+        total = float(np.add.reduce(values, axis=None))
+    return math.isfinite(total) or bool(np.isfinite(values).all())
+
+
+def _at(mask: Bool[Host, "n ..."], column: Column, index: Any) -> str:
+    """The first rows of a mask; for a matrix also its columns."""
+    text = rows_phrase(np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)), index)
+    if mask.ndim == 2:
+        js = np.flatnonzero(mask.any(axis=0))
+        labels = list(column.raw.columns[js]) if is_pandas(column.raw, "DataFrame") else js.tolist()
+        text += f" ({'columns' if len(js) > 1 else 'column'} {listing(labels, 5)} of the matrix)"
+    return text
+
+
+def _gaps_of_any_type(column: Column) -> list[Gap]:
+    """The gaps of a column of any type (text, categories, dates)."""
+    if column.probe.kind in NUMERIC:
+        return _gaps(column, *read(column))
+    gap = missing_entries(column.array if column.array is not None else column.raw)
+    if gap is None or column.probe.kind == "complex":
+        raise refusal(column)
+    return [Gap(column, gap)] if gap.any() else []
+
+
+def _read_shared(column: Column) -> np.ndarray:
+    values, mask = read(column)
+    gap = mask if mask is not None else np.isnan(values) if values.dtype == np.float64 else None
+    if gap is not None and gap.any():
+        raise DataError(
+            f"{column.where}: {int(gap.sum())} of {gap.size} values are missing (NaN); expected numbers "
+            "(infinities are allowed in mle.Shared, missing values are not)"
+        )
+    return values
+
+
+def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
+    """Flags of the rows with any of these gaps."""
+    rows = np.zeros(n, bool)
+    for gap in gaps:
+        rows |= gap.rows
+    return rows
+
+
+def refuse_gaps(rows: Rows, gaps: Sequence[Gap]) -> None:
+    """Raise DataError if there are any: infinite values of the first column that has some, or all missing values."""
+    infinite = next((gap for gap in gaps if gap.infinite), None)
+    if infinite is not None:
+        values = np.asarray(read(infinite.column)[0])
+        raise DataError(
+            f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
+            "Expected finite numbers: correct them, or make them missing (NaN) and use missing='drop'"
+        )
+    if gaps:
+        phrases = [gap.phrase(rows.index) for gap in gaps[:10]]
+        if len(gaps) > 10:
+            phrases.append(f"and {len(gaps) - 10} further columns")
+        raise DataError(
+            f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
+            "Impute them, or leave the rows out with missing='drop', which counts them"
+        )
+
+
+def without_gaps(rows: Rows, gaps: Sequence[Gap]) -> Rows:
+    """The rows without those that have a gap, counted. Raises DataError if no row is left."""
+    if not gaps:
+        return rows
+    gone = rows_of(gaps, rows.n)
+    if gone.all():
+        each = ", ".join(f"{gap.column.where} ({int(gap.entries.sum())})" for gap in gaps[:10])
+        raise DataError(
+            f"missing='drop' leaves no row: all {rows.n} have a missing value in a column that is used: {each}. "
+            "Leave out the worst column, or impute"
+        )
+    return replace(rows.take(np.flatnonzero(~gone)), n_dropped=int(gone.sum()))

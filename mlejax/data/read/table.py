@@ -1,0 +1,348 @@
+"""The user's table as it came, and its way to checked columns.
+
+`ingest` keeps the user's object and checks nothing. The user's function is traced with the abstract arrays of
+`Table.abstract`, read through `Table.view`, which records the columns that it reads. Only these are converted and checked
+by `Table.convert`: a text column, a NaN or a wrong length in a column that is not used does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, MutableSet
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
+from mlejax.data.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
+from mlejax.data.read.checked import Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
+from mlejax.data.read.columns import NUMERIC, Column, is_pandas, probe
+from mlejax.data.read.refusals import TRACER, refusal
+from mlejax.data.read.trees import Contents, contents_of, is_column, map_columns
+from mlejax.data.read.view import View
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Data as the user passed them, unconverted. Made by `ingest`.
+
+    Attributes:
+        kind: "mapping" (a dict, Mapping or DataFrame) or "tree" (anything else: a tuple, a named tuple, one array).
+        raw: the user's object.
+        keys: the names of the columns; ``(None,)`` for a tree.
+    """
+
+    kind: str
+    raw: Any = field(repr=False)
+    keys: tuple[Hashable, ...]
+
+    @cached_property
+    def _key_set(self) -> frozenset[Hashable]:
+        return frozenset(self.keys)
+
+    @cached_property
+    def _duplicates(self) -> frozenset[Hashable]:
+        if not is_pandas(self.raw, "DataFrame"):
+            return frozenset()
+        return frozenset(self.raw.columns[self.raw.columns.duplicated()])
+
+    @cached_property
+    def _contents(self) -> dict[Hashable, Contents]:
+        """The columns that were asked for so far: a list is converted once."""
+        return {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._key_set
+
+    def contents(self, key: Hashable) -> Contents:
+        """The columns under a key. Raises MissingColumnError, or DataError for a name that occurs twice."""
+        found = self._contents.get(key)
+        if found is not None:
+            return found
+        if key not in self._key_set:
+            raise missing_column(key, () if self.kind == "tree" else self.keys)
+        if key in self._duplicates:
+            raise DataError(
+                f"column {key!r}: {int((self.raw.columns == key).sum())} columns of the DataFrame have this name; "
+                "expected it once: rename or drop the others"
+            )
+        made = contents_of(self.raw if self.kind == "tree" else self.raw[key], key, self.kind)
+        return self._contents.setdefault(key, made)
+
+    def refusal(self, key: Hashable) -> Exception | None:
+        """The error for a column that a function cannot read; None if it can."""
+        try:
+            wrong = self.contents(key).not_numeric
+        except (DataError, DataTypeError, KeyError) as error:
+            return error
+        return None if wrong is None else refusal(wrong)
+
+    def _refusal_of(self, key: Hashable) -> Exception:
+        return self.refusal(key) or DataTypeError(f"column {key!r}: expected numbers")
+
+    @cached_property
+    def _open(self) -> tuple[Hashable, ...]:
+        """The keys that a function may read."""
+        return tuple(k for k in self.keys if k not in self._duplicates and self.contents(k).not_numeric is None)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """The number of rows, by all columns. Raises DataError if they differ in length."""
+        return self.length(self.keys)
+
+    def length(self, names: Iterable[Hashable]) -> int:
+        """The number of rows of these columns. Raises DataError if they differ in length, or if there are none."""
+        return common_length([column for key in names for column in self.contents(key).rows])
+
+    @cached_property
+    def most_rows(self) -> int:
+        """The number of rows, also where columns that nobody uses have another length."""
+        try:
+            return self.n_rows
+        except DataError:
+            shapes = [column.probe.shape for key in self.keys for column in self.contents(key).rows]
+            lengths = [shape[0] for shape in shapes if shape and shape[0]]
+            if not lengths:
+                raise
+            return max(lengths, key=lengths.count)
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """What decides which columns a function can read and how they look, without the number of rows. Hashable."""
+        parts: list[Hashable] = []
+        for key in self.keys:
+            if key not in self._duplicates:
+                found = self.contents(key)
+                by_row = tuple((column.probe.kind, column.probe.shape[1:]) for column in found.rows)
+                parts.append((found.entry, by_row, tuple(column.probe for column in found.shared)))
+        return self.kind, tuple(parts), self._duplicates
+
+    def abstract(self, n_rows: int | None = None) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes and dtypes of everything that a function may read, to be traced with; nothing is converted.
+
+        Args:
+            n_rows: the leading axis to trace with; None for each column's own.
+
+        Returns:
+            One struct per array, in the order that `view` expects.
+        """
+        structs: list[jax.ShapeDtypeStruct] = []
+        for key in self._open:
+            for column in self.contents(key).rows:
+                kind, shape = column.probe
+                lead = shape[:1] if n_rows is None else (n_rows,)
+                structs.append(jax.ShapeDtypeStruct((*lead, *shape[1:]), NUMERIC[kind]))
+            shared = [column.probe for column in self.contents(key).shared]
+            structs += [jax.ShapeDtypeStruct(shape, NUMERIC[kind]) for kind, shape in shared]
+        return tuple(structs)
+
+    def view(self, arrays: Iterable[Any], reads: MutableSet[Any], extra: Mapping[Any, Any] | None = None) -> Any:
+        """What the user's function gets while it is traced: arrays (tracers) in the place of the data.
+
+        Args:
+            arrays: as many as `abstract` gave structs, in that order.
+            reads: a set; the names read are added to it (of a tree: everything, as the key None).
+            extra: further entries that are no columns, ``{"mask": ...}`` for models of units; reading them is not
+                recorded. Mappings only.
+
+        Returns:
+            A read-only mapping for data of kind "mapping"; else the user's structure.
+        """
+        iterator = iter(arrays)
+        values: dict[Hashable, Any] = {}
+        for key in self._open:
+            found = self.contents(key)
+            rows = [next(iterator) for _ in found.rows]
+            values[key] = build(found.entry, rows, [next(iterator) for _ in found.shared])
+        if self.kind == "mapping":
+            if extra and not self._key_set.isdisjoint(extra):
+                raise DataError(MASK_TAKEN)
+            return View(values, self.keys, self._refusal_of, reads, extra)
+        if extra:
+            raise DataError(UNIT_NEEDS_NAMES)
+        if ROOT not in values:
+            raise self._refusal_of(ROOT)
+        reads.add(ROOT)
+        return values[ROOT]
+
+    def read(
+        self,
+        names: Iterable[Hashable] | None = None,
+        others: Iterable[Hashable] = (),
+        beside: Iterable[tuple[str, Any]] = (),
+    ) -> tuple[Rows, list[Gap]]:
+        """The columns read, converted to float64, int64 or bool, and the entries that cannot be used.
+
+        Args:
+            names: the columns, as recorded by `view`, in any order; None for all. A tree is always taken whole.
+            others: further columns in use (in formulas, groups, weights), of any type; they are not converted, but their
+                length and their gaps count.
+            beside: (name, values) that are no columns of the table (an array of weights), treated like `others`.
+
+        Returns:
+            The columns, with NaN and infinities where they were, and the missing and infinite entries by column.
+
+        Raises:
+            MissingColumnError, DataError, DataTypeError: no such column, types that are not numeric, different lengths.
+
+        >>> rows, gaps = ingest({"x": [1.0, float("nan")]}).read(["x"])
+        >>> rows.leaves[0], gaps[0].rows
+        (array([ 1., nan]), array([False,  True]))
+        """
+        wanted = self._key_set if names is None or self.kind == "tree" else frozenset(names)
+        entries: list[Entry] = []
+        rows: list[Column] = []
+        shared: list[Column] = []
+        for key in wanted - self._key_set:
+            raise missing_column(key, self.keys)
+        for key in (k for k in self.keys if k in wanted):
+            wrong = self.refusal(key)
+            if wrong is not None:
+                raise wrong
+            found = self.contents(key)
+            entries.append(found.entry_from(len(rows), len(shared)))
+            rows += found.rows
+            shared += found.shared
+        rest = [column for key in others if key not in wanted for column in self.contents(key).rows]
+        rest += [Column(values, name) for name, values in beside]
+        return read_columns(Layout.of(self.kind, tuple(entries)), rows, shared, rest)
+
+    def convert(
+        self,
+        names: Iterable[Hashable] | None = None,
+        missing: str = "raise",
+        others: Iterable[Hashable] = (),
+        beside: Iterable[tuple[str, Any]] = (),
+    ) -> Rows:
+        """As `read`, without gaps: all columns of one length, finite.
+
+        Args:
+            names, others, beside: as in `read`.
+            missing: "raise" refuses missing values; "drop" leaves out the rows that have one in any column in use, and
+                counts them. Infinite values are refused under both.
+
+        >>> ingest({"x": [1, 2], "name": ["a", "b"]}).convert(["x"]).leaves
+        (array([1, 2]),)
+        """
+        check_missing(missing)
+        rows, gaps = self.read(names, others, beside)
+        refuse_gaps(rows, [gap for gap in gaps if missing == "raise" or gap.infinite])
+        return without_gaps(rows, gaps)
+
+    def take(self, rows: np.ndarray) -> Any:
+        """Some rows of the table, as the user would pass them to a fit."""
+        if hasattr(self.raw, "iloc"):
+            return self.raw.iloc[rows]
+        return map_columns(lambda c: c.iloc[rows] if hasattr(c, "iloc") else np.asarray(c)[rows], self.raw)
+
+    def column(self, key: Hashable) -> Any:
+        """The raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""
+        self.contents(key)
+        return self.raw[key]
+
+
+def check_missing(missing: Any) -> None:
+    """Raise DataError unless ``missing`` is one of the two options."""
+    if not isinstance(missing, str) or missing not in ("raise", "drop"):
+        raise DataError(f"missing={missing!r}: expected 'raise' or 'drop'")
+
+
+def ingest(data: Any) -> Table:
+    """Data as the user has them, ready to be read by a traced function. Nothing is converted or checked yet.
+
+    Args:
+        data: a dict (or other Mapping) of columns, a pandas DataFrame, or any tree (tuple, named tuple, one array) of
+            arrays with a leading row axis. A column is a NumPy or JAX array, a list, a pandas Series, or a DataFrame (a
+            matrix with labels); a dict or tuple of such is a column too. `Shared` and `Static` mark what is not by row.
+
+    Raises:
+        DataTypeError: not data at all (a string, a number, None, a table of an unknown kind).
+
+    >>> table = ingest({"height": [1.0, 2.0], "k": Static(3)})
+    >>> table.kind, table.keys, table.n_rows
+    ('mapping', ('height', 'k'), 2)
+    """
+    if isinstance(data, Table):
+        return data
+    if is_pandas(data, "DataFrame"):
+        return Table("mapping", data, tuple(data.columns.unique()))
+    if isinstance(data, Mapping):
+        return Table("mapping", data, tuple(data))
+    _refuse_foreign(data)
+    return Table("tree", data, (ROOT,))
+
+
+def _refuse_foreign(data: Any) -> None:
+    if isinstance(data, jax.core.Tracer):
+        raise DataTypeError(f"the data: {TRACER}")
+    if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
+        if isinstance(data, np.ndarray) and data.dtype.names is not None:
+            raise refusal(Column(data, "the data"))
+        return
+    if isinstance(data, (Shared, Static)):
+        raise DataTypeError(f"the data: a bare {type_name(data)} has no rows; expected a dict that also holds columns")
+    known = probe(data).kind
+    leaves = jax.tree_util.tree_leaves(data, is_leaf=is_column)
+    if known == "unknown" and not (len(leaves) == 1 and leaves[0] is data):
+        return  # a registered tree
+    if known in NUMERIC and np.ndim(data):
+        return
+    raise DataTypeError(
+        f"the data: expected a dict of arrays, a pandas DataFrame or a tree of arrays, got a {type_name(data)}. "
+        "For another kind of table write {name: np.asarray(table[name]) for name in its columns}, "
+        "or use its method to_pandas()"
+    )
+
+
+def column_labels(table: Table, names: Any) -> tuple[tuple[str, ...] | None, int]:
+    """Labels and length of a parameter vector that goes with columns of the data.
+
+    Args:
+        table: the data.
+        names: the name of a matrix (n, k) in the data, or a list of names of single columns.
+
+    Returns:
+        The labels (those of a DataFrame, or the names listed; None for a matrix without labels) and k.
+
+    Raises:
+        MissingColumnError: no such column. DataError: not a matrix, or not single columns. DataTypeError: not numeric.
+
+    >>> column_labels(ingest({"X": np.zeros((5, 2)), "a": [1.0] * 5}), "X")
+    (None, 2)
+    >>> column_labels(ingest({"a": [1.0], "b": [2.0]}), ["a", "b"])
+    (('a', 'b'), 2)
+    """
+    if isinstance(names, list) or (isinstance(names, tuple) and names not in table):
+        if not names:
+            raise DataError("columns=[]: expected at least one name")
+        for name in names:
+            column = _single_column(table, name)
+            if len(column.probe.shape) != 1:
+                raise DataError(
+                    f"columns={listing(names)}: expected single columns, but {column.where} has shape "
+                    f"{column.probe.shape}; write columns={name!r} for a matrix"
+                )
+        return tuple(str(name) for name in names), len(names)
+    column = _single_column(table, names)
+    if len(column.probe.shape) != 2:
+        raise DataError(
+            f"columns={names!r}: expected a matrix of shape (n, k), got shape {column.probe.shape}; "
+            f"write columns=[{names!r}] for one column"
+        )
+    labels = tuple(str(c) for c in column.raw.columns) if is_pandas(column.raw, "DataFrame") else None
+    return labels, column.probe.shape[1]
+
+
+def _single_column(table: Table, name: Hashable) -> Column:
+    if table.kind != "mapping":
+        raise DataError(f"columns={name!r} needs data with names (a dict or a DataFrame), got a {type_name(table.raw)}")
+    wrong = table.refusal(name)
+    if wrong is not None:
+        raise wrong
+    found = table.contents(name)
+    columns = found.rows or found.shared
+    if found.entry.treedef is not None or len(columns) != 1:
+        raise DataError(f"columns={name!r}: expected an array, got a {type_name(table.raw[name])}")
+    return columns[0]

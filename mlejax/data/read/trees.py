@@ -1,0 +1,110 @@
+"""The tree of columns under one key of a table: columns by row, shared arrays and static values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax.data.errors import DataTypeError
+from mlejax.data.layout import Entry, Shared, Slot, Static
+from mlejax.data.read.columns import NUMERIC, Column
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The columns under one key of a table.
+
+    Attributes:
+        entry: its structure, with positions counted from 0.
+        rows: the columns with one value per row.
+        shared: the arrays that are not by row.
+    """
+
+    entry: Entry
+    rows: tuple[Column, ...]
+    shared: tuple[Column, ...]
+
+    @property
+    def not_numeric(self) -> Column | None:
+        """The first column that a function cannot read, or None."""
+        for column in (*self.rows, *self.shared):
+            if column.probe.kind not in NUMERIC:
+                return column
+        return None
+
+    def entry_from(self, n_rows: int, n_shared: int) -> Entry:
+        """The structure with positions counted from these numbers."""
+        begin = {"row": n_rows, "shared": n_shared, "shared_tree": n_shared, "static": 0}
+        slots = tuple(Slot(s.source, s.position + begin[s.source], s.value) for s in self.entry.slots)
+        return self.entry._replace(slots=slots)
+
+
+def contents_of(value: Any, key: Hashable, kind: str) -> Contents:
+    """The columns of a value and their structure; ``kind`` is that of the table, "mapping" or "tree"."""
+    where = "the data" if kind == "tree" else f"column {key!r}"
+    columns, treedef = _flatten(value, where, is_column)
+    slots: list[Slot] = []
+    rows: list[Column] = []
+    shared: list[Column] = []
+    for path, column in columns:
+        name = where if treedef is None else ("data" if kind == "tree" else f"data[{key!r}]") + path
+        if isinstance(column, Static):
+            slots.append(Slot("static", 0, column))
+        elif isinstance(column, Shared):
+            inside, tree = _flatten(column.value, f"Shared {name}", _is_shared_array)
+            static = None if tree is None else Static((tree, len(inside)))
+            slots.append(Slot("shared" if tree is None else "shared_tree", len(shared), static))
+            shared += [Column(v, f"Shared {name}{p}", key, shared=True) for p, v in inside]
+        else:
+            slots.append(Slot("row", len(rows)))
+            rows.append(Column(column, name, key))
+    return Contents(Entry(key, treedef, tuple(slots)), tuple(rows), tuple(shared))
+
+
+def _flatten(value: Any, where: str, stop: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:
+    """Leaves with their paths, and the tree; None for the tree of a single leaf."""
+    if stop(value):
+        return [("", value)], None
+    try:
+        pairs, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=stop)
+    except (ValueError, TypeError) as error:
+        raise DataTypeError(f"{where}: the structure cannot be used as a tree of arrays ({error})") from None
+    if len(pairs) == 1 and not pairs[0][0]:
+        return [("", pairs[0][1])], None
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in pairs], treedef
+
+
+def is_column(value: Any) -> bool:
+    """Whether the value is one column or a wrapper, and not a tree of columns."""
+    if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static)):
+        return True
+    if isinstance(value, (tuple, Mapping)):
+        return False
+    # An iterable that is no tree (range, deque, generator, set) is one value. JAX's sparse matrices are trees of their
+    # entries, which are not rows.
+    return hasattr(value, "__iter__") or hasattr(value, "todense")
+
+
+def _is_shared_array(value: Any) -> bool:
+    """In `Shared`, a list of arrays is a tree as in JAX, and a list of numbers is an array."""
+    if isinstance(value, list):
+        return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
+    return value is None or (hasattr(value, "__iter__") and not isinstance(value, (tuple, Mapping)))
+
+
+def map_columns(function: Callable[[Any], Any], data: Any) -> Any:
+    """The user's data with a function applied to every column by row; shared and static values stay.
+
+    Columns keep their order, which ``jax.tree.map`` would sort.
+    """
+
+    def each(leaf: Any) -> Any:
+        return leaf if isinstance(leaf, (Shared, Static)) else function(leaf)
+
+    if isinstance(data, Mapping):
+        return {key: jax.tree_util.tree_map(each, value, is_leaf=is_column) for key, value in data.items()}
+    return jax.tree_util.tree_map(each, data, is_leaf=is_column)

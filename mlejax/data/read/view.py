@@ -1,0 +1,129 @@
+"""The recording view: what the user's function sees while shapes are evaluated, to learn which columns it reads.
+
+It reads like the plain dict that the function gets at run time. What a dict would answer from all of its columns
+(iteration, `len`, `in` for a column that is there) counts as reading them, so that the dict of the columns read answers
+the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, MutableSet
+from typing import Any
+
+import jax
+
+from mlejax.data.errors import DataTypeError, missing_column
+
+
+class View(Mapping[Any, Any]):
+    """A read-only mapping of traced columns that writes down which of them are read.
+
+    Args:
+        values: the readable columns.
+        keys: all columns, in order, readable or not.
+        refuse: gives the error for a column that is not readable.
+        reads: the set that the names read are added to.
+        extra: further entries, which are not columns of the data (the mask of a unit); reading them is not recorded.
+    """
+
+    __slots__ = ("_extra", "_keys", "_reads", "_refuse", "_values")
+
+    def __init__(
+        self,
+        values: Mapping[Any, Any],
+        keys: tuple[Hashable, ...],
+        refuse: Callable[[Any], Exception],
+        reads: MutableSet[Any],
+        extra: Mapping[Any, Any] | None = None,
+    ):
+        self._values, self._keys, self._refuse, self._reads = values, keys, refuse, reads
+        self._extra = dict(extra or {})
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            if key in self._extra:
+                return self._extra[key]
+            if key in self._values:
+                self._reads.add(key)
+                return self._values[key]
+        except TypeError:
+            raise DataTypeError(
+                f"data[{key!r}]: expected the name of one column. For several columns write "
+                "jnp.stack([data['a'], data['b']], axis=-1), or pass a matrix as one entry of the data"
+            ) from None
+        if key in self._keys:
+            raise self._refuse(key)
+        raise missing_column(key, (*self._keys, *self._extra))
+
+    def __contains__(self, key: object) -> bool:
+        if key in self._extra:
+            return True
+        if key not in self._keys:
+            return False
+        self[key]  # recorded, so that the answer is the same at run time
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self, why: str = "iteration, len, ** or dict()") -> tuple[Any, ...]:
+        """All keys, each of which counts as read; ``why`` says in an error what goes through them."""
+        for key in self._keys:
+            if key not in self._values:
+                error = self._refuse(key)
+                raise type(error)(
+                    f"the function goes through all columns of the data ({why}), and {error}. Or pass only the columns that the "
+                    "function needs, data[['a', 'b']]"
+                )
+        self._reads |= set(self._keys)
+        return (*self._keys, *self._extra)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        if key not in self:  # an unreadable column is an error also here, never the default
+            return default
+        return self[key]
+
+    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {**self, **other}
+
+    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return {**other, **self}
+
+    def without(self, hidden: Collection[Any]) -> View:
+        """The same columns but for some; reads are recorded in the same set."""
+        values = {key: value for key, value in self._values.items() if key not in hidden}
+        keys = tuple(key for key in self._keys if key not in hidden)
+        return View(values, keys, self._refuse, self._reads, self._extra)
+
+    def copy(self) -> dict[Any, Any]:
+        """A plain dict of all columns."""
+        return dict(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]')
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise DataTypeError(f"data[{key!r}] = ...: the data cannot be changed; write {{**data, {key!r}: value}}")
+
+    def __delitem__(self, key: Any) -> None:
+        raise DataTypeError(f"del data[{key!r}]: the data cannot be changed; read only the columns needed")
+
+    def __repr__(self) -> str:
+        return f"<data with the columns {', '.join(map(repr, (*self._keys, *self._extra)))}>"
+
+
+def _flatten(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    keys = view._all(
+        "jax.jit, jax.vmap or jax.tree.map takes all of them; leave out jax.jit above the function, which mlejax compiles"
+    )
+    return tuple(view[key] for key in keys), keys
+
+
+# So that a function may hand its data on to jax.vmap, jax.tree.map or lax.scan, as it may with the dict at run time.
+_unflatten: Any = lambda keys, values: dict(zip(keys, values, strict=True))
+jax.tree_util.register_pytree_node(View, _flatten, _unflatten)

@@ -1,0 +1,197 @@
+"""The frozen declaration of a log-likelihood: the user's function, its parameters, and what one contribution is.
+
+Three kinds of contribution:
+
+* *rows* (default): the function returns one value per row, and entry i uses row i only;
+* *units* (``unit="subject"``): the function gets the rows of ONE unit, padded, with ``data["mask"]``, and returns one
+  scalar; it is mapped over units;
+* *whole* (``rowwise=False``): the function sees the whole data in its exact length and returns one value per time
+  point or group, or one scalar.
+
+Nothing here fits anything or changes a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.execution import cached
+from mlejax.execution.trace import invariants
+from mlejax.parameters import (
+    Declaration,
+    FreeParameter,
+    Parameter,
+    Predictor,
+    Real,
+    Space,
+    make_space,
+    tree_space,
+    with_coefficients,
+)
+from mlejax.portable import Named, find, name_of, portable, restore
+
+
+class LikelihoodError(ValueError):
+    """The user's function does not return what its declaration promises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """A log-likelihood as declared: hashable by identity, part of the compilation key.
+
+    Attributes:
+        function: the user's ``f(params, data)``.
+        parameters: name -> declaration in declared order, or None for the bare form (structure from ``start=``).
+        rowwise: entry i of the returned vector uses row i only.
+        unit: the column that names the unit of each row, or None.
+        natural: the same likelihood without regressed parameters, or None if there are none.
+        predictors: of the regressed parameters.
+        companions: further functions that belong to the model, by name, such as ``"expected_information"``.
+    """
+
+    function: Callable[[Any, Any], jax.Array]
+    parameters: Mapping[str, Declaration] | None
+    rowwise: bool = True
+    unit: str | None = None
+    natural: Likelihood | None = None
+    predictors: tuple[Predictor, ...] = ()
+    companions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> Any:
+        """By the name of its model where that can be imported, else by its parts."""
+        named = name_of(self.function)
+        if named is not None and getattr(find(named), "likelihood", None) is not self:
+            named = None
+        parts = (portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors)
+        return _unpickled, (named, parts, {name: portable(f) for name, f in self.companions.items()})
+
+    @property
+    def mode(self) -> str:
+        """``"rows"``, ``"units"`` or ``"whole"``."""
+        return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
+        """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,).
+
+        ``rows`` may have more arrays than ``layout``: what :meth:`split` found to be the same at all params.
+        """
+        beside = rows[layout.n_leaves :] if isinstance(rows, tuple) else ()
+        if not beside:
+            return self._contributions(params, rows, shared, layout)
+        own = rows[: layout.n_leaves]
+        parts = self.split(params, own, shared, layout)
+        shapes = () if parts is None else parts.shapes
+        if parts is None or [(a.shape, a.dtype) for a in beside] != [(s.shape, s.dtype) for s in shapes]:
+            # the function may do something else with another number of rows
+            return self._contributions(params, own, shared, layout)
+        return parts.rest(params, own, shared, beside)
+
+    def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> invariants.Split | None:
+        """The contributions in what depends on the data alone, and the rest."""
+        return invariants.split(
+            lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
+        )
+
+    def _contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
+        def call(part: Any) -> jax.Array:
+            return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
+
+        if self.predictors and data_room.by_row(layout.keys):
+            out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
+        else:
+            out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+        return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
+
+    def weighted_sum(
+        self,
+        function: Callable[[Any, Any], jax.Array],
+        params: Any,
+        rows: Any,
+        weights: jax.Array,
+        prepared: data_room.Prepared,
+    ) -> jax.Array:
+        """The weighted sum of a companion's values by row or unit (N, ...)."""
+
+        def call(part: Any) -> jax.Array:
+            return jnp.asarray(function(params, data_room.assemble(part, prepared.shared, prepared.statics)))
+
+        values = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+        if values.shape[:1] != weights.shape:
+            raise LikelihoodError(
+                f"{getattr(function, '__name__', 'the companion')} of {self.name} should return one value for each "
+                f"contribution, shape ({weights.shape[0]}, ...), got {values.shape}"
+            )
+        return jnp.tensordot(weights, values, axes=1)
+
+    def with_companion(self, name: str, function: Callable[..., Any]) -> Likelihood:
+        """The same declaration with one companion more."""
+        return replace(self, companions={**self.companions, name: function})
+
+    def space(self, table: data_room.Table, start: Any = None) -> Space:
+        """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
+        if self.parameters is None:
+            made = bare_space(start, self.name)
+        else:
+            columns = {
+                name: data_room.column_labels(table, parameter.columns)
+                for name, parameter in self.parameters.items()
+                if isinstance(parameter, Parameter) and parameter.shape is None
+            }
+            made = make_space(self.parameters, columns)
+        if self.predictors:
+            keys = [k for k in table.keys if isinstance(k, data_room.DesignKey) and k.part == "design"]
+            widths = {key.parameter: data_room.column_labels(table, key) for key in keys}
+            made = with_coefficients(made, self.predictors, widths)
+        return cached(self, ("space", made), lambda: made)  # equal layouts are one object: looked up at every dispatch
+
+
+def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
+    """Which arrays by row are designs, and may be replaced by linear predictors."""
+    designs = (e for e in layout.entries if isinstance(e.key, data_room.DesignKey) and e.key.part == "design")
+    return tuple(slot.position for e in designs for slot in e.slots)
+
+
+def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[str, Any]) -> Likelihood:
+    there = None if named is None else getattr(find(named), "likelihood", None)
+    if isinstance(there, Likelihood):
+        return there
+    function, parameters, rowwise, unit, natural, predictors = parts
+    kept = {name: restore(f) for name, f in companions.items()}
+    return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, kept)
+
+
+def bare_space(start: Any, name: str) -> Space:
+    """The layout of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
+    if start is None:
+        raise ValueError(
+            f"{name} declares no parameters, so their structure must come with start=: "
+            f"{name}.fit(data, start={{'beta': np.zeros(3)}}); or declare them: @mle.model(beta=mle.Real(shape=3))"
+        )
+    if isinstance(start, Mapping) and all(isinstance(k, str) for k in start):
+        return make_space({k: _free(v) for k, v in start.items()}, {})
+    group, leaves = tree_space(start, None)
+    return Space((group,), tuple(leaves))
+
+
+def _free(value: Any) -> Declaration:
+    if isinstance(value, (int, float, np.ndarray, jax.Array, list)) and np.asarray(value).dtype.kind in "fiu":
+        return Real(shape=np.shape(value))
+    return FreeParameter(value)
+
+
+def example_params(space: Space, by_row: Collection[str] = (), n: int = 0) -> Any:
+    """Abstract params (ShapeDtypeStructs) for tracing the user's function without numbers; some have n rows."""
+    dtype = jnp.result_type(float)
+    shapes = [(n, *leaf.shape) if leaf.name in by_row else leaf.shape for leaf in space.leaves]
+    return space.build([jax.ShapeDtypeStruct(shape, dtype) for shape in shapes])

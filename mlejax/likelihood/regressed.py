@@ -1,0 +1,92 @@
+"""The likelihood with regressed parameters: coefficients and designs in, the values that the user's function sees out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from mlejax import data as data_room
+from mlejax.execution import cached
+from mlejax.likelihood.declaration import Likelihood
+from mlejax.parameters import Predictor, near, predictor
+from mlejax.portable import portable, restore
+
+
+@dataclass(frozen=True, eq=False)
+class Regressed:
+    """The user's function of coefficients: it sees the values of the regressed parameters, row by row.
+
+    Attributes:
+        function: the user's own.
+        predictors: of the regressed parameters.
+    """
+
+    function: Callable[[Any, Any], jax.Array]
+    predictors: tuple[Predictor, ...]
+
+    def __reduce__(self) -> Any:
+        return _regressed_again, (portable(self.function), self.predictors)
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, params: Any, data: Any) -> jax.Array:
+        """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
+        return self.function(*natural_values(self.predictors, params, data))
+
+
+def _regressed_again(function: Any, predictors: tuple[Predictor, ...]) -> Regressed:
+    return Regressed(restore(function), predictors)
+
+
+def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
+    """The likelihood with these parameters regressed, beside those that are already.
+
+    Raises:
+        ValueError, TypeError: nothing to regress, no such parameter, a formula or link that does not fit.
+    """
+    declared = likelihood.parameters
+    if declared is None:
+        raise ValueError(f"{likelihood.name} declares no parameters, so that there is none to regress")
+    if not given:
+        raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
+    for name in given:
+        if name not in declared:
+            raise ValueError(
+                f"regress({name}=...): {likelihood.name} has no parameter {name!r}{near(name, list(declared))}; the "
+                f"parameters are {', '.join(declared)}"
+            )
+    found = {p.name: p for p in likelihood.predictors} | {n: predictor(n, declared, g) for n, g in given.items()}
+    for name, p in found.items():
+        found[name] = replace(p, linear=replace(p.linear, formula=data_room.check_formula(p.linear.formula, name)))
+    predictors = tuple(found[name] for name in declared if name in found)
+    natural = likelihood.natural or likelihood
+    # the same regressions give the same object, so that a model regressed anew is not compiled anew
+    key = ("regressed", tuple((p.name, p.linear) for p in predictors))
+    function = Regressed(natural.function, predictors)
+    return cached(
+        natural,
+        key,
+        lambda: Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors),
+    )
+
+
+def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:
+    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
+
+    Where the designs are meant for single rows, the values have the declared shape.
+    """
+    view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
+    values, hidden = dict(params), set()
+    for p in predictors:
+        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
+        value = p.value(params[p.name], data[key], data.get(beside))
+        values[p.name] = value[0] if view == "row" else value
+        hidden |= {key, beside}
+    if isinstance(data, data_room.View):
+        return values, data.without(hidden)
+    return values, {key: value for key, value in data.items() if key not in hidden}

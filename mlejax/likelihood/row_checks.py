@@ -1,0 +1,105 @@
+"""Checks of what the declaration promises: a term uses its own row only, or its own unit without the padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.likelihood.declaration import Likelihood, LikelihoodError
+from mlejax.parameters import Space
+from mlejax.shapes import Device, Float
+
+N_CHECKED_ROWS = 256
+
+
+def row_check(
+    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: Any, shared: Any, layout: Any
+) -> tuple[Float[Device, ...], Float[Device, ...]]:
+    """Values and one random directional score per row, evaluated with other rows and alone: two arrays (2, 2, N).
+
+    ``u`` is (2, p): the start and one random interior point.  Entry i of a row-wise model does not change when row i is alone.
+    """
+    direction = np.random.default_rng(7).standard_normal(u.shape[1:]).astype(u.dtype)
+
+    def both(function: Callable[[jax.Array], jax.Array], at: jax.Array) -> jax.Array:
+        return jnp.stack(jax.jvp(function, (at,), (direction,)))
+
+    def together(at: jax.Array) -> jax.Array:
+        return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), rows, shared, layout), at)
+
+    def alone(at: jax.Array) -> jax.Array:
+        def one(row: Any) -> jax.Array:
+            part = jax.tree.map(lambda a: a[None], row)
+            return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout), at)[
+                :, 0
+            ]
+
+        return jax.vmap(one)(rows).T
+
+    return jax.vmap(together)(u), jax.vmap(alone)(u)
+
+
+def unit_check(
+    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: Any, shared: Any, layout: Any
+) -> tuple[Float[Device, ...], Float[Device, ...]]:
+    """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
+    *columns, mask = rows
+
+    def longer(a: jax.Array) -> jax.Array:
+        return jnp.concatenate([a, a[:, -1:], a[:, -1:]], axis=1)
+
+    padded = (*(longer(c) for c in columns), jnp.concatenate([mask, jnp.zeros((mask.shape[0], 2), bool)], axis=1))
+
+    def at(part: Any) -> jax.Array:
+        return jax.vmap(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout))(u)
+
+    return at(tuple(rows)), at(padded)
+
+
+def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longer: np.ndarray) -> bool:
+    """Raise LikelihoodError if a unit's contribution changes with its padding; returns whether the check saw enough."""
+    finite = np.isfinite(as_they_are) & np.isfinite(longer)
+    with np.errstate(invalid="ignore"):
+        same = (as_they_are == longer) | (np.isnan(as_they_are) & np.isnan(longer))
+        size = np.maximum(np.abs(as_they_are), np.abs(longer))
+        bad = ~same & (~finite | (np.abs(as_they_are - longer) > 1e-8 * (1.0 + size)))
+    if bad.any():
+        point, unit = (int(x) for x in np.argwhere(bad)[0])
+        raise LikelihoodError(
+            f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
+            f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum with "
+            "jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
+        )
+    return bool(finite.any(axis=1).all())
+
+
+def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: np.ndarray) -> bool:
+    """Raise LikelihoodError if row-wise contributions or scores depend on the other rows.
+
+    Returns:
+        Whether the check saw enough: finite values and scores of some row at both points.
+    """
+    finite = np.isfinite(together) & np.isfinite(alone)
+    with np.errstate(invalid="ignore"):
+        same = (together == alone) | (np.isnan(together) & np.isnan(alone))
+        size = np.maximum(np.abs(together), np.abs(alone))
+        typical = np.median(size[finite]) if finite.any() else 0.0
+        # finite with other rows but not alone: a column scaled by its own spread, which one row does not have
+        bad = ~same & (~finite | (np.abs(together - alone) > 1e-6 * size + 1e-9 * (1.0 + typical)))
+    if not bad.any():
+        return bool(finite.all(axis=1).any(axis=1).all())
+    where = np.argwhere(bad)
+    point, kind, row = (int(x) for x in where[0])
+    what = "log-likelihood" if kind == 0 else "score"
+    raise LikelihoodError(
+        f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {row} is "
+        f"{together[point, kind, row]:.6g} when evaluated with other rows and {alone[point, kind, row]:.6g} by itself "
+        f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
+        "If it centres or scales a column, do that beforehand or pass the mean as "
+        "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
+        "declare @mle.model(..., rowwise=False) or unit="
+    )

@@ -1,0 +1,375 @@
+"""The user's function traced on abstract data: which columns it reads, what it returns, and what it takes from outside.
+
+A row-wise function is traced with another number of rows than the data have, because rows are evaluated in blocks. What
+works with the rows of the data alone (a column that the function closes over, a shape computed from the number of rows) is
+found here and named.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
+from mlejax.execution import cached, lapack, limits
+from mlejax.execution.trace import lapack_calls
+from mlejax.execution.trace.programs import Equation, Program, inner_programs
+from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
+from mlejax.likelihood.regressed import Regressed
+from mlejax.parameters import Space, near
+
+_RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
+
+
+class _Trace(NamedTuple):
+    """A traced function.
+
+    Attributes:
+        reads: the columns that it reads, sorted.
+        n_out: how many values it returns.
+        jaxpr: the program.
+        draws: it used the random numbers of NumPy or Python while it was traced.
+    """
+
+    reads: tuple[Any, ...]
+    n_out: int
+    jaxpr: Any
+    draws: bool
+
+
+def trace_reads(
+    likelihood: Likelihood, table: Table, space: Space, by_row: bool = False, regressed: frozenset[str] = frozenset()
+) -> tuple[tuple[Any, ...], int]:
+    """The columns that the function reads, and the number of terms of a whole model.
+
+    Args:
+        likelihood: whose function is traced.
+        table: the data.
+        space: the layout of the parameters.
+        by_row: the function is called with one row.
+        regressed: parameters that it gets as arrays by row.
+
+    Raises:
+        LikelihoodError: it returns something else than its declaration promises, needs concrete values, reads a
+            parameter that is not declared, or works with the number of rows of these data only.
+        DataError, DataTypeError, MissingColumnError: it reads a column that is missing or not numeric.
+    """
+    whole = likelihood.mode == "whole"
+    key = ("reads", table.signature, space, table.n_rows if whole else None, by_row, regressed)
+    names, n_out = cached(likelihood, key, lambda: _read_by(likelihood, table, space, by_row, regressed))
+    return names, n_out if whole else _n_rows(table, names)
+
+
+def _read_by(
+    likelihood: Likelihood, table: Table, space: Space, by_row: bool, regressed: frozenset[str]
+) -> tuple[tuple[Any, ...], int]:
+    whole = likelihood.mode == "whole"
+    if likelihood.mode == "units":
+        found = _traced(likelihood, table, space, data_room.TRACED_UNIT_LENGTH, regressed)
+    elif by_row:
+        found = _traced(likelihood, table, space, 1, regressed)
+    elif whole:
+        found = _traced(likelihood, table, space, None, regressed)
+    else:
+        found = _traced_by_rows(likelihood, table, space, regressed)
+    _warn_of_waiting(likelihood, space, list(lapack_calls(found.jaxpr)))
+    _warn_of_constants(likelihood, found)
+    return found.reads, found.n_out if whole else _n_rows(table, found.reads)
+
+
+def calls_lapack(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
+    """Whether the function factorises matrices or solves systems, given data of these shapes.
+
+    Args:
+        likelihood: whose function is traced.
+        space: the layout of the parameters.
+        rows: the arrays by row or unit (N, ...), of which only shapes and types matter, and not N but for whole models.
+        shared, layout: as in `Prepared`.
+    """
+    lead = (lambda a: a.shape) if likelihood.mode == "whole" else (lambda a: (2, *a.shape[1:]))
+    structs = tuple(jax.ShapeDtypeStruct(lead(a), a.dtype) for a in rows)
+
+    def trace() -> bool:
+        function = lambda params, part: likelihood.contributions(params, part, shared, layout)
+        return any(lapack_calls(jax.make_jaxpr(function)(example_params(space), structs).jaxpr))
+
+    shapes = tuple((a.shape, a.dtype) for a in structs)
+    return cached(likelihood, ("calls lapack", space, layout, shapes, tuple(map(np.shape, shared))), trace)
+
+
+def regressed_reads(likelihood: Likelihood, table: Table, natural: Space) -> tuple[str, tuple[Any, ...]]:
+    """How the user's function takes regressed parameters, "array" or "row", and the columns that it reads.
+
+    A scalar reaches it as a vector by row where it can take one. A vector or a simplex (in models by row) reaches it row by
+    row, with the shape that it was declared with, as in the same model without covariates.
+    """
+    base = likelihood.natural
+    assert base is not None
+    names = frozenset(p.name for p in likelihood.predictors)
+    views = ["array", "row"] if all(p.scalar for p in likelihood.predictors) else ["row", "array"]
+    first: Exception | None = None
+    for view in views if likelihood.mode == "rows" else ["array"]:
+        try:
+            if view == "row":
+                return view, trace_reads(base, table, natural, by_row=True)[0]
+            return view, trace_reads(base, table, natural, regressed=names)[0]
+        except (DataError, DataTypeError, MissingColumnError):
+            raise
+        except Exception as error:
+            first = first or error
+    assert first is not None
+    shown = ", ".join(f"params[{name!r}]" for name in sorted(names))
+    first.add_note(
+        f"In a regressed model {shown} varies by row: a scalar is then a vector with one entry per row, a vector of K "
+        "entries an array (rows, K)."
+    )
+    raise first
+
+
+def _n_rows(table: Table, names: Sequence[Any]) -> int:
+    return table.length(names) if names else table.n_rows
+
+
+def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> _Trace:
+    """The trace of a row-wise function with one row more than the data have."""
+    n = table.most_rows
+    try:
+        return _traced(likelihood, table, space, n + 1, regressed)
+    except (DataError, DataTypeError, MissingColumnError):
+        raise
+    except Exception as error:
+        _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
+        outside = _outside(likelihood, n)
+        raise LikelihoodError(
+            f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
+            "evaluated on blocks of rows, so that it must work for any number of them.  "
+            + (
+                f"It uses {outside} from outside: make that a column of the data and read it as data['...'], or pass it as "
+                "mle.Shared(...) if it is not by row.  "
+                if outside
+                else "Do not use the number of rows, or arrays made outside that have one entry per row.  "
+            )
+            + "If the rows are truly joined, declare rowwise=False or unit=.  "
+            f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, regressed: frozenset[str]) -> _Trace:
+    """The trace with n rows, or with those of each column; its output is checked against the declaration."""
+    reads: set[Any] = set()
+    units = likelihood.mode == "units"
+    structs = table.abstract(n)
+    mask = jax.ShapeDtypeStruct((n or 0,), bool)
+    before = _random_states()
+
+    def run(params: Any, columns: Any, extra: Any) -> Any:
+        view = table.view(columns, reads, {"mask": extra} if units else None)
+        return likelihood.function(params, view)
+
+    lead = table.most_rows if n is None and regressed else n or 0
+    try:
+        jaxpr, out = jax.make_jaxpr(run, return_shape=True)(example_params(space, regressed, lead), structs, mask)
+    except jax.errors.TracerArrayConversionError as error:
+        raise LikelihoodError(
+            f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
+            f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
+        ) from error
+    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
+        raise LikelihoodError(
+            f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
+            "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
+            f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
+        ) from error
+    except KeyError as error:
+        raise _wrong_key(likelihood, table, space, error) from error
+    except (TypeError, ValueError) as error:
+        if reads and table.kind == "mapping":
+            table.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
+            if not isinstance(error, DataError) and _about_shapes(error):
+                raise LikelihoodError(
+                    f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  Check that each column "
+                    f"has one value per row.  JAX said: {str(error).splitlines()[0]}"
+                ) from error
+        raise
+    _check_output(likelihood, out, 1 if n is None else n)
+    n_out = int(np.prod(out.shape, dtype=np.int64))
+    return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, _random_states() != before)
+
+
+# ---- what the function takes from outside
+
+
+def _outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
+    """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
+    function = likelihood.function
+    function = inspect.unwrap(function.function if isinstance(function, Regressed) else function)
+    try:
+        names = inspect.getclosurevars(function)
+    except TypeError:  # a callable object
+        return ""
+    found = [
+        f"{name} (shape {np.shape(value)})"
+        for name, value in {**names.globals, **names.nonlocals}.items()
+        if isinstance(value, (np.ndarray, jax.Array))
+        and (n is None or np.shape(value)[:1] == (n,))
+        and (dtype is None or value.dtype == dtype)
+    ]
+    return ", ".join(found)
+
+
+def _warn_of_constants(likelihood: Likelihood, found: _Trace) -> None:
+    """Warn of constants of less precision than the fit, and of random numbers."""
+    name = likelihood.name
+    narrow = [c for c in found.jaxpr.consts if getattr(c, "dtype", None) == np.float32]
+    if narrow and jnp.result_type(float) == np.float64:
+        shown = _outside(likelihood, dtype=np.float32) or "of shape " + ", ".join(str(np.shape(c)) for c in narrow)
+        warnings.warn(
+            f"{name} uses float32 constants that were made outside the function: {shown}.  What is computed from them alone is "
+            "computed in float32, although the fit is in float64.  Make them with NumPy (np.arange for jnp.arange), or inside "
+            "the function",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if found.draws or any(eqn.primitive.name in _RANDOM for eqn in _equations(found.jaxpr)):
+        warnings.warn(
+            f"{name} draws random numbers: a log-likelihood is a function of its parameters and data, evaluated on blocks of "
+            "rows which would all see the same draws.  Draw once outside, and pass the draws as a column or as "
+            "mle.Shared(draws)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _equations(program: Program) -> Iterator[Equation]:
+    for eqn in program.eqns:
+        yield eqn
+        for inner in inner_programs(eqn):
+            yield from _equations(inner)
+
+
+def _random_states() -> tuple[Any, ...]:
+    """The states of the global generators of NumPy and Python, which a draw changes."""
+    state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return state["pos"], int(state["key"][0]), hash(random.getstate())
+
+
+def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
+    """Warn of one call of LAPACK for many matrices inside the user's function, which cannot be split from outside."""
+    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
+    if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
+        warnings.warn(
+            f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib splits among the threads that "
+            "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
+            "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# ---- messages
+
+
+def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyError) -> Exception:
+    """The error for a name that is neither a parameter nor a column, or that was looked up in the other one."""
+    params = [group.name for group in space.groups if group.name is not None]
+    missing = isinstance(error, MissingColumnError)
+    key = error.args[-1] if error.args else None
+    name = likelihood.name
+    if (missing and key in params) or (not missing and key in table):
+        there, kind = ("data", "a parameter") if missing else ("params", "a column of the data")
+        return LikelihoodError(
+            f"{name} reads {there}[{key!r}], but {key!r} is {kind}: expected a function of (params, data), in this order"
+        )
+    if missing or not isinstance(key, str) or not params:
+        return error
+    return LikelihoodError(
+        f"{name} looks up {key!r}, which is not declared{near(key, params)}; the parameters are {', '.join(params)}.  "
+        f"Declare it, @mle.model(..., {key}=mle.Real()), or correct the name"
+    )
+
+
+def _about_shapes(error: Exception) -> bool:
+    """Whether JAX's message is about shapes; its exceptions have no class of their own for them."""
+    text = str(error).lower()
+    return any(word in text for word in ("shape", "broadcast", "dot_general", "dimension"))
+
+
+def _shapes(table: Table, reads: set[Any], structs: Any) -> str:
+    """``'y' of shape (12, 2), 'x' of shape (12,)``: the columns that were read before the function failed."""
+    view = table.view(structs, set())
+    parts = []
+    for name in sorted(reads, key=str):
+        shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(view[name]) if hasattr(leaf, "shape")]
+        parts.append(f"{name!r} of shape {shapes[0] if len(shapes) == 1 else shapes}")
+    return ", ".join(parts)
+
+
+def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
+    name = likelihood.name
+    leaves = jax.tree.leaves(out)
+    if len(leaves) != 1 or not hasattr(out, "shape"):
+        raise LikelihoodError(f"{name} should return one array of log-likelihood values, got {type(out).__name__}")
+    if jnp.issubdtype(out.dtype, jnp.complexfloating):
+        raise LikelihoodError(f"{name} returns complex numbers; a log-likelihood is real")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        raise LikelihoodError(f"{name} returns {out.dtype}, not floating-point log-likelihood values")
+    shape = tuple(out.shape)
+    if likelihood.mode == "units":
+        if shape != ():
+            raise LikelihoodError(
+                f"{name} is declared with unit={likelihood.unit!r}: it gets the rows of one unit and should return one "
+                f"scalar, got shape {shape}; sum over the unit's rows with data['mask'], "
+                "e.g. jnp.sum(jnp.where(data['mask'], l, 0.0))"
+            )
+    elif likelihood.mode == "whole":
+        if len(shape) > 1:
+            raise LikelihoodError(
+                f"{name} should return one value per time point or group, or one scalar, got shape {shape}"
+            )
+    elif shape == ():
+        raise LikelihoodError(
+            f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
+            "Leave out the final .sum() or .mean(); if the rows cannot be told apart (a time series, one joint "
+            "density), declare @mle.model(..., rowwise=False)"
+        )
+    elif shape != (n,):
+        hint = (
+            "take [:, 0]"
+            if shape == (n, 1)
+            else "sum over the other axes"
+            if shape[:1] == (n,)
+            else "declare unit= or rowwise=False if one contribution is not one row"
+        )
+        raise LikelihoodError(
+            f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}"
+        )
+
+
+class missing_derivatives:
+    """Context manager: JAX's error on an operation that it cannot differentiate becomes one that says what to use instead."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+        if not isinstance(error, (NotImplementedError, ValueError)):
+            return
+        text = str(error)
+        if "ifferentiation rule" not in text and "gradient with respect to" not in text:
+            return
+        raise LikelihoodError(
+            f"{self.likelihood.name} uses an operation that JAX cannot differentiate as often as needed "
+            f"({text.splitlines()[0]}).  "
+            "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
+            "function write a jax.custom_jvp rule"
+        ) from error

@@ -1,0 +1,62 @@
+"""From declarations, or from a pytree of arrays, to the layout of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters.declare import Declaration, FreeParameter
+from mlejax.parameters.leaf import Group, Leaf
+from mlejax.parameters.space import Space
+
+
+def tree_space(start: Any, name: str | None) -> tuple[Group, list[Leaf]]:
+    """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(start)
+    leaves = []
+    for path, value in paths:
+        parts = ([name] if name is not None else []) + [_key(k) for k in path]
+        leaves.append(Leaf(".".join(parts) or "params", "Free", transforms.Identity(), np.shape(value)))
+    return Group(name, treedef, len(leaves)), leaves
+
+
+def _key(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[Sequence[str] | None, int]]) -> Space:
+    """Declarations -> layout.
+
+    Args:
+        declared: name -> declaration, in the order in which tables show them.
+        columns: for each parameter declared with ``columns="X"``: (labels or None, number of columns) of the data.
+    """
+    groups: list[Group] = []
+    leaves: list[Leaf] = []
+    for name, parameter in declared.items():
+        if isinstance(parameter, FreeParameter):
+            group, more = tree_space(parameter.start, name)
+            groups.append(group)
+            leaves.extend(more)
+            continue
+        shape, labels = parameter.shape, parameter.labels
+        if shape is None:
+            found, k = columns[name]
+            square = isinstance(parameter.transform, (transforms.Covariance, transforms.Correlation))
+            shape = (k,) * (2 if square else 1)
+            if labels is None and found is not None:
+                labels = tuple(str(x) for x in found)
+            if labels is not None and len(labels) != k:
+                raise ValueError(f"{name}: {len(labels)} labels for {k} columns of {parameter.columns!r}")
+        groups.append(Group(name, None, 1))
+        leaves.append(
+            Leaf(name, repr(parameter) if parameter.arguments else parameter.kind, parameter.transform, shape, labels)
+        )
+    return Space(tuple(groups), tuple(leaves))
