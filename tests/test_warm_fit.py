@@ -65,7 +65,7 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
     res = logit.fit(data)
     # the start and one evaluation for each step; nothing else is asked of the device
     assert calls["compilation.py", "call"] == res.n_steps + 1 <= 6
-    assert calls["_linalg.py", "eigh"] <= 1
+    assert calls["_linalg.py", "eigh"] <= 2
     # 1,300 where this was written, of which 800 in the optimiser's steps: about 1.5 ms, of the 3 ms that such a fit may take
     assert sum(calls.values()) < 1_600, calls.most_common(30)
 

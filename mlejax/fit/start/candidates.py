@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import jax
 import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
-from mlejax.data.formulas import Designs
-from mlejax.fit.start.coefficients import natural_given, with_coefficients
+from mlejax.data.formulas import Design, Designs
 from mlejax.fit.start.columns import Columns, columns_of, small_effect
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.roles import lone_shape, role_candidates
@@ -179,3 +179,32 @@ def _guesses(columns: Columns, small: np.ndarray, least: float) -> np.ndarray:
     table = np.stack([np.stack(row, axis=-1) for row in rows], axis=2)  # (L, K, 8, 4)
     table = np.where(columns.varies[:, :, None, None], table, plain[:, None])
     return np.concatenate([plain, table.reshape(len(small), -1, 4)], axis=1)
+
+
+def natural_given(designs: Designs, declared: Mapping[str, Declaration], given: Given) -> list[np.ndarray | None]:
+    """Starts on the natural scale: given ones of parameters without covariates, declared ones of regressed parameters."""
+    regressed = {d.predictor.name for d in designs.designs}
+    out: list[np.ndarray | None] = []
+    for leaf, value in zip(designs.natural.leaves, given, strict=True):
+        if leaf.name in regressed:
+            start = declared[leaf.name].start
+            value = None if start is None else np.array(np.broadcast_to(np.asarray(start, np.float64), leaf.shape))
+        out.append(value)
+    return out
+
+
+def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarray], given: Given) -> list[np.ndarray]:
+    """Natural values with any leading axes -> values of the layout with coefficients; given coefficients stand."""
+    by_name = {d.predictor.name: d for d in designs.designs}
+    return [
+        _coefficients(by_name[leaf.name], value, stands) if leaf.name in by_name else value
+        for leaf, value, stands in zip(space.leaves, natural, given, strict=True)
+    ]
+
+
+def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
+    """Coefficients that give this natural value in every row, at the mean offset; NaN in ``given`` is to be filled."""
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset
+    out = np.multiply.outer(np.where(np.isfinite(eta), eta, 0.0), design.constant)
+    return out if given is None else np.where(np.isnan(given), out, given)
