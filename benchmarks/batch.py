@@ -49,7 +49,7 @@ import statsmodels.api as sm  # noqa: E402
 from jax import lax  # noqa: E402
 
 import mlejax as mle  # noqa: E402
-from mlejax.inference.resample_weights import draws, pool_of  # noqa: E402
+from mlejax.inference.resampling.draws import draws, pool_of  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SIZE = 0.1 if options.small else 1.0

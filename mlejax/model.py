@@ -13,14 +13,14 @@ from typing import Any
 
 from mlejax import batch as batch_room
 from mlejax import fit as fit_room
-from mlejax.batch_results import BatchResults
+from mlejax import inference
 from mlejax.covariance import check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, Space, parameter_names
 from mlejax.portable import Named, find, name_of
-from mlejax.results import Results
+from mlejax.results import BatchResults, Results
 
 OPTIONS = ("params", "rowwise", "unit")
 
@@ -245,7 +245,7 @@ class Model:
         Raises:
             CompanionError: the model has no simulator; the message shows the lines to add.
         """
-        return fit_room.simulate(self.likelihood, params, data_or_n_rows, seed)
+        return inference.simulate(self.likelihood, params, data_or_n_rows, seed)
 
     def check(
         self,
@@ -255,7 +255,7 @@ class Model:
         *,
         missing: str = "raise",
         seed: int = 0,
-    ) -> fit_room.Check:
+    ) -> inference.Check:
         """What is wrong, or soon will be, with this log-likelihood on these data, found without fitting.
 
         Looks for what ``fit`` would refuse (bad columns, rows that depend on one another), a start that is not finite, a
@@ -279,7 +279,7 @@ class Model:
             >>> found.findings[0].statement
             'the log-likelihood does not depend on spare: its score is 0 in all 3 contributions'
         """
-        return fit_room.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
+        return inference.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
 
     def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
         """The same model with parameters that depend on covariates, row by row.

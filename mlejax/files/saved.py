@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.covariance import CovarianceResult
+from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
 from mlejax.files.codecs import Unsaved, by_name, codecs
 from mlejax.files.container import FileError, read, write
 from mlejax.files.values import decode, encode
-from mlejax.fit import COVARIANCE_LIMIT, Fit, Loaded, Problem, Remembered, counts
+from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
 from mlejax.fit.multistart import Mode
 from mlejax.fit.penalties import Penalised
 from mlejax.fit.regression import Design, Designs

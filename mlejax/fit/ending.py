@@ -19,7 +19,7 @@ from mlejax.fit.search import evidence_at, explain
 from mlejax.fit.standing import Found, interior
 from mlejax.fit.training import History
 from mlejax.objective import Spec
-from mlejax.verdict import Verdict, judge
+from mlejax.verdict import Direction, Verdict, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,7 @@ class Fit:
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
         history: of a training on minibatches.
         backend: what it was computed on, for the header; of this process if empty.
+        directions: those that were followed from where the search stopped.
     """
 
     spec: Spec
@@ -72,6 +73,7 @@ class Fit:
     penalised: Penalised | None = None
     history: History | None = None
     backend: str = ""
+    directions: tuple[Direction, ...] = ()
 
     @property
     def weight_kind(self) -> str | None:
@@ -130,6 +132,7 @@ def finish(spec: Spec, loaded: Loaded, held: Any, ended: Ended, found: Found, al
         decrement=ended.decrement,
         penalised=penalised,
         reduced=ended.loglik - llf if spec.reduction is not None else 0.0,
+        directions=tuple(found.directions),
     )
 
 

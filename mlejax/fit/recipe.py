@@ -14,7 +14,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import linalg, optimize
 from mlejax.compiling import compiled
-from mlejax.fit import checking, closed, multistart, regression, sampling, starts
+from mlejax.fit import closed, multistart, regression, sampling, starts
 from mlejax.fit.common import POLISH_LIMIT
 from mlejax.fit.ending import Fit, finish, nothing_to_estimate
 from mlejax.fit.evaluating import Evaluator
@@ -132,31 +132,6 @@ def fit(
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
-
-
-def check(
-    likelihood: Likelihood,
-    data: Any,
-    *,
-    start: Any = None,
-    fixed: Mapping[str, Any] | None = None,
-    missing: str = "raise",
-    seed: int = 0,
-) -> checking.Check:
-    """What is wrong with a log-likelihood on its data, without fitting it; arguments as in ``Model.check``."""
-    with jax.enable_x64(True), _outside_transformations():
-        try:
-            with missing_derivatives(likelihood):
-                loaded = load(likelihood, data, start, missing)
-                given = starts.given_values(loaded.problem.space, likelihood.parameters, start)
-                space, held = _hold_checked(loaded.problem.space, fixed)
-                spec = Spec(likelihood, space)
-                u0 = _first_point(spec, loaded, given, held, seed)
-                found = checking.examine(spec, loaded, held, u0)
-                _check_rows_once(spec, loaded, u0, held)
-        except (ValueError, TypeError, KeyError) as error:
-            return checking.make_check(likelihood.name, [checking.refused(error)])
-    return checking.make_check(likelihood.name, found)
 
 
 def _explore(

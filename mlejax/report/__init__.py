@@ -5,7 +5,7 @@ from mlejax.report.content import SUMMARISED_ABOVE, Leaf, Summary, Term, leaf_ro
 from mlejax.report.html import render_html
 from mlejax.report.latex import render_latex
 from mlejax.report.markdown import render_markdown
-from mlejax.report.tables import glance, history, modes_table, tidy
+from mlejax.report.frames import glance, history, modes_table, tidy
 from mlejax.report.text import render_text
 
 __all__ = [

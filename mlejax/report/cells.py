@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mlejax.inference.numbers import (
+from mlejax.inference.formatting import (
     MISSING,
     format_estimates,
     format_number,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlejax import inference
 from mlejax.inference import FitFacts
-from mlejax.inference.numbers import MISSING, format_estimates
+from mlejax.inference.formatting import MISSING, format_estimates
 from mlejax.report.content import Leaf, Term, note_markers
-from mlejax.report.tables import tidy
+from mlejax.report.frames import tidy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 
-from mlejax.inference.numbers import table_lines
+from mlejax.inference.formatting import table_lines
 from mlejax.report.cells import Grid, estimates_grid, leaves_grid
 from mlejax.report.content import Summary
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlejax.inference.numbers import format_estimates, format_p, format_statistic, percent_labels
+from mlejax.inference.formatting import format_estimates, format_p, format_statistic, percent_labels
 from mlejax.report import Summary, Term, render_html, render_text
 from tests.report.samples import EDGE, SAMPLES, term
 

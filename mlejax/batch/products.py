@@ -1,0 +1,55 @@
+"""Sums of products of scores of many data sets, taken where the data are: what sandwich covariances need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from mlejax.batch.cutting import chunks
+from mlejax.batch.engine import run_tasks
+from mlejax.batch.fitting import Batch
+from mlejax.batch.programs import meat_lanes
+from mlejax.data import bucket
+from mlejax.shapes import Float, Host, Int
+
+
+def summed_products(
+    batch: Batch, which: Int[Host, " m"], codes: Sequence[Int[Host, " n"]] | None, by_root: bool
+) -> Float[Host, "m p p"]:
+    """Sums of products of weighted scores in theta, over contributions or clusters; NaN where the keyboard interrupted.
+
+    Args:
+        batch: the fits.
+        which: numbers of the data sets.
+        codes: for every data set the cluster of each contribution, or None.
+        by_root: products are weighted by w, not by w^2.
+    """
+    p = batch.theta.shape[1]
+    sets, limits = batch.sets, batch.limits
+    assert limits is not None
+    out = np.full((len(sets), p, p), np.nan)
+    most = 0 if codes is None else bucket(max(int(codes[i].max()) + 1 for i in which))
+
+    def work(task: tuple[np.ndarray, int, int]) -> int:
+        mine, width, capacity = task
+        data = sets.fetch(mine, capacity)
+        padded = None
+        if codes is not None:
+            padded = np.zeros(data.weights.shape, np.int32)
+            for row, i in zip(padded, mine.tolist(), strict=False):
+                row[: len(codes[i])] = codes[i]
+        u = np.zeros((capacity, p))
+        u[: len(mine)], u[len(mine) :] = batch.ends.u[mine], batch.ends.u[mine[0]]
+        if by_root:
+            data = replace(data, weights=np.sqrt(data.weights))
+        found = meat_lanes(batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most)
+        out[mine] = np.asarray(found)[: mine.size]
+        return int(mine.size)
+
+    with jax.enable_x64(True):
+        run_tasks(chunks(sets, which, p, limits), work, limits, "covariance", len(which))
+    inside = np.linalg.inv(batch.jacobian[which])
+    return np.swapaxes(inside, 1, 2) @ out[which] @ inside

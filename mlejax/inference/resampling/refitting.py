@@ -1,0 +1,230 @@
+"""Refits of one fit under many weights, or of many simulated data sets, as labelled numbers with what failed counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import optimize
+from mlejax.batch import Refits, limits, one_step, refit, refit_data, row_derivatives, stacked
+from mlejax.covariance import COVARIANCE_LIMIT
+from mlejax.fit import Fit
+from mlejax.inference.resampling.simulator import columns_of, designs_of, looking_up, seen_params, simulator, stack
+from mlejax.inference.entries import reported
+from mlejax.inference.resampling.draws import Draws
+from mlejax.likelihood import missing_derivatives
+from mlejax.status import End
+
+STACK_BYTES = 64 * 1024 * 1024
+AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """Estimates of many refits, NaN where one failed.
+
+    Attributes:
+        values: (B, r) entries of ``params``, natural scale.
+        params: the user's structure with a leading axis (B, ...).
+        good: (B,) flags of those that ended at a maximum.
+        failures: how many failed, by reason.
+        finished: nothing was cut short by the keyboard.
+    """
+
+    values: np.ndarray
+    params: Any
+    good: np.ndarray
+    failures: Mapping[str, int]
+    finished: bool = True
+
+
+def check_fit(fit: Fit, what: str, exact: bool = True) -> None:
+    """Refuse what cannot be refitted.
+
+    Raises:
+        ValueError: a result from a file, no maximum, too many parameters, a training on minibatches.
+    """
+    if fit.loaded.remembered is not None:
+        raise ValueError(f"{what} needs the data and the model, which are not kept in files: fit the model anew")
+    if fit.spec.space.n_free == 0:
+        raise ValueError(f"{what}: everything is held fixed, so that there is nothing to estimate again")
+    if fit.spec.space.n_free > COVARIANCE_LIMIT:
+        raise ValueError(
+            f"{what} refits by Newton's method, which is not done above {COVARIANCE_LIMIT} parameters; here there are "
+            f"{fit.spec.space.n_free}"
+        )
+    if not fit.verdict.converged:
+        raise ValueError(
+            f"{what} is refused: the fit is no maximum ({fit.verdict.code.replace('_', ' ')}), so that refits started there say "
+            f"nothing about an estimator.  {fit.verdict.advice}"
+        )
+
+
+def check_separable(fit: Fit, what: str, instead: str) -> None:
+    """Refuse models of the whole data, whose contributions cannot be left out or repeated."""
+    if fit.loaded.problem.data.mode == "whole":
+        raise ValueError(
+            f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
+            f"left out or repeated is another series.  {instead}"
+        )
+
+
+def check_one_step(fit: Fit) -> None:
+    """Refuse one-step approximations where a Newton step on rows alone is not what a refit would start with."""
+    spec = fit.spec
+    reason = ""
+    if spec.adjusted:
+        reason = "the fit is penalised or bias-reduced"
+    elif spec.hessian != "autodiff":
+        reason = "its second derivatives are differences"
+    elif not fit.interior.all():
+        reason = "an estimate is on the edge of its support"
+    elif spec.space.boxed:
+        reason = "a parameter has a closed support, over whose edge one step may lead"
+    if reason:
+        raise ValueError(f"approximate='one-step' is refused: {reason}; leave it out for exact refits")
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """A whole number of at least so many."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """A whole number >= 0."""
+    return check_count("seed", seed, 0)
+
+
+def check_approximate(approximate: Any) -> bool:
+    """Whether one-step approximations are asked for."""
+    if approximate not in (None, "one-step"):
+        raise ValueError(
+            f"approximate={approximate!r}: expected None (exact refits) or 'one-step' (one Newton step from the estimate)"
+        )
+    return approximate is not None
+
+
+def refit_weights(
+    fit: Fit, weights: Draws, n: int, approximate: bool, memory_limit: float | None, progress: bool | None
+) -> tuple[Replicates, Refits]:
+    """Estimates under n weight vectors, starting at the estimate."""
+    with missing_derivatives(fit.spec.likelihood):
+        if approximate:
+            done = _steps(fit, weights, n)
+        else:
+            done = refit(
+                fit.spec,
+                optimize.Newton(),
+                fit.loaded.problem.data,
+                weights,
+                n,
+                fit.u,
+                fit.fixed,
+                limits(memory_limit, progress),
+                fit.loaded.hyper,
+            )
+    return _replicates(fit, done, approximate), done
+
+
+def _steps(fit: Fit, weights: Draws, n: int) -> Refits:
+    lanes = [np.arange(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
+    data = fit.loaded.problem.data
+    known = row_derivatives(fit.spec, fit.u, data, fit.fixed)
+    return joined([one_step(fit.spec, fit.u, data, weights(at), fit.fixed, known) for at in lanes])
+
+
+def joined(parts: list[Refits]) -> Refits:
+    """Refits one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    together = lambda *a: np.concatenate(a)
+    names = ("u", "theta", "llf", "clean", "end", "n_steps")
+    arrays = {name: together(*(getattr(part, name) for part in parts)) for name in names}
+    params = jax.tree.map(together, *(part.params for part in parts))
+    return Refits(**arrays, params=params, finished=all(part.finished for part in parts))
+
+
+def _replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
+    space, n = fit.spec.space, len(done.u)
+    values = reported(space, done.params, n)
+    good = done.clean & np.isfinite(values).all(axis=1)
+    values[~good] = np.nan
+    said: Counter[str] = Counter()
+    for end in done.end[~good].tolist():
+        said[_reason(End(end), approximate)] += 1
+    return Replicates(values, done.params, good, dict(said.most_common()), done.finished)
+
+
+def _reason(end: End, approximate: bool) -> str:
+    if approximate:
+        return "the weighted information is not positive definite"
+    if end == End.CONVERGED:
+        return "not a clean maximum"
+    if end == End.INTERRUPTED:
+        return "not run: interrupted"
+    return end.name.lower().replace("_", " ")
+
+
+def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None) -> Replicates:
+    """Estimates from n data sets drawn from the model at its estimates, starting there."""
+    likelihood, loaded = fit.spec.likelihood, fit.loaded
+    if loaded.weights is not None:
+        raise ValueError(
+            "kind='parametric' is refused with weights: a simulated row stands for itself, not for w rows or a share of a "
+            "population; use kind='case', or expand the rows of frequency weights"
+        )
+    what = f"bootstrap(kind='parametric') of {likelihood.name}"
+    lookup = looking_up(likelihood, loaded.source, loaded.rows)
+    seen = seen_params(likelihood, fit.params, designs_of(loaded))
+    sim = simulator(likelihood, seen, loaded.rows.n, lookup, what)
+    columns = columns_of(loaded.rows)
+    check_made(likelihood, sim.made, columns, () if loaded.designs is None else loaded.designs.used)
+    if likelihood.unit is not None:
+        columns[likelihood.unit] = lookup(likelihood.unit)
+    cut = limits(memory_limit, progress)
+    step = chunk_of(columns, loaded.rows.n, cut.memory)
+    parts = []
+    for first in range(0, n, step):
+        numbers = np.arange(first, min(first + step, n))
+        drawn = sim.draw(seen, seed, numbers)
+        with jax.enable_x64(True), missing_derivatives(likelihood):
+            structure = fit.params if likelihood.parameters is None else None
+            sets = stacked(likelihood, stack(columns, drawn, len(numbers)), structure, "raise")
+            sets = replace(sets, space=loaded.problem.space, designs=loaded.designs)
+            parts.append(refit_data(fit.spec, optimize.Newton(), sets, fit.u, fit.fixed, cut, loaded.hyper))
+        if not parts[-1].finished:
+            break
+    return _replicates(fit, joined(parts))
+
+
+def check_made(likelihood: Any, made: Any, columns: Mapping[Any, Any], used: Any) -> None:
+    """A simulator has to draw something that the log-likelihood reads, and nothing that formulas are made of.
+
+    Raises:
+        ValueError: else.
+    """
+    if not any(key in columns for key in made):
+        raise ValueError(
+            f"the simulator of {likelihood.name} returns {', '.join(map(repr, made))}, of which its log-likelihood reads nothing "
+            f"(it reads {', '.join(repr(key) for key in columns if isinstance(key, str))})"
+        )
+    both = [key for key in made if key in set(used)]
+    if both:
+        raise ValueError(
+            f"the simulator of {likelihood.name} draws {', '.join(map(repr, both))}, which formulas of the model use: covariates "
+            "are held at the values that they have in the data"
+        )
+
+
+def chunk_of(columns: Mapping[Any, Any], n_rows: int, memory: int) -> int:
+    """How many simulated data sets are held at once."""
+    sizes = [8 * int(np.prod(np.shape(a))) for v in columns.values() for a in jax.tree.leaves(v) if hasattr(a, "shape")]
+    each = max(4 * (sum(sizes) + 8 * n_rows), 1)
+    return max(int(min(STACK_BYTES, memory) // each), 1)
