@@ -116,7 +116,7 @@ def covariance(
     Returns:
         `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
     """
-    n, p = free.shape
+    n = len(free)
     both = free[:, :, None] & free[:, None, :]
     curvature = information if penalised is None else penalised
     bread = _given(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
@@ -224,9 +224,7 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
     )
 
 
-def _factors(
-    kind: str, sums: Sums, k: Int[Host, " L"], correction: str
-) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
+def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
     """Factors of small samples for k free parameters, and the state where there are too few clusters or contributions."""
     n, groups = sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)

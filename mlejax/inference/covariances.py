@@ -22,7 +22,7 @@ from mlejax import covariance as cov_room
 from mlejax import data as data_room
 from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
-from mlejax.covariance import COVARIANCE_LIMIT, Covariances, CovarianceResult, Sums
+from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, n_contributions
 from mlejax.fit.penalties import L2
 from mlejax.shapes import Bool, Float, Host, Int
@@ -62,7 +62,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         sums=sums,
         correction=correction,
         penalised=None if penalised is None else penalised[None],
-        unidentified=flat_entries(fit.directions, fit.jacobian, fit.information).any(axis=0)[None] if flat else None,
+        unidentified=_any(flat_entries(fit.directions, fit.jacobian, fit.information))[None] if flat else None,
     )
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
         raise ValueError(cov_room.too_few(kind, sums, k, correction))
@@ -105,7 +105,7 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
             correction=options.get("correction", "G"),
             penalised=curvature,
             inverse=None if flat else batch.inverse[chosen],
-            unidentified=np.array([flat_entries_of(batch, int(i)).any(axis=0) for i in chosen]) if flat else None,
+            unidentified=np.array([_any(flat_entries_of(batch, int(i))) for i in chosen]) if flat else None,
         )
         out.put(chosen, found._replace(factors=np.ones((len(chosen), 1))))
     return out
@@ -116,6 +116,10 @@ def _kinks(fit: Fit) -> tuple[str, ...]:
 
 
 # ---- flat directions
+
+
+def _any(flags: Bool[Host, "d p"]) -> Bool[Host, " p"]:
+    return np.asarray(flags.any(axis=0))
 
 
 def flat_entries_of(batch: Batch, i: int) -> Bool[Host, "d p"]:

@@ -25,7 +25,9 @@ def reported(space: Space, params: Any, n: int) -> Float[Host, "n r"]:
         leaves = jax.tree.leaves(params)
     else:
         parts = [(group, params[group.name]) for group in space.groups]
-        leaves = [leaf for group, part in parts for leaf in ([part] if group.treedef is None else jax.tree.leaves(part))]
+        leaves = [
+            leaf for group, part in parts for leaf in ([part] if group.treedef is None else jax.tree.leaves(part))
+        ]
     found = [
         np.array(value, np.float64).reshape(n, -1)[:, leaf.reported_index]
         for leaf, value in zip(space.leaves, leaves, strict=True)

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike
 
 from mlejax.shapes import Float, Host
 
-ROUNDING = 1e-13  # a variance below this share of the sum of absolute terms it was computed from is rounding, that is, 0
+ROUNDING = (
+    1e-13  # a variance below this share of the sum of absolute terms it was computed from is rounding, that is, 0
+)
 
 
 class Spread(NamedTuple):

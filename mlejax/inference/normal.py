@@ -37,7 +37,7 @@ def critical_value(alpha: float) -> float:
     return -NormalDist().inv_cdf(alpha / 2)  # the lower tail: 1 - alpha/2 rounds to 1 for a very small alpha
 
 
-def two_sided_p(z: ArrayLike) -> Float[Host, "..."]:
+def two_sided_p(z: ArrayLike) -> Float[Host, ...]:
     """Two-sided p-values, accurate in the far tail; NaN for NaN.
 
     >>> f"{float(two_sided_p(20.0)):.4e}"
@@ -49,7 +49,7 @@ def two_sided_p(z: ArrayLike) -> Float[Host, "..."]:
 
 def z_tests(
     params: ArrayLike, bse: ArrayLike, null: ArrayLike = 0.0, *, testable: ArrayLike = True
-) -> tuple[Float[Host, "..."], Float[Host, "..."]]:
+) -> tuple[Float[Host, ...], Float[Host, ...]]:
     """z statistics with two-sided p-values.
 
     Args:

@@ -2,10 +2,10 @@
 
 from mlejax.report.comparison import Column, Comparison, compare
 from mlejax.report.content import SUMMARISED_ABOVE, Leaf, Summary, Term, leaf_row
+from mlejax.report.frames import glance, history, modes_table, tidy
 from mlejax.report.html import render_html
 from mlejax.report.latex import render_latex
 from mlejax.report.markdown import render_markdown
-from mlejax.report.frames import glance, history, modes_table, tidy
 from mlejax.report.text import render_text
 
 __all__ = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlejax import inference
-from mlejax.inference import FitFacts
+from mlejax.inference import CRITERIA, FitFacts
 from mlejax.inference.formatting import MISSING, format_estimates
 from mlejax.report.content import Leaf, Term, note_markers
 from mlejax.report.frames import tidy
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 _SHOWN = ("aic", "bic")
 
 
@@ -188,13 +187,7 @@ def criterion(column: Column, name: str) -> float:
         return math.nan
     llf, n = column.facts.llf, column.facts.nobs
     k = column.facts.df_model if math.isnan(column.edf) else column.edf
-    found = {
-        "aic": lambda: inference.aic(llf, k),
-        "aicc": lambda: inference.aicc(llf, k, n),
-        "bic": lambda: inference.bic(llf, k, n),
-        "hqic": lambda: inference.hqic(llf, k, n),
-    }[name]()
-    return float(found)
+    return float(inference.criterion(name, llf, k, n))
 
 
 def _refused(column: Column, name: str) -> str:

@@ -132,7 +132,9 @@ class BatchResults:
         z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior)
         labels = {name: np.repeat(np.asarray(values), r) for name, values in self._label_columns().items()}
         numbers = (self._values.ravel(), self._errors.ravel(), z.ravel(), p.ravel(), found.low, found.high)
-        columns = dict(zip(("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"), numbers, strict=True))
+        columns = dict(
+            zip(("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"), numbers, strict=True)
+        )
         terms = {"term": np.tile(np.array(space.labels, dtype=object), n)}
         return pd.DataFrame({**labels, **terms, **columns, "note": self._notes(found.notes)})
 

@@ -4,68 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from mlejax import inference, report, transforms
-from mlejax.covariance import CovarianceResult
-from mlejax.fit import Fit
-from mlejax.verdict import Verdict
+from mlejax.fit import Fit, counts
+from mlejax.inference import Entries
+from mlejax.parameters import Space
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Reportable(Protocol):
-    """What a report reads of a result, whose attributes these are."""
-
-    _fit: Fit
-    _cov: CovarianceResult
-
-    @property
-    def _entries(self) -> inference.Entries: ...
-    @property
-    def _facts(self) -> inference.FitFacts: ...
-    @property
-    def model(self) -> Any: ...
-    @property
-    def cov_type(self) -> str: ...
-    @property
-    def nobs(self) -> float: ...
-    @property
-    def n_units(self) -> int: ...
-    @property
-    def n_dropped(self) -> int: ...
-    @property
-    def n_steps(self) -> int: ...
-    @property
-    def df_model(self) -> int: ...
-    @property
-    def llf(self) -> float: ...
-    @property
-    def llf_penalized(self) -> float: ...
-    @property
-    def edf(self) -> float: ...
-    @property
-    def aic(self) -> float: ...
-    @property
-    def bic(self) -> float: ...
-    @property
-    def converged(self) -> bool: ...
-    @property
-    def verdict(self) -> Verdict: ...
-
-
-def terms(res: Reportable, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
+def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
     """One line of the table for every reported entry, with intervals of coverage 1 - alpha."""
-    space, entries = res._fit.spec.space, res._entries
+    space = entries.space
     found = entries.intervals(alpha, "link")
     coef, error, low, high = inference.exponentiated(
-        _exponentiated(res, eform), entries.params, entries.bse, found.low, found.high
+        _exponentiated(entries, eform), entries.params, entries.bse, found.low, found.high
     )
-    predictors = res.model.likelihood.predictors
+    predictors = entries.fit.spec.likelihood.predictors
     group = [leaf.name if predictors else "" for leaf in space.leaves for _ in leaf.reported_index]
     (z, p), held = entries.tests, space.reported_fixed
     return [
@@ -85,11 +45,11 @@ def terms(res: Reportable, alpha: float, eform: bool | Sequence[str] = False) ->
     ]
 
 
-def _exponentiated(res: Reportable, eform: bool | Sequence[str]) -> list[int]:
+def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     """Which reported entries ``eform`` means."""
     if eform is False:
         return []
-    space, predictors = res._fit.spec.space, res.model.likelihood.predictors
+    space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
     names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
     if not names:
         raise ValueError(
@@ -103,145 +63,150 @@ def _exponentiated(res: Reportable, eform: bool | Sequence[str]) -> list[int]:
     return found
 
 
-def _eform_statement(res: Reportable, eform: bool | Sequence[str]) -> str:
+def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
     if eform is not True:
         return f"exp(coef) of {', '.join(eform)}" if eform else ""
-    ratios = [p for p in res.model.likelihood.predictors if p.link.ratio]
+    ratios = [p for p in entries.fit.spec.likelihood.predictors if p.link.ratio]
     return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
 
 
-def _header(res: Reportable, eform: bool | Sequence[str]) -> tuple[tuple[str, str], ...]:
-    fitted = res._fit
-    rows = f"{res.nobs:g}" + (f" ({res.n_dropped} dropped)" if res.n_dropped else "")
+def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, str], ...]:
+    fit, cov = entries.fit, entries.cov
+    nobs, n_units = counts(fit.loaded)
+    dropped, on_edge = fit.loaded.rows.n_dropped, int((~fit.interior).sum())
+    nearness = f"g'H^-1 g = {fit.decrement:.1e}" if fit.information is not None else "no Hessian was formed"
+    pseudo = inference.pseudolikelihood(fit, cov)
+    free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} on an edge)" if on_edge else "")
     header = [
-        ("Model", res.model.likelihood.name),
-        ("Method", fitted.method),
-        ("Covariance", res._cov.statement),
-        ("Converged", f"{'yes' if res.converged else 'NO'} ({_nearness(fitted)})"),
-        ("Arithmetic", f"float64, {fitted.backend or jax.default_backend()}"),
-        ("Log-pseudolikelihood" if inference.pseudolikelihood(fitted, res._cov) else "Log-likelihood", f"{res.llf:.6f}"),
-        ("Observations", rows),
+        ("Model", fit.spec.likelihood.name),
+        ("Method", fit.method),
+        ("Covariance", cov.statement),
+        ("Converged", f"{'yes' if fit.verdict.converged else 'NO'} ({nearness})"),
+        ("Arithmetic", f"float64, {fit.backend or jax.default_backend()}"),
+        ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{fit.llf:.6f}"),
+        ("Observations", f"{nobs:g}" + (f" ({dropped} dropped)" if dropped else "")),
     ]
-    if fitted.loaded.problem.data.mode == "units":
-        header.append(("Units", f"{res.n_units}"))
-    if fitted.loaded.weights is not None:
-        header.append(("Weights", fitted.loaded.weights.statement()))
-    on_edge = int((~fitted.interior).sum())
-    header.append(("Free parameters", f"{res.df_model}" + (f" ({on_edge} on an edge)" if on_edge else "")))
-    if fitted.constraints:
-        header.append(("Constraints", ", ".join(fitted.constraints)))
-    if fitted.penalised is not None:
-        header.append(("Penalty", f"{fitted.penalised.name}, {fitted.penalised.value:.6g} at the estimate"))
-        header.append(("Penalised log-lik.", f"{res.llf_penalized:.6f}"))
-        if not np.isnan(res.edf):
-            header.append(("Effective df", f"{res.edf:.4g}"))
-    if fitted.spec.reduction is not None:
-        header.append(("Bias reduction", f"{fitted.spec.reduction.text}; adds {fitted.reduced:.6g}"))
-    if not inference.no_criterion(fitted, res._cov):
-        header.append(("AIC", f"{res.aic:.4f}"))
-        if fitted.penalised is None:
-            header.append(("BIC", f"{res.bic:.4f}"))
+    if fit.loaded.problem.data.mode == "units":
+        header.append(("Units", f"{int(n_units)}"))
+    if fit.loaded.weights is not None:
+        header.append(("Weights", fit.loaded.weights.statement()))
+    header.append(("Free parameters", free))
+    if fit.constraints:
+        header.append(("Constraints", ", ".join(fit.constraints)))
+    if fit.penalised is not None:
+        header.append(("Penalty", f"{fit.penalised.name}, {fit.penalised.value:.6g} at the estimate"))
+        header.append(("Penalised log-lik.", f"{inference.llf_penalized(fit):.6f}"))
+        if not np.isnan(cov.edf):
+            header.append(("Effective df", f"{cov.edf:.4g}"))
+    if fit.spec.reduction is not None:
+        header.append(("Bias reduction", f"{fit.spec.reduction.text}; adds {fit.reduced:.6g}"))
+    header += [(name.upper(), f"{value:.4f}") for name, value in criteria(entries).items() if value is not None]
     if eform:
-        header.append(("Shown", _eform_statement(res, eform)))
+        header.append(("Shown", _eform_statement(entries, eform)))
     return tuple(header)
 
 
-def summary(res: Reportable, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
+def criteria(entries: Entries) -> dict[str, float | None]:
+    """AIC and BIC; None for one that does not apply."""
+    fit, cov = entries.fit, entries.cov
+    refused = bool(inference.no_criterion(fit, cov))
+    none = {"aic": refused, "bic": refused or fit.penalised is not None}
+    return {name: None if none[name] else inference.info_criterion(fit, cov, name) for name in none}
+
+
+def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
     """The whole table: model and method, the estimates, the verdict."""
-    fitted, space = res._fit, res._fit.spec.space
-    large = space.n_reported > report.SUMMARISED_ABOVE
-    regressed = "; ".join(f"{p} ({p.link.name} link)" for p in res.model.likelihood.predictors)
-    footer = [f"Verdict: {res.verdict}."]
-    if res.verdict.advice:
-        footer.append(res.verdict.advice)
-    values = space.split(fitted.params) if large else []
+    fit, space = entries.fit, entries.space
+    regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
+    large = entries.too_large
+    notes = (
+        f"Regressed: {regressed}." if regressed else "",
+        fit.note,
+        _float32_columns(fit.loaded.rows.float32),
+        *entries.cov.notes,
+        f"{large[:1].upper()}{large[1:]}." if large else "",
+    )
+    label = "coef"
+    if eform:
+        label = "exp(coef)" if len(_exponentiated(entries, eform)) == space.n_reported else "estimate"
     return report.Summary(
-        title=_title(fitted),
-        header=_header(res, eform),
-        terms=() if large else tuple(terms(res, alpha, eform)),
-        notes=tuple(
-            n
-            for n in (
-                regressed and f"Regressed: {regressed}.",
-                fitted.note,
-                _narrow(fitted.loaded.rows.float32),
-                *res._cov.notes,
-                _sentence(res._entries.too_large),
-            )
-            if n
-        ),
-        footer=tuple(footer),
+        title=_title(fit),
+        header=_header(entries, eform),
+        terms=() if _summarised(space) else tuple(terms(entries, alpha, eform)),
+        notes=tuple(note for note in notes if note),
+        footer=tuple(text for text in (f"Verdict: {fit.verdict}.", fit.verdict.advice) if text),
         alpha=alpha,
-        coef_label=("exp(coef)" if len(_exponentiated(res, eform)) == space.n_reported else "estimate")
-        if eform
-        else "coef",
-        leaves=tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False)),
+        coef_label=label,
+        leaves=_leaves(entries),
     )
 
 
-def column(res: Reportable) -> report.Column:
+def _summarised(space: Space) -> bool:
+    """Whether there are too many numbers for a row each."""
+    return space.n_reported > report.SUMMARISED_ABOVE
+
+
+def _leaves(entries: Entries) -> tuple[report.Leaf, ...]:
+    space = entries.space
+    values = space.split(entries.fit.params) if _summarised(space) else []
+    return tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False))
+
+
+def column(entries: Entries) -> report.Column:
     """The result as one column of a comparison."""
-    penalised = res._fit.penalised is not None
-    large = res._fit.spec.space.n_reported > report.SUMMARISED_ABOVE
+    fit, cov = entries.fit, entries.cov
+    penalised = fit.penalised is not None
     return report.Column(
-        name=res.model.likelihood.name,
-        terms=() if large else tuple(terms(res, 0.05)),
-        facts=replace(res._facts, df_model=res.df_model),
-        cov=res.cov_type,
-        code=res.verdict.code,
-        statement="" if res.verdict.code == "verified" else str(res.verdict),
-        n_units=res.n_units,
-        no_criterion=inference.no_criterion(res._fit, res._cov),
+        name=fit.spec.likelihood.name,
+        terms=() if _summarised(entries.space) else tuple(terms(entries, 0.05)),
+        facts=replace(inference.facts_of(fit, cov), df_model=inference.df_model(fit, cov)),
+        cov=cov.kind,
+        code=fit.verdict.code,
+        statement="" if fit.verdict.code == "verified" else str(fit.verdict),
+        n_units=int(counts(fit.loaded)[1]),
+        no_criterion=inference.no_criterion(fit, cov),
         only_aic="of a penalised fit: its log-likelihood is not at its maximum" if penalised else "",
-        edf=res.edf if penalised else float("nan"),
-        leaves=summary(res, 0.05).leaves,
+        edf=cov.edf if penalised else float("nan"),
+        leaves=_leaves(entries),
     )
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "." if text else ""
-
-
-def _nearness(done: Fit) -> str:
-    return f"g'H^-1 g = {done.decrement:.1e}" if done.information is not None else "no Hessian was formed"
-
-
-def _title(fitted: Fit) -> str:
-    if fitted.spec.reduction is not None:
+def _title(fit: Fit) -> str:
+    if fit.spec.reduction is not None:
         return "Bias-reduced maximum likelihood"
-    return "Maximum likelihood" if fitted.penalised is None else "Penalised maximum likelihood"
+    return "Maximum likelihood" if fit.penalised is None else "Penalised maximum likelihood"
 
 
-def _narrow(names: tuple[str, ...]) -> str:
+def _float32_columns(names: tuple[str, ...]) -> str:
     """A remark on columns that came as float32, or nothing."""
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""
 
 
-def glance(res: Reportable) -> dict[str, Any]:
+def glance(entries: Entries) -> dict[str, Any]:
     """The facts of a fit in one row; criteria that do not apply are None."""
-    refused = bool(inference.no_criterion(res._fit, res._cov))
+    fit, cov = entries.fit, entries.cov
+    nobs, n_units = counts(fit.loaded)
     return {
-        "nobs": res.nobs,
-        "n_units": res.n_units,
-        "df_model": res.df_model,
-        "llf": res.llf,
-        "aic": None if refused else res.aic,
-        "bic": None if refused or res._fit.penalised is not None else res.bic,
-        "converged": res.converged,
-        "verdict": res.verdict.code,
-        "n_steps": res.n_steps,
-        "cov_type": res.cov_type,
+        "nobs": nobs,
+        "n_units": int(n_units),
+        "df_model": inference.df_model(fit, cov),
+        "llf": fit.llf,
+        **criteria(entries),
+        "converged": fit.verdict.converged,
+        "verdict": fit.verdict.code,
+        "n_steps": fit.n_steps,
+        "cov_type": cov.kind,
     }
 
 
-def modes(res: Reportable) -> pd.DataFrame:
+def modes(entries: Entries) -> pd.DataFrame:
     """Where the starts of a fit ended, as `Results.modes` shows it."""
-    fitted, space = res._fit, res._fit.spec.space
-    kind = "maximum" if res.converged else res.verdict.code
-    found = [(m.kind, fitted.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fitted.modes]
+    fit, space = entries.fit, entries.space
+    kind = "maximum" if fit.verdict.converged else fit.verdict.code
+    found = [(m.kind, fit.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fit.modes]
     with jax.enable_x64(True):
-        values = [space.reported(space.params_from_u(m.u, fitted.fixed)) for m in fitted.modes]
+        values = [space.reported(space.params_from_u(m.u, fit.fixed)) for m in fit.modes]
     return report.modes_table(
-        found or [(kind, res.llf_penalized, 1, None, "")], values or [res._entries.params], list(space.labels)
+        found or [(kind, inference.llf_penalized(fit), 1, None, "")], values or [entries.params], entries.labels
     )

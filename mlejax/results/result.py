@@ -51,9 +51,7 @@ class Results:
         kind, options = check_kind(cov_type, cov_kwds, fit.weight_kind, fit.penalised is not None)
         return Results(model, kind, fit, inference.covariance_of(fit, kind, options, strict))
 
-    def with_cov(
-        self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None
-    ) -> Results:
+    def with_cov(self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None) -> Results:
         """The same fit with another covariance, without refitting.
 
         Args:
@@ -129,13 +127,12 @@ class Results:
     @property
     def llf_penalized(self) -> float:
         """The maximised objective: the log-likelihood minus the penalty, or plus the bias reduction; else :attr:`llf`."""
-        penalty = 0.0 if self._fit.penalised is None else self._fit.penalised.value
-        return self._fit.llf - penalty + self._fit.reduced
+        return inference.llf_penalized(self._fit)
 
     @property
     def edf(self) -> float:
         """Effective degrees of freedom: of a penalised fit tr(H_P^-1 I) (Gray 1992), else :attr:`df_model`."""
-        return float(self.df_model) if self._fit.penalised is None else self._cov.edf
+        return inference.effective_df(self._fit, self._cov)
 
     @property
     def verdict(self) -> Verdict:
@@ -157,7 +154,7 @@ class Results:
             objective: under a penalty or bias reduction ``llf_penalized``), ``n_starts``,
             ``copy_of`` (row of the maximum), ``statement``, and the parameters, natural scale.
         """
-        return reporting.modes(self)
+        return reporting.modes(self._entries)
 
     @property
     def nobs(self) -> float:
@@ -341,7 +338,14 @@ class Results:
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict needs {designs.what}, which could not be saved: {designs.why}")
         return inference.predict(
-            self._fit, self._cov.matrix, function, data, param=param, scale=scale, alpha=alpha, reason=self._entries.reason
+            self._fit,
+            self._cov.matrix,
+            function,
+            data,
+            param=param,
+            scale=scale,
+            alpha=alpha,
+            reason=self._entries.reason,
         )
 
     # ---- resampling
@@ -359,7 +363,14 @@ class Results:
         progress: bool | None = None,
     ) -> inference.Bootstrap:
         return inference.bootstrap(
-            self._fit, n, kind, seed=seed, groups=groups, approximate=approximate, memory_limit=memory_limit, progress=progress
+            self._fit,
+            n,
+            kind,
+            seed=seed,
+            groups=groups,
+            approximate=approximate,
+            memory_limit=memory_limit,
+            progress=progress,
         )
 
     @documented_by(inference.jackknife)
@@ -401,7 +412,7 @@ class Results:
                 to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
                 z and p still test a coefficient of 0, a ratio of 1.
         """
-        return reporting.summary(self, alpha, eform)
+        return reporting.summary(self._entries, alpha, eform)
 
     def to_latex(
         self,
@@ -423,11 +434,11 @@ class Results:
 
         ``exponentiate``: as ``eform`` of :meth:`summary`.
         """
-        return report.tidy(reporting.terms(self, alpha, exponentiate))
+        return report.tidy(reporting.terms(self._entries, alpha, exponentiate))
 
     def glance(self) -> pd.DataFrame:
         """One row for the whole fit."""
-        return report.glance(reporting.glance(self))
+        return report.glance(reporting.glance(self._entries))
 
     def save(self, path: Any) -> None:
         """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.
@@ -483,18 +494,7 @@ class Results:
 
     @property
     def _facts(self) -> inference.FitFacts:
-        return inference.FitFacts(
-            llf=self.llf,
-            df_model=self._fit.spec.space.n_free,
-            nobs=self.nobs,
-            fingerprint=self._fit.loaded.fingerprint,
-            converged=self.converged,
-            cov_type=self.cov_type,
-            penalised=self._fit.penalised is not None or self._fit.spec.reduction is not None,
-            pseudolikelihood=inference.pseudolikelihood(self._fit, self._cov),
-            label=self.model.likelihood.name,
-            fit=self._fit,
-        )
+        return inference.facts_of(self._fit, self._cov)
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd

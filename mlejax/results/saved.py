@@ -104,4 +104,4 @@ def compare(
             raise TypeError(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
-    return report.compare([reporting.column(r) for r in results], names=names, criteria=criteria, stars=stars)
+    return report.compare([reporting.column(r._entries) for r in results], names=names, criteria=criteria, stars=stars)

@@ -131,6 +131,32 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
     return free - cov.nullity
 
 
+def effective_df(fit: Fit, cov: CovarianceResult) -> float:
+    """Of a penalised fit tr(H_P^-1 I) (Gray 1992), else the number of free parameters."""
+    return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
+
+
+def llf_penalized(fit: Fit) -> float:
+    """The maximised objective: the log-likelihood minus the penalty, or plus the bias reduction."""
+    return fit.llf - (0.0 if fit.penalised is None else fit.penalised.value) + fit.reduced
+
+
+def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
+    """What a likelihood-ratio test and a comparison have to know about a fit."""
+    return FitFacts(
+        llf=fit.llf,
+        df_model=fit.spec.space.n_free,
+        nobs=counts(fit.loaded)[0],
+        fingerprint=fit.loaded.fingerprint,
+        converged=fit.verdict.converged,
+        cov_type=cov.kind,
+        penalised=fit.penalised is not None or fit.spec.reduction is not None,
+        pseudolikelihood=pseudolikelihood(fit, cov),
+        label=fit.spec.likelihood.name,
+        fit=fit,
+    )
+
+
 def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
     """Whether what was maximised is a pseudolikelihood: under sampling weights, or beside a sandwich covariance."""
     return cov.kind in SANDWICH or fit.weight_kind == "sampling"
@@ -139,7 +165,9 @@ def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
 def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
     """Why information criteria do not apply to a fit, in words that follow "is refused", or nothing."""
     if fit.penalised is not None and np.isnan(cov.edf):
-        return "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
+        return (
+            "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
+        )
     if fit.spec.reduction is not None:
         return "because bias-reduced estimates do not maximise the log-likelihood"
     if fit.weight_kind == "sampling":

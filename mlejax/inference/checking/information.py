@@ -91,9 +91,7 @@ def _gradient(spec: Spec, at: Point, theta: Float[Device, " p"]) -> Float[Device
 
 
 @partial(compiled, static=("spec",))
-def _products(
-    spec: Spec, at: Point, vectors: Float[Either, "k p"]
-) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
+def _products(spec: Spec, at: Point, vectors: Float[Either, "k p"]) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
     """I v for several v, and the score."""
     score, along = jax.linearize(partial(_gradient, spec, at), at.theta)
     return -jax.vmap(along)(vectors), score
@@ -116,7 +114,7 @@ def _solve(
     def product(v: Device) -> Device:
         return jnp.where(others, -along(v) + damping * v, 0.0)
 
-    def one(rhs: Device) -> _Solved:
+    def one(rhs: Either) -> _Solved:
         size = jnp.sum(rhs * rhs / diagonal)
 
         def more(state: Any) -> Device:

@@ -29,6 +29,7 @@ from mlejax.inference.resampling.refitting import check_count, check_made, check
 from mlejax.inference.resampling.simulator import Design, columns_of, design, looking_up, stack
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Spec, sum_over_blocks
+from mlejax.shapes import Device, Float, Host, Int
 
 N_INFORMATION = 1000
 
@@ -177,13 +178,13 @@ def _template(likelihood: Likelihood, made: Design, seed: int, number: np.ndarra
 
 
 @partial(compiled, static=("spec",))
-def _hessians(spec: Spec, theta: Array, data: Prepared, fixed: Any) -> Array:
-    """Minus the Hessians in theta of every lane of ``data``, (C, p, p)."""
+def _information_each(spec: Spec, theta: Float[Host, " p"], data: Prepared, fixed: Any) -> Float[Device, "C p p"]:
+    """Minus the Hessians in theta of every data set of ``data``."""
 
-    def one(lane: tuple[Any, Any]) -> Array:
-        rows, weights = lane
+    def one(data_set: tuple[Any, Device]) -> Device:
+        rows, weights = data_set
 
-        def total(t: Array) -> Array:
+        def total(t: Device) -> Device:
             params = spec.space.params_from_theta(t, fixed)
             part = lambda r, w: (w * spec.likelihood.contributions(params, r, data.shared, data.statics)).sum()
             return sum_over_blocks(part, rows, weights, data.n_blocks)
@@ -193,16 +194,17 @@ def _hessians(spec: Spec, theta: Array, data: Prepared, fixed: Any) -> Array:
     return lax.map(one, (data.rows, data.weights), batch_size=1 if spec.likelihood.calls_lapack else 8)
 
 
-def _information(batch: Batch, made: Design, lanes: np.ndarray) -> np.ndarray:
+def _information(batch: Batch, made: Design, which: Int[Host, " m"]) -> Float[Host, "m p p"]:
+    """The information at the truth of some data sets."""
     spec, space = batch.spec, batch.spec.space
     out = []
     with jax.enable_x64(True):
         theta = np.asarray(space.theta_from_u(space.u_from_params(made.params), batch.fixed))
-        capacity = min(len(lanes), 64)
-        for first in range(0, len(lanes), capacity):
-            mine = lanes[first : first + capacity]
+        capacity = min(len(which), 64)
+        for first in range(0, len(which), capacity):
+            mine = which[first : first + capacity]
             data = batch.sets.fetch(mine, capacity)
-            out.append(np.asarray(_hessians(spec, theta, data, batch.fixed))[: len(mine)])
+            out.append(np.asarray(_information_each(spec, theta, data, batch.fixed))[: len(mine)])
     return np.concatenate(out)
 
 

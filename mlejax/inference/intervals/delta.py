@@ -26,12 +26,12 @@ from mlejax.inference.estimates import Estimates
 from mlejax.inference.linear import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tests.wald import WaldTest, wald_test
-
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 class Linearised(NamedTuple):
     """A function at one point.
@@ -218,9 +218,7 @@ def nlcom(
     return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, cov_, null)
 
 
-def _notes(
-    at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str
-) -> tuple[str, ...]:
+def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str) -> tuple[str, ...]:
     notes = []
     for i, value in enumerate(at.values):
         if not np.isfinite(value):

@@ -132,12 +132,12 @@ class Bootstrap(Resampled):
         return found
 
     @cached_property
-    def _errors(self) -> Float[Host, " r"]:  # type: ignore[override]
+    def _errors(self) -> Float[Host, " r"]:
         """Standard deviation of the replicates (of the refits that ended at a maximum)."""
         return np.where(self.fixed, np.nan, self._good.std(axis=0, ddof=1))
 
     @cached_property
-    def _bias(self) -> Float[Host, " r"]:  # type: ignore[override]
+    def _bias(self) -> Float[Host, " r"]:
         """Mean of the replicates minus the estimate."""
         return np.where(self.fixed, np.nan, self._good.mean(axis=0) - self.fitted)
 

@@ -70,12 +70,12 @@ class Jackknife(Resampled):
         return np.asarray(self.copies @ self.refits.values / self.copies.sum())
 
     @cached_property
-    def _bias(self) -> Float[Host, " r"]:  # type: ignore[override]
+    def _bias(self) -> Float[Host, " r"]:
         """(N - 1) (mean of the estimates without one - estimate); NaN where a refit failed."""
         return np.where(self.fixed, np.nan, (self.copies.sum() - 1.0) * (self._mean - self.fitted))
 
     @cached_property
-    def _errors(self) -> Float[Host, " r"]:  # type: ignore[override]
+    def _errors(self) -> Float[Host, " r"]:
         """sqrt((N - 1) / N sum (estimate without i - mean)^2); NaN where a refit failed, or all are on the same edge."""
         total = self.copies.sum()
         spread = self.copies @ (self.refits.values - self._mean) ** 2

@@ -14,9 +14,9 @@ from mlejax import optimize
 from mlejax.batch import Refits, limits, one_step, refit, refit_data, row_derivatives, stacked
 from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.fit import Fit
-from mlejax.inference.resampling.simulator import columns_of, designs_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.entries import reported
 from mlejax.inference.resampling.draws import Draws
+from mlejax.inference.resampling.simulator import columns_of, designs_of, looking_up, seen_params, simulator, stack
 from mlejax.likelihood import missing_derivatives
 from mlejax.status import End
 

@@ -106,7 +106,9 @@ class LRTest:
         if self.boundary:
             lines.append("  note: one restriction is on the edge of its support, so the reference is a chi2 mixture")
         if self.claimed:
-            lines.append(f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions")
+            lines.append(
+                f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions"
+            )
         return "\n".join(lines)
 
     def _name(self) -> str:

@@ -170,9 +170,7 @@ def wald_test(
     return WaldTest(form.value, form.rank, float(chdtrc(form.rank, form.value)), labels, note)
 
 
-def outside_support(
-    R: np.ndarray, r: np.ndarray, support: Support | None, labels: Sequence[str]
-) -> dict[int, str]:
+def outside_support(R: np.ndarray, r: np.ndarray, support: Support | None, labels: Sequence[str]) -> dict[int, str]:
     """Restrictions of single entries whose null value is on an edge of the support or outside, and why they have no test.
 
     >>> outside_support(np.eye(1), np.zeros(1), (np.zeros(1), np.full(1, np.inf)), ["sigma = 0"])

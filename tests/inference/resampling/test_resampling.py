@@ -14,12 +14,12 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.inference.resampling.refitting import refit_weights
-from mlejax.inference.resampling.quantiles import quantiles
 from mlejax.inference.resampling.bootstrap import Bootstrap
 from mlejax.inference.resampling.draws import draws, pool_of, without_one
+from mlejax.inference.resampling.quantiles import quantiles
+from mlejax.inference.resampling.refitting import refit_weights
 
-REFERENCES = Path(__file__).parent.parent / "references"
+REFERENCES = Path(__file__).parents[2] / "references"
 
 
 @mle.model(mu=mle.Real(), sigma=mle.Positive())
