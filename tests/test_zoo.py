@@ -103,7 +103,7 @@ def assert_fit(res: mle.Results, want: Truth) -> None:
     assert (res.nobs, res.n_units, res.df_model, res.df_resid) == (rows, len(want.scores), k, rows - k)
     assert res.aic == pytest.approx(-2 * want.llf + 2 * k, rel=1e-12)
     assert res.bic == pytest.approx(-2 * want.llf + k * math.log(rows), rel=1e-12)
-    assert res.bic_n(10.0) == pytest.approx(-2 * want.llf + k * math.log(10.0), rel=1e-12)
+    assert res.info_criteria("bic", n=10.0) == pytest.approx(-2 * want.llf + k * math.log(10.0), rel=1e-12)
 
 
 def assert_covariances(res: mle.Results, want: Truth) -> None:

@@ -475,7 +475,7 @@ class Results:
         return f"<mlejax results of {self.model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
 
     def _repr_html_(self) -> str:
-        return self.summary().as_html()
+        return self.summary().to_html()
 
     # ---- behind the doors
 

@@ -229,3 +229,27 @@ def test_every_factor_is_stated() -> None:
     full = header(res.with_cov("cluster", {"groups": "a", "correction": "full"}))
     assert f"G/(G-1) (n-1)/(n-k) = {10 / 9 * 53 / 50:.4g}" in full
     assert "10 clusters, no correction" in header(res.with_cov("cluster", {"groups": "a", "correction": "none"}))
+
+
+def test_default_lags_count_rows_of_positive_weight() -> None:
+    """floor(4 (n/100)^(2/9)) of the 11 rows of weight 1 among 54: 2 lags, where all 54 would give 3."""
+    w = (table()["i"] % 5 == 2).astype(float)
+    assert w.sum() == 11
+    res = counts.fit(table(), weights=w, weight_kind="importance", cov_type="HAC")
+    assert "HAC (Bartlett, 2 lags, no factor)" in header(res)
+    with pytest.raises(ValueError, match="fewer lags than contributions, 11"):
+        res.with_cov("HAC", {"maxlags": 11})
+
+
+@pytest.mark.parametrize("w", [1.0, 2.0, 9.0])
+def test_opg_of_constant_importance_weights(w: float) -> None:
+    """sum w s s' estimates the information of the weighted log-likelihood: of a constant w the errors are those of
+    frequency weights, and of w = 1 divided by sqrt(w)."""
+    data = {**table(), "w": np.full(54, w)}
+    found = [
+        counts.fit(data, weights="w", weight_kind=kind, cov_type="opg").bse for kind in ("importance", "frequency")
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    np.testing.assert_allclose(found[0], fitted().with_cov("opg").bse / np.sqrt(w), rtol=1e-6)
+    one = counts.fit_batch({key: np.asarray(v)[None] for key, v in data.items()}, weights="w", weight_kind="importance")
+    np.testing.assert_allclose(one.with_cov("opg").bse.iloc[0], found[0], rtol=1e-6)

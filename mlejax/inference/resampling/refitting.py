@@ -18,10 +18,15 @@ from mlejax.inference.entries import reported
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, designs_of, looking_up, seen_params, simulator, stack
 from mlejax.likelihood import missing_derivatives
+from mlejax.linalg import scaled_inverse
+from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
+from mlejax.transforms import Identity
 
 STACK_BYTES = 64 * 1024 * 1024
 AT_ONCE = 1024
+FAR = 4.0
+JUMPED = f"a step of more than {FAR:g} standard errors on a log or logit scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,24 +157,37 @@ def joined(parts: list[Refits]) -> Refits:
 
 
 def _replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
+    """Estimates of refits, NaN where one failed; failures counted by reason."""
     space, n = fit.spec.space, len(done.u)
     values = reported(space, done.params, n)
-    good = done.clean & np.isfinite(values).all(axis=1)
+    finite = done.clean & np.isfinite(values).all(axis=1)
+    good = finite & ~_jumps(fit, done.u) if approximate else finite
     values[~good] = np.nan
-    said: Counter[str] = Counter()
-    for end in done.end[~good].tolist():
-        said[_reason(End(end), approximate)] += 1
-    return Replicates(values, done.params, good, dict(said.most_common()), done.finished)
+    reasons = [_reason(End(end), approximate, ok) for end, ok in zip(done.end[~good], finite[~good], strict=True)]
+    return Replicates(values, done.params, good, dict(Counter(reasons).most_common()), done.finished)
 
 
-def _reason(end: End, approximate: bool) -> str:
+def _reason(end: End, approximate: bool, finite: bool) -> str:
     if approximate:
-        return "the weighted information is not positive definite"
+        return JUMPED if finite else "the weighted information is not positive definite"
     if end == End.CONVERGED:
         return "not a clean maximum"
-    if end == End.INTERRUPTED:
-        return "not run: interrupted"
-    return end.name.lower().replace("_", " ")
+    return "not run: interrupted" if end == End.INTERRUPTED else end.name.lower().replace("_", " ")
+
+
+def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
+    """Newton steps that are too long to approximate a refit: more than `FAR` standard errors on the scale of a log or logit.
+
+    Such a step multiplies the estimate by a factor that no refit has; where the parameter itself is the scale, a long step
+    is that of a sample with outliers.
+    """
+    space = fit.spec.space
+    curved = [not isinstance(leaf.transform, Identity) for leaf in space.leaves for _ in range(leaf.n_free)]
+    assert fit.information is not None
+    assert fit.jacobian is not None
+    spread = np.sqrt(np.diag(scaled_inverse(fit.jacobian.T @ fit.information @ fit.jacobian).inverse))
+    with np.errstate(invalid="ignore"):
+        return (np.abs(u - fit.u) > FAR * spread)[:, np.array(curved, bool)].any(axis=1)
 
 
 def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None) -> Replicates:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mlejax.inference import aic, aicc, bic, hqic
+from mlejax.inference.checking import aic, aicc, bic, hqic
 
 # R 4: library(MASS); fit <- glm(SF ~ sex + ldose, binomial) on the budworm data of ?MASS::dose.p
 # c(logLik(fit), AIC(fit), BIC(fit), nobs(fit))

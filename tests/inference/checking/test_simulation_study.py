@@ -65,10 +65,10 @@ def test_normal_mean_and_variance(study: Any) -> None:
         assert mu["rmse"] ** 2 == pytest.approx(mu["bias"] ** 2 + mu["sd"] ** 2 * (R - 1) / R, rel=1e-9)
         assert var["mean_se"] == pytest.approx(4 * np.sqrt(2 / n) * (n - 1) / n, rel=0.03)
     assert (study.verdicts()["verified"] == 1.0).all()
-    assert study.estimates(20).shape == (R, 2)
-    assert not np.allclose(study.estimates(20)["mu"].std(), study.estimates(100)["mu"].std(), rtol=0.2)
+    assert study.params(20).shape == (R, 2)
+    assert not np.allclose(study.params(20)["mu"].std(), study.params(100)["mu"].std(), rtol=0.2)
     with pytest.raises(KeyError, match="no data sets of 7 rows"):
-        study.estimates(7)
+        study.params(7)
 
 
 def test_what_is_printed_and_drawn(study: Any) -> None:
@@ -85,10 +85,10 @@ def test_fits_are_those_of_the_same_data() -> None:
     """The numbers of a study are those of fits of the data sets drawn, and the same for the same seed."""
     one = mle.simulation_study(gaussian, {"mu": 1.0, "var": 4.0}, 20, 5, seed=3)
     again = mle.simulation_study(gaussian, {"mu": 1.0, "var": 4.0}, 20, 5, seed=3, start="search")
-    np.testing.assert_allclose(one.estimates(20), again.estimates(20), rtol=1e-6)
+    np.testing.assert_allclose(one.params(20), again.params(20), rtol=1e-6)
     y = gaussian.simulate({"mu": 1.0, "var": 4.0}, 20, seed=3)["y"]  # the first of them
-    np.testing.assert_allclose(one.estimates(20).iloc[0], [y.mean(), y.var()], rtol=1e-7)
-    assert one.std_errors(20).iloc[0]["mu"] == pytest.approx(y.std() / np.sqrt(20), rel=1e-7)
+    np.testing.assert_allclose(one.params(20).iloc[0], [y.mean(), y.var()], rtol=1e-7)
+    assert one.bse(20).iloc[0]["mu"] == pytest.approx(y.std() / np.sqrt(20), rel=1e-7)
 
 
 def test_regressed_model_on_its_covariates() -> None:
@@ -117,7 +117,7 @@ def test_data_sets_without_a_maximum_are_counted() -> None:
     assert good == pytest.approx(1 - share, abs=4 * np.sqrt(share * (1 - share) / R))
     assert int(study.table()["n_good"].iloc[0]) == round(good * R)
     assert "fits without a maximum are left out" in str(study)
-    assert study.estimates(5)["p"].isna().mean() == pytest.approx(1 - good)
+    assert study.params(5)["p"].isna().mean() == pytest.approx(1 - good)
 
 
 def test_what_is_refused() -> None:

@@ -49,11 +49,11 @@ def test_given_and_estimated_against_the_dense_information() -> None:
         np.testing.assert_allclose(both.cov, inverse, rtol=1e-6, atol=1e-9 * inverse.max())
         np.testing.assert_allclose(both.cov_given, given.cov, rtol=1e-12)
         assert np.linalg.eigvalsh(both.cov - given.cov).min() > -1e-10
-        np.testing.assert_allclose(both.std_error, res.bse.iloc[index], rtol=1e-6)
+        np.testing.assert_allclose(both.bse, res.bse.iloc[index], rtol=1e-6)
         np.testing.assert_allclose(both.table()[["conf_low", "conf_high"]], res.conf_int().iloc[index], rtol=1e-5)
-        assert list(both.names) == list(res.params.index[index])
+        assert list(both.labels) == list(res.params.index[index])
         assert abs(both.decrement) < 1e-10
-    assert np.isnan(res.subset_errors("scale").statistic[0]), "0 is no interior point of its support"
+    assert np.isnan(res.subset_errors("scale").tvalues[0]), "0 is no interior point of its support"
 
 
 def test_scales_far_apart_do_no_harm() -> None:
@@ -61,9 +61,9 @@ def test_scales_far_apart_do_no_harm() -> None:
     data = {**table(), "x": table()["x"] * np.geomspace(1e-4, 1e4, P)}
     res = probit.fit(data)
     both = res.subset_errors("b[0]", "b[23]", "scale", others="estimated")
-    np.testing.assert_allclose(both.std_error, res.bse.iloc[[0, 23, 24]], rtol=1e-5)
+    np.testing.assert_allclose(both.bse, res.bse.iloc[[0, 23, 24]], rtol=1e-5)
     all_of_them = res.subset_errors("b", "scale", others="estimated")
-    np.testing.assert_allclose(all_of_them.std_error, res.bse, rtol=1e-5)
+    np.testing.assert_allclose(all_of_them.bse, res.bse, rtol=1e-5)
 
 
 def test_damping_is_a_ridge() -> None:
@@ -85,7 +85,7 @@ def test_the_table_says_what_the_errors_mean() -> None:
 
 def test_a_robust_fit_is_told_that_these_errors_are_others() -> None:
     robust = fitted().with_cov("HC0").subset_errors("scale", others="estimated")
-    np.testing.assert_array_equal(robust.std_error, fitted().subset_errors("scale", others="estimated").std_error)
+    np.testing.assert_array_equal(robust.bse, fitted().subset_errors("scale", others="estimated").bse)
     assert "not those of cov_type='HC0'" in " ".join(str(robust).split())
     assert "cov_type" not in str(fitted().subset_errors("scale"))
 
@@ -94,8 +94,8 @@ def test_what_is_held_fixed_is_not_estimated() -> None:
     data = REGRESSION.make(13)
     res = REGRESSION.plain.fit(data, start=REGRESSION.start, fixed={"beta[1]": 0.5})
     both = res.subset_errors("beta", others="estimated")
-    assert both.names == ("beta[0]", "beta[2]")
-    np.testing.assert_allclose(both.std_error, res.bse[["beta[0]", "beta[2]"]], rtol=1e-6)
+    assert both.labels == ("beta[0]", "beta[2]")
+    np.testing.assert_allclose(both.bse, res.bse[["beta[0]", "beta[2]"]], rtol=1e-6)
     with pytest.raises(ValueError, match="held fixed"):
         res.subset_errors("beta[1]")
 
@@ -118,7 +118,7 @@ def stopped() -> mle.Results:
 def test_negative_curvature_is_refused() -> None:
     res = stopped()
     given = res.subset_errors("mu")
-    np.testing.assert_allclose(given.std_error, 1 / np.sqrt(7.0), rtol=1e-9)
+    np.testing.assert_allclose(given.bse, 1 / np.sqrt(7.0), rtol=1e-9)
     np.testing.assert_allclose(given.decrement, 7 * (3.0 - res.params["mu"] - res.params["w[0]"]) ** 2, rtol=1e-9)
     assert "The fit is no maximum (stopped_early)" in " ".join(str(given).split())
     with pytest.raises(ValueError, match=r"curves upwards.*damping="):
@@ -193,4 +193,4 @@ def test_a_small_network_at_its_penalised_maximum() -> None:
         {"x": x, "y": y}, start=res.params_tree, fixed=hidden, penalty=mle.l2(0.5, "net"), cov_type="bayes"
     )
     np.testing.assert_allclose(both.cov_given, given.cov_params().loc[last, last], rtol=1e-5, atol=1e-9)
-    assert (both.std_error > 1.2 * np.sqrt(np.diag(both.cov_given))).all(), "or the difference is not worth explaining"
+    assert (both.bse > 1.2 * np.sqrt(np.diag(both.cov_given))).all(), "or the difference is not worth explaining"

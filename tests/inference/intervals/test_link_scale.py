@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from mlejax.inference import confidence_intervals, critical_value, supports, two_sided_p, z_tests
+import mlejax as mle
+from mlejax.inference import confidence_intervals, z_tests
+from mlejax.inference.intervals import supports
+from mlejax.inference.normal import critical_value, two_sided_p
 from mlejax.transforms import Identity, Log, Logit
 
 Z = 1.9599639845400536  # R: qnorm(0.975)
@@ -13,12 +16,15 @@ Z = 1.9599639845400536  # R: qnorm(0.975)
 
 def test_critical_values():
     assert critical_value(0.05) == pytest.approx(Z, rel=1e-14)
-    # R: qt(0.975, 7); qnorm(5e-11, lower.tail = FALSE), which 1 - alpha/2 would only know to six digits
-    assert critical_value(0.05, df=7) == pytest.approx(2.3646242515927844, rel=1e-12)
+    # R: qnorm(5e-11, lower.tail = FALSE), which 1 - alpha/2 would only know to six digits
     assert critical_value(1e-10) == pytest.approx(6.4669510872405156, rel=1e-12)
     for alpha in (0, 1, -0.1, 95, math.nan):
         with pytest.raises(ValueError, match="alpha"):
             critical_value(alpha)
+    with pytest.raises(
+        ValueError, match=r"alpha=0\.95 would be an interval of 0\.05 coverage; for 0\.95 coverage write alpha=0\.05"
+    ):
+        critical_value(0.95)
 
 
 def test_link_scale_closed_forms():
@@ -40,9 +46,10 @@ def test_link_scale_closed_forms():
 
 
 def test_natural_scale_and_no_links():
-    natural = confidence_intervals([2.0], [1.5], links=[Log()], scale="natural", alpha=0.1, df=7)
-    # R: qt(0.95, 7) = 1.894578605090006
-    assert natural.low[0] == pytest.approx(2 - 1.5 * 1.894578605090006, rel=1e-12)
+    natural = confidence_intervals([2.0], [1.5], links=[Log()], scale="natural", alpha=0.1)
+    # R: qnorm(0.95) = 1.6448536269514722
+    assert natural.low[0] == pytest.approx(2 - 1.5 * 1.6448536269514722, rel=1e-12)
+    assert natural.notes == ("leaves the support",)
     np.testing.assert_array_equal(confidence_intervals([2.0], [1.5]).low, [2.0 - critical_value(0.05) * 1.5])
 
 
@@ -103,7 +110,7 @@ def test_supports():
 
 def test_z_only_where_zero_is_interior():
     lower, upper = supports([Identity(), Log(), Logit(-1, 1), Logit(0, 1), Logit(-1, 0)])
-    z, p = z_tests([1.0, 2.0, 0.4, 0.4, -0.4], [0.5, 0.5, 0.2, 0.2, 0.2], lower=lower, upper=upper)
+    z, p = z_tests([1.0, 2.0, 0.4, 0.4, -0.4], [0.5, 0.5, 0.2, 0.2, 0.2], testable=(lower < 0) & (upper > 0))
     np.testing.assert_allclose(z, [2.0, np.nan, 2.0, np.nan, np.nan])
     # R: 2 * pnorm(-2) = 0.045500263896358424
     np.testing.assert_allclose(p, [0.045500263896358424, np.nan, 0.045500263896358424, np.nan, np.nan], rtol=1e-13)
@@ -116,6 +123,27 @@ def test_z_of_missing_and_exact_errors():
 
 
 def test_p_values_keep_their_tail():
-    # R: 2 * pnorm(-20); 2 * pt(-12, 15)
+    # R: 2 * pnorm(-20)
     assert float(two_sided_p(-20.0)) == pytest.approx(5.5072482372124675e-89, rel=1e-9)
-    assert float(two_sided_p(12.0, df=15)) == pytest.approx(4.3227341134471614e-09, rel=1e-9)
+
+
+@pytest.mark.parametrize("support", [mle.NonNegative(), mle.Interval(0, 1, closed="both")])
+def test_intervals_stay_in_a_closed_support_at_every_alpha(support):
+    """A normal mean of 0.5 with se 1/sqrt(20) = 0.2236, 2.236 errors above its edge: Wald limits leave it for z > 2.236."""
+    from jax.scipy.stats import norm
+
+    @mle.model(a=support)
+    def mean(params, data):
+        return norm.logpdf(data["y"], params["a"], 1.0)
+
+    z = np.random.default_rng(0).normal(size=20)
+    res = mean.fit({"y": z - z.mean() + 0.5})
+    for alpha in (0.3, 0.05, 0.01, 0.001):
+        low, high = res.conf_int(alpha=alpha).loc["a"]
+        reach = critical_value(alpha) / math.sqrt(20)
+        if critical_value(alpha) < 0.5 * math.sqrt(20):
+            assert (low, high) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-6)
+        else:
+            assert math.isnan(low)
+            assert math.isnan(high)
+            assert "standard errors of its edge" in res.tidy(alpha=alpha).loc[0, "note"]

@@ -1,15 +1,28 @@
-"""What a report shows, as plain data: the same content goes to text, to HTML and to data frames.
+"""The report of one fit, as plain data and as a page.
 
-Nothing here computes an inference. A number that does not exist is NaN, and its `note` says why.
+Nothing here computes an inference. A number that does not exist is NaN, and its `note` says why. In the table ``.`` stands
+for a number that is missing (its marker leads to the reason), and an empty cell for one that has no meaning in the row, such
+as z where 0 is not interior to the support.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from mlejax.inference.formatting import (
+    MISSING,
+    format_estimates,
+    format_number,
+    format_p,
+    format_statistic,
+    percent_labels,
+)
+from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.printed import Printed
 
 SUMMARISED_ABOVE = 200
 """A structure of more numbers than this is shown leaf by leaf."""
@@ -70,7 +83,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, repr=False)
-class Summary:
+class Summary(Printed):
     """A whole report; prints as the text table, and shows as HTML in a notebook.
 
     Attributes:
@@ -95,38 +108,42 @@ class Summary:
     stat_label: str = "z"
     leaves: tuple[Leaf, ...] = ()
 
-    def as_text(self) -> str:
-        """The text table."""
-        from mlejax.report.text import render_text
+    def page(self) -> Page:
+        """The tables of estimates and of large structures, with markers for their notes."""
+        markers = note_markers([t.note for t in self.terms] + [leaf.note for leaf in self.leaves])
+        tables = [self._estimates(markers), _leaves(self.leaves, markers)]
+        notes = [(marker, note) for note, marker in markers.items()] + [("", note) for note in self.notes]
+        return Page(self.title, self.header, tuple(t for t in tables if t.lines), tuple(notes), self.footer)
 
-        return render_text(self)
+    def _estimates(self, markers: dict[str, str]) -> Table:
+        terms, letter = self.terms, self.stat_label
+        texts = format_estimates([(t.coef, _NAN if t.fixed else t.std_err, t.low, t.high) for t in terms])
+        lines = [
+            Line(Cell(t.name, markers.get(t.note, "")), tuple(map(Cell, _cells(t, text))))
+            for t, text in zip(terms, texts, strict=True)
+        ]
+        breaks = tuple(i for i in range(1, len(terms)) if terms[i].group != terms[i - 1].group)
+        heads = ("", self.coef_label, "std err", letter, f"P>|{letter}|", *percent_labels(self.alpha))
+        return Table(heads, tuple(lines), breaks)
 
-    def as_html(self) -> str:
-        """The HTML table."""
-        from mlejax.report.html import render_html
 
-        return render_html(self)
+def _cells(term: Term, text: tuple[str, str, str, str]) -> tuple[str, ...]:
+    coef, error, low, high = text
+    if term.fixed:
+        return (coef, "(fixed)", "", "", "", "")
+    if math.isnan(term.std_err):  # a limit without a standard error can exist: a profile interval
+        return (coef, MISSING, MISSING, MISSING, low, high)
+    z = "" if math.isnan(term.z) else format_statistic(term.z)
+    return (coef, error, z, "" if math.isnan(term.p) else format_p(term.p), low, high)
 
-    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
-        r"""The table for LaTeX's booktabs package, in a ``table`` environment.
 
-        Args:
-          caption: its text; by default the title, nothing if empty.
-          label: for ``\\ref``.
-        """
-        from mlejax.report.latex import render_latex
-
-        return render_latex(self, caption=caption, label=label)
-
-    def to_markdown(self) -> str:
-        """The table as Markdown of GitHub's flavour."""
-        from mlejax.report.markdown import render_markdown
-
-        return render_markdown(self)
-
-    __str__ = as_text
-    __repr__ = as_text
-    _repr_html_ = as_html
+def _leaves(leaves: tuple[Leaf, ...], markers: dict[str, str]) -> Table:
+    lines = []
+    for leaf in leaves:
+        numbers = [format_number(x, 4) for x in (leaf.minimum, leaf.mean, leaf.maximum, leaf.norm)]
+        cells = map(Cell, (" x ".join(map(str, leaf.shape)) or "scalar", *numbers))
+        lines.append(Line(Cell(leaf.name, markers.get(leaf.note, "")), tuple(cells)))
+    return Table(("", "shape", "min", "mean", "max", "norm"), tuple(lines), kind="leaves")
 
 
 def leaf_row(name: str, value: Any) -> Leaf:
@@ -150,31 +167,3 @@ def leaf_row(name: str, value: Any) -> Leaf:
         return Leaf(name, array.shape, _NAN, _NAN, _NAN, _NAN, note or "empty")
     norm = float(np.linalg.norm(finite.ravel()))
     return Leaf(name, array.shape, float(finite.min()), float(finite.mean()), float(finite.max()), norm, note)
-
-
-def note_markers(notes: Sequence[str]) -> dict[str, str]:
-    """A marker for every distinct note, in order of appearance: a, b, ..., z, aa, ab, ...
-
-    Args:
-      notes: notes of the rows; empty ones get no marker.
-
-    Returns:
-      note -> marker.
-
-    >>> note_markers(["edge", "", "flat", "edge"])
-    {'edge': 'a', 'flat': 'b'}
-    """
-    found: dict[str, str] = {}
-    for note in notes:
-        if note and note not in found:
-            found[note] = _letters(len(found))
-    return found
-
-
-def _letters(i: int) -> str:
-    text = ""
-    i += 1
-    while i:
-        i, last = divmod(i - 1, 26)
-        text = chr(ord("a") + last) + text
-    return text
