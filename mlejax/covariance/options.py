@@ -40,7 +40,7 @@ def check_kind(
         )
     if sampled and kind in MODEL_BASED:
         raise ValueError(
-            f"cov_type={kind!r} takes every row for one observation, and its errors would change with the scale of the "
+            f"cov_type={kind!r} counts every row as one observation, and its errors would change with the scale of the "
             "sampling weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if "
             "the weights count rows"
         )
@@ -51,7 +51,7 @@ def check_kind(
         )
     if kind == "opg" and penalised:
         raise ValueError(
-            "cov_type='opg' puts products of scores in the place of the information, and knows nothing of the penalty; use "
+            "cov_type='opg' replaces the information by products of scores, which leave out the penalty; use "
             "'nonrobust', 'bayes' or 'HC0'"
         )
     options = dict(cov_kwds or {})

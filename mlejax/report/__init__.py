@@ -1,4 +1,4 @@
-"""Reports: what is already in a result, as text, HTML, LaTeX, Markdown and data frames. No number is computed here."""
+"""Reports: the numbers of a result as text, HTML, LaTeX, Markdown and data frames. No number is computed here."""
 
 from mlejax.report.comparison import Column, Comparison, compare
 from mlejax.report.frames import glance, history, modes_table, tidy

@@ -1,7 +1,7 @@
-"""What is wrong, or soon will be, with a log-likelihood on its data, found without fitting it.
+"""`model.check`: problems of a log-likelihood on its data, found without fitting it.
 
-The function is traced once, and its values and scores are taken row by row at the start and at two random interior points
-near it.  Nothing is optimised.
+The function is traced once, and its values and scores are evaluated row by row at the start and at two random interior
+points near it.  Nothing is optimised.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mlejax.fit.loading import load
 from mlejax.fit.programs import evaluate_rows
 from mlejax.likelihood import Likelihood, LikelihoodError, missing_derivatives
 from mlejax.objective import Spec
+from mlejax.parameters import AddressError
+from mlejax.shapes import Float, Host
 from mlejax.verdict import ADVICE
 
 CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
@@ -34,7 +36,7 @@ class Finding:
     Attributes:
         level: ``"error"``: a fit cannot work; ``"warning"``: its numbers may be wrong or missing; ``"note"``: worth knowing.
         code: short name, such as ``"ignored_parameter"``.
-        statement: what was seen, in the user's names.
+        statement: the observation, in the user's names.
         advice: what to change.
     """
 
@@ -87,7 +89,7 @@ def check(
     missing: str = "raise",
     seed: int = 0,
 ) -> Check:
-    """What is wrong with a log-likelihood on its data, without fitting it; arguments as in ``Model.check``."""
+    """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
     with jax.enable_x64(True), recipe._outside_transformations():
         try:
             with missing_derivatives(likelihood):
@@ -97,23 +99,26 @@ def check(
                 spec = Spec(likelihood, space)
                 u0 = recipe._first_point(spec, loaded, given, fixed_values, seed)
                 found = examine(spec, loaded, fixed_values, u0)
-                recipe._check_rows_once(spec, loaded, u0, fixed_values)
+                try:
+                    recipe._check_rows_once(spec, loaded, u0, fixed_values)
+                except LikelihoodError as error:
+                    found = [refused(error, "dependent_rows")]
         except (ValueError, TypeError, KeyError) as error:
-            found = [refused(error)]
+            code = "data"
+            if isinstance(error, (LikelihoodError, AddressError)):
+                code = "likelihood" if isinstance(error, LikelihoodError) else "address"
+            found = [refused(error, code)]
     return Check(likelihood.name, tuple(sorted(found, key=lambda f: LEVELS.index(f.level))))
 
 
-def refused(error: Exception) -> Finding:
+def refused(error: Exception, code: str) -> Finding:
     """An error of `fit`'s own checks as a finding."""
-    code = {"LikelihoodError": "likelihood", "AddressError": "address"}.get(type(error).__name__, "data")
-    if isinstance(error, LikelihoodError) and "row-wise, but its entries use other rows" in str(error):
-        code = "dependent_rows"
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return Finding("error", code, str(text).rstrip("."))
 
 
-def examine(spec: Spec, loaded: Loaded, held: Any, u0: np.ndarray) -> list[Finding]:
-    """All findings but those that `fit`'s own checks raise; call inside ``jax.enable_x64(True)``."""
+def examine(spec: Spec, loaded: Loaded, fixed: Any, u0: np.ndarray) -> list[Finding]:
+    """All findings except those that `fit`'s own checks raise; call inside ``jax.enable_x64(True)``."""
     traced = _traced(spec, loaded)
     found = [*_precision(loaded, traced), *_captured(traced), *_compilations(loaded)]
     if u0.size == 0:
@@ -122,20 +127,20 @@ def examine(spec: Spec, loaded: Loaded, held: Any, u0: np.ndarray) -> list[Findi
     near = [u0 + 0.1 * rng.standard_normal(u0.shape) * np.maximum(1.0, np.abs(u0)) for _ in range(2)]
     points = [u0, *(np.clip(u, spec.space.lower, spec.space.upper) for u in near)]
     n = n_contributions(loaded.problem.data)
-    each = [tuple(np.asarray(a)[:n] for a in evaluate_rows(spec, u, loaded.problem.data, held)) for u in points]
-    finite = _finiteness(spec, held, points, each)
-    return found + (finite or _scores(spec, held, points, each))
+    each = [tuple(np.asarray(a)[:n] for a in evaluate_rows(spec, u, loaded.problem.data, fixed)) for u in points]
+    finite = _finiteness(spec, fixed, points, each)
+    return found + (finite or _scores(spec, fixed, points, each))
 
 
 # ---- numbers
 
 
-def _at(spec: Spec, held: Any, u: np.ndarray) -> str:
-    theta = np.asarray(spec.space.theta_from_u(u, held))
+def _at(spec: Spec, fixed: Any, u: np.ndarray) -> str:
+    theta = np.asarray(spec.space.theta_from_u(u, fixed))
     return ", ".join(f"{k} = {x:.6g}" for k, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
 
 
-def _finiteness(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+def _finiteness(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
     """A start that is not finite, or a finite value whose score is not: an unguarded branch of `where`."""
     for k, (u, (values, scores)) in enumerate(zip(points, each, strict=True)):
         values_finite = bool(np.isfinite(values).all())
@@ -143,7 +148,7 @@ def _finiteness(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]
             continue
         if k > 0 and not values_finite:
             continue  # a random point outside the support of some row proves nothing
-        where = _at(spec, held, u)
+        where = _at(spec, fixed, u)
         text = words.explain_non_finite(values, scores, spec.space.theta_labels, where)
         if values_finite:
             return [Finding("error", "where_guard", text, _WHERE)]
@@ -161,7 +166,7 @@ _START = (
 )
 
 
-def _scores(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+def _scores(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
     """Parameters without influence, combinations without influence, and fewer contributions than parameters."""
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape
@@ -177,26 +182,17 @@ def _scores(spec: Spec, held: Any, points: list[np.ndarray], each: list[Any]) ->
         for j in np.flatnonzero(ignored)
     ]
     kept = np.flatnonzero(~ignored)
-    if n == 1:
-        return out
-    if n < kept.size:
-        return [
-            *out,
-            Finding(
-                "warning",
-                "few_rows",
-                f"{n} contributions for {kept.size} parameters",
-                "Expect no finite maximum or no unique one; standard errors that sum scores cannot be formed",
-            ),
-        ]
-    flat = _common_null(scores, kept)
-    for vector in flat:
-        text, _ = words.describe_flat(points[0], vector, spec.space, held)
-        out.append(Finding("warning", "not_identified", text, ADVICE["not_identified"].rstrip(".")))
+    if 1 < n < kept.size:
+        advice = "Expect no finite maximum or no unique one; standard errors that sum scores cannot be formed"
+        out.append(Finding("warning", "few_rows", f"{n} contributions for {kept.size} parameters", advice))
+    elif n > 1:
+        for vector in _common_null(scores, kept):
+            text, _ = words.describe_flat(points[0], vector, spec.space, fixed)
+            out.append(Finding("warning", "not_identified", text, ADVICE["not_identified"].rstrip(".")))
     return out
 
 
-def _common_null(scores: list[np.ndarray], kept: np.ndarray) -> list[np.ndarray]:
+def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Float[Host, " p"]]:
     """Directions (p,) in u along which no contribution's score has a part, at every point."""
     p = scores[0].shape[1]
     stacked = np.concatenate([s[:, kept] for s in scores])
@@ -250,17 +246,22 @@ def _narrow(dtype: Any) -> bool:
 
 def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
     """Columns, constants and arithmetic of less than 64 bits."""
-    out = []
-    for name in loaded.rows.float32:
-        advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
-        out.append(
-            Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
+    advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
+    out = [
+        Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
+        for name in loaded.rows.float32
+    ]
+    advice = "Make it a NumPy float64 array, or pass it in the data (mle.Shared for an array that is not per row)"
+    out += [
+        Finding(
+            "warning",
+            "float32_constant",
+            f"the function closes over a float32 array of shape {np.shape(constant)}, made outside the fit",
+            advice,
         )
-    for constant in traced.consts:
-        if _narrow(np.asarray(constant).dtype):
-            text = f"the function closes over a float32 array of shape {np.shape(constant)}, made outside the fit"
-            advice = "Make it a NumPy float64 array, or pass it in the data (mle.Shared for what is not per row)"
-            out.append(Finding("warning", "float32_constant", text, advice))
+        for constant in traced.consts
+        if _narrow(np.asarray(constant).dtype)
+    ]
     made = {
         str(equation.primitive)
         for equation in _equations(traced.jaxpr)
@@ -269,55 +270,38 @@ def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
     }
     if made:
         text = f"the function computes in float32 ({', '.join(sorted(made)[:5])})"
-        out.append(
-            Finding("warning", "float32_arithmetic", text, "Leave out dtype=jnp.float32 and .astype(jnp.float32)")
-        )
+        advice = "Leave out dtype=jnp.float32 and .astype(jnp.float32)"
+        out.append(Finding("warning", "float32_arithmetic", text, advice))
     return out
 
 
 def _captured(traced: Any) -> list[Finding]:
     """Arrays that the function closes over: compiled in, and not cut into rows."""
-    out = []
-    for constant in traced.consts:
-        if np.size(constant) >= CAPTURED:
-            text = (
-                f"the function closes over an array of shape {np.shape(constant)} instead of reading it from the data"
-            )
-            advice = (
-                "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
-                "when they are cut into blocks or resampled, and another array means another compilation"
-            )
-            out.append(Finding("warning", "captured_array", text, advice))
-    return out
+    advice = (
+        "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
+        "when they are cut into blocks or resampled, and another array means another compilation"
+    )
+    found = [np.shape(constant) for constant in traced.consts if np.size(constant) >= CAPTURED]
+    text = "the function closes over an array of shape {} instead of reading it from the data"
+    return [Finding("warning", "captured_array", text.format(shape), advice) for shape in found]
 
 
 def _compilations(loaded: Loaded) -> list[Finding]:
     """What is compiled anew when the data change their shape."""
     data: Prepared = loaded.problem.data
-    out = []
+    found = []
     if data.mode == "whole":
         text = f"rowwise=False compiles anew for every length of the data, here {loaded.rows.n}"
         advice = "Declare rows or unit= where the contributions allow it; those are padded to few lengths"
-        out.append(Finding("note", "compiles_per_length", text, advice))
+        found.append(("compiles_per_length", text, advice))
     elif data.mode == "units":
         longest = int(np.asarray(data.rows[0]).shape[1])
         mean = loaded.rows.n / max(n_contributions(data), 1)
         if longest >= 4 * mean:
             text = f"units are padded to {longest} rows, and have {mean:.3g} on average"
-            out.append(
-                Finding(
-                    "note",
-                    "uneven_units",
-                    text,
-                    "The work is that of the longest unit; split very long ones if the model allows it",
-                )
-            )
-    shapes = [np.shape(a) for a in data.shared]
-    if shapes:
+            advice = "The work is that of the longest unit; split very long ones if the model allows it"
+            found.append(("uneven_units", text, advice))
+    if shapes := [np.shape(a) for a in data.shared]:
         text = f"Shared arrays of shapes {', '.join(map(str, shapes[:4]))} are compiled for"
-        out.append(
-            Finding(
-                "note", "shared_shapes", text, "Another shape, or another mle.Static value, means another compilation"
-            )
-        )
-    return out
+        found.append(("shared_shapes", text, "Another shape, or another mle.Static value, means another compilation"))
+    return [Finding("note", *one) for one in found]

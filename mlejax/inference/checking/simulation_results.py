@@ -23,7 +23,7 @@ class Studied:
         n_rows: rows of a data set.
         labels: of the entries (r,).
         truth: (r,) natural scale.
-        fixed: (r,) held fixed.
+        fixed: (r,) flags of fixed entries.
         values, errors, low, high: estimates, standard errors and limits (R, r).
         codes: verdicts (R,).
         bound: (r,) variances of the Cramer-Rao bound.

@@ -54,7 +54,7 @@ def simulation_study(
     Args:
         model: with a ``simulator``; of a regressed model that of the model without covariates.
         params: the truth, natural scale, all of it: the user's structure or a dict of addresses.
-        data_or_n_rows: numbers of rows, one or several; or data with the covariates (held as they are), or a list of such.
+        data_or_n_rows: numbers of rows, one or several; or data with the covariates (used as they are), or a list of such.
         n_reps: data sets of each size.
         seed: of the draws.
         start: ``"truth"`` starts every fit at ``params``, which is fast; ``"search"`` lets each data set find its own start, as
@@ -65,7 +65,7 @@ def simulation_study(
 
     Returns:
         :class:`mlejax.inference.SimulationStudy`: prints as a table; ``table()``, ``verdicts()``, ``estimates(n)``,
-        ``plot()``.  Bias, errors and coverage are over the fits that ended at a maximum; the share of each verdict is told.
+        ``plot()``.  Bias, errors and coverage are over the fits that ended at a maximum; ``verdicts()`` has the share of each verdict.
 
     Raises:
         CompanionError: no simulator; the message shows the lines to add.

@@ -34,7 +34,7 @@ class SubsetErrors(Estimates):
 
     Attributes:
         cov: (m, m) covariance.
-        cov_given: (m, m) covariance given the others, whatever was asked for.
+        cov_given: (m, m) covariance given the others, whatever ``others`` is.
         others: ``"given"`` or ``"estimated"``.
         decrement: g' I_SS^-1 g of the chosen parameters, log-likelihood units; 0 at a maximum.
         n_others: number of other free parameters.
@@ -68,7 +68,7 @@ class Chosen(NamedTuple):
 
 
 def choose(space: Space, addresses: Sequence[str]) -> Chosen:
-    """Addresses -> the free entries that they stand for, in the order of the parameters.
+    """The free entries that addresses name, in the order of the parameters.
 
     Raises:
         ValueError: no address, parameters whose entries are bound to one another, nothing free.
@@ -90,7 +90,7 @@ def choose(space: Space, addresses: Sequence[str]) -> Chosen:
             at = space.u_slices[i].start + np.searchsorted(free, entries)
             found |= dict(zip(at.tolist(), (space.reported_slices[i].start + entries).tolist(), strict=True))
     if not found:
-        raise ValueError(f"{', '.join(addresses)}: held fixed, so that there is no standard error")
+        raise ValueError(f"{', '.join(addresses)}: fixed, so that there is no standard error")
     order = sorted(found)
     return Chosen(np.array(order), np.array([found[j] for j in order]))
 

@@ -152,8 +152,8 @@ def cross_validate(
     of_thing[order] = np.arange(pool.m) % k
     fold = np.where(pool.codes < 0, -1, of_thing[np.maximum(pool.codes, 0)])
 
-    def weights(lanes: np.ndarray) -> np.ndarray:
-        return np.where(fold[None, :] == lanes[:, None], 0.0, pool.base[None, :])
+    def weights(numbers: np.ndarray) -> np.ndarray:
+        return np.where(fold[None, :] == numbers[:, None], 0.0, pool.base[None, :])
 
     refits, done = refit_weights(fit, weights, k, False, memory_limit, progress)
     scale = fit.loaded.scale

@@ -1,7 +1,7 @@
-"""What a resample is: a weight for every contribution, drawn by case, by cluster, or by the Bayesian bootstrap.
+"""A resample as a weight for every contribution, drawn by case, by cluster, or by the Bayesian bootstrap.
 
-Draws are made in blocks of 64 replicates, each from its own stream of the seed, so that a replicate is the same whatever
-others are asked for, and a matrix of all of them need not be in memory.
+Draws are made in blocks of 64 replicates, each from its own stream of the seed, so that a replicate does not depend on
+the number of replicates, and a matrix of all of them need not be in memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Draws = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """What is drawn from.
+    """The rows, units or clusters that are drawn.
 
     Attributes:
-        what: "rows", "units", "entries" or "clusters".
-        codes: (n,) the resampled thing that each contribution belongs to, -1 for contributions of weight 0.
+        what: what is drawn: "rows", "units", "entries" or "clusters".
+        codes: (n,) which resampled row, unit or cluster each contribution belongs to, -1 for contributions of weight 0.
         base: (n,) the weights of the fit, as the optimiser sees them.
-        copies: (m,) how many equal ones each resampled thing stands for (frequency weights), else ones.
+        copies: (m,) number of equal rows that each represents (frequency weights), else ones.
         frequency: copies are drawn apart, so that a draw replaces the weight instead of multiplying it.
     """
 
@@ -40,16 +40,16 @@ class Pool:
 
     @property
     def m(self) -> int:
-        """How many different things there are."""
+        """Number of different rows, units or clusters."""
         return len(self.copies)
 
     @property
     def total(self) -> int:
-        """How many are drawn: their number, copies included."""
+        """Number of draws in a resample: copies counted."""
         return int(self.copies.sum())
 
     def spread(self, each: np.ndarray) -> np.ndarray:
-        """Weights (k, n) of the contributions from numbers (k, m) of the things drawn."""
+        """Weights (k, n) of the contributions from the number of times (k, m) that each was drawn."""
         if self.m == len(self.codes) and not self.frequency and (self.base == 1.0).all():
             return each.astype(np.float64)
         out = each[:, np.maximum(self.codes, 0)] * np.where(self.codes < 0, 0.0, 1.0)
@@ -64,7 +64,7 @@ def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
 
 
 def pool_of(fit: Fit, groups: object) -> Pool:
-    """What there is to draw: clusters if groups are given, else units or rows; those of weight 0 are no data.
+    """The pool of a fit: clusters if groups are given, else units or rows, without those of weight 0.
 
     Raises:
         DataError: labels that do not fit; fewer than two to draw from.
@@ -93,11 +93,11 @@ def draws(pool: Pool, kind: str, seed: int, n: int) -> Draws:
     def block(number: int) -> np.ndarray:
         return _drawn(pool, kind, np.random.default_rng([seed, number]))
 
-    def fresh(lanes: np.ndarray) -> np.ndarray:
-        out = np.empty((len(lanes), len(pool.codes)))
-        for number in np.unique(lanes // BLOCK):
-            mine = lanes // BLOCK == number
-            out[mine] = pool.spread(block(int(number))[lanes[mine] % BLOCK])
+    def fresh(numbers: np.ndarray) -> np.ndarray:
+        out = np.empty((len(numbers), len(pool.codes)))
+        for number in np.unique(numbers // BLOCK):
+            mine = numbers // BLOCK == number
+            out[mine] = pool.spread(block(int(number))[numbers[mine] % BLOCK])
         return out
 
     kind_of = np.float64 if kind == "bayesian" else np.uint16 if pool.total < 65_000 else np.uint32
@@ -105,11 +105,11 @@ def draws(pool: Pool, kind: str, seed: int, n: int) -> Draws:
     if n_blocks * BLOCK * pool.m * np.dtype(kind_of).itemsize > KEPT:
         return fresh
     kept = np.concatenate([block(i).astype(kind_of) for i in range(n_blocks)])
-    return lambda lanes: pool.spread(kept[lanes])
+    return lambda numbers: pool.spread(kept[numbers])
 
 
 def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Numbers (64, m) of the things drawn, summing to their total."""
+    """Numbers of times (64, m) that each is drawn; every row sums to the total."""
     m, total = pool.m, pool.total
     if kind == "bayesian":
         share = rng.standard_gamma(np.broadcast_to(pool.copies.astype(float), (BLOCK, m)))
@@ -121,12 +121,12 @@ def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def without_one(pool: Pool) -> Draws:
-    """Weights (k, n_contributions) of all but one: replicate j leaves out thing j, one copy of it."""
+    """Weights (k, n_contributions) of all but one: replicate j leaves out one copy of number j."""
 
-    def lanes_of(lanes: np.ndarray) -> np.ndarray:
-        each = np.broadcast_to(pool.copies.astype(float) if pool.frequency else np.ones(pool.m), (len(lanes), pool.m))
+    def weights_of(numbers: np.ndarray) -> np.ndarray:
+        each = np.broadcast_to(pool.copies.astype(float) if pool.frequency else np.ones(pool.m), (len(numbers), pool.m))
         each = np.array(each)
-        each[np.arange(len(lanes)), lanes] -= 1.0
+        each[np.arange(len(numbers)), numbers] -= 1.0
         return pool.spread(each)
 
-    return lanes_of
+    return weights_of

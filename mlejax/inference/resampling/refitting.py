@@ -57,7 +57,7 @@ def check_fit(fit: Fit, what: str, exact: bool = True) -> None:
     if fit.loaded.remembered is not None:
         raise ValueError(f"{what} needs the data and the model, which are not kept in files: fit the model anew")
     if fit.spec.space.n_free == 0:
-        raise ValueError(f"{what}: everything is held fixed, so that there is nothing to estimate again")
+        raise ValueError(f"{what}: every parameter is fixed, so that there is nothing to estimate again")
     if fit.spec.space.n_free > COVARIANCE_LIMIT:
         raise ValueError(
             f"{what} refits by Newton's method, which is not done above {COVARIANCE_LIMIT} parameters; here there are "
@@ -65,8 +65,8 @@ def check_fit(fit: Fit, what: str, exact: bool = True) -> None:
         )
     if not fit.verdict.converged:
         raise ValueError(
-            f"{what} is refused: the fit is no maximum ({fit.verdict.code.replace('_', ' ')}), so that refits started there say "
-            f"nothing about an estimator.  {fit.verdict.advice}"
+            f"{what} is refused: the fit did not end at a maximum ({fit.verdict.code.replace('_', ' ')}), so that "
+            f"its refits estimate nothing.  {fit.verdict.advice}"
         )
 
 
@@ -96,7 +96,7 @@ def check_one_step(fit: Fit) -> None:
 
 
 def check_count(name: str, value: Any, least: int) -> int:
-    """A whole number of at least so many."""
+    """The value as an int, refused unless it is a whole number >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
     return int(value)
@@ -108,7 +108,7 @@ def check_seed(seed: Any) -> int:
 
 
 def check_approximate(approximate: Any) -> bool:
-    """Whether one-step approximations are asked for."""
+    """Whether ``approximate=`` asks for one-step approximations."""
     if approximate not in (None, "one-step"):
         raise ValueError(
             f"approximate={approximate!r}: expected None (exact refits) or 'one-step' (one Newton step from the estimate)"
@@ -146,7 +146,7 @@ def _steps(fit: Fit, weights: Draws, n: int) -> Refits:
 
 
 def joined(parts: list[Refits]) -> Refits:
-    """Refits one after the other."""
+    """Several sets of refits as one."""
     if len(parts) == 1:
         return parts[0]
     together = lambda *a: np.concatenate(a)
@@ -195,8 +195,8 @@ def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, pro
     likelihood, loaded = fit.spec.likelihood, fit.loaded
     if loaded.weights is not None:
         raise ValueError(
-            "kind='parametric' is refused with weights: a simulated row stands for itself, not for w rows or a share of a "
-            "population; use kind='case', or expand the rows of frequency weights"
+            "kind='parametric' is refused with weights: a simulated row is one observation and has no "
+            "weight; use kind='case', or expand the rows of frequency weights"
         )
     what = f"bootstrap(kind='parametric') of {likelihood.name}"
     lookup = looking_up(likelihood, loaded.source, loaded.rows)
@@ -242,7 +242,7 @@ def check_made(likelihood: Any, made: Any, columns: Mapping[Any, Any], used: Any
 
 
 def chunk_of(columns: Mapping[Any, Any], n_rows: int, memory: int) -> int:
-    """How many simulated data sets are held at once."""
+    """Number of simulated data sets in memory at once."""
     sizes = [8 * int(np.prod(np.shape(a))) for v in columns.values() for a in jax.tree.leaves(v) if hasattr(a, "shape")]
     each = max(4 * (sum(sizes) + 8 * n_rows), 1)
     return max(int(min(STACK_BYTES, memory) // each), 1)

@@ -26,7 +26,7 @@ NUMBERS = 2_000_000
 
 @dataclass(frozen=True, eq=False)
 class Simulator:
-    """A model's simulator with its data and parameters.
+    """A model's simulator, bound to its data.
 
     Attributes:
         likelihood: of the model.
@@ -117,7 +117,7 @@ def simulator(
 
 
 def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
-    """What a simulator returned without the columns that it passed through (``{**data, "y": y}``)."""
+    """The columns that a simulator made, without those that it passed through (``{**data, "y": y}``)."""
     if not isinstance(made, Mapping):
         return None
     return {key: value for key, value in made.items() if not (key in seen and value is seen[key])}

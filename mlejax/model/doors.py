@@ -1,28 +1,25 @@
-"""The front door: ``@mle.model`` turns a log-likelihood into something that fits.
-
-Only declarations and one-line doors here; the mathematics is in the rooms behind.
-"""
+"""A log-likelihood with its one-line doors to fitting, checking and simulation."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from mlejax import batch as batch_room
 from mlejax import fit as fit_room
 from mlejax import inference
-from mlejax.covariance import check_kind
+from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
 from mlejax.likelihood import Likelihood
-from mlejax.parameters import Declaration, FreeParameter, Linear, Parameter, Space, parameter_names
+from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
 from mlejax.results import BatchResults, Results
 
-OPTIONS = ("params", "rowwise", "unit")
+WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
+Missing: TypeAlias = Literal["raise", "drop"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +45,7 @@ class Model:
         return _unpickled, (name_of(self.likelihood.function), self.likelihood)
 
     def __call__(self, params: Any, data: Any) -> Any:
-        """The user's own function; of a regressed model, on coefficients and data with the formulas' columns."""
+        """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
         return self.likelihood.function(params, data)
@@ -72,14 +69,14 @@ class Model:
         *,
         constraints: Any = None,
         weights: Any = None,
-        weight_kind: str | None = None,
+        weight_kind: WeightKind | None = None,
         method: Any = "newton",
-        cov_type: str | None = None,
+        cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
         hyper: Any = None,
-        bias_reduction: str | None = None,
-        missing: str = "raise",
+        bias_reduction: Literal["jeffreys", "empirical"] | None = None,
+        missing: Missing = "raise",
         n_starts: int | None = None,
         seed: int = 0,
         progress: bool | None = None,
@@ -91,8 +88,8 @@ class Model:
 
         Args:
             data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
-                ``mle.Static`` mark what is not per row.  Rows of more than 256 MB are read where they lie, not copied: what is
-                computed later refuses arrays that were written into since.
+                ``mle.Static`` mark what is not per row.  Rows of more than 256 MB are not copied: later computations refuse
+                arrays that were changed since.
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
@@ -112,8 +109,8 @@ class Model:
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 errors are Gray's, or ``cov_type="bayes"``.
-            hyper: second argument of ``penalty``, numbers; another value is no other program to compile, but another
-                function is, a new lambda of the same text too.
+            hyper: second argument of ``penalty``, numbers; another value compiles nothing anew, but another
+                function does, a new lambda of the same text too.
             bias_reduction: ``"jeffreys"`` maximises l + log det I / 2 (Firth's estimates for canonical families; finite
                 under separation), I being the observed information in the table's coordinates, or the expected one where
                 :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Errors come from
@@ -253,14 +250,14 @@ class Model:
         start: Any = None,
         fixed: Mapping[str, Any] | None = None,
         *,
-        missing: str = "raise",
+        missing: Missing = "raise",
         seed: int = 0,
     ) -> inference.Check:
-        """What is wrong, or soon will be, with this log-likelihood on these data, found without fitting.
+        """Find problems of this log-likelihood on these data without fitting.
 
-        Looks for what ``fit`` would refuse (bad columns, rows that depend on one another), a start that is not finite, a
+        Looks for errors that ``fit`` would raise (bad columns, rows that depend on one another), a start that is not finite, a
         ``where`` whose unused branch spoils the score, parameters and combinations that the log-likelihood ignores, columns,
-        constants and arithmetic in float32, arrays that the function closes over, and what makes it compile again.
+        constants and arithmetic in float32, arrays that the function closes over, and shapes that compile it again.
 
         Args:
             data, start, fixed, missing, seed: as in :meth:`fit`.
@@ -323,13 +320,13 @@ class Model:
         fixed: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
-        weight_kind: str | None = None,
+        weight_kind: WeightKind | None = None,
         method: Any = "newton",
-        cov_type: str | None = None,
+        cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
         hyper: Any = None,
-        missing: str = "raise",
+        missing: Missing = "raise",
         n_starts: int | None = None,
         seed: int = 0,
         memory_limit: float | None = None,
@@ -337,8 +334,7 @@ class Model:
     ) -> BatchResults:
         """Fit every data set of a stack, in one compiled program, with a verdict for each.
 
-        A batch equals the loop of single fits, whatever the order and company of the data sets, and one that cannot be
-        fitted costs its own row only.
+        A batch equals the loop of single fits in any order, and a data set that cannot be fitted affects its own row only.
 
         Args:
             data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
@@ -353,15 +349,15 @@ class Model:
             missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
                 out its rows with a missing value.
             n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
-            memory_limit: bytes that the data on their way through the device may take (default: a quarter of what is free);
-                larger batches are cut.
+            memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
+                cut into chunks.
             progress: a bar; None shows one after five seconds.
 
         Returns:
             :class:`mlejax.BatchResults`.  Ctrl-C returns it with what is finished.
 
         Raises:
-            ValueError, TypeError, KeyError: what is wrong for all data sets; trouble in one is its verdict.
+            ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
 
         Example:
             >>> import numpy as np, jax.numpy as jnp, mlejax as mle
@@ -386,13 +382,13 @@ class Model:
         fixed: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
-        weight_kind: str | None = None,
+        weight_kind: WeightKind | None = None,
         method: Any = "newton",
-        cov_type: str | None = None,
+        cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
         hyper: Any = None,
-        missing: str = "raise",
+        missing: Missing = "raise",
         n_starts: int | None = None,
         seed: int = 0,
         memory_limit: float | None = None,
@@ -407,14 +403,14 @@ class Model:
             frame: a DataFrame or dict of columns.
             by: the column of groups, a list of columns, or one label per row.
             weights: a column, or one number per row.
-            start and all that follow: as in :meth:`fit_batch`; what is one for each comes in the order of first appearance of
-                the groups.
+            start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
+                the groups first appear.
 
         Returns:
             :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
 
         Raises:
-            ValueError, TypeError, KeyError: what is wrong for all groups; trouble in one is its verdict.
+            ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
         """
         return self._fit_many(
             functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
@@ -426,7 +422,7 @@ class Model:
         self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
         progress: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
-        """What :meth:`fit_batch` and :meth:`fit_groups` share after the reader of their data."""
+        """Read the data sets, fit them, and warn of failures."""
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
@@ -435,7 +431,7 @@ class Model:
         batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
         return BatchResults.make(self, done, cov_type, cov_kwds)
 
-    def prepare(self, data: Any, *, start: Any = None, missing: str = "raise") -> fit_room.Problem:
+    def prepare(self, data: Any, *, start: Any = None, missing: Missing = "raise") -> fit_room.Problem:
         """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
 
         Args:
@@ -461,112 +457,9 @@ def _structure(start: Any) -> Any:
     return None if isinstance(start, str) else start
 
 
-def model(
-    function: Callable[[Any, Any], Any] | None = None,
-    /,
-    *,
-    params: Mapping[str, Declaration] | None = None,
-    rowwise: bool = True,
-    unit: str | None = None,
-    **parameters: Declaration,
-) -> Any:
-    """Declare a log-likelihood: ``@mle.model(mu=mle.Real(), sigma=mle.Positive())``.
-
-    The decorated ``f(params, data)`` is a pure JAX function that returns one log-likelihood value per row.
-
-    Args:
-        function: the function itself, in the bare form ``@mle.model`` (its structure then comes from ``start=``).
-        params: name -> declaration; the canonical form, needed for names such as ``lambda`` or ``unit``.
-        rowwise: entry i of the returned vector uses row i only (checked).  False: the function sees the whole data
-            in their exact length and returns one value per time point or group, or one scalar.
-        unit: a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns a scalar.
-        **parameters: name -> declaration; sugar for ``params``.
-
-    Returns:
-        A :class:`Model`, or a decorator that makes one.
-
-    Raises:
-        TypeError: something that is no declaration, or a parameter named like an option.
-
-    Example:
-        >>> import mlejax as mle
-        >>> from jax.scipy.stats import norm
-        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
-        ... def gaussian(params, data):
-        ...     return norm.logpdf(data["height"], params["mu"], params["sigma"])
-        >>> gaussian
-        <mlejax model gaussian(mu=Real(), sigma=Positive())>
-    """
-    for name, option in (("rowwise", rowwise), ("unit", unit)):
-        if isinstance(option, (Parameter, FreeParameter)):
-            raise TypeError(
-                f"{name}= is an option of mle.model; for a parameter of that name write "
-                f"mle.model(params={{{name!r}: {option!r}, ...}})"
-            )
-    if isinstance(params, (Parameter, FreeParameter)):
-        raise TypeError(
-            "params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})"
-        )
-    if not isinstance(rowwise, bool):
-        raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
-    if unit is not None and not rowwise:
-        raise ValueError(
-            "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
-        )
-    declared = _declarations(params, parameters)
-
-    def decorate(user: Callable[[Any, Any], Any]) -> Model:
-        _check_signature(user)
-        return Model(Likelihood(user, declared or None, rowwise, unit))
-
-    return decorate if function is None else decorate(function)
-
-
-def _declarations(
-    params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]
-) -> dict[str, Declaration]:
-    if params is not None and not isinstance(params, Mapping):
-        raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
-    twice = set(params or {}) & set(parameters)
-    if twice:
-        raise TypeError(f"declared twice, in params= and as keywords: {sorted(twice)}")
-    declared = {**(params or {}), **parameters}
-    for name, value in declared.items():
-        if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
-            raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
-        if isinstance(value, (Parameter, FreeParameter)):
-            continue
-        hint = (
-            f"mle.{value.__name__}()"
-            if callable(value) and hasattr(value, "__name__")
-            else "mle.Real(), mle.Positive(), ..."
-        )
-        raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
-    return declared
-
-
 def _constraints(constraints: Any, space: Space) -> Any:
     """``constraints=`` as matrix, values and labels."""
     try:
         return parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
     except ValueError as error:
         raise type(error)(f"constraints=: {error}") from error
-
-
-def _check_signature(user: Any) -> None:
-    if isinstance(user, Model):
-        raise TypeError(f"{user!r} is a model already")
-    if not callable(user):
-        raise TypeError(
-            f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())"
-        )
-    try:
-        signature = inspect.signature(user)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
-        raise TypeError(
-            f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not"
-        ) from error
