@@ -181,11 +181,12 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
                 "use 'HC0' or 'cluster'"
             )
         return cov_room.score_products(kind, weighted_scores(fit), n, maxlags=options.get("maxlags"))
+    scores = fit.scores()
+    if w is not None:
+        size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
+        scores = (scores * size[:, None])[w.used]
     codes = [_cluster_codes(fit, groups) for groups in options.get("groups", ())]
-    if w is None:
-        return cov_room.score_products(kind, fit.scores(), n, codes)
-    size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
-    return cov_room.score_products(kind, (fit.scores() * size[:, None])[w.used], n, codes)
+    return cov_room.score_products(kind, scores, n, codes)
 
 
 def one_scalar(kind: str, name: str) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mlejax import files, inference, report
-from mlejax.covariance import COVARIANCE_LIMIT, CovarianceKind, CovarianceResult, check_kind
+from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, counts
 from mlejax.inference.resampling.bootstrap import BootstrapKind
 from mlejax.results import reporting
@@ -499,20 +499,9 @@ class Results:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
-        labels = self._fit.spec.space.labels
-        # a view: a name given to the index of one table is no name of another's
-        index = _labels_of(labels).view() if len(labels) <= COVARIANCE_LIMIT else self._entries.labels
-        return pd.Series(np.array(values), index=index, name=name, copy=False)
+        return pd.Series(np.array(values), index=self._entries.labels, name=name, copy=False)
 
     def _frame(self, values: np.ndarray, names: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=names, columns=names)
-
-
-@lru_cache(maxsize=64)
-def _labels_of(labels: tuple[str, ...]) -> pd.Index:
-    """An index of addresses, which takes pandas longer to make than the table that gets it."""
-    import pandas as pd
-
-    return pd.Index(list(labels))

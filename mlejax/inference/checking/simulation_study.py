@@ -64,8 +64,9 @@ def simulation_study(
         memory_limit, progress: as in ``fit_batch``.
 
     Returns:
-        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``table()``, ``verdicts()``, ``estimates(n)``,
-        ``plot()``.  Bias, errors and coverage are over the fits that ended at a maximum; ``verdicts()`` has the share of each verdict.
+        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``table()``, ``verdicts()``, ``params(n)``,
+        ``plot()``.  Bias, errors and coverage are over the fits
+        that ended at a maximum; ``verdicts()`` has the share of each verdict.
 
     Raises:
         CompanionError: no simulator; the message shows the lines to add.

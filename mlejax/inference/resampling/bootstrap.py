@@ -263,7 +263,7 @@ def bootstrap(
         if short:
             check_one_step(fit)
         pool = pool_of(fit, groups)
-        refits, _ = refit_weights(fit, draws(pool, kind, seed, n), n, short, memory_limit, progress)
+        refits, _ = refit_weights(fit, draws(pool, kind, seed), n, short, memory_limit, progress)
         drawn = f"{pool.total} {pool.what}"
     made = Bootstrap(*facts_of(fit), refits, short, fit.spec.likelihood.name, kind, drawn, seed, fit, groups)
     if refits.failures:

@@ -15,7 +15,6 @@ from mlejax import data as data_room
 from mlejax.fit import Fit, Loaded, labels_per_contribution, n_contributions
 
 BLOCK = 64
-KEPT = 256 * 1024 * 1024  # bytes of weights that are drawn once and kept
 Draws = Callable[[np.ndarray], np.ndarray]
 """Numbers of replicates (k,) -> their weights (k, n_contributions)."""
 
@@ -87,25 +86,18 @@ def pool_of(fit: Fit, groups: object) -> Pool:
     return Pool(what, codes, base, copies, frequency)
 
 
-def draws(pool: Pool, kind: str, seed: int, n: int) -> Draws:
-    """Weights (k, n_contributions) of the replicates asked for; kept where all of them are small enough."""
+def draws(pool: Pool, kind: str, seed: int) -> Draws:
+    """Weights (k, n_contributions) of the replicates asked for, by their numbers."""
 
-    def block(number: int) -> np.ndarray:
-        return _drawn(pool, kind, np.random.default_rng([seed, number]))
-
-    def fresh(numbers: np.ndarray) -> np.ndarray:
+    def weights(numbers: np.ndarray) -> np.ndarray:
         out = np.empty((len(numbers), len(pool.codes)))
-        for number in np.unique(numbers // BLOCK):
-            mine = numbers // BLOCK == number
-            out[mine] = pool.spread(block(int(number))[numbers[mine] % BLOCK])
+        for block in np.unique(numbers // BLOCK):
+            mine = numbers // BLOCK == block
+            drawn = _drawn(pool, kind, np.random.default_rng([seed, int(block)]))
+            out[mine] = pool.spread(drawn[numbers[mine] % BLOCK])
         return out
 
-    kind_of = np.float64 if kind == "bayesian" else np.uint16 if pool.total < 65_000 else np.uint32
-    n_blocks = -(-n // BLOCK)
-    if n_blocks * BLOCK * pool.m * np.dtype(kind_of).itemsize > KEPT:
-        return fresh
-    kept = np.concatenate([block(i).astype(kind_of) for i in range(n_blocks)])
-    return lambda numbers: pool.spread(kept[numbers])
+    return weights
 
 
 def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:

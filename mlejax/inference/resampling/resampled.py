@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
 from mlejax.inference.resampling.refitting import Replicates
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Bool, Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,18 +117,10 @@ class Resampled:
     __str__ = __repr__
 
 
-class Facts(NamedTuple):
-    """What every result of resampling takes from the fit: the first fields of `Resampled`."""
-
-    labels: tuple[str, ...]
-    fitted: np.ndarray
-    fixed: np.ndarray
-
-
-def facts_of(fit: Fit) -> Facts:
-    """Labels, estimates and fixed entries of a fit."""
+def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, " r"]]:
+    """Labels, estimates and flags of fixed entries of a fit: the first fields of `Resampled`."""
     space = fit.spec.space
-    return Facts(tuple(space.labels), space.reported(fit.params), np.asarray(space.reported_fixed))
+    return tuple(space.labels), space.reported(fit.params), np.asarray(space.reported_fixed)
 
 
 def mapped(

@@ -61,7 +61,7 @@ def test_case_bootstrap_of_a_mean(fitted: mle.Results) -> None:
     assert boot.n_failed == 0
     assert boot.bse["mu"] == pytest.approx(truth, abs=4 * truth / np.sqrt(2 * 4000))
     means = boot.replicates["mu"].to_numpy()
-    weights = draws(pool_of(fitted._fit, None), "case", 1, 4000)(np.arange(4000))
+    weights = draws(pool_of(fitted._fit, None), "case", 1)(np.arange(4000))
     np.testing.assert_allclose(means, weights @ Y / 60, rtol=1e-9)
     sigma = np.sqrt(weights @ Y**2 / 60 - (weights @ Y / 60) ** 2)
     np.testing.assert_allclose(boot.replicates["sigma"], sigma, rtol=1e-8)
@@ -93,7 +93,7 @@ def test_parametric_bootstrap(fitted: mle.Results) -> None:
 
 def test_whole_clusters_are_drawn(fitted: mle.Results) -> None:
     boot = fitted.bootstrap(300, "cluster", groups="g", seed=2)
-    weights = draws(pool_of(fitted._fit, "g"), "cluster", 2, 300)(np.arange(300))
+    weights = draws(pool_of(fitted._fit, "g"), "cluster", 2)(np.arange(300))
     assert (weights.reshape(300, 10, 6) == weights.reshape(300, 10, 6)[:, :, :1]).all()
     assert (weights.sum(axis=1) == 60).all()
     np.testing.assert_allclose(boot.replicates["mu"], weights @ Y / 60, rtol=1e-9)
@@ -120,12 +120,12 @@ def test_frequency_weights_are_rows(logits: dict[str, np.ndarray]) -> None:
     long = logit.fit({k: np.repeat(v, w, axis=0) for k, v in logits.items()}, {"beta": np.zeros(3)})
     np.testing.assert_allclose(weighted.jackknife().bse, long.jackknife().bse, rtol=1e-7)
     np.testing.assert_allclose(weighted.jackknife().bias, long.jackknife().bias, rtol=1e-5)
-    drawn = draws(pool_of(weighted._fit, None), "case", 0, 500)(np.arange(500))
+    drawn = draws(pool_of(weighted._fit, None), "case", 0)(np.arange(500))
     assert (drawn.sum(axis=1) == w.sum()).all()
     assert (drawn[:, w == 0] == 0).all()
     assert drawn[:, w == 2].mean() == pytest.approx(2.0, abs=0.05)
     sampling = logit.fit({**logits, "w": w}, {"beta": np.zeros(3)}, weights="w", weight_kind="sampling")
-    drawn = draws(pool_of(sampling._fit, None), "case", 0, 50)(np.arange(50))
+    drawn = draws(pool_of(sampling._fit, None), "case", 0)(np.arange(50))
     assert set(np.unique(drawn[:, w == 2] * 1.5 / 2).round(9) % 1) == {0.0}  # whole multiples of the scaled weight
 
 
@@ -135,7 +135,7 @@ def test_frequency_weights_are_rows(logits: dict[str, np.ndarray]) -> None:
 def test_replicates_equal_a_loop_of_refits(logits: dict[str, np.ndarray]) -> None:
     res = logit.fit(logits, {"beta": np.zeros(3)})
     boot = res.bootstrap(64, seed=0)
-    weights = draws(pool_of(res._fit, None), "case", 0, 64)(np.arange(64))
+    weights = draws(pool_of(res._fit, None), "case", 0)(np.arange(64))
     for b in (0, 17, 63):
         at = np.repeat(np.arange(120), weights[b].astype(int))
         one = logit.fit({k: v[at] for k, v in logits.items()}, {"beta": np.zeros(3)})
@@ -286,7 +286,7 @@ def test_penalised_refits_keep_their_penalty() -> None:
     y = Y[:40]
     res = gaussian.fit({"y": y}, penalty=mle.l2(5.0, "mu"))
     boot = res.bootstrap(5, seed=0)
-    w = draws(pool_of(res._fit, None), "case", 0, 5)(np.arange(5))[3]
+    w = draws(pool_of(res._fit, None), "case", 0)(np.arange(5))[3]
     one = gaussian.fit({"y": y}, penalty=mle.l2(5.0, "mu"), weights=w, weight_kind="frequency")
     np.testing.assert_allclose(boot.replicates.iloc[3], one.params, rtol=1e-6)
 
