@@ -152,7 +152,7 @@ def covariance(
     state[~free] = CovarianceState.ON_BOUNDARY
     kept = state == CovarianceState.OK
     matrix = np.where(kept[:, :, None] & kept[:, None, :], found, np.nan)
-    edf = np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2))
+    edf = np.where(bread.ok, np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2)), np.nan)
     return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition)
 
 

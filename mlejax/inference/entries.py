@@ -36,7 +36,7 @@ def reported(space: Space, params: Any, n: int) -> Float[Host, "n r"]:
 
 
 def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host, "... r"]:
-    """Standard errors of the reported entries from covariances of theta; NaN for what is fixed or has none."""
+    """Standard errors of the reported entries from covariances of theta; NaN for entries that are fixed or have none."""
     if space.n_free > COVARIANCE_LIMIT:
         return np.full((*cov.shape[:-2], space.n_reported), np.nan)
     if space.reported_as_theta is not None:
@@ -93,7 +93,7 @@ def support_of(space: Space) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
 
 
 def dense_cost(p: int) -> str:
-    """What standard errors of all p parameters would cost, in words.
+    """The cost of standard errors of all p parameters, in words.
 
     >>> dense_cost(50_000)
     'a Hessian of 50000 x 50000 numbers (20 GB), 50000 gradients and about 4.2e+13 further operations'

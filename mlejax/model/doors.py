@@ -88,10 +88,11 @@ class Model:
 
         Args:
             data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
-                ``mle.Static`` mark what is not per row.  Rows of more than 256 MB are not copied: later computations refuse
+                ``mle.Static`` mark values that are not per row.  Rows of more than 256 MB are not copied; later computations
+                refuse
                 arrays that were changed since.
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
-                ``params`` structure.  What is left out starts from the declaration, or from a search scaled by the data.
+                ``params`` structure.  Parameters left out start from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
             constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``; the covariance
                 is the one that they imply.  They are kept exactly, and refused where they could leave a support.
@@ -354,7 +355,7 @@ class Model:
             progress: a bar; None shows one after five seconds.
 
         Returns:
-            :class:`mlejax.BatchResults`.  Ctrl-C returns it with what is finished.
+            :class:`mlejax.BatchResults`.  Ctrl-C returns it with the finished data sets.
 
         Raises:
             ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
@@ -453,7 +454,7 @@ def _named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalis
 
 
 def _structure(start: Any) -> Any:
-    """What a bare model takes its structure from; "pooled" says nothing about it."""
+    """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
     return None if isinstance(start, str) else start
 
 

@@ -1,4 +1,4 @@
-"""What can be shown as a page: prints as text, shows as HTML in a notebook, and is exported to LaTeX and Markdown."""
+"""Content with a page: it prints as text, shows as HTML in a notebook, and is exported to LaTeX and Markdown."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ class Term:
       low: lower confidence limit.
       high: upper confidence limit.
       note: why something is missing, or what to know about the row; equal notes share a marker.
-      fixed: whether the entry was held at this value.
-      group: rows of one group stand together, with a light rule between groups.
+      fixed: whether the entry is fixed at this value.
+      group: rows of one group are adjacent, with a light rule between groups.
     """
 
     name: str

@@ -66,7 +66,7 @@ def _spread(table: Table) -> list[str]:
 
 
 def _hung(cell: Cell, hang: int) -> str:
-    """The cell with its mark; a closing parenthesis hangs too where there are marks, so that digits stand below digits."""
+    """The cell with its mark; where marks hang, a closing parenthesis hangs too, so that digits stand below digits."""
     text, mark = cell.text, _mark(cell.mark)
     if hang and text.startswith("(") and text.endswith(")"):
         text, mark = text[:-1], ")" + mark

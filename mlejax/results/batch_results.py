@@ -71,7 +71,7 @@ class BatchResults:
 
     @property
     def bse(self) -> pd.DataFrame:
-        """Standard errors, natural scale; NaN for what is fixed, on an edge, or without a maximum."""
+        """Standard errors, natural scale; NaN for entries that are fixed, on an edge, or without a maximum."""
         return self._frame(self._errors)
 
     @property
@@ -203,7 +203,7 @@ class BatchResults:
 
         Raises:
             KeyError: no such data set; the message lists near matches.
-            DataError: its data cannot be used (what a fit of it alone would say).
+            DataError: its data cannot be used, as a fit of it alone would report.
         """
         if label not in self._position:
             near = data_room.near_matches(label, list(self._labels))

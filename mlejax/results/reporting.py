@@ -59,7 +59,9 @@ def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
     found = [int(i) for name in names for i in space.resolve(name)]
     for i in found:
         if not isinstance(space.links[i], transforms.Identity):
-            raise ValueError(f"eform: {space.labels[i]} is no coefficient on a log scale, so exp of it has no meaning")
+            raise ValueError(
+                f"eform: {space.labels[i]} is not a coefficient on a log scale, so its exponential has no meaning"
+            )
     return found
 
 

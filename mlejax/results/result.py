@@ -73,7 +73,7 @@ class Results:
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors, natural scale; NaN for what is fixed, on an edge or without a covariance.
+        """Standard errors, natural scale; NaN for entries that are fixed, on an edge or without a covariance.
 
         Refused (ValueError), as everything that needs them, above 2,000 parameters: see :meth:`subset_errors`.
         """

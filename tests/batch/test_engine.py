@@ -15,7 +15,7 @@ import pytest
 
 import mlejax as mle
 from mlejax import batch
-from mlejax.batch import covariances, cutting, engine, fitting, flagged
+from mlejax.batch import cutting, engine, fitting, flagged, products
 from tests.batch.test_fit_batch import START, logit, logits, quietly
 
 SMALL = 60_000  # bytes: blocks of a few data sets
@@ -216,10 +216,10 @@ def test_ctrl_c_among_ray_tests_loses_no_finished_data_set(monkeypatch: pytest.M
 
 def test_ctrl_c_among_covariances_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     done = fit(logits(90), 1)
-    interrupt(monkeypatch, covariances, "meat_lanes", 1)
+    interrupt(monkeypatch, products, "meat_lanes", 1)
     res = mle.BatchResults.make(logit, done, "HC0", None)
     assert res.bse.isna().all().all()
-    assert set(res.tidy()["note"]) == {"interrupted before its standard errors were computed"}
+    assert set(res.tidy()["note"]) == {"no standard error: its scores were not summed, or are not finite"}
 
 
 def test_ctrl_c_before_the_penalty_is_taken_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

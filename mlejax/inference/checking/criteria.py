@@ -142,7 +142,7 @@ def llf_penalized(fit: Fit) -> float:
 
 
 def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
-    """What a likelihood-ratio test and a comparison have to know about a fit."""
+    """The facts of a fit that likelihood-ratio tests and comparisons need."""
     return FitFacts(
         llf=fit.llf,
         df_model=fit.spec.space.n_free,

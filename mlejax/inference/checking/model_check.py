@@ -287,7 +287,7 @@ def _captured(traced: Any) -> list[Finding]:
 
 
 def _compilations(loaded: Loaded) -> list[Finding]:
-    """What is compiled anew when the data change their shape."""
+    """Parts of the program that are compiled anew when the data change their shape."""
     data: Prepared = loaded.problem.data
     found = []
     if data.mode == "whole":

@@ -50,7 +50,7 @@ class SubsetErrors(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the errors mean, in sentences below the table."""
+        """Sentences below the table on the meaning of the errors."""
         return self.meaning
 
     def cov_params(self) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
 
     Raises:
       ValueError: the function returns nothing, or theta is not a vector.
-      TypeError: the function returns something that is not a number, or uses NumPy in the place of jax.numpy.
+      TypeError: the function returns something that is not a number, or uses NumPy instead of jax.numpy.
 
     >>> out = linearise(lambda t: {"ratio": t[0] / t[1], "both": t}, [1.0, 2.0])
     >>> out.labels, out.jacobian[0].tolist()
@@ -188,7 +188,7 @@ def nlcom(
 
     Raises:
       ValueError: shapes or labels that do not fit, alpha outside (0, 0.5].
-      TypeError: the function returns no numbers, or uses NumPy in the place of jax.numpy.
+      TypeError: the function returns no numbers, or uses NumPy instead of jax.numpy.
 
     >>> out = nlcom(lambda t: {"ratio": t[0] / t[1]}, [1.0, 2.0], [[0.04, 0.0], [0.0, 0.04]])
     >>> out.labels, out.bse.round(4).tolist(), out.conf_low.round(4).tolist()

@@ -5,7 +5,7 @@ hyperbolic tangent, for a correlation), the delta method gives :math:`se_u = se_
 
 .. math:: h^{-1}\bigl(h(\hat x) \pm c\, se_x |h'(\hat x)|\bigr), \qquad c = \Phi^{-1}(1 - \alpha/2),
 
-lies inside the support whatever the standard error. `scale="natural"` gives the symmetric :math:`\hat x \pm c\,se_x`.
+lies inside the support for every standard error. `scale="natural"` gives the symmetric :math:`\hat x \pm c\,se_x`.
 
 Near a closed edge (a variance that may be 0) the estimate is not asymptotically normal, so an entry within 2 standard
 errors of such an edge, or within c if that is more, gets no Wald interval, on either scale: its limits are NaN and its note

@@ -92,7 +92,7 @@ class Bootstrap(Resampled):
 
     @property
     def acceleration(self) -> pd.Series:
-        """The constant a of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L from leaving out each thing drawn in turn."""
+        """The constant a of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L from leaving out each row, unit or cluster in turn."""
         return self._series(self._accelerated[0], "acceleration")
 
     def function(self, function: Callable[[Any], Any], name: str = "value") -> Bootstrap:
@@ -214,10 +214,10 @@ def bootstrap(
         kind: ``"case"`` draws rows with replacement (units, where the model has units); ``"cluster"`` whole groups;
             ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
             the model at the estimates, by its :meth:`Model.simulator`.
-        seed: of the draws; a replicate is the same whatever n is.
+        seed: of the draws; a replicate does not depend on n.
         groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
-        approximate: ``"one-step"`` takes one Newton step from the estimate in the place of a refit: many times as fast,
-            and marked as such.
+        approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times as fast,
+            and marked as an approximation.
         memory_limit, progress: as in :meth:`Model.fit_batch`.
 
     Refits climb from the estimate: where there are several maxima they stay in its neighbourhood.

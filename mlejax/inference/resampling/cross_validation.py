@@ -34,7 +34,7 @@ class CrossValidation:
     Attributes:
         k: number of folds.
         seed: of their draw.
-        what: "rows", "units" or "clusters": what is kept together.
+        what: kept together in a fold: "rows", "units" or "clusters".
         fold: (n,) the fold of every contribution, -1 for those of weight 0.
         by_contribution: (n,) out-of-sample log-likelihoods, weighted; NaN where the fold's refit failed.
         in_sample: log-likelihood of the fit.

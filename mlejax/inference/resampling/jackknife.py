@@ -51,7 +51,7 @@ class Jackknife(Resampled):
 
     @property
     def influence(self) -> pd.DataFrame:
-        """(N - 1) (mean - estimate without i): one row for each thing left out."""
+        """(N - 1) (mean - estimate without i): one row for each row, unit or group left out."""
         import pandas as pd
 
         return pd.DataFrame(influence_of(self.refits.values, self.copies), columns=list(self.labels))
@@ -130,7 +130,7 @@ def jackknife(
 
 
 def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[Host, " m"], str]:
-    """Estimates without one thing, their copies, and how made: for the acceleration of BCa intervals."""
+    """Estimates with one left out, their copies, and the method in words: for the acceleration of BCa intervals."""
     pool = pool_of(fit, groups)
     exact = not short and pool.m <= EXACT
     if not exact:

@@ -12,7 +12,7 @@ _NORMAL = NormalDist()
 def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
     """Quantiles of replicates t (R,) at levels alpha: order statistic (R+1) alpha, between them on the normal scale.
 
-    Davison & Hinkley (1997), eq. 5.8.  Returns them and whether extreme replicates had to stand in.
+    Davison & Hinkley (1997), eq. 5.8.  Returns them, and whether a level lies beyond the extreme replicates.
 
     >>> quantiles(np.arange(1.0, 20.0), np.array([0.05, 0.5]))[0].tolist()
     [1.0, 10.0]

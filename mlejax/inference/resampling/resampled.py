@@ -1,4 +1,4 @@
-"""What bootstrap and jackknife have in common: estimates of many refits, printed with what failed."""
+"""The common part of bootstrap and jackknife: estimates of many refits, printed with the number of failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Resampled:
     Attributes:
         labels: addresses of the entries.
         fitted: estimates of the fit (r,).
-        fixed: flags of the entries held fixed (r,).
+        fixed: flags of the fixed entries (r,).
         refits: where the refits ended.
         approximate: each refit is one Newton step from the estimate.
         model: its name.

@@ -97,7 +97,7 @@ def simulator(
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise CompanionError(
                 f"the simulator of {likelihood.name} cannot be traced: draw with jax.random and jax.numpy, not with NumPy, and "
-                f"use jnp.where in the place of if.  JAX said: {str(error).splitlines()[0]}"
+                f"use jnp.where instead of if.  JAX said: {str(error).splitlines()[0]}"
             ) from error
     names = tuple(check_columns(likelihood.name, made, n_rows, seen.absent))
     columns = {key: value for key, value in seen.items() if key not in statics}

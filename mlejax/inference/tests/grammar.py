@@ -1,6 +1,6 @@
 r"""The text of linear hypotheses, read into linear forms (the grammar is in `hypotheses`).
 
-A tokenizer that keeps whatever stands in square brackets, then recursive descent. Every parsing function is pure: it
+A tokenizer that keeps the text in square brackets, then recursive descent. Every parsing function is pure: it
 takes a position and returns its value and the next position. Unreadable text is a ValueError with a caret.
 """
 
@@ -57,7 +57,7 @@ def _refuse(text: str, position: int, expected: str) -> NoReturn:
 
 
 def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
-    """Tokens; ``names`` that stand in the text as they are come first (a label may hold unbalanced brackets)."""
+    """Tokens; ``names`` that occur in the text come first (a label may have unbalanced brackets)."""
     found: list[_Token] = []
     odd = sorted((n for n in names if n.count("[") != n.count("]")), key=len, reverse=True)
     i = 0
@@ -126,7 +126,7 @@ def _closing_bracket(text: str, start: int) -> int:
 
 
 class _Source(NamedTuple):
-    """What the parsing functions share; every one of them returns its value and the next position."""
+    """Text, tokens and addresses for the parsing functions, each of which returns its value and the next position."""
 
     text: str
     tokens: list[_Token]
@@ -196,7 +196,7 @@ def _restriction(source: _Source, at: int, depth: int) -> tuple[list[Row], int]:
 
 
 def _parenthesised_restriction(source: _Source, at: int) -> int | None:
-    """Where the parenthesis closes if a whole restriction stands in it, as in '(a = b), (c = 0)'."""
+    """Position of the closing parenthesis if a whole restriction is inside, as in '(a = b), (c = 0)'."""
     if source.tokens[at].kind != "(":
         return None
     depth, equal = 0, False
@@ -270,14 +270,14 @@ def _scaled(linear: Linear, factor: float) -> Linear:
 
 
 def entry_indices(address: str, resolve: Resolve, n: int) -> np.ndarray:
-    """What an address stands for, as checked indices in 0..n-1.
+    """The entries that an address names, as checked indices in 0..n-1.
 
     >>> entry_indices("beta", {"beta": [2, 3]}.__getitem__, 4).tolist()
     [2, 3]
     """
     found = np.asarray(resolve(address))
     if found.size == 0:
-        raise ValueError(f"{address!r} stands for no estimated entry")
+        raise ValueError(f"{address!r} names no estimated entry")
     if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= n:
         raise ValueError(f"{address!r}: expected indices in 0..{n - 1}, got {found!r}")
     return found.ravel()

@@ -1,6 +1,6 @@
 r"""Linear hypotheses in the words of the user, turned into R theta = r.
 
-The grammar (addresses are the ones used everywhere; what is inside square brackets is read as it stands)::
+The grammar (addresses are the ones used everywhere; text inside square brackets is part of the address)::
 
     hypotheses  = restriction {"," restriction}
     restriction = sum {"=" sum} | "(" restriction ")"      a sum alone is 0; a = b = c are two restrictions
@@ -47,7 +47,7 @@ def parse_hypotheses(
     Args:
       hypotheses: a string (``"mu[a] = mu[b], sigma = 1"``), a list of such strings, a dict ``{address: value}``,
         a matrix R of shape (m, n) or (n,), or a tuple (R, r). The columns of a DataFrame are read as addresses.
-      resolve: the indices, in 0..n-1, that an address stands for; its errors pass through.
+      resolve: address -> indices in 0..n-1; its errors pass through.
       n: number of entries of theta.
       r: right-hand side for a matrix, scalar or (m,); 0 by default. Refused with text and dicts.
       names: n names of the entries, for labels; optional.
@@ -158,7 +158,7 @@ def _from_matrix(hypotheses: Any, resolve: Resolve, n: int, r: Any, names: Seque
         for address, column in zip(columns, matrix.T, strict=True):
             where = entry_indices(address, resolve, n)
             if where.size != 1:
-                raise ValueError(f"column {address!r} stands for {where.size} entries: expected one")
+                raise ValueError(f"column {address!r} names {where.size} entries: expected one")
             placed[:, where[0]] += column
         matrix = placed
     if matrix.ndim == 1:

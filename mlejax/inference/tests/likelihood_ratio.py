@@ -6,7 +6,7 @@ and, when one of the q restrictions puts a parameter on the edge of its support 
 :math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6).
 
 A ratio of two numbers that are not maximised log-likelihoods of the same data means nothing, so every such pair is
-refused with a ValueError that says what is wrong.
+refused with a ValueError that names the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, wher
 
 @dataclass(frozen=True)
 class FitFacts:
-    """What a likelihood-ratio test has to know about a fit.
+    """The facts of a fit that a likelihood-ratio test needs.
 
     Attributes:
       llf: maximised log-likelihood, summed.

@@ -8,7 +8,7 @@ with the rounding error that its own cancellation can cause.
 
 Where R V R' is singular, some combination of the restrictions has no sampling variation at all. If the estimate
 satisfies that combination it is redundant, and dropped. If not, the hypothesis contradicts a relation that holds
-exactly in the model (three probabilities of 0.5 each): it is false whatever the data, so W is infinite, p is 0, and
+exactly in the model (three probabilities of 0.5 each): it is false for all data, so W is infinite, p is 0, and
 the note says why. Restrictions that contradict each other (a = 1 and a = 2) are an error.
 
 Entries of V that are NaN spoil only the restrictions that use them. A refused test has NaN and a reason.
@@ -157,7 +157,7 @@ def wald_test(
     if form.contradicted:
         impossible = (
             "the hypothesis contradicts a relation that holds exactly among these entries "
-            "(such as probabilities that sum to 1), so it is false whatever the data"
+            "(such as probabilities that sum to 1), so it is false for all data"
         )
         return WaldTest(np.inf, max(form.rank, 1), 0.0, labels, impossible)
     if form.rank == 0:

@@ -102,7 +102,7 @@ def test_matrices():
 def test_labelled_columns_are_placed_by_name():
     out = parse(pd.DataFrame({"sigma": [1.0], "mu[a]": [2.0]}))
     np.testing.assert_array_equal(out.R, rows({"sigma": 1, "mu[a]": 2}))
-    with pytest.raises(ValueError, match="stands for 3 entries"):
+    with pytest.raises(ValueError, match="names 3 entries"):
         parse(pd.DataFrame({"beta": [1.0]}))
 
 
