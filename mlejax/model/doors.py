@@ -89,8 +89,7 @@ class Model:
         Args:
             data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
                 ``mle.Static`` mark values that are not per row.  Rows of more than 256 MB are not copied; later computations
-                refuse
-                arrays that were changed since.
+                refuse arrays that were changed since.
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  Parameters left out start from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.

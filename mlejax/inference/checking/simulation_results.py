@@ -127,28 +127,7 @@ class SimulationStudy:
     def summary(self) -> str:
         """The table in words and numbers; Monte Carlo errors in parentheses, in units of the last digits shown."""
         head = ["n", "term", "truth", "bias", "rmse", "sd", "mean std err", "coverage", "efficiency"]
-        cells = [head]
-        for row in self.table().to_dict("records"):
-            known = np.isfinite(row.get("bias", np.nan))
-            cells.append(
-                [
-                    f"{row['n']}",
-                    str(row["term"]),
-                    f"{row['truth']:.4g}",
-                    *(
-                        [
-                            f"{row['bias']:.2g} ({row['bias_mc']:.1g})",
-                            f"{row['rmse']:.4g}",
-                            f"{row['sd']:.4g}",
-                            _shown(row["mean_se"], ".4g"),
-                            _with_error(row["coverage"], row["coverage_mc"]),
-                            _with_error(row["efficiency"], row["efficiency_mc"]),
-                        ]
-                        if known
-                        else ["."] * 6
-                    ),
-                ]
-            )
+        cells = [head, *map(_cells, self.table().to_dict("records"))]
         lines = [
             f"Simulation study of {self.model}: {self.n_reps} data sets of each size, seed {self.seed}, {self.cov_type} errors, "
             f"fits started at {'the truth' if self.start == 'truth' else 'a search of their own'}",
@@ -217,8 +196,14 @@ class SimulationStudy:
         return out
 
 
-def _shown(value: float, digits: str) -> str:
-    return format(value, digits) if np.isfinite(value) else "."
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table as text; dots where fewer than two fits were good."""
+    names = [f"{row['n']}", str(row["term"]), f"{row['truth']:.4g}"]
+    if not np.isfinite(row.get("bias", np.nan)):
+        return [*names, *["."] * 6]
+    sizes = [f"{row['bias']:.2g} ({row['bias_mc']:.1g})", f"{row['rmse']:.4g}", f"{row['sd']:.4g}"]
+    errors = [_with_error(row[name], row[f"{name}_mc"]) for name in ("coverage", "efficiency")]
+    return [*names, *sizes, f"{row['mean_se']:.4g}" if np.isfinite(row["mean_se"]) else ".", *errors]
 
 
 def _with_error(value: float, error: float) -> str:

@@ -130,7 +130,8 @@ def subset_errors_of(
         alpha: one minus the coverage.
 
     Returns:
-        :class:`mlejax.inference.SubsetErrors`: prints as a table; ``std_error``, ``cov``, ``cov_given``, ``table()``.
+        :class:`mlejax.inference.SubsetErrors`: prints as a table; ``bse``, ``cov_params()``, ``cov_given``,
+            ``table()``.
 
     Raises:
         ValueError: not positive definite, negative curvature, no convergence, or too many parameters.
@@ -142,7 +143,7 @@ def subset_errors_of(
         ... def line(params, data):
         ...     return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["sigma"])
         >>> res = line.fit({"x": [0.0, 1.0, 2.0, 3.0], "y": [1.0, 3.0, 2.0, 5.0]})
-        >>> res.subset_errors("b").std_error.round(3), res.subset_errors("b", others="estimated").std_error.round(3)
+        >>> res.subset_errors("b").bse.round(3), res.subset_errors("b", others="estimated").bse.round(3)
         (array([0.22]), array([0.367]))
         >>> round(float(res.bse["b"]), 3)
         0.367

@@ -77,7 +77,7 @@ class CrossValidation:
         return self.llf / float(np.sum(self.weights))
 
     @property
-    def std_error(self) -> float:
+    def llf_bse(self) -> float:
         """Of :attr:`llf`, from the spread of the contributions (which are not quite independent)."""
         mine = self.by_contribution[self.fold >= 0]
         return float(np.sqrt(len(mine) * np.var(mine, ddof=1)))
@@ -86,7 +86,7 @@ class CrossValidation:
         lines = [
             f"{self.k}-fold cross-validation of {self.model}, {int((self.fold >= 0).sum())} contributions, "
             f"{self.what} kept together, seed {self.seed}",
-            f"Out-of-sample log-likelihood {self.llf:.4f} (std err {self.std_error:.3g}), {self.llf_mean:.5g} each; "
+            f"Out-of-sample log-likelihood {self.llf:.4f} (std err {self.llf_bse:.3g}), {self.llf_mean:.5g} each; "
             f"in-sample {self.in_sample:.4f}",
         ]
         bad = np.flatnonzero(~self.good)
@@ -127,7 +127,7 @@ def cross_validate(
     stands for are kept in one fold.
 
     Returns:
-        :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``std_error``, ``folds``,
+        :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``folds``,
         ``by_contribution``.
 
     Example:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -29,18 +28,13 @@ class Simulator:
     """A model's simulator, bound to its data.
 
     Attributes:
-        likelihood: of the model.
         n_rows: rows of a data set.
         columns: those of the data that the simulator reads.
-        statics: Python values among them.
-        values: of the regressed parameters by row, or nothing.
         made: the names of the columns that are drawn.
     """
 
-    likelihood: Likelihood
     n_rows: int
     columns: Mapping[Hashable, Any]
-    statics: Mapping[Hashable, Any]
     made: tuple[Hashable, ...]
     _draw: Callable[..., Any]
 
@@ -113,7 +107,7 @@ def simulator(
 
         return jax.vmap(one)(numbers)
 
-    return Simulator(likelihood, n_rows, columns, statics, names, draw)
+    return Simulator(n_rows, columns, names, draw)
 
 
 def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
@@ -216,18 +210,9 @@ def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
 
 def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray], k: int) -> dict[Hashable, Any]:
     """k data sets as one stack of arrays (k, n_rows, ...): drawn columns, and the others as they are in each."""
-    repeated = partial(_repeated, k=k)
-    kept = {
-        key: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
-        for key, value in columns.items()
-        if key not in drawn
-    }
-    return {key: drawn.get(key, kept.get(key)) for key in columns}
-
-
-def _repeated(a: Any, k: int) -> np.ndarray:
-    a = np.asarray(a)
-    return np.broadcast_to(a[None], (k, *a.shape))
+    repeated = lambda a: np.broadcast_to(np.asarray(a)[None], (k, *np.shape(a)))
+    whole = lambda value: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
+    return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
 
 
 def natural_space(likelihood: Likelihood, source: data_room.Source, params: Any) -> tuple[Space, dict[str, Any]]:
@@ -244,16 +229,12 @@ class Design:
 
     Attributes:
         source: the data as they came; without columns where only a number of rows is known.
-        space: the layout of the parameters.
-        values: their values, one array a leaf.
         params: the user's structure.
         seen: what the simulator sees of them.
         simulator: ready to draw.
     """
 
     source: data_room.Source
-    space: Space
-    values: list[np.ndarray]
     params: Any
     seen: Any
     simulator: Simulator
@@ -284,11 +265,10 @@ def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -
             raise ValueError(
                 f"{why}: params= has no value for {', '.join(absent)}; all of them are needed to draw data"
             )
-        values = [np.asarray(v, np.float64) for v in given]
-        structure = space.build(values)
+        structure = space.build([np.asarray(v, np.float64) for v in given])
         n = int(data_or_n_rows) if counted else data_room.n_rows(source)
     seen = seen_params(likelihood, structure, made)
-    return Design(source, space, values, structure, seen, simulator(likelihood, seen, n, lookup, why))
+    return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why))
 
 
 def simulate(likelihood: Likelihood, params: Any, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
