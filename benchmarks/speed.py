@@ -405,9 +405,7 @@ def ask_cold(rounds: int) -> list[dict[str, Any]]:
 
             def python(program: str, env: dict[str, str] = env) -> Answer:
                 began = time.time()
-                done = subprocess.run(
-                    [sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True
-                )
+                done = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True)
                 answer = Timed(peers_r.answer_of(done.stdout))
                 answer.seconds = float(done.stdout.split("TABLE ")[1].split()[0]) - began  # what checks it is not timed
                 return answer

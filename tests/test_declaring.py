@@ -207,9 +207,7 @@ def test_dependent_rows_are_refused(function: Any) -> None:
     """With b = 0 at the start, where the values alone would show nothing."""
     data = {"y": Y, "x": RNG.normal(3.0, 1.0, 40)}
     model = mle.model(a=mle.Real(), b=mle.Real())(function)
-    with pytest.raises(
-        mle.LikelihoodError, match=r"(?s)row-wise, but its entries use other rows.*mle\.Shared.*rowwise=False"
-    ):
+    with pytest.raises(mle.LikelihoodError, match=r"(?s)row-wise, but its entries use other rows.*mle\.Shared.*rowwise=False"):
         model.fit(data, start={"a": 0.0, "b": 0.0})
 
 
@@ -248,11 +246,7 @@ def ragged() -> dict[str, Any]:
 def test_units_equal_the_same_likelihood_written_for_groups() -> None:
     data = ragged()
     order = [int(i) for i in dict.fromkeys(data["family"].tolist())]
-    grouped = {
-        "y": data["y"],
-        "code": np.array([order.index(f) for f in data["family"].tolist()]),
-        "count": mle.Static(12),
-    }
+    grouped = {"y": data["y"], "code": np.array([order.index(f) for f in data["family"].tolist()]), "count": mle.Static(12)}
 
     def by_group(p: Any, d: Any) -> Any:
         add = lambda v: jax.ops.segment_sum(v, d["code"], num_segments=d["count"])
@@ -336,8 +330,7 @@ def test_a_whole_model_may_return_one_number() -> None:
 
 
 SPACES = {
-    member.name: member.plain.prepare(member.make(0)).space
-    for member in (REGRESSION, NET, BIVARIATE, MULTINOMIAL, ORDERED)
+    member.name: member.plain.prepare(member.make(0)).space for member in (REGRESSION, NET, BIVARIATE, MULTINOMIAL, ORDERED)
 }
 
 
@@ -362,9 +355,7 @@ def test_addresses(name: str, address: str, labels: list[str]) -> None:
     assert [space.labels[i] for i in space.resolve(address)] == labels
 
 
-@pytest.mark.parametrize(
-    "address", ["betta", "beta[3]", "beta[-4]", "beta[0,1]", "sigma[0]", "beta[", "", "beta[one]", "net"]
-)
+@pytest.mark.parametrize("address", ["betta", "beta[3]", "beta[-4]", "beta[0,1]", "sigma[0]", "beta[", "", "beta[one]", "net"])
 def test_unknown_addresses_list_near_matches(address: str) -> None:
     with pytest.raises(mle.AddressError, match="no parameter"):
         SPACES["regression"].resolve(address)
@@ -380,15 +371,7 @@ def test_labels_are_addresses() -> None:
         return d["age"] * p["beta"][0] + d["height"] * p["S"][0, 0] + p["g"][1]
 
     space = labelled.prepare({"age": Y, "height": Y}).space
-    assert space.labels == (
-        "beta[age]",
-        "beta[height]",
-        "S[age,age]",
-        "S[height,age]",
-        "S[height,height]",
-        "g[a b]",
-        "g[c,d]",
-    )
+    assert space.labels == ("beta[age]", "beta[height]", "S[age,age]", "S[height,age]", "S[height,height]", "g[a b]", "g[c,d]")
     for i, label in enumerate(space.labels):
         assert space.resolve(label).tolist() == [i]
     assert space.resolve("S[age,height]").tolist() == [3]
@@ -433,9 +416,7 @@ def test_columns_of_the_data_decide_the_shape() -> None:
     with pytest.raises(mle.DataError, match="expected a matrix"):
         model.prepare({"y": Y, "X": Y})
     with pytest.raises(ValueError, match="2 labels for 3 columns"):
-        mle.model(beta=mle.Real(columns="X", labels=["a", "b"]))(lambda p, d: d["X"] @ p["beta"]).prepare(
-            {"X": np.ones((4, 3))}
-        )
+        mle.model(beta=mle.Real(columns="X", labels=["a", "b"]))(lambda p, d: d["X"] @ p["beta"]).prepare({"X": np.ones((4, 3))})
 
 
 def test_shared_and_static_reach_the_function_unwrapped() -> None:

@@ -17,10 +17,7 @@ from mlejax.fit.lapack import contributions_at_once
 from mlejax.fit.regression import Designs, with_designs
 from mlejax.likelihood import Likelihood, trace_reads
 
-BLOCK, BLOCK_GPU = (
-    4096,
-    1 << 17,
-)  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
+BLOCK, BLOCK_GPU = 4096, 1 << 17  # rows (or units) whose derivatives are taken together: they fit the cache; they fill a GPU
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,7 @@ class Space:
         return hash((self.groups, self.leaves, self.ties))
 
     def __reduce__(self) -> Any:
-        return Space, (
-            self.groups,
-            self.leaves,
-            self.ties,
-        )  # without the hash: that of text is another in every process
+        return Space, (self.groups, self.leaves, self.ties)  # without the hash: that of text is another in every process
 
     # ---- sizes and offsets
 
