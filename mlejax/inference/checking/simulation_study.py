@@ -25,7 +25,7 @@ from mlejax.inference.checking.simulation_results import SimulationStudy, Studie
 from mlejax.inference.covariances import covariances_of
 from mlejax.inference.entries import entry_intervals, reported, standard_errors_of
 from mlejax.inference.normal import check_alpha
-from mlejax.inference.resampling.refitting import check_count, check_made, check_seed, chunk_of
+from mlejax.inference.resampling.refitting import check_count, check_made, chunk_of
 from mlejax.inference.resampling.simulator import Design, columns_of, design, looking_up, stack
 from mlejax.likelihood import Likelihood
 from mlejax.objective import Spec, sum_over_blocks
@@ -87,7 +87,7 @@ def simulation_study(
     likelihood = getattr(model, "likelihood", None)
     if not isinstance(likelihood, Likelihood):
         raise TypeError(f"simulation_study expected a model made by @mle.model, got {type(model).__name__}")
-    n_reps, seed = check_count("n_reps", n_reps, 2), check_seed(seed)
+    n_reps, seed = check_count("n_reps", n_reps, 2), check_count("seed", seed, 0)
     check_alpha(alpha)
     if start not in ("truth", "search"):
         raise ValueError(f"start={start!r}: expected 'truth' or 'search'")

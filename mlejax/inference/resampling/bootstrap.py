@@ -25,7 +25,6 @@ from mlejax.inference.resampling.refitting import (
     check_count,
     check_fit,
     check_one_step,
-    check_seed,
     check_separable,
     refit_simulated,
     refit_weights,
@@ -243,7 +242,7 @@ def bootstrap(
         >>> abs(float(boot.bse["mu"] / res.bse["mu"]) - 1) < 0.1, boot.n_failed
         (True, 0)
     """
-    n, seed, short = check_count("n", n, 2), check_seed(seed), check_approximate(approximate)
+    n, seed, short = check_count("n", n, 2), check_count("seed", seed, 0), check_approximate(approximate)
     if kind not in get_args(BootstrapKind):
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, get_args(BootstrapKind)))}")
     what = f"bootstrap(kind={kind!r})"

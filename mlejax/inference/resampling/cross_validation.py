@@ -16,7 +16,7 @@ from mlejax.data import Prepared
 from mlejax.fit import Fit
 from mlejax.fit.common import objective_of
 from mlejax.inference.resampling.draws import pool_of
-from mlejax.inference.resampling.refitting import check_count, check_fit, check_seed, check_separable, refit_weights
+from mlejax.inference.resampling.refitting import check_count, check_fit, check_separable, refit_weights
 from mlejax.objective import Spec
 from mlejax.shapes import Device, Either, Float
 from mlejax.verdict import ConvergenceWarning
@@ -140,7 +140,7 @@ def cross_validate(
         >>> round(res.cross_validate(k=3).llf, 2) < round(res.llf, 2)
         True
     """
-    k, seed = check_count("k", k, 2), check_seed(seed)
+    k, seed = check_count("k", k, 2), check_count("seed", seed, 0)
     what = "cross_validate()"
     check_fit(fit, what)
     check_separable(fit, what, "Fit the first part of the series and judge the rest with model(params, data)")

@@ -16,7 +16,8 @@ from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.fit import Fit
 from mlejax.inference.entries import reported
 from mlejax.inference.resampling.draws import Draws
-from mlejax.inference.resampling.simulator import columns_of, designs_of, looking_up, seen_params, simulator, stack
+from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
+from mlejax.inference.row_designs import designs_of
 from mlejax.likelihood import missing_derivatives
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Bool, Float, Host
@@ -102,11 +103,6 @@ def check_count(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def check_seed(seed: Any) -> int:
-    """A whole number >= 0."""
-    return check_count("seed", seed, 0)
-
-
 def check_approximate(approximate: Any) -> bool:
     """Whether ``approximate=`` asks for one-step approximations."""
     if approximate not in (None, "one-step"):
@@ -124,25 +120,16 @@ def refit_weights(
         if approximate:
             done = _steps(fit, weights, n)
         else:
-            done = refit(
-                fit.spec,
-                optimize.Newton(),
-                fit.loaded.problem.data,
-                weights,
-                n,
-                fit.u,
-                fit.fixed,
-                limits(memory_limit, progress),
-                fit.loaded.hyper,
-            )
+            data, cut = fit.loaded.problem.data, limits(memory_limit, progress)
+            done = refit(fit.spec, optimize.Newton(), data, weights, n, fit.u, fit.fixed, cut, fit.loaded.hyper)
     return _replicates(fit, done, approximate), done
 
 
 def _steps(fit: Fit, weights: Draws, n: int) -> Refits:
-    lanes = [np.arange(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
+    parts = [np.arange(i, min(i + AT_ONCE, n)) for i in range(0, n, AT_ONCE)]
     data = fit.loaded.problem.data
     known = row_derivatives(fit.spec, fit.u, data, fit.fixed)
-    return joined([one_step(fit.spec, fit.u, data, weights(at), fit.fixed, known) for at in lanes])
+    return joined([one_step(fit.spec, fit.u, data, weights(at), fit.fixed, known) for at in parts])
 
 
 def joined(parts: list[Refits]) -> Refits:
@@ -182,12 +169,16 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
     is that of a sample with outliers.
     """
     space = fit.spec.space
-    curved = [not isinstance(leaf.transform, Identity) for leaf in space.leaves for _ in range(leaf.n_free)]
+    curved = np.zeros(u.shape[1], bool)
+    if space.ties is not None:
+        return np.zeros(len(u), bool)
+    for leaf, at in zip(space.leaves, space.u_slices, strict=True):
+        curved[at] = not isinstance(leaf.transform, Identity)
     assert fit.information is not None
     assert fit.jacobian is not None
     spread = np.sqrt(np.diag(scaled_inverse(fit.jacobian.T @ fit.information @ fit.jacobian).inverse))
     with np.errstate(invalid="ignore"):
-        return (np.abs(u - fit.u) > FAR * spread)[:, np.array(curved, bool)].any(axis=1)
+        return (np.abs(u - fit.u) > FAR * spread)[:, curved].any(axis=1)
 
 
 def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None) -> Replicates:

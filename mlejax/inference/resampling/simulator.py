@@ -13,7 +13,6 @@ from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.compiling import compiled
 from mlejax.data import DesignKey, Shared, Static
-from mlejax.fit import Loaded
 from mlejax.fit.regression import _design, _entries, _index, _Joined, _spread
 from mlejax.fit.starts import given_values
 from mlejax.likelihood import Likelihood
@@ -171,22 +170,6 @@ def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[An
     with jax.enable_x64(True):
         values = {p.name: np.asarray(p.value(params[p.name], *made[p.name])) for p in likelihood.predictors}
     return {**params, **values}
-
-
-def designs_of(loaded: Loaded) -> dict[str, tuple[Any, Any]]:
-    """Design and offset (or None) of every regressed parameter, in the rows of a fit."""
-    if loaded.designs is None:
-        return {}
-    view, rows = loaded.designs.view, loaded.rows
-    out: dict[str, tuple[Any, Any]] = {}
-    for design in loaded.designs.designs:
-        name = design.predictor.name
-        beside = DesignKey(name, "offset", view)
-        out[name] = (
-            rows[DesignKey(name, "design", view)],
-            rows[beside] if beside in rows.layout.keys else None,
-        )
-    return out
 
 
 def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:

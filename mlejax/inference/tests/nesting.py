@@ -7,17 +7,14 @@ are taken as nested on the user's word.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
 
-from mlejax.data import DesignKey
 from mlejax.fit import Fit
+from mlejax.inference.row_designs import designs_of
 from mlejax.inference.tests.hypotheses import parse_hypotheses
 from mlejax.inference.tests.same_data import same_order
 from mlejax.parameters import Predictor
-from mlejax.shapes import Float, Host
 
 TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to its size
 
@@ -67,15 +64,6 @@ def _predictor(fit: Fit, name: str) -> Predictor | None:
     return next((p for p in fit.spec.likelihood.predictors if p.name == name), None)
 
 
-def _design(fit: Fit, name: str) -> tuple[Float[Host, "n k"], Any]:
-    """Design and offset (or None) of a regressed parameter, in the rows of the fit."""
-    assert fit.loaded.designs is not None
-    rows, view = fit.loaded.rows, fit.loaded.designs.view
-    beside = DesignKey(name, "offset", view)
-    offset = np.asarray(rows[beside]) if beside in rows.layout.keys else None
-    return np.asarray(rows[DesignKey(name, "design", view)]), offset
-
-
 def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
     """Whether the full fit can give a parameter the values that it has at the restricted estimate."""
     mine, theirs = _predictor(full, name), _predictor(restricted, name)
@@ -84,11 +72,11 @@ def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
     if theirs is None:
         value = np.broadcast_to(np.asarray(restricted.params[name]), (n, *np.shape(restricted.params[name])))
     else:
-        value = np.asarray(theirs.value(restricted.params[name], *_design(restricted, name)))
+        value = np.asarray(theirs.value(restricted.params[name], *designs_of(restricted.loaded)[name]))
     if mine is None:
         value = value[used]
         return bool(np.ptp(value, axis=0).max(initial=0.0) <= TOLERANCE * np.abs(value).max(initial=0.0))
-    design, offset = _design(full, name)
+    design, offset = designs_of(full.loaded)[name]
     leaf = next(leaf for leaf in full.spec.space.leaves if leaf.name == name)
     free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
     held = np.where(free.reshape(leaf.shape), 0.0, np.asarray(full.params[name]))
