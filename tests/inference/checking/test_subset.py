@@ -96,7 +96,7 @@ def test_what_is_held_fixed_is_not_estimated() -> None:
     both = res.subset_errors("beta", others="estimated")
     assert both.labels == ("beta[0]", "beta[2]")
     np.testing.assert_allclose(both.bse, res.bse[["beta[0]", "beta[2]"]], rtol=1e-6)
-    with pytest.raises(ValueError, match="held fixed"):
+    with pytest.raises(ValueError, match="fixed, so that there is no standard error"):
         res.subset_errors("beta[1]")
 
 

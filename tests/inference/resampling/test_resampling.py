@@ -278,7 +278,7 @@ def test_refusals(fitted: mle.Results) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bad = gaussian.fit({"y": np.full(5, 2.0)})
-    with pytest.raises(ValueError, match="no maximum"):
+    with pytest.raises(ValueError, match="did not end at a maximum"):
         bad.bootstrap(10)
 
 
