@@ -251,7 +251,7 @@ def test_only_coefficients_on_a_log_scale_are_exponentiated() -> None:
         fitted("weibull").summary(eform=True)
     times = fitted("weibull").tidy(exponentiate=["mu"]).set_index("term")["estimate"]
     assert times["mu[age]"] == np.exp(fitted("weibull").params["mu[age]"])
-    with pytest.raises(ValueError, match="sigma is no coefficient on a log scale"):
+    with pytest.raises(ValueError, match="sigma is not a coefficient on a log scale"):
         fitted("weibull").tidy(exponentiate=["sigma"])
 
 

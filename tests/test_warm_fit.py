@@ -65,7 +65,7 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
     res = logit.fit(data)
     # the start and one evaluation for each step; nothing else is asked of the device
     assert calls["compiling.py", "call"] == res.n_steps + 1 <= 6
-    assert calls["_linalg.py", "eigh"] <= 1
+    assert calls["_linalg.py", "eigh"] <= 2, "of the end, and of its covariance"
     # 700 where this was written, 2,170 before; what does not depend on the data is looked up, not made anew
     assert sum(calls.values()) < 950, calls.most_common(30)
 
