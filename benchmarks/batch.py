@@ -49,7 +49,7 @@ import statsmodels.api as sm  # noqa: E402
 from jax import lax  # noqa: E402
 
 import mlejax as mle  # noqa: E402
-from mlejax.inference.resample_weights import draws, pool_of  # noqa: E402
+from mlejax.inference.resampling.draws import draws, pool_of  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 SIZE = 0.1 if options.small else 1.0
@@ -320,7 +320,7 @@ def question_bootstrap() -> None:
     n, n_refits = 1000, int(10_000 * SIZE)
     data = {name: a[0] for name, a in logits(1, n, 5, seed=3).items()}
     res = logit.fit(data, zeros(5))
-    weights = draws(pool_of(res._fit, None), "case", 0, n_refits)(np.arange(n_refits))  # those that bootstrap() makes
+    weights = draws(pool_of(res._fit, None), "case", 0)(np.arange(n_refits))  # those that bootstrap() makes
     exact = lambda: res.bootstrap(n_refits, seed=0, progress=False)
     short = lambda: res.bootstrap(n_refits, seed=0, approximate="one-step")
 

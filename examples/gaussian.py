@@ -39,7 +39,7 @@ def main() -> None:
     print("\nThe variance, by the delta method, and what it would be without bias (sum of squares over n - 1):")
     variance = res.nlcom(lambda p: {"sigma^2": p["sigma"] ** 2})
     print(variance)
-    print(f"unbiased: {y.var(ddof=1):.4f} = {variance.estimate[0]:.4f} * {n} / {n - 1}")
+    print(f"unbiased: {y.var(ddof=1):.4f} = {variance.params[0]:.4f} * {n} / {n - 1}")
 
     print("\nIs a standard deviation of 10 cm compatible with these data? Fixed, and compared:")
     print(res.lr_test(gaussian.fit(df, fixed={"sigma": 10.0})))

@@ -48,7 +48,7 @@ def main() -> None:
 
     print("\nAsymptotic normality: largest gap between the distribution of (estimate - truth) / std err and the normal")
     for n in SIZES:
-        z = (study.estimates(n) - TRUTH) / study.std_errors(n)
+        z = (study.params(n) - TRUTH) / study.bse(n)
         gaps = {}
         for term in z:
             ordered = np.sort(z[term])

@@ -14,7 +14,6 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 """
 
 from mlejax import special
-from mlejax.batch_results import BatchResults
 from mlejax.companions import CompanionError
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.execution import enable_compilation_cache
@@ -37,7 +36,7 @@ from mlejax.parameters import (
     Real,
     Simplex,
 )
-from mlejax.results import Results, compare, load
+from mlejax.results import BatchResults, Results, compare, load
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 __version__ = "0.1.0"

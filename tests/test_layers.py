@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mlejax"
 ROOMS = (
     "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
     "data", "likelihood", "companions", "derivatives", "reduction", "objective", "optimize", "covariance",
-    "verdict", "fit", "batch", "inference", "report", "files", "results", "batch_results", "model",
+    "verdict", "fit", "batch", "inference", "report", "files", "results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

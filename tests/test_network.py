@@ -31,7 +31,7 @@ def test_the_network_reaches_the_accuracy_of_scikit_learn() -> None:
     assert example["accuracy"](res, test) >= reached - 0.005
     assert example["accuracy"](res, training) > 0.99
     found = res.subset_errors("last")
-    assert found.std_error.shape == (369,)
+    assert found.bse.shape == (369,)
     hidden = np.tanh(training["pixels"] @ res.params_tree["hidden"]["w"] + res.params_tree["hidden"]["b"])
     eta = np.c_[np.zeros(len(hidden)), hidden @ res.params_tree["last"]["w"] + res.params_tree["last"]["b"]]
     p = np.exp(eta - eta.max(axis=1, keepdims=True))
@@ -43,4 +43,4 @@ def test_the_network_reaches_the_accuracy_of_scikit_learn() -> None:
     order = [a * 41 + 40 for a in range(9)] + [a * 41 + h for h in range(40) for a in range(9)]  # last.b, then last.w
     information = block.reshape(369, 369)[np.ix_(order, order)]
     information[range(9, 369), range(9, 369)] += example["RIDGE"]
-    np.testing.assert_allclose(found.std_error, np.sqrt(np.diag(np.linalg.inv(information))), rtol=1e-6)
+    np.testing.assert_allclose(found.bse, np.sqrt(np.diag(np.linalg.inv(information))), rtol=1e-6)

@@ -167,7 +167,7 @@ def test_weights_formulas_and_penalties_go_along() -> None:
     alone = reg.fit({k: v[kept] for k, v in table.items()}, **options)
     assert mle.compare(early, alone).remark == "", "the fingerprint is that of the rows trained on"
     errors = newton.subset_errors("mu", others="estimated")
-    np.testing.assert_allclose(errors.std_error, newton.with_cov("bayes").bse[["mu[Intercept]", "mu[x]"]], rtol=1e-6)
+    np.testing.assert_allclose(errors.bse, newton.with_cov("bayes").bse[["mu[Intercept]", "mu[x]"]], rtol=1e-6)
     assert "cov_type='bayes'" in str(errors)
     sampling = {**options, "weight_kind": "sampling", "penalty": None}
     with pytest.raises(ValueError, match="pseudolikelihood"):

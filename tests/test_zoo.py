@@ -99,11 +99,13 @@ def assert_fit(res: mle.Results, want: Truth) -> None:
     assert_matrix(res.information, want.information)
     assert_close(res.score_obs, want.scores, np.abs(want.scores).max(axis=0, initial=1e-300))
     rows = len(want.data[next(iter(want.data))])
-    k = int(want.open.sum())
+    k = len(names)  # parameters on an edge count too, as in R's lme4 and pscl
     assert (res.nobs, res.n_units, res.df_model, res.df_resid) == (rows, len(want.scores), k, rows - k)
     assert res.aic == pytest.approx(-2 * want.llf + 2 * k, rel=1e-12)
+    interior = -2 * want.llf + 2 * int(want.open.sum())
+    assert res.info_criteria("aic", count="interior") == pytest.approx(interior, rel=1e-12)
     assert res.bic == pytest.approx(-2 * want.llf + k * math.log(rows), rel=1e-12)
-    assert res.bic_n(10.0) == pytest.approx(-2 * want.llf + k * math.log(10.0), rel=1e-12)
+    assert res.info_criteria("bic", n=10.0) == pytest.approx(-2 * want.llf + k * math.log(10.0), rel=1e-12)
 
 
 def assert_covariances(res: mle.Results, want: Truth) -> None:
@@ -245,4 +247,4 @@ def test_an_edge_is_the_fixed_fit(name: str) -> None:
     assert held.verdict.code == "verified"
     assert_close(res.params, held.params)
     assert_close(res.bse, held.bse)
-    assert res.df_model == held.df_model
+    assert res.df_model == held.df_model + 1, "a parameter on its edge was estimated"

@@ -83,7 +83,7 @@ class Batch:
     finished: bool = True
     missing: str = "raise"
     columns: tuple[str, ...] = ()
-    limits: Budget | None = None
+    budget: Budget | None = None
 
     @property
     def llf(self) -> np.ndarray:
@@ -114,7 +114,7 @@ def fit_many(
     penalty: Any = None,
     hyper: Any = None,
     n_starts: int | None = None,
-    limits: Budget,
+    budget: Budget,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
@@ -126,8 +126,8 @@ def fit_many(
         if optimize.batched(algorithm):
             raise ValueError("method= with batch_size is for one data set of many rows; leave out batch_size")
         which = sets.usable
-        limits = budget_for_largest(spec, sets, held, limits) if which.size else limits
-        evaluator = DataSetsEvaluator(spec, sets, limits, held, sets.hyper, (False, sets.own_hyper))
+        budget = budget_for_largest(spec, sets, held, budget) if which.size else budget
+        evaluator = DataSetsEvaluator(spec, sets, budget, held, sets.hyper, (False, sets.own_hyper))
         given, own = _given(spec, sets, start)
         u0 = np.zeros((len(sets), space.n_free))
         if which.size:
@@ -141,20 +141,20 @@ def fit_many(
             if finite.any():
                 first = int(which[finite][0])
                 recipe.check_rows_once(spec, _alone(sets, first, space), u0[first], held)
-        problems = _problems(sets, algorithm, held, seed, given, own, limits)
+        problems = _problems(sets, algorithm, held, seed, given, own, budget)
         outcome = _searched(problems, evaluator, u0, which, sets)
         modes: dict[int, tuple[Mode, ...]] = {}
         if n_starts > 1 and outcome.finished:
             outcome, modes = _several_starts(problems, outcome, evaluator, which, n_starts)
-        done = _judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, limits)
+        done = _judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
     return replace(done, missing=missing, columns=columns)
 
 
-def budget_for_largest(spec: Spec, sets: DataSets, held: Any, limits: Budget) -> Budget:
+def budget_for_largest(spec: Spec, sets: DataSets, held: Any, budget: Budget) -> Budget:
     """As `budget_for`, of the largest data set that can be used."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
-    return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), limits)
+    return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
 
 
 def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
@@ -192,10 +192,10 @@ def _alone(sets: DataSets, i: int, space: Space) -> Any:
 
 
 def _problems(
-    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], limits: Budget
+    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], budget: Budget
 ) -> Problems:
     """The data sets as the diagnosis asks for them, one by one."""
-    room = limits.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
+    room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 
     def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
         return ChunkedEvaluator(evaluator.spec, sets.single(i), held, sets.hyper_at(i))
@@ -311,7 +311,7 @@ def _judged(
     modes: dict[int, tuple[Mode, ...]],
     u0: np.ndarray,
     which: np.ndarray,
-    limits: Budget,
+    budget: Budget,
 ) -> Batch:
     """The outcome as a batch: codes of verdicts, and everything in natural coordinates."""
     spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
@@ -338,10 +338,10 @@ def _judged(
         empty = np.zeros((len(sets), 0, 0))
         at = InTheta(theta, ends.score, empty, empty, empty, ends.score, np.zeros(0), np.zeros(0, bool), params)
     else:
-        at = outcome.at or in_theta(space, ends, held, limits)
+        at = outcome.at or in_theta(space, ends, held, budget)
         changed = np.array(sorted(outcome.findings), np.int64)
         if changed.size and outcome.at is not None:
-            later = in_theta(space, ends.of(changed), held, limits)
+            later = in_theta(space, ends.of(changed), held, budget)
             at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
     if spec.penalty is not None and ends.information is not None and which.size:
         found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
@@ -350,13 +350,13 @@ def _judged(
             finished = False
             ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
             statements.setdefault(i, _interrupted(ends.of(i), True))
-        without = in_theta(space, ends._replace(score=score, information=information), held, limits)
+        without = in_theta(space, ends._replace(score=score, information=information), held, budget)
         at = at._replace(score=without.score, information=without.information)
     return Batch(
         likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=problems.method, u0=u0, ends=ends,
         theta=at.theta, score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian,
         params=at.params, interior=interior(space, ends.u), codes=codes, statements=statements, found=outcome.findings,
-        notes=outcome.notes, modes=modes, finished=finished, limits=limits,
+        notes=outcome.notes, modes=modes, finished=finished, budget=budget,
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def refit(
     n_refits: int,
     u0: np.ndarray,
     fixed: Any,
-    limits: Budget,
+    budget: Budget,
     hyper: Any = None,
 ) -> Refits:
     """Maximise the log-likelihood of one data set under many weight vectors.
@@ -87,42 +87,42 @@ def refit(
         n_refits: B.
         u0: starts, (p,) for all or (B, p): ``Fit.u`` for warm starts.
         fixed: values under ``fixed=``, (n_values,), or None.
-        limits: of ``mlejax.batch.limits(memory_limit, progress)``.
+        budget: of ``mlejax.batch.budget(memory_limit, progress)``.
         hyper: second argument of the penalty, common to all.
     """
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        limits = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, limits)
+        budget = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, budget)
         near = _first_steps(spec, method, shared, u0, fixed)
-        evaluator = DataSetsEvaluator(spec, shared, limits, fixed, hyper)
+        evaluator = DataSetsEvaluator(spec, shared, budget, fixed, hyper)
         _, ends = maximise(evaluator, method, starts if near is None else near)
-        ends, good = _ended(spec.space, ends, fixed, limits)
+        ends, good = _ended(spec.space, ends, fixed, budget)
         again = np.flatnonzero(~good & (ends.status != int(End.INTERRUPTED)))
         if again.size and not _interrupted(ends).any() and data.mode != "whole":
-            apart = DataSetsEvaluator(spec, replace(shared, own_rows=True), limits, fixed, hyper)
+            apart = DataSetsEvaluator(spec, replace(shared, own_rows=True), budget, fixed, hyper)
             ends.put(again, maximise(apart, method, starts, again)[1].of(again))
-            ends, good = _ended(spec.space, ends, fixed, limits)
+            ends, good = _ended(spec.space, ends, fixed, budget)
         return _refits(spec.space, ends, good, fixed)
 
 
 def refit_data(
-    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, limits: Budget, hyper: Any = None
+    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, budget: Budget, hyper: Any = None
 ) -> Refits:
     """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
 
     Args:
-        spec, method, fixed, limits, hyper: as in :func:`refit`.
+        spec, method, fixed, budget, hyper: as in :func:`refit`.
         sets: the data; what cannot be used has end START_NOT_FINITE.
         u0: the start, (p,).
     """
     n = len(sets)
     with jax.enable_x64(True):
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
-        limits = budget_for_largest(spec, sets, fixed, limits) if sets.usable.size else limits
-        _, ends = maximise(DataSetsEvaluator(spec, sets, limits, fixed, hyper), method, starts, sets.usable)
+        budget = budget_for_largest(spec, sets, fixed, budget) if sets.usable.size else budget
+        _, ends = maximise(DataSetsEvaluator(spec, sets, budget, fixed, hyper), method, starts, sets.usable)
         ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)
-        ends, good = _ended(spec.space, ends, fixed, limits)
+        ends, good = _ended(spec.space, ends, fixed, budget)
         return _refits(spec.space, ends, good, fixed)
 
 
@@ -172,7 +172,7 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
     return x / root, np.where(good, (x * slope).sum(axis=1), np.inf)
 
 
-def _ended(space: Space, ends: OptimizeResult, fixed: Any, limits: Budget) -> tuple[OptimizeResult, Bool[Host, " B"]]:
+def _ended(space: Space, ends: OptimizeResult, fixed: Any, budget: Budget) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
 
     A search that began at the maximum has no decrements to compare: it counts if the information is positive definite.
@@ -186,7 +186,7 @@ def _ended(space: Space, ends: OptimizeResult, fixed: Any, limits: Budget) -> tu
         ends = ends._replace(u=on_nearest_edges(ends.u, near, space))
     at_start = (ends.n_steps <= 2) & (ends.decrement >= 0) & (ends.decrement <= AT_THE_START)
     judged = ends._replace(decrements=np.where(at_start[:, None], FALLEN, ends.decrements))
-    good = clean(judged, space, in_theta(space, judged, fixed, limits))
+    good = clean(judged, space, in_theta(space, judged, fixed, budget))
     free = interior(space, ends.u)
     on_edge = np.flatnonzero(~good & ~free.all(axis=1) & (ends.status == int(End.CONVERGED)))
     for i in on_edge.tolist():

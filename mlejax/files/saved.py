@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.covariance import CovarianceResult
+from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
 from mlejax.data.formulas import Design, Designs
 from mlejax.execution import device_kind
 from mlejax.files.codecs import Unsaved, by_name, codecs
 from mlejax.files.container import FileError, read, write
 from mlejax.files.values import decode, encode
-from mlejax.fit import COVARIANCE_LIMIT, Fit, Loaded, Problem, Remembered, counts
+from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
 from mlejax.fit.penalties import Penalised
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History

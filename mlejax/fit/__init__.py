@@ -1,9 +1,6 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
-from mlejax.fit.checking import Check, Finding
 from mlejax.fit.common import Problem, Solution
-from mlejax.fit.covariances import COVARIANCE_LIMIT, covariance_of, weighted_scores
-from mlejax.fit.curvature import curvature_of
 from mlejax.fit.finish import Fit
 from mlejax.fit.loading import (
     Loaded,
@@ -16,25 +13,18 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import check, fit
-from mlejax.fit.simulating import simulate
+from mlejax.fit.recipe import fit
 from mlejax.fit.solve import solve
 from mlejax.likelihood import regressed
 
 __all__ = [
-    "COVARIANCE_LIMIT",
-    "Check",
-    "Finding",
     "Fit",
     "Loaded",
     "Problem",
     "Remembered",
     "Solution",
-    "check",
     "column_unchanged",
     "counts",
-    "covariance_of",
-    "curvature_of",
     "evaluate",
     "fit",
     "l2",
@@ -42,7 +32,5 @@ __all__ = [
     "n_contributions",
     "prepare",
     "regressed",
-    "simulate",
     "solve",
-    "weighted_scores",
 ]

@@ -17,7 +17,7 @@ from mlejax.fit.start import Mode
 from mlejax.fit.training import History
 from mlejax.objective import ChunkedEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
-from mlejax.verdict import Verdict, judge
+from mlejax.verdict import Direction, Verdict, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,7 @@ class Fit:
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
         history: of a training on minibatches.
         backend: what it was computed on, for the header; of this process if empty.
+        directions: those that the diagnosis followed from the end.
     """
 
     spec: Spec
@@ -70,6 +71,7 @@ class Fit:
     penalised: Penalised | None = None
     history: History | None = None
     backend: str = ""
+    directions: tuple[Direction, ...] = ()
 
     @property
     def weight_kind(self) -> str | None:
@@ -135,6 +137,7 @@ def finish(evaluator: ChunkedEvaluator, loaded: Loaded, found: Diagnosed, method
         decrement=float(end.decrement),
         penalised=penalised,
         reduced=float(end.loglik) - llf if spec.reduction is not None else 0.0,
+        directions=tuple(findings.directions),
     )
 
 

@@ -20,7 +20,6 @@ from mlejax import optimize
 from mlejax.data import formulas
 from mlejax.execution import cached, compiled, float64
 from mlejax.execution.trace import rows_apart
-from mlejax.fit import checking
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
@@ -149,7 +148,7 @@ def several_starts(
             f"n_starts={n_starts} runs Newton's method from every start, which is offered for up to {POLISH_LIMIT} parameters; "
             f"here are {space.n_free}"
         )
-    points = [_start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
+    points = [start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
     n_drawn = n_starts - 1 - len(points)
     drawn = _scattered(space, loaded, given, first.end, n_drawn, problems.seed)
     u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
@@ -245,31 +244,6 @@ def fit(
     return done
 
 
-def check(
-    likelihood: Likelihood,
-    data: Any,
-    *,
-    start: Any = None,
-    fixed: Mapping[str, Any] | None = None,
-    missing: str = "raise",
-    seed: int = 0,
-) -> checking.Check:
-    """What is wrong with a log-likelihood on its data, without fitting it; arguments as in ``Model.check``."""
-    with float64(), outside_transformations():
-        try:
-            with missing_derivatives(likelihood):
-                loaded = load(likelihood, data, start, missing)
-                given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
-                space, held = fix_on_host(loaded.problem.space, fixed)
-                evaluator = ChunkedEvaluator(Spec(likelihood, space), loaded.problem.data, held)
-                u0 = _start_of_one(evaluator, loaded, given, seed)
-                found = checking.examine(evaluator.spec, loaded, held, u0)
-                check_rows_once(evaluator.spec, loaded, u0, held)
-        except (ValueError, TypeError, KeyError) as error:
-            return checking.make_check(likelihood.name, [checking.refused(error)])
-    return checking.make_check(likelihood.name, found)
-
-
 def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]) -> Problems:
     """One data set as the recipe sees it."""
     return Problems(
@@ -279,7 +253,7 @@ def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: l
         loaded=lambda _: loaded,
         one=lambda evaluator, _: evaluator,  # type: ignore[arg-type,return-value]
         given=lambda _: given,
-        start_anew=partial(_start_of_one, seed=seed, n_ranked=None),
+        start_anew=partial(start_of_one, seed=seed, n_ranked=None),
         scattered=partial(_scattered, n=N_SCATTERED, seed=seed),
     )
 
@@ -403,10 +377,10 @@ def _first_start(
     """u of the start, from a subsample of many rows."""
     spec, data = evaluator.spec, loaded.problem.data
     if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
-        return _start_of_one(evaluator, loaded, given, seed)
+        return start_of_one(evaluator, loaded, given, seed)
     sample = subsample.first_rows(spec, data)
     of_sample = ChunkedEvaluator(spec, sample, evaluator.fixed, program_of=data)
-    plain = _start_of_one(of_sample, loaded, given, seed)
+    plain = start_of_one(of_sample, loaded, given, seed)
     try:
         near = subsample.improved(spec, data, sample, plain, evaluator.fixed)
     except NotImplementedError:  # JAX lacks a second derivative
@@ -414,7 +388,7 @@ def _first_start(
     return plain if near is None else subsample.chosen(evaluator, near, plain)
 
 
-def _start_of_one(
+def start_of_one(
     evaluator: ChunkedEvaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
     """u of one data set's start: the given one, or the best found."""

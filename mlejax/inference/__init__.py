@@ -1,77 +1,129 @@
-"""Inference from an estimate and its covariance: pure functions of arrays and small callables.
+"""Inference from finished fits: tests, intervals, prediction, checks and resampling, a topic a folder.
 
-Delta method, Wald and likelihood-ratio tests, intervals and criteria. Nothing here fits, prints or knows the
-results object; everything that is missing carries its reason.
+Nothing here prints or knows the results object; everything that is missing carries its reason.
 """
 
-from mlejax.inference.contrasts import TTest, t_test
-from mlejax.inference.criteria import aic, aicc, bic, hqic, incomparable
-from mlejax.inference.cross_validation import CrossValidation, cross_validate
-from mlejax.inference.delta import DeltaResult, Linearised, delta_method, linearise, nlcom
-from mlejax.inference.hypotheses import Hypotheses, parse_hypotheses
+from mlejax.inference.checking import (
+    CRITERIA,
+    Check,
+    SimulationStudy,
+    SubsetErrors,
+    check,
+    criterion,
+    df_model,
+    effective_df,
+    facts_of,
+    incomparable,
+    info_criterion,
+    llf_penalized,
+    no_criterion,
+    pseudolikelihood,
+    simulation_study,
+    subset_errors_of,
+)
+from mlejax.inference.covariances import (
+    covariance_of,
+    covariances_of,
+    flat_entries_of,
+    one_scalar,
+    own_options,
+    weighted_scores,
+)
+from mlejax.inference.entries import (
+    Entries,
+    entry_intervals,
+    entry_states,
+    reported,
+    standard_errors_of,
+    support_of,
+)
 from mlejax.inference.intervals import (
+    DeltaResult,
     Intervals,
     confidence_intervals,
-    critical_value,
-    supports,
-    two_sided_p,
-    z_tests,
+    exponentiated,
+    nlcom,
+    with_addresses,
 )
-from mlejax.inference.prediction import exponentiated, predict_function, predict_parameter
-from mlejax.inference.ratio import FitFacts, LRTest, data_differences, likelihood_ratio, lr_test, same_rows
-from mlejax.inference.refitting import reported
-from mlejax.inference.resample import bootstrap, jackknife
-from mlejax.inference.resample_table import Bootstrap, Jackknife
-from mlejax.inference.simulation import simulation_study
-from mlejax.inference.simulation_table import SimulationStudy
-from mlejax.inference.subset import dense_cost, subset_of
-from mlejax.inference.subset_table import SubsetErrors
-from mlejax.inference.wald import WaldTest, linear_covariance, standard_errors, wald_test
+from mlejax.inference.linear import linear_covariance, standard_errors
+from mlejax.inference.normal import z_tests
+from mlejax.inference.prediction import predict
+from mlejax.inference.resampling import (
+    Bootstrap,
+    BootstrapKind,
+    CrossValidation,
+    Jackknife,
+    bootstrap,
+    cross_validate,
+    jackknife,
+    simulate,
+)
+from mlejax.inference.tests import (
+    FitFacts,
+    Hypotheses,
+    LRTest,
+    TTest,
+    WaldTest,
+    lr_test,
+    parse_hypotheses,
+    t_test,
+    wald_test,
+)
 
 __all__ = [
+    "CRITERIA",
     "Bootstrap",
+    "BootstrapKind",
+    "Check",
     "CrossValidation",
     "DeltaResult",
+    "Entries",
     "FitFacts",
     "Hypotheses",
     "Intervals",
     "Jackknife",
     "LRTest",
-    "Linearised",
     "SimulationStudy",
     "SubsetErrors",
     "TTest",
     "WaldTest",
-    "aic",
-    "aicc",
-    "bic",
     "bootstrap",
+    "check",
     "confidence_intervals",
-    "critical_value",
+    "covariance_of",
+    "covariances_of",
+    "criterion",
     "cross_validate",
-    "data_differences",
-    "delta_method",
-    "dense_cost",
+    "df_model",
+    "effective_df",
+    "entry_intervals",
+    "entry_states",
     "exponentiated",
-    "hqic",
+    "facts_of",
+    "flat_entries_of",
     "incomparable",
+    "info_criterion",
     "jackknife",
-    "likelihood_ratio",
     "linear_covariance",
-    "linearise",
+    "llf_penalized",
     "lr_test",
     "nlcom",
+    "no_criterion",
+    "one_scalar",
+    "own_options",
     "parse_hypotheses",
-    "predict_function",
-    "predict_parameter",
+    "predict",
+    "pseudolikelihood",
     "reported",
-    "same_rows",
+    "simulate",
     "simulation_study",
     "standard_errors",
-    "subset_of",
-    "supports",
+    "standard_errors_of",
+    "subset_errors_of",
+    "support_of",
     "t_test",
-    "two_sided_p",
     "wald_test",
+    "weighted_scores",
+    "with_addresses",
     "z_tests",
 ]

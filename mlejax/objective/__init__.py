@@ -14,7 +14,7 @@ from mlejax.objective.objective import (
     sum_over_blocks,
     to_loglik,
 )
-from mlejax.objective.programs import meat_of_sets
+from mlejax.objective.programs import products_of_sets
 from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 
@@ -33,11 +33,11 @@ __all__ = [
     "chunk_size",
     "filled",
     "hoists",
-    "meat_of_sets",
     "objective_of",
     "penalty_at",
     "penalty_derivatives",
     "penalty_value",
+    "products_of_sets",
     "run_of_starts",
     "sample_chunks",
     "sample_rows",

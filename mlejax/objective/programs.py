@@ -153,7 +153,7 @@ def evaluate_sets(
 
 
 @partial(compiled, how="side by side", static=("spec", "width", "n_clusters"))
-def meat_of_sets(
+def products_of_sets(
     spec: Spec, width: int, u: Any, data: Prepared, fixed: Any, codes: Any, n_blocks: Any, n_clusters: int = 0
 ) -> Any:
     """Sums of products of scores in u (C, p, p): over contributions, or over clusters ``codes`` (C, N) < n_clusters."""

@@ -9,19 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mlejax import inference
-from mlejax.inference import FitFacts
-from mlejax.inference.numbers import MISSING, format_estimates
-from mlejax.report.content import Leaf, Term, note_markers
-from mlejax.report.tables import tidy
+from mlejax.inference import CRITERIA, FitFacts
+from mlejax.inference.formatting import MISSING, format_estimates
+from mlejax.report.frames import tidy
+from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.printed import Printed
+from mlejax.report.summary import Leaf, Term
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 _SHOWN = ("aic", "bic")
 
 
@@ -56,23 +57,8 @@ class Column:
     leaves: tuple[Leaf, ...] = ()
 
 
-class Cell(NamedTuple):
-    """A number as text, and what hangs at its upper right: stars, the marker of a note."""
-
-    text: str
-    mark: str = ""
-
-
-class Row(NamedTuple):
-    """A line of the comparison: the name of a term or fact (empty under it), and one cell a fit."""
-
-    name: str
-    cells: tuple[Cell, ...]
-    is_term: bool = True
-
-
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Printed):
     """Fits side by side; made by :func:`mlejax.compare`. Prints as text and shows as HTML in a notebook.
 
     Attributes:
@@ -87,29 +73,9 @@ class Comparison:
     stars: bool = False
     remark: str = ""
 
-    def as_text(self) -> str:
-        """The text table."""
-        from mlejax.report.comparison_formats import as_text
-
-        return as_text(self)
-
-    def to_html(self) -> str:
-        """An HTML table."""
-        from mlejax.report.comparison_formats import as_html
-
-        return as_html(self)
-
-    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
-        r"""A LaTeX ``table`` for the booktabs package; ``caption`` and ``label`` as in ``Summary.to_latex``."""
-        from mlejax.report.comparison_formats import as_latex
-
-        return as_latex(self, caption, label)
-
-    def to_markdown(self) -> str:
-        """A Markdown table."""
-        from mlejax.report.comparison_formats import as_markdown
-
-        return as_markdown(self)
+    def page(self) -> Page:
+        """One column a fit: estimates, then the facts of the fits."""
+        return _page(self)
 
     def tidy(self) -> pd.DataFrame:
         """One row for each term of each fit: a column ``model``, then those of ``Results.tidy``."""
@@ -131,10 +97,6 @@ class Comparison:
             rows.append(row | {"converged": c.facts.converged, "verdict": c.code, "cov_type": c.cov})
         return pd.DataFrame(rows)
 
-    __str__ = as_text
-    __repr__ = as_text
-    _repr_html_ = to_html
-
 
 def compare(
     columns: Sequence[Column],
@@ -149,7 +111,7 @@ def compare(
       ValueError: names or criteria that make no sense, criteria asked for by name of fits of different data.
 
     >>> a = Column("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
-    >>> print(compare([a, a]).to_markdown().splitlines()[0])
+    >>> print(compare([a, a]).to_markdown().splitlines()[2])
     |  | a (1) | a (2) |
     """
     if len(columns) < 2:
@@ -188,13 +150,7 @@ def criterion(column: Column, name: str) -> float:
         return math.nan
     llf, n = column.facts.llf, column.facts.nobs
     k = column.facts.df_model if math.isnan(column.edf) else column.edf
-    found = {
-        "aic": lambda: inference.aic(llf, k),
-        "aicc": lambda: inference.aicc(llf, k, n),
-        "bic": lambda: inference.bic(llf, k, n),
-        "hqic": lambda: inference.hqic(llf, k, n),
-    }[name]()
-    return float(found)
+    return float(inference.criterion(name, llf, k, n))
 
 
 def _refused(column: Column, name: str) -> str:
@@ -202,16 +158,7 @@ def _refused(column: Column, name: str) -> str:
     return column.no_criterion or ("" if name == "aic" else column.only_aic)
 
 
-class Body(NamedTuple):
-    """The comparison as strings: rows on terms, rows on the fits, and the notes (marker, text); a marker may be empty."""
-
-    terms: tuple[Row, ...]
-    facts: tuple[Row, ...]
-    notes: tuple[tuple[str, str], ...]
-
-
-def body(table: Comparison) -> Body:
-    """The cells of a comparison, before any layout."""
+def _page(table: Comparison) -> Page:
     columns = table.columns
     said = [[_why(c, t) for t in c.terms] for c in columns]
     verdicts = [f"{c.name}: {c.statement}" if c.statement else "" for c in columns]
@@ -219,19 +166,20 @@ def body(table: Comparison) -> Body:
     reasons = [note for notes in withheld.values() for note in notes]
     markers = note_markers([note for notes in said for note in notes] + verdicts + reasons)
     cells = [_term_cells(c, notes, markers, table.stars) for c, notes in zip(columns, said, strict=True)]
-    rows = []
+    lines = []
     for name in merged([[t.name for t in c.terms] + [leaf.name for leaf in c.leaves] for c in columns]):
         pairs = [found.get(name, (Cell(""), Cell(""))) for found in cells]
-        rows.append(Row(name, tuple(p[0] for p in pairs)))
+        lines.append(Line(Cell(name), tuple(p[0] for p in pairs)))
         if any(p[1].text for p in pairs):
-            rows.append(Row("", tuple(p[1] for p in pairs)))
-    facts = _fact_rows(table, markers, verdicts, withheld)
-    notes = [(marker, note) for note, marker in markers.items()]
-    below = ["Standard errors in parentheses."] if any(row.name == "" for row in rows) else []
+            lines.append(Line(Cell(""), tuple(p[1] for p in pairs)))
+    below = ["Standard errors in parentheses."] if any(not line.name.text for line in lines) else []
     if table.stars:
         below.append(", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + ".")
     below += [table.remark] if table.remark else []
-    return Body(tuple(rows), tuple(facts), (*notes, *(("", text) for text in below)))
+    facts = _fact_lines(table, markers, verdicts, withheld)
+    body = Table(("", *(c.name for c in columns)), (*lines, *facts), (len(lines),), hanging=True)
+    notes = [*((marker, note) for note, marker in markers.items()), *(("", text) for text in below)]
+    return Page("Comparison of fits", (), (body,), tuple(notes))
 
 
 def merged(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -280,14 +228,14 @@ def _term_cells(
     return found
 
 
-def _fact_rows(
+def _fact_lines(
     table: Comparison, markers: dict[str, str], verdicts: Sequence[str], withheld: Mapping[str, Sequence[str]]
-) -> list[Row]:
+) -> list[Line]:
     columns = table.columns
 
-    def row(name: str, texts: list[str], marks: Sequence[str] | None = None) -> Row:
+    def row(name: str, texts: list[str], marks: Sequence[str] | None = None) -> Line:
         hung = [markers.get(m, "") for m in marks] if marks is not None else [""] * len(texts)
-        return Row(name, tuple(Cell(t, m) for t, m in zip(texts, hung, strict=True)), is_term=False)
+        return Line(Cell(name), tuple(Cell(t, m) for t, m in zip(texts, hung, strict=True)), code=False)
 
     pseudo = [c.facts.pseudolikelihood for c in columns]
     rows = []

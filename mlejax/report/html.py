@@ -1,4 +1,4 @@
-"""The same report as a self-contained HTML table, for notebooks.
+"""A page as a self-contained HTML fragment, for notebooks.
 
 No script, no external style sheet, no fixed colours (a notebook may be dark): borders take the colour of the text.
 Everything that comes from outside is escaped.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mlejax.report.cells import Grid, estimates_grid, leaves_grid
-from mlejax.report.content import Summary
+from mlejax.report.page import Cell, Page, Table, in_pairs
 
 STYLE = """
 .mlejax { font-size: 0.9em; line-height: 1.35; max-width: 60em; overflow-x: auto; }
@@ -26,28 +25,18 @@ STYLE = """
 """
 
 
-def render_html(summary: Summary) -> str:
-    """The whole report as one HTML fragment.
+def write_html(page: Page) -> str:
+    """A ``<div class="mlejax">`` with its own style.
 
-    Args:
-      summary: content.
-
-    Returns:
-      A ``<div class="mlejax">`` with its own style; what came from the user is escaped.
-
-    >>> from mlejax.report.content import Summary
-    >>> "&lt;b&gt;" in render_html(Summary("<b>"))
+    >>> "&lt;b&gt;" in write_html(Page("<b>", (), (), ()))
     True
     """
-    parts = ['<div class="mlejax">', f"<style>{STYLE}</style>", _header(summary)]
-    estimates, leaves = estimates_grid(summary), leaves_grid(summary)
-    for grid, kind in ((estimates, "estimates"), (leaves, "leaves")):
-        if grid.rows:
-            parts.append(_table(grid, kind))
-    for marker, note in (*estimates.notes, *leaves.notes):
-        parts.append(f'<p class="note"><sup>{escape(marker)}</sup> {_lines(note)}</p>')
-    parts += [f'<p class="note">{_lines(note)}</p>' for note in summary.notes]
-    parts += [f'<p class="verdict">{_lines(statement)}</p>' for statement in summary.footer]
+    parts = ['<div class="mlejax">', f"<style>{STYLE}</style>", _header(page)]
+    parts += [_table(table) for table in page.tables]
+    for marker, note in page.notes:
+        lead = f"<sup>{escape(marker)}</sup> " if marker else ""
+        parts.append(f'<p class="note">{lead}{_lines(note)}</p>')
+    parts += [f'<p class="verdict">{_lines(statement)}</p>' for statement in page.footer]
     return "\n".join([*parts, "</div>"])
 
 
@@ -55,13 +44,9 @@ def _lines(text: str) -> str:
     return escape(text).replace("\n", "<br>")
 
 
-def _header(summary: Summary) -> str:
-    split = (len(summary.header) + 1) // 2
-    left, right = summary.header[:split], summary.header[split:]
-    lines = ['<table class="header">', f"<caption>{escape(summary.title)}</caption>", "<tbody>"]
-    for i, pair in enumerate(left):
-        cells = [_pair(*pair), *([_pair(*right[i])] if i < len(right) else [])]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+def _header(page: Page) -> str:
+    lines = ['<table class="header">', f"<caption>{escape(page.title)}</caption>", "<tbody>"]
+    lines += [f"<tr>{''.join(_pair(*pair) for pair in pairs)}</tr>" for pairs in in_pairs(page.facts)]
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 
@@ -69,16 +54,15 @@ def _pair(label: str, value: str) -> str:
     return f'<th scope="row" class="label">{escape(label)}</th><td class="text">{_lines(value)}</td>'
 
 
-def _table(grid: Grid, kind: str) -> str:
-    marked = grid.heads[-1] == ""
-    heads = grid.heads[:-1] if marked else grid.heads
-    lines = [f'<table class="{kind}">', "<thead>"]
-    lines.append("<tr>" + "".join(f'<th scope="col">{escape(head)}</th>' for head in heads) + "</tr>")
-    lines += ["</thead>", "<tbody>"]
-    for i, row in enumerate(grid.rows):
-        name, *cells = row[: len(heads)]
-        marker = f"<sup>{escape(row[-1])}</sup>" if marked and row[-1] else ""
-        body = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        opening = '<tr class="group">' if i in grid.breaks else "<tr>"
-        lines.append(f'{opening}<th scope="row" class="name">{escape(name)}{marker}</th>{body}</tr>')
+def _cell(cell: Cell) -> str:
+    return escape(cell.text) + (f"<sup>{escape(cell.mark)}</sup>" if cell.mark else "")
+
+
+def _table(table: Table) -> str:
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
+    lines = [f'<table class="{table.kind}">', "<thead>", f"<tr>{heads}</tr>", "</thead>", "<tbody>"]
+    for i, line in enumerate(table.lines):
+        body = "".join(f"<td>{_cell(c)}</td>" for c in line.cells)
+        opening = '<tr class="group">' if i in table.breaks else "<tr>"
+        lines.append(f'{opening}<th scope="row" class="name">{_cell(line.name)}</th>{body}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>"])

@@ -1,6 +1,6 @@
-"""The text table, in the style that users of statsmodels and Stata know.
+"""A page as text, in the style that users of statsmodels and Stata know.
 
-A title, a header of two columns, one row per estimate, the notes keyed by markers, and the verdict. The table is
+A title, a header of two columns, one row per estimate, the notes keyed by markers, and the verdict. The page is
 78 characters wide and grows with its names and numbers; nothing is ever cut. ASCII, apart from the user's own names.
 """
 
@@ -8,83 +8,85 @@ from __future__ import annotations
 
 import textwrap
 
-from mlejax.inference.numbers import table_lines
-from mlejax.report.cells import Grid, estimates_grid, leaves_grid
-from mlejax.report.content import Summary
+from mlejax.inference.formatting import table_lines
+from mlejax.report.page import Cell, Page, Table, in_pairs
 
 WIDTH = 78
 _BETWEEN = 4
 
 
-def render_text(summary: Summary) -> str:
-    """The whole report as text.
+def write_text(page: Page) -> str:
+    """Lines joined by newlines, without a final one.
 
-    Args:
-      summary: content.
-
-    Returns:
-      Lines joined by newlines, without a final one.
-
-    >>> from mlejax.report.content import Summary, Term
-    >>> print(render_text(Summary("Fit", terms=(Term("mu", 1.5, 0.25, 6.0, 2e-9, 1.01, 1.99),))))
+    >>> from mlejax.report.page import Line
+    >>> row = Line(Cell("mu"), (Cell("1.500"), Cell("0.250")))
+    >>> print(write_text(Page("Fit", (), (Table(("", "coef", "std err"), (row,)),), ())))
                                          Fit
     ==============================================================================
-                      coef    std err        z     P>|z|    [0.025    0.975]
+                                                                      coef    std err
     ------------------------------------------------------------------------------
-    mu               1.500      0.250    6.000    <0.001     1.010     1.990
+    mu                                                               1.500      0.250
     ==============================================================================
     """
-    tables = [grid for grid in (estimates_grid(summary), leaves_grid(summary)) if grid.rows]
-    blocks = [_spread(grid) for grid in tables]
+    blocks = [_spread(table) for table in page.tables]
     width = max([WIDTH, *(len(line) for block in blocks for line in block)])
-    lines = [summary.title.center(width).rstrip(), "=" * width]
-    if summary.header:
-        lines += _header(summary.header, width)
-        lines.append("=" * width)
-    for grid, block in zip(tables, blocks, strict=True):
+    lines = [page.title.center(width).rstrip(), "=" * width]
+    if page.facts:
+        lines += [*_header(page.facts, width), "=" * width]
+    for table, block in zip(page.tables, blocks, strict=True):
         lines += [block[0], "-" * width]
         for i, line in enumerate(block[1:]):
-            if i in grid.breaks:
-                lines.append("-" * width)
-            lines.append(line)
+            lines += ["-" * width, line] if i in table.breaks else [line]
         lines.append("=" * width)
-    for grid in tables:
-        for marker, note in grid.notes:
-            lines += wrapped(note, width, f"({marker}) ")
-    for note in summary.notes:
-        lines += wrapped(note, width, "")
-    if summary.footer:
-        if any(grid.notes for grid in tables) or summary.notes:
-            lines.append("-" * width)
-        for statement in summary.footer:
-            lines += wrapped(statement, width, "")
+    for marker, note in page.notes:
+        lines += wrapped(note, width, f"({marker}) " if marker else "")
+    if page.footer and page.notes:
+        lines.append("-" * width)
+    for statement in page.footer:
+        lines += wrapped(statement, width, "")
     return "\n".join(lines)
 
 
-def _spread(grid: Grid) -> list[str]:
+def _spread(table: Table) -> list[str]:
     """The table's lines; a narrow table is spread to the standard width, its numbers flush with the right edge."""
-    cells = [grid.heads, *grid.rows]
-    spare = WIDTH - max(map(len, table_lines(cells)))
+    hang = max([1, *(len(_mark(c.mark)) for line in table.lines for c in line.cells)]) if table.hanging else 0
+    marked = any(line.name.mark for line in table.lines)
+    cells = [(table.heads[0], *(head + " " * max(hang - 1, 0) for head in table.heads[1:]), *([""] if marked else []))]
+    for line in table.lines:
+        last = (line.name.mark,) if marked else ()
+        cells.append((line.name.text, *(_hung(c, hang) for c in line.cells), *last))
+    gaps = len(cells[0]) - 1
+    widths = [max(len(row[j]) for row in cells) for j in range(gaps + 1)]
+    spare = WIDTH - sum(widths) - 2 * gaps
     if spare <= 0:
         return table_lines(cells)
-    gap = 2 + min(spare // (len(grid.heads) - 1), 2)
-    # What the gaps leave over goes between the names and the numbers.
-    left = WIDTH - max(map(len, table_lines(cells, gap=gap)))
-    names = max(len(row[0]) for row in cells)
-    return table_lines([(row[0].ljust(names + left), *row[1:]) for row in cells], gap=gap)
+    gap = 2 + min(spare // gaps, 2)
+    names = WIDTH - sum(widths[1:]) - gap * gaps  # what the gaps leave over goes between the names and the numbers
+    return table_lines([(row[0].ljust(names), *row[1:]) for row in cells], gap=gap)
 
 
-def _header(header: tuple[tuple[str, str], ...], width: int) -> list[str]:
+def _hung(cell: Cell, hang: int) -> str:
+    """The cell with its mark; where marks hang, a closing parenthesis hangs too, so that digits stand below digits."""
+    text, mark = cell.text, _mark(cell.mark)
+    if hang and text.startswith("(") and text.endswith(")"):
+        text, mark = text[:-1], ")" + mark
+    return text + mark.ljust(hang) if text or mark else ""
+
+
+def _mark(mark: str) -> str:
+    """Stars as they are; the marker of a note after a caret, so that it does not run into a word."""
+    return f"^{mark}" if mark and not mark.startswith("*") else mark
+
+
+def _header(facts: tuple[tuple[str, str], ...], width: int) -> list[str]:
     """Two columns, label left and value right in each; a pair that is too long takes a line of its own, below."""
     half = (width - _BETWEEN) // 2
-    short = [pair for pair in header if len(pair[0]) + len(pair[1]) + 3 <= half]
-    long = [pair for pair in header if len(pair[0]) + len(pair[1]) + 3 > half]
-    split = (len(short) + 1) // 2
-    left = [_pair(*pair, half) for pair in short[:split]]
-    right = [_pair(*pair, width - half - _BETWEEN) for pair in short[split:]]
-    right += [""] * (len(left) - len(right))
-    lines = [(a + " " * _BETWEEN + b).rstrip() for a, b in zip(left, right, strict=True)]
-    for label, value in long:
+    short = [pair for pair in facts if len(pair[0]) + len(pair[1]) + 3 <= half]
+    lines = []
+    for pairs in in_pairs(short):
+        cells = [_pair(*pair, w) for pair, w in zip(pairs, (half, width - half - _BETWEEN), strict=False)]
+        lines.append((" " * _BETWEEN).join(cells))
+    for label, value in [pair for pair in facts if pair not in short]:
         lines += wrapped(value, width, f"{label}:  ")
     return lines
 
@@ -94,17 +96,17 @@ def _pair(label: str, value: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, lead: str) -> list[str]:
-    """Paragraphs wrapped to the table's width, continued under the text after the lead; long words are never cut."""
+    """Paragraphs wrapped to the page's width, continued under the text after the lead; long words are never cut."""
     lines: list[str] = []
+    indent = " " * len(lead)
     for paragraph in text.split("\n"):
-        first = lead if not lines else " " * len(lead)
-        wrapped = textwrap.wrap(
+        first = indent if lines else lead
+        lines += textwrap.wrap(
             paragraph,
             width,
             initial_indent=first,
-            subsequent_indent=" " * len(lead),
+            subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
-        )
-        lines += wrapped or [first.rstrip()]
+        ) or [first.rstrip()]
     return lines

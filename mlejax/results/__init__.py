@@ -1,6 +1,7 @@
-"""The frozen result of a fit: estimates, inference, tables, files."""
+"""The frozen results of fits, of one data set or many: estimates, inference, tables, files."""
 
+from mlejax.results.batch_results import BatchResults
 from mlejax.results.result import Results
 from mlejax.results.saved import SavedModel, compare, load
 
-__all__ = ["Results", "SavedModel", "compare", "load"]
+__all__ = ["BatchResults", "Results", "SavedModel", "compare", "load"]

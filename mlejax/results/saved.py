@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlejax import files, report
-from mlejax.results import tables
+from mlejax.results import reporting
 from mlejax.results.result import Results
 
 
@@ -104,4 +104,4 @@ def compare(
             raise TypeError(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
-    return report.compare([tables.column(r) for r in results], names=names, criteria=criteria, stars=stars)
+    return report.compare([reporting.column(r._entries) for r in results], names=names, criteria=criteria, stars=stars)

@@ -19,7 +19,7 @@ SMALL = 60_000  # bytes: blocks of a few data sets
 
 def fit(data: Any, workers: int, memory: int = SMALL) -> batch.Batch:
     sets = batch.stacked(logit.likelihood, data, None, "raise")
-    return batch.fit_many(logit.likelihood, sets, start=START, limits=chunking.Budget(memory, workers, False))
+    return batch.fit_many(logit.likelihood, sets, start=START, budget=chunking.Budget(memory, workers, False))
 
 
 def test_threads_change_no_number() -> None:

@@ -39,7 +39,7 @@ def watched(data: Any, error: type[BaseException] | None = None, good: int = 0) 
 
 
 def fit(sets: DataSets, workers: int = 1, memory: int = SMALL, **options: Any) -> batch.Batch:
-    return batch.fit_many(logit.likelihood, sets, start=START, limits=Budget(memory, workers, False), **options)
+    return batch.fit_many(logit.likelihood, sets, start=START, budget=Budget(memory, workers, False), **options)
 
 
 def results(done: batch.Batch, cov_type: str | None = None) -> mle.BatchResults:

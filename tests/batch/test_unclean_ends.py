@@ -25,7 +25,7 @@ def broken(n_bad: int, n_sets: int = 60) -> dict[str, np.ndarray]:
 
 def fit(data: Any) -> batch.Batch:
     sets = batch.stacked(logit.likelihood, data, None, "raise")
-    return batch.fit_many(logit.likelihood, sets, start=START, limits=chunking.Budget(10**9, 1, False))
+    return batch.fit_many(logit.likelihood, sets, start=START, budget=chunking.Budget(10**9, 1, False))
 
 
 def test_rays_in_company_are_those_of_a_fit_alone() -> None:

@@ -254,7 +254,8 @@ def test_importance_weights_multiply_contributions() -> None:
     np.testing.assert_allclose(res.score_obs, scores, atol=1e-8)
     np.testing.assert_allclose(res.score_obs.sum(), 0.0, atol=1e-6)
     np.testing.assert_allclose(res.with_cov("HC0").cov_params(), bread @ scores.T @ scores @ bread, rtol=1e-7)
-    np.testing.assert_allclose(res.with_cov("opg").cov_params(), np.linalg.inv(scores.T @ scores), rtol=1e-7)
+    unweighted = data["X"] * (data["low"] - p)[:, None]  # their products stand for the information: w and not w^2
+    np.testing.assert_allclose(res.with_cov("opg").cov_params(), np.linalg.inv(unweighted.T @ scores), rtol=1e-7)
     assert np.isfinite(res.aic)
 
 

@@ -345,7 +345,7 @@ def test_a_column_that_is_none_does_not_reach_builtins(folder: Path, tmp_path: P
 def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose() -> None:
     """A new field of a fit, of its data or of a covariance has to be thought of here."""
     fields = lambda cls: {f.name for f in dataclasses.fields(cls)}
-    elsewhere = {"spec", "loaded", "params", "backend"}
+    elsewhere = {"spec", "loaded", "params", "backend", "directions"}  # their statement is in the verdict
     assert {*saving._DIRECT, *saving._OBJECTS} | elsewhere == fields(Fit)
     assert fields(Loaded) == {
         "problem",  # its mode and counts

@@ -211,7 +211,7 @@ def test_every_address_of_a_coefficient_works() -> None:
     again = model.fit(cars, start={"mu[speed]": 3.0, "sigma": [2.0, 0.05]})
     np.testing.assert_allclose(again.params, res.params, rtol=1e-7)
     entry = fitted("multinom").wald_test("p[high][C(contact)[T.low]] = p[medium][C(contact)[T.low]]")
-    assert 0 < entry.p_value < 1
+    assert 0 < entry.pvalue < 1
     assert fitted("multinom").wald_test("p[high] = 0").df == 7
     with pytest.raises(mle.AddressError, match=r"did you mean sigma\[speed\]"):
         model.fit(cars, fixed={"sigma[sped]": 0.0})
@@ -250,7 +250,7 @@ def test_only_coefficients_on_a_log_scale_are_exponentiated() -> None:
         fitted("weibull").summary(eform=True)
     times = fitted("weibull").tidy(exponentiate=["mu"]).set_index("term")["estimate"]
     assert times["mu[age]"] == np.exp(fitted("weibull").params["mu[age]"])
-    with pytest.raises(ValueError, match="sigma is no coefficient on a log scale"):
+    with pytest.raises(ValueError, match="sigma is not a coefficient on a log scale"):
         fitted("weibull").tidy(exponentiate=["sigma"])
 
 
@@ -375,7 +375,7 @@ def test_vector_declared_by_columns_has_the_labels_of_the_frame() -> None:
     smoke = df["smoke"].to_numpy()[:, None]
     beta, _ = ols(np.column_stack([X, X * smoke])[:, [0, 2, 1, 3]], data["bwt"])
     np.testing.assert_allclose(res.params[:-1], beta, rtol=1e-6)
-    assert res.wald_test("beta[years][smoke] = 0").p_value == pytest.approx(res.pvalues["beta[years][smoke]"])
+    assert res.wald_test("beta[years][smoke] = 0").pvalue == pytest.approx(res.pvalues["beta[years][smoke]"])
     assert res.wald_test("beta[one] = 0").df == 2
 
 

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from mlejax.data import Fingerprint
 from mlejax.inference import FitFacts
 from mlejax.report import Column, Term, compare, leaf_row
 from tests.report.samples import FLAT, term
 
 
 def facts(llf, k, n=100.0, **more):
-    return FitFacts(llf, k, n, more.pop("fingerprint", {"y": (1.5, 2.5)}), **more)
+    return FitFacts(llf, k, n, more.pop("fingerprint", Fingerprint(int(n), {"y": (1.5, 2.5)})), **more)
 
 
 SMALL = Column("small", (term("mu", 1.5, 0.25), term("sigma", 2.0, 0.1, tested=False)), facts(-150.5, 2))

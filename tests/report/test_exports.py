@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mlejax as mle
-from mlejax.report import Column, Summary, Term, compare, render_latex, render_markdown
+from mlejax.data import Fingerprint
+from mlejax.report import Column, Summary, Term, compare
 from mlejax.report.comparison import merged
 from tests.report.samples import SAMPLES
 from tests.report.samples_comparison import COMPARISONS, LARGE, OTHER, SMALL
@@ -36,7 +37,7 @@ def outside_code(line: str) -> str:
 
 @given(ANY)
 def test_any_name_is_safe_in_latex(name: str) -> None:
-    lines = render_latex(named(name)).split("\n")
+    lines = named(name).to_latex().split("\n")
     text = "\n".join(lines[1:]).replace("\\\\", "").replace("\\{", "").replace("\\}", "")
     depth = 0
     for c in text:
@@ -52,7 +53,7 @@ def test_any_name_is_safe_in_latex(name: str) -> None:
 
 @given(ANY)
 def test_any_name_is_safe_in_markdown(name: str) -> None:
-    text = render_markdown(named(name))
+    text = named(name).to_markdown()
     rows = [line for line in text.split("\n") if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in rows[:3]} == {5}
     assert {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in rows[3:]} <= {8}
@@ -63,8 +64,8 @@ def test_any_name_is_safe_in_markdown(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(tmp_path) -> None:
-    parts = [render_latex(s) for s in SAMPLES.values()] + [c.to_latex() for c in COMPARISONS.values()]
-    parts += [render_latex(named(name)) for name in ("[x]", "*", "a\\b", "--", '"`', "$x^2$", "\n")]
+    parts = [s.to_latex() for s in SAMPLES.values()] + [c.to_latex() for c in COMPARISONS.values()]
+    parts += [named(name).to_latex() for name in ("[x]", "*", "a\\b", "--", '"`', "$x^2$", "\n")]
     document = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", *parts, r"\end{document}"])
     (tmp_path / "all.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
@@ -73,11 +74,11 @@ def test_latex_compiles(tmp_path) -> None:
 
 
 def test_label_and_caption() -> None:
-    text = render_latex(SAMPLES["year"], caption="50% of them", label="tab:year")
+    text = SAMPLES["year"].to_latex(caption="50% of them", label="tab:year")
     assert "\\caption{50\\% of them}\n\\label{tab:year}" in text
-    assert "\\caption" not in render_latex(SAMPLES["year"], caption="")
+    assert "\\caption" not in SAMPLES["year"].to_latex(caption="")
     with pytest.raises(ValueError, match="label"):
-        render_latex(SAMPLES["year"], label="a}b")
+        SAMPLES["year"].to_latex(label="a}b")
 
 
 def test_a_new_name_follows_its_predecessor() -> None:
@@ -107,7 +108,7 @@ def test_what_compare_refuses() -> None:
 
 
 def test_values_of_a_shared_column_tell_data_apart() -> None:
-    same_n = Column("b", SMALL.terms, sample_facts(-150.5, 2, fingerprint={"y": (1.5, 2.6)}))
+    same_n = Column("b", SMALL.terms, sample_facts(-150.5, 2, fingerprint=Fingerprint(100, {"y": (1.5, 2.6)})))
     table = compare([SMALL, same_n])
     assert table.criteria == ()
     assert "AIC and BIC are not compared: small and b are fits of different data" in " ".join(str(table).split())

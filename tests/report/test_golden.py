@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mlejax.report import render_html, render_latex, render_markdown, render_text
 from tests.report.samples import SAMPLES
 from tests.report.samples_comparison import COMPARISONS
 
@@ -22,22 +21,22 @@ def check(path, text):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_text(name):
-    check(GOLDEN / f"{name}.txt", render_text(SAMPLES[name]))
+    check(GOLDEN / f"{name}.txt", str(SAMPLES[name]))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_html(name):
-    check(GOLDEN / f"{name}.html", render_html(SAMPLES[name]))
+    check(GOLDEN / f"{name}.html", SAMPLES[name].to_html())
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_latex(name):
-    check(GOLDEN / f"{name}.tex", render_latex(SAMPLES[name], label=f"tab:{name}"))
+    check(GOLDEN / f"{name}.tex", SAMPLES[name].to_latex(label=f"tab:{name}"))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_markdown(name):
-    check(GOLDEN / f"{name}.md", render_markdown(SAMPLES[name]))
+    check(GOLDEN / f"{name}.md", SAMPLES[name].to_markdown())
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

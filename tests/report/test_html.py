@@ -4,8 +4,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mlejax.report import render_html
-from mlejax.report.cells import estimates_grid
 from tests.report.samples import SAMPLES
 
 VOID = {"br"}
@@ -33,23 +31,23 @@ class Reader(HTMLParser):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_well_formed_and_complete(name):
     reader = Reader()
-    reader.feed(render_html(SAMPLES[name]))
+    reader.feed(SAMPLES[name].to_html())
     reader.close()
     assert reader.open == []
-    for row in estimates_grid(SAMPLES[name]).rows:
-        for cell in row[:7]:
-            assert not cell or cell in reader.cells
+    for line in SAMPLES[name].page().tables[0].lines:
+        for cell in (line.name, *line.cells):
+            assert not cell.text or cell.text in reader.cells
     assert not {"script", "link", "img", "i", "b"} & set(reader.seen)
     assert not any(key in ("src", "href", "onclick") for key, _ in reader.attributes)
 
 
 def test_markers_lead_to_their_notes():
-    text = render_html(SAMPLES["missing"])
+    text = SAMPLES["missing"].to_html()
     assert "mu[b]<sup>a</sup>" in text
     assert '<p class="note"><sup>b</sup> at its lower edge 0' in text
 
 
 def test_no_colours_are_fixed():
-    text = render_html(SAMPLES["regression"])
+    text = SAMPLES["regression"].to_html()
     assert "#" not in text.split("</style>")[0]
     assert "background: none" in text

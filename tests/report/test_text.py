@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlejax.inference.numbers import format_estimates, format_p, format_statistic, percent_labels
-from mlejax.report import Summary, Term, render_html, render_text
+from mlejax.inference.formatting import format_estimates, format_p, format_statistic, percent_labels
+from mlejax.report import Summary, Term
 from tests.report.samples import EDGE, SAMPLES, term
 
 sizes = st.tuples(st.floats(1, 9.99), st.integers(-9, 9), st.sampled_from([-1, 1])).map(
@@ -33,7 +33,7 @@ def test_what_is_printed_is_the_number(pairs):
 
 @given(st.lists(st.tuples(sizes, sizes.map(abs)), min_size=1, max_size=5))
 def test_columns_are_aligned(pairs):
-    text = render_text(Summary("t", terms=tuple(term(f"b[{i}]", b, s) for i, (b, s) in enumerate(pairs))))
+    text = str(Summary("t", terms=tuple(term(f"b[{i}]", b, s) for i, (b, s) in enumerate(pairs))))
     lines = text.split("\n")
     width = len(lines[1])
     assert all(len(line) == width for line in lines[2:] if line)
@@ -42,7 +42,7 @@ def test_columns_are_aligned(pairs):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_reports_are_plain_and_within_their_width(name):
-    text = render_text(SAMPLES[name])
+    text = str(SAMPLES[name])
     assert text.isascii()
     lines = text.split("\n")
     assert not any(line != line.rstrip() for line in lines)
@@ -69,7 +69,7 @@ def test_percent_labels():
 
 
 def test_equal_notes_share_a_marker_and_every_marker_is_explained():
-    text = render_text(SAMPLES["missing"])
+    text = str(SAMPLES["missing"])
     rows = {line.split()[0]: line for line in text.split("\n") if line and not line.startswith(("=", "-"))}
     assert rows["mu[b]"].split()[-1] == rows["mu[c]"].split()[-1] == "a"
     assert rows["tau2"].split()[-1] == "b"
@@ -80,32 +80,32 @@ def test_equal_notes_share_a_marker_and_every_marker_is_explained():
 
 def test_many_markers():
     terms = tuple(Term(f"b{i}", 1.0, note=f"reason {i}") for i in range(28))
-    lines = render_text(Summary("t", terms=terms)).split("\n")
+    lines = str(Summary("t", terms=terms)).split("\n")
     assert "(ab) reason 27" in lines
 
 
 def test_fixed_rows_show_the_value_exactly_enough():
     terms = (term("a", 1.0, 0.1), Term("b", 0.0001234567, fixed=True), Term("c", 2.0, 99.0, fixed=True))
-    lines = render_text(Summary("t", terms=terms)).split("\n")
+    lines = str(Summary("t", terms=terms)).split("\n")
     assert [line.split()[1:] for line in lines[5:7]] == [["0.000123457", "(fixed)"], ["2.000", "(fixed)"]]
 
 
 def test_z_has_no_mark_where_it_has_no_meaning():
-    line = render_text(Summary("t", terms=(term("sigma", 2.0, 0.5, tested=False),))).split("\n")[4]
+    line = str(Summary("t", terms=(term("sigma", 2.0, 0.5, tested=False),))).split("\n")[4]
     assert line.split() == ["sigma", "2.000", "0.500", "1.020", "2.980"]
 
 
 def test_wide_names_widen_the_table():
-    text = render_text(SAMPLES["long_names"])
+    text = str(SAMPLES["long_names"])
     assert SAMPLES["long_names"].terms[0].name in text
     assert len(text.split("\n")[1]) > 100
 
 
 def test_an_empty_report():
-    assert render_text(Summary("nothing")).split("\n") == ["nothing".center(78).rstrip(), "=" * 78]
+    assert str(Summary("nothing")).split("\n") == ["nothing".center(78).rstrip(), "=" * 78]
 
 
 def test_a_summary_shows_itself():
     summary = SAMPLES["year"]
-    assert str(summary) == repr(summary) == render_text(summary)
-    assert summary._repr_html_() == render_html(summary)
+    assert str(summary) == repr(summary) == summary.as_text()
+    assert summary._repr_html_() == summary.to_html()

@@ -1,0 +1,56 @@
+"""Sums of products of scores of many data sets, taken where the data are: what sandwich covariances need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mlejax.batch.fitting import Batch
+from mlejax.data import bucket
+from mlejax.execution import float64, run_tasks
+from mlejax.execution.chunking import chunks
+from mlejax.objective import products_of_sets
+from mlejax.shapes import Float, Host, Int
+
+
+def summed_products(
+    batch: Batch, which: Int[Host, " m"], codes: Sequence[Int[Host, " n"]] | None, by_root: bool
+) -> Float[Host, "m p p"]:
+    """Sums of products of weighted scores in theta, over contributions or clusters; NaN where the keyboard interrupted.
+
+    Args:
+        batch: the fits.
+        which: numbers of the data sets.
+        codes: for every data set the cluster of each contribution, or None.
+        by_root: products are weighted by w, not by w^2.
+    """
+    p = batch.theta.shape[1]
+    sets, budget = batch.sets, batch.budget
+    assert budget is not None
+    out = np.full((len(sets), p, p), np.nan)
+    most = 0 if codes is None else bucket(max(int(codes[i].max()) + 1 for i in which))
+
+    def work(task: tuple[np.ndarray, int, int]) -> int:
+        mine, width, capacity = task
+        data = sets.fetch(mine, capacity)
+        padded = None
+        if codes is not None:
+            padded = np.zeros(data.weights.shape, np.int32)
+            for row, i in zip(padded, mine.tolist(), strict=False):
+                row[: len(codes[i])] = codes[i]
+        u = np.zeros((capacity, p))
+        u[: len(mine)], u[len(mine) :] = batch.ends.u[mine], batch.ends.u[mine[0]]
+        if by_root:
+            data = replace(data, weights=np.sqrt(data.weights))
+        found = products_of_sets(
+            batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most
+        )
+        out[mine] = np.asarray(found)[: mine.size]
+        return int(mine.size)
+
+    with float64():
+        run_tasks(chunks(sets, which, p, budget), work, budget, "covariance", len(which))
+    inside = np.linalg.inv(batch.jacobian[which])
+    return np.swapaxes(inside, 1, 2) @ out[which] @ inside

@@ -1,0 +1,36 @@
+"""Arrays -> the covariance matrix of the estimates, of every kind, or the reason why there is none."""
+
+from mlejax.covariance.options import (
+    CORRECTIONS,
+    COVARIANCE_LIMIT,
+    KINDS,
+    MODEL_BASED,
+    NEEDS_SCORES,
+    SANDWICH,
+    CovarianceKind,
+    check_kind,
+)
+from mlejax.covariance.sandwich import NULL_EIGENVALUE, Covariances, Sums, covariance, no_covariances, score_products
+from mlejax.covariance.wording import TOO_FEW, CovarianceResult, described, entry_reason, too_few
+
+__all__ = [
+    "CORRECTIONS",
+    "COVARIANCE_LIMIT",
+    "KINDS",
+    "MODEL_BASED",
+    "NEEDS_SCORES",
+    "NULL_EIGENVALUE",
+    "SANDWICH",
+    "TOO_FEW",
+    "CovarianceKind",
+    "CovarianceResult",
+    "Covariances",
+    "Sums",
+    "check_kind",
+    "covariance",
+    "described",
+    "entry_reason",
+    "no_covariances",
+    "score_products",
+    "too_few",
+]

@@ -1,0 +1,98 @@
+"""``cov_type=`` and ``cov_kwds=``: which kinds of covariance there are, and which options each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+CovarianceKind: TypeAlias = Literal["nonrobust", "opg", "HC0", "HC1", "cluster", "HAC", "bayes"]
+
+KINDS: tuple[str, ...] = get_args(CovarianceKind)
+NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster", "HAC")
+SANDWICH = ("HC0", "HC1", "cluster", "HAC")
+MODEL_BASED = ("nonrobust", "opg", "bayes")
+CORRECTIONS = ("G", "none", "full")
+COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
+_OPTIONS = {"cluster": {"groups", "correction"}, "HAC": {"maxlags"}}
+_ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
+
+
+def check_kind(
+    cov_type: str | None, cov_kwds: Mapping[str, Any] | None, weight_kind: str | None = None, penalised: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in (under sampling weights HC0).
+
+    ``groups`` comes back as a tuple of one or two groupings, each a column's name or labels.
+
+    Raises:
+        ValueError: unknown type or option, options that the type does not take, missing groups; a covariance under
+            sampling weights that is no sandwich; ``"bayes"`` without a penalty, ``"opg"`` with one.
+    """
+    sampled = weight_kind == "sampling"
+    kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
+    if kind not in KINDS:
+        suggestion = ({k.lower(): k for k in KINDS} | _ALIASES).get(kind.lower())
+        raise ValueError(
+            f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
+            + (f" (did you mean {suggestion!r}?)" if suggestion else "")
+        )
+    if sampled and kind in MODEL_BASED:
+        raise ValueError(
+            f"cov_type={kind!r} counts every row as one observation, and its errors would change with the scale of the "
+            "sampling weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if "
+            "the weights count rows"
+        )
+    if kind == "bayes" and not penalised:
+        raise ValueError(
+            "cov_type='bayes' is the inverse of the penalised information, and this fit has no penalty: without one it is "
+            "'nonrobust'"
+        )
+    if kind == "opg" and penalised:
+        raise ValueError(
+            "cov_type='opg' replaces the information by products of scores, which leave out the penalty; use "
+            "'nonrobust', 'bayes' or 'HC0'"
+        )
+    options = dict(cov_kwds or {})
+    allowed = _OPTIONS.get(kind, set())
+    unknown = set(options) - allowed
+    if unknown:
+        raise ValueError(
+            f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
+            + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
+        )
+    if kind == "cluster":
+        options["groups"] = _groupings(options.get("groups"))
+        options.setdefault("correction", "G")
+        if options["correction"] not in CORRECTIONS:
+            raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    lags = options.get("maxlags")
+    if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or lags < 0):
+        raise ValueError(
+            f"cov_kwds maxlags={lags!r}: expected a whole number of lags >= 0, or None for 4 (n/100)^(2/9)"
+        )
+    return kind, options
+
+
+def _groupings(groups: Any) -> tuple[Any, ...]:
+    """One or two groupings of ``groups=``: a name or labels; a pair of them; a matrix of two columns."""
+    if groups is None:
+        raise ValueError(
+            "cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution; a pair of "
+            "either for two-way clusters"
+        )
+    if isinstance(groups, str):
+        return (groups,)
+    parts: list[Any]
+    if isinstance(groups, (tuple, list)) and len(groups) <= 3 and all(isinstance(g, str) or np.ndim(g) for g in groups):
+        parts = list(groups)
+    elif np.ndim(groups) == 2:
+        columns = groups.shape[1] if hasattr(groups, "shape") else len(groups[0])
+        frame = groups.iloc if hasattr(groups, "iloc") else np.asarray(groups, object)
+        parts = [frame[:, j] for j in range(columns)]
+    else:
+        return (groups,)
+    if not 1 <= len(parts) <= 2:
+        raise ValueError(f"cov_kwds groups: expected one or two ways of clustering, got {len(parts)}")
+    return tuple(parts)

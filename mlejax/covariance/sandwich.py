@@ -1,0 +1,303 @@
+r"""Arrays -> covariances of L >= 1 data sets, of every kind, or the reasons why there are none.
+
+With I the observed information (minus the Hessian of the log-likelihood) and s_i the scores, all in ``theta``:
+
+* ``nonrobust``: I^-1
+* ``opg``: (sum s_i s_i')^-1 (Berndt, Hall, Hall & Hausman 1974)
+* ``HC0``: I^-1 (sum s_i s_i') I^-1 (Huber 1967; White 1982); ``HC1``: times n / (n - k)
+* ``cluster``: I^-1 (sum_g s_g s_g') I^-1 with s_g the sum of the scores of cluster g, times G / (G - 1)
+  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata).
+  Two-way: V_1 + V_2 - V_12, each with its own factor, V_12 of the clusters' intersections; negative eigenvalues become 0
+  (Cameron, Gelbach & Miller 2011, J. Business & Economic Statistics 29, 238)
+* ``HAC``: I^-1 (G_0 + sum_{j=1}^L (1 - j/(L+1)) (G_j + G_j')) I^-1 with G_j = sum_t s_t s_{t-j}' over rows in the order of
+  time, L = floor(4 (n/100)^(2/9)) lags by default, no factor (Newey & West 1987, 1994)
+
+Of a penalised fit, with H_P minus the Hessian of the penalised log-likelihood: ``nonrobust`` is H_P^-1 I H_P^-1 (Gray
+1992, J. American Statistical Association 87, 942), ``bayes`` is H_P^-1, and the others have H_P^-1 for I^-1.
+
+Blind to the optimiser: it sees the estimates' information and scores only.  A covariance is never made from an
+information matrix that fails the scaled positive-definiteness check of `_inverses`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.status import CovarianceState
+
+NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is followed, and may turn out to be flat
+
+
+class Sums(NamedTuple):
+    """Sums of products of scores, before any factor, of L data sets and W ways of grouping their contributions.
+
+    Two-way clusters have three ways: the first, the second and their intersections, whose sum is subtracted.
+
+    Attributes:
+        products: (L, W, p, p), in theta.
+        n: contributions that count (L,).
+        groups: clusters of each way (L, W); 0 where contributions are not grouped.
+        lags: autocovariances that were added (HAC), else None.
+    """
+
+    products: Float[Host, "L W p p"]
+    n: Float[Host, " L"]
+    groups: Int[Host, "L W"]
+    lags: int | None = None
+
+
+class Covariances(NamedTuple):
+    """Covariances of theta of L data sets.
+
+    Attributes:
+        matrix: (L, p, p); NaN where there is none.
+        state: why not, entry by entry (L, p), values of ``CovarianceState``.
+        factors: factors of small samples (L, W); ones without any.
+        negative: eigenvalues that were below 0 and set to 0 (L,).
+        nullity: flat directions of the information (L,).
+        edf: effective degrees of freedom tr(H_P^-1 I) (L,).
+        smallest, condition: smallest eigenvalue of the scaled information, and its ratio to the largest (L,); NaN where
+            the inverse was given.
+    """
+
+    matrix: Float[Host, "L p p"]
+    state: Int[Host, "L p"]
+    factors: Float[Host, "L W"]
+    negative: Int[Host, " L"]
+    nullity: Int[Host, " L"]
+    edf: Float[Host, " L"]
+    smallest: Float[Host, " L"]
+    condition: Float[Host, " L"]
+
+    def put(self, where: Int[Host, " m"], part: Covariances) -> None:
+        """Write the covariances of some data sets into their places; for arrays that the caller has just made."""
+        for whole, value in zip(self, part, strict=True):
+            whole[where] = value
+
+
+def no_covariances(n: int, p: int, state: CovarianceState = CovarianceState.NOT_CONVERGED) -> Covariances:
+    """No covariance for any of n data sets, for this reason."""
+    nothing = np.full(n, np.nan)
+    matrix, states = np.full((n, p, p), np.nan), np.full((n, p), int(state))
+    zero = np.zeros(n, int)
+    return Covariances(matrix, states, np.ones((n, 1)), zero, zero.copy(), nothing, nothing.copy(), nothing.copy())
+
+
+def covariance(
+    kind: str,
+    information: Float[Host, "L p p"],
+    *,
+    free: Bool[Host, "L p"],
+    sums: Sums | None = None,
+    correction: str = "G",
+    penalised: Float[Host, "L p p"] | None = None,
+    inverse: Float[Host, "L p p"] | None = None,
+    unidentified: Bool[Host, "L p"] | None = None,
+) -> Covariances:
+    """The covariances of theta.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        information: observed information in theta, summed.
+        free: entries not on an edge of their support; the others get NaN (ON_BOUNDARY), and the covariance of the rest is
+            conditional on them.
+        sums: products of scores, where the kind needs them.
+        correction: of clusters, one of :data:`CORRECTIONS`.
+        penalised: minus the Hessian of the penalised log-likelihood in theta, of penalised fits.
+        inverse: of the (penalised) information over the free entries, where it is known to be positive definite.
+        unidentified: entries that flat directions move, where flat directions have been found: these get NaN
+            (NOT_IDENTIFIED) and the others the inverse on the complement.
+
+    Returns:
+        `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
+    """
+    n = len(free)
+    both = free[:, :, None] & free[:, None, :]
+    curvature = information if penalised is None else penalised
+    bread = _given(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
+    identified = bread.identified if unidentified is None else bread.identified & ~unidentified
+    found, ok, negative = bread.matrix, bread.ok, np.zeros(n, int)
+    factors, few = np.ones((n, 1)), np.zeros(n, int)
+    if sums is not None:
+        factors, few = _factors(kind, sums, free.sum(axis=1), correction)
+        signs = np.array([1.0, 1.0, -1.0])[: factors.shape[1]]
+        meat = np.where(both, np.einsum("lw,lwij->lij", factors * signs, sums.products), 0.0)
+        if kind == "opg":
+            made = _inverses(meat, free, unidentified is not None)
+            # scores that are zero but for rounding would pass once scaled to unit diagonal
+            least = 1e-12 * np.einsum("lii->li", information)
+            ok = ok & made.ok & (~identified | ~free | (np.einsum("lii->li", meat) > least)).all(axis=1)
+            found = made.matrix
+        else:
+            found, negative = _sandwich(found, meat, two_way=factors.shape[1] > 1)
+    elif kind == "nonrobust" and penalised is not None:
+        found, _ = _sandwich(found, np.where(both, information, 0.0))
+    with np.errstate(invalid="ignore"):
+        positive = np.einsum("lii->li", found) > 1e-14 * np.einsum("lii->li", bread.matrix)
+    # of a penalised fit without products of scores: the data say nothing of an entry that the penalty determines
+    lost = CovarianceState.NOT_IDENTIFIED if sums is None else CovarianceState.SINGULAR_SCORES
+    state = np.where(ok[:, None] & positive, int(CovarianceState.OK), int(lost))
+    if sums is not None:
+        state[~np.isfinite(sums.products).all(axis=(1, 2, 3))] = CovarianceState.NO_SCORES
+    state[few > 0] = few[few > 0, None]
+    state[~identified] = CovarianceState.NOT_IDENTIFIED
+    state[~bread.ok] = np.where(bread.finite, CovarianceState.NOT_POSITIVE_DEFINITE, CovarianceState.NOT_FINITE)[
+        ~bread.ok, None
+    ]
+    state[~free] = CovarianceState.ON_BOUNDARY
+    kept = state == CovarianceState.OK
+    matrix = np.where(kept[:, :, None] & kept[:, None, :], found, np.nan)
+    edf = np.where(bread.ok, np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2)), np.nan)
+    return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition)
+
+
+class _Inverses(NamedTuple):
+    """Inverses of L matrices over their free entries.
+
+    Attributes:
+        matrix: (L, p, p), 1 on the diagonal of the other entries.
+        ok: positive definite on the complement of the flat directions (L,).
+        finite: all entries finite (L,).
+        identified: entries that no flat direction moves (L, p).
+        nullity: flat directions (L,).
+        smallest, condition: of the matrix scaled to unit diagonal (L,).
+    """
+
+    matrix: Float[Host, "L p p"]
+    ok: Bool[Host, " L"]
+    finite: Bool[Host, " L"]
+    identified: Bool[Host, "L p"]
+    nullity: Int[Host, " L"]
+    smallest: Float[Host, " L"]
+    condition: Float[Host, " L"]
+
+
+def _given(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
+    n, p = free.shape
+    yes, nothing = np.ones(n, bool), np.full(n, np.nan)
+    matrix = np.where(free[:, :, None] & free[:, None, :], inverse, np.eye(p))
+    return _Inverses(matrix, yes, yes, np.ones((n, p), bool), np.zeros(n, int), nothing, nothing)
+
+
+def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _Inverses:
+    """Inverses over the free entries, on the complement of the null space where flat directions are expected.
+
+    With a matrix scaled to unit diagonal, S = V diag(w) V', an entry j is identified where every null vector of S is 0 at
+    j; for these e_j' S^+ e_k does not depend on the choice of the generalised inverse.  Without flat directions a matrix
+    is refused unless every eigenvalue of S exceeds p * 1e-13: below that its sign is rounding.
+    """
+    p = free.shape[1]
+    both = free[:, :, None] & free[:, None, :]
+    finite = (np.isfinite(a) | ~both).all(axis=(1, 2))
+    inside = np.where(both & finite[:, None, None], a, np.eye(p))
+    diagonal = np.einsum("lii->li", inside)
+    root = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    scale = root[:, :, None] * root[:, None, :]
+    values, vectors = np.linalg.eigh(_symmetric(inside * scale))
+    smallest, largest = values.min(axis=1, initial=1.0), values.max(axis=1, initial=1.0)
+    seen = (diagonal > 0).all(axis=1)
+    if flat:
+        null = np.abs(values) <= NULL_EIGENVALUE
+        identified = ((np.abs(vectors) < 1e-5) | ~null[:, None, :]).all(axis=2) & (diagonal > 0)
+        ok = finite & (null | (values > 0)).all(axis=1)
+    else:
+        null, identified = np.zeros_like(values, bool), np.ones(free.shape, bool)
+        ok = finite & seen & (smallest > free.sum(axis=1) * 1e-13)
+    weights = np.where(null | (values == 0), 0.0, 1.0 / np.where(values == 0, 1.0, values))
+    matrix = _symmetric((vectors * weights[:, None, :]) @ np.swapaxes(vectors, 1, 2) * scale)
+    ok = ok & np.isfinite(matrix).all(axis=(1, 2))
+    known = finite & seen
+    condition = np.where(smallest > 0, largest / np.where(smallest > 0, smallest, 1.0), np.inf)
+    return _Inverses(
+        matrix,
+        ok,
+        finite,
+        identified | ~finite[:, None],
+        np.where(finite, null.sum(axis=1), 0),
+        np.where(known, smallest, np.nan),
+        np.where(known, condition, np.inf),
+    )
+
+
+def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
+    """Factors of small samples for k free parameters, and the state where there are too few clusters or contributions."""
+    n, groups = sums.n[:, None], sums.groups
+    factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        small = n / (n - k[:, None]) if kind == "HC1" else (n - 1.0) / (n - k[:, None])
+        if kind == "HC1":
+            factors = small
+        elif kind == "cluster" and correction != "none":
+            factors = groups / (groups - 1.0) * (small if correction == "full" else 1.0)
+    if kind == "HC1" or (kind == "cluster" and correction == "full"):
+        few[sums.n <= k] = CovarianceState.TOO_FEW_ROWS
+    if kind == "cluster":
+        few[groups.min(axis=1) < 2] = CovarianceState.TOO_FEW_CLUSTERS
+    if sums.lags is not None:
+        few[sums.lags >= sums.n] = CovarianceState.TOO_FEW_ROWS
+    return np.where(few[:, None] > 0, np.nan, factors), few
+
+
+def _sandwich(
+    bread: Float[Host, "L p p"], meat: Float[Host, "L p p"], two_way: bool = False
+) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
+    """B M B; of two-way clusters negative eigenvalues become 0, and are counted."""
+    found, negative = _symmetric(bread @ meat @ bread), np.zeros(len(bread), int)
+    if two_way:
+        usable = np.isfinite(found).all(axis=(1, 2))
+        values, vectors = np.linalg.eigh(np.where(usable[:, None, None], found, 0.0))
+        size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
+        negative = (values < -1e-12 * size).sum(axis=1)
+        mended = _symmetric((vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2))
+        found = np.where((negative > 0)[:, None, None], mended, found)
+    return found, negative
+
+
+def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:
+    return 0.5 * (a + np.swapaxes(a, -1, -2))
+
+
+def score_products(
+    kind: str,
+    scores: Float[Host, "n p"],
+    n: float,
+    codes: Sequence[Int[Host, " n"]] = (),
+    maxlags: int | None = None,
+) -> Sums:
+    """Sums of products of the scores of one data set (L = 1).
+
+    Args:
+        kind: of the covariance.
+        scores: one row a contribution, times its weight, in the order of time for HAC.
+        n: contributions that count.
+        codes: clusters of every contribution, integers from 0: one array, or two for two-way clusters.
+        maxlags: of HAC; by default floor(4 (n/100)^(2/9)), at most n - 1.
+    """
+    ways = [np.asarray(c) for c in codes]
+    if len(ways) == 2:
+        both = ways[0].astype(np.int64) * (int(ways[1].max(initial=0)) + 1) + ways[1]
+        ways.append(np.unique(both, return_inverse=True)[1].reshape(-1))
+    lags = None
+    if kind == "HAC":
+        lags = min(math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)), int(n) - 1) if maxlags is None else int(maxlags)
+    total = [_products(_by_cluster(scores, c)) for c in ways] or [_products(scores)]
+    for j in range(1, min(lags or 0, len(scores) - 1) + 1):
+        lagged = scores[j:].T @ scores[:-j]
+        total[0] = total[0] + (1.0 - j / ((lags or 0) + 1.0)) * (lagged + lagged.T)
+    groups = [int(c.max(initial=-1)) + 1 for c in ways] or [0]
+    return Sums(np.array(total)[None], np.array([float(n)]), np.array([groups]), lags)
+
+
+def _products(a: Float[Host, "n p"]) -> Float[Host, "p p"]:
+    return np.asarray(a.T @ a)
+
+
+def _by_cluster(scores: Float[Host, "n p"], codes: Int[Host, " n"]) -> Float[Host, "G p"]:
+    out = np.zeros((int(codes.max(initial=-1)) + 1, scores.shape[1]))
+    np.add.at(out, codes, scores)
+    return out

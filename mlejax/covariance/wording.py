@@ -1,0 +1,122 @@
+"""A covariance in words: its type and factors for the header, remarks, and why an entry has no standard error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlejax.covariance.sandwich import Covariances, Sums
+from mlejax.shapes import Float, Host
+from mlejax.status import CovarianceState
+
+TOO_FEW = frozenset((int(CovarianceState.TOO_FEW_CLUSTERS), int(CovarianceState.TOO_FEW_ROWS)))
+_REASONS = {
+    CovarianceState.ON_BOUNDARY: "on the edge of its support: no Wald standard error",
+    CovarianceState.NOT_IDENTIFIED: "not identified: no standard error",
+    CovarianceState.NOT_POSITIVE_DEFINITE: "no standard error: the information is not positive definite",
+    CovarianceState.NOT_FINITE: "no standard error: the information is not finite",
+    CovarianceState.TOO_FEW_CLUSTERS: "no standard error: fewer than two clusters",
+    CovarianceState.TOO_FEW_ROWS: "no standard error: no more contributions than parameters or lags",
+    CovarianceState.NO_SCORES: "no standard error: its scores were not summed, or are not finite",
+    CovarianceState.SINGULAR_SCORES: "no standard error: the scores span fewer directions than there are parameters",
+    CovarianceState.PENALTY_NOT_SMOOTH: "no standard error: the penalty is not smooth at the estimate",
+}
+
+
+def entry_reason(state: int, verdict: str) -> str:
+    """Why an entry of this state has no standard error, or nothing; ``verdict`` is the code of the fit's.
+
+    >>> entry_reason(CovarianceState.NOT_CONVERGED, "no_finite_maximum")
+    'no standard error: no finite maximum'
+    """
+    if state == CovarianceState.OK:
+        return ""
+    return _REASONS.get(CovarianceState(state), f"no standard error: {verdict.replace('_', ' ')}")
+
+
+@dataclass(frozen=True, eq=False)
+class CovarianceResult:
+    """A covariance of theta with its provenance.
+
+    Attributes:
+        matrix: (p, p); NaN where there is none.
+        state: why not, entry by entry (p,), values of ``CovarianceState``.
+        kind: ``cov_type``.
+        statement: one line for the header: type, factor, number of clusters.
+        notes: remarks (fewer clusters than parameters).
+        smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
+        nullity: number of flat directions.
+        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; NaN of others.
+    """
+
+    matrix: np.ndarray
+    state: np.ndarray
+    kind: str
+    statement: str
+    notes: tuple[str, ...] = ()
+    smallest_eigenvalue: float = float("nan")
+    condition: float = float("nan")
+    nullity: int = 0
+    edf: float = float("nan")
+
+
+def described(
+    found: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool, i: int = 0
+) -> CovarianceResult:
+    """The covariance of data set i with its provenance, for k free parameters."""
+    few = {int(s) for s in found.state[i]} & TOO_FEW
+    if few:
+        text = f"{kind} (none: {CovarianceState(min(few)).name.lower().replace('_', ' ')})"
+        notes = [f"No standard errors: {too_few(kind, sums, k, correction, i)}."]
+    else:
+        text, notes = _statement(kind, sums, found.factors[i], k, correction, penalised, i)
+    if found.negative[i]:
+        what = "1 negative eigenvalue" if found.negative[i] == 1 else f"{found.negative[i]} negative eigenvalues"
+        notes.append(f"The two-way cluster covariance had {what}, set to 0 (Cameron, Gelbach & Miller 2011).")
+    numbers = float(found.smallest[i]), float(found.condition[i]), int(found.nullity[i])
+    edf = float(found.edf[i]) if penalised else float("nan")
+    return CovarianceResult(found.matrix[i], found.state[i], kind, text, tuple(notes), *numbers, edf)
+
+
+def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
+    """Which clusters or contributions are too few for a kind of covariance."""
+    assert sums is not None
+    groups, n = sums.groups[i], sums.n[i]
+    if kind == "cluster" and groups.min() < 2:
+        which = " in each way" if len(groups) > 1 else ""
+        return f"cov_type='cluster' needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
+    if kind == "HAC":
+        return f"cov_kwds maxlags={sums.lags}: expected fewer lags than contributions, {n:g}"
+    what = "correction='full'" if kind == "cluster" else f"cov_type={kind!r}"
+    return f"{what} needs more contributions than free parameters, got n={n:g} and k={k}"
+
+
+def _statement(
+    kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
+) -> tuple[str, list[str]]:
+    """Type, factors and clusters in words, and remarks."""
+    if kind == "cluster" and sums is not None:
+        sizes, fewest = sums.groups[i], int(sums.groups[i].min())
+        text = {"none": "no correction", "G": "G/(G-1) = ", "full": "G/(G-1) (n-1)/(n-k) = "}[correction]
+        if correction != "none":
+            text += ", ".join(f"{f:.4g}" for f in factors)
+        if len(sizes) > 1:
+            lead = f"two-way, {sizes[0]} and {sizes[1]} clusters, {sizes[2]} intersections"
+            rank = " in one of two ways"
+        else:
+            lead = f"{fewest} clusters"
+            rank = f": the cluster covariance has rank {fewest - 1} at most; joint tests of more restrictions are not possible"
+        return f"cluster ({lead}, {text})", [f"{fewest} clusters for {k} parameters{rank}"] if fewest < k else []
+    if kind == "HAC" and sums is not None:
+        return f"HAC (Bartlett, {sums.lags} lag{'s' * (sums.lags != 1)}, no factor)", []
+    text = {
+        "nonrobust": "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)"
+        if penalised
+        else "nonrobust (inverse observed information)",
+        "bayes": "bayes (inverse penalised information)",
+        "opg": "opg (inverse outer product of scores)",
+        "HC0": "HC0 (sandwich, no factor)",
+        "HC1": f"HC1 (sandwich, n/(n-k) = {factors[0]:.4g})",
+    }[kind]
+    return text, []

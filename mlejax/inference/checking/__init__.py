@@ -1,0 +1,46 @@
+"""Checks of models and fits: information criteria, errors of a subset, simulation studies, `model.check`."""
+
+from mlejax.inference.checking.criteria import (
+    CRITERIA,
+    aic,
+    aicc,
+    bic,
+    criterion,
+    df_model,
+    effective_df,
+    facts_of,
+    hqic,
+    incomparable,
+    info_criterion,
+    llf_penalized,
+    no_criterion,
+    pseudolikelihood,
+)
+from mlejax.inference.checking.model_check import Check, Finding, check
+from mlejax.inference.checking.simulation_results import SimulationStudy
+from mlejax.inference.checking.simulation_study import simulation_study
+from mlejax.inference.checking.subset import SubsetErrors, subset_errors_of
+
+__all__ = [
+    "CRITERIA",
+    "Check",
+    "Finding",
+    "SimulationStudy",
+    "SubsetErrors",
+    "aic",
+    "aicc",
+    "bic",
+    "check",
+    "criterion",
+    "df_model",
+    "effective_df",
+    "facts_of",
+    "hqic",
+    "incomparable",
+    "info_criterion",
+    "llf_penalized",
+    "no_criterion",
+    "pseudolikelihood",
+    "simulation_study",
+    "subset_errors_of",
+]

@@ -1,0 +1,242 @@
+r"""Information criteria: what a maximised log-likelihood is worth, given what it cost.
+
+With the maximised log-likelihood :math:`\ell`, k free parameters and n observations (smaller is better):
+
+====== ================================== ============================================
+AIC    -2 l + 2 k                         Akaike (1974)
+AICc   AIC + 2 k (k + 1) / (n - k - 1)    Sugiura (1978), Hurvich & Tsai (1989)
+BIC    -2 l + k log n                     Schwarz (1978)
+HQIC   -2 l + 2 k log(log n)              Hannan & Quinn (1979)
+====== ================================== ============================================
+
+All are per data set (not divided by n), and broadcast over arrays, so that a batch of fits is one call.
+A criterion that is undefined is NaN, and every docstring says when.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.covariance import SANDWICH, CovarianceResult
+from mlejax.fit import Fit, counts
+from mlejax.inference.tests import FitFacts, data_difference
+
+
+def aic(llf: ArrayLike, k: ArrayLike) -> Any:
+    """Akaike's criterion, ``-2 llf + 2 k``.
+
+    Args:
+      llf: maximised log-likelihood(s), summed over observations, any shape.
+      k: number of free parameters (effective degrees of freedom under a penalty); broadcasts against ``llf``.
+
+    Returns:
+      float64 scalar or array; NaN where ``llf`` is.
+
+    >>> aic(-10.0, 2)
+    24.0
+    """
+    llf, k, _ = _checked(llf, k)
+    return _plain(-2.0 * llf + 2.0 * k)
+
+
+def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Akaike's criterion with the small-sample correction ``2 k (k + 1) / (n - k - 1)``.
+
+    The correction is exact for the normal linear model and a habit elsewhere. NaN where n <= k + 1: the
+    correction has no meaning there.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters, a residual variance included.
+      n: number of observations.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> aicc(-10.0, 2, 13)
+    25.2
+    """
+    llf, k, n = _checked(llf, k, n)
+    room = n - k - 1.0
+    correction = 2.0 * k * (k + 1.0) / np.where(room > 0, room, np.nan)
+    return _plain(-2.0 * llf + 2.0 * k + correction)
+
+
+def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Schwarz's criterion, ``-2 llf + k log n``.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters.
+      n: number of observations, or of independent units, positive.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> round(bic(-10.0, 2, 100), 6)
+    29.21034
+    """
+    llf, k, n = _checked(llf, k, n)
+    return _plain(-2.0 * llf + k * np.log(n))
+
+
+def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """Hannan and Quinn's criterion, ``-2 llf + 2 k log(log n)``.
+
+    NaN where n <= 1: the iterated logarithm does not exist there.
+
+    Args:
+      llf: maximised log-likelihood(s), any shape.
+      k: number of free parameters.
+      n: number of observations.
+
+    Returns:
+      float64 scalar or array.
+
+    >>> round(hqic(-10.0, 2, 100), 6)
+    26.108719
+    """
+    llf, k, n = _checked(llf, k, n)
+    return _plain(-2.0 * llf + 2.0 * k * np.log(np.log(np.where(n > 1, n, np.nan))))
+
+
+CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
+
+
+def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+    """A criterion by its name, one of :data:`CRITERIA`; arguments as of :func:`bic`.
+
+    >>> criterion("aic", -10.0, 2, 50)
+    24.0
+    """
+    if name not in CRITERIA:
+        raise ValueError(f"criterion={name!r}: expected one of {', '.join(map(repr, CRITERIA))}")
+    return aic(llf, k) if name == "aic" else {"aicc": aicc, "bic": bic, "hqic": hqic}[name](llf, k, n)
+
+
+def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
+    """Number of free parameters that are identified; with ``count="interior"`` without those on an edge of their support.
+
+    Raises:
+        ValueError: another ``count``.
+    """
+    if count not in ("all", "interior"):
+        raise ValueError(f"count={count!r}: expected 'all' (parameters on an edge included) or 'interior'")
+    free = fit.spec.space.n_free if count == "all" else int(fit.interior.sum())
+    return free - cov.nullity
+
+
+def effective_df(fit: Fit, cov: CovarianceResult) -> float:
+    """Of a penalised fit tr(H_P^-1 I) (Gray 1992), else the number of free parameters."""
+    return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
+
+
+def llf_penalized(fit: Fit) -> float:
+    """The maximised objective: the log-likelihood minus the penalty, or plus the bias reduction."""
+    return fit.llf - (0.0 if fit.penalised is None else fit.penalised.value) + fit.reduced
+
+
+def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
+    """The facts of a fit that likelihood-ratio tests and comparisons need."""
+    return FitFacts(
+        llf=fit.llf,
+        df_model=fit.spec.space.n_free,
+        nobs=counts(fit.loaded)[0],
+        fingerprint=fit.loaded.fingerprint,
+        converged=fit.verdict.converged,
+        cov_type=cov.kind,
+        penalised=fit.penalised is not None or fit.spec.reduction is not None,
+        pseudolikelihood=pseudolikelihood(fit, cov),
+        label=fit.spec.likelihood.name,
+        fit=fit,
+    )
+
+
+def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
+    """Whether what was maximised is a pseudolikelihood: under sampling weights, or beside a sandwich covariance."""
+    return cov.kind in SANDWICH or fit.weight_kind == "sampling"
+
+
+def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
+    """Why information criteria do not apply to a fit, in words that follow "is refused", or nothing."""
+    if fit.penalised is not None and np.isnan(cov.edf):
+        return (
+            "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
+        )
+    if fit.spec.reduction is not None:
+        return "because bias-reduced estimates do not maximise the log-likelihood"
+    if fit.weight_kind == "sampling":
+        return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
+    if cov.kind in SANDWICH:
+        return (
+            f"with cov_type={cov.kind!r}: a sandwich covariance says that the model may be wrong, and then the "
+            "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"
+        )
+    if not fit.verdict.converged and fit.verdict.code != "not_identified":
+        return f"because the log-likelihood was not maximised ({fit.verdict.code.replace('_', ' ')})"
+    return ""
+
+
+def info_criterion(
+    fit: Fit, cov: CovarianceResult, name: str = "aic", *, n: float | None = None, count: str = "all"
+) -> float:
+    """An information criterion; smaller is better.
+
+    Args:
+        name: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``.
+        n: number of observations, ``res.n_units`` say; ``nobs`` by default.
+        count: ``"all"`` counts parameters on an edge of their support too (as R's lme4 and pscl do); ``"interior"`` does not.
+
+    Raises:
+        ValueError: a sandwich covariance or no maximum; of penalised fits all criteria but AIC, which counts effective
+            degrees of freedom.
+    """
+    k = float(df_model(fit, cov, count)) if fit.penalised is None else cov.edf
+    found = float(criterion(name, fit.llf, max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
+    if reason := no_criterion(fit, cov):
+        raise ValueError(f"{CRITERIA[name]} is refused {reason}")
+    if fit.penalised is not None and name != "aic":
+        raise ValueError(
+            f"{CRITERIA[name]} is refused for a penalised fit: its log-likelihood is not at its maximum; use aic, with "
+            "effective degrees of freedom"
+        )
+    return found
+
+
+def incomparable(fits: Sequence[FitFacts]) -> str:
+    """Why criteria of these fits cannot be compared, in words; empty where they can.
+
+    A criterion ranks models of the same observations: another number of rows, or other values in a column that two
+    fits share, makes the difference of two criteria mean nothing.
+
+    Args:
+      fits: facts of the fits, with their fingerprints.
+
+    >>> incomparable([FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.5, 2, 49, label="b")])
+    'a and b are fits of different data: 50 observations and 49'
+    """
+    for a, b in itertools.combinations(fits, 2):
+        found = data_difference(a.fingerprint, b.fingerprint)
+        if a.nobs != b.nobs:
+            found = f"{a.nobs:g} observations and {b.nobs:g}"
+        if found:
+            return f"{a.label} and {b.label} are fits of different data: {found}"
+    return ""
+
+
+def _checked(llf: ArrayLike, k: ArrayLike, n: ArrayLike = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    llf_, k_, n_ = (np.asarray(v, np.float64) for v in (llf, k, n))
+    if np.any(k_ < 0):
+        raise ValueError(f"k is a number of parameters: expected k >= 0, got {k_.min():g}")
+    if np.any(n_ <= 0):
+        raise ValueError(f"n is a number of observations: expected n > 0, got {n_.min():g}")
+    return llf_, k_, n_
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if np.ndim(value) == 0 else value

@@ -1,0 +1,309 @@
+"""`model.check`: problems of a log-likelihood on its data, found without fitting it.
+
+The function is traced once, and its values and scores are evaluated row by row at the start and at two random interior
+points near it.  Nothing is optimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.data import Prepared
+from mlejax.fit import Loaded, n_contributions, recipe
+from mlejax.fit.diagnose import wording
+from mlejax.fit.loading import load
+from mlejax.fit.start import given_values
+from mlejax.likelihood import Likelihood, LikelihoodError, missing_derivatives
+from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.parameters import AddressError
+from mlejax.shapes import Float, Host
+from mlejax.verdict import ADVICE
+
+CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
+NULL = 1e-12  # eigenvalue of the scaled outer product of scores that counts as 0
+LEVELS = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `model.check` found.
+
+    Attributes:
+        level: ``"error"``: a fit cannot work; ``"warning"``: its numbers may be wrong or missing; ``"note"``: worth knowing.
+        code: short name, such as ``"ignored_parameter"``.
+        statement: the observation, in the user's names.
+        advice: what to change.
+    """
+
+    level: str
+    code: str
+    statement: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.code}: {self.statement}.  {self.advice}".rstrip()
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `model.check` found, errors first.
+
+    Attributes:
+        name: of the model.
+        findings: all of them.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No errors and no warnings; notes do no harm."""
+        return all(f.level == "note" for f in self.findings)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes of the findings."""
+        return tuple(f.code for f in self.findings)
+
+    def __str__(self) -> str:
+        if not self.findings:
+            return f"{self.name}: nothing found"
+        return "\n".join([f"{self.name}: {'fine' if self.ok else 'found'}", *(f"  {f}" for f in self.findings)])
+
+    def __repr__(self) -> str:
+        return f"<mlejax check {self}>"
+
+
+def check(
+    likelihood: Likelihood,
+    data: Any,
+    *,
+    start: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+    missing: str = "raise",
+    seed: int = 0,
+) -> Check:
+    """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
+    with jax.enable_x64(True), recipe.outside_transformations():
+        try:
+            with missing_derivatives(likelihood):
+                loaded = load(likelihood, data, start, missing)
+                given = given_values(loaded.problem.space, likelihood.parameters, start)
+                space, fixed_values = recipe.fix_on_host(loaded.problem.space, fixed)
+                evaluator = ChunkedEvaluator(Spec(likelihood, space), loaded.problem.data, fixed_values)
+                u0 = recipe.start_of_one(evaluator, loaded, given, seed)
+                found = examine(evaluator, loaded, u0)
+                try:
+                    recipe.check_rows_once(evaluator.spec, loaded, u0, fixed_values)
+                except LikelihoodError as error:
+                    found = [refused(error, "dependent_rows")]
+        except (ValueError, TypeError, KeyError) as error:
+            code = "data"
+            if isinstance(error, (LikelihoodError, AddressError)):
+                code = "likelihood" if isinstance(error, LikelihoodError) else "address"
+            found = [refused(error, code)]
+    return Check(likelihood.name, tuple(sorted(found, key=lambda f: LEVELS.index(f.level))))
+
+
+def refused(error: Exception, code: str) -> Finding:
+    """An error of `fit`'s own checks as a finding."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    return Finding("error", code, str(text).rstrip("."))
+
+
+def examine(evaluator: ChunkedEvaluator, loaded: Loaded, u0: np.ndarray) -> list[Finding]:
+    """All findings except those that `fit`'s own checks raise."""
+    spec, fixed = evaluator.spec, evaluator.fixed
+    traced = _traced(spec, loaded)
+    found = [*_precision(loaded, traced), *_captured(traced), *_compilations(loaded)]
+    if u0.size == 0:
+        return found
+    rng = np.random.default_rng(0)
+    near = [u0 + 0.1 * rng.standard_normal(u0.shape) * np.maximum(1.0, np.abs(u0)) for _ in range(2)]
+    points = [u0, *(np.clip(u, spec.space.lower, spec.space.upper) for u in near)]
+    n = n_contributions(loaded.problem.data)
+    each = [tuple(a[:n] for a in evaluator.rows(u)) for u in points]
+    finite = _finiteness(spec, fixed, points, each)
+    return found + (finite or _scores(spec, fixed, points, each))
+
+
+# ---- numbers
+
+
+def _at(spec: Spec, fixed: Any, u: np.ndarray) -> str:
+    theta = np.asarray(spec.space.theta_from_u(u, fixed))
+    return ", ".join(f"{k} = {x:.6g}" for k, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+
+
+def _finiteness(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+    """A start that is not finite, or a finite value whose score is not: an unguarded branch of `where`."""
+    for k, (u, (values, scores)) in enumerate(zip(points, each, strict=True)):
+        values_finite = bool(np.isfinite(values).all())
+        if values_finite and np.isfinite(scores).all():
+            continue
+        if k > 0 and not values_finite:
+            continue  # a random point outside the support of some row proves nothing
+        where = _at(spec, fixed, u)
+        text = wording.explain_non_finite(values, scores, spec.space.theta_labels, where)
+        if values_finite:
+            return [Finding("error", "where_guard", text, _WHERE)]
+        return [Finding("error", "start_not_finite", f"at the start {text.removeprefix('the ')}", _START)]
+    return []
+
+
+_WHERE = (
+    "Put a safe value inside the branch that is not taken too: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), 0.0); "
+    "the derivative of the branch not taken is computed as well, and 0 times infinity is NaN"
+)
+_START = (
+    "Give start= inside the support of every row; or look at the rows named: a logarithm of zero, or a value outside the "
+    "support"
+)
+
+
+def _scores(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+    """Parameters without influence, combinations without influence, and fewer contributions than parameters."""
+    scores = [s for _, s in each if np.isfinite(s).all()]
+    n, p = scores[0].shape
+    labels = spec.space.theta_labels
+    ignored = np.all([np.abs(s).max(axis=0) == 0.0 for s in scores], axis=0) if n else np.zeros(p, bool)
+    out = [
+        Finding(
+            "warning",
+            "ignored_parameter",
+            f"the log-likelihood does not depend on {labels[j]}: its score is 0 in all {n} contributions",
+            "Use it in the function, hold it with fixed=, or drop it",
+        )
+        for j in np.flatnonzero(ignored)
+    ]
+    kept = np.flatnonzero(~ignored)
+    if 1 < n < kept.size:
+        advice = "Expect no finite maximum or no unique one; standard errors that sum scores cannot be formed"
+        out.append(Finding("warning", "few_rows", f"{n} contributions for {kept.size} parameters", advice))
+    elif n > 1:
+        for vector in _common_null(scores, kept):
+            text, _ = wording.describe_flat(points[0], vector, spec.space, fixed)
+            out.append(Finding("warning", "not_identified", text, ADVICE["not_identified"].rstrip(".")))
+    return out
+
+
+def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Float[Host, " p"]]:
+    """Directions (p,) in u along which no contribution's score has a part, at every point."""
+    p = scores[0].shape[1]
+    stacked = np.concatenate([s[:, kept] for s in scores])
+    size = np.sqrt((stacked**2).sum(axis=0))
+    values, vectors = np.linalg.eigh((stacked / size).T @ (stacked / size))
+    out = []
+    for value, vector in zip(values, vectors.T, strict=True):
+        if value < NULL * kept.size:
+            whole = np.zeros(p)
+            whole[kept] = vector / size
+            out.append(whole / np.abs(whole).max())
+    return out
+
+
+# ---- the function
+
+
+def _traced(spec: Spec, loaded: Loaded) -> Any:
+    """The user's function as a jaxpr, on abstract float64 parameters and data of a few rows."""
+    data: Prepared = loaded.problem.data
+    n = data.weights.shape[0] if data.mode == "whole" else min(2, data.weights.shape[0])
+
+    def short(a: Any) -> jax.ShapeDtypeStruct:
+        lead = a.shape[:1] if data.mode == "whole" else (n,)
+        return jax.ShapeDtypeStruct((*lead, *a.shape[1:]), a.dtype)
+
+    rows = tuple(short(a) for a in data.rows)
+    shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), data.shared)
+    values = [jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(float)) for leaf in spec.space.leaves]
+
+    def run(values: Any, rows: Any, shared: Any) -> Any:
+        return spec.likelihood.contributions(spec.space.build(values), rows, shared, data.statics)
+
+    return jax.make_jaxpr(run)(values, rows, shared)
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """All equations, those of inner functions and loops included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _equations(inner)
+
+
+def _narrow(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.floating)) and jnp.finfo(dtype).bits < 64
+
+
+def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
+    """Columns, constants and arithmetic of less than 64 bits."""
+    advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
+    out = [
+        Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
+        for name in loaded.rows.float32
+    ]
+    advice = "Make it a NumPy float64 array, or pass it in the data (mle.Shared for an array that is not per row)"
+    out += [
+        Finding(
+            "warning",
+            "float32_constant",
+            f"the function closes over a float32 array of shape {np.shape(constant)}, made outside the fit",
+            advice,
+        )
+        for constant in traced.consts
+        if _narrow(np.asarray(constant).dtype)
+    ]
+    made = {
+        str(equation.primitive)
+        for equation in _equations(traced.jaxpr)
+        for variable in equation.outvars
+        if _narrow(variable.aval.dtype)
+    }
+    if made:
+        text = f"the function computes in float32 ({', '.join(sorted(made)[:5])})"
+        advice = "Leave out dtype=jnp.float32 and .astype(jnp.float32)"
+        out.append(Finding("warning", "float32_arithmetic", text, advice))
+    return out
+
+
+def _captured(traced: Any) -> list[Finding]:
+    """Arrays that the function closes over: compiled in, and not cut into rows."""
+    advice = (
+        "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
+        "when they are cut into blocks or resampled, and another array means another compilation"
+    )
+    found = [np.shape(constant) for constant in traced.consts if np.size(constant) >= CAPTURED]
+    text = "the function closes over an array of shape {} instead of reading it from the data"
+    return [Finding("warning", "captured_array", text.format(shape), advice) for shape in found]
+
+
+def _compilations(loaded: Loaded) -> list[Finding]:
+    """Parts of the program that are compiled anew when the data change their shape."""
+    data: Prepared = loaded.problem.data
+    found = []
+    if data.mode == "whole":
+        text = f"rowwise=False compiles anew for every length of the data, here {loaded.rows.n}"
+        advice = "Declare rows or unit= where the contributions allow it; those are padded to few lengths"
+        found.append(("compiles_per_length", text, advice))
+    elif data.mode == "units":
+        longest = int(np.asarray(data.rows[0]).shape[1])
+        mean = loaded.rows.n / max(n_contributions(data), 1)
+        if longest >= 4 * mean:
+            text = f"units are padded to {longest} rows, and have {mean:.3g} on average"
+            advice = "The work is that of the longest unit; split very long ones if the model allows it"
+            found.append(("uneven_units", text, advice))
+    if shapes := [np.shape(a) for a in data.shared]:
+        text = f"Shared arrays of shapes {', '.join(map(str, shapes[:4]))} are compiled for"
+        found.append(("shared_shapes", text, "Another shape, or another mle.Static value, means another compilation"))
+    return [Finding("note", *one) for one in found]

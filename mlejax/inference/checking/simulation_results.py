@@ -1,0 +1,225 @@
+"""The result of a simulation study: tables with their Monte Carlo errors, and a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.inference.formatting import table_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GOOD = ("verified", "boundary")
+
+
+@dataclass(frozen=True, eq=False)
+class Studied:
+    """The fits of all data sets of one size.
+
+    Attributes:
+        n_rows: rows of a data set.
+        labels: of the entries (r,).
+        truth: (r,) natural scale.
+        fixed: (r,) flags of fixed entries.
+        values, errors, low, high: estimates, standard errors and limits (R, r).
+        codes: verdicts (R,).
+        bound: (r,) variances of the Cramer-Rao bound.
+    """
+
+    n_rows: int
+    labels: tuple[str, ...]
+    truth: np.ndarray
+    fixed: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    codes: np.ndarray
+    bound: np.ndarray
+
+    @property
+    def good(self) -> np.ndarray:
+        """(R,) flags of the fits that ended at a maximum."""
+        return np.isin(self.codes.astype(str), GOOD)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row of the table for each entry that is not fixed."""
+        out = []
+        for j in np.flatnonzero(~self.fixed).tolist():
+            t, se = self.values[self.good, j], self.errors[self.good, j]
+            known = np.isfinite(self.low[self.good, j])
+            inside = (self.low[self.good, j] <= self.truth[j]) & (self.truth[j] <= self.high[self.good, j])
+            R, m = len(t), int(known.sum())
+            if R < 2:
+                out.append({"n": self.n_rows, "term": self.labels[j], "truth": self.truth[j], "n_good": R})
+                continue
+            centred, variance = t - t.mean(), t.var(ddof=1)
+            share = float(inside[known].mean()) if m else np.nan
+            efficiency = self.bound[j] / variance if variance > 0 else np.nan
+            with np.errstate(invalid="ignore", divide="ignore"):
+                spread = np.sqrt(max(np.mean(centred**4) / variance**2 - 1.0, 0.0) / R)
+            some = np.isfinite(se)
+            out.append({
+                "n": self.n_rows, "term": self.labels[j], "truth": self.truth[j],
+                "bias": t.mean() - self.truth[j], "bias_mc": np.sqrt(variance / R),
+                "rmse": np.sqrt(np.mean((t - self.truth[j]) ** 2)), "sd": np.sqrt(variance),
+                "mean_se": float(se[some].mean()) if some.any() else np.nan,
+                "coverage": share, "coverage_mc": np.sqrt(share * (1 - share) / m) if m else np.nan,
+                "efficiency": efficiency, "efficiency_mc": efficiency * spread, "n_good": R, "n_intervals": m,
+            })  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulationStudy:
+    """How estimates behaved over many data sets with a known truth; prints as a table.
+
+    Attributes:
+        parts: one for each size of the data.
+        model: its name.
+        cov_type: the kind of covariance of the standard errors.
+        n_reps: data sets of each size.
+        seed: of the draws.
+        alpha: one minus the nominal coverage.
+        start: ``"truth"`` or ``"search"``.
+    """
+
+    parts: tuple[Studied, ...]
+    model: str
+    cov_type: str
+    n_reps: int
+    seed: int
+    alpha: float
+    start: str
+
+    def table(self) -> pd.DataFrame:
+        """One row for each size and term, over the fits that ended at a maximum.
+
+        Returns:
+            Columns ``n``, ``term``, ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the true
+            spread of the estimates, and ``mean_se``, their mean standard error; ``coverage`` of the intervals, with
+            ``coverage_mc``; ``efficiency``, the Cramer-Rao bound (of unbiased estimators) over the variance, with
+            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals`` (there is none close to a closed edge).
+        """
+        import pandas as pd
+
+        return pd.DataFrame([row for part in self.parts for row in part.rows()])
+
+    def verdicts(self) -> pd.DataFrame:
+        """Share of each verdict, one row for each size."""
+        import pandas as pd
+
+        shares = [{str(c): float(np.mean(part.codes == c)) for c in np.unique(part.codes)} for part in self.parts]
+        table = pd.DataFrame(shares, index=pd.Index([part.n_rows for part in self.parts], name="n")).fillna(0.0)
+        return table[sorted(table.columns, key=lambda c: (c not in GOOD, c))]
+
+    def params(self, n_rows: int) -> pd.DataFrame:
+        """Estimates at one size, one row for each data set; NaN where a fit did not end at a maximum."""
+        return self._frame(n_rows, "values")
+
+    def bse(self, n_rows: int) -> pd.DataFrame:
+        """Standard errors at one size, as :meth:`params`."""
+        return self._frame(n_rows, "errors")
+
+    def summary(self) -> str:
+        """The table in words and numbers; Monte Carlo errors in parentheses, in units of the last digits shown."""
+        head = ["n", "term", "truth", "bias", "rmse", "sd", "mean std err", "coverage", "efficiency"]
+        cells = [head, *map(_cells, self.table().to_dict("records"))]
+        lines = [
+            f"Simulation study of {self.model}: {self.n_reps} data sets of each size, seed {self.seed}, {self.cov_type} errors, "
+            f"fits started at {'the truth' if self.start == 'truth' else 'a search of their own'}",
+            f"(in parentheses Monte Carlo errors; nominal coverage {1 - self.alpha:g}; efficiency against the Cramer-Rao bound)",
+            "",
+            *table_lines(cells, left=2),
+            "",
+            *self._verdict_lines(),
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    __str__ = __repr__
+
+    def plot(self) -> Any:
+        """Bias, spread, coverage and efficiency against the number of rows: one column of panels for each term.
+
+        Returns:
+            A matplotlib ``Figure``; ``fig.savefig(path)`` keeps it.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError("plot() needs matplotlib: pip install 'mlejax[plot]'; or draw study.table()") from error
+        table = self.table()
+        terms = list(dict.fromkeys(table["term"]))
+        figure = Figure(figsize=(3.6 * len(terms) + 0.6, 9.0), layout="constrained")
+        axes = figure.subplots(4, len(terms), sharex=True, squeeze=False)
+        for j, term in enumerate(terms):
+            mine = table[table["term"] == term]
+            _panels(axes[:, j], mine, self.alpha)
+            axes[0, j].set_title(str(term))
+            axes[-1, j].set_xlabel("rows")
+        for i, name in enumerate(("bias", "spread", "coverage", "efficiency")):
+            axes[i, 0].set_ylabel(name)
+        return figure
+
+    # ---- behind the doors
+
+    def _frame(self, n_rows: int, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        found = [part for part in self.parts if part.n_rows == n_rows]
+        if not found:
+            raise KeyError(f"no data sets of {n_rows} rows; there are {[part.n_rows for part in self.parts]}")
+        part = found[0]
+        values = np.where(part.good[:, None], getattr(part, name), np.nan)
+        return pd.DataFrame(values, columns=list(part.labels))
+
+    def _verdict_lines(self) -> list[str]:
+        out = []
+        for part in self.parts:
+            codes, counts = np.unique(part.codes.astype(str), return_counts=True)
+            order = sorted(range(len(codes)), key=lambda i: (codes[i] not in GOOD, -counts[i]))
+            shares = ", ".join(f"{codes[i].replace('_', ' ')} {100 * counts[i] / len(part.codes):.4g} %" for i in order)
+            out.append(f"Verdicts at n = {part.n_rows}: {shares}")
+            if len(part.codes) < self.n_reps:
+                out.append(f"Interrupted after {len(part.codes)} of {self.n_reps} data sets.")
+            if not part.good.all():
+                out.append(f"  {int((~part.good).sum())} fits without a maximum are left out of the table.")
+        return out
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table as text; dots where fewer than two fits were good."""
+    names = [f"{row['n']}", str(row["term"]), f"{row['truth']:.4g}"]
+    if not np.isfinite(row.get("bias", np.nan)):
+        return [*names, *["."] * 6]
+    sizes = [f"{row['bias']:.2g} ({row['bias_mc']:.1g})", f"{row['rmse']:.4g}", f"{row['sd']:.4g}"]
+    errors = [_with_error(row[name], row[f"{name}_mc"]) for name in ("coverage", "efficiency")]
+    return [*names, *sizes, f"{row['mean_se']:.4g}" if np.isfinite(row["mean_se"]) else ".", *errors]
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.4f} ({error:.4f})" if np.isfinite(value) else "."
+
+
+def _panels(axes: Any, table: pd.DataFrame, alpha: float) -> None:
+    n = table["n"].to_numpy()
+    style: dict[str, Any] = {"capsize": 3, "marker": "o", "markersize": 4}
+    axes[0].axhline(0.0, color="0.6", linewidth=0.8)
+    axes[0].errorbar(n, table["bias"], 2 * table["bias_mc"], **style)
+    axes[1].loglog(n, table["sd"], marker="o", markersize=4, label="of the estimates")
+    axes[1].loglog(n, table["mean_se"], marker="s", markersize=4, linestyle="--", label="mean std err")
+    axes[1].legend(frameon=False, fontsize=8)
+    axes[2].axhline(1 - alpha, color="0.6", linewidth=0.8)
+    axes[2].errorbar(n, table["coverage"], 2 * table["coverage_mc"], **style)
+    axes[3].axhline(1.0, color="0.6", linewidth=0.8)
+    axes[3].errorbar(n, table["efficiency"], 2 * table["efficiency_mc"], **style)
+    axes[3].set_xscale("log")

@@ -1,0 +1,339 @@
+"""Standard errors of some parameters among very many: which entries, at what cost, and what the errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.checking.information import Point, information_of
+from mlejax.inference.entries import dense_cost
+from mlejax.inference.estimates import Estimates
+from mlejax.inference.intervals import confidence_intervals
+from mlejax.inference.normal import z_tests
+from mlejax.likelihood import missing_derivatives
+from mlejax.linalg import scaled_inverse
+from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OTHERS = ("given", "estimated")
+MAX_CHOSEN = 2000
+MAX_BYTES = 4e9
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SubsetErrors(Estimates):
+    """Estimates of the chosen parameters with standard errors; prints as a table that says what they mean.
+
+    Attributes:
+        cov: (m, m) covariance.
+        cov_given: (m, m) covariance given the others, whatever ``others`` is.
+        others: ``"given"`` or ``"estimated"``.
+        decrement: g' I_SS^-1 g of the chosen parameters, log-likelihood units; 0 at a maximum.
+        n_others: number of other free parameters.
+        meaning: what the numbers mean, in sentences.
+    """
+
+    cov: np.ndarray
+    cov_given: np.ndarray
+    others: str
+    decrement: float
+    n_others: int
+    meaning: tuple[str, ...]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences below the table on the meaning of the errors."""
+        return self.meaning
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the chosen parameters."""
+        import pandas as pd
+
+        return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
+
+
+class Chosen(NamedTuple):
+    """Positions of the chosen entries in theta and among the reported ones."""
+
+    theta: Int[Host, " m"]
+    reported: Int[Host, " m"]
+
+
+def choose(space: Space, addresses: Sequence[str]) -> Chosen:
+    """The free entries that addresses name, in the order of the parameters.
+
+    Raises:
+        ValueError: no address, parameters whose entries are bound to one another, nothing free.
+    """
+    if not addresses:
+        raise ValueError("give the addresses of some parameters, such as 'last' or 'last.w[0,1]'")
+    found: dict[int, int] = {}
+    for address in addresses:
+        for i, flat in space.locate(address):
+            leaf = space.leaves[i]
+            if not leaf.transform.elementwise:
+                raise ValueError(
+                    f"{leaf.name} is declared {leaf.kind}, whose entries are bound to one another: errors of a subset are "
+                    "given for parameters whose entries are free of each other"
+                )
+            entries = np.arange(leaf.size) if flat is None else np.asarray(flat)
+            free = np.arange(leaf.size) if leaf.free is None else np.flatnonzero(np.asarray(leaf.free))
+            entries = entries[np.isin(entries, free)]
+            at = space.u_slices[i].start + np.searchsorted(free, entries)
+            found |= dict(zip(at.tolist(), (space.reported_slices[i].start + entries).tolist(), strict=True))
+    if not found:
+        raise ValueError(f"{', '.join(addresses)}: fixed, so that there is no standard error")
+    order = sorted(found)
+    return Chosen(np.array(order), np.array([found[j] for j in order]))
+
+
+def subset_errors_of(
+    fit: Fit,
+    *addresses: str,
+    others: str = "given",
+    damping: float = 0.0,
+    tol: float = 1e-8,
+    max_steps: int | None = None,
+    alpha: float = 0.05,
+    cov_type: str = "nonrobust",
+) -> SubsetErrors:
+    r"""Standard errors of some parameters, where there are too many for those of all.
+
+    With S the parameters chosen, O the others and I the observed information:
+
+    * ``others="given"``: :math:`(I_{SS})^{-1}`, the errors that S would have if O were known. One Hessian-vector
+      product for each parameter chosen.
+    * ``others="estimated"``: :math:`(I_{SS} - I_{SO} I_{OO}^{-1} I_{OS})^{-1}`, the block of :math:`I^{-1}`, which
+      accounts for the estimation of O and is never smaller. By conjugate gradients on Hessian-vector products, up
+      to hundreds of these for each parameter; refused where they meet negative curvature.
+
+    Whatever ``cov_type`` the fit has, these are errors from the information, and the table says so.
+
+    At a point that is no maximum, which is where the training of a network ends, neither is the error of an
+    estimator: the table says so, with g'I^-1 g of S. Weights of a network usually have many settings of the same
+    likelihood, so that ``"estimated"`` needs ``damping`` there.
+
+    Args:
+        *addresses: parameters, subtrees or entries: ``"last"``, ``"sigma"``, ``"net.w[3,1]"``; up to 2,000 numbers.
+        others: ``"given"`` or ``"estimated"``.
+        damping: a ridge added to the information, as an l2 penalty of that strength adds it.
+        tol: relative residual of conjugate gradients.
+        max_steps: of conjugate gradients; by default twice the number of others, 10,000 at most.
+        alpha: one minus the coverage.
+
+    Returns:
+        :class:`mlejax.inference.SubsetErrors`: prints as a table; ``bse``, ``cov_params()``, ``cov_given``,
+            ``table()``.
+
+    Raises:
+        ValueError: not positive definite, negative curvature, no convergence, or too many parameters.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(a=mle.Real(), b=mle.Real(), sigma=mle.Positive())
+        ... def line(params, data):
+        ...     return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["sigma"])
+        >>> res = line.fit({"x": [0.0, 1.0, 2.0, 3.0], "y": [1.0, 3.0, 2.0, 5.0]})
+        >>> res.subset_errors("b").bse.round(3), res.subset_errors("b", others="estimated").bse.round(3)
+        (array([0.22]), array([0.367]))
+        >>> round(float(res.bse["b"]), 3)
+        0.367
+    """
+    check_others(others)
+    if not damping >= 0 or not np.isfinite(damping):
+        raise ValueError(f"damping={damping!r}: expected a number >= 0")
+    if not np.isfinite(fit.llf):
+        raise ValueError(f"the log-likelihood is not finite at the estimates ({fit.verdict})")
+    if fit.weight_kind == "sampling":
+        raise ValueError(
+            "under sampling weights the information is that of a pseudolikelihood, whose inverse is no covariance; errors of a "
+            "subset are not offered for it"
+        )
+    if fit.constraints:
+        raise ValueError("errors of a subset are not offered under constraints; bse and cov_params account for them")
+    scale = fit.loaded.scale
+    space, p = fit.spec.space, fit.spec.space.n_free
+    chosen = choose(space, addresses)
+    m, k = chosen.theta.size, p - chosen.theta.size
+    _check_size(m, p, others)
+    on_edge = ~fit.interior[chosen.theta]
+    if on_edge.any():
+        names = ", ".join(space.labels[i] for i in chosen.reported[on_edge][:6])
+        raise ValueError(f"{names}: on the edge of its support, where there is no Wald standard error; leave it out")
+    beside = None
+    if others == "estimated":
+        beside = np.array(fit.interior)
+        beside[chosen.theta] = False
+    with jax.enable_x64(True), missing_derivatives(fit.spec.likelihood):
+        at = Point(fit.theta, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
+        found = information_of(
+            fit.spec, at, chosen.theta, beside, damping=damping / scale, tol=tol, max_steps=max_steps
+        )
+    if found.negative is not None:
+        curvature = scale * found.negative - damping
+        raise ValueError(
+            f"the log-likelihood curves upwards in some direction of the other parameters (v'Iv / v'v = {curvature:.3g} "
+            "in the information I): this is no maximum over them, and there is no covariance that accounts for them. "
+            f"others='given' takes them as known; damping={-2.0 * curvature:.2g} or more adds a ridge to "
+            "the information, as an l2 penalty of that strength would"
+        )
+    if found.residual > max(1e3 * tol, 1e-4) or (found.lost is not None and not np.isfinite(found.lost).all()):
+        raise ValueError(
+            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: the "
+            "information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take them as "
+            "known: others='given'"
+        )
+    lower, upper = space.closed_edges
+    made = subset_errors(
+        [space.labels[i] for i in chosen.reported],
+        fit.theta[chosen.theta],
+        scale * found.block,
+        scale * found.score,
+        None if found.lost is None else scale * found.lost,
+        links=[space.links[i] for i in chosen.reported],
+        edges=(lower[chosen.reported], upper[chosen.reported]),
+        zero_is_interior=space.zero_is_interior[chosen.reported],
+        n_others=k,
+        remarks=_remarks(fit, others, k, damping, found.n_steps, found.residual),
+        alpha=alpha,
+    )
+    more = (*_on_the_point(fit, made.decrement), *_robust(cov_type))
+    return replace(made, meaning=(*made.meaning, *more))
+
+
+def _check_size(m: int, p: int, others: str) -> None:
+    if m > MAX_CHOSEN:
+        raise ValueError(
+            f"{m} parameters are chosen; errors of at most {MAX_CHOSEN} are formed: they would take {dense_cost(m)}"
+        )
+    if others == "estimated" and 8.0 * m * p > MAX_BYTES:
+        raise ValueError(
+            f"accounting for {p - m} others beside {m} parameters would hold {m} x {p} numbers ({8e-9 * m * p:.3g} GB); "
+            "choose fewer, or take the others as known: others='given'"
+        )
+
+
+def _remarks(fit: Fit, others: str, k: int, damping: float, steps: int, residual: float) -> list[str]:
+    said = []
+    if k and others == "given":
+        said.append(
+            f"Given the others: the inverse of the information of these parameters alone. The other {k} are taken as known, "
+            "so that the errors leave out what estimating them costs; others='estimated' accounts for it."
+        )
+    elif k:
+        said.append(
+            f"The other {k} parameters are accounted for: these are the errors from the inverse of the whole information, by "
+            f"conjugate gradients ({steps} steps, relative residual {residual:.1e}; no negative curvature was met)."
+        )
+    if fit.penalised is not None:
+        said.append(
+            "The information is that of the penalised log-likelihood: these are the errors of cov_type='bayes'."
+        )
+    if damping:
+        said.append(f"A ridge of {damping:g} was added to the information, as an l2 penalty of that strength would.")
+    return said
+
+
+def _robust(cov_type: str) -> list[str]:
+    if cov_type == "nonrobust":
+        return []
+    return [f"These are errors from the information alone, not those of cov_type={cov_type!r}, which bse has."]
+
+
+def _on_the_point(fit: Fit, decrement: float) -> list[str]:
+    if fit.verdict.converged:
+        return []
+    return [
+        f"The fit is no maximum ({fit.verdict.code}), so that these are errors of no estimator: they describe the curvature "
+        f"of the log-likelihood at the point reached. g'I^-1 g of these parameters given the others is {decrement:.3g}; at a "
+        "maximum it is 0."
+    ]
+
+
+def check_others(others: Any) -> None:
+    """ValueError unless ``others`` is one of :data:`OTHERS`.
+
+    >>> check_others("given")
+    """
+    if others not in OTHERS:
+        raise ValueError(
+            f"others={others!r}: expected 'given' (the other parameters taken as known) or 'estimated' (accounting for them)"
+        )
+
+
+def subset_errors(
+    names: Sequence[str],
+    params: Float[Host, " m"],
+    block: Float[Host, "m m"],
+    score: Float[Host, " m"],
+    lost: Float[Host, "m m"] | None,
+    *,
+    links: Sequence[Any],
+    edges: tuple[Float[Host, " m"], Float[Host, " m"]],
+    zero_is_interior: Bool[Host, " m"],
+    n_others: int,
+    remarks: Sequence[str] = (),
+    alpha: float = 0.05,
+) -> SubsetErrors:
+    """The table from the information of the chosen parameters.
+
+    Args:
+        names: m addresses.
+        params: estimates, natural scale.
+        block: I_SS.
+        score: of the chosen parameters.
+        lost: I_SO I_OO^-1 I_OS, or None to take the others as given.
+        links: m bijections for the intervals.
+        edges: closed lower and upper edges of the supports (m,) each.
+        zero_is_interior: flags (m,) of the entries whose z against 0 means something.
+        n_others: number of other free parameters.
+        remarks: what the errors mean, in sentences.
+        alpha: 1 - coverage.
+
+    Raises:
+        ValueError: an information that is not positive definite.
+
+    >>> import numpy as np
+    >>> from mlejax.transforms import Identity
+    >>> wide = (np.full(1, -np.inf), np.full(1, np.inf))
+    >>> kinds = {"links": [Identity()], "edges": wide, "zero_is_interior": np.array([True]), "n_others": 1}
+    >>> given = subset_errors(["b"], np.ones(1), np.array([[4.0]]), np.zeros(1), None, **kinds)
+    >>> both = subset_errors(["b"], np.ones(1), np.array([[4.0]]), np.zeros(1), np.array([[3.0]]), **kinds)
+    >>> given.bse.tolist(), both.bse.tolist()
+    ([0.5], [1.0])
+    """
+    inside = scaled_inverse(block)
+    if not inside.ok:
+        raise ValueError(
+            f"the information of these parameters given the others is not positive definite (smallest scaled eigenvalue "
+            f"{inside.smallest:.2g}), so that it has no inverse: they are not identified (a softmax needs a class whose "
+            "scores are 0, say), or this is far from a maximum. Choose fewer parameters, train longer, or give damping="
+        )
+    given = inside.inverse
+    cov = given
+    if lost is not None:
+        found = scaled_inverse(block - lost)
+        if not found.ok:
+            raise ValueError(
+                "accounting for the other parameters leaves no positive definite information of these (smallest scaled "
+                f"eigenvalue {found.smallest:.2g}): this is no maximum, or the parameters are not identified. "
+                "others='given' may do, or damping="
+            )
+        cov = found.inverse
+    bse = np.sqrt(np.diag(cov))
+    tests = z_tests(params, bse, testable=zero_is_interior)
+    limits = confidence_intervals(params, bse, links=links, lower_edge=edges[0], upper_edge=edges[1], alpha=alpha)
+    others = "given" if lost is None else "estimated"
+    how = "given the others" if lost is None else "the others estimated"
+    title = f"Standard errors of {len(names)} of {len(names) + n_others} parameters, {how}"
+    table = (title, tuple(names), np.asarray(params), bse, *tests, limits.low, limits.high, limits.notes, float(alpha))
+    return SubsetErrors(*table, cov, given, others, float(score @ given @ score), n_others, tuple(remarks))

@@ -1,0 +1,17 @@
+"""Intervals and standard errors of single entries and of functions of the estimates."""
+
+from mlejax.inference.intervals.delta import DeltaResult, Linearised, exponentiated, linearise, nlcom, with_addresses
+from mlejax.inference.intervals.link_scale import Intervals, Link, confidence_intervals, supports
+
+__all__ = [
+    "DeltaResult",
+    "Intervals",
+    "Linearised",
+    "Link",
+    "confidence_intervals",
+    "exponentiated",
+    "linearise",
+    "nlcom",
+    "supports",
+    "with_addresses",
+]

@@ -1,0 +1,305 @@
+r"""The delta method: standard errors of functions of the estimates.
+
+For g(theta) with Jacobian J at the estimate, and covariance V of the estimates,
+
+.. math:: Var\, g(\hat\theta) \approx J V J', \qquad J = \partial g / \partial\theta',
+
+by forward-mode differentiation in float64. It is a first-order approximation: a derivative of exactly 0 gives a
+standard error of exactly 0, which is right for a constant and useless at a stationary point (theta squared at 0), so
+the two are told apart by moving theta a little, and the second gets NaN with the reason.
+
+Oehlert (1992), *A note on the delta method*, The American Statistician 46.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.inference.estimates import Estimates
+from mlejax.inference.linear import linear_covariance, standard_errors
+from mlejax.inference.normal import critical_value, z_tests
+from mlejax.inference.tests.wald import WaldTest, wald_test
+from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Linearised(NamedTuple):
+    """A function at one point.
+
+    Attributes:
+      values: of all leaves in order.
+      jacobian: their derivatives by theta.
+      labels: m strings such as ``ratio``, ``ratio[1]``.
+    """
+
+    values: Float[Host, " m"]
+    jacobian: Float[Host, "m k"]
+    labels: tuple[str, ...]
+
+
+def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
+    """Values, Jacobian and labels of a function of theta, in float64.
+
+    Args:
+      function: theta (k,) -> array, scalar, or nested dict, list or tuple of them; differentiable by JAX.
+      theta: (k,) point.
+
+    Returns:
+      `Linearised`. Dicts keep the order in which they were written.
+
+    Raises:
+      ValueError: the function returns nothing, or theta is not a vector.
+      TypeError: the function returns something that is not a number, or uses NumPy instead of jax.numpy.
+
+    >>> out = linearise(lambda t: {"ratio": t[0] / t[1], "both": t}, [1.0, 2.0])
+    >>> out.labels, out.jacobian[0].tolist()
+    (('ratio', 'both[0]', 'both[1]'), [0.5, -0.25])
+    """
+    point = np.asarray(theta, np.float64)
+    if point.ndim != 1:
+        raise ValueError(f"theta: expected a vector (k,), got shape {point.shape}")
+    labels: list[str] = []
+
+    def flat(t: Any) -> tuple[Any, Any]:
+        leaves = list(_leaves(function(t), ""))
+        labels[:] = [text for label, leaf in leaves for text in _entry_labels(label, np.shape(leaf))]
+        vector = jnp.concatenate([jnp.ravel(leaf) for _, leaf in leaves]) if leaves else jnp.zeros(0)
+        return vector, vector
+
+    with jax.enable_x64(True):
+        t = jnp.asarray(point, jnp.float64)
+        try:
+            if point.size:
+                jacobian, values = jax.jacfwd(flat, has_aux=True)(t)
+            else:
+                values, jacobian = flat(t)[0], jnp.zeros((len(labels), 0))
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+            raise TypeError(
+                "the function cannot be differentiated: write jnp.exp and not np.exp, jnp.where and not if, float() or "
+                f"math.exp (import jax.numpy as jnp).  JAX said: {str(error).splitlines()[0]}"
+            ) from error
+        values, jacobian = np.asarray(values, np.float64), np.asarray(jacobian, np.float64)
+    if values.size == 0:
+        raise ValueError("the function returns no numbers: expected an array or a dict of arrays")
+    return Linearised(values, jacobian, tuple(labels))
+
+
+def _leaves(tree: Any, label: str) -> Any:
+    """(label, float64 array) pairs; dicts in the user's own order, which jax.tree would sort."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{label}.{key}" if label else str(key))
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        for key, value in zip(tree._fields, tree, strict=True):
+            yield from _leaves(value, f"{label}.{key}" if label else str(key))
+    elif isinstance(tree, (list, tuple)):
+        for i, value in enumerate(tree):
+            yield from _leaves(value, f"{label}[{i}]")
+    elif tree is None:
+        return
+    else:
+        try:
+            leaf = jnp.asarray(tree, jnp.float64)
+        except (TypeError, ValueError) as error:
+            kind = type(tree).__name__
+            raise TypeError(f"the function must return numbers: got {kind} at {label or 'the top'}") from error
+        yield label, leaf
+
+
+def _entry_labels(label: str, shape: tuple[int, ...]) -> list[str]:
+    if shape == ():
+        return [label or "value"]
+    return [f"{label}[{','.join(map(str, index))}]" for index in np.ndindex(*shape)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeltaResult(Estimates):
+    """Functions of the estimates with delta-method standard errors; prints as a table.
+
+    Attributes:
+      jacobian: (m, k) derivatives with respect to theta.
+      cov_theta: (k, k) covariance of theta.
+      null_value: (m,) values that z tests against.
+    """
+
+    jacobian: np.ndarray
+    cov_theta: np.ndarray
+    null_value: np.ndarray
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the values J V J', formed when asked for; NaN where it does not exist."""
+        import pandas as pd
+
+        return pd.DataFrame(self._cov(), index=list(self.labels), columns=list(self.labels))
+
+    def _cov(self) -> Float[Host, "m m"]:
+        good = np.isfinite(self.jacobian).all(axis=1) & ~np.isnan(self.bse)
+        result = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta).cov
+        return np.where(good[:, None] & good[None, :], result, np.nan)
+
+    def wald_test(self, value: ArrayLike | None = None) -> WaldTest:
+        """Joint Wald test that every function equals its null value.
+
+        Args:
+          value: scalar or (m,) null values; those of the z tests by default.
+
+        Returns:
+          `WaldTest`; its df is the rank of the covariance.
+        """
+        null = np.broadcast_to(self.null_value if value is None else np.asarray(value, np.float64), self.params.shape)
+        labels = tuple(f"{name} = {v:g}" for name, v in zip(self.labels, null, strict=True))
+        why = next((n for n, e in zip(self.notes, self.bse, strict=True) if n and np.isnan(e)), "")
+        return wald_test(np.eye(self.params.size), null, self.params, self._cov(), labels=labels, reason=why)
+
+
+def nlcom(
+    function: Callable[[Any], Any],
+    theta: ArrayLike,
+    cov: ArrayLike,
+    *,
+    value: ArrayLike = 0.0,
+    alpha: float = 0.05,
+    labels: Sequence[str] | None = None,
+    reason: str = "",
+) -> DeltaResult:
+    """Nonlinear combinations of the estimates, with standard errors, tests and intervals.
+
+    Args:
+      function: theta (k,) -> array or tree of arrays with m numbers in all; pure JAX.
+      theta: (k,) estimates, natural scale.
+      cov: (k, k) covariance; a NaN spoils only what depends on it.
+      value: scalar or (m,) null values of the z tests.
+      alpha: 1 - coverage of the intervals.
+      labels: m names; from dict keys and indices by default.
+      reason: why the covariance has NaN, if the caller knows.
+
+    Returns:
+      `DeltaResult`.
+
+    Raises:
+      ValueError: shapes or labels that do not fit, alpha outside (0, 0.5].
+      TypeError: the function returns no numbers, or uses NumPy instead of jax.numpy.
+
+    >>> out = nlcom(lambda t: {"ratio": t[0] / t[1]}, [1.0, 2.0], [[0.04, 0.0], [0.0, 0.04]])
+    >>> out.labels, out.bse.round(4).tolist(), out.conf_low.round(4).tolist()
+    (('ratio',), [0.1118], [0.2809])
+    """
+    reach = critical_value(alpha)
+    at = linearise(function, theta)
+    m, k = at.jacobian.shape
+    names = at.labels if labels is None else tuple(map(str, labels))
+    if len(names) != m:
+        raise ValueError(f"labels: expected {m}, one per value, got {len(names)}")
+    null = np.asarray(value, np.float64)
+    if null.size not in (1, m):
+        raise ValueError(f"value: expected a scalar or {m} null values, got shape {null.shape}")
+    null = np.broadcast_to(null.ravel(), m).copy()
+    cov_ = np.asarray(cov, np.float64)
+    if cov_.shape != (k, k):
+        raise ValueError(f"cov: expected shape ({k}, {k}), the covariance of theta, got {cov_.shape}")
+    good = np.isfinite(at.jacobian).all(axis=1) & np.isfinite(at.values)
+    bse = np.where(good, standard_errors(np.where(good[:, None], at.jacobian, 0.0), cov_), np.nan)
+    still = _stationary(function, at, np.asarray(theta, np.float64), cov_)
+    notes = _notes(at, still, bse, reason)
+    bse = np.where(still, np.nan, bse)
+    tests = z_tests(at.values, bse, null)
+    limits = at.values - reach * bse, at.values + reach * bse
+    title = "Functions of the estimates (delta method)"
+    return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, cov_, null)
+
+
+def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str) -> tuple[str, ...]:
+    notes = []
+    for i, value in enumerate(at.values):
+        if not np.isfinite(value):
+            notes.append("its value at the estimate is not finite")
+        elif not np.all(np.isfinite(at.jacobian[i])):
+            notes.append("its derivative at the estimate is not finite")
+        elif still[i]:
+            notes.append(
+                "its derivative is 0 at the estimate, where the delta method says nothing: use a profile or the bootstrap"
+            )
+        elif not np.any(at.jacobian[i] != 0):
+            notes.append("does not depend on the parameters: standard error 0")
+        elif np.isnan(bse[i]):
+            notes.append(reason or "the covariance of the parameters it uses is not available")
+        else:
+            notes.append("")
+    return tuple(notes)
+
+
+def _stationary(
+    function: Callable[[Any], Any], at: Linearised, theta: Float[Host, " k"], cov: Float[Host, "k k"]
+) -> Bool[Host, " m"]:
+    """Values whose derivative is 0, and which change when theta moves by a hundredth of a standard error."""
+    changed = np.zeros(at.values.shape, bool)
+    flat = ~np.any(at.jacobian != 0, axis=1)
+    if not flat.any() or not theta.size:
+        return changed
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.diag(cov))
+    step = np.where(np.isfinite(error) & (error > 0), 0.01 * error, 1e-4 * (1.0 + np.abs(theta)))
+    with jax.enable_x64(True):
+        for sign in (-1.0, 1.0):
+            tree = function(jnp.asarray(theta + sign * step, jnp.float64))
+            moved = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for _, leaf in _leaves(tree, "")])
+            if moved.shape == changed.shape:
+                changed |= np.isfinite(moved) & (moved != at.values)
+    return changed & flat
+
+
+def with_addresses(function: Callable[[Any], Any], space: Space) -> Callable[[Any], Any]:
+    """The function, for which ``params`` also answers to addresses of entries, ``params["mu[age]"]``.
+
+    Raises:
+        TypeError: no function.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"nlcom takes a function of params, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got {function!r}"
+        )
+
+    def call(params: Any) -> Any:
+        given = params
+        while True:
+            try:
+                return function(given)
+            except KeyError as error:
+                address = error.args[0] if error.args else None
+                if not isinstance(params, dict) or not isinstance(address, str) or address in given:
+                    raise
+                leaves = space.split(params)
+                entries = [
+                    jnp.ravel(leaves[i]) if flat is None else jnp.ravel(leaves[i])[np.asarray(flat)]
+                    for i, flat in space.locate(address)
+                ]
+                value = jnp.concatenate(entries)
+                given = {**given, address: value[0] if value.size == 1 else value}
+
+    return call
+
+
+def exponentiated(
+    which: Sequence[int], coef: np.ndarray, error: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Some coefficients as ratios: exp(coef), exp(coef) times the standard error (delta method), exp of the limits.
+
+    >>> exponentiated([1], np.zeros(2), np.full(2, 0.5), -np.ones(2), np.ones(2))[1]
+    array([0.5, 0.5])
+    """
+    coef, error, low, high = (np.array(a, np.float64) for a in (coef, error, low, high))
+    at = np.asarray(which, dtype=np.int64)
+    with np.errstate(over="ignore"):
+        coef[at], low[at], high[at] = np.exp(coef[at]), np.exp(low[at]), np.exp(high[at])
+        error[at] = coef[at] * error[at]
+    return coef, error, low, high

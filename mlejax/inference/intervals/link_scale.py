@@ -1,0 +1,194 @@
+r"""Wald intervals of single entries, on the scale of their support.
+
+With a link :math:`u = h(x)` (log for a positive entry, logit for an interval, the logit of (-1, 1), twice the inverse
+hyperbolic tangent, for a correlation), the delta method gives :math:`se_u = se_x |h'(x)|`, and the interval
+
+.. math:: h^{-1}\bigl(h(\hat x) \pm c\, se_x |h'(\hat x)|\bigr), \qquad c = \Phi^{-1}(1 - \alpha/2),
+
+lies inside the support for every standard error. `scale="natural"` gives the symmetric :math:`\hat x \pm c\,se_x`.
+
+Near a closed edge (a variance that may be 0) the estimate is not asymptotically normal, so an entry within 2 standard
+errors of such an edge, or within c if that is more, gets no Wald interval, on either scale: its limits are NaN and its note
+says why. An interval on the link scale therefore stays inside the support at every alpha.
+
+Self & Liang (1987), *Asymptotic properties of maximum likelihood estimators under nonstandard conditions*, JASA 82.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.inference.normal import critical_value
+from mlejax.transforms import Identity, Log
+
+EDGE_DISTANCE = 2.0
+"""An entry closer to a closed edge than this many standard errors gets no Wald interval."""
+
+SCALES = ("link", "natural")
+
+
+class Link(Protocol):
+    """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
+
+    def forward(self, u: Any, shape: tuple[int, ...]) -> Any: ...
+
+    def inverse(self, value: Any) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Lower and upper limits, with the reason for each one that is missing.
+
+    Attributes:
+      low: (m,) lower limits, natural scale; NaN where there is no interval.
+      high: (m,) upper limits.
+      notes: m strings, empty where there is nothing to say.
+      alpha: 1 - coverage.
+      scale: ``"link"`` or ``"natural"``.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    notes: tuple[str, ...]
+    alpha: float
+    scale: str
+
+
+def supports(links: Sequence[Link]) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of every link's support: where its forward map goes at minus and plus infinity.
+
+    Args:
+      links: m elementwise bijections.
+
+    Returns:
+      (lower, upper), both (m,).
+    """
+    lower, upper = np.full(len(links), -np.inf), np.full(len(links), np.inf)
+    with jax.enable_x64(True):
+        for link, where in _grouped(links):
+            ends = np.asarray(link.forward(jnp.asarray([-np.inf, np.inf], jnp.float64), (2,)), np.float64)
+            lower[where], upper[where] = ends.min(), ends.max()
+    return lower, upper
+
+
+def confidence_intervals(
+    params: ArrayLike,
+    bse: ArrayLike,
+    *,
+    links: Sequence[Link] | None = None,
+    lower_edge: ArrayLike = -np.inf,
+    upper_edge: ArrayLike = np.inf,
+    alpha: float = 0.05,
+    scale: str = "link",
+) -> Intervals:
+    """Wald intervals of single entries, on the link scale and mapped back, or on the natural scale.
+
+    Args:
+      params: (m,) estimates, natural scale.
+      bse: (m,) standard errors, natural scale; NaN gives NaN limits.
+      links: m elementwise bijections (hashable); None means the identity for all.
+      lower_edge: closed lower edges of the supports, -inf where there is none; broadcasts.
+      upper_edge: closed upper edges, +inf where there is none.
+      alpha: 1 - coverage.
+      scale: ``"link"`` or ``"natural"``; limits on the natural scale that leave the support are noted.
+
+    Returns:
+      `Intervals`, every limit on the natural scale.
+
+    Raises:
+      ValueError: alpha outside (0, 0.5], an unknown scale, or arguments of different lengths.
+
+    >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_edge=[-np.inf, 0.0])
+    >>> ci.low.round(3).tolist(), ci.notes[1]
+    ([0.804, nan], 'within 2 standard errors of its edge 0: use a profile interval')
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
+    value, error = np.asarray(params, np.float64), np.asarray(bse, np.float64)
+    if value.ndim != 1 or error.shape != value.shape:
+        raise ValueError(f"params and bse: expected two (m,) arrays, got {value.shape} and {error.shape}")
+    if links is not None and len(links) != value.size:
+        raise ValueError(f"links: expected {value.size}, one per entry, got {len(links)}")
+    reach = critical_value(alpha)
+    error = np.where(np.isfinite(error) & (error >= 0) & np.isfinite(value), error, np.nan)
+    if scale == "natural" or links is None:
+        low, high = value - reach * error, value + reach * error
+        notes = [""] * value.size if links is None else _leaving(low, high, links)
+    else:
+        low, high, notes = _on_link_scale(value, error, links, reach)
+    for i, note in _edge_notes(value, error, lower_edge, upper_edge, max(EDGE_DISTANCE, reach)):
+        low[i] = high[i] = np.nan
+        notes[i] = note
+    return Intervals(low, high, tuple(notes), float(alpha), scale)
+
+
+def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[Link]) -> list[str]:
+    """Notes on the limits that are outside their support."""
+    lowest, highest = supports(links)
+    return ["leaves the support" if out else "" for out in (low < lowest) | (high > highest)]
+
+
+def _on_link_scale(
+    value: np.ndarray, error: np.ndarray, links: Sequence[Link], reach: float
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
+    notes = [""] * value.size
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        for link, where in _grouped(links):
+            centre, slope, forward = _linearised(link, value[where])
+            usable = np.isfinite(centre) & np.isfinite(slope) & (slope > 0)
+            step = reach * error[where] / np.where(usable, slope, np.nan)
+            safe = np.where(usable, centre, np.nan)
+            ends = [forward(safe + s * step) for s in (-1.0, 1.0)]
+            low[where], high[where] = np.minimum(*ends), np.maximum(*ends)
+            for i in np.asarray(where)[~usable & np.isfinite(error[where])]:
+                notes[i] = "on the edge of its support: no interval on the link scale"
+    return low, high, notes
+
+
+def _linearised(link: Link, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """u of the values (m,), the size of the derivative of the value by u (m,), and the way back from u."""
+    if isinstance(link, Identity):
+        return value, np.ones_like(value), lambda u: u
+    if isinstance(link, Log):
+        return np.log(value), value, np.exp  # in NumPy: as JAX operations one by one, each would be compiled first
+    shape = value.shape
+    u = jnp.asarray(link.inverse(jnp.asarray(value, jnp.float64)), jnp.float64)
+    slope = jax.jvp(lambda t: link.forward(t, shape), (u,), (jnp.ones_like(u),))[1]
+    return (
+        np.asarray(u),
+        np.abs(np.asarray(slope)),
+        lambda t: np.asarray(link.forward(jnp.asarray(t, jnp.float64), shape)),
+    )
+
+
+def _edge_notes(
+    value: np.ndarray, error: np.ndarray, lower: ArrayLike, upper: ArrayLike, distance: float
+) -> list[tuple[int, str]]:
+    """Entries within this many standard errors of a closed edge, and the reason why they have no interval."""
+    found = []
+    for edge, side in ((lower, 1.0), (upper, -1.0)):
+        edges = np.broadcast_to(np.asarray(edge, np.float64), value.shape)
+        with np.errstate(invalid="ignore"):
+            close = np.isfinite(edges) & (side * (value - edges) <= distance * error)
+        found += [
+            (int(i), f"within {distance:.3g} standard errors of its edge {edges[i]:.5g}: use a profile interval")
+            for i in np.flatnonzero(close)
+        ]
+    return found
+
+
+def _grouped(links: Sequence[Link]) -> list[tuple[Link, list[int]]]:
+    """Equal links together, so that a thousand positive entries are one call."""
+    groups: dict[Hashable, tuple[Link, list[int]]] = {}
+    for i, link in enumerate(links):
+        key = link if isinstance(link, Hashable) else id(link)
+        groups.setdefault(key, (link, []))[1].append(i)
+    return list(groups.values())

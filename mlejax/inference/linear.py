@@ -1,0 +1,78 @@
+"""Covariances and standard errors of linear combinations R theta, where entries of the covariance may be missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.shapes import Float, Host
+
+ROUNDING = (
+    1e-13  # a variance below this share of the sum of absolute terms it was computed from is rounding, that is, 0
+)
+
+
+class Spread(NamedTuple):
+    """Covariance of R theta, with the size of the terms that were added up to make it.
+
+    Attributes:
+      cov: R V R'; NaN where it depends on a NaN of V.
+      bound: |R| |V| |R|', the scale against which a difference is zero.
+    """
+
+    cov: Float[Host, "m m"]
+    bound: Float[Host, "m m"]
+
+
+def linear_covariance(matrix: ArrayLike, cov: ArrayLike) -> Spread:
+    """R V R', where a NaN in V spoils only what uses it (0 times NaN is 0 here).
+
+    Args:
+      matrix: (m, k) R, or a Jacobian.
+      cov: (k, k) V.
+
+    >>> linear_covariance([[1.0, 0.0], [0.0, 1.0]], [[4.0, np.nan], [np.nan, np.nan]]).cov.tolist()
+    [[4.0, nan], [nan, nan]]
+    """
+    matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
+    known = np.isfinite(cov_)
+    values = np.where(known, cov_, 0.0)
+    product = matrix_ @ values @ matrix_.T
+    product = 0.5 * (product + product.T)
+    size = np.abs(matrix_)
+    bound = size @ np.abs(values) @ size.T
+    if not known.all():
+        uses = (matrix_ != 0).astype(np.float64)
+        product = np.where(uses @ (~known).astype(np.float64) @ uses.T > 0, np.nan, product)
+    return Spread(product, bound)
+
+
+def standard_errors(matrix: ArrayLike, cov: ArrayLike) -> Float[Host, "... m"]:
+    """Standard errors of R theta, without forming its covariance.
+
+    Exactly 0 where only rounding is left (a sum of probabilities), NaN where the variance is negative or uses a NaN.
+
+    Args:
+      matrix: (m, k) R, or a Jacobian.
+      cov: (..., k, k) V of any number of data sets.
+
+    Returns:
+      (..., m) standard errors.
+
+    >>> standard_errors([[1.0, 1.0], [1.0, 0.0]], [[0.04, -0.04], [-0.04, 0.04]]).tolist()
+    [0.0, 0.2]
+    """
+    matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
+    known = np.isfinite(cov_)
+    values = np.where(known, cov_, 0.0)
+    variance = ((matrix_ @ values) * matrix_).sum(axis=-1)
+    size = np.abs(matrix_)
+    bound = ((size @ np.abs(values)) * size).sum(axis=-1)
+    error = np.where(variance > ROUNDING * bound, np.sqrt(np.maximum(variance, 0.0)), 0.0)
+    error[variance < -ROUNDING * bound] = np.nan
+    if not known.all():
+        uses = (matrix_ != 0).astype(np.float64)
+        error[np.sum((uses @ (~known).astype(np.float64)) * uses, axis=-1) > 0] = np.nan
+    return error

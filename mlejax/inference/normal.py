@@ -1,0 +1,68 @@
+"""Critical values, p-values and z statistics of the normal distribution."""
+
+from __future__ import annotations
+
+from math import erfc, sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.shapes import Float, Host
+
+
+def check_alpha(alpha: float) -> None:
+    """ValueError unless 0 < alpha <= 0.5.
+
+    >>> check_alpha(0.05)
+    """
+    if not 0 < alpha <= 0.5:
+        meant = f"; for {alpha:.6g} coverage write alpha={1 - alpha:.6g}" if 0.5 < alpha < 1 else ""
+        covers = f", and alpha={alpha!r} would be an interval of {1 - alpha:.6g} coverage" if meant else ""
+        raise ValueError(
+            f"alpha is 1 - coverage: expected a number between 0 and 0.5 (0.05 for 95 %), got {alpha!r}{covers}{meant}"
+        )
+
+
+def critical_value(alpha: float) -> float:
+    """The two-sided critical value: the 1 - alpha/2 quantile.
+
+    Args:
+      alpha: 1 - coverage, in (0, 0.5].
+
+    >>> round(critical_value(0.05), 6)
+    1.959964
+    """
+    check_alpha(alpha)
+    return -NormalDist().inv_cdf(alpha / 2)  # the lower tail: 1 - alpha/2 rounds to 1 for a very small alpha
+
+
+def two_sided_p(z: ArrayLike) -> Float[Host, ...]:
+    """Two-sided p-values, accurate in the far tail; NaN for NaN.
+
+    >>> f"{float(two_sided_p(20.0)):.4e}"
+    '5.5072e-89'
+    """
+    size = np.abs(np.asarray(z, np.float64))
+    return np.reshape([erfc(x / sqrt(2.0)) for x in size.ravel()], size.shape)
+
+
+def z_tests(
+    params: ArrayLike, bse: ArrayLike, null: ArrayLike = 0.0, *, testable: ArrayLike = True
+) -> tuple[Float[Host, ...], Float[Host, ...]]:
+    """z statistics with two-sided p-values.
+
+    Args:
+      params: (m,) estimates, natural scale.
+      bse: (m,) standard errors; NaN or 0 gives NaN (a quantity known exactly has no test).
+      null: values under the null hypothesis.
+      testable: flags of the entries for which the null value is an interior point of the support; others get NaN.
+
+    >>> z, p = z_tests([1.0, 2.0], [0.5, 0.5], testable=[True, False])
+    >>> z.tolist(), p.round(4).tolist()
+    ([2.0, nan], [0.0455, nan])
+    """
+    params, bse = np.broadcast_arrays(np.asarray(params, np.float64), np.asarray(bse, np.float64))
+    usable = np.asarray(testable, bool) & np.isfinite(bse) & (bse > 0) & np.isfinite(params)
+    z = np.where(usable, (params - np.asarray(null)) / np.where(usable, bse, 1.0), np.nan)
+    return z, two_sided_p(z)

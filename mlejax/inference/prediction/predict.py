@@ -1,0 +1,254 @@
+"""Predictions by row with delta-method errors: of regressed parameters, or of any function of params and data.
+
+For a regressed parameter with linear predictor eta = x' beta + offset and value g^-1(eta),
+
+    se(value) = |d g^-1 / d eta| se(eta),    interval = g^-1( eta -+ z se(eta) ),
+
+so that intervals stay inside the support; those of a simplex's entries are made on the logit scale of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.companions import companion
+from mlejax.data.formulas import Designs
+from mlejax.fit import Fit
+from mlejax.inference.intervals import DeltaResult, nlcom
+from mlejax.inference.normal import critical_value
+from mlejax.parameters import Link
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = ["estimate", "std_error", "conf_low", "conf_high"]
+ParamsAt = Callable[[Any], Any]
+
+
+def predict(
+    fit: Fit,
+    cov: Float[Host, "p p"],
+    function: Any = None,
+    data: Any = None,
+    *,
+    param: str | None = None,
+    scale: Literal["natural", "link"] = "natural",
+    alpha: float = 0.05,
+    reason: str = "",
+) -> pd.DataFrame:
+    """Predictions for the rows of new data, with delta-method errors.
+
+    ``res.predict(data)`` gives the value of a regressed parameter, ``link^-1(x beta + offset)``, with the transforms
+    and levels of the fit; ``res.predict(f, data)`` any function of params and data, in which regressed parameters
+    vary by row as they do in the log-likelihood.
+
+    Args:
+        function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
+            ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
+        data: a dict of arrays or a DataFrame; its offsets and exposures count too.
+        param: which regressed parameter, if there are several.
+        scale: ``"natural"``, or ``"link"`` for linear predictors.
+        alpha: one minus the coverage.
+
+    Returns:
+        Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``, and ``note`` where an error is missing; one
+        row for each row of ``data`` (and entry of a vector).  Intervals of parameters are made on the link scale.
+
+    Raises:
+        DataError: a level that the data of the fit did not have, missing values.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
+        >>> round(float(res.predict({"x": [3]})["estimate"].iloc[0]), 4)
+        7.0909
+    """
+    if not callable(function) and not (isinstance(function, str) and function in ("mean", "cdf")) and data is None:
+        function, data = None, function
+    likelihood, designs = fit.spec.likelihood, fit.loaded.designs
+    if isinstance(function, str):
+        function = companion(likelihood, function, f"predict({function!r}, data)")
+    if data is None:
+        raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
+    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+    at = (data, params_at, fit.theta, cov)
+    if function is not None:
+        if param is not None or scale != "natural":
+            raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
+        return predict_function(function, *at, designs, alpha=alpha, reason=reason)
+    if designs is None:
+        raise TypeError(
+            f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
+            "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
+        )
+    return predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=reason)
+
+
+def predict_function(
+    function: Callable[[Any, Any], Any],
+    data: Any,
+    params_at: ParamsAt,
+    theta: np.ndarray,
+    cov: np.ndarray,
+    designs: Designs | None,
+    *,
+    alpha: float = 0.05,
+    reason: str = "",
+) -> pd.DataFrame:
+    """``function(params, data)`` at the estimates, one row for each value that it returns.
+
+    Args:
+        function: sees params as the log-likelihood does: regressed ones by row.
+        data: new data; with the columns of the formulas, if there are any.
+        params_at: theta -> params with coefficients.
+        theta, cov: estimates (p,) and their covariance (p, p).
+        designs: of the regressed parameters, or None.
+        alpha: one minus the coverage.
+        reason: why there is no covariance, if there is none.
+    """
+    source = data_room.ingest(data)
+    with jax.enable_x64(True):
+        if designs is None:
+            reads: set[Any] = set()
+            jax.eval_shape(lambda t, a: function(params_at(t), source.view(a, reads)), theta, source.abstract())
+            tree = source.convert(reads).tree()
+            found = nlcom(lambda t: function(params_at(t), tree), theta, cov, alpha=alpha, reason=reason)
+        else:
+            made = designs.again(source)
+            call = _by_row(function, source, designs)
+            found = nlcom(
+                lambda t: call(params_at(t), designs.values(params_at(t), made)), theta, cov, alpha=alpha, reason=reason
+            )
+    return _table(found, data)
+
+
+def _by_row(
+    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs
+) -> Callable[[Any, dict[str, Any]], Any]:
+    """How the function takes regressed parameters: as arrays by row, or row by row with their declared shape."""
+    named = {d.predictor.name for d in designs.designs}
+
+    def reads_of(n: int, lead: tuple[int, ...]) -> set[Any]:
+        reads: set[Any] = set()
+        dtype = jnp.result_type(float)
+        params = {
+            leaf.name: jax.ShapeDtypeStruct((*lead, *leaf.shape) if leaf.name in named else leaf.shape, dtype)
+            for leaf in designs.natural.leaves
+        }
+        jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
+        return reads
+
+    n, first = data_room.n_rows(source), None
+    for form in ("array", "row") if designs.view == "array" else ("row", "array"):
+        try:
+            reads = reads_of(n, (n,)) if form == "array" else reads_of(1, ())
+            break
+        except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
+            raise
+        except Exception as error:
+            first = first or error
+    else:
+        assert first is not None
+        raise first
+    rows = source.convert(reads) if reads else None
+
+    def assembled(leaves: Sequence[Any]) -> Any:
+        return {} if rows is None else data_room.assemble(leaves, rows.shared, rows.layout)
+
+    def call(params: Any, values: dict[str, Any]) -> Any:
+        leaves = () if rows is None else tuple(rows.leaves)
+        if form == "array":
+            return function({**params, **values}, assembled(leaves))
+        one = lambda value, row: function({**params, **value}, assembled([a[None] for a in row]))
+        out = jax.vmap(one)(values, leaves)
+        return jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 and a.shape[1] == 1 else a, out)
+
+    return call
+
+
+def predict_parameter(
+    name: str | None,
+    data: Any,
+    params_at: ParamsAt,
+    theta: np.ndarray,
+    cov: np.ndarray,
+    designs: Designs,
+    *,
+    scale: str = "natural",
+    alpha: float = 0.05,
+    reason: str = "",
+) -> pd.DataFrame:
+    """The value of a regressed parameter for every row of new data; arguments as in :func:`predict_function`.
+
+    ``scale="link"`` gives linear predictors.  A vector or a simplex has one line for each row and entry.
+    """
+    if scale not in ("natural", "link"):
+        raise ValueError(f"scale={scale!r}: expected 'natural' or 'link'")
+    names = [d.predictor.name for d in designs.designs]
+    if name is None and len(names) > 1:
+        raise ValueError(f"predict: several parameters are regressed; choose one, param={names[0]!r} (or {names[1:]})")
+    wanted = names[0] if name is None else name
+    if wanted not in names:
+        raise ValueError(f"predict: param={wanted!r} is not regressed; the regressed parameters are {', '.join(names)}")
+    design = designs.designs[names.index(wanted)]
+    p, source = design.predictor, data_room.ingest(data)
+    with jax.enable_x64(True):
+        matrix, offset = design.again(source, None)
+        linear = nlcom(
+            lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason
+        )
+        n = len(matrix)
+        leaf = next(leaf for leaf in designs.natural.leaves if leaf.name == wanted)
+        if scale == "link":
+            labels = leaf.entry_labels if leaf.shape else ()
+            if p.link.name == "softmax":
+                last = np.arange(leaf.size).reshape(leaf.shape) % leaf.shape[-1]
+                labels = tuple(x for x, j in zip(labels, last.ravel(), strict=True) if j != p.link.baseline)
+            return _table(linear, data, n, labels)
+        found = nlcom(lambda t: p.value(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason)
+        low, high = _limits(p.link, found, linear, alpha)
+    table = _table(found, data, n, leaf.entry_labels if leaf.shape else ())
+    table["conf_low"], table["conf_high"] = low, high
+    return table
+
+
+def _limits(link: Link, found: DeltaResult, linear: DeltaResult, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    z = critical_value(alpha)
+    if link.name == "softmax":
+        p, error = found.params, found.bse
+        with np.errstate(all="ignore"):
+            center, reach = np.log(p) - np.log1p(-p), z * error / (p * (1.0 - p))
+        return _expit(center - reach), _expit(center + reach)
+    ends = [np.asarray(link.inverse(linear.params + s * z * linear.bse)) for s in (-1.0, 1.0)]
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+def _expit(x: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.nn.sigmoid(x))
+
+
+def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """Estimates with errors, in the order of the data's rows and with their index; the reason where there is no error."""
+    import pandas as pd
+
+    table = found.table()
+    columns = [*_COLUMNS, "note"] if np.isnan(found.bse).any() else _COLUMNS
+    out = table[columns].reset_index(drop=True)
+    index = data.index if hasattr(data, "index") else None
+    if labels and n is not None:
+        rows = index if index is not None else pd.RangeIndex(n)
+        out.index = pd.MultiIndex.from_product([rows, list(labels)], names=[getattr(rows, "name", None), "entry"])
+    elif index is not None and len(index) == len(out):
+        out.index = index
+    return out

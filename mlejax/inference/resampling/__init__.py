@@ -1,0 +1,17 @@
+"""Resampling: bootstrap, jackknife, cross-validation, and data drawn from a model."""
+
+from mlejax.inference.resampling.bootstrap import Bootstrap, BootstrapKind, bootstrap
+from mlejax.inference.resampling.cross_validation import CrossValidation, cross_validate
+from mlejax.inference.resampling.jackknife import Jackknife, jackknife
+from mlejax.inference.resampling.simulator import simulate
+
+__all__ = [
+    "Bootstrap",
+    "BootstrapKind",
+    "CrossValidation",
+    "Jackknife",
+    "bootstrap",
+    "cross_validate",
+    "jackknife",
+    "simulate",
+]

@@ -1,0 +1,274 @@
+r"""The bootstrap: refits of a fit under random weights, or of data drawn from the model.
+
+Case, cluster and Bayesian resamples are weights: with N_i the times that row (unit, cluster) i was drawn, a replicate
+maximises sum_i N_i w_i l_i.  Parametric ones are data drawn from the model at its estimates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import jax
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.normal import check_alpha, critical_value
+from mlejax.inference.resampling.draws import draws, pool_of
+from mlejax.inference.resampling.jackknife import without_each
+from mlejax.inference.resampling.quantiles import acceleration, bca_levels, influence_of, quantiles
+from mlejax.inference.resampling.refitting import (
+    check_approximate,
+    check_count,
+    check_fit,
+    check_one_step,
+    check_separable,
+    refit_simulated,
+    refit_weights,
+)
+from mlejax.inference.resampling.resampled import Resampled, facts_of, mapped
+from mlejax.shapes import Float, Host
+from mlejax.verdict import ConvergenceWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BootstrapKind: TypeAlias = Literal["case", "cluster", "bayesian", "parametric"]
+IntervalKind: TypeAlias = Literal["percentile", "basic", "bca", "normal"]
+_NAMES = {"percentile": "percentile", "basic": "basic", "bca": "BCa", "normal": "normal, bias corrected"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Resampled):
+    """The bootstrap distribution of the estimates; prints as a table.
+
+    Attributes:
+        kind: ``"case"``, ``"cluster"``, ``"bayesian"`` or ``"parametric"``.
+        drawn: what was drawn, in words.
+        seed: of the draws.
+        fit: the fit.
+        groups: what was drawn as a whole, or None.
+        mapping: the function of params whose distribution this is, and the name of its values; None for params themselves.
+    """
+
+    kind: str
+    drawn: str
+    seed: int
+    fit: Fit
+    groups: Any = None
+    mapping: tuple[Callable[[Any], Any], str] | None = None
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the replicates."""
+        import pandas as pd
+
+        names = list(self.labels)
+        cov = np.cov(self._good, rowvar=False).reshape(len(names), len(names))
+        return pd.DataFrame(cov, index=names, columns=names)
+
+    def conf_int(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> pd.DataFrame:
+        """Intervals from the replicates, natural scale.
+
+        Args:
+            kind: ``"percentile"``; ``"basic"``, 2 estimate - quantiles; ``"bca"``, bias corrected and accelerated (Efron
+                1987), second-order accurate; ``"normal"``, estimate - bias -+ z std err.
+            alpha: one minus the coverage.
+
+        Returns:
+            Columns ``lower`` and ``upper``.  Quantiles are those of R's ``boot``.  The acceleration of BCa intervals
+            comes from a jackknife (see :attr:`acceleration`).
+
+        Raises:
+            ValueError: BCa of a Bayesian or parametric bootstrap, which have no jackknife that belongs to them.
+        """
+        import pandas as pd
+
+        low, high = self._limits(kind, alpha)
+        return pd.DataFrame({"lower": low, "upper": high}, index=list(self.labels))
+
+    @property
+    def acceleration(self) -> pd.Series:
+        """The constant a of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L from leaving out each row, unit or cluster in turn."""
+        return self._series(self._accelerated[0], "acceleration")
+
+    def function(self, function: Callable[[Any], Any], name: str = "value") -> Bootstrap:
+        """The same for a function of ``params``: its bootstrap distribution.
+
+        Args:
+            function: ``params`` (the user's structure) -> number, array, or a dict of numbers; pure JAX.
+            name: what a number or the entries of an array are called.
+        """
+        labels, values = mapped(function, self.refits.params, name, self.n)
+        one = jax.tree.map(lambda a: np.asarray(a)[None], self.fit.params)
+        _, fitted = mapped(function, one, name, 1)
+        good = self.refits.good & np.isfinite(values).all(axis=1)
+        refits = replace(self.refits, values=np.where(good[:, None], values, np.nan), good=good)
+        fixed = np.zeros(len(labels), bool)
+        return replace(self, labels=labels, fitted=fitted[0], refits=refits, fixed=fixed, mapping=(function, name))
+
+    def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> str:
+        """The table: estimates, bias, standard errors and intervals, with how many refits failed."""
+        limits = self._limits(kind, alpha)
+        head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"
+        how = f" (acceleration by {self._accelerated[1]})" if kind == "bca" else ""
+        lines = self._lines(head, alpha, *limits, [f"Intervals: {_NAMES[kind]}{how}"])
+        if self.n_failed:
+            lines += ["", "Failed refits are left out: bias, errors and intervals are those of the others."]
+        if not self.refits.finished:
+            lines += ["", "Interrupted: refits that were not run count as failed."]
+        return "\n".join(lines)
+
+    # ---- behind the doors
+
+    @cached_property
+    def _good(self) -> Float[Host, "n r"]:
+        found = self.refits.values[self.refits.good]
+        if len(found) < 2:
+            raise ValueError(f"{self.failed_statement}: fewer than two are left, and there is no distribution")
+        return found
+
+    @cached_property
+    def _errors(self) -> Float[Host, " r"]:
+        """Standard deviation of the replicates (of the refits that ended at a maximum)."""
+        return np.where(self.fixed, np.nan, self._good.std(axis=0, ddof=1))
+
+    @cached_property
+    def _bias(self) -> Float[Host, " r"]:
+        """Mean of the replicates minus the estimate."""
+        return np.where(self.fixed, np.nan, self._good.mean(axis=0) - self.fitted)
+
+    @cached_property
+    def _accelerated(self) -> tuple[Float[Host, " r"], str]:
+        if self.kind not in ("case", "cluster"):
+            raise ValueError(
+                f"BCa intervals are refused for kind={self.kind!r}: their acceleration comes from leaving out what was drawn; "
+                "use 'percentile', 'basic' or 'normal'"
+            )
+        refits, copies, how = without_each(self.fit, self.groups, self.approximate)
+        values, good = refits.values, refits.good
+        if self.mapping is not None:
+            values = mapped(self.mapping[0], refits.params, self.mapping[1], len(good))[1]
+        if not good.all():
+            how += f", {int((~good).sum())} of which failed and are left out"
+        return acceleration(influence_of(values[good], copies[good]), copies[good]), how
+
+    def _limits(self, kind: str, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        check_alpha(alpha)
+        if kind not in _NAMES:
+            raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, _NAMES))}")
+        if kind == "normal":
+            reach, centre = critical_value(alpha) * self._errors, self.fitted - self._bias
+            return centre - reach, centre + reach
+        levels = np.array([alpha / 2, 1 - alpha / 2])
+        out = np.full((2, len(self.labels)), np.nan)
+        short, lost = [], []
+        for j, name in enumerate(self.labels):
+            if self.fixed[j]:
+                continue
+            t = self._good[:, j]
+            mine = bca_levels(t, self.fitted[j], self._accelerated[0][j], alpha) if kind == "bca" else levels
+            if np.isnan(mine).any():
+                lost.append(name)
+                continue
+            out[:, j], extreme = quantiles(t, mine)
+            if extreme:
+                short.append(name)
+            if kind == "basic":
+                out[:, j] = 2.0 * self.fitted[j] - out[::-1, j]
+        if short:
+            warnings.warn(
+                f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: extreme replicates are the limits of "
+                f"{', '.join(short)}",
+                UserWarning,
+                stacklevel=3,
+            )
+        if lost:
+            warnings.warn(
+                f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates lie on one side of the estimate, or its "
+                "jackknife does not vary",
+                UserWarning,
+                stacklevel=3,
+            )
+        return out[0], out[1]
+
+
+def bootstrap(
+    fit: Fit,
+    n: int = 1000,
+    kind: BootstrapKind = "case",
+    *,
+    seed: int = 0,
+    groups: Any = None,
+    approximate: Literal["one-step"] | None = None,
+    memory_limit: float | None = None,
+    progress: bool | None = None,
+) -> Bootstrap:
+    """The bootstrap distribution of the estimates: n refits as one batch, each started at the estimate.
+
+    Args:
+        n: number of replicates.
+        kind: ``"case"`` draws rows with replacement (units, where the model has units); ``"cluster"`` whole groups;
+            ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
+            the model at the estimates, by its :meth:`Model.simulator`.
+        seed: of the draws; a replicate does not depend on n.
+        groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
+        approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times as fast,
+            and marked as an approximation.
+        memory_limit, progress: as in :meth:`Model.fit_batch`.
+
+    Refits climb from the estimate: where there are several maxima they stay in its neighbourhood.
+
+    Weights: frequency weights are as many equal rows, which are drawn apart; sampling and importance weights stay with
+    the rows that are drawn, and multiply how often each was.  Rows of weight 0 are not drawn.
+
+    Returns:
+        :class:`mlejax.inference.Bootstrap`: prints as a table; ``bse``, ``bias``, ``conf_int("percentile" | "basic" | "bca"
+        | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
+
+    Raises:
+        ValueError: a model with ``rowwise=False`` (other than parametric), no maximum, weights with ``"parametric"``.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0, 5.0, 4.0, 7.0, 2.5]})
+        >>> boot = res.bootstrap(2000, seed=1)
+        >>> abs(float(boot.bse["mu"] / res.bse["mu"]) - 1) < 0.1, boot.n_failed
+        (True, 0)
+    """
+    n, seed, short = check_count("n", n, 2), check_count("seed", seed, 0), check_approximate(approximate)
+    if kind not in get_args(BootstrapKind):
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, get_args(BootstrapKind)))}")
+    what = f"bootstrap(kind={kind!r})"
+    check_fit(fit, what)
+    if kind == "parametric":
+        if groups is not None or short:
+            raise ValueError(
+                "kind='parametric' draws whole data sets and fits them: groups= and approximate= do not go with it"
+            )
+        refits, drawn = refit_simulated(fit, n, seed, memory_limit, progress), "data sets"
+    else:
+        check_separable(fit, what, "kind='parametric' simulates such data from the model")
+        if kind == "cluster" and groups is None:
+            raise ValueError("kind='cluster' needs groups=: a column's name, or one label for each row")
+        if kind == "case" and groups is not None:
+            raise ValueError("groups= goes with kind='cluster' (whole groups are drawn) or kind='bayesian'")
+        if short:
+            check_one_step(fit)
+        pool = pool_of(fit, groups)
+        refits, _ = refit_weights(fit, draws(pool, kind, seed), n, short, memory_limit, progress)
+        drawn = f"{pool.total} {pool.what}"
+    made = Bootstrap(*facts_of(fit), refits, short, fit.spec.likelihood.name, kind, drawn, seed, fit, groups)
+    if refits.failures:
+        warnings.warn(
+            f"bootstrap of {made.model}: {made.failed_statement}; they are left out of errors and intervals",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return made

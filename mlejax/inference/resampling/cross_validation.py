@@ -1,0 +1,181 @@
+"""Out-of-sample log-likelihood: every row (unit, group) is judged by estimates from the folds that it is not in."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax import lax
+
+from mlejax.data import Prepared
+from mlejax.execution import compiled
+from mlejax.fit import Fit
+from mlejax.fit.common import objective_of
+from mlejax.inference.resampling.draws import pool_of
+from mlejax.inference.resampling.refitting import check_count, check_fit, check_separable, refit_weights
+from mlejax.objective import Spec
+from mlejax.shapes import Device, Either, Float
+from mlejax.verdict import ConvergenceWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS_AT_ONCE = 10_000_000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation:
+    """Out-of-sample log-likelihoods; prints as a table.
+
+    Attributes:
+        k: number of folds.
+        seed: of their draw.
+        what: kept together in a fold: "rows", "units" or "clusters".
+        fold: (n,) the fold of every contribution, -1 for those of weight 0.
+        by_contribution: (n,) out-of-sample log-likelihoods, weighted; NaN where the fold's refit failed.
+        in_sample: log-likelihood of the fit.
+        good: (k,) whether the refit without the fold ended at a maximum.
+        model: its name.
+    """
+
+    k: int
+    seed: int
+    what: str
+    fold: np.ndarray
+    by_contribution: np.ndarray
+    weights: np.ndarray
+    in_sample: float
+    good: np.ndarray
+    model: str
+
+    @property
+    def folds(self) -> pd.DataFrame:
+        """One row a fold: contributions (the sum of their weights, if there are any), out-of-sample log-likelihood, the
+        same per contribution, and whether its refit ended at a maximum."""
+        import pandas as pd
+
+        inside = self.fold >= 0
+        count = np.bincount(self.fold[inside], self.weights[inside], minlength=self.k)
+        total = np.bincount(self.fold[inside], self.by_contribution[inside], minlength=self.k)
+        return pd.DataFrame(
+            {"n": count, "llf": total, "mean": total / count, "converged": self.good},
+            index=pd.RangeIndex(self.k, name="fold"),
+        )
+
+    @property
+    def llf(self) -> float:
+        """Out-of-sample log-likelihood, summed over the folds; NaN if the refit without one of them failed."""
+        return float(np.sum(self.by_contribution[self.fold >= 0]))
+
+    @property
+    def llf_mean(self) -> float:
+        """The same per contribution."""
+        return self.llf / float(np.sum(self.weights))
+
+    @property
+    def llf_bse(self) -> float:
+        """Of :attr:`llf`, from the spread of the contributions (which are not quite independent)."""
+        mine = self.by_contribution[self.fold >= 0]
+        return float(np.sqrt(len(mine) * np.var(mine, ddof=1)))
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{self.k}-fold cross-validation of {self.model}, {int((self.fold >= 0).sum())} contributions, "
+            f"{self.what} kept together, seed {self.seed}",
+            f"Out-of-sample log-likelihood {self.llf:.4f} (std err {self.llf_bse:.3g}), {self.llf_mean:.5g} each; "
+            f"in-sample {self.in_sample:.4f}",
+        ]
+        bad = np.flatnonzero(~self.good)
+        if bad.size:
+            lines.append(
+                f"{bad.size} of {self.k} refits did not end at a maximum (folds {', '.join(map(str, bad[:10].tolist()))}): "
+                "there is no total without them"
+            )
+        if self.k <= 20:
+            lines += ["", self.folds.to_string(float_format=lambda x: f"{x:.4f}")]
+        return "\n".join(lines)
+
+
+@partial(compiled, static=("spec",))
+def _contributions(spec: Spec, points: Float[Either, "k p"], data: Prepared, fixed: Any) -> Float[Device, "k n"]:
+    objective = objective_of(spec, data, fixed, None)
+    return lax.map(objective.all_contributions, points)
+
+
+def cross_validate(
+    fit: Fit,
+    k: int = 10,
+    *,
+    seed: int = 0,
+    groups: Any = None,
+    memory_limit: float | None = None,
+    progress: bool | None = None,
+) -> CrossValidation:
+    """Out-of-sample log-likelihood: rows (units, groups) are cut into k folds, each judged by a fit of the others.
+
+    Args:
+        k: number of folds; as many as there are rows (units) leaves one out at a time.
+        seed: of the draw of the folds.
+        groups: keep whole groups in one fold: a column's name, or one label for each row.
+        memory_limit, progress: as in :meth:`bootstrap`.
+
+    Designs of formulas are those of all rows (levels, knots, means of transforms).  The copies that a frequency weight
+    stands for are kept in one fold.
+
+    Returns:
+        :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``folds``,
+        ``by_contribution``.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0, 5.0, 4.0]})
+        >>> round(res.cross_validate(k=3).llf, 2) < round(res.llf, 2)
+        True
+    """
+    k, seed = check_count("k", k, 2), check_count("seed", seed, 0)
+    what = "cross_validate()"
+    check_fit(fit, what)
+    check_separable(fit, what, "Fit the first part of the series and judge the rest with model(params, data)")
+    pool = pool_of(fit, groups)
+    if k > pool.m:
+        raise ValueError(f"k={k}: there are only {pool.m} {pool.what} to put into folds")
+    order = np.random.default_rng(seed).permutation(pool.m)
+    of_thing = np.empty(pool.m, np.int64)
+    of_thing[order] = np.arange(pool.m) % k
+    fold = np.where(pool.codes < 0, -1, of_thing[np.maximum(pool.codes, 0)])
+
+    def weights(numbers: np.ndarray) -> np.ndarray:
+        return np.where(fold[None, :] == numbers[:, None], 0.0, pool.base[None, :])
+
+    refits, done = refit_weights(fit, weights, k, False, memory_limit, progress)
+    scale = fit.loaded.scale
+    found = np.full(len(fold), np.nan)
+    data = fit.loaded.problem.data
+    step = max(NUMBERS_AT_ONCE // data.n_padded, 1)
+    with jax.enable_x64(True):
+        for first in range(0, k, step):
+            points = np.resize(done.u[first : first + step], (min(step, k), done.u.shape[1]))
+            values = np.asarray(_contributions(fit.spec.plain, points, data, fit.fixed))
+            for i in range(first, min(first + step, k)):
+                if refits.good[i]:
+                    found[fold == i] = values[i - first, : len(fold)][fold == i]
+    with np.errstate(invalid="ignore"):
+        found = np.where(fold >= 0, found * pool.base * scale, 0.0)
+    if not refits.good.all():
+        warnings.warn(
+            f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum; there is no total without them",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    weights_used = pool.base * scale if fit.loaded.weights is not None else np.where(fold >= 0, 1.0, 0.0)
+    return CrossValidation(
+        k, seed, pool.what, fold, found, weights_used, fit.llf, refits.good, fit.spec.likelihood.name
+    )

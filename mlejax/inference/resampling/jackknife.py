@@ -1,0 +1,140 @@
+"""The jackknife: refits without each row, unit or group in turn."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.normal import critical_value
+from mlejax.inference.resampling.draws import pool_of, without_one
+from mlejax.inference.resampling.quantiles import influence_of
+from mlejax.inference.resampling.refitting import (
+    Replicates,
+    check_approximate,
+    check_fit,
+    check_one_step,
+    check_separable,
+    refit_weights,
+)
+from mlejax.inference.resampling.resampled import Resampled, facts_of
+from mlejax.shapes import Float, Host
+from mlejax.status import End
+from mlejax.verdict import ConvergenceWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXACT = 5000  # refits for the acceleration of BCa intervals; beyond, one step each
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Jackknife(Resampled):
+    """Estimates with each row, unit or group left out in turn; prints as a table.
+
+    Attributes:
+        copies: how many equal ones each stands for (frequency weights), (m,).
+        left_out: "rows", "units" or "clusters".
+    """
+
+    copies: np.ndarray
+    left_out: str
+
+    @property
+    def corrected(self) -> pd.Series:
+        """Estimates minus their bias."""
+        return self._series(self.fitted - self._bias, "coef")
+
+    @property
+    def influence(self) -> pd.DataFrame:
+        """(N - 1) (mean - estimate without i): one row for each row, unit or group left out."""
+        import pandas as pd
+
+        return pd.DataFrame(influence_of(self.refits.values, self.copies), columns=list(self.labels))
+
+    def summary(self, alpha: float = 0.05) -> str:
+        """The table: estimates, bias, standard errors, intervals estimate - bias -+ z std err."""
+        reach, centre = critical_value(alpha) * self._errors, self.fitted - self._bias
+        head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
+        lines = self._lines(head, alpha, centre - reach, centre + reach, [])
+        if self.n_failed:
+            lines += ["", "No bias and errors: the jackknife needs all of its refits."]
+        return "\n".join(lines)
+
+    @cached_property
+    def _mean(self) -> Float[Host, " r"]:
+        return np.asarray(self.copies @ self.refits.values / self.copies.sum())
+
+    @cached_property
+    def _bias(self) -> Float[Host, " r"]:
+        """(N - 1) (mean of the estimates without one - estimate); NaN where a refit failed."""
+        return np.where(self.fixed, np.nan, (self.copies.sum() - 1.0) * (self._mean - self.fitted))
+
+    @cached_property
+    def _errors(self) -> Float[Host, " r"]:
+        """sqrt((N - 1) / N sum (estimate without i - mean)^2); NaN where a refit failed, or all are on the same edge."""
+        total = self.copies.sum()
+        spread = self.copies @ (self.refits.values - self._mean) ** 2
+        return np.where(self.fixed | ~(spread > 0), np.nan, np.sqrt((total - 1.0) / total * spread))
+
+
+def jackknife(
+    fit: Fit,
+    groups: Any = None,
+    *,
+    approximate: str | None = None,
+    memory_limit: float | None = None,
+    progress: bool | None = None,
+) -> Jackknife:
+    """Estimates with every row (unit, or group) left out in turn: bias and standard errors.
+
+    Args:
+        groups: leave out whole groups: a column's name, or one label for each row.
+        approximate, memory_limit, progress: as in :meth:`bootstrap`.
+
+    Returns:
+        :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,
+        ``replicates``.  A refit that fails leaves no bias and errors, and is counted.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+        >>> round(float(res.jackknife().bse["mu"]), 6)  # s / sqrt(n)
+        1.080123
+    """
+    short = check_approximate(approximate)
+    check_fit(fit, "jackknife()")
+    check_separable(fit, "jackknife()", "There is no estimate without one of its rows")
+    if short:
+        check_one_step(fit)
+    pool = pool_of(fit, groups)
+    refits, done = refit_weights(fit, without_one(pool), pool.m, short, memory_limit, progress)
+    if (done.end == int(End.INTERRUPTED)).any():
+        raise KeyboardInterrupt
+    made = Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
+    if refits.failures:
+        warnings.warn(
+            f"jackknife of {made.model}: {made.failed_statement}; there are no jackknife errors without them",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return made
+
+
+def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[Host, " m"], str]:
+    """Estimates with one left out, their copies, and the method in words: for the acceleration of BCa intervals."""
+    pool = pool_of(fit, groups)
+    exact = not short and pool.m <= EXACT
+    if not exact:
+        check_one_step(fit)
+    refits, _ = refit_weights(fit, without_one(pool), pool.m, not exact, None, None)
+    how = "exact refits" if exact else "one Newton step each"
+    return refits, pool.copies, f"jackknife of {pool.m} {pool.what}, {how}"

@@ -1,0 +1,139 @@
+"""The common part of bootstrap and jackknife: estimates of many refits, printed with the number of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
+from mlejax.inference.resampling.refitting import Replicates
+from mlejax.shapes import Bool, Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Resampled:
+    """Estimates of a fit and of its refits.
+
+    Attributes:
+        labels: addresses of the entries.
+        fitted: estimates of the fit (r,).
+        fixed: flags of the fixed entries (r,).
+        refits: where the refits ended.
+        approximate: each refit is one Newton step from the estimate.
+        model: its name.
+    """
+
+    labels: tuple[str, ...]
+    fitted: np.ndarray
+    fixed: np.ndarray
+    refits: Replicates
+    approximate: bool
+    model: str
+
+    @property
+    def params(self) -> pd.Series:
+        """Estimates of the fit."""
+        return self._series(self.fitted, "coef")
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors from the refits; NaN where there are none."""
+        return self._series(self._errors, "std err")
+
+    @property
+    def bias(self) -> pd.Series:
+        """Estimated bias of the estimates; NaN where there is none."""
+        return self._series(self._bias, "bias")
+
+    @property
+    def n(self) -> int:
+        """Number of refits asked for."""
+        return len(self.refits.good)
+
+    @property
+    def n_failed(self) -> int:
+        """Refits that did not end at a maximum; their rows of :attr:`replicates` are NaN."""
+        return int((~self.refits.good).sum())
+
+    @property
+    def failed(self) -> Mapping[str, int]:
+        """How many refits failed, by reason."""
+        return dict(self.refits.failures)
+
+    @property
+    def failed_statement(self) -> str:
+        """The share of failed refits, in words."""
+        why = ", ".join(f"{count} {reason}" for reason, count in self.refits.failures.items())
+        share = f"{self.n_failed} of {self.n} refits failed ({100.0 * self.n_failed / self.n:.2g} %)"
+        return f"{share}: {why}" if why else share
+
+    @property
+    def replicates(self) -> pd.DataFrame:
+        """Estimates of the refits, natural scale: one row a refit, NaN where it failed."""
+        import pandas as pd
+
+        return pd.DataFrame(np.array(self.refits.values), columns=list(self.labels))
+
+    @property
+    def _errors(self) -> Float[Host, " r"]:
+        raise NotImplementedError
+
+    @property
+    def _bias(self) -> Float[Host, " r"]:
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """The table as text."""
+        raise NotImplementedError
+
+    def _series(self, values: np.ndarray, name: str) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(values, index=list(self.labels), name=name)
+
+    def _lines(self, head: str, alpha: float, low: np.ndarray, high: np.ndarray, more: list[str]) -> list[str]:
+        """The table with its first lines; ``more`` stands before the table."""
+        rows = [tuple(map(float, row)) for row in zip(self.fitted, self._errors, low, high, strict=True)]
+        biases = [f"{b:.2g}" if np.isfinite(b) else "." for b in self._bias]
+        body = [
+            [name, coef, bias, *rest]
+            for name, bias, (coef, *rest) in zip(self.labels, biases, format_estimates(rows), strict=True)  # type: ignore[arg-type]
+        ]
+        how = "one Newton step each, an approximation" if self.approximate else "exact refits"
+        table = table_lines([["", "coef", "bias", "std err", *percent_labels(alpha)], *body])
+        return [head, f"Refits: {how}; {self.failed_statement}", *more, "", *table]
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    __str__ = __repr__
+
+
+def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, " r"]]:
+    """Labels, estimates and flags of fixed entries of a fit: the first fields of `Resampled`."""
+    space = fit.spec.space
+    return tuple(space.labels), space.reported(fit.params), np.asarray(space.reported_fixed)
+
+
+def mapped(
+    function: Callable[[Any], Any], params: Any, name: str, n: int
+) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
+    """Labels and values of a function of params over their leading axis."""
+    with jax.enable_x64(True):
+        out = jax.jit(jax.vmap(function))(params)
+    parts = out if isinstance(out, dict) else {name: out}
+    labels: list[str] = []
+    values = []
+    for key, value in parts.items():
+        flat = np.asarray(value, np.float64).reshape(n, -1)
+        labels += [str(key)] if np.ndim(value) == 1 else [f"{key}[{i}]" for i in range(flat.shape[1])]
+        values.append(flat)
+    return tuple(labels), np.concatenate(values, axis=1)

@@ -1,0 +1,258 @@
+"""Data drawn from a model: its simulator over many random keys, as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.companions import Columns, CompanionError, check_columns, companion
+from mlejax.data import Shared, Static
+from mlejax.data.formulas import design_columns, first_design, joined
+from mlejax.execution import compiled
+from mlejax.fit.start import given_values
+from mlejax.likelihood import Likelihood
+from mlejax.parameters import Space
+
+AT_ONCE = 256
+NUMBERS = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """A model's simulator, bound to its data.
+
+    Attributes:
+        n_rows: rows of a data set.
+        columns: those of the data that the simulator reads.
+        made: the names of the columns that are drawn.
+    """
+
+    n_rows: int
+    columns: Mapping[Hashable, Any]
+    made: tuple[Hashable, ...]
+    _draw: Callable[..., Any]
+
+    def draw(self, params: Any, seed: int, numbers: np.ndarray) -> dict[Hashable, np.ndarray]:
+        """The drawn columns of some data sets, (k, n_rows, ...), by number: the same number gives the same data set.
+
+        Args:
+            params: what the simulator sees: natural scale, regressed parameters by row.
+            seed: of all.
+            numbers: (k,) of the data sets.
+        """
+        k, step = len(numbers), max(1, min(AT_ONCE, NUMBERS // self.n_rows))
+        parts = []
+        with jax.enable_x64(True):
+            for first in range(0, k, step):  # always so many at once, so that one program serves any number
+                mine = np.resize(np.asarray(numbers[first : first + step], np.uint32), step)
+                parts.append(jax.tree.map(np.asarray, self._draw(params, dict(self.columns), seed, mine)))
+        return {key: jax.tree.map(lambda *a: np.concatenate(a)[:k], *(p[key] for p in parts)) for key in self.made}
+
+
+def simulator(
+    likelihood: Likelihood, params: Any, n_rows: int, lookup: Callable[[Hashable], Any] | None, why: str
+) -> Simulator:
+    """A simulator ready to draw.
+
+    Args:
+        likelihood: of the model.
+        params: what the simulator sees: natural scale, regressed parameters by row.
+        n_rows: rows of a data set.
+        lookup: column name -> values (an array, or a ``Static``), or None where there is no such column.
+        why: what needs it, for messages.
+
+    Raises:
+        CompanionError: there is none, or it does not return columns by row.
+    """
+    function = companion(likelihood, "simulator", why)
+    statics: dict[Hashable, Any] = {}
+
+    def looked_up(key: Hashable) -> Any:
+        found = None if lookup is None else lookup(key)
+        if isinstance(found, Static):
+            statics[key] = found.value
+            return found.value
+        return found
+
+    seen = Columns({}, n_rows, looked_up)
+
+    def once(key: Any, params: Any) -> Any:
+        return _new(function(key, params, seen), seen)
+
+    with jax.enable_x64(True):
+        try:
+            made = jax.eval_shape(once, jax.random.key(0), params)
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
+            raise CompanionError(
+                f"the simulator of {likelihood.name} cannot be traced: draw with jax.random and jax.numpy, not with NumPy, and "
+                f"use jnp.where instead of if.  JAX said: {str(error).splitlines()[0]}"
+            ) from error
+    names = tuple(check_columns(likelihood.name, made, n_rows, seen.absent))
+    columns = {key: value for key, value in seen.items() if key not in statics}
+
+    @compiled
+    def draw(params: Any, columns: Any, seed: Any, numbers: Any) -> Any:
+        root = jax.random.key(seed)
+
+        def one(number: Any) -> Any:
+            data = Columns({**columns, **statics}, n_rows)
+            made = function(jax.random.fold_in(root, number), params, data)
+            return {key: made[key] for key in names}
+
+        return jax.vmap(one)(numbers)
+
+    return Simulator(n_rows, columns, names, draw)
+
+
+def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
+    """The columns that a simulator made, without those that it passed through (``{**data, "y": y}``)."""
+    if not isinstance(made, Mapping):
+        return None
+    return {key: value for key, value in made.items() if not (key in seen and value is seen[key])}
+
+
+def looking_up(likelihood: Likelihood, source: data_room.Source, rows: data_room.Rows | None) -> Callable[..., Any]:
+    """Column name -> its values in the rows that are used, converted and checked when they are read.
+
+    The column of units is given as numbers 0, 1, ...
+    """
+    if source.kind != "mapping":
+        raise CompanionError(
+            f"simulators of {likelihood.name} work on data with names, a dict or a DataFrame, not on a "
+            f"{type(source.raw).__name__}"
+        )
+
+    def lookup(key: Hashable) -> Any:
+        if key not in source:
+            return None
+        raw = source.raw[key]
+        if isinstance(raw, Static):
+            return raw
+        if isinstance(raw, Shared):
+            return jax.tree.map(lambda a: np.asarray(a, np.float64), raw.value)
+        select = (lambda v: v) if rows is None else rows.select
+        if key == likelihood.unit:
+            return data_room.group_codes(select(source.column(key)), f"unit column {key!r}")[0]
+        found = source.convert([key])[key]
+        return found if rows is None or rows.kept is None else jax.tree.map(lambda a: a[rows.kept], found)
+
+    return lookup
+
+
+def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_room.Source, dict[str, Any]]:
+    """The data with the designs of a regressed model beside them, without looking at what its function reads.
+
+    Returns:
+        The data, and design and offset (or None) of every regressed parameter.
+    """
+    natural = (likelihood.natural or likelihood).space(source)
+    made: dict[str, Any] = {}
+    more: dict[Any, Any] = {}
+    for p in likelihood.predictors:
+        design, values, offset = first_design(p, source, None, natural)
+        made[p.name] = (values, offset)
+        more.update(design_columns(design, values, None, "array"))
+    return joined(source, source.keys, more), made
+
+
+def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[Any, Any]]) -> Any:
+    """Params as the user's functions see them: regressed ones by row, at designs and offsets ``made``."""
+    if not likelihood.predictors:
+        return params
+    with jax.enable_x64(True):
+        values = {p.name: np.asarray(p.value(params[p.name], *made[p.name])) for p in likelihood.predictors}
+    return {**params, **values}
+
+
+def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
+    """The checked columns by name, wrapped as the user wraps them where they are not by row."""
+    out: dict[Hashable, Any] = {}
+    for entry in rows.layout.entries:
+        value = rows[entry.key]
+        sources = {slot.source for slot in entry.slots}
+        if sources <= {"row"}:
+            out[entry.key] = value
+        elif sources <= {"static"} and len(entry.slots) == 1:
+            out[entry.key] = Static(value)
+        elif sources <= {"shared", "shared_tree"} and len(entry.slots) == 1:
+            out[entry.key] = Shared(value)
+        else:
+            raise CompanionError(
+                f"column {entry.key!r} mixes arrays by row with shared ones, which simulated data cannot: give it as two"
+            )
+    return out
+
+
+def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray], k: int) -> dict[Hashable, Any]:
+    """k data sets as one stack of arrays (k, n_rows, ...): drawn columns, and the others as they are in each."""
+    repeated = lambda a: np.broadcast_to(np.asarray(a)[None], (k, *np.shape(a)))
+    whole = lambda value: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
+    return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
+
+
+def natural_space(likelihood: Likelihood, source: data_room.Source, params: Any) -> tuple[Space, dict[str, Any]]:
+    """The layout of the parameters for data whose response need not be there yet, and the designs."""
+    if not likelihood.predictors:
+        return likelihood.space(source, params), {}
+    joined, made = with_rows(likelihood, source)
+    return likelihood.space(joined, params), made
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Data to simulate from: parameters on the natural scale, and how to draw.
+
+    Attributes:
+        source: the data as they came; without columns where only a number of rows is known.
+        params: the user's structure.
+        seen: what the simulator sees of them.
+        simulator: ready to draw.
+    """
+
+    source: data_room.Source
+    params: Any
+    seen: Any
+    simulator: Simulator
+
+
+def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -> Design:
+    """Parameters and data, or a number of rows, read and checked for drawing.
+
+    Raises:
+        ValueError, TypeError: parameters that are not there or outside their support; a regressed model without data.
+        CompanionError: there is no simulator, or it does not do what it should.
+    """
+    counted = isinstance(data_or_n_rows, (int, np.integer)) and not isinstance(data_or_n_rows, bool)
+    companion(likelihood, "simulator", why)
+    if counted and data_or_n_rows < 1:
+        raise ValueError(f"{why}: expected at least one row, got {data_or_n_rows}")
+    if counted and likelihood.predictors:
+        raise ValueError(
+            f"{why}: {likelihood.name} is regressed on covariates, so that a number of rows is not enough; give data with them"
+        )
+    source = data_room.Source("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
+    lookup = None if counted else looking_up(likelihood, source, None)
+    with jax.enable_x64(True):
+        space, made = natural_space(likelihood, source, params)
+        given = given_values(space, None, params)
+        absent = [leaf.name for leaf, v in zip(space.leaves, given, strict=True) if v is None or np.isnan(v).any()]
+        if absent:
+            raise ValueError(
+                f"{why}: params= has no value for {', '.join(absent)}; all of them are needed to draw data"
+            )
+        structure = space.build([np.asarray(v, np.float64) for v in given])
+        n = int(data_or_n_rows) if counted else data_room.n_rows(source)
+    seen = seen_params(likelihood, structure, made)
+    return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why))
+
+
+def simulate(likelihood: Likelihood, params: Any, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
+    """One data set drawn from the model; arguments as in ``Model.simulate``."""
+    made = design(likelihood, params, data_or_n_rows, f"simulate() of {likelihood.name}")
+    drawn = made.simulator.draw(made.seen, seed, np.zeros(1, np.uint32))
+    return {key: jax.tree.map(lambda a: a[0], value) for key, value in drawn.items()}

@@ -1,0 +1,221 @@
+r"""Likelihood-ratio tests of nested fits.
+
+.. math:: LR = 2(\ell_{full} - \ell_{restricted}) \sim \chi^2_q, \qquad q = k_{full} - k_{restricted},
+
+and, when one of the q restrictions puts a parameter on the edge of its support (a variance that is 0), the mixture
+:math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6).
+
+A ratio of two numbers that are not maximised log-likelihoods of the same data means nothing, so every such pair is
+refused with a ValueError that names the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mlejax.data import Fingerprint
+from mlejax.fit import Fit
+from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.tests.nesting import not_nested, same_function
+from mlejax.inference.tests.same_data import data_difference, same_rows
+
+SLACK = 1e-6  # a restricted fit may have the higher log-likelihood by this much: both stop within it
+ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, where both fits are the same
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """The facts of a fit that a likelihood-ratio test needs.
+
+    Attributes:
+      llf: maximised log-likelihood, summed.
+      df_model: number of free parameters.
+      nobs: number of observations.
+      fingerprint: of the data; None if unknown.
+      converged: whether the verdict is that of a maximum.
+      cov_type: the covariance that was asked for, for messages.
+      penalised: whether a penalty was subtracted.
+      pseudolikelihood: whether the log-likelihood is a pseudolikelihood (sandwich covariance, sampling weights).
+      label: what to call the fit in messages.
+      fit: the fit itself, for its rows and its formulas; None if unknown.
+    """
+
+    llf: float
+    df_model: int
+    nobs: float
+    fingerprint: Fingerprint | None = None
+    converged: bool = True
+    cov_type: str = "nonrobust"
+    penalised: bool = False
+    pseudolikelihood: bool = False
+    label: str = ""
+    fit: Fit | None = None
+
+
+@dataclass(frozen=True)
+class LRTest:
+    """A likelihood-ratio test.
+
+    Attributes:
+      statistic: 2 (llf_full - llf_restricted), never negative.
+      df: number of restrictions.
+      pvalue: upper tail probability.
+      llf_full: log-likelihood of the full fit.
+      llf_restricted: log-likelihood of the restricted fit.
+      full: label of the full fit.
+      restricted: label of the restricted fit.
+      boundary: number of restrictions on the edge of a support (0 or 1).
+      claimed: that the models are nested was not checked.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    llf_full: float
+    llf_restricted: float
+    full: str = "full"
+    restricted: str = "restricted"
+    boundary: int = 0
+    claimed: bool = False
+
+    @property
+    def distribution(self) -> str:
+        """Reference distribution: ``chi2``, or ``chibar2`` (a mixture) on a boundary."""
+        return "chibar2" if self.boundary else "chi2"
+
+    def summary(self) -> str:
+        """Both log-likelihoods and the test, as text.
+
+        >>> print(lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50)).summary())
+        Likelihood-ratio test
+          full        log-likelihood = -10
+          restricted  log-likelihood = -12.5
+        <BLANKLINE>
+          chi2(1) = 5.000    Prob > chi2 = 0.0253
+        """
+        width = max(len(self.full), len(self.restricted))
+        lines = [
+            "Likelihood-ratio test",
+            f"  {self.full:<{width}}  log-likelihood = {self.llf_full:.10g}",
+            f"  {self.restricted:<{width}}  log-likelihood = {self.llf_restricted:.10g}",
+            "",
+            f"  {self._name()} = {format_statistic(self.statistic)}    "
+            f"Prob > {self.distribution} = {format_test_p(self.pvalue)}",
+        ]
+        if self.boundary:
+            lines.append("  note: one restriction is on the edge of its support, so the reference is a chi2 mixture")
+        if self.claimed:
+            lines.append(
+                f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions"
+            )
+        return "\n".join(lines)
+
+    def _name(self) -> str:
+        return f"chibar2({self.df - 1}, {self.df})" if self.boundary else f"chi2({self.df})"
+
+    def __repr__(self) -> str:
+        return f"LRTest({self._name()} = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)})"
+
+
+def lr_test(full: FitFacts, restricted: FitFacts, *, boundary: int = 0) -> LRTest:
+    """Likelihood-ratio test of two fits, refused unless both are maxima of the likelihood of the same data.
+
+    Args:
+      full: facts of the fit of the larger model.
+      restricted: facts of the fit nested in it.
+      boundary: how many of the restrictions put a parameter on the edge of its support: 0 or 1.
+
+    Returns:
+      `LRTest`.
+
+    Raises:
+      ValueError: a fit that is not a maximum, a pseudolikelihood or a penalised likelihood; different data; models that
+        are not nested; a restricted log-likelihood above the full one by more than 1e-6; more than one restriction on an
+        edge.
+
+    >>> lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50))
+    LRTest(chi2(1) = 5.000, p = 0.0253)
+    """
+    names = (full.label or "full", restricted.label or "restricted")
+    for facts, name in zip((full, restricted), names, strict=True):
+        _check_likelihood(facts, name)
+    df = int(full.df_model) - int(restricted.df_model)
+    _check_pair(full, restricted, names, df)
+    if boundary not in (0, 1):
+        raise ValueError(
+            f"boundary: expected 0 or 1 restrictions on an edge, got {boundary!r}; with more of them the reference "
+            "distribution depends on their correlation: use a parametric bootstrap"
+        )
+    excess = float(restricted.llf) - float(full.llf)
+    # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
+    if excess > max(SLACK, 1e-12 * abs(full.llf)):
+        raise ValueError(
+            f"the restricted fit has the higher log-likelihood ({restricted.llf:.10g} against {full.llf:.10g}), "
+            "which is impossible for nested models at their maxima: either (a) the full fit did not reach its maximum "
+            "(start it from the restricted estimate), or (b) the models are not nested, or (c) the data differ"
+        )
+    statistic = max(-2.0 * excess, 0.0)
+    if boundary and -excess <= max(ROUNDING, 1e-12 * abs(full.llf)):
+        statistic = 0.0  # both fits are on the edge, and their log-likelihoods differ by rounding
+    claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
+    p = _upper_tail(statistic, df, boundary)
+    return LRTest(statistic, df, p, float(full.llf), float(restricted.llf), *names, int(boundary), claimed)
+
+
+def _upper_tail(statistic: float, df: int, boundary: int) -> float:
+    from scipy.special import chdtrc  # scipy.stats takes half a second to import
+
+    tail = float(chdtrc(df, statistic))
+    if not boundary:
+        return tail
+    # chi2 with 0 degrees of freedom is a point mass at 0, so that a statistic of 0 has p = 1
+    below = float(chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
+    return 0.5 * below + 0.5 * tail
+
+
+def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df: int) -> None:
+    """ValueError where two fits are of different data, or the second is not nested in the first."""
+    if full.nobs != restricted.nobs:
+        raise ValueError(
+            f"the fits are of different data: {full.nobs:g} observations ({names[0]}) against "
+            f"{restricted.nobs:g} ({names[1]}); rows with missing values may have been dropped from only one of them"
+        )
+    if found := data_difference(full.fingerprint, restricted.fingerprint):
+        raise ValueError(f"the fits are of different data: {found}")
+    if df < 0:
+        raise ValueError(
+            f"the restricted fit has more free parameters ({restricted.df_model}) than the full one ({full.df_model}): "
+            "expected the larger model first, so the two are probably the wrong way round"
+        )
+    if df == 0:
+        raise ValueError(
+            f"both fits have {full.df_model} free parameters, so neither is a restriction of the other: "
+            "compare them by aic or bic"
+        )
+    if full.fit is None or restricted.fit is None:
+        return
+    if not same_rows(full.fit.loaded, restricted.fit.loaded):
+        raise ValueError(
+            "the fits are of different data: columns that both use have the same values, but not in the same rows (one of "
+            "them, or the weights, was put in another order)"
+        )
+    if found := not_nested(full.fit, restricted.fit):
+        raise ValueError(f"the fits are not nested: {found}")
+
+
+def _check_likelihood(facts: FitFacts, name: str) -> None:
+    if not math.isfinite(facts.llf):
+        raise ValueError(f"the log-likelihood of the {name} fit is {facts.llf}: expected a finite number")
+    if facts.pseudolikelihood:
+        raise ValueError(
+            f"the {name} fit maximises a pseudolikelihood (cov_type {facts.cov_type!r}), whose ratio has no chi2 "
+            "distribution: use wald_test"
+        )
+    if facts.penalised:
+        raise ValueError(
+            f"the {name} fit is penalised: its log-likelihood is not at its maximum, so the ratio has no chi2 "
+            "distribution: use wald_test, or fit without the penalty"
+        )
+    if not facts.converged:
+        raise ValueError(f"the {name} fit did not converge, so its log-likelihood is not a maximum: see its verdict")

@@ -1,0 +1,91 @@
+"""Whether a restricted fit is nested in a larger one, as far as that can be told.
+
+Fits of one function are compared at the restricted estimate: the value that every parameter has in every row there must be
+one that the larger fit can give it, by its column space, offset, fixed values and constraints.  Fits of different functions
+are taken as nested on the user's word.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.row_designs import designs_of
+from mlejax.inference.tests.hypotheses import parse_hypotheses
+from mlejax.inference.tests.same_data import same_order
+from mlejax.parameters import Predictor
+
+TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to its size
+
+
+def same_function(full: Fit, restricted: Fit) -> bool:
+    """Whether both fits are of one log-likelihood, with covariates or without."""
+    a, b = ((fit.spec.likelihood.natural or fit.spec.likelihood).function for fit in (full, restricted))
+    return a is b
+
+
+def not_nested(full: Fit, restricted: Fit) -> str:
+    """Why the restricted fit is not nested in the full one, or nothing."""
+    labels = full.spec.space.labels
+    if labels == restricted.spec.space.labels and (broken := _broken(full, restricted)):
+        return f"the full fit holds {', '.join(broken)}, and the restricted estimates do not"
+    if not same_function(full, restricted) or not same_order(full.loaded, restricted.loaded):
+        return ""
+    with jax.enable_x64(True):
+        outside = [name for name in _names(full, restricted) if not _attainable(full, restricted, name)]
+    if not outside:
+        return ""
+    return (
+        f"{', '.join(outside)} of the restricted fit takes values that no coefficients of the full one give: its columns "
+        "(or offset) are no combinations of theirs"
+    )
+
+
+def _broken(full: Fit, restricted: Fit) -> list[str]:
+    """Fixed values and constraints of the full fit that the restricted estimates break."""
+    space = full.spec.space
+    own, other = space.reported(full.params), space.reported(restricted.params)
+    apart = np.abs(own - other) > 1e-8 * np.maximum(1.0, np.abs(own))
+    broken = [f"{space.labels[i]} = {own[i]:g}" for i in np.flatnonzero(space.reported_fixed & apart)]
+    for text in full.constraints:
+        h = parse_hypotheses(text, space.resolve, space.n_reported, names=list(space.labels))
+        if (np.abs(h.R @ other - h.r) > 1e-6 * (1.0 + np.abs(h.r))).any():
+            broken.append(text)
+    return broken
+
+
+def _names(full: Fit, restricted: Fit) -> list[str]:
+    """Parameters that covariates determine in either fit."""
+    return list(dict.fromkeys(p.name for fit in (full, restricted) for p in fit.spec.likelihood.predictors))
+
+
+def _predictor(fit: Fit, name: str) -> Predictor | None:
+    return next((p for p in fit.spec.likelihood.predictors if p.name == name), None)
+
+
+def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
+    """Whether the full fit can give a parameter the values that it has at the restricted estimate."""
+    mine, theirs = _predictor(full, name), _predictor(restricted, name)
+    n, w = full.loaded.rows.n, full.loaded.weights
+    used = w.used if w is not None and len(w.values) == n else np.ones(n, bool)
+    if theirs is None:
+        value = np.broadcast_to(np.asarray(restricted.params[name]), (n, *np.shape(restricted.params[name])))
+    else:
+        value = np.asarray(theirs.value(restricted.params[name], *designs_of(restricted.loaded)[name]))
+    if mine is None:
+        value = value[used]
+        return bool(np.ptp(value, axis=0).max(initial=0.0) <= TOLERANCE * np.abs(value).max(initial=0.0))
+    design, offset = designs_of(full.loaded)[name]
+    leaf = next(leaf for leaf in full.spec.space.leaves if leaf.name == name)
+    free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
+    held = np.where(free.reshape(leaf.shape), 0.0, np.asarray(full.params[name]))
+    wanted = np.asarray(mine.link.link(value), np.float64) - np.asarray(mine.linear_predictor(held, design, offset))
+    wanted, design = wanted.reshape(n, -1)[used], design[used]
+    for entry, mask in zip(wanted.T, free.reshape(-1, leaf.shape[-1]), strict=True):
+        columns = design[:, mask] / np.maximum(np.sqrt((design[:, mask] ** 2).sum(axis=0)), 1e-300)
+        found = np.linalg.lstsq(columns, entry, rcond=1e-12)[0]
+        rest = entry - columns @ found
+        if np.linalg.norm(rest) > TOLERANCE * max(float(np.linalg.norm(entry)), 1e-300):
+            return False
+    return True

@@ -1,0 +1,84 @@
+"""Whether two fits are of the same data: by fingerprints, and row by row where the data are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlejax.data import Fingerprint
+from mlejax.fit import Loaded
+from mlejax.fit.loading import as_fitted
+from mlejax.shapes import Float, Host
+
+
+def data_difference(a: Fingerprint | None, b: Fingerprint | None) -> str:
+    """Why two fingerprints cannot be of the same data, or nothing; columns that only one of them has are not compared.
+
+    >>> data_difference(Fingerprint(2, {"y": (3.0, 5.0)}), Fingerprint(2, {"y": (4.0, 5.0), "x": (0.0, 2.0)}))
+    "column 'y' has different values"
+    """
+    if a is None or b is None:
+        return ""
+    if found := a.difference(b):
+        return found
+    if a.columns and b.columns and not set(a.columns) & set(b.columns):
+        # a column read by a function and the same column in a formula go by different names
+        plain = [{name.removeprefix("formula ") for name in fingerprint.columns} for fingerprint in (a, b)]
+        if not plain[0] & plain[1]:
+            return f"they have no column in common, {_listed(a.columns)} against {_listed(b.columns)}"
+    return ""
+
+
+def _listed(names: Any) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")
+
+
+def same_rows(a: Loaded, b: Loaded) -> bool:
+    """Whether the columns that two fits have in common go together in the same rows, in whatever order these stand.
+
+    Decided by the sums of products of all pairs of columns and of the weights; true where these cannot be formed (units,
+    models of the whole data, data in a file).
+    """
+    if a.remembered is not None or b.remembered is not None:
+        return True
+    one, other = _columns_of(a), _columns_of(b)
+    names = [name for name in one if name in other]
+    if len(names) < 2 or len(one[names[0]]) != len(other[names[0]]):
+        return True
+    tables = [np.column_stack([columns[name] for name in names]).astype(np.float64) for columns in (one, other)]
+    scale = np.sqrt((tables[0] ** 2).sum(axis=0))
+    scale = np.where(scale > 0, scale, 1.0)
+    products = [(table / scale).T @ (table / scale) for table in tables]
+    return bool(np.allclose(products[0], products[1], rtol=0.0, atol=1e-9))
+
+
+def same_order(a: Loaded, b: Loaded) -> bool:
+    """Whether the columns that two row-wise fits have in common are the same row by row."""
+    if a.remembered is not None or b.remembered is not None:
+        return False
+    one, other = _columns_of(a), _columns_of(b)
+    names = [name for name in one if name in other]
+    return bool(names) and all(np.array_equal(one[name], other[name]) for name in names)
+
+
+def _columns_of(loaded: Loaded) -> dict[Any, Float[Host, " n"]]:
+    """The numeric columns by row of a row-wise fit, those of its formulas and its weights, by name."""
+    data = loaded.problem.data
+    if data.mode != "rows":
+        return {}
+    n = int(data.n)
+    columns = {
+        entry.key: as_fitted(data.rows[entry.slots[0].position])[:n]
+        for entry in data.statics.entries
+        if entry.treedef is None and entry.slots[0].source == "row"
+    }
+    if loaded.designs is not None:
+        columns |= {name.removeprefix("formula "): np.asarray(v[:]) for name, v in loaded.designs.extra.items()}
+    columns = {key: column for key, column in columns.items() if column.ndim == 1}
+    if loaded.weights is not None:
+        kept = loaded.weights.values > 0
+        columns = {key: np.where(kept, column, 0.0) for key, column in columns.items()}
+        columns["weights of the fit"] = loaded.weights.values
+    return columns

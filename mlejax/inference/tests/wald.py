@@ -1,0 +1,253 @@
+r"""Wald tests of linear hypotheses R theta = r, from estimates and their covariance V.
+
+.. math:: W = (R\hat\theta - r)' (R V R')^{-} (R\hat\theta - r) \sim \chi^2_q, \qquad q = rank(R V R').
+
+The covariance of *reported* entries may be singular (all K entries of a simplex):
+the inverse is a pseudo-inverse and q the rank, from the eigenvalues of R V R' scaled to unit diagonal, each compared
+with the rounding error that its own cancellation can cause.
+
+Where R V R' is singular, some combination of the restrictions has no sampling variation at all. If the estimate
+satisfies that combination it is redundant, and dropped. If not, the hypothesis contradicts a relation that holds
+exactly in the model (three probabilities of 0.5 each): it is false for all data, so W is infinite, p is 0, and
+the note says why. Restrictions that contradict each other (a = 1 and a = 2) are an error.
+
+Entries of V that are NaN spoil only the restrictions that use them. A refused test has NaN and a reason.
+
+Silvey (1959); for singular covariances Andrews (1987), *Asymptotic results for generalized Wald tests*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.linear import ROUNDING, Spread, linear_covariance
+
+# A restriction without sampling variation counts as satisfied when it holds to this relative accuracy.
+_SATISFIED = 1e-8
+NO_COVARIANCE = "the covariance of the tested entries is not available"
+Support = tuple[np.ndarray, np.ndarray]
+"""Lower and upper ends of the supports of the entries of theta, (k,) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class WaldTest:
+    """A Wald test of linear restrictions, all at once.
+
+    Attributes:
+      statistic: W; NaN when the test is refused.
+      df: degrees of freedom, the rank of the restrictions' covariance.
+      pvalue: upper tail probability.
+      restrictions: one label per restriction.
+      note: what to know about the result (redundant or impossible restrictions); may be empty.
+      reason: why there is no result; empty when there is one.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    restrictions: tuple[str, ...] = ()
+    note: str = ""
+    reason: str = ""
+
+    def summary(self) -> str:
+        """The restrictions and the test, as text.
+
+        >>> print(WaldTest(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
+        Wald test
+          (1)  a = b
+          (2)  c = 1
+        <BLANKLINE>
+          chi2(2) = 5.310    Prob > chi2 = 0.0703
+        """
+        lines = ["Wald test", *numbered(self.restrictions), ""]
+        if self.reason:
+            lines.append(f"  not available: {self.reason}")
+        else:
+            tail = f"Prob > chi2 = {format_test_p(self.pvalue)}"
+            lines.append(f"  chi2({self.df}) = {format_statistic(self.statistic)}    {tail}")
+            if self.note:
+                lines.append(f"  note: {self.note}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        if self.reason:
+            return f"WaldTest(not available: {self.reason})"
+        return f"WaldTest(chi2({self.df}) = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)})"
+
+
+def numbered(restrictions: Sequence[str], most: int = 20) -> list[str]:
+    """``(1)  a = b`` lines, the middle of a long list left out.
+
+    >>> numbered(["a = b"])
+    ['  (1)  a = b']
+    """
+    width = len(str(len(restrictions)))
+    lines = [f"  ({i + 1:>{width}})  {text}" for i, text in enumerate(restrictions)]
+    if len(lines) > most:
+        half = most // 2
+        return [*lines[:half], f"  ... {len(lines) - 2 * half} more ...", *lines[-half:]]
+    return lines
+
+
+def wald_test(
+    R: ArrayLike,
+    r: ArrayLike,
+    theta: ArrayLike,
+    cov: ArrayLike,
+    *,
+    labels: Sequence[str] = (),
+    reason: str = "",
+    support: Support | None = None,
+    rank: float = np.inf,
+) -> WaldTest:
+    """Joint Wald test of R theta = r.
+
+    Args:
+      R: (m, k) restrictions.
+      r: (m,) or scalar right-hand side.
+      theta: (k,) estimates.
+      cov: (k, k) covariance of the estimates, possibly singular, NaN where it does not exist.
+      labels: m labels of the restrictions.
+      reason: why the covariance has NaN, if the caller knows; repeated in a refused result.
+      support: lower and upper ends of the entries' supports (k,) each: a null value on an edge or outside is refused.
+      rank: of the covariance, where the number of clusters limits it.
+
+    Returns:
+      `WaldTest`; refused (NaN and `reason`) when a needed covariance is NaN or not positive semi-definite, when a null
+      value is no interior point of its support, or when nothing that is tested has sampling variation.
+
+    Raises:
+      ValueError: wrong shapes, a covariance that is not symmetric, restrictions that contradict each other, or more of them
+        than the covariance has rank.
+
+    >>> wald_test([[1.0, -1.0]], 0.0, [1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
+    WaldTest(chi2(1) = 2.000, p = 0.1573)
+    """
+    R_, r_, theta_, cov_ = check_arguments(R, r, theta, cov)
+    labels = tuple(labels) if labels else tuple(f"restriction {i}" for i in range(r_.size))
+    _check_consistent(R_, r_)
+    if np.isfinite(rank) and (wanted := int(np.linalg.matrix_rank(R_))) > rank:
+        raise ValueError(
+            f"{wanted} restrictions cannot be tested jointly with a covariance of rank {rank:g}: there are too few clusters; "
+            "test fewer at a time"
+        )
+
+    def refused(why: str) -> WaldTest:
+        return WaldTest(np.nan, 0, np.nan, labels, "", why)
+
+    used = np.any(R_ != 0, axis=0)
+    if not np.all(np.isfinite(theta_[used])):
+        return refused("an estimate that is tested is not finite")
+    if outside := outside_support(R_, r_, support, labels):
+        return refused("; ".join(outside.values()))
+    spread = linear_covariance(R_, cov_)
+    if np.isnan(spread.cov).any():
+        return refused(reason or NO_COVARIANCE)
+    gap = R_ @ np.where(used, theta_, 0.0) - r_
+    size = np.abs(R_) @ np.abs(np.where(used, theta_, 0.0)) + np.abs(r_)
+    form = _quadratic_form(gap, size, spread)
+    if form.negative:
+        return refused(reason or "the covariance of the restrictions is not positive semi-definite")
+    if form.contradicted:
+        impossible = (
+            "the hypothesis contradicts a relation that holds exactly among these entries "
+            "(such as probabilities that sum to 1), so it is false for all data"
+        )
+        return WaldTest(np.inf, max(form.rank, 1), 0.0, labels, impossible)
+    if form.rank == 0:
+        return refused("nothing that is tested has any sampling variation")
+    note = ""
+    if form.rank < r_.size:
+        note = f"{r_.size - form.rank} of {r_.size} restrictions follow from the others, so the test has df {form.rank}"
+    from scipy.special import chdtrc  # scipy.stats takes half a second to import
+
+    return WaldTest(form.value, form.rank, float(chdtrc(form.rank, form.value)), labels, note)
+
+
+def outside_support(R: np.ndarray, r: np.ndarray, support: Support | None, labels: Sequence[str]) -> dict[int, str]:
+    """Restrictions of single entries whose null value is on an edge of the support or outside, and why they have no test.
+
+    >>> outside_support(np.eye(1), np.zeros(1), (np.zeros(1), np.full(1, np.inf)), ["sigma = 0"])
+    {0: 'sigma = 0 is no interior point of the support (0, inf), so that a Wald statistic has no chi2 distribution'}
+    """
+    if support is None:
+        return {}
+    out = {}
+    for i in np.flatnonzero((R != 0).sum(axis=1) == 1).tolist():
+        j = int(np.flatnonzero(R[i])[0])
+        low, high = float(support[0][j]), float(support[1][j])
+        if not low < r[i] / R[i, j] < high:
+            out[i] = (
+                f"{labels[i]} is no interior point of the support ({low:g}, {high:g}), so that a Wald statistic has no chi2 "
+                "distribution"
+            )
+    return out
+
+
+class _Form(NamedTuple):
+    value: float
+    rank: int
+    contradicted: bool
+    negative: bool
+
+
+def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
+    """gap' pinv(cov) gap in coordinates scaled to unit variance, with the rank and what the null space says."""
+    m = gap.size
+    variance, bound = np.diag(spread.cov), np.diag(spread.bound)
+    scale = np.where(variance > ROUNDING * bound, variance, np.where(bound > 0, bound, 1.0))
+    scale = 1.0 / np.sqrt(scale)
+    scaled = spread.cov * np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(scaled)
+    # Rounding of the eigenvalue solver, and of the sums that made the covariance, direction by direction.
+    reach = np.abs(vectors) * scale[:, None]
+    own = np.sum(reach * (spread.bound @ reach), axis=0)
+    threshold = np.maximum(ROUNDING * own, 8 * m * np.finfo(np.float64).eps * np.abs(values).max(initial=0.0))
+    kept = values > threshold
+    along = vectors.T @ (scale * gap)
+    noise = reach.T @ size
+    contradicted = bool(np.any(~kept & (np.abs(along) > _SATISFIED * noise)))
+    total = float(np.sum(along[kept] ** 2 / values[kept]))
+    return _Form(total, int(kept.sum()), contradicted, bool(np.any(values < -threshold)))
+
+
+def check_arguments(
+    R: ArrayLike, r: ArrayLike, theta: ArrayLike, cov: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """R (m, k), r (m,), theta (k,) and cov (k, k) as float64, or a ValueError about their shapes."""
+    theta_, cov_ = np.asarray(theta, np.float64), np.asarray(cov, np.float64)
+    k = theta_.size
+    if theta_.ndim != 1 or cov_.shape != (k, k):
+        raise ValueError(f"expected theta (k,) and its covariance (k, k), got {theta_.shape} and {cov_.shape}")
+    known = np.where(np.isfinite(cov_), cov_, 0.0)
+    if np.abs(known - known.T).max(initial=0.0) > 1e-6 * np.abs(known).max(initial=0.0):
+        raise ValueError("the covariance is not symmetric")
+    R_ = np.atleast_2d(np.asarray(R, np.float64))
+    if R_.ndim != 2 or R_.shape[1] != k or R_.shape[0] == 0:
+        raise ValueError(f"R: expected shape (m, {k}), one column per entry of theta, got {R_.shape}")
+    r_ = np.asarray(r, np.float64)
+    if r_.ndim > 1 or r_.size not in (1, R_.shape[0]):
+        raise ValueError(f"r: expected a scalar or {R_.shape[0]} values, got shape {r_.shape}")
+    if not (np.all(np.isfinite(R_)) and np.all(np.isfinite(r_))):
+        raise ValueError("R and r: expected finite numbers")
+    return R_, np.broadcast_to(r_.ravel(), R_.shape[0]).copy(), theta_, cov_
+
+
+def _check_consistent(R: np.ndarray, r: np.ndarray) -> None:
+    """ValueError when no theta at all satisfies R theta = r."""
+    used = np.any(R != 0, axis=0)
+    if np.all((R != 0).sum(axis=1) == 1) and used.sum() == r.size:
+        return  # one entry each, all different
+    size = np.abs(R).max(axis=1)
+    if np.any(size == 0):
+        raise ValueError("R has a row of zeros: there is nothing to test")
+    matrix, value = R[:, used] / size[:, None], r / size
+    solution, *_ = np.linalg.lstsq(matrix, value, rcond=None)
+    if np.abs(matrix @ solution - value).max() > _SATISFIED * max(np.abs(value).max(), 1e-300):
+        raise ValueError("the restrictions contradict each other: no value of the parameters satisfies them all")

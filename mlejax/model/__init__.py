@@ -1,0 +1,6 @@
+"""The front door: ``@mle.model`` turns a log-likelihood into an object that fits."""
+
+from mlejax.model.declaring import model
+from mlejax.model.doors import Model
+
+__all__ = ["Model", "model"]

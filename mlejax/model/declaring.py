@@ -1,0 +1,132 @@
+"""``@mle.model``: a function and the declarations of its parameters, checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from mlejax.likelihood import Likelihood
+from mlejax.model.doors import Model
+from mlejax.parameters import Declaration, FreeParameter, Parameter
+
+
+@overload
+def model(
+    function: Callable[[Any, Any], Any],
+    /,
+    *,
+    params: Mapping[str, Declaration] | None = None,
+    rowwise: bool = True,
+    unit: str | None = None,
+    **parameters: Declaration,
+) -> Model: ...
+@overload
+def model(
+    *,
+    params: Mapping[str, Declaration] | None = None,
+    rowwise: bool = True,
+    unit: str | None = None,
+    **parameters: Declaration,
+) -> Callable[[Callable[[Any, Any], Any]], Model]: ...
+def model(
+    function: Callable[[Any, Any], Any] | None = None,
+    /,
+    *,
+    params: Mapping[str, Declaration] | None = None,
+    rowwise: bool = True,
+    unit: str | None = None,
+    **parameters: Declaration,
+) -> Model | Callable[[Callable[[Any, Any], Any]], Model]:
+    """Declare a log-likelihood: ``@mle.model(mu=mle.Real(), sigma=mle.Positive())``.
+
+    The decorated ``f(params, data)`` is a pure JAX function that returns one log-likelihood value per row.
+
+    Args:
+        function: the function itself, in the bare form ``@mle.model`` (its structure then comes from ``start=``).
+        params: name -> declaration; the canonical form, needed for names such as ``lambda`` or ``unit``.
+        rowwise: entry i of the returned vector uses row i only (checked).  False: the function sees the whole data
+            in their exact length and returns one value per time point or group, or one scalar.
+        unit: a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns a scalar.
+        **parameters: name -> declaration; sugar for ``params``.
+
+    Returns:
+        A :class:`Model`, or a decorator that makes one.
+
+    Raises:
+        TypeError: something that is no declaration, or a parameter named like an option.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["height"], params["mu"], params["sigma"])
+        >>> gaussian
+        <mlejax model gaussian(mu=Real(), sigma=Positive())>
+    """
+    for name, option in (("rowwise", rowwise), ("unit", unit)):
+        if isinstance(option, (Parameter, FreeParameter)):
+            raise TypeError(
+                f"{name}= is an option of mle.model; for a parameter of that name write "
+                f"mle.model(params={{{name!r}: {option!r}, ...}})"
+            )
+    if isinstance(params, (Parameter, FreeParameter)):
+        raise TypeError(
+            "params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})"
+        )
+    if not isinstance(rowwise, bool):
+        raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
+    if unit is not None and not rowwise:
+        raise ValueError(
+            "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
+        )
+    declared = _declarations(params, parameters)
+
+    def decorate(user: Callable[[Any, Any], Any]) -> Model:
+        _check_signature(user)
+        return Model(Likelihood(user, declared or None, rowwise, unit))
+
+    return decorate if function is None else decorate(function)
+
+
+def _declarations(
+    params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]
+) -> dict[str, Declaration]:
+    if params is not None and not isinstance(params, Mapping):
+        raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
+    twice = set(params or {}) & set(parameters)
+    if twice:
+        raise TypeError(f"declared twice, in params= and as keywords: {sorted(twice)}")
+    declared = {**(params or {}), **parameters}
+    for name, value in declared.items():
+        if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
+            raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
+        if isinstance(value, (Parameter, FreeParameter)):
+            continue
+        hint = (
+            f"mle.{value.__name__}()"
+            if callable(value) and hasattr(value, "__name__")
+            else "mle.Real(), mle.Positive(), ..."
+        )
+        raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
+    return declared
+
+
+def _check_signature(user: Any) -> None:
+    if isinstance(user, Model):
+        raise TypeError(f"{user!r} is a model already")
+    if not callable(user):
+        raise TypeError(
+            f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())"
+        )
+    try:
+        signature = inspect.signature(user)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"a model is a function of two arguments, f(params, data); {getattr(user, '__name__', user)}{signature} is not"
+        ) from error

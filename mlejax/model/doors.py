@@ -1,0 +1,466 @@
+"""A log-likelihood with its one-line doors to fitting, checking and simulation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from mlejax import batch as batch_room
+from mlejax import fit as fit_room
+from mlejax import inference
+from mlejax.covariance import CovarianceKind, check_kind
+from mlejax.data import check_weight_kind
+from mlejax.inference import parse_hypotheses
+from mlejax.likelihood import Likelihood
+from mlejax.parameters import Linear, Space, parameter_names
+from mlejax.portable import Named, find, name_of
+from mlejax.results import BatchResults, Results
+
+WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
+Missing: TypeAlias = Literal["raise", "drop"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A log-likelihood that can be fitted; made by :func:`model`.
+
+    Calling it calls the plain function, so it can be jitted, vmapped, differentiated and tested as before.
+
+    Attributes:
+        likelihood: the frozen declaration.
+    """
+
+    likelihood: Likelihood
+
+    def __post_init__(self) -> None:
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(self.likelihood.function, name):
+                object.__setattr__(self, name, getattr(self.likelihood.function, name))
+        object.__setattr__(self, "__wrapped__", self.likelihood.function)
+
+    def __reduce__(self) -> Any:
+        """Pickled by its name where that can be imported, else without what cannot be pickled."""
+        return _unpickled, (name_of(self.likelihood.function), self.likelihood)
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
+        if self.likelihood.predictors:
+            return fit_room.evaluate(self.likelihood, params, data)
+        return self.likelihood.function(params, data)
+
+    def __repr__(self) -> str:
+        declared = self.likelihood.parameters
+        inside = "structure from start=" if declared is None else parameter_names(declared)
+        mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[
+            self.likelihood.mode
+        ]
+        if self.likelihood.predictors and declared is not None:
+            regressed = {p.name: str(p) for p in self.likelihood.predictors}
+            inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
+        return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
+
+    def fit(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        constraints: Any = None,
+        weights: Any = None,
+        weight_kind: WeightKind | None = None,
+        method: Any = "newton",
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
+        bias_reduction: Literal["jeffreys", "empirical"] | None = None,
+        missing: Missing = "raise",
+        n_starts: int | None = None,
+        seed: int = 0,
+        progress: bool | None = None,
+        validation: Any = None,
+    ) -> Results:
+        """Estimate the parameters by maximum likelihood.
+
+        Maximises ``sum_i l_i(params)`` over the rows, units or entries of the model.
+
+        Args:
+            data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
+                ``mle.Static`` mark values that are not per row.  Rows of more than 256 MB are not copied; later computations
+                refuse arrays that were changed since.
+            start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
+                ``params`` structure.  Parameters left out start from the declaration, or from a search scaled by the data.
+            fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
+            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``; the covariance
+                is the one that they imply.  They are kept exactly, and refused where they could leave a support.
+            weights: a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
+                value returned.  A row of weight 0 is left out: the function never sees its values.
+            weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
+                ``"sampling"`` (inverse probabilities of being sampled: a pseudolikelihood, sandwich errors) or
+                ``"importance"`` (multiplies the log-likelihood of the row as given).
+            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
+                any optax ``GradientTransformation``.
+            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"``, ``"HC1"``,
+                ``"cluster"`` or ``"HAC"`` (rows in the order of time).
+            cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
+                of groups for two-way clusters; for ``"HAC"``: ``{"maxlags": number}``.
+            penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
+                log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
+                errors are Gray's, or ``cov_type="bayes"``.
+            hyper: second argument of ``penalty``, numbers; another value compiles nothing anew, but another
+                function does, a new lambda of the same text too.
+            bias_reduction: ``"jeffreys"`` maximises l + log det I / 2 (Firth's estimates for canonical families; finite
+                under separation), I being the observed information in the table's coordinates, or the expected one where
+                :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Errors come from
+                the information without the adjustment; ``llf`` excludes it, ``llf_penalized`` includes it.
+            missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
+            n_starts: run so many starts as one batch and keep the highest maximum; ``res.modes`` lists where they ended.
+                The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
+                a list of one's own, to which drawn ones are added up to ``n_starts``.
+            seed: of the candidates among starting values, and of the drawn starts.
+            progress: a progress bar; None shows one for long first-order fits only.
+            validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units), or data of the
+                same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
+                parameters of the best epoch.
+
+        Returns:
+            :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
+            ``ConvergenceWarning`` says so too.
+
+        Raises:
+            ValueError, TypeError, KeyError: bad data, unknown addresses or options; the message says what to do.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> res = exponential.fit({"t": [1.0, 2.0, 6.0]})
+            >>> round(float(res.params["rate"]), 6)
+            0.333333
+        """
+        kind = check_weight_kind(weights, weight_kind)
+        groups = check_kind(cov_type, cov_kwds, kind, penalty is not None)[1].get("groups", ())
+        done = fit_room.fit(
+            self.likelihood,
+            data,
+            start=start,
+            fixed=fixed,
+            restrict=None if constraints is None else lambda space: _constraints(constraints, space),
+            weights=weights,
+            weight_kind=kind,
+            method=method,
+            missing=missing,
+            n_starts=n_starts,
+            seed=seed,
+            progress=progress,
+            groups=[name for name in groups if isinstance(name, str)],
+            penalty=penalty,
+            hyper=hyper,
+            bias_reduction=bias_reduction,
+            validation=validation,
+        )
+        return Results.make(self, done, cov_type, cov_kwds)
+
+    def _companion(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Declare a further function of the model: it has another, equally frozen, likelihood from then on."""
+        object.__setattr__(self, "likelihood", self.likelihood.with_companion(name, function))
+        return function
+
+    def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the expected information of each contribution, which ``bias_reduction="jeffreys"`` then uses; a decorator.
+
+        Args:
+            function: ``f(params, data)`` -> (n, p, p), one matrix for each row (for one unit: (p, p)), over the free natural
+                coordinates in the order of ``res.information``.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> from jax.scipy.stats import poisson
+            >>> @mle.model(eta=mle.Real())
+            ... def counts(params, data):
+            ...     return poisson.logpmf(data["y"], jnp.exp(params["eta"]))
+            >>> @counts.expected_information
+            ... def _(params, data):
+            ...     return jnp.full((data["y"].shape[0], 1, 1), jnp.exp(params["eta"]))
+            >>> res = counts.fit({"y": [0, 0, 0]}, bias_reduction="jeffreys")
+            >>> round(float(jnp.exp(res.params["eta"])), 6)  # (sum of y + 1/2) / n
+            0.166667
+        """
+        return self._companion("expected_information", function)
+
+    def simulator(self, function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+        """Declare how to draw data from the model; a decorator.
+
+        Args:
+            function: ``f(key, params, data)`` -> dict of columns that replace those of ``data``, with one entry per row; pure
+                JAX.  ``data.n_rows`` is the number of rows.  With ``unit=`` it draws all rows at once, ``data[unit]`` being the
+                numbers 0, 1, ... of the units.  Regressed parameters are arrays by row, as in the log-likelihood, so that
+                :meth:`regress` inherits it.
+
+        Example:
+            >>> import jax, mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> @gaussian.simulator
+            ... def _(key, params, data):
+            ...     return {"y": params["mu"] + params["sigma"] * jax.random.normal(key, (data.n_rows,))}
+            >>> drawn = gaussian.simulate({"mu": 3.0, "sigma": 2.0}, 1000, seed=1)
+            >>> 2.7 < float(drawn["y"].mean()) < 3.3
+            True
+        """
+        return self._companion("simulator", function)
+
+    def cdf(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the distribution function: ``f(params, data)`` -> (n,) probabilities; a decorator.
+
+        ``res.predict("cdf", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        """
+        return self._companion("cdf", function)
+
+    def mean(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the expected value: ``f(params, data)`` -> (n,); a decorator.
+
+        ``res.predict("mean", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        """
+        return self._companion("mean", function)
+
+    def simulate(self, params: Any, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
+        """One data set drawn from the model by its :meth:`simulator`.
+
+        Args:
+            params: natural scale, the whole structure (``res.params_tree``) or a dict of addresses.
+            data_or_n_rows: data with the covariates, or the number of rows of a model without any.
+            seed: of the draw.
+
+        Returns:
+            The columns that the simulator makes, NumPy.
+
+        Raises:
+            CompanionError: the model has no simulator; the message shows the lines to add.
+        """
+        return inference.simulate(self.likelihood, params, data_or_n_rows, seed)
+
+    def check(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        missing: Missing = "raise",
+        seed: int = 0,
+    ) -> inference.Check:
+        """Find problems of this log-likelihood on these data without fitting.
+
+        Looks for errors that ``fit`` would raise (bad columns, rows that depend on one another), a start that is not finite, a
+        ``where`` whose unused branch spoils the score, parameters and combinations that the log-likelihood ignores, columns,
+        constants and arithmetic in float32, arrays that the function closes over, and shapes that compile it again.
+
+        Args:
+            data, start, fixed, missing, seed: as in :meth:`fit`.
+
+        Returns:
+            A ``Check``: ``findings``, each with ``level``, ``code``, ``statement`` and ``advice``; ``ok``; prints as text.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive(), spare=mle.Real())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> found = exponential.check({"t": [1.0, 2.0, 6.0]})
+            >>> found.ok, found.codes
+            (False, ('ignored_parameter',))
+            >>> found.findings[0].statement
+            'the log-likelihood does not depend on spare: its score is 0 in all 3 contributions'
+        """
+        return inference.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
+
+    def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
+        """The same model with parameters that depend on covariates, row by row.
+
+        In the function, ``params["mu"]`` is then the vector ``link^-1(X beta + offset)`` with one entry per row, and
+        ``mu`` stands for the coefficients ``mu[Intercept]``, ``mu[age]``, ... everywhere else: in tables, ``start=``,
+        ``fixed=``, tests.  Links follow from the supports: identity for ``Real``, log for ``Positive``, (scaled) logit
+        for ``Interval``, baseline softmax for ``Simplex``.  A vector has coefficients for each entry,
+        ``beta[2][age]``.  A row-wise function written for a vector of one shape is called row by row with that shape.
+
+        Args:
+            regressions: name -> formula; for names that are no keywords.
+            **named: a formula (``"age + C(region)"``, in formulaic's grammar, with an intercept), the name of a design
+                matrix in the data (taken as it is), or :class:`mlejax.Linear` with its own link, offset or exposure.
+
+        Returns:
+            A model with every method of this one.
+
+        Raises:
+            ValueError, TypeError: no such parameter, a formula with a left side, a link that does not fit.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> reg = gaussian.regress(mu="x", sigma="x")
+            >>> reg
+            <mlejax model gaussian(mu ~ x, sigma ~ x)>
+            >>> res = reg.fit({"y": [1.0, 2.0, 6.0, 3.0, 8.0, 4.0], "x": [0, 1, 2, 0, 1, 2]})
+            >>> list(res.params.index)
+            ['mu[Intercept]', 'mu[x]', 'sigma[Intercept]', 'sigma[x]']
+        """
+        return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
+
+    def fit_batch(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        weights: Any = None,
+        weight_kind: WeightKind | None = None,
+        method: Any = "newton",
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
+        missing: Missing = "raise",
+        n_starts: int | None = None,
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> BatchResults:
+        """Fit every data set of a stack, in one compiled program, with a verdict for each.
+
+        A batch equals the loop of single fits in any order, and a data set that cannot be fitted affects its own row only.
+
+        Args:
+            data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
+            start: as in :meth:`fit`, one for all; values with a leading axis (n_datasets, ...), or a DataFrame such as
+                ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
+                it every data set has its own search for a start, which takes longer than the fit: give one where you can.
+            fixed, method, cov_type, seed: as in :meth:`fit`, for all.
+            weights: a column, or numbers (n_datasets, n_rows).
+            weight_kind, penalty: as in :meth:`fit`.
+            hyper: as in :meth:`fit`; with a leading axis of n_datasets (in every leaf) one for each.
+            cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
+            missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
+                out its rows with a missing value.
+            n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
+            memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
+                cut into chunks.
+            progress: a bar; None shows one after five seconds.
+
+        Returns:
+            :class:`mlejax.BatchResults`.  Ctrl-C returns it with the finished data sets.
+
+        Raises:
+            ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
+
+        Example:
+            >>> import numpy as np, jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> res = exponential.fit_batch({"t": np.array([[1.0, 2.0, 6.0], [1.0, 1.0, 2.0]])}, start={"rate": 1.0})
+            >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
+            ([0.3333, 0.75], ['verified', 'verified'])
+        """
+        return self._fit_many(
+            functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
+            hyper=hyper, n_starts=n_starts,
+        )  # fmt: skip
+
+    def fit_groups(
+        self,
+        frame: Any,
+        by: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        weights: Any = None,
+        weight_kind: WeightKind | None = None,
+        method: Any = "newton",
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: Any = None,
+        missing: Missing = "raise",
+        n_starts: int | None = None,
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> BatchResults:
+        """Fit every group of one long table; groups may have any and different sizes.
+
+        Sizes are padded to 8, 32, 128, ..., each of which is compiled once (models with ``rowwise=False`` are never padded, and
+        compile for every distinct length).
+
+        Args:
+            frame: a DataFrame or dict of columns.
+            by: the column of groups, a list of columns, or one label per row.
+            weights: a column, or one number per row.
+            start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
+                the groups first appear.
+
+        Returns:
+            :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
+
+        Raises:
+            ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
+        """
+        return self._fit_many(
+            functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
+            hyper=hyper, n_starts=n_starts,
+        )  # fmt: skip
+
+    def _fit_many(
+        self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
+        progress: Any, **options: Any,
+    ) -> BatchResults:  # fmt: skip
+        """Read the data sets, fit them, and warn of failures."""
+        kind = check_weight_kind(weights, weight_kind)
+        columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
+        sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
+        cut = batch_room.budget(memory_limit, progress)
+        done = batch_room.fit_many(self.likelihood, sets, budget=cut, columns=columns, **options)
+        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
+        return BatchResults.make(self, done, cov_type, cov_kwds)
+
+    def prepare(self, data: Any, *, start: Any = None, missing: Missing = "raise") -> fit_room.Problem:
+        """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
+
+        Args:
+            data, missing: as in :meth:`fit`.
+            start: only for a bare model, whose structure comes from it.
+        """
+        return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
+
+
+def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
+    there = None if named is None else find(named)
+    return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
+
+
+def _named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalised: bool) -> tuple[str, ...]:
+    """The columns of clusters that are given by name."""
+    groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
+    return tuple(name for name in groups if isinstance(name, str))
+
+
+def _structure(start: Any) -> Any:
+    """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
+    return None if isinstance(start, str) else start
+
+
+def _constraints(constraints: Any, space: Space) -> Any:
+    """``constraints=`` as matrix, values and labels."""
+    try:
+        return parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
+    except ValueError as error:
+        raise type(error)(f"constraints=: {error}") from error

@@ -1,0 +1,169 @@
+"""The report of one fit, as plain data and as a page.
+
+Nothing here computes an inference. A number that does not exist is NaN, and its `note` says why. In the table ``.`` stands
+for a number that is missing (its marker leads to the reason), and an empty cell for one that has no meaning in the row, such
+as z where 0 is not interior to the support.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.inference.formatting import (
+    MISSING,
+    format_estimates,
+    format_number,
+    format_p,
+    format_statistic,
+    percent_labels,
+)
+from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.printed import Printed
+
+SUMMARISED_ABOVE = 200
+"""A structure of more numbers than this is shown leaf by leaf."""
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One row of the table of estimates.
+
+    Attributes:
+      name: address of the entry, never shortened.
+      coef: estimate, natural scale.
+      std_err: standard error; NaN if there is none.
+      z: statistic against 0; NaN where 0 is not interior to the support.
+      p: two-sided p-value of z.
+      low: lower confidence limit.
+      high: upper confidence limit.
+      note: why something is missing, or what to know about the row; equal notes share a marker.
+      fixed: whether the entry is fixed at this value.
+      group: rows of one group are adjacent, with a light rule between groups.
+    """
+
+    name: str
+    coef: float
+    std_err: float = _NAN
+    z: float = _NAN
+    p: float = _NAN
+    low: float = _NAN
+    high: float = _NAN
+    note: str = ""
+    fixed: bool = False
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A large array, summarised in one row.
+
+    Attributes:
+      name: address of the leaf.
+      shape: its shape.
+      minimum: smallest entry.
+      mean: mean of the entries.
+      maximum: largest entry.
+      norm: Euclidean norm.
+      note: what to know about it, for instance entries that are not finite.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    minimum: float
+    mean: float
+    maximum: float
+    norm: float
+    note: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Summary(Printed):
+    """A whole report; prints as the text table, and shows as HTML in a notebook.
+
+    Attributes:
+      title: first line.
+      header: (label, value) pairs of text; shown in two columns, the first half on the left.
+      terms: rows of the table of estimates.
+      notes: remarks below the table, one string each.
+      footer: the verdict, one string per statement.
+      alpha: 1 - coverage of the limits.
+      coef_label: head of the column of estimates.
+      stat_label: ``"z"`` or ``"t"``.
+      leaves: large structures, summarised.
+    """
+
+    title: str
+    header: tuple[tuple[str, str], ...] = ()
+    terms: tuple[Term, ...] = ()
+    notes: tuple[str, ...] = ()
+    footer: tuple[str, ...] = ()
+    alpha: float = 0.05
+    coef_label: str = "coef"
+    stat_label: str = "z"
+    leaves: tuple[Leaf, ...] = ()
+
+    def page(self) -> Page:
+        """The tables of estimates and of large structures, with markers for their notes."""
+        markers = note_markers([t.note for t in self.terms] + [leaf.note for leaf in self.leaves])
+        tables = [self._estimates(markers), _leaves(self.leaves, markers)]
+        notes = [(marker, note) for note, marker in markers.items()] + [("", note) for note in self.notes]
+        return Page(self.title, self.header, tuple(t for t in tables if t.lines), tuple(notes), self.footer)
+
+    def _estimates(self, markers: dict[str, str]) -> Table:
+        terms, letter = self.terms, self.stat_label
+        texts = format_estimates([(t.coef, _NAN if t.fixed else t.std_err, t.low, t.high) for t in terms])
+        lines = [
+            Line(Cell(t.name, markers.get(t.note, "")), tuple(map(Cell, _cells(t, text))))
+            for t, text in zip(terms, texts, strict=True)
+        ]
+        breaks = tuple(i for i in range(1, len(terms)) if terms[i].group != terms[i - 1].group)
+        heads = ("", self.coef_label, "std err", letter, f"P>|{letter}|", *percent_labels(self.alpha))
+        return Table(heads, tuple(lines), breaks)
+
+
+def _cells(term: Term, text: tuple[str, str, str, str]) -> tuple[str, ...]:
+    coef, error, low, high = text
+    if term.fixed:
+        return (coef, "(fixed)", "", "", "", "")
+    if math.isnan(term.std_err):  # a limit without a standard error can exist: a profile interval
+        return (coef, MISSING, MISSING, MISSING, low, high)
+    z = "" if math.isnan(term.z) else format_statistic(term.z)
+    return (coef, error, z, "" if math.isnan(term.p) else format_p(term.p), low, high)
+
+
+def _leaves(leaves: tuple[Leaf, ...], markers: dict[str, str]) -> Table:
+    lines = []
+    for leaf in leaves:
+        numbers = [format_number(x, 4) for x in (leaf.minimum, leaf.mean, leaf.maximum, leaf.norm)]
+        cells = map(Cell, (" x ".join(map(str, leaf.shape)) or "scalar", *numbers))
+        lines.append(Line(Cell(leaf.name, markers.get(leaf.note, "")), tuple(cells)))
+    return Table(("", "shape", "min", "mean", "max", "norm"), tuple(lines), kind="leaves")
+
+
+def leaf_row(name: str, value: Any) -> Leaf:
+    """Summarise one array: shape, extremes, mean and norm of its finite entries.
+
+    Args:
+      name: address of the leaf.
+      value: array of any shape.
+
+    Returns:
+      `Leaf`; NaN statistics for an array without a finite entry, and a note that counts those that are not finite.
+
+    >>> leaf_row("net.w", [[3.0, -4.0]])
+    Leaf(name='net.w', shape=(1, 2), minimum=-4.0, mean=-0.5, maximum=3.0, norm=5.0, note='')
+    """
+    array = np.asarray(value, np.float64)
+    finite = array[np.isfinite(array)]
+    lost = array.size - finite.size
+    note = f"{lost} of {array.size} entries are not finite" if lost else ""
+    if finite.size == 0:
+        return Leaf(name, array.shape, _NAN, _NAN, _NAN, _NAN, note or "empty")
+    norm = float(np.linalg.norm(finite.ravel()))
+    return Leaf(name, array.shape, float(finite.min()), float(finite.mean()), float(finite.max()), norm, note)

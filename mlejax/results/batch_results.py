@@ -1,0 +1,334 @@
+"""The results of many fits: arrays and frames with a leading axis over data sets, and each fit as an ordinary result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax import inference
+from mlejax.batch import Batch, single, statement
+from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.results.result import Results
+from mlejax.shapes import Float, Host, Int, Shaped
+from mlejax.status import CovarianceState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchResults:
+    """Estimates of many data sets: what ``model.fit_batch`` and ``model.fit_groups`` return.
+
+    ``res[label]`` is one data set's ordinary :class:`mlejax.Results`, with its whole inference.
+
+    Attributes:
+        model: the model that was fitted.
+        cov_type: the kind of covariance.
+    """
+
+    model: Any
+    cov_type: str
+    _batch: Batch
+    _cov: Covariances
+    _cov_options: Mapping[str, Any]
+
+    @staticmethod
+    def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
+        """A batch with the covariance that was asked for."""
+        kind, options = check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
+        if kind in NEEDS_SCORES and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
+            raise ValueError(inference.one_scalar(kind, model.likelihood.name))
+        return BatchResults(model, kind, batch, inference.covariances_of(batch, kind, options), options)
+
+    def with_cov(
+        self, cov_type: CovarianceKind | None = None, cov_kwds: Mapping[str, Any] | None = None
+    ) -> BatchResults:
+        """The same fits with another covariance, without refitting; arguments as in :meth:`Results.with_cov`."""
+        return BatchResults.make(self.model, self._batch, cov_type, cov_kwds)
+
+    # ---- estimates
+
+    @property
+    def params(self) -> pd.DataFrame:
+        """Estimates, natural scale: one row a data set, one column an entry.
+
+        NaN where nothing could be computed, and where the log-likelihood of a data set does not depend on an entry (a level
+        of a formula that is absent in it); ``failed`` and ``tidy()`` say why.
+        """
+        return self._frame(self._values)
+
+    @property
+    def params_tree(self) -> Any:
+        """Estimates in the user's own structure, every array with a leading axis (n_datasets, ...)."""
+        return self._batch.params
+
+    @property
+    def bse(self) -> pd.DataFrame:
+        """Standard errors, natural scale; NaN for entries that are fixed, on an edge, or without a maximum."""
+        return self._frame(self._errors)
+
+    @property
+    def llf(self) -> pd.Series:
+        """Log-likelihood at the estimates, summed."""
+        return self._series(self._batch.llf, "llf")
+
+    @property
+    def converged(self) -> pd.Series:
+        """Whether the verdict is ``verified`` or ``boundary``."""
+        return self._series(self._batch.converged, "converged")
+
+    @property
+    def verdict(self) -> pd.Series:
+        """The verdict's code for every data set."""
+        return self._series(self._batch.codes.astype(object), "verdict")
+
+    @property
+    def nobs(self) -> pd.Series:
+        """Rows used, or entries returned by a model with ``rowwise=False``."""
+        return self._series(self._nobs, "nobs")
+
+    @property
+    def n_steps(self) -> pd.Series:
+        """Steps of the optimiser."""
+        return self._series(self._batch.ends.n_steps, "n_steps")
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The data sets without a maximum: their verdicts, and why."""
+        import pandas as pd
+
+        batch = self._batch
+        where = np.flatnonzero(~batch.converged)
+        return pd.DataFrame(
+            {"verdict": batch.codes[where].astype(object), "reason": [statement(batch, int(i)) for i in where]},
+            index=self._index[where],
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Nothing was cut short by the keyboard."""
+        return self._batch.finished
+
+    # ---- tables
+
+    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row a data set and term: group, term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+
+        Args:
+            alpha: one minus the coverage of the intervals, which are made as in :meth:`Results.conf_int`.
+        """
+        import pandas as pd
+
+        space = self._batch.spec.space
+        n, r = self._values.shape
+        found = inference.entry_intervals(space, self._values, self._errors, alpha)
+        z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior)
+        labels = {name: np.repeat(np.asarray(values), r) for name, values in self._label_columns().items()}
+        numbers = (self._values.ravel(), self._errors.ravel(), z.ravel(), p.ravel(), found.low, found.high)
+        columns = dict(
+            zip(("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"), numbers, strict=True)
+        )
+        terms = {"term": np.tile(np.array(space.labels, dtype=object), n)}
+        return pd.DataFrame({**labels, **terms, **columns, "note": self._notes(found.notes)})
+
+    def glance(self) -> pd.DataFrame:
+        """One row a data set: group, nobs, llf, aic, converged, verdict, n_steps."""
+        import pandas as pd
+
+        batch = self._batch
+        k = self._cov.edf if batch.spec.penalty is not None else batch.spec.space.n_free - self._cov.nullity
+        counts = batch.converged | (batch.codes == "not_identified")
+        if self.cov_type in SANDWICH or batch.weight_kind == "sampling":
+            counts = np.zeros_like(counts)
+        return pd.DataFrame(
+            {
+                **self._label_columns(),
+                "nobs": self._nobs,
+                "llf": batch.llf,
+                "aic": np.where(counts, 2.0 * k - 2.0 * batch.llf, np.nan),
+                "converged": batch.converged,
+                "verdict": batch.codes.astype(object),
+                "n_steps": batch.ends.n_steps,
+            }
+        )
+
+    def to_parquet(self, path: Any, alpha: float = 0.05) -> None:
+        """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.
+
+        Args:
+            path: file to write.
+            alpha: as in :meth:`tidy`.
+
+        Raises:
+            ImportError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "to_parquet needs pyarrow: pip install 'mlejax[parquet]'; or write res.tidy().to_csv(path)"
+            ) from error
+        table = self.tidy(alpha)
+        r = self._values.shape[1]
+        glance = self.glance()
+        for name in ("nobs", "llf", "aic", "converged", "verdict", "n_steps"):
+            table[name] = np.repeat(glance[name].to_numpy(), r)
+        reasons = np.full(len(self), "", dtype=object)
+        for i in np.flatnonzero(~self._batch.converged).tolist():
+            reasons[i] = statement(self._batch, i)
+        table["reason"] = np.repeat(reasons, r)
+        table.to_parquet(path)
+
+    # ---- one data set
+
+    def __len__(self) -> int:
+        return len(self._batch.sets)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        """The labels of the data sets."""
+        return iter(self._labels)
+
+    def __contains__(self, label: Any) -> bool:
+        return label in self._position
+
+    def __getitem__(self, label: Any) -> Results:
+        """One data set's ordinary result, with its whole inference.
+
+        Raises:
+            KeyError: no such data set; the message lists near matches.
+            DataError: its data cannot be used, as a fit of it alone would report.
+        """
+        if label not in self._position:
+            near = data_room.near_matches(label, list(self._labels))
+            raise KeyError(
+                f"no data set {label!r}" + (f"; did you mean {near}?" if near else f"; there are {len(self)}")
+            )
+        i = self._position[label]
+        batch = self._batch
+        if i in batch.sets.bad:
+            raise data_room.DataError(f"data set {label!r}: {batch.sets.bad[i]}")
+        options = inference.own_options(batch, self._cov_options, i)
+        # too few clusters in this data set cost its errors, not its estimates
+        return Results.make(self.model, single(batch, i), self.cov_type, options, strict=False)
+
+    # ---- in words
+
+    def summary(self) -> str:
+        """Counts of verdicts and, for every entry, quantiles of the estimates and the median standard error."""
+        batch = self._batch
+        n = len(self)
+        lines = [
+            f"Maximum likelihood, {n} data sets of {self.model.likelihood.name}",
+            f"Rows: {int(np.nansum(self._nobs))} in all, {_span(self._nobs)} a data set",
+            f"Covariance: {self.cov_type}; converged: {int(batch.converged.sum())} of {n}",
+        ]
+        lines += [f"  {code}: {count}" for code, count in Counter(batch.codes.tolist()).most_common()]
+        good = batch.converged
+        if good.any():
+            names = list(batch.spec.space.labels)
+            width = max(len(name) for name in names)
+            lines.append(
+                f"{'':{width}}  {'5%':>10} {'median':>10} {'95%':>10} {'std err':>10}   (over those that converged)"
+            )
+            values, errors = self._values[good], self._errors[good]
+            for j, name in enumerate(names[:200]):
+                low, middle, high = np.quantile(values[:, j], [0.05, 0.5, 0.95])
+                known = errors[:, j][np.isfinite(errors[:, j])]
+                error = f"{np.median(known):10.4g}" if known.size else f"{'':>10}"
+                lines.append(f"{name:{width}}  {low:10.4g} {middle:10.4g} {high:10.4g} {error}")
+        if not batch.finished:
+            lines.append("Interrupted: data sets marked stopped_early were not finished.")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        good = int(self._batch.converged.sum())
+        return f"<mlejax results of {len(self)} data sets of {self.model.likelihood.name}: {good} converged>"
+
+    # ---- behind the doors
+
+    @cached_property
+    def _labels(self) -> list[Any]:
+        return list(self._batch.sets.labels)
+
+    @cached_property
+    def _position(self) -> dict[Any, int]:
+        return {label: i for i, label in enumerate(self._labels)}
+
+    @cached_property
+    def _index(self) -> Any:
+        import pandas as pd
+
+        names = self._batch.sets.label_names
+        if len(names) > 1:
+            return pd.MultiIndex.from_tuples(self._labels, names=names)
+        return pd.Index(self._labels, name=names[0])
+
+    def _label_columns(self) -> dict[str, Any]:
+        names = self._batch.sets.label_names
+        if len(names) > 1:
+            return {name: [label[k] for label in self._labels] for k, name in enumerate(names)}
+        return {"group" if names == ("dataset",) else names[0]: self._labels}
+
+    @cached_property
+    def _values(self) -> Float[Host, "L r"]:
+        values = inference.reported(self._batch.spec.space, self._batch.params, len(self))
+        values[~np.isfinite(self._batch.ends.u).all(axis=1)] = np.nan
+        values[tuple(self._unused.T)] = np.nan
+        return values
+
+    @cached_property
+    def _unused(self) -> Int[Host, "m 2"]:
+        """(data set, entry) where the log-likelihood does not depend on the entry: a level that is absent, say."""
+        matrix = self._batch.spec.space.reported_matrix != 0.0
+        out = []
+        for i in np.flatnonzero(self._batch.codes == "not_identified").tolist():
+            for moved in inference.flat_entries_of(self._batch, i):
+                entries = np.flatnonzero(matrix @ moved)
+                if moved.sum() == 1 and entries.size == 1:
+                    out.append((i, int(entries[0])))
+        return np.array(out, int).reshape(-1, 2)
+
+    @cached_property
+    def _errors(self) -> Float[Host, "L r"]:
+        return inference.standard_errors_of(self._batch.spec.space, self._cov.matrix)
+
+    @cached_property
+    def _nobs(self) -> np.ndarray:
+        sets = self._batch.sets
+        if sets.mode == "whole":
+            out = [sets.n_out.get(int(n), 1) for n in sets.lengths]
+            return np.array([m if m > 1 else n for m, n in zip(out, sets.n_rows, strict=True)], np.int64)
+        return sets.n_rows
+
+    def _notes(self, of_intervals: tuple[str, ...]) -> Shaped[Host, " L*r"]:
+        batch, space = self._batch, self._batch.spec.space
+        out = np.array(of_intervals, dtype=object).reshape(self._values.shape)
+        states = inference.entry_states(space, self._cov.state)
+        for i, j in np.argwhere(states != CovarianceState.OK).tolist():
+            out[i, j] = entry_reason(states[i, j], str(batch.codes[i]))
+        for i, j in self._unused.tolist():
+            out[i, j] = "not identified: the log-likelihood of this data set does not depend on it"
+        out[:, space.reported_fixed] = "fixed"
+        return out.ravel()
+
+    def _frame(self, values: np.ndarray) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(np.array(values), index=self._index, columns=list(self._batch.spec.space.labels))
+
+    def _series(self, values: np.ndarray, name: str) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(np.array(values), index=self._index, name=name)
+
+
+def _span(values: np.ndarray) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{low} to {high}"

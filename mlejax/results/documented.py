@@ -1,0 +1,26 @@
+"""Docstrings of methods that only call a function: they are the function's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def documented_by(function: Callable[..., Any]) -> Callable[[F], F]:
+    """Decorator: the method has the docstring of the function that does its work.
+
+    >>> def twice(x):
+    ...     "Two times x."
+    >>> @documented_by(twice)
+    ... def method(self, x): ...
+    >>> method.__doc__
+    'Two times x.'
+    """
+
+    def document(method: F) -> F:
+        method.__doc__ = function.__doc__
+        return method
+
+    return document

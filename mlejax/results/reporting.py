@@ -1,0 +1,214 @@
+"""A result as the tables show it: terms, header and footer, and its column in a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from mlejax import inference, report, transforms
+from mlejax.fit import Fit, counts
+from mlejax.inference import Entries
+from mlejax.parameters import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
+    """One line of the table for every reported entry, with intervals of coverage 1 - alpha."""
+    space = entries.space
+    found = entries.intervals(alpha, "link")
+    coef, error, low, high = inference.exponentiated(
+        _exponentiated(entries, eform), entries.params, entries.bse, found.low, found.high
+    )
+    predictors = entries.fit.spec.likelihood.predictors
+    group = [leaf.name if predictors else "" for leaf in space.leaves for _ in leaf.reported_index]
+    (z, p), held = entries.tests, space.reported_fixed
+    return [
+        report.Term(
+            name=name,
+            coef=float(coef[i]),
+            std_err=float(error[i]),
+            z=float(z[i]),
+            p=float(p[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            note=entries.notes[i] or ("" if held[i] else found.notes[i]),
+            fixed=bool(held[i]),
+            group=group[i],
+        )
+        for i, name in enumerate(entries.labels)
+    ]
+
+
+def _exponentiated(entries: Entries, eform: bool | Sequence[str]) -> list[int]:
+    """Which reported entries ``eform`` means."""
+    if eform is False:
+        return []
+    space, predictors = entries.fit.spec.space, entries.fit.spec.likelihood.predictors
+    names = [p.name for p in predictors if p.link.ratio] if eform is True else list(eform)
+    if not names:
+        raise ValueError(
+            "eform=True exponentiates coefficients of a log, logit or softmax link, and no parameter here is regressed "
+            "with one; name the coefficients that are logarithms of ratios, eform=['beta']"
+        )
+    found = [int(i) for name in names for i in space.resolve(name)]
+    for i in found:
+        if not isinstance(space.links[i], transforms.Identity):
+            raise ValueError(
+                f"eform: {space.labels[i]} is not a coefficient on a log scale, so its exponential has no meaning"
+            )
+    return found
+
+
+def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
+    if eform is not True:
+        return f"exp(coef) of {', '.join(eform)}" if eform else ""
+    ratios = [p for p in entries.fit.spec.likelihood.predictors if p.link.ratio]
+    return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
+
+
+def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, str], ...]:
+    fit, cov = entries.fit, entries.cov
+    nobs, n_units = counts(fit.loaded)
+    dropped, on_edge = fit.loaded.rows.n_dropped, int((~fit.interior).sum())
+    nearness = f"g'H^-1 g = {fit.decrement:.1e}" if fit.information is not None else "no Hessian was formed"
+    pseudo = inference.pseudolikelihood(fit, cov)
+    free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} on an edge)" if on_edge else "")
+    header = [
+        ("Model", fit.spec.likelihood.name),
+        ("Method", fit.method),
+        ("Covariance", cov.statement),
+        ("Converged", f"{'yes' if fit.verdict.converged else 'NO'} ({nearness})"),
+        ("Arithmetic", f"float64, {fit.backend or jax.default_backend()}"),
+        ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{fit.llf:.6f}"),
+        ("Observations", f"{nobs:g}" + (f" ({dropped} dropped)" if dropped else "")),
+    ]
+    if fit.loaded.problem.data.mode == "units":
+        header.append(("Units", f"{int(n_units)}"))
+    if fit.loaded.weights is not None:
+        header.append(("Weights", fit.loaded.weights.statement()))
+    header.append(("Free parameters", free))
+    if fit.constraints:
+        header.append(("Constraints", ", ".join(fit.constraints)))
+    if fit.penalised is not None:
+        header.append(("Penalty", f"{fit.penalised.name}, {fit.penalised.value:.6g} at the estimate"))
+        header.append(("Penalised log-lik.", f"{inference.llf_penalized(fit):.6f}"))
+        if not np.isnan(cov.edf):
+            header.append(("Effective df", f"{cov.edf:.4g}"))
+    if fit.spec.reduction is not None:
+        header.append(("Bias reduction", f"{fit.spec.reduction.text}; adds {fit.reduced:.6g}"))
+    header += [(name.upper(), f"{value:.4f}") for name, value in criteria(entries).items() if value is not None]
+    if eform:
+        header.append(("Shown", _eform_statement(entries, eform)))
+    return tuple(header)
+
+
+def criteria(entries: Entries) -> dict[str, float | None]:
+    """AIC and BIC; None for one that does not apply."""
+    fit, cov = entries.fit, entries.cov
+    refused = bool(inference.no_criterion(fit, cov))
+    none = {"aic": refused, "bic": refused or fit.penalised is not None}
+    return {name: None if none[name] else inference.info_criterion(fit, cov, name) for name in none}
+
+
+def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
+    """The whole table: model and method, the estimates, the verdict."""
+    fit, space = entries.fit, entries.space
+    regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
+    large = entries.too_large
+    notes = (
+        f"Regressed: {regressed}." if regressed else "",
+        fit.note,
+        _float32_columns(fit.loaded.rows.float32),
+        *entries.cov.notes,
+        f"{large[:1].upper()}{large[1:]}." if large else "",
+    )
+    label = "coef"
+    if eform:
+        label = "exp(coef)" if len(_exponentiated(entries, eform)) == space.n_reported else "estimate"
+    return report.Summary(
+        title=_title(fit),
+        header=_header(entries, eform),
+        terms=() if _summarised(space) else tuple(terms(entries, alpha, eform)),
+        notes=tuple(note for note in notes if note),
+        footer=tuple(text for text in (f"Verdict: {fit.verdict}.", fit.verdict.advice) if text),
+        alpha=alpha,
+        coef_label=label,
+        leaves=_leaves(entries),
+    )
+
+
+def _summarised(space: Space) -> bool:
+    """Whether there are too many numbers for a row each."""
+    return space.n_reported > report.SUMMARISED_ABOVE
+
+
+def _leaves(entries: Entries) -> tuple[report.Leaf, ...]:
+    space = entries.space
+    values = space.split(entries.fit.params) if _summarised(space) else []
+    return tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False))
+
+
+def column(entries: Entries) -> report.Column:
+    """The result as one column of a comparison."""
+    fit, cov = entries.fit, entries.cov
+    penalised = fit.penalised is not None
+    return report.Column(
+        name=fit.spec.likelihood.name,
+        terms=() if _summarised(entries.space) else tuple(terms(entries, 0.05)),
+        facts=replace(inference.facts_of(fit, cov), df_model=inference.df_model(fit, cov)),
+        cov=cov.kind,
+        code=fit.verdict.code,
+        statement="" if fit.verdict.code == "verified" else str(fit.verdict),
+        n_units=int(counts(fit.loaded)[1]),
+        no_criterion=inference.no_criterion(fit, cov),
+        only_aic="of a penalised fit: its log-likelihood is not at its maximum" if penalised else "",
+        edf=cov.edf if penalised else float("nan"),
+        leaves=_leaves(entries),
+    )
+
+
+def _title(fit: Fit) -> str:
+    if fit.spec.reduction is not None:
+        return "Bias-reduced maximum likelihood"
+    return "Maximum likelihood" if fit.penalised is None else "Penalised maximum likelihood"
+
+
+def _float32_columns(names: tuple[str, ...]) -> str:
+    """A remark on columns that came as float32, or nothing."""
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{shown} came as float32: numbers of about 7 digits, computed with in float64." if names else ""
+
+
+def glance(entries: Entries) -> dict[str, Any]:
+    """The facts of a fit in one row; criteria that do not apply are None."""
+    fit, cov = entries.fit, entries.cov
+    nobs, n_units = counts(fit.loaded)
+    return {
+        "nobs": nobs,
+        "n_units": int(n_units),
+        "df_model": inference.df_model(fit, cov),
+        "llf": fit.llf,
+        **criteria(entries),
+        "converged": fit.verdict.converged,
+        "verdict": fit.verdict.code,
+        "n_steps": fit.n_steps,
+        "cov_type": cov.kind,
+    }
+
+
+def modes(entries: Entries) -> pd.DataFrame:
+    """Where the starts of a fit ended, as `Results.modes` shows it."""
+    fit, space = entries.fit, entries.space
+    kind = "maximum" if fit.verdict.converged else fit.verdict.code
+    found = [(m.kind, fit.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fit.modes]
+    with jax.enable_x64(True):
+        values = [space.reported(space.params_from_u(m.u, fit.fixed)) for m in fit.modes]
+    return report.modes_table(
+        found or [(kind, inference.llf_penalized(fit), 1, None, "")], values or [entries.params], entries.labels
+    )

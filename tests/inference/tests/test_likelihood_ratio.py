@@ -1,0 +1,200 @@
+"""Likelihood-ratio tests: numbers of R, and every pair that must not be compared."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.scipy.stats import norm, poisson
+from scipy import stats
+
+import mlejax as mle
+from mlejax.data import Fingerprint
+from mlejax.inference import FitFacts, lr_test
+from mlejax.inference.tests import data_difference
+
+# R 4, budworm data of ?MASS::dose.p: full <- glm(SF ~ sex*ldose, binomial); null <- glm(SF ~ ldose, binomial)
+# logLik(full); logLik(null); anova(null, full, test = "LRT")
+FULL, NULL = -17.552064154518405, -23.547216834155684
+DEVIANCE, P = 11.990305359274565, 0.0024907966506949645
+
+DATA = Fingerprint(12, {"SF": (111.0, 1625.0), "ldose": (30.0, 110.0)})
+full = FitFacts(FULL, 4, 12, DATA, label="interaction")
+null = FitFacts(NULL, 2, 12, DATA, label="dose only")
+
+
+def ratio(llf_full, k_full, llf_restricted, k_restricted, boundary=0):
+    return lr_test(FitFacts(llf_full, k_full, 50), FitFacts(llf_restricted, k_restricted, 50), boundary=boundary)
+
+
+def test_against_r():
+    test = lr_test(full, null)
+    assert test.statistic == pytest.approx(DEVIANCE, rel=1e-12)
+    assert test.df == 2
+    assert test.pvalue == pytest.approx(P, rel=1e-12)
+
+
+def test_far_tail():
+    # R: pchisq(1000, 3, lower.tail = FALSE)
+    assert ratio(-100.0, 5, -600.0, 2).pvalue == pytest.approx(1.7994208765314476e-216, rel=1e-9)
+
+
+def test_equal_log_likelihoods():
+    test = ratio(-10.0, 3, -10.0 + 5e-7, 2)
+    assert test.statistic == 0.0
+    assert test.pvalue == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"converged": False}, "dose only fit did not converge"),
+        ({"pseudolikelihood": True, "cov_type": "HC0"}, "pseudolikelihood .*'HC0'.*wald_test"),
+        ({"penalised": True}, "penalised"),
+        ({"nobs": 11}, "12 observations .interaction. against 11"),
+        ({"df_model": 5}, "wrong way round"),
+        ({"df_model": 4}, "neither is a restriction"),
+        ({"llf": FULL + 1e-4}, "did not reach its maximum"),
+        ({"llf": float("nan")}, "expected a finite number"),
+        ({"fingerprint": Fingerprint(12, {"SF": (112.0, 1625.0)})}, "different data: column 'SF'"),
+    ],
+)
+def test_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        lr_test(full, dataclasses.replace(null, **change))
+
+
+def test_the_full_fit_is_checked_too():
+    with pytest.raises(ValueError, match="interaction fit did not converge"):
+        lr_test(dataclasses.replace(full, converged=False), null)
+
+
+def test_nested_models_may_read_different_columns():
+    fewer = Fingerprint(12, {"SF": (111.0 * (1 + 1e-14), 1625.0)})
+    assert lr_test(full, dataclasses.replace(null, fingerprint=fewer)).df == 2
+    other = Fingerprint(12, {"y": (111.0, 1625.0)})
+    with pytest.raises(ValueError, match="no column in common, SF, ldose against y"):
+        lr_test(full, dataclasses.replace(null, fingerprint=other))
+
+
+def test_differences_of_fingerprints():
+    a = Fingerprint(2, {"x": (3.0, 5.0)})
+    assert data_difference(None, a) == ""
+    assert data_difference(a, Fingerprint(2, {"x": (3.0, 5.0), "z": (0.0, 2.0)})) == ""
+    assert data_difference(a, Fingerprint(2, {"formula x": (3.0, 5.0)})) == "", "the same column, in a formula"
+    assert data_difference(a, Fingerprint(2, {"x": (4.0, 10.0)})) == "column 'x' has different values"
+    assert data_difference(a, Fingerprint(3, {"x": (3.0, 5.0)})) == "2 rows and 3 rows"
+    assert data_difference(a, Fingerprint(2, {"y": (3.0, 5.0)})) == "they have no column in common, x against y"
+
+
+def test_boundary_mixture():
+    # Self & Liang (1987): a variance that may be 0 has half the p-value of chi2(1); with one more parameter,
+    # half chi2(1) and half chi2(2).
+    test = ratio(-10.0, 3, -11.5, 2, boundary=1)
+    assert test.pvalue == pytest.approx(0.5 * stats.chi2.sf(3.0, 1), rel=1e-14)
+    two = ratio(-10.0, 4, -11.5, 2, boundary=1)
+    assert two.pvalue == pytest.approx(0.5 * stats.chi2.sf(3.0, 1) + 0.5 * stats.chi2.sf(3.0, 2), rel=1e-14)
+    assert ratio(-10.0, 3, -10.0, 2, boundary=1).pvalue == 1.0
+    assert "chibar2(0, 1)" in repr(test)
+    assert "mixture" in test.summary()
+    with pytest.raises(ValueError, match="bootstrap"):
+        ratio(-10.0, 4, -11.5, 2, boundary=2)
+
+
+def test_summary_names_the_fits():
+    text = lr_test(full, null).summary()
+    assert "interaction  log-likelihood = -17.55206415" in text
+    assert "chi2(2) = 11.990    Prob > chi2 = 0.0025" in text
+
+
+@mle.model(mu=mle.Positive(), pi=mle.Interval(0, 1, closed="left"))
+def inflated(params, data):
+    y, q = data["y"], params["pi"]
+    log_p = poisson.logpmf(y, params["mu"])
+    return jnp.where(y > 0, jnp.log1p(-q) + log_p, jnp.log(q + (1 - q) * jnp.exp(log_p)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_the_edge_itself_p_is_one_and_aic_counts_the_parameter(seed):
+    """Underdispersed counts: the share of zeros is 0, both fits are the same, and P(chibar2 >= 0) = 1.
+
+    AIC counts the parameter on the edge, as R's pscl does for zeroinfl: -2 llf + 4.
+    """
+    y = np.random.default_rng(seed).binomial(6, 0.5, size=200).astype(float)
+    full, at_zero = inflated.fit({"y": y}), inflated.fit({"y": y}, fixed={"pi": 0.0})
+    assert full.verdict.code == "boundary"
+    test = full.lr_test(at_zero, boundary=1)
+    assert (test.statistic, test.pvalue) == (0.0, 1.0)
+    assert full.aic == pytest.approx(-2 * full.llf + 4, rel=1e-14)
+    assert full.info_criteria("aic", count="interior") == pytest.approx(-2 * full.llf + 2, rel=1e-14)
+    assert full.df_model == 2
+    assert "2 (1 on an edge)" in str(full.summary())
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def gauss(params, data):
+    return norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+
+def behind_formulas():
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(2, 100))
+    return pd.DataFrame({"x": x, "z": z, "w": z**2, "y": x + 0.5 * z + rng.normal(size=100)})
+
+
+def test_other_rows_behind_a_formula_are_refused():
+    d = behind_formulas()
+    full = gauss.regress(mu="x + z").fit(d)
+    # R: lmtest::lrtest(lm(y ~ x + z), lm(y ~ x)) is n log(RSS0 / RSS1)
+    rss = []
+    for names in (["x"], ["x", "z"]):
+        X = np.column_stack([np.ones(100), d[names]])
+        rss.append(np.sum((d["y"] - X @ np.linalg.lstsq(X, d["y"], rcond=None)[0]) ** 2))
+    test = full.lr_test(gauss.regress(mu="x").fit(d))
+    assert test.statistic == pytest.approx(100 * np.log(rss[0] / rss[1]), rel=1e-7)
+    with pytest.raises(ValueError, match="not in the same rows"):
+        full.lr_test(gauss.regress(mu="x").fit(d.assign(y=d["y"].to_numpy()[::-1])))
+    # sorted as a whole, they are the same data
+    again = full.lr_test(gauss.regress(mu="x").fit(d.sort_values("y")))
+    assert again.statistic == pytest.approx(test.statistic, rel=1e-6)
+
+
+@pytest.mark.parametrize(("full", "restricted"), [("x + z", "w"), ("x + z + I(x**2)", "exp(x)"), ("x", "w - 1")])
+def test_models_that_are_not_nested_are_refused(full, restricted):
+    d = behind_formulas()
+    with pytest.raises(ValueError, match="not nested: mu of the restricted fit takes values"):
+        gauss.regress(mu=full).fit(d).lr_test(gauss.regress(mu=restricted).fit(d))
+
+
+def test_models_that_are_nested_in_other_columns_are_not_refused():
+    """Column spaces are compared, not names; without covariates mu is a constant, which needs an intercept."""
+    d = behind_formulas()
+    for full, restricted in (("bs(x, df=6)", "x"), ("poly(x, 2) + z", "I(3 * x) + I(x**2)"), ("x + z", "I(x + z)")):
+        assert gauss.regress(mu=full).fit(d).lr_test(gauss.regress(mu=restricted).fit(d)).statistic >= 0
+    assert gauss.regress(mu="x").fit(d).lr_test(gauss.fit(d)).df == 1
+    with pytest.raises(ValueError, match="not nested"):
+        gauss.regress(mu="x + z - 1", sigma="x").fit(d).lr_test(gauss.fit(d))
+    held = gauss.regress(mu="x + z").fit(d, fixed={"mu[z]": 0.25})
+    assert gauss.regress(mu="x + z").fit(d).lr_test(held).df == 1
+
+
+def test_nesting_of_two_functions_is_the_users_claim():
+    d = behind_formulas()
+
+    @mle.model(a=mle.Real(), b=mle.Real(), sigma=mle.Positive())
+    def line(params, data):
+        return norm.logpdf(data["y"], params["a"] + params["b"] * data["x"], params["sigma"])
+
+    assert "was not checked to be nested in line" in line.fit(d).lr_test(gauss.fit(d)).summary()
+
+
+def test_a_wald_test_on_an_open_edge_is_refused_as_the_table_does():
+    res = gauss.fit(behind_formulas())
+    for hypothesis in ("sigma = 0", "mu = 0, sigma = 0", {"sigma": -1.0}):
+        test = res.wald_test(hypothesis)
+        assert np.isnan(test.pvalue)
+        assert "no interior point of the support (0, inf)" in test.reason
+    assert np.isnan(res.t_test("sigma = 0").pvalues[0])
+    assert np.isnan(res.pvalues["sigma"])
+    assert res.wald_test("sigma = 1").pvalue < 1
