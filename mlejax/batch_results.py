@@ -12,7 +12,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
-from mlejax import inference
+from mlejax import files, inference
 from mlejax.batch import Batch, single, statement
 from mlejax.batch.covariances import covariances, own_options, standard_errors
 from mlejax.results import Results
@@ -180,7 +180,7 @@ class BatchResults:
         """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.
 
         Args:
-            path: file to write.
+            path: the file; it is replaced as a whole, once the new one is complete.
             alpha: as in :meth:`tidy`.
 
         Raises:
@@ -201,7 +201,8 @@ class BatchResults:
         for i in np.flatnonzero(~self._batch.converged).tolist():
             reasons[i] = statement(self._batch, i)
         table["reason"] = np.repeat(reasons, r)
-        table.to_parquet(path)
+        with files.replacing(path) as file:
+            table.to_parquet(file)
 
     # ---- one data set
 
