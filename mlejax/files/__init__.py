@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from mlejax.files.container import FORMAT_VERSION, FileError, PathLike, read, replacing, write
+from mlejax.files.content import Parts, content_of, parts_of
 from mlejax.files.designs import Unsaved
-from mlejax.files.reading import parts_of
 from mlejax.files.version1 import upgraded
-from mlejax.files.writing import Parts, content_of
 from mlejax.likelihood import Likelihood
 
 __all__ = ["FORMAT_VERSION", "FileError", "Parts", "PathLike", "Unsaved", "load", "replacing", "save"]
@@ -28,14 +27,16 @@ def load(path: PathLike, model: Likelihood | None = None) -> Parts:
     """Read a result from a file.
 
     Raises:
-        FileError: a foreign, damaged, oversized or newer file.
-        ValueError: ``model`` is another model than that of the file.
+        FileError: a foreign, damaged, oversized or newer file; another model than that of the file.
         OSError: the file cannot be opened.
     """
     try:
         version, content = read(path)
         return parts_of(upgraded(content) if version == 1 else content, model)
+    except OSError:
+        raise
     except FileError as error:
         raise FileError(f"{os.fspath(path)}: {error}") from None
-    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, ArithmeticError, RecursionError) as error:
-        raise FileError(f"{os.fspath(path)}: the content is not that of a result ({type(error).__name__}: {error})") from None
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise FileError(f"{os.fspath(path)}: the content is not that of a result ({said})") from None
