@@ -68,9 +68,9 @@ class Field(NamedTuple, Generic[T]):
 def _number(value: Json, where: str) -> float:
     if isinstance(value, str) and value in NOT_FINITE:
         return NOT_FINITE[value]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < math.inf:
-        refuse(where, "a number", value)
-    return float(value)
+    if type(value) is float and math.isfinite(value):
+        return value
+    return float(value) if type(value) is int and abs(value) < MAX_COUNT else refuse(where, "a number", value)
 
 
 def _count(value: Json, where: str) -> int:

@@ -635,7 +635,7 @@ class Results:
 
         Raises:
             OSError: no such folder, no permission.
-            FileError: something that a file cannot hold, such as more than 500,000 labels.
+            FileError: something that a file cannot hold, such as more than 200,000 labels.
 
         Example:
             >>> import os, tempfile
