@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,11 +38,13 @@ class Absent:
         name: of the model.
         why: how the result came here without it.
         what: which function of the model it was.
+        token: of one function that could not be pickled, so that two of them are not taken for one.
     """
 
     name: str
     why: str
     what: str = "log-likelihood"
+    token: str = ""
 
     @property
     def __name__(self) -> str:
@@ -113,7 +116,8 @@ def portable(function: Any) -> Any:
         return Carried(cloudpickle.dumps(function))
     except Exception as error:
         name = getattr(function, "__name__", type(function).__name__)
-        return Absent(name, f"its function could not be pickled ({type(error).__name__}: {str(error)[:200]})")
+        why = f"its function could not be pickled ({type(error).__name__}: {str(error)[:200]})"
+        return Absent(name, why, token=secrets.token_hex(8))
     finally:
         _inside.cloudpickle = False
 
