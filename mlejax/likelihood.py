@@ -188,8 +188,7 @@ def _unpickled(
         kept = {name: restore(f) for name, f in companions.items()}
         return Likelihood(restore(function), parameters, rowwise, unit, {}, natural, predictors, kept)
 
-    made: Likelihood = recall(key, make)
-    return made
+    return recall(key, make)
 
 
 def bare_space(start: Any, name: str) -> Space:

@@ -13,17 +13,15 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 __all__ = ["Absent", "AbsentError", "find", "key_of", "name_of", "portable", "recall", "restore"]
 
 _MAIN = ("__main__", "__mp_main__")
-_inside = threading.local()  # whether cloudpickle is writing a function in this thread
-_known: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
-_recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a worker share compiled programs
+T = TypeVar("T")
 
 
 class AbsentError(ValueError):
@@ -90,42 +88,35 @@ def find(named: Named) -> Any:
 # ---- by value
 
 
-@dataclass(frozen=True)
-class Carried:
-    """A function as bytes of cloudpickle."""
-
-    content: bytes
-
-
 def portable(function: Any) -> Any:
     """A function as something that pickles: its name, its bytes, or an :class:`Absent` where it cannot be pickled.
 
-    Functions inside of what cloudpickle writes are left to it, since a function may refer to a model that refers to it.
+    While cloudpickle writes a function, the functions inside of it are left to cloudpickle: a function may refer to a model
+    that refers to it.
     """
-    import cloudpickle
-
     if function is None or isinstance(function, Absent):
         return function
-    named = name_of(function)
+    named, name = name_of(function), getattr(function, "__name__", type(function).__name__)
     if named is not None:
-        return named, getattr(function, "__name__", named.name)
-    if _nested():
+        return named, name
+    if _writing.active:
         return function
-    _inside.cloudpickle = True
+    import cloudpickle
+
+    _writing.active = True
     try:
-        return Carried(cloudpickle.dumps(function))
+        return cloudpickle.dumps(function)
     except Exception as error:
-        name = getattr(function, "__name__", type(function).__name__)
         why = f"its function could not be pickled ({type(error).__name__}: {str(error)[:200]})"
         return Absent(name, why, token=secrets.token_hex(8))
     finally:
-        _inside.cloudpickle = False
+        _writing.active = False
 
 
 def restore(carried: Any) -> Any:
     """The inverse of :func:`portable`; an :class:`Absent` where the name leads nowhere here."""
-    if isinstance(carried, Carried):
-        return recall(carried.content, lambda: pickle.loads(carried.content))
+    if isinstance(carried, bytes):
+        return _loaded(carried)
     if isinstance(carried, tuple) and len(carried) == 2 and isinstance(carried[0], Named):
         named, name = carried
         found = find(named)
@@ -134,29 +125,40 @@ def restore(carried: Any) -> Any:
     return carried
 
 
-def _nested() -> bool:
-    return getattr(_inside, "cloudpickle", False)
+@lru_cache(maxsize=8)
+def _loaded(content: bytes) -> Any:
+    """The function of these bytes, one object for all tasks of a worker."""
+    return pickle.loads(content)
 
 
-# ---- one object for one content
+# ---- one likelihood for one content
+
+
+class _Writing(threading.local):
+    """Whether cloudpickle is writing a function in this thread."""
+
+    active = False
+
+
+_writing = _Writing()
+_known: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
+_recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a worker share compiled programs
 
 
 def key_of(value: Any, parts: Any) -> bytes | None:
     """A key under which :func:`recall` finds ``value``, made of the ``parts`` that it is pickled as."""
-    if _nested():
-        return None
-    key = pickle.dumps(parts)
-    _known[key] = value
+    key = None if _writing.active else pickle.dumps(parts)
+    if key is not None:
+        _known[key] = value
     return key
 
 
-def recall(key: bytes | None, make: Callable[[], Any]) -> Any:
-    """What was made under this key if it is still there, else what ``make`` returns; programs are compiled for it once."""
-    found = None if key is None else _known.get(key)
+def recall(key: bytes | None, make: Callable[[], T]) -> T:
+    """What was made under this key if it is still there, else what ``make`` returns."""
+    found: T | None = None if key is None else _known.get(key)
     if found is None:
         found = make()
+        _recent.append(found)
         if key is not None:
-            with suppress(TypeError):  # an object without weak references
-                _known[key] = found
-                _recent.append(found)
+            _known[key] = found
     return found

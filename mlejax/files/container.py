@@ -23,11 +23,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "mlejax results"
@@ -132,7 +132,7 @@ def read(path: PathLike) -> tuple[int, Json]:
         raise FileError("the checksum does not match: the file was damaged or edited after it was saved. Save it anew")
     _check_bounds(body)
     try:
-        return version, json.loads(body.decode("ascii"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return version, json.loads(body.decode("ascii"), object_pairs_hook=_unique)
     except FileError:
         raise
     except (ValueError, RecursionError) as error:
@@ -170,8 +170,8 @@ def _check_bounds(body: bytes) -> None:
     texts = body.count(b'"') // 2 - sum(map(body.count, _NOT_FINITE))
     _refuse_above(MAX_PARTS, texts, "texts")
     steps = np.frombuffer(_TEXT.sub(b"", body).translate(_STEPS, _OTHER_BYTES), np.int8)
-    _refuse_above(MAX_PARTS, np.count_nonzero(steps == 1), "lists and objects")
-    _refuse_above(MAX_DEPTH, np.cumsum(steps, dtype=np.int64).max(initial=0), "levels of nesting")
+    _refuse_above(MAX_PARTS, int(np.count_nonzero(steps == 1)), "lists and objects")
+    _refuse_above(MAX_DEPTH, int(np.cumsum(steps, dtype=np.int64).max(initial=0)), "levels of nesting")
     _refuse_above(MAX_TEXT, max((m.end() - m.start() for m in _TEXT.finditer(body)), default=0), "bytes in one text")
 
 
@@ -185,7 +185,3 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     if len(out) != len(pairs):
         raise FileError("a key occurs twice in one object of the content")
     return out
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise FileError(f"{text} is not a JSON number")

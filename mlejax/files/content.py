@@ -29,7 +29,9 @@ from mlejax.status import CovarianceState
 
 WHY = "the file that it was loaded from holds neither the function nor the data"
 PASS_MODEL = "a file holds no functions. Pass your own model: mle.load(path, model=...)"
-NOT_EVALUATED = "those of a file are shown and never evaluated. Pass your own model with these formulas: mle.load(path, model=reg)"
+NOT_EVALUATED = (
+    "those of a file are shown and never evaluated. Pass your own model with these formulas: mle.load(path, model=reg)"
+)
 
 
 class Parts(NamedTuple):
@@ -152,7 +154,9 @@ def parts_of(content: Json, model: Likelihood | None = None) -> Parts:
     c = CONTENT.read(content, "content")
     space = Space(c.structure, c.parameters, c.ties)
     require(sum(group.n_leaves for group in c.structure) == len(c.parameters), "the structure and the parameters")
-    require(c.ties is None or c.ties.n == sum(leaf.n_free for leaf in c.parameters), "the constraints and the parameters")
+    require(
+        c.ties is None or c.ties.n == sum(leaf.n_free for leaf in c.parameters), "the constraints and the parameters"
+    )
     predictors = tuple(_predictor(r) for r in c.regressions)
     if model is not None:
         _refuse_other(model, c.model, predictors, space)
@@ -237,7 +241,10 @@ def _fit(c: SimpleNamespace, spec: Spec, loaded: Loaded) -> Fit:
         require(matrix is None or matrix.shape == (p, p), f"the {p} free parameters and the information")
     require(all(mode.u.size == p for mode in f["modes"]), f"the {p} free parameters and the starts")
     partly = any(leaf.free is not None for leaf in space.leaves)
-    require(f["fixed"].size == space.n_values if f["fixed"] is not None else not partly, "the fixed values and the parameters")
+    require(
+        f["fixed"].size == space.n_values if f["fixed"] is not None else not partly,
+        "the fixed values and the parameters",
+    )
     values = [v.reshape(leaf.shape) for v, leaf in zip(c.estimates, space.leaves, strict=True)]
     given = f | {"interior": np.array(f["interior"], bool)}
     jacobian = None if f["information"] is None else np.zeros((0, 0))  # used with the data only
@@ -256,16 +263,7 @@ def _loaded(data: SimpleNamespace, space: Space, designs: Any, made_with: Mappin
     prepared = data_room.Prepared((), (), np.zeros(0), n, layout, data.mode, 1)
     rows = data_room.Rows((), (), layout, data.rows, n_dropped=data.n_dropped, float32=data.float32_columns)
     remembered = Remembered(data.nobs, data.n_units, made_with)
-    source: Any = _Nothing()
+    source = data_room.Source("mapping", {}, ())
     return Loaded(
         Problem(prepared, space), rows, source, None, data.fingerprint, data.weights, designs, remembered=remembered
     )
-
-
-class _Nothing:
-    """Stands where the data were."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise ValueError(f"this needs the data of the fit, but {WHY}")

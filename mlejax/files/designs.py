@@ -91,7 +91,9 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
             offset = _piece(beside if found.offset.learnt is None else f"0 + {{{beside}}}", found.offset)
         made.append(Design(p, _piece(formula, found.formula), offset, np.zeros(0), np.zeros(())))
         if (beside is None) != (offset is None):
-            raise FileError(f"the file has no values of the offset of {p.name}, or of one that its formula does not have")
+            raise FileError(
+                f"the file has no values of the offset of {p.name}, or of one that its formula does not have"
+            )
     rows = data_room.Rows((), (), data_room.Layout("mapping", ()), 0)
     used = tuple(dict.fromkeys(c for d in made for p in (d.piece, d.offset) if p is not None for c in p.columns))
     return Designs(tuple(made), content.view, rows, natural, used=used, extra={})
@@ -117,7 +119,9 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.Piece:
         )
         again = formulas.materialise(spec, frame, f"formula {text!r}")
     except Exception as error:
-        raise FileError(f"the formula {text!r} of the model cannot be evaluated with what the file holds: {error}") from None
+        raise FileError(
+            f"the formula {text!r} of the model cannot be evaluated with what the file holds: {error}"
+        ) from None
     names, design = tuple(map(str, again.model_spec.column_names)), np.asarray(again, np.float64)
     same = design.shape == found.design.shape and np.allclose(design, found.design, rtol=1e-9, atol=1e-12)
     if names != found.labels or not same or set(frame.columns) != set(found.columns):

@@ -108,7 +108,9 @@ def _matrix(value: Json, where: str) -> Float[Host, "n k"]:
 
 
 text: Field[str] = Field(lambda value, where: value if isinstance(value, str) else refuse(where, "a text", value))
-flag: Field[bool] = Field(lambda value, where: value if isinstance(value, bool) else refuse(where, "true or false", value))
+flag: Field[bool] = Field(
+    lambda value, where: value if isinstance(value, bool) else refuse(where, "true or false", value)
+)
 count = Field(_count)  # an integer from 0
 number = Field(_number)  # a float64
 label = Field(_label)  # a level of a category: a text, a number or a flag
@@ -177,5 +179,6 @@ def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]
         return make(**{a: f.read(value[name], f"{where}.{name}") for name, (a, f) in pairs.items()})
 
     return Field(
-        read, lambda value, where: {name: f.write(getattr(value, a), f"{where}.{name}") for name, (a, f) in pairs.items()}
+        read,
+        lambda value, where: {name: f.write(getattr(value, a), f"{where}.{name}") for name, (a, f) in pairs.items()},
     )

@@ -70,7 +70,10 @@ def _support_made(name: str, **ends: Any) -> Any:
 
 def _support_written(transform: Any, where: str) -> Json:
     name = next(name for name, cls in SUPPORTS.items() if type(transform) is cls)
-    ends = {public: getattr(transform, end, None) for public, end in (("lower", "lo"), ("upper", "hi"), ("closed", "closed"))}
+    ends = {
+        public: getattr(transform, end, None)
+        for public, end in (("lower", "lo"), ("upper", "hi"), ("closed", "closed"))
+    }
     return {"name": name, **{public: to_json(value) for public, value in ends.items()}}
 
 
@@ -94,10 +97,12 @@ def _leaf(**fields: Any) -> Leaf:
     return leaf
 
 
-DECLARED = {"name": text, "kind": text, "support": ("transform", SUPPORT), "shape": list_of(count)}
 PARAMETER = record(
     _leaf,
-    **DECLARED,
+    name=text,
+    kind=text,
+    support=("transform", SUPPORT),
+    shape=list_of(count),
     labels=optional(list_of(text)),
     free=optional(Field(list_of(flag).read)),
     entries=optional(list_of(text)),
@@ -214,7 +219,7 @@ VERDICT = record(
     evidence=Field(mapping_of(plain).read, _evidence),
     advice=text,
 )
-FIT = record(
+FIT: Field[dict[str, Any]] = record(
     dict,
     method=text,
     n_steps=count,

@@ -28,10 +28,16 @@ _FIELDS: dict[str, dict[str, str | None]] = {
     "Weights": {"said": "statement"},
     "Remembered": {"versions": None},
     "Design": {"predictor": None, "piece": "formula", "constant": None, "mean_offset": None},
-    **dict.fromkeys(
-        ("Space", "Ties", "Predictor", "Linear", "Unsaved", "Verdict", "Mode", "Penalised", "Fingerprint", "CovarianceResult"),
-        {},
-    ),
+    "Space": {},
+    "Ties": {},
+    "Predictor": {},
+    "Linear": {},
+    "Unsaved": {"what": None},
+    "Verdict": {},
+    "Mode": {},
+    "Penalised": {},
+    "Fingerprint": {},
+    "CovarianceResult": {},
 }
 
 
@@ -51,14 +57,20 @@ def upgraded(content: Any) -> Json:
         "parameters": space.pop("leaves"),
         "structure": space.pop("groups"),
         "estimates": [p["$array"]["data"] for p in content["params"]],
-        "bias_reduction": reduction and {"kind": reduction[0], "information": "observed" if reduction[1] else "expected"},
+        "bias_reduction": reduction
+        and {"kind": reduction[0], "information": "observed" if reduction[1] else "expected"},
         "designs": designs and _designs(designs),
         "covariance": c.pop("cov"),
         "model": model,
         "data": {"float32_columns": data.pop("float32"), **counts, **data},
         "fit": {"device": c.pop("backend"), **fit},
     }
-    for new, old in {"bias_reduction_adds": "reduced", "starts": "modes", "penalty": "penalised", "training": "history"}.items():
+    for new, old in {
+        "bias_reduction_adds": "reduced",
+        "starts": "modes",
+        "penalty": "penalised",
+        "training": "history",
+    }.items():
         out["fit"][new] = out["fit"].pop(old)
     for left in ("params", "cov_type"):
         c.pop(left)
@@ -74,7 +86,7 @@ def _untagged(value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         return value
     tag = next(iter(value), "")
-    inside = value.get(tag)
+    inside: Any = value.get(tag)
     if tag in ("$tuple", "$float"):
         return _untagged(inside, where)
     if tag == "$dict":
@@ -122,7 +134,8 @@ def _designs(designs: dict[str, Any]) -> dict[str, Any]:
     if "why" in designs:
         return {"view": "array", "missing": designs["why"], "evaluated": []}
     evaluated = [
-        {"formula": _evaluated(d["formula"]), "offset": d["offset"] and _evaluated(d["offset"])} for d in designs["designs"]
+        {"formula": _evaluated(d["formula"]), "offset": d["offset"] and _evaluated(d["offset"])}
+        for d in designs["designs"]
     ]
     return {"view": designs["view"], "missing": "", "evaluated": evaluated}
 

@@ -71,7 +71,7 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
     parts = files.load(path, likelihood)
     made = Results(model or SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
     try:
-        str(made.summary())  # an inconsistency that no field shows by itself is found here, not at the user's first table
+        str(made.summary())  # finds what no field shows by itself
     except Exception as error:
         raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
     return made
