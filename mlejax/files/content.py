@@ -254,7 +254,8 @@ def _fit(c: SimpleNamespace, spec: Spec, loaded: Loaded) -> Fit:
 def _covariance(cov: CovarianceResult, p: int) -> CovarianceResult:
     shape = (p, p) if p <= COVARIANCE_LIMIT else (0, 0)
     require(cov.matrix.shape == shape and len(cov.state) == p, f"the {p} free parameters and the covariance")
-    require(set(cov.state) <= set(CovarianceState), "the states of the covariance")
+    if not set(cov.state) <= set(CovarianceState):
+        raise FileError(f"covariance.state: expected numbers from 0 to {max(CovarianceState)}, got {max(cov.state)}")
     return replace(cov, state=np.array(cov.state, np.int64))
 
 

@@ -190,7 +190,7 @@ def test_threads_and_processes_leave_one_whole_file(tmp_path: Path) -> None:
 
     def save() -> None:
         try:
-            _save_often(path, 40)
+            _save_often(path, 20)
         except Exception as error:
             errors.append(error)
 
@@ -203,7 +203,7 @@ def test_threads_and_processes_leave_one_whole_file(tmp_path: Path) -> None:
 
     reader = threading.Thread(target=load)
     writers = [threading.Thread(target=save) for _ in range(6)]
-    others = [multiprocessing.get_context("spawn").Process(target=_save_often, args=(path, 40)) for _ in range(2)]
+    others = [multiprocessing.get_context("spawn").Process(target=_save_often, args=(path, 20)) for _ in range(2)]
     for worker in (reader, *others, *writers):
         worker.start()
     for worker in (*writers, *others):
