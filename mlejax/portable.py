@@ -7,14 +7,15 @@ module in every process, so that its functions travel by value.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
 import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -116,7 +117,7 @@ def portable(function: Any) -> Any:
 def restore(carried: Any) -> Any:
     """The inverse of :func:`portable`; an :class:`Absent` where the name leads nowhere here."""
     if isinstance(carried, bytes):
-        return _loaded(carried)
+        return recall(_digest(carried), lambda: pickle.loads(carried))
     if isinstance(carried, tuple) and len(carried) == 2 and isinstance(carried[0], Named):
         named, name = carried
         found = find(named)
@@ -125,13 +126,7 @@ def restore(carried: Any) -> Any:
     return carried
 
 
-@lru_cache(maxsize=8)
-def _loaded(content: bytes) -> Any:
-    """The function of these bytes, one object for all tasks of a worker."""
-    return pickle.loads(content)
-
-
-# ---- one likelihood for one content
+# ---- one object for one content
 
 
 class _Writing(threading.local):
@@ -147,10 +142,14 @@ _recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a work
 
 def key_of(value: Any, parts: Any) -> bytes | None:
     """A key under which :func:`recall` finds ``value``, made of the ``parts`` that it is pickled as."""
-    key = None if _writing.active else pickle.dumps(parts)
+    key = None if _writing.active else _digest(pickle.dumps(parts))
     if key is not None:
         _known[key] = value
     return key
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def recall(key: bytes | None, make: Callable[[], T]) -> T:
@@ -160,5 +159,6 @@ def recall(key: bytes | None, make: Callable[[], T]) -> T:
         found = make()
         _recent.append(found)
         if key is not None:
-            _known[key] = found
+            with suppress(TypeError):  # an object without weak references
+                _known[key] = found
     return found
