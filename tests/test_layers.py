@@ -22,7 +22,10 @@ ROOMS = (
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
 # Not rooms: the package's own front page may import all of them, and none of them may import it.
 OUTSIDE = {"__init__", "__main__"}
-HEAVY = ("pandas", "optax", "chex", "formulaic", "matplotlib", "scipy", "tqdm", "pyarrow", "sklearn", "statsmodels")
+HEAVY = (
+    *("pandas", "optax", "chex", "cloudpickle", "formulaic", "matplotlib"),
+    *("scipy", "tqdm", "pyarrow", "sklearn", "statsmodels"),
+)
 PRIVATE = "_src"  # what JAX keeps to itself, and moves without notice
 # How many cores, how much memory, which devices: asked in `execution` alone.
 MACHINE = {

@@ -1,7 +1,42 @@
-"""Results in plain files: JSON that any tool can read, that holds no code, and whose corruption is noticed."""
+"""Results in plain files: numbers, labels and texts in a public schema, of which nothing is evaluated."""
 
-from mlejax.files.codecs import Unsaved
-from mlejax.files.container import FORMAT_VERSION, FileError
-from mlejax.files.saved import Parts, load, save
+from __future__ import annotations
 
-__all__ = ["FORMAT_VERSION", "FileError", "Parts", "Unsaved", "load", "save"]
+import os
+
+from mlejax.files.container import FORMAT_VERSION, FileError, PathLike, read, replacing, write
+from mlejax.files.content import Parts, content_of, parts_of
+from mlejax.files.designs import Unsaved
+from mlejax.files.version1 import upgraded
+from mlejax.likelihood import Likelihood
+
+__all__ = ["FORMAT_VERSION", "FileError", "Parts", "PathLike", "Unsaved", "load", "replacing", "save"]
+
+
+def save(path: PathLike, parts: Parts) -> None:
+    """Write a result to a file, whole or not at all.
+
+    Raises:
+        FileError: something in the result that a file cannot hold.
+        OSError: no such folder, no permission, or no regular file.
+    """
+    write(path, content_of(parts))
+
+
+def load(path: PathLike, model: Likelihood | None = None) -> Parts:
+    """Read a result from a file.
+
+    Raises:
+        FileError: a foreign, damaged, oversized or newer file; another model than that of the file.
+        OSError: the file cannot be opened.
+    """
+    try:
+        version, content = read(path)
+        return parts_of(upgraded(content) if version == 1 else content, model)
+    except OSError:
+        raise
+    except FileError as error:
+        raise FileError(f"{os.fspath(path)}: {error}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error)[:200]}"
+        raise FileError(f"{os.fspath(path)}: the content is not that of a result ({said})") from None

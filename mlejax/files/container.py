@@ -1,15 +1,15 @@
-r"""The container: one JSON document with a checksum. ``docs/file-format.md`` describes it for other programs.
+r"""The container of a saved result: bytes, bounds and atomic writing.  ``docs/file-format.md`` describes it.
 
-The first line says what the file is and holds the SHA-256 of the content's bytes; the content follows; the last line
-closes the document::
+The first line names the format and holds the SHA-256 of the content; the content is one JSON object; the last line closes
+the document::
 
-    {"format": "mlejax results", "format_version": 1, "sha256": "...", "content":
+    {"format": "mlejax results", "format_version": 2, "sha256": "...", "content":
     {...}
     }
 
-Reading a file executes nothing: no pickle, no imports, no evaluation; names of objects are looked up in a fixed table by
-:mod:`mlejax.files.values`. The checksum tells accidents (a truncated copy, a flipped bit), not malice: what the content
-claims is checked as well.
+A foreign file is refused after its first bytes.  The checksum detects accidents (a truncated copy, a flipped bit), not
+malice, so the size, the nesting, the number of parts and the length of every text are bounded before the JSON is parsed,
+and :mod:`mlejax.files.schema` checks every field afterwards.
 """
 
 from __future__ import annotations
@@ -18,110 +18,170 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TypeAlias
+
+import numpy as np
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 FORMAT = "mlejax results"
-FORMAT_VERSION = 1
-MAX_BYTES = 4 << 30
+FORMAT_VERSION = 2
+MAX_BYTES = 1 << 30
+MAX_DEPTH = 64
+MAX_PARTS = 200_000  # texts; lists and objects
+MAX_TEXT = 100_000  # bytes of one text
 _HEADER = re.compile(
     rb'\{"format": "([^"\\]{1,60})", "format_version": (\d{1,6}), "sha256": "([0-9a-f]{64})", "content":\n'
 )
 _HEADER_BYTES = 400
 _END = b"\n}\n"
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_OTHER_BYTES = bytes(set(range(256)) - set(b"[{]}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 down, -1 up
+_NOT_FINITE = (b'"nan"', b'"inf"', b'"-inf"')
 
 
 class FileError(ValueError):
-    """A file that is no saved result, or one that is damaged, incomplete or written by a newer version."""
+    """The file is not a saved result, or it is damaged, incomplete, too large or written by a newer version."""
 
 
-def write(path: Any, content: dict[str, Any]) -> None:
-    """Write JSON-able content, whole or not at all: a file of that name is replaced only at the end.
+# ---- writing
 
-    Args:
-        path: where to.
-        content: dicts, lists, strings, finite numbers, booleans and None.
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[IO[bytes]]:
+    """A new binary file that replaces ``path`` as a whole when the block ends, and disappears if the block fails.
+
+    The new file lies in the same folder under a random name, is created exclusively, and is synchronised to the disk before
+    it takes the place of the old one.  The mode of an existing file is kept; a symbolic link stays and its target is replaced.
+
+    Raises:
+        OSError: no such folder, no permission, or ``path`` is not a regular file.
     """
-    target = Path(path)
-    body = json.dumps(content, allow_nan=False, separators=(",", ": ")).encode("ascii")
-    digest = hashlib.sha256(body).hexdigest()
-    head = f'{{"format": "{FORMAT}", "format_version": {FORMAT_VERSION}, "sha256": "{digest}", "content":\n'
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)}: expected an existing folder, but {target.parent} does not exist")
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    if mode is not None and not target.is_file():
+        raise OSError(f"{os.fspath(path)}: expected the path of a file, got a folder or a device")
+    if mode is not None and not os.access(target, os.W_OK):
+        raise PermissionError(f"{os.fspath(path)}: the file is read-only")
+    beside = target.parent / f".{secrets.token_hex(8)}.part"
     try:
-        with open(beside, "wb") as file:
-            file.write(head.encode("ascii"))
-            file.write(body)
-            file.write(_END)
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(beside, mode)
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def read(path: Any) -> dict[str, Any]:
-    """The content of a file that :func:`write` made.
+def write(path: PathLike, content: Json) -> None:
+    """Write JSON content, whole or not at all.
 
     Raises:
-        FileError: a foreign, newer, truncated or altered file; the message says which.
+        FileError: more content than :func:`read` accepts.
+        OSError: see :func:`replacing`.
+    """
+    body = json.dumps(content, allow_nan=False, separators=(",", ": ")).encode("ascii")
+    try:
+        _check_bounds(body)
+    except FileError as error:
+        raise FileError(f"{os.fspath(path)}: the result cannot be saved: {error}") from None
+    digest = hashlib.sha256(body).hexdigest()
+    head = f'{{"format": "{FORMAT}", "format_version": {FORMAT_VERSION}, "sha256": "{digest}", "content":\n'
+    with replacing(path) as file:
+        file.write(head.encode("ascii"))
+        file.write(body)
+        file.write(_END)
+
+
+# ---- reading
+
+
+def read(path: PathLike) -> tuple[int, Json]:
+    """The format version and the content of a file that :func:`write` made.
+
+    Raises:
+        FileError: a foreign, newer, truncated, altered or oversized file.
         OSError: the file cannot be opened.
     """
-    target = Path(path)
-    size = target.stat().st_size
-    if size > MAX_BYTES:
-        raise FileError(f"{target}: {size} bytes; a saved result of more than {MAX_BYTES} bytes is not read")
-    data = target.read_bytes()
-    body = _checked(data, str(target))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FileError("expected a file, got a folder or a device")
+    with open(path, "rb") as file:
+        first = file.read(_HEADER_BYTES)
+        header = _HEADER.match(first)
+        if header is None:
+            raise FileError(_foreign(first))
+        version, size = _version(header), os.fstat(file.fileno()).st_size
+        _refuse_above(MAX_BYTES, size, "bytes")
+        data = first + file.read(max(0, size - len(first)))
+    if not data.endswith(_END) or len(data) < header.end() + len(_END):
+        raise FileError("the end is missing: the file is truncated (an interrupted copy or download?). Copy it anew")
+    body = data[header.end() : -len(_END)]
+    if hashlib.sha256(body).hexdigest().encode("ascii") != header[3]:
+        raise FileError("the checksum does not match: the file was damaged or edited after it was saved. Save it anew")
+    _check_bounds(body)
     try:
-        content = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except FileError as error:
-        raise FileError(f"{target}: {error}") from None
+        return version, json.loads(body.decode("ascii"), object_pairs_hook=_unique)
+    except FileError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{target}: the content is no JSON ({type(error).__name__}: {error})") from None
-    if not isinstance(content, dict):
-        raise FileError(f"{target}: the content is no JSON object")
-    return content
+        raise FileError(f"the content is not JSON ({type(error).__name__}: {str(error)[:200]})") from None
 
 
-def _checked(data: bytes, name: str) -> bytes:
-    """The bytes of the content, after the header, the end and the checksum have been looked at."""
-    found = _HEADER.match(data[:_HEADER_BYTES])
-    if found is None:
-        raise FileError(f"{name}: {_foreign(data)}")
-    if found[1] != FORMAT.encode("ascii"):
-        raise FileError(f"{name}: its format is {found[1].decode('ascii', 'replace')!r}, not {FORMAT!r}")
-    version = int(found[2])
+def _version(header: re.Match[bytes]) -> int:
+    if header[1] != FORMAT.encode("ascii"):
+        raise FileError(f"expected the format {FORMAT!r}, got {header[1].decode('ascii', 'replace')!r}")
+    version = int(header[2])
     if version > FORMAT_VERSION:
         raise FileError(
-            f"{name}: written in format {version}, by a newer mlejax; this one reads formats up to {FORMAT_VERSION}: "
-            "install a newer mlejax"
+            f"the file has format {version}, of a newer mlejax; this one reads formats up to {FORMAT_VERSION}. Install a "
+            "newer mlejax"
         )
     if version < 1:
-        raise FileError(f"{name}: format {version} does not exist; the file is damaged")
-    body = data[found.end() : -len(_END)]
-    if not data.endswith(_END) or len(data) < found.end() + len(_END):
-        raise FileError(f"{name}: the end is missing: the file is truncated (an interrupted copy or download?)")
-    if hashlib.sha256(body).hexdigest().encode("ascii") != found[3]:
-        raise FileError(
-            f"{name}: the checksum does not match: the file was damaged or edited since it was saved. Save it anew"
-        )
-    return body
+        raise FileError(f"format {version} does not exist: the file is damaged")
+    return version
 
 
-def _foreign(data: bytes) -> str:
-    if not data:
+def _foreign(first: bytes) -> str:
+    ours = "mle.load reads only what Results.save wrote"
+    if not first:
         return "the file is empty"
-    if data.startswith((b"\x80", b"(lp", b"(dp")):
-        return "this is a pickle, which could execute code when read; mle.load reads only what Results.save wrote"
-    if data.startswith((b"PK", b"\x93NUMPY", b"\x1f\x8b")):
-        return "this is a zip, NumPy or gzip file; mle.load reads only what Results.save wrote"
-    return "not a result saved by mlejax, or its first line is damaged; mle.load reads only what Results.save wrote"
+    if first.startswith((b"\x80", b"(lp", b"(dp")):
+        return f"the file is a pickle, which could execute code when read; {ours}"
+    if first.startswith((b"PK", b"\x93NUMPY", b"\x1f\x8b", b"PAR1")):
+        return f"the file is a zip, NumPy, gzip or Parquet file; {ours}"
+    return f"the file is not a result saved by mlejax, or its first line is damaged; {ours}"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _check_bounds(body: bytes) -> None:
+    """Refuse more bytes, parts, nesting or longer texts than are read; nothing is parsed yet."""
+    _refuse_above(MAX_BYTES - _HEADER_BYTES, len(body), "bytes of content")
+    texts = body.count(b'"') // 2 - sum(map(body.count, _NOT_FINITE))
+    _refuse_above(MAX_PARTS, texts, "texts")
+    steps = np.frombuffer(_TEXT.sub(b"", body).translate(_STEPS, _OTHER_BYTES), np.int8)
+    _refuse_above(MAX_PARTS, int(np.count_nonzero(steps == 1)), "lists and objects")
+    _refuse_above(MAX_DEPTH, int(np.cumsum(steps, dtype=np.int64).max(initial=0)), "levels of nesting")
+    _refuse_above(MAX_TEXT, max((m.end() - m.start() for m in _TEXT.finditer(body)), default=0), "bytes in one text")
+
+
+def _refuse_above(limit: int, found: int, what: str) -> None:
+    if found > limit:
+        raise FileError(f"expected at most {limit} {what}, got {found}")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     out = dict(pairs)
     if len(out) != len(pairs):
         raise FileError("a key occurs twice in one object of the content")
     return out
-
-
-def _no_constant(text: str) -> Any:
-    raise FileError(f"{text} is no JSON number")

@@ -35,7 +35,7 @@ from mlejax.parameters import (
     tree_space,
     with_coefficients,
 )
-from mlejax.portable import Named, find, name_of, portable, restore
+from mlejax.portable import Named, find, key_of, name_of, portable, recall, restore
 
 
 class LikelihoodError(ValueError):
@@ -70,7 +70,8 @@ class Likelihood:
         if named is not None and getattr(find(named), "likelihood", None) is not self:
             named = None
         parts = (portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors)
-        return _unpickled, (named, parts, {name: portable(f) for name, f in self.companions.items()})
+        companions = {name: portable(f) for name, f in self.companions.items()}
+        return _unpickled, (named, key_of(self, (parts, companions)), parts, companions)
 
     @property
     def mode(self) -> str:
@@ -162,13 +163,19 @@ def _designs_in(layout: data_room.Layout) -> tuple[int, ...]:
     return tuple(slot.position for e in designs for slot in e.slots)
 
 
-def _unpickled(named: Named | None, parts: tuple[Any, ...], companions: Mapping[str, Any]) -> Likelihood:
+def _unpickled(
+    named: Named | None, key: bytes | None, parts: tuple[Any, ...], companions: Mapping[str, Any]
+) -> Likelihood:
     there = None if named is None else getattr(find(named), "likelihood", None)
     if isinstance(there, Likelihood):
         return there
-    function, parameters, rowwise, unit, natural, predictors = parts
-    kept = {name: restore(f) for name, f in companions.items()}
-    return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, kept)
+
+    def make() -> Likelihood:
+        function, parameters, rowwise, unit, natural, predictors = parts
+        restored = {name: restore(f) for name, f in companions.items()}
+        return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, restored)
+
+    return recall(key, make)
 
 
 def bare_space(start: Any, name: str) -> Space:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import inference
+from mlejax import files, inference
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.results.result import Results
@@ -163,7 +163,7 @@ class BatchResults:
         """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.
 
         Args:
-            path: file to write.
+            path: the file; it is replaced as a whole, once the new one is complete.
             alpha: as in :meth:`tidy`.
 
         Raises:
@@ -184,7 +184,8 @@ class BatchResults:
         for i in np.flatnonzero(~self._batch.converged).tolist():
             reasons[i] = statement(self._batch, i)
         table["reason"] = np.repeat(reasons, r)
-        table.to_parquet(path)
+        with files.replacing(path) as file:
+            table.to_parquet(file)
 
     # ---- one data set
 

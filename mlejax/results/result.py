@@ -336,7 +336,7 @@ class Results:
     ) -> pd.DataFrame:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
-            raise ValueError(f"predict needs {designs.what}, which could not be saved: {designs.why}")
+            raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
         return inference.predict(
             self._fit,
             self._cov.matrix,
@@ -443,12 +443,17 @@ class Results:
     def save(self, path: Any) -> None:
         """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.
 
-        A JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict, labels and
-        formulas, versions; no code, and of the data a fingerprint only (for formulas also the levels of categories and six
-        rows, on which the formula is tried when the file is read).
+        A JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict, labels, the
+        text of formulas, versions; no code.  Of the data it holds a fingerprint, and for formulas the levels of categories
+        and six rows, on which ``mle.load(path, model=reg)`` tries the formulas of your model.
 
         Args:
-            path: a file that is there is replaced, once the new one is complete.
+            path: a file there is replaced as a whole, once the new one is complete; its mode is kept and a symbolic link is
+                followed.  Threads and processes may save to one path: one whole file is left.
+
+        Raises:
+            OSError: no such folder, no permission.
+            FileError: something that a file cannot hold, such as more than 200,000 labels.
 
         Example:
             >>> import os, tempfile

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlejax import files, report
+from mlejax.likelihood import Likelihood
 from mlejax.results import reporting
 from mlejax.results.result import Results
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedModel:
-    """Stands where the model was, in a result from a file: its name and formulas, without its function.
+    """Stands where the model was, in a result that was loaded without one: its name and formulas, without its function.
 
     Attributes:
-        likelihood: the declaration, as far as it is known.
+        likelihood: the declaration, as far as the file has it.
     """
 
-    likelihood: Any
+    likelihood: Likelihood
 
     def __repr__(self) -> str:
         return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
@@ -33,28 +34,44 @@ class SavedModel:
         return self.likelihood.function(None, None)
 
 
-def load(path: Any, *, trust_formulas: bool = False) -> Results:
-    """Read a result that :meth:`Results.save` wrote, without data or the model's source.
+def load(path: files.PathLike, *, model: Any = None) -> Results:
+    """Read a result that :meth:`Results.save` wrote.  Nothing in the file is evaluated.
 
-    Tables, intervals, linear tests, likelihood-ratio tests, comparisons, ``nlcom`` and ``predict`` work as before.  What
-    evaluates the likelihood again (``score_obs``, sandwich covariances, ``subset_errors``) says that it cannot.
-    Nothing in the file is executed, formulas excepted: these are read first, and refused if they do more than arithmetic
-    and known transforms.
+    Tables, intervals, tests, comparisons and ``nlcom`` work from the file alone.  Predictions for new data evaluate formulas,
+    so they take your own model: ``mle.load(path, model=reg)``.  What evaluates the likelihood again (``score_obs``, sandwich
+    covariances, ``subset_errors``) needs the data and says so.
 
     Args:
         path: the file.
-        trust_formulas: evaluate formulas whatever they call.  A formula is code: only for files whose origin you know.
+        model: the model of the fit, as it was regressed; its formulas, parameters and supports must be those of the file.
 
     Returns:
         :class:`Results`; ``saved_with`` has the versions that made it.
 
     Raises:
-        FileError: a foreign, damaged, truncated or newer file; a formula that is not known to be harmless.
+        FileError: a foreign, damaged, truncated, oversized or newer file.
+        ValueError: ``model`` has other formulas or parameters than the file; the message prints both.
+
+    Example:
+        >>> import os, tempfile
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> reg = gaussian.regress(mu="x")
+        >>> path = os.path.join(tempfile.mkdtemp(), "reg.json")
+        >>> reg.fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]}).save(path)
+        >>> round(float(mle.load(path, model=reg).predict({"x": [3]})["estimate"].iloc[0]), 4)
+        7.0909
     """
-    parts = files.load(path, trust_formulas)
-    made = Results(SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
+    likelihood = getattr(model, "likelihood", None)
+    if model is not None and not isinstance(likelihood, Likelihood):
+        raise TypeError(f"mle.load(model=...) expected a model made by @mle.model, got a {type(model).__name__}")
+    parts = files.load(path, likelihood)
+    made = Results(model or SavedModel(parts.fit.spec.likelihood), parts.cov_type, parts.fit, parts.cov)
     try:
-        str(made.summary())  # what no check of a field has seen shows here, and not at the user's first table
+        str(made.summary())  # finds what no field shows by itself
     except Exception as error:
         raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
     return made

@@ -185,6 +185,9 @@ def test_tables_of_a_batch(mixed: mle.BatchResults, tmp_path: Any) -> None:
     assert np.isnan(glance["aic"][7])
     mixed.to_parquet(tmp_path / "fits.parquet")
     back = pd.read_parquet(tmp_path / "fits.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["fits.parquet"]
+    with pytest.raises(FileNotFoundError, match="expected an existing folder"):
+        mixed.to_parquet(tmp_path / "none" / "fits.parquet")
     assert len(back) == 3 * L
     np.testing.assert_array_equal(back["estimate"], tidy["estimate"])
     assert len(mixed) == L

@@ -1,72 +1,40 @@
-"""The container and its values: what is written comes back to the last bit, everything else is refused in words."""
+"""The container: what is written comes back, everything else is refused in words; saving is atomic."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
+import multiprocessing
+import os
 import pickle
+import stat
+import threading
+from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from mlejax.files.container import FORMAT_VERSION, FileError, read, write
-from mlejax.files.values import decode, encode, of_dataclass
-from mlejax.verdict import Verdict
+from mlejax.files import container
+from mlejax.files.container import FORMAT_VERSION, FileError, read, replacing, write
 
-CODEC = of_dataclass(Verdict)
-BY_NAME = {CODEC.name: CODEC}
-
-TEXT = st.text(st.characters(), max_size=8)  # lone surrogates included
-SCALARS = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats() | TEXT
-KEYS = st.text(max_size=5) | st.sampled_from(["$array", "$float", "$"])
-ARRAYS = st.sampled_from([np.float64, np.float32, np.int64, np.int32, np.bool_]).flatmap(
-    lambda t: arrays.arrays(t, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
-)
-VALUES = st.recursive(
-    SCALARS | ARRAYS,
-    lambda inside: (
-        st.lists(inside, max_size=3)
-        | st.lists(inside, max_size=3).map(tuple)
-        | st.dictionaries(KEYS, inside, max_size=3)
-        | st.builds(Verdict, st.text(max_size=3), st.text(max_size=3), st.dictionaries(KEYS, inside, max_size=2))
-    ),
-    max_leaves=8,
-)
+CONTENT = {"numbers": [1.5, "nan", -0.0], "text": "é \U0001f600 [{", "none": None}
 
 
-def same(a: object, b: object) -> bool:
-    """Equal in type and to the last bit; NaN is NaN, -0.0 is not 0.0."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, np.ndarray):
-        assert isinstance(b, np.ndarray)
-        return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-    if isinstance(a, float):
-        assert isinstance(b, float)
-        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, Verdict):
-        return same(a.code, b.code) and same(dict(a.evidence), dict(b.evidence)) and same(a.advice, b.advice)
-    return a == b
+def saved(tmp_path: Path, content: container.Json) -> bytes:
+    write(tmp_path / "a", content)
+    return (tmp_path / "a").read_bytes()
 
 
-@given(VALUES)
-def test_values_come_back(value: object) -> None:
-    text = json.dumps(encode(value, (CODEC,)), allow_nan=False)
-    assert same(decode(json.loads(text), BY_NAME), value)
+def forged(path: Path, body: bytes, version: int = FORMAT_VERSION) -> Path:
+    """A file with a right checksum over any content."""
+    digest = hashlib.sha256(body).hexdigest()
+    head = f'{{"format": "mlejax results", "format_version": {version}, "sha256": "{digest}", "content":\n'
+    path.write_bytes(head.encode() + body + b"\n}\n")
+    return path
 
 
-def test_floats_to_the_last_bit() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 2**63, 1000, dtype=np.int64).view(np.float64)
-    back = decode(json.loads(json.dumps(encode(x))))
-    np.testing.assert_array_equal(back.view(np.int64)[~np.isnan(x)], x.view(np.int64)[~np.isnan(x)])
+# ---- bytes
 
 
 @given(st.binary(max_size=200))
@@ -77,17 +45,9 @@ def test_foreign_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, dat
         read(path)
 
 
-def saved(tmp_path, content: dict) -> bytes:
-    write(tmp_path / "a", content)
-    return (tmp_path / "a").read_bytes()
-
-
-CONTENT = {"numbers": encode(np.array([1.5, math.nan, -0.0])), "text": "é \U0001f600", "none": None}
-
-
-def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path) -> None:
+def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path: Path) -> None:
     data = saved(tmp_path, CONTENT)
-    assert read(tmp_path / "a") == CONTENT
+    assert read(tmp_path / "a") == (FORMAT_VERSION, CONTENT)
     path = tmp_path / "b"
     for i in range(len(data)):
         path.write_bytes(data[:i] + bytes([data[i] ^ (1 << i % 8)]) + data[i + 1 :])
@@ -101,7 +61,7 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path) -> None:
         read(path)
 
 
-def test_messages_say_what_it_is(tmp_path) -> None:
+def test_messages_say_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "b"
     data = saved(tmp_path, CONTENT)
     for bad, said in (
@@ -109,108 +69,149 @@ def test_messages_say_what_it_is(tmp_path) -> None:
         (b"PK\x03\x04", "zip"),
         (b"", "empty"),
         (b'{"format": "other"}', "not a result saved by mlejax"),
-        (data.replace(b"mlejax results", b"mlejax garbage"), "its format is 'mlejax garbage'"),
-        (data.replace(b'"format_version": 1', b'"format_version": 2'), "by a newer mlejax"),
-        (data.replace(b'"format_version": 1', b'"format_version": 0'), "does not exist"),
+        (data.replace(b"mlejax results", b"mlejax garbage"), "got 'mlejax garbage'"),
+        (data.replace(b'"format_version": 2', b'"format_version": 3'), "of a newer mlejax"),
+        (data.replace(b'"format_version": 2', b'"format_version": 0'), "does not exist"),
         (data[:-5], "truncated"),
         (data.replace(b"none", b"some"), "checksum"),
     ):
         path.write_bytes(bad)
         with pytest.raises(FileError, match=said):
             read(path)
-    assert FORMAT_VERSION == 1
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "missing")
+    with pytest.raises(FileError, match="folder or a device"):
+        read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="folder or a device"):
+        read(tmp_path / "pipe")
 
 
-def test_the_file_is_one_json_document(tmp_path) -> None:
+def test_a_foreign_file_is_refused_from_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with open(path, "wb") as file:
+        file.write(b"\x00\x01")
+        file.truncate(1 << 40)  # sparse: reading it would take for ever
+    with pytest.raises(FileError, match="not a result saved by mlejax"):
+        read(path)
+
+
+def test_the_file_is_one_json_document(tmp_path: Path) -> None:
     document = json.loads(saved(tmp_path, CONTENT))
     assert document["content"] == CONTENT
     assert document["format"] == "mlejax results"
 
 
-def forged(tmp_path, body: bytes) -> None:
-    """A file with a right checksum over hostile content."""
-    import hashlib
-
-    digest = hashlib.sha256(body).hexdigest()
-    head = f'{{"format": "mlejax results", "format_version": 1, "sha256": "{digest}", "content":\n'
-    (tmp_path / "f").write_bytes(head.encode() + body + b"\n}\n")
-
-
 @pytest.mark.parametrize(
-    "body",
+    ("body", "said"),
     [
-        b"[" * 100_000,
-        b'{"a":' * 50_000,
-        b'{"a": 1, "a": 2}',
-        b'{"a": NaN}',
-        b'{"a": Infinity}',
-        b"[1]",
-        b'"text"',
-        b'{"a": ' + b"9" * 10_000 + b"}",
-        b'{"a": "\xff"}',
-        b"\xef\xbb\xbf{}",
-        b'{"a": 1} {"b": 2}',
-        '{"a": 1}'.encode("utf-16"),
+        (b"[" * 100_000, "levels of nesting"),
+        (b'{"a":' * 50_000, "levels of nesting"),
+        (b"[" + b"[]," * 600_000 + b"[]]", "at most 200000"),
+        (b'["' + b'","' * 600_000 + b'"]', "at most 200000"),
+        (b'["' + b"x" * 200_000 + b'"]', "bytes in one text, got 200002"),
+        (b'["' + rb"\"" * 100_000 + b'"]', "bytes in one text, got 200002"),
+        (b'{"a": 1, "a": 2}', "occurs twice"),
+        (b'{"a": nan}', "not JSON"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "not JSON"),
+        (b'{"a": "\xff"}', "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"a": 1} {"b": 2}', "not JSON"),
+        (b'{"a": "unterminated', "not JSON"),
+        ('{"a": 1}'.encode("utf-16"), "not JSON"),
     ],
-    ids=range(12),
+    ids=range(14),
 )
-def test_hostile_json_is_refused(tmp_path, body: bytes) -> None:
-    forged(tmp_path, body)
-    with pytest.raises(FileError):
-        read(tmp_path / "f")
+def test_hostile_json_is_refused(tmp_path: Path, body: bytes, said: str) -> None:
+    with pytest.raises(FileError, match=said):
+        read(forged(tmp_path / "f", body))
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"$array": {"dtype": "object", "shape": [1], "data": ["x"]}},
-        {"$array": {"dtype": "O", "shape": [1], "data": [1]}},
-        {"$array": {"dtype": "float64", "shape": [2], "data": [1.0]}},
-        {"$array": {"dtype": "float64", "shape": [2**62, 2**62], "data": []}},
-        {"$array": {"dtype": "float64", "shape": [-1], "data": [1.0]}},
-        {"$array": {"dtype": "float64", "shape": [True], "data": [1.0]}},
-        {"$array": {"dtype": "float64", "shape": [1], "data": ["1.0"]}},
-        {"$array": {"dtype": "float64", "shape": [1], "data": [None]}},
-        {"$array": {"dtype": "float64", "shape": [1], "data": [[1.0]]}},
-        {"$array": {"dtype": "float64", "shape": [1], "data": [10**400]}},
-        {"$array": {"dtype": "int64", "shape": [1], "data": ["nan"]}},
-        {"$array": {"dtype": "int64", "shape": [1], "data": [1.5]}},
-        {"$array": {"dtype": "int64", "shape": [1], "data": [2**63]}},
-        {"$array": {"dtype": "bool", "shape": [1], "data": [1]}},
-        {"$array": {"dtype": "float64", "shape": [1]}},
-        {"$array": [1.0]},
-        {"$float": "1.0"},
-        {"$float": "nan", "more": 1},
-        {"a": 1, "$float": "nan"},
-        {"$tuple": {"a": 1}},
-        {"$dict": [["a"]]},
-        {"$dict": [[[1], 2]]},
-        {"$dict": [[{"$tuple": [[1]]}, 2]]},
-        {"$object": "os.system", "fields": {"command": "true"}},
-        {"$object": "Verdict", "fields": {"code": "a"}},
-        {"$object": "Verdict", "fields": {"code": "a", "statement": "b", "more": 1}},
-        {"$object": ["Verdict"], "fields": {}},
-        {"$object": "Verdict"},
-        {"$unknown": 1},
-    ],
-    ids=str,
-)
-def test_hostile_values_are_refused(value: object) -> None:
-    with pytest.raises(FileError):
-        decode(value, BY_NAME)
+def test_what_is_too_large_to_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"a: the result cannot be saved: .*at most 200000"):
+        write(tmp_path / "a", [[]] * 600_000)
+    assert os.listdir(tmp_path) == []
 
 
-def test_what_cannot_be_saved_is_named() -> None:
-    for value in (lambda: 0, np.array([object()]), np.array([1j]), {1, 2}, np.array(["a"])):
-        with pytest.raises(TypeError, match=r"fit\.x"):
-            encode(value, where="fit.x")
+# ---- atomic writing
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path) -> None:
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     data = saved(tmp_path, CONTENT)
-    with pytest.raises(TypeError):
-        write(tmp_path / "a", {"a": object()})
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as file:
+        file.write(b"half" * (1 // 0))
     assert (tmp_path / "a").read_bytes() == data
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_mode_and_links_are_kept(tmp_path: Path) -> None:
+    target, link = tmp_path / "real", tmp_path / "link"
+    write(target, CONTENT)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~umask
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write(link, {"other": 1})
+    assert link.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert read(target)[1] == {"other": 1}
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_no_file_can_be_planted_under_the_temporary_name(tmp_path: Path) -> None:
+    """The temporary file is created exclusively and under a name that differs each time."""
+    seen = set()
+    for _ in range(20):
+        with replacing(tmp_path / "a") as file:
+            seen.update(set(os.listdir(tmp_path)) - {"a"})
+            file.write(b"x")
+    assert len(seen) == 20
+
+
+def test_wrong_places_are_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected an existing folder, but .*none does not exist"):
+        write(tmp_path / "none" / "a", CONTENT)
+    with pytest.raises(OSError, match="got a folder or a device"):
+        write(tmp_path, CONTENT)
+    with pytest.raises(OSError, match="got a folder or a device"):
+        write("/dev/null", CONTENT)
+    assert os.path.exists("/dev/null")
+
+
+def _save_often(path: str, n: int) -> None:
+    for i in range(n):
+        write(path, {"numbers": [float(i)] * 2000})
+
+
+def test_threads_and_processes_leave_one_whole_file(tmp_path: Path) -> None:
+    path, errors, broken, ended = str(tmp_path / "a"), [], [], threading.Event()
+    write(path, CONTENT)
+
+    def save() -> None:
+        try:
+            _save_often(path, 20)
+        except Exception as error:
+            errors.append(error)
+
+    def load() -> None:
+        while not ended.is_set():
+            try:
+                read(path)
+            except Exception as error:
+                broken.append(error)
+
+    reader = threading.Thread(target=load)
+    writers = [threading.Thread(target=save) for _ in range(6)]
+    others = [multiprocessing.get_context("spawn").Process(target=_save_often, args=(path, 20)) for _ in range(2)]
+    for worker in (reader, *others, *writers):
+        worker.start()
+    for worker in (*writers, *others):
+        worker.join(120)
+    ended.set()
+    reader.join(10)
+    assert errors == []
+    assert broken == []
+    assert [p.exitcode for p in others] == [0, 0]
+    assert os.listdir(tmp_path) == ["a"]
+    assert len(read(path)[1]["numbers"]) == 2000

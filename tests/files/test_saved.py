@@ -1,28 +1,28 @@
-"""Saved results: the same tables to the byte, the same inference, without data and model; hostile files are refused."""
+"""Saved results: the same tables to the byte, the same inference, without data and model; formulas are shown, never evaluated."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import random
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.files import saved as saving
-from mlejax.files.formulas import refuse_unknown
+from mlejax.files.schema import CONTENT
 from mlejax.fit import Fit, Loaded
 from mlejax.objective import Spec
 from mlejax.portable import AbsentError
-from tests.files.importable import MAKERS, gaussian, result, table
+from tests.files.importable import FORMULAS, MAKERS, gaussian, result, table
+from tests.files.test_container import forged
 from tests.zoo import REGRESSION
 
 
@@ -35,15 +35,6 @@ def saved(folder: Path, name: str) -> Path:
     path = folder / f"{name}.json"
     if not path.exists():
         result(name).save(path)
-    return path
-
-
-def forge(path: Path, content: Any) -> Path:
-    """A file with a right checksum over other content."""
-    body = json.dumps(content).encode()
-    digest = hashlib.sha256(body).hexdigest()
-    head = f'{{"format": "mlejax results", "format_version": 1, "sha256": "{digest}", "content":\n'
-    path.write_bytes(head.encode() + body + b"\n}\n")
     return path
 
 
@@ -119,8 +110,17 @@ def test_inference_goes_on(folder: Path) -> None:
     same(bayes.bse, result("penalty").with_cov("bayes").bse)
 
 
+# ---- predictions, with the user's own model
+
+MODELS = {
+    "formulas": gaussian.regress(FORMULAS),
+    "dropped": gaussian.regress(mu="x"),
+    "own_link": gaussian.regress(sigma=mle.Linear("k", link=(jnp.log, jnp.exp))),
+}
+
+
 def test_predictions_of_regressed_parameters(folder: Path) -> None:
-    res, back = result("formulas"), mle.load(saved(folder, "formulas"))
+    res, back = result("formulas"), mle.load(saved(folder, "formulas"), model=MODELS["formulas"])
     new = table().iloc[[0, 7, 14, 21]]
     for param in ("mu", "sigma"):
         same(back.predict(new, param=param), res.predict(new, param=param))
@@ -130,19 +130,142 @@ def test_predictions_of_regressed_parameters(folder: Path) -> None:
     with pytest.raises(mle.DataError, match="level 'zz'"):
         back.predict(new.assign(g="zz"), param="mu")
     assert str(back.summary(eform=["mu[center(x)]"])) == str(res.summary(eform=["mu[center(x)]"]))
-    own = mle.load(saved(folder, "own_link"))
-    with pytest.raises(ValueError, match="functions of the user's own"):
-        own.predict(table(), param="sigma")
+    own = mle.load(saved(folder, "own_link"), model=MODELS["own_link"])
+    same(own.predict(table(), param="sigma"), result("own_link").predict(table(), param="sigma"))
+    back.save(folder / "with_model.json")
+    assert (folder / "with_model.json").read_bytes() == saved(folder, "formulas").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "poly(x, 2) + scale(k)",
+        "cr(x, df=3, constraints='center')",
+        "0 + cc(x, df=3)",
+        "C(k, contr.sum) + standardize(x):c",
+        "C(g, levels=['d', 'c', 'b', 'a'])",
+        "{np.log(`log pop`)} + {k > 1}",
+        "`log pop`",
+        "{k.clip(1, 2)} + x",
+        "1",
+    ],
+)
+def test_what_transforms_have_learnt_comes_back(tmp_path: Path, formula: str) -> None:
+    model = gaussian.regress(mu=formula)
+    res = model.fit(table(), missing="drop")
+    res.save(tmp_path / "a.json")
+    new = table().iloc[[0, 7, 14, 21]]
+    same(mle.load(tmp_path / "a.json", model=model).predict(new), res.predict(new))
+
+
+def test_a_simplex_regressed_on_a_design_matrix(tmp_path: Path) -> None:
+    @mle.model(p=mle.Simplex(shape=3))
+    def choice(params: Any, data: Any) -> Any:
+        return jnp.log(jnp.take_along_axis(params["p"], data["y"][:, None], axis=1)[:, 0])
+
+    X = np.column_stack([np.ones(60), table()["k"]])
+    data = {"y": np.random.default_rng(1).integers(0, 3, 60), "X": X, "offset": np.linspace(0, 1, 60)}
+    model = choice.regress(p=mle.Linear("X", baseline=1))
+    res = model.fit(data)
+    res.save(tmp_path / "a.json")
+    same(mle.load(tmp_path / "a.json", model=model).predict(data), res.predict(data))
+
+
+def test_predict_without_the_model_says_what_to_do(folder: Path) -> None:
+    back = mle.load(saved(folder, "dropped"))
+    for ask in (lambda: back.predict(table()), lambda: back.predict(lambda p, d: p["mu"], table())):
+        with pytest.raises(ValueError, match=r"never evaluated\. Pass your own model .* mle\.load\(path, model=reg\)"):
+            ask()
+    with pytest.raises(AbsentError, match=r"this needs the mean of .*mle\.load\(path, model="):
+        mle.load(saved(folder, "weights")).predict("mean", table())
+
+
+def test_the_model_has_the_formulas_of_the_file(folder: Path) -> None:
+    path = saved(folder, "dropped")
+
+    @mle.model(mu=mle.Real(), sigma=mle.NonNegative())
+    def other(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+    for model, said in (
+        (gaussian, r"formulas of the file\n  file:  mu ~ x\n  model: none"),
+        (gaussian.regress(mu="x + 1 + b"), r"file:  mu ~ x\n  model: mu ~ x \+ 1 \+ b"),
+        (gaussian.regress(sigma="x"), r"model: sigma ~ x"),
+        (gaussian.regress(mu=mle.Linear("x", offset="k")), r"model: mu ~ x \[offset k\]"),
+        (gaussian.regress(mu="x", sigma="1"), r"model: mu ~ x; sigma ~ 1"),
+        (
+            other.regress(mu="x"),
+            r"parameters of the file\n  file:  mu: Identity\(\), sigma: Log\(\)\n  model: .*sigma: Box",
+        ),
+    ):
+        with pytest.raises(mle.FileError, match=said):
+            mle.load(path, model=model)
+    with pytest.raises(TypeError, match=r"expected a model made by @mle\.model, got a str"):
+        mle.load(path, model="gaussian")
+
+
+def test_other_learnt_values_are_noticed(folder: Path, tmp_path: Path) -> None:
+    content = json.loads(saved(folder, "formulas").read_text())["content"]
+    found = content["designs"]["evaluated"][0]["formula"]
+    found["learnt"]["center(x)"]["center"] += 1.0
+    path = forged(tmp_path / "f.json", json.dumps(content).encode())
+    with pytest.raises(mle.FileError, match="gives other columns than when the result was saved"):
+        mle.load(path, model=MODELS["formulas"])
+
+
+HOSTILE = [
+    "{__import__('os').system('touch SENTINEL')}",
+    "hashed(x, levels=2, hash_func=eval)",
+    "I('`' or __import__('pathlib').Path('SENTINEL').touch()) + I('`')",
+    "bs(x, df=10**9)",
+    "*".join("abcdefghijklmnopqrstuvwxyz"),
+    "{9 ** 9 ** 9}",
+    "{'a' * 1000000000}",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_formula_of_a_file_is_shown_and_never_evaluated(folder: Path, tmp_path: Path, text: str) -> None:
+    sentinel = tmp_path / "sentinel"
+    text = text.replace("SENTINEL", str(sentinel))
+    content = json.loads(saved(folder, "dropped").read_text())["content"]
+    content["regressions"][0]["formula"] = text
+    path = forged(tmp_path / "f.json", json.dumps(content).encode())
+    back = mle.load(path)
+    assert "".join(f"mu ~ {text}".split()) in "".join(str(back.summary()).split())
+    with pytest.raises(ValueError, match="never evaluated"):
+        back.predict(table())
+    with pytest.raises(mle.FileError, match="formulas of the file"):
+        mle.load(path, model=MODELS["dropped"])
+    assert not sentinel.exists()
+
+
+def test_a_column_of_a_file_is_no_function(folder: Path, tmp_path: Path) -> None:
+    """Columns and levels of a hostile file are values, whatever their names."""
+    sentinel = tmp_path / "sentinel"
+    content = json.loads(saved(folder, "dropped").read_text())["content"]
+    found = content["designs"]["evaluated"][0]["formula"]
+    found["columns"] = ["x", "eval"]
+    call = f"__import__('pathlib').Path({str(sentinel)!r}).touch()"
+    found["rows"]["eval"] = {"values": [call] * 6, "levels": None, "ordered": False}
+    found["learnt"] = {call: {"0": 1.0}}
+    found["kinds"][call] = "categorical"
+    found["levels"] = {call: [call]}
+    path = forged(tmp_path / "f.json", json.dumps(content).encode())
+    with contextlib.suppress(ValueError):
+        mle.load(path, model=MODELS["dropped"]).predict(table().assign(eval=call))
+    assert not sentinel.exists()
 
 
 def test_levels_that_a_file_cannot_hold_cost_the_predictions_only(tmp_path: Path) -> None:
     data = table().assign(band=pd.cut(table()["log pop"], 3))
-    res = gaussian.regress(mu="band").fit(data)
+    model = gaussian.regress(mu="band")
+    res = model.fit(data)
     res.save(tmp_path / "a.json")
-    back = mle.load(tmp_path / "a.json")
-    assert str(back.summary()) == str(res.summary())
-    with pytest.raises(ValueError, match=r"predict needs the formulas.*could not be saved.*Interval"):
-        back.predict(data, param="mu")
+    for back in (mle.load(tmp_path / "a.json"), mle.load(tmp_path / "a.json", model=model)):
+        assert str(back.summary()) == str(res.summary())
+        with pytest.raises(ValueError, match=r"could not be saved: the levels of band are of type Interval"):
+            back.predict(data, param="mu")
 
 
 def test_what_needs_the_likelihood_says_so(folder: Path) -> None:
@@ -165,157 +288,39 @@ def test_no_data_in_the_file(folder: Path) -> None:
     assert all(repr(float(y)) not in text for y in REGRESSION.make(13)["y"])
 
 
-# ---- damaged files
+# ---- format 1
+
+FORMAT1 = Path(__file__).parent / "format1"
 
 
-def test_damage_is_noticed_wherever_it_is(folder: Path, tmp_path: Path) -> None:
-    data = saved(folder, "formulas").read_bytes()
-    path, rng = tmp_path / "b.json", random.Random(0)
-    for _ in range(300):
-        kind, at = rng.choice(("flip", "cut", "double", "swap")), rng.randrange(len(data))
-        bad = {
-            "flip": data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :],
-            "cut": data[:at],
-            "double": data[:at] + data[at : at + 7] + data[at:],
-            "swap": data[:at] + data[at : at + 2][::-1] + data[at + 2 :],
-        }[kind]
-        path.write_bytes(bad)
-        if bad == data:
-            continue
-        with pytest.raises(mle.FileError, match=r"b\.json: "):
-            mle.load(path)
+@pytest.mark.parametrize("path", sorted(FORMAT1.glob("*.json")), ids=lambda path: path.stem)
+def test_files_of_format_1_load(path: Path, tmp_path: Path) -> None:
+    """Files that mlejax 0.1.0 wrote, read beside the numbers in them."""
+    back, content = mle.load(path), json.loads(path.read_text())["content"]
+    assert back.saved_with is not None
+    assert back.saved_with["mlejax"] == "0.1.0"
+    assert back.llf == content["fit"]["llf"]
+    assert back.verdict.statement == content["fit"]["verdict"]["fields"]["statement"]
+    written = [x for array in content["params"] for x in array["$array"]["data"]]
+    np.testing.assert_array_equal(np.concatenate([np.ravel(x) for x in jax.tree.leaves(back.params_tree)]), written)
+    cov = content["cov"]["fields"]["matrix"]["$array"]
+    if path.stem != "constraints":
+        variances = np.array([float(x) for x in cov["data"]]).reshape(cov["shape"]).diagonal()
+        np.testing.assert_allclose(back.bse, np.sqrt(variances), rtol=1e-14)
+    back.save(tmp_path / "a.json")
+    again = mle.load(tmp_path / "a.json")
+    assert str(again.summary()) == str(back.summary())
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
-def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(p for key, value in inside for p in _places(value, (*path, key)))]
-
-
-def _put(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    out = copy.deepcopy(content)
-    at = out
-    for key in path[:-1]:
-        at = at[key]
-    if value is _GONE:
-        del at[path[-1]]
-    else:
-        at[path[-1]] = value
-    return out
-
-
-_GONE = object()
-WRONG: list[Any] = [None, True, -1, 10**30, 0.5, "", "Log", [], {}, [[1]], {"$float": "nan"}, {"$tuple": []}, _GONE]
-WRONG += [{"$object": "Spec", "fields": {}}]
-WRONG += [{"$array": {"dtype": "float64", "shape": [1], "data": [0.0]}}, {"$object": "Log", "fields": {}}]
-
-
-@pytest.mark.parametrize("name", ["formulas", "constraints", "penalty", "net"])
-def test_forged_content_is_refused_or_harmless(folder: Path, tmp_path: Path, name: str) -> None:
-    """Whatever stands in a file with a right checksum: FileError, or a result that prints; never another error."""
-    content = json.loads(saved(folder, name).read_text())["content"]
-    places, rng = _places(content)[1:], random.Random(1)
-    refused = 0
-    for _ in range(250):
-        path = forge(tmp_path / "f.json", _put(content, rng.choice(places), rng.choice(WRONG)))
-        try:
-            back = mle.load(path)
-        except mle.FileError:
-            refused += 1
-        else:
-            assert str(back.summary())
-            assert back.to_latex()
-    assert refused > 100
-
-
-def test_huge_shapes_are_not_allocated(folder: Path, tmp_path: Path) -> None:
-    content = json.loads(saved(folder, "regression").read_text())["content"]
-    leaf = content["space"]["fields"]["leaves"]["$tuple"][0]["fields"]
-    leaf["shape"] = {"$tuple": [2**40, 2**40]}
-    with pytest.raises(mle.FileError):
-        mle.load(forge(tmp_path / "f.json", content))
-
-
-# ---- formulas from a file
-
-
-def test_known_formulas_pass() -> None:
-    columns = ("x", "z", "w", "k", "g", "age", "region", "log pop", "pop")
-    for text in (
-        "x",
-        "1 + age + C(region) + age:C(region)",
-        "C(g, contr.sum)",
-        "C(g, contr.treatment(base='c'))",
-        "C(k, levels=[3, 2, 1])",
-        "poly(x, 2) + bs(z, df=5) + cr(w, df=4)",
-        "scale(log(x)) + center(np.sqrt(z)) + I(x**2) + I(x / (1 + z))",
-        "{x > 3} + {x + 1} + {np.where(x > 0, x, 0)}",
-        "np.log(`log pop`)",
-        "0 + {log(pop)}",
-        "C(g, {'odd': [1, 0, 0]}) + C(k, Treatment) + C(region, Sum)",
-        "x + {x * np.pi}",
-    ):
-        assert refuse_unknown(text, columns, "mu") is None, text
-
-
-HOSTILE = [
-    "{__import__('os').system('touch SENTINEL')}",
-    "{open('SENTINEL', 'w').write('x')}",
-    "I(eval('1'))",
-    "{x.__class__}",
-    "{x.to_csv('SENTINEL')}",
-    "{np.save('SENTINEL', x)}",
-    "{np.load('SENTINEL')}",
-    "{np.testing}",
-    "{(lambda: 1)()}",
-    "{[i for i in x]}",
-    "{x if x else 1}",
-    "{x[0]}",
-    "{getattr(x, 'y')}",
-    "{'a' * 1000000000}",
-    "{[0] * 1000000000}",
-    "{9 ** 9 ** 9}",
-    "{x ** 1000000}",
-    "{f'{x}'}",
-    "{log(*x)}",
-    "{log(open('SENTINEL'))}",
-    "{contr.__class__}",
-    "{(y := 1)}",
-    "C(g, levels=list(open('SENTINEL')))",
-    "hashed(x, levels=2, hash_func=eval)",
-    "hashed(x, levels=2, hash_func=np.load)",
-    "{eval}",
-    "`eval`",
-    "x + print",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_formulas_are_refused_before_anything_is_evaluated(folder: Path, tmp_path: Path, text: str) -> None:
-    sentinel = tmp_path / "sentinel"
-    content = json.loads(saved(folder, "dropped").read_text())["content"]
-    piece = content["designs"]["designs"]["$tuple"][0]["fields"]["piece"]
-    assert piece["text"] == "x"
-    piece["text"] = text.replace("SENTINEL", str(sentinel))
-    with pytest.raises(mle.FileError, match=r"formula|content"):
-        mle.load(forge(tmp_path / "f.json", content))
-    assert not sentinel.exists()
-
-
-def test_a_formula_that_calls_something_else_is_taken_if_trusted(tmp_path: Path) -> None:
-    res = gaussian.regress(mu="{k.clip(1, 2)} + b").fit(table())
-    res.save(tmp_path / "a.json")
-    with pytest.raises(mle.FileError, match=r"calls k.clip.*trust_formulas=True"):
-        mle.load(tmp_path / "a.json")
-    back = mle.load(tmp_path / "a.json", trust_formulas=True)
-    same(back.predict(table(), param="mu"), res.predict(table(), param="mu"))
-
-
-def test_a_formula_that_gives_other_columns_is_refused(folder: Path, tmp_path: Path) -> None:
-    content = json.loads(saved(folder, "formulas").read_text())["content"]
-    piece = content["designs"]["designs"]["$tuple"][0]["fields"]["piece"]
-    piece["text"] = piece["text"].replace("center", "scale")
-    with pytest.raises(mle.FileError, match="gives other columns here"):
-        mle.load(forge(tmp_path / "f.json", content))
+def test_predictions_from_files_of_format_1() -> None:
+    new = table().iloc[[0, 7, 14, 21]]
+    for name, param in (("formulas", "mu"), ("formulas", "sigma"), ("own_link", "sigma")):
+        back = mle.load(FORMAT1 / f"{name}.json", model=MODELS[name])
+        pd.testing.assert_frame_equal(back.predict(new, param=param), result(name).predict(new, param=param), rtol=1e-9)
+    with pytest.raises(ValueError, match="never evaluated"):
+        mle.load(FORMAT1 / "formulas.json").predict(new)
 
 
 def test_a_missing_file_is_an_ordinary_error(tmp_path: Path) -> None:
@@ -324,29 +329,11 @@ def test_a_missing_file_is_an_ordinary_error(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_column_that_is_none_does_not_reach_builtins(folder: Path, tmp_path: Path) -> None:
-    """hashed() may call hash_func on every value: eval under the name of a column would run text from the file."""
-    sentinel = tmp_path / "sentinel"
-    content = json.loads(saved(folder, "dropped").read_text())["content"]
-    piece = content["designs"]["designs"]["$tuple"][0]["fields"]["piece"]
-    piece["text"] = "hashed(g, levels=2, hash_func=eval)"
-    piece["columns"] = {"$tuple": ["g", "eval"]}
-    texts = [f"__import__('pathlib').Path({str(sentinel)!r}).touch()"] * piece["n_rows"]
-    piece["rows"] = [{"$tuple": ["g", {"texts": texts}]}]
-    with pytest.raises(mle.FileError, match="other columns than there are rows of"):
-        mle.load(forge(tmp_path / "f.json", content))
-    assert not sentinel.exists()
-    piece["columns"] = {"$tuple": ["g"]}
-    with pytest.raises(mle.FileError, match="uses eval"):
-        mle.load(forge(tmp_path / "f.json", content))
-    assert not sentinel.exists()
-
-
-def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose() -> None:
+def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> None:
     """A new field of a fit, of its data or of a covariance has to be thought of here."""
     fields = lambda cls: {f.name for f in dataclasses.fields(cls)}
-    elsewhere = {"spec", "loaded", "params", "backend", "directions"}  # their statement is in the verdict
-    assert {*saving._DIRECT, *saving._OBJECTS} | elsewhere == fields(Fit)
+    content = CONTENT.read(json.loads(saved(folder, "regression").read_text())["content"], "content")
+    assert set(content.fit) | {"spec", "loaded", "params", "jacobian", "directions"} == fields(Fit)
     assert fields(Loaded) == {
         "problem",  # its mode and counts
         "rows",  # their number, those dropped, float32 columns

@@ -1,0 +1,269 @@
+"""A result as the content of a file, and back.  Data and functions are left out; what needs them says so."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.companions import INHERITED
+from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
+from mlejax.data.formulas import Designs
+from mlejax.files.container import FileError, Json
+from mlejax.files.designs import Unsaved, designs_of, evaluated_of
+from mlejax.files.schema import CONTENT, require
+from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
+from mlejax.likelihood import Likelihood
+from mlejax.objective import BiasReduction, Spec
+from mlejax.parameters import Leaf, Linear, Link, Parameter, Predictor, Space
+from mlejax.portable import Absent
+from mlejax.status import CovarianceState
+
+WHY = "the file that it was loaded from holds neither the function nor the data"
+PASS_MODEL = "a file holds no functions. Pass your own model: mle.load(path, model=...)"
+NOT_EVALUATED = (
+    "those of a file are shown and never evaluated. Pass your own model with these formulas: mle.load(path, model=reg)"
+)
+
+
+class Parts(NamedTuple):
+    """What a result consists of.
+
+    Attributes:
+        name: of the model.
+        cov_type: kind of covariance.
+        fit: the fit.
+        cov: the covariance.
+    """
+
+    name: str
+    cov_type: str
+    fit: Fit
+    cov: CovarianceResult
+
+
+# ---- writing
+
+
+def content_of(parts: Parts) -> Json:
+    """A result as JSON that the schema accepts.
+
+    Raises:
+        FileError: a part that a file cannot hold, with its place.
+    """
+    fit, loaded = parts.fit, parts.fit.loaded
+    likelihood, space, reduction, weights = fit.spec.likelihood, fit.spec.space, fit.spec.reduction, loaded.weights
+    nobs, n_units = counts(loaded)
+    try:
+        content = CONTENT.write(
+            SimpleNamespace(
+                made_with=versions() if loaded.remembered is None else loaded.remembered.versions,
+                model=SimpleNamespace(name=parts.name, rowwise=likelihood.rowwise, unit=likelihood.unit),
+                parameters=space.leaves,
+                structure=space.groups,
+                ties=space.ties,
+                estimates=[np.asarray(value, np.float64).reshape(-1) for value in space.split(fit.params)],
+                hessian=fit.spec.hessian,
+                bias_reduction=reduction
+                and SimpleNamespace(
+                    kind=reduction.kind, information="observed" if reduction.expected is None else "expected"
+                ),
+                regressions=[_regression(p, loaded.designs) for p in likelihood.predictors],
+                designs=_designs(loaded.designs),
+                fit=replace(fit, backend=fit.backend or jax.default_backend()),
+                covariance=parts.cov,
+                data=SimpleNamespace(
+                    mode=loaded.problem.data.mode,
+                    rows=loaded.rows.n,
+                    n_dropped=loaded.rows.n_dropped,
+                    float32_columns=loaded.rows.float32,
+                    nobs=float(nobs),
+                    n_units=float(n_units),
+                    weights=weights and replace(weights, said=weights.statement()),
+                    fingerprint=loaded.fingerprint,
+                ),
+            ),
+            "content",
+        )
+        CONTENT.read(content, "content")
+    except (FileError, TypeError) as error:
+        raise FileError(f"the result cannot be saved: {error}") from None
+    return content
+
+
+def versions() -> dict[str, str]:
+    """The versions of what made the result."""
+    found = {"python": platform.python_version()}
+    for name in ("mlejax", "jax", "numpy", "formulaic"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _regression(p: Predictor, designs: Designs | Unsaved | None) -> SimpleNamespace:
+    natural = {leaf.name: leaf for leaf in designs.natural.leaves} if isinstance(designs, Designs) else {}
+    declared = Leaf(p.name, p.parameter.kind, p.parameter.transform, p.parameter.shape or (), p.parameter.labels)
+    linear = p.linear
+    return SimpleNamespace(
+        declared=natural.get(p.name, declared),
+        formula=linear.formula,
+        offset=linear.offset,
+        exposure=linear.exposure,
+        baseline=linear.baseline,
+        given_link="custom" if isinstance(linear.link, tuple) else linear.link,
+        link=p.link,
+    )
+
+
+def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
+    if designs is None or isinstance(designs, Unsaved):
+        return designs and designs.content
+    evaluated, missing = [], ""
+    try:
+        for d in designs.designs:
+            offset = None if d.offset is None else evaluated_of(d.offset)
+            evaluated.append(SimpleNamespace(formula=evaluated_of(d.piece), offset=offset))
+    except TypeError as error:
+        evaluated, missing = [], str(error)
+    return SimpleNamespace(view=designs.view, missing=missing, evaluated=evaluated)
+
+
+# ---- reading
+
+
+def parts_of(content: Json, model: Likelihood | None = None) -> Parts:
+    """The inverse of :func:`content_of`.
+
+    Args:
+        content: JSON of the present format.
+        model: the user's own declaration, for predictions.
+
+    Raises:
+        FileError: content that is not that of a result, or not that of ``model``.
+    """
+    c = CONTENT.read(content, "content")
+    space = Space(c.structure, c.parameters, c.ties)
+    require(sum(group.n_leaves for group in c.structure) == len(c.parameters), "the structure and the parameters")
+    require(
+        c.ties is None or c.ties.n == sum(leaf.n_free for leaf in c.parameters), "the constraints and the parameters"
+    )
+    predictors = tuple(_predictor(r) for r in c.regressions)
+    if model is not None:
+        _refuse_other(model, c.model, predictors, space)
+        predictors = model.predictors
+    name = c.model.name
+    shell = Likelihood(
+        Absent(name, WHY),
+        None,
+        c.model.rowwise,
+        c.model.unit,
+        predictors=predictors,
+        companions={what: Absent(name, PASS_MODEL, what) for what in INHERITED},
+    )
+    reduction = None
+    if c.bias_reduction is not None:
+        expected = Absent(name, WHY, "expected information") if c.bias_reduction.information == "expected" else None
+        reduction = BiasReduction(c.bias_reduction.kind, expected)
+    designs = _loaded_designs(c, predictors, space, model is not None)
+    return Parts(
+        name,
+        c.covariance.kind,
+        _fit(c, Spec(shell, space, None, c.hessian, reduction), _loaded(c.data, space, designs, c.made_with)),
+        _covariance(c.covariance, space.n_free),
+    )
+
+
+def _predictor(r: SimpleNamespace) -> Predictor:
+    declared = r.declared
+    own = (Absent(declared.name, WHY, "link"), Absent(declared.name, WHY, "link"))
+    linear = Linear(r.formula, own if r.given_link == "custom" else r.given_link, r.offset, r.exposure, r.baseline)
+    parameter = Parameter(declared.kind, declared.transform, declared.shape, labels=declared.labels)
+    return Predictor(declared.name, parameter, linear, Link(**r.link))
+
+
+def _loaded_designs(
+    c: SimpleNamespace, predictors: tuple[Predictor, ...], space: Space, own_model: bool
+) -> Designs | Unsaved | None:
+    require((c.designs is None) == (not predictors), "the formulas and their designs")
+    if c.designs is None:
+        return None
+    if c.designs.missing:
+        return Unsaved(f"those of this result could not be saved: {c.designs.missing}", c.designs)
+    require(len(c.designs.evaluated) == len(predictors), "the formulas and their designs")
+    if not own_model:
+        return Unsaved(NOT_EVALUATED, c.designs)
+    declared = {r.declared.name: r.declared for r in c.regressions}
+    leaves = tuple(replace(declared.get(leaf.name, leaf), free=None) for leaf in space.leaves)
+    return designs_of(c.designs, predictors, Space(space.groups, leaves))
+
+
+def _refuse_other(model: Likelihood, rows: SimpleNamespace, predictors: tuple[Predictor, ...], space: Space) -> None:
+    """FileError unless the user's model has the formulas, parameters, supports and rows of the file."""
+    there: dict[Any, Any] = {leaf.name: leaf.transform for leaf in space.leaves}
+    there = {g.name: there.get(g.name) for g in space.groups} | {p.name: p.parameter.transform for p in predictors}
+    here = {name: getattr(p, "transform", None) for name, p in (model.parameters or {}).items()}
+    for what, of_file, of_model in (
+        ("formulas", _formulas(predictors), _formulas(model.predictors)),
+        ("parameters", _supports(there), _supports(here) if model.parameters is not None else _supports(there)),
+        ("rows", f"rowwise={rows.rowwise}, unit={rows.unit}", f"rowwise={model.rowwise}, unit={model.unit}"),
+    ):
+        if of_file != of_model:
+            raise FileError(
+                f"mle.load(model=...) expected a model with the {what} of the file\n  file:  {of_file}\n  model: {of_model}"
+            )
+
+
+def _formulas(predictors: tuple[Predictor, ...]) -> str:
+    baselines = ["" if p.linear.baseline is None else f" [baseline {p.linear.baseline}]" for p in predictors]
+    return "; ".join(f"{p}{baseline}" for p, baseline in zip(predictors, baselines, strict=True)) or "none"
+
+
+def _supports(of: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{name}: {'any structure' if support is None else support}" for name, support in of.items())
+
+
+def _fit(c: SimpleNamespace, spec: Spec, loaded: Loaded) -> Fit:
+    f, space, p = c.fit, spec.space, spec.space.n_free
+    require([v.size for v in c.estimates] == [leaf.size for leaf in space.leaves], "the shapes and the estimates")
+    for name in ("u", "theta", "score", "interior"):
+        require(len(f[name]) == p, f"the {p} free parameters and {name}")
+    for matrix in (f["information"], f["penalised"] and f["penalised"].information):
+        require(matrix is None or matrix.shape == (p, p), f"the {p} free parameters and the information")
+    require(all(mode.u.size == p for mode in f["modes"]), f"the {p} free parameters and the starts")
+    partly = any(leaf.free is not None for leaf in space.leaves)
+    require(
+        f["fixed"].size == space.n_values if f["fixed"] is not None else not partly,
+        "the fixed values and the parameters",
+    )
+    values = [v.reshape(leaf.shape) for v, leaf in zip(c.estimates, space.leaves, strict=True)]
+    given = f | {"interior": np.array(f["interior"], bool)}
+    jacobian = None if f["information"] is None else np.zeros((0, 0))  # used with the data only
+    return Fit(spec=spec, loaded=loaded, params=space.build(values), jacobian=jacobian, **given)
+
+
+def _covariance(cov: CovarianceResult, p: int) -> CovarianceResult:
+    shape = (p, p) if p <= COVARIANCE_LIMIT else (0, 0)
+    require(cov.matrix.shape == shape and len(cov.state) == p, f"the {p} free parameters and the covariance")
+    if not set(cov.state) <= set(CovarianceState):
+        raise FileError(f"covariance.state: expected numbers from 0 to {max(CovarianceState)}, got {max(cov.state)}")
+    return replace(cov, state=np.array(cov.state, np.int64))
+
+
+def _loaded(data: SimpleNamespace, space: Space, designs: Any, made_with: Mapping[str, str]) -> Loaded:
+    layout, n = data_room.Layout("mapping", ()), np.asarray(int(data.n_units), np.int64)
+    prepared = data_room.Prepared((), (), np.zeros(0), n, layout, data.mode, 1)
+    rows = data_room.Rows((), (), layout, data.rows, n_dropped=data.n_dropped, float32=data.float32_columns)
+    remembered = Remembered(data.nobs, data.n_units, made_with)
+    source = data_room.Source("mapping", {}, ())
+    return Loaded(
+        Problem(prepared, space), rows, source, None, data.fingerprint, data.weights, designs, remembered=remembered
+    )

@@ -1,0 +1,149 @@
+"""What the formulas of a fit have learnt (means, knots, levels), and the formulas of the user's own model with it.
+
+The text of a formula in a file is never evaluated.  Predictions evaluate the formulas of a model that the user passes; these
+continue with what the file has learnt, and have to give the design that the file holds for six rows of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.data import formulas
+from mlejax.data.formulas import Design, Designs
+from mlejax.files.container import FileError
+from mlejax.files.fields import Label
+from mlejax.parameters import Predictor, Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Unsaved(NamedTuple):
+    """Stands in a loaded result where the designs were.
+
+    Attributes:
+        why: why there are no predictions for new data, and what to do.
+        content: the designs as the file has them.
+    """
+
+    why: str
+    content: SimpleNamespace
+
+
+# ---- writing
+
+
+def evaluated_of(piece: formulas.Piece) -> SimpleNamespace:
+    """A formula that was evaluated, as the schema has it.
+
+    Raises:
+        TypeError: levels that are neither texts nor numbers (intervals of ``pd.cut``, dates).
+    """
+    out = SimpleNamespace(
+        columns=piece.columns, labels=piece.labels, learnt=None, kinds={}, levels={}, rows={}, design=np.zeros((0, 0))
+    )
+    if piece.spec is not None:
+        out.learnt, out.design = piece.spec.transform_state, piece.values
+        out.kinds = {name: kind.value for name, (kind, _) in piece.spec.encoder_state.items()}
+        out.levels = {name: _labels(levels, name) for name, levels in formulas.levels(piece).items()}
+        out.rows = {str(name): _column(piece.rows[name]) for name in piece.rows.columns}
+    return out
+
+
+def _labels(values: Any, factor: str) -> list[Label]:
+    found = [v.item() if isinstance(v, np.generic) else v for v in values]
+    for v in found:
+        if not isinstance(v, (str, int, float)):
+            raise TypeError(f"the levels of {factor} are of type {type(v).__name__}; make them text or numbers")
+    return [str(v) if isinstance(v, str) else v for v in found]
+
+
+def _column(series: pd.Series) -> SimpleNamespace:
+    if not hasattr(series, "cat"):
+        return SimpleNamespace(values=_labels(series, str(series.name)), levels=None, ordered=False)
+    levels = _labels(series.cat.categories, str(series.name))
+    return SimpleNamespace(values=series.cat.codes.tolist(), levels=levels, ordered=bool(series.cat.ordered))
+
+
+# ---- the user's own model
+
+
+def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natural: Space) -> Designs:
+    """The designs of a loaded result, with the formulas of the user's own predictors.
+
+    Args:
+        content: the designs of the file, checked.
+        predictors: of the user's model; their formulas are those of the file.
+        natural: the layout of the parameters as declared.
+
+    Raises:
+        FileError: the formulas give other columns than when the result was saved.
+    """
+    made = []
+    for p, found in zip(predictors, content.evaluated, strict=True):
+        formula, beside, offset = p.linear.formula, p.linear.offset or p.linear.exposure, None
+        if found.offset is not None and beside is not None:
+            offset = _piece(beside if found.offset.learnt is None else f"0 + {{{beside}}}", found.offset)
+        made.append(Design(p, _piece(formula, found.formula), offset, np.zeros(0), np.zeros(())))
+        if (beside is None) != (offset is None):
+            raise FileError(
+                f"the file has no values of the offset of {p.name}, or of one that its formula does not have"
+            )
+    rows = data_room.Rows((), (), data_room.Layout("mapping", ()), 0)
+    used = tuple(dict.fromkeys(c for d in made for p in (d.piece, d.offset) if p is not None for c in p.columns))
+    return Designs(tuple(made), content.view, rows, natural, used=used, extra={})
+
+
+def _piece(text: str, found: SimpleNamespace) -> formulas.Piece:
+    """A formula of the user's model with what the file has learnt, tried on the rows of the file."""
+    import formulaic
+    import pandas as pd
+    from formulaic.parser.types import Factor
+
+    if found.learnt is None:
+        return formulas.Piece(text, found.columns, found.labels)
+    levels = {name: {"categories": list(values)} for name, values in found.levels.items()}
+    frame = pd.DataFrame({name: _series(c) for name, c in found.rows.items()}, index=range(len(found.design)))
+    try:
+        spec = formulaic.ModelSpec(
+            formula=formulaic.Formula(f"`{text}`" if found.columns == (text,) else text),
+            output="numpy",
+            na_action="ignore",
+            transform_state={name: _state(value) for name, value in found.learnt.items()},
+            encoder_state={name: (Factor.Kind(kind), levels.get(name, {})) for name, kind in found.kinds.items()},
+        )
+        again = formulas.materialise(spec, frame, f"formula {text!r}")
+    except Exception as error:
+        raise FileError(
+            f"the formula {text!r} of the model cannot be evaluated with what the file holds: {error}"
+        ) from None
+    names, design = tuple(map(str, again.model_spec.column_names)), np.asarray(again, np.float64)
+    same = design.shape == found.design.shape and np.allclose(design, found.design, rtol=1e-9, atol=1e-12)
+    if names != found.labels or not same or set(frame.columns) != set(found.columns):
+        raise FileError(
+            f"the formula {text!r} of the model gives other columns than when the result was saved (here: {', '.join(names)}). "
+            f"This is formulaic {formulaic.__version__}; saved_with of the result names the version that made the file"
+        )
+    return formulas.Piece(text, found.columns, found.labels, again.model_spec, frame, found.design)
+
+
+def _state(value: Any) -> Any:
+    """What a transform has learnt: lists are lists, lists of lists arrays, and keys that are numbers integers."""
+    if isinstance(value, dict):
+        return {int(k) if k.isdecimal() else k: _state(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return np.array(value) if value and isinstance(value[0], tuple) else list(value)
+    return value
+
+
+def _series(column: SimpleNamespace) -> pd.Series:
+    import pandas as pd
+
+    if column.levels is not None:
+        return pd.Series(pd.Categorical.from_codes(column.values, list(column.levels), ordered=column.ordered))
+    return pd.Series(column.values, dtype=object).infer_objects()

@@ -1,0 +1,184 @@
+"""Kinds of fields: how one value is written to a file, and how it is checked and read.
+
+Numbers that are not finite stand in a file as the texts ``"nan"``, ``"inf"`` and ``"-inf"``.  A value of another type, an
+unknown field or a missing one is a :class:`FileError` with its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, NoReturn, TypeAlias, TypeVar
+
+import numpy as np
+
+from mlejax.files.container import FileError, Json
+from mlejax.shapes import Float, Host
+
+T = TypeVar("T")
+Label: TypeAlias = "str | float | int | bool"
+
+NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+MAX_COUNT = 1 << 53
+
+
+def refuse(where: str, expected: str, value: object) -> NoReturn:
+    """FileError: what was expected at this place, and what stands there."""
+    raise FileError(f"{where}: expected {expected}, got {str(value)[:60]!r} ({type(value).__name__})")
+
+
+def to_json(value: Any, where: str = "content") -> Json:
+    """Plain values and arrays as JSON.
+
+    Raises:
+        TypeError: something else, with its place.
+
+    >>> to_json({"a": (1, float("inf")), "b": np.eye(2)})
+    {'a': [1, 'inf'], 'b': [[1.0, 0.0], [0.0, 1.0]]}
+    """
+    if isinstance(value, (np.ndarray, np.generic)):
+        finite = value.dtype.kind in "iub" or (value.dtype.kind == "f" and bool(np.isfinite(value).all()))
+        return value.tolist() if finite else to_json(value.tolist(), where)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, (tuple, list)):
+        return [to_json(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v, f"{where}.{k}") for k, v in value.items()}
+    raise TypeError(f"{where}: a {type(value).__name__} cannot be saved")
+
+
+class Field(NamedTuple, Generic[T]):
+    """One kind of field.
+
+    Attributes:
+        read: (JSON, its place) -> the value, checked.
+        write: (value, its place) -> JSON.
+    """
+
+    read: Callable[[Json, str], T]
+    write: Callable[[Any, str], Json] = to_json
+
+
+# ---- single values
+
+
+def _number(value: Json, where: str) -> float:
+    if isinstance(value, str) and value in NOT_FINITE:
+        return NOT_FINITE[value]
+    if type(value) is float and math.isfinite(value):
+        return value
+    return float(value) if type(value) is int and abs(value) < MAX_COUNT else refuse(where, "a number", value)
+
+
+def _count(value: Json, where: str) -> int:
+    return value if type(value) is int and 0 <= value < MAX_COUNT else refuse(where, "a count", value)
+
+
+def _label(value: Json, where: str) -> Label:
+    if isinstance(value, str) or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
+    return _number(value, where)
+
+
+def _plain(value: Json, where: str) -> Any:
+    if isinstance(value, list):
+        return tuple(_plain(v, where) for v in value)
+    if isinstance(value, dict):
+        marked = set(value) == {"number"}
+        return _number(value["number"], where) if marked else {k: _plain(v, where) for k, v in value.items()}
+    return value if value is None else _label(value, where)
+
+
+def _vector(value: Json, where: str) -> Float[Host, " n"]:
+    if isinstance(value, list) and set(map(type, value)) <= {float}:
+        out = np.array(value, np.float64)
+        if np.isfinite(out).all():
+            return out
+    return np.array(list_of(number).read(value, where), np.float64)
+
+
+def _matrix(value: Json, where: str) -> Float[Host, "n k"]:
+    rows = list_of(vector).read(value, where)
+    if len({row.size for row in rows}) > 1:
+        refuse(where, "rows of equal length", [row.size for row in rows[:5]])
+    return np.array(rows, np.float64).reshape(len(rows), rows[0].size if rows else 0)
+
+
+text: Field[str] = Field(lambda value, where: value if isinstance(value, str) else refuse(where, "a text", value))
+flag: Field[bool] = Field(
+    lambda value, where: value if isinstance(value, bool) else refuse(where, "true or false", value)
+)
+count = Field(_count)  # an integer from 0
+number = Field(_number)  # a float64
+label = Field(_label)  # a level of a category: a text, a number or a flag
+plain = Field(_plain)  # any JSON: lists become tuples, {"number": "nan"} a number
+vector = Field(_vector)  # a list of numbers, (n,)
+matrix = Field(_matrix)  # a list of rows of equal length, (n, k)
+
+
+# ---- combinations
+
+
+def one_of(*words: str) -> Field[str]:
+    """One of some texts."""
+    return Field(lambda value, where: value if value in words else refuse(where, f"one of {', '.join(words)}", value))
+
+
+def optional(field: Field[T]) -> Field[T | None]:
+    """null, or the kind."""
+    return Field(
+        lambda value, where: None if value is None else field.read(value, where),
+        lambda value, where: None if value is None else field.write(value, where),
+    )
+
+
+def list_of(field: Field[T]) -> Field[tuple[T, ...]]:
+    """A list of one kind, as a tuple."""
+
+    def read(value: Json, where: str) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            refuse(where, "a list", value)
+        return tuple(field.read(v, f"{where}[{i}]") for i, v in enumerate(value))
+
+    return Field(read, lambda values, where: [field.write(v, f"{where}[{i}]") for i, v in enumerate(values)])
+
+
+def mapping_of(field: Field[T]) -> Field[dict[str, T]]:
+    """An object with any keys and values of one kind."""
+
+    def read(value: Json, where: str) -> dict[str, T]:
+        if not isinstance(value, dict):
+            refuse(where, "an object", value)
+        return {k: field.read(v, f"{where}.{k[:60]}") for k, v in value.items()}
+
+    return Field(read, lambda values, where: {str(k): field.write(v, f"{where}.{k}") for k, v in values.items()})
+
+
+def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]) -> Field[T]:
+    """An object with exactly these fields, made of them by ``make`` and written from the attributes of the same names.
+
+    A field ``name=("attribute", kind)`` is another attribute, and another argument of ``make``.
+
+    >>> record(dict, a=count).read({"a": 1, "b": 2}, "here")
+    Traceback (most recent call last):
+    ...
+    mlejax.files.container.FileError: here: unknown fields: b; missing fields: none
+    """
+    pairs = {name: (name, f) if isinstance(f, Field) else f for name, f in fields.items()}
+
+    def read(value: Json, where: str) -> T:
+        if not isinstance(value, dict):
+            refuse(where, "an object", value)
+        unknown, missing = sorted(set(value) - set(pairs)), sorted(set(pairs) - set(value))
+        if unknown or missing:
+            said = [", ".join(names)[:200] or "none" for names in (unknown, missing)]
+            raise FileError(f"{where}: unknown fields: {said[0]}; missing fields: {said[1]}")
+        return make(**{a: f.read(value[name], f"{where}.{name}") for name, (a, f) in pairs.items()})
+
+    return Field(
+        read,
+        lambda value, where: {name: f.write(getattr(value, a), f"{where}.{name}") for name, (a, f) in pairs.items()},
+    )
