@@ -65,8 +65,8 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
     res = logit.fit(data)
     # the start and one evaluation for each step; nothing else is asked of the device
     assert calls["compilation.py", "call"] == res.n_steps + 1 <= 6
-    # 700 where this was written, 2,170 before; what does not depend on the data is looked up, not made anew
-    assert sum(calls.values()) < 1100, calls.most_common(30)
+    # 1,190 where this was written: systems are solved by NumPy, and nothing is looked up that takes microseconds to compute
+    assert sum(calls.values()) < 1500, calls.most_common(30)
 
 
 def test_the_fingerprint_is_of_the_data_that_were_fitted() -> None:
