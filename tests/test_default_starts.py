@@ -17,7 +17,8 @@ from scipy.optimize import minimize
 
 import mlejax as mle
 from mlejax.fit.loading import load
-from mlejax.fit.start import first_guess, with_leading_axis
+from mlejax.fit.start import first_guess
+from mlejax.objective import with_leading_axis
 
 
 @mle.model(loc=mle.Real(), scale=mle.Positive(), xi=mle.Real())
