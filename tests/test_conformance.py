@@ -141,3 +141,4 @@ def stack(parts: list[Any]) -> Any:
 def test_there_is_a_member_for_every_kind_of_support() -> None:
     tested: set[str] = {type(d.transform).__name__ for m in ZOO for d in m.declared.values() if hasattr(d, "transform")}
     assert tested >= {"Identity", "Log", "Logit", "Box", "Simplex", "Ordered", "Covariance"}
+

@@ -11,15 +11,7 @@ import pytest
 
 import mlejax as mle
 
-ROOMS = (
-    "fit.evaluating",
-    "fit.loading",
-    "batch.cutting",
-    "batch.engine",
-    "batch.sets",
-    "batch.flagged",
-    "batch.describing",
-)
+ROOMS = ("fit.evaluating", "fit.loading", "batch.cutting", "batch.engine", "batch.sets", "batch.flagged", "batch.describing")
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -91,9 +83,7 @@ def test_few_data_sets_are_not_padded_to_many() -> None:
         def lane_bytes(self, size: int) -> int:
             return 8 * 5 * size
 
-    shapes = {
-        m: {c[1:] for c in cutting.chunks(Sets(), np.arange(m), 4, cut)} for m in (1, 5, 60, 64, 65, 5_000, 20_000)
-    }  # type: ignore[arg-type]
+    shapes = {m: {c[1:] for c in cutting.chunks(Sets(), np.arange(m), 4, cut)} for m in (1, 5, 60, 64, 65, 5_000, 20_000)}  # type: ignore[arg-type]
     assert [max(width for width, _ in found) for found in shapes.values()] == [4, 16, 64, 64, 256, 16_384, 16_384]
     assert len({shape for found in shapes.values() for shape in found}) <= 6
 

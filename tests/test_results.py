@@ -104,16 +104,7 @@ def test_no_interval_near_a_closed_edge() -> None:
 def test_tidy_and_glance() -> None:
     res, want = fitted(REGRESSION)
     table = res.tidy()
-    assert list(table.columns) == [
-        "term",
-        "estimate",
-        "std_error",
-        "statistic",
-        "p_value",
-        "conf_low",
-        "conf_high",
-        "note",
-    ]
+    assert list(table.columns) == ["term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high", "note"]
     np.testing.assert_allclose(table["estimate"], want.values, rtol=1e-8)
     np.testing.assert_allclose(table["std_error"], spread(want), rtol=1e-8)
     np.testing.assert_allclose(table[["conf_low", "conf_high"]], res.conf_int(), rtol=1e-12)
@@ -212,9 +203,7 @@ def test_wald_test_of_strings_dicts_and_matrices() -> None:
 def test_wald_test_uses_the_covariance_of_the_result() -> None:
     res, want = fitted(GAUSSIAN)
     robust = want.covariance("HC0")
-    assert res.with_cov("HC0").wald_test("mu = 1").statistic == pytest.approx(
-        (want.values[0] - 1) ** 2 / robust[0, 0], rel=1e-7
-    )
+    assert res.with_cov("HC0").wald_test("mu = 1").statistic == pytest.approx((want.values[0] - 1) ** 2 / robust[0, 0], rel=1e-7)
 
 
 def test_wald_test_of_a_simplex_uses_its_rank() -> None:
@@ -246,9 +235,7 @@ def test_delta_method() -> None:
     res, want = fitted(GAUSSIAN)
     mu, sigma = want.values
     V = want.covariance("nonrobust")
-    found = res.nlcom(
-        lambda p: {"signal": p["mu"] / p["sigma"], "both": jnp.stack([p["mu"] ** 2, jnp.log(p["sigma"])])}
-    )
+    found = res.nlcom(lambda p: {"signal": p["mu"] / p["sigma"], "both": jnp.stack([p["mu"] ** 2, jnp.log(p["sigma"])])})
     J = np.array([[1 / sigma, -mu / sigma**2], [2 * mu, 0.0], [0.0, 1 / sigma]])
     table = found.table()
     order = [list(table.index).index(name) for name in ("signal", "both[0]", "both[1]")]
@@ -342,9 +329,7 @@ def test_criteria_refuse_pseudolikelihoods(kind: str) -> None:
     res, _ = fitted(REGRESSION)
     robust = res.with_cov(kind, {"groups": "village"} if kind == "cluster" else None)
     for name in ("aic", "bic"):
-        with pytest.raises(
-            ValueError, match=f"{name.upper()} is refused with cov_type='{kind}'.*pseudolikelihood.*with_cov"
-        ):
+        with pytest.raises(ValueError, match=f"{name.upper()} is refused with cov_type='{kind}'.*pseudolikelihood.*with_cov"):
             getattr(robust, name)
     assert math.isfinite(res.with_cov("opg").aic)
 

@@ -144,9 +144,7 @@ def test_derivatives_are_conditional_on_an_edge() -> None:
     data = variant.shift(FAMILY.make(5))
     prepared = FAMILY.plain.prepare(data)
     with jax.enable_x64(True):
-        got = jax.jit(jax.jacrev(lambda w: mle.solve(FAMILY.plain, prepared, FAMILY.start, weights=w).theta))(
-            np.ones(24)
-        )
+        got = jax.jit(jax.jacrev(lambda w: mle.solve(FAMILY.plain, prepared, FAMILY.start, weights=w).theta))(np.ones(24))
     want = truth(FAMILY, data, edge=variant.edge)
     free = want.open
     np.testing.assert_array_equal(np.asarray(got)[~free], 0.0)
@@ -160,9 +158,7 @@ def test_derivatives_are_nan_where_the_information_fails() -> None:
     prepared = REGRESSION.plain.prepare(collinear)
     with jax.enable_x64(True):
         value, slope = jax.jit(
-            jax.value_and_grad(
-                lambda w: mle.solve(REGRESSION.plain, prepared, REGRESSION.start, weights=w).params["beta"][1]
-            )
+            jax.value_and_grad(lambda w: mle.solve(REGRESSION.plain, prepared, REGRESSION.start, weights=w).params["beta"][1])
         )(np.ones(61))
     assert np.isfinite(value)
     assert np.isnan(slope).all(), "a derivative of something that the data do not determine"

@@ -28,15 +28,7 @@ def variants(what: str) -> list[Any]:
     return [pytest.param(*v, marks=() if v in QUICK[what] else pytest.mark.slow) for v in every]
 
 
-KINDS = [
-    ("nonrobust", ""),
-    ("opg", ""),
-    ("HC0", ""),
-    ("HC1", ""),
-    ("cluster", "G"),
-    ("cluster", "none"),
-    ("cluster", "full"),
-]
+KINDS = [("nonrobust", ""), ("opg", ""), ("HC0", ""), ("HC1", ""), ("cluster", "G"), ("cluster", "none"), ("cluster", "full")]
 
 
 @functools.cache

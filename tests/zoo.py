@@ -147,9 +147,7 @@ class Truth:
             names = np.unique(groups)
             sums = np.stack([scores[groups == name].sum(axis=0) for name in names])
             count = len(names)
-            factor = {"none": 1.0, "G": count / (count - 1), "full": count / (count - 1) * (n - 1) / (n - k)}[
-                correction
-            ]
+            factor = {"none": 1.0, "G": count / (count - 1), "full": count / (count - 1) * (n - 1) / (n - k)}[correction]
             inner = bread @ sums.T @ sums @ bread * factor
         whole = np.full((len(self.held), len(self.held)), np.nan)
         whole[np.ix_(free, free)] = inner
@@ -159,9 +157,7 @@ class Truth:
         return np.asarray(member.expand @ whole @ member.expand.T)
 
 
-def truth(
-    member: Member, data: Data, fixed: Mapping[str, Any] | None = None, edge: Mapping[str, Any] | None = None
-) -> Truth:
+def truth(member: Member, data: Data, fixed: Mapping[str, Any] | None = None, edge: Mapping[str, Any] | None = None) -> Truth:
     """The closed form for these data, with some parameters held fixed and some on an edge."""
     fixed, edge = dict(fixed or {}), dict(edge or {})
     params = member.estimate(data, {**fixed, **edge})
@@ -333,9 +329,7 @@ WEIBULL = Member(
     name="weibull",
     declared={"scale": mle.Positive()},
     function=lambda p, d: (
-        jnp.log(d["shape"] / p["scale"])
-        + (d["shape"] - 1) * jnp.log(d["t"] / p["scale"])
-        - (d["t"] / p["scale"]) ** d["shape"]
+        jnp.log(d["shape"] / p["scale"]) + (d["shape"] - 1) * jnp.log(d["t"] / p["scale"]) - (d["t"] / p["scale"]) ** d["shape"]
     ),
     make=lambda seed: _data(rng := np.random.default_rng(seed), t=2.0 * rng.weibull(SHAPE, N), shape=mle.Static(SHAPE)),
     theta=("scale",),
@@ -536,7 +530,9 @@ def _wald_scores(p: Params, d: Data) -> np.ndarray:
 def _wald_information(p: Params, d: Data) -> np.ndarray:
     y, mu, shape = d["y"], p["mu"], p["shape"]
     cross = -np.sum(y - mu) / mu**3
-    return np.array([[shape * np.sum(1 / mu**3 + 3 * (y - mu) / mu**4), cross], [cross, y.size / (2 * shape**2)]])
+    return np.array(
+        [[shape * np.sum(1 / mu**3 + 3 * (y - mu) / mu**4), cross], [cross, y.size / (2 * shape**2)]]
+    )
 
 
 INVERSE_GAUSSIAN = Member(
@@ -656,9 +652,7 @@ def _family_loglik(p: Params, d: Data) -> np.ndarray:
     return np.asarray(stats.multivariate_normal.logpdf(y, np.full(CHILDREN, p["mu"]), V))
 
 
-_CHAIN = np.array(
-    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, CHILDREN, 1.0]]
-)  # d (mu, sigma2, whole) / d (mu, tau2, sigma2)
+_CHAIN = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, CHILDREN, 1.0]])  # d (mu, sigma2, whole) / d (mu, tau2, sigma2)
 
 
 def _family_scores(p: Params, d: Data) -> np.ndarray:

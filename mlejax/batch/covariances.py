@@ -178,9 +178,7 @@ def _one_by_one(batch: Batch, kind: str, options: Mapping[str, Any]) -> tuple[np
             reasons[i] = str(error)
             continue
         out[i] = found.matrix
-        lost = [
-            CovarianceState(int(s)) for s in found.state if s not in (CovarianceState.OK, CovarianceState.ON_BOUNDARY)
-        ]
+        lost = [CovarianceState(int(s)) for s in found.state if s not in (CovarianceState.OK, CovarianceState.ON_BOUNDARY)]
         if lost:
             reasons[i] = f"no standard error: {lost[0].name.lower().replace('_', ' ')}"
     return out, reasons

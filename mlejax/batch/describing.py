@@ -32,9 +32,7 @@ def described(spec: Spec, ends: Ends, held: Any, limits: Limits) -> Described:
     def work(cuts: list[slice]) -> int:
         nonlocal whole
         at = (ends.u, ends.score, ends.information)
-        out = [
-            describe(spec, *(filled(a[cut], size) for a in at), held) for cut in cuts
-        ]  # one is taken over while others run
+        out = [describe(spec, *(filled(a[cut], size) for a in at), held) for cut in cuts]  # one is taken over while others run
         for cut, part in zip(cuts, out, strict=True):
             parts = jax.tree.map(np.asarray, part)
             with lock:

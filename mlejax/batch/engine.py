@@ -183,9 +183,7 @@ def optimise(
     p = spec.space.n_free
     ends = Ends.empty(len(u0), p, method.dense)
     template = optimize.begin(method, np.zeros(p))
-    state = jax.tree.map(
-        lambda a: np.empty((len(u0), *np.shape(a)), np.asarray(a).dtype), template
-    )  # of those that run on
+    state = jax.tree.map(lambda a: np.empty((len(u0), *np.shape(a)), np.asarray(a).dtype), template)  # of those that run on
 
     @cache
     def begun(capacity: int) -> Any:

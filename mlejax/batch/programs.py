@@ -42,9 +42,7 @@ def _over_blocks(
     """
 
     def body(i: Array, out: Any) -> Any:
-        part = jax.tree.map(
-            lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Window)
-        )
+        part = jax.tree.map(lambda a: _block(a, i * width, width), (lanes, out), is_leaf=lambda a: isinstance(a, Window))
         used = None
         if data.n_blocks > 1:
             longest = jnp.max(lax.dynamic_slice_in_dim(jnp.asarray(data.n), i * width, width))

@@ -40,9 +40,7 @@ class Window:
     def block(self, first: Any, width: int) -> Any:
         """Some lanes, (width, ...)."""
         each = math.prod(self.shape)
-        return lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each).reshape(
-            width, *self.shape
-        )
+        return lax.dynamic_slice_in_dim(self.values, self.shift + first * each, width * each).reshape(width, *self.shape)
 
 
 def can_be_window(leaf: np.ndarray) -> bool:

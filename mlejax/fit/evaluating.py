@@ -186,10 +186,7 @@ def splits(spec: Spec, data: Prepared) -> bool:
     """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
     if data.mode == "whole" or data.streamed:
         return False
-    shapes = (
-        tuple((a.shape[1:], a.dtype) for a in data.rows),
-        tuple((np.shape(a), np.result_type(a)) for a in data.shared),
-    )
+    shapes = tuple((a.shape[1:], a.dtype) for a in data.rows), tuple((np.shape(a), np.result_type(a)) for a in data.shared)
     key = ("splits", data.statics, spec.space, data.block, shapes)
     memory = spec.likelihood.memory
     if key not in memory:

@@ -63,12 +63,7 @@ def scaled(information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def suspicious_directions(
-    u: np.ndarray,
-    score: np.ndarray,
-    information: np.ndarray,
-    free: np.ndarray,
-    origin: np.ndarray,
-    believed: np.ndarray,
+    u: np.ndarray, score: np.ndarray, information: np.ndarray, free: np.ndarray, origin: np.ndarray, believed: np.ndarray
 ) -> list[np.ndarray]:
     """For each of L ends the directions in u (k, p) worth a ray test: zero rows, weak and negative eigenvectors, the Newton
     step, the path so far, and the coordinates: all where there are few, else those whose error is beyond belief.

@@ -43,9 +43,7 @@ def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, .
             assert seen.dtype == leaf.dtype
             np.testing.assert_array_equal(seen[: len(lanes)], stack[lanes])
     each = size * int(np.prod(more, dtype=int))
-    at_the_ends = (
-        1 + STEP // each + CAPACITY + -(-STEP // each)
-    )  # those that begin or end within a step of the table's ends
+    at_the_ends = 1 + STEP // each + CAPACITY + -(-STEP // each)  # those that begin or end within a step of the table's ends
     assert copied <= at_the_ends < n_sets
 
 
