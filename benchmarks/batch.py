@@ -31,7 +31,9 @@ parser.add_argument(
 )
 parser.add_argument("--small", action="store_true")
 parser.add_argument("--cores", type=int, default=1, help=argparse.SUPPRESS)
-parser.add_argument("--half", type=int, choices=(0, 1), help=argparse.SUPPRESS)  # of the data sets, on a core of its own
+parser.add_argument(
+    "--half", type=int, choices=(0, 1), help=argparse.SUPPRESS
+)  # of the data sets, on a core of its own
 parser.add_argument("--timing", action="store_true", help=argparse.SUPPRESS)  # a process of its own, on so many cores
 parser.add_argument("--write", action="store_true", help="keep the JSON under benchmarks/results/")
 options = parser.parse_args()

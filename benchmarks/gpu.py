@@ -90,7 +90,9 @@ def time_all() -> None:
 def on(platform: str) -> dict[str, Any]:
     arguments = ["--timing", "--rounds", str(options.rounds), *(["--small"] * options.small)]
     env = {**os.environ, "JAX_PLATFORMS": platform} if platform else dict(os.environ)
-    done = subprocess.run([sys.executable, __file__, *arguments], env=env, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], env=env, check=True, stdout=subprocess.PIPE, text=True
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

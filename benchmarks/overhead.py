@@ -16,12 +16,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import mlejax as mle
-from benchmarks.recorded import circumstances, keep
 from mlejax.fit.deciding import deciding
 from mlejax.fit.programs import Ended
 from mlejax.fit.search import evidence_at
 from mlejax.fit.standing import Found, clean
+
+import mlejax as mle
+from benchmarks.recorded import circumstances, keep
 from mlejax.status import End
 from mlejax.verdict import judge
 

@@ -48,10 +48,11 @@ import numpy as np  # noqa: E402
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from mlejax.fit.evaluating import Evaluator  # noqa: E402
+
 import mlejax as mle  # noqa: E402
 from benchmarks import peers_r, peers_speed  # noqa: E402
 from benchmarks.recorded import circumstances  # noqa: E402
-from mlejax.fit.evaluating import Evaluator  # noqa: E402
 from mlejax.special import gammaln, softplus  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -405,7 +406,9 @@ def ask_cold(rounds: int) -> list[dict[str, Any]]:
 
             def python(program: str, env: dict[str, str] = env) -> Answer:
                 began = time.time()
-                done = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True)
+                done = subprocess.run(
+                    [sys.executable, "-c", program], env=env, check=True, capture_output=True, text=True
+                )
                 answer = Timed(peers_r.answer_of(done.stdout))
                 answer.seconds = float(done.stdout.split("TABLE ")[1].split()[0]) - began  # what checks it is not timed
                 return answer

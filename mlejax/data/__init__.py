@@ -22,7 +22,7 @@ from mlejax.data.layout import Layout, Shared, Static, assemble
 from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weight
 from mlejax.data.prepared import Prepared, pack
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, ingest
-from mlejax.data.streamed import STREAMED, StreamedColumn
+from mlejax.data.streamed import StreamedColumn
 from mlejax.data.units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
 
@@ -31,7 +31,6 @@ Tall: TypeAlias = StreamedColumn
 
 __all__ = [
     "SHOWN_ROWS",
-    "STREAMED",
     "TRACED_UNIT_LENGTH",
     "DataError",
     "DataTypeError",

@@ -17,7 +17,8 @@ from mlejax.data.errors import DataError
 from mlejax.data.layout import Layout
 from mlejax.data.padding import blocks, pad
 from mlejax.data.read.checked import Rows
-from mlejax.data.streamed import STREAMED, StreamedColumn
+from mlejax.data.streamed import StreamedColumn
+from mlejax.execution import limits
 
 MODES = ("rows", "units", "whole")
 
@@ -100,7 +101,7 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
         full = np.ones(rows.n) if weights is None else np.asarray(weights, np.float64)
         return Prepared(rows.leaves, rows.shared, full, n, rows.layout, mode, rows.n)
     n_blocks, size = blocks(rows.n, block)
-    large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= STREAMED
+    large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= limits().streamed_bytes
     if large and (weights is None or weights.all()):
         full = pad((), np.ones(rows.n) if weights is None else weights, n_blocks * size)[1]
         leaves: Any = tuple(StreamedColumn(leaf, n_blocks * size) for leaf in rows.leaves)

@@ -17,11 +17,8 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataError
-from mlejax.execution import aligned
+from mlejax.execution import aligned, limits
 from mlejax.shapes import Host, Shaped
-
-STREAMED = 256 * 1024 * 1024  # bytes of a table from which its rows are not copied
-HASHED_AT_ONCE = 1 << 16  # numbers
 
 
 @jax.tree_util.register_pytree_node_class
@@ -117,7 +114,7 @@ class StreamedColumn:
 def _hash(values: Shaped[Host, "n ..."]) -> int:
     """A checksum of the bytes in their order, chunk by chunk, so that no copy of all of them is made."""
     found = 0
-    step = max(1, HASHED_AT_ONCE // max(1, int(np.prod(values.shape[1:]))))
+    step = max(1, limits().read_rows // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, values.shape[0], step):
         found = zlib.crc32(np.ascontiguousarray(values[start : start + step]).data, found)
     return found

@@ -13,8 +13,9 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.fit import regression, starts
 from mlejax.fit.loading import load
+from mlejax.fit.start import candidates
+from mlejax.objective import with_leading_axis
 from tests.likelihood.test_regress import LINEAR, bernoulli, births, ols, table, weight
 
 RNG = np.random.default_rng(0)
@@ -383,15 +384,18 @@ def test_starts_of_regressed_parameters() -> None:
         loaded = load(reg.likelihood, table("road"), None, "raise")
     designs, space = loaded.designs, loaded.problem.space
     assert designs is not None
-    found = regression.candidates(designs, space, counts.likelihood.parameters or {}, [None, None], loaded.rows.leaves)
-    plain = starts.candidates(designs.natural, [np.array(500.0), None], designs.rows.leaves)
+    one, own, data = np.zeros(1, int), [False, False], with_leading_axis(loaded.problem.data)
+    regressed = (0, designs, counts.likelihood.parameters)
+    mu, theta = candidates(space, [None, None], own, one, data, *regressed)
     mean = np.log(table("road")["drivers"]).mean()
-    np.testing.assert_allclose([mu for mu, _ in found], [[np.log(500.0) - mean, 0.0]] * len(found), atol=1e-9)
-    want = [[np.log(theta), 0.0] for _, theta in plain]
-    np.testing.assert_allclose([theta for _, theta in found], want, atol=1e-9)
+    np.testing.assert_allclose(mu[0], [[np.log(500.0) - mean, 0.0]] * mu.shape[1], atol=1e-9)
+    read = with_leading_axis(load(counts.likelihood, table("road"), None, "raise").problem.data)
+    plain = candidates(designs.natural, [np.array(500.0), None], own, one, read)[1][0]
+    want = np.stack([np.log(plain), np.zeros(len(plain))], axis=1)
+    np.testing.assert_allclose(theta[0], want, atol=1e-9)
     given = [None, np.array([np.nan, 0.3])]
-    again = regression.candidates(designs, space, counts.likelihood.parameters or {}, given, loaded.rows.leaves)
-    np.testing.assert_allclose([theta for _, theta in again], [[a, 0.3] for a, _ in want], atol=1e-9)
+    again = candidates(space, given, own, one, data, *regressed)[1][0]
+    np.testing.assert_allclose(again, np.stack([want[:, 0], np.full(len(want), 0.3)], axis=1), atol=1e-9)
 
 
 def test_held_out_data_have_the_transforms_of_the_fit() -> None:

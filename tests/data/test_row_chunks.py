@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ import pytest
 
 import mlejax as mle
 from mlejax.data import formulas, ingest
-from mlejax.data.formulas import evaluation, row_chunks
+from mlejax.data.formulas import row_chunks
 from mlejax.data.formulas.text import parse
+from mlejax.execution import Limits, use_limits
 from mlejax.fit.loading import load
 
 N = 1_000
@@ -42,27 +44,17 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
+def small_chunks() -> Iterator[None]:
+    with use_limits(Limits(read_rows=64)):
+        yield
 
 
-def design(
-    formula: str, monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> tuple[formulas.FittedFormula, np.ndarray, bool]:
-    """The design, and whether it was evaluated in chunks."""
-    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", chunk)
-    cut = []
-    original = row_chunks.in_chunks
-
-    def watched(*arguments: Any) -> Any:
-        found = original(*arguments)
-        cut.append(found is not None)
-        return found
-
-    monkeypatch.setattr(evaluation, "in_chunks", watched)
-    made, values = formulas.evaluate(formula, ingest(table()), None, "test")
-    monkeypatch.setattr(evaluation, "in_chunks", original)
-    return made, values, cut == [True]
+def design(formula: str, chunk: int) -> tuple[formulas.FittedFormula, np.ndarray, bool]:
+    """The design, and whether its formula can be evaluated in chunks of so many rows."""
+    with use_limits(Limits(read_rows=chunk)):
+        made, values = formulas.evaluate(formula, ingest(table()), None, "test")
+        found = row_chunks.in_chunks(parse(formula, "test"), table(), lambda make, part: make(part))
+    return made, values, found is not None
 
 
 @pytest.mark.parametrize(
@@ -84,10 +76,10 @@ def design(
         "1",
     ],
 )
-def test_chunks_are_the_whole(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, values, cut = design(formula, monkeypatch, N)
+def test_chunks_are_the_whole(formula: str) -> None:
+    whole, values, cut = design(formula, N)
     assert not cut
-    pieces, other, cut = design(formula, monkeypatch, 64)
+    pieces, other, cut = design(formula, 64)
     assert cut
     np.testing.assert_array_equal(values, other)
     assert pieces.labels == whole.labels
@@ -114,17 +106,17 @@ def test_chunks_are_the_whole(formula: str, monkeypatch: pytest.MonkeyPatch) -> 
         "np.power(x, 2)",
     ],
 )
-def test_other_formulas_see_all_rows(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, values, _ = design(formula, monkeypatch, N)
-    _, other, cut = design(formula, monkeypatch, 64)
+def test_other_formulas_see_all_rows(formula: str) -> None:
+    _, values, _ = design(formula, N)
+    _, other, cut = design(formula, 64)
     assert not cut
     np.testing.assert_array_equal(values, other)
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("name", ["log", "C"])
-def test_columns_named_like_functions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_named_like_functions(name: str) -> None:
     """A column hides the function of its name, so that what is called is not what it seems."""
-    monkeypatch.setattr(row_chunks, "CHUNK_ROWS", 64)
     frame = table().rename(columns={"positive": name})
     parsed = parse(f"{name}(count)", "test")
     assert row_chunks.in_chunks(parsed, frame, lambda make, part: make(part)) is None

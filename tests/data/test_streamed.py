@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,8 +13,8 @@ import pandas as pd
 import pytest
 
 import mlejax as mle
-from mlejax.data import DataError, StreamedColumn, prepared
-from mlejax.fit import evaluating, sampling
+from mlejax.data import DataError, StreamedColumn
+from mlejax.execution import Limits, use_limits
 
 
 @mle.model(beta=mle.Real(columns="X"))
@@ -30,26 +32,27 @@ def draws(n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
     return {"X": X, "y": (rng.random(n) < 1 / (1 + np.exp(-X @ [0.3, -0.5, 0.2, 0.4]))).astype(float)}
 
 
+SMALL = Limits(streamed_bytes=100_000, sampled_rows=20_000, chunk_rows=4_096)
+
+
 @pytest.fixture(autouse=True)
-def _small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "STREAMED", 100_000)
-    monkeypatch.setattr(sampling, "LARGE_N", 20_000)
-    monkeypatch.setattr(evaluating, "CHUNK", 4_096)
+def _small_scale() -> Iterator[None]:
+    with use_limits(SMALL):
+        yield
 
 
 def columns_of(res: Any) -> tuple[Any, ...]:
     return res._fit.loaded.problem.data.rows
 
 
-def plainly(monkeypatch: pytest.MonkeyPatch, data: Any, **kwds: Any) -> Any:
-    with monkeypatch.context() as patch:
-        patch.setattr(prepared, "STREAMED", 1 << 40)
+def plainly(data: Any, **kwds: Any) -> Any:
+    with use_limits(replace(SMALL, streamed_bytes=1 << 40)):
         return logit.fit(data, **kwds)
 
 
-def test_a_fit_copies_nothing_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_copies_nothing_and_gives_the_same() -> None:
     data = draws()
-    res, plain = logit.fit(data), plainly(monkeypatch, data)
+    res, plain = logit.fit(data), plainly(data)
     assert all(isinstance(column, StreamedColumn) and not column.copied for column in columns_of(res))
     assert all(np.shares_memory(column.values, data[name]) for column, name in zip(columns_of(res), "Xy", strict=True))
     np.testing.assert_array_equal(res.params, plain.params)
@@ -59,17 +62,17 @@ def test_a_fit_copies_nothing_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(res.with_cov("HC0").bse, plain.with_cov("HC0").bse)
 
 
-def test_without_a_sample_and_with_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sample_and_with_weights() -> None:
     data = draws()
     w = np.random.default_rng(1).integers(1, 4, N).astype(float)
     kwds: dict[str, Any] = {"start": {"beta": np.zeros(4)}, "weights": w, "weight_kind": "frequency"}
-    res, plain = logit.fit(data, **kwds), plainly(monkeypatch, data, **kwds)
+    res, plain = logit.fit(data, **kwds), plainly(data, **kwds)
     assert not any(column.copied for column in columns_of(res))
     np.testing.assert_array_equal(res.params, plain.params)
     np.testing.assert_array_equal(res.bse, plain.bse)
 
 
-def test_rows_of_weight_zero_never_reach_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_weight_zero_never_reach_the_function() -> None:
     data = draws()
     w = np.ones(N)
     w[::7] = 0.0
@@ -80,17 +83,17 @@ def test_rows_of_weight_zero_never_reach_the_function(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("method", ["lbfgs", "bhhh"])
-def test_other_methods(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_other_methods(method: str) -> None:
     data = draws()
-    res, plain = logit.fit(data, method=method), plainly(monkeypatch, data, method=method)
+    res, plain = logit.fit(data, method=method), plainly(data, method=method)
     np.testing.assert_allclose(res.params, plain.params, rtol=0, atol=1e-8)
     np.testing.assert_allclose(res.bse, plain.bse, rtol=1e-8)
 
 
-def test_what_is_computed_later_is_of_the_data_that_were_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_computed_later_is_of_the_data_that_were_fitted() -> None:
     data = draws()
     res = logit.fit(data)
-    plain = plainly(monkeypatch, data).with_cov("HC0").bse
+    plain = plainly(data).with_cov("HC0").bse
     np.testing.assert_array_equal(res.with_cov("HC0").bse, plain)  # and from here on there is a copy
     data["X"][:, 1] *= 2.0
     np.testing.assert_allclose(res.with_cov("HC1").bse, plain * np.sqrt(N / (N - 4)), rtol=1e-12)
@@ -128,7 +131,7 @@ def test_a_value_that_cannot_be_is_named_by_its_row() -> None:
         logit.fit(data)
 
 
-def test_formulas_copy_their_designs_no_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_formulas_copy_their_designs_no_second_time() -> None:
     data = draws()
     frame = pd.DataFrame(data["X"][:, 1:], columns=["a", "b", "c"]).assign(y=data["y"])
     base = mle.model(eta=mle.Real())(lambda p, d: d["y"] * p["eta"] - jax.nn.softplus(p["eta"]))

@@ -15,8 +15,7 @@ import pytest
 
 import mlejax as mle
 from mlejax.execution import lapack
-from mlejax.fit import blocks
-from mlejax.objective import Spec
+from mlejax.objective import Spec, blocks
 
 RANDOM_EFFECT = """
 import jax, jax.numpy as jnp, numpy as np, mlejax as mle

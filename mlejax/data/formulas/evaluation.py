@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
-from mlejax.data.formulas.row_chunks import CHUNK_ROWS, chunks, collect_cycles, in_chunks
+from mlejax.data.formulas.row_chunks import chunks, collect_cycles, in_chunks
 from mlejax.data.formulas.text import columns_of, names_in, parse, plain_text
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
+from mlejax.execution import limits
 from mlejax.shapes import Float, Host, Int
 
 _N_COMPARED = 6
@@ -75,7 +76,7 @@ def evaluate(
     if found is None:
         matrix = _materialise(parsed.get_model_matrix, frame, what)
         found = matrix.model_spec, np.asarray(matrix, np.float64)
-        if len(frame) > CHUNK_ROWS:
+        if len(frame) > limits().read_rows:
             collect_cycles()
     spec, values = found
     labels = tuple(str(name) for name in spec.column_names)

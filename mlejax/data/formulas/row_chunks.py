@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.execution import aligned
+from mlejax.execution import aligned, limits
 
-CHUNK_ROWS = 1 << 16
 BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))
 BY_ENTRY_NUMPY = frozenset(
     "abs arctan cos exp exp2 expm1 log log10 log1p log2 sign sin sqrt square tanh".split()  # noqa: SIM905
@@ -39,7 +38,7 @@ def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
         formulaic's ModelSpec and the columns (n, k), float64; None if the rows are few, or if the
         formula needs all of them at once.
     """
-    if len(frame) <= 2 * CHUNK_ROWS:
+    if len(frame) <= 2 * limits().read_rows:
         return None
     categories = _categories(parsed, frame)
     if categories is None:
@@ -48,7 +47,7 @@ def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
         rows = _with_every_level(frame, categories)
     except TypeError:  # values that cannot be told apart
         return None
-    if rows.size > CHUNK_ROWS:
+    if rows.size > limits().read_rows:
         return None
     spec = materialise(parsed.get_model_matrix, frame.iloc[rows].reset_index(drop=True)).model_spec
     if spec.transform_state or not spec.column_names:
@@ -67,7 +66,7 @@ def collect_cycles() -> None:
 
 def chunks(n: int) -> Iterator[slice]:
     """Slices that together are all n rows."""
-    return (slice(at, min(at + CHUNK_ROWS, n)) for at in range(0, n, CHUNK_ROWS))
+    return (slice(at, min(at + limits().read_rows, n)) for at in range(0, n, limits().read_rows))
 
 
 def _with_every_level(frame: Any, categories: set[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 
 import mlejax as mle
 from mlejax import optimize
-from mlejax.execution import Limits, use_limits
+from mlejax.execution import Limits, limits, use_limits
 from mlejax.execution.trace import split
 from mlejax.fit.loading import load
 from mlejax.fit.start import subsample
@@ -294,15 +295,13 @@ def test_shared_arrays_of_another_size_are_another_split() -> None:
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_sample_has_the_program_of_data_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlejax.data import prepared as prepared_room
-
-    monkeypatch.setattr(prepared_room, "STREAMED", 100_000)
-    spec, data = prepared(survival, survival_data(10_000))
-    assert data.streamed
-    part = subsample.first_rows(spec, data)
-    assert not part.streamed
-    assert not hoists(spec, data)
+def test_a_sample_has_the_program_of_data_read_where_they_lie() -> None:
+    with use_limits(replace(limits(), streamed_bytes=100_000)):
+        spec, data = prepared(survival, survival_data(10_000))
+        assert data.streamed
+        part = subsample.first_rows(spec, data)
+        assert not part.streamed
+        assert not hoists(spec, data)
 
 
 @pytest.mark.usefixtures("small_chunks")
