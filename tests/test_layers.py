@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mlejax"
 # fmt: off
 ROOMS = (
     "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
-    "data", "likelihood", "companions", "derivatives", "reduction", "objective", "optimize", "covariance",
+    "data", "likelihood", "companions", "optimize", "objective", "covariance",
     "verdict", "fit", "batch", "inference", "report", "files", "results", "model",
 )
 # fmt: on

@@ -15,6 +15,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.batch.sets import DataSets
+from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit import finish as finish_room
 from mlejax.fit import recipe
@@ -119,7 +120,7 @@ def fit_many(
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm = optimize.resolve(method)
     n_starts = recipe.check_n_starts(n_starts, 1)
-    with jax.enable_x64(True), missing_derivatives(likelihood), recipe.outside_transformations():
+    with float64(), missing_derivatives(likelihood), recipe.outside_transformations():
         space, held = recipe.fix_on_host(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
@@ -270,7 +271,7 @@ def _several_starts(
 def single(batch: Batch, i: int) -> finish_room.Fit:
     """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
     sets = batch.sets
-    with jax.enable_x64(True):
+    with float64():
         structure = None
         if batch.likelihood.parameters is None:
             structure = jax.tree.map(lambda a: np.nan_to_num(a[i]), batch.params)

@@ -20,6 +20,7 @@ from mlejax.data import DataError, DataTypeError, DesignKey, Gap, Shared, Static
 from mlejax.data.read import is_column, map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
+from mlejax.execution import float64
 from mlejax.fit.loading import Reading, check_missing_allowed, reading_of
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.objective.blocks import contributions_at_once
@@ -175,7 +176,7 @@ def _split(
     runs, labels, label_names, equal = groups
     others = [*([likelihood.unit] if likelihood.unit else []), *others]
     bad: dict[int, str] = {}
-    with jax.enable_x64(True):
+    with float64():
         reading = reading_of(likelihood, table, start, None, others, example=runs(0))
         rows, gaps = reading.table.read(
             reading.names, others if reading.designs is None else [*others, *reading.designs.used]

@@ -23,7 +23,7 @@ from mlejax import optimize
 from mlejax.batch.fitting import budget_for_largest
 from mlejax.batch.sets import DataSets
 from mlejax.data import Prepared
-from mlejax.execution import compiled
+from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit.diagnose import clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.maximise import maximise
@@ -90,7 +90,7 @@ def refit(
         budget: of ``mlejax.batch.budget(memory_limit, progress)``.
         hyper: second argument of the penalty, common to all.
     """
-    with jax.enable_x64(True):
+    with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
         budget = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, budget)
@@ -117,7 +117,7 @@ def refit_data(
         u0: the start, (p,).
     """
     n = len(sets)
-    with jax.enable_x64(True):
+    with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
         budget = budget_for_largest(spec, sets, fixed, budget) if sets.usable.size else budget
         _, ends = maximise(DataSetsEvaluator(spec, sets, budget, fixed, hyper), method, starts, sets.usable)
@@ -216,7 +216,7 @@ def _row_derivatives(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
 
 def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
     """Scores (n, p) in u and minus the Hessians (n, p, p) of every contribution, unweighted (rows or units)."""
-    with jax.enable_x64(True):
+    with float64():
         scores, hessians = (np.asarray(a) for a in _row_derivatives(spec, u, data, fixed))
     n = int(data.n)
     return scores[:n], hessians[:n]
@@ -245,7 +245,7 @@ def one_step(
     steps, decrement = _steps(sums, p)
     good = np.isfinite(decrement)
     points = u + np.where(good[:, None], steps, np.nan)
-    with jax.enable_x64(True):
+    with float64():
         theta, params = theta_and_params(spec.space, points, fixed)
     n, nothing = len(points), np.full(len(points), np.nan)
     return Refits(points, theta, params, nothing, good, np.full(n, int(End.RUNNING)), np.ones(n, np.int64))

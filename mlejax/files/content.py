@@ -9,13 +9,13 @@ from importlib import metadata
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mlejax import data as data_room
 from mlejax.companions import INHERITED
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
 from mlejax.data.formulas import Designs
+from mlejax.execution import device_kind
 from mlejax.files.container import FileError, Json
 from mlejax.files.designs import Unsaved, designs_of, evaluated_of
 from mlejax.files.schema import CONTENT, require
@@ -77,7 +77,7 @@ def content_of(parts: Parts) -> Json:
                 ),
                 regressions=[_regression(p, loaded.designs) for p in likelihood.predictors],
                 designs=_designs(loaded.designs),
-                fit=replace(fit, backend=fit.backend or jax.default_backend()),
+                fit=replace(fit, backend=fit.backend or device_kind()),
                 covariance=parts.cov,
                 data=SimpleNamespace(
                     mode=loaded.problem.data.mode,

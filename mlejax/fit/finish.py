@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mlejax import optimize
+from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, evidence_at, explain, influential_rows, interior
 from mlejax.fit.loading import Loaded, n_contributions
 from mlejax.fit.natural import estimates
@@ -82,7 +83,7 @@ class Fit:
         """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values."""
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
-        with jax.enable_x64(True):
+        with float64():
             data = self.loaded.problem.data
             _, scores = ChunkedEvaluator(self.spec, data, self.fixed).rows(self.u)
         per_row = scores[: n_contributions(data)]

@@ -14,7 +14,7 @@ from mlejax import data as data_room
 from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
 from mlejax.data.read import refuse_gaps, without_gaps
 from mlejax.data.read.table import check_missing
-from mlejax.execution import aligned, limits
+from mlejax.execution import aligned, float64, limits
 from mlejax.fit.common import Problem
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
@@ -173,7 +173,7 @@ def load(
     weights: Any = None,
     weight_kind: str | None = None,
 ) -> Loaded:
-    """Read, check, convert and pad the data; call inside ``jax.enable_x64(True)``.
+    """Read, check, convert and pad the data; call inside ``float64()``.
 
     ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
     of the weights (a column's name or one number per row; per entry returned by a whole model).
@@ -312,7 +312,7 @@ def as_fitted(leaf: Any) -> np.ndarray:
 
 def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:
     """Data -> the pytree that :func:`mlejax.solve` takes."""
-    with jax.enable_x64(True):
+    with float64():
         problem = load(likelihood, data, start, missing).problem
     if problem.data.streamed:  # whoever takes the tree apart takes all rows
         problem = replace(problem, data=replace(problem.data, rows=tuple(map(np.asarray, problem.data.rows))))

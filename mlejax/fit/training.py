@@ -237,7 +237,7 @@ def train(
     validation: ValidationData | None,
     report: Callable[..., None] | None,
 ) -> tuple[OptimizeResult, History]:
-    """Train from u0; call inside ``jax.enable_x64(True)``.
+    """Train from u0; call inside ``float64()``.
 
     With validation data the parameters after the best epoch are kept, and training stops when ``method.patience`` epochs
     have not improved on it. Without, those after the last epoch are kept; if there are at most 500, Newton steps polish them,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.execution import float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.leaf import Group, Leaf
@@ -219,7 +220,7 @@ class Space:
                 index = leaf.free_index if leaf.partly_fixed else np.arange(leaf.size)
                 matrix[row.start + index, at.start + np.arange(leaf.n_free)] = 1.0
             else:
-                with jax.enable_x64(True):
+                with float64():
                     basis = np.vstack([np.zeros(leaf.n_free), np.eye(leaf.n_free)])
                     values = np.asarray(
                         jax.vmap(lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,)))(basis)
@@ -244,7 +245,7 @@ class Space:
             if leaf.partly_fixed:
                 out.extend(leaf.name + leaf.suffix(int(i)) for i in leaf.free_index)
             else:
-                with jax.enable_x64(True):
+                with float64():
                     where = np.arange(leaf.size, dtype=np.float64).reshape(leaf.shape)
                     flat = np.asarray(leaf.transform.free(jnp.asarray(where))).astype(int)
                 out.extend(leaf.name + leaf.suffix(int(i)) for i in flat)
@@ -323,7 +324,7 @@ class Space:
         Raises:
             ValueError: restrictions that contradict each other, touch structures, or may leave a support.
         """
-        with jax.enable_x64(True):
+        with float64():
             at_zero = self.reported(jax.tree.map(np.asarray, self.params_from_theta(np.zeros(self.n_free), fixed)))
         owners = [self.leaves[i] for i in self.leaf_numbers]
         solved = solve_ties(

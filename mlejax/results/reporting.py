@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from mlejax import inference, report, transforms
+from mlejax.execution import device_kind, float64
 from mlejax.fit import Fit, counts
 from mlejax.inference import Entries
 from mlejax.parameters import Space
@@ -84,7 +84,7 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
         ("Method", fit.method),
         ("Covariance", cov.statement),
         ("Converged", f"{'yes' if fit.verdict.converged else 'NO'} ({nearness})"),
-        ("Arithmetic", f"float64, {fit.backend or jax.default_backend()}"),
+        ("Arithmetic", f"float64, {fit.backend or device_kind()}"),
         ("Log-pseudolikelihood" if pseudo else "Log-likelihood", f"{fit.llf:.6f}"),
         ("Observations", f"{nobs:g}" + (f" ({dropped} dropped)" if dropped else "")),
     ]
@@ -207,7 +207,7 @@ def modes(entries: Entries) -> pd.DataFrame:
     fit, space = entries.fit, entries.space
     kind = "maximum" if fit.verdict.converged else fit.verdict.code
     found = [(m.kind, fit.loaded.scale * m.llf, m.n_starts, m.copy_of, m.statement) for m in fit.modes]
-    with jax.enable_x64(True):
+    with float64():
         values = [space.reported(space.params_from_u(m.u, fit.fixed)) for m in fit.modes]
     return report.modes_table(
         found or [(kind, inference.llf_penalized(fit), 1, None, "")], values or [entries.params], entries.labels

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from mlejax import transforms
-from mlejax.execution import compiled
+from mlejax.execution import compiled, float64
 from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 
@@ -19,7 +18,7 @@ N_SHOWN = 6
 def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
     if not curved(space).any():
         return u
-    with jax.enable_x64(True):
+    with float64():
         return np.asarray(theta_of(space, u, fixed))
 
 
@@ -55,7 +54,7 @@ def describe_movement(
 ) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
     sizes = np.maximum(1.0, np.abs(u)) if information is None else _sizes(u, space, _roots(information))
-    with jax.enable_x64(True):
+    with float64():
         before = space.reported(_params(space, u, fixed))
         after = space.reported(_params(space, far, fixed))
         size = np.asarray(space.spread(np.abs(far - u) / sizes))
@@ -105,7 +104,7 @@ def describe_flat(
 
     The ``information`` of each coordinate alone tells a small part in a large column from none.
     """
-    with jax.enable_x64(True):
+    with float64():
         small = 1e-5 / max(1.0, float(np.abs(unit).max()))
         vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)
     if not np.isfinite(vector).all() or not np.abs(vector).max(initial=0.0):

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import jax
 import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
 from mlejax.data.formulas import Design, Designs
+from mlejax.execution import float64
 from mlejax.fit.start.columns import Columns, columns_of, small_effect
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.roles import lone_shape, role_candidates
@@ -204,7 +204,7 @@ def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarr
 
 def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
     """Coefficients that give this natural value in every row, at the mean offset; NaN in ``given`` is to be filled."""
-    with jax.enable_x64(True), np.errstate(all="ignore"):
+    with float64(), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset
     out = np.multiply.outer(np.where(np.isfinite(eta), eta, 0.0), design.constant)
     return out if given is None else np.where(np.isnan(given), out, given)

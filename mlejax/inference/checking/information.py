@@ -150,7 +150,7 @@ def information_of(
     tol: float = 1e-8,
     max_steps: int | None = None,
 ) -> Information:
-    """The information of the chosen entries of theta; call inside ``jax.enable_x64(True)``.
+    """The information of the chosen entries of theta; call inside ``float64()``.
 
     Args:
         spec: of the fit.

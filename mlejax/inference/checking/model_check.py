@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared
+from mlejax.execution import float64
 from mlejax.fit import Loaded, n_contributions, recipe
 from mlejax.fit.diagnose import wording
 from mlejax.fit.loading import load
@@ -91,7 +92,7 @@ def check(
     seed: int = 0,
 ) -> Check:
     """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
-    with jax.enable_x64(True), recipe.outside_transformations():
+    with float64(), recipe.outside_transformations():
         try:
             with missing_derivatives(likelihood):
                 loaded = load(likelihood, data, start, missing)

@@ -19,7 +19,7 @@ from mlejax import covariance as cov_room
 from mlejax.batch import Batch, Budget, budget, fit_many, stacked
 from mlejax.companions import companion
 from mlejax.data import Prepared
-from mlejax.execution import compiled
+from mlejax.execution import compiled, float64
 from mlejax.fit.loading import Loaded, load
 from mlejax.inference.checking.simulation_results import SimulationStudy, Studied
 from mlejax.inference.covariances import covariances_of
@@ -130,7 +130,7 @@ def _study(
     for first in range(0, len(numbers), step):
         mine = numbers[first : first + step]
         drawn = made.simulator.draw(made.seen, seed, mine)
-        with jax.enable_x64(True):
+        with float64():
             structure = made.params if likelihood.parameters is None else None
             sets = stacked(likelihood, stack(columns, drawn, len(mine)), structure, "raise")
             sets = replace(sets, space=loaded.problem.space, designs=loaded.designs)
@@ -169,7 +169,7 @@ def _template(likelihood: Likelihood, made: Design, seed: int, number: np.ndarra
     """One data set read as a fit reads it, and the columns of all: those that are drawn as they are in it."""
     drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in made.simulator.draw(made.seen, seed, number).items()}
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
-    with jax.enable_x64(True):
+    with float64():
         loaded = load(likelihood, table, made.params if likelihood.parameters is None else None, "raise")
         columns = columns_of(loaded.rows)
         check_made(likelihood, tuple(drawn), columns, () if loaded.designs is None else loaded.designs.used)
@@ -201,7 +201,7 @@ def _information(batch: Batch, made: Design, which: Int[Host, " m"]) -> Float[Ho
     """The information at the truth of some data sets."""
     spec, space = batch.spec, batch.spec.space
     out = []
-    with jax.enable_x64(True):
+    with float64():
         theta = np.asarray(space.theta_from_u(space.u_from_params(made.params), batch.fixed))
         capacity = min(len(which), 64)
         for first in range(0, len(which), capacity):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
+from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.information import Point, information_of
 from mlejax.inference.entries import dense_cost
@@ -173,7 +173,7 @@ def subset_errors_of(
     if others == "estimated":
         beside = np.array(fit.interior)
         beside[chosen.theta] = False
-    with jax.enable_x64(True), missing_derivatives(fit.spec.likelihood):
+    with float64(), missing_derivatives(fit.spec.likelihood):
         at = Point(fit.theta, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
         found = information_of(
             fit.spec, at, chosen.theta, beside, damping=damping / scale, tol=tol, max_steps=max_steps

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.execution import float64
 from mlejax.inference.estimates import Estimates
 from mlejax.inference.linear import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
@@ -76,7 +77,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
         vector = jnp.concatenate([jnp.ravel(leaf) for _, leaf in leaves]) if leaves else jnp.zeros(0)
         return vector, vector
 
-    with jax.enable_x64(True):
+    with float64():
         t = jnp.asarray(point, jnp.float64)
         try:
             if point.size:
@@ -249,7 +250,7 @@ def _stationary(
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.diag(cov))
     step = np.where(np.isfinite(error) & (error > 0), 0.01 * error, 1e-4 * (1.0 + np.abs(theta)))
-    with jax.enable_x64(True):
+    with float64():
         for sign in (-1.0, 1.0):
             tree = function(jnp.asarray(theta + sign * step, jnp.float64))
             moved = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for _, leaf in _leaves(tree, "")])

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.execution import float64
 from mlejax.inference.normal import critical_value
 from mlejax.transforms import Identity, Log
 
@@ -71,7 +72,7 @@ def supports(links: Sequence[Link]) -> tuple[np.ndarray, np.ndarray]:
       (lower, upper), both (m,).
     """
     lower, upper = np.full(len(links), -np.inf), np.full(len(links), np.inf)
-    with jax.enable_x64(True):
+    with float64():
         for link, where in _grouped(links):
             ends = np.asarray(link.forward(jnp.asarray([-np.inf, np.inf], jnp.float64), (2,)), np.float64)
             lower[where], upper[where] = ends.min(), ends.max()
@@ -140,7 +141,7 @@ def _on_link_scale(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
     notes = [""] * value.size
-    with jax.enable_x64(True), np.errstate(all="ignore"):
+    with float64(), np.errstate(all="ignore"):
         for link, where in _grouped(links):
             centre, slope, forward = _linearised(link, value[where])
             usable = np.isfinite(centre) & np.isfinite(slope) & (slope > 0)

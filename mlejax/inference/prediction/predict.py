@@ -19,6 +19,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import companion
 from mlejax.data.formulas import Designs
+from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, nlcom
 from mlejax.inference.normal import critical_value
@@ -118,7 +119,7 @@ def predict_function(
         reason: why there is no covariance, if there is none.
     """
     source = data_room.ingest(data)
-    with jax.enable_x64(True):
+    with float64():
         if designs is None:
             reads: set[Any] = set()
             jax.eval_shape(lambda t, a: function(params_at(t), source.view(a, reads)), theta, source.abstract())
@@ -203,7 +204,7 @@ def predict_parameter(
         raise ValueError(f"predict: param={wanted!r} is not regressed; the regressed parameters are {', '.join(names)}")
     design = designs.designs[names.index(wanted)]
     p, source = design.predictor, data_room.ingest(data)
-    with jax.enable_x64(True):
+    with float64():
         matrix, offset = design.again(source, None)
         linear = nlcom(
             lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason

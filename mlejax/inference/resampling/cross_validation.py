@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from jax import lax
 
 from mlejax.data import Prepared
-from mlejax.execution import compiled
+from mlejax.execution import compiled, float64
 from mlejax.fit import Fit
 from mlejax.fit.common import objective_of
 from mlejax.inference.resampling.draws import pool_of
@@ -160,7 +159,7 @@ def cross_validate(
     found = np.full(len(fold), np.nan)
     data = fit.loaded.problem.data
     step = max(NUMBERS_AT_ONCE // data.n_padded, 1)
-    with jax.enable_x64(True):
+    with float64():
         for first in range(0, k, step):
             points = np.resize(done.u[first : first + step], (min(step, k), done.u.shape[1]))
             values = np.asarray(_contributions(fit.spec.plain, points, data, fit.fixed))

@@ -13,6 +13,7 @@ import numpy as np
 from mlejax import optimize
 from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_derivatives, stacked
 from mlejax.covariance import COVARIANCE_LIMIT
+from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.entries import reported
 from mlejax.inference.resampling.draws import Draws
@@ -203,7 +204,7 @@ def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, pro
     for first in range(0, n, step):
         numbers = np.arange(first, min(first + step, n))
         drawn = sim.draw(seen, seed, numbers)
-        with jax.enable_x64(True), missing_derivatives(likelihood):
+        with float64(), missing_derivatives(likelihood):
             structure = fit.params if likelihood.parameters is None else None
             sets = stacked(likelihood, stack(columns, drawn, len(numbers)), structure, "raise")
             sets = replace(sets, space=loaded.problem.space, designs=loaded.designs)

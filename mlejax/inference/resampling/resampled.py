@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
 from mlejax.inference.resampling.refitting import Replicates
@@ -127,7 +128,7 @@ def mapped(
     function: Callable[[Any], Any], params: Any, name: str, n: int
 ) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
     """Labels and values of a function of params over their leading axis."""
-    with jax.enable_x64(True):
+    with float64():
         out = jax.jit(jax.vmap(function))(params)
     parts = out if isinstance(out, dict) else {name: out}
     labels: list[str] = []

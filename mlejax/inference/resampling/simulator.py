@@ -13,7 +13,7 @@ from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
 from mlejax.data.formulas import design_columns, first_design, joined
-from mlejax.execution import compiled
+from mlejax.execution import compiled, float64
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
@@ -47,7 +47,7 @@ class Simulator:
         """
         k, step = len(numbers), max(1, min(AT_ONCE, NUMBERS // self.n_rows))
         parts = []
-        with jax.enable_x64(True):
+        with float64():
             for first in range(0, k, step):  # always so many at once, so that one program serves any number
                 mine = np.resize(np.asarray(numbers[first : first + step], np.uint32), step)
                 parts.append(jax.tree.map(np.asarray, self._draw(params, dict(self.columns), seed, mine)))
@@ -84,7 +84,7 @@ def simulator(
     def once(key: Any, params: Any) -> Any:
         return _new(function(key, params, seen), seen)
 
-    with jax.enable_x64(True):
+    with float64():
         try:
             made = jax.eval_shape(once, jax.random.key(0), params)
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
@@ -164,7 +164,7 @@ def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[An
     """Params as the user's functions see them: regressed ones by row, at designs and offsets ``made``."""
     if not likelihood.predictors:
         return params
-    with jax.enable_x64(True):
+    with float64():
         values = {p.name: np.asarray(p.value(params[p.name], *made[p.name])) for p in likelihood.predictors}
     return {**params, **values}
 
@@ -237,7 +237,7 @@ def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -
         )
     source = data_room.Source("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
     lookup = None if counted else looking_up(likelihood, source, None)
-    with jax.enable_x64(True):
+    with float64():
         space, made = natural_space(likelihood, source, params)
         given = given_values(space, None, params)
         absent = [leaf.name for leaf, v in zip(space.leaves, given, strict=True) if v is None or np.isnan(v).any()]

@@ -7,9 +7,9 @@ are taken as nested on the user's word.
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
+from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.row_designs import designs_of
 from mlejax.inference.tests.hypotheses import parse_hypotheses
@@ -32,7 +32,7 @@ def not_nested(full: Fit, restricted: Fit) -> str:
         return f"the full fit holds {', '.join(broken)}, and the restricted estimates do not"
     if not same_function(full, restricted) or not same_order(full.loaded, restricted.loaded):
         return ""
-    with jax.enable_x64(True):
+    with float64():
         outside = [name for name in _names(full, restricted) if not _attainable(full, restricted, name)]
     if not outside:
         return ""
