@@ -64,6 +64,7 @@ class CovarianceState(enum.IntEnum):
     SINGULAR_SCORES = 8
     PENALTY_NOT_SMOOTH = 9
     TOO_FEW_ROWS = 10
+    INTERRUPTED = 11
 
     @property
     def advice(self) -> str:
@@ -156,6 +157,9 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         "There are no more contributions than the covariance needs: a factor for small samples such as n/(n-k) does not"
         " exist, or there are as many lags as contributions. Usual causes: (a) a small group among many; (b) rows lost to"
         " missing values; (c) too many parameters. Use a covariance without a factor, fewer parameters, or more data."
+    ),
+    CovarianceState.INTERRUPTED: (
+        "Ctrl-C came before the products of scores of this data set were summed: ask for the covariance again."
     ),
     CovarianceState.NO_SCORES: (
         "This covariance sums products of scores, and there are no contributions to sum over. Usual causes: (a) the"

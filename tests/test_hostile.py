@@ -71,7 +71,7 @@ def test_too_few_clusters_for_a_joint_test_are_refused() -> None:
     res = linear.fit({"X": x, "y": RNG.normal(size=60)}, cov_type="cluster", cov_kwds={"groups": groups})
     with pytest.raises(ValueError, match="too few clusters"):
         res.wald_test("b = 0")
-    assert 0.0 <= res.wald_test("b[0] = 0, b[1] = 0").p_value <= 1.0
+    assert 0.0 <= res.wald_test("b[0] = 0, b[1] = 0").pvalue <= 1.0
 
 
 def test_units_that_count_their_padding_are_refused() -> None:
@@ -138,7 +138,7 @@ def test_labels_of_clusters_must_fit_the_rows() -> None:
 
 
 def test_overlapping_fixed_addresses_are_refused() -> None:
-    with pytest.raises(ValueError, match="held by another address"):
+    with pytest.raises(ValueError, match="is fixed by another address already"):
         logit.fit({"X": RNG.normal(size=(30, 3)), "y": np.arange(30) % 2}, fixed={"b[1]": 1.0, "b[-2]": 2.0})
 
 

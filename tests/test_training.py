@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 
 import mlejax as mle
 from mlejax import optimize
-from mlejax.fit import training
+from tests.test_compilations import compilations
 from tests.zoo import FAMILY, REGRESSION, truth
 
 P, N = 520, 200
@@ -194,11 +194,11 @@ def test_one_compiled_epoch() -> None:
     """Another seed, another number of epochs and other data of about that length run the same program."""
     method = {"learning_rate": 0.03, "batch_size": 40}
     quietly(wide, wide_data(), method=mle.Adam(**method, epochs=1))
-    before = training._epoch._cache_size()
     fewer = {k: v[:198] for k, v in wide_data().items()}
-    quietly(wide, wide_data(), method=mle.Adam(**method, epochs=2, seed=5))
-    quietly(wide, fewer, method=mle.Adam(**method, epochs=1))
-    assert training._epoch._cache_size() == before
+    with compilations() as compiled:
+        quietly(wide, wide_data(), method=mle.Adam(**method, epochs=2, seed=5))
+        quietly(wide, fewer, method=mle.Adam(**method, epochs=1))
+    assert compiled == [0]
 
 
 def test_a_row_that_is_not_finite_is_named_and_its_batches_left_out() -> None:

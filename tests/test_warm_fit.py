@@ -65,9 +65,9 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
     res = logit.fit(data)
     # the start and one evaluation for each step; nothing else is asked of the device
     assert calls["compilation.py", "call"] == res.n_steps + 1 <= 6
-    assert calls["_linalg.py", "eigh"] <= 2
-    # 1,300 where this was written, of which 800 in the optimiser's steps: about 1.5 ms, of the 3 ms that such a fit may take
-    assert sum(calls.values()) < 1_600, calls.most_common(30)
+    assert calls["_linalg.py", "eigh"] <= 4  # 4 by 4: the start, the clean test, the evidence, the covariance
+    # 1,850 where this was written, a third of them in the optimiser's steps
+    assert sum(calls.values()) < 2_100, calls.most_common(30)
 
 
 def test_the_fingerprint_is_of_the_data_that_were_fitted() -> None:

@@ -12,13 +12,13 @@ from mlejax.data import bucket
 from mlejax.execution import float64, run_tasks
 from mlejax.execution.chunking import chunks
 from mlejax.objective import products_of_sets
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Bool, Float, Host, Int
 
 
 def summed_products(
     batch: Batch, which: Int[Host, " m"], codes: Sequence[Int[Host, " n"]] | None, by_root: bool
-) -> Float[Host, "m p p"]:
-    """Sums of products of weighted scores in theta, over contributions or clusters; NaN where the keyboard interrupted.
+) -> tuple[Float[Host, "m p p"], Bool[Host, " m"]]:
+    """Sums of products of weighted scores in theta, over contributions or clusters; and where they were summed before Ctrl-C.
 
     Args:
         batch: the fits.
@@ -29,7 +29,7 @@ def summed_products(
     p = batch.theta.shape[1]
     sets, budget = batch.sets, batch.budget
     assert budget is not None
-    out = np.full((len(sets), p, p), np.nan)
+    out, ran = np.full((len(sets), p, p), np.nan), np.zeros(len(sets), bool)
     most = 0 if codes is None else bucket(max(int(codes[i].max()) + 1 for i in which))
 
     def work(task: tuple[np.ndarray, int, int]) -> int:
@@ -47,10 +47,10 @@ def summed_products(
         found = products_of_sets(
             batch.spec, width, u, data, batch.fixed, padded, np.int32(-(-mine.size // width)), most
         )
-        out[mine] = np.asarray(found)[: mine.size]
+        out[mine], ran[mine] = np.asarray(found)[: mine.size], True
         return int(mine.size)
 
     with float64():
         run_tasks(chunks(sets, which, p, budget), work, budget, "covariance", len(which))
     inside = np.linalg.inv(batch.jacobian[which])
-    return np.swapaxes(inside, 1, 2) @ out[which] @ inside
+    return np.swapaxes(inside, 1, 2) @ out[which] @ inside, ran[which]

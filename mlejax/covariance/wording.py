@@ -19,6 +19,7 @@ _REASONS = {
     CovarianceState.TOO_FEW_CLUSTERS: "no standard error: fewer than two clusters",
     CovarianceState.TOO_FEW_ROWS: "no standard error: no more contributions than parameters or lags",
     CovarianceState.NO_SCORES: "no standard error: its scores were not summed, or are not finite",
+    CovarianceState.INTERRUPTED: "interrupted before its standard errors were computed",
     CovarianceState.SINGULAR_SCORES: "no standard error: the scores span fewer directions than there are parameters",
     CovarianceState.PENALTY_NOT_SMOOTH: "no standard error: the penalty is not smooth at the estimate",
 }

@@ -93,7 +93,9 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
             chosen = chosen[~kinked]
         if not chosen.size:
             continue
-        sums = _sums_of_many(batch, chosen, kind, options) if kind in cov_room.NEEDS_SCORES else None
+        sums, ran = None, np.ones(chosen.size, bool)
+        if kind in cov_room.NEEDS_SCORES:
+            sums, ran = _sums_of_many(batch, chosen, kind, options)
         curvature = batch.information[chosen] if penalised else None
         if penalised and flat:
             curvature = np.array([single(batch, int(i)).penalised.information for i in chosen])  # type: ignore[union-attr]
@@ -107,6 +109,7 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
             inverse=None if flat else batch.inverse[chosen],
             unidentified=np.array([_any(flat_entries_of(batch, int(i))) for i in chosen]) if flat else None,
         )
+        found.state[~ran] = CovarianceState.INTERRUPTED
         out.put(chosen, found._replace(factors=np.ones((len(chosen), 1))))
     return out
 
@@ -213,17 +216,19 @@ def _cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
     return codes if w is None or w.used.all() else data_room.group_codes(codes[w.used])[0]
 
 
-def _sums_of_many(batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]) -> Sums:
-    """Sums of products of many fits: on the device where that has a program for them, else one by one."""
+def _sums_of_many(
+    batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]
+) -> tuple[Sums, Bool[Host, " m"]]:
+    """Sums of products of many fits: on the device where that has a program for them, else one by one; and which were summed."""
     sets, groups = batch.sets, options.get("groups", ())
     if kind == "HAC" or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [_sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
-        return Sums(products, n, sizes, options.get("maxlags"))
+        return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
     codes = _codes_of_many(batch, groups[0]) if groups else None
-    products = summed_products(batch, which, codes, _by_root(kind, batch.weight_kind))
+    products, ran = summed_products(batch, which, codes, _by_root(kind, batch.weight_kind))
     sizes = np.zeros(len(which), int) if codes is None else np.array([int(codes[i].max()) + 1 for i in which])
-    return Sums(products[:, None], _counted(batch)[which], sizes[:, None])
+    return Sums(products[:, None], _counted(batch)[which], sizes[:, None]), ran
 
 
 def _counted(batch: Batch) -> Float[Host, " L"]:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.arrays import namespace, push, select
+from mlejax.optimize.arrays import namespace, push, select, where
 from mlejax.optimize.box import clip, setting_of
 from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
 from mlejax.shapes import Scalar
@@ -198,13 +198,13 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
     accepted = xp.asarray(step.keep if step.accepted is None else step.accepted, bool) & ~bad_start
     n_evaluations = carry.n_evaluations + 1
     status = xp.asarray(step.status, np.int32)
-    status = xp.where((status == RUNNING) & (n_evaluations > method.max_steps), int(End.MAX_STEPS), status)
+    status = where((status == RUNNING) & (n_evaluations > method.max_steps), int(End.MAX_STEPS), status)
     return Carry(
         *point,
-        trial=xp.where(bad_start, carry.trial, clip(method.propose(inner, point), setting)),
+        trial=where(bad_start, carry.trial, clip(method.propose(inner, point), setting)),
         decrements=push(carry.decrements, step.decrement, accepted),
         full_steps=push(carry.full_steps, step.full, accepted),
-        status=xp.where(bad_start, int(End.START_NOT_FINITE), status).astype(np.int32),
+        status=where(bad_start, int(End.START_NOT_FINITE), status).astype(np.int32),
         n_steps=carry.n_steps + (accepted & ~first),
         n_evaluations=n_evaluations,
         inner=inner,

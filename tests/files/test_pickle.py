@@ -162,7 +162,7 @@ import pickle, sys
 sys.path.insert(0, {str(ROOT)!r})
 regressed, weighted, locked = pickle.load(open({str(tmp_path / "res")!r}, "rb"))
 print(repr(regressed.model), regressed.llf, weighted.model.__module__, float(weighted.with_cov("HC0").bse.iloc[0]))
-print(locked.wald_test("mu = 0").p_value)
+print(locked.wald_test("mu = 0").pvalue)
 try:
     locked.with_cov("HC0")
 except ValueError as error:
@@ -177,7 +177,7 @@ except ValueError as error:
         "tests.files.importable",
         str(expected),
     ]
-    assert float(p_value) == pytest.approx(locked.wald_test("mu = 0").p_value)
+    assert float(p_value) == pytest.approx(locked.wald_test("mu = 0").pvalue)
     assert said.startswith(
         "this needs the log-likelihood of locked, but its function could not be pickled (TypeError: "
     )

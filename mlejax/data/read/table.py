@@ -101,7 +101,7 @@ class Table:
         """The number of rows, also where columns that nobody uses have another length."""
         try:
             return self.n_rows
-        except DataError:
+        except (DataError, DataTypeError):
             shapes = [column.probe.shape for key in self.keys for column in self.contents(key).rows]
             lengths = [shape[0] for shape in shapes if shape and shape[0]]
             if not lengths:

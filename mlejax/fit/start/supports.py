@@ -49,7 +49,7 @@ def place(
     if isinstance(t, transforms.Simplex):
         weights = np.exp(each)
         return weights / weights.sum(-1, keepdims=True)
-    one = scale * np.exp(each.reshape(*lead, -1)[..., 0])
+    one = scale * np.exp(each.reshape(*lead, leaf.size)[..., 0])
     size = one[over] ** 2 if isinstance(t, transforms.Covariance) else 1.0
     return np.broadcast_to(np.eye(leaf.shape[-1]) * size, shape).copy()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.linalg import pivot_floor
-from mlejax.optimize.arrays import eigh, namespace, while_loop
+from mlejax.optimize.arrays import eigh, namespace, where, while_loop
 from mlejax.optimize.box import clip, outside
 from mlejax.optimize.method import Flag, Point, Setting
 from mlejax.shapes import Bool, Either, Float, Scalar
@@ -30,7 +30,7 @@ def norm(x: Float[Either, " p"]) -> Scalar:
 
 def without(x: Float[Either, " p"], active: Bool[Either, " p"] | None) -> Float[Either, " p"]:
     """x (p,), with 0 in the active coordinates."""
-    return x if active is None else namespace(x).where(active, 0.0, x)
+    return x if active is None else where(active, 0.0, x)
 
 
 def bounded_step(
@@ -60,18 +60,18 @@ def bounded_step(
     def solve(state: tuple[Any, ...]) -> tuple[Any, ...]:
         _, passes, H, fixed, s = state
         free = ~fixed
-        gradient = xp.where(free, (g + H @ xp.where(fixed, s, 0.0)) / weight, 0.0)
+        gradient = where(free, (g + H @ where(fixed, s, 0.0)) / weight, 0.0)
         both = free[:, None] & free[None, :]
-        scaled = xp.where(both, H / weight[:, None] / weight[None, :], xp.eye(p, dtype=u.dtype))
-        s = xp.where(free, _within_radius(scaled, gradient, radius) / weight, s)
+        scaled = where(both, H / weight[:, None] / weight[None, :], xp.eye(p, dtype=u.dtype))
+        s = where(free, _within_radius(scaled, gradient, radius) / weight, s)
         crossing = free & outside(u + s, setting)
-        s = xp.where(crossing, clip(u + s, setting) - u, s)
+        s = where(crossing, clip(u + s, setting) - u, s)
         again = crossing.any() & (passes < p)
         # H is carried and cleared at the end: XLA moves what depends on unchanging arrays only out of a loop, and would
         # compute it whether or not the loop runs
-        return again, passes + 1, xp.where(again, H, 0.0), fixed | crossing, s
+        return again, passes + 1, where(again, H, 0.0), fixed | crossing, s
 
-    start = xp.where(needed, xp.zeros(u.shape, u.dtype), newton)
+    start = where(needed, xp.zeros(u.shape, u.dtype), newton)
     fixed = xp.zeros(u.shape, bool) if active is None else active
     return while_loop(lambda state: state[0], solve, (needed, xp.zeros((), np.int32), H, fixed, start))[4]
 
@@ -87,19 +87,19 @@ def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scal
 
     # (A + (t - lowest) I) s = -g; t is bracketed by the slope along the lowest eigenvalue alone, and by all of the slope
     floor = xp.maximum(lowest, tiny)
-    low = xp.log(xp.maximum(xp.where(gaps <= 0, xp.abs(slopes), 0.0).max() / radius, floor))
+    low = xp.log(xp.maximum(where(gaps <= 0, xp.abs(slopes), 0.0).max() / radius, floor))
     high = xp.maximum(xp.log(xp.maximum(norm(slopes) / radius, tiny)), low)
 
     def halve(bracket: tuple[Any, ...]) -> tuple[Any, ...]:
         turns, low, high = bracket
         middle = 0.5 * (low + high)
         long = norm(slopes / (gaps + xp.exp(middle))) > radius
-        return turns + 1, xp.where(long, middle, low), xp.where(long, high, middle)
+        return turns + 1, where(long, middle, low), where(long, high, middle)
 
     none = xp.zeros((), np.int32)
     _, low, high = while_loop(lambda bracket: bracket[0] < BISECTIONS, halve, (none, low, high))
     interior = (lowest > 0) & (norm(slopes / (gaps + floor)) <= radius)
-    return vectors @ (-slopes / (gaps + xp.where(interior, floor, xp.exp(high))))
+    return vectors @ (-slopes / (gaps + where(interior, floor, xp.exp(high))))
 
 
 def _tamed(
@@ -110,17 +110,17 @@ def _tamed(
     size = norm(slopes)
     # neither slope nor curvature beyond rounding: do not move along such a direction
     blank = (xp.abs(values) <= 10.0 * rounding) & (xp.abs(slopes) <= rounding * xp.maximum(1.0, size))
-    values = xp.where(blank, 1.0, values)
-    slopes = xp.where(blank, 0.0, slopes)
+    values = where(blank, 1.0, values)
+    slopes = where(blank, 0.0, slopes)
     # negative curvature is followed to the radius only where that pays: a plateau, whose curvature is negative but
     # small, would otherwise be crossed at full length while the reduction comes from elsewhere
     height = xp.abs(slopes)
     reach = height * radius + 0.5 * xp.abs(values) * radius**2
-    convex = xp.where(values > 0, xp.minimum(0.5 * height**2 / xp.where(values > 0, values, 1.0), height * radius), 0.0)
+    convex = where(values > 0, xp.minimum(0.5 * height**2 / where(values > 0, values, 1.0), height * radius), 0.0)
     faint = (values < 0) & (reach < FAINT * convex.sum())
-    values = xp.where(faint, xp.maximum(-values, height / radius), values)
+    values = where(faint, xp.maximum(-values, height / radius), values)
     lowest = values.min()
     # at a saddle the slope along the most negative curvature may vanish: give it a little, with the sign it has
     push = 1e-6 * xp.maximum(size, -lowest * radius)
     most = (values == lowest) & (lowest < 0) & (xp.abs(slopes) < push)
-    return values, xp.where(most, xp.where(slopes < 0, -push, push), slopes)
+    return values, where(most, where(slopes < 0, -push, push), slopes)

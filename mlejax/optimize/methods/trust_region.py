@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.linalg import rounding_unit
-from mlejax.optimize.arrays import namespace, select, solve_scaled
+from mlejax.optimize.arrays import namespace, possible, select, solve_scaled, where
 from mlejax.optimize.box import active_bounds, clip, outside
 from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.subproblem import bounded_step, norm, without
@@ -46,6 +46,7 @@ LEAST_GAIN_RATIO = 1e-4
 GROW, SHRINK = 3.0, 0.25
 VANISHING = 0.7  # least share of the curvature along the last step that must be left after it
 LARGE = 1000.0  # f, minus the mean log-likelihood, above which its logarithm is modelled
+NO_MINIMUM = 1e-3  # part of the Newton step left by the model of the logarithm, below which that has no minimum
 ROUNDING_LOSS = 1e-8  # log-likelihood that the confirming step may lose
 PRECISION_TOL = 1e-6  # decrement that is good enough where rounding allows no better
 MANY = 1000  # contributions from which on a step with quadratic convergence needs no confirmation
@@ -128,7 +129,7 @@ class TrustRegion(Method):
         scaling, radius = _rescaled(state.scaling, radius, kept, nearest, accepted, setting)
         # where f is lost in rounding, the confirming step is made from the best point reached
         precision = xp.maximum(PRECISION_TOL, setting.scale * _rounding(_level(nearest.f)))
-        enough = xp.where(state.below_rounding >= BELOW_ROUNDING, precision, self.tol)
+        enough = where(state.below_rounding >= BELOW_ROUNDING, precision, self.tol)
         step, predicted, length, full, decrement, definite = _propose(
             nearest, xp.sqrt(scaling), radius, enough, setting
         )
@@ -136,24 +137,24 @@ class TrustRegion(Method):
 
         # the pending step was the confirming one, and its end passes the same test
         confirmed = state.confirming & accepted & below_tolerance
-        vanishing = confirmed & _curvature_vanishes(kept, new)
+        vanishing = confirmed & _curvature_vanishes(kept, new) if possible(confirmed) else confirmed
         worse = (
             confirmed & ~vanishing & (decrement > state.newton_decrement)
         )  # by rounding only: both ends pass the test
         no_progress = below_rounding & ~(decrement < 0.5 * state.newton_decrement)
-        turns = xp.where(no_progress, state.below_rounding + 1, 0).astype(np.int32)
+        turns = where(no_progress, state.below_rounding + 1, 0).astype(np.int32)
         stalled = (turns >= BELOW_ROUNDING + 3) | (rejected >= STALLED_AFTER) | (state.confirming & ~accepted)
         flat = (predicted <= 0.5 * self.tol / setting.scale) & (predicted >= 0) & (radius >= 1.0)
         small = min(self.tol, SURE)
         quadratic = below_tolerance & accepted & state.full & ~first & (setting.scale >= MANY)
         quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= small**2)
 
-        status = xp.where(stalled & definite & (decrement <= precision), int(End.PRECISION_FLOOR), int(End.STALLED))
-        status = xp.where(stalled, status, int(End.RUNNING))
-        status = xp.where(~definite & (rejected == 0) & flat, int(End.SINGULAR), status)
-        status = xp.where(quadratic, int(End.CONVERGED), status)
-        reached = xp.where(decrement <= self.tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
-        status = xp.where(confirmed, xp.where(vanishing, int(End.DIVERGED), reached), status)
+        status = where(stalled & definite & (decrement <= precision), int(End.PRECISION_FLOOR), int(End.STALLED))
+        status = where(stalled, status, int(End.RUNNING))
+        status = where(~definite & (rejected == 0) & flat, int(End.SINGULAR), status)
+        status = where(quadratic, int(End.CONVERGED), status)
+        reached = where(decrement <= self.tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
+        status = where(confirmed, where(vanishing, int(End.DIVERGED), reached), status)
         after = TrustState(scaling, radius, step, predicted, length, full, below_tolerance, decrement, rejected, turns)
         return after, Step(accepted & ~worse, status, accepted, decrement, state.full & (rejected == 0) & ~first)
 
@@ -166,8 +167,8 @@ def _curvature_vanishes(kept: Point, new: Point) -> Flag:
 
 def _level(f: Scalar) -> Scalar:
     """What the model approximates: f, or LARGE (1 + log(f / LARGE)) above LARGE."""
-    xp = namespace(f)
-    return xp.where(f > LARGE, LARGE * (1.0 + xp.log(xp.maximum(f, LARGE) / LARGE)), f)
+    xp, large = namespace(f), f > LARGE
+    return where(large, LARGE * (1.0 + xp.log(xp.maximum(f, LARGE) / LARGE)), f) if possible(large) else f
 
 
 def _slope_of_level(f: Scalar) -> Scalar:
@@ -185,25 +186,26 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
     """Accept the new point or not, by its gain ratio, and adapt the radius."""
     xp = namespace(new.u)
     first, finite = xp.isinf(kept.f), xp.isfinite(new.f)
-    before = _level(xp.where(first, 0.0, kept.f))
+    before = _level(where(first, 0.0, kept.f))
     rounding = _rounding(before)
     gain = before - _level(new.f)
     below_rounding = finite & (xp.abs(state.predicted) <= rounding) & ~first
-    gain_ratio = gain / xp.where(state.predicted > 0, state.predicted, 1.0)
+    gain_ratio = gain / where(state.predicted > 0, state.predicted, 1.0)
     accepted = (state.predicted > 0) & (gain_ratio > LEAST_GAIN_RATIO)
-    quieter = (gain >= -10.0 * rounding) & ~_scores_grew(state.scaling, kept, new, setting)
-    accepted = xp.where(below_rounding, quieter, accepted)
+    if possible(below_rounding):
+        quieter = (gain >= -10.0 * rounding) & ~_scores_grew(state.scaling, kept, new, setting)
+        accepted = where(below_rounding, quieter, accepted)
     no_loss = gain >= -xp.maximum(10.0 * rounding, ROUNDING_LOSS / setting.scale)
-    accepted = finite & (xp.where(state.confirming, no_loss, accepted) | first)
+    accepted = finite & (where(state.confirming, no_loss, accepted) | first)
 
-    gain_ratio = xp.where(below_rounding, 1.0, gain_ratio)
+    gain_ratio = where(below_rounding, 1.0, gain_ratio)
     at_radius = state.length > 0.9 * state.radius
-    radius = xp.where(gain_ratio < 0.25, SHRINK * state.length, state.radius)
-    grown = xp.where(gain_ratio < 0.9, 2.0, GROW) * state.radius
-    radius = xp.where((gain_ratio > 0.75) & at_radius, grown, radius)
-    radius = xp.where(accepted, radius, SHRINK * xp.minimum(state.length, state.radius))
-    radius = xp.where(first | state.confirming, state.radius, radius)
-    rejected = xp.where(accepted, 0, state.rejected + 1).astype(np.int32)
+    radius = where(gain_ratio < 0.25, SHRINK * state.length, state.radius)
+    grown = where(gain_ratio < 0.9, 2.0, GROW) * state.radius
+    radius = where((gain_ratio > 0.75) & at_radius, grown, radius)
+    radius = where(accepted, radius, SHRINK * xp.minimum(state.length, state.radius))
+    radius = where(first | state.confirming, state.radius, radius)
+    rejected = where(accepted, 0, state.rejected + 1).astype(np.int32)
     return Judgement(accepted, below_rounding, radius, rejected)
 
 
@@ -226,13 +228,13 @@ def _rescaled(
     first = xp.isinf(kept.f)
     slope = _slope_of_level(nearest.f)
     size = xp.abs(nearest.H.diagonal()) * slope
-    scaling = _positive(xp.where(accepted, xp.maximum(size, scaling), scaling))
+    scaling = _positive(where(accepted, xp.maximum(size, scaling), scaling))
     root = xp.sqrt(scaling)
     # coming from a plateau the scaling jumps: a radius in its old units would take many turns to recover
     last = SHRINK * xp.minimum(1.0, norm((nearest.u - kept.u) * root))
-    radius = xp.maximum(radius, xp.where(accepted & ~first, last, 0.0))
+    radius = xp.maximum(radius, where(accepted & ~first, last, 0.0))
     gradient = without(nearest.g, _active(nearest, setting)) * slope
-    return scaling, xp.where(first, xp.maximum(1.0, 0.1 * norm(gradient / root)), radius)
+    return scaling, where(first, xp.maximum(1.0, 0.1 * norm(gradient / root)), radius)
 
 
 def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
@@ -242,24 +244,26 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
     active = _active(point, setting)
     x, product, definite = solve_scaled(_among_free(H, active), without(g, active))
     newton = without(-x, active)
-    decrement = xp.where(definite, setting.scale * product, np.inf)
+    decrement = where(definite, setting.scale * product, np.inf)
 
     # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no minimum at all
-    large = f > LARGE
-    safe = xp.maximum(f, LARGE)
-    left = xp.where(large, 1.0 - product / safe, 1.0)
-    no_minimum = left < 1e-3
-    newton = newton / xp.where(no_minimum, 1.0, left)
-    slope = _slope_of_level(f)
-    H = slope * (H - xp.where(large, 1.0 / safe, 0.0) * g[:, None] * g[None, :])
-    g = slope * g
+    large, left = f > LARGE, xp.ones((), g.dtype)
+    if possible(large):
+        safe, slope = xp.maximum(f, LARGE), _slope_of_level(f)
+        left = where(large, 1.0 - product / safe, 1.0)
+        newton = newton / where(left < NO_MINIMUM, 1.0, left)
+        H = slope * (H - where(large, 1.0 / safe, 0.0) * g[:, None] * g[None, :])
+        g = slope * g
 
     length = norm(newton * weight)
-    full = definite & ~no_minimum & ((length <= radius) | (decrement <= enough))  # the confirming step is always whole
+    # the confirming step is always whole
+    full = definite & ~(left < NO_MINIMUM) & ((length <= radius) | (decrement <= enough))
     full = full & ~outside(u + newton, setting).any()
     allowed = setting.allow_trust_region_solve
     needed = ~full if allowed is None else ~full & allowed
-    s = bounded_step(Point(u, f, g, H), active, (needed, newton), weight, radius, setting)
+    s = newton
+    if possible(needed):
+        s = bounded_step(Point(u, f, g, H), active, (needed, newton), weight, radius, setting)
     predicted = -(g @ s + 0.5 * s @ (H @ s))
     if setting.lower is not None:
         # a step cut by the box may predict no reduction: then steepest descent in the scaling, cut in the same way
@@ -267,10 +271,10 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
         down = down * (radius / xp.maximum(norm(down * weight), np.finfo(u.dtype).tiny))
         down = clip(u + down, setting) - u
         cut = ~(predicted > 0) & ~full
-        s = xp.where(cut, down, s)
-        predicted = xp.where(cut, -(g @ s + 0.5 * s @ (H @ s)), predicted)
+        s = where(cut, down, s)
+        predicted = where(cut, -(g @ s + 0.5 * s @ (H @ s)), predicted)
     if allowed is not None:
-        s = xp.where(full | allowed, s, np.nan)
+        s = where(full | allowed, s, np.nan)
     return Proposal(s, predicted, norm(s * weight), full & (left > 0.9), decrement, definite)
 
 
@@ -281,7 +285,7 @@ def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
 
 def _positive(x: Any) -> Any:
     """x, with 1 for entries that are not positive."""
-    return namespace(x).where(x > 0, x, 1.0)
+    return where(x > 0, x, 1.0)
 
 
 def _among_free(H: Float[Either, "p p"], active: Bool[Either, " p"] | None) -> Float[Either, "p p"]:
@@ -290,4 +294,4 @@ def _among_free(H: Float[Either, "p p"], active: Bool[Either, " p"] | None) -> F
         return H
     xp = namespace(H)
     free = ~active
-    return xp.where(free[:, None] & free[None, :], H, xp.eye(H.shape[0], dtype=H.dtype))
+    return where(free[:, None] & free[None, :], H, xp.eye(H.shape[0], dtype=H.dtype))
