@@ -16,13 +16,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlejax.fit.deciding import deciding
-from mlejax.fit.programs import Ended
-from mlejax.fit.search import evidence_at
-from mlejax.fit.standing import Found, clean
-
 import mlejax as mle
 from benchmarks.recorded import circumstances, keep
+from mlejax.fit.diagnose import Findings, clean, evidence_at
+from mlejax.optimize import OptimizeResult
 from mlejax.status import End
 from mlejax.verdict import judge
 
@@ -52,13 +49,14 @@ def main() -> None:
         x = np.column_stack([np.ones(n), rng.normal(size=(n, p - 1))])
         data = {"X": x, "y": (rng.random(n) < 1 / (1 + np.exp(-x @ np.full(p, 0.2)))).astype(float)}
         done = logit.fit(data)._fit
-        ended = Ended(done.u, done.llf, done.score, done.information, done.decrement,
-                      tuple(done.verdict.evidence["decrements"]), done.n_steps, End.CONVERGED, False, "")  # fmt: skip
+        end = OptimizeResult(
+            done.u, np.float64(done.llf), done.score, done.information, np.asarray(done.verdict.evidence["decrements"]),
+            np.asarray(done.n_steps), np.asarray(int(End.CONVERGED)),
+        )  # fmt: skip
 
-        def verdict(done=done, ended=ended) -> None:
-            clean(ended, done.spec.space)
-            found = Found(deciding=deciding(done.spec, done.loaded, done.fixed, ended, ()))
-            judge(evidence_at(done.spec, done.fixed, ended, found))
+        def verdict(done=done, end=end) -> None:
+            clean(end.alone(), done.spec.space)
+            judge(evidence_at(done.spec.space, done.fixed, end, Findings()))
 
         whole, part = median(lambda data=data: logit.fit(data).bse), median(verdict)
         rows.append({"n": n, "p": p, "fit": whole, "verdict": part})
