@@ -18,6 +18,7 @@ from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, rays, wording
+from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
@@ -216,10 +217,11 @@ def search_on(
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
         findings = Findings()
-        if not is_clean(end, space):
+        point = None if is_clean(end, space) else off_the_edges(evaluator, end)
+        if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
         higher = [d for d in findings.directions if d.behaviour == "higher" and d.point is not None]
-        point = max(higher, key=lambda d: d.gain).point if higher else None
+        point = max(higher, key=lambda d: d.gain).point if higher else point
         if point is None and any(d.behaviour == "ridge" for d in findings.directions):
             point = nearby_point(end, space, far=True)
         # max_steps= is the user's limit: it does not start anew

@@ -22,7 +22,7 @@ ABSURD_FACTOR = 6.0  # the same in logarithms and logits
 ABSURD_LOG = 25.0
 NEAR_EDGE = 1e-6  # standard errors
 SURE_TRACE = 1e6  # trace of the inverse scaled information below which its eigenvalues need not be computed
-NOT_VANISHING = 1e-6  # multiplier on an edge, in units of the square root of the information there
+CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off an edge, from which on its score decides
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
         pushing = np.where(result.u <= space.lower, -result.score, result.score)
         size = np.sqrt(np.abs(np.einsum("lii->li", result.information)) + 1e-300)
         with np.errstate(invalid="ignore"):
-            good &= (free | (pushing > NOT_VANISHING * size)).all(axis=1)
+            good &= (free | (pushing > CLEAR * size)).all(axis=1)
     else:
         good &= free.all(axis=1)
     errors = np.zeros(result.u.shape) if at is None else np.array(at.errors_u)
