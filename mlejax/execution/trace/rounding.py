@@ -91,7 +91,9 @@ class RunningBound:
         for slot, argument in zip(self._inputs, arguments, strict=True):
             values[slot] = np.asarray(argument)[()]
         for step in self._steps:
-            _evaluate(step, values, bounds, careful)
+            _evaluate(step, values, bounds)
+            if careful:
+                _carry_on(step, values, bounds)
         return [values[i] for i in self._outputs], [bounds[i] for i in self._outputs]
 
     # ---- preparation
@@ -147,7 +149,7 @@ class RunningBound:
                 operands = (0 if over_rows else self._literal(units, np.float64), *operands)
             step = _Step(rule, operands, results, eqn.primitive.multiple_results, _lower_precision(eqn))
             if all(self._constant[i] for i in operands):
-                _evaluate(step, self._values, self._bounds, careful=False)
+                _evaluate(step, self._values, self._bounds)
                 for i in results:
                     self._constant[i] = True
             else:
@@ -195,19 +197,24 @@ def bound(program: Any, arguments: Sequence[Any]) -> Rounded:
     return RunningBound(program)(arguments)
 
 
-def _evaluate(step: _Step, values: list[Any], bounds: list[Bound], careful: bool) -> None:
+def _evaluate(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
     rule, operands, results, several, units = step
-    v, e = rule(*[values[i] for i in operands], *[bounds[i] for i in operands])
-    if not several:
-        v, e = (v,), (e,)
-    for slot, value, error in zip(results, v, e, strict=True):
-        if units:
-            error = units * np.abs(value) + (0.0 if error is None else error)
-        if careful and error is not None:
-            # 0 * inf: a term that does not count.  A value that is no number is one that no later choice may use.
-            error = np.where(np.isnan(error), np.where(np.isfinite(value), _CARRIED, np.inf), error)
-            error = np.minimum(error, _CARRIED)
-        values[slot], bounds[slot] = value, error
+    v, e = rule(*map(values.__getitem__, operands), *map(bounds.__getitem__, operands))
+    if units:
+        e = units * abs(v) + (0.0 if e is None else e)
+    if several:
+        for slot, value, error in zip(results, v, e, strict=True):
+            values[slot], bounds[slot] = value, error
+    else:
+        values[results[0]], bounds[results[0]] = v, e
+
+
+def _carry_on(step: _Step, values: list[Any], bounds: list[Bound]) -> None:
+    """Replace bounds that are infinite or no numbers, so that their product with 0 is 0: such terms are not used later."""
+    for slot in step.results:
+        error = bounds[slot]
+        if error is not None:
+            bounds[slot] = np.minimum(np.where(np.isnan(error), _CARRIED, error), _CARRIED)
 
 
 _CARRIED = 1e250  # stands for inf, so that a product with 0 is 0

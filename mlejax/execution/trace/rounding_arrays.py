@@ -65,7 +65,7 @@ def _indexed(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Opera
 
 def _reshape(operation: Operation) -> Callable[[Any], Any]:
     shape = operation.out.shape
-    return lambda a: np.reshape(a, shape)
+    return lambda a: a.reshape(shape)
 
 
 def _broadcast(operation: Operation) -> Callable[[Any], Any]:
@@ -74,8 +74,8 @@ def _broadcast(operation: Operation) -> Callable[[Any], Any]:
     for at, size in zip(operation.params["broadcast_dimensions"], operation.shapes[0], strict=True):
         kept[at] = size
     if tuple(kept) == shape:
-        return lambda a: np.reshape(a, shape)
-    return lambda a: np.broadcast_to(np.reshape(a, kept), shape)
+        return lambda a: a.reshape(shape)
+    return lambda a: np.broadcast_to(a.reshape(kept), shape)
 
 
 def _transpose(operation: Operation) -> Callable[[Any], Any]:
@@ -101,21 +101,29 @@ def _stack(operation: Operation) -> Callable[..., Any]:
     return lambda *parts: np.stack(parts, axis=operation.params["axis"])
 
 
-def _pad(operation: Operation) -> Callable[..., Any]:
-    shape, at = operation.out.shape, []
-    crop = []
+def _pad(operation: Operation) -> Rule:
+    shape, at, crop = operation.out.shape, [], []
     for (low, high, inside), size in zip(operation.params["padding_config"], operation.shapes[0], strict=True):
         spread = np.arange(size) * (inside + 1) + low
-        length = size + max(size - 1, 0) * inside + low + high
-        at.append(spread[(spread >= 0) & (spread < length)])
-        crop.append((spread >= 0) & (spread < length))
+        kept = np.flatnonzero((spread >= 0) & (spread < size + max(size - 1, 0) * inside + low + high))
+        first, last = (int(kept[0]), int(kept[-1])) if kept.size else (0, -1)
+        crop.append(slice(first, last + 1))
+        start = int(spread[first]) if kept.size else 0
+        at.append(slice(start, start + (last - first) * (inside + 1) + 1 if kept.size else start, inside + 1))
+    to, of = tuple(at), tuple(crop)
 
-    def function(a: Any, fill: Any) -> Any:
-        out = np.full(shape, fill, np.result_type(a))
-        out[np.ix_(*at)] = np.asarray(a)[np.ix_(*crop)]
+    def filled(a: Any, fill: Any) -> Any:
+        out = np.empty(shape, a.dtype)
+        out[...] = fill
+        out[to] = a[of]
         return out
 
-    return function
+    def rule(a: Any, fill: Any, ea: Bound, ef: Bound) -> tuple[Any, Bound]:
+        if ea is None and ef is None:
+            return filled(a, fill), None
+        return filled(a, fill), filled(np.zeros(a.shape) if ea is None else ea, 0.0 if ef is None else ef)
+
+    return rule
 
 
 def _pieces(cut: Callable[[Operation], Callable[[Any], tuple[Any, ...]]]) -> Callable[[Operation], Rule]:
@@ -163,7 +171,11 @@ def _select(operation: Operation) -> Rule:
         cases, bounds = others[:n], others[n + 1 :]
         if all(e is None for e in bounds):
             return choose(which, cases), None
-        return choose(which, cases), choose(which, _zeros(cases, bounds))
+        if np.ndim(which) and n == 2:
+            bounds = tuple(0.0 if e is None else e for e in bounds)
+        else:
+            bounds = tuple(_zeros(cases, bounds))
+        return choose(which, cases), choose(which, bounds)
 
     return rule
 
@@ -265,7 +277,7 @@ def _scatter_add(operation: Operation) -> Rule:
 
     def rule(a: Any, starts: Any, updates: Any, ea: Bound, _: Bound, eu: Bound) -> tuple[Any, Bound]:
         most = added(np.zeros(np.shape(a)), starts, np.ones(updates_shape))  # additions at each place
-        own = most * added(np.abs(a), starts, np.abs(updates))
+        own = most * added(abs(a), starts, abs(updates))
         first, more = _zeros([a, updates], [ea, eu])
         carried = added(first, starts, more)
         return added(a, starts, updates), own + carried
@@ -288,11 +300,11 @@ def _reduce_sum(operation: Operation) -> Rule:
     exact = operation.out.dtype.kind != "f"
 
     def rule(units: Any, a: Any, _: Bound, ea: Bound) -> tuple[Any, Bound]:
-        v = np.sum(a, axis=axes)
+        v = np.add.reduce(a, axis=axes)
         if exact:
             return v, None
-        e = units * np.sum(np.abs(a), axis=axes)
-        return v, e if ea is None else e + np.sum(ea, axis=axes)
+        e = units * np.add.reduce(abs(a), axis=axes)
+        return v, e if ea is None else e + np.add.reduce(ea, axis=axes)
 
     return rule
 
@@ -325,8 +337,8 @@ def _reduce_product(operation: Operation) -> Rule:
 
     def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
         v = np.prod(a, axis=axes)
-        e = n * np.abs(v)
-        return v, e if ea is None else e + np.abs(v) * np.sum(ea / np.abs(a), axis=axes)
+        e = n * abs(v)
+        return v, e if ea is None else e + abs(v) * np.sum(ea / abs(a), axis=axes)
 
     return rule
 
@@ -338,7 +350,7 @@ def _running_sum(operation: Operation) -> Rule:
 
     def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
         total = lambda x: turned(np.cumsum(turned(x), axis=axis))
-        e = units * total(np.abs(a))
+        e = units * total(abs(a))
         return total(a), e if ea is None else e + total(ea)
 
     return rule
@@ -358,14 +370,14 @@ def _dot(operation: Operation) -> Rule:
     turn_a, turn_b = order_a != list(range(len(sa))), order_b != list(range(len(sb)))
 
     def product(a: Any, b: Any) -> Any:
-        a = np.reshape(np.transpose(a, order_a) if turn_a else a, shape_a)
-        b = np.reshape(np.transpose(b, order_b) if turn_b else b, shape_b)
-        return np.reshape(np.matmul(a, b), out)
+        a = (a.transpose(order_a) if turn_a else a).reshape(shape_a)
+        b = (b.transpose(order_b) if turn_b else b).reshape(shape_b)
+        return np.matmul(a, b).reshape(out)
 
     def rule(units: Any, a: Any, b: Any, _: Bound, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
         if selects and ea is None and eb is None:
             return product(a, b), None
-        size_a, size_b = np.abs(a), np.abs(b)
+        size_a, size_b = abs(a), abs(b)
         e = 0.0 if selects else (units + 1.0) * product(size_a, size_b)
         if ea is not None:
             e = e + product(ea, size_b)
@@ -389,7 +401,7 @@ RULES: dict[str, Callable[[Operation], Rule | None]] = {
     "rev": _moved(_reverse),
     "concatenate": _joined(_concatenate),
     "stack": _joined(_stack),
-    "pad": _joined(_pad),
+    "pad": _pad,
     "split": _pieces(_split),
     "unstack": _pieces(_unstack),
     "iota": _iota,

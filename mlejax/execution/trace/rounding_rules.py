@@ -50,14 +50,15 @@ def exact_factor(constant: Any) -> bool:
     """Whether a product with this constant is exact: zeros and powers of two."""
     if constant is None or np.asarray(constant).dtype.kind != "f":
         return False
-    mantissa = np.abs(np.frexp(constant)[0])
+    mantissa = abs(np.frexp(constant)[0])
     return bool(np.all((mantissa == 0.5) | (mantissa == 0.0)))
 
 
 def _sum(bound: Any, *others: Bound) -> Any:
+    """The bound, which is changed in place, and others."""
     for other in others:
         if other is not None:
-            bound = bound + other
+            bound += other
     return bound
 
 
@@ -66,55 +67,60 @@ def _sum(bound: Any, *others: Bound) -> Any:
 
 def _add(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a + b
-    return v, _sum(np.abs(v), ea, eb)
+    return v, _sum(abs(v), ea, eb)
 
 
 def _sub(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a - b
-    return v, _sum(np.abs(v), ea, eb)
+    return v, _sum(abs(v), ea, eb)
 
 
 def _mul(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a * b
-    e = np.abs(v)
+    e = abs(v)
     if ea is not None:
-        e = e + np.abs(b) * ea
-    return v, e if eb is None else e + np.abs(a) * eb
+        e += abs(b) * ea
+    if eb is not None:
+        e += abs(a) * eb
+    return v, e
 
 
 def _mul_exact(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v, e = a * b, None
     if ea is not None:
-        e = np.abs(b) * ea
+        e = abs(b) * ea
     elif eb is not None:
-        e = np.abs(a) * eb
+        e = abs(a) * eb
     return v, e
 
 
 def _div(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a / b
-    e = np.abs(v)
+    e = abs(v)
+    size = abs(b)
     if eb is not None:
-        e = e * (1.0 + eb / np.abs(b))
-    return v, e if ea is None else e + ea / np.abs(b)
+        e *= 1.0 + eb / size
+    if ea is not None:
+        e += ea / size
+    return v, e
 
 
 def _div_exact(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
-    return a / b, None if ea is None else ea / np.abs(b)
+    return a / b, None if ea is None else ea / abs(b)
 
 
 def _pow(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = np.power(a, b)
-    e = 2.0 * np.abs(v)
+    e = 2.0 * abs(v)
     if ea is not None:
-        e = e + np.abs(b * np.power(a, b - 1.0)) * ea
-    return v, e if eb is None else e + np.abs(v * np.where(v == 0, 0.0, np.log(np.abs(a)))) * eb
+        e = e + abs(b * np.power(a, b - 1.0)) * ea
+    return v, e if eb is None else e + abs(v * np.where(v == 0, 0.0, np.log(abs(a)))) * eb
 
 
 def _atan2(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v, square = np.arctan2(a, b), a * a + b * b
-    of_a = None if ea is None else np.abs(b) / square * ea
-    return v, _sum(4.0 * np.abs(v), of_a, None if eb is None else np.abs(a) / square * eb)
+    of_a = None if ea is None else abs(b) / square * ea
+    return v, _sum(4.0 * abs(v), of_a, None if eb is None else abs(a) / square * eb)
 
 
 def _integer_power(operation: Operation) -> Rule:
@@ -130,10 +136,10 @@ def _integer_power(operation: Operation) -> Rule:
             left >>= 1
             square = square * square if left else square
         v = np.ones_like(a) if v is None else v
-        e = n * np.abs(v)
+        e = n * abs(v)
         if ea is None:
             return v, e
-        slope = np.ones_like(a) if power == 1 else n * np.abs(v / a) if power < 0 else n * np.abs(a) ** (n - 1)
+        slope = np.ones_like(a) if power == 1 else n * abs(v / a) if power < 0 else n * abs(a) ** (n - 1)
         return v, e + slope * ea
 
     return rule
@@ -141,7 +147,7 @@ def _integer_power(operation: Operation) -> Rule:
 
 def _square(a: Any, ea: Bound) -> tuple[Any, Bound]:
     v = a * a
-    return v, v if ea is None else v + 2.0 * np.abs(a) * ea
+    return v, v if ea is None else v + 2.0 * abs(a) * ea
 
 
 def _neg(a: Any, ea: Bound) -> tuple[Any, Bound]:
@@ -149,7 +155,7 @@ def _neg(a: Any, ea: Bound) -> tuple[Any, Bound]:
 
 
 def _abs(a: Any, ea: Bound) -> tuple[Any, Bound]:
-    return np.abs(a), ea
+    return abs(a), ea
 
 
 def _chosen(pick: Callable[[Any, Any], Any], function: Callable[[Any, Any], Any]) -> Rule:
@@ -177,12 +183,12 @@ _MIN = _chosen(np.less_equal, np.minimum)
 
 def _unary(function: Any, slope: Callable[[Any, Any], Any], units: float | Callable[[Any, Any], Any]) -> Rule:
     """A function with its derivative, of operand and value, and its own rounding: units, or their absolute bound."""
-    own = units if callable(units) else (lambda a, v: units * np.abs(v))
+    own = units if callable(units) else (lambda a, v: units * abs(v))
 
     def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
         v = function(a)
         e = own(a, v)
-        return v, e if ea is None else e + np.abs(slope(a, v)) * ea
+        return v, e if ea is None else e + abs(slope(a, v)) * ea
 
     return rule
 
@@ -207,7 +213,7 @@ def _polygamma(m: Any, a: Any) -> Any:
 def _polygamma_most(m: Any, a: Any) -> Any:
     """A bound of |psi^(m)(a)| for a > 0, within a factor of two; inf elsewhere."""
     if np.ndim(m) == 0 and m == 0:
-        most = np.abs(np.log(a)) + 1.0 / a
+        most = abs(np.log(a)) + 1.0 / a
     else:
         from scipy import special
 
@@ -217,16 +223,16 @@ def _polygamma_most(m: Any, a: Any) -> Any:
 
 def _polygamma_rule(m: Any, a: Any, em: Bound, ea: Bound) -> tuple[Any, Bound]:
     v = _polygamma(m, a)
-    e = 16.0 * np.abs(v)
+    e = 16.0 * abs(v)
     return v, e if ea is None else e + _polygamma_most(m + 1.0, a) * ea
 
 
 def _log1p_rounding(a: Any, v: Any) -> Any:
-    return np.abs(v) * np.where((a > -0.45) & (a < -0.34), 256.0, 4.0)
+    return abs(v) * np.where((a > -0.45) & (a < -0.34), 256.0, 4.0)
 
 
 def _atanh_rounding(a: Any, v: Any) -> Any:
-    return np.abs(v) * np.where((np.abs(a) > 0.3) & (np.abs(a) < 0.5), 160.0, 4.0)
+    return abs(v) * np.where((abs(a) > 0.3) & (abs(a) < 0.5), 160.0, 4.0)
 
 
 def _logistic(a: Any) -> Any:
@@ -236,7 +242,7 @@ def _logistic(a: Any) -> Any:
 _2_PI = 2.0 / math.sqrt(math.pi)
 _UNARY: dict[str, Rule] = {
     "exp": _unary(np.exp, lambda a, v: v, 4.0),
-    "exp2": _unary(np.exp2, lambda a, v: v * math.log(2.0), lambda a, v: np.abs(v) * (4.0 + np.abs(a))),
+    "exp2": _unary(np.exp2, lambda a, v: v * math.log(2.0), lambda a, v: abs(v) * (4.0 + abs(a))),
     "log": _unary(np.log, lambda a, v: 1.0 / a, 4.0),
     "log1p": _unary(np.log1p, lambda a, v: 1.0 / (1.0 + a), _log1p_rounding),
     "expm1": _unary(np.expm1, lambda a, v: v + 1.0, 6.0),
@@ -256,14 +262,14 @@ _UNARY: dict[str, Rule] = {
     "sqrt": _unary(np.sqrt, lambda a, v: 0.5 / v, 2.0),
     "rsqrt": _unary(lambda a: 1.0 / np.sqrt(a), lambda a, v: 0.5 * v / a, 2.0),
     "cbrt": _unary(np.cbrt, lambda a, v: v / (3.0 * a), 8.0),
-    "lgamma": _unary(_special("gammaln"), lambda a, v: _polygamma_most(0, a), lambda a, v: 4.0 * np.abs(v) + 24.0),
-    "digamma": _unary(_special("psi"), lambda a, v: _polygamma_most(1.0, a), lambda a, v: 4.0 * np.abs(v) + 16.0),
+    "lgamma": _unary(_special("gammaln"), lambda a, v: _polygamma_most(0, a), lambda a, v: 4.0 * abs(v) + 24.0),
+    "digamma": _unary(_special("psi"), lambda a, v: _polygamma_most(1.0, a), lambda a, v: 4.0 * abs(v) + 16.0),
     "erf": _unary(_special("erf"), lambda a, v: _2_PI * np.exp(-a * a), 4.0),
-    "erfc": _unary(_special("erfc"), lambda a, v: _2_PI * np.exp(-a * a), lambda a, v: np.abs(v) * (4.0 + a * a)),
+    "erfc": _unary(_special("erfc"), lambda a, v: _2_PI * np.exp(-a * a), lambda a, v: abs(v) * (4.0 + a * a)),
     "erf_inv": _unary(
         _special("erfinv"),
         lambda a, v: np.exp(v * v) / _2_PI,
-        lambda a, v: 4.0 * (np.abs(v) + np.abs(a) * np.exp(v * v) / _2_PI),
+        lambda a, v: 4.0 * (abs(v) + abs(a) * np.exp(v * v) / _2_PI),
     ),
     "square": _square,
     "neg": _neg,
@@ -322,7 +328,7 @@ _INTEGER: dict[str, Callable[..., Any]] = {
     "max": np.maximum,
     "min": np.minimum,
     "neg": np.negative,
-    "abs": np.abs,
+    "abs": abs,
     "square": np.square,
 }
 
