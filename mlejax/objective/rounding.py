@@ -16,13 +16,14 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import cached
+from mlejax.execution.trace.adjoint_rounding import AdjointBound
 from mlejax.execution.trace.rounding import RunningBound
 from mlejax.execution.trace.rounding_rules import sum_units
 from mlejax.objective import derivatives
 from mlejax.objective.objective import Objective, Spec
 from mlejax.shapes import Either, Float, Host, Int
 
-__all__ = ["ErrorBars", "Unknown", "error_bars"]
+__all__ = ["ErrorBars", "Unknown", "error_bars", "loglik_bar"]
 
 MOST_ROWS = 512  # rows that are evaluated with bounds
 MOST_WHOLE = 20_000  # terms of a whole model, which cannot be sampled
@@ -71,18 +72,43 @@ def error_bars(
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
     sample = _sample(data, rows)
-    arrays = [*sample.rows, *sample.shared, sample.weights]
     program = _program(spec, sample, fixed)
     if program.unknown:
         return Unknown(program.unknown)
-    of_sum = sum_units(data.block) + data.n_blocks if data.mode != "whole" else None
-    point = [np.asarray(u)] if fixed is None else [np.asarray(u), np.asarray(fixed)]
-    result = program([*point, *arrays], of_sum)
+    result = program(_arguments(sample, u, fixed), _row_units(data))
     value, score, *more = (
         np.where(np.isfinite(out), bar, np.inf) for out, bar in zip(result.outputs, result.bounds, strict=True)
     )
-    information = more[0] if more else _of_differences(score, point[0])
+    information = more[0] if more else _of_differences(score, np.asarray(u))
     return ErrorBars(float(value), score, np.maximum(information, information.T))
+
+
+def loglik_bar(
+    spec: Spec, data: Prepared, u: Float[Either, " p"], fixed: Any, rows: Int[Host, " m"] | None = None
+) -> float | Unknown:
+    """The error bar of the log-likelihood alone, from one reverse pass: also for recursions, factorisations and solves.
+
+    The first call compiles.  Arguments as in `error_bars`.
+    """
+    if data.mode == "whole" and data.n_padded > MOST_WHOLE:
+        return Unknown(())
+    sample = _sample(data, rows)
+    key = ("rounding of the value", *_structure(spec, sample, fixed))
+    program = cached(spec.likelihood, key, lambda: AdjointBound(_traced(spec.plain, sample, fixed, 0), sample.n_padded))
+    if program.unknown:
+        return Unknown(program.unknown)
+    value, bar = program(_arguments(sample, u, fixed), _row_units(data))
+    return bar if np.isfinite(value) and np.isfinite(bar) else np.inf
+
+
+def _arguments(sample: Prepared, u: Any, fixed: Any) -> list[Any]:
+    point = [np.asarray(u, np.float64)] if fixed is None else [np.asarray(u, np.float64), np.asarray(fixed)]
+    return [*point, *sample.rows, *sample.shared, sample.weights]
+
+
+def _row_units(data: Prepared) -> float | None:
+    """The rounding of a sum over all rows, which is taken block by block."""
+    return None if data.mode == "whole" else sum_units(data.block) + data.n_blocks
 
 
 def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Host, "p p"]:
@@ -91,25 +117,33 @@ def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Hos
     return 1.5 * score[None, :] / h[:, None]
 
 
-def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
-    """The bound of value, gradient and Hessian (gradient only, where JAX has no second derivative) of the weighted sum."""
+def _structure(spec: Spec, sample: Prepared, fixed: Any) -> tuple[Any, ...]:
     arrays = [*sample.rows, *sample.shared, sample.weights]
     shapes = tuple((np.shape(a), np.result_type(a)) for a in arrays)
-    key = ("rounding", spec.space, spec.hessian, sample.statics, sample.mode, np.shape(fixed), shapes)
-    return cached(spec.likelihood, key, lambda: _traced(spec.plain, sample, fixed))
+    return spec.space, sample.statics, sample.mode, np.shape(fixed), shapes
 
 
-def _traced(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
+def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
+    """The bound of value, gradient and Hessian (gradient only, where JAX has no second derivative) of the weighted sum."""
+    order = 1 if spec.hessian == "differenced" else 2
+    key = ("rounding", order, *_structure(spec, sample, fixed))
+    return cached(
+        spec.likelihood, key, lambda: RunningBound(_traced(spec.plain, sample, fixed, order), sample.n_padded)
+    )
+
+
+def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Any:
+    """The closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
+
     def sums(u: Any, fixed: Any, rows: Any, shared: Any, weights: Any) -> tuple[Any, ...]:
         data = replace(sample, rows=rows, shared=shared, weights=weights)
         loglik = Objective(spec, data, fixed, None, 1.0).loglik
-        if spec.hessian == "differenced":
-            return jax.value_and_grad(loglik)(u)
-        return derivatives.value_grad_hessian(loglik, u)
+        if order == 0:
+            return (loglik(u),)
+        return jax.value_and_grad(loglik)(u) if order == 1 else derivatives.value_grad_hessian(loglik, u)
 
     u = jax.ShapeDtypeStruct((spec.space.n_free,), jnp.result_type(float))
-    traced = jax.make_jaxpr(sums)(u, fixed, sample.rows, sample.shared, sample.weights)
-    return RunningBound(traced, sample.n_padded)
+    return jax.make_jaxpr(sums)(u, fixed, sample.rows, sample.shared, sample.weights)
 
 
 def _sample(data: Prepared, rows: Int[Host, " m"] | None) -> Prepared:

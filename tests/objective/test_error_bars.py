@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import pytest
 from jax import lax
@@ -14,7 +15,7 @@ from jax.scipy import special, stats
 import mlejax as mle
 from mlejax.fit.loading import load
 from mlejax.objective import ChunkedEvaluator, Spec
-from mlejax.objective.rounding import ErrorBars, Unknown, error_bars
+from mlejax.objective.rounding import ErrorBars, Unknown, error_bars, loglik_bar
 
 _rng = np.random.default_rng(5)
 
@@ -154,8 +155,33 @@ def test_the_score_loses_its_digits_before_the_value() -> None:
     assert lost.loglik > 0.5
 
 
-def test_a_recursion_is_not_known() -> None:
-    assert bars_of("moving_average", data_of("moving_average"), [1.6, -0.8])[0] == Unknown(("scan",))
+def test_a_recursion_has_a_bar_of_its_value_alone() -> None:
+    """A stable moving average; a bound that is carried forward would be 1e135."""
+    data = data_of("moving_average", 500)
+    bars, spec, prepared = bars_of("moving_average", data, [-1.6, 0.8])
+    assert bars == Unknown(("scan",))
+    with jax.enable_x64(True):
+        point = np.array([-1.6, 0.8])
+        bar = loglik_bar(spec, prepared, point, None)
+        computed = ChunkedEvaluator(spec, prepared, None).evaluate(point[None], 0).loglik[0]
+    assert isinstance(bar, float)
+    with mp.workdps(50):
+        past, total = (mp.mpf(0), mp.mpf(0)), mp.mpf(0)
+        for y in data["y"].tolist():
+            e = mp.mpf(y) + mp.mpf(1.6) * past[0] - mp.mpf(0.8) * past[1]
+            past, total = (e, past[0]), total - e**2 / 2 - mp.log(2 * mp.pi) / 2
+        error = abs(float(mp.mpf(float(computed)) - total))
+    assert error <= bar < 1000.0 * max(error, 1e-13)
+    assert 1e-12 < bar < 1e-8
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_both_bounds_of_the_value_agree(name: str) -> None:
+    bars, spec, data = bars_of(name, data_of(name), HEALTHY[name])
+    with jax.enable_x64(True):
+        adjoint = loglik_bar(spec, data, np.array(HEALTHY[name]), None)
+    assert isinstance(adjoint, float)
+    assert 0.2 <= adjoint / bars.loglik <= 1.5
 
 
 def test_many_rows_are_sampled() -> None:

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlejax.execution.devices import device_kind
+
 from . import rounding_arrays
 from .programs import Equation, Program, called_program, is_literal
 from .rounding_rules import Bound, Operation, Rule, scalar_rule, sum_units
 
-__all__ = ["UNIT", "Rounded", "RunningBound", "bound"]
+__all__ = ["UNIT", "Entered", "Rounded", "RunningBound", "bound", "entered"]
 
 UNIT = 2.0**-53  # largest relative error of one operation in float64
 
@@ -33,6 +35,14 @@ class Rounded(NamedTuple):
     outputs: tuple[Any, ...]
     bounds: tuple[Any, ...]
     unknown: tuple[str, ...]
+
+
+class Entered(NamedTuple):
+    """A program that an equation stands for, the arrays that it closes over, and the number of its first operand."""
+
+    program: Program
+    consts: Sequence[Any]
+    first: int
 
 
 class _Step(NamedTuple):
@@ -123,10 +133,9 @@ class RunningBound:
         slot = lambda v: self._literal(v.val, v.aval.dtype) if is_literal(v) else slots[v]
         for eqn in program.eqns:
             at = tuple(slot(v) for v in eqn.invars)
-            called = called_program(eqn) or _custom(eqn)
-            if called is not None:
-                inner, inner_consts = called
-                results: Sequence[int] = self._enter(inner, inner_consts, at, unknown)
+            inner = entered(eqn)
+            if inner is not None:
+                results: Sequence[int] = self._enter(inner.program, inner.consts, at[inner.first :], unknown)
             else:
                 results = self._add(eqn, at, unknown)
             slots.update(zip(eqn.outvars, results, strict=True))
@@ -228,12 +237,23 @@ def _rule(operation: Operation) -> Rule | None:
     return scalar_rule(operation) if make is None else make(operation)
 
 
-def _custom(eqn: Equation) -> Any:
-    """The program of a function with a derivative rule for reverse mode, and its constants."""
-    if not eqn.primitive.name.startswith("custom_vjp_call"):
+def entered(eqn: Equation) -> Entered | None:
+    """The program that an equation stands for: of a call, or the branch for this platform; None for other equations."""
+    called = called_program(eqn)
+    if called is not None:
+        return Entered(*called, 0)
+    params: Any = eqn.params
+    if eqn.primitive.name.startswith("custom_vjp_call"):
+        return _closed(params.get("call_jaxpr") or params.get("fun_jaxpr"), 0)
+    platforms = params.get("branches_platforms") if eqn.primitive.name == "cond" else None
+    if platforms is None:
         return None
-    inner = eqn.params.get("call_jaxpr") or eqn.params.get("fun_jaxpr")
-    return None if inner is None else (getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
+    own = [i for i, names in enumerate(platforms) if names is None or device_kind() in names]
+    return _closed(params["branches"][own[0]], 1)
+
+
+def _closed(program: Any, first: int) -> Entered:
+    return Entered(getattr(program, "jaxpr", program), getattr(program, "consts", ()), first)
 
 
 def _lower_precision(eqn: Equation) -> float:
