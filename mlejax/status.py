@@ -159,7 +159,8 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
         " missing values; (c) too many parameters. Use a covariance without a factor, fewer parameters, or more data."
     ),
     CovarianceState.INTERRUPTED: (
-        "Ctrl-C came before the products of scores of this data set were summed: ask for the covariance again."
+        "Ctrl-C came before the products of scores of this data set were summed. To have them: (a) ask for the covariance"
+        " again, `with_cov(...)`; (b) take a kind that needs no products, 'nonrobust'; (c) fit this data set alone."
     ),
     CovarianceState.NO_SCORES: (
         "This covariance sums products of scores, and there are no contributions to sum over. Usual causes: (a) the"

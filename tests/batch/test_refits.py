@@ -140,7 +140,7 @@ def test_refits_through_two_predictors_equal_weighted_fits(regressed: bool) -> N
 
 
 def test_products_of_common_columns_are_those_of_each_alone() -> None:
-    from mlejax.derivatives import weighted_products
+    from mlejax.objective.derivatives import products_of_shared
 
     rng = np.random.default_rng(0)
     w, x, y = rng.normal(size=(6, 50)), rng.normal(size=(50, 4)), rng.normal(size=(50, 3))
@@ -148,5 +148,5 @@ def test_products_of_common_columns_are_those_of_each_alone() -> None:
         for left, right in ((x, x), (x, y), (y, x), (x, x.copy())):
             a, b = jnp.asarray(left), jnp.asarray(right)
             b = a if right is left else b
-            found = jax.vmap(lambda v, a=a, b=b: weighted_products(a, v, b, common=True))(jnp.asarray(w))
+            found = jax.vmap(lambda v, a=a, b=b: products_of_shared(a, v, b))(jnp.asarray(w))
             np.testing.assert_allclose(found, np.einsum("ni,ln,nj->lij", left, w, right), rtol=1e-11, atol=1e-12)

@@ -18,6 +18,7 @@ from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, rays, wording
+from mlejax.fit.diagnose.digits import digits_of, lost
 from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
@@ -134,7 +135,7 @@ def _from_elsewhere(
         good = clean(result, space)
         for i in which[good[which]].tolist():
             end = result.of(i)
-            if end.loglik > _level(best[i] if i in best else found[i]):
+            if end.loglik > _level(best[i] if i in best else found[i]) and not lost(one[i], end):
                 best[i] = end
     out = {}
     for i, end in best.items():
@@ -196,10 +197,46 @@ def search_on(
     end: OptimizeResult,
     first: RaysOfEnd | None = None,
 ) -> Asks[Diagnosed]:
-    """From the optimiser's end on: onto edges, along rays, and on from a higher point if there is one.
+    """From the optimiser's end on: back to good digits, onto edges, along rays, and on from a higher point if there is one.
 
     ``first`` are the rays from that end, where they are known already.
     """
+    found = _with_good_digits(problems, evaluator, u0, end)
+    if isinstance(found, OptimizeResult):
+        found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
+        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end)
+        if isinstance(again, Diagnosed):
+            return again._replace(note=found.note)
+        if again is not found.end:
+            found = found._replace(end=again, findings=Findings())
+    return found
+
+
+def _with_good_digits(
+    problems: Problems, evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult
+) -> OptimizeResult | Diagnosed:
+    """The end itself where its digits are good; else the end of a search that keeps them, or why there is none."""
+    if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
+        return end
+    back = digits_of(evaluator, u0, end)
+    if back is None:
+        return end
+    if back.point is not None:
+        _, again = _restart(evaluator, optimize.Newton(), back.point)
+        return again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
+    last = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
+    along = () if back.direction is None else (back.direction,)
+    return Diagnosed(evaluator.spec, last, Findings(along, rows=back.words))
+
+
+def _searched_on(
+    problems: Problems,
+    evaluator: ChunkedEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    first: RaysOfEnd | None,
+) -> Asks[Diagnosed]:
     spec, space = evaluator.spec, evaluator.spec.space
     if end.end == End.INTERRUPTED:
         return Diagnosed(spec, end, Findings())

@@ -50,7 +50,7 @@ def off_the_edges(evaluator: ChunkedEvaluator, end: OptimizeResult) -> Float[Hos
             u[e] = end.u[e] + inward * h
             if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
                 break
-            u, loglik = _others_maximised(evaluator, u, e)
+            u, loglik = others_maximised(evaluator, u, e)
             gain = loglik - float(end.loglik)
             if gain > max(RISE, 0.0 if best is None else best[0]):
                 best = gain, u.copy()
@@ -61,7 +61,7 @@ def off_the_edges(evaluator: ChunkedEvaluator, end: OptimizeResult) -> Float[Hos
     return None
 
 
-def _others_maximised(evaluator: ChunkedEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
+def others_maximised(evaluator: ChunkedEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
     """The maximum (p,) over all coordinates but one, and the log-likelihood there."""
     space, others, method = evaluator.spec.space, np.arange(u.size) != e, optimize.Newton(max_steps=STEPS)
     whole = u.copy()

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from mlejax.derivatives import value_grad_hessian
 
 from mlejax.execution.trace import lapack_calls, linear_predictors, rows_apart, split
+from mlejax.objective.derivatives import value_grad_hessian
 
 N, P = 6, 4
 RNG = np.random.default_rng(0)

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mlejax.derivatives import value_grad_hessian
 
 import mlejax as mle
 from mlejax.execution.trace import linear_predictors
 from mlejax.fit.common import objective_of
 from mlejax.objective import Spec
+from mlejax.objective.derivatives import value_grad_hessian
 from mlejax.special import gammaln, softplus
 
 N = 40

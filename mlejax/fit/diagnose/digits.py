@@ -1,0 +1,167 @@
+"""Ends where the user's formula has lost its digits: the search goes back along the coordinate that ran away.
+
+A negative binomial written with gamma functions is rounding noise where its dispersion is 1e-8, and a search that runs there
+finds maxima in the noise.  The error bars of log-likelihood, score and information (`mlejax.objective.rounding`) show it.  Then
+the coordinate that ran away is put at points on its way, and the others are maximised at each.  Among the points with good
+digits the profile has a maximum, or levels off, or still rises where the digits end.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax import linalg
+from mlejax.fit.diagnose import ends, wording
+from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.objective import ChunkedEvaluator
+from mlejax.objective.rounding import ErrorBars, error_bars
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host
+from mlejax.verdict import Direction
+
+FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
+NEARER = 1e-3  # share of the start's distance to an edge, below which they are
+ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
+RUNGS = 60
+REST = 0.01  # log-likelihood that may be left to rise where it levels off
+FLAT = 1e-7  # gain of a doubling that is none
+SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
+
+
+class Regained(NamedTuple):
+    """What the points with good digits say.
+
+    Attributes:
+        point: where to go on from, (p,), if the profile has a maximum on the way; else None.
+        end: the last point with good digits, as an end.
+        direction: along which the log-likelihood rises, with its supremum, if it levels off; else None.
+        words: what to say where it neither has a maximum nor levels off before the digits end.
+    """
+
+    point: Float[Host, " p"] | None
+    end: OptimizeResult
+    direction: Direction | None
+    words: str
+
+
+def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
+    """Flags of the coordinates that went so far that the formula may have lost its digits there."""
+    with np.errstate(invalid="ignore"):
+        far = ends.curved(space) & (np.abs(u - u0) > FAR)
+        if space.boxed:
+            near = np.minimum(u - space.lower, space.upper - u)
+            far |= (near > 0) & (near < NEARER * np.minimum(u0 - space.lower, space.upper - u0))
+    return np.asarray(far)
+
+
+def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
+    """An error bar exceeds 0.01: of the log-likelihood, or of score and information in standard errors.
+
+    False also where the rounding of an operation is not known.
+    """
+    bars = error_bars(evaluator.spec, evaluator.data, end.u, evaluator.fixed)
+    if not isinstance(bars, ErrorBars):
+        return False
+    if not bars.loglik <= ALLOWED:
+        return True
+    free = ends.interior(evaluator.spec.space, end.u)
+    inverse = ends.inverse_over(end.information, free)  # type: ignore[arg-type]
+    if not inverse.ok:
+        return False
+    V = np.abs(inverse.inverse)
+    variance = np.maximum(inverse.inverse.diagonal(), 1e-300)
+    of_score = (V @ bars.score[free]) / np.sqrt(variance)
+    of_information = (V @ bars.information[np.ix_(free, free)] @ V).diagonal() / (2.0 * variance)
+    return not (of_score.max() <= ALLOWED and of_information.max() <= ALLOWED)
+
+
+def regained(
+    evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult, far: Bool[Host, " p"]
+) -> Regained | None:
+    """The profile along the coordinate that ran furthest, as far as its digits are good; None if they are not at the start."""
+    space = evaluator.spec.space
+    e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0)))
+    way = _way(float(u0[e]), float(end.u[e]), space, e)
+    u, found = np.array(u0), []
+    for at in way:
+        u[e] = at
+        u, loglik = others_maximised(evaluator, u, e)
+        here = _end_at(evaluator, u, end)
+        if not np.isfinite(loglik) or here is None or lost(evaluator, here):
+            break
+        found.append((loglik, u.copy(), here))
+    if len(found) < 2:
+        return None
+    values = np.array([loglik for loglik, _, _ in found])
+    last, best = found[-1][2], int(np.argmax(values))
+    gains = np.diff(values)
+    if best < len(values) - 1 and values[best] > values[-1] + FLAT:
+        return Regained(found[best][1], last, None, "")
+    vector = np.zeros(u.size)
+    vector[e] = np.sign(end.u[e] - u0[e])
+    words = partial(wording.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
+    rest = _rest(gains)
+    if rest is not None and rest <= REST:
+        supremum = float(values[-1]) + rest
+        return Regained(None, last, Direction("rises", vector, float(values[-1] - values[0]), supremum, words), "")
+    movement = Direction("rises", vector, words=words).movement
+    said = (
+        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on, where it still rises by "
+        f"{gains[-1]:.2g} a doubling.  Fix the parameter there, or write the formula with a stable one of mle.special"
+    )
+    return Regained(None, last, None, said)
+
+
+def _rest(gains: Float[Host, " k"]) -> float | None:
+    """What is left to rise, by the last three gains of a doubling; None if they do not shrink."""
+    if len(gains) < 3:
+        return None
+    last = gains[-3:]
+    if (np.abs(last) <= FLAT).all():
+        return 0.0
+    if not (last[1] <= SHRINKS * last[0] + FLAT and last[2] <= SHRINKS * last[1] + FLAT):
+        return None
+    share = min(max(last[2] / last[1] if last[1] > FLAT else 0.5, 0.0), SHRINKS)
+    return float(max(last[2], 0.0) * share / (1.0 - share))
+
+
+def _travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
+    """How far each coordinate went, in logarithms."""
+    bent = ends.curved(space)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before, after = (np.minimum(x - space.lower, space.upper - x) for x in (u0, u))
+        return np.where(bent, np.abs(u - u0), np.where(np.isfinite(after), np.abs(np.log(after / before)), 0.0))
+
+
+def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
+    """Points from the start on, each twice as far as the one before: in logarithms, or towards the edge of a box."""
+    k = np.arange(RUNGS)
+    if ends.curved(space)[e]:
+        points = start + np.sign(stop - start) * np.log(2.0) * k
+        return points[np.abs(points - start) <= abs(stop - start)]
+    edge = space.lower[e] if stop - space.lower[e] <= space.upper[e] - stop else space.upper[e]
+    points = edge + (start - edge) * 0.5**k
+    return points[np.abs(points - edge) >= abs(stop - edge)]
+
+
+def _end_at(evaluator: ChunkedEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
+    """The point as an end, or None where its derivatives are not finite."""
+    found = evaluator.evaluate(u[None])
+    assert found.score is not None
+    assert found.information is not None
+    if not (linalg.all_finite(found.score) and linalg.all_finite(found.information)):
+        return None
+    return like._replace(u=u.copy(), loglik=found.loglik[0], score=found.score[0], information=found.information[0])
+
+
+def digits_of(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Regained | None:
+    """What to make of an end whose digits are lost; None where they are good, or cannot be had."""
+    if end.information is None:
+        return None
+    far = far_from_start(end.u, u0, evaluator.spec.space)
+    with np.errstate(all="ignore"):
+        return regained(evaluator, u0, end, far) if far.any() and lost(evaluator, end) else None
