@@ -9,6 +9,7 @@ digits the profile has a maximum, or levels off, or still rises where the digits
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ FAR = 5.0  # logarithms and logits, from the start, beyond which digits are look
 NEARER = 1e-3  # share of the start's distance to an edge, below which they are
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
 RUNGS = 60
-REST = 0.01  # log-likelihood that may be left to rise where it levels off
+REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
 
@@ -69,9 +70,11 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
     if not bars.loglik <= ALLOWED:
         return True
     free = ends.interior(evaluator.spec.space, end.u)
-    inverse = ends.inverse_over(end.information, free)  # type: ignore[arg-type]
+    information = np.asarray(end.information)[np.ix_(free, free)]
+    inverse = linalg.scaled_inverse(information)
     if not inverse.ok:
-        return False
+        bar = bars.information[np.ix_(free, free)].diagonal()
+        return not (bar <= np.abs(information.diagonal())).all()
     V = np.abs(inverse.inverse)
     variance = np.maximum(inverse.inverse.diagonal(), 1e-300)
     of_score = (V @ bars.score[free]) / np.sqrt(variance)
@@ -105,7 +108,7 @@ def regained(
     vector[e] = np.sign(end.u[e] - u0[e])
     words = partial(wording.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
     rest = _rest(gains)
-    if rest is not None and rest <= REST:
+    if rest is not None:
         supremum = float(values[-1]) + rest
         return Regained(None, last, Direction("rises", vector, float(values[-1] - values[0]), supremum, words), "")
     movement = Direction("rises", vector, words=words).movement
@@ -117,7 +120,7 @@ def regained(
 
 
 def _rest(gains: Float[Host, " k"]) -> float | None:
-    """What is left to rise, by the last three gains of a doubling; None if they do not shrink."""
+    """What is left to rise, by the last gains of a doubling; None if these do not shrink, or do not say it to 0.01."""
     if len(gains) < 3:
         return None
     last = gains[-3:]
@@ -125,8 +128,12 @@ def _rest(gains: Float[Host, " k"]) -> float | None:
         return 0.0
     if not (last[1] <= SHRINKS * last[0] + FLAT and last[2] <= SHRINKS * last[1] + FLAT):
         return None
-    share = min(max(last[2] / last[1] if last[1] > FLAT else 0.5, 0.0), SHRINKS)
-    return float(max(last[2], 0.0) * share / (1.0 - share))
+    before, rest = (
+        max(b, 0.0) * share / (1.0 - share)
+        for a, b in pairwise(last)
+        for share in [float(np.clip(b / a if a > FLAT else 0.5, 0.0, SHRINKS))]
+    )
+    return float(rest) if abs(before - last[2] - rest) <= REST else None
 
 
 def _travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:

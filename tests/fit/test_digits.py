@@ -1,0 +1,73 @@
+"""Limits where the usual formulas lose their digits: the simpler model's log-likelihood is what they level off at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import gammaln
+from scipy import stats
+
+import mlejax as mle
+
+pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+
+
+def negative_binomial(p: Any, d: Any) -> Any:
+    y, mu, r = d["y"], p["mu"], 1 / p["alpha"]
+    return (
+        gammaln(y + r) - gammaln(r) - gammaln(y + 1.0) + r * jnp.log(r / (r + mu)) + y * jnp.log(mu / (r + mu))
+    )  # fmt: skip
+
+
+nb2 = mle.model(mu=mle.Positive(), alpha=mle.Positive())(negative_binomial)
+nb2_from_0 = mle.model(mu=mle.Positive(), alpha=mle.NonNegative())(negative_binomial)
+
+
+@mle.model(mu=mle.Real(), s=mle.Positive(), df=mle.Positive())
+def student(p: Any, d: Any) -> Any:
+    v, s = p["df"], p["s"]
+    z = (d["y"] - p["mu"]) / s
+    constant = gammaln((v + 1) / 2) - gammaln(v / 2) - 0.5 * jnp.log(v * jnp.pi) - jnp.log(s)
+    return constant - (v + 1) / 2 * jnp.log1p(z * z / v)
+
+
+@pytest.mark.parametrize("model", [nb2, nb2_from_0], ids=["positive", "nonnegative"])
+@pytest.mark.parametrize("seed", [0, 2, 17, 19, 23])
+def test_a_negative_binomial_of_poisson_counts_levels_off_at_the_poisson(model: mle.Model, seed: int) -> None:
+    """Levin & Reeds 1977: it has a maximum just where the variance exceeds the mean."""
+    y = np.random.default_rng(seed).poisson(3.0, size=200).astype(float)
+    assert y.var() < y.mean()
+    verdict = model.fit({"y": y}).verdict
+    assert verdict.code == "no_finite_maximum"
+    assert "alpha -> 0" in verdict.statement
+    assert verdict.evidence["supremum"] == pytest.approx(stats.poisson.logpmf(y, y.mean()).sum(), abs=0.01)
+
+
+@pytest.mark.parametrize("model", [nb2, nb2_from_0], ids=["positive", "nonnegative"])
+@pytest.mark.parametrize("seed", [1, 18])
+def test_where_the_variance_exceeds_the_mean_it_has_a_maximum(model: mle.Model, seed: int) -> None:
+    y = np.random.default_rng(seed).poisson(3.0, size=200).astype(float)
+    assert y.var() > y.mean()
+    res = model.fit({"y": y})
+    assert res.verdict.code == "verified"
+    assert res.llf > stats.poisson.logpmf(y, y.mean()).sum()
+    assert res.params["mu"] == pytest.approx(y.mean(), rel=1e-8)
+
+
+@pytest.mark.parametrize("seed", [101, 103, 111, 112])
+def test_students_t_of_light_tails_levels_off_at_the_normal(seed: int) -> None:
+    y = np.random.default_rng(seed).normal(size=100)
+    assert stats.kurtosis(y) < 0
+    verdict = student.fit({"y": y}).verdict
+    assert verdict.code == "no_finite_maximum"
+    assert verdict.evidence["supremum"] == pytest.approx(stats.norm.logpdf(y, y.mean(), y.std()).sum(), abs=0.01)
+
+
+def test_a_batch_says_the_same() -> None:
+    y = np.random.default_rng(7).poisson(3.0, size=(12, 200)).astype(float)
+    found = nb2.fit_batch({"y": y})
+    over = y.var(axis=1) > y.mean(axis=1)
+    assert [found[i].verdict.code for i in range(12)] == ["verified" if o else "no_finite_maximum" for o in over]
