@@ -54,6 +54,8 @@ def check_kind(
             "cov_type='opg' replaces the information by products of scores, which leave out the penalty; use "
             "'nonrobust', 'bayes' or 'HC0'"
         )
+    if cov_kwds is not None and not isinstance(cov_kwds, Mapping):
+        raise ValueError(f"cov_kwds= expected a dict of options, got {cov_kwds!r}")
     options = dict(cov_kwds or {})
     allowed = _OPTIONS.get(kind, set())
     unknown = set(options) - allowed
@@ -85,6 +87,8 @@ def _groupings(groups: Any) -> tuple[Any, ...]:
     if isinstance(groups, str):
         return (groups,)
     parts: list[Any]
+    if hasattr(groups, "toarray"):
+        raise ValueError("cov_kwds groups: expected labels, got a sparse matrix; groups.toarray() makes an array of it")
     if isinstance(groups, (tuple, list)) and len(groups) <= 3 and all(isinstance(g, str) or np.ndim(g) for g in groups):
         parts = list(groups)
     elif np.ndim(groups) == 2:

@@ -107,8 +107,8 @@ def budget(memory_limit: float | None, progress: bool | None) -> Budget:
     Raises:
         ValueError: the limit is not a positive number of bytes.
     """
-    if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and memory_limit > 0):
-        raise ValueError(f"memory_limit= expected a positive number of bytes, 2e9 say, got {memory_limit!r}")
+    if memory_limit is not None and not (isinstance(memory_limit, (int, float)) and 0 < memory_limit < math.inf):
+        raise ValueError(f"memory_limit= expected a positive, finite number of bytes, 2e9 say, got {memory_limit!r}")
     most, cores = limits().max_workers, n_cores()
     workers = 1 if limits().on_cpu and cores == 1 else min(cores + 1, most) if limits().on_cpu else most
     memory = free_memory() * limits().memory_share if memory_limit is None else memory_limit

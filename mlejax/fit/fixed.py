@@ -50,7 +50,13 @@ def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
         return
     try:
         array = np.broadcast_to(np.asarray(value, np.float64), leaf.shape if flat is None else (flat.size,))
+    except OverflowError:
+        raise ValueError(f"fixed: {leaf.name}: a number too large for float64") from None
     except (TypeError, ValueError):
+        if not all(
+            isinstance(part, (bool, int, float, np.ndarray, np.generic, jax.Array)) for part in jax.tree.leaves(value)
+        ):
+            raise ValueError(f"fixed: {leaf.name}: expected numbers, got {value!r}") from None
         return  # the shape is refused with a message of its own
     problem = leaf.transform.problem(array)
     if problem is not None:

@@ -58,6 +58,7 @@ from mlejax.verdict import ConvergenceWarning
 _row_check = compiled(row_check, static=("likelihood", "space", "layout"))
 _unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
 N_CHECKED_UNITS = 32
+MOST_STARTS = 1_000_000
 
 
 # ---- over L data sets
@@ -320,6 +321,8 @@ def check_n_starts(n_starts: Any, n_listed: int) -> int:
         return n_listed
     if isinstance(n_starts, bool) or not isinstance(n_starts, (int, np.integer)) or n_starts < 1:
         raise ValueError(f"n_starts= expected a whole number of at least 1, got {n_starts!r}")
+    if n_starts > MOST_STARTS:
+        raise ValueError(f"n_starts= expected at most {MOST_STARTS:,}, got {n_starts:.3g}")
     if n_starts < n_listed:
         raise ValueError(f"n_starts={n_starts} is less than the {n_listed} starts in start=")
     return int(n_starts)

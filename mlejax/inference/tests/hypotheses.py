@@ -185,6 +185,8 @@ def _dimensions(x: Any) -> int:
 def _numeric(x: Any, what: str) -> np.ndarray:
     try:
         array = np.asarray(x, np.float64)
+    except OverflowError:
+        raise ValueError(f"{what}: a number too large for float64") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: expected numbers, got {x!r}") from error
     if not np.all(np.isfinite(array)):
