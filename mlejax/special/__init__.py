@@ -4,8 +4,12 @@
 the Hessian of a censored gamma, beta or Student t likelihood does not exist. These have derivatives of every order in
 every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails. ``log_sigmoid`` and
 ``softplus``, ``gammaln`` and ``digamma`` JAX has too; here value and derivatives cost a fraction of what they do there.
+
+The log-densities hold through their limits: ``nb2_logpmf`` at alpha = 0 is the Poisson distribution, with the derivatives
+that it has there. Their textbook formulas lose all digits near these limits.
 """
 
+from mlejax.special.counts import nb2_logpmf
 from mlejax.special.gamma import digamma, gammaln
 from mlejax.special.incomplete import (
     betainc,
@@ -33,6 +37,7 @@ __all__ = [
     "log_gammaincc",
     "log_sigmoid",
     "log_stdtr",
+    "nb2_logpmf",
     "softplus",
     "stdtr",
 ]
