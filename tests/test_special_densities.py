@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from mlejax import special
 from tests.density_points import DENSITIES, records
@@ -19,9 +20,15 @@ BOUNDS = (1e-12, 1e-12, 1e-12, 1e-9)
 # Arguments outside of the support, and parameters outside of their space.
 OUTSIDE: dict[str, list[tuple[float, ...]]] = {
     "nb2_logpmf": [(-1.0, 2.0, 0.5), (-1.0, 2.0, 0.0), (3.0, 0.0, 0.5)],
+    "t_logpdf": [(np.inf, 3.0, 0.0, 1.0), (-np.inf, np.inf, 0.0, 1.0)],
+    "gpd_logpdf": [(-1.0, 1.0, 0.2), (-1.0, 1.0, 0.0), (3.0, 1.0, -0.5), (2.0, 1.0, -0.5), (np.inf, 1.0, 0.1)],
+    "gev_logpdf": [(-6.0, 0.0, 1.0, 0.2), (6.0, 0.0, 1.0, -0.2), (5.0, 0.0, 1.0, -0.2), (-1e3, 0.0, 1.0, 0.0)],
 }
 ILLEGAL: dict[str, list[tuple[float, ...]]] = {
     "nb2_logpmf": [(1.0, -2.0, 0.5), (1.0, 2.0, -0.1), (np.nan, 1.0, 1.0), (1.0, np.nan, 1.0), (1.0, 1.0, np.nan)],
+    "t_logpdf": [(1.0, 0.0, 0.0, 1.0), (1.0, 2.0, 0.0, -1.0), (np.nan, 2.0, 0.0, 1.0), (1.0, np.nan, 0.0, 1.0)],
+    "gpd_logpdf": [(1.0, 0.0, 0.1), (1.0, -1.0, 0.1), (1.0, 1.0, np.nan), (np.nan, 1.0, 0.1)],
+    "gev_logpdf": [(1.0, 0.0, 0.0, 0.1), (1.0, 0.0, 1.0, np.nan), (np.nan, 0.0, 1.0, 0.1)],
 }
 NAMES = sorted(DENSITIES)
 
@@ -88,3 +95,26 @@ def test_strict_dtypes_ranks_and_single_precision(name: str) -> None:
         assert single.dtype == np.float32
         size = (np.abs(reference["value"]) + moved)[keep]
         assert (np.abs(np.asarray(single, dtype=float) - reference["value"][keep]) <= 3e-5 * size + 1e-37).all()
+
+
+@pytest.mark.parametrize("kind", ["cdf", "sf", "logcdf", "logsf"])
+def test_tails_of_the_extremes(kind: str) -> None:
+    x = np.linspace(0.1, 4.0, 9)
+    with jax.enable_x64(True):
+        for xi in (-0.2, 0.0, 0.3):
+            gpd, gev = function(f"gpd_{kind}"), function(f"gev_{kind}")
+            np.testing.assert_allclose(gpd(x, 1.5, xi), getattr(stats.genpareto(xi, scale=1.5), kind)(x), rtol=1e-12)
+            np.testing.assert_allclose(
+                gev(x, 0.5, 1.5, xi), getattr(stats.genextreme(-xi, 0.5, 1.5), kind)(x), rtol=1e-12
+            )
+        below, above = {"cdf": (0, 1), "sf": (1, 0), "logcdf": (-np.inf, 0), "logsf": (0, -np.inf)}[kind]
+        np.testing.assert_array_equal(function(f"gpd_{kind}")(np.array([-1.0, 9.0]), 1.0, -0.2), [below, above])
+        assert function(f"gev_{kind}")(-9.0, 0.0, 1.0, 0.2) == below
+        assert function(f"gev_{kind}")(9.0, 0.0, 1.0, -0.2) == above
+
+
+def test_infinite_degrees_of_freedom() -> None:
+    with jax.enable_x64(True):
+        f = lambda x, df: special.t_logpdf(x, df, 0.5, 2.0)
+        assert float(f(1.5, np.inf)) == pytest.approx(stats.norm.logpdf(1.5, 0.5, 2.0), rel=1e-15)
+        np.testing.assert_array_equal(jax.grad(f, (0, 1))(1.5, np.inf), (-0.25, 0.0))

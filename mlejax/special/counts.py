@@ -81,7 +81,7 @@ def _nb2_small(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     rate = alpha * mu
     logarithm = jnp.log(jnp.where(mu > 0, mu, 1.0)) - jnp.log1p(rate)
     rising, factorial = log_rising(jnp.stack([y, y]), jnp.stack([alpha, jnp.ones_like(alpha)]))
-    return y * logarithm + (rising - factorial) - mu * log1p_over(rate)
+    return y * logarithm + (rising - factorial) - log1p_over(mu, alpha)
 
 
 def _nb2_large(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -96,7 +96,7 @@ def _nb2_large(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
         mean, ratio
     )
     apart = y * (jnp.log(mu / y) + jnp.log1p(alpha * y) - jnp.log1p(alpha * mu))
-    apart = apart + y * log1p_over(alpha * y) - mu * log1p_over(alpha * mu)
+    apart = apart + log1p_over(y, alpha) - log1p_over(mu, alpha)
     deviance = jnp.where(near, close, -apart)
     remainders = _stirling_of_inverse(alpha) + stirling_inverse(1.0 / y) - stirling_inverse(alpha / spread)
     return -deviance - 0.5 * (jnp.log(y) + jnp.log1p(alpha * y)) - HALF_LOG_2PI - remainders

@@ -175,17 +175,62 @@ def _log1p_integral_jvp(power: int, order: int, primals: Any, tangents: Any) -> 
     return value, _log1p_integral(power, order + 1, w, ratio) * tangents[0]
 
 
-def log1p_over(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
-    """L(w) = log(1 + w) / w, analytic at 0, where it is 1.
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log1p_over(order: int, z: jax.Array, a: jax.Array) -> jax.Array:
+    """The derivative of the given order in a of log(1 + a z) / a."""
+    w = a * z
+    return z ** (order + 1) * _log1p_integral(1, order, w, 1.0 + w)
 
-    ``ratio`` is 1 + w where that is known better than by addition (w near -1).
-    """
-    return _log1p_integral(1, 0, w, 1.0 + w if ratio is None else ratio)
+
+@_log1p_over.defjvp
+def _log1p_over_jvp(order: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (z, a), (dz, da) = primals, tangents
+    # The derivative in z is that of 1 / (1 + a z): by itself, as it is far smaller than its terms where a z is large.
+    shrink = 1.0 / (1.0 + a * z)
+    slope = math.factorial(order) * (-z * shrink) ** order * shrink
+    return _log1p_over(order, z, a), slope * dz + _log1p_over(order + 1, z, a) * da
+
+
+def log1p_over(z: jax.Array, a: jax.Array) -> jax.Array:
+    """log(1 + a z) / a, analytic at a = 0, where it is z."""
+    return _log1p_over(0, z, a)
 
 
 def log1p_rest(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
-    """M(w) = (w - log(1 + w)) / w^2, analytic at 0, where it is 1/2; ``ratio`` as for :func:`log1p_over`."""
+    """M(w) = (w - log(1 + w)) / w^2, analytic at 0, where it is 1/2.
+
+    ``ratio`` is 1 + w where that is known better than by addition (w near -1).
+    """
     return _log1p_integral(2, 0, w, 1.0 + w if ratio is None else ratio)
+
+
+@jax.custom_jvp
+def gumbel_exponent(t: jax.Array) -> jax.Array:
+    """t + exp(-t), whose derivative 1 - exp(-t) keeps its digits near 0."""
+    return t + jnp.exp(-t)
+
+
+@gumbel_exponent.defjvp
+def _gumbel_exponent_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return gumbel_exponent(primals[0]), one_minus_exp(primals[0]) * tangents[0]
+
+
+@jax.custom_jvp
+def one_minus_exp(t: jax.Array) -> jax.Array:
+    """1 - exp(-t). JAX differentiates ``expm1`` as its value plus 1, which has no digits where exp(-t) is small."""
+    return -jnp.expm1(-t)
+
+
+@one_minus_exp.defjvp
+def _one_minus_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return one_minus_exp(primals[0]), jnp.exp(-primals[0]) * tangents[0]
+
+
+def log1mexp(t: jax.Array) -> jax.Array:
+    """log(1 - exp(-t)) for t > 0, accurate at both ends."""
+    small = t < 0.6931471805599453
+    low, high = jnp.where(small, t, 0.5), jnp.where(small, 1.0, t)
+    return jnp.where(small, jnp.log(one_minus_exp(low)), jnp.log1p(-jnp.exp(-high)))
 
 
 def stirling_inverse(b: jax.Array) -> jax.Array:
