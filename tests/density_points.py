@@ -96,7 +96,7 @@ GEV_POINTS = [
     (x, loc, scale, xi)
     for xi in SHAPES
     for x, loc, scale in ((0.0, 0.0, 1.0), (1.0, 0.5, 1.0), (-2.0, 1.0, 1.5), (3.9, 3.87, 0.2), (60.0, 2.0, 3.0))
-    if 1e-6 < 1 + xi * (x - loc) / scale and xi < 100.0
+    if 1 + xi * (x - loc) / scale > 1e-6 and xi < 100.0
 ]
 ALL_GPD, ALL_GEV = ((1, 1, 1), (1e-6, 1e-6, 1e-6)), ((1, 1, 1, 1), (1e-3, 1e-3, 1e-6, 1e-6))
 

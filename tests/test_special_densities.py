@@ -118,3 +118,15 @@ def test_infinite_degrees_of_freedom() -> None:
         f = lambda x, df: special.t_logpdf(x, df, 0.5, 2.0)
         assert float(f(1.5, np.inf)) == pytest.approx(stats.norm.logpdf(1.5, 0.5, 2.0), rel=1e-15)
         np.testing.assert_array_equal(jax.grad(f, (0, 1))(1.5, np.inf), (-0.25, 0.0))
+
+
+def test_inverse_degrees_of_freedom_at_and_beside_zero() -> None:
+    """At 0: score and curvature in 1/df from the expansion of the log-density, by hand."""
+    z = np.array([0.0, 0.4, -2.0, 5.0])
+    with jax.enable_x64(True):
+        f = lambda h, z: special.t_logpdf_inverse(z, h)
+        slope, curve = jax.vmap(jax.grad(f), (None, 0)), jax.vmap(jax.grad(jax.grad(f)), (None, 0))
+        for h in (0.0, 1e-300, 1e-30, 1e-18):
+            np.testing.assert_allclose(slope(h, z), (z**4 - 2 * z**2 - 1) / 4, rtol=1e-12)
+            np.testing.assert_allclose(curve(h, z), z**4 / 2 - z**6 / 3, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(f(0.25, z), special.t_logpdf(z, 4.0), rtol=1e-15)

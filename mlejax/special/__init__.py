@@ -35,7 +35,7 @@ from mlejax.special.incomplete import (
     log_gammaincc,
 )
 from mlejax.special.logistic import log_sigmoid, softplus
-from mlejax.special.student import log_stdtr, stdtr, t_logpdf
+from mlejax.special.student import log_stdtr, stdtr, t_logpdf, t_logpdf_inverse
 
 __all__ = [
     "betainc",
@@ -64,4 +64,5 @@ __all__ = [
     "softplus",
     "stdtr",
     "t_logpdf",
+    "t_logpdf_inverse",
 ]

@@ -190,8 +190,8 @@ def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
-        parameters outside of their space. In 1/df the derivatives exist at 0 too: write ``t_logpdf(x, 1 / h)`` to
-        estimate h with 0 allowed.
+        parameters outside of their space. At df = inf the derivatives in df are 0: estimate 1/df, by
+        :func:`t_logpdf_inverse`, where the normal distribution may be the maximum.
 
         For z^2/df above 1e5 the mixed second derivative in x (or loc) and scale has a relative error of 1e-16 z^2/df, as
         it is a difference of larger terms; everything else stays within 1e-12.
@@ -206,16 +206,40 @@ def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike
     References:
         Lange, Little & Taylor (1989), Robust statistical modeling using the t distribution, JASA 84.
     """
-    return _t_logpdf(*floats(x, df, loc, scale))
+    x, df, loc, scale = floats(x, df, loc, scale)
+    positive = df > 0
+    return _t_logpdf(x, jnp.where(positive, 1.0 / jnp.where(positive, df, 1.0), jnp.nan), loc, scale)
+
+
+def t_logpdf_inverse(x: ArrayLike, inverse_df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
+    """Log-density of Student's t with 1/inverse_df degrees of freedom, for a parameter that may be 0.
+
+    Args:
+        x: outcome, real.
+        inverse_df: one over the degrees of freedom, >= 0 (``mle.NonNegative()``); 0 gives the normal distribution.
+        loc: location, on the scale of x.
+        scale: scale, > 0, on the scale of x. The four broadcast.
+
+    Returns:
+        The log-density of :func:`t_logpdf`, with derivatives of every order in all arguments, at inverse_df = 0 too.
+
+    Example:
+        >>> import jax
+        >>> from mlejax.special import t_logpdf_inverse
+        >>> with jax.enable_x64(True):
+        ...     print(f"{jax.grad(t_logpdf_inverse, 1)(2.0, 0.0):.6f}")  # (z^4 - 2 z^2 - 1) / 4
+        1.750000
+    """
+    return _t_logpdf(*floats(x, inverse_df, loc, scale))
 
 
 @jax.jit
-def _t_logpdf(x: jax.Array, df: jax.Array, loc: jax.Array, scale: jax.Array) -> jax.Array:
-    legal = (df > 0) & (scale > 0) & (scale < jnp.inf) & (jnp.abs(loc) < jnp.inf) & ~jnp.isnan(x)
+def _t_logpdf(x: jax.Array, h: jax.Array, loc: jax.Array, scale: jax.Array) -> jax.Array:
+    legal = (h >= 0) & (h < jnp.inf) & (scale > 0) & (scale < jnp.inf) & (jnp.abs(loc) < jnp.inf) & ~jnp.isnan(x)
     inside = legal & (jnp.abs(x) < jnp.inf)
-    df, scale = jnp.where(inside, df, 1.0), jnp.where(inside, scale, 1.0)
+    h, scale = jnp.where(inside, h, 1.0), jnp.where(inside, scale, 1.0)
     z = (jnp.where(inside, x, 0.0) - jnp.where(inside, loc, 0.0)) / scale
-    value = t_log_density(z, 1.0 / df) - jnp.log(scale)
+    value = t_log_density(z, h) - jnp.log(scale)
     return jnp.where(inside, value, jnp.where(legal, -jnp.inf, jnp.nan))
 
 
