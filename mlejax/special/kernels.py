@@ -7,7 +7,9 @@ operations only, as XLA takes seconds to compile the second derivative of ``lgam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,10 +25,17 @@ DEPTH = 40.0
 
 def floats(*args: ArrayLike) -> list[jax.Array]:
     """The arguments as floating-point arrays of one shape and precision."""
-    dtype = jnp.result_type(*args)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*args)
     if not jnp.issubdtype(dtype, jnp.floating):
         dtype = jnp.result_type(float)
-    return list(jnp.broadcast_arrays(*[jnp.asarray(x, dtype) for x in args]))
+    shape = np.broadcast_shapes(*[np.shape(x) for x in args])
+    return [jnp.broadcast_to(jnp.asarray(x, dtype), shape) for x in args]
+
+
+def last_axis(constants: np.ndarray, x: jax.Array) -> np.ndarray:
+    """Constants along a new last axis of x, in its precision and with its number of axes."""
+    return constants.astype(x.dtype).reshape((1,) * x.ndim + (-1,))
 
 
 def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +68,8 @@ def reach(
 
 def integrate(length: jax.Array, exponent: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Integral of exp(-exponent(r)) over [0, length]; ``exponent`` gets the nodes on a new last axis."""
-    r = length[..., None] * NODES.astype(length.dtype)
-    return length * jnp.sum(WEIGHTS.astype(length.dtype) * jnp.exp(-exponent(r)), axis=-1)
+    r = length[..., None] * last_axis(NODES, length)
+    return length * jnp.sum(last_axis(WEIGHTS, length) * jnp.exp(-exponent(r)), axis=-1)
 
 
 # Coefficients of a^-1, a^-3, ... in the Stirling series, and how far the recurrence raises a smaller argument.
@@ -85,7 +94,7 @@ def stirling(a: jax.Array) -> jax.Array:
     """
     large = a >= _RAISE
     s, top = jnp.where(large, 1.0, a), jnp.where(large, a, a + _RAISE)
-    ratio = jnp.prod((s[..., None] + _STEPS.astype(s.dtype)) / (s[..., None] + _RAISE), axis=-1)
+    ratio = jnp.prod((s[..., None] + last_axis(_STEPS, s)) / (s[..., None] + _RAISE), axis=-1)
     raised = (s - 0.5) * (jnp.log(s + _RAISE) - jnp.log(s)) - jnp.log(ratio) - _RAISE
     return horner(_STIRLING, 1.0 / (top * top)) / top + jnp.where(large, 0.0, raised)
 
@@ -98,7 +107,7 @@ def stirling_slope(a: jax.Array) -> jax.Array:
         jnp.log(s + _RAISE)
         - jnp.log(s)
         + (s - 0.5) * (1.0 / (s + _RAISE) - 1.0 / s)
-        - jnp.sum(1.0 / (s[..., None] + _STEPS.astype(s.dtype)), axis=-1)
+        - jnp.sum(1.0 / (s[..., None] + last_axis(_STEPS, s)), axis=-1)
         + _RAISE / (s + _RAISE)
     )
     i = 1.0 / (top * top)
@@ -109,6 +118,148 @@ def stirling_slope(a: jax.Array) -> jax.Array:
 def _stirling_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (a,), (da,) = primals, tangents
     return stirling(a), stirling_slope(a) * da
+
+
+# Below this |w| the integrals of powers over 1 + w t are power series; 26 terms leave 1e-17.
+_NEAR, _TERMS = 0.2, 26
+
+
+def _log1p_series(power: int, order: int) -> np.ndarray:
+    """Coefficients of the derivative of the given order of int_0^1 t^(power - 1) / (1 + w t) dt around w = 0."""
+    k = np.arange(_TERMS)
+    falling = np.ones(_TERMS)
+    for j in range(1, order + 1):
+        falling = falling * (k + j)
+    return np.where((k + order) % 2 == 0, 1.0, -1.0) * falling / (k + order + power)
+
+
+@jax.custom_jvp
+def relative_excess(p: jax.Array, q: jax.Array, difference: jax.Array) -> jax.Array:
+    """p / q - 1, from the difference p - q where that is known better; differentiated as a function of p and q."""
+    return difference / q
+
+
+@relative_excess.defjvp
+def _relative_excess_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    p, q, difference = primals
+    return relative_excess(p, q, difference), (tangents[0] - p / q * tangents[1]) / q
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _log1p_integral(power: int, order: int, w: jax.Array, ratio: jax.Array) -> jax.Array:
+    """The derivative of the given order of int_0^1 t^(power - 1) / (1 + w t) dt, power 1 or 2; ratio is 1 + w.
+
+    Away from 0 by the recurrence that Leibniz's rule gives from w L = log(1 + w) or w^2 M = w - log(1 + w).
+    Differentiated as a function of w alone.
+    """
+    near = jnp.abs(w) < _NEAR
+    series = horner(_log1p_series(power, order), jnp.where(near, w, 0.0))
+    x, r = jnp.where(near, 1.0, w), jnp.where(near, 2.0, ratio)
+    logarithm = jnp.where(jnp.abs(x) < 0.5, jnp.log1p(jnp.where(jnp.abs(x) < 0.5, x, 0.0)), jnp.log(r))
+    last, before = jnp.zeros_like(x), jnp.zeros_like(x)
+    for n in range(order + 1):
+        slope = logarithm if n == 0 else (-1.0) ** (n - 1) * math.factorial(n - 1) / r**n
+        if power == 1:
+            now = (slope - n * last) / x
+        else:
+            rest = (x if n == 0 else 1.0 if n == 1 else 0.0) - slope
+            now = ((rest - n * (n - 1) * before) / x - 2.0 * n * last) / x
+        last, before = now, last
+    return jnp.where(near, series, last)
+
+
+@_log1p_integral.defjvp
+def _log1p_integral_jvp(power: int, order: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    w, ratio = primals
+    value = _log1p_integral(power, order, w, ratio)
+    return value, _log1p_integral(power, order + 1, w, ratio) * tangents[0]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log1p_over(order: int, z: jax.Array, a: jax.Array) -> jax.Array:
+    """The derivative of the given order in a of log(1 + a z) / a."""
+    w = a * z
+    return z ** (order + 1) * _log1p_integral(1, order, w, 1.0 + w)
+
+
+@_log1p_over.defjvp
+def _log1p_over_jvp(order: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (z, a), (dz, da) = primals, tangents
+    # The derivative in z is that of 1 / (1 + a z): by itself, as it is far smaller than its terms where a z is large.
+    shrink = 1.0 / (1.0 + a * z)
+    slope = math.factorial(order) * (-z * shrink) ** order * shrink
+    return _log1p_over(order, z, a), slope * dz + _log1p_over(order + 1, z, a) * da
+
+
+def log1p_over(z: jax.Array, a: jax.Array) -> jax.Array:
+    """log(1 + a z) / a, analytic at a = 0, where it is z."""
+    return _log1p_over(0, z, a)
+
+
+def log1p_rest(w: jax.Array, ratio: jax.Array | None = None) -> jax.Array:
+    """M(w) = (w - log(1 + w)) / w^2, analytic at 0, where it is 1/2.
+
+    ``ratio`` is 1 + w where that is known better than by addition (w near -1).
+    """
+    return _log1p_integral(2, 0, w, 1.0 + w if ratio is None else ratio)
+
+
+@jax.custom_jvp
+def gumbel_exponent(t: jax.Array) -> jax.Array:
+    """t + exp(-t), whose derivative 1 - exp(-t) keeps its digits near 0."""
+    return t + jnp.exp(-t)
+
+
+@gumbel_exponent.defjvp
+def _gumbel_exponent_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return gumbel_exponent(primals[0]), one_minus_exp(primals[0]) * tangents[0]
+
+
+@jax.custom_jvp
+def one_minus_exp(t: jax.Array) -> jax.Array:
+    """1 - exp(-t). JAX differentiates ``expm1`` as its value plus 1, which has no digits where exp(-t) is small."""
+    return -jnp.expm1(-t)
+
+
+@one_minus_exp.defjvp
+def _one_minus_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return one_minus_exp(primals[0]), jnp.exp(-primals[0]) * tangents[0]
+
+
+def log1mexp(t: jax.Array) -> jax.Array:
+    """log(1 - exp(-t)) for t > 0, accurate at both ends."""
+    small = t < 0.6931471805599453
+    low, high = jnp.where(small, t, 0.5), jnp.where(small, 1.0, t)
+    return jnp.where(small, jnp.log(one_minus_exp(low)), jnp.log1p(-jnp.exp(-high)))
+
+
+def stirling_inverse(b: jax.Array) -> jax.Array:
+    """:func:`stirling` of 1/b for 0 <= b <= 1/8, as a series in b."""
+    return b * horner(_STIRLING, b * b)
+
+
+def _stirling_change(b: jax.Array, shrink: jax.Array) -> jax.Array:
+    """:func:`stirling_inverse` at b / (1 + shrink) minus that at b, as a multiple of shrink (a divided difference)."""
+    c = b / (1.0 + shrink)
+    value, slope = jnp.full_like(b, float(_STIRLING[-1])), jnp.zeros_like(b)
+    for k in range(2 * len(_STIRLING) - 2, -1, -1):
+        slope = slope * c + value
+        value = value * b + (float(_STIRLING[k // 2]) if k % 2 else 0.0)
+    return -shrink * c * slope
+
+
+def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
+    """log Gamma(y + 1/a) - log Gamma(1/a) + y log a for y >= 0 and a >= 0: the sum of log(1 + k a) over k < y.
+
+    Analytic at a = 0, where it is 0; at a = 1 it is log Gamma(y + 1). Stirling's series for 1/a + 8 and the recurrence
+    down to 1/a, with log(8 a) and other terms that diverge at a = 0 removed by hand.
+    """
+    s = a / (1.0 + _RAISE * a)
+    w = y * s
+    value = y * jnp.log1p(_RAISE * a) + (y - 0.5) * jnp.log1p(w) - y * w * log1p_rest(w)
+    value = value + _stirling_change(s, w)
+    y, a, step = y[..., None], a[..., None], last_axis(_STEPS, a)
+    return value - jnp.sum(jnp.log1p(y * (a / (1.0 + step * a))), axis=-1)
 
 
 def log_ratio(ratio: jax.Array, excess: jax.Array) -> jax.Array:

@@ -1,4 +1,6 @@
-"""Student's t distribution function with derivatives in the degrees of freedom.
+"""Student's t: density and distribution function with derivatives in the degrees of freedom, up to infinity.
+
+The log-density is a function of 1/df that is analytic at 0, the normal distribution.
 
 Up to 20 degrees of freedom it is an incomplete beta function. Above, its derivative in df is a difference of almost
 equal terms there (the distribution changes like 1/df, the terms do not), so the density is integrated directly: the
@@ -21,7 +23,17 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from mlejax.special.incomplete import beta_tail
-from mlejax.special.kernels import HALF_LOG_2PI, floats, horner, integrate, log_ratio_minus, reach, stirling
+from mlejax.special.kernels import (
+    HALF_LOG_2PI,
+    floats,
+    horner,
+    integrate,
+    log1p_over,
+    log_ratio_minus,
+    log_rising,
+    reach,
+    stirling,
+)
 
 _LOG_2 = float(np.log(2.0))
 _DIRECT_FROM = 20.0
@@ -162,3 +174,76 @@ def log_stdtr(df: ArrayLike, t: ArrayLike) -> jax.Array:
         -1.3863
     """
     return _cdf_compiled(True, *floats(df, t))
+
+
+def t_logpdf(x: ArrayLike, df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
+    r"""Log-density of Student's t with location and scale.
+
+    .. math:: \log\frac{\Gamma((\nu + 1)/2)}{\Gamma(\nu/2)\sqrt{\nu\pi}\,\sigma}
+              - \frac{\nu + 1}{2} \log\left(1 + \frac{z^2}{\nu}\right), \qquad z = \frac{x - \mu}{\sigma}
+
+    Args:
+        x: outcome, real.
+        df: degrees of freedom :math:`\nu`, > 0; infinity gives the normal distribution.
+        loc: location :math:`\mu`, on the scale of x.
+        scale: scale :math:`\sigma`, > 0, on the scale of x. The four broadcast.
+
+    Returns:
+        The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 at infinite x, NaN for
+        parameters outside of their space. At df = inf the derivatives in df are 0: estimate 1/df, by
+        :func:`t_logpdf_inverse`, where the normal distribution may be the maximum.
+
+        For z^2/df above 1e5 the mixed second derivative in x (or loc) and scale has a relative error of 1e-16 z^2/df, as
+        it is a difference of larger terms; everything else stays within 1e-12.
+
+    Example:
+        >>> import jax
+        >>> from mlejax.special import t_logpdf
+        >>> with jax.enable_x64(True):
+        ...     print(f"{t_logpdf(1.0, 1.0):.6f} {t_logpdf(1.0, float('inf')):.6f}")  # Cauchy; normal
+        -1.837877 -1.418939
+
+    References:
+        Lange, Little & Taylor (1989), Robust statistical modeling using the t distribution, JASA 84.
+    """
+    x, df, loc, scale = floats(x, df, loc, scale)
+    positive = df > 0
+    return _t_logpdf(x, jnp.where(positive, 1.0 / jnp.where(positive, df, 1.0), jnp.nan), loc, scale)
+
+
+def t_logpdf_inverse(x: ArrayLike, inverse_df: ArrayLike, loc: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> jax.Array:
+    """Log-density of Student's t with 1/inverse_df degrees of freedom, for a parameter that may be 0.
+
+    Args:
+        x: outcome, real.
+        inverse_df: one over the degrees of freedom, >= 0 (``mle.NonNegative()``); 0 gives the normal distribution.
+        loc: location, on the scale of x.
+        scale: scale, > 0, on the scale of x. The four broadcast.
+
+    Returns:
+        The log-density of :func:`t_logpdf`, with derivatives of every order in all arguments, at inverse_df = 0 too.
+
+    Example:
+        >>> import jax
+        >>> from mlejax.special import t_logpdf_inverse
+        >>> with jax.enable_x64(True):
+        ...     print(f"{jax.grad(t_logpdf_inverse, 1)(2.0, 0.0):.6f}")  # (z^4 - 2 z^2 - 1) / 4
+        1.750000
+    """
+    return _t_logpdf(*floats(x, inverse_df, loc, scale))
+
+
+@jax.jit
+def _t_logpdf(x: jax.Array, h: jax.Array, loc: jax.Array, scale: jax.Array) -> jax.Array:
+    legal = (h >= 0) & (h < jnp.inf) & (scale > 0) & (scale < jnp.inf) & (jnp.abs(loc) < jnp.inf) & ~jnp.isnan(x)
+    inside = legal & (jnp.abs(x) < jnp.inf)
+    h, scale = jnp.where(inside, h, 1.0), jnp.where(inside, scale, 1.0)
+    z = (jnp.where(inside, x, 0.0) - jnp.where(inside, loc, 0.0)) / scale
+    value = t_log_density(z, h) - jnp.log(scale)
+    return jnp.where(inside, value, jnp.where(legal, -jnp.inf, jnp.nan))
+
+
+def t_log_density(z: jax.Array, h: jax.Array) -> jax.Array:
+    """Log-density of Student's t with 1/h degrees of freedom, analytic at h = 0."""
+    q = z * z
+    return log_rising(jnp.full_like(h, 0.5), 2.0 * h) - HALF_LOG_2PI - 0.5 * (1.0 + h) * log1p_over(q, h)
