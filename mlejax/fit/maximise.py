@@ -69,11 +69,23 @@ def maximise(
 
 
 def _run(evaluator: Evaluator, method: Any, u0: Any, which: Any, report: Any) -> tuple[Evaluator, OptimizeResult]:
-    while True:
-        try:
-            return evaluator, evaluator.run(method, u0, which, report)
-        except NotImplementedError as error:
-            evaluator = evaluator.with_spec(differenced(evaluator.spec, error))
+    try:
+        result = evaluator.run(method, u0, which, report)
+    except NotImplementedError as error:
+        evaluator = evaluator.with_spec(differenced(evaluator.spec, error))
+        return evaluator, evaluator.run(method, u0, which, report)
+    if evaluator.spec.hessian == "differenced" or not _only_curvature_missing(result, which):
+        return evaluator, result
+    evaluator = evaluator.with_spec(replace(evaluator.spec, hessian="differenced"))
+    return evaluator, evaluator.run(method, u0, which, report)
+
+
+def _only_curvature_missing(result: OptimizeResult, which: Int[Host, " m"]) -> bool:
+    """At every one of these ends log-likelihood and score are finite, and second derivatives are not: those of 0**k, say."""
+    if result.information is None or not len(which):
+        return False
+    finite = np.isfinite(result.loglik[which]) & np.isfinite(result.score[which]).all(axis=-1)
+    return bool((finite & ~np.isfinite(result.information[which]).all(axis=(-2, -1))).all())
 
 
 def differenced(spec: Spec, error: NotImplementedError) -> Spec:

@@ -18,7 +18,7 @@ from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, rays, wording
-from mlejax.fit.diagnose.digits import digits_of, lost
+from mlejax.fit.diagnose.digits import digits_of, gain_is_real, lost
 from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
@@ -204,7 +204,9 @@ def search_on(
     found = _with_good_digits(problems, evaluator, u0, end)
     if isinstance(found, OptimizeResult):
         found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
-        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end)
+        rising = any(d.behaviour == "rises" for d in found.findings.directions)
+        sure = not rising and is_clean(found.end, found.spec.space)
+        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end, sure)
         if isinstance(again, Diagnosed):
             return again._replace(note=found.note)
         if again is not found.end:
@@ -213,9 +215,13 @@ def search_on(
 
 
 def _with_good_digits(
-    problems: Problems, evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult
+    problems: Problems, evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
 ) -> OptimizeResult | Diagnosed:
-    """The end itself where its digits are good; else the end of a search that keeps them, or why there is none."""
+    """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
+
+    That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum (``last``):
+    rays from another one may show more.
+    """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return end
     back = digits_of(evaluator, u0, end)
@@ -224,9 +230,11 @@ def _with_good_digits(
     if back.point is not None:
         _, again = _restart(evaluator, optimize.Newton(), back.point)
         return again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
-    last = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
+    if back.words and not last:
+        return end
+    at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
     along = () if back.direction is None else (back.direction,)
-    return Diagnosed(evaluator.spec, last, Findings(along, rows=back.words))
+    return Diagnosed(evaluator.spec, at, Findings(along, rows=back.words))
 
 
 def _searched_on(
@@ -257,6 +265,8 @@ def _searched_on(
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
+            real = [d for d in findings.directions if d.point is None or gain_is_real(evaluator, d.point, d.gain)]
+            findings = replace(findings, directions=tuple(real))
         higher = [d for d in findings.directions if d.behaviour == "higher" and d.point is not None]
         point = max(higher, key=lambda d: d.gain).point if higher else point
         if point is None and any(d.behaviour == "ridge" for d in findings.directions):

@@ -27,6 +27,7 @@ from mlejax.verdict import Direction
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 NEARER = 1e-3  # share of the start's distance to an edge, below which they are
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
+LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
 RUNGS = 60
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
@@ -80,6 +81,12 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
     of_score = (V @ bars.score[free]) / np.sqrt(variance)
     of_information = (V @ bars.information[np.ix_(free, free)] @ V).diagonal() / (2.0 * variance)
     return not (of_score.max() <= ALLOWED and of_information.max() <= ALLOWED)
+
+
+def gain_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"], gain: float) -> bool:
+    """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
+    bars = error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
+    return not isinstance(bars, ErrorBars) or bars.loglik <= LEAST_SHARE * gain
 
 
 def regained(
