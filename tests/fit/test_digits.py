@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,3 +72,18 @@ def test_a_batch_says_the_same() -> None:
     found = nb2.fit_batch({"y": y})
     over = y.var(axis=1) > y.mean(axis=1)
     assert [found[i].verdict.code for i in range(12)] == ["verified" if o else "no_finite_maximum" for o in over]
+
+
+def test_a_formula_whose_rounding_is_not_known_is_fitted_all_the_same() -> None:
+    """Random keys among its constants; and a start so far away that digits are looked at."""
+    key = jax.random.key(0)
+
+    @mle.model(mu=mle.Real(), s=mle.Positive())
+    def noisy(p: Any, d: Any) -> Any:
+        return jax.scipy.stats.norm.logpdf(d["y"], p["mu"], p["s"]) + 0.0 * jax.random.uniform(key)
+
+    y = np.random.default_rng(0).normal(size=50)
+    with pytest.warns(RuntimeWarning, match="random"):
+        res = noisy.fit({"y": y}, start={"mu": 0.0, "s": 1e4})
+    assert res.verdict.code == "verified"
+    assert res.params["s"] == pytest.approx(y.std(), rel=1e-8)

@@ -65,8 +65,8 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
 
     False also where the rounding of an operation is not known.
     """
-    bars = error_bars(evaluator.spec, evaluator.data, end.u, evaluator.fixed)
-    if not isinstance(bars, ErrorBars):
+    bars = _bars(evaluator, end.u)
+    if bars is None:
         return False
     if not bars.loglik <= ALLOWED:
         return True
@@ -85,8 +85,17 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
 
 def gain_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"], gain: float) -> bool:
     """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
-    bars = error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
-    return not isinstance(bars, ErrorBars) or bars.loglik <= LEAST_SHARE * gain
+    bars = _bars(evaluator, u)
+    return bars is None or bars.loglik <= LEAST_SHARE * gain
+
+
+def _bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
+    """The error bars; None where an operation has no rule, random keys are among the constants, or a derivative is missing."""
+    try:
+        bars = error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
+    except (NotImplementedError, TypeError):
+        return None
+    return bars if isinstance(bars, ErrorBars) else None
 
 
 def regained(
