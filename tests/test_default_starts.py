@@ -161,7 +161,10 @@ FAMILIES: dict[str, tuple[dict[str, Any], bool, tuple[float, ...], Callable[[Any
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("t", "skewnorm", "burr12", "betaprime")
+
+
+@pytest.mark.parametrize("family", [pytest.param(f, marks=() if f in QUICK else pytest.mark.slow) for f in FAMILIES])
 def test_families_of_scipy_without_a_start(family: str) -> None:
     shapes, located, true, log_density = FAMILIES[family]
     declared = {**shapes, **(LOCATED if located else {"scale": mle.Positive()})}

@@ -268,8 +268,8 @@ def test_of_many_rows_a_step_that_fell_far_confirms_itself() -> None:
     assert abs(many.u[0]) < 1e-12
 
 
-@pytest.mark.parametrize("tol", [1e-10, 1e-3, 0.5])
-@pytest.mark.parametrize("scale", [1e3, 1e6])
+@pytest.mark.parametrize("tol", [1e-10, pytest.param(1e-3, marks=pytest.mark.slow), 0.5])
+@pytest.mark.parametrize("scale", [1e3, pytest.param(1e6, marks=pytest.mark.slow)])
 def test_nothing_flat_confirms_itself(tol: float, scale: float) -> None:
     flat = {
         "separated": (Plain(lambda u: -jax.nn.log_sigmoid(u[0])), [0.0]),
