@@ -239,8 +239,9 @@ def test_a_limit_on_memory_cuts_the_batch() -> None:
     enough = float(str(refused.value).split("that takes ")[1])
     alone = logit.fit_batch(data, START, memory_limit=1.01 * enough)  # for one thread, on however many cores
     np.testing.assert_allclose(alone.params, whole.params, rtol=1e-12, atol=1e-14)
-    with pytest.raises(ValueError, match="positive number of bytes"):
-        logit.fit_batch(data, START, memory_limit=-1)
+    for wrong in (-1, np.inf):
+        with pytest.raises(ValueError, match="positive, finite number of bytes"):
+            logit.fit_batch(data, START, memory_limit=wrong)
 
 
 @pytest.mark.parametrize("kind", ["frequency", "sampling", "importance"])
