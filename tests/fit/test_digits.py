@@ -87,3 +87,21 @@ def test_a_formula_whose_rounding_is_not_known_is_fitted_all_the_same() -> None:
         res = noisy.fit({"y": y}, start={"mu": 0.0, "s": 1e4})
     assert res.verdict.code == "verified"
     assert res.params["s"] == pytest.approx(y.std(), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (nb2_from_0, np.random.default_rng(17).poisson(3.0, size=200).astype(float)),
+        (student, np.random.default_rng(117).normal(size=100)),
+    ],
+    ids=["negative binomial", "t"],
+)
+def test_several_starts_find_no_maxima_of_rounding(model: mle.Model, y: np.ndarray) -> None:
+    """Of ten starts some end in clean maxima of the rounding noise, up to 5 units above the supremum."""
+    res = model.fit({"y": y}, n_starts=10)
+    simpler = (stats.poisson(y.mean()).logpmf if model is nb2_from_0 else stats.norm(y.mean(), y.std()).logpdf)(y).sum()
+    assert res.verdict.code == "no_finite_maximum"
+    assert res.verdict.evidence["supremum"] == pytest.approx(simpler, abs=0.01)
+    assert "digits lost" in set(res.modes["kind"])
+    assert not (res.modes["llf"] > simpler + 0.1).any()

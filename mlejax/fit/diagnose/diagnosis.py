@@ -210,7 +210,7 @@ def search_on(
         if isinstance(again, Diagnosed):
             return again._replace(note=found.note)
         if again is not found.end:
-            found = found._replace(end=again, findings=Findings())
+            found = yield from _searched_on(problems, evaluator.with_spec(found.spec), loaded, u0, again, None)
     return found
 
 

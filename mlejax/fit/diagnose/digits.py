@@ -27,6 +27,7 @@ from mlejax.verdict import Direction
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 NEARER = 1e-3  # share of the start's distance to an edge, below which they are
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
+HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
 LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
 RUNGS = 60
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
@@ -87,6 +88,12 @@ def gain_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"], gain: float)
     """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= LEAST_SHARE * gain
+
+
+def value_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> bool:
+    """Whether the log-likelihood at u is right to half a unit; true where its rounding is not known."""
+    bars = _bars(evaluator, u)
+    return bars is None or bars.loglik <= HALF
 
 
 def _bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:

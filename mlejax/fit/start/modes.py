@@ -1,9 +1,9 @@
 """Several starts: the maxima that they reach, how many starts reach each, and the ends that are no maximum.
 
-Ends are sorted into *maxima* (clean ends), *copies* of a maximum (an exchange of equally declared parameters turns one into
-the other, at equal log-likelihood: the components of a mixture), *spikes* (the log-likelihood rises without bound),
-*plateaus* (it rises to a supremum that it never reaches) and the rest.  Two ends are one maximum if they lie within a
-hundredth of a standard error of one another at equal log-likelihood.
+Ends are sorted into *maxima* (clean ends with good digits), *copies* of a maximum (an exchange of equally declared parameters
+turns one into the other, at equal log-likelihood: the components of a mixture), *spikes* (the log-likelihood rises without
+bound), *plateaus* (it rises to a supremum that it never reaches), *digits lost* (its rounding outweighs what is to be seen) and
+the rest.  Two ends are one maximum if they lie within a hundredth of a standard error of one another at equal log-likelihood.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, search
+from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, lost, search, value_is_real
 from mlejax.fit.loading import Loaded
 from mlejax.objective import ChunkedEvaluator
 from mlejax.optimize import OptimizeResult
@@ -35,8 +35,8 @@ class Mode:
     """A point where some of the starts ended.
 
     Attributes:
-        kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"`` or the optimiser's end in lower case.
-        llf: log-likelihood there.
+        kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"``, ``"digits lost"`` or the optimiser's end in lower case.
+        llf: log-likelihood there; NaN where its digits are lost.
         u: the point in the optimiser's coordinates, (p,).
         n_starts: how many starts ended there.
         copy_of: for a copy, the position in the list of the maximum that it copies; else None.
@@ -63,8 +63,12 @@ def modes_of(
     spec, space = evaluator.spec, evaluator.spec.space
     maxima: list[_Maximum] = []
     others: list[tuple[OptimizeResult, int]] = []
+    rest: list[Mode] = []
     for end in ends:
         if is_clean(end, space):
+            if lost(evaluator, end):
+                rest.append(_digits_lost(end, 1))
+                continue
             _count(maxima, Diagnosed(spec, end, Findings()), 1)
             continue
         same = next((k for k, (seen, _) in enumerate(others) if _same(seen, end, in_errors=False)), None)
@@ -72,7 +76,6 @@ def modes_of(
             others.append((end, 1))
         else:
             others[same] = (others[same][0], others[same][1] + 1)
-    rest: list[Mode] = []
     others.sort(key=lambda pair: -np.nan_to_num(pair[0].loglik, nan=-np.inf, neginf=-np.inf))
     for k, (end, count) in enumerate(others):
         if end.end == End.START_NOT_FINITE or not np.isfinite(end.loglik) or k >= EXAMINED:
@@ -80,9 +83,14 @@ def modes_of(
             continue
         after = search(problems, evaluator, loaded, end.u)
         if judge(evidence_at(space, problems.fixed, after.end, after.findings)).converged:
+            if lost(evaluator, after.end):
+                rest.append(_digits_lost(after.end, count))
+                continue
             _count(maxima, after, count)
         else:
-            rest.append(_unclean(after, count))
+            mode = _unclean(after, count)
+            real = mode.kind == "spike" or value_is_real(evaluator, mode.u)
+            rest.append(mode if real else _digits_lost(after.end, count))
     maxima.sort(key=lambda m: -float(m.diagnosed.end.loglik))
     best = maxima[0].diagnosed if maxima else None
     return (*_with_copies(space, maxima, problems.fixed), *_merged(rest)), best
@@ -107,6 +115,10 @@ def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
         return a.end == b.end
     step = a.u - b.u
     return bool(step @ np.asarray(a.information) @ step <= SAME_PLACE**2 * step.size)
+
+
+def _digits_lost(end: OptimizeResult, count: int) -> Mode:
+    return Mode("digits lost", float("nan"), end.u, count)
 
 
 def _word(end: OptimizeResult) -> str:
