@@ -147,6 +147,7 @@ class Evidence:
         edges: addresses on a closed edge of their support, with the edge and the multiplier.
         directions: ray tests, where they were needed.
         rows: for a log-likelihood or score that is not finite: text on which rows.
+        rounding: what is known of the rounding of the log-likelihood there, where it was looked at.
         deciding: the rows or units that make the log-likelihood rise without a maximum, where they are few, and the
             same in words.
         n_steps: steps taken.
@@ -162,6 +163,7 @@ class Evidence:
     definite: bool
     doubtful: bool = False
     blurred: bool = False
+    rounding: str = ""
     edges: tuple[tuple[str, float, float], ...] = ()
     directions: tuple[Direction, ...] = ()
     rows: str = ""
@@ -221,6 +223,8 @@ def judge(e: Evidence) -> Verdict:
             facts["rows"] = e.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
+    if e.rounding:
+        facts["rounding"] = e.rounding
     advice = e.advice if e.advice and code == "stopped_early" else ADVICE[code]
     return Verdict(code, statement, MappingProxyType(facts), advice)
 

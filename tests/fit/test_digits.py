@@ -105,3 +105,19 @@ def test_several_starts_find_no_maxima_of_rounding(model: mle.Model, y: np.ndarr
     assert res.verdict.evidence["supremum"] == pytest.approx(simpler, abs=0.01)
     assert "digits lost" in set(res.modes["kind"])
     assert not (res.modes["llf"] > simpler + 0.1).any()
+
+
+def test_what_is_known_of_the_rounding_is_evidence() -> None:
+    """A scan has no rule in the forward bound: that is said, and not taken for exact."""
+
+    @mle.model(mu=mle.Real(), s=mle.Positive())
+    def scanned(p: Any, d: Any) -> Any:
+        each = lambda total, y: (total + jax.scipy.stats.norm.logpdf(y, p["mu"], p["s"]), None)
+        return jax.lax.scan(each, 0.0, d["y"])[0]
+
+    y = np.random.default_rng(0).normal(size=50)
+    whole = mle.model(params=scanned.likelihood.parameters, rowwise=False)(scanned.likelihood.function)
+    far = {"mu": 0.0, "s": 1e4}
+    assert whole.fit({"y": y}, start=far).verdict.evidence["rounding"] == "error bars not known: no rule for scan"
+    known = student.fit({"y": np.random.default_rng(101).normal(size=100)}).verdict.evidence
+    assert known["rounding"].startswith("error bar of the log-likelihood")

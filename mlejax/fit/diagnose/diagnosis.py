@@ -18,7 +18,7 @@ from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, rays, wording
-from mlejax.fit.diagnose.digits import digits_of, gain_is_real, lost
+from mlejax.fit.diagnose.digits import digits_of, far_from_start, gain_is_real, lost, rounding_in_words
 from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
@@ -211,6 +211,9 @@ def search_on(
             return again._replace(note=found.note)
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator.with_spec(found.spec), loaded, u0, again, None)
+    if found.end.information is not None and far_from_start(found.end.u, u0, found.spec.space).any():
+        said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
+        found = found._replace(findings=replace(found.findings, rounding=said))
     return found
 
 
@@ -502,6 +505,7 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         directions=findings.directions,
         doubtful=doubted,
         blurred=findings.blurred,
+        rounding=findings.rounding,
         rows=findings.rows,
         deciding=findings.deciding,
         n_steps=int(end.n_steps),

@@ -18,7 +18,7 @@ from mlejax import linalg
 from mlejax.fit.diagnose import ends, wording
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.objective import ChunkedEvaluator
-from mlejax.objective.rounding import ErrorBars, error_bars
+from mlejax.objective.rounding import ErrorBars, Unknown, error_bars
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -96,13 +96,27 @@ def value_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> bool:
     return bars is None or bars.loglik <= HALF
 
 
+def rounding_in_words(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
+    """What is known of the rounding at u, for the evidence of a verdict."""
+    bars = _error_bars(evaluator, u)
+    if isinstance(bars, ErrorBars):
+        return f"error bar of the log-likelihood {bars.loglik:.1e}"
+    return "error bars not known" + (f": no rule for {', '.join(bars.primitives)}" if bars.primitives else "")
+
+
 def _bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
-    """The error bars; None where an operation has no rule, random keys are among the constants, or a derivative is missing."""
-    try:
-        bars = error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
-    except (NotImplementedError, TypeError):
-        return None
+    """The error bars, or None where they are not known."""
+    bars = _error_bars(evaluator, u)
     return bars if isinstance(bars, ErrorBars) else None
+
+
+def _error_bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | Unknown:
+    try:
+        return error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
+    except TypeError:  # keys of random numbers among the constants, which NumPy does not hold
+        return Unknown(("random keys",))
+    except NotImplementedError:  # JAX has no second derivative
+        return Unknown(("the second derivative",))
 
 
 def regained(

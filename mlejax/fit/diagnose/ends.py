@@ -33,12 +33,14 @@ class Findings:
         directions: what the log-likelihood does along the directions that were followed.
         rows: which rows make the log-likelihood or its score not finite, in words; empty if none.
         blurred: the log-likelihood and its score disagree where a standard error is beyond belief.
+        rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
     """
 
     directions: tuple[Direction, ...] = ()
     rows: str = ""
     blurred: bool = False
+    rounding: str = ""
     deciding: tuple[tuple[Any, ...], str] = ((), "")
 
 
