@@ -121,3 +121,17 @@ def test_what_is_known_of_the_rounding_is_evidence() -> None:
     assert whole.fit({"y": y}, start=far).verdict.evidence["rounding"] == "error bars not known: no rule for scan"
     known = student.fit({"y": np.random.default_rng(101).normal(size=100)}).verdict.evidence
     assert known["rounding"].startswith("error bar of the log-likelihood")
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "start"),
+    [
+        (nb2, np.random.default_rng(17).poisson(3.0, size=200).astype(float), {"mu": 3.0, "alpha": 1e-9}),
+        (student, np.random.default_rng(101).normal(size=100), {"mu": 0.0, "s": 1.0, "df": 1e13}),
+    ],
+    ids=["negative binomial", "t"],
+)
+def test_a_start_among_lost_digits_gives_no_maximum(model: mle.Model, y: np.ndarray, start: dict[str, float]) -> None:
+    res = model.fit({"y": y}, start=start)
+    assert res.verdict.code != "verified"
+    assert not res.converged

@@ -205,8 +205,7 @@ def search_on(
     if isinstance(found, OptimizeResult):
         found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
         rising = any(d.behaviour == "rises" for d in found.findings.directions)
-        sure = not rising and is_clean(found.end, found.spec.space)
-        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end, sure)
+        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end, last=not rising)
         if isinstance(again, Diagnosed):
             return again._replace(note=found.note)
         if again is not found.end:
@@ -222,8 +221,8 @@ def _with_good_digits(
 ) -> OptimizeResult | Diagnosed:
     """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
 
-    That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum (``last``):
-    rays from another one may show more.
+    That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum, once the
+    rays from it have shown no more (``last``).
     """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return end
@@ -233,7 +232,7 @@ def _with_good_digits(
     if back.point is not None:
         _, again = _restart(evaluator, optimize.Newton(), back.point)
         return again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
-    if back.words and not last:
+    if back.words and not (last and (back.at_start or is_clean(end, evaluator.spec.space))):
         return end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
     along = () if back.direction is None else (back.direction,)

@@ -25,6 +25,7 @@ from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
+EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever the search began
 NEARER = 1e-3  # share of the start's distance to an edge, below which they are
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
 HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
@@ -35,6 +36,12 @@ FLAT = 1e-7  # gain of a doubling that is none
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
 
 
+LOST_AT_START = (
+    "the formula has lost its digits where the search began and where it ended.  Begin elsewhere, with another start=, or write "
+    "it with a stable one of mle.special"
+)
+
+
 class Regained(NamedTuple):
     """What the points with good digits say.
 
@@ -43,18 +50,20 @@ class Regained(NamedTuple):
         end: the last point with good digits, as an end.
         direction: along which the log-likelihood rises, with its supremum, if it levels off; else None.
         words: what to say where it neither has a maximum nor levels off before the digits end.
+        at_start: the digits were lost there already, so that nothing can be said.
     """
 
     point: Float[Host, " p"] | None
     end: OptimizeResult
     direction: Direction | None
     words: str
+    at_start: bool = False
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
     """Flags of the coordinates that went so far that the formula may have lost its digits there."""
     with np.errstate(invalid="ignore"):
-        far = ends.curved(space) & (np.abs(u - u0) > FAR)
+        far = ends.curved(space) & ((np.abs(u - u0) > FAR) | (np.abs(u) > EXTREME))
         if space.boxed:
             near = np.minimum(u - space.lower, space.upper - u)
             far |= (near > 0) & (near < NEARER * np.minimum(u0 - space.lower, space.upper - u0))
@@ -121,8 +130,8 @@ def _error_bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars 
 
 def regained(
     evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult, far: Bool[Host, " p"]
-) -> Regained | None:
-    """The profile along the coordinate that ran furthest, as far as its digits are good; None if they are not at the start."""
+) -> Regained:
+    """The profile along the coordinate that ran furthest, as far as its digits are good."""
     space = evaluator.spec.space
     e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0)))
     way = _way(float(u0[e]), float(end.u[e]), space, e)
@@ -134,8 +143,8 @@ def regained(
         if not np.isfinite(loglik) or here is None or lost(evaluator, here):
             break
         found.append((loglik, u.copy(), here))
-    if len(found) < 2:
-        return None
+    if not found:
+        return Regained(None, end, None, LOST_AT_START, at_start=True)
     values = np.array([loglik for loglik, _, _ in found])
     last, best = found[-1][2], int(np.argmax(values))
     gains = np.diff(values)
@@ -149,9 +158,10 @@ def regained(
         supremum = float(values[-1]) + rest
         return Regained(None, last, Direction("rises", vector, float(values[-1] - values[0]), supremum, words), "")
     movement = Direction("rises", vector, words=words).movement
+    rise = f", where it still rises by {gains[-1]:.2g} a doubling" if gains.size else ""
     said = (
-        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on, where it still rises by "
-        f"{gains[-1]:.2g} a doubling.  Fix the parameter there, or write the formula with a stable one of mle.special"
+        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}.  "
+        "Fix the parameter there, or write the formula with a stable one of mle.special"
     )
     return Regained(None, last, None, said)
 
@@ -208,4 +218,6 @@ def digits_of(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeR
         return None
     far = far_from_start(end.u, u0, evaluator.spec.space)
     with np.errstate(all="ignore"):
-        return regained(evaluator, u0, end, far) if far.any() and lost(evaluator, end) else None
+        if not far.any() or not lost(evaluator, end):
+            return None
+        return regained(evaluator, u0, end, far)
