@@ -25,11 +25,11 @@ from mlejax.batch.sets import DataSets
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
-from mlejax.fit.diagnose import clean, interior, is_clean, near_an_edge, on_nearest_edges
+from mlejax.fit.diagnose import clean, far_from_start, interior, is_clean, lost, near_an_edge, on_nearest_edges
 from mlejax.fit.maximise import maximise
 from mlejax.fit.natural import in_theta, theta_and_params
 from mlejax.linalg import scaled_inverse
-from mlejax.objective import DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
+from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
 from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -103,7 +103,7 @@ def refit(
             apart = DataSetsEvaluator(spec, replace(shared, own_rows=True), budget, fixed, hyper)
             ends.put(again, maximise(apart, method, starts, again)[1].of(again))
             ends, good = _ended(spec.space, ends, fixed, budget)
-        return _refits(spec.space, ends, good, fixed)
+        return _refits(spec.space, ends, good & ~_digits_lost(evaluator, ends, good, starts), fixed)
 
 
 def refit_data(
@@ -120,10 +120,22 @@ def refit_data(
     with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n, spec.space.n_free))
         budget = budget_for_largest(spec, sets, fixed, budget) if sets.usable.size else budget
-        _, ends = maximise(DataSetsEvaluator(spec, sets, budget, fixed, hyper), method, starts, sets.usable)
+        evaluator = DataSetsEvaluator(spec, sets, budget, fixed, hyper)
+        _, ends = maximise(evaluator, method, starts, sets.usable)
         ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)
         ends, good = _ended(spec.space, ends, fixed, budget)
-        return _refits(spec.space, ends, good, fixed)
+        return _refits(spec.space, ends, good & ~_digits_lost(evaluator, ends, good, starts), fixed)
+
+
+def _digits_lost(
+    evaluator: DataSetsEvaluator, ends: OptimizeResult, good: Bool[Host, " B"], starts: Float[Host, "B p"]
+) -> Bool[Host, " B"]:
+    """Flags of the ends far from their starts where the formula has lost its digits: maxima of rounding are no refits."""
+    spec, out = evaluator.spec, np.zeros(len(good), bool)
+    for i in np.flatnonzero(good & far_from_start(ends.u, starts, spec.space).any(axis=1)).tolist():
+        one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
+        out[i] = lost(one, ends.of(i))
+    return out
 
 
 def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:

@@ -98,6 +98,9 @@ class ChunkSource(Protocol):
     def fetch(self, lanes: Int[Host, " m"], capacity: int, *, views: bool = False) -> Any:
         """Their data, with a leading axis (capacity, ...); with ``views``, leaves are `ChunkView` if they are `in_place`."""
 
+    def single(self, i: int) -> Any:
+        """The data of one, without a leading axis."""
+
 
 def budget(memory_limit: float | None, progress: bool | None) -> Budget:
     """The memory (by default a share of what is free) and the threads.

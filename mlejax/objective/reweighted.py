@@ -85,6 +85,13 @@ class Reweighted:
         rows: Any = jax.tree.map(lambda a: np.asarray(a)[source], self.data.rows)
         return replace(self.data, rows=rows, weights=weights, n=n)
 
+    def single(self, i: int) -> Prepared:
+        """The data of one, without a leading axis."""
+        given = self.of(np.array([i]))[0]
+        weights = np.zeros(self.data.n_padded)
+        weights[: given.size] = given
+        return replace(self.data, weights=weights)
+
 
 def run_of_starts(evaluator: ChunkedEvaluator, method: Any, u0: Float[Host, "m p"]) -> OptimizeResult:
     """The method from many starts on one data set, side by side; INTERRUPTED where the keyboard stopped it."""
