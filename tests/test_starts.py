@@ -15,7 +15,7 @@ import mlejax as mle
 from mlejax.batch.reading import stacked
 from mlejax.fit.loading import load
 from mlejax.fit.start import acceptable, candidates, first_guess, scatter
-from mlejax.fit.start.columns import MAX_ROWS
+from mlejax.fit.start.summaries import MAX_ROWS
 from mlejax.objective import sample_rows, with_leading_axis
 from tests.zoo import FAMILY, GAUSSIAN, REGRESSION, truth
 

@@ -6,7 +6,7 @@ import os
 
 from mlejax.files.container import FORMAT_VERSION, FileError, PathLike, read, replacing, write
 from mlejax.files.content import Parts, content_of, parts_of
-from mlejax.files.designs import Unsaved
+from mlejax.files.saved_designs import Unsaved
 from mlejax.files.version1 import upgraded
 from mlejax.likelihood import Likelihood
 

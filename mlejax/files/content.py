@@ -17,7 +17,7 @@ from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult
 from mlejax.data.formulas import Designs
 from mlejax.execution import device_kind
 from mlejax.files.container import FileError, Json
-from mlejax.files.designs import Unsaved, designs_of, evaluated_of
+from mlejax.files.saved_designs import Unsaved, designs_of, evaluated_of
 from mlejax.files.schema import CONTENT, require
 from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
 from mlejax.likelihood import Likelihood

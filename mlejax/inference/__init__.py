@@ -21,6 +21,7 @@ from mlejax.inference.checking import (
     simulation_study,
     subset_errors_of,
 )
+from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.covariances import (
     covariance_of,
     covariances_of,
@@ -45,7 +46,6 @@ from mlejax.inference.intervals import (
     nlcom,
     with_addresses,
 )
-from mlejax.inference.linear import linear_covariance, standard_errors
 from mlejax.inference.normal import z_tests
 from mlejax.inference.prediction import predict
 from mlejax.inference.resampling import (

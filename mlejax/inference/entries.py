@@ -11,8 +11,8 @@ import numpy as np
 
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, entry_reason
 from mlejax.fit import Fit
+from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.intervals import Intervals, confidence_intervals, supports
-from mlejax.inference.linear import linear_covariance, standard_errors
 from mlejax.inference.normal import z_tests
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host, Int

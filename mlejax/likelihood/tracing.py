@@ -21,7 +21,7 @@ from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
 from mlejax.execution import cached, lapack, limits
 from mlejax.execution.trace import lapack_calls
-from mlejax.execution.trace.programs import Equation, Program, inner_programs
+from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space, near

@@ -3,7 +3,7 @@
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
 from mlejax.objective.data_sets import DataSetsEvaluator, filled
-from mlejax.objective.evaluation import Evaluation, Evaluator
+from mlejax.objective.evaluator import Evaluation, Evaluator
 from mlejax.objective.objective import (
     Objective,
     Spec,

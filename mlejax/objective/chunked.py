@@ -31,7 +31,7 @@ from mlejax.data import Prepared
 from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.embedding import embedding
-from mlejax.objective.evaluation import Evaluation, Report
+from mlejax.objective.evaluator import Evaluation, Report
 from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
 from mlejax.objective.sampling import sample_rows, with_leading_axis
 from mlejax.optimize import OptimizeResult

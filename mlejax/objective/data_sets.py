@@ -20,7 +20,7 @@ import numpy as np
 from mlejax import optimize
 from mlejax.execution import aligned, is_aligned, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
-from mlejax.objective.evaluation import Evaluation
+from mlejax.objective.evaluator import Evaluation
 from mlejax.objective.objective import Spec, to_loglik
 from mlejax.objective.programs import advance_sets, evaluate_sets, logliks_of_sets
 from mlejax.objective.sampling import sample_rows

@@ -1,7 +1,7 @@
 """The frozen results of fits, of one data set or many: estimates, inference, tables, files."""
 
 from mlejax.results.batch_results import BatchResults
-from mlejax.results.result import Results
+from mlejax.results.results import Results
 from mlejax.results.saved import SavedModel, compare, load
 
 __all__ = ["BatchResults", "Results", "SavedModel", "compare", "load"]

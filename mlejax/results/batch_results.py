@@ -14,7 +14,7 @@ from mlejax import data as data_room
 from mlejax import files, inference
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
-from mlejax.results.result import Results
+from mlejax.results.results import Results
 from mlejax.shapes import Float, Host, Int, Shaped
 from mlejax.status import CovarianceState
 

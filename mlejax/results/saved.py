@@ -9,7 +9,7 @@ from typing import Any
 from mlejax import files, report
 from mlejax.likelihood import Likelihood
 from mlejax.results import reporting
-from mlejax.results.result import Results
+from mlejax.results.results import Results
 
 
 @dataclass(frozen=True, eq=False, repr=False)

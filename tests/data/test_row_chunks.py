@@ -16,7 +16,7 @@ import pytest
 import mlejax as mle
 from mlejax.data import formulas, ingest
 from mlejax.data.formulas import row_chunks
-from mlejax.data.formulas.text import parse
+from mlejax.data.formulas.parsing import parse
 from mlejax.execution import Limits, use_limits
 from mlejax.fit.loading import load
 

@@ -15,7 +15,7 @@ from jax.scipy import special, stats
 import mlejax as mle
 from mlejax.fit.loading import load
 from mlejax.objective import ChunkedEvaluator, Spec
-from mlejax.objective.rounding import ErrorBars, Unknown, error_bars, loglik_bar
+from mlejax.objective.error_bars import ErrorBars, Unknown, error_bars, loglik_bar
 
 _rng = np.random.default_rng(5)
 

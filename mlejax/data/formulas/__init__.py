@@ -17,7 +17,7 @@ from mlejax.data.formulas.designs import (
     with_designs_again,
 )
 from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
-from mlejax.data.formulas.text import check_formula, columns_of
+from mlejax.data.formulas.parsing import check_formula, columns_of
 
 Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
 

@@ -22,7 +22,7 @@ from mlejax.data.formulas.evaluation import (
     evaluate_offset_again,
     offset_columns,
 )
-from mlejax.data.formulas.text import columns_of
+from mlejax.data.formulas.parsing import columns_of
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.table import Table
 from mlejax.parameters import Predictor, Space

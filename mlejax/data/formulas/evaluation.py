@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
+from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text
 from mlejax.data.formulas.row_chunks import chunks, collect_cycles, in_chunks
-from mlejax.data.formulas.text import columns_of, names_in, parse, plain_text
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table

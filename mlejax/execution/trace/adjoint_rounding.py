@@ -21,7 +21,7 @@ from jax import lax
 from mlejax.execution.compilation import compiled
 
 from . import rounding_arrays
-from .programs import Equation, Program, is_literal
+from .jaxprs import Equation, Program, is_literal
 from .rounding import UNIT, Entered, entered
 from .rounding_rules import Operation, scalar_rule, sum_units
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .programs import Equation, dependence, inner_programs, is_literal, part_of
+from .jaxprs import Equation, dependence, inner_programs, is_literal, part_of
 
 _NAMES = (
     "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "

@@ -26,7 +26,7 @@ import numpy as np
 
 from mlejax.shapes import Device, Float
 
-from .programs import Equation, dependence, is_literal, part_of
+from .jaxprs import Equation, dependence, is_literal, part_of
 
 NARROW = 14  # columns up to which one product with a few more rows is no slower than two
 _SAME = ("reshape", "squeeze", "copy", "copy_p")

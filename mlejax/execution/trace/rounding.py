@@ -15,7 +15,7 @@ import numpy as np
 from mlejax.execution.devices import device_kind
 
 from . import rounding_arrays
-from .programs import Equation, Program, called_program, is_literal
+from .jaxprs import Equation, Program, called_program, is_literal
 from .rounding_rules import Bound, Operation, Rule, scalar_rule, sum_units
 
 __all__ = ["UNIT", "Entered", "Rounded", "RunningBound", "bound", "entered"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from .programs import Equation, Program, Variable, called_program, is_literal
+from .jaxprs import Equation, Program, Variable, called_program, is_literal
 
 __all__ = ["rows_apart"]
 

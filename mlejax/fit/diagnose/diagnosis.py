@@ -17,7 +17,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
-from mlejax.fit.diagnose import directions, ends, rays, wording
+from mlejax.fit.diagnose import directions, ends, movements, rays
 from mlejax.fit.diagnose.digits import digits_of, far_from_start, gain_is_real, lost, rounding_in_words
 from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
@@ -426,7 +426,7 @@ def _runaways(space: Space, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tu
         vector = np.zeros_like(back)
         vector[j] = np.sign(travelled[j])
         if gain > 0:
-            words = partial(wording.describe_movement, end.u, end.u + 10.0 * vector, space, fixed)
+            words = partial(movements.describe_movement, end.u, end.u + 10.0 * vector, space, fixed)
             out.append(Direction("rises", vector, gain, float(end.loglik), words, bounded=gain < 1.0))
     return tuple(out)
 
@@ -455,7 +455,7 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
 
     infinite = np.full(theta.size, np.inf)
     chart = rays.Chart(-infinite, infinite, to_u)
-    began = np.asarray(wording.theta_of(space, u0, fixed))
+    began = np.asarray(movements.theta_of(space, u0, fixed))
     arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), began, infinite))
     vectors = directions.suspicious_directions(*arguments)[0]
     tested = rays.make_rays(vectors[:N_RAYS], theta, score, information, None)
@@ -470,7 +470,7 @@ def explain(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
     n = n_contributions(evaluator.data)
     theta = np.asarray(spec.space.theta_from_u(u, fixed))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
-    found = wording.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at)
+    found = movements.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at)
     if found:
         return found
     if spec.reduction is not None:

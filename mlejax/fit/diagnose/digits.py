@@ -1,7 +1,7 @@
 """Ends where the user's formula has lost its digits: the search goes back along the coordinate that ran away.
 
 A negative binomial written with gamma functions is rounding noise where its dispersion is 1e-8, and a search that runs there
-finds maxima in the noise.  The error bars of log-likelihood, score and information (`mlejax.objective.rounding`) show it.  Then
+finds maxima in the noise.  The error bars of log-likelihood, score and information (`mlejax.objective.error_bars`) show it.  Then
 the coordinate that ran away is put at points on its way, and the others are maximised at each.  Among the points with good
 digits the profile has a maximum, or levels off, or still rises where the digits end.
 """
@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax import linalg
-from mlejax.fit.diagnose import ends, wording
+from mlejax.fit.diagnose import ends, movements
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.objective import ChunkedEvaluator
-from mlejax.objective.rounding import ErrorBars, Unknown, error_bars
+from mlejax.objective.error_bars import ErrorBars, Unknown, error_bars
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -152,7 +152,7 @@ def regained(
         return Regained(found[best][1], last, None, "")
     vector = np.zeros(u.size)
     vector[e] = np.sign(end.u[e] - u0[e])
-    words = partial(wording.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
+    words = partial(movements.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
     rest = _rest(gains)
     if rest is not None:
         supremum = float(values[-1]) + rest

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mlejax.fit.diagnose import wording
+from mlejax.fit.diagnose import movements
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction
@@ -134,7 +134,7 @@ class Behaviour(NamedTuple):
 def flat_direction(vector: Float[Host, " p"], origin: Origin) -> Direction:
     """A direction that is known to be flat."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(origin.at))))
-    words = partial(wording.describe_flat, origin.at, unit, origin.space, origin.fixed)
+    words = partial(movements.describe_flat, origin.at, unit, origin.space, origin.fixed)
     return Direction("flat", unit, 0.0, origin.value, words)
 
 
@@ -238,7 +238,7 @@ def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
             return (yield from _rising(side, this, origin, noise))
     at = origin.in_u(origin.at)
     if seen[0].name == seen[1].name == "flat" and moves:
-        words = partial(wording.describe_flat, at, sides[0].unit, space, fixed, information)
+        words = partial(movements.describe_flat, at, sides[0].unit, space, fixed, information)
         return Direction("flat", sides[0].unit, 0.0, origin.value, words)
     gain = max(one.gain for one in seen)
     if gain > 10 * noise:
@@ -246,7 +246,7 @@ def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
         i, k = np.unravel_index(int(np.argmax(highest)), highest.shape)
         best = origin.in_u(sides[i].points[k])
         along = sides[i].unit if origin.chart is None else best - at
-        words = partial(wording.describe_movement, at, best, space, fixed, information)
+        words = partial(movements.describe_movement, at, best, space, fixed, information)
         return Direction("higher", along, gain, words=words, point=best)
     return Direction("falls" if any(one.name == "falls" for one in seen) else "unknown", ray.unit)
 
@@ -264,7 +264,7 @@ def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[D
         far, gain, bounded, turned = yield from _extended(side.unit, far, gain, noise, origin)
     at, far = origin.in_u(origin.at), origin.in_u(far)
     information = origin.information if origin.chart is None else None
-    words = partial(wording.describe_movement, at, far, origin.space, origin.fixed, information)
+    words = partial(movements.describe_movement, at, far, origin.space, origin.fixed, information)
     along = side.unit if origin.chart is None else far - at
     if turned:
         return Direction("higher", along, gain, words=words, point=far)

@@ -22,9 +22,9 @@ from mlejax import transforms
 from mlejax.data import Prepared
 from mlejax.data.formulas import Design, Designs
 from mlejax.execution import float64
-from mlejax.fit.start.columns import Columns, columns_of, small_effect
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.roles import lone_shape, role_candidates
+from mlejax.fit.start.summaries import Columns, columns_of, small_effect
 from mlejax.fit.start.supports import at_guess, random, ranks
 from mlejax.parameters import Declaration, Space
 from mlejax.shapes import Bool, Float, Host, Int

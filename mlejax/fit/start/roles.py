@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax import transforms
-from mlejax.fit.start.columns import Columns
+from mlejax.fit.start.summaries import Columns
 from mlejax.fit.start.supports import at_guess, positive, ranks
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host

@@ -17,7 +17,7 @@ import numpy as np
 from mlejax.data import Prepared
 from mlejax.execution import float64
 from mlejax.fit import Loaded, n_contributions, recipe
-from mlejax.fit.diagnose import wording
+from mlejax.fit.diagnose import movements
 from mlejax.fit.loading import load
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, missing_derivatives
@@ -152,7 +152,7 @@ def _finiteness(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any
         if k > 0 and not values_finite:
             continue  # a random point outside the support of some row proves nothing
         where = _at(spec, fixed, u)
-        text = wording.explain_non_finite(values, scores, spec.space.theta_labels, where)
+        text = movements.explain_non_finite(values, scores, spec.space.theta_labels, where)
         if values_finite:
             return [Finding("error", "where_guard", text, _WHERE)]
         return [Finding("error", "start_not_finite", f"at the start {text.removeprefix('the ')}", _START)]
@@ -190,7 +190,7 @@ def _scores(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -
         out.append(Finding("warning", "few_rows", f"{n} contributions for {kept.size} parameters", advice))
     elif n > 1:
         for vector in _common_null(scores, kept):
-            text, _ = wording.describe_flat(points[0], vector, spec.space, fixed)
+            text, _ = movements.describe_flat(points[0], vector, spec.space, fixed)
             out.append(Finding("warning", "not_identified", text, ADVICE["not_identified"].rstrip(".")))
     return out
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlejax.execution import float64
+from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.estimates import Estimates
-from mlejax.inference.linear import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tests.wald import WaldTest, wald_test
 from mlejax.parameters import Space

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.inference.combinations import standard_errors
 from mlejax.inference.estimates import Estimates
-from mlejax.inference.linear import standard_errors
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tests.wald import NO_COVARIANCE, Support, check_arguments, outside_support
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.inference.combinations import ROUNDING, Spread, linear_covariance
 from mlejax.inference.formatting import format_statistic, format_test_p
-from mlejax.inference.linear import ROUNDING, Spread, linear_covariance
 
 # A restriction without sampling variation counts as satisfied when it holds to this relative accuracy.
 _SATISFIED = 1e-8
