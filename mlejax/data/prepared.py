@@ -71,6 +71,11 @@ class Prepared:
         return tuple(leaf[at] for leaf in self.rows)
 
     @property
+    def n_contributions(self) -> int:
+        """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
+        return self.n_padded if self.mode == "whole" else int(self.n)
+
+    @property
     def n_padded(self) -> int:
         """N, the number of rows or units with the padding."""
         return int(self.weights.shape[-1])

@@ -9,7 +9,6 @@ from mlejax.fit.loading import (
     counts,
     evaluate,
     labels_per_contribution,
-    n_contributions,
     prepare,
 )
 from mlejax.fit.penalties import l2
@@ -29,7 +28,6 @@ __all__ = [
     "fit",
     "l2",
     "labels_per_contribution",
-    "n_contributions",
     "prepare",
     "regressed",
     "solve",

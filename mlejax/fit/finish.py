@@ -11,12 +11,12 @@ import numpy as np
 from mlejax import optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, evidence_at, explain, influential_rows, interior
-from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.loading import Loaded
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import Penalised, at_kink, kinks
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
-from mlejax.objective import ChunkedEvaluator, Spec, penalty_value
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.verdict import Direction, Verdict, judge
 
@@ -84,13 +84,11 @@ class Fit:
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with float64():
-            data = self.loaded.problem.data
-            _, scores = ChunkedEvaluator(self.spec, data, self.fixed).rows(self.u)
-        per_row = scores[: n_contributions(data)]
-        return np.linalg.solve(self.jacobian.T, per_row.T).T
+            scores = row_terms(ChunkedEvaluator(self.spec, self.loaded.problem.data, self.fixed), self.u).scores
+        return np.linalg.solve(self.jacobian.T, scores.T).T
 
 
-def finish(evaluator: ChunkedEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
+def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
     """A diagnosed end as the numbers of a fit with their verdict."""
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
@@ -104,7 +102,9 @@ def finish(evaluator: ChunkedEvaluator, loaded: Loaded, found: Diagnosed, method
         theta, jacobian, score, info = at
         if spec.adjusted:  # score and information of the log-likelihood itself
             plain = evaluator.with_spec(spec.plain).evaluate(end.u[None], 2)
-            score, info_u = np.asarray(plain.score)[0], np.asarray(plain.information)[0]
+            assert plain.score is not None
+            assert plain.information is not None
+            score, info_u = plain.score[0], plain.information[0]
             natural, _ = estimates(space, end.u, score, info_u, fixed)
             llf, score, curvature, info = float(plain.loglik[0]), natural.score, info, natural.information
             if spec.penalty is not None:
@@ -157,7 +157,7 @@ def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
     return text
 
 
-def nothing_to_estimate(evaluator: ChunkedEvaluator, loaded: Loaded) -> Fit:
+def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
     """The log-likelihood where every parameter is fixed."""
     spec, fixed, empty, square = evaluator.spec, evaluator.fixed, np.zeros(0), np.zeros((0, 0))
     value = loaded.scale * float(evaluator.with_spec(spec.plain).logliks({0: empty[None]})[0][0])

@@ -72,7 +72,8 @@ def counts(loaded: Loaded) -> tuple[float, float]:
     """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units
-    data, n = loaded.problem.data, n_contributions(loaded.problem.data)
+    data = loaded.problem.data
+    n = data.n_contributions
     w = loaded.weights
     if w is None:
         return float(n if data.mode == "whole" and n > 1 else loaded.rows.n), float(n)
@@ -89,11 +90,6 @@ def unscaled(loaded: Loaded) -> Loaded:
     data = loaded.problem.data
     problem = replace(loaded.problem, data=replace(data, weights=data.weights * w.scale))
     return replace(loaded, problem=problem, weights=replace(w, scale=1.0))
-
-
-def n_contributions(data: data_room.Prepared) -> int:
-    """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
-    return int(data.weights.shape[0]) if data.mode == "whole" else int(data.n)
 
 
 class Reading(NamedTuple):
@@ -249,7 +245,7 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     Raises:
         DataError: another number of labels, missing labels, another row index, labels that vary within a unit.
     """
-    rows, n = loaded.rows, n_contributions(loaded.problem.data)
+    rows, n = loaded.rows, loaded.problem.data.n_contributions
     before = rows.n + rows.n_dropped
     allowed = {n, before} if loaded.problem.data.mode == "whole" else {rows.n, before}
     if len(values) not in allowed:
@@ -324,4 +320,4 @@ def evaluate(likelihood: Likelihood, params: Any, data: Any) -> Any:
     problem = prepare(likelihood, data)
     arrays = problem.data
     out = likelihood.contributions(params, jax.tree.map(jnp.asarray, arrays.rows), arrays.shared, arrays.statics)
-    return out[: n_contributions(arrays)]
+    return out[: arrays.n_contributions]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mlejax import optimize
 from mlejax.execution import limits
+from mlejax.linalg import finite_each
 from mlejax.objective import Evaluator, Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host, Int
@@ -17,14 +18,16 @@ from mlejax.status import End
 POLISH_LIMIT = 500  # parameters up to which other methods end with Newton steps
 POLISH_STEPS = 10
 
+E = TypeVar("E", bound=Evaluator)
+
 
 def maximise(
-    evaluator: Evaluator,
+    evaluator: E,
     method: Any,
     u0: Float[Host, "L p"],
     which: Int[Host, " m"] | None = None,
     report: Any = None,
-) -> tuple[Evaluator, OptimizeResult]:
+) -> tuple[E, OptimizeResult]:
     """The method from u0 to its end, then up to ten Newton steps if it was another method (p <= 500).
 
     Score and information at the end are exact whatever the method was.
@@ -68,7 +71,7 @@ def maximise(
     return evaluator, result
 
 
-def _run(evaluator: Evaluator, method: Any, u0: Any, which: Any, report: Any) -> tuple[Evaluator, OptimizeResult]:
+def _run(evaluator: E, method: Any, u0: Any, which: Any, report: Any) -> tuple[E, OptimizeResult]:
     try:
         result = evaluator.run(method, u0, which, report)
     except NotImplementedError as error:
@@ -85,7 +88,7 @@ def _only_curvature_missing(result: OptimizeResult, which: Int[Host, " m"]) -> b
     if result.information is None or not len(which):
         return False
     finite = np.isfinite(result.loglik[which]) & np.isfinite(result.score[which]).all(axis=-1)
-    return bool((finite & ~np.isfinite(result.information[which]).all(axis=(-2, -1))).all())
+    return bool((finite & ~finite_each(result.information[which])).all())
 
 
 def differenced(spec: Spec, error: NotImplementedError) -> Spec:

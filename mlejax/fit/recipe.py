@@ -24,7 +24,7 @@ from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose, far_from_start
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
-from mlejax.fit.loading import Loaded, load, n_contributions, unscaled
+from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.maximise import POLISH_LIMIT, maximise
 from mlejax.fit.natural import InTheta
 from mlejax.fit.penalties import bind_penalty
@@ -44,6 +44,7 @@ from mlejax.objective import (
     BiasReduction,
     ChunkedEvaluator,
     Evaluator,
+    SingleEvaluator,
     Spec,
     check_reduction,
     run_of_starts,
@@ -138,7 +139,7 @@ def search_all(
 
 def several_starts(
     problems: Problems,
-    evaluator: ChunkedEvaluator,
+    evaluator: SingleEvaluator,
     loaded: Loaded,
     first: Diagnosed,
     given: list[Any],
@@ -295,7 +296,7 @@ def _checked_reduction(
                 f"bias_reduction='empirical' sums squares of scores, which {loaded.weights.kind} weights have no one meaning "
                 "for; leave out the weights, or use frequency weights"
             )
-        if loaded.problem.data.mode == "whole" and n_contributions(loaded.problem.data) <= 1:
+        if loaded.problem.data.mode == "whole" and loaded.problem.data.n_contributions <= 1:
             raise ValueError(
                 "bias_reduction='empirical' sums the scores of separate contributions, but the model returns one scalar"
             )
@@ -395,7 +396,7 @@ def _first_start(
 
 
 def start_of_one(
-    evaluator: ChunkedEvaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
+    evaluator: Evaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
     """u of one data set's start: the given one, or the best found."""
     spec, designs = evaluator.spec, loaded.designs

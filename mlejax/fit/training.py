@@ -20,7 +20,7 @@ from mlejax import optimize
 from mlejax.data import Prepared, ingest
 from mlejax.data.formulas import with_designs_again
 from mlejax.execution import compiled
-from mlejax.fit.loading import Loaded, load, n_contributions
+from mlejax.fit.loading import Loaded, load
 from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
@@ -61,7 +61,7 @@ class History:
 
 def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, ValidationData]:
     """Set a random fraction of the rows (units) aside for validation; the rest are the data of the fit."""
-    n = n_contributions(loaded.problem.data)
+    n = loaded.problem.data.n_contributions
     n_out = round(fraction * n)
     if not 0 < n_out < n:
         raise ValueError(
@@ -152,7 +152,7 @@ def held_out_data(
     if other.problem.space != loaded.problem.space or other.problem.data.statics != loaded.problem.data.statics:
         raise ValueError("validation: expected data of the same columns, labels and static values as those of the fit")
     data = other.problem.data
-    return loaded, ValidationData(data, f"{n_contributions(data)} {_noun(data)} given")
+    return loaded, ValidationData(data, f"{data.n_contributions} {_noun(data)} given")
 
 
 def _noun(data: Prepared) -> str:
@@ -285,7 +285,7 @@ def train(
             return polished._replace(n_steps=done.n_steps + polished.n_steps, polished=True), history
     found = ChunkedEvaluator(spec, data, fixed, hyper).evaluate(np.asarray(done.kept)[None], 1)
     loglik, score = found.loglik[0], np.asarray(found.score)[0]
-    size = float(np.max(np.abs(score), initial=0.0)) / max(n_contributions(data), 1)
+    size = float(np.max(np.abs(score), initial=0.0)) / max(data.n_contributions, 1)
     message = _message(method, history, validation is not None, end)
     message += (
         f"; no maximum: the largest entry of the mean score is {size:.2g}, and second derivatives were not evaluated"

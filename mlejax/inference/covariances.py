@@ -23,7 +23,7 @@ from mlejax import data as data_room
 from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
-from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, n_contributions
+from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
 from mlejax.fit.penalties import L2
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
@@ -169,7 +169,7 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     """Sums of products of one fit's scores."""
     data, w = fit.loaded.problem.data, fit.loaded.weights
     likelihood = fit.spec.likelihood
-    if data.mode == "whole" and n_contributions(data) <= 1:
+    if data.mode == "whole" and data.n_contributions <= 1:
         raise ValueError(one_scalar(kind, likelihood.name))
     n = counts(fit.loaded)[1]
     if kind == "HAC":

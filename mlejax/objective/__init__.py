@@ -3,7 +3,7 @@
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
 from mlejax.objective.data_sets import DataSetsEvaluator, filled
-from mlejax.objective.evaluator import Evaluation, Evaluator
+from mlejax.objective.evaluator import Evaluation, Evaluator, SingleEvaluator, row_terms
 from mlejax.objective.objective import (
     Objective,
     Spec,
@@ -27,6 +27,7 @@ __all__ = [
     "Minimised",
     "Objective",
     "Reweighted",
+    "SingleEvaluator",
     "Spec",
     "Weights",
     "check_reduction",
@@ -38,6 +39,7 @@ __all__ = [
     "penalty_derivatives",
     "penalty_value",
     "products_of_sets",
+    "row_terms",
     "run_of_starts",
     "sample_chunks",
     "sample_rows",

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,11 @@ from mlejax.data import Prepared
 from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.embedding import embedding
-from mlejax.objective.evaluator import Evaluation, Report
+from mlejax.objective.evaluator import Evaluation, Report, Task
 from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
-from mlejax.objective.sampling import sample_rows, with_leading_axis
+from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host
 
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
 
@@ -75,10 +76,9 @@ def _value_and_grad(spec: Spec, u: Any, data: Prepared, fixed: Any, hyper: Any) 
     return objective_of(spec, data, fixed, hyper).value_and_grad(u)
 
 
-@partial(compiled, static=("spec",))
-def _rows(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
-    objective = objective_of(spec, data, fixed, None)
-    return objective.all_contributions(u), objective.scores(u)
+@partial(compiled, static=("spec", "task"))
+def _mapped(spec: Spec, task: Task, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+    return task(objective_of(spec, data, fixed, hyper), u)
 
 
 @lru_cache
@@ -96,7 +96,7 @@ def chunk_size(data: Prepared) -> int:
 
 
 class ChunkedEvaluator:
-    """One data set; an :class:`mlejax.objective.Evaluator` with L = 1.
+    """One data set in memory; an :class:`mlejax.objective.SingleEvaluator`.
 
     Args:
         spec: what is fixed at compilation.
@@ -126,13 +126,11 @@ class ChunkedEvaluator:
         self._last: tuple[Any, Minimised] | None = None  # the search begins where its start was evaluated
         self._embedding = embedding(spec, fixed)
 
-    def with_spec(self, spec: Spec) -> ChunkedEvaluator:
+    def with_spec(self, spec: Spec) -> Self:
         """The same data under another specification of equal layout."""
         if spec == self.spec:
             return self
-        return ChunkedEvaluator(
-            spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of
-        )
+        return type(self)(spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of)
 
     def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
         """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
@@ -162,14 +160,10 @@ class ChunkedEvaluator:
 
         They are compared on at most ``n_rows`` rows.
         """
-        whole = with_leading_axis(self.data)
-        at = points(np.zeros(1, np.int64), whole)[0]
-        if n_rows is None or self.data.mode == "whole" or self.data.n_padded <= n_rows:
-            values = self.logliks({0: at})[0]
-        else:
-            data = sample_rows(whole, n_rows)
-            one = replace(data, rows=tuple(a[0] for a in data.rows), weights=data.weights[0], n=data.n[0])
-            values = ChunkedEvaluator(self.spec, one, self.fixed, self.hyper).logliks({0: at})[0]
+        at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
+        some = self.data if n_rows is None else self.sample(n_rows)
+        on = self if some is self.data else ChunkedEvaluator(self.spec, some, self.fixed, self.hyper)
+        values = on.logliks({0: at})[0]
         return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
 
     @property
@@ -177,10 +171,18 @@ class ChunkedEvaluator:
         """The sum of the weights, (1,)."""
         return np.array([self.scale])
 
-    def rows(self, u: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Contributions (N,) and their scores (N, p) at u (p,), unweighted, padding included."""
-        values, scores = _rows(self.spec, u, self.data, self.fixed)
-        return np.asarray(values), np.asarray(scores)
+    @property
+    def n_contributions(self) -> int:
+        """Rows, units, or the entries of a whole model."""
+        return self.data.n_contributions
+
+    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"]) -> Any:
+        """``task`` of the objective of all rows, one partition, and u (p,); NumPy."""
+        return jax.tree.map(np.asarray, _mapped(self.spec, task, u, self.data, self.fixed, self.hyper))
+
+    def sample(self, n_rows: int) -> Prepared:
+        """At most ``n_rows`` rows (or units), with weights under which they stand for all."""
+        return sample_of_one(self.data, n_rows)
 
     def minimised(self, method: Any, u: Any) -> Minimised:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised, NumPy: one evaluation of ``method``."""

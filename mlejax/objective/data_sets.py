@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
@@ -75,9 +75,9 @@ class DataSetsEvaluator:
         """L."""
         return len(self.sets.sizes)
 
-    def with_spec(self, spec: Spec) -> DataSetsEvaluator:
+    def with_spec(self, spec: Spec) -> Self:
         """The same data under another specification of equal layout."""
-        return DataSetsEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper, self.own[1:])
+        return type(self)(spec, self.sets, self.budget, self.fixed, self.hyper, self.own[1:])
 
     @property
     def total_weights(self) -> np.ndarray:
@@ -119,10 +119,13 @@ class DataSetsEvaluator:
         def work(task: Task) -> int:
             mine, width, capacity = task
             data, fixed, hyper = self._chunk(mine, capacity)
+            own = (True, *self.own[1:])
+            if not self.own[0]:
+                data = replace(data, rows=tuple(np.broadcast_to(a, (capacity, *a.shape)) for a in data.rows))
             at = filled(points(mine, data), capacity)
             data = data if n_rows is None else sample_rows(data, n_rows)
             numbers = np.int32(at.shape[1]), data, fixed, hyper, np.int32(-(-mine.size // width))
-            values = np.asarray(logliks_of_sets(self.spec, width, self.own, at, *numbers))[: mine.size]
+            values = np.asarray(logliks_of_sets(self.spec, width, own, at, *numbers))[: mine.size]
             best = np.argmax(np.where(np.isfinite(values), values, -np.inf), axis=1)
             out[place[mine]] = at[np.arange(mine.size), best]
             return int(mine.size)

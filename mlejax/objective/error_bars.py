@@ -14,16 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.data import Prepared
+from mlejax.data import Prepared, blocks
 from mlejax.execution import cached
 from mlejax.execution.trace.adjoint_rounding import AdjointBound
 from mlejax.execution.trace.rounding import RunningBound
 from mlejax.execution.trace.rounding_rules import sum_units
 from mlejax.objective import derivatives
 from mlejax.objective.objective import Objective, Spec
+from mlejax.objective.sampling import sample_of_one
 from mlejax.shapes import Either, Float, Host, Int
 
-__all__ = ["ErrorBars", "Unknown", "error_bars", "loglik_bar"]
+__all__ = ["MOST_ROWS", "ErrorBars", "Unknown", "error_bars", "loglik_bar"]
 
 MOST_ROWS = 512  # rows that are evaluated with bounds
 MOST_WHOLE = 20_000  # terms of a whole model, which cannot be sampled
@@ -57,7 +58,12 @@ class Unknown(NamedTuple):
 
 
 def error_bars(
-    spec: Spec, data: Prepared, u: Float[Either, " p"], fixed: Any, rows: Int[Host, " m"] | None = None
+    spec: Spec,
+    data: Prepared,
+    u: Float[Either, " p"],
+    fixed: Any,
+    rows: Int[Host, " m"] | None = None,
+    n_rows: int | None = None,
 ) -> ErrorBars | Unknown:
     """Error bars at u, summed over all rows.
 
@@ -68,6 +74,7 @@ def error_bars(
         fixed: values under ``fixed=``, or None.
         rows: numbers of rows (or units) that shall be among those evaluated where there are more than 512, such as those
             of the largest terms.  The others are spread over the data and stand for the rest.
+        n_rows: how many there are, where ``data`` are a sample that stands for them; default: those of the data.
     """
     if data.mode == "whole" and data.n_padded > MOST_WHOLE:
         return Unknown(())
@@ -75,7 +82,7 @@ def error_bars(
     program = _program(spec, sample, fixed)
     if program.unknown:
         return Unknown(program.unknown)
-    result = program(_arguments(sample, u, fixed), _row_units(data))
+    result = program(_arguments(sample, u, fixed), _row_units(data, n_rows))
     value, score, *more = (
         np.where(np.isfinite(out), bar, np.inf) for out, bar in zip(result.outputs, result.bounds, strict=True)
     )
@@ -106,9 +113,10 @@ def _arguments(sample: Prepared, u: Any, fixed: Any) -> list[Any]:
     return [*point, *sample.rows, *sample.shared, sample.weights]
 
 
-def _row_units(data: Prepared) -> float | None:
+def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
     """The rounding of a sum over all rows, which is taken block by block."""
-    return None if data.mode == "whole" else sum_units(data.block) + data.n_blocks
+    n_blocks, size = (data.n_blocks, data.block) if n_rows is None else blocks(n_rows)
+    return None if data.mode == "whole" else sum_units(size) + n_blocks
 
 
 def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Host, "p p"]:
@@ -147,22 +155,9 @@ def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Any:
 
 
 def _sample(data: Prepared, rows: Int[Host, " m"] | None) -> Prepared:
-    """The rows that are evaluated, with weights at which their sum stands for the sum over all rows."""
-    leaves = tuple(data.rows[: data.statics.n_leaves])  # without arrays that were computed from them beforehand
-    weights, n = np.asarray(data.weights), data.n_padded
-    most = MOST_ROWS
-    if data.mode == "units" and leaves:
-        most = max(MOST_ROWS // leaves[0].shape[1], 8)
-    if data.mode == "whole" or n <= most:
-        every = slice(None)
-        own = tuple(np.asarray(leaf[every]) for leaf in leaves)
-        return replace(data, rows=own, weights=weights, n=np.int64(n), block=n)
-    chosen = np.unique(np.zeros(0, np.int64) if rows is None else rows)[:most]
-    rest = np.setdiff1d(np.flatnonzero(weights > 0), chosen, assume_unique=True)
-    m = min(most - chosen.size, rest.size)
-    spread = rest[np.linspace(0, rest.size - 1, m).astype(np.int64)] if m else rest[:0]
-    index = np.resize(np.concatenate([chosen, spread]), most)
-    scaled = weights[index] * (np.arange(most) < chosen.size + m)
-    scaled[chosen.size :] *= rest.size / max(m, 1)
-    own = tuple(np.asarray(leaf[index]) for leaf in leaves)
-    return replace(data, rows=own, weights=scaled, n=np.int64(most), block=most)
+    """The rows that are evaluated, in one block, without arrays that were computed from them beforehand."""
+    leaves = data.rows[: data.statics.n_leaves]
+    most = max(MOST_ROWS // leaves[0].shape[1], 8) if data.mode == "units" and leaves else MOST_ROWS
+    some = sample_of_one(replace(data, rows=leaves), most, rows)
+    own, weights = tuple(np.asarray(leaf[:]) for leaf in some.rows), np.asarray(some.weights)
+    return replace(some, rows=own, weights=weights, n=np.int64(some.n_padded), block=some.n_padded)

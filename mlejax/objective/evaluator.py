@@ -8,16 +8,20 @@ units.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+import jax.numpy as jnp
+import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.objective.objective import Spec
+from mlejax.objective.objective import Objective, Spec
 from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Float, Host, Int, Shaped
 
 Points = Mapping[int, Float[Host, "m p"]]
 FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
 Report = Callable[[int, float], None]
+Task = Callable[[Objective, Any], Any]
 
 
 class Evaluation(NamedTuple):
@@ -27,13 +31,13 @@ class Evaluation(NamedTuple):
         u: where they were evaluated, (m, p).
         loglik: (m,).
         score: (m, p), or None where only values were asked for.
-        information: minus the Hessian, (m, p, p), or None.
+        information: minus the Hessian, (m, p, p), or None.  Where p is large it may be an array of `Symmetric` objects (m,).
     """
 
     u: Float[Host, "m p"]
     loglik: Float[Host, " m"]
     score: Float[Host, "m p"] | None = None
-    information: Float[Host, "m p p"] | None = None
+    information: Float[Host, "m p p"] | Shaped[Host, " m"] | None = None
 
 
 class Evaluator(Protocol):
@@ -49,7 +53,7 @@ class Evaluator(Protocol):
         """L."""
         ...
 
-    def with_spec(self, spec: Spec) -> Evaluator:
+    def with_spec(self, spec: Spec) -> Self:
         """The same data under another specification of equal layout: without the penalty, or with differenced Hessians."""
         ...
 
@@ -86,3 +90,68 @@ class Evaluator(Protocol):
     ) -> OptimizeResult:
         """The method from u0 to its end, for the data sets ``which``; arrays of all L, INTERRUPTED where nothing ran."""
         ...
+
+
+class SingleEvaluator(Evaluator, Protocol):
+    """One data set, wherever its rows lie: what the diagnosis asks beyond sums."""
+
+    @property
+    def fixed(self) -> Float[Host, " v"] | None:
+        """Values under ``fixed=``, or None."""
+        ...
+
+    @property
+    def hyper(self) -> Any:
+        """Second argument of the penalty, or None."""
+        ...
+
+    @property
+    def n_contributions(self) -> int:
+        """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
+        ...
+
+    def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> Any:
+        """Any statistic of all rows: ``task(objective of a partition, u)`` for every partition, merged in pairs.
+
+        Args:
+            task: a pure traced function at the top of a module, for which a program is compiled once; a pytree of arrays.
+            merge: associative; of what two neighbouring partitions gave, in their order, NumPy.
+            u: where, (p,).
+        """
+        ...
+
+    def sample(self, n_rows: int) -> Prepared:
+        """At most ``n_rows`` rows (or units) spread over the data, with weights under which they stand for all; models of
+        mode "whole" as they are."""
+        ...
+
+
+class RowTerms(NamedTuple):
+    """What each contribution adds, unweighted, in the order of the rows.
+
+    Attributes:
+        values: contributions to the log-likelihood, (n,).
+        scores: their gradients in u, (n, p).
+        weights: (n,).
+    """
+
+    values: Float[Host, " n"]
+    scores: Float[Host, "n p"]
+    weights: Float[Host, " n"]
+
+
+def _padded_terms(objective: Objective, u: Any) -> tuple[Any, ...]:
+    """As `RowTerms`, and flags of the rows that are no padding."""
+    data = objective.prepared
+    real = jnp.arange(data.n_padded) < (data.n_padded if data.mode == "whole" else data.n)
+    return objective.all_contributions(u), objective.scores(u), data.weights, real
+
+
+def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(np.concatenate(parts) for parts in zip(a, b, strict=True))
+
+
+def row_terms(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> RowTerms:
+    """What each contribution adds at u (p,)."""
+    *terms, real = evaluator.map_reduce(_padded_terms, _joined, u)
+    return RowTerms(*(a[real] for a in terms))

@@ -18,6 +18,7 @@ from mlejax.execution.chunking import budget
 from mlejax.objective.blocks import budget_for
 from mlejax.objective.chunked import ChunkedEvaluator
 from mlejax.objective.data_sets import DataSetsEvaluator
+from mlejax.objective.evaluator import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host, Int
 
@@ -93,8 +94,13 @@ class Reweighted:
         return replace(self.data, weights=weights)
 
 
-def run_of_starts(evaluator: ChunkedEvaluator, method: Any, u0: Float[Host, "m p"]) -> OptimizeResult:
-    """The method from many starts on one data set, side by side; INTERRUPTED where the keyboard stopped it."""
+def run_of_starts(evaluator: SingleEvaluator, method: Any, u0: Float[Host, "m p"]) -> OptimizeResult:
+    """The method from many starts on one data set, side by side where it is in memory; INTERRUPTED where the keyboard stopped
+    it."""
+    if not isinstance(evaluator, ChunkedEvaluator):
+        ends = [evaluator.run(method, start[None]) for start in u0]
+        together: Any = [None if a[0] is None else np.concatenate(a) for a in zip(*(e[:7] for e in ends), strict=True)]
+        return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
     data = jax.tree.map(np.asarray, evaluator.data)
     sets = Reweighted(data, lambda which: np.broadcast_to(data.weights, (len(which), data.n_padded)), len(u0))
     spec, fixed, hyper = evaluator.spec, evaluator.fixed, evaluator.hyper

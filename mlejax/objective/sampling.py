@@ -35,6 +35,30 @@ def sample_rows(data: Prepared, n: int) -> Prepared:
     )
 
 
+def sample_of_one(data: Prepared, n: int, chosen: Int[Host, " m"] | None = None) -> Prepared:
+    """At most n rows (or units) of one data set on the host, with weights at which their sum stands for the sum over all rows.
+
+    Data of mode "whole", or with no more rows, as they are.  Rows of weight 0 are not among them.
+
+    Args:
+        data: one data set, (N, ...).
+        n: how many.
+        chosen: numbers of rows that shall be among them, with their own weights.
+    """
+    if data.mode == "whole" or data.n_padded <= n:
+        return data
+    weights = np.asarray(data.weights)
+    first = np.unique(np.zeros(0, np.int64) if chosen is None else chosen)[:n]
+    rest = np.setdiff1d(np.flatnonzero(weights > 0), first, assume_unique=True)
+    m = min(n - first.size, rest.size)
+    spaced = rest[np.linspace(0, rest.size - 1, m).astype(np.int64)] if m else rest[:0]
+    index = np.resize(np.concatenate([first, spaced]), n)
+    scaled = weights[index] * (np.arange(n) < first.size + m)
+    scaled[first.size :] *= rest.size / max(m, 1)
+    rows = tuple(np.asarray(leaf[index]) for leaf in data.rows)
+    return replace(data, rows=rows, weights=scaled, n=np.int64(n), block=divisor(n, data.block))
+
+
 def counted(data: Prepared, n_sets: int) -> Bool[Host, "sets rows"]:
     """Rows of positive weight; all rows of data of mode "whole", whose weights belong to what the function returns."""
     if data.mode == "whole":

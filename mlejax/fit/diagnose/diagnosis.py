@@ -20,14 +20,14 @@ from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, movements, rays
 from mlejax.fit.diagnose.digits import digits_of, far_from_start, gain_is_real, lost, rounding_in_words
 from mlejax.fit.diagnose.edges import off_the_edges
-from mlejax.fit.diagnose.ends import Findings, clean, doubtful, interior, inverse_over, is_clean, onto_edges
+from mlejax.fit.diagnose.ends import Findings, clean, doubtful, information_over, interior, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
-from mlejax.fit.loading import Loaded, n_contributions
+from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import maximise
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import finite_penalty
-from mlejax.objective import ChunkedEvaluator, Evaluator, Spec
+from mlejax.objective import Evaluator, SingleEvaluator, Spec, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -70,9 +70,9 @@ class Problems:
     fixed: Any
     seed: int
     loaded: Callable[[int], Loaded]
-    one: Callable[[Evaluator, int], ChunkedEvaluator]
+    one: Callable[[Evaluator, int], SingleEvaluator]
     given: Callable[[int], list[Any]]
-    start_anew: Callable[[ChunkedEvaluator, Loaded, list[Any]], Float[Host, " p"]]
+    start_anew: Callable[[SingleEvaluator, Loaded, list[Any]], Float[Host, " p"]]
     scattered: Callable[[Space, Loaded, list[Any], OptimizeResult], Float[Host, "n p"]]
     together: int = TOGETHER
 
@@ -113,7 +113,7 @@ def diagnose(
 def _from_elsewhere(
     problems: Problems,
     evaluator: Evaluator,
-    one: dict[int, ChunkedEvaluator],
+    one: dict[int, SingleEvaluator],
     loaded: dict[int, Loaded],
     found: dict[int, Diagnosed],
 ) -> dict[int, Diagnosed]:
@@ -166,7 +166,7 @@ def _level(found: Diagnosed | OptimizeResult) -> float:
 
 
 def _started_anew(
-    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, i: int, before: Diagnosed
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, before: Diagnosed
 ) -> Diagnosed:
     """Where the first start was not usable, the diagnosis from another one, if that is usable."""
     if before.end.end != End.START_NOT_FINITE:
@@ -180,18 +180,17 @@ def _started_anew(
 
 
 def search(
-    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Any = None
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Any = None
 ) -> Diagnosed:
     """One data set from a start to its diagnosed end."""
     maximised, result = maximise(evaluator, method or problems.method, u0[None])
-    assert isinstance(maximised, ChunkedEvaluator)
     asks = search_on(problems, maximised, loaded, u0, result.of(0))
     return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
 
 
 def search_on(
     problems: Problems,
-    evaluator: ChunkedEvaluator,
+    evaluator: SingleEvaluator,
     loaded: Loaded,
     u0: Float[Host, " p"],
     end: OptimizeResult,
@@ -217,7 +216,7 @@ def search_on(
 
 
 def _with_good_digits(
-    problems: Problems, evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
+    problems: Problems, evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
 ) -> OptimizeResult | Diagnosed:
     """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
 
@@ -241,7 +240,7 @@ def _with_good_digits(
 
 def _searched_on(
     problems: Problems,
-    evaluator: ChunkedEvaluator,
+    evaluator: SingleEvaluator,
     loaded: Loaded,
     u0: Float[Host, " p"],
     end: OptimizeResult,
@@ -285,15 +284,14 @@ def _searched_on(
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 
-def _restart(evaluator: ChunkedEvaluator, method: Any, u0: Any) -> tuple[ChunkedEvaluator, OptimizeResult]:
+def _restart(evaluator: SingleEvaluator, method: Any, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
     after, result = maximise(evaluator, method, u0[None])
-    assert isinstance(after, ChunkedEvaluator)
     return after, result.of(0)
 
 
 def _followed(
     problems: Problems,
-    evaluator: ChunkedEvaluator,
+    evaluator: SingleEvaluator,
     loaded: Loaded,
     u0: Any,
     end: OptimizeResult,
@@ -312,7 +310,7 @@ def _followed(
     return findings if known else (yield from settle_flat(evaluator, end, findings))
 
 
-def blurred(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
+def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     """Rounding of the log-likelihood outweighs its curvature in a coordinate whose error is beyond belief.
 
     The change of the log-likelihood over half a unit either way is compared with the integral of its score, by Simpson's
@@ -321,7 +319,7 @@ def blurred(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
     assert end.information is not None
     space = evaluator.spec.space
     free = interior(space, end.u)
-    errors = ends.errors_over(inverse_over(end.information, free), free)
+    errors = ends.errors_over(information_over(end.information, free), free)
     bent = ends.curved(space)
     for j in np.flatnonzero(free & (errors > ends.believable(end.u, space))):
         h = 0.5 if bent[j] else errors[j]
@@ -353,10 +351,10 @@ def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         vectors = suspicious(spec, list(usable.values()), [u0[i] for i in usable])
         counts = [len(v) for v in vectors]
-        each = lambda name: np.repeat([getattr(e, name) for e in usable.values()], counts, axis=0)
-        together = rays.make_rays(
-            np.concatenate(vectors), each("u"), each("score"), each("information"), ends.curved(spec.space)
-        )
+        each = lambda arrays: np.repeat(arrays, counts, axis=0)
+        u, score = (each([getattr(e, name) for e in usable.values()]) for name in ("u", "score"))
+        information = each([linalg.dense_each(e.information) for e in usable.values()])
+        together = rays.make_rays(np.concatenate(vectors), u, score, information, ends.curved(spec.space))
     last = np.cumsum(counts).tolist()
     return {i: RaysOfEnd(e.u, together[n - k : n]) for (i, e), k, n in zip(usable.items(), counts, last, strict=True)}
 
@@ -366,7 +364,8 @@ def suspicious(
 ) -> list[Float[Host, "k p"]]:
     """The directions worth a ray test from each end; the searches began at ``origins``."""
     space = spec.space
-    u, score, information = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score", "information"))
+    u, score = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score"))
+    information = np.stack([linalg.dense_each(e.information) for e in found])
     free = interior(space, u)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         believed = ends.believable(u, space)
@@ -379,7 +378,7 @@ def suspicious(
 
 def probe_directions(
     problems: Problems,
-    evaluator: ChunkedEvaluator,
+    evaluator: SingleEvaluator,
     end: OptimizeResult,
     u0: Float[Host, " p"],
     known: Sequence[Float[Host, " p"]] = (),
@@ -392,13 +391,14 @@ def probe_directions(
     """
     assert end.information is not None
     spec, space, fixed = evaluator.spec, evaluator.spec.space, problems.fixed
-    origin = rays.Origin(end.u, float(end.loglik), end.information, space, fixed)
+    information = linalg.dense_each(end.information)
+    origin = rays.Origin(end.u, float(end.loglik), information, space, fixed)
     flat = tuple(rays.flat_direction(v, origin) for v in known)
     if first is None or known or not np.array_equal(first.u, end.u):
         vectors = suspicious(spec, [end], [u0])[0]
         if known:
             vectors = np.reshape(directions.without(vectors, known), (-1, end.u.size))
-        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, end.information, ends.curved(space))
+        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, information, ends.curved(space))
     else:
         tested = first.rays
     found = yield from rays.follow_all(tested, origin)
@@ -463,14 +463,13 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
     return (yield from rays.follow_all(tested, at))
 
 
-def explain(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
+def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     """Which rows and parameters make the log-likelihood or its score not finite at u."""
     spec, fixed = evaluator.spec, evaluator.fixed
-    values, scores = evaluator.rows(u)
-    n = n_contributions(evaluator.data)
+    values, scores, *_ = row_terms(evaluator, u)
     theta = np.asarray(spec.space.theta_from_u(u, fixed))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
-    found = movements.explain_non_finite(values[:n], scores[:n], spec.space.theta_labels, at)
+    found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at)
     if found:
         return found
     if spec.reduction is not None:
@@ -488,9 +487,10 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
     free = interior(space, end.u)
     smallest, condition, definite, doubted = float("nan"), float("nan"), False, False
     if end.information is not None:
-        inverse, definite, smallest, condition = inverse_over(end.information, free)
+        inner = information_over(end.information, free)
+        (smallest, condition), definite = inner.conditioning(), inner.ok
         if definite:
-            doubted = bool((np.sqrt(inverse.diagonal()) > ends.believable(end.u, space)[free]).any())
+            doubted = bool((np.sqrt(inner.inverse_diagonal()) > ends.believable(end.u, space)[free]).any())
     theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
     edges = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
     return Evidence(

@@ -17,8 +17,8 @@ import numpy as np
 from mlejax import linalg
 from mlejax.fit.diagnose import ends, movements
 from mlejax.fit.diagnose.edges import others_maximised
-from mlejax.objective import ChunkedEvaluator
-from mlejax.objective.error_bars import ErrorBars, Unknown, error_bars
+from mlejax.objective import SingleEvaluator
+from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -70,7 +70,7 @@ def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space:
     return np.asarray(far)
 
 
-def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
+def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     """An error bar exceeds 0.01: of the log-likelihood, or of score and information in standard errors.
 
     False also where the rounding of an operation is not known.
@@ -81,7 +81,7 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
     if not bars.loglik <= ALLOWED:
         return True
     free = ends.interior(evaluator.spec.space, end.u)
-    information = np.asarray(end.information)[np.ix_(free, free)]
+    information = linalg.symmetric(end.information).block(free)
     inverse = linalg.scaled_inverse(information)
     if not inverse.ok:
         bar = bars.information[np.ix_(free, free)].diagonal()
@@ -93,19 +93,19 @@ def lost(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool:
     return not (of_score.max() <= ALLOWED and of_information.max() <= ALLOWED)
 
 
-def gain_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"], gain: float) -> bool:
+def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) -> bool:
     """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= LEAST_SHARE * gain
 
 
-def value_is_real(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> bool:
+def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> bool:
     """Whether the log-likelihood at u is right to half a unit; true where its rounding is not known."""
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= HALF
 
 
-def rounding_in_words(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
+def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     """What is known of the rounding at u, for the evidence of a verdict."""
     bars = _error_bars(evaluator, u)
     if isinstance(bars, ErrorBars):
@@ -113,24 +113,24 @@ def rounding_in_words(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> str:
     return "error bars not known" + (f": no rule for {', '.join(bars.primitives)}" if bars.primitives else "")
 
 
-def _bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
+def _bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
     """The error bars, or None where they are not known."""
     bars = _error_bars(evaluator, u)
     return bars if isinstance(bars, ErrorBars) else None
 
 
-def _error_bars(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> ErrorBars | Unknown:
+def _error_bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | Unknown:
     try:
-        return error_bars(evaluator.spec, evaluator.data, u, evaluator.fixed)
+        return error_bars(
+            evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed, n_rows=evaluator.n_contributions
+        )
     except TypeError:  # keys of random numbers among the constants, which NumPy does not hold
         return Unknown(("random keys",))
     except NotImplementedError:  # JAX has no second derivative
         return Unknown(("the second derivative",))
 
 
-def regained(
-    evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult, far: Bool[Host, " p"]
-) -> Regained:
+def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, far: Bool[Host, " p"]) -> Regained:
     """The profile along the coordinate that ran furthest, as far as its digits are good."""
     space = evaluator.spec.space
     e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0)))
@@ -202,17 +202,17 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
     return points[np.abs(points - edge) >= abs(stop - edge)]
 
 
-def _end_at(evaluator: ChunkedEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
+def _end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
     """The point as an end, or None where its derivatives are not finite."""
     found = evaluator.evaluate(u[None])
     assert found.score is not None
     assert found.information is not None
-    if not (linalg.all_finite(found.score) and linalg.all_finite(found.information)):
+    if not (linalg.all_finite(found.score) and linalg.finite_each(found.information).all()):
         return None
     return like._replace(u=u.copy(), loglik=found.loglik[0], score=found.score[0], information=found.information[0])
 
 
-def digits_of(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Regained | None:
+def digits_of(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Regained | None:
     """What to make of an end whose digits are lost; None where they are good, or cannot be had."""
     if end.information is None:
         return None

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.fit.diagnose.ends import CLEAR, interior
-from mlejax.objective import ChunkedEvaluator
+from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
@@ -24,15 +24,15 @@ RISE = 1e-6
 STEPS = 30
 
 
-def unclear(end: OptimizeResult, lower: Float[Host, "*sets p"], upper: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
+def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
     """Flags of the coordinates on an edge whose score does not push against it clearly, in units of no scale."""
     assert end.information is not None
-    size = np.sqrt(np.abs(np.diagonal(end.information, axis1=-2, axis2=-1)) + 1e-300)
+    size = np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
     with np.errstate(invalid="ignore"):
         return ((end.u <= lower) & (-end.score < CLEAR * size)) | ((end.u >= upper) & (end.score < CLEAR * size))
 
 
-def off_the_edges(evaluator: ChunkedEvaluator, end: OptimizeResult) -> Float[Host, " p"] | None:
+def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host, " p"] | None:
     """A point (p,) in u, off an edge where the end lies, at which the log-likelihood is higher; None if there is none.
 
     Raises:
@@ -41,10 +41,10 @@ def off_the_edges(evaluator: ChunkedEvaluator, end: OptimizeResult) -> Float[Hos
     space = evaluator.spec.space
     if not space.boxed or end.information is None or interior(space, end.u).all():
         return None
-    on_edge = unclear(end, space.lower, space.upper)
+    on_edge, diagonal = unclear(end, space.lower, space.upper), linalg.symmetric(end.information).diagonal()
     for e in np.flatnonzero(on_edge).tolist():
         inward = 1.0 if end.u[e] <= space.lower[e] else -1.0
-        unit = 1.0 / np.sqrt(abs(end.information[e, e]) + 1e-300)
+        unit = 1.0 / np.sqrt(abs(diagonal[e]) + 1e-300)
         u, best = np.array(end.u), None
         for h in unit * 2.0**RUNGS:
             u[e] = end.u[e] + inward * h
@@ -61,21 +61,24 @@ def off_the_edges(evaluator: ChunkedEvaluator, end: OptimizeResult) -> Float[Hos
     return None
 
 
-def others_maximised(evaluator: ChunkedEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
+def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
     """The maximum (p,) over all coordinates but one, and the log-likelihood there."""
     space, others, method = evaluator.spec.space, np.arange(u.size) != e, optimize.Newton(max_steps=STEPS)
-    whole = u.copy()
+    whole, scale = u.copy(), float(evaluator.total_weights[0])
 
     def evaluate(some: Float[Host, " q"]) -> tuple[Any, Any, Any]:
         whole[others] = some
-        value, gradient, curvature = evaluator.minimised(method, whole)
-        return value, gradient[others], curvature[np.ix_(others, others)]
+        found = evaluator.evaluate(whole[None])
+        assert found.score is not None
+        assert found.information is not None
+        curvature = linalg.symmetric(found.information[0]).block(others)
+        return -found.loglik[0] / scale, -found.score[0, others] / scale, curvature / scale
 
     if not others.any():
-        return whole, -float(evaluator.minimised(method, whole)[0]) * evaluator.scale
+        return whole, float(evaluator.evaluate(whole[None]).loglik[0])
     bounds = (space.lower[others], space.upper[others])
-    carry = optimize.run_on_host(method, evaluate, u[others], bounds, evaluator.scale)
+    carry = optimize.run_on_host(method, evaluate, u[others], bounds, scale)
     if int(carry.status) == int(End.INTERRUPTED):
         raise KeyboardInterrupt
     whole[others] = carry.u
-    return whole, -float(carry.f) * evaluator.scale
+    return whole, -float(carry.f) * scale

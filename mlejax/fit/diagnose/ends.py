@@ -88,15 +88,15 @@ def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
         return np.asarray((u > space.lower) & (u < space.upper))
 
 
-def inverse_over(information: Float[Host, "p p"], free: Bool[Host, " p"]) -> linalg.ScaledInverse:
-    """The inverse of the information over the given coordinates."""
-    return linalg.scaled_inverse(information if free.all() else information[np.ix_(free, free)])
+def information_over(information: Any, free: Bool[Host, " p"]) -> linalg.Symmetric:
+    """The information, an array (p, p) or `Symmetric`, over the given coordinates."""
+    return linalg.symmetric(information).among(free)
 
 
-def errors_over(inverse: linalg.ScaledInverse, free: Bool[Host, " p"]) -> Float[Host, " p"]:
-    """Standard errors in u (p,), 0 for the coordinates that are not free."""
+def errors_over(information: linalg.Symmetric, free: Bool[Host, " p"]) -> Float[Host, " p"]:
+    """Standard errors in u (p,) by the information over the free coordinates, 0 for the others."""
     errors = np.zeros(free.size)
-    errors[free] = np.sqrt(inverse.inverse.diagonal())
+    errors[free] = np.sqrt(information.inverse_diagonal())
     return errors
 
 
@@ -117,7 +117,7 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
     good = np.asarray(result.status == int(End.CONVERGED)) & superlinear(result.decrements)
     if space.boxed:
         pushing = np.where(result.u <= space.lower, -result.score, result.score)
-        size = np.sqrt(np.abs(np.einsum("lii->li", result.information)) + 1e-300)
+        size = np.sqrt(np.abs(linalg.diagonal_each(result.information)) + 1e-300)
         with np.errstate(invalid="ignore"):
             good &= (free | (pushing > CLEAR * size)).all(axis=1)
     else:
@@ -125,10 +125,10 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
     errors = np.zeros(result.u.shape) if at is None else np.array(at.errors_u)
     sure = np.zeros(len(good), bool) if at is None else at.definite & (at.trace < SURE_TRACE)
     for i in np.flatnonzero(good & ~sure).tolist():
-        inverse = inverse_over(result.information[i], free[i])
-        good[i] = inverse.smallest > NULL_EIGENVALUE
+        information = information_over(result.information[i], free[i])
+        good[i] = information.ok and information.conditioning()[0] > NULL_EIGENVALUE
         if good[i]:
-            errors[i] = errors_over(inverse, free[i])
+            errors[i] = errors_over(information, free[i])
     with np.errstate(invalid="ignore"):
         good &= (errors <= believable(result.u, space)).all(axis=1)
         if space.boxed:
@@ -146,10 +146,10 @@ def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
     if not space.boxed or end.information is None:
         return None
     free = interior(space, end.u)
-    inverse = inverse_over(end.information, free)
-    if not inverse.ok:
+    information = information_over(end.information, free)
+    if not information.ok:
         return None
-    near = near_an_edge(end.u, errors_over(inverse, free), space)
+    near = near_an_edge(end.u, errors_over(information, free), space)
     return on_nearest_edges(end.u, near, space) if near.any() else None
 
 
@@ -158,5 +158,5 @@ def doubtful(end: OptimizeResult, space: Space) -> bool:
     if end.information is None:
         return False
     free = interior(space, end.u)
-    inverse = inverse_over(end.information, free)
-    return inverse.ok and bool((errors_over(inverse, free) > believable(end.u, space)).any())
+    information = information_over(end.information, free)
+    return information.ok and bool((errors_over(information, free) > believable(end.u, space)).any())

@@ -9,10 +9,10 @@ import numpy as np
 
 from mlejax.fit.diagnose import rays
 from mlejax.fit.diagnose.directions import scaled
-from mlejax.fit.diagnose.ends import Findings, interior, inverse_over
+from mlejax.fit.diagnose.ends import Findings, information_over, interior
 from mlejax.fit.diagnose.rays import Asks
-from mlejax.fit.loading import n_contributions
-from mlejax.objective import ChunkedEvaluator
+from mlejax.linalg import dense_each, symmetric
+from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -32,17 +32,17 @@ def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[
 
 def _errors_alone(end: OptimizeResult, otherwise: Any) -> Float[Host, " p"]:
     """Standard errors (p,), each given the other coordinates; ``otherwise`` where there is no curvature."""
-    diagonal = np.diag(np.asarray(end.information))
+    diagonal = symmetric(end.information).diagonal()
     usable = np.isfinite(diagonal) & (diagonal > 0)
     return np.where(usable, 1.0 / np.sqrt(np.where(usable, diagonal, 1.0)), otherwise)
 
 
-def settle_flat(evaluator: ChunkedEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
+def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
     """Tell flat directions from those that are flat only where the search ended, and add flat directions that are curved."""
     space = evaluator.spec.space
-    information = np.asarray(end.information)
+    information = dense_each(end.information)
     kinds = {d.behaviour for d in findings.directions}
-    if "higher" in kinds or inverse_over(information, interior(space, end.u)).ok:
+    if "higher" in kinds or information_over(information, interior(space, end.u)).ok:
         return findings
     if "flat" in kinds:
         if (yield from _straight(space, end, findings.directions)):
@@ -63,22 +63,21 @@ def settle_flat(evaluator: ChunkedEvaluator, end: OptimizeResult, findings: Find
     return replace(findings, directions=(*findings.directions, flat))
 
 
-def _dependent_nearby(evaluator: ChunkedEvaluator, end: OptimizeResult) -> bool | None:
+def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult) -> bool | None:
     """Whether the scores of all contributions leave a direction out near the end too; None where that cannot be told.
 
     A direction that is flat there as well (collinear columns, a product of two parameters) is flat everywhere.  Where two
     components have become one, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
     """
-    data, space = evaluator.data, evaluator.spec.space
-    n, free = n_contributions(data), interior(space, end.u)
-    if n < free.sum():
+    space, free = evaluator.spec.space, interior(evaluator.spec.space, end.u)
+    if evaluator.n_contributions < free.sum():
         return None
     dependent = None
     for far in (False, True):
-        values, scores = (a[:n] for a in evaluator.rows(nearby_point(end, space, far)))
+        values, scores, weights = row_terms(evaluator, nearby_point(end, space, far))
         if not (np.isfinite(values).all() and np.isfinite(scores).all()):
             continue
-        scores = scores[:, free] * np.sqrt(np.asarray(data.weights)[:n, None])
+        scores = scores[:, free] * np.sqrt(weights[:, None])
         size = np.sqrt((scores**2).sum(axis=0))
         if far and not (size > 0).all():
             continue

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from mlejax.data import SHOWN_ROWS, rows_phrase
-from mlejax.fit.loading import Loaded, n_contributions
-from mlejax.objective import ChunkedEvaluator
+from mlejax.fit.loading import Loaded
+from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
 from mlejax.verdict import Direction, steepest
@@ -28,7 +28,7 @@ FEW = 5
 FEW_SHARE = 0.01
 
 
-def telling_point(d: Direction, end: OptimizeResult, evaluator: ChunkedEvaluator) -> Float[Host, " p"] | None:
+def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator) -> Float[Host, " p"] | None:
     """A point (p,) on the line of a rising direction that tells its rows apart; None if the line tells nothing."""
     space, value = evaluator.spec.space, float(end.loglik)
     unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(end.u)))
@@ -39,7 +39,7 @@ def telling_point(d: Direction, end: OptimizeResult, evaluator: ChunkedEvaluator
         best = int(np.argmax(np.where(usable, change, -np.inf)))
         return points[best] if change[best] > 1.0 else None
     lost = np.where(usable, -change, -np.inf)
-    enough = np.flatnonzero(lost >= n_contributions(evaluator.data))
+    enough = np.flatnonzero(lost >= evaluator.n_contributions)
     at = int(enough[0]) if enough.size else int(np.argmax(lost))
     return points[at] if lost[at] > 1e-6 + 1e-9 * abs(value) else None
 
@@ -67,7 +67,7 @@ def few_that_move(change: np.ndarray) -> tuple[int, ...]:
 
 
 def influential_rows(
-    evaluator: ChunkedEvaluator, loaded: Loaded, end: OptimizeResult, directions: tuple[Direction, ...]
+    evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult, directions: tuple[Direction, ...]
 ) -> tuple[tuple[Any, ...], str]:
     """What makes the log-likelihood rise from where the search ended, if it is few rows, units or entries.
 
@@ -82,9 +82,8 @@ def influential_rows(
         far = telling_point(rising, end, evaluator)
     if far is None:
         return (), ""
-    n = n_contributions(evaluator.data)
-    here, there = evaluator.rows(end.u)[0], evaluator.rows(far)[0]
-    few = few_that_move((np.asarray(evaluator.data.weights) * (here - there))[:n])
+    here, there = row_terms(evaluator, end.u), row_terms(evaluator, far)
+    few = few_that_move(here.weights * (here.values - there.values))
     return _named(evaluator.spec.likelihood.unit, loaded, few) if few else ((), "")
 
 

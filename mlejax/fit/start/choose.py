@@ -13,6 +13,7 @@ from mlejax.fit.maximise import POLISH_LIMIT
 from mlejax.fit.natural import many_to_u, to_u
 from mlejax.fit.start.candidates import acceptable, candidates, first_guess
 from mlejax.fit.start.given import Given
+from mlejax.linalg import dense_each
 from mlejax.objective import Evaluation, Evaluator
 from mlejax.parameters import Declaration
 from mlejax.shapes import Float, Host, Int
@@ -61,7 +62,7 @@ def choose(
         except NotImplementedError:  # JAX lacks a second derivative: the candidates do without
             pass
         else:
-            score, information = np.asarray(found.score), np.asarray(found.information)
+            score, information = np.asarray(found.score), dense_each(found.information)
             good = acceptable(score, information, evaluator.total_weights[which]) & np.isfinite(found.loglik)
             if good.all():
                 return found.u, found

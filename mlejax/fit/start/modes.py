@@ -17,7 +17,8 @@ import numpy as np
 
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, lost, search, value_is_real
 from mlejax.fit.loading import Loaded
-from mlejax.objective import ChunkedEvaluator
+from mlejax.linalg import symmetric
+from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -57,7 +58,7 @@ class _Maximum(NamedTuple):
 
 
 def modes_of(
-    problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, ends: Sequence[OptimizeResult]
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, ends: Sequence[OptimizeResult]
 ) -> tuple[tuple[Mode, ...], Diagnosed | None]:
     """The ends sorted into modes, maxima first and the highest of them first; and the end at the highest maximum, if any."""
     spec, space = evaluator.spec, evaluator.spec.space
@@ -114,7 +115,7 @@ def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
     if not in_errors:
         return a.end == b.end
     step = a.u - b.u
-    return bool(step @ np.asarray(a.information) @ step <= SAME_PLACE**2 * step.size)
+    return bool(step @ symmetric(a.information).matvec(step) <= SAME_PLACE**2 * step.size)
 
 
 def _digits_lost(end: OptimizeResult, count: int) -> Mode:

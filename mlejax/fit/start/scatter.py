@@ -10,6 +10,7 @@ from mlejax.fit.natural import to_u
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.summaries import columns_of, small_effect
 from mlejax.fit.start.supports import random
+from mlejax.linalg import diagonal_each
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 
@@ -56,7 +57,7 @@ def scatter(
 def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> np.ndarray:
     errors = np.ones_like(u)
     if information is not None:
-        diagonal = np.einsum("lii->li", information)
+        diagonal = diagonal_each(information)
         good = np.isfinite(diagonal) & (diagonal > 0)
         most = 1e3 * np.maximum(1.0, np.abs(u))
         errors = np.where(good, np.minimum(1.0 / np.sqrt(np.where(good, diagonal, 1.0)), most), 1.0)

@@ -16,12 +16,12 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import float64
-from mlejax.fit import Loaded, n_contributions, recipe
+from mlejax.fit import Loaded, recipe
 from mlejax.fit.diagnose import movements
 from mlejax.fit.loading import load
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, missing_derivatives
-from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
 from mlejax.shapes import Float, Host
 from mlejax.verdict import ADVICE
@@ -119,7 +119,7 @@ def refused(error: Exception, code: str) -> Finding:
     return Finding("error", code, str(text).rstrip("."))
 
 
-def examine(evaluator: ChunkedEvaluator, loaded: Loaded, u0: np.ndarray) -> list[Finding]:
+def examine(evaluator: SingleEvaluator, loaded: Loaded, u0: np.ndarray) -> list[Finding]:
     """All findings except those that `fit`'s own checks raise."""
     spec, fixed = evaluator.spec, evaluator.fixed
     traced = _traced(spec, loaded)
@@ -129,8 +129,7 @@ def examine(evaluator: ChunkedEvaluator, loaded: Loaded, u0: np.ndarray) -> list
     rng = np.random.default_rng(0)
     near = [u0 + 0.1 * rng.standard_normal(u0.shape) * np.maximum(1.0, np.abs(u0)) for _ in range(2)]
     points = [u0, *(np.clip(u, spec.space.lower, spec.space.upper) for u in near)]
-    n = n_contributions(loaded.problem.data)
-    each = [tuple(a[:n] for a in evaluator.rows(u)) for u in points]
+    each = [row_terms(evaluator, u)[:2] for u in points]
     finite = _finiteness(spec, fixed, points, each)
     return found + (finite or _scores(spec, fixed, points, each))
 
@@ -299,7 +298,7 @@ def _compilations(loaded: Loaded) -> list[Finding]:
         found.append(("compiles_per_length", text, advice))
     elif data.mode == "units":
         longest = int(np.asarray(data.rows[0]).shape[1])
-        mean = loaded.rows.n / max(n_contributions(data), 1)
+        mean = loaded.rows.n / max(data.n_contributions, 1)
         if longest >= 4 * mean:
             text = f"units are padded to {longest} rows, and have {mean:.3g} on average"
             advice = "The work is that of the longest unit; split very long ones if the model allows it"

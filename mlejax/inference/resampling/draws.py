@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax.fit import Fit, Loaded, labels_per_contribution, n_contributions
+from mlejax.fit import Fit, Loaded, labels_per_contribution
 
 BLOCK = 64
 Draws = Callable[[np.ndarray], np.ndarray]
@@ -69,7 +69,7 @@ def pool_of(fit: Fit, groups: object) -> Pool:
         DataError: labels that do not fit; fewer than two to draw from.
     """
     loaded, data = fit.loaded, fit.loaded.problem.data
-    n = n_contributions(data)
+    n = data.n_contributions
     base = np.asarray(data.weights, np.float64)[:n]
     frequency = fit.weight_kind == "frequency"
     if groups is None:

@@ -1,0 +1,40 @@
+"""Linear algebra for symmetric matrices: safeguarded and traced, on the host, or known only by what they do."""
+
+from mlejax.linalg.safeguarded import (
+    UNROLLED,
+    ScaledInverse,
+    all_finite,
+    cholesky,
+    pivot_floor,
+    rounding_unit,
+    scaled_inverse,
+    solve_scaled,
+    solve_scaled_host,
+    solve_spd,
+    solve_spd_host,
+    surely_definite,
+    unit_diagonal,
+)
+from mlejax.linalg.symmetric import Dense, Symmetric, dense_each, diagonal_each, finite_each, symmetric
+
+__all__ = [
+    "UNROLLED",
+    "Dense",
+    "ScaledInverse",
+    "Symmetric",
+    "all_finite",
+    "cholesky",
+    "dense_each",
+    "diagonal_each",
+    "finite_each",
+    "pivot_floor",
+    "rounding_unit",
+    "scaled_inverse",
+    "solve_scaled",
+    "solve_scaled_host",
+    "solve_spd",
+    "solve_spd_host",
+    "surely_definite",
+    "symmetric",
+    "unit_diagonal",
+]
