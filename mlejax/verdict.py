@@ -84,6 +84,11 @@ class Verdict:
         """True for ``verified`` and ``boundary``."""
         return self.code in ("verified", "boundary")
 
+    @property
+    def supremum(self) -> float | None:
+        """The log-likelihood that is approached and never reached, where it levels off; None elsewhere."""
+        return self.evidence.get("supremum") if self.code == "no_finite_maximum" else None
+
     def with_note(self, note: str) -> Verdict:
         """The same verdict after several starts: more said at the end of its statement, and none advised."""
         advice = self.advice.replace(SEVERAL_STARTS, "")
@@ -148,6 +153,7 @@ class Evidence:
         directions: ray tests, where they were needed.
         rows: for a log-likelihood or score that is not finite: text on which rows.
         rounding: what is known of the rounding of the log-likelihood there, where it was looked at.
+        limit: the end is a limit on an edge, where the formula itself has no digits.
         deciding: the rows or units that make the log-likelihood rise without a maximum, where they are few, and the
             same in words.
         n_steps: steps taken.
@@ -164,6 +170,7 @@ class Evidence:
     doubtful: bool = False
     blurred: bool = False
     rounding: str = ""
+    limit: bool = False
     edges: tuple[tuple[str, float, float], ...] = ()
     directions: tuple[Direction, ...] = ()
     rows: str = ""
@@ -216,13 +223,15 @@ def judge(e: Evidence) -> Verdict:
     statement = said() if callable(said) else said
     if e.directions:
         facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.directions)
-        risen = [d.supremum for d in e.directions if d.behaviour == "rises"]
-        if risen:
-            facts["supremum"] = max(risen)
+        risen = [d for d in e.directions if d.behaviour == "rises"]
+        if risen and all(d.bounded for d in risen):
+            facts["supremum"] = max(d.supremum for d in risen)
         if risen and e.deciding[0]:
             facts["rows"] = e.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
+    if e.limit:
+        facts["limit"] = True
     if e.rounding:
         facts["rounding"] = e.rounding
     advice = e.advice if e.advice and code == "stopped_early" else ADVICE[code]
@@ -281,7 +290,8 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     if e.definite and (e.end == End.CONVERGED or followed):
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
-            return "boundary", f"{where}; standard errors of the others hold it there"
+            limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
+            return "boundary", f"{where}; standard errors of the others hold it there{limit}"
         elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
         return "verified", (
             f"a local maximum: g'H^-1 g = {e.decrement:.1e}, scaled information positive definite "

@@ -25,7 +25,7 @@ from mlejax.batch.sets import DataSets
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
-from mlejax.fit.diagnose import clean, far_from_start, interior, is_clean, lost, near_an_edge, on_nearest_edges
+from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, on_nearest_edges, suspect
 from mlejax.fit.maximise import maximise
 from mlejax.fit.natural import in_theta, theta_and_params
 from mlejax.linalg import scaled_inverse
@@ -130,9 +130,9 @@ def refit_data(
 def _digits_lost(
     evaluator: DataSetsEvaluator, ends: OptimizeResult, good: Bool[Host, " B"], starts: Float[Host, "B p"]
 ) -> Bool[Host, " B"]:
-    """Flags of the ends far from their starts where the formula has lost its digits: maxima of rounding are no refits."""
+    """Flags of the ends where the formula has lost its digits: maxima of rounding are no refits."""
     spec, out = evaluator.spec, np.zeros(len(good), bool)
-    for i in np.flatnonzero(good & far_from_start(ends.u, starts, spec.space).any(axis=1)).tolist():
+    for i in np.flatnonzero(good & suspect(ends, starts, spec.space)).tolist():
         one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
         out[i] = lost(one, ends.of(i))
     return out

@@ -21,7 +21,7 @@ from mlejax.data import formulas
 from mlejax.execution import cached, compiled, float64
 from mlejax.execution.trace import rows_apart
 from mlejax.fit import start as start_room
-from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose, far_from_start
+from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose, suspect
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
 from mlejax.fit.loading import Loaded, load, unscaled
@@ -118,9 +118,7 @@ def search_all(
         evaluator, reached = maximise(evaluator, problems.method, u0, which, report)
     at = in_theta(reached) if in_theta is not None and reached.information is not None else None
     good = clean(reached, evaluator.spec.space, at)
-    good &= ~far_from_start(reached.u, u0, evaluator.spec.space).any(
-        axis=1
-    )  # diagnosed: the formula may lose its digits there
+    good &= ~suspect(reached, u0, evaluator.spec.space)
     ran = np.asarray(reached.status)[which] != int(End.INTERRUPTED)
     outcome = Outcome(evaluator.spec, reached, good, finished=bool(ran.all()), at=at)
     unclean = [i for i in which[ran].tolist() if not good[i]]
@@ -130,7 +128,8 @@ def search_all(
             outcome.findings[i] = found.findings
             if found.note:
                 outcome.notes[i] = found.note
-            outcome = replace(outcome, spec=found.spec)
+            if evaluator.n_sets == 1:  # of many, one may have ended where only differences of scores are right
+                outcome = replace(outcome, spec=found.spec)
     except KeyboardInterrupt:
         left = tuple(i for i in unclean if i not in outcome.findings)
         return replace(outcome, finished=False, unexamined=left)

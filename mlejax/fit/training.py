@@ -293,7 +293,8 @@ def train(
     message += f"; {done.n_skipped} minibatches that were not finite were left out" if done.n_skipped else ""
     nothing, n_steps, status = np.full(4, np.nan), np.asarray(done.n_steps), np.asarray(int(end))
     u = np.asarray(done.kept)
-    return OptimizeResult(u, loglik, score, None, nothing, n_steps, status, False, message), history
+    unknown = np.full(loglik.shape, np.inf)
+    return OptimizeResult(u, loglik, score, None, nothing, unknown, n_steps, status, False, message), history
 
 
 def _message(method: Any, history: History, validated: bool, end: End) -> str:

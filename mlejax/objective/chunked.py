@@ -232,7 +232,7 @@ class ChunkedEvaluator:
             carry = optimize.run_in_dispatches(dispatch, begun, turns, report)
         curvature = np.asarray(carry.H) if method.dense else None
         found = to_loglik(np.float64(carry.f), np.asarray(carry.g), curvature, np.float64(self.scale))
-        rest = carry.decrements, carry.n_steps, carry.status
+        rest = carry.decrements, carry.mismatch, carry.n_steps, carry.status
         return OptimizeResult._make([np.asarray(carry.u), *found, *map(np.asarray, rest), False, ""]).alone()
 
     def close(self) -> None:

@@ -255,7 +255,9 @@ class DataSetsEvaluator:
 
 def _result(carry: Any, scale: np.ndarray, dense: bool) -> OptimizeResult:
     loglik, score, information = to_loglik(carry.f, carry.g, carry.H if dense else None, scale)
-    return OptimizeResult(carry.u, loglik, score, information, carry.decrements, carry.n_steps, carry.status)
+    return OptimizeResult(
+        carry.u, loglik, score, information, carry.decrements, carry.mismatch, carry.n_steps, carry.status
+    )
 
 
 def _aligned_rows(data: Any, own_rows: bool, memory: threading.local) -> Any:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.arrays import namespace, push, select, where
+from mlejax.optimize.arrays import namespace, possible, push, select, where
 from mlejax.optimize.box import clip, setting_of
 from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
 from mlejax.shapes import Scalar
@@ -32,6 +32,7 @@ __all__ = ["advance", "begin", "run_in_dispatches", "run_on_host", "take_turn"]
 RUNNING = int(End.RUNNING)
 DISPATCH_SECONDS = 0.2  # short enough for Ctrl-C and progress, long enough that dispatching costs nothing
 MOST_TURNS = 4096
+INFORMATIVE = 1e-8  # decrement where a step begins, above which its change of the gradient is no rounding
 
 Report = Callable[[int, float], None]
 
@@ -77,6 +78,7 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
         trial=u,
         decrements=xp.full((HISTORY,), np.inf, u.dtype),
         full_steps=xp.zeros((HISTORY,), bool),
+        mismatch=xp.full((), np.inf, u.dtype),
         status=none,
         n_steps=none,
         n_evaluations=none,
@@ -204,11 +206,25 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
         trial=where(bad_start, carry.trial, clip(method.propose(inner, point), setting)),
         decrements=push(carry.decrements, step.decrement, accepted),
         full_steps=push(carry.full_steps, step.full, accepted),
+        mismatch=_mismatch(carry, new, accepted & ~first) if method.curvature == "hessian" else carry.mismatch,
         status=where(bad_start, int(End.START_NOT_FINITE), status).astype(np.int32),
         n_steps=carry.n_steps + (accepted & ~first),
         n_evaluations=n_evaluations,
         inner=inner,
     )
+
+
+def _mismatch(carry: Carry, new: Point, accepted: Any) -> Scalar:
+    """`Carry.mismatch` after a step: near a minimum the mean of both Hessians explains the change of the gradient to second
+    order in the length of the step, unless one of them is rounding."""
+    told = accepted & (carry.decrements[-1] > INFORMATIVE)
+    if not possible(told):
+        return carry.mismatch
+    xp = namespace(new.u)
+    weight = 1.0 / xp.sqrt(xp.abs(new.H.diagonal()) + np.finfo(new.u.dtype).tiny)
+    change = weight * (new.g - carry.g)
+    unexplained = change - weight * (0.5 * (carry.H + new.H) @ (new.u - carry.u))
+    return where(told, xp.abs(unexplained).max() / (xp.abs(change).max() + np.finfo(new.u.dtype).tiny), carry.mismatch)
 
 
 def run_on_host(

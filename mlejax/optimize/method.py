@@ -109,6 +109,8 @@ class Carry(NamedTuple):
         decrements: undamped Newton decrements of the last four accepted points, log-likelihood units, most recent last,
             shape (4,); inf where the curvature was not positive definite or nothing is known.
         full_steps: whether the step that led to each of these points was a whole undamped Newton step, shape (4,).
+        mismatch: share of the change of the gradient along a step that the curvature at both its ends does not explain, of
+            the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf where there was none.
         status: an `End` code, shape (), int32.
         n_steps: accepted steps, shape (), int32.
         n_evaluations: evaluations of the derivative set, the start included, shape (), int32.
@@ -122,6 +124,7 @@ class Carry(NamedTuple):
     trial: Float[Either, " p"]
     decrements: Float[Either, " 4"]
     full_steps: Bool[Either, " 4"]
+    mismatch: Scalar
     status: Count
     n_steps: Count
     n_evaluations: Count

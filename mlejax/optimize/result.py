@@ -23,6 +23,8 @@ class OptimizeResult(NamedTuple):
         score: its gradient, (..., p).
         information: minus its Hessian, (..., p, p), or None without second derivatives.
         decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where unknown.
+        mismatch: share of the change of the score along the last step but for the smallest that the information at both its
+            ends does not explain, (...,); inf where unknown. Large where a formula has lost its digits.
         n_steps: accepted steps, (...,).
         status: an :class:`mlejax.status.End` code, (...,).
         polished: the search ended with Newton steps after another method.
@@ -34,6 +36,7 @@ class OptimizeResult(NamedTuple):
     score: Float[Host, "*sets p"]
     information: Float[Host, "*sets p p"] | None
     decrements: Float[Host, "*sets history"]
+    mismatch: Float[Host, "*sets"]
     n_steps: Int[Host, "*sets"]
     status: Int[Host, "*sets"]
     polished: bool = False
@@ -58,7 +61,7 @@ class OptimizeResult(NamedTuple):
 
         information = nan(n, p, p) if dense else None
         zero, interrupted = np.zeros(n, np.int64), np.full(n, int(End.INTERRUPTED))
-        return OptimizeResult(nan(n, p), nan(n), nan(n, p), information, nan(n, HISTORY), zero, interrupted)
+        return OptimizeResult(nan(n, p), nan(n), nan(n, p), information, nan(n, HISTORY), nan(n), zero, interrupted)
 
     def of(self, which: Any) -> OptimizeResult:
         """The result of one data set (an integer) or of some (an array of numbers or flags)."""
@@ -69,11 +72,11 @@ class OptimizeResult(NamedTuple):
         return self._each(lambda a: np.array(a)[None])
 
     def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
-        arrays: Any = [None if a is None else function(a) for a in self[:7]]
+        arrays: Any = [None if a is None else function(a) for a in self[:8]]
         return OptimizeResult._make([*arrays, self.polished, self.message])
 
     def put(self, which: Any, other: OptimizeResult) -> None:
         """Write the results ``other`` of some data sets in their places."""
-        for mine, theirs in zip(self[:7], other[:7], strict=True):
+        for mine, theirs in zip(self[:8], other[:8], strict=True):
             if mine is not None and theirs is not None:
                 mine[which] = theirs

@@ -112,7 +112,7 @@ class Partitioned:
         bounds = (space.lower, space.upper) if space.boxed else (None, None)
         carry = optimize.run_on_host(method, minimised, u0[0], bounds, scale, report)
         end = (carry.u, -carry.f * scale, -carry.g * scale, carry.H * scale)
-        return OptimizeResult(*end, carry.decrements, carry.n_steps, carry.status).alone()
+        return OptimizeResult(*end, carry.decrements, carry.mismatch, carry.n_steps, carry.status).alone()
 
 
 @dataclass(frozen=True)
@@ -233,4 +233,4 @@ class Bordered(Partitioned):
                 length /= 2.0
             at, n_steps = self.evaluate(at.u + length * step), n_steps + 1
         end = at.u[0], at.loglik[0], at.score[0], at.information[0]
-        return OptimizeResult(*end, decrements, np.int64(n_steps), np.int32(int(status))).alone()
+        return OptimizeResult(*end, decrements, np.float64(0.0), np.int64(n_steps), np.int32(int(status))).alone()

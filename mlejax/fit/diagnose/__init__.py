@@ -1,7 +1,7 @@
 """What an end is worth: clean or not, what the log-likelihood does around it, and where the search goes on."""
 
 from mlejax.fit.diagnose.diagnosis import N_SCATTERED, Diagnosed, Problems, diagnose, evidence_at, explain, search
-from mlejax.fit.diagnose.digits import far_from_start, lost, value_is_real
+from mlejax.fit.diagnose.digits import lost, suspect, value_is_real
 from mlejax.fit.diagnose.ends import Findings, clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.diagnose.influential_rows import influential_rows
 
@@ -14,7 +14,6 @@ __all__ = [
     "diagnose",
     "evidence_at",
     "explain",
-    "far_from_start",
     "influential_rows",
     "interior",
     "is_clean",
@@ -22,5 +21,6 @@ __all__ = [
     "near_an_edge",
     "on_nearest_edges",
     "search",
+    "suspect",
     "value_is_real",
 ]

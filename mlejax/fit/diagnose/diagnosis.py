@@ -18,7 +18,15 @@ from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import directions, ends, movements, rays
-from mlejax.fit.diagnose.digits import digits_of, far_from_start, gain_is_real, lost, rounding_in_words
+from mlejax.fit.diagnose.digits import (
+    digits,
+    lost,
+    regained,
+    rounding_in_words,
+    suspect,
+    with_differences,
+    with_good_digits,
+)
 from mlejax.fit.diagnose.edges import off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, information_over, interior, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
@@ -200,42 +208,51 @@ def search_on(
 
     ``first`` are the rays from that end, where they are known already.
     """
-    found = _with_good_digits(problems, evaluator, u0, end)
+    evaluator, found = _with_good_digits(evaluator, u0, end)
     if isinstance(found, OptimizeResult):
         found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
         rising = any(d.behaviour == "rises" for d in found.findings.directions)
-        again = _with_good_digits(problems, evaluator.with_spec(found.spec), u0, found.end, last=not rising)
+        evaluator, again = _with_good_digits(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
         if isinstance(again, Diagnosed):
             return again._replace(note=found.note)
         if again is not found.end:
-            found = yield from _searched_on(problems, evaluator.with_spec(found.spec), loaded, u0, again, None)
-    if found.end.information is not None and far_from_start(found.end.u, u0, found.spec.space).any():
+            found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
+    if found.end.information is not None and suspect(found.end, u0, found.spec.space):
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
     return found
 
 
 def _with_good_digits(
-    problems: Problems, evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
-) -> OptimizeResult | Diagnosed:
+    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
+) -> tuple[SingleEvaluator, OptimizeResult | Diagnosed]:
     """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
 
     That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum, once the
     rays from it have shown no more (``last``).
     """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
-        return end
-    back = digits_of(evaluator, u0, end)
-    if back is None:
-        return end
+        return evaluator, end
+    if end.information is None or not suspect(end, u0, evaluator.spec.space):
+        return evaluator, end
+    with np.errstate(all="ignore"):
+        found = digits(evaluator, end)
+        if found is None or found.good:
+            return evaluator, end
+        better = with_differences(evaluator, end, found)
+        if better is not None:
+            return better
+        back = regained(evaluator, u0, end, found.worst)
     if back.point is not None:
-        _, again = _restart(evaluator, optimize.Newton(), back.point)
-        return again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
+        evaluator, again = _restart(evaluator, optimize.Newton(), back.point)
+        return evaluator, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
+    if back.on_edge:
+        return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
     if back.words and not (last and (back.at_start or is_clean(end, evaluator.spec.space))):
-        return end
+        return evaluator, end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
     along = () if back.direction is None else (back.direction,)
-    return Diagnosed(evaluator.spec, at, Findings(along, rows=back.words))
+    return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words))
 
 
 def _searched_on(
@@ -266,8 +283,8 @@ def _searched_on(
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
-            real = [d for d in findings.directions if d.point is None or gain_is_real(evaluator, d.point, d.gain)]
-            findings = replace(findings, directions=tuple(real))
+            real, words = with_good_digits(evaluator, end, findings.directions)
+            findings = replace(findings, directions=real, rows=words)
         higher = [d for d in findings.directions if d.behaviour == "higher" and d.point is not None]
         point = max(higher, key=lambda d: d.gain).point if higher else point
         if point is None and any(d.behaviour == "ridge" for d in findings.directions):
@@ -505,6 +522,7 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         doubtful=doubted,
         blurred=findings.blurred,
         rounding=findings.rounding,
+        limit=findings.limit,
         rows=findings.rows,
         deciding=findings.deciding,
         n_steps=int(end.n_steps),

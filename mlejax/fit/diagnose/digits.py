@@ -8,6 +8,8 @@ digits the profile has a maximum, or levels off, or still rises where the digits
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,13 +17,15 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax import linalg
-from mlejax.fit.diagnose import ends, movements
+from mlejax.fit.diagnose import ends, movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.fit.maximise import maximise
 from mlejax.objective import SingleEvaluator
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
+from mlejax.status import End
 from mlejax.verdict import Direction
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
@@ -31,11 +35,16 @@ ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information 
 HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
 LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
 RUNGS = 60
+ALONG = 0.1  # share of the way of a coordinate that another goes which moves along with it
+LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
+UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looked at: good ones give 1e-4 and less
+END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
 
 
+STABLE_FORM = "Fix the parameter there, or write the formula with a stable one of mle.special"
 LOST_AT_START = (
     "the formula has lost its digits where the search began and where it ended.  Begin elsewhere, with another start=, or write "
     "it with a stable one of mle.special"
@@ -51,6 +60,7 @@ class Regained(NamedTuple):
         direction: along which the log-likelihood rises, with its supremum, if it levels off; else None.
         words: what to say where it neither has a maximum nor levels off before the digits end.
         at_start: the digits were lost there already, so that nothing can be said.
+        on_edge: ``end`` is the limit on a closed edge, where the log-likelihood is highest.
     """
 
     point: Float[Host, " p"] | None
@@ -58,10 +68,20 @@ class Regained(NamedTuple):
     direction: Direction | None
     words: str
     at_start: bool = False
+    on_edge: bool = False
 
 
-def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Flags of the coordinates that went so far that the formula may have lost its digits there."""
+def suspect(result: OptimizeResult, u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets"]:
+    """Flags of the ends at which the formula may have lost its digits.
+
+    The information there does not explain how the score changed on the way, or a coordinate went far.  These cost nothing to
+    find; the error bars, which decide, cost about as much as a fit.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_far_from_start(result.u, u0, space).any(axis=-1) | ~(result.mismatch <= UNEXPLAINED))
+
+
+def _far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
     with np.errstate(invalid="ignore"):
         far = ends.curved(space) & ((np.abs(u - u0) > FAR) | (np.abs(u) > EXTREME))
         if space.boxed:
@@ -70,27 +90,63 @@ def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space:
     return np.asarray(far)
 
 
+class Digits(NamedTuple):
+    """Which digits of an end are good: of log-likelihood and score, of the information; and the coordinate with the fewest."""
+
+    first: bool
+    second: bool
+    worst: int
+
+    @property
+    def good(self) -> bool:
+        """Nothing is lost."""
+        return self.first and self.second
+
+
 def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
     """An error bar exceeds 0.01: of the log-likelihood, or of score and information in standard errors.
 
     False also where the rounding of an operation is not known.
     """
+    found = digits(evaluator, end)
+    return found is not None and not found.good
+
+
+def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
+    """The digits of an end by their error bars; None where these are not known."""
     bars = _bars(evaluator, end.u)
     if bars is None:
-        return False
-    if not bars.loglik <= ALLOWED:
-        return True
+        return None
     free = ends.interior(evaluator.spec.space, end.u)
     information = linalg.symmetric(end.information).block(free)
+    of_information = bars.information[np.ix_(free, free)]
+    share = of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300)
+    worst = int(np.flatnonzero(free)[np.argmax(share)]) if free.any() else 0
     inverse = linalg.scaled_inverse(information)
     if not inverse.ok:
-        bar = bars.information[np.ix_(free, free)].diagonal()
-        return not (bar <= np.abs(information.diagonal())).all()
+        return Digits(bool(bars.loglik <= ALLOWED), bool((share <= 1.0).all()), worst)
     V = np.abs(inverse.inverse)
     variance = np.maximum(inverse.inverse.diagonal(), 1e-300)
-    of_score = (V @ bars.score[free]) / np.sqrt(variance)
-    of_information = (V @ bars.information[np.ix_(free, free)] @ V).diagonal() / (2.0 * variance)
-    return not (of_score.max() <= ALLOWED and of_information.max() <= ALLOWED)
+    score = (V @ bars.score[free]) / np.sqrt(variance)
+    first = bool(bars.loglik <= ALLOWED and score.max(initial=0.0) <= ALLOWED)
+    second = ((V @ of_information @ V).diagonal() / (2.0 * variance)).max(initial=0.0) <= ALLOWED
+    return Digits(first, bool(second), worst)
+
+
+def with_differences(
+    evaluator: SingleEvaluator, end: OptimizeResult, found: Digits
+) -> tuple[SingleEvaluator, OptimizeResult] | None:
+    """The end with an information of differences of the score, where only the second derivatives have lost their digits.
+
+    None where that is not so, or the differences are no better.
+    """
+    if not found.first or evaluator.spec.hessian == "differenced":
+        return None
+    after, result = maximise(evaluator.with_spec(replace(evaluator.spec, hessian="differenced")), Newton(), end.u[None])
+    again = result.of(0)
+    if not linalg.all_finite(linalg.dense_each(again.information)) or lost(after, again):
+        return None
+    return after, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
 
 
 def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) -> bool:
@@ -130,10 +186,11 @@ def _error_bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars |
         return Unknown(("the second derivative",))
 
 
-def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, far: Bool[Host, " p"]) -> Regained:
-    """The profile along the coordinate that ran furthest, as far as its digits are good."""
+def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, e: int) -> Regained:
+    """The profile along the coordinate that went furthest, or else has the fewest digits (e), as far as they are good."""
     space = evaluator.spec.space
-    e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0)))
+    far = _far_from_start(end.u, u0, space)
+    e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0))) if far.any() else e
     way = _way(float(u0[e]), float(end.u[e]), space, e)
     u, found = np.array(u0), []
     for at in way:
@@ -150,20 +207,49 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     gains = np.diff(values)
     if best < len(values) - 1 and values[best] > values[-1] + FLAT:
         return Regained(found[best][1], last, None, "")
-    vector = np.zeros(u.size)
-    vector[e] = np.sign(end.u[e] - u0[e])
+    before = found[-2][1] if len(found) > 1 else u0
+    vector = np.where(np.abs(last.u - before) > ALONG * abs(last.u[e] - before[e]), last.u - before, 0.0)
+    vector /= np.abs(vector).max()
     words = partial(movements.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
     rest = _rest(gains)
     if rest is not None:
         supremum = float(values[-1]) + rest
+        limit = _limit_on_edge(space, [end for _, _, end in found[-2:]], e)
+        if limit is not None:
+            return Regained(None, limit, None, "", on_edge=True)
         return Regained(None, last, Direction("rises", vector, float(values[-1] - values[0]), supremum, words), "")
     movement = Direction("rises", vector, words=words).movement
     rise = f", where it still rises by {gains[-1]:.2g} a doubling" if gains.size else ""
     said = (
-        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}.  "
-        "Fix the parameter there, or write the formula with a stable one of mle.special"
+        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}.  " + STABLE_FORM
     )
     return Regained(None, last, None, said)
+
+
+def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
+    """The end on a closed edge that coordinate e approaches, from the last two points, each half as far from it.
+
+    Score, information and the other coordinates are extrapolated, and the log-likelihood follows from the score by the
+    trapezoidal rule.  None unless the score there pushes clearly outwards.
+    """
+    before, after = last
+    edge = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
+    if not np.isfinite(edge):
+        return None
+    u, score = 2.0 * after.u - before.u, 2.0 * after.score - before.score
+    information = 2.0 * linalg.dense_each(after.information) - linalg.dense_each(before.information)
+    u[e] = edge
+    loglik = after.loglik - 0.5 * (after.u[e] - edge) * (after.score[e] + score[e])
+    others = np.arange(u.size) != e
+    score[others] = 0.0
+    pushing = -score[e] if edge == space.lower[e] else score[e]
+    if not pushing > ends.CLEAR * np.sqrt(abs(information[e, e])):
+        return None
+    done = np.asarray(int(End.CONVERGED), np.int32)
+    known = after.decrements * 0.0
+    return after._replace(
+        u=u, loglik=np.asarray(loglik), score=score, information=information, decrements=known, status=done
+    )
 
 
 def _rest(gains: Float[Host, " k"]) -> float | None:
@@ -192,10 +278,15 @@ def _travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Flo
 
 
 def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
-    """Points from the start on, each twice as far as the one before: in logarithms, or towards the edge of a box."""
+    """Points from the start on, each twice as far as the one before: in logarithms, or towards the edge of a box.
+
+    A coordinate without edges may be a logarithm in the formula, unless it went too far for one.
+    """
     k = np.arange(RUNGS)
-    if ends.curved(space)[e]:
-        points = start + np.sign(stop - start) * np.log(2.0) * k
+    bent = ends.curved(space)[e]
+    if bent or not np.isfinite([space.lower[e], space.upper[e]]).any():
+        steps = np.log(2.0) * k if bent or abs(stop - start) < LONGEST else 2.0 ** (k - 3.0)
+        points = start + np.sign(stop - start) * steps
         return points[np.abs(points - start) <= abs(stop - start)]
     edge = space.lower[e] if stop - space.lower[e] <= space.upper[e] - stop else space.upper[e]
     points = edge + (start - edge) * 0.5**k
@@ -212,12 +303,53 @@ def _end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResu
     return like._replace(u=u.copy(), loglik=found.loglik[0], score=found.score[0], information=found.information[0])
 
 
-def digits_of(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Regained | None:
-    """What to make of an end whose digits are lost; None where they are good, or cannot be had."""
-    if end.information is None:
-        return None
-    far = far_from_start(end.u, u0, evaluator.spec.space)
-    with np.errstate(all="ignore"):
-        if not far.any() or not lost(evaluator, end):
-            return None
-        return regained(evaluator, u0, end, far)
+def with_good_digits(
+    evaluator: SingleEvaluator, end: OptimizeResult, found: Sequence[Direction]
+) -> tuple[tuple[Direction, ...], str]:
+    """Of the directions found by rays from an end, what is no rounding; and where numbers end first, in words.
+
+    A higher point counts if its gain exceeds its error bar; a supremum, if the log-likelihood has digits where it was seen.
+    """
+    real = []
+    for d in found:
+        rises = d.behaviour == "rises"
+        if (
+            d.point is None
+            or (rises and (not d.bounded or d.gain <= ALLOWED))
+            or gain_is_real(evaluator, d.point, d.gain)
+        ):
+            real.append(d)
+        else:
+            real.append(_cut(evaluator, end, d))
+    early = next((d for d in real if _numbers_end(evaluator.spec.space, d)), None)
+    if early is None:
+        return tuple(real), ""
+    words = (
+        f"the formula ends along {early.movement}: no finite number, or no digits, beyond a log-likelihood of "
+        f"{early.supremum:.6g}, where it still rises.  {STABLE_FORM}"
+    )
+    return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words
+
+
+def _numbers_end(space: Space, d: Direction) -> bool:
+    """A direction moves logarithms and logits alone, and the formula ends far before their numbers do."""
+    if d.point is None or d.behaviour != "rises" or d.bounded:
+        return False
+    share = np.abs(d.vector) / np.maximum(1.0, np.abs(d.point))
+    moved = share > 0.01 * share.max()
+    return bool(ends.curved(space)[moved].all() and (np.abs(d.point[moved]) < END_OF_NUMBERS).all())
+
+
+def _cut(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> Direction:
+    """A direction followed again, as far as the digits of the log-likelihood are good."""
+
+    def digits_only(points: Float[Host, "m p"]) -> Float[Host, " m"]:
+        values = evaluator.logliks({0: points})[0]
+        good = [bool(np.isfinite(v)) and gain_is_real(evaluator, u, 1.0) for u, v in zip(points, values, strict=True)]
+        return np.where(good, values, np.nan)
+
+    space, information = evaluator.spec.space, linalg.dense_each(end.information)
+    origin = rays.Origin(end.u, float(end.loglik), information, space, evaluator.fixed)
+    ray = rays.make_rays(d.vector[None], end.u, end.score, information, ends.curved(space))[0]
+    cut = rays.answered(rays.follow(ray, origin), digits_only)
+    return replace(cut, bounded=True) if cut.gain <= ALLOWED else cut

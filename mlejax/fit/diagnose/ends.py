@@ -34,6 +34,7 @@ class Findings:
         rows: which rows make the log-likelihood or its score not finite, in words; empty if none.
         blurred: the log-likelihood and its score disagree where a standard error is beyond belief.
         rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
+        limit: the end is a limit on an edge, where the formula itself is no number.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
     """
 
@@ -41,6 +42,7 @@ class Findings:
     rows: str = ""
     blurred: bool = False
     rounding: str = ""
+    limit: bool = False
     deciding: tuple[tuple[Any, ...], str] = ((), "")
 
 

@@ -268,7 +268,7 @@ def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[D
     along = side.unit if origin.chart is None else far - at
     if turned:
         return Direction("higher", along, gain, words=words, point=far)
-    return Direction("rises", along, gain, origin.value + gain, words, bounded)
+    return Direction("rises", along, gain, origin.value + gain, words, bounded, far)
 
 
 def _curvature_cancels(vector: Float[Host, " p"], information: Float[Host, "p p"]) -> bool:

@@ -141,14 +141,20 @@ def llf_penalized(fit: Fit) -> float:
     return fit.llf - (0.0 if fit.penalised is None else fit.penalised.value) + fit.reduced
 
 
+def highest_llf(fit: Fit) -> float:
+    """The maximised log-likelihood; its supremum, where it levels off at one."""
+    return fit.llf if fit.verdict.supremum is None else fit.verdict.supremum
+
+
 def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
     """The facts of a fit that likelihood-ratio tests and comparisons need."""
     return FitFacts(
-        llf=fit.llf,
+        llf=highest_llf(fit),
         df_model=fit.spec.space.n_free,
         nobs=counts(fit.loaded)[0],
         fingerprint=fit.loaded.fingerprint,
         converged=fit.verdict.converged,
+        limit=fit.verdict.supremum is not None or bool(fit.verdict.evidence.get("limit")),
         cov_type=cov.kind,
         penalised=fit.penalised is not None or fit.spec.reduction is not None,
         pseudolikelihood=pseudolikelihood(fit, cov),
@@ -177,7 +183,7 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
             f"with cov_type={cov.kind!r}: a sandwich covariance says that the model may be wrong, and then the "
             "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"
         )
-    if not fit.verdict.converged and fit.verdict.code != "not_identified":
+    if not fit.verdict.converged and fit.verdict.code != "not_identified" and fit.verdict.supremum is None:
         return f"because the log-likelihood was not maximised ({fit.verdict.code.replace('_', ' ')})"
     return ""
 
@@ -192,12 +198,14 @@ def info_criterion(
         n: number of observations, ``res.n_units`` say; ``nobs`` by default.
         count: ``"all"`` counts parameters on an edge of their support too (as R's lme4 and pscl do); ``"interior"`` does not.
 
+    Where the log-likelihood levels off without a maximum, its supremum is used.
+
     Raises:
         ValueError: a sandwich covariance or no maximum; of penalised fits all criteria but AIC, which counts effective
             degrees of freedom.
     """
     k = float(df_model(fit, cov, count)) if fit.penalised is None else cov.edf
-    found = float(criterion(name, fit.llf, max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
+    found = float(criterion(name, highest_llf(fit), max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
     if reason := no_criterion(fit, cov):
         raise ValueError(f"{CRITERIA[name]} is refused {reason}")
     if fit.penalised is not None and name != "aic":

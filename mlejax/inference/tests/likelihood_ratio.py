@@ -21,6 +21,7 @@ from mlejax.inference.tests.nesting import not_nested, same_function
 from mlejax.inference.tests.same_data import data_difference, same_rows
 
 SLACK = 1e-6  # a restricted fit may have the higher log-likelihood by this much: both stop within it
+LIMIT = 0.01  # a limit is known to this much
 ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, where both fits are the same
 
 
@@ -29,11 +30,12 @@ class FitFacts:
     """The facts of a fit that a likelihood-ratio test needs.
 
     Attributes:
-      llf: maximised log-likelihood, summed.
+      llf: maximised log-likelihood, summed; or its limit, where it levels off or the formula ends on an edge.
       df_model: number of free parameters.
       nobs: number of observations.
       fingerprint: of the data; None if unknown.
       converged: whether the verdict is that of a maximum.
+      limit: whether ``llf`` is a limit, known to 0.01.
       cov_type: the covariance that was asked for, for messages.
       penalised: whether a penalty was subtracted.
       pseudolikelihood: whether the log-likelihood is a pseudolikelihood (sandwich covariance, sampling weights).
@@ -46,6 +48,7 @@ class FitFacts:
     nobs: float
     fingerprint: Fingerprint | None = None
     converged: bool = True
+    limit: bool = False
     cov_type: str = "nonrobust"
     penalised: bool = False
     pseudolikelihood: bool = False
@@ -67,6 +70,7 @@ class LRTest:
       restricted: label of the restricted fit.
       boundary: number of restrictions on the edge of a support (0 or 1).
       claimed: that the models are nested was not checked.
+      limits: labels of the fits whose log-likelihood is a limit.
     """
 
     statistic: float
@@ -78,6 +82,7 @@ class LRTest:
     restricted: str = "restricted"
     boundary: int = 0
     claimed: bool = False
+    limits: tuple[str, ...] = ()
 
     @property
     def distribution(self) -> str:
@@ -109,6 +114,8 @@ class LRTest:
             lines.append(
                 f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions"
             )
+        for name in self.limits:
+            lines.append(f"  note: the log-likelihood of {name} is the limit that it approaches")
         return "\n".join(lines)
 
     def _name(self) -> str:
@@ -149,18 +156,20 @@ def lr_test(full: FitFacts, restricted: FitFacts, *, boundary: int = 0) -> LRTes
         )
     excess = float(restricted.llf) - float(full.llf)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
-    if excess > max(SLACK, 1e-12 * abs(full.llf)):
+    slack = LIMIT if full.limit or restricted.limit else SLACK
+    if excess > max(slack, 1e-12 * abs(full.llf)):
         raise ValueError(
             f"the restricted fit has the higher log-likelihood ({restricted.llf:.10g} against {full.llf:.10g}), "
             "which is impossible for nested models at their maxima: either (a) the full fit did not reach its maximum "
             "(start it from the restricted estimate), or (b) the models are not nested, or (c) the data differ"
         )
     statistic = max(-2.0 * excess, 0.0)
-    if boundary and -excess <= max(ROUNDING, 1e-12 * abs(full.llf)):
+    if boundary and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf)):
         statistic = 0.0  # both fits are on the edge, and their log-likelihoods differ by rounding
     claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
     p = _upper_tail(statistic, df, boundary)
-    return LRTest(statistic, df, p, float(full.llf), float(restricted.llf), *names, int(boundary), claimed)
+    limits = tuple(name for facts, name in zip((full, restricted), names, strict=True) if facts.limit)
+    return LRTest(statistic, df, p, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
 
 
 def _upper_tail(statistic: float, df: int, boundary: int) -> float:
@@ -217,5 +226,5 @@ def _check_likelihood(facts: FitFacts, name: str) -> None:
             f"the {name} fit is penalised: its log-likelihood is not at its maximum, so the ratio has no chi2 "
             "distribution: use wald_test, or fit without the penalty"
         )
-    if not facts.converged:
+    if not (facts.converged or facts.limit):
         raise ValueError(f"the {name} fit did not converge, so its log-likelihood is not a maximum: see its verdict")
