@@ -98,9 +98,7 @@ def run_of_starts(evaluator: SingleEvaluator, method: Any, u0: Float[Host, "m p"
     """The method from many starts on one data set, side by side where it is in memory; INTERRUPTED where the keyboard stopped
     it."""
     if not isinstance(evaluator, ChunkedEvaluator):
-        ends = [evaluator.run(method, start[None]) for start in u0]
-        together: Any = [None if a[0] is None else np.concatenate(a) for a in zip(*(e[:7] for e in ends), strict=True)]
-        return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
+        return OptimizeResult.joined([evaluator.run(method, start[None]) for start in u0])
     data = jax.tree.map(np.asarray, evaluator.data)
     sets = Reweighted(data, lambda which: np.broadcast_to(data.weights, (len(which), data.n_padded)), len(u0))
     spec, fixed, hyper = evaluator.spec, evaluator.fixed, evaluator.hyper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 
 __all__ = ["OptimizeResult"]
+
+N_ARRAYS = 8  # the first fields, which have the leading axis
 
 
 class OptimizeResult(NamedTuple):
@@ -63,6 +65,13 @@ class OptimizeResult(NamedTuple):
         zero, interrupted = np.zeros(n, np.int64), np.full(n, int(End.INTERRUPTED))
         return OptimizeResult(nan(n, p), nan(n), nan(n, p), information, nan(n, HISTORY), nan(n), zero, interrupted)
 
+    @staticmethod
+    def joined(ends: Sequence[OptimizeResult]) -> OptimizeResult:
+        """The results of several runs along the leading axis."""
+        arrays = zip(*(end[:N_ARRAYS] for end in ends), strict=True)
+        together: Any = [None if a[0] is None else np.concatenate(a) for a in arrays]
+        return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
+
     def of(self, which: Any) -> OptimizeResult:
         """The result of one data set (an integer) or of some (an array of numbers or flags)."""
         return self._each(lambda a: a[which])
@@ -72,11 +81,11 @@ class OptimizeResult(NamedTuple):
         return self._each(lambda a: np.array(a)[None])
 
     def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
-        arrays: Any = [None if a is None else function(a) for a in self[:8]]
+        arrays: Any = [None if a is None else function(a) for a in self[:N_ARRAYS]]
         return OptimizeResult._make([*arrays, self.polished, self.message])
 
     def put(self, which: Any, other: OptimizeResult) -> None:
         """Write the results ``other`` of some data sets in their places."""
-        for mine, theirs in zip(self[:8], other[:8], strict=True):
+        for mine, theirs in zip(self[:N_ARRAYS], other[:N_ARRAYS], strict=True):
             if mine is not None and theirs is not None:
                 mine[which] = theirs
