@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mlejax.status import End
 
 __all__ = ["OptimizeResult"]
 
-N_ARRAYS = 8  # the first fields, which have the leading axis
+N_ARRAYS: Final = 8  # the first fields, which have the leading axis
 
 
 class OptimizeResult(NamedTuple):
