@@ -182,7 +182,8 @@ _COVARIANCE_ADVICE: dict[CovarianceState, str] = {
     CovarianceState.ON_BOUNDARY: (
         "This estimate lies on, or within two standard errors of, the edge of its closed support, where the normal"
         " approximation fails. Usual causes: (a) a variance component that the data do not need; (b) a bound that is"
-        " active; (c) too little data. Use a profile interval, or fix the parameter at the edge and refit."
+        " active; (c) too little data. Use"
+        " conf_int(method='profile'), or fix the parameter at the edge and refit."
     ),
     CovarianceState.NOT_IDENTIFIED: (
         "The data say nothing about this entry apart from the others: the information is singular in its direction."

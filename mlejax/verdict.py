@@ -31,8 +31,8 @@ ADVICE = {
     "verified": f"That no higher maximum exists elsewhere is not claimed{SEVERAL_STARTS}.",
     "boundary": (
         "The estimate lies on a closed edge of its support. No Wald error is given for it, and those of the others hold it "
-        "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or a profile interval, or "
-        "fit without the parameter."
+        "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or "
+        "res.conf_int(method='profile'), or fit without the parameter."
     ),
     "no_finite_maximum": (
         "The estimates printed are where the search was stopped, not a maximum; no standard errors are given. Causes: (a) "

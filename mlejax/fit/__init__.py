@@ -12,7 +12,7 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import fit
+from mlejax.fit.recipe import continued, fit
 from mlejax.fit.solve import solve
 from mlejax.likelihood import regressed
 
@@ -23,6 +23,7 @@ __all__ = [
     "Remembered",
     "Solution",
     "column_unchanged",
+    "continued",
     "counts",
     "evaluate",
     "fit",

@@ -248,6 +248,17 @@ def fit(
     return done
 
 
+def continued(fit: Fit, u0: Float[Host, " p"]) -> Fit:
+    """The fit of the same data by Newton's method from another point u0 (p,)."""
+    loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
+    with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
+        evaluator = ChunkedEvaluator(fit.spec, loaded.problem.data, fit.fixed, loaded.hyper)
+        problems = problems_of_one(method, fit.fixed, 0, loaded, [None] * len(space.leaves))
+        found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
+        done = finish(evaluator.with_spec(found.spec), loaded, found, method)
+    return replace(done, note="Begun at a point that a profile met.", constraints=fit.constraints)
+
+
 def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]) -> Problems:
     """One data set as the recipe sees it."""
     return Problems(

@@ -48,6 +48,14 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.normal import z_tests
 from mlejax.inference.prediction import predict
+from mlejax.inference.profiles import (
+    Contour,
+    Profile,
+    contour,
+    profile,
+    profile_intervals,
+    profile_intervals_of_many,
+)
 from mlejax.inference.resampling import (
     Bootstrap,
     BootstrapKind,
@@ -75,6 +83,7 @@ __all__ = [
     "Bootstrap",
     "BootstrapKind",
     "Check",
+    "Contour",
     "CrossValidation",
     "DeltaResult",
     "Entries",
@@ -83,6 +92,7 @@ __all__ = [
     "Intervals",
     "Jackknife",
     "LRTest",
+    "Profile",
     "SimulationStudy",
     "SubsetErrors",
     "TTest",
@@ -90,6 +100,7 @@ __all__ = [
     "bootstrap",
     "check",
     "confidence_intervals",
+    "contour",
     "covariance_of",
     "covariances_of",
     "criterion",
@@ -113,6 +124,9 @@ __all__ = [
     "own_options",
     "parse_hypotheses",
     "predict",
+    "profile",
+    "profile_intervals",
+    "profile_intervals_of_many",
     "pseudolikelihood",
     "reported",
     "simulate",

@@ -14,6 +14,7 @@ from mlejax.objective.objective import (
     sum_over_blocks,
     to_loglik,
 )
+from mlejax.objective.points import PointsEvaluator
 from mlejax.objective.programs import products_of_sets
 from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
 from mlejax.objective.sampling import sample_rows, with_leading_axis
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluator",
     "Minimised",
     "Objective",
+    "PointsEvaluator",
     "Reweighted",
     "SingleEvaluator",
     "Spec",

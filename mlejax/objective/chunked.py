@@ -14,7 +14,7 @@ Many rows are cut into equal chunks, whose sums are added in the order of the ro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -42,7 +42,7 @@ POINTS = 24  # points of one call of `logliks`: one program serves any number of
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
 
 
-def _filled(data: Prepared) -> Any:
+def blocks_used(data: Prepared) -> Any:
     """The number of blocks that hold rows: a sample may fill its chunk in part."""
     return jnp.minimum(-(-data.n // data.block), data.n_blocks)
 
@@ -50,7 +50,7 @@ def _filled(data: Prepared) -> Any:
 def _evaluate(spec: Spec, method: Any, u: Any, data: Prepared, fixed: Any) -> Any:
     """Value, score and curvature in one vector: of little data one array is fetched in half the time of three."""
     # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
-    filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else _filled(data)
+    filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else blocks_used(data)
     value, score, curvature = method.evaluate(objective_of(spec, data, fixed, None, filled), u)
     return jnp.concatenate([jnp.reshape(value, (1,)), score, jnp.reshape(curvature, (-1,))])
 
@@ -122,7 +122,7 @@ class ChunkedEvaluator:
         self.spec, self.data, self.fixed, self.hyper = spec, data, fixed, hyper
         self.scale = max(data.total_weight, 1e-300)
         self._threads, self._program_of = threads, program_of
-        self._chunks: _Chunks | None = None
+        self._chunks: Chunks | None = None
         self._last: tuple[Any, Minimised] | None = None  # the search begins where its start was evaluated
         self._embedding = embedding(spec, fixed)
 
@@ -213,9 +213,9 @@ class ChunkedEvaluator:
             self._embedding = None
         return self._chunked(self.spec, self.fixed).summed(method, u)
 
-    def _chunked(self, spec: Spec, fixed: Any) -> _Chunks:
+    def _chunked(self, spec: Spec, fixed: Any) -> Chunks:
         if self._chunks is None:
-            self._chunks = _Chunks(spec, self.data, fixed, self.scale, self._threads, self._program_of)
+            self._chunks = Chunks(spec, self.data, fixed, self.scale, self._threads, self._program_of)
         return self._chunks
 
     def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
@@ -240,7 +240,7 @@ class ChunkedEvaluator:
         self._chunks = None
 
 
-class _Chunks:
+class Chunks:
     """The rows of one data set in chunks, and the program that evaluates one."""
 
     def __init__(
@@ -273,26 +273,31 @@ class _Chunks:
     def summed(self, method: Any, u: Any) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
         kind: Any = type(method)
-        bare, n, p = _bare(kind), len(self.chunks), len(u)
-        ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
-        runs = [range(a, b) for a, b in pairwise(ends)]
-        waiting = [self.pool.submit(self._in_thread, bare, u, run) for run in runs[1:]] if self.pool else []
-        found = self._run(bare, u, runs[0])
-        for other in waiting:
-            found += other.result()
-        total = found[0] if n == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
+        p, bare = len(u), _bare(kind)
+        total = self.total(lambda chunk: self.program(self.spec, bare, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
-    def _in_thread(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
-        with float64():  # a thread does not inherit the scope that it was started in
-            return self._run(method, u, run)
+    def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:
+        """The weighted mean over all chunks of what a program makes of one."""
+        n = len(self.chunks)
+        ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
+        runs = [range(a, b) for a, b in pairwise(ends)]
+        waiting = [self.pool.submit(self._in_thread, program, run) for run in runs[1:]] if self.pool else []
+        found = self._run(program, runs[0])
+        for other in waiting:
+            found += other.result()
+        return found[0] if n == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
 
-    def _run(self, method: Any, u: Any, run: range) -> list[np.ndarray]:
+    def _in_thread(self, program: Callable[[Prepared], Any], run: range) -> list[np.ndarray]:
+        with float64():  # a thread does not inherit the scope that it was started in
+            return self._run(program, run)
+
+    def _run(self, program: Callable[[Prepared], Any], run: range) -> list[np.ndarray]:
         out: list[Any] = []
         for i in run:
             if self.hoists:
                 self.chunks[i] = with_invariants(self.spec, self.chunks[i])
-            out.append(self.program(self.spec, method, u, self.chunks[i], self.fixed))
+            out.append(program(self.chunks[i]))
             if len(out) > self.ahead:
                 out[-1 - self.ahead] = np.asarray(out[-1 - self.ahead])
         return [np.asarray(found) for found in out]
@@ -331,7 +336,7 @@ def with_invariants(spec: Spec, data: Prepared) -> Prepared:
 
 @partial(compiled, static=("spec",))
 def _invariants(spec: Spec, data: Prepared) -> Any:
-    likelihood, filled = spec.likelihood, _filled(data)
+    likelihood, filled = spec.likelihood, blocks_used(data)
     blocks = jax.tree.map(lambda a: jnp.reshape(a, (data.n_blocks, data.block, *a.shape[1:])), data.rows)
 
     def of(rows: Any) -> Any:

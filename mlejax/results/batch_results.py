@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -137,6 +137,34 @@ class BatchResults:
         )
         terms = {"term": np.tile(np.array(space.labels, dtype=object), n)}
         return pd.DataFrame({**labels, **terms, **columns, "note": self._notes(found.notes)})
+
+    def conf_int(self, alpha: float = 0.05, *, method: Literal["wald", "profile"] = "wald") -> pd.DataFrame:
+        """Confidence intervals of all entries of all data sets, natural units.
+
+        Args:
+            alpha: one minus the coverage, at most 0.5.
+            method: ``"wald"``, or ``"profile"`` as in :meth:`Results.conf_int`: all ends side by side.
+
+        Returns:
+            One row a data set and term: ``lower``, ``upper``, NaN where there is none; of profile intervals
+            ``lower_status`` and ``upper_status`` too, which say why (of a data set without a maximum its verdict).
+        """
+        import pandas as pd
+
+        if method not in ("wald", "profile"):
+            raise ValueError(f"method= expected 'wald' or 'profile', got {method!r}")
+        space = self._batch.spec.space
+        if method == "profile":
+            found = inference.profile_intervals_of_many(self._batch, alpha)
+            columns = {name: values.ravel() for name, values in found._asdict().items()}
+        else:
+            wald = inference.entry_intervals(space, self._values, self._errors, alpha)
+            columns = {"lower": wald.low, "upper": wald.high}
+        each = pd.DataFrame(
+            {**{n: np.repeat(np.asarray(v), space.n_reported) for n, v in self._label_columns().items()}}
+        )
+        each["term"] = np.tile(np.array(space.labels, dtype=object), len(self))
+        return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
 
     def glance(self) -> pd.DataFrame:
         """One row a data set: group, nobs, llf, aic, converged, verdict, n_steps."""

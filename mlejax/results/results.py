@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlejax import files, inference, report
+from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, counts
 from mlejax.inference.resampling.bootstrap import BootstrapKind
@@ -92,21 +93,59 @@ class Results:
         self._entries.refuse_large()
         return self._series(self._entries.tests[1], "P>|z|")
 
-    def conf_int(self, alpha: float = 0.05, scale: Scale = "link") -> pd.DataFrame:
-        """Wald intervals, natural units.
+    def conf_int(
+        self,
+        alpha: float = 0.05,
+        scale: Scale = "link",
+        *,
+        method: Literal["wald", "profile"] = "wald",
+        adjusted: bool = False,
+    ) -> pd.DataFrame:
+        """Confidence intervals of all entries, natural units.
 
         Args:
             alpha: one minus the coverage, at most 0.5.
-            scale: ``"link"``: made on the scale of the support (log for positive parameters, ...) and mapped back, so that
-                they stay inside the support; ``"natural"``: estimate plus and minus z times the standard error, as R's
-                ``confint.default``.
+            scale: of Wald intervals.  ``"link"``: made on the scale of the support (log for positive parameters, ...) and
+                mapped back, so that they stay inside the support; ``"natural"``: estimate plus and minus z times the
+                standard error, as R's ``confint.default``.
+            method: ``"wald"``, or ``"profile"``: where twice the fall of the profile log-likelihood is the quantile of
+                chi-squared 1; :meth:`profile` tells more of one of them.
+            adjusted: of profile intervals under sampling or importance weights or a robust covariance, without which they are
+                refused: the statistic is multiplied by the ratio of the model's variance to the robust one (Rotnitzky & Jewell
+                1990).
 
         Returns:
-            Columns ``lower`` and ``upper``; NaN, with a note in :meth:`tidy`, within 2 standard errors (z, if that is more)
-            of a closed edge.
+            Columns ``lower`` and ``upper``; Wald limits are NaN, with a note in :meth:`tidy`, within 2 standard errors (z, if
+            that is more) of a closed edge.  Profile intervals come with ``lower_status`` and ``upper_status``: ``finite``,
+            ``infinite``, ``on the boundary``, ``not computable``; and ``nuisance on an edge``.
+
+        Raises:
+            ValueError: a fit that has no profiles, or whose log-likelihood is exceeded on one of them.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+            >>> res.conf_int(method="profile")[["lower", "upper"]].round(3)
+                   lower  upper
+            mu     0.624  5.376
+            sigma  1.065  4.588
         """
         import pandas as pd
 
+        if method not in ("wald", "profile"):
+            raise ValueError(f"method= expected 'wald' or 'profile', got {method!r}")
+        if method == "profile":
+            if scale != "link":
+                raise ValueError("profile intervals are the same on every scale; leave out scale=")
+            low, high, below, above = inference.profile_intervals(self._fit, self._cov, alpha, adjusted)
+            columns = {"lower": low, "upper": high, "lower_status": below, "upper_status": above}
+            return pd.DataFrame(columns, index=self._entries.labels)
+        if adjusted:
+            raise ValueError("adjusted=True is for method='profile'; Wald intervals use the covariance as it is")
         self._entries.refuse_large()
         found = self._entries.intervals(alpha, scale)
         return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._entries.labels)
@@ -323,6 +362,25 @@ class Results:
             lambda theta: of_params(space.params_from_theta(theta, fixed)), self._fit.theta, self._cov.matrix,
             value=value, alpha=alpha, reason=self._entries.reason,
         )  # fmt: skip
+
+    @documented_by(inference.profile)
+    def profile(
+        self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False
+    ) -> inference.Profile:
+        again = lambda u: Results.make(self.model, fit_room.continued(self._fit, u), None, None)
+        return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
+
+    @documented_by(inference.contour)
+    def contour(
+        self,
+        first: str | Callable[[Any], Any],
+        second: str | Callable[[Any], Any],
+        alpha: float = 0.05,
+        *,
+        joint: bool = True,
+        n: int = 72,
+    ) -> inference.Contour:
+        return inference.contour(self._fit, self._cov, first, second, alpha, joint, n)
 
     @documented_by(inference.predict)
     def predict(

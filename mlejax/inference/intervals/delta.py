@@ -228,7 +228,7 @@ def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reas
             notes.append("its derivative at the estimate is not finite")
         elif still[i]:
             notes.append(
-                "its derivative is 0 at the estimate, where the delta method says nothing: use a profile or the bootstrap"
+                "its derivative is 0 at the estimate, where the delta method says nothing: use res.bootstrap()"
             )
         elif not np.any(at.jacobian[i] != 0):
             notes.append("does not depend on the parameters: standard error 0")

@@ -108,7 +108,7 @@ def confidence_intervals(
 
     >>> ci = confidence_intervals([1.0, 0.3], [0.1, 0.2], lower_edge=[-np.inf, 0.0])
     >>> ci.low.round(3).tolist(), ci.notes[1]
-    ([0.804, nan], 'within 2 standard errors of its edge 0: use a profile interval')
+    ([0.804, nan], "within 2 standard errors of its edge 0: use conf_int(method='profile')")
     """
     if scale not in SCALES:
         raise ValueError(f"scale: expected one of {SCALES}, got {scale!r}")
@@ -180,7 +180,10 @@ def _edge_notes(
         with np.errstate(invalid="ignore"):
             close = np.isfinite(edges) & (side * (value - edges) <= distance * error)
         found += [
-            (int(i), f"within {distance:.3g} standard errors of its edge {edges[i]:.5g}: use a profile interval")
+            (
+                int(i),
+                f"within {distance:.3g} standard errors of its edge {edges[i]:.5g}: use conf_int(method='profile')",
+            )
             for i in np.flatnonzero(close)
         ]
     return found

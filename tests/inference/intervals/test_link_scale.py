@@ -70,8 +70,8 @@ def test_no_interval_near_a_closed_edge(scale):
         scale=scale,
     )
     assert np.isnan(ci.low).tolist() == np.isnan(ci.high).tolist() == [True, False, True, True, False]
-    assert ci.notes[0] == "within 2 standard errors of its edge 0: use a profile interval"
-    assert ci.notes[2] == "within 2 standard errors of its edge 1: use a profile interval"
+    assert ci.notes[0] == "within 2 standard errors of its edge 0: use conf_int(method='profile')"
+    assert ci.notes[2] == "within 2 standard errors of its edge 1: use conf_int(method='profile')"
     assert ci.notes[1] == ""
 
 

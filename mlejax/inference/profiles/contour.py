@@ -1,0 +1,177 @@
+"""Regions of two parameters by profile likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.covariance import CovarianceResult
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.profiles import drawing
+from mlejax.inference.profiles.paths import Paths, newton
+from mlejax.inference.profiles.profile import chi2_cut, higher_maximum
+from mlejax.inference.profiles.profiled import at_estimates, find_ends, make_paths
+from mlejax.inference.profiles.profiling import Profiling, natural_slope, natural_value, target_of
+from mlejax.inference.profiles.targets import Target
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIRECTIONS = 72
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Contour:
+    """The region of two parameters in which the profile likelihood is above the cut; prints its extent and draws itself.
+
+    It is followed in every direction from the estimate to the first crossing of the cut, natural scale.
+
+    Attributes:
+        labels: of the two.
+        estimate: of the two.
+        x, y: the boundary, one point a direction, NaN where it has none, (k,).
+        status: of each point, as of the ends of a profile, (k,).
+        gap, decrement: log-likelihood minus the cut, and what maximising over the others would add, twice, (k,).
+        ellipse: the same region in the quadratic approximation, two arrays (k,).
+        alpha: 1 - coverage.
+        joint: the cut is that of chi-squared 2, for both at once; else of chi-squared 1.
+    """
+
+    labels: tuple[str, str]
+    estimate: tuple[float, float]
+    x: np.ndarray
+    y: np.ndarray
+    status: tuple[str, ...]
+    gap: np.ndarray
+    decrement: np.ndarray
+    ellipse: tuple[np.ndarray, np.ndarray]
+    alpha: float
+    joint: bool
+
+    def frame(self) -> pd.DataFrame:
+        """The boundary: columns of the two parameters, ``status``, ``gap`` and ``decrement``."""
+        import pandas as pd
+
+        head = {self.labels[0]: self.x, self.labels[1]: self.y}
+        return pd.DataFrame({**head, "status": list(self.status), "gap": self.gap, "decrement": self.decrement})
+
+    def plot(self, ax: Any = None) -> Any:
+        """The region, dashed its quadratic approximation; takes and returns matplotlib Axes, a new one by default.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        return drawing.contour(self, drawing.axes(ax))
+
+    def summary(self) -> str:
+        """How far the region reaches, and how its points were verified."""
+        kind = "joint region (chi-squared 2)" if self.joint else "contour (chi-squared 1)"
+        title = f"{100 * (1 - self.alpha):g} % profile-likelihood {kind} of {self.labels[0]} and {self.labels[1]}"
+        lines = [title, "-" * len(title)]
+        known = np.isfinite(self.x) & np.isfinite(self.y)
+        for name, values, at in zip(self.labels, (self.x, self.y), self.estimate, strict=True):
+            if known.any():
+                lines.append(f"{name}  {values[known].min():.5g} to {values[known].max():.5g}, estimate {at:.5g}")
+        finite = np.array([s == "finite" for s in self.status])
+        if finite.any():
+            worst = np.abs(self.gap[finite]).max(), np.abs(self.decrement[finite]).max()
+            lines.append(
+                f"{int(finite.sum())} of {len(self.status)} directions end at the cut: |l - cut| <= {worst[0]:.1e}, nuisance "
+                f"decrement <= {worst[1]:.1e}"
+            )
+        others = sorted({s for s in self.status if s != "finite"})
+        lines += [f"{self.status.count(s)} directions: {s}" for s in others]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def contour(
+    fit: Fit,
+    cov: CovarianceResult,
+    first: str | Callable[[Any], Any],
+    second: str | Callable[[Any], Any],
+    alpha: float = 0.05,
+    joint: bool = True,
+    n: int = DIRECTIONS,
+) -> Contour:
+    """The profile-likelihood region of two entries or functions of ``params``.
+
+    Args:
+        first, second: as in :meth:`profile`.
+        alpha: one minus the coverage.
+        joint: the cut is the quantile of chi-squared 2, for both at once; False: of chi-squared 1, whose extent in either
+            parameter is its profile interval.
+        n: directions from the estimate in which the boundary is sought.
+
+    Returns:
+        :class:`mlejax.inference.Contour`: ``x``, ``y``, ``frame()``, ``plot()``.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> region = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]}).contour("mu", "sigma")
+        >>> len(region.x), set(region.status)
+        (72, {'finite'})
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 8:
+        raise ValueError(f"contour: n= expected at least 8 directions, got {n!r}")
+    at = Profiling.of(fit, cov, alpha, False)
+    with float64():
+        targets = (target_of(at, first), target_of(at, second))
+        if targets[0].label == targets[1].label and first == second:
+            raise ValueError(f"contour expected two different parameters, got {targets[0].label!r} twice")
+        paths = _paths(at, targets, chi2_cut(alpha, 2 if joint else 1), n)
+        ends = find_ends(paths)
+        c = paths.at(np.where(np.isfinite(ends.points.rho), ends.points.rho, 0.0))
+        bounded = np.array([s == "on the boundary" for s in ends.status])
+        c[bounded] = paths.at(np.where(bounded, paths.farthest, 0.0))[bounded]
+        usable = bounded | np.array([s == "finite" for s in ends.status])
+        x, y = (np.where(usable, t.natural(c[:, k]), np.nan) for k, t in enumerate(targets))
+        estimate = tuple(natural_value(t, float(paths.origin[0, k])) for k, t in enumerate(targets))
+        flat = np.sqrt(2.0 * (paths.loglik0 - paths.level))[:, None] * paths.direction
+        slopes = [natural_slope(t, float(paths.origin[0, k])) for k, t in enumerate(targets)]
+        ellipse = tuple(estimate[k] + slopes[k] * flat[:, k] for k in (0, 1))
+    labels = targets[0].label, targets[1].label
+    if "higher maximum found" in ends.status:
+        raise ValueError(f"contour: {higher_maximum(labels, f'res.profile({labels[0]!r}).better')}")
+    scale = at.fits.scale[0]
+    gap, decrement = scale * (ends.points.loglik - paths.level), scale * ends.points.decrement
+    return Contour(
+        labels, estimate, x, y, tuple(ends.status), gap, decrement, ellipse, float(alpha), bool(joint)  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _paths(at: Profiling, targets: tuple[Target, Target], cut: float, n: int) -> Paths:
+    """One path for each of n directions, evenly spread over the ellipse of the quadratic approximation."""
+    drop = cut / (2.0 * at.fits.scale[0])
+    root = _root_of_covariance(at, targets)
+    angle = 2.0 * np.pi * np.arange(n) / n
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ root.T
+    which = np.tile(np.array([[0, 1]]), (n, 1))
+    return make_paths(at.fits, targets, which, np.zeros(n, np.int64), direction, np.full(n, drop))
+
+
+def _root_of_covariance(at: Profiling, targets: tuple[Target, Target]) -> Float[Host, "2 2"]:
+    """The Cholesky factor of the covariance of the two targets."""
+    which = np.tile(np.array([[0, 1]]), (2, 1))
+    paths = make_paths(at.fits, targets, which, np.zeros(2, np.int64), np.eye(2), np.ones(2))
+    equations = newton(paths, paths.u0, at_estimates(paths), paths.constraints(paths.u0))
+    unit = np.abs(paths.direction).sum(axis=1)
+    information = -equations.kappa1 / unit[:, None]
+    try:
+        return np.linalg.cholesky(np.linalg.inv(0.5 * (information + information.T)))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"{targets[0].label} and {targets[1].label} do not move independently of each other at the estimate, so that they "
+            "have no region"
+        ) from None

@@ -1,0 +1,150 @@
+"""Newton's method for ends of profiles, all of them side by side: where the profile crosses a level, or at given values.
+
+From the estimate the first step leads to the ends of the Wald interval, and the steps converge quadratically.  What does not
+converge here is walked to (:mod:`mlejax.inference.profiles.walks`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax.inference.profiles.paths import Paths, newton
+from mlejax.objective import Evaluation
+from mlejax.shapes import Bool, Float, Host, Int
+
+MOST_TURNS = 14
+GAP = 1e-9  # log-likelihood: distance from the level
+DECREMENT = 1e-10  # log-likelihood: what maximising the others further is worth, twice
+OFF_PATH = 1e-9  # in units of the path's direction
+MOST_SHORTENED = 6
+
+
+class Points(NamedTuple):
+    """Points on profiles, m of them.
+
+    Attributes:
+        u: (m, p).
+        rho: how far along their paths, (m,).
+        loglik: (m,).
+        score: (m, p).
+        slope, curvature: first and second derivative of the profile log-likelihood by rho, (m,).
+        tangent: du / drho, (m, p).
+        decrement: twice the log-likelihood that maximising the others further is worth, (m,).
+        reached: the equations hold and it is a maximum of the others, (m,).
+        n_evaluations: (m,).
+    """
+
+    u: Float[Host, "m p"]
+    rho: Float[Host, " m"]
+    loglik: Float[Host, " m"]
+    score: Float[Host, "m p"]
+    slope: Float[Host, " m"]
+    curvature: Float[Host, " m"]
+    tangent: Float[Host, "m p"]
+    decrement: Float[Host, " m"]
+    reached: Bool[Host, " m"]
+    n_evaluations: Int[Host, " m"]
+
+    def of(self, lanes: Int[Host, " k"]) -> Points:
+        """Some of the points."""
+        return Points(*(a[lanes] for a in self))
+
+    def put(self, lanes: Int[Host, " k"], other: Points) -> None:
+        """Write points in their places."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine[lanes] = theirs
+
+
+def empty(m: int, p: int) -> Points:
+    """Points that are not known yet."""
+    nan, rows = np.full(m, np.nan), np.full((m, p), np.nan)
+    none = np.zeros(m, np.int64)
+    return Points(rows, nan, nan.copy(), rows.copy(), nan.copy(), nan.copy(), rows.copy(), nan.copy(), none > 0, none)
+
+
+def rounding_of(loglik: Float[Host, " m"]) -> Float[Host, " m"]:
+    """Least distance from a level that can be asked for, (m,)."""
+    return np.maximum(GAP, 16.0 * np.finfo(float).eps * np.abs(loglik))
+
+
+def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = None) -> Points:
+    """From u to where the profiles cross their levels, or to their maxima at given ``rho``.
+
+    Returns:
+        `Points`; those that did not converge are not ``reached`` and mean nothing.
+    """
+    m, p = u.shape
+    out, u = empty(m, p), np.clip(u, paths.lower, paths.upper)
+    before, step = u.copy(), np.zeros((m, p))
+    shortened, running = np.zeros(m, np.int64), np.ones(m, bool)
+    with np.errstate(all="ignore"):
+        for _ in range(MOST_TURNS):
+            lanes = np.flatnonzero(running)
+            if not lanes.size:
+                break
+            some = paths.of(lanes)
+            at = some.evaluate(u[lanes], some.sets)
+            out.n_evaluations[lanes] += 1
+            assert at.score is not None
+            assert at.information is not None
+            good = np.isfinite(at.loglik) & np.isfinite(at.score).all(axis=1)
+            good &= np.isfinite(at.information).all(axis=(1, 2))
+            if rho is None:
+                good &= at.loglik > some.level - 5.0 * (some.loglik0 - some.level) - 2.0
+            back = lanes[~good]
+            shortened[back] += 1
+            step[back] *= 0.3
+            u[back] = np.clip(before[back] + step[back], paths.lower, paths.upper)
+            running[back] = shortened[back] <= MOST_SHORTENED
+            lanes, some = lanes[good], some.of(np.flatnonzero(good))
+            if not lanes.size:
+                continue
+            at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
+            done, d = _turn(some, at, out, lanes, None if rho is None else rho[lanes])
+            running[lanes[done]] = False
+            before[lanes], step[lanes] = u[lanes], d
+            lost = ~np.isfinite(d).all(axis=1)
+            running[lanes[lost]] = False
+            moved = lanes[~done & ~lost]
+            u[moved] = np.clip(u[moved] + step[moved], paths.lower, paths.upper)
+    return out
+
+
+def _turn(
+    some: Paths, at: Evaluation, out: Points, lanes: Int[Host, " k"], rho: Float[Host, " k"] | None
+) -> tuple[Bool[Host, " k"], Float[Host, "k p"]]:
+    """One turn of the paths ``lanes``: record where they are, whether that is the end, and the next step."""
+    u = at.u
+    constraints = some.constraints(u)
+    equations = newton(some, u, at, constraints)
+    here = some.rho_of(constraints.values) if rho is None else rho
+    gap = at.loglik - some.level if rho is None else np.zeros(len(lanes))
+    off = np.sqrt(((constraints.values - some.at(here)) ** 2).sum(axis=1) / (some.direction**2).sum(axis=1))
+    inner = equations.step(here)
+    decrement = equations.decrement(inner)
+    done = (np.abs(gap) <= rounding_of(at.loglik)) & (np.abs(decrement) <= DECREMENT)
+    done &= off <= OFF_PATH * np.maximum(1.0, here)
+    slope = (equations.kappa(here) * some.direction).sum(axis=1)
+    curvature = (equations.kappa1 * some.direction).sum(axis=1)
+    values = (u, here, at.loglik, at.score, slope, curvature, equations.d1, decrement)
+    for mine, theirs in zip(out, values, strict=False):
+        mine[lanes] = theirs
+    out.reached[lanes] = done & equations.regular & (here >= 0)
+    if rho is not None:
+        return done, inner
+    d = equations.step(_crossing(equations.model(at.loglik), some.level, here))
+    length = np.sqrt(np.maximum(np.einsum("mi,mij,mj->m", d, some.information0, d), 0.0))
+    longest = 1.05 * np.sqrt(2.0 * (some.loglik0 - some.level))
+    return done, d * np.minimum(1.0, longest / np.maximum(length, 1e-300))[:, None]
+
+
+def _crossing(model: tuple[np.ndarray, ...], level: Float[Host, " m"], here: Float[Host, " m"]) -> Float[Host, " m"]:
+    """Where a + b rho - c rho^2 / 2 falls to the level; by the tangent at ``here`` where the curve is not concave."""
+    a, b, c = model
+    root = b * b + 2.0 * c * (a - level)
+    slope, value = b - c * here, a + b * here - 0.5 * c * here * here
+    straight = here - (value - level) / slope
+    bent = (b + np.sqrt(np.maximum(root, 0.0))) / c
+    return np.where((c > 0) & np.isfinite(bent), bent, np.where(slope < 0, straight, np.nan))

@@ -1,0 +1,202 @@
+r"""Paths through the values of targets, and the equations of the profile along them.
+
+A path puts q targets psi(u) at c(rho) = c0 + rho * direction, rho >= 0, with c0 their values at the estimate.  At the
+constrained maximum, with score g, information I, gradients A (q, p) and Hessians B of the targets and multipliers kappa,
+
+.. math:: g = A'\kappa, \qquad \psi(u) = c(\rho), \qquad W = I + \sum_j \kappa_j B_j,
+
+    | W  A' | | d  |   | g              |
+    | A  0  | | kappa' | = | c(rho) - psi(u) |
+
+gives the Newton step d.  It is linear in rho, d = d0 + rho d1, and so the profile log-likelihood around u is the quadratic
+l + g'd - d'Wd / 2 in rho, whose crossing with a level gives the next rho (Venzon & Moolgavkar 1988).  Its slope along the path
+is kappa'direction, and du/drho = d1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax.inference.profiles.targets import Target
+from mlejax.objective import Evaluation
+from mlejax.shapes import Bool, Float, Host, Int
+
+
+class Constraints(NamedTuple):
+    """The targets at m points: values (m, q), gradients (m, q, p), Hessians (m, q, p, p) or None where all are 0."""
+
+    values: Float[Host, "m q"]
+    gradients: Float[Host, "m q p"]
+    hessians: Float[Host, "m q p p"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """m paths, each from the estimate of one data set.
+
+    Attributes:
+        evaluate: (points (m, p), numbers of their data sets (m,)) -> their log-likelihoods, scores and information.
+        targets: the different targets.
+        which: numbers of the targets of each path, (m, q).
+        sets: number of the data set of each path, (m,).
+        u0: its estimate, (m, p).
+        loglik0: the log-likelihood there, (m,).
+        level: the log-likelihood at the end that is sought, (m,).
+        information0: information at the estimate, (m, p, p).
+        origin: values of the targets there, (m, q).
+        direction: change of the targets along the path for rho = 1, about one standard error, (m, q).
+        farthest: largest rho in the support, inf where there is no bound, (m,).
+        lower, upper: the box of u, (p,).
+    """
+
+    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"]], Evaluation]
+    targets: Sequence[Target]
+    which: Int[Host, "m q"]
+    sets: Int[Host, " m"]
+    u0: Float[Host, "m p"]
+    loglik0: Float[Host, " m"]
+    level: Float[Host, " m"]
+    information0: Float[Host, "m p p"]
+    origin: Float[Host, "m q"]
+    direction: Float[Host, "m q"]
+    farthest: Float[Host, " m"]
+    lower: Float[Host, " p"]
+    upper: Float[Host, " p"]
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def of(self, lanes: Int[Host, " k"]) -> Paths:
+        """Some of the paths."""
+        names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest")
+        return replace(self, **{name: getattr(self, name)[lanes] for name in names})
+
+    def constraints(self, u: Float[Host, "m p"]) -> Constraints:
+        """The targets of every path at its own point."""
+        (m, q), p = self.which.shape, u.shape[1]
+        values, gradients, hessians = np.empty((m, q)), np.empty((m, q, p)), None
+        for number in np.unique(self.which):
+            for k in range(q):
+                mine = np.flatnonzero(self.which[:, k] == number)
+                if not mine.size:
+                    continue
+                found = self.targets[number].at(u[mine])
+                values[mine, k], gradients[mine, k] = found.values, found.gradients
+                if found.hessians is not None:
+                    hessians = np.zeros((m, q, p, p)) if hessians is None else hessians
+                    hessians[mine, k] = found.hessians
+        return Constraints(values, gradients, hessians)
+
+    def rho_of(self, values: Float[Host, "m q"]) -> Float[Host, " m"]:
+        """How far along its path each value is (of the nearest point of the path)."""
+        return ((values - self.origin) * self.direction).sum(axis=1) / (self.direction**2).sum(axis=1)
+
+    def at(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
+        """The values c(rho)."""
+        return self.origin + rho[:, None] * self.direction
+
+    def on_bound(self, u: Float[Host, "m p"]) -> Bool[Host, "m p"]:
+        """Flags of the coordinates on a bound."""
+        return (u <= self.lower) | (u >= self.upper)
+
+
+class Newton(NamedTuple):
+    """The equations of the module's docstring, solved at m points.
+
+    Attributes:
+        d0, d1: the step at rho = 0 and its derivative by rho, (m, p).
+        kappa0, kappa1: the multipliers, likewise, (m, q).
+        W: the information of the Lagrangian over the free coordinates, (m, p, p).
+        score: over the free coordinates, (m, p).
+        free: coordinates that are not held by a bound, (m, p).
+        regular: W is positive definite along the targets' level sets: a maximum of the others there, not a saddle, (m,).
+    """
+
+    d0: Float[Host, "m p"]
+    d1: Float[Host, "m p"]
+    kappa0: Float[Host, "m q"]
+    kappa1: Float[Host, "m q"]
+    W: Float[Host, "m p p"]
+    score: Float[Host, "m p"]
+    free: Bool[Host, "m p"]
+    regular: Bool[Host, " m"]
+
+    def step(self, rho: Float[Host, " m"]) -> Float[Host, "m p"]:
+        """The step towards c(rho)."""
+        return self.d0 + rho[:, None] * self.d1
+
+    def kappa(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
+        """The multipliers there."""
+        return self.kappa0 + rho[:, None] * self.kappa1
+
+    def decrement(self, d: Float[Host, "m p"]) -> Float[Host, " m"]:
+        """d'Wd: twice the log-likelihood that the step is worth."""
+        return np.einsum("mi,mij,mj->m", d, self.W, d)
+
+    def model(self, loglik: Float[Host, " m"]) -> tuple[Float[Host, " m"], Float[Host, " m"], Float[Host, " m"]]:
+        """The profile log-likelihood as a + b rho - c rho^2 / 2."""
+        W0 = np.einsum("mij,mj->mi", self.W, self.d0)
+        a = loglik + (self.score * self.d0).sum(axis=1) - 0.5 * (self.d0 * W0).sum(axis=1)
+        b = (self.score * self.d1).sum(axis=1) - (self.d1 * W0).sum(axis=1)
+        return a, b, self.decrement(self.d1)
+
+
+def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> Newton:
+    """Solve the equations of the profile at every point."""
+    assert at.score is not None
+    assert at.information is not None
+    (m, q, p), A, g = constraints.gradients.shape, constraints.gradients, at.score
+    size = np.abs(np.einsum("mii->mi", at.information))
+    weight = 1.0 / np.where(size > 0, size, 1.0)
+    kappa = _multipliers(A, g, weight)
+    W = np.array(at.information)
+    if constraints.hessians is not None:
+        W += np.einsum("mq,mqij->mij", kappa, constraints.hessians)
+    rest = g - np.einsum("mq,mqp->mp", kappa, A)
+    free = ~(((u <= paths.lower) & (rest < 0)) | ((u >= paths.upper) & (rest > 0)))
+    both = free[:, :, None] & free[:, None, :]
+    W = np.where(both, W, np.where(np.eye(p, dtype=bool), 1.0, 0.0))
+    g, A = np.where(free, g, 0.0), np.where(free[:, None, :], A, 0.0)
+    right = np.zeros((m, p + q, 2))
+    right[:, :p, 0], right[:, p:, 0] = g, paths.origin - constraints.values
+    right[:, p:, 1] = paths.direction
+    solution, regular = _solved(W, A, right)
+    first, second = solution[:, :, 0], solution[:, :, 1]
+    return Newton(first[:, :p], second[:, :p], first[:, p:], second[:, p:], W, g, free, regular)
+
+
+def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[Host, "m p"]) -> Float[Host, "m q"]:
+    """kappa of the weighted least-squares fit of g by A'kappa."""
+    weighted = A * weight[:, None, :]
+    gram = np.einsum("mqp,mrp->mqr", weighted, A)
+    right = np.einsum("mqp,mp->mq", weighted, g)
+    if A.shape[1] == 1:
+        return right / np.where(gram[:, 0] > 0, gram[:, 0], 1.0)
+    return np.einsum("mqr,mr->mq", np.linalg.pinv(gram, hermitian=True), right)
+
+
+def _solved(
+    W: Float[Host, "m p p"], A: Float[Host, "m q p"], right: Float[Host, "m k 2"]
+) -> tuple[Float[Host, "m k 2"], Bool[Host, " m"]]:
+    """The bordered systems, scaled, with NaN where one is singular; and where W is positive definite on the null space of A."""
+    (m, q, p), size = A.shape, np.abs(np.einsum("mii->mi", W))
+    s = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
+    As = A * s[:, None, :]
+    norm = np.sqrt((As**2).sum(axis=2))
+    t = 1.0 / np.where(norm > 0, norm, 1.0)
+    K = np.zeros((m, p + q, p + q))
+    K[:, :p, :p] = W * (s[:, :, None] * s[:, None, :])
+    K[:, p:, :p] = As * t[:, :, None]
+    K[:, :p, p:] = np.swapaxes(K[:, p:, :p], 1, 2)
+    scale = np.concatenate([s, t], axis=1)[:, :, None]
+    good = np.isfinite(K).all(axis=(1, 2)) & np.isfinite(right).all(axis=(1, 2))
+    K = np.where(good[:, None, None], K, np.eye(p + q))
+    values, vectors = np.linalg.eigh(K)
+    regular = good & ((values < 0).sum(axis=1) == q) & (np.abs(values).min(axis=1) > 1e-13 * (p + q))
+    inverse = 1.0 / np.where(np.abs(values) > 1e-300, values, 1e-300)
+    solution = vectors @ (inverse[:, :, None] * (np.swapaxes(vectors, 1, 2) @ (right * scale))) * scale
+    return np.where(good[:, None, None], solution, np.nan), regular

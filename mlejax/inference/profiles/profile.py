@@ -1,0 +1,200 @@
+"""What is known of a profile: its ends, its curve, and what it says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mlejax.inference.formatting import format_number
+from mlejax.inference.normal import check_alpha
+from mlejax.inference.profiles import drawing
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def chi2_cut(alpha: float, df: int = 1) -> float:
+    """The quantile 1 - alpha of chi-squared with 1 or 2 degrees of freedom.
+
+    >>> round(chi2_cut(0.05), 4), round(chi2_cut(0.05, 2), 4)
+    (3.8415, 5.9915)
+    """
+    check_alpha(alpha)
+    return NormalDist().inv_cdf(alpha / 2) ** 2 if df == 1 else -2.0 * float(np.log(alpha))
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a profile interval.
+
+    Attributes:
+        value: natural scale.
+        status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary``, ``higher maximum found``
+            or ``not computable``; with ``, nuisance on an edge`` where another parameter lies on an edge of its support.
+        gap: log-likelihood minus the cut at the end, verified to be 0 of a finite end.
+        decrement: twice the log-likelihood that maximising over the other parameters would add, verified to be 0.
+        n_evaluations: of log-likelihood, score and information.
+        note: what there is to say; empty if nothing.
+    """
+
+    value: float
+    status: str
+    gap: float
+    decrement: float
+    n_evaluations: int
+    note: str = ""
+
+    @property
+    def known(self) -> bool:
+        """The end may be given as the end of an interval."""
+        return not self.status.startswith(("higher", "not"))
+
+
+class Curve(NamedTuple):
+    """Points of a profile in rising order.
+
+    Attributes:
+        value: of the function, natural scale, (k,).
+        loglik: the profile log-likelihood, (k,).
+        root: signed root of the likelihood-ratio statistic, (k,).
+        gap, decrement: as in `End`, of the points; the gap is NaN where the point is no end, (k,).
+        kind: ``estimate``, ``lower``, ``upper``, ``curve``, or ``beyond`` an end, (k,).
+        params: all reported entries there, (k, r).
+    """
+
+    value: Float[Host, " k"]
+    loglik: Float[Host, " k"]
+    root: Float[Host, " k"]
+    gap: Float[Host, " k"]
+    decrement: Float[Host, " k"]
+    kind: tuple[str, ...]
+    params: Float[Host, "k r"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """The profile likelihood of one parameter or function of the parameters; prints its interval and draws itself.
+
+    Attributes:
+        label: of what is profiled.
+        estimate: natural scale.
+        std_err: standard error of the quadratic approximation, natural scale (delta method); NaN on an edge.
+        lower, upper: the ends of the interval that holds the estimate.
+        alpha: 1 - coverage.
+        llf: the log-likelihood at the estimate, with the bias reduction if there is one.
+        factor: what the cut is multiplied by, V_robust / V_model of an adjusted profile, else 1.
+        curve: the points that were computed.
+        pieces: all intervals in which the profile was found above the cut, in rising order.
+        entries: addresses of the entries in ``curve.params``.
+        better: the fit from a point with a higher log-likelihood that was met on the profile, or None.
+    """
+
+    label: str
+    estimate: float
+    std_err: float
+    lower: End
+    upper: End
+    alpha: float
+    llf: float
+    factor: float
+    curve: Curve
+    pieces: tuple[tuple[float, float], ...]
+    entries: tuple[str, ...]
+    better: Any = None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is not regular: statuses of the ends, ``several pieces``, ``higher maximum found``."""
+        ends = [s for end in (self.lower, self.upper) for s in end.status.split(", ") if s != "finite"]
+        more = [("higher maximum found", self.better is not None), ("several pieces", len(self.pieces) > 1)]
+        return tuple(dict.fromkeys([*ends, *(name for name, there in more if there)]))
+
+    def conf_int(self) -> tuple[float, float]:
+        """The interval that holds the estimate, natural scale.
+
+        Raises:
+            ValueError: the profile rises above the estimate's log-likelihood, or an end could not be computed.
+        """
+        if self.better is not None:
+            raise ValueError(higher_maximum([self.label], "profile.better"))
+        for end in (self.lower, self.upper):
+            if not end.known:
+                raise ValueError(f"{self.label}: {end.status}: {end.note}")
+        return self.lower.value, self.upper.value
+
+    def frame(self) -> pd.DataFrame:
+        """All points in rising order.
+
+        Returns:
+            Columns ``value``, ``kind`` (``estimate``, ``lower``, ``upper``, ``curve``, ``beyond`` an end), ``loglik``,
+            ``root`` (signed root of the likelihood ratio), ``gap`` (log-likelihood minus the cut, at ends),
+            ``decrement`` (0 where the score of the other parameters vanishes), and all parameters.
+        """
+        import pandas as pd
+
+        c = self.curve
+        head = {
+            "value": c.value, "kind": list(c.kind), "loglik": c.loglik, "root": c.root, "gap": c.gap, "decrement": c.decrement,
+        }  # fmt: skip
+        return pd.DataFrame({**head, **{name: c.params[:, j] for j, name in enumerate(self.entries)}})
+
+    def plot(self, ax: Any = None) -> Any:
+        """The log-likelihood profile, dashed its quadratic approximation; returns the matplotlib Axes.
+
+        Args:
+            ax: the Axes to draw in; a new one by default.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        return drawing.profile(self, drawing.axes(ax), root=False)
+
+    def plot_root(self, ax: Any = None) -> Any:
+        """The signed root of the likelihood ratio, straight where the Wald interval is right; as :meth:`plot`."""
+        return drawing.profile(self, drawing.axes(ax), root=True)
+
+    def summary(self) -> str:
+        """The interval, how its ends were verified, and what there is to say."""
+        percent, z = f"{100 * (1 - self.alpha):g} %", np.sqrt(chi2_cut(self.alpha))
+        title = f"Profile likelihood of {self.label}"
+        wald = f"; Wald {format_number(self.estimate - z * self.std_err)} to {format_number(self.estimate + z * self.std_err)}"
+        lines = [title, "-" * len(title), f"estimate  {format_number(self.estimate)}"]
+        if all(end.known for end in (self.lower, self.upper)) and self.better is None:
+            between = f"{format_number(self.lower.value)} to {format_number(self.upper.value)}"
+            lines.append(f"{percent}      {between}" + (wald if np.isfinite(self.std_err) else ""))
+        else:
+            lines.append(f"{percent}      no interval: {', '.join(self.flags)}")
+        for name, end in (("lower", self.lower), ("upper", self.upper)):
+            shown = (
+                f", l - cut = {end.gap:.1e}, nuisance decrement {end.decrement:.1e}"
+                if end.status.startswith("finite")
+                else ""
+            )
+            lines.append(f"{name}     {end.status}{shown}, {end.n_evaluations} evaluations")
+            lines += [f"          {end.note}"] if end.note else []
+        if self.factor != 1.0:
+            lines.append(f"The cut is multiplied by V_robust / V_model = {self.factor:.4g} (Rotnitzky & Jewell 1990).")
+        if len(self.pieces) > 1:
+            shown = " and ".join(f"[{format_number(a)}, {format_number(b)}]" for a, b in self.pieces)
+            lines.append(
+                f"Several pieces: the profile is above the cut in {shown}; the interval is the estimate's piece."
+            )
+        if self.better is not None:
+            lines.append(higher_maximum([self.label], "profile.better"))
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def higher_maximum(labels: Sequence[str], where: str) -> str:
+    """That a profile rises above the estimate's log-likelihood."""
+    return (
+        f"a log-likelihood higher than the fit's was met on the profile of {', '.join(labels)}: the fit is not the highest "
+        f"maximum, and an interval around it would mean nothing.  {where} is the fit from there"
+    )

@@ -1,0 +1,241 @@
+"""Fits whose profiles are taken, and the ends of their profiles.
+
+All ends are one batch: of one fit over the same data, of many fits each over its own.  Newton's method goes first; where it
+does not converge, or converges to an end that a regular profile would not have, the end is walked to from the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.batch import Batch
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.profiles.crossings import Points, empty, solve
+from mlejax.inference.profiles.paths import Paths, newton
+from mlejax.inference.profiles.targets import Coordinate, Target
+from mlejax.inference.profiles.walks import Stop, side_by_side, walk
+from mlejax.objective import DataSetsEvaluator, Evaluation, PointsEvaluator, Spec
+from mlejax.shapes import Bool, Float, Host, Int
+
+MOST_PARAMETERS = 500
+IRREGULAR = 3.0  # ratio of slopes of the signed root beyond which an end is walked to
+
+
+@dataclass(frozen=True, eq=False)
+class Profiled:
+    """L >= 1 fits of one specification.
+
+    Attributes:
+        spec: of the fits.
+        evaluate: as in `Paths`.
+        u: estimates, (L, p).
+        loglik: log-likelihoods there, with the bias reduction if there is one, (L,).
+        information: there, (L, p, p).
+        scale: what log-likelihoods have to be multiplied by, (L,).
+    """
+
+    spec: Spec
+    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"]], Evaluation]
+    u: Float[Host, "L p"]
+    loglik: Float[Host, " L"]
+    information: Float[Host, "L p p"]
+    scale: Float[Host, " L"]
+
+
+def profiled_fit(fit: Fit) -> Profiled:
+    """One fit, evaluated at many points in one program."""
+    with float64():
+        points = PointsEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed)
+
+        def evaluate(u: Float[Host, "m p"], sets: Int[Host, " m"]) -> Evaluation:
+            with float64():
+                return points.evaluate(u)
+
+        u, scale = fit.u[None], fit.loaded.scale
+        if fit.interior.all() and fit.spec.reduction is None:  # the score is 0 there, so that information is a tensor
+            assert fit.information is not None
+            assert fit.jacobian is not None
+            information = fit.jacobian.T @ fit.information @ fit.jacobian / scale
+            loglik, information = np.array([fit.llf / scale]), 0.5 * (information + information.T)[None]
+        else:
+            at = evaluate(u, np.zeros(1, np.int64))
+            assert at.information is not None
+            loglik, information = at.loglik, at.information
+    return Profiled(fit.spec, evaluate, u, loglik, information, np.array([scale]))
+
+
+def profiled_batch(batch: Batch) -> Profiled:
+    """The fits of a batch, evaluated side by side, each at one point in one call."""
+    spec, sets = batch.spec, batch.sets
+    assert batch.budget is not None
+    assert batch.ends.information is not None
+    many = DataSetsEvaluator(spec, sets, batch.budget, batch.fixed, sets.hyper, (False, sets.own_hyper))
+
+    def evaluate(u: Float[Host, "m p"], which: Int[Host, " m"]) -> Evaluation:
+        p = u.shape[1]
+        out = Evaluation(u, np.empty(len(u)), np.empty((len(u), p)), np.empty((len(u), p, p)))
+        turn = _occurrence(which)
+        with float64():
+            for k in range(int(turn.max(initial=-1)) + 1):
+                mine = np.flatnonzero(turn == k)
+                found = many.evaluate(u[mine], 2, which[mine])
+                for whole, part in zip(out[1:], found[1:], strict=True):
+                    whole[mine] = part  # type: ignore[index]
+        return out
+
+    ends = batch.ends
+    return Profiled(
+        spec, evaluate, ends.u, ends.loglik, np.asarray(ends.information), np.broadcast_to(sets.scale, len(sets))
+    )
+
+
+def _occurrence(which: Int[Host, " m"]) -> Int[Host, " m"]:
+    """How many times each number has come before, (m,)."""
+    order = np.argsort(which, kind="stable")
+    ranked = which[order]
+    first = np.searchsorted(ranked, ranked)
+    out = np.empty(len(which), np.int64)
+    out[order] = np.arange(len(which)) - first
+    return out
+
+
+def make_paths(
+    fits: Profiled,
+    targets: Sequence[Target],
+    which: Int[Host, "m q"],
+    sets: Int[Host, " m"],
+    direction: Float[Host, "m q"],
+    drop: Float[Host, " m"],
+) -> Paths:
+    """Paths from the estimates, on which rho = 1 is one standard error.
+
+    Args:
+        fits: the fits.
+        targets: the different targets.
+        which: numbers of the targets of each path, (m, q).
+        sets: number of the fit of each path, (m,).
+        direction: (m, q), in any unit.
+        drop: log-likelihood from the estimate to the end that is sought, in the optimiser's units, (m,).
+    """
+    m, space = len(sets), fits.spec.space
+    u, nothing = fits.u[sets], np.zeros(m)
+    start = Paths(
+        fits.evaluate, targets, which, sets, u, fits.loglik[sets], fits.loglik[sets] - drop, fits.information[sets],
+        np.zeros_like(direction), direction, nothing + np.inf, space.lower, space.upper,
+    )  # fmt: skip
+    constraints = start.constraints(u)
+    curvature = (newton(start, u, at_estimates(start), constraints).kappa1 * direction).sum(axis=1)
+    with np.errstate(all="ignore"):
+        unit = np.where(np.isfinite(curvature) & (curvature < 0), 1.0 / np.sqrt(-curvature), 1.0)
+        direction = direction * unit[:, None]
+        farthest = np.full(m, np.inf)
+        for k in range(which.shape[1]):
+            bounds = np.array([t.bounds for t in targets])[which[:, k]]
+            bound = np.where(direction[:, k] > 0, bounds[:, 1], bounds[:, 0])
+            room = (bound - constraints.values[:, k]) / direction[:, k]
+            farthest = np.fmin(farthest, np.where(direction[:, k] == 0, np.inf, room))
+    return Paths(
+        fits.evaluate, targets, which, sets, u, start.loglik0, start.level, start.information0, constraints.values,
+        direction, np.maximum(farthest, 0.0), space.lower, space.upper,
+    )  # fmt: skip
+
+
+def at_estimates(paths: Paths) -> Evaluation:
+    """Score 0: those of coordinates on a bound are held."""
+    return Evaluation(paths.u0, paths.loglik0, np.zeros_like(paths.u0), paths.information0)
+
+
+class Ends(NamedTuple):
+    """Ends of profiles: where they are, how they were found, and up to where the profile was seen, m of them.
+
+    Attributes:
+        status: as in `walks.Stop`, (m,).
+        points: the ends; of those that are not finite the last point that was seen (NaN where there was none).
+        limit: the log-likelihood towards which an infinite end's profile levels off, (m,).
+        walked: the end was walked to, (m,).
+    """
+
+    status: list[str]
+    points: Points
+    limit: Float[Host, " m"]
+    walked: Bool[Host, " m"]
+
+
+def find_ends(paths: Paths) -> Ends:
+    """The ends of all paths."""
+    m, p = paths.u0.shape
+    with np.errstate(all="ignore"):
+        equations = newton(paths, paths.u0, at_estimates(paths), paths.constraints(paths.u0))
+        rho = np.sqrt(2.0 * (paths.loglik0 - paths.level))
+        start = paths.u0 + np.minimum(rho, paths.farthest)[:, None] * equations.d1
+        usable = np.isfinite(start).all(axis=1) & (paths.farthest > 0)
+    points = empty(m, p)
+    first = np.flatnonzero(usable)
+    if first.size:
+        points.put(first, solve(paths.of(first), start[first]))
+    doubtful = ~points.reached | _irregular(paths, points)
+    status, limit = ["finite"] * m, np.full(m, np.nan)
+    lanes = np.flatnonzero(doubtful).tolist()
+    stops = side_by_side({i: walk(paths.of(np.array([i]))) for i in lanes}, paths.evaluate, paths.sets)
+    for i, stop in stops.items():
+        status[i], limit[i] = stop.status, stop.limit
+        points.put(np.array([i]), empty(1, p) if stop.point is None else stop.point)
+    return Ends(status, points, limit, doubtful)
+
+
+def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
+    """The signed root of the profile is far from straight: on the way there may be another crossing."""
+    z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
+    with np.errstate(all="ignore"):
+        mean, last = z / points.rho, -points.slope / z
+        straight = (np.abs(np.log(mean)) < np.log(IRREGULAR)) & (np.abs(np.log(last / mean)) < np.log(IRREGULAR))
+    return np.asarray(~straight)
+
+
+def on_edges(paths: Paths, points: Points) -> Bool[Host, " m"]:
+    """Flags of the points at which a coordinate that is no target lies on a bound."""
+    bound = paths.on_bound(points.u)
+    for k in range(paths.which.shape[1]):
+        for i, number in enumerate(paths.which[:, k].tolist()):
+            target = paths.targets[number]
+            if isinstance(target, Coordinate):
+                bound[i, target.j] = False
+    return np.asarray(bound.any(axis=1))
+
+
+def refused(fit: Any) -> str:
+    """Why there are no profiles of a fit, or nothing."""
+    verdict, p = fit.verdict, fit.spec.space.n_free
+    if fit.penalised is not None:
+        return (
+            "the log-likelihood of a penalised fit is not at its maximum, so that its profile has no chi-squared cut.  Fit "
+            "without penalty=, or with bias_reduction='jeffreys', whose penalised profile is used"
+        )
+    reduction = fit.spec.reduction
+    if reduction is not None and reduction.kind != "jeffreys":
+        return f"bias_reduction={reduction.kind!r} gives no likelihood that could be profiled; 'jeffreys' does"
+    if p == 0:
+        return "every parameter is fixed"
+    if p > MOST_PARAMETERS or fit.information is None:
+        return f"they need the information of all {p} parameters, and are offered for up to {MOST_PARAMETERS}"
+    if not verdict.converged:
+        return f"the fit has no maximum to go out from ({verdict.code}: {verdict.statement})"
+    return ""
+
+
+__all__ = [
+    "Ends",
+    "Profiled",
+    "Stop",
+    "find_ends",
+    "make_paths",
+    "on_edges",
+    "profiled_batch",
+    "profiled_fit",
+    "refused",
+]

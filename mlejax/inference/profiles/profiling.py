@@ -1,0 +1,410 @@
+r"""Profile-likelihood intervals and curves of one fit.
+
+The profile log-likelihood of a function psi of the parameters is :math:`l_p(c) = \max\{l(\theta): \psi(\theta) = c\}`.  The
+interval of coverage 1 - alpha holds the values c with :math:`2(\hat l - l_p(c)) \le \chi^2_{1, 1-\alpha}`.  It does not depend
+on how the model is parametrised, and stays inside the support.
+
+Venzon & Moolgavkar (1988), *A method for computing profile-likelihood-based confidence intervals*, Applied Statistics 37;
+Self & Liang (1987) on edges; Rotnitzky & Jewell (1990) on ``adjusted``; Heinze & Schemper (2002) on bias-reduced fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.covariance import CovarianceResult
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.normal import check_alpha
+from mlejax.inference.profiles.crossings import Points, solve
+from mlejax.inference.profiles.paths import Paths
+from mlejax.inference.profiles.profile import Curve, End, Profile, chi2_cut, higher_maximum
+from mlejax.inference.profiles.profiled import Ends, Profiled, find_ends, make_paths, on_edges, profiled_fit, refused
+from mlejax.inference.profiles.targets import Target, entry_targets, function_target
+from mlejax.inference.profiles.walks import Asks, Beyond, beyond, constrained_fit, side_by_side
+from mlejax.parameters import Space
+from mlejax.shapes import Bool, Float, Host, Int
+
+EXACT = 1e-8  # log-likelihood: how near to its level a verified end lies
+INSIDE = (0.25, 0.5, 0.75)  # points of a curve, as shares of the way to an end
+OUTSIDE = (1.12, 1.25)  # and beyond it
+BEYOND = np.concatenate(
+    [np.arange(1.4, 4.1, 0.3), [5.0, 6.0, 8.0, 11.0, 16.0, 23.0, 32.0]]
+)  # where further pieces are looked for
+
+
+class Adjustment(NamedTuple):
+    """Whether the likelihood-ratio statistic is adjusted by V_model / V_robust, with both covariances of theta."""
+
+    wanted: bool
+    model: Float[Host, "p p"]
+    robust: Float[Host, "p p"]
+
+    def factor(self, gradient: Float[Host, " p"]) -> float:
+        """V_robust / V_model of a target with this gradient by theta."""
+        if not self.wanted:
+            return 1.0
+        found = float(gradient @ self.robust @ gradient) / float(gradient @ self.model @ gradient)
+        if not (np.isfinite(found) and found > 0):
+            raise ValueError("adjusted=True: the ratio of the robust to the model's variance is not a positive number")
+        return found
+
+
+def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
+    """How likelihood-ratio statistics of a fit are adjusted.
+
+    Raises:
+        ValueError: the likelihood-ratio statistic is not chi-squared, and ``adjusted`` was not asked for.
+    """
+    pseudo = fit.weight_kind in ("sampling", "importance")
+    robust = cov.kind not in ("nonrobust",) or pseudo
+    if robust and not adjusted:
+        what = f"{fit.weight_kind} weights" if pseudo else f"cov_type={cov.kind!r}"
+        raise ValueError(
+            f"with {what} the likelihood ratio is not chi-squared, so that a profile has no cut at its quantile.  adjusted=True "
+            "multiplies the statistic by the ratio of the model's variance to the robust one (Rotnitzky & Jewell 1990); "
+            "or use res.conf_int(), the Wald interval" + ("" if pseudo else "; or res.with_cov('nonrobust') first")
+        )
+    if not robust:
+        return Adjustment(False, np.zeros((0, 0)), np.zeros((0, 0)))
+    assert fit.information is not None
+    free = fit.interior
+    model = np.zeros_like(fit.information)
+    model[np.ix_(free, free)] = np.linalg.inv(fit.information[np.ix_(free, free)])
+    return Adjustment(True, model, np.nan_to_num(cov.matrix))
+
+
+@dataclass(frozen=True, eq=False)
+class Profiling:
+    """A fit whose profiles are taken, with the cut.
+
+    Attributes:
+        fit: the fit.
+        fits: the same as profiles take it.
+        alpha: 1 - coverage.
+        adjust: of the likelihood-ratio statistic.
+    """
+
+    fit: Fit
+    fits: Profiled
+    alpha: float
+    adjust: Adjustment
+
+    @staticmethod
+    def of(fit: Fit, cov: CovarianceResult, alpha: float, adjusted: bool) -> Profiling:
+        """The fit, if it has profiles.
+
+        Raises:
+            ValueError: it has none; the message says why.
+        """
+        check_alpha(alpha)
+        why = refused(fit)
+        if why:
+            raise ValueError(f"no profile likelihood: {why}")
+        adjust = adjustment(fit, cov, adjusted)
+        return Profiling(fit, profiled_fit(fit), alpha, adjust)
+
+    @property
+    def space(self) -> Space:
+        """The layout of the parameters."""
+        return self.fit.spec.space
+
+    def factors(self, targets: Sequence[Target]) -> Float[Host, " t"]:
+        """V_robust / V_model of the targets, 1 where nothing is adjusted."""
+        if not self.adjust.wanted:
+            return np.ones(len(targets))
+        assert self.fit.jacobian is not None
+        inverse = np.linalg.inv(self.fit.jacobian)
+        return np.array([self.adjust.factor(t.at(self.fit.u[None]).gradients[0] @ inverse) for t in targets])
+
+    def ends(self, targets: Sequence[Target]) -> tuple[Paths, Ends]:
+        """Lower and upper ends of all targets: paths 2k and 2k + 1 are those of target k."""
+        n = len(targets)
+        which = np.repeat(np.arange(n), 2)[:, None]
+        drop = np.repeat(self.factors(targets), 2) * chi2_cut(self.alpha) / (2.0 * self.fits.scale[0])
+        signs = np.tile([-1.0, 1.0], n)[:, None]
+        paths = make_paths(self.fits, targets, which, np.zeros(2 * n, np.int64), signs, drop)
+        return paths, find_ends(paths)
+
+
+def described(paths: Paths, ends: Ends, alpha: float) -> list[End]:
+    """Every end with its value and what there is to say of it."""
+    edge = on_edges(paths, ends.points)
+    out = []
+    for i, status in enumerate(ends.status):
+        target = paths.targets[paths.which[i, 0]]
+        rho, note = float(ends.points.rho[i]), ""
+        drop = float(paths.loglik0[i] - paths.level[i])
+        ratio = float(paths.loglik0[i] - ends.points.loglik[i]) / drop * chi2_cut(alpha)
+        if status == "infinite":
+            c = float(paths.direction[i, 0]) * np.inf
+            limit = float(paths.loglik0[i] - ends.limit[i]) / drop * chi2_cut(alpha)
+            note = f"the profile levels off at a likelihood ratio of {limit:.4g}, below {chi2_cut(alpha):.4g}"
+            status = "on the boundary" if np.isfinite(natural_value(target, c)) else status
+        elif status == "on the boundary":
+            c = float(paths.origin[i, 0] + paths.farthest[i] * paths.direction[i, 0])
+            ratio = 0.0 if np.isnan(ratio) else ratio
+            half = NormalDist().inv_cdf(alpha) ** 2
+            belongs = "belongs" if ratio <= half else "does not belong"
+            sign = "<=" if ratio <= half else ">"
+            shown = f"likelihood ratio {ratio:.4g} {sign} {half:.4g}"
+            note = f"the edge {natural_value(target, c):g} {belongs} to the interval: {shown}"
+        else:
+            c = float(paths.origin[i, 0] + rho * paths.direction[i, 0])
+        value = natural_value(target, c)
+        if status == "finite" and not abs(ends.points.loglik[i] - paths.level[i]) <= EXACT * max(
+            1.0, abs(paths.level[i]) * 1e-7
+        ):
+            status, note = "not computable", "the log-likelihood is too rough there to be compared with the cut"
+        if status == "not computable":
+            note = note or (
+                f"no constrained maximum was found beyond {value:.6g}, where the likelihood ratio is {ratio:.4g}: the "
+                "log-likelihood ends there, or its formula loses its digits"
+            )
+            value = np.nan
+        if status == "higher maximum found":
+            note, value = (
+                f"at {value:.6g} the log-likelihood is {-ratio * drop / chi2_cut(alpha):.4g} higher than the fit's",
+                np.nan,
+            )
+        if edge[i] and status in ("finite", "infinite"):
+            status += ", nuisance on an edge"
+            note = (note + "; " if note else "") + (
+                "another parameter lies on an edge of its support there, so that the chi-squared cut is an approximation: "
+                "compare with res.bootstrap()"
+            )
+        p = ends.points
+        gap = float(p.loglik[i] - paths.level[i])
+        out.append(End(value, status, gap, float(p.decrement[i]), int(p.n_evaluations[i]), note))
+    return out
+
+
+def natural_value(target: Target, c: float) -> float:
+    """What is shown for a value of the target."""
+    return float(target.natural(np.array([c]))[0])
+
+
+def free_entries(space: Space) -> Int[Host, " k"]:
+    """Numbers of the reported entries that are not fixed."""
+    return np.flatnonzero(~space.reported_fixed)
+
+
+def profile_intervals(
+    fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False
+) -> tuple[Float[Host, " r"], Float[Host, " r"], list[str], list[str]]:
+    """Profile-likelihood intervals of all reported entries.
+
+    Returns:
+        Lower and upper ends (r,), natural scale, NaN for fixed entries; and the statuses of both.
+
+    Raises:
+        ValueError: the fit has no profiles, or one of them rises above the fit's log-likelihood.
+    """
+    at = Profiling.of(fit, cov, alpha, adjusted)
+    with float64():
+        entries = free_entries(at.space)
+        targets = entry_targets(at.space, fit.fixed, entries)
+        ends = described(*at.ends(targets), alpha)
+    n = at.space.n_reported
+    low, high, below, above = np.full(n, np.nan), np.full(n, np.nan), ["fixed"] * n, ["fixed"] * n
+    higher = [t.label for k, t in enumerate(targets) if any("higher" in e.status for e in ends[2 * k : 2 * k + 2])]
+    if higher:
+        raise ValueError(f"conf_int(method='profile'): {higher_maximum(higher, f'res.profile({higher[0]!r}).better')}")
+    for k, entry in enumerate(entries.tolist()):
+        one, other = ends[2 * k : 2 * k + 2]
+        low[entry], high[entry], below[entry], above[entry] = one.value, other.value, one.status, other.status
+    return low, high, below, above
+
+
+def profile(
+    fit: Fit,
+    cov: CovarianceResult,
+    what: str | Callable[[Any], Any],
+    alpha: float = 0.05,
+    adjusted: bool = False,
+    again: Callable[[Float[Host, " p"]], Any] | None = None,
+) -> Profile:
+    """The profile likelihood of one entry or of a smooth function of ``params``: its interval, curve and plots.
+
+    Unlike :meth:`conf_int` it also looks beyond the ends: for further pieces above the cut, and for a higher maximum.
+
+    Args:
+        what: an address, or ``params`` (the user's structure, or addresses) -> one number, in JAX.
+        alpha: one minus the coverage.
+        adjusted: as in :meth:`conf_int`.
+
+    Returns:
+        :class:`mlejax.inference.Profile`, natural scale: ``lower`` and ``upper`` with their statuses, ``conf_int()``,
+        ``frame()``, ``pieces``, ``plot()``, ``plot_root()``; ``better`` is the fit from a higher log-likelihood, if one
+        was met.  This result does not change.
+
+    Raises:
+        AddressError: no such parameter; the message lists near matches.
+        ValueError: a fit that has no profiles (not converged, penalised, pseudolikelihood), or not one number.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+        >>> low, high = res.profile(lambda p: p["mu"] / p["sigma"]).conf_int()
+        >>> round(low, 3), round(high, 3)
+        (0.199, 3.149)
+    """
+    at = Profiling.of(fit, cov, alpha, adjusted)
+    with float64():
+        target = target_of(at, what)
+        paths, ends = at.ends([target])
+        low, high = described(paths, ends, alpha)
+        found, higher, pieces = _further(paths, ends)
+        reached = [Points(*(a[k : k + 1] for a in ends.points)) for k in (0, 1) if np.isfinite(ends.points.loglik[k])]
+        if higher is None:
+            higher = next((p for p, s in zip(reached, ends.status, strict=False) if s == "higher maximum found"), None)
+        curve = _curve(at, paths, ends, found)
+        natural = [sorted((natural_value(target, a), natural_value(target, b))) for a, b in pieces]
+    own = [(low.value, high.value)] if low.known and high.known else []
+    slope, factor = natural_slope(target, float(paths.origin[0, 0])), float(at.factors([target])[0])
+    std_err = abs(float(paths.direction[0, 0]) * slope) * np.sqrt(factor / at.fits.scale[0])
+    return Profile(
+        label=target.label,
+        estimate=natural_value(target, float(paths.origin[0, 0])),
+        std_err=std_err if (paths.farthest > 0).all() else float("nan"),
+        lower=low,
+        upper=high,
+        alpha=float(alpha),
+        llf=float(at.fits.loglik[0] * at.fits.scale[0]),
+        factor=factor,
+        curve=curve,
+        pieces=tuple(sorted([*own, *((a, b) for a, b in natural)])),
+        entries=at.space.labels,
+        better=None if higher is None or again is None else again(higher.u[0]),  # from a point in u
+    )
+
+
+def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
+    """An address or a function as a target.
+
+    Raises:
+        AddressError: no such parameter; the message lists near matches.
+        ValueError: an address of several entries, or of a fixed one.
+        TypeError: neither an address nor a function.
+    """
+    space = at.space
+    if callable(what):
+        return function_target(what, space, at.fit.theta, at.fit.fixed)
+    if not isinstance(what, str):
+        raise TypeError(
+            f"a profile is of an address such as {space.labels[0]!r}, or of a function of params, such as "
+            f"lambda p: p[{space.leaves[0].name!r}] ** 2; got {what!r}"
+        )
+    entries = space.resolve(what)
+    if len(entries) != 1:
+        names = ", ".join(space.labels[k] for k in entries[:6]) + (", ..." if len(entries) > 6 else "")
+        raise ValueError(
+            f"{what!r} has {len(entries)} entries, and a profile is of one: {names}.  res.conf_int(method='profile') gives the "
+            "intervals of all"
+        )
+    if space.reported_fixed[entries[0]]:
+        raise ValueError(f"{what!r} is fixed, so that it has no profile")
+    return entry_targets(space, at.fit.fixed, entries)[0]
+
+
+def natural_slope(target: Target, c: float) -> float:
+    """Derivative of what is shown by the target, by differences over a millionth."""
+    h = 1e-6 * max(1.0, abs(c))
+    a, b = target.natural(np.array([c - h, c + h]))
+    return float(b - a) / (2.0 * h)
+
+
+def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, list[tuple[float, float]]]:
+    """Beyond the finite ends: points, one with a higher log-likelihood, and further pieces in the target's coordinate."""
+    asks: dict[int, Asks[Beyond]] = {}
+    for k in (0, 1):
+        if ends.status[k] == "finite":
+            end = Points(*(a[k : k + 1] for a in ends.points))
+            asks[k] = beyond(paths.of(np.array([k])), end, BEYOND * float(end.rho[0]))
+    found = side_by_side(asks, paths.evaluate, paths.sets)
+    points, pieces = list[Points](), list[tuple[float, float]]()
+    higher = None
+    for k, seen in found.items():
+        points += seen.points
+        higher = higher or seen.higher
+        for near, stop in seen.pieces:
+            far = np.inf if stop.status == "infinite" or stop.point is None else float(stop.point.rho[0])
+            low, high = (float(paths.origin[k, 0] + r * paths.direction[k, 0]) for r in (float(near.rho[0]), far))
+            pieces.append((low, high))
+    return points, higher, pieces
+
+
+class Row(NamedTuple):
+    """One point of a curve: the target, the log-likelihood, gap and decrement in the optimiser's units, what it is, and u."""
+
+    value: float
+    loglik: float
+    gap: float
+    decrement: float
+    kind: str
+    u: Float[Host, " p"]
+
+
+def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Curve:
+    """The estimate, the ends, points between them, and those met beyond."""
+    c, p = float(paths.origin[0, 0]), ends.points
+    rows = [Row(c, float(paths.loglik0[0]), np.nan, 0.0, "estimate", paths.u0[0])]
+    for k in np.flatnonzero(np.isfinite(p.loglik)).tolist():
+        gap = float(p.loglik[k] - paths.level[k]) if ends.status[k] == "finite" else np.nan
+        kind = "end" if ends.status[k] in ("finite", "on the boundary") else "beyond"
+        value = c + float(p.rho[k] * paths.direction[k, 0])
+        rows.append(Row(value, float(p.loglik[k]), gap, float(p.decrement[k]), kind, p.u[k]))
+    between = _between_ends(paths, ends)
+    for point, kind in [*((q, "curve") for q in between), *((q, "beyond") for q in further)]:
+        value = float(paths.constraints(np.broadcast_to(point.u, paths.u0.shape)).values[0, 0])
+        rows.append(Row(value, float(point.loglik[0]), np.nan, float(point.decrement[0]), kind, point.u[0]))
+    target, scale = paths.targets[0], float(at.fits.scale[0])
+    natural = target.natural(np.array([r.value for r in rows]))
+    order = np.argsort(natural, kind="stable")
+    loglik, gaps, decrements = (np.array([r[j] for r in rows])[order] for j in (1, 2, 3))
+    ratio = np.maximum(2.0 * scale * (paths.loglik0[0] - loglik) / at.factors([target])[0], 0.0)
+    side = np.sign(natural[order] - natural[0])
+    names = {-1.0: "lower", 0.0: "estimate", 1.0: "upper"}
+    kinds = tuple(
+        names[s] if rows[i].kind == "end" else rows[i].kind for i, s in zip(order, side.tolist(), strict=True)
+    )
+    space, fixed = at.space, at.fit.fixed
+    params = np.array([space.reported(space.params_from_u(rows[i].u, fixed)) for i in order])
+    root = side * np.sqrt(ratio)
+    return Curve(natural[order], scale * loglik, root, scale * gaps, scale * decrements, kinds, params)
+
+
+def _between_ends(paths: Paths, ends: Ends) -> list[Points]:
+    """Points between the estimate and the ends, and a little beyond finite ones."""
+    lanes, rho, guess = list[int](), list[float](), list[Any]()
+    z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
+    for k in (0, 1):
+        far = float(ends.points.rho[k])
+        if not far > 0:
+            continue
+        far = min(far, 3.0 * float(z[k])) if ends.status[k] != "finite" else far
+        shares = INSIDE + (OUTSIDE if ends.status[k] == "finite" else ())
+        for share in shares:
+            if share * far <= paths.farthest[k]:
+                lanes.append(k)
+                rho.append(share * far)
+                step = (ends.points.u[k] - paths.u0[k]) * (share * far / float(ends.points.rho[k]))
+                guess.append(np.clip(paths.u0[k] + step, paths.lower, paths.upper))
+    if not lanes:
+        return []
+    some = paths.of(np.array(lanes))
+    points = solve(some, np.array(guess), np.array(rho))
+    missing: Bool[Host, " m"] = ~points.reached
+    asks = {i: constrained_fit(some.of(np.array([i])), rho[i], guess[i]) for i in np.flatnonzero(missing).tolist()}
+    fitted = side_by_side(asks, some.evaluate, some.sets)
+    out = [Points(*(a[i : i + 1] for a in points)) if i not in fitted else fitted[i] for i in range(len(lanes))]
+    return [p for p in out if p is not None and p.reached[0]]
