@@ -42,3 +42,22 @@ def test_a_skewed_frontier_leaves_its_edge(seed: int) -> None:
         assert res.verdict.code == "boundary"
         assert res.params["su"] == 0.0
         assert res.llf == pytest.approx(stats.norm.logpdf(y, y.mean(), y.std()).sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_beside_a_slope_the_mean_is_collinear_with_the_edge(seed: int) -> None:
+    """With su = 0 the scores of su and of the intercept are the same, so that a search over both stops at a singular matrix."""
+
+    @mle.model(b=mle.Real(shape=2), sv=mle.Positive(), su=mle.NonNegative())
+    def regression(p: Any, d: Any) -> Any:
+        at = {"b": p["b"][0] + p["b"][1] * d["x"], "sv": p["sv"], "su": p["su"]}
+        return frontier.likelihood.function(at, d)
+
+    rng = np.random.default_rng(100 + seed)
+    x, v, u = rng.normal(size=200), rng.normal(size=200), np.abs(rng.normal(size=200))
+    y = 1.0 + 0.5 * x + 0.5 * v - 0.5 * u
+    X = np.column_stack([np.ones(200), x])
+    rest = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    res = regression.fit({"x": x, "y": y})
+    assert res.verdict.code == ("verified" if stats.skew(rest) < 0 else "boundary")
+    assert res.llf >= stats.norm.logpdf(rest, 0.0, rest.std()).sum() - 1e-9

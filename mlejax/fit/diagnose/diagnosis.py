@@ -27,7 +27,7 @@ from mlejax.fit.diagnose.digits import (
     with_differences,
     with_good_digits,
 )
-from mlejax.fit.diagnose.edges import off_the_edges
+from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, information_over, interior, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
@@ -273,10 +273,10 @@ def _searched_on(
     steps = end.n_steps
     onto = onto_edges(end, space)
     if onto is not None:
-        evaluator, again = _restart(evaluator, optimize.Newton(), onto)
-        steps = steps + again.n_steps
-        if again.end != End.INTERRUPTED and again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
-            end = again._replace(polished=end.polished)
+        again = held_on_edges(evaluator, onto, end)
+        steps = again.n_steps
+        if again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
+            end = again
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
         findings = Findings()

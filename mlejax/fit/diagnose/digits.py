@@ -230,7 +230,7 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
     """The end on a closed edge that coordinate e approaches, from the last two points, each half as far from it.
 
     Score, information and the other coordinates are extrapolated, and the log-likelihood follows from the score by the
-    trapezoidal rule.  None unless the score there pushes clearly outwards.
+    trapezoidal rule.  None if the score there pushes inwards.
     """
     before, after = last
     edge = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
@@ -243,7 +243,7 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
     others = np.arange(u.size) != e
     score[others] = 0.0
     pushing = -score[e] if edge == space.lower[e] else score[e]
-    if not pushing > ends.CLEAR * np.sqrt(abs(information[e, e])):
+    if not pushing > -ends.CLEAR * np.sqrt(abs(information[e, e])):
         return None
     done = np.asarray(int(End.CONVERGED), np.int32)
     known = after.decrements * 0.0

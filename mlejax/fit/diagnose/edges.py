@@ -61,9 +61,38 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
     return None
 
 
+def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult:
+    """The maximum with the coordinates on edges of u (p,) held there; the whole search that led to ``end`` is counted.
+
+    Where the score vanishes on the edge, that of a mean may be collinear with it, and a search over both does not converge.
+    """
+    carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
+    found = evaluator.evaluate(whole[None])
+    assert found.score is not None
+    assert found.information is not None
+    return end._replace(
+        u=whole,
+        loglik=found.loglik[0],
+        score=found.score[0],
+        information=found.information[0],
+        decrements=np.asarray(carry.decrements),
+        mismatch=np.asarray(carry.mismatch),
+        n_steps=np.asarray(end.n_steps + carry.n_steps),
+        status=np.asarray(carry.status),
+    )
+
+
 def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
     """The maximum (p,) over all coordinates but one, and the log-likelihood there."""
-    space, others, method = evaluator.spec.space, np.arange(u.size) != e, optimize.Newton(max_steps=STEPS)
+    carry, whole = _maximised(evaluator, u, np.arange(u.size) == e)
+    return whole, -float(carry.f) * float(evaluator.total_weights[0])
+
+
+def _maximised(
+    evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"]
+) -> tuple[optimize.Carry, Float[Host, " p"]]:
+    """The search over all coordinates that are not held, from u on, and its end (p,)."""
+    space, others, method = evaluator.spec.space, ~held, optimize.Newton(max_steps=STEPS)
     whole, scale = u.copy(), float(evaluator.total_weights[0])
 
     def evaluate(some: Float[Host, " q"]) -> tuple[Any, Any, Any]:
@@ -75,10 +104,11 @@ def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -
         return -found.loglik[0] / scale, -found.score[0, others] / scale, curvature / scale
 
     if not others.any():
-        return whole, float(evaluator.evaluate(whole[None]).loglik[0])
+        done = optimize.begin(method, u[others])
+        return done._replace(f=evaluate(u[others])[0], status=np.int32(End.CONVERGED)), whole
     bounds = (space.lower[others], space.upper[others])
     carry = optimize.run_on_host(method, evaluate, u[others], bounds, scale)
     if int(carry.status) == int(End.INTERRUPTED):
         raise KeyboardInterrupt
     whole[others] = carry.u
-    return whole, -float(carry.f) * scale
+    return carry, whole

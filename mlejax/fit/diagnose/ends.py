@@ -20,7 +20,7 @@ from mlejax.verdict import Direction, superlinear
 ABSURD_ERROR = 1e3  # standard errors beyond so many times the estimate (at least 1) are doubted
 ABSURD_FACTOR = 6.0  # the same in logarithms and logits
 ABSURD_LOG = 25.0
-NEAR_EDGE = 1e-6  # standard errors
+NEAR_EDGE = 1e-4  # standard errors
 SURE_TRACE = 1e6  # trace of the inverse scaled information below which its eigenvalues need not be computed
 CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off an edge, from which on its score decides
 
@@ -144,15 +144,21 @@ def is_clean(end: OptimizeResult, space: Space) -> bool:
 
 
 def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
-    """u of one end with the coordinates put on the edges from which they cannot be told, or None if there are none."""
+    """u of one end with the coordinates put on the edges from which they cannot be told.
+
+    None where none is moved, unless the search did not converge with some on their edges.
+    """
     if not space.boxed or end.information is None:
         return None
     free = interior(space, end.u)
     information = information_over(end.information, free)
-    if not information.ok:
-        return None
-    near = near_an_edge(end.u, errors_over(information, free), space)
-    return on_nearest_edges(end.u, near, space) if near.any() else None
+    if information.ok:
+        errors = errors_over(information, free)
+    else:  # as where the score of a scale at 0 is that of the mean: given the others
+        errors = 1.0 / np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
+    near = near_an_edge(end.u, errors, space)
+    unsettled = end.end != End.CONVERGED and not free.all()
+    return on_nearest_edges(end.u, near, space) if near.any() or unsettled else None
 
 
 def doubtful(end: OptimizeResult, space: Space) -> bool:
