@@ -147,6 +147,8 @@ class Evidence:
         decrements: the last undamped ones, most recent last.
         smallest_eigenvalue, condition: of the scaled information over the same coordinates.
         definite: the scaled information is positive definite.
+        mismatch: share of the score's change along the last step but for the smallest that the information does not explain,
+            inf if there was none; above 0.003 the error bars of the rounding are looked at.
         doubtful: so it is, but some standard error is beyond belief (a plateau, or rounding).
         blurred: there the log-likelihood and its score do not agree: rounding.
         edges: addresses on a closed edge of their support, with the edge and the multiplier.
@@ -167,6 +169,7 @@ class Evidence:
     smallest_eigenvalue: float
     condition: float
     definite: bool
+    mismatch: float = float("inf")
     doubtful: bool = False
     blurred: bool = False
     rounding: str = ""
@@ -230,6 +233,8 @@ def judge(e: Evidence) -> Verdict:
             facts["rows"] = e.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
+    if e.dense:
+        facts["mismatch"] = e.mismatch
     if e.limit:
         facts["limit"] = True
     if e.rounding:

@@ -514,6 +514,7 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         end=end.end,
         decrement=float(end.decrement),
         decrements=() if end.information is None else tuple(end.decrements.tolist()),
+        mismatch=float(end.mismatch),
         smallest_eigenvalue=smallest,
         condition=condition,
         definite=definite,

@@ -40,6 +40,7 @@ LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
 UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looked at: good ones give 1e-4 and less
+VANISHES = 1e-14  # decrement of a score that is 0 to 1e-7 standard errors
 END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
 
@@ -75,10 +76,13 @@ def suspect(result: OptimizeResult, u0: Float[Host, "*sets p"], space: Space) ->
     """Flags of the ends at which the formula may have lost its digits.
 
     The information there does not explain how the score changed on the way, or a coordinate went far.  These cost nothing to
-    find; the error bars, which decide, cost about as much as a fit.
+    find; the error bars, which decide, cost about as much as a fit.  Of a search that began where it ended, it tells that
+    the score vanishes there to many digits.
     """
     with np.errstate(invalid="ignore"):
-        return np.asarray(_far_from_start(result.u, u0, space).any(axis=-1) | ~(result.mismatch <= UNEXPLAINED))
+        vanishes = np.isinf(result.mismatch) & (result.decrement <= VANISHES)
+        explained = (result.mismatch <= UNEXPLAINED) | vanishes
+        return np.asarray(_far_from_start(result.u, u0, space).any(axis=-1) | ~explained)
 
 
 def _far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
