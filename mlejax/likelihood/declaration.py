@@ -24,6 +24,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.execution.trace import invariants
+from mlejax.likelihood import loops
 from mlejax.parameters import (
     Declaration,
     FreeParameter,
@@ -105,14 +106,19 @@ class Likelihood:
         )
 
     def _contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
-        def call(part: Any) -> jax.Array:
-            return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
+        def terms(params: Any, rows: Any, shared: Any) -> jax.Array:
+            def call(part: Any) -> jax.Array:
+                return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
 
-        if self.predictors and data_room.by_row(layout.keys):
-            out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
-        else:
-            out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
-        return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
+            if self.predictors and data_room.by_row(layout.keys):
+                out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
+            else:
+                out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
+            return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
+
+        if cached(self, "forward mode", lambda: loops.needs_forward_mode(terms, params, rows, shared)):
+            return loops.by_forward_mode(terms, params, rows, shared)
+        return terms(params, rows, shared)
 
     def weighted_sum(
         self,
