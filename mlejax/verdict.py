@@ -160,6 +160,7 @@ class Evidence:
             same in words.
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
+        convex: where the search began the log-likelihood curves upwards in every parameter.
         message, advice: of an end without a Hessian, the statement and advice in place of the usual ones.
     """
 
@@ -180,6 +181,7 @@ class Evidence:
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     n_steps: int = 0
     dense: bool = True
+    convex: bool = False
     message: str = ""
     advice: str = ""
 
@@ -210,6 +212,12 @@ def steepest(directions: tuple[Direction, ...]) -> Direction | None:
     if unbounded:
         return min(unbounded, key=lambda d: (len(d.names), -d.gain))
     return max(rising, key=lambda d: d.gain, default=None)
+
+
+NEGATED = (
+    "where the search began it curves upwards in every parameter, as minus a log-likelihood does: if the function returns that, "
+    "leave out the minus sign"
+)
 
 
 def judge(e: Evidence) -> Verdict:
@@ -250,6 +258,8 @@ def code_of(e: Evidence) -> str:
 
 def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     """The code, and the statement or what writes it."""
+    if e.end == End.INTERRUPTED and not e.n_steps:
+        return "stopped_early", "interrupted before the first step; the values are those of the start"
     if e.rows:
         return "not_computable", e.rows
     if not e.dense:
@@ -260,7 +270,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
         )
     rising = steepest(e.directions)
     if rising is not None:
-        return "no_finite_maximum", partial(_risen, rising, e.deciding[1])
+        return "no_finite_maximum", partial(_risen, rising, e.deciding[1], e.convex)
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
         return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
@@ -274,6 +284,8 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
             f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
             "two components have become one, or the start was too far; give another start="
         )
+    if not e.definite and e.end == End.INTERRUPTED:
+        return "stopped_early", f"interrupted after {e.n_steps} steps, before a maximum was near"
     if not e.definite:
         return "stopped_early", (
             f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
@@ -315,11 +327,11 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{gap}"
 
 
-def _risen(rising: Direction, deciding: str) -> str:
+def _risen(rising: Direction, deciding: str, convex: bool) -> str:
     where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
     if rising.bounded:
         return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}"
-    return f"the log-likelihood rises without bound {where}"
+    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if convex else "")
 
 
 def _ended(end: End) -> str:

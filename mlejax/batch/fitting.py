@@ -20,7 +20,7 @@ from mlejax.execution.chunking import Budget
 from mlejax.fit import finish as finish_room
 from mlejax.fit import recipe
 from mlejax.fit import start as start_room
-from mlejax.fit.common import Problem
+from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.natural import InTheta, in_theta, theta_and_params
@@ -118,7 +118,7 @@ def fit_many(
     budget: Budget,
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
-    algorithm = optimize.resolve(method)
+    algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     n_starts = recipe.check_n_starts(n_starts, 1)
     with float64(), missing_derivatives(likelihood), recipe.outside_transformations():
         space, held = recipe.fix_on_host(sets.space, fixed)

@@ -1,6 +1,6 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
-from mlejax.fit.common import Problem, Solution
+from mlejax.fit.common import Problem, Solution, check_count
 from mlejax.fit.finish import Fit
 from mlejax.fit.loading import (
     Loaded,
@@ -22,6 +22,7 @@ __all__ = [
     "Problem",
     "Remembered",
     "Solution",
+    "check_count",
     "column_unchanged",
     "continued",
     "counts",

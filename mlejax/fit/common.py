@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS
 from mlejax.objective import objective_of
 from mlejax.parameters import Space
 
-__all__ = ["POLISH_LIMIT", "POLISH_STEPS", "Problem", "Solution", "objective_of"]
+__all__ = ["POLISH_LIMIT", "POLISH_STEPS", "Problem", "Solution", "check_count", "objective_of"]
 
 
 @jax.tree_util.register_dataclass
@@ -60,3 +61,10 @@ class Solution:
     n_steps: Any
     status: Any
     converged: Any
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """The value as an int, refused unless it is a whole number >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
+    return int(value)

@@ -21,6 +21,7 @@ from mlejax.data import formulas
 from mlejax.execution import cached, compiled, float64
 from mlejax.execution.trace import rows_apart
 from mlejax.fit import start as start_room
+from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose, suspect
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
@@ -196,29 +197,30 @@ def fit(
     ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout as matrix R, values r and
     labels, R reported = r.
     """
-    algorithm = optimize.resolve(method)
+    algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = _listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
     with float64(), missing_derivatives(likelihood), outside_transformations():
-        loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
-        reading = (start, missing, weights, weight_kind)
-        loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
-        given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
-        space, held = fix_on_host(loaded.problem.space, fixed)
-        remark, labels, modes = "", tuple[str, ...](), tuple[Mode, ...]()
-        if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
-            raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
-        if restrict is not None:
-            space, labels, remark = _restricted(space, held, restrict)
-        penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
-        reduction = _checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
-        if penalty is not None or reduction is not None:
-            loaded = replace(unscaled(loaded), hyper=hyper)
-        evaluator = ChunkedEvaluator(
-            Spec(likelihood, space, penalty, reduction=reduction), loaded.problem.data, held, loaded.hyper
-        )
-        u0 = _first_start(evaluator, algorithm, loaded, given, seed)
-        check_rows_once(evaluator.spec, loaded, u0, held)
+        with _before_the_first_step(likelihood):
+            loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
+            reading = (start, missing, weights, weight_kind)
+            loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
+            given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
+            space, held = fix_on_host(loaded.problem.space, fixed)
+            remark, labels, modes = "", tuple[str, ...](), tuple[Mode, ...]()
+            if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
+                raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
+            if restrict is not None:
+                space, labels, remark = _restricted(space, held, restrict)
+            penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
+            reduction = _checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
+            if penalty is not None or reduction is not None:
+                loaded = replace(unscaled(loaded), hyper=hyper)
+            evaluator = ChunkedEvaluator(
+                Spec(likelihood, space, penalty, reduction=reduction), loaded.problem.data, held, loaded.hyper
+            )
+            u0 = _first_start(evaluator, algorithm, loaded, given, seed)
+            check_rows_once(evaluator.spec, loaded, u0, held)
         if space.n_free == 0:
             return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
         if start is not None and labels:
@@ -257,6 +259,17 @@ def continued(fit: Fit, u0: Float[Host, " p"]) -> Fit:
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         done = finish(evaluator.with_spec(found.spec), loaded, found, method)
     return replace(done, note="Begun at a point that a profile met.", constraints=fit.constraints)
+
+
+@contextmanager
+def _before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
+    """Ctrl-C says that there is no estimate yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{likelihood.name}: interrupted before the first step; nothing was estimated"
+        ) from None
 
 
 def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]) -> Problems:

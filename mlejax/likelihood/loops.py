@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from mlejax.execution.trace.jaxprs import Program, inner_programs
 
@@ -38,6 +37,8 @@ def _has_while(program: Program) -> bool:
 
 def by_forward_mode(terms: Terms, params: Any, rows: Any, shared: Any) -> jax.Array:
     """The terms (N,), which depend on the parameters by their Jacobian (N, k) of forward mode."""
+    from jax.flatten_util import ravel_pytree  # only where it is needed: it is not among what JAX imports
+
     flat, unflatten = ravel_pytree(params)
 
     @jax.custom_jvp

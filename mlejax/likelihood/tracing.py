@@ -72,10 +72,8 @@ def _read_by(
     likelihood: Likelihood, table: Table, space: Space, by_row: bool, regressed: frozenset[str]
 ) -> tuple[tuple[Any, ...], int]:
     whole = likelihood.mode == "whole"
-    if likelihood.mode == "units":
-        found = _traced(likelihood, table, space, data_room.TRACED_UNIT_LENGTH, regressed)
-    elif by_row:
-        found = _traced(likelihood, table, space, 1, regressed)
+    if likelihood.mode == "units" or by_row:
+        found = _traced_alone(likelihood, table, space, 1 if by_row else data_room.TRACED_UNIT_LENGTH, regressed)
     elif whole:
         found = _traced(likelihood, table, space, None, regressed)
     else:
@@ -147,18 +145,27 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
         raise
     except Exception as error:
         _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
-        outside = _outside(likelihood, n)
+        outside = _rows_outside(likelihood, table, space, regressed)
         raise LikelihoodError(
             f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
             "evaluated on blocks of rows, so that it must work for any number of them.  "
-            + (
-                f"It uses {outside} from outside: make that a column of the data and read it as data['...'], or pass it as "
-                "mle.Shared(...) if it is not by row.  "
-                if outside
-                else "Do not use the number of rows, or arrays made outside that have one entry per row.  "
-            )
+            + (outside or "Do not use the number of rows, or arrays made outside that have one entry per row.  ")
             + "If the rows are truly joined, declare rowwise=False or unit=.  "
             f"The error with {n + 1} rows: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, regressed: frozenset[str]) -> _Trace:
+    """The trace of a function of one row, or of the rows of one unit."""
+    try:
+        return _traced(likelihood, table, space, n, regressed)
+    except LikelihoodError as error:
+        outside = _rows_outside(likelihood, table, space, regressed) if table.most_rows > n else ""
+        if not outside:
+            raise
+        part = "one row" if likelihood.unit is None else f"the rows of one {likelihood.unit}"
+        raise LikelihoodError(
+            f"{likelihood.name} gets {part} at a time, and fails there.  {outside}The error: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -205,6 +212,27 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
 
 
 # ---- what the function takes from outside
+
+
+def _rows_outside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
+    """What to do about arrays from outside with one entry per row: by their names, else as constants of the traced program."""
+    n = table.most_rows
+    found = _outside(likelihood, n)
+    if not found:
+        try:
+            view = lambda params, columns, mask: likelihood.function(params, table.view(columns, set(), {"mask": mask}))
+            arguments = example_params(space, regressed, n), table.abstract(n), jax.ShapeDtypeStruct((n,), bool)
+            consts = jax.make_jaxpr(view)(*arguments).consts
+        except Exception:  # it does not work with these rows either: nothing is known
+            return ""
+        shapes = [str(np.shape(c)) for c in consts if np.shape(c)[:1] == (n,)]
+        found = f"an array of shape {', '.join(shapes)}" if shapes else ""
+    if not found:
+        return ""
+    return (
+        f"It uses {found} from outside: make that a column of the data and read it as data['...'], or pass it as "
+        "mle.Shared(...) if it is not by row.  "
+    )
 
 
 def _outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
@@ -351,32 +379,3 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         raise LikelihoodError(
             f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}"
         )
-
-
-class missing_derivatives:
-    """Context manager: JAX's error on an operation that it cannot differentiate becomes one that says what to use instead."""
-
-    def __init__(self, likelihood: Likelihood) -> None:
-        self.likelihood = likelihood
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
-        if not isinstance(error, (NotImplementedError, ValueError)):
-            return
-        text = str(error)
-        name = self.likelihood.name
-        if "everse-mode differentiation" in text:
-            raise LikelihoodError(
-                f"{name} has a loop whose length is known only as it runs (jax.lax.while_loop), which JAX differentiates forward "
-                "only; what was asked for differentiates backward, too.  Use jax.lax.fori_loop with fixed bounds, or "
-                f"jax.lax.scan.  JAX said: {text.splitlines()[0]}"
-            ) from error
-        if "ifferentiation rule" not in text and "gradient with respect to" not in text:
-            return
-        raise LikelihoodError(
-            f"{name} uses an operation that JAX cannot differentiate as often as needed "
-            f"({text.splitlines()[0]}).  "
-            "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
-            "function write a jax.custom_jvp rule"
-        ) from error

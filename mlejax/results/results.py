@@ -317,8 +317,14 @@ class Results:
                 distribution is then a mixture of chi-squares (Self & Liang 1987).
 
         Raises:
+            TypeError: the other one is not a result.
             ValueError: different data, not nested, not converged, or pseudolikelihoods.
         """
+        if not isinstance(restricted, Results):
+            raise TypeError(
+                f"lr_test expected the result of a fit of the smaller model, got {restricted!r}: full.lr_test(restricted), with "
+                "restricted = model.fit(data, fixed={...}) or the fit of a nested model; hypotheses in text are for wald_test"
+            )
         return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
 
     @documented_by(inference.subset_errors_of)

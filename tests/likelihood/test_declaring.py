@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -545,3 +546,38 @@ def test_only_columns_that_are_read_are_looked_at() -> None:
     frame = pd.DataFrame({"y": Y, "name": ["x"] * 40, "broken": [np.nan] * 40})
     res = mle.model(mu=mle.Real())(squares).fit(frame, start={"mu": 0.0})
     assert res.params["mu"] == pytest.approx(Y.mean(), rel=1e-9)
+
+
+def _add(p: Any, d: Any, x: Any) -> Any:
+    return norm.logpdf(d["y"], p["a"] + p["b"] * x, p["s"])
+
+
+CLOSED = {"x": np.linspace(-1.0, 1.0, 60)}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p, d: _add(p, d, CLOSED["x"]),
+        lambda p, d: _add(p, d, jnp.asarray(CLOSED["x"])),
+        functools.partial(_add, x=CLOSED["x"]),
+        lambda p, d, x=CLOSED["x"]: _add(p, d, x),
+    ],
+    ids=["dict", "jnp", "partial", "default"],
+)
+def test_arrays_from_outside_that_have_no_name_are_found_in_the_trace(function: Any) -> None:
+    model = mle.model(a=mle.Real(), b=mle.Real(), s=mle.Positive())(function)
+    with pytest.raises(mle.LikelihoodError, match=r"It uses an array of shape \(60,\) from outside"):
+        model.fit({"y": np.ones(60)})
+
+
+def test_columns_from_outside_in_models_by_unit_and_by_row() -> None:
+    x, y = CLOSED["x"], np.arange(60.0)
+    by_unit = mle.model(a=mle.Real(), unit="g")(
+        lambda p, d: jnp.sum(jnp.where(d["mask"], norm.logpdf(d["y"], p["a"] * x), 0.0))
+    )
+    with pytest.raises(mle.LikelihoodError, match=r"rows of one g at a time.*It uses x \(shape \(60,\)\) from outside"):
+        by_unit.fit({"y": y, "g": np.repeat(np.arange(20), 3)})
+    by_row = mle.model(c=mle.Real(shape=2))(lambda p, d: norm.logpdf(d["y"], p["c"][0] + p["c"][1] * x))
+    with pytest.raises(mle.LikelihoodError, match=r"one row at a time.*It uses x \(shape \(60,\)\) from outside"):
+        by_row.regress(c="z").fit({"y": y, "z": x})

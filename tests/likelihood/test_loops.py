@@ -46,7 +46,9 @@ def unit_line(exp: Any) -> Any:
     return terms
 
 
-@pytest.mark.parametrize("make", [line, unit_line, lambda exp: line(exp, rowwise=False)], ids=["rows", "units", "whole"])
+@pytest.mark.parametrize(
+    "make", [line, unit_line, lambda exp: line(exp, rowwise=False)], ids=["rows", "units", "whole"]
+)
 def test_the_fit_is_that_of_the_closed_form(make: Any) -> None:
     looped, closed = make(exponential).fit(DATA), make(jnp.exp).fit(DATA)
     assert looped.verdict.code == "verified"

@@ -217,6 +217,10 @@ def search_on(
             return again._replace(note=found.note)
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
+    if any(d.behaviour == "rises" and not d.bounded for d in found.findings.directions):
+        information = evaluator.with_spec(found.spec).evaluate(u0[None]).information
+        convex = information is not None and bool((information[0].diagonal() < 0.0).all())
+        found = found._replace(findings=replace(found.findings, convex=convex))
     if found.end.information is not None and suspect(found.end, u0, found.spec.space):
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
@@ -526,6 +530,7 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         limit=findings.limit,
         rows=findings.rows,
         deciding=findings.deciding,
+        convex=findings.convex,
         n_steps=int(end.n_steps),
         dense=end.information is not None,
         message=end.message,

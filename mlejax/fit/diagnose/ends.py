@@ -36,6 +36,7 @@ class Findings:
         rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
         limit: the end is a limit on an edge, where the formula itself is no number.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
+        convex: where the search began the log-likelihood curves upwards in every parameter; looked at where it has no bound.
     """
 
     directions: tuple[Direction, ...] = ()
@@ -44,6 +45,7 @@ class Findings:
     rounding: str = ""
     limit: bool = False
     deciding: tuple[tuple[Any, ...], str] = ((), "")
+    convex: bool = False
 
 
 @lru_cache(maxsize=256)

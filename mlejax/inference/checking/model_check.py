@@ -17,6 +17,7 @@ import numpy as np
 from mlejax.data import Prepared
 from mlejax.execution import float64
 from mlejax.fit import Loaded, recipe
+from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import movements
 from mlejax.fit.loading import load
 from mlejax.fit.start import given_values
@@ -92,6 +93,7 @@ def check(
     seed: int = 0,
 ) -> Check:
     """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
+    seed = check_count("seed", seed, 0)
     with float64(), recipe.outside_transformations():
         try:
             with missing_derivatives(likelihood):

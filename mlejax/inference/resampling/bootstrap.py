@@ -16,13 +16,13 @@ import jax
 import numpy as np
 
 from mlejax.fit import Fit
+from mlejax.fit.common import check_count
 from mlejax.inference.normal import check_alpha, critical_value
 from mlejax.inference.resampling.draws import draws, pool_of
 from mlejax.inference.resampling.jackknife import without_each
 from mlejax.inference.resampling.quantiles import acceleration, bca_levels, influence_of, quantiles
 from mlejax.inference.resampling.refitting import (
     check_approximate,
-    check_count,
     check_fit,
     check_one_step,
     check_separable,

@@ -13,9 +13,9 @@ from jax import lax
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.fit import Fit
-from mlejax.fit.common import objective_of
+from mlejax.fit.common import check_count, objective_of
 from mlejax.inference.resampling.draws import pool_of
-from mlejax.inference.resampling.refitting import check_count, check_fit, check_separable, refit_weights
+from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
 from mlejax.objective import Spec
 from mlejax.shapes import Device, Either, Float
 from mlejax.verdict import ConvergenceWarning

@@ -97,13 +97,6 @@ def check_one_step(fit: Fit) -> None:
         raise ValueError(f"approximate='one-step' is refused: {reason}; leave it out for exact refits")
 
 
-def check_count(name: str, value: Any, least: int) -> int:
-    """The value as an int, refused unless it is a whole number >= ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
 def check_approximate(approximate: Any) -> bool:
     """Whether ``approximate=`` asks for one-step approximations."""
     if approximate not in (None, "one-step"):

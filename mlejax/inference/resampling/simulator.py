@@ -14,6 +14,7 @@ from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
 from mlejax.data.formulas import design_columns, first_design, joined
 from mlejax.execution import compiled, float64
+from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
@@ -254,5 +255,5 @@ def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -
 def simulate(likelihood: Likelihood, params: Any, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
     """One data set drawn from the model; arguments as in ``Model.simulate``."""
     made = design(likelihood, params, data_or_n_rows, f"simulate() of {likelihood.name}")
-    drawn = made.simulator.draw(made.seen, seed, np.zeros(1, np.uint32))
+    drawn = made.simulator.draw(made.seen, check_count("seed", seed, 0), np.zeros(1, np.uint32))
     return {key: jax.tree.map(lambda a: a[0], value) for key, value in drawn.items()}

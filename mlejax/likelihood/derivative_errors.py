@@ -1,0 +1,36 @@
+"""JAX's errors on what it cannot differentiate, in words that say what to use instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlejax.likelihood.declaration import Likelihood, LikelihoodError
+
+
+class missing_derivatives:
+    """Context manager: JAX's error on an operation that it cannot differentiate becomes one that says what to use instead."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+        if not isinstance(error, (NotImplementedError, ValueError)):
+            return
+        text = str(error)
+        name = self.likelihood.name
+        if "everse-mode differentiation" in text:
+            raise LikelihoodError(
+                f"{name} has a loop whose length is known only as it runs (jax.lax.while_loop), which JAX differentiates forward "
+                "only; what was asked for differentiates backward, too.  Use jax.lax.fori_loop with fixed bounds, or "
+                f"jax.lax.scan.  JAX said: {text.splitlines()[0]}"
+            ) from error
+        if "ifferentiation rule" not in text and "gradient with respect to" not in text:
+            return
+        raise LikelihoodError(
+            f"{name} uses an operation that JAX cannot differentiate as often as needed "
+            f"({text.splitlines()[0]}).  "
+            "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
+            "function write a jax.custom_jvp rule"
+        ) from error
