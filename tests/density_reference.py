@@ -22,6 +22,7 @@ import numpy as np
 REFERENCES = Path(__file__).parent / "references"
 STEP = mp.mpf(10) ** -20
 NODES = range(1, 8)
+KEYS = ("value", "gradient", "hessian", "third")
 # References at the limit are taken 1e-45 beside it: errors below this size are theirs.
 NOISE = 1e-40
 
@@ -83,10 +84,38 @@ def derivatives(f: Any, point: tuple[float, ...], signs: tuple[int, ...], units:
         }
 
 
-def load(name: str) -> dict[str, np.ndarray]:
+def _entries(n: int, order: int) -> list[tuple[int, ...]]:
+    """Indices of a symmetric tensor without repeats."""
+    return list(itertools.combinations_with_replacement(range(n), order))
+
+
+def packed(found: dict[str, Any]) -> list[Any]:
+    """Value, and the entries of gradient, Hessian and third derivatives without repeats."""
+    n = len(found["gradient"])
+    arrays = [(np.array(found[key]), k + 1) for k, key in enumerate(KEYS[1:])]
+    return [found["value"], *([float(a[place]) for place in _entries(n, k)] for a, k in arrays)]
+
+
+def _unpacked(rows: list[list[float]], n: int, order: int) -> np.ndarray:
+    full = np.empty((len(rows), *[n] * order))
+    for entry, place in enumerate(_entries(n, order)):
+        for order_of in set(itertools.permutations(place)):
+            full[(slice(None), *order_of)] = [row[entry] for row in rows]
+    return full
+
+
+@functools.cache
+def load(name: str, file: str = "densities.json") -> dict[str, np.ndarray]:
     """The committed references of one density: points, value, gradient, hessian and third, one row a point."""
-    records = json.loads((REFERENCES / "densities.json").read_text())[name]
-    return {key: np.array([record[key] for record in records], dtype=float) for key in records[0]}
+    return unpacked(json.loads((REFERENCES / file).read_text())[name])
+
+
+def unpacked(records: list[list[Any]]) -> dict[str, np.ndarray]:
+    """The records as arrays, symmetric tensors in full."""
+    points, value, *rest = (list(column) for column in zip(*records, strict=True))
+    n = len(points[0])
+    tensors = {key: _unpacked(rows, n, k + 1) for k, (key, rows) in enumerate(zip(KEYS[1:], rest, strict=True))}
+    return {"points": np.array(points), "value": np.array(value), **tensors}
 
 
 @functools.cache
@@ -115,13 +144,17 @@ def computed(f: Any, points: np.ndarray, order: int) -> list[np.ndarray]:
 def misfits(f: Any, reference: dict[str, np.ndarray], order: int = 2) -> list[np.ndarray]:
     """Errors as multiples of |v| + sum |a_i dv/da_i|: for each order the largest entry of the tensor at each point."""
     points = reference["points"]
-    exact = [reference[key] for key in ("value", "gradient", "hessian", "third")]
+    exact = [reference[key] for key in KEYS]
     out = []
     for k, found in enumerate(computed(f, points, order)):
         size = np.abs(exact[k])
         if k < 3:
             moved = np.abs(exact[k + 1]) * np.abs(points).reshape(len(points), *[1] * k, -1)
             size = size + moved.sum(axis=-1)
+            if k == 2:  # entries that are 0 with all their derivatives: against the largest one, in units of the arguments
+                unit = np.maximum(np.abs(points), 1e-3)
+                units = unit[:, :, None] * unit[:, None, :]
+                size = np.where(size < NOISE, (size * units).max(axis=(1, 2), keepdims=True) / units, size)
         else:  # fourth derivatives are not known: the largest third one, each measured in units of the arguments
             unit = np.maximum(np.abs(points), 1e-3)
             units = unit[:, :, None, None] * unit[:, None, :, None] * unit[:, None, None, :]

@@ -10,8 +10,26 @@ df = inf the normal, ``gev_logpdf`` and ``gpd_logpdf`` at xi = 0 the Gumbel and 
 Their textbook formulas lose all digits near these limits.
 """
 
-from mlejax.special.counts import nb2_logpmf
-from mlejax.special.extremes import (
+from mlejax.special.densities.circular import (
+    vonmises_logpdf,
+)
+from mlejax.special.densities.counts import (
+    betabinom_logpmf,
+    nb2_cdf,
+    nb2_logcdf,
+    nb2_logpmf,
+    nb2_logsf,
+    nb2_sf,
+)
+from mlejax.special.densities.dispersion import (
+    gamma_logpdf,
+    invgauss_cdf,
+    invgauss_logcdf,
+    invgauss_logpdf,
+    invgauss_logsf,
+    invgauss_sf,
+)
+from mlejax.special.densities.extremes import (
     gev_cdf,
     gev_logcdf,
     gev_logpdf,
@@ -23,7 +41,40 @@ from mlejax.special.extremes import (
     gpd_logsf,
     gpd_sf,
 )
-from mlejax.special.gamma import digamma, gammaln
+from mlejax.special.densities.lifetimes import (
+    gengamma_cdf,
+    gengamma_logcdf,
+    gengamma_logpdf,
+    gengamma_logsf,
+    gengamma_sf,
+    weibull_cdf,
+    weibull_logcdf,
+    weibull_logpdf,
+    weibull_logsf,
+    weibull_sf,
+)
+from mlejax.special.densities.student import (
+    log_stdtr,
+    skewt_logpdf,
+    stdtr,
+    t_cdf,
+    t_logcdf,
+    t_logpdf,
+    t_logpdf_inverse,
+    t_logsf,
+    t_sf,
+)
+from mlejax.special.densities.transformation import (
+    boxcox,
+    boxcox_logjac,
+)
+from mlejax.special.densities.tweedie import (
+    tweedie_logpdf,
+)
+from mlejax.special.gamma import (
+    digamma,
+    gammaln,
+)
 from mlejax.special.incomplete import (
     betainc,
     betaincc,
@@ -34,16 +85,27 @@ from mlejax.special.incomplete import (
     log_gammainc,
     log_gammaincc,
 )
-from mlejax.special.logistic import log_sigmoid, softplus
-from mlejax.special.student import log_stdtr, stdtr, t_logpdf, t_logpdf_inverse
+from mlejax.special.logistic import (
+    log_sigmoid,
+    softplus,
+)
 
 __all__ = [
+    "betabinom_logpmf",
     "betainc",
     "betaincc",
+    "boxcox",
+    "boxcox_logjac",
     "digamma",
+    "gamma_logpdf",
     "gammainc",
     "gammaincc",
     "gammaln",
+    "gengamma_cdf",
+    "gengamma_logcdf",
+    "gengamma_logpdf",
+    "gengamma_logsf",
+    "gengamma_sf",
     "gev_cdf",
     "gev_logcdf",
     "gev_logpdf",
@@ -54,15 +116,36 @@ __all__ = [
     "gpd_logpdf",
     "gpd_logsf",
     "gpd_sf",
+    "invgauss_cdf",
+    "invgauss_logcdf",
+    "invgauss_logpdf",
+    "invgauss_logsf",
+    "invgauss_sf",
     "log_betainc",
     "log_betaincc",
     "log_gammainc",
     "log_gammaincc",
     "log_sigmoid",
     "log_stdtr",
+    "nb2_cdf",
+    "nb2_logcdf",
     "nb2_logpmf",
+    "nb2_logsf",
+    "nb2_sf",
+    "skewt_logpdf",
     "softplus",
     "stdtr",
+    "t_cdf",
+    "t_logcdf",
     "t_logpdf",
     "t_logpdf_inverse",
+    "t_logsf",
+    "t_sf",
+    "tweedie_logpdf",
+    "vonmises_logpdf",
+    "weibull_cdf",
+    "weibull_logcdf",
+    "weibull_logpdf",
+    "weibull_logsf",
+    "weibull_sf",
 ]

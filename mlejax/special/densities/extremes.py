@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from mlejax.special.kernels import floats, gumbel_exponent, log1mexp, log1p_over, one_minus_exp
+from mlejax.special.exponentials import expm1_over
+from mlejax.special.kernels import floats, gumbel_exponent, log1mexp, log1p_over
+from mlejax.special.tails import by_ends, of_exponential, of_gumbel
 
 __all__ = [
     "gev_cdf",
@@ -29,14 +31,6 @@ __all__ = [
 
 # exp(-T) beyond here leaves float64 after two multiplications: the density is 0.
 _DEEPEST = {4: -80.0, 8: -600.0}
-# Values of each function below and above the support.
-_ENDS = {
-    "logpdf": (-jnp.inf, -jnp.inf),
-    "cdf": (0.0, 1.0),
-    "sf": (1.0, 0.0),
-    "logcdf": (-jnp.inf, 0.0),
-    "logsf": (0.0, -jnp.inf),
-}
 
 
 def gpd_logpdf(x: ArrayLike, scale: ArrayLike, xi: ArrayLike) -> jax.Array:
@@ -196,11 +190,15 @@ def _gpd(kind: str, x: jax.Array, scale: jax.Array, xi: jax.Array) -> jax.Array:
     if kind == "logpdf":
         value = -jnp.log(scale) - (1.0 + xi) * t
     elif kind == "logcdf":
-        value = log1mexp(t)
+        # log(1 - exp(-t)) = log x - log scale + ..., whose mixed derivatives are far smaller than those of log t.
+        small = t < 0.6931471805599453
+        low, w, one = jnp.where(small, t, 0.0), jnp.where(small, xi * z, 0.0), jnp.ones_like(t)
+        near = jnp.log(jnp.where(inside, x, 1.0)) - jnp.log(scale)
+        near = near + jnp.log(log1p_over(one, w)) + jnp.log(expm1_over(one, -low))
+        value = jnp.where(small, near, log1mexp(jnp.where(small, 1.0, t)))
     else:
-        value = -t if kind == "logsf" else jnp.exp(-t) if kind == "sf" else one_minus_exp(t)
-    below, above = _ENDS[kind]
-    return jnp.where(inside, value, jnp.where(legal, jnp.where(x <= 0, below, above), jnp.nan))
+        value = of_exponential(kind, t)
+    return by_ends(kind, inside, legal, x <= 0, value)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -213,14 +211,5 @@ def _gev(kind: str, x: jax.Array, loc: jax.Array, scale: jax.Array, xi: jax.Arra
     t = log1p_over(z, xi)
     deep = t < _DEEPEST[t.dtype.itemsize]
     low, inside, t = low | deep, inside & ~deep, jnp.where(deep, 0.0, t)
-    u = jnp.exp(-t)
-    if kind == "logpdf":
-        value = -jnp.log(scale) - xi * t - gumbel_exponent(t)
-    elif kind == "logsf":
-        # log(1 - exp(-u)) = -t - u/2 + u^2/24 - ... far up, also where u is below the smallest number.
-        far = t > 12.0
-        value = jnp.where(far, -t - u * (0.5 - u / 24.0), log1mexp(jnp.where(far, 1.0, u)))
-    else:
-        value = -u if kind == "logcdf" else jnp.exp(-u) if kind == "cdf" else one_minus_exp(u)
-    below, above = _ENDS[kind]
-    return jnp.where(inside, value, jnp.where(legal, jnp.where(low, below, above), jnp.nan))
+    value = -jnp.log(scale) - xi * t - gumbel_exponent(t) if kind == "logpdf" else of_gumbel(kind, t)
+    return by_ends(kind, inside, legal, low, value)

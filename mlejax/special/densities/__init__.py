@@ -1,0 +1,1 @@
+"""Log-densities that hold through their limits, and distribution functions for censored rows."""

@@ -1,0 +1,59 @@
+"""Distribution functions by kind: cdf, sf, logcdf and logsf."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mlejax.special.kernels import log1mexp, one_minus_exp
+
+# Values of each function below and above the support.
+ENDS = {
+    "logpdf": (-jnp.inf, -jnp.inf),
+    "cdf": (0.0, 1.0),
+    "sf": (1.0, 0.0),
+    "logcdf": (-jnp.inf, 0.0),
+    "logsf": (0.0, -jnp.inf),
+}
+MIRROR = {"cdf": "sf", "sf": "cdf", "logcdf": "logsf", "logsf": "logcdf"}
+
+
+def is_upper(kind: str) -> bool:
+    """Whether the function is that of the upper tail."""
+    return kind.endswith("sf")
+
+
+def is_log(kind: str) -> bool:
+    """Whether the function is a logarithm."""
+    return kind.startswith("log")
+
+
+def by_ends(kind: str, inside: jax.Array, legal: jax.Array, low: jax.Array, value: jax.Array) -> jax.Array:
+    """``value`` inside of the support, its limits outside (``low``: on the lower side), NaN for illegal parameters."""
+    below, above = ENDS[kind]
+    return jnp.where(inside, value, jnp.where(legal, jnp.where(low, below, above), jnp.nan))
+
+
+def of_exponential(kind: str, t: jax.Array) -> jax.Array:
+    """Functions of the distribution function 1 - exp(-t)."""
+    if kind == "logcdf":
+        return log1mexp(t)
+    return -t if kind == "logsf" else jnp.exp(-t) if kind == "sf" else one_minus_exp(t)
+
+
+def of_gumbel(kind: str, t: jax.Array) -> jax.Array:
+    """Functions of the distribution function exp(-exp(-t))."""
+    u = jnp.exp(-t)
+    if kind == "logsf":
+        # log(1 - exp(-u)) = -t - u/2 + u^2/24 - ... far up, also where u is below the smallest number.
+        far = t > 12.0
+        return jnp.where(far, -t - u * (0.5 - u / 24.0), log1mexp(jnp.where(far, 1.0, u)))
+    return of_exponential(MIRROR[kind], u)
+
+
+def side(kind: str, log_tail: jax.Array, upper: jax.Array) -> jax.Array:
+    """The wanted function from the logarithm of one tail, ``upper`` where that is the upper one."""
+    same = upper == is_upper(kind)
+    if is_log(kind):
+        return jnp.where(same, log_tail, log1mexp(jnp.where(same, 1.0, -log_tail)))
+    return jnp.where(same, jnp.exp(log_tail), one_minus_exp(-log_tail))

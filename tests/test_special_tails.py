@@ -1,0 +1,128 @@
+"""Distribution functions against mpmath: logarithms with first and second derivatives, and cdf and sf by the chain rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from mlejax import special
+from tests.density_points import records
+from tests.density_reference import load, misfits, unpacked
+from tests.tail_points import DENSITIES
+
+# What is not within 1e-12 of value and conditioning: beyond alpha = 1 and |q| = 1 these are incomplete beta and gamma functions.
+WIDER: dict[str, float] = {}
+NAMES = sorted(name.removesuffix("_logcdf") for name in DENSITIES if name.endswith("_logcdf"))
+
+
+def function(name: str) -> Any:
+    return getattr(special, name)
+
+
+def check(name: str, reference: dict[str, np.ndarray], order: int = 2) -> None:
+    for k, found in enumerate(misfits(function(name), reference, order)):
+        worst = int(np.argmax(np.where(np.isnan(found), np.inf, found)))
+        bound = WIDER.get(name, 1e-12) if k < 3 else 1e-9
+        assert found[worst] <= bound, (name, k, tuple(reference["points"][worst]), found[worst])
+
+
+@pytest.mark.parametrize("tail", ["logcdf", "logsf"])
+@pytest.mark.parametrize("name", NAMES)
+def test_value_first_and_second_derivatives(name: str, tail: str) -> None:
+    check(f"{name}_{tail}", load(f"{name}_{tail}", "tails.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(DENSITIES))
+def test_the_committed_references_are_those_of_the_formulas(name: str) -> None:
+    known = load(name, "tails.json")
+    if name.startswith("gengamma"):  # quadrature near q = 0 takes minutes a point
+        known = {key: value[6:] for key, value in known.items()}
+    points = [tuple(p) for p in known["points"][::8]]
+    for key, value in unpacked(records(DENSITIES[name], points)).items():
+        np.testing.assert_allclose(known[key][::8], value, rtol=1e-14, atol=1e-40)
+
+
+@pytest.mark.parametrize("tail", ["cdf", "sf"])
+@pytest.mark.parametrize("name", NAMES)
+def test_cdf_and_sf_are_the_exponentials(name: str, tail: str) -> None:
+    """Value and gradient; the gradient is the value times that of the logarithm."""
+    reference = load(f"{name}_log{tail}", "tails.json")
+    f, points = function(f"{name}_{tail}"), reference["points"]
+    exact = np.exp(reference["value"])
+    with jax.enable_x64(True):
+        value, gradient = jax.vmap(jax.value_and_grad(lambda p: f(*p)))(points)
+    # exp multiplies the rounding of its argument by its size
+    size = exact * (1.0 + np.abs(reference["value"]))
+    np.testing.assert_array_less(np.abs(value - exact), 1e-12 * size + 1e-300)
+    slope = exact[:, None] * reference["gradient"]
+    moved = np.abs(slope) + (np.abs(reference["hessian"] + reference["gradient"][:, :, None] * reference["gradient"][:, None, :])
+                             * np.abs(points)[:, None, :]).sum(axis=-1) * exact[:, None]  # fmt: skip
+    np.testing.assert_array_less(
+        np.abs(gradient - slope), 1e-12 * (moved + size[:, None] * np.abs(reference["gradient"])) + 1e-300
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ends_of_the_support_and_illegal_parameters(name: str) -> None:
+    low, high, parameters, illegal = ENDS[name]
+    with jax.enable_x64(True):
+        for kind, (below, above) in {
+            "cdf": (0, 1),
+            "sf": (1, 0),
+            "logcdf": (-np.inf, 0),
+            "logsf": (0, -np.inf),
+        }.items():
+            f = function(f"{name}_{kind}")
+            np.testing.assert_array_equal(f(np.array([low, high]), *parameters), [below, above])
+            assert np.isnan(f(1.0, *illegal))
+            assert np.isnan(f(np.nan, *parameters))
+
+
+ENDS: dict[str, tuple[float, float, tuple[float, ...], tuple[float, ...]]] = {
+    "gengamma": (-1.0, np.inf, (0.0, 1.0, 0.5), (0.0, -1.0, 0.5)),
+    "gev": (-9.0, np.inf, (0.0, 1.0, 0.2), (0.0, -1.0, 0.2)),
+    "gpd": (-1.0, 9.0, (1.0, -0.2), (-1.0, 0.2)),
+    "invgauss": (0.0, np.inf, (1.0, 1.0), (-1.0, 1.0)),
+    "nb2": (-1.0, np.inf, (2.0, 0.5), (-2.0, 0.5)),
+    "t": (-np.inf, np.inf, (3.0, 0.0, 1.0), (-3.0, 0.0, 1.0)),
+    "weibull": (-1.0, np.inf, (2.0, 1.0), (2.0, -1.0)),
+}
+
+
+@pytest.mark.parametrize("kind", ["cdf", "sf", "logcdf", "logsf"])
+def test_tails_of_the_extremes(kind: str) -> None:
+    x = np.linspace(0.1, 4.0, 9)
+    with jax.enable_x64(True):
+        for xi in (-0.2, 0.0, 0.3):
+            gpd, gev = function(f"gpd_{kind}"), function(f"gev_{kind}")
+            np.testing.assert_allclose(gpd(x, 1.5, xi), getattr(stats.genpareto(xi, scale=1.5), kind)(x), rtol=1e-12)
+            np.testing.assert_allclose(
+                gev(x, 0.5, 1.5, xi), getattr(stats.genextreme(-xi, 0.5, 1.5), kind)(x), rtol=1e-12
+            )
+        below, above = {"cdf": (0, 1), "sf": (1, 0), "logcdf": (-np.inf, 0), "logsf": (0, -np.inf)}[kind]
+        np.testing.assert_array_equal(function(f"gpd_{kind}")(np.array([-1.0, 9.0]), 1.0, -0.2), [below, above])
+        assert function(f"gev_{kind}")(-9.0, 0.0, 1.0, 0.2) == below
+        assert function(f"gev_{kind}")(9.0, 0.0, 1.0, -0.2) == above
+
+
+@pytest.mark.parametrize("kind", ["cdf", "sf", "logcdf", "logsf"])
+def test_the_others_against_scipy(kind: str) -> None:
+    x, k = np.linspace(0.1, 4.0, 9), np.arange(8.0)
+    with jax.enable_x64(True):
+        for name, arguments, distribution, at in (
+            ("weibull", (1.5, 2.0), stats.weibull_min(1.5, scale=2.0), x),
+            ("invgauss", (1.2, 2.0), stats.invgauss(0.6, scale=2.0), x),
+            ("gengamma", (0.3, 0.8, 0.0), stats.lognorm(0.8, scale=np.exp(0.3)), x),
+            ("t", (4.0, 0.5, 2.0), stats.t(4.0, 0.5, 2.0), x),
+            ("t", (np.inf, 0.5, 2.0), stats.norm(0.5, 2.0), x),
+            ("nb2", (3.0, 0.0), stats.poisson(3.0), k),
+            ("nb2", (3.0, 0.4), stats.nbinom(2.5, 1 / 2.2), k),
+        ):
+            np.testing.assert_allclose(
+                function(f"{name}_{kind}")(at, *arguments), getattr(distribution, kind)(at), rtol=2e-12
+            )
