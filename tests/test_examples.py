@@ -1,5 +1,6 @@
 """The examples run as they stand, and the five models of the README agree with R."""
 
+import importlib.util
 import runpy
 from pathlib import Path
 
@@ -12,10 +13,18 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As `python examples/NAME.py` would, warnings being errors; quickstart itself stops where it differs from R."""
+    if path.stem == "numpyro_distributions":
+        pytest.importorskip("numpyro")
     runpy.run_path(str(path), run_name="__main__")
     printed = capsys.readouterr().out
     assert "std err" in printed
     assert "nan" not in printed.lower().split()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numpyro") is not None, reason="NumPyro is installed")
+def test_the_example_with_numpyro_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "numpyro_distributions.py"), run_name="__main__")
+    assert "skipped: this example needs NumPyro (pip install numpyro)" in capsys.readouterr().out
 
 
 def test_examples_are_short() -> None:

@@ -54,3 +54,13 @@ def test_slope_in_t_is_the_density():
         np.testing.assert_allclose(slopes[:, 1], [*expected, 1 / np.sqrt(8), 0.0], rtol=1e-13)
         assert slopes[3, 0] == 0.0
         assert slopes[4, 0] == 0.0
+
+
+def test_second_derivatives_at_zero():
+    """log P(T <= 0): the mixed derivative in df and t is that of 2 pdf(0), the one in t twice is -4 pdf(0)^2."""
+    with jax.enable_x64(True):
+        hessian = jax.hessian(special.log_stdtr, (0, 1))(3.0, 0.0)
+        pdf = lambda df: jax.numpy.exp(special.t_logpdf(0.0, df))
+        np.testing.assert_allclose(hessian[1][1], -4 * pdf(3.0) ** 2, rtol=1e-13)
+        for mixed in (hessian[0][1], hessian[1][0]):
+            np.testing.assert_allclose(mixed, 2 * jax.grad(pdf)(3.0), rtol=1e-13)

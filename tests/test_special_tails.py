@@ -14,8 +14,11 @@ from tests.density_points import records
 from tests.density_reference import load, misfits, unpacked
 from tests.tail_points import DENSITIES
 
-# What is not within 1e-12 of value and conditioning: beyond alpha = 1 and |q| = 1 these are incomplete beta and gamma functions.
-WIDER: dict[str, float] = {}
+# Second derivatives that the docstrings name.
+WIDER: dict[tuple[str, tuple[float, ...]], float] = {
+    ("gengamma_logcdf", (0.05, 1.0, 1.5, 6.0)): 3e-9,
+    ("nb2_logsf", (100.0, 93.0, 40.0)): 3e-12,
+}
 NAMES = sorted(name.removesuffix("_logcdf") for name in DENSITIES if name.endswith("_logcdf"))
 
 
@@ -23,11 +26,12 @@ def function(name: str) -> Any:
     return getattr(special, name)
 
 
-def check(name: str, reference: dict[str, np.ndarray], order: int = 2) -> None:
-    for k, found in enumerate(misfits(function(name), reference, order)):
-        worst = int(np.argmax(np.where(np.isnan(found), np.inf, found)))
-        bound = WIDER.get(name, 1e-12) if k < 3 else 1e-9
-        assert found[worst] <= bound, (name, k, tuple(reference["points"][worst]), found[worst])
+def check(name: str, reference: dict[str, np.ndarray]) -> None:
+    for k, found in enumerate(misfits(function(name), reference, 2)):
+        bounds = [WIDER.get((name, tuple(point)), 0.0) for point in reference["points"].tolist()]
+        allowed = np.maximum(1e-12, np.array(bounds) * (k == 2))
+        worst = int(np.argmax(np.where(np.isnan(found), np.inf, found / allowed)))
+        assert found[worst] <= allowed[worst], (name, k, tuple(reference["points"][worst]), found[worst])
 
 
 @pytest.mark.parametrize("tail", ["logcdf", "logsf"])
@@ -40,8 +44,6 @@ def test_value_first_and_second_derivatives(name: str, tail: str) -> None:
 @pytest.mark.parametrize("name", sorted(DENSITIES))
 def test_the_committed_references_are_those_of_the_formulas(name: str) -> None:
     known = load(name, "tails.json")
-    if name.startswith("gengamma"):  # quadrature near q = 0 takes minutes a point
-        known = {key: value[6:] for key, value in known.items()}
     points = [tuple(p) for p in known["points"][::8]]
     for key, value in unpacked(records(DENSITIES[name], points)).items():
         np.testing.assert_allclose(known[key][::8], value, rtol=1e-14, atol=1e-40)

@@ -5,9 +5,28 @@ the Hessian of a censored gamma, beta or Student t likelihood does not exist. Th
 every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails. ``log_sigmoid`` and
 ``softplus``, ``gammaln`` and ``digamma`` JAX has too; here value and derivatives cost a fraction of what they do there.
 
-The log-densities hold through their limits: ``nb2_logpmf`` at alpha = 0 is the Poisson distribution, ``t_logpdf`` at
-df = inf the normal, ``gev_logpdf`` and ``gpd_logpdf`` at xi = 0 the Gumbel and exponential, with the derivatives there.
-Their textbook formulas lose all digits near these limits.
+The log-densities hold through their limits, with the derivatives there; their textbook formulas lose all digits nearby:
+
+=====================  ==========================================================================================
+``nb2_logpmf``         Poisson at alpha = 0
+``betabinom_logpmf``   binomial at rho = 0
+``t_logpdf``           normal at df = inf (``t_logpdf_inverse`` has 1/df for a parameter, which may be 0)
+``skewt_logpdf``       Student's t at skew = 0, skew-normal at df = inf
+``gev_logpdf``         Gumbel at xi = 0
+``gpd_logpdf``         exponential at xi = 0
+``gengamma_logpdf``    lognormal at q = 0, Weibull at q = 1
+``boxcox``             the logarithm at lam = 0 (``boxcox_logjac`` is its log-Jacobian)
+``gamma_logpdf``       by mean and shape; narrow at large shapes
+``invgauss_logpdf``    by mean and shape; Levy at mu = inf
+``vonmises_logpdf``    uniform at kappa = 0, normal at large kappa
+``weibull_logpdf``     exponential at shape = 1
+``tweedie_logpdf``     compound Poisson-gamma, power between 1 and 2
+=====================  ==========================================================================================
+
+``_cdf``, ``_sf``, ``_logcdf`` and ``_logsf`` of nb2, t, gev, gpd, gengamma, invgauss and weibull are for censored and
+truncated rows. Against mpmath the errors of value, first and second derivatives in every argument stay within 1e-12 of
+the size of the number and of what a relative change of one argument does to it, third ones within 1e-9; the docstrings
+say where not.
 """
 
 from mlejax.special.densities.circular import (

@@ -45,10 +45,18 @@ END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula o
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
 
 
-STABLE_FORM = "Fix the parameter there, or write the formula with a stable one of mle.special"
+# What users' formulas lose digits on, and the functions that keep them: the one list for messages.
+STABLE_FORMS = (
+    "counts whose overdispersion or correlation goes to 0 (nb2_logpmf, betabinom_logpmf), tails that become normal (t_logpdf, "
+    "t_logpdf_inverse, skewt_logpdf), shapes and powers that go through 0 (gev_logpdf, gpd_logpdf, gengamma_logpdf, boxcox), and "
+    "concentrations that grow (gamma_logpdf, invgauss_logpdf, vonmises_logpdf, tweedie_logpdf)"
+)
+STABLE_FORM = (
+    f"Fix the parameter there, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}"
+)
 LOST_AT_START = (
     "the formula has lost its digits where the search began and where it ended.  Begin elsewhere, with another start=, or write "
-    "it with a stable one of mle.special"
+    f"it with a stable one of mle.special, which has {STABLE_FORMS}"
 )
 
 

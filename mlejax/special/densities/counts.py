@@ -78,7 +78,8 @@ def nb2_cdf(y: ArrayLike, mu: ArrayLike, alpha: ArrayLike) -> jax.Array:
 
     Returns:
         Values in [0, 1], with derivatives of every order in mu and alpha, at alpha = 0 too; NaN for parameters outside of
-        their space. The tail that is not the smaller one is one minus the other.
+        their space. The tail that is not the smaller one is one minus the other. Beyond alpha = 1 second derivatives have
+        errors of up to 3e-12, else of 1e-12 at most.
 
     Example:
         >>> round(float(nb2_cdf(1.0, 2.0, 0.0)), 6)  # 3 exp(-2)
@@ -132,7 +133,8 @@ def betabinom_logpmf(y: ArrayLike, n: ArrayLike, mu: ArrayLike, rho: ArrayLike) 
 
     Returns:
         The log-probability, with derivatives of every order in all arguments, at rho = 0 too; -inf with derivatives 0
-        outside of the support, NaN for parameters outside of their space. At mu = 0 and 1 all derivatives are 0.
+        outside of the support, NaN for parameters outside of their space. At mu = 0 and 1 all derivatives are 0;
+        at rho = 0.95 second derivatives in rho have errors of 2e-12.
 
     Example:
         >>> import jax

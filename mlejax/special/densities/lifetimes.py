@@ -163,6 +163,9 @@ def gengamma_sf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> 
 def gengamma_logcdf(x: ArrayLike, mu: ArrayLike, sigma: ArrayLike, q: ArrayLike) -> jax.Array:
     """log P(X <= x) of the generalised gamma distribution; arguments as for :func:`gengamma_logpdf`.
 
+    Far down the lower tail for q above 1 (the upper one for q below -1) it is linear in log x; its curvature, of 1e-7 and
+    less, then has an absolute error of 1e-16.
+
     Example:
         >>> round(float(gengamma_logcdf(1.0, 0.0, 1.0, 0.0)), 6)
         -0.693147

@@ -103,21 +103,24 @@ def _beta_piece(df: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _value(log: bool, df: jax.Array, t: jax.Array) -> jax.Array:
     inside = (df > 0) & (t != 0) & (jnp.abs(t) < jnp.inf)
     # At 1e16 degrees of freedom the distribution is the normal one to the last bit.
-    nu = jnp.where(inside, jnp.where(df < jnp.inf, df, 1e16), 1.0)
+    nu = jnp.where((df > 0) & (jnp.abs(t) < jnp.inf), jnp.where(df < jnp.inf, df, 1e16), 1.0)
     size = jnp.where(inside, jnp.abs(t), 1.0)
     direct = nu >= _DIRECT_FROM
     big, big_central = _direct_piece(jnp.where(direct, nu, _DIRECT_FROM), size)
     small, small_central = _beta_piece(jnp.where(direct, 1.0, nu), size)
     piece, central = jnp.where(direct, big, small), jnp.where(direct, big_central, small_central)
     mass = jnp.exp(piece)
+    # At 0 the series: its value there and, which is why it is one, its derivatives.
+    at_zero = jnp.where(t == 0, t, 0.0)
+    beside = jnp.exp(_log_constant(nu)) * at_zero * (1.0 - (1.0 + 1.0 / nu) * at_zero * at_zero / 6.0)
     tail = jnp.where(central, 0.5 - mass, mass)
     if log:
         left = jnp.where(central, jnp.log1p(-2.0 * jnp.where(central, mass, 0.0)) - _LOG_2, piece)
         cdf = jnp.where(t < 0, left, jnp.log1p(-tail))
-        ends = jnp.where(t == 0, -_LOG_2, jnp.where(t < 0, -jnp.inf, 0.0))
+        ends = jnp.where(t == 0, jnp.log1p(2.0 * beside) - _LOG_2, jnp.where(t < 0, -jnp.inf, 0.0))
     else:
         cdf = jnp.where(t < 0, tail, 1.0 - tail)
-        ends = jnp.where(t == 0, 0.5, jnp.where(t < 0, 0.0, 1.0))
+        ends = jnp.where(t == 0, 0.5 + beside, jnp.where(t < 0, 0.0, 1.0))
     return jnp.where(inside, cdf, jnp.where((df > 0) & ~jnp.isnan(t), ends, jnp.nan))
 
 
@@ -135,9 +138,7 @@ def _cdf_jvp(log: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Arr
     if not isinstance(dt, SymbolicZero):
         nu = jnp.where(df > 0, jnp.where(df < jnp.inf, df, 1e16), 1.0)
         finite = jnp.abs(t) < jnp.inf
-        # the function itself, whose derivatives at t = 0 are right, too; `out` is constant in t there
-        level = jnp.where(finite, _cdf(log, df, t), 0.0) if log else 0.0
-        log_slope = _log_pdf(nu, jnp.where(finite, t, 0.0)) - level
+        log_slope = _log_pdf(nu, jnp.where(finite, t, 0.0)) - (jnp.where(finite, out, 0.0) if log else 0.0)
         slope = jnp.where(finite, jnp.exp(log_slope), jnp.where(jnp.isnan(out), jnp.nan, 0.0))
         tangent = tangent + slope * dt
     return out, tangent

@@ -46,7 +46,8 @@ def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike
 
     Returns:
         The log-density, with derivatives of every order in all arguments; -inf with derivatives 0 for negative y, NaN for
-        parameters outside of their space.
+        parameters outside of their space. Towards power = 2 second derivatives in the power have a relative error of about
+        1e-14 / (2 - power)^2: 1e-10 at 1.98.
 
     Example:
         >>> import jax
@@ -108,7 +109,7 @@ def _by_sum(rate: jax.Array, kappa: jax.Array) -> jax.Array:
 def _by_integral(rate: jax.Array, kappa: jax.Array) -> jax.Array:
     """By t = j/rate = exp(s/sqrt(n)), n = (1 + kappa) rate: the exponent is -n (t log t - t + 1) = -n v^2 M(v), v = log t."""
     n = (1.0 + kappa) * rate
-    v = last_axis(_PLACES, rate) / jnp.sqrt(n)[..., None]
+    v = jnp.asarray(last_axis(_PLACES, rate)) / jnp.sqrt(n)[..., None]
     t = jnp.exp(v)
     # t v - t + 1 = t (expm1(-v) + v) = t S(-v, 1).
     exponent = -n[..., None] * t * expm1_rest(-v, jnp.ones_like(v)) + v
