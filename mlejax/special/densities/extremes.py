@@ -205,7 +205,7 @@ def _gpd(kind: str, x: jax.Array, scale: jax.Array, xi: jax.Array) -> jax.Array:
 def _gev(kind: str, x: jax.Array, loc: jax.Array, scale: jax.Array, xi: jax.Array) -> jax.Array:
     legal = (scale > 0) & (scale < jnp.inf) & (jnp.abs(loc) < jnp.inf) & (jnp.abs(xi) < jnp.inf) & ~jnp.isnan(x)
     inside = legal & (jnp.abs(x) < jnp.inf) & (1.0 + xi * ((x - loc) / scale) > 0)
-    low = jnp.where(xi == 0, x < loc, xi > 0)
+    low = jnp.where(jnp.isinf(x), x < 0, jnp.where(xi == 0, x < loc, xi > 0))
     scale, xi = jnp.where(inside, scale, 1.0), jnp.where(inside, xi, 0.0)
     z = (jnp.where(inside, x, 0.0) - jnp.where(inside, loc, 0.0)) / scale
     t = log1p_over(z, xi)
