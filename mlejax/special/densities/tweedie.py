@@ -53,8 +53,8 @@ def tweedie_logpdf(y: ArrayLike, mu: ArrayLike, phi: ArrayLike, power: ArrayLike
         >>> import jax
         >>> from mlejax.special import tweedie_logpdf
         >>> with jax.enable_x64(True):
-        ...     print(f"{tweedie_logpdf(0.0, 1.0, 2.0, 1.5):.6f} {tweedie_logpdf(1.0, 1.0, 2.0, 1.5):.6f}")
-        -1.000000 -1.714776
+        ...     print(f"{tweedie_logpdf(0.0, 1.0, 2.0, 1.5):.6f} {tweedie_logpdf(1.0, 1.0, 2.0, 1.5):.6f}")  # -2 + log I1(2)
+        -1.000000 -1.535866
 
     References:
         Dunn & Smyth (2005), Series evaluation of Tweedie exponential dispersion model densities, Statistics and Computing 15.
