@@ -47,7 +47,7 @@ from mlejax.inference.intervals import (
     with_addresses,
 )
 from mlejax.inference.normal import z_tests
-from mlejax.inference.prediction import predict
+from mlejax.inference.prediction import Elasticity, Margins, margins, predict
 from mlejax.inference.profiles import (
     Contour,
     Profile,
@@ -86,12 +86,14 @@ __all__ = [
     "Contour",
     "CrossValidation",
     "DeltaResult",
+    "Elasticity",
     "Entries",
     "FitFacts",
     "Hypotheses",
     "Intervals",
     "Jackknife",
     "LRTest",
+    "Margins",
     "Profile",
     "SimulationStudy",
     "SubsetErrors",
@@ -118,6 +120,7 @@ __all__ = [
     "linear_covariance",
     "llf_penalized",
     "lr_test",
+    "margins",
     "nlcom",
     "no_criterion",
     "one_scalar",

@@ -412,6 +412,23 @@ class Results:
             reason=self._entries.reason,
         )
 
+    @documented_by(inference.margins)
+    def margins(
+        self,
+        variables: str | Sequence[str] | None = None,
+        of: Any = None,
+        *,
+        data: Any = None,
+        at: Mapping[str, Any] | None = None,
+        over: str | Sequence[str] | None = None,
+        at_means: bool = False,
+        elasticity: inference.Elasticity | None = None,
+        alpha: float = 0.05,
+    ) -> inference.Margins:
+        options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
+        cov, reason = self._cov.matrix, self._entries.reason
+        return inference.margins(self._fit, cov, variables, of, **options, alpha=alpha, reason=reason)
+
     # ---- resampling
 
     @documented_by(inference.bootstrap)

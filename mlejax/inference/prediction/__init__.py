@@ -1,5 +1,6 @@
 """Predictions for the rows of data, with delta-method errors."""
 
+from mlejax.inference.prediction.margins import Elasticity, Margins, margins
 from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
 
-__all__ = ["predict", "predict_function", "predict_parameter"]
+__all__ = ["Elasticity", "Margins", "margins", "predict", "predict_function", "predict_parameter"]

@@ -118,20 +118,24 @@ def predict_function(
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
     """
-    source = data_room.ingest(data)
     with float64():
-        if designs is None:
-            reads: set[Any] = set()
-            jax.eval_shape(lambda t, a: function(params_at(t), source.view(a, reads)), theta, source.abstract())
-            tree = source.convert(reads).tree()
-            found = nlcom(lambda t: function(params_at(t), tree), theta, cov, alpha=alpha, reason=reason)
-        else:
-            made = designs.again(source)
-            call = _by_row(function, source, designs)
-            found = nlcom(
-                lambda t: call(params_at(t), designs.values(params_at(t), made)), theta, cov, alpha=alpha, reason=reason
-            )
+        found = nlcom(of_theta(function, data, params_at, theta, designs), theta, cov, alpha=alpha, reason=reason)
     return _table(found, data)
+
+
+def of_theta(
+    function: Callable[[Any, Any], Any], data: Any, params_at: ParamsAt, theta: np.ndarray, designs: Designs | None
+) -> Callable[[Any], Any]:
+    """``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`."""
+    source = data_room.ingest(data)
+    if designs is None:
+        reads: set[Any] = set()
+        jax.eval_shape(lambda t, a: function(params_at(t), source.view(a, reads)), theta, source.abstract())
+        tree = source.convert(reads).tree()
+        return lambda t: function(params_at(t), tree)
+    made = designs.again(source)
+    call = _by_row(function, source, designs)
+    return lambda t: call(params_at(t), designs.values(params_at(t), made))
 
 
 def _by_row(

@@ -1,0 +1,339 @@
+"""Margins: predictions, slopes and contrasts averaged over the rows of data, with delta-method errors.
+
+For a function g(theta, x) of a row, the margins are weighted means over rows of
+
+    predictions          g(theta, x)
+    slopes               d g / d x_j                    of a numeric column
+    contrasts            g(theta, x with l) - g(theta, x with the first level)     of a column of levels
+    elasticities         slopes times x, over g, or both
+
+with the other columns as they are, or at values of ``at=``.  Slopes are central differences in the column with one Richardson
+step, error O(h^4), through the formula of a design as well as through the function; their derivatives by theta are exact.
+
+References: Williams (2012), Stata Journal 12, 308; Dowd, Greene & Norton (2014), Health Services Research 49, 731.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.companions import companion, registered
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.intervals import DeltaResult, nlcom
+from mlejax.inference.prediction.predict import of_theta
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Elasticity = Literal["eyex", "dyex", "eydx"]
+STEP = 1e-3  # of a slope's differences, in standard deviations of the column
+FACTOR = re.compile(r"C\((?P<name>.+)\)")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Margins(DeltaResult):
+    """Margins with delta-method standard errors; prints as a table.
+
+    Attributes:
+        where: for each margin the variable, the contrast, the group of ``over=`` and the values of ``at=``.
+    """
+
+    where: tuple[dict[str, Any], ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row a margin: where it was taken, then broom's columns, as `table`."""
+        import pandas as pd
+
+        return pd.concat([pd.DataFrame(list(self.where)), self.table().reset_index(drop=True)], axis=1)
+
+    def plot(self, ax: Any = None, *, x: str | None = None) -> Any:
+        """The margins with their intervals over the values of a column of ``at=``; other columns make lines of their own.
+
+        Args:
+            ax: matplotlib axes; made if left out.
+            x: the column; the first of ``at=`` by default.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: no column of that name.
+        """
+        try:
+            from matplotlib import pyplot as plt
+        except ImportError as error:
+            raise ImportError("margins().plot() draws with matplotlib: pip install matplotlib") from error
+        frame = self.frame()
+        columns = [c for c in frame.columns[: frame.columns.get_loc("estimate")] if frame[c].nunique() > 1]
+        x = columns[-1] if x is None and columns else x
+        if x not in frame.columns:
+            raise ValueError(f"x={x!r}: expected one of the columns of the margins, {columns}")
+        ax = plt.gca() if ax is None else ax
+        others = [c for c in columns if c != x]
+        for key, part in frame.groupby(others, sort=False) if others else [((), frame)]:
+            label = ", ".join(f"{c} = {v}" for c, v in zip(others, key, strict=True))
+            if np.issubdtype(part[x].dtype, np.number):
+                line = ax.plot(part[x], part["estimate"], label=label or None)[0]
+                ax.fill_between(part[x], part["conf_low"], part["conf_high"], alpha=0.2, color=line.get_color())
+            else:
+                reach = [part["estimate"] - part["conf_low"], part["conf_high"] - part["estimate"]]
+                ax.errorbar(part[x].astype(str), part["estimate"], reach, fmt="o", capsize=3, label=label or None)
+        ax.set_xlabel(x)
+        ax.set_ylabel(f"margin, with {100 * (1 - self.alpha):g} % interval")
+        if others:
+            ax.legend()
+        return ax
+
+
+class _Margin(NamedTuple):
+    """One kind of margin: its description, the changed data, and how their values (n,) make that of a row."""
+
+    where: dict[str, Any]
+    data: tuple[Any, ...]
+    combine: Callable[..., Any]
+
+
+def margins(
+    fit: Fit,
+    cov: Float[Host, "p p"],
+    variables: str | Sequence[str] | None = None,
+    of: Any = None,
+    *,
+    data: Any = None,
+    at: Mapping[str, Any] | None = None,
+    over: str | Sequence[str] | None = None,
+    at_means: bool = False,
+    elasticity: Elasticity | None = None,
+    alpha: float = 0.05,
+    reason: str = "",
+) -> Margins:
+    """Average predictions, slopes, contrasts of levels and elasticities of any function of the parameters and a row.
+
+    Args:
+        variables: columns whose effect is wanted: the slope of a numeric one; of a column of text, levels or booleans, or
+            asked for as ``"C(treated)"``, the contrast of each level with the first.  None: predictions.
+        of: whose margins: ``f(params, data)`` -> (n,), pure JAX; the name of a regressed parameter; or ``"mean"``,
+            which the model declares.  Default: the declared mean, else the regressed parameter, if there is one.
+        data: rows to average over; default those of the fit, with its weights.
+        at: column -> value or values that all rows get; all combinations of several.
+        over: columns whose groups of rows are averaged separately.
+        at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
+        elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
+        alpha: one minus the coverage.
+
+    Returns:
+        `Margins`: natural scale of the function; ``params``, ``bse``, ``conf_int()``, ``frame()``, ``plot()``.  The standard
+        errors hold the rows fixed; they are robust or clustered where the fit's are.
+
+    Raises:
+        ValueError: no such column, nothing to take margins of, an elasticity of levels.
+        DataError: a level that the data of the fit did not have.
+
+    Example:
+        >>> import mlejax as mle
+        >>> import jax
+        >>> @mle.model(p=mle.Interval(0, 1))
+        ... def bernoulli(params, data):
+        ...     return jax.numpy.log(jax.numpy.where(data["y"] == 1, params["p"], 1 - params["p"]))
+        >>> res = bernoulli.regress(p="x").fit({"y": [0, 1, 0, 1, 1, 0], "x": [0.0, 1.0, 2.0, 3.0, 4.0, 0.5]})
+        >>> res.margins("x").params.round(4).tolist()
+        [0.1867]
+    """
+    if elasticity not in (None, "eyex", "dyex", "eydx"):
+        raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
+    table, weights = _rows_of(fit, data)
+    function = _function(fit, of)
+    groups = [(name, _take(table, rows), weights[rows]) for name, rows in _groups(table, over)]
+    if at_means:
+        groups = [(name, *_at_means(rows, w)) for name, rows, w in groups]
+    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+    terms, where = [], []
+    with float64():
+        for group, rows, w in groups:
+            for values in _combinations(at or {}, table):
+                base = _changed(rows, values, table)
+                for one in _margins_of(base, table, variables, elasticity):
+                    made = [of_theta(function, d, params_at, fit.theta, fit.loaded.designs) for d in one.data]
+                    terms.append((made, one.combine, w / w.sum()))
+                    where.append({**one.where, **group, **values})
+
+        def total(theta: Any) -> Any:
+            return jnp.stack([w @ combine(*(jnp.ravel(f(theta)) for f in made)) for made, combine, w in terms])
+
+        labels = [", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where]
+        found = nlcom(total, fit.theta, cov, alpha=alpha, labels=labels, reason=reason)
+    parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
+    kind = "Predictions" if variables is None else "Marginal effects"
+    averaged = "at the means" if at_means else f"averaged over {len(weights):,} rows"
+    return Margins(**{**parts, "title": f"{kind}, {averaged} (delta method)"}, where=tuple(where))
+
+
+# ---- what is averaged
+
+
+def _margins_of(
+    base: Any, table: Any, variables: str | Sequence[str] | None, elasticity: Elasticity | None
+) -> Iterator[_Margin]:
+    """The margins at the rows of ``base``; the levels of columns are those in the whole ``table``."""
+    if variables is None:
+        yield _Margin({"margin": "prediction"}, (base,), lambda y: y)
+        return
+    for variable in [variables] if isinstance(variables, str) else variables:
+        asked = FACTOR.fullmatch(variable)
+        name = asked["name"] if asked else variable
+        column = _column(table, name)
+        if asked or column.dtype.kind not in "iuf":
+            if elasticity is not None:
+                raise ValueError(f"elasticity={elasticity!r}: {name!r} is a column of levels, which has contrasts only")
+            first, *others = _levels(table, name)
+            for level in others:
+                pair = (_changed(base, {name: level}, table), _changed(base, {name: first}, table))
+                yield _Margin({"margin": f"{name}: {level} - {first}"}, pair, lambda y, y0: y - y0)
+            continue
+        yield _slope(base, name, _column(base, name).astype(float), elasticity)
+
+
+def _slope(base: Any, name: str, x: Float[Host, " n"], elasticity: Elasticity | None) -> _Margin:
+    spread = float(x.std()) or max(abs(float(x[0])), 1.0)
+    h = STEP * spread
+    moved = [_changed(base, {name: x + k * h}, base) for k in (1, -1, 2, -2)]
+
+    def slope(up: Any, down: Any, up2: Any, down2: Any, y: Any = None) -> Any:
+        found = (8.0 * (up - down) - (up2 - down2)) / (12.0 * h)
+        found = found * x if elasticity in ("eyex", "dyex") else found
+        return found / y if elasticity in ("eyex", "eydx") else found
+
+    here = (base,) if elasticity in ("eyex", "eydx") else ()
+    what = {None: name, "eyex": f"d log y / d log {name}", "dyex": f"dy / d log {name}", "eydx": f"d log y / d {name}"}
+    return _Margin({"margin": what[elasticity]}, (*moved, *here), slope)
+
+
+def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
+    """The function of a row whose margins are taken."""
+    likelihood, designs = fit.spec.likelihood, fit.loaded.designs
+    regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
+    if callable(of):
+        return of
+    if of == "mean" or (of is None and registered(likelihood, "mean") is not None):
+        return companion(likelihood, "mean", "margins")
+    if of is None and len(regressed) != 1:
+        what = f"the regressed parameters are {', '.join(regressed)}" if regressed else "no parameter is regressed"
+        raise ValueError(
+            f"margins: say of what, of=lambda params, data: ..., since {likelihood.name} declares no mean and {what}"
+        )
+    name = regressed[0] if of is None else of
+    if name not in regressed:
+        raise ValueError(f"of={of!r}: expected a function, 'mean', or a regressed parameter (there are: {regressed})")
+    return lambda params, data: params[name]
+
+
+# ---- rows and columns
+
+
+def _rows_of(fit: Fit, data: Any) -> tuple[Any, Float[Host, " n"]]:
+    """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
+    if data is not None:
+        return data, np.ones(_n_rows(data))
+    loaded = fit.loaded
+    if loaded.remembered is not None:
+        raise ValueError("a result from a file does not hold its data: give them, data=")
+    rows = np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
+    table = loaded.source.take(rows)
+    if not isinstance(table, Mapping) and not hasattr(table, "columns"):
+        raise ValueError("margins change columns by name: fit a DataFrame or a dict of columns, or give data=")
+    w = loaded.weights
+    if w is None:
+        return table, np.ones(rows.size)
+    values = np.asarray(w.values, float)
+    return table, values if loaded.unit_codes is None else values[loaded.unit_codes]
+
+
+def _n_rows(table: Any) -> int:
+    return len(table) if hasattr(table, "columns") else len(next(iter(table.values())))
+
+
+def _column(table: Any, name: str) -> np.ndarray:
+    names = list(table.columns if hasattr(table, "columns") else table)
+    if name not in names:
+        raise ValueError(f"margins: no column {name!r}; the columns are {', '.join(map(str, names))}")
+    return np.asarray(table[name])
+
+
+def _levels(table: Any, name: str) -> list[Any]:
+    """The levels of a column: those that a categorical declares and has, in their order; else sorted."""
+    column = table[name]
+    values = column.cat.categories if hasattr(column, "cat") else np.unique(np.asarray(column))
+    present = set(np.unique(np.asarray(column).astype(object)))
+    levels = [v for v in np.asarray(values).tolist() if v in present]
+    if len(levels) < 2:
+        raise ValueError(f"margins: column {name!r} has one level here, {levels}, so that there is nothing to contrast")
+    return levels
+
+
+def _changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
+    """The table with some columns replaced, each by a value for all rows, of the kind of the column in ``like``, or by one
+    value a row."""
+    if not values:
+        return table
+    n, frame = _n_rows(table), hasattr(table, "columns")
+    new = {name: value if np.ndim(value) else _filled(like[name], value, n) for name, value in values.items()}
+    return table.assign(**new) if frame else {**table, **new}
+
+
+def _filled(column: Any, value: Any, n: int) -> Any:
+    if hasattr(column, "cat"):
+        import pandas as pd
+
+        return pd.Categorical([value] * n, dtype=column.dtype)
+    return np.full(n, value) if not isinstance(value, str) else np.array([value] * n, dtype=object)
+
+
+def _take(table: Any, rows: np.ndarray) -> Any:
+    return table.iloc[rows] if hasattr(table, "iloc") else {k: np.asarray(v)[rows] for k, v in table.items()}
+
+
+def _groups(table: Any, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """(description, numbers of the rows) of each group."""
+    n = _n_rows(table)
+    if over is None:
+        yield {}, np.arange(n)
+        return
+    names = [over] if isinstance(over, str) else list(over)
+    columns = [_column(table, name) for name in names]
+    for values in itertools.product(*(np.unique(c).tolist() for c in columns)):
+        rows = np.flatnonzero(np.all([c == v for c, v in zip(columns, values, strict=True)], axis=0))
+        if rows.size:
+            yield dict(zip(names, values, strict=True)), rows
+
+
+def _combinations(at: Mapping[str, Any], table: Any) -> Iterator[dict[str, Any]]:
+    for name in at:
+        _column(table, name)
+    lists = [np.atleast_1d(np.asarray(v, object)).tolist() for v in at.values()]
+    for values in itertools.product(*lists):
+        yield dict(zip(at, values, strict=True))
+
+
+def _at_means(table: Any, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:
+    """One row with the means of the numeric columns; of others only those with one value: the rest has to be in ``at=``."""
+    share, out = weights / weights.sum(), {}
+    for name in table.columns if hasattr(table, "columns") else table:
+        column = np.asarray(table[name])
+        numeric = column.dtype.kind in "iuf" and column.ndim == 1
+        if numeric or (column.ndim == 1 and len(set(column.tolist())) == 1):
+            out[name] = [share @ column] if numeric else table[name][:1]
+    if hasattr(table, "columns"):
+        import pandas as pd
+
+        return pd.DataFrame({k: np.asarray(v) for k, v in out.items()}), np.ones(1)
+    return {k: np.asarray(v) for k, v in out.items()}, np.ones(1)

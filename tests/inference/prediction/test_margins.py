@@ -1,0 +1,156 @@
+"""Margins against statsmodels' analytic ones, closed forms, and differences of predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from jax.scipy.special import gammaln
+
+import mlejax as mle
+
+
+@mle.model(p=mle.Interval(0, 1))
+def bernoulli(params: Any, data: Any) -> Any:
+    return jnp.where(data["y"] == 1, jnp.log(params["p"]), jnp.log1p(-params["p"]))
+
+
+@mle.model(mu=mle.Positive())
+def poisson(params: Any, data: Any) -> Any:
+    return data["y"] * jnp.log(params["mu"]) - params["mu"] - gammaln(data["y"] + 1.0)
+
+
+@mle.model(beta=mle.Real(columns="X"))
+def logit(params: Any, data: Any) -> Any:
+    return jax.nn.log_sigmoid((2 * data["y"] - 1) * (data["X"] @ params["beta"]))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    n = 400
+    df = pd.DataFrame(
+        {"x": rng.normal(1.0, 1.0, n), "z": rng.uniform(1.0, 3.0, n), "g": rng.choice(["a", "b", "c"], n)}
+    )
+    eta = -0.5 + 0.8 * df["x"] - 0.4 * df["z"] + df["g"].map({"a": 0.0, "b": 0.5, "c": -0.7})
+    df["y"] = (rng.uniform(size=n) < 1 / (1 + np.exp(-eta))).astype(float)
+    df["k"] = rng.poisson(np.exp(0.3 * df["x"] + 0.1)).astype(float)
+    return df
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame) -> mle.Results:
+    return bernoulli.regress(p="x + z").fit(frame)
+
+
+@pytest.mark.parametrize("at", ["overall", "mean"])
+@pytest.mark.parametrize(
+    ("elasticity", "method"), [(None, "dydx"), ("eyex", "eyex"), ("dyex", "dyex"), ("eydx", "eydx")]
+)
+def test_slopes_and_elasticities_are_those_of_statsmodels(
+    frame: pd.DataFrame, fitted: mle.Results, at: str, elasticity: Any, method: str
+) -> None:
+    theirs = (
+        sm.Logit(frame["y"], sm.add_constant(frame[["x", "z"]]))
+        .fit(disp=0, tol=1e-12)
+        .get_margeff(at=at, method=method)
+    )
+    ours = fitted.margins(["x", "z"], elasticity=elasticity, at_means=at == "mean")
+    np.testing.assert_allclose(ours.params, theirs.margeff, rtol=1e-6)
+    np.testing.assert_allclose(ours.bse, theirs.margeff_se, rtol=1e-6)
+
+
+def test_a_regression_of_counts(frame: pd.DataFrame) -> None:
+    theirs = sm.Poisson(frame["k"], sm.add_constant(frame[["x"]])).fit(disp=0, tol=1e-12, cov_type="HC0").get_margeff()
+    res = poisson.regress(mu="x").fit(frame.rename(columns={"y": "other", "k": "y"}), cov_type="HC0")
+    ours = res.margins("x")
+    np.testing.assert_allclose([ours.params[0], ours.bse[0]], [theirs.margeff[0], theirs.margeff_se[0]], rtol=1e-6)
+
+
+def test_levels_contrast_with_the_first(frame: pd.DataFrame) -> None:
+    """As averages of predictions with the column set, whose errors come from the delta method by hand."""
+    res = bernoulli.regress(p="x + g").fit(frame)
+    found = res.margins("g")
+    X = np.column_stack([np.ones(len(frame)), frame["g"] == "b", frame["g"] == "c", frame["x"]]).astype(float)
+    names = ["p[Intercept]", "p[g[T.b]]", "p[g[T.c]]", "p[x]"]
+    beta = res.params[names].to_numpy()
+    V = res.cov_params().loc[names, names].to_numpy()
+
+    def set_to(b: float, c: float) -> tuple[float, np.ndarray]:
+        at = X.copy()
+        at[:, 1], at[:, 2] = b, c
+        p = 1 / (1 + np.exp(-at @ beta))
+        return p.mean(), (p * (1 - p)) @ at / len(at)
+
+    for i, one in enumerate([(1.0, 0.0), (0.0, 1.0)]):
+        difference = set_to(*one)[0] - set_to(0.0, 0.0)[0]
+        gradient = set_to(*one)[1] - set_to(0.0, 0.0)[1]
+        assert found.params[i] == pytest.approx(difference, rel=1e-9)
+        assert found.bse[i] == pytest.approx(np.sqrt(gradient @ V @ gradient), rel=1e-8)
+    assert found.labels == ("g: b - a", "g: c - a")
+
+
+def test_slopes_go_through_splines_and_polynomials(frame: pd.DataFrame) -> None:
+    """d/dx of bs(x) by hand: where a formula stands between, its basis is moved too."""
+    res = bernoulli.regress(p="bs(x, df=4) + poly(z, 2)").fit(frame)
+    inner = frame[(frame["x"] > -1) & (frame["x"] < 3) & (frame["z"] > 1.1) & (frame["z"] < 2.9)]
+    h = 1e-5
+    for name in ("x", "z"):
+        up, down = (res.predict(inner.assign(**{name: inner[name] + s * h}))["estimate"].mean() for s in (1, -1))
+        assert res.margins(name, data=inner).params[0] == pytest.approx((up - down) / (2 * h), rel=1e-6)
+
+
+def test_at_over_and_predictions(frame: pd.DataFrame, fitted: mle.Results) -> None:
+    found = fitted.margins(at={"x": [0.0, 1.0], "z": 2.0}).frame()
+    alone = fitted.predict(pd.DataFrame({"x": [0.0, 1.0], "z": [2.0, 2.0]}))
+    np.testing.assert_allclose(found["estimate"], alone["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(found["std_error"], alone["std_error"], rtol=1e-9)
+    groups = fitted.margins(over="g").frame().set_index("g")["estimate"]
+    for g, part in frame.groupby("g"):
+        assert groups[g] == pytest.approx(fitted.predict(part)["estimate"].mean(), rel=1e-9)
+
+
+def test_any_function_of_a_model_written_by_hand(frame: pd.DataFrame) -> None:
+    data = {
+        "X": np.column_stack([np.ones(len(frame)), frame["x"]]),
+        "y": frame["y"].to_numpy(),
+        "x": frame["x"].to_numpy(),
+    }
+    res = logit.fit(data)
+    of = lambda params, data: jax.nn.sigmoid(params["beta"][0] + params["beta"][1] * data["x"])
+    b0, b1 = res.params
+    p = 1 / (1 + np.exp(-b0 - b1 * data["x"]))
+    assert res.margins("x", of).params[0] == pytest.approx((p * (1 - p)).mean() * b1, rel=1e-8)
+
+
+def test_weights_count(frame: pd.DataFrame) -> None:
+    w = np.random.default_rng(1).integers(1, 4, len(frame))
+    weighted = bernoulli.regress(p="x").fit(frame, weights=w, weight_kind="frequency").margins("x")
+    expanded = bernoulli.regress(p="x").fit(frame.loc[frame.index.repeat(w)].reset_index(drop=True)).margins("x")
+    np.testing.assert_allclose([weighted.params, weighted.bse], [expanded.params, expanded.bse], rtol=1e-7)
+
+
+def test_what_cannot_be_answered_is_refused_in_words(frame: pd.DataFrame, fitted: mle.Results) -> None:
+    with pytest.raises(ValueError, match="no column 'age'; the columns are x, z"):
+        fitted.margins("age")
+    with pytest.raises(ValueError, match="contrasts only"):
+        fitted.margins("g", elasticity="eyex")
+    with pytest.raises(ValueError, match="expected 'eyex'"):
+        fitted.margins("x", elasticity="xx")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="of=lambda"):
+        logit.fit({"X": frame[["x", "z"]].to_numpy(), "y": frame["y"].to_numpy()}).margins("x")
+    with pytest.raises(mle.MissingColumnError, match="'g'"):
+        bernoulli.regress(p="x + g").fit(frame).margins("x", at_means=True)
+
+
+def test_the_picture(fitted: mle.Results) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    ax = fitted.margins(at={"x": np.linspace(-1, 3, 9), "z": [1.0, 3.0]}).plot(x="x")
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["z = 1.0", "z = 3.0"]
+    assert (ax.get_xlabel(), len(ax.lines)) == ("x", 2)
+    plt.close("all")
