@@ -17,7 +17,10 @@ unit: below that their sign is not known (Higham 2002, Accuracy and Stability of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +62,7 @@ def pivot_floor(p: int, dtype: DTypeLike) -> float:
     return 450.0 * max(p, 1) * rounding_unit(dtype)
 
 
+@lru_cache
 def rounding_unit(dtype: DTypeLike) -> float:
     """Distance from 1 to the next number: 2.2e-16 in float64."""
     return float(np.finfo(dtype).eps)
@@ -73,7 +77,7 @@ def all_finite(a: Shaped[Host, ...]) -> bool:
         >>> all_finite(np.array([1.0, 1e200])), all_finite(np.array([1.0, np.nan]))
         (True, False)
     """
-    return bool(np.isfinite(a).all())
+    return all(map(math.isfinite, a.ravel().tolist())) if a.size <= FEW else bool(np.isfinite(a).all())
 
 
 def unit_diagonal(
@@ -153,33 +157,41 @@ def solve_spd(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[De
     eye = jnp.eye(p, dtype=A.dtype)
     A = jnp.where(jnp.all(jnp.isfinite(A)), A, -eye)
     if p <= UNROLLED:
-        return _solve_unrolled(A, b)
+        entries = [[A[i, j] for j in range(i + 1)] for i in range(p)]
+        x, ok = _solve_entries(entries, [b[i] for i in range(p)], pivot_floor(p, A.dtype), jnp.where)
+        return jnp.stack(x), ok
     L = jnp.linalg.cholesky(A)
     pivots = jnp.diagonal(L) ** 2
     ok = jnp.all(pivots > pivot_floor(p, A.dtype))
     return jax.scipy.linalg.cho_solve((jnp.where(ok, L, eye), True), b), ok
 
 
-def _solve_unrolled(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[Device, " p"], Bool[Device, ""]]:
-    """Solve by LDL' entry by entry, without array operations, so that a batch of systems is one elementwise kernel."""
-    p = A.shape[-1]
-    floor = pivot_floor(p, A.dtype)
-    L: list[list[jax.Array]] = [[A[0, 0]] * p for _ in range(p)]
-    pivots: list[jax.Array] = []
-    ok = jnp.asarray(True)
+def _solve_entries(A: Sequence[Any], b: Sequence[Any], floor: float, where: Any) -> tuple[list[Any], Any]:
+    """Solve by LDL' entry by entry: so a batch of systems is one elementwise kernel, and one on the host is in Python's numbers.
+
+    Args:
+        A: p sequences of p numbers, of which the lower triangle is read.
+        b: p numbers.
+        floor: of the pivots over the diagonal of A: of any scales, C has these pivots.
+        where: as `jnp.where`, of these numbers.
+    """
+    p = len(A)
+    L: list[list[Any]] = [[] for _ in range(p)]
+    pivots: list[Any] = []
+    ok: Any = True
     for j in range(p):
-        pivot = A[j, j]
+        pivot = A[j][j]
         for k in range(j):
             pivot = pivot - L[j][k] * L[j][k] * pivots[k]
-        good = pivot > floor
+        good = pivot > floor * A[j][j]  # NaN compares as False
         ok = ok & good
-        pivots.append(jnp.where(good, pivot, 1.0))
+        pivots.append(where(good, pivot, 1.0))
         for i in range(j + 1, p):
-            entry = A[i, j]
+            entry = A[i][j]
             for k in range(j):
                 entry = entry - L[i][k] * L[j][k] * pivots[k]
-            L[i][j] = jnp.where(good, entry, 0.0) / pivots[j]
-    x: list[jax.Array] = [b[i] for i in range(p)]
+            L[i].append(where(good, entry, 0.0) / pivots[j])
+    x = list(b)
     for i in range(p):
         for k in range(i):
             x[i] = x[i] - L[i][k] * x[k]
@@ -187,7 +199,7 @@ def _solve_unrolled(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Fl
     for i in range(p - 1, -1, -1):
         for k in range(i + 1, p):
             x[i] = x[i] - L[k][i] * x[k]
-    return jnp.stack(x), ok
+    return x, ok
 
 
 def solve_spd_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.bool_]:
@@ -207,11 +219,16 @@ def solve_spd_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[H
         >>> x.round(12).tolist(), bool(ok)
         ([1.0, 1.0], True)
     """
+    p = A.shape[-1]
+    floor = pivot_floor(p, A.dtype)
+    if p <= UNROLLED:
+        x, ok = _solve_entries(A.tolist(), b.tolist(), floor, lambda condition, yes, no: yes if condition else no)
+        return (np.array(x, A.dtype), np.True_) if ok else (b, np.False_)
     try:
         pivots = np.linalg.cholesky(A).diagonal() ** 2
     except np.linalg.LinAlgError:
         return b, np.False_
-    if not (pivots > pivot_floor(A.shape[-1], A.dtype)).all():  # NaN compares as False
+    if not (pivots > floor).all():  # NaN compares as False
         return b, np.False_
     return np.linalg.solve(A, b), np.True_
 
@@ -236,6 +253,9 @@ def solve_scaled(
         >>> x.tolist(), float(product), bool(ok)
         ([2.0, 2.0], 17.0, True)
     """
+    if A.shape[-1] <= UNROLLED:
+        x, ok = solve_spd(A, b)
+        return x, (x * b).sum(), ok
     diagonal = A.diagonal()
     root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root
@@ -254,6 +274,9 @@ def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Floa
         >>> x.tolist(), float(product), bool(ok)
         ([2.0, 2.0], 17.0, True)
     """
+    if A.shape[-1] <= UNROLLED:
+        x, ok = solve_spd_host(A, b)
+        return x, x.dot(b), ok
     diagonal = A.diagonal()
     root = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     scaled = b / root

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.optimize.arrays import namespace
+from mlejax.optimize.arrays import namespace, scalar
 from mlejax.optimize.method import Point, Setting
 from mlejax.shapes import Bool, Either, Float, Scalar
 
@@ -16,15 +16,19 @@ __all__ = ["active_bounds", "clip", "outside", "setting_of"]
 
 def setting_of(u: Float[Either, " p"], lower: Any, upper: Any, scale: Scalar) -> Setting:
     """Box and scale of a run; no box where both edges are None, or known to be infinite when the program is built."""
-    xp = namespace(u)
-    sides = []
-    for edge, infinite in ((lower, -np.inf), (upper, np.inf)):
-        concrete = not isinstance(edge, jax.core.Tracer)
-        none = edge is None or (concrete and bool(np.all(np.asarray(edge) == infinite)))
-        sides.append((none, xp.broadcast_to(xp.asarray(infinite if none else edge, u.dtype), u.shape)))
-    if all(none for none, _ in sides):
-        return Setting(None, None, xp.asarray(scale, u.dtype))
-    return Setting(sides[0][1], sides[1][1], xp.asarray(scale, u.dtype))
+    xp, scale = namespace(u), scalar(scale, u.dtype)
+    if _infinite(lower) and _infinite(upper):
+        return Setting(None, None, scale)
+    low, high = (
+        xp.broadcast_to(xp.asarray(infinite if edge is None else edge, u.dtype), u.shape)
+        for edge, infinite in ((lower, -np.inf), (upper, np.inf))
+    )
+    return Setting(low, high, scale)
+
+
+def _infinite(edge: Any) -> bool:
+    """Whether there is no edge, as far as is known when the program is built."""
+    return edge is None or (not isinstance(edge, jax.core.Tracer) and bool(np.isinf(edge).all()))
 
 
 def clip(u: Float[Either, " p"], setting: Setting) -> Float[Either, " p"]:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.arrays import namespace, possible, push, select, where
+from mlejax.optimize.arrays import all_finite, namespace, not_, possible, push, scalar, select, where
 from mlejax.optimize.box import clip, setting_of
 from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
 from mlejax.shapes import Scalar
@@ -29,7 +29,7 @@ from mlejax.status import End
 
 __all__ = ["advance", "begin", "run_in_dispatches", "run_on_host", "take_turn"]
 
-RUNNING = int(End.RUNNING)
+RUNNING, MAX_STEPS, BAD_START = (np.int32(end) for end in (End.RUNNING, End.MAX_STEPS, End.START_NOT_FINITE))
 DISPATCH_SECONDS = 0.2  # short enough for Ctrl-C and progress, long enough that dispatching costs nothing
 MOST_TURNS = 4096
 INFORMATIVE = 1e-8  # decrement where a step begins, above which its change of the gradient is no rounding
@@ -69,19 +69,18 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
     if upper is not None:
         u = xp.minimum(u, xp.asarray(upper, u.dtype))
     size = u.shape[0] if method.dense else 0
-    none = xp.zeros((), np.int32)
     return Carry(
         u=u,
-        f=xp.full((), np.inf, u.dtype),
+        f=scalar(np.inf, u.dtype),
         g=xp.zeros_like(u),
         H=xp.zeros((size, size), u.dtype),
         trial=u,
         decrements=xp.full((HISTORY,), np.inf, u.dtype),
         full_steps=xp.zeros((HISTORY,), bool),
-        mismatch=xp.full((), np.inf, u.dtype),
-        status=none,
-        n_steps=none,
-        n_evaluations=none,
+        mismatch=scalar(np.inf, u.dtype),
+        status=RUNNING,
+        n_steps=np.int32(0),
+        n_evaluations=np.int32(0),
         inner=method.init(u),
     )
 
@@ -151,7 +150,7 @@ def _without_unknowns(objective: Any, carry: Carry, n_turns: Any) -> Carry:
     """A problem without unknowns: evaluated once, and solved."""
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)
-    status = jnp.where(jnp.isfinite(value), int(End.CONVERGED), int(End.START_NOT_FINITE))
+    status = jnp.where(jnp.isfinite(value), int(End.CONVERGED), BAD_START)
     return carry._replace(
         f=jnp.where(due, value, carry.f),
         decrements=jnp.where(due, jnp.zeros_like(carry.decrements), carry.decrements),
@@ -188,27 +187,27 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
     kept = Point(carry.u, carry.f, carry.g, carry.H)
     value, gradient, curvature = evaluated
     H = carry.H if curvature is None else xp.asarray(curvature, dtype)
-    raw = Point(carry.trial, xp.asarray(value, dtype), xp.asarray(gradient, dtype), H)
-    finite = xp.isfinite(raw.f) & xp.isfinite(raw.g).all() & xp.isfinite(raw.H).all()
+    raw = Point(carry.trial, scalar(value, dtype), xp.asarray(gradient, dtype), H)
+    finite = all_finite(raw.f, raw.g, raw.H)
     # a method computes with the new point even where it rejects it: give it finite derivatives, or NaN would spread
-    new = select(finite, raw, Point(raw.u, xp.asarray(np.inf, dtype), carry.g, carry.H))
+    new = select(finite, raw, Point(raw.u, scalar(np.inf, dtype), carry.g, carry.H))
     inner, step = method.update(carry.inner, kept, new, setting)
 
-    first = carry.n_evaluations == 0
-    bad_start = first & ~finite
-    point: Point = select(bad_start, raw, select(xp.asarray(step.keep, bool), new, kept))
-    accepted = xp.asarray(step.keep if step.accepted is None else step.accepted, bool) & ~bad_start
+    later = carry.n_evaluations > 0
+    bad_start = not_(later | finite)
+    point: Point = select(bad_start, raw, select(scalar(step.keep, bool), new, kept))
+    accepted = scalar(step.keep if step.accepted is None else step.accepted, bool) & not_(bad_start)
     n_evaluations = carry.n_evaluations + 1
-    status = xp.asarray(step.status, np.int32)
-    status = where((status == RUNNING) & (n_evaluations > method.max_steps), int(End.MAX_STEPS), status)
+    status = scalar(step.status, np.int32)
+    status = where((status == RUNNING) & (n_evaluations > method.max_steps), MAX_STEPS, status)
     return Carry(
         *point,
         trial=where(bad_start, carry.trial, clip(method.propose(inner, point), setting)),
         decrements=push(carry.decrements, step.decrement, accepted),
         full_steps=push(carry.full_steps, step.full, accepted),
-        mismatch=_mismatch(carry, new, accepted & ~first) if method.curvature == "hessian" else carry.mismatch,
-        status=where(bad_start, int(End.START_NOT_FINITE), status).astype(np.int32),
-        n_steps=carry.n_steps + (accepted & ~first),
+        mismatch=_mismatch(carry, new, accepted & later) if method.curvature == "hessian" else carry.mismatch,
+        status=where(bad_start, BAD_START, status),
+        n_steps=carry.n_steps + (accepted & later),
         n_evaluations=n_evaluations,
         inner=inner,
     )

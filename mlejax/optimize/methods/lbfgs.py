@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.arrays import select
+from mlejax.optimize.arrays import norm, select
 from mlejax.optimize.box import active_bounds
 from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.first_order import cast_like, strong
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
-from mlejax.optimize.methods.subproblem import norm, without
+from mlejax.optimize.methods.subproblem import without
 from mlejax.shapes import Either, Float, Scalar
 from mlejax.status import End
 

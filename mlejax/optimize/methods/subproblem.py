@@ -12,20 +12,15 @@ from typing import Any
 import numpy as np
 
 from mlejax.linalg import pivot_floor
-from mlejax.optimize.arrays import eigh, namespace, where, while_loop
+from mlejax.optimize.arrays import eigh, namespace, norm, where, while_loop
 from mlejax.optimize.box import clip, outside
 from mlejax.optimize.method import Flag, Point, Setting
 from mlejax.shapes import Bool, Either, Float, Scalar
 
-__all__ = ["bounded_step", "norm", "without"]
+__all__ = ["bounded_step", "without"]
 
 FAINT = 0.01  # share of the reduction below which a direction of negative curvature is not followed to the radius
 BISECTIONS = 30
-
-
-def norm(x: Float[Either, " p"]) -> Scalar:
-    """The length of a vector, by a sum of squares: under `vmap` no library is called for it."""
-    return namespace(x).sqrt((x * x).sum())
 
 
 def without(x: Float[Either, " p"], active: Bool[Either, " p"] | None) -> Float[Either, " p"]:

@@ -33,10 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.linalg import rounding_unit
-from mlejax.optimize.arrays import namespace, possible, select, solve_scaled, where
+from mlejax.optimize.arrays import maximum, namespace, norm, not_, possible, scalar, select, solve_scaled, where
 from mlejax.optimize.box import active_bounds, clip, outside
 from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
-from mlejax.optimize.methods.subproblem import bounded_step, norm, without
+from mlejax.optimize.methods.subproblem import bounded_step, without
 from mlejax.shapes import Bool, Either, Float, Scalar
 from mlejax.status import End
 
@@ -52,6 +52,10 @@ PRECISION_TOL = 1e-6  # decrement that is good enough where rounding allows no b
 MANY = 1000  # contributions from which on a step with quadratic convergence needs no confirmation
 SURE = 1e-7  # tolerance above which such a step must still reach SURE^2: the end is within 1e-7 standard errors
 BELOW_ROUNDING, STALLED_AFTER = 5, 40  # turns
+NONE = np.int32(0)
+RUNNING, CONVERGED, PRECISION_FLOOR, STALLED, SINGULAR, DIVERGED = (
+    np.int32(end) for end in (End.RUNNING, End.CONVERGED, End.PRECISION_FLOOR, End.STALLED, End.SINGULAR, End.DIVERGED)
+)
 
 
 class TrustState(NamedTuple):
@@ -111,10 +115,9 @@ class TrustRegion(Method):
 
     def init(self, u: Float[Either, " p"]) -> TrustState:
         """State before the first evaluation."""
-        xp, dtype = namespace(u), u.dtype
-        zero, none, false = xp.zeros((), dtype), xp.zeros((), np.int32), xp.zeros((), bool)
-        vector, infinite = xp.zeros(u.shape, dtype), xp.full((), np.inf, dtype)
-        return TrustState(vector, xp.ones((), dtype), vector, zero, zero, false, false, infinite, none, none)
+        zero, one, infinite = (scalar(x, u.dtype) for x in (0.0, 1.0, np.inf))
+        vector, no = namespace(u).zeros(u.shape, u.dtype), np.False_
+        return TrustState(vector, one, vector, zero, zero, no, no, infinite, NONE, NONE)
 
     def propose(self, state: TrustState, kept: Point) -> Float[Either, " p"]:
         """The kept point plus the pending step."""
@@ -122,80 +125,73 @@ class TrustRegion(Method):
 
     def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
         """Judge the new point, then find the next step from the point that is kept."""
-        xp = namespace(new.u)
-        first = xp.isinf(kept.f)
+        later = kept.f < np.inf  # the start has been evaluated
         accepted, below_rounding, radius, rejected = _judge(state, kept, new, setting)
         nearest = select(accepted, new, kept)
-        scaling, radius = _rescaled(state.scaling, radius, kept, nearest, accepted, setting)
+        scaling, weight, radius = _rescaled(state.scaling, radius, kept, nearest, accepted, setting)
         # where f is lost in rounding, the confirming step is made from the best point reached
-        precision = xp.maximum(PRECISION_TOL, setting.scale * _rounding(_level(nearest.f)))
+        precision = maximum(PRECISION_TOL, setting.scale * _rounding(_level(nearest.f)))
         enough = where(state.below_rounding >= BELOW_ROUNDING, precision, self.tol)
-        step, predicted, length, full, decrement, definite = _propose(
-            nearest, xp.sqrt(scaling), radius, enough, setting
-        )
+        step, predicted, length, full, decrement, definite = _propose(nearest, weight, radius, enough, setting)
         below_tolerance = definite & (decrement <= enough)
 
         # the pending step was the confirming one, and its end passes the same test
         confirmed = state.confirming & accepted & below_tolerance
-        vanishing = confirmed & _curvature_vanishes(kept, new) if possible(confirmed) else confirmed
-        worse = (
-            confirmed & ~vanishing & (decrement > state.newton_decrement)
-        )  # by rounding only: both ends pass the test
-        no_progress = below_rounding & ~(decrement < 0.5 * state.newton_decrement)
-        turns = where(no_progress, state.below_rounding + 1, 0).astype(np.int32)
-        stalled = (turns >= BELOW_ROUNDING + 3) | (rejected >= STALLED_AFTER) | (state.confirming & ~accepted)
+        lasting = confirmed & _curvature_lasts(kept, new) if possible(confirmed) else confirmed
+        worse = lasting & (decrement > state.newton_decrement)  # by rounding only: both ends pass the test
+        no_progress = below_rounding & (decrement >= 0.5 * state.newton_decrement)
+        turns = where(no_progress, state.below_rounding + 1, NONE)
+        stalled = (turns >= BELOW_ROUNDING + 3) | (rejected >= STALLED_AFTER) | (state.confirming & (rejected > 0))
         flat = (predicted <= 0.5 * self.tol / setting.scale) & (predicted >= 0) & (radius >= 1.0)
         small = min(self.tol, SURE)
-        quadratic = below_tolerance & accepted & state.full & ~first & (setting.scale >= MANY)
+        quadratic = below_tolerance & accepted & state.full & later & (setting.scale >= MANY)
         quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= small**2)
 
-        status = where(stalled & definite & (decrement <= precision), int(End.PRECISION_FLOOR), int(End.STALLED))
-        status = where(stalled, status, int(End.RUNNING))
-        status = where(~definite & (rejected == 0) & flat, int(End.SINGULAR), status)
-        status = where(quadratic, int(End.CONVERGED), status)
-        reached = where(decrement <= self.tol, int(End.CONVERGED), int(End.PRECISION_FLOOR))
-        status = where(confirmed, where(vanishing, int(End.DIVERGED), reached), status)
+        status = where(stalled & definite & (decrement <= precision), PRECISION_FLOOR, STALLED)
+        status = where(stalled, status, RUNNING)
+        status = where(not_(definite) & (rejected == 0) & flat, SINGULAR, status)
+        status = where(quadratic, CONVERGED, status)
+        reached = where(decrement <= self.tol, CONVERGED, PRECISION_FLOOR)
+        status = where(confirmed, where(lasting, reached, DIVERGED), status)
         after = TrustState(scaling, radius, step, predicted, length, full, below_tolerance, decrement, rejected, turns)
-        return after, Step(accepted & ~worse, status, accepted, decrement, state.full & (rejected == 0) & ~first)
+        return after, Step(accepted & not_(worse), status, accepted, decrement, state.full & (rejected == 0) & later)
 
 
-def _curvature_vanishes(kept: Point, new: Point) -> Flag:
-    """Whether little curvature is left along the last step, as it was rounded, which may be none at all."""
+def _curvature_lasts(kept: Point, new: Point) -> Flag:
+    """Whether enough curvature is left along the last step, as it was rounded, which may be none at all."""
     s = new.u - kept.u
-    return s @ (new.H @ s) < VANISHING * (s @ (kept.H @ s))
+    return s.dot(new.H.dot(s)) >= VANISHING * s.dot(kept.H.dot(s))
 
 
 def _level(f: Scalar) -> Scalar:
     """What the model approximates: f, or LARGE (1 + log(f / LARGE)) above LARGE."""
-    xp, large = namespace(f), f > LARGE
-    return where(large, LARGE * (1.0 + xp.log(xp.maximum(f, LARGE) / LARGE)), f) if possible(large) else f
+    large = f > LARGE
+    return where(large, LARGE * (1.0 + namespace(f).log(maximum(f, LARGE) / LARGE)), f) if possible(large) else f
 
 
 def _slope_of_level(f: Scalar) -> Scalar:
     """Derivative of `_level`: 1, or LARGE / f above LARGE."""
-    return LARGE / namespace(f).maximum(f, LARGE)
+    return LARGE / maximum(f, LARGE)
 
 
 def _rounding(level: Any) -> Scalar:
     """Rounding in the objective where it has this `_level`: smaller changes mean nothing."""
-    xp = namespace(level)
-    return 50.0 * rounding_unit(level.dtype) * xp.maximum(1.0, xp.abs(level))
+    return 50.0 * rounding_unit(level.dtype) * maximum(1.0, abs(level))
 
 
 def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
     """Accept the new point or not, by its gain ratio, and adapt the radius."""
-    xp = namespace(new.u)
-    first, finite = xp.isinf(kept.f), xp.isfinite(new.f)
+    first, finite = kept.f == np.inf, new.f < np.inf
     before = _level(where(first, 0.0, kept.f))
     rounding = _rounding(before)
     gain = before - _level(new.f)
-    below_rounding = finite & (xp.abs(state.predicted) <= rounding) & ~first
+    below_rounding = finite & (abs(state.predicted) <= rounding) & not_(first)
     gain_ratio = gain / where(state.predicted > 0, state.predicted, 1.0)
     accepted = (state.predicted > 0) & (gain_ratio > LEAST_GAIN_RATIO)
     if possible(below_rounding):
-        quieter = (gain >= -10.0 * rounding) & ~_scores_grew(state.scaling, kept, new, setting)
+        quieter = (gain >= -10.0 * rounding) & not_(_scores_grew(state.scaling, kept, new, setting))
         accepted = where(below_rounding, quieter, accepted)
-    no_loss = gain >= -xp.maximum(10.0 * rounding, ROUNDING_LOSS / setting.scale)
+    no_loss = gain >= -maximum(10.0 * rounding, ROUNDING_LOSS / setting.scale)
     accepted = finite & (where(state.confirming, no_loss, accepted) | first)
 
     gain_ratio = where(below_rounding, 1.0, gain_ratio)
@@ -203,9 +199,9 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
     radius = where(gain_ratio < 0.25, SHRINK * state.length, state.radius)
     grown = where(gain_ratio < 0.9, 2.0, GROW) * state.radius
     radius = where((gain_ratio > 0.75) & at_radius, grown, radius)
-    radius = where(accepted, radius, SHRINK * xp.minimum(state.length, state.radius))
+    radius = where(accepted, radius, SHRINK * where(state.length < state.radius, state.length, state.radius))
     radius = where(first | state.confirming, state.radius, radius)
-    rejected = where(accepted, 0, state.rejected + 1).astype(np.int32)
+    rejected = where(accepted, NONE, state.rejected + 1)
     return Judgement(accepted, below_rounding, radius, rejected)
 
 
@@ -222,24 +218,25 @@ def _rescaled(
     nearest: Point,
     accepted: Flag,
     setting: Setting,
-) -> tuple[Float[Either, " p"], Scalar]:
-    """Scaling at the nearest point, and the radius carried over to it."""
-    xp = namespace(nearest.u)
-    first = xp.isinf(kept.f)
+) -> tuple[Float[Either, " p"], Float[Either, " p"], Scalar]:
+    """Scaling at the nearest point, its root, and the radius carried over to it."""
+    first = kept.f == np.inf
     slope = _slope_of_level(nearest.f)
-    size = xp.abs(nearest.H.diagonal()) * slope
-    scaling = _positive(where(accepted, xp.maximum(size, scaling), scaling))
-    root = xp.sqrt(scaling)
+    size = abs(nearest.H.diagonal()) * slope
+    scaling = _positive(where(accepted, maximum(size, scaling), scaling))
+    root = namespace(scaling).sqrt(scaling)
     # coming from a plateau the scaling jumps: a radius in its old units would take many turns to recover
-    last = SHRINK * xp.minimum(1.0, norm((nearest.u - kept.u) * root))
-    radius = xp.maximum(radius, where(accepted & ~first, last, 0.0))
-    gradient = without(nearest.g, _active(nearest, setting)) * slope
-    return scaling, where(first, xp.maximum(1.0, 0.1 * norm(gradient / root)), radius)
+    length = norm((nearest.u - kept.u) * root)
+    last = where(accepted & not_(first), SHRINK * where(length < 1.0, length, 1.0), 0.0)
+    radius = maximum(radius, last)
+    if possible(first):
+        gradient = without(nearest.g, _active(nearest, setting)) * slope
+        radius = where(first, maximum(1.0, 0.1 * norm(gradient / root)), radius)
+    return scaling, root, radius
 
 
 def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
     """The Newton step where it may be taken, else one within radius and box; ``weight`` is the root of the scaling."""
-    xp = namespace(point.u)
     u, f, g, H = point
     active = _active(point, setting)
     x, product, definite = solve_scaled(_among_free(H, active), without(g, active))
@@ -247,9 +244,9 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
     decrement = where(definite, setting.scale * product, np.inf)
 
     # the model of the logarithm has the Newton step of f, lengthened (Sherman & Morrison), or no minimum at all
-    large, left = f > LARGE, xp.ones((), g.dtype)
+    large, left = f > LARGE, scalar(1.0, g.dtype)
     if possible(large):
-        safe, slope = xp.maximum(f, LARGE), _slope_of_level(f)
+        safe, slope = maximum(f, LARGE), _slope_of_level(f)
         left = where(large, 1.0 - product / safe, 1.0)
         newton = newton / where(left < NO_MINIMUM, 1.0, left)
         H = slope * (H - where(large, 1.0 / safe, 0.0) * g[:, None] * g[None, :])
@@ -257,25 +254,27 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
 
     length = norm(newton * weight)
     # the confirming step is always whole
-    full = definite & ~(left < NO_MINIMUM) & ((length <= radius) | (decrement <= enough))
-    full = full & ~outside(u + newton, setting).any()
+    full = definite & (left >= NO_MINIMUM) & ((length <= radius) | (decrement <= enough))
+    if setting.lower is not None:
+        full = full & ~outside(u + newton, setting).any()
     allowed = setting.allow_trust_region_solve
-    needed = ~full if allowed is None else ~full & allowed
+    needed = not_(full) if allowed is None else not_(full) & allowed
     s = newton
     if possible(needed):
         s = bounded_step(Point(u, f, g, H), active, (needed, newton), weight, radius, setting)
-    predicted = -(g @ s + 0.5 * s @ (H @ s))
+        length = norm(s * weight)
+    predicted = -s.dot(g + 0.5 * H.dot(s))
     if setting.lower is not None:
         # a step cut by the box may predict no reduction: then steepest descent in the scaling, cut in the same way
         down = -without(g, active) / weight**2
-        down = down * (radius / xp.maximum(norm(down * weight), np.finfo(u.dtype).tiny))
+        down = down * (radius / maximum(norm(down * weight), np.finfo(u.dtype).tiny))
         down = clip(u + down, setting) - u
-        cut = ~(predicted > 0) & ~full
+        cut = not_(predicted > 0) & not_(full)
         s = where(cut, down, s)
-        predicted = where(cut, -(g @ s + 0.5 * s @ (H @ s)), predicted)
+        predicted, length = where(cut, -s.dot(g + 0.5 * H.dot(s)), predicted), norm(s * weight)
     if allowed is not None:
         s = where(full | allowed, s, np.nan)
-    return Proposal(s, predicted, norm(s * weight), full & (left > 0.9), decrement, definite)
+    return Proposal(s, predicted, length, full & (left > 0.9), decrement, definite)
 
 
 def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
