@@ -130,15 +130,15 @@ def covariance(
         if kind == "opg":
             made = _inverses(meat, free, unidentified is not None)
             # scores that are zero but for rounding would pass once scaled to unit diagonal
-            least = 1e-12 * np.einsum("lii->li", information)
-            ok = ok & made.ok & (~identified | ~free | (np.einsum("lii->li", meat) > least)).all(axis=1)
+            least = 1e-12 * _diagonals(information)
+            ok = ok & made.ok & (~identified | ~free | (_diagonals(meat) > least)).all(axis=1)
             found = made.matrix
         else:
             found, negative = _sandwich(found, meat, two_way=factors.shape[1] > 1)
     elif kind == "nonrobust" and penalised is not None:
         found, _ = _sandwich(found, np.where(both, information, 0.0))
     with np.errstate(invalid="ignore"):
-        positive = np.einsum("lii->li", found) > 1e-14 * np.einsum("lii->li", bread.matrix)
+        positive = _diagonals(found) > 1e-14 * _diagonals(bread.matrix)
     # of a penalised fit without products of scores: the data say nothing of an entry that the penalty determines
     lost = CovarianceState.NOT_IDENTIFIED if sums is None else CovarianceState.SINGULAR_SCORES
     state = np.where(ok[:, None] & positive, int(CovarianceState.OK), int(lost))
@@ -195,7 +195,7 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
     both = free[:, :, None] & free[:, None, :]
     finite = (np.isfinite(a) | ~both).all(axis=(1, 2))
     inside = np.where(both & finite[:, None, None], a, np.eye(p))
-    diagonal = np.einsum("lii->li", inside)
+    diagonal = _diagonals(inside)
     root = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
     scale = root[:, :, None] * root[:, None, :]
     values, vectors = np.linalg.eigh(_symmetric(inside * scale))
@@ -206,9 +206,10 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
         identified = ((np.abs(vectors) < 1e-5) | ~null[:, None, :]).all(axis=2) & (diagonal > 0)
         ok = finite & (null | (values > 0)).all(axis=1)
     else:
-        null, identified = np.zeros_like(values, bool), np.ones(free.shape, bool)
+        identified = np.ones(free.shape, bool)
         ok = finite & seen & (smallest > free.sum(axis=1) * 1e-13)
-    weights = np.where(null | (values == 0), 0.0, 1.0 / np.where(values == 0, 1.0, values))
+        null = np.broadcast_to(~ok[:, None], values.shape)
+    weights = np.where(null, 0.0, 1.0 / np.where(null, 1.0, values))
     matrix = _symmetric((vectors * weights[:, None, :]) @ np.swapaxes(vectors, 1, 2) * scale)
     ok = ok & np.isfinite(matrix).all(axis=(1, 2))
     known = finite & seen
@@ -218,7 +219,7 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
         ok,
         finite,
         identified | ~finite[:, None],
-        np.where(finite, null.sum(axis=1), 0),
+        np.where(finite & flat, null.sum(axis=1), 0),
         np.where(known, smallest, np.nan),
         np.where(known, condition, np.inf),
     )
@@ -256,6 +257,10 @@ def _sandwich(
         mended = _symmetric((vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2))
         found = np.where((negative > 0)[:, None, None], mended, found)
     return found, negative
+
+
+def _diagonals(a: Float[Host, "L p p"]) -> Float[Host, "L p"]:
+    return a.diagonal(axis1=1, axis2=2)
 
 
 def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:

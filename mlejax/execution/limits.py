@@ -115,7 +115,6 @@ class Limits:
         )
 
 
-_for_device = cache(Limits.for_device)
 _override: Limits | None = None
 
 
@@ -126,7 +125,12 @@ def overriding_limits() -> Limits | None:
 
 def limits() -> Limits:
     """The limits in force."""
-    return _for_device(jax.default_backend()) if _override is None else _override
+    return _of_this_machine() if _override is None else _override
+
+
+@cache  # JAX takes a lock to say which platform it is
+def _of_this_machine() -> Limits:
+    return Limits.for_device(jax.default_backend())
 
 
 @contextmanager

@@ -91,8 +91,8 @@ def _estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -
 def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
     """Theta, score and information in theta, and params, of one data set; NumPy."""
     information = linalg.dense_each(information)
-    found = closed.at_optimum(space, u, score, information, fixed) or _estimates(space, u, score, information, fixed)
-    return jax.tree.map(np.asarray, found)
+    found = closed.at_optimum(space, u, score, information, fixed)
+    return found or jax.tree.map(np.asarray, _estimates(space, u, score, information, fixed))
 
 
 @partial(compiled, static=("space",))

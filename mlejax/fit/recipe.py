@@ -216,9 +216,11 @@ def fit(
             reduction = _checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
             if penalty is not None or reduction is not None:
                 loaded = replace(unscaled(loaded), hyper=hyper)
-            evaluator = ChunkedEvaluator(
-                Spec(likelihood, space, penalty, reduction=reduction), loaded.problem.data, held, loaded.hyper
-            )
+            # equal specifications are one object: looked up at every dispatch
+            spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))
+            if penalty is not None or reduction is not None:
+                spec = replace(spec, penalty=penalty, reduction=reduction)
+            evaluator = ChunkedEvaluator(spec, loaded.problem.data, held, loaded.hyper)
             u0 = _first_start(evaluator, algorithm, loaded, given, seed)
             check_rows_once(evaluator.spec, loaded, u0, held)
         if space.n_free == 0:

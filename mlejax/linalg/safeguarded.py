@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from mlejax.shapes import Bool, Device, Float, Host, Shaped
 
@@ -50,7 +50,7 @@ UNROLLED = 5
 FEW = 64  # numbers up to which Python's own functions are faster than NumPy's
 
 
-def pivot_floor(p: int, dtype: DTypeLike) -> float:
+def pivot_floor(p: int, dtype: Any) -> float:
     """Smallest pivot of a unit-diagonal p x p matrix that counts as positive: 450 p eps, 1e-13 p in float64.
 
     Example:
@@ -63,7 +63,7 @@ def pivot_floor(p: int, dtype: DTypeLike) -> float:
 
 
 @lru_cache
-def rounding_unit(dtype: DTypeLike) -> float:
+def rounding_unit(dtype: Any) -> float:
     """Distance from 1 to the next number: 2.2e-16 in float64."""
     return float(np.finfo(dtype).eps)
 

@@ -269,6 +269,8 @@ class Chunks:
         if len(self.chunks) > 1:
             self.threads = min(n_cores() if threads is None else threads, len(self.chunks), at.max_threads)
         self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
+        ends = [round(i * len(self.chunks) / self.threads) for i in range(self.threads + 1)]
+        self.runs = [range(a, b) for a, b in pairwise(ends)]
 
     def summed(self, method: Any, u: Any) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
@@ -279,14 +281,11 @@ class Chunks:
 
     def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:
         """The weighted mean over all chunks of what a program makes of one."""
-        n = len(self.chunks)
-        ends = [round(i * n / self.threads) for i in range(self.threads + 1)]
-        runs = [range(a, b) for a, b in pairwise(ends)]
-        waiting = [self.pool.submit(self._in_thread, program, run) for run in runs[1:]] if self.pool else []
-        found = self._run(program, runs[0])
+        waiting = [self.pool.submit(self._in_thread, program, run) for run in self.runs[1:]] if self.pool else []
+        found = self._run(program, self.runs[0])
         for other in waiting:
             found += other.result()
-        return found[0] if n == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
+        return found[0] if len(found) == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
 
     def _in_thread(self, program: Callable[[Prepared], Any], run: range) -> list[np.ndarray]:
         with float64():  # a thread does not inherit the scope that it was started in

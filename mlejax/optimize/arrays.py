@@ -57,18 +57,19 @@ def scalar(x: Any, dtype: Any) -> Any:
 
 def not_(flag: Any) -> Any:
     """``~flag``, (): of NumPy's flags by a quicker operation."""
-    return flag ^ np.True_ if isinstance(flag, np.generic) else ~flag
+    return flag ^ np.True_ if isinstance(flag, np.bool_) else ~flag
 
 
 def maximum(a: Any, b: Any) -> Any:
     """As `jnp.maximum`; of two numbers on the host a plain choice, for which `np.maximum` takes ten times as long."""
     if isinstance(a, NUMBER) and isinstance(b, NUMBER):
-        return where(np.bool_(a >= b or a != a), a, b)
+        chosen = a if a >= b or a != a else b
+        return np.float64(chosen) if type(chosen) is float else chosen
     return (np if isinstance(a, HOST) and isinstance(b, HOST) else jnp).maximum(a, b)
 
 
-def all_finite(f: Scalar, g: Float[Either, " p"], H: Float[Either, "q q"]) -> Any:
-    """Whether a value and its derivatives are finite throughout, ()."""
+def all_finite(f: Any, g: Any, H: Any) -> Any:
+    """Whether a value (), its gradient (p,) and its curvature (q, q) are finite throughout, ()."""
     if namespace(g) is np:
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
     return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
@@ -107,7 +108,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """
     if isinstance(condition, np.generic):
         chosen = a if condition else b
-        return np.float64(chosen) if isinstance(chosen, float) else chosen
+        return np.float64(chosen) if type(chosen) is float else chosen
     return namespace(condition).where(condition, a, b)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scale = Literal["link", "natural"]
+MANY_LABELS = 2000  # more are not kept
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -585,9 +586,20 @@ class Results:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
 
-        return pd.Series(np.array(values), index=self._entries.labels, name=name, copy=False)
+        labels = self._fit.spec.space.labels
+        # a view: a name given to the index of one table is no name of another's
+        index = _index(labels).view() if len(labels) <= MANY_LABELS else self._entries.labels
+        return pd.Series(np.array(values), index=index, name=name, copy=False)
 
     def _frame(self, values: np.ndarray, names: list[str]) -> pd.DataFrame:
         import pandas as pd
 
         return pd.DataFrame(np.array(values), index=names, columns=names)
+
+
+@lru_cache(maxsize=64)
+def _index(labels: tuple[str, ...]) -> pd.Index:
+    """Labels as pandas wants them, which takes it longer to make than the table."""
+    import pandas as pd
+
+    return pd.Index(list(labels))

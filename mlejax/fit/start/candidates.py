@@ -127,12 +127,12 @@ def acceptable(
         scale: the number of rows, or the sum of their weights.
     """
     with np.errstate(all="ignore"):
-        root = np.sqrt(np.einsum("lii->li", information))
+        root = np.sqrt(information.diagonal(axis1=1, axis2=2))
         scaled, direction = information / root[:, :, None] / root[:, None, :], score / root
         finite = np.isfinite(scaled).all(axis=(1, 2)) & np.isfinite(direction).all(axis=1)
         scaled[~finite] = np.eye(score.shape[1])
         values, vectors = np.linalg.eigh(scaled)
-        decrement = (np.einsum("lij,li->lj", vectors, direction) ** 2 / values).sum(axis=1)
+        decrement = ((direction[:, None, :] @ vectors)[:, 0] ** 2 / values).sum(axis=1)
         return np.asarray(finite & (values[:, 0] > CONCAVE) & (decrement <= scale))
 
 

@@ -147,19 +147,20 @@ class TrustRegion(Method):
         quadratic = below_tolerance & accepted & state.full & later & (setting.scale >= MANY)
         quadratic = quadratic & (state.newton_decrement <= small**0.5) & (decrement <= small**2)
 
-        status = where(stalled & definite & (decrement <= precision), PRECISION_FLOOR, STALLED)
+        status = where(definite & (decrement <= precision), PRECISION_FLOOR, STALLED)
         status = where(stalled, status, RUNNING)
         status = where(not_(definite) & (rejected == 0) & flat, SINGULAR, status)
         status = where(quadratic, CONVERGED, status)
-        reached = where(decrement <= self.tol, CONVERGED, PRECISION_FLOOR)
-        status = where(confirmed, where(lasting, reached, DIVERGED), status)
+        if possible(confirmed):
+            reached = where(decrement <= self.tol, CONVERGED, PRECISION_FLOOR)
+            status = where(confirmed, where(lasting, reached, DIVERGED), status)
         after = TrustState(scaling, radius, step, predicted, length, full, below_tolerance, decrement, rejected, turns)
         return after, Step(accepted & not_(worse), status, accepted, decrement, state.full & (rejected == 0) & later)
 
 
 def _curvature_lasts(kept: Point, new: Point) -> Flag:
     """Whether enough curvature is left along the last step, as it was rounded, which may be none at all."""
-    s = new.u - kept.u
+    s: Any = new.u - kept.u
     return s.dot(new.H.dot(s)) >= VANISHING * s.dot(kept.H.dot(s))
 
 
@@ -171,7 +172,7 @@ def _level(f: Scalar) -> Scalar:
 
 def _slope_of_level(f: Scalar) -> Scalar:
     """Derivative of `_level`: 1, or LARGE / f above LARGE."""
-    return LARGE / maximum(f, LARGE)
+    return LARGE / maximum(f, LARGE) if possible(f > LARGE) else 1.0
 
 
 def _rounding(level: Any) -> Scalar:
@@ -181,13 +182,14 @@ def _rounding(level: Any) -> Scalar:
 
 def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
     """Accept the new point or not, by its gain ratio, and adapt the radius."""
+    predicted: Any = state.predicted
     first, finite = kept.f == np.inf, new.f < np.inf
     before = _level(where(first, 0.0, kept.f))
     rounding = _rounding(before)
     gain = before - _level(new.f)
-    below_rounding = finite & (abs(state.predicted) <= rounding) & not_(first)
-    gain_ratio = gain / where(state.predicted > 0, state.predicted, 1.0)
-    accepted = (state.predicted > 0) & (gain_ratio > LEAST_GAIN_RATIO)
+    below_rounding = finite & (abs(predicted) <= rounding) & not_(first)
+    gain_ratio = gain / where(predicted > 0, predicted, 1.0)
+    accepted = (predicted > 0) & (gain_ratio > LEAST_GAIN_RATIO)
     if possible(below_rounding):
         quieter = (gain >= -10.0 * rounding) & not_(_scores_grew(state.scaling, kept, new, setting))
         accepted = where(below_rounding, quieter, accepted)
@@ -222,7 +224,8 @@ def _rescaled(
     """Scaling at the nearest point, its root, and the radius carried over to it."""
     first = kept.f == np.inf
     slope = _slope_of_level(nearest.f)
-    size = abs(nearest.H.diagonal()) * slope
+    diagonal: Any = nearest.H.diagonal()
+    size = abs(diagonal) * slope
     scaling = _positive(where(accepted, maximum(size, scaling), scaling))
     root = namespace(scaling).sqrt(scaling)
     # coming from a plateau the scaling jumps: a radius in its old units would take many turns to recover
