@@ -10,7 +10,7 @@ either.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,7 +79,7 @@ class Dense:
 
     @cached_property
     def _inverted(self) -> ScaledInverse:
-        return scaled_inverse(self.array)
+        return _inverse_of(np.asarray(self.array, np.float64).tobytes(), len(self.array))
 
     def diagonal(self) -> Float[Host, " p"]:
         """The diagonal."""
@@ -117,6 +117,11 @@ class Dense:
     def ok(self) -> bool:
         """Whether it is finite and safely positive definite."""
         return self._inverted.ok
+
+
+@lru_cache(maxsize=1)  # of an end, several ask for the same one
+def _inverse_of(numbers: bytes, p: int) -> ScaledInverse:
+    return scaled_inverse(np.frombuffer(numbers).reshape(p, p))
 
 
 def symmetric(a: Any) -> Symmetric:
