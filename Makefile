@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench docs wheel clean
+.PHONY: help demo test test-slow test-strict lint format bench docs wheel clean
 .SECONDARY:
 
 help:  ## this list
@@ -33,6 +33,10 @@ demo: $(VENV)/.installed-base  ## install the package and run the first example
 
 test: $(VENV)/.installed-test  ## tests and docstring examples, without the slow ones
 	$(PY) -m pytest $(XDIST) -m "not slow" $(PYTEST_ARGS)
+
+test-strict: $(VENV)/.installed-test  ## fits where JAX refuses implicit promotion; array shapes of annotations, checked at run time
+	$(PY) -m pytest -m strict tests/test_strict.py $(PYTEST_ARGS)
+	MLEJAX_CHECK_SHAPES=1 $(PY) -m pytest -m "strict or not slow" tests/objective tests/fit tests/test_strict.py $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the slow tests
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

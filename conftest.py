@@ -16,6 +16,15 @@ if _CACHE:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+# The rooms whose annotated shapes are checked where that is asked for; before anything imports them.
+if os.environ.get("MLEJAX_CHECK_SHAPES"):
+    from jaxtyping import install_import_hook
+
+    rooms = ["linalg", "optimize", "objective", "covariance", "batch", "inference", "fit.diagnose", "fit.start"]
+    rooms += [f"fit.{name}" for name in ("recipe", "maximise", "finish", "natural", "closed", "penalties", "training")]
+    install_import_hook([f"mlejax.{room}" for room in rooms], "tests.shape_checks.checked")
+
+
 @pytest.fixture(autouse=True)
 def _global_precision_is_left_alone() -> Iterator[None]:
     """Nothing may flip JAX's global float64 flag: float64 work happens inside `with jax.enable_x64(True):`."""

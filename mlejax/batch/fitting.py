@@ -21,13 +21,13 @@ from mlejax.fit import finish as finish_room
 from mlejax.fit import recipe
 from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
-from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, interior
+from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.natural import InTheta, in_theta, theta_and_params
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.recipe import Outcome
 from mlejax.fit.start import Mode
-from mlejax.likelihood import Likelihood, missing_derivatives
+from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
 from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
@@ -141,7 +141,7 @@ def fit_many(
             finite = np.isfinite(u0[which]).all(axis=1)
             if finite.any():
                 first = int(which[finite][0])
-                recipe.check_rows_once(spec, _alone(sets, first, space), u0[first], held)
+                check_rows_once(likelihood, space, sets.single(first), u0[first], held)
         problems = _problems(sets, algorithm, held, seed, given, own, budget)
         outcome = _searched(problems, evaluator, u0, which, sets)
         modes: dict[int, tuple[Mode, ...]] = {}
@@ -201,14 +201,11 @@ def _problems(
     def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
         return ChunkedEvaluator(evaluator.spec, sets.single(i), held, sets.hyper_at(i))
 
-    template = recipe.problems_of_one(method, held, seed, None, given)  # type: ignore[arg-type]
-    return replace(
-        template,
-        loaded=lambda i: _alone(sets, i, sets.space),
-        one=one,
-        given=lambda i: [v[i] if mine else v for v, mine in zip(given, own, strict=True)],
-        together=int(min(max(room, 2), template.together)),
-    )
+    def given_of(i: int) -> list[Any]:
+        return [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
+
+    loaded = partial(_alone, sets, space=sets.space)
+    return recipe.problems_of(method, held, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Any, sets: DataSets) -> Outcome:
@@ -246,7 +243,7 @@ def _pooled(
     packed = data_room.pack(rows, mode=sets.mode)
     pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
     evaluator = ChunkedEvaluator(spec, packed, held, sets.hyper)
-    problems = recipe.problems_of_one(method, held, seed, pooled, given)
+    problems = recipe.problems_of(method, held, seed, lambda _: pooled, lambda _: given)
     u0 = problems.start_anew(evaluator, pooled, given)
     end = recipe.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).result.of(0)
     return np.asarray(end.u if np.isfinite(end.u).all() else u0)

@@ -258,11 +258,6 @@ class DataSets:
         """The hyper-parameters of one data set."""
         return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 
-    def hyper_of(self, which: np.ndarray, capacity: int) -> Any:
-        """Those of a chunk: with a leading axis where they are one each."""
-        index = np.resize(which, capacity)
-        return jax.tree.map(lambda a: a[index], self.hyper) if self.own_hyper else self.hyper
-
     def block_of(self, size: int) -> int:
         """Rows of a block in this padded size: one block where all data sets are equally long and short enough."""
         if self.ragged:

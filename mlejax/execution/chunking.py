@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -61,6 +61,7 @@ class Chunk(NamedTuple):
     capacity: int
 
 
+@runtime_checkable
 class ChunkSource(Protocol):
     """Data sets that can be worked on in chunks: their padded sizes, and the arrays of some of them."""
 

@@ -15,14 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import formulas
-from mlejax.execution import cached, compiled, float64
-from mlejax.execution.trace import rows_apart
+from mlejax.execution import float64
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
-from mlejax.fit.diagnose import N_SCATTERED, Diagnosed, Findings, Problems, clean, diagnose, suspect
+from mlejax.fit.diagnose import N_SCATTERED, TOGETHER, Diagnosed, Findings, Problems, clean, diagnose, suspect
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
 from mlejax.fit.loading import Loaded, load, unscaled
@@ -32,14 +30,9 @@ from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.start import Mode, subsample
 from mlejax.fit.training import held_out_data, train
 from mlejax.likelihood import (
-    N_CHECKED_ROWS,
     Likelihood,
-    example_params,
+    check_rows_once,
     missing_derivatives,
-    refuse_dependent_rows,
-    refuse_unmasked_units,
-    row_check,
-    unit_check,
 )
 from mlejax.objective import (
     BiasReduction,
@@ -57,9 +50,6 @@ from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 
-_row_check = compiled(row_check, static=("likelihood", "space", "layout"))
-_unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
-N_CHECKED_UNITS = 32
 MOST_STARTS = 1_000_000
 
 
@@ -222,12 +212,12 @@ def fit(
                 spec = replace(spec, penalty=penalty, reduction=reduction)
             evaluator = ChunkedEvaluator(spec, loaded.problem.data, held, loaded.hyper)
             u0 = _first_start(evaluator, algorithm, loaded, given, seed)
-            check_rows_once(evaluator.spec, loaded, u0, held)
+            check_rows_once(likelihood, space, loaded.problem.data, u0, held)
         if space.n_free == 0:
             return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
         if start is not None and labels:
             remark += _start_moved(space, given, u0, held)
-        problems = problems_of_one(algorithm, held, seed, loaded, given)
+        problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
         history, reached = None, None
         with _reporter(progress, algorithm, space.n_free) as report:
             if optimize.batched(algorithm):
@@ -239,7 +229,7 @@ def fit(
             if n_starts > 1 and found.end.end != End.INTERRUPTED:
                 more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
                 found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
-        check_rows_once(evaluator.spec, loaded, found.end.u, held)
+        check_rows_once(likelihood, space, loaded.problem.data, found.end.u, held)
         done = finish(evaluator, loaded, found, algorithm)
         if loaded.designs is not None and done.verdict.code != "verified":
             remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.rows)) if n)
@@ -257,7 +247,7 @@ def continued(fit: Fit, u0: Float[Host, " p"]) -> Fit:
     loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
         evaluator = ChunkedEvaluator(fit.spec, loaded.problem.data, fit.fixed, loaded.hyper)
-        problems = problems_of_one(method, fit.fixed, 0, loaded, [None] * len(space.leaves))
+        problems = problems_of(method, fit.fixed, 0, lambda _: loaded, lambda _: [None] * len(space.leaves))
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         done = finish(evaluator.with_spec(found.spec), loaded, found, method)
     return replace(done, note="Begun at a point that a profile met.", constraints=fit.constraints)
@@ -274,18 +264,19 @@ def _before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
         ) from None
 
 
-def problems_of_one(method: Any, fixed: Any, seed: int, loaded: Loaded, given: list[Any]) -> Problems:
-    """One data set as the recipe sees it."""
-    return Problems(
-        method=method,
-        fixed=fixed,
-        seed=seed,
-        loaded=lambda _: loaded,
-        one=lambda evaluator, _: evaluator,  # type: ignore[arg-type,return-value]
-        given=lambda _: given,
-        start_anew=partial(start_of_one, seed=seed, n_ranked=None),
-        scattered=partial(_scattered, n=N_SCATTERED, seed=seed),
-    )
+def problems_of(
+    method: Any,
+    fixed: Any,
+    seed: int,
+    loaded: Callable[[int], Loaded],
+    given: Callable[[int], list[Any]],
+    one: Callable[[Any, int], SingleEvaluator] = lambda evaluator, _: evaluator,
+    together: int = TOGETHER,
+) -> Problems:
+    """Data sets as the recipe sees them; by default one, whose evaluator is that of all."""
+    again = partial(start_of_one, seed=seed, n_ranked=None)
+    scattered = partial(_scattered, n=N_SCATTERED, seed=seed)
+    return Problems(method, fixed, seed, loaded, one, given, again, scattered, together)
 
 
 def _scattered(
@@ -429,42 +420,6 @@ def start_of_one(
         return np.zeros(0)
     one = np.zeros(1, np.int64)
     return start_room.choose(evaluator, one, given, None, designs, spec.likelihood.parameters, seed, n_ranked)[0][0]
-
-
-def check_rows_once(spec: Spec, loaded: Loaded, u0: np.ndarray, held: np.ndarray | None) -> None:
-    """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
-    likelihood, data = spec.likelihood, loaded.problem.data
-    key = ("checked", data.statics, spec.space)
-    if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
-        cached(likelihood, key, lambda: _rows_checked(spec, data, u0, held), keep=bool)
-
-
-def _rows_checked(spec: Spec, data: data_room.Prepared, u0: np.ndarray, held: np.ndarray | None) -> bool:
-    """Refuses rows that are not independent; whether the check saw enough to be the last one."""
-    likelihood = spec.likelihood
-    if likelihood.mode == "rows" and _rows_provably_apart(spec, data):
-        return True
-    m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
-    m = min(m, max(data.block, 2))
-    index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), data_room.bucket(m))
-    rows = data.taken(index)
-    nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
-    points = np.stack([u0, np.clip(nearby, spec.space.lower, spec.space.upper)])
-    check, refuse = (
-        (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
-    )
-    one, other = check(likelihood, spec.space, points, held, rows, data.shared, data.statics)
-    return refuse(likelihood, np.asarray(one), np.asarray(other))
-
-
-def _rows_provably_apart(spec: Spec, data: data_room.Prepared) -> bool:
-    def contributions(params: Any, columns: Any, shared: Any) -> Any:
-        return spec.likelihood.contributions(params, tuple(columns), shared, data.statics)
-
-    def rows(n: int) -> list[Any]:
-        return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in data.rows]
-
-    return rows_apart(contributions, example_params(spec.space), rows, list(data.shared))
 
 
 @contextmanager

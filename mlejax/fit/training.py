@@ -178,12 +178,12 @@ def _epoch(
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
     """One epoch; a penalty counts in every batch with its share of the weights."""
     total = objective_of(spec, data, fixed, hyper)
-    mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1)
+    mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)
     plain = replace(spec, penalty=None)
 
     def value_and_grad(u: Any, rows: Any, weights: Any) -> tuple[Any, Any]:
         batch = replace(data, rows=rows, weights=weights, block=weights.shape[0])
-        scale = jnp.maximum(jnp.sum(weights > 0), 1) * mean_weight
+        scale = jnp.maximum(jnp.sum(weights > 0), 1).astype(mean_weight.dtype) * mean_weight
         value, grad = Objective(plain, batch, fixed, hyper, scale).value_and_grad(u)
         if spec.penalty is None:
             return value, grad

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.likelihood.declaration import Likelihood, LikelihoodError
+from mlejax.data import Prepared, bucket
+from mlejax.execution import cached, compiled
+from mlejax.execution.trace import rows_apart
+from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.parameters import Space
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Float, Host
 
-N_CHECKED_ROWS = 256
+N_CHECKED_ROWS, N_CHECKED_UNITS = 256, 32
 
 
 def row_check(
@@ -103,3 +106,45 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
         "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
         "declare @mle.model(..., rowwise=False) or unit="
     )
+
+
+_row_check = compiled(row_check, static=("likelihood", "space", "layout"))
+_unit_check = compiled(unit_check, static=("likelihood", "space", "layout"))
+
+
+def check_rows_once(
+    likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
+) -> None:
+    """A row-wise entry uses its row only, a unit's contribution not its padding: once for every structure of the data."""
+    key = ("checked", data.statics, space)
+    if likelihood.mode != "whole" and not (likelihood.mode == "rows" and int(data.n) < 2):
+        cached(likelihood, key, lambda: _rows_checked(likelihood, space, data, u0, held), keep=bool)
+
+
+def _rows_checked(
+    likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
+) -> bool:
+    """Refuses rows that are not independent; whether the check saw enough to be the last one."""
+    if likelihood.mode == "rows" and _rows_provably_apart(likelihood, space, data):
+        return True
+    m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
+    m = min(m, max(data.block, 2))
+    index = np.resize(np.linspace(0, int(data.n) - 1, m).astype(np.int64), bucket(m))
+    rows = data.taken(index)
+    nearby = u0 + 0.1 * np.random.default_rng(0).standard_normal(u0.shape)
+    points = np.stack([u0, np.clip(nearby, space.lower, space.upper)])
+    check, refuse = (
+        (_row_check, refuse_dependent_rows) if likelihood.mode == "rows" else (_unit_check, refuse_unmasked_units)
+    )
+    one, other = check(likelihood, space, points, held, rows, data.shared, data.statics)
+    return refuse(likelihood, np.asarray(one), np.asarray(other))
+
+
+def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
+    def contributions(params: Any, columns: Any, shared: Any) -> Any:
+        return likelihood.contributions(params, tuple(columns), shared, data.statics)
+
+    def rows(n: int) -> list[Any]:
+        return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in data.rows]
+
+    return rows_apart(contributions, example_params(space), rows, list(data.shared))

@@ -12,7 +12,6 @@ from mlejax.linalg.safeguarded import (
     solve_scaled_host,
     solve_spd,
     solve_spd_host,
-    surely_definite,
     unit_diagonal,
 )
 from mlejax.linalg.symmetric import Dense, Symmetric, dense_each, diagonal_each, finite_each, symmetric
@@ -34,7 +33,6 @@ __all__ = [
     "solve_scaled_host",
     "solve_spd",
     "solve_spd_host",
-    "surely_definite",
     "symmetric",
     "unit_diagonal",
 ]

@@ -40,14 +40,12 @@ __all__ = [
     "solve_scaled_host",
     "solve_spd",
     "solve_spd_host",
-    "surely_definite",
     "unit_diagonal",
 ]
 
 # Up to this size systems are written out entry by entry, which is faster than one library call per matrix; above it the
 # program would take longer to compile than it ever saves.
 UNROLLED = 5
-FEW = 64  # numbers up to which Python's own functions are faster than NumPy's
 
 
 def pivot_floor(p: int, dtype: Any) -> float:
@@ -282,18 +280,6 @@ def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Floa
     scaled = b / root
     x, ok = solve_spd_host(A / root[:, None] / root[None, :], scaled)
     return x / root, np.float64(x.dot(scaled)), ok
-
-
-def surely_definite(A: Float[Host, "p p"], least: float) -> bool:
-    """Whether every eigenvalue of A scaled to unit diagonal exceeds ``least`` > 0, on the host.
-
-    Example:
-        >>> import numpy as np
-        >>> from mlejax.linalg import surely_definite
-        >>> surely_definite(np.array([[4.0, 1.0], [1.0, 1.0]]), 0.4), surely_definite(np.array([[4.0, 1.0], [1.0, 1.0]]), 0.6)
-        (True, False)
-    """
-    return scaled_inverse(A).smallest > least
 
 
 class ScaledInverse(NamedTuple):

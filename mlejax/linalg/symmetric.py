@@ -11,7 +11,7 @@ either.
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mlejax.shapes import Bool, Float, Host, Int, Shaped
 __all__ = ["Dense", "Symmetric", "dense_each", "diagonal_each", "finite_each", "symmetric"]
 
 
+@runtime_checkable
 class Symmetric(Protocol):
     """A symmetric matrix A (p, p) on the host."""
 

@@ -102,7 +102,7 @@ def value_grad_hessian(function: Callable[[Any], Any], u: Any, step: float = 1e-
     p = u.shape[0]
     h = step * jnp.maximum(1.0, jnp.abs(u))
     shifts = jnp.concatenate([jnp.zeros((1, p)), *(k * jnp.diag(h) for k in (1.0, -1.0, 2.0, -2.0))]).astype(u.dtype)
-    values, grads = lax.map(jax.value_and_grad(function), u + shifts)
+    values, grads = lax.map(jax.value_and_grad(function), u[None] + shifts)
     near, far = grads[1 : p + 1] - grads[p + 1 : 2 * p + 1], grads[2 * p + 1 : 3 * p + 1] - grads[3 * p + 1 :]
     hessian = (8.0 * near - far) / (12.0 * h[:, None])
     return values[0], grads[0], 0.5 * (hessian + hessian.T)

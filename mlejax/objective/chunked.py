@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
 
+C = TypeVar("C", bound="ChunkedEvaluator")
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
@@ -126,7 +127,7 @@ class ChunkedEvaluator:
         self._last: tuple[Any, Minimised] | None = None  # the search begins where its start was evaluated
         self._embedding = embedding(spec, fixed)
 
-    def with_spec(self, spec: Spec) -> Self:
+    def with_spec(self: C, spec: Spec) -> C:
         """The same data under another specification of equal layout."""
         if spec == self.spec:
             return self
@@ -285,7 +286,11 @@ class Chunks:
         found = self._run(program, self.runs[0])
         for other in waiting:
             found += other.result()
-        return found[0] if len(found) == 1 else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
+        return (
+            found[0]
+            if len(found) == 1
+            else np.asarray(sum(w * part for w, part in zip(self.share, found, strict=True)))
+        )
 
     def _in_thread(self, program: Callable[[Prepared], Any], run: range) -> list[np.ndarray]:
         with float64():  # a thread does not inherit the scope that it was started in

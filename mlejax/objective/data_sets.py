@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ OFTEN = 0.25  # share of deferred data sets above which their turns are made at 
 POINTS = 96  # points of a data set are padded to a multiple of this, so that few programs are compiled
 
 Task = tuple[np.ndarray, int, int]
+D = TypeVar("D", bound="DataSetsEvaluator")
 
 
 def filled(a: np.ndarray, capacity: int) -> np.ndarray:
@@ -75,7 +76,7 @@ class DataSetsEvaluator:
         """L."""
         return len(self.sets.sizes)
 
-    def with_spec(self, spec: Spec) -> Self:
+    def with_spec(self: D, spec: Spec) -> D:
         """The same data under another specification of equal layout."""
         return type(self)(spec, self.sets, self.budget, self.fixed, self.hyper, self.own[1:])
 

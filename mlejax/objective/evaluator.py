@@ -8,7 +8,7 @@ units.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,7 @@ Points = Mapping[int, Float[Host, "m p"]]
 FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
 Report = Callable[[int, float], None]
 Task = Callable[[Objective, Any], Any]
+E = TypeVar("E", bound="Evaluator")
 
 
 class Evaluation(NamedTuple):
@@ -40,6 +41,7 @@ class Evaluation(NamedTuple):
     information: Float[Host, "m p p"] | Shaped[Host, " m"] | None = None
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """L >= 1 data sets of one specification."""
 
@@ -53,7 +55,7 @@ class Evaluator(Protocol):
         """L."""
         ...
 
-    def with_spec(self, spec: Spec) -> Self:
+    def with_spec(self: E, spec: Spec) -> E:
         """The same data under another specification of equal layout: without the penalty, or with differenced Hessians."""
         ...
 
@@ -92,6 +94,7 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class SingleEvaluator(Evaluator, Protocol):
     """One data set, wherever its rows lie: what the diagnosis asks beyond sums."""
 

@@ -14,7 +14,8 @@ The functions below have different names, or different costs, in the two namespa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
@@ -26,7 +27,7 @@ from mlejax.execution import on_cpu
 from mlejax.shapes import Either, Float, Scalar, Shaped
 
 __all__ = [
-    "all_finite", "eigh", "maximum", "namespace", "norm", "not_", "possible", "push", "scalar", "select", "solve_scaled",
+    "all_finite", "eigh", "maximum", "namespace", "norm", "not_", "possible", "promoting", "push", "scalar", "select", "solve_scaled",
     "where", "while_loop",
 ]  # fmt: skip
 
@@ -110,6 +111,13 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         chosen = a if condition else b
         return np.float64(chosen) if type(chosen) is float else chosen
     return namespace(condition).where(condition, a, b)
+
+
+@contextmanager
+def promoting() -> Iterator[None]:
+    """A scope for optax's own arithmetic, which promotes types and ranks also where the user's JAX is set to refuse that."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def push(history: Shaped[Either, " k"], value: Any, wanted: Any) -> Shaped[Either, " k"]:

@@ -207,7 +207,7 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
         full_steps=push(carry.full_steps, step.full, accepted),
         mismatch=_mismatch(carry, new, accepted & later) if method.curvature == "hessian" else carry.mismatch,
         status=where(bad_start, BAD_START, status),
-        n_steps=carry.n_steps + (accepted & later),
+        n_steps=where(accepted & later, carry.n_steps + 1, carry.n_steps),
         n_evaluations=n_evaluations,
         inner=inner,
     )

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Count, Point, Setting
 from mlejax.shapes import Bool, Device, Float, Host, Int, Scalar
@@ -129,14 +130,15 @@ def epoch(
         good = any_rows & finite
         active = active_bounds(Point(u, value, grad, grad), setting)
         slope = jnp.where(good & ~active, grad, 0.0)
-        move, after = update(slope, memory, u, value=value, grad=slope)
+        with promoting():
+            move, after = update(slope, memory, u, value=value, grad=slope)
         after = jax.tree.map(lambda a, b: jnp.where(good, jnp.asarray(a, b.dtype), b), after, memory)
         moved = clip(u + jnp.where(jnp.isfinite(move), move, 0.0), setting)
         return EpochCarry(jnp.where(good, moved, u), after), (jnp.where(good, value, 0.0), good, any_rows & ~finite)
 
     carry, (values, good, bad) = jax.lax.scan(step, carry, batches)
     used = jnp.sum(good)
-    return carry, EpochFacts(jnp.sum(values) / jnp.maximum(used, 1), used, jnp.sum(bad))
+    return carry, EpochFacts(jnp.sum(values) / jnp.maximum(used, 1).astype(values.dtype), used, jnp.sum(bad))
 
 
 def shuffled(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,6 +198,14 @@ def test_a_statistic_of_all_rows_in_their_order(single: Form) -> None:
     assert firsts[0] == first_column[0]
 
 
+def test_a_task_is_traced_once(single: Form) -> None:
+    """Points and partitions are arguments of one program."""
+    task = chex.assert_max_traces(lambda objective, u: objective.loglik(u), n=1)
+    for u in points(3):
+        found = single.evaluator.map_reduce(task, np.add, u)
+        np.testing.assert_allclose(found, formula(u, *single.sets[0]), rtol=1e-12)
+
+
 def test_terms_of_every_row(single: Form) -> None:
     u, data = points(1)[0], table()
     values, scores, weights = row_terms(single.evaluator, u)
@@ -232,7 +241,9 @@ def logit(params: Any, data: Any) -> Any:
 
 
 def through(evaluator: Any, loaded: Any, u0: np.ndarray) -> Fit:
-    problems = recipe.problems_of_one(NEWTON, None, 0, loaded, [None] * len(evaluator.spec.space.leaves))
+    problems = recipe.problems_of(
+        NEWTON, None, 0, lambda _: loaded, lambda _: [None] * len(evaluator.spec.space.leaves)
+    )
     outcome = recipe.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64))
     return finish(evaluator.with_spec(outcome.spec), loaded, outcome.diagnosed(0), NEWTON)
 

@@ -1,12 +1,22 @@
 """What an end is worth: clean or not, what the log-likelihood does around it, and where the search goes on."""
 
-from mlejax.fit.diagnose.diagnosis import N_SCATTERED, Diagnosed, Problems, diagnose, evidence_at, explain, search
+from mlejax.fit.diagnose.diagnosis import (
+    N_SCATTERED,
+    TOGETHER,
+    Diagnosed,
+    Problems,
+    diagnose,
+    evidence_at,
+    explain,
+    search,
+)
 from mlejax.fit.diagnose.digits import lost, suspect, value_is_real
 from mlejax.fit.diagnose.ends import Findings, clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.diagnose.influential_rows import influential_rows
 
 __all__ = [
     "N_SCATTERED",
+    "TOGETHER",
     "Diagnosed",
     "Findings",
     "Problems",

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import formulas
-from mlejax.execution import compiled
-from mlejax.fit.diagnose import directions, ends, movements, rays
+from mlejax.fit.diagnose import ends, movements, rays
 from mlejax.fit.diagnose.digits import (
     digits,
     lost,
@@ -27,28 +24,26 @@ from mlejax.fit.diagnose.digits import (
     with_differences,
     with_good_digits,
 )
+from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions, rays_of_many
 from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, information_over, interior, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import maximise
-from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import finite_penalty
 from mlejax.objective import Evaluator, SingleEvaluator, Spec, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import Direction, Evidence
+from mlejax.verdict import Evidence
 
 MAX_RESTARTS = 4
 N_SCATTERED = 4  # further starts where the first search did not leave its start, or ended at infinity
 SCATTERED_STEPS = 60
 MOST_SCATTERED = 50  # parameters
 TOGETHER = 1024  # data sets that are diagnosed at one time, at most
-N_RAYS = 12  # rays straight in natural coordinates, at most
-N_CONVERTED = 24  # points of theta converted in one call
 SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
 HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that gains more is kept
 ADVICE_AFTER_TRAINING = (
@@ -322,7 +317,8 @@ def _followed(
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
     known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.rows)
-    directions = yield from probe_directions(problems, evaluator, end, u0, known, first)
+    found = yield from probe_directions(evaluator, end, u0, known, first)
+    directions = independent(found, end)
     findings = Findings(directions)
     if any(d.behaviour == "rises" for d in directions):
         return findings
@@ -355,133 +351,6 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
         if not abs(values[1] - values[0] - h / 3.0 * slope) <= 0.05 * np.abs(values - end.loglik).max() + 1e-9:
             return True
     return False
-
-
-class RaysOfEnd(NamedTuple):
-    """The rays from one end u (p,)."""
-
-    u: Float[Host, " p"]
-    rays: Sequence[rays.Ray]
-
-
-def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
-    """The rays from the ends of several data sets, by number."""
-    usable = {i: e for i, e in found.items() if e.information is not None and np.isfinite(e.score).all()}
-    if not usable:
-        return {}
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        vectors = suspicious(spec, list(usable.values()), [u0[i] for i in usable])
-        counts = [len(v) for v in vectors]
-        each = lambda arrays: np.repeat(arrays, counts, axis=0)
-        u, score = (each([getattr(e, name) for e in usable.values()]) for name in ("u", "score"))
-        information = each([linalg.dense_each(e.information) for e in usable.values()])
-        together = rays.make_rays(np.concatenate(vectors), u, score, information, ends.curved(spec.space))
-    last = np.cumsum(counts).tolist()
-    return {i: RaysOfEnd(e.u, together[n - k : n]) for (i, e), k, n in zip(usable.items(), counts, last, strict=True)}
-
-
-def suspicious(
-    spec: Spec, found: Sequence[OptimizeResult], origins: Sequence[Float[Host, " p"]]
-) -> list[Float[Host, "k p"]]:
-    """The directions worth a ray test from each end; the searches began at ``origins``."""
-    space = spec.space
-    u, score = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score"))
-    information = np.stack([linalg.dense_each(e.information) for e in found])
-    free = interior(space, u)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        believed = ends.believable(u, space)
-        out = directions.suspicious_directions(u, score, information, free, np.stack(origins), believed)
-    if not free.all():
-        inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
-        out = [np.concatenate([v, rows[~inside]]) for v, rows, inside in zip(out, inward, free, strict=True)]
-    return out
-
-
-def probe_directions(
-    problems: Problems,
-    evaluator: SingleEvaluator,
-    end: OptimizeResult,
-    u0: Float[Host, " p"],
-    known: Sequence[Float[Host, " p"]] = (),
-    first: RaysOfEnd | None = None,
-) -> Asks[tuple[Direction, ...]]:
-    """What the log-likelihood does along every suspicious direction from an end.
-
-    ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
-    without their part in them, where rounding could pass for a rise.
-    """
-    assert end.information is not None
-    spec, space, fixed = evaluator.spec, evaluator.spec.space, problems.fixed
-    information = linalg.dense_each(end.information)
-    origin = rays.Origin(end.u, float(end.loglik), information, space, fixed)
-    flat = tuple(rays.flat_direction(v, origin) for v in known)
-    if first is None or known or not np.array_equal(first.u, end.u):
-        vectors = suspicious(spec, [end], [u0])[0]
-        if known:
-            vectors = np.reshape(directions.without(vectors, known), (-1, end.u.size))
-        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, information, ends.curved(space))
-    else:
-        tested = first.rays
-    found = yield from rays.follow_all(tested, origin)
-    if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
-        found += yield from _natural_rays(spec, fixed, end, u0)
-    if not any(d.behaviour == "rises" for d in found):
-        found += yield from _runaways(space, fixed, end, u0)
-    return independent(flat + found, end)
-
-
-def _runaways(space: Space, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
-    """Scales and probabilities that the search carried to the end of the numbers without a stop.
-
-    Rounding hides there whether the log-likelihood still rises.
-    """
-    travelled = end.u - u0
-    away = ends.curved(space) & (np.abs(travelled) > ends.ABSURD_LOG)
-    if end.end == End.CONVERGED or not away.any():
-        return ()
-    out = []
-    for j in np.flatnonzero(away):
-        back = end.u.copy()
-        back[j] -= np.sign(travelled[j]) * 10.0
-        gain = float(end.loglik) - float((yield back[None])[0])
-        vector = np.zeros_like(back)
-        vector[j] = np.sign(travelled[j])
-        if gain > 0:
-            words = partial(movements.describe_movement, end.u, end.u + 10.0 * vector, space, fixed)
-            out.append(Direction("rises", vector, gain, float(end.loglik), words, bounded=gain < 1.0))
-    return tuple(out)
-
-
-@partial(compiled, static=("space",))
-def _u_of_theta(space: Space, theta: Any, fixed: Any) -> Any:
-    return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
-
-
-def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
-    """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
-    space = spec.space
-    joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
-    if not joint or space.boxed or not interior(space, end.u).all():
-        return ()
-    natural, _ = estimates(space, end.u, end.score, end.information, fixed)
-    theta, score, information = natural.theta, natural.score, natural.information
-
-    def to_u(points: Any) -> np.ndarray:
-        return np.concatenate(
-            [
-                np.asarray(_u_of_theta(space, np.resize(part, (N_CONVERTED, part.shape[1])), fixed))[: len(part)]
-                for part in np.split(points, range(N_CONVERTED, len(points), N_CONVERTED))
-            ]
-        )
-
-    infinite = np.full(theta.size, np.inf)
-    chart = rays.Chart(-infinite, infinite, to_u)
-    began = np.asarray(movements.theta_of(space, u0, fixed))
-    arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), began, infinite))
-    vectors = directions.suspicious_directions(*arguments)[0]
-    tested = rays.make_rays(vectors[:N_RAYS], theta, score, information, None)
-    at = rays.Origin(theta, float(end.loglik), information, space, fixed, chart)
-    return (yield from rays.follow_all(tested, at))
 
 
 def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:

@@ -1,15 +1,31 @@
 """Which directions from an end are worth a ray test: those in which the log-likelihood hardly curves, and the way that the
-search has come."""
+search has come; and what the tests say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.execution import compiled
+from mlejax.fit.diagnose import ends, movements, rays
+from mlejax.fit.diagnose.ends import interior
+from mlejax.fit.diagnose.rays import Asks
+from mlejax.fit.natural import estimates
+from mlejax.objective import SingleEvaluator, Spec
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
+from mlejax.status import End
+from mlejax.verdict import Direction
 
+N_RAYS = 12  # rays straight in natural coordinates, at most
+N_CONVERTED = 24  # points of theta converted in one call
 MAX_COORDINATES = 12  # up to so many parameters every coordinate is tested, not only those with doubtful errors
 
 
@@ -76,3 +92,129 @@ def without(vectors: Iterable[Float[Host, " p"]], known: Sequence[Float[Host, " 
         if np.abs(rest).max() > 1e-6 * np.abs(unit).max():
             out.append(rest * size)
     return out
+
+
+class RaysOfEnd(NamedTuple):
+    """The rays from one end u (p,)."""
+
+    u: Float[Host, " p"]
+    rays: Sequence[rays.Ray]
+
+
+def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
+    """The rays from the ends of several data sets, by number."""
+    usable = {i: e for i, e in found.items() if e.information is not None and np.isfinite(e.score).all()}
+    if not usable:
+        return {}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        vectors = suspicious(spec, list(usable.values()), [u0[i] for i in usable])
+        counts = [len(v) for v in vectors]
+        each = lambda arrays: np.repeat(arrays, counts, axis=0)
+        u, score = (each([getattr(e, name) for e in usable.values()]) for name in ("u", "score"))
+        information = each([linalg.dense_each(e.information) for e in usable.values()])
+        together = rays.make_rays(np.concatenate(vectors), u, score, information, ends.curved(spec.space))
+    last = np.cumsum(counts).tolist()
+    return {i: RaysOfEnd(e.u, together[n - k : n]) for (i, e), k, n in zip(usable.items(), counts, last, strict=True)}
+
+
+def suspicious(
+    spec: Spec, found: Sequence[OptimizeResult], origins: Sequence[Float[Host, " p"]]
+) -> list[Float[Host, "k p"]]:
+    """The directions worth a ray test from each end; the searches began at ``origins``."""
+    space = spec.space
+    u, score = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score"))
+    information = np.stack([linalg.dense_each(e.information) for e in found])
+    free = interior(space, u)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        believed = ends.believable(u, space)
+        out = suspicious_directions(u, score, information, free, np.stack(origins), believed)
+    if not free.all():
+        inward = np.eye(u.shape[1]) * np.where(u <= space.lower, 1.0, -1.0)[:, :, None]
+        out = [np.concatenate([v, rows[~inside]]) for v, rows, inside in zip(out, inward, free, strict=True)]
+    return out
+
+
+def probe_directions(
+    evaluator: SingleEvaluator,
+    end: OptimizeResult,
+    u0: Float[Host, " p"],
+    known: Sequence[Float[Host, " p"]] = (),
+    first: RaysOfEnd | None = None,
+) -> Asks[tuple[Direction, ...]]:
+    """What the log-likelihood does along every suspicious direction from an end.
+
+    ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
+    without their part in them, where rounding could pass for a rise.
+    """
+    assert end.information is not None
+    spec, space, fixed = evaluator.spec, evaluator.spec.space, evaluator.fixed
+    information = linalg.dense_each(end.information)
+    origin = rays.Origin(end.u, float(end.loglik), information, space, fixed)
+    flat = tuple(rays.flat_direction(v, origin) for v in known)
+    if first is None or known or not np.array_equal(first.u, end.u):
+        vectors = suspicious(spec, [end], [u0])[0]
+        if known:
+            vectors = np.reshape(without(vectors, known), (-1, end.u.size))
+        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, information, ends.curved(space))
+    else:
+        tested = first.rays
+    found = yield from rays.follow_all(tested, origin)
+    if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
+        found += yield from _natural_rays(spec, fixed, end, u0)
+    if not any(d.behaviour == "rises" for d in found):
+        found += yield from _runaways(space, fixed, end, u0)
+    return flat + found
+
+
+def _runaways(space: Space, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+    """Scales and probabilities that the search carried to the end of the numbers without a stop.
+
+    Rounding hides there whether the log-likelihood still rises.
+    """
+    travelled = end.u - u0
+    away = ends.curved(space) & (np.abs(travelled) > ends.ABSURD_LOG)
+    if end.end == End.CONVERGED or not away.any():
+        return ()
+    out = []
+    for j in np.flatnonzero(away):
+        back = end.u.copy()
+        back[j] -= np.sign(travelled[j]) * 10.0
+        gain = float(end.loglik) - float((yield back[None])[0])
+        vector = np.zeros_like(back)
+        vector[j] = np.sign(travelled[j])
+        if gain > 0:
+            words = partial(movements.describe_movement, end.u, end.u + 10.0 * vector, space, fixed)
+            out.append(Direction("rises", vector, gain, float(end.loglik), words, bounded=gain < 1.0))
+    return tuple(out)
+
+
+@partial(compiled, static=("space",))
+def _u_of_theta(space: Space, theta: Any, fixed: Any) -> Any:
+    return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
+
+
+def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+    """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
+    space = spec.space
+    joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
+    if not joint or space.boxed or not interior(space, end.u).all():
+        return ()
+    natural, _ = estimates(space, end.u, end.score, end.information, fixed)
+    theta, score, information = natural.theta, natural.score, natural.information
+
+    def to_u(points: Any) -> np.ndarray:
+        return np.concatenate(
+            [
+                np.asarray(_u_of_theta(space, np.resize(part, (N_CONVERTED, part.shape[1])), fixed))[: len(part)]
+                for part in np.split(points, range(N_CONVERTED, len(points), N_CONVERTED))
+            ]
+        )
+
+    infinite = np.full(theta.size, np.inf)
+    chart = rays.Chart(-infinite, infinite, to_u)
+    began = np.asarray(movements.theta_of(space, u0, fixed))
+    arguments = (a[None] for a in (theta, score, information, np.ones(theta.size, bool), began, infinite))
+    vectors = suspicious_directions(*arguments)[0]
+    tested = rays.make_rays(vectors[:N_RAYS], theta, score, information, None)
+    at = rays.Origin(theta, float(end.loglik), information, space, fixed, chart)
+    return (yield from rays.follow_all(tested, at))

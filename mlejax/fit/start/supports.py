@@ -22,8 +22,8 @@ def place(
     leaf: Leaf,
     location: Float[Host, "*lead"],
     scale: Float[Host, "*lead"],
-    offset: Float[Host, "*any size"],
-    deviation: Float[Host, "*any size"],
+    offset: Float[Host, ...],
+    deviation: Float[Host, ...],
 ) -> Float[Host, "*values"]:
     """A leaf's values (\\*lead, \\*shape) around a location and a scale, inside its support.
 
@@ -58,7 +58,7 @@ def central(
     leaf: Leaf,
     location: Float[Host, "*lead"],
     scale: Float[Host, "*lead"],
-    offset: Float[Host, "*any size"],
+    offset: Float[Host, ...],
     rank: Float[Host, " size"],
 ) -> Float[Host, "*values"]:
     """A leaf's values near the location and the scale, kept apart by their ``rank`` in [-1, 1] among equal declarations."""

@@ -21,7 +21,7 @@ from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import movements
 from mlejax.fit.loading import load
 from mlejax.fit.start import given_values
-from mlejax.likelihood import Likelihood, LikelihoodError, missing_derivatives
+from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
 from mlejax.shapes import Float, Host
@@ -104,7 +104,7 @@ def check(
                 u0 = recipe.start_of_one(evaluator, loaded, given, seed)
                 found = examine(evaluator, loaded, u0)
                 try:
-                    recipe.check_rows_once(evaluator.spec, loaded, u0, fixed_values)
+                    check_rows_once(likelihood, space, loaded.problem.data, u0, fixed_values)
                 except LikelihoodError as error:
                     found = [refused(error, "dependent_rows")]
         except (ValueError, TypeError, KeyError) as error:

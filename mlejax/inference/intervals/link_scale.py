@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ EDGE_DISTANCE = 2.0
 SCALES = ("link", "natural")
 
 
+@runtime_checkable
 class Link(Protocol):
     """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
 

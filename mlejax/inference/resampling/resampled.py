@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Resampled:
+class Resampled(ABC):
     """Estimates of a fit and of its refits.
 
     Attributes:
@@ -84,16 +85,16 @@ class Resampled:
         return pd.DataFrame(np.array(self.refits.values), columns=list(self.labels))
 
     @property
-    def _errors(self) -> Float[Host, " r"]:
-        raise NotImplementedError
+    @abstractmethod
+    def _errors(self) -> Float[Host, " r"]: ...
 
     @property
-    def _bias(self) -> Float[Host, " r"]:
-        raise NotImplementedError
+    @abstractmethod
+    def _bias(self) -> Float[Host, " r"]: ...
 
+    @abstractmethod
     def summary(self) -> str:
         """The table as text."""
-        raise NotImplementedError
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd

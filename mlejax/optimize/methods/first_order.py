@@ -10,6 +10,7 @@ its memory cleared and its moves halved. It stops as `progress` says.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
@@ -50,9 +52,9 @@ class OptaxMethod(Method):
 
     patience: int | None
 
+    @abstractmethod
     def gradient_transformation(self) -> Any:
         """The transformation, an `optax.GradientTransformation`."""
-        raise NotImplementedError
 
     def init(self, u: Float[Either, " p"]) -> FirstOrderState:
         """State before the first evaluation."""
@@ -76,7 +78,8 @@ class OptaxMethod(Method):
         memory = jax.tree.map(lambda a, b: jnp.where(finite, a, b), state.memory, cleared)
         shrink = jnp.where(finite, state.shrink, 0.5 * state.shrink)
         slope = jnp.where(active_bounds(here, setting), 0.0, here.g)
-        move, after = transformation.update(slope, memory, here.u, value=here.f, grad=slope)
+        with promoting():
+            move, after = transformation.update(slope, memory, here.u, value=here.f, grad=slope)
         move = jnp.where(jnp.isfinite(move), move, 0.0)
         trial = clip(here.u + shrink * move, setting)
 

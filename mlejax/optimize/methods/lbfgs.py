@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.optimize.arrays import norm, select
+from mlejax.optimize.arrays import norm, promoting, select
 from mlejax.optimize.box import active_bounds
 from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.first_order import cast_like, strong
@@ -119,7 +119,7 @@ class LBFGS(Method):
 
         predicted = -setting.scale * (direction @ gradient)
         small = jnp.where(accepted, predicted <= self.tol, False)
-        below = jnp.where(accepted & ~small, 0, state.below_tolerance + small)
+        below = jnp.where(accepted & ~small, 0, state.below_tolerance + small.astype(jnp.int32))
         progress, no_rise, rise = watch(state.progress, best, first, setting, self.tol, self.patience)
         settled = (below >= 2) | no_rise | (~jnp.any(gradient != 0) & ~first)
         near = (predicted <= NEAR_RISE) | (rise <= NEAR_WINDOW)
@@ -138,7 +138,8 @@ class LBFGS(Method):
         steep = norm(y) / jnp.maximum(norm(s), jnp.finfo(s.dtype).tiny)
         y = jnp.where(bent, steep * s, y)
         memory = state.memory._replace(params=kept.u, updates=best.g - y)
-        direction, after = self._transformation().update(best.g, memory, best.u)
+        with promoting():
+            direction, after = self._transformation().update(best.g, memory, best.u)
         # optax forms the pair from full gradients; only the direction is restricted to the coordinates that may move
         active = active_bounds(best, setting) | active_bounds(best._replace(g=direction), setting)
         return without(-direction, active), cast_like(after, state.memory)
