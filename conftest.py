@@ -20,6 +20,10 @@ if _CACHE:
 if os.environ.get("MLEJAX_CHECK_SHAPES"):
     from jaxtyping import install_import_hook
 
+    import tests.shape_checks  # jaxtyping looks it up by name, and imports the package only
+
+    assert tests.shape_checks.checked
+
     rooms = ["linalg", "optimize", "objective", "covariance", "batch", "inference", "fit.diagnose", "fit.start"]
     rooms += [f"fit.{name}" for name in ("recipe", "maximise", "finish", "natural", "closed", "penalties", "training")]
     install_import_hook([f"mlejax.{room}" for room in rooms], "tests.shape_checks.checked")

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
-__all__ = ["Bool", "Device", "Either", "Float", "Host", "Int", "Scalar", "Shaped"]
+__all__ = ["Bool", "Device", "Either", "Float", "Host", "Int", "PyTree", "Scalar", "Shaped"]
 
 Host: TypeAlias = np.ndarray
 Device: TypeAlias = jax.Array

@@ -32,6 +32,7 @@ from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spe
 from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning, code_of
 
@@ -73,7 +74,7 @@ class Batch:
     information: np.ndarray
     inverse: np.ndarray
     jacobian: np.ndarray
-    params: Any
+    params: PyTree
     interior: np.ndarray
     codes: np.ndarray
     statements: dict[int, str]
@@ -113,7 +114,7 @@ def fit_many(
     missing: str = "raise",
     columns: tuple[str, ...] = (),
     penalty: Any = None,
-    hyper: Any = None,
+    hyper: PyTree = None,
     n_starts: int | None = None,
     budget: Budget,
 ) -> Batch:
@@ -158,7 +159,7 @@ def budget_for_largest(spec: Spec, sets: DataSets, held: Any, budget: Budget) ->
     return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
 
 
-def _bound(penalty: Any, hyper: Any, sets: DataSets) -> tuple[Any, DataSets]:
+def _bound(penalty: Any, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
     """The penalty as programs take it, and the data sets with its hyper-parameters, common or one each."""
     leaves = jax.tree.leaves(hyper)
     own = bool(leaves) and all(np.ndim(a) and np.shape(a)[0] == len(sets) for a in leaves)

@@ -31,9 +31,9 @@ from mlejax.fit.natural import in_theta, theta_and_params
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
 from mlejax.objective.blocks import budget_for
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, PyTree
 from mlejax.status import End
 
 AT_THE_START = 1e-16  # a decrement this small after two steps or less: the start was the maximum
@@ -57,7 +57,7 @@ class Refits:
 
     u: np.ndarray
     theta: np.ndarray
-    params: Any
+    params: PyTree
     llf: np.ndarray
     clean: np.ndarray
     end: np.ndarray
@@ -67,14 +67,14 @@ class Refits:
 
 def refit(
     spec: Spec,
-    method: Any,
+    method: Method,
     data: Prepared,
     weights: Weights,
     n_refits: int,
     u0: np.ndarray,
     fixed: Any,
     budget: Budget,
-    hyper: Any = None,
+    hyper: PyTree = None,
 ) -> Refits:
     """Maximise the log-likelihood of one data set under many weight vectors.
 
@@ -107,7 +107,7 @@ def refit(
 
 
 def refit_data(
-    spec: Spec, method: Any, sets: DataSets, u0: np.ndarray, fixed: Any, budget: Budget, hyper: Any = None
+    spec: Spec, method: Method, sets: DataSets, u0: np.ndarray, fixed: Any, budget: Budget, hyper: PyTree = None
 ) -> Refits:
     """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
 
@@ -148,7 +148,7 @@ def _refits(space: Space, ends: OptimizeResult, good: Any, fixed: Any) -> Refits
     return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
 
 
-def _first_steps(spec: Spec, method: Any, work: Reweighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
+def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
     """From one start for all, where the first Newton step leads (B, p): a matrix product in the place of an evaluation.
 
     Steps that a quadratic does not promise to be good (a decrement far beyond p) are not taken.  None where this is not

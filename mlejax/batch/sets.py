@@ -15,7 +15,7 @@ from mlejax.data.formulas import Designs
 from mlejax.execution import aligned, limits, on_cpu
 from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.shapes import Bool, Float, Host, Int, PyTree
 
 WHOLE_BLOCK = 4096
 SMALLEST = 8
@@ -136,7 +136,7 @@ class DataSets:
     reading: data_room.Table = field(repr=False)
     space: Space = field(repr=False)
     designs: Designs | None = field(default=None, repr=False)
-    hyper: Any = field(default=None, repr=False)
+    hyper: PyTree = field(default=None, repr=False)
     own_hyper: bool = False
 
     def __len__(self) -> int:
@@ -219,7 +219,7 @@ class DataSets:
         n_copied = len(which)  # data sets in the arrays that are copied
         whole = self.weights is None and bool((lengths == size).all())  # no row of weight 0
         if whole and views and self.in_place:
-            rows: Any = tuple(view_chunk(leaf, which, size, capacity, worked) for leaf in self.leaves)
+            rows: PyTree = tuple(view_chunk(leaf, which, size, capacity, worked) for leaf in self.leaves)
             return Prepared(rows, self.shared, _ones(capacity, n_out), n, self.layout, self.mode, block)
         if whole and self.order is None and (steps == size).all():
             begin = int(begins[0])

@@ -21,6 +21,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.execution import aligned
+from mlejax.shapes import PyTree
 
 MIN_BLOCK = 16
 
@@ -67,7 +68,7 @@ def blocks(n: int, block: int = 4096) -> tuple[int, int]:
     return n_blocks, size
 
 
-def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
+def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
     """Rows and weights brought to n_padded rows; rows of weight 0 take the values of the first row of positive weight.
 
     Nothing is copied when nothing changes.
@@ -116,7 +117,7 @@ def pad(rows: Any, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
     return jax.tree_util.tree_unflatten(treedef, [fill(x) for x in leaves]), full
 
 
-def replace_zero_weight(rows: Any, weights: Any) -> Any:
+def replace_zero_weight(rows: PyTree, weights: Any) -> Any:
     """The rows with those of weight 0 replaced by the first row of positive weight; for traced weights (resampling).
 
     Args:

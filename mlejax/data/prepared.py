@@ -19,6 +19,7 @@ from mlejax.data.padding import blocks, pad
 from mlejax.data.read.checked import Rows
 from mlejax.data.streamed import StreamedColumn
 from mlejax.execution import limits
+from mlejax.shapes import PyTree
 
 MODES = ("rows", "units", "whole")
 
@@ -43,8 +44,8 @@ class Prepared:
         block: rows per block; N is a multiple of it.
     """
 
-    rows: Any
-    shared: Any
+    rows: PyTree
+    shared: PyTree
     weights: Any
     n: Any
     statics: Layout

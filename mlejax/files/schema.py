@@ -40,6 +40,7 @@ from mlejax.fit.training import History
 from mlejax.parameters import Group, Leaf
 from mlejax.parameters.linear import LINKS
 from mlejax.parameters.ties import Ties
+from mlejax.shapes import PyTree
 from mlejax.verdict import CODES, Verdict
 
 
@@ -109,7 +110,7 @@ PARAMETER = record(
 )
 
 
-def skeleton(tree: Any) -> Json:
+def skeleton(tree: PyTree) -> Json:
     """A structure of array numbers as lists; TypeError for classes other than dict, list, tuple and None.
 
     >>> skeleton({"w": 0, "more": [1, None]})
@@ -149,7 +150,7 @@ def _structure_written(group: Group, where: str) -> Json:
     return {"name": group.name, "tree": tree, "n_arrays": group.n_leaves}
 
 
-def _group(name: str | None, tree: Any, n_arrays: int) -> Group:
+def _group(name: str | None, tree: PyTree, n_arrays: int) -> Group:
     numbers, treedef = ([0], None) if tree is None else jax.tree.flatten(from_skeleton(tree))
     require(numbers == list(range(n_arrays)), "the structure of the parameters and the number of its arrays")
     return Group(name, treedef, n_arrays)

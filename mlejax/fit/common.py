@@ -12,6 +12,7 @@ from mlejax.data import Prepared
 from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS
 from mlejax.objective import objective_of
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 
 __all__ = ["POLISH_LIMIT", "POLISH_STEPS", "Problem", "Solution", "check_count", "objective_of"]
 
@@ -51,7 +52,7 @@ class Solution:
         converged: the optimiser met its tolerance at positive definite information, ().
     """
 
-    params: Any
+    params: PyTree
     theta: Any
     u: Any
     llf: Any

@@ -18,6 +18,7 @@ from mlejax.fit.start import Mode
 from mlejax.fit.training import History
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value, row_terms
 from mlejax.optimize import OptimizeResult
+from mlejax.shapes import PyTree
 from mlejax.verdict import Direction, Verdict, judge
 
 
@@ -55,7 +56,7 @@ class Fit:
     fixed: np.ndarray | None
     u: np.ndarray
     theta: np.ndarray
-    params: Any
+    params: PyTree
     llf: float
     score: np.ndarray
     information: np.ndarray | None

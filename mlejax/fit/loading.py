@@ -19,7 +19,7 @@ from mlejax.fit.common import Problem
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
-from mlejax.shapes import Host, Shaped
+from mlejax.shapes import Host, PyTree, Shaped
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Loaded:
     fingerprint: data_room.Fingerprint
     weights: data_room.Weights | None = None
     designs: Designs | None = None
-    hyper: Any = None
+    hyper: PyTree = None
     remembered: Remembered | None = None
 
     @property
@@ -265,7 +265,7 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
     return data_room.group_codes(values, name)[0]
 
 
-def _moved(index: Any, rows: Any) -> bool:
+def _moved(index: Any, rows: PyTree) -> bool:
     """Row labels that differ from those of the data, where both have some."""
     return rows is not None and not index.equals(rows)
 
@@ -315,7 +315,7 @@ def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: st
     return problem
 
 
-def evaluate(likelihood: Likelihood, params: Any, data: Any) -> Any:
+def evaluate(likelihood: Likelihood, params: PyTree, data: Any) -> Any:
     """Contributions of a regressed model at coefficients ``params``; data are numbers, params may be traced."""
     problem = prepare(likelihood, data)
     arrays = problem.data

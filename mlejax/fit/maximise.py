@@ -11,7 +11,7 @@ from mlejax import optimize
 from mlejax.execution import limits
 from mlejax.linalg import finite_each
 from mlejax.objective import Evaluator, Spec
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
 
@@ -23,7 +23,7 @@ E = TypeVar("E", bound=Evaluator)
 
 def maximise(
     evaluator: E,
-    method: Any,
+    method: Method,
     u0: Float[Host, "L p"],
     which: Int[Host, " m"] | None = None,
     report: Any = None,
@@ -71,7 +71,7 @@ def maximise(
     return evaluator, result
 
 
-def _run(evaluator: E, method: Any, u0: Any, which: Any, report: Any) -> tuple[E, OptimizeResult]:
+def _run(evaluator: E, method: Method, u0: Any, which: Any, report: Any) -> tuple[E, OptimizeResult]:
     try:
         result = evaluator.run(method, u0, which, report)
     except NotImplementedError as error:

@@ -26,7 +26,7 @@ from mlejax.fit.closed import Estimates
 from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Device, Float, Host
+from mlejax.shapes import Bool, Device, Float, Host, PyTree
 
 
 class InTheta(NamedTuple):
@@ -49,7 +49,7 @@ class InTheta(NamedTuple):
     errors_u: Float[Host, "L p"]
     trace: Float[Host, " L"]
     definite: Bool[Host, " L"]
-    params: Any
+    params: PyTree
 
 
 def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> Any:

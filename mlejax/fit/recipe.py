@@ -17,7 +17,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.data import formulas
-from mlejax.execution import float64
+from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import N_SCATTERED, TOGETHER, Diagnosed, Findings, Problems, clean, diagnose, suspect
@@ -46,7 +46,7 @@ from mlejax.objective import (
 )
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.shapes import Bool, Float, Host, Int, PyTree
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
 
@@ -177,7 +177,7 @@ def fit(
     groups: Sequence[str] = (),
     n_starts: int | None = None,
     penalty: Any = None,
-    hyper: Any = None,
+    hyper: PyTree = None,
     restrict: Callable[[Space], Any] | None = None,
     bias_reduction: str | None = None,
     validation: Any = None,

@@ -31,6 +31,7 @@ from mlejax.fit.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec, objective_of
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 from mlejax.status import End
 
 PRECISION = 1e-6  # largest decrement at a precision floor that still counts as converged
@@ -43,7 +44,7 @@ def solve(
     *,
     weights: Any | None = None,
     fixed: Mapping[str, Any] | None = None,
-    hyper: Any = None,
+    hyper: PyTree = None,
     method: Any = None,
     penalty: Callable[..., Any] | None = None,
 ) -> Solution:
@@ -99,7 +100,7 @@ def solve(
             return _solution(differenced(spec, error), algorithm, data, u0, held, hyper)
 
 
-def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None, hyper: Any) -> Solution:
+def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None, hyper: PyTree) -> Solution:
     """Search without derivatives, then one implicit step that carries them."""
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))

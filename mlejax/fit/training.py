@@ -25,7 +25,7 @@ from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
 from mlejax.optimize import PATIENCE_EPOCHS, OptimizeResult, setting_of, strong
-from mlejax.shapes import Device, Float, Host, Int
+from mlejax.shapes import Device, Float, Host, Int, PyTree
 from mlejax.status import End
 
 
@@ -174,14 +174,14 @@ def _subset(data: Prepared, index: Int[Host, " m"]) -> Prepared:
 
 @partial(compiled, static=("spec", "method"), how="careful")
 def _epoch(
-    spec: Spec, method: Any, carry: optimize.EpochCarry, batches: Any, data: Prepared, fixed: Any, hyper: Any
+    spec: Spec, method: Any, carry: optimize.EpochCarry, batches: Any, data: Prepared, fixed: Any, hyper: PyTree
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
     """One epoch; a penalty counts in every batch with its share of the weights."""
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)
     plain = replace(spec, penalty=None)
 
-    def value_and_grad(u: Any, rows: Any, weights: Any) -> tuple[Any, Any]:
+    def value_and_grad(u: Any, rows: PyTree, weights: Any) -> tuple[Any, Any]:
         batch = replace(data, rows=rows, weights=weights, block=weights.shape[0])
         scale = jnp.maximum(jnp.sum(weights > 0), 1).astype(mean_weight.dtype) * mean_weight
         value, grad = Objective(plain, batch, fixed, hyper, scale).value_and_grad(u)

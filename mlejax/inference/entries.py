@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,11 +14,11 @@ from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.intervals import Intervals, confidence_intervals, supports
 from mlejax.inference.normal import z_tests
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Float, Host, Int, PyTree
 from mlejax.status import CovarianceState
 
 
-def reported(space: Space, params: Any, n: int) -> Float[Host, "n r"]:
+def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
     """Entries of ``params`` of n fits, from a structure with a leading axis."""
     if space.groups[0].name is None:
         leaves = jax.tree.leaves(params)

@@ -13,6 +13,7 @@ from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
+from mlejax.shapes import PyTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Regressed:
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def __call__(self, params: Any, data: Any) -> jax.Array:
+    def __call__(self, params: PyTree, data: Any) -> jax.Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
 
@@ -75,7 +76,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     )
 
 
-def natural_values(predictors: Sequence[Predictor], params: Any, data: Any) -> tuple[dict[str, Any], Any]:
+def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -> tuple[dict[str, Any], Any]:
     """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
 
     Where the designs are meant for single rows, the values have the declared shape.

@@ -14,13 +14,13 @@ from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.parameters import Space
-from mlejax.shapes import Device, Float, Host
+from mlejax.shapes import Device, Float, Host, PyTree
 
 N_CHECKED_ROWS, N_CHECKED_UNITS = 256, 32
 
 
 def row_check(
-    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: Any, shared: Any, layout: Any
+    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: PyTree, shared: PyTree, layout: Any
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
     """Values and one random directional score per row, evaluated with other rows and alone: two arrays (2, 2, N).
 
@@ -47,7 +47,7 @@ def row_check(
 
 
 def unit_check(
-    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: Any, shared: Any, layout: Any
+    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: PyTree, shared: PyTree, layout: Any
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
     """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
     *columns, mask = rows
@@ -141,7 +141,7 @@ def _rows_checked(
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
-    def contributions(params: Any, columns: Any, shared: Any) -> Any:
+    def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:
         return likelihood.contributions(params, tuple(columns), shared, data.statics)
 
     def rows(n: int) -> list[Any]:

@@ -25,6 +25,7 @@ from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space, near
+from mlejax.shapes import PyTree
 
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
 
@@ -83,7 +84,7 @@ def _read_by(
     return found.reads, found.n_out if whole else _n_rows(table, found.reads)
 
 
-def calls_lapack(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
+def calls_lapack(likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> bool:
     """Whether the function factorises matrices or solves systems, given data of these shapes.
 
     Args:
@@ -177,7 +178,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
     mask = jax.ShapeDtypeStruct((n or 0,), bool)
     before = _random_states()
 
-    def run(params: Any, columns: Any, extra: Any) -> Any:
+    def run(params: PyTree, columns: Any, extra: Any) -> Any:
         view = table.view(columns, reads, {"mask": extra} if units else None)
         return likelihood.function(params, view)
 

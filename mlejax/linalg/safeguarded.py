@@ -46,6 +46,7 @@ __all__ = [
 # Up to this size systems are written out entry by entry, which is faster than one library call per matrix; above it the
 # program would take longer to compile than it ever saves.
 UNROLLED = 5
+FEW = 64  # numbers up to which Python's own functions are faster than NumPy's
 
 
 def pivot_floor(p: int, dtype: Any) -> float:

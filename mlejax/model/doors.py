@@ -17,6 +17,7 @@ from mlejax.likelihood import Likelihood
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
 from mlejax.results import BatchResults, Results
+from mlejax.shapes import PyTree
 
 WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
 Missing: TypeAlias = Literal["raise", "drop"]
@@ -44,7 +45,7 @@ class Model:
         """Pickled by its name where that can be imported, else without what cannot be pickled."""
         return _unpickled, (name_of(self.likelihood.function), self.likelihood)
 
-    def __call__(self, params: Any, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Any) -> Any:
         """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
@@ -74,7 +75,7 @@ class Model:
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
-        hyper: Any = None,
+        hyper: PyTree = None,
         bias_reduction: Literal["jeffreys", "empirical"] | None = None,
         missing: Missing = "raise",
         n_starts: int | None = None,
@@ -229,7 +230,7 @@ class Model:
         """
         return self._companion("mean", function)
 
-    def simulate(self, params: Any, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
+    def simulate(self, params: PyTree, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
         """One data set drawn from the model by its :meth:`simulator`.
 
         Args:
@@ -326,7 +327,7 @@ class Model:
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
-        hyper: Any = None,
+        hyper: PyTree = None,
         missing: Missing = "raise",
         n_starts: int | None = None,
         seed: int = 0,
@@ -388,7 +389,7 @@ class Model:
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
-        hyper: Any = None,
+        hyper: PyTree = None,
         missing: Missing = "raise",
         n_starts: int | None = None,
         seed: int = 0,

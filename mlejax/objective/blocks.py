@@ -15,9 +15,12 @@ from mlejax.execution.lapack import most_at_once
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective.objective import Spec, objective_of
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 
 
-def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, shared: Any, layout: Any) -> int | None:
+def contributions_at_once(
+    likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: Any
+) -> int | None:
     """The largest number of rows (or units) of a block; None for models that call no LAPACK for each of them.
 
     Args:
@@ -39,7 +42,7 @@ def contributions_at_once(likelihood: Likelihood, space: Space, rows: Any, share
     return cached(likelihood, key, count)
 
 
-def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int | None:
+def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: PyTree) -> int | None:
     """The largest number of data sets under one ``vmap``; None if LAPACK does not bound it.
 
     Args:
@@ -59,7 +62,7 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: Any) -> int 
     return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=space.n_free)
 
 
-def budget_for(spec: Spec, one: Prepared, data_set_bytes: int, fixed: Any, hyper: Any, limits: Budget) -> Budget:
+def budget_for(spec: Spec, one: Prepared, data_set_bytes: int, fixed: Any, hyper: PyTree, limits: Budget) -> Budget:
     """The budget for these data: threads that can all hold the largest one, and as many at once as LAPACK allows.
 
     Args:

@@ -24,7 +24,8 @@ from mlejax.objective.evaluator import Evaluation
 from mlejax.objective.objective import Spec, to_loglik
 from mlejax.objective.programs import advance_sets, evaluate_sets, logliks_of_sets
 from mlejax.objective.sampling import sample_rows
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.shapes import PyTree
 from mlejax.status import End
 
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
@@ -63,7 +64,7 @@ class DataSetsEvaluator:
         sets: ChunkSource,
         budget: Budget,
         fixed: Any = None,
-        hyper: Any = None,
+        hyper: PyTree = None,
         own: tuple[bool, bool] = (False, False),
     ) -> None:
         self.spec, self.sets, self.budget = spec, sets, budget
@@ -187,7 +188,9 @@ class DataSetsEvaluator:
         hyper = jax.tree.map(taken, self.hyper) if own_hyper else self.hyper
         return data, taken(self.fixed) if own_fixed else self.fixed, hyper
 
-    def run(self, method: Any, u0: np.ndarray, which: np.ndarray | None = None, report: Any = None) -> OptimizeResult:
+    def run(
+        self, method: Method, u0: np.ndarray, which: np.ndarray | None = None, report: Any = None
+    ) -> OptimizeResult:
         """The method from u0 (L, p) to its end for some data sets, in rounds."""
         which = np.arange(self.n_sets) if which is None else which
         p, n = self.spec.space.n_free, len(u0)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Float, PyTree
 
 MOST_PRODUCTS = 144  # products of two columns that are formed for many vectors of weights, at most
 
@@ -58,7 +58,7 @@ def products_of_shared(
     return (w @ (x[:, i] * x[:, j]))[place]
 
 
-def values_and_scores(rows_of: RowFunction, u: Any, rows: Any) -> tuple[Any, Any]:
+def values_and_scores(rows_of: RowFunction, u: Any, rows: PyTree) -> tuple[Any, Any]:
     """Contributions (N,) and their gradients (N, p).
 
     Separable functions are differentiated row by row (reverse mode, ``vmap`` of single rows); others through the

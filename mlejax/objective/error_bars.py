@@ -22,7 +22,7 @@ from mlejax.execution.trace.rounding_rules import sum_units
 from mlejax.objective import derivatives
 from mlejax.objective.objective import Objective, Spec
 from mlejax.objective.sampling import sample_of_one
-from mlejax.shapes import Either, Float, Host, Int
+from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 __all__ = ["MOST_ROWS", "ErrorBars", "Unknown", "error_bars", "loglik_bar"]
 
@@ -143,7 +143,7 @@ def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
 def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Any:
     """The closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
 
-    def sums(u: Any, fixed: Any, rows: Any, shared: Any, weights: Any) -> tuple[Any, ...]:
+    def sums(u: Any, fixed: Any, rows: PyTree, shared: PyTree, weights: Any) -> tuple[Any, ...]:
         data = replace(sample, rows=rows, shared=shared, weights=weights)
         loglik = Objective(spec, data, fixed, None, 1.0).loglik
         if order == 0:

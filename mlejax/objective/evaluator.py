@@ -15,7 +15,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.objective.objective import Objective, Spec
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int, Shaped
 
 Points = Mapping[int, Float[Host, "m p"]]
@@ -85,7 +85,7 @@ class Evaluator(Protocol):
 
     def run(
         self,
-        method: Any,
+        method: Method,
         u0: Float[Host, "L p"],
         which: Int[Host, " m"] | None = None,
         report: Report | None = None,

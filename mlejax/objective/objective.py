@@ -28,7 +28,7 @@ from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_grad_hessian
 from mlejax.parameters import Space
 from mlejax.portable import portable, restore
-from mlejax.shapes import Device, Either, Float
+from mlejax.shapes import Device, Either, Float, PyTree
 
 Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
 
@@ -77,7 +77,7 @@ def _spec(likelihood: Likelihood, space: Space, penalty: Any, hessian: str, redu
 
 
 def sum_over_blocks(
-    function: Callable[[Any, Any], Any], rows: Any, weights: Any, n_blocks: int, n_used: Any = None
+    function: Callable[[Any, Any], Any], rows: PyTree, weights: Any, n_blocks: int, n_used: Any = None
 ) -> Any:
     """Sum of ``function(rows of a block, weights of a block)`` over ``n_blocks`` equal blocks; any pytree of sums.
 
@@ -113,12 +113,12 @@ class Objective:
     spec: Spec
     prepared: Prepared
     fixed: Any
-    hyper: Any
+    hyper: PyTree
     scale: Any
     n_blocks_used: Any = None
     shared_rows: bool = False
 
-    def contributions(self, u: Float[Device, " p"], rows: Any) -> Float[Device, " n"]:
+    def contributions(self, u: Float[Device, " p"], rows: PyTree) -> Float[Device, " n"]:
         """l_i(u) for the given rows, (N,)."""
         params = self.spec.space.params_from_u(u, self.fixed)
         return self.spec.likelihood.contributions(params, rows, self.prepared.shared, self.prepared.statics)
@@ -161,7 +161,7 @@ class Objective:
     def with_opg(self, u: Float[Device, " p"]) -> Minimised:
         """f(u) (), its gradient (p,) and the weighted mean outer product of the scores (p, p)."""
 
-        def block(rows: Any, weights: Any) -> tuple[Any, Any, Any]:
+        def block(rows: PyTree, weights: Any) -> tuple[Any, Any, Any]:
             values, scores = derivatives.values_and_scores(self._row_function(), u, rows)
             return jnp.sum(weights * values), weights @ scores, (scores * weights[:, None]).T @ scores
 
@@ -197,7 +197,7 @@ class Objective:
         prepared = self.prepared
         return sum_over_blocks(function, prepared.rows, prepared.weights, prepared.n_blocks, self.n_blocks_used)
 
-    def _block_loglik(self, u: Any, rows: Any, weights: Any) -> Any:
+    def _block_loglik(self, u: Any, rows: PyTree, weights: Any) -> Any:
         weighted = weights * self.contributions(u, rows)
         if self.prepared.mode == "whole":  # rows of a whole model cannot be replaced: entries of weight 0 are left out
             weighted = jnp.where(weights > 0, weighted, 0.0)
@@ -214,12 +214,12 @@ class Objective:
         space, likelihood, prepared = self.spec.space, self.spec.likelihood, self.prepared
         theta = space.theta_from_u(u, self.fixed)
 
-        def at(t: Any, rows: Any) -> Any:
+        def at(t: Any, rows: PyTree) -> Any:
             params = space.params_from_theta(t, self.fixed)
             return likelihood.contributions(params, rows, prepared.shared, prepared.statics)
 
         @jax.checkpoint  # computing a block again is cheaper than keeping its intermediate values
-        def block(rows: Any, weights: Any) -> tuple[Any, Any]:
+        def block(rows: PyTree, weights: Any) -> tuple[Any, Any]:
             nothing = jnp.zeros((theta.shape[0],) * 2, theta.dtype)
             if expected is not None:
                 params = space.params_from_theta(theta, self.fixed)
@@ -257,7 +257,7 @@ class Objective:
         traced = linear_predictors.trace(contributions, u, [*block, *others])
         if traced.inner is None:
 
-            def plainly(rows: Any, weights: Any) -> Any:
+            def plainly(rows: PyTree, weights: Any) -> Any:
                 arrays = [*jax.tree.leaves(rows), *others]
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
@@ -286,7 +286,7 @@ class Objective:
         return jax.tree.map(lambda a: -a / self.scale, sums)
 
 
-def objective_of(spec: Spec, data: Prepared, fixed: Any, hyper: Any, n_blocks_used: Any = None) -> Objective:
+def objective_of(spec: Spec, data: Prepared, fixed: Any, hyper: PyTree, n_blocks_used: Any = None) -> Objective:
     """The objective of one data set, scaled by the sum of its weights."""
     return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), SMALLEST_SCALE), n_blocks_used)
 
@@ -310,20 +310,20 @@ def to_loglik(value: Any, grad: Any, hessian: Any, scale: Any) -> tuple[Any, Any
     )
 
 
-def penalty_at(spec: Spec, params: Any, hyper: Any) -> Float[Device, ""]:
+def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:
     """The penalty at the user's structure of parameters, ()."""
     assert spec.penalty is not None
     return jnp.asarray(spec.penalty(params) if hyper is None else spec.penalty(params, hyper), jnp.result_type(float))
 
 
 @partial(compiled, static=("spec",))
-def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: Any) -> Float[Device, ""]:
+def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: PyTree) -> Float[Device, ""]:
     """The penalty at u, ()."""
     return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
 
 
 @partial(compiled, static=("spec",))
-def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: Any) -> Minimised:
+def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: PyTree) -> Minimised:
     """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
     return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)
 

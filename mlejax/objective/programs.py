@@ -22,6 +22,8 @@ from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.execution.chunking import ChunkView
 from mlejax.objective.objective import Objective, Spec, objective_of
+from mlejax.optimize import Method
+from mlejax.shapes import PyTree
 
 
 def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Any, out: Any, sets: Any, data: Prepared) -> Any:
@@ -58,7 +60,7 @@ class _Split:
         own: whether rows, fixed values and hyper-parameters have a leading axis of data sets.
     """
 
-    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: Any, own: tuple[bool, bool, bool]) -> None:
+    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: PyTree, own: tuple[bool, bool, bool]) -> None:
         self.spec, self.data, self.fixed, self.hyper, self.own = spec, data, fixed, hyper, own
         rows, fixed, hyper = (a if mine else () for a, mine in zip((data.rows, fixed, hyper), own, strict=True))
         self.sets = rows, data.weights, data.n, fixed, hyper
@@ -75,13 +77,13 @@ class _Split:
 @partial(compiled, how="side by side", static=("spec", "method", "width", "own"))
 def advance_sets(
     spec: Spec,
-    method: Any,
+    method: Method,
     width: int,
     own: tuple[bool, bool, bool],
     carry: Any,
     data: Prepared,
     fixed: Any,
-    hyper: Any,
+    hyper: PyTree,
     n_turns: Any,
     n_blocks: Any,
     allow_trust_region_solve: Any = None,
@@ -117,7 +119,7 @@ def logliks_of_sets(
     n_points: Any,
     data: Prepared,
     fixed: Any,
-    hyper: Any,
+    hyper: PyTree,
     n_blocks: Any,
 ) -> Any:
     """(Penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
@@ -138,7 +140,14 @@ def logliks_of_sets(
 
 @partial(compiled, how="side by side", static=("spec", "width", "own"))
 def evaluate_sets(
-    spec: Spec, width: int, own: tuple[bool, bool, bool], u: Any, data: Prepared, fixed: Any, hyper: Any, n_blocks: Any
+    spec: Spec,
+    width: int,
+    own: tuple[bool, bool, bool],
+    u: Any,
+    data: Prepared,
+    fixed: Any,
+    hyper: PyTree,
+    n_blocks: Any,
 ) -> tuple[Any, Any, Any]:
     """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +18,8 @@ from mlejax.objective.blocks import budget_for
 from mlejax.objective.chunked import ChunkedEvaluator
 from mlejax.objective.data_sets import DataSetsEvaluator
 from mlejax.objective.evaluator import SingleEvaluator
-from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Float, Host, Int
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.shapes import Float, Host, Int, PyTree
 
 Weights = Float[Host, "B n"] | Callable[[Int[Host, " k"]], Float[Host, "k n"]]
 
@@ -83,7 +82,7 @@ class Reweighted:
             return replace(self.data, weights=weights, n=n)
         donor = np.argmax(weights > 0, axis=1)[:, None]
         source = np.where(weights > 0, np.arange(weights.shape[1])[None, :], donor)
-        rows: Any = jax.tree.map(lambda a: np.asarray(a)[source], self.data.rows)
+        rows: PyTree = jax.tree.map(lambda a: np.asarray(a)[source], self.data.rows)
         return replace(self.data, rows=rows, weights=weights, n=n)
 
     def single(self, i: int) -> Prepared:
@@ -94,7 +93,7 @@ class Reweighted:
         return replace(self.data, weights=weights)
 
 
-def run_of_starts(evaluator: SingleEvaluator, method: Any, u0: Float[Host, "m p"]) -> OptimizeResult:
+def run_of_starts(evaluator: SingleEvaluator, method: Method, u0: Float[Host, "m p"]) -> OptimizeResult:
     """The method from many starts on one data set, side by side where it is in memory; INTERRUPTED where the keyboard stopped
     it."""
     if not isinstance(evaluator, ChunkedEvaluator):

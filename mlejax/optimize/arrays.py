@@ -27,8 +27,8 @@ from mlejax.execution import on_cpu
 from mlejax.shapes import Either, Float, Scalar, Shaped
 
 __all__ = [
-    "all_finite", "eigh", "maximum", "namespace", "norm", "not_", "possible", "promoting", "push", "scalar", "select", "solve_scaled",
-    "where", "while_loop",
+    "all_finite", "eigh", "maximum", "namespace", "norm", "not_", "possible", "promoting", "push", "scalar", "select",
+    "solve_scaled", "where", "while_loop",
 ]  # fmt: skip
 
 NUMBER = (np.floating, float)

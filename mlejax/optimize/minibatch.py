@@ -22,7 +22,7 @@ import numpy as np
 from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Count, Point, Setting
-from mlejax.shapes import Bool, Device, Float, Host, Int, Scalar
+from mlejax.shapes import Bool, Device, Float, Host, Int, PyTree, Scalar
 
 __all__ = ["EpochCarry", "EpochFacts", "batched", "check_batches", "epoch", "refuse_batches", "shuffled"]
 
@@ -35,7 +35,7 @@ class EpochCarry(NamedTuple):
     """State between steps: the point u (p,) and the transformation's memory."""
 
     u: Float[Device, " p"]
-    memory: Any
+    memory: PyTree
 
 
 class EpochFacts(NamedTuple):
@@ -97,7 +97,7 @@ def epoch(
     transformation: Any,
     batch_value_and_grad: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: EpochCarry,
-    rows: Any,
+    rows: PyTree,
     weights: Float[Device, " N"],
     batches: tuple[Int[Device, "b size"], Bool[Device, "b size"]],
     setting: Setting,

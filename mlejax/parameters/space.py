@@ -17,7 +17,7 @@ from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
-from mlejax.shapes import Either, Float
+from mlejax.shapes import Either, Float, PyTree
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Space:
             tree[group.name] = whole
         return tree
 
-    def split(self, params: Any) -> list[Any]:
+    def split(self, params: PyTree) -> list[Any]:
         """The user's structure -> its arrays, one a leaf, shapes checked."""
         values: list[Any] = []
         if any(g.name is not None for g in self.groups):
@@ -143,7 +143,7 @@ class Space:
                 parts.append(leaf.transform.free(leaf.transform.forward(u[at], leaf.working_shape)))
         return self._concatenate(parts)
 
-    def u_from_params(self, params: Any) -> Either:
+    def u_from_params(self, params: PyTree) -> Either:
         """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
         if self.ties is not None:
             return replace(self, ties=None).u_from_params(params)[self.ties.index]
@@ -161,7 +161,7 @@ class Space:
             return u
         return jnp.zeros((self.ties.n,), jnp.result_type(u)).at[self.ties.index].set(u)
 
-    def reported(self, params: Any) -> np.ndarray:
+    def reported(self, params: PyTree) -> np.ndarray:
         """params -> the distinct entries that tables show (n_reported,), on the host."""
         parts = [
             np.asarray(v, dtype=np.float64).reshape(-1)[leaf.reported_index]

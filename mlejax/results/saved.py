@@ -10,6 +10,7 @@ from mlejax import files, report
 from mlejax.likelihood import Likelihood
 from mlejax.results import reporting
 from mlejax.results.results import Results
+from mlejax.shapes import PyTree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +26,7 @@ class SavedModel:
     def __repr__(self) -> str:
         return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
 
-    def __call__(self, params: Any, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Any) -> Any:
         """AbsentError."""
         return self.likelihood.function(params, data)
 

@@ -200,6 +200,7 @@ def test_a_statistic_of_all_rows_in_their_order(single: Form) -> None:
 
 def test_a_task_is_traced_once(single: Form) -> None:
     """Points and partitions are arguments of one program."""
+    chex.clear_trace_counter()
     task = chex.assert_max_traces(lambda objective, u: objective.loglik(u), n=1)
     for u in points(3):
         found = single.evaluator.map_reduce(task, np.add, u)

@@ -26,7 +26,7 @@ from mlejax.data.formulas.parsing import columns_of
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.table import Table
 from mlejax.parameters import Predictor, Space
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Float, Host, Int, PyTree
 
 MOST = 1e150  # in a design: squares and cross products are finite
 
@@ -113,7 +113,7 @@ class Designs:
         """Design and offset of every regressed parameter, on new data."""
         return {d.predictor.name: d.again(table, None) for d in self.designs}
 
-    def values(self, params: Any, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    def values(self, params: PyTree, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
         """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
         return {
             d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs

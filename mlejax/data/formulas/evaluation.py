@@ -24,7 +24,7 @@ from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
 from mlejax.execution import limits
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Float, Host, Int, PyTree
 
 _N_COMPARED = 6
 
@@ -45,7 +45,7 @@ class FittedFormula:
     columns: tuple[str, ...]
     labels: tuple[str, ...] | None
     spec: Any = field(default=None, repr=False)
-    rows: Any = field(default=None, repr=False)
+    rows: PyTree = field(default=None, repr=False)
     values: Any = field(default=None, repr=False)
 
 

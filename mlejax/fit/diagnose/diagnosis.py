@@ -33,7 +33,7 @@ from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import maximise
 from mlejax.fit.penalties import finite_penalty
 from mlejax.objective import Evaluator, SingleEvaluator, Spec, row_terms
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.status import End
@@ -69,7 +69,7 @@ class Problems:
         together: data sets diagnosed at one time, at most.
     """
 
-    method: Any
+    method: Method
     fixed: Any
     seed: int
     loaded: Callable[[int], Loaded]
@@ -183,7 +183,7 @@ def _started_anew(
 
 
 def search(
-    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Any = None
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Method | None = None
 ) -> Diagnosed:
     """One data set from a start to its diagnosed end."""
     maximised, result = maximise(evaluator, method or problems.method, u0[None])
@@ -300,7 +300,7 @@ def _searched_on(
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 
-def _restart(evaluator: SingleEvaluator, method: Any, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
+def _restart(evaluator: SingleEvaluator, method: Method, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
     after, result = maximise(evaluator, method, u0[None])
     return after, result.of(0)
 

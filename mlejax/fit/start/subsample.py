@@ -26,6 +26,7 @@ from mlejax import linalg, optimize
 from mlejax.data import Prepared
 from mlejax.execution import limits
 from mlejax.objective import ChunkedEvaluator, Minimised, Spec, chunk_size, hoists, sample_chunks, with_invariants
+from mlejax.optimize import Method
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 
@@ -37,7 +38,7 @@ SHARE = 5  # one in five chunks takes part in the last step
 _SEARCH = optimize.Newton(max_steps=20)
 
 
-def worthwhile(spec: Spec, data: Prepared, method: Any) -> bool:
+def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
     """Whether the data are large, separable, and a chunk of them enough for this many parameters."""
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < limits().sampled_rows:

@@ -27,7 +27,7 @@ from jax import lax
 from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.objective import Spec, sum_over_blocks
-from mlejax.shapes import Bool, Device, Either, Float, Host, Int, Scalar
+from mlejax.shapes import Bool, Device, Either, Float, Host, Int, PyTree, Scalar
 
 SIGNS = 32  # random vectors for the diagonal of more parameters than these
 EXACT = 2000
@@ -61,7 +61,7 @@ class Point(NamedTuple):
     theta: Float[Either, " p"]
     data: Prepared
     fixed: Any
-    hyper: Any
+    hyper: PyTree
 
 
 class _Solved(NamedTuple):
@@ -77,7 +77,7 @@ def _gradient(spec: Spec, at: Point, theta: Float[Device, " p"]) -> Float[Device
     """Score of the penalised log-likelihood in theta."""
     data = at.data
 
-    def block(rows: Any, weights: Device, t: Device) -> Device:
+    def block(rows: PyTree, weights: Device, t: Device) -> Device:
         params = spec.space.params_from_theta(t, at.fixed)
         return jnp.sum(weights * spec.likelihood.contributions(params, rows, data.shared, data.statics))
 

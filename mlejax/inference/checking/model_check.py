@@ -24,7 +24,7 @@ from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, PyTree
 from mlejax.verdict import ADVICE
 
 CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
@@ -227,7 +227,7 @@ def _traced(spec: Spec, loaded: Loaded) -> Any:
     shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), data.shared)
     values = [jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(float)) for leaf in spec.space.leaves]
 
-    def run(values: Any, rows: Any, shared: Any) -> Any:
+    def run(values: Any, rows: PyTree, shared: PyTree) -> Any:
         return spec.likelihood.contributions(spec.space.build(values), rows, shared, data.statics)
 
     return jax.make_jaxpr(run)(values, rows, shared)

@@ -30,14 +30,14 @@ from mlejax.inference.resampling.refitting import check_made, chunk_of
 from mlejax.inference.resampling.simulator import Design, columns_of, design, looking_up, stack
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec, sum_over_blocks
-from mlejax.shapes import Device, Float, Host, Int
+from mlejax.shapes import Device, Float, Host, Int, PyTree
 
 N_INFORMATION = 1000
 
 
 def simulation_study(
     model: Any,
-    params: Any,
+    params: PyTree,
     data_or_n_rows: Any = (50, 200, 1000),
     n_reps: int = 10_000,
     *,

@@ -28,7 +28,7 @@ from mlejax.inference.estimates import Estimates
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tests.wald import WaldTest, wald_test
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
     return Linearised(values, jacobian, tuple(labels))
 
 
-def _leaves(tree: Any, label: str) -> Any:
+def _leaves(tree: PyTree, label: str) -> Any:
     """(label, float64 array) pairs; dicts in the user's own order, which jax.tree would sort."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
@@ -270,7 +270,7 @@ def with_addresses(function: Callable[[Any], Any], space: Space) -> Callable[[An
             f"nlcom takes a function of params, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got {function!r}"
         )
 
-    def call(params: Any) -> Any:
+    def call(params: PyTree) -> Any:
         given = params
         while True:
             try:

@@ -24,7 +24,7 @@ from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.parameters import Link
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +171,7 @@ def _by_row(
     def assembled(leaves: Sequence[Any]) -> Any:
         return {} if rows is None else data_room.assemble(leaves, rows.shared, rows.layout)
 
-    def call(params: Any, values: dict[str, Any]) -> Any:
+    def call(params: PyTree, values: dict[str, Any]) -> Any:
         leaves = () if rows is None else tuple(rows.leaves)
         if form == "array":
             return function({**params, **values}, assembled(leaves))

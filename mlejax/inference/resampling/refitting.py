@@ -21,7 +21,7 @@ from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_p
 from mlejax.inference.row_designs import designs_of
 from mlejax.likelihood import missing_derivatives
 from mlejax.linalg import scaled_inverse
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, PyTree
 from mlejax.status import End
 from mlejax.transforms import Identity
 
@@ -44,7 +44,7 @@ class Replicates:
     """
 
     values: np.ndarray
-    params: Any
+    params: PyTree
     good: np.ndarray
     failures: Mapping[str, int]
     finished: bool = True

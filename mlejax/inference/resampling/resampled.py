@@ -14,7 +14,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
 from mlejax.inference.resampling.refitting import Replicates
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, "
 
 
 def mapped(
-    function: Callable[[Any], Any], params: Any, name: str, n: int
+    function: Callable[[Any], Any], params: PyTree, name: str, n: int
 ) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
     """Labels and values of a function of params over their leading axis."""
     with float64():

@@ -18,6 +18,7 @@ from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 
 AT_ONCE = 256
 NUMBERS = 2_000_000
@@ -38,7 +39,7 @@ class Simulator:
     made: tuple[Hashable, ...]
     _draw: Callable[..., Any]
 
-    def draw(self, params: Any, seed: int, numbers: np.ndarray) -> dict[Hashable, np.ndarray]:
+    def draw(self, params: PyTree, seed: int, numbers: np.ndarray) -> dict[Hashable, np.ndarray]:
         """The drawn columns of some data sets, (k, n_rows, ...), by number: the same number gives the same data set.
 
         Args:
@@ -56,7 +57,7 @@ class Simulator:
 
 
 def simulator(
-    likelihood: Likelihood, params: Any, n_rows: int, lookup: Callable[[Hashable], Any] | None, why: str
+    likelihood: Likelihood, params: PyTree, n_rows: int, lookup: Callable[[Hashable], Any] | None, why: str
 ) -> Simulator:
     """A simulator ready to draw.
 
@@ -82,7 +83,7 @@ def simulator(
 
     seen = Columns({}, n_rows, looked_up)
 
-    def once(key: Any, params: Any) -> Any:
+    def once(key: Any, params: PyTree) -> Any:
         return _new(function(key, params, seen), seen)
 
     with float64():
@@ -97,7 +98,7 @@ def simulator(
     columns = {key: value for key, value in seen.items() if key not in statics}
 
     @compiled
-    def draw(params: Any, columns: Any, seed: Any, numbers: Any) -> Any:
+    def draw(params: PyTree, columns: Any, seed: Any, numbers: Any) -> Any:
         root = jax.random.key(seed)
 
         def one(number: Any) -> Any:
@@ -161,7 +162,7 @@ def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_ro
     return joined(source, source.keys, more), made
 
 
-def seen_params(likelihood: Likelihood, params: Any, made: Mapping[str, tuple[Any, Any]]) -> Any:
+def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, tuple[Any, Any]]) -> Any:
     """Params as the user's functions see them: regressed ones by row, at designs and offsets ``made``."""
     if not likelihood.predictors:
         return params
@@ -196,7 +197,7 @@ def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray],
     return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
 
 
-def natural_space(likelihood: Likelihood, source: data_room.Source, params: Any) -> tuple[Space, dict[str, Any]]:
+def natural_space(likelihood: Likelihood, source: data_room.Source, params: PyTree) -> tuple[Space, dict[str, Any]]:
     """The layout of the parameters for data whose response need not be there yet, and the designs."""
     if not likelihood.predictors:
         return likelihood.space(source, params), {}
@@ -216,12 +217,12 @@ class Design:
     """
 
     source: data_room.Source
-    params: Any
+    params: PyTree
     seen: Any
     simulator: Simulator
 
 
-def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -> Design:
+def design(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str) -> Design:
     """Parameters and data, or a number of rows, read and checked for drawing.
 
     Raises:
@@ -252,7 +253,7 @@ def design(likelihood: Likelihood, params: Any, data_or_n_rows: Any, why: str) -
     return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why))
 
 
-def simulate(likelihood: Likelihood, params: Any, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
+def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
     """One data set drawn from the model; arguments as in ``Model.simulate``."""
     made = design(likelihood, params, data_or_n_rows, f"simulate() of {likelihood.name}")
     drawn = made.simulator.draw(made.seen, check_count("seed", seed, 0), np.zeros(1, np.uint32))

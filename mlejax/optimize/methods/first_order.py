@@ -23,7 +23,7 @@ from mlejax.optimize.box import active_bounds, clip
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.minibatch import PATIENCE, check_batches, refuse_batches
-from mlejax.shapes import Either, Float, Scalar
+from mlejax.shapes import Either, Float, PyTree, Scalar
 from mlejax.status import End
 
 __all__ = ["FirstOrder", "FirstOrderState", "OptaxMethod", "cast_like", "strong"]
@@ -41,7 +41,7 @@ class FirstOrderState(NamedTuple):
         progress: the window in which the log-likelihood should rise.
     """
 
-    memory: Any
+    memory: PyTree
     trial: Float[Either, " p"]
     shrink: Scalar
     progress: Progress
@@ -130,11 +130,11 @@ class FirstOrder(OptaxMethod):
         return self.transformation
 
 
-def strong(tree: Any) -> Any:
+def strong(tree: PyTree) -> Any:
     """The same numbers with types of their own, so that a loop's carry does not change type after the first turn."""
     return cast_like(tree, tree)
 
 
-def cast_like(tree: Any, like: Any) -> Any:
+def cast_like(tree: PyTree, like: Any) -> Any:
     """The numbers of one tree with the types of another."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.asarray(b).dtype), tree, like)

@@ -22,7 +22,7 @@ from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, ch
 from mlejax.optimize.methods.first_order import cast_like, strong
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.methods.subproblem import without
-from mlejax.shapes import Either, Float, Scalar
+from mlejax.shapes import Either, Float, PyTree, Scalar
 from mlejax.status import End
 
 __all__ = ["LBFGS", "LBFGSState"]
@@ -45,7 +45,7 @@ class LBFGSState(NamedTuple):
         progress: the window in which the log-likelihood should rise.
     """
 
-    memory: Any
+    memory: PyTree
     direction: Float[Either, " p"]
     length: Scalar
     below_tolerance: Count
