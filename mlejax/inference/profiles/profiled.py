@@ -197,9 +197,9 @@ def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
     return np.asarray(~straight)
 
 
-def on_edges(paths: Paths, points: Points) -> Bool[Host, " m"]:
-    """Flags of the points at which a coordinate that is no target lies on a bound."""
-    bound = paths.on_bound(points.u)
+def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
+    """Flags of the paths at whose points u a coordinate that is no target lies on a bound."""
+    bound = paths.on_bound(u)
     for k in range(paths.which.shape[1]):
         for i, number in enumerate(paths.which[:, k].tolist()):
             target = paths.targets[number]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +21,16 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.profiles.crossings import Points, solve
+from mlejax.inference.profiles.descriptions import described, natural_slope, natural_value
 from mlejax.inference.profiles.paths import Paths
-from mlejax.inference.profiles.profile import Curve, End, Profile, chi2_cut, higher_maximum
-from mlejax.inference.profiles.profiled import Ends, Profiled, find_ends, make_paths, on_edges, profiled_fit, refused
+from mlejax.inference.profiles.profile import Curve, Profile, chi2_cut, higher_maximum
+from mlejax.inference.profiles.profiled import Ends, Profiled, find_ends, make_paths, profiled_fit, refused
 from mlejax.inference.profiles.targets import Target, entry_targets, function_target
 from mlejax.inference.profiles.walks import Asks, Beyond, beyond, constrained_fit, side_by_side
+from mlejax.objective.error_bars import ErrorBars, error_bars
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int
 
-EXACT = 1e-8  # log-likelihood: how near to its level a verified end lies
 INSIDE = (0.25, 0.5, 0.75)  # points of a curve, as shares of the way to an end
 OUTSIDE = (1.12, 1.25)  # and beyond it
 BEYOND = np.concatenate(
@@ -114,6 +114,11 @@ class Profiling:
         """The layout of the parameters."""
         return self.fit.spec.space
 
+    def rounding(self, u: Float[Host, " p"]) -> float:
+        """The error bar of the log-likelihood at u, in the optimiser's units; 0 where it is not known."""
+        bars = error_bars(self.fit.spec, self.fit.loaded.problem.data, u, self.fit.fixed)
+        return bars.loglik if isinstance(bars, ErrorBars) else 0.0
+
     def factors(self, targets: Sequence[Target]) -> Float[Host, " t"]:
         """V_robust / V_model of the targets, 1 where nothing is adjusted."""
         if not self.adjust.wanted:
@@ -130,63 +135,6 @@ class Profiling:
         signs = np.tile([-1.0, 1.0], n)[:, None]
         paths = make_paths(self.fits, targets, which, np.zeros(2 * n, np.int64), signs, drop)
         return paths, find_ends(paths)
-
-
-def described(paths: Paths, ends: Ends, alpha: float) -> list[End]:
-    """Every end with its value and what there is to say of it."""
-    edge = on_edges(paths, ends.points)
-    out = []
-    for i, status in enumerate(ends.status):
-        target = paths.targets[paths.which[i, 0]]
-        rho, note = float(ends.points.rho[i]), ""
-        drop = float(paths.loglik0[i] - paths.level[i])
-        ratio = float(paths.loglik0[i] - ends.points.loglik[i]) / drop * chi2_cut(alpha)
-        if status == "infinite":
-            c = float(paths.direction[i, 0]) * np.inf
-            limit = float(paths.loglik0[i] - ends.limit[i]) / drop * chi2_cut(alpha)
-            note = f"the profile levels off at a likelihood ratio of {limit:.4g}, below {chi2_cut(alpha):.4g}"
-            status = "on the boundary" if np.isfinite(natural_value(target, c)) else status
-        elif status == "on the boundary":
-            c = float(paths.origin[i, 0] + paths.farthest[i] * paths.direction[i, 0])
-            ratio = 0.0 if np.isnan(ratio) else ratio
-            half = NormalDist().inv_cdf(alpha) ** 2
-            belongs = "belongs" if ratio <= half else "does not belong"
-            sign = "<=" if ratio <= half else ">"
-            shown = f"likelihood ratio {ratio:.4g} {sign} {half:.4g}"
-            note = f"the edge {natural_value(target, c):g} {belongs} to the interval: {shown}"
-        else:
-            c = float(paths.origin[i, 0] + rho * paths.direction[i, 0])
-        value = natural_value(target, c)
-        if status == "finite" and not abs(ends.points.loglik[i] - paths.level[i]) <= EXACT * max(
-            1.0, abs(paths.level[i]) * 1e-7
-        ):
-            status, note = "not computable", "the log-likelihood is too rough there to be compared with the cut"
-        if status == "not computable":
-            note = note or (
-                f"no constrained maximum was found beyond {value:.6g}, where the likelihood ratio is {ratio:.4g}: the "
-                "log-likelihood ends there, or its formula loses its digits"
-            )
-            value = np.nan
-        if status == "higher maximum found":
-            note, value = (
-                f"at {value:.6g} the log-likelihood is {-ratio * drop / chi2_cut(alpha):.4g} higher than the fit's",
-                np.nan,
-            )
-        if edge[i] and status in ("finite", "infinite"):
-            status += ", nuisance on an edge"
-            note = (note + "; " if note else "") + (
-                "another parameter lies on an edge of its support there, so that the chi-squared cut is an approximation: "
-                "compare with res.bootstrap()"
-            )
-        p = ends.points
-        gap = float(p.loglik[i] - paths.level[i])
-        out.append(End(value, status, gap, float(p.decrement[i]), int(p.n_evaluations[i]), note))
-    return out
-
-
-def natural_value(target: Target, c: float) -> float:
-    """What is shown for a value of the target."""
-    return float(target.natural(np.array([c]))[0])
 
 
 def free_entries(space: Space) -> Int[Host, " k"]:
@@ -209,7 +157,7 @@ def profile_intervals(
     with float64():
         entries = free_entries(at.space)
         targets = entry_targets(at.space, fit.fixed, entries)
-        ends = described(*at.ends(targets), alpha)
+        ends = described(*at.ends(targets), alpha, at.rounding)
     n = at.space.n_reported
     low, high, below, above = np.full(n, np.nan), np.full(n, np.nan), ["fixed"] * n, ["fixed"] * n
     higher = [t.label for k, t in enumerate(targets) if any("higher" in e.status for e in ends[2 * k : 2 * k + 2])]
@@ -262,7 +210,7 @@ def profile(
     with float64():
         target = target_of(at, what)
         paths, ends = at.ends([target])
-        low, high = described(paths, ends, alpha)
+        low, high = described(paths, ends, alpha, at.rounding)
         found, higher, pieces = _further(paths, ends)
         reached = [Points(*(a[k : k + 1] for a in ends.points)) for k in (0, 1) if np.isfinite(ends.points.loglik[k])]
         if higher is None:
@@ -314,13 +262,6 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
     if space.reported_fixed[entries[0]]:
         raise ValueError(f"{what!r} is fixed, so that it has no profile")
     return entry_targets(space, at.fit.fixed, entries)[0]
-
-
-def natural_slope(target: Target, c: float) -> float:
-    """Derivative of what is shown by the target, by differences over a millionth."""
-    h = 1e-6 * max(1.0, abs(c))
-    a, b = target.natural(np.array([c - h, c + h]))
-    return float(b - a) / (2.0 * h)
 
 
 def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, list[tuple[float, float]]]:

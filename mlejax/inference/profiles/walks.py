@@ -27,6 +27,7 @@ MOST_STEPS = 100  # of a walk
 FIRST_STEP = 0.5  # standard errors
 FIT_STEPS = 60  # evaluations of a constrained fit
 HIGHER = 1e-6  # log-likelihood above the estimate's that is another maximum
+ROUNDED = 1e-4  # log-likelihood: a gap that may be rounding, which is judged later
 LEVELLED = 0.01  # error of where the profile levels off, log-likelihood
 SHRINKS = 0.6  # fall over a doubling as a share of the one before, at most, where the profile levels off
 MOST_FAILED = 12  # steps that led nowhere
@@ -292,6 +293,9 @@ def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
         if abs(found.loglik[0] - level) <= rounding_of(found.loglik)[0]:
             return Stop("finite", found)
         a, b = (found, b) if (found.loglik[0] > level) == (a.loglik[0] > level) else (a, found)
+    nearest = a if abs(a.loglik[0] - level) < abs(b.loglik[0] - level) else b
+    if abs(nearest.loglik[0] - level) <= ROUNDED:
+        return Stop("finite", nearest)
     return Stop("not computable", a if a.loglik[0] > level else b)
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.stats import cauchy, norm
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.stats import chi2
 
 import mlejax as mle
+from tests.cases import Case, supports
 
 CUT = float(chi2.ppf(0.95, 1))
 HALF = float(chi2.ppf(0.90, 1))
@@ -262,3 +263,57 @@ def test_one_observation_of_an_exponential() -> None:
     drop_wide = lambda u: 2 * (np.exp(u) - 1 - u) - wide
     assert far.upper.value == pytest.approx(0.5 * np.exp(brentq(drop_wide, 1e-3, 10, xtol=1e-14)), rel=1e-8)
     assert far.lower.value == pytest.approx(0.5 * np.exp(brentq(drop_wide, -60, -1e-3, xtol=1e-14)), rel=1e-8)
+
+
+def test_a_variance_on_its_edge_and_those_beside_it() -> None:
+    """Box & Tiao's second dyestuff data: SciPy maximises over the others, bounded, and finds the crossings."""
+    case = Case("dyestuff2_boundary")
+    res = mle.model(params=supports(case), rowwise=case.rowwise)(case.loglik).fit(case.data, start=case.init)
+    r = case.data["yield"].reshape(6, 5)
+
+    def minus_loglik(mu: float, u: float, s: float) -> float:
+        d, e = s**2 + 5 * u**2, r - mu
+        quad = (e**2).sum(1) / s**2 - u**2 * e.sum(1) ** 2 / (s**2 * d)
+        return float(0.5 * (5 * np.log(2 * np.pi) + 4 * np.log(s**2) + np.log(d) + quad).sum())
+
+    def drop(which: int, value: float) -> float:
+        others = [i for i in range(3) if i != which]
+
+        def inner(v: np.ndarray) -> float:
+            at = np.empty(3)
+            at[which], at[others] = value, v
+            return minus_loglik(*at)
+
+        bounds = [[(0.0, 12.0), (0.0, 8.0), (0.5, 12.0)][i] for i in others]
+        start = [[5.6, 1e-3, 3.65][i] for i in others]
+        starts = start, [[5.6, 1.0, 3.65][i] for i in others]
+        best = min(
+            minimize(inner, s, bounds=bounds, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10}).fun
+            for s in starts
+        )
+        return 2 * (best + res.llf) - CUT
+
+    found = res.conf_int(method="profile")
+    assert found.loc["mu", "lower"] == pytest.approx(brentq(lambda v: drop(0, v), 3.5, 5.0, xtol=1e-9), abs=2e-5)
+    assert found.loc["mu", "upper"] == pytest.approx(brentq(lambda v: drop(0, v), 6.0, 8.0, xtol=1e-9), abs=2e-5)
+    assert found.loc["sigma_u", "upper"] == pytest.approx(brentq(lambda v: drop(1, v), 1.0, 4.0, xtol=1e-9), abs=2e-5)
+    assert found.loc["sigma", "lower"] == pytest.approx(brentq(lambda v: drop(2, v), 2.0, 3.5, xtol=1e-9), abs=2e-5)
+    assert found.loc["sigma", "upper"] == pytest.approx(brentq(lambda v: drop(2, v), 4.0, 6.0, xtol=1e-9), abs=2e-5)
+    assert (found.loc["sigma_u", "lower"], found.loc["sigma_u", "lower_status"]) == (0.0, "on the boundary")
+    for name in ("mu", "sigma"):
+        assert found.loc[name, "lower_status"] == found.loc[name, "upper_status"] == "finite, nuisance on an edge"
+
+
+def test_a_log_likelihood_that_ends_inside_the_interval_is_named() -> None:
+    @mle.model(rate=mle.Positive())
+    def limited(params: Any, data: Any) -> Any:
+        inside = params["rate"] < data["limit"]
+        return jnp.where(inside, jnp.log(params["rate"]) - params["rate"] * data["t"], -jnp.inf)
+
+    res = limited.fit({"t": np.array([1.0, 2.0, 3.0, 2.5]), "limit": np.full(4, 0.6)}, start={"rate": 0.5})
+    found = res.profile("rate")
+    assert found.upper.status == "not computable"
+    assert "no constrained maximum was found beyond 0.59" in found.upper.note
+    assert found.lower.status == "finite"
+    with pytest.raises(ValueError, match="not computable"):
+        found.conf_int()

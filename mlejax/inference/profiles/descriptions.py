@@ -1,0 +1,122 @@
+"""Ends of profiles in natural units and in words: what was verified, and what is not regular."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+
+from mlejax.inference.profiles.paths import Paths
+from mlejax.inference.profiles.profile import End, chi2_cut
+from mlejax.inference.profiles.profiled import Ends, on_edges
+from mlejax.inference.profiles.targets import Target
+from mlejax.shapes import Float, Host
+
+EXACT = 1e-8  # log-likelihood: how near to its level a verified end lies, unless the formula is rougher than that
+ROUGH = 0.01  # error bar of a log-likelihood from which no profile is said to level off
+
+Rounding = Callable[[Float[Host, " p"]], float]
+
+
+def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambda u: 0.0) -> list[End]:
+    """Every end with its value and what there is to say of it.
+
+    Args:
+        paths, ends: of the profiles.
+        alpha: 1 - coverage.
+        rounding: the error bar of the log-likelihood at a point u, asked for where it matters.
+    """
+    edge = on_edges(paths, ends.points.u) | on_edges(paths, paths.u0)
+    out = []
+    for i, status in enumerate(ends.status):
+        say = {"finite": _finite, "infinite": _infinite, "on the boundary": _on_boundary}.get(status, _missing)
+        value, status, note = say(paths, ends, i, alpha, rounding)
+        if edge[i] and status in ("finite", "infinite"):
+            status += ", nuisance on an edge"
+            note = (f"{note}; " if note else "") + (
+                "another parameter lies on an edge of its support, so that the chi-squared cut is an approximation: compare "
+                "with res.bootstrap()"
+            )
+        p = ends.points
+        gap = float(p.loglik[i] - paths.level[i])
+        out.append(End(value, status, gap, float(p.decrement[i]), int(p.n_evaluations[i]), note))
+    return out
+
+
+Said = tuple[float, str, str]
+
+
+def _target(paths: Paths, i: int) -> Target:
+    return paths.targets[int(paths.which[i, 0])]
+
+
+def _seen(paths: Paths, ends: Ends, i: int) -> float:
+    """The last value that was seen, natural scale."""
+    return natural_value(_target(paths, i), float(paths.origin[i, 0] + ends.points.rho[i] * paths.direction[i, 0]))
+
+
+def _ratio(paths: Paths, i: int, loglik: float, alpha: float) -> float:
+    """The (adjusted) likelihood ratio of a log-likelihood."""
+    return float((paths.loglik0[i] - loglik) / (paths.loglik0[i] - paths.level[i])) * chi2_cut(alpha)
+
+
+def _finite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    gap = abs(float(ends.points.loglik[i] - paths.level[i]))
+    if gap > EXACT and gap > (bar := rounding(ends.points.u[i])):
+        return (
+            np.nan,
+            "not computable",
+            f"|l - cut| = {gap:.1e} exceeds 1e-8 and the rounding of the formula, {bar:.1e}",
+        )
+    return _seen(paths, ends, i), "finite", ""
+
+
+def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    bar = rounding(ends.points.u[i])
+    if bar > ROUGH:
+        seen = _seen(paths, ends, i)
+        return (
+            np.nan,
+            "not computable",
+            f"the formula loses its digits on the way out, at {seen:.6g}: error bar {bar:.1e}",
+        )
+    value = natural_value(_target(paths, i), float(paths.direction[i, 0]) * np.inf)
+    limit = _ratio(paths, i, float(ends.limit[i]), alpha)
+    note = f"the profile levels off at a likelihood ratio of {limit:.4g}, below {chi2_cut(alpha):.4g}"
+    return value, "on the boundary" if np.isfinite(value) else "infinite", note
+
+
+def _on_boundary(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    """Half chi-squared decides whether the edge itself belongs to the interval."""
+    c = float(paths.origin[i, 0] + paths.farthest[i] * paths.direction[i, 0])
+    loglik, half = float(ends.points.loglik[i]), NormalDist().inv_cdf(alpha) ** 2
+    ratio = 0.0 if np.isnan(loglik) else _ratio(paths, i, loglik, alpha)
+    belongs, sign = ("belongs", "<=") if ratio <= half else ("does not belong", ">")
+    value = natural_value(_target(paths, i), c)
+    note = f"the edge {value:g} {belongs} to the interval: likelihood ratio {ratio:.4g} {sign} {half:.4g}"
+    return value, "on the boundary", note
+
+
+def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
+    seen, loglik = _seen(paths, ends, i), float(ends.points.loglik[i])
+    if ends.status[i] == "higher maximum found":
+        gain = loglik - float(paths.loglik0[i])
+        return np.nan, ends.status[i], f"at {seen:.6g} the log-likelihood is {gain:.4g} higher than the fit's"
+    ratio = _ratio(paths, i, loglik, alpha)
+    return np.nan, "not computable", (
+        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the log-likelihood ends "
+        "there, or its formula loses its digits"
+    )  # fmt: skip
+
+
+def natural_value(target: Target, c: float) -> float:
+    """What is shown for a value of the target."""
+    return float(target.natural(np.array([c]))[0])
+
+
+def natural_slope(target: Target, c: float) -> float:
+    """Derivative of what is shown by the target, by differences over a millionth."""
+    h = 1e-6 * max(1.0, abs(c))
+    a, b = target.natural(np.array([c - h, c + h]))
+    return float(b - a) / (2.0 * h)
