@@ -55,6 +55,7 @@ bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and st
 	$(PY) benchmarks/speed.py --write
 	$(PY) benchmarks/batch.py --write
 	$(PY) benchmarks/overhead.py --write
+	$(PY) benchmarks/profiles.py
 	$(PY) benchmarks/draw_scaling.py
 
 docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.scipy.stats import norm
+from jax.scipy.stats import multivariate_normal, norm
 from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.stats import chi2, poisson
 
 import mlejax as mle
 
@@ -224,3 +224,55 @@ def test_advice_names_the_call() -> None:
     assert "method='profile'" in near.tidy()["note"][0]
     on = half_line.fit({"y": np.array([-0.2, -0.5, -0.1])})
     assert "method='profile'" in on.verdict.advice
+
+
+def test_entries_of_structures_and_tied_entries() -> None:
+    """A probability of a simplex has the binomial's interval; a variance that of one variable; tied means that of their pool."""
+
+    @mle.model(pi=mle.Simplex(3))
+    def multinomial(params: Any, data: Any) -> Any:
+        return jnp.log(params["pi"])[data["k"]]
+
+    x, n = 3, 40
+    found = multinomial.fit({"k": np.repeat([0, 1, 2], [x, 10, 27])}).conf_int(method="profile")
+    drop = lambda q: 2 * (x * np.log(x / n / q) + (n - x) * np.log((1 - x / n) / (1 - q))) - CUT
+    wanted = [brentq(drop, 1e-9, x / n, xtol=1e-14), brentq(drop, x / n, 0.9, xtol=1e-14)]
+    assert found.loc["pi[0]", ["lower", "upper"]].tolist() == pytest.approx(wanted, abs=1e-8)
+
+    @mle.model(m=mle.Real(shape=2), S=mle.Covariance(2))
+    def bivariate(params: Any, data: Any) -> Any:
+        return multivariate_normal.logpdf(data["X"], params["m"], params["S"])
+
+    X = np.random.default_rng(0).normal(size=(25, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]])
+    found = bivariate.fit({"X": X}).conf_int(method="profile")
+    drop = lambda u: 25 * (u + np.expm1(-u)) - CUT
+    wanted = X[:, 0].var() * np.exp([brentq(drop, -4, -1e-9, xtol=1e-15), brentq(drop, 1e-9, 5, xtol=1e-15)])
+    assert found.loc["S[0,0]", ["lower", "upper"]].tolist() == pytest.approx(wanted, rel=1e-8)
+
+    @mle.model(mu=mle.Real(shape=2))
+    def two(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["mu"][data["g"]], 1.0)
+
+    y = np.arange(6.0)
+    found = two.fit({"y": y, "g": np.repeat([0, 1], 3)}, constraints="mu[0] = mu[1]").conf_int(method="profile")
+    reach = np.sqrt(CUT / 6)
+    for name in ("mu[0]", "mu[1]"):
+        assert found.loc[name, ["lower", "upper"]].tolist() == pytest.approx([2.5 - reach, 2.5 + reach], abs=1e-9)
+
+
+def test_an_open_edge_at_which_the_profile_levels_off() -> None:
+    """A dispersion that could be 0: the profile levels off at the Poisson's log-likelihood, and 0 is the end."""
+
+    @mle.model(mu=mle.Positive(), alpha=mle.Positive(start=0.1))
+    def negbin(params: Any, data: Any) -> Any:
+        return mle.special.nb2_logpmf(data["y"], params["mu"], params["alpha"])
+
+    y = np.array([0.0, 1, 2, 2, 3, 3, 4, 5, 7, 10])
+    res = negbin.fit({"y": y})
+    assert res.converged
+    found = res.profile("alpha")
+    at_zero = 2 * (res.llf - poisson.logpmf(y, y.mean()).sum())
+    assert 0 < at_zero < CUT
+    assert (found.lower.value, found.lower.status) == (0.0, "on the boundary")
+    assert f"levels off at a likelihood ratio of {at_zero:.3g}" in found.lower.note
+    assert found.upper.status == "finite"
