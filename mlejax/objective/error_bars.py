@@ -84,14 +84,20 @@ def error_bars(
         return Unknown(program.unknown)
     result = program(_arguments(sample, u, fixed), _row_units(data, n_rows))
     value, score, *more = (
-        np.where(np.isfinite(out), bar, np.inf) for out, bar in zip(result.outputs, result.bounds, strict=True)
+        np.where(np.isfinite(out) & ~np.isnan(bar), bar, np.inf)
+        for out, bar in zip(result.outputs, result.bounds, strict=True)
     )
     information = more[0] if more else _of_differences(score, np.asarray(u))
     return ErrorBars(float(value), score, np.maximum(information, information.T))
 
 
 def loglik_bar(
-    spec: Spec, data: Prepared, u: Float[Either, " p"], fixed: Any, rows: Int[Host, " m"] | None = None
+    spec: Spec,
+    data: Prepared,
+    u: Float[Either, " p"],
+    fixed: Any,
+    rows: Int[Host, " m"] | None = None,
+    n_rows: int | None = None,
 ) -> float | Unknown:
     """The error bar of the log-likelihood alone, from one reverse pass: also for recursions, factorisations and solves.
 
@@ -104,7 +110,7 @@ def loglik_bar(
     program = cached(spec.likelihood, key, lambda: AdjointBound(_traced(spec.plain, sample, fixed, 0), sample.n_padded))
     if program.unknown:
         return Unknown(program.unknown)
-    value, bar = program(_arguments(sample, u, fixed), _row_units(data))
+    value, bar = program(_arguments(sample, u, fixed), _row_units(data, n_rows))
     return bar if np.isfinite(value) and np.isfinite(bar) else np.inf
 
 

@@ -21,7 +21,7 @@ from mlejax.fit.diagnose import ends, movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.maximise import maximise
 from mlejax.objective import SingleEvaluator
-from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars
+from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
 from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -40,6 +40,7 @@ LONGEST = 41.0  # way of a logarithm, that many doublings
 REST = 0.01  # error of what is left to rise where the log-likelihood levels off
 FLAT = 1e-7  # gain of a doubling that is none
 UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looked at: good ones give 1e-4 and less
+FLAT_NOISE = 1e-9  # scaled curvature, of which flat directions of healthy formulas have much less
 VANISHES = 1e-14  # decrement of a score that is 0 to 1e-7 standard errors
 END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
 SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
@@ -132,17 +133,28 @@ def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
     free = ends.interior(evaluator.spec.space, end.u)
     information = linalg.symmetric(end.information).block(free)
     of_information = bars.information[np.ix_(free, free)]
-    share = of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300)
+    share = np.nan_to_num(of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300), posinf=np.inf)
     worst = int(np.flatnonzero(free)[np.argmax(share)]) if free.any() else 0
     inverse = linalg.scaled_inverse(information)
     if not inverse.ok:
-        return Digits(bool(bars.loglik <= ALLOWED), bool((share <= 1.0).all()), worst)
+        second = bool((share <= ALLOWED).all()) and not _weakest_is_noise(information, of_information)
+        return Digits(bool(bars.loglik <= ALLOWED), second, worst)
     V = np.abs(inverse.inverse)
     variance = np.maximum(inverse.inverse.diagonal(), 1e-300)
     score = (V @ bars.score[free]) / np.sqrt(variance)
-    first = bool(bars.loglik <= ALLOWED and score.max(initial=0.0) <= ALLOWED)
-    second = ((V @ of_information @ V).diagonal() / (2.0 * variance)).max(initial=0.0) <= ALLOWED
-    return Digits(first, bool(second), worst)
+    first = bool(bars.loglik <= ALLOWED and not (score > ALLOWED).any())  # NaN where not known
+    second = not ((V @ of_information @ V).diagonal() / (2.0 * variance) > ALLOWED).any()
+    return Digits(first, second, worst)
+
+
+def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"]) -> bool:
+    """The curvature along the weakest direction is within its error bar, which is more than the arithmetic leaves of a flat one."""
+    if not np.isfinite(information).all():
+        return False
+    d = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
+    values, vectors = np.linalg.eigh(information * d[:, None] * d)
+    v = d * np.abs(vectors[:, 0])
+    return bool(v @ bars @ v > max(abs(values[0]), FLAT_NOISE))
 
 
 def with_differences(
@@ -175,27 +187,35 @@ def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> bool:
 
 def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     """What is known of the rounding at u, for the evidence of a verdict."""
-    bars = _error_bars(evaluator, u)
-    if isinstance(bars, ErrorBars):
-        return f"error bar of the log-likelihood {bars.loglik:.1e}"
-    return "error bars not known" + (f": no rule for {', '.join(bars.primitives)}" if bars.primitives else "")
+    bars, unknown = _known(evaluator, u)
+    said = "error bars" if bars is None else f"error bar of the log-likelihood {bars.loglik:.1e}"
+    if unknown is None:
+        return said
+    why = f": no rule for {', '.join(unknown.primitives)}" if unknown.primitives else ""
+    return f"{said}{' not known' if bars is None else '; of its derivatives not known'}{why}"
 
 
 def _bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
-    """The error bars, or None where they are not known."""
-    bars = _error_bars(evaluator, u)
-    return bars if isinstance(bars, ErrorBars) else None
+    """The error bars, those of the derivatives NaN where just the log-likelihood's is known, or None."""
+    return _known(evaluator, u)[0]
 
 
-def _error_bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | Unknown:
+def _known(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> tuple[ErrorBars | None, Unknown | None]:
+    """What is known of the error bars, and why it is not all."""
+    at = (evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed)
     try:
-        return error_bars(
-            evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed, n_rows=evaluator.n_contributions
-        )
+        found = error_bars(*at, n_rows=evaluator.n_contributions)
+        if isinstance(found, ErrorBars):
+            return found, None
+        value = loglik_bar(*at, n_rows=evaluator.n_contributions)
     except TypeError:  # keys of random numbers among the constants, which NumPy does not hold
-        return Unknown(("random keys",))
+        return None, Unknown(("random keys",))
     except NotImplementedError:  # JAX has no second derivative
-        return Unknown(("the second derivative",))
+        return None, Unknown(("the second derivative",))
+    if isinstance(value, Unknown):
+        return None, value
+    nothing = np.full(u.size, np.nan)
+    return ErrorBars(value, nothing, np.full((u.size, u.size), np.nan)), found
 
 
 def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, e: int) -> Regained:
