@@ -104,7 +104,8 @@ Words = tuple[str, tuple[str, ...]]
 @dataclass(frozen=True)
 class Direction:
     """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat``,
-    ``ridge`` (flat only where the search ended), ``higher``, or ``unknown`` where it could not be evaluated.
+    ``ridge`` (flat only where the search ended), ``higher``, ``inflection`` (higher on one side, at third order), or
+    ``unknown`` where it could not be evaluated.
 
     ``words``: the movement and the names of what moves, or what makes them when they are first asked for.
     """
@@ -279,6 +280,12 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
     if best is not None and settled and not e.definite:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
+    for d in e.directions:
+        if d.behaviour == "inflection":
+            return "saddle", (
+                f"an inflection: the score is zero and the information nearly singular, but the log-likelihood is {d.gain:.3g} "
+                f"higher along {d.movement}"
+            )
     if not e.definite and any(d.behaviour == "ridge" for d in e.directions):
         return "stopped_early", (
             f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
@@ -319,12 +326,9 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
             "verified",
             f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller",
         )
-    gap = (
-        f"; about {0.5 * e.decrement:.2g} log-likelihood units below a maximum"
-        if e.definite and np.isfinite(e.decrement)
-        else ""
-    )
-    return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{gap}"
+    # on a ridge that bends a maximum may be far higher than the curvature promises: no distance is stated
+    left = f"; g'H^-1 g = {e.decrement:.1e}" if e.definite and np.isfinite(e.decrement) else ""
+    return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{left}"
 
 
 def _risen(rising: Direction, deciding: str, convex: bool) -> str:

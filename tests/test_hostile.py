@@ -156,9 +156,9 @@ def test_options_are_checked_before_the_fit() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
-@pytest.mark.parametrize("apart", [1e-6, 1e-8, 1e-10])
+@pytest.mark.parametrize("apart", [1e-12, 1e-14])
 def test_columns_that_differ_by_next_to_nothing_are_named(apart: float) -> None:
-    """To the accuracy of the arithmetic they are one column: no maximum at 1e7 and no "rise" towards it is claimed."""
+    """To the accuracy of the arithmetic they are one column: no maximum at 1e11 and no "rise" towards it is claimed."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=200)
     data = {"X": np.column_stack([np.ones(200), x, x + apart * rng.normal(size=200)]), "y": x + rng.normal(size=200)}

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.batch.sets import DataSets
 from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
@@ -23,7 +23,7 @@ from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.natural import InTheta, in_theta, theta_and_params
+from mlejax.fit.natural import InTheta, estimates, in_theta, theta_and_params
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.recipe import Outcome
 from mlejax.fit.start import Mode
@@ -342,6 +342,7 @@ def _judged(
         if changed.size and outcome.at is not None:
             later = in_theta(space, ends.of(changed), held, budget)
             at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
+        at = _from_centred(at, outcome.findings)
     if spec.penalty is not None and ends.information is not None and which.size:
         found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
         plain, score, information = (_spread(a, which, len(sets)) for a in found[1:])
@@ -357,6 +358,20 @@ def _judged(
         params=at.params, interior=interior(space, ends.u), codes=codes, statements=statements, found=outcome.findings,
         notes=outcome.notes, modes=modes, finished=finished, budget=budget,
     )  # fmt: skip
+
+
+def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
+    """With inverses of the information that were taken in centred coordinates, where the user's own have too few digits."""
+    found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
+    if not found:
+        return at
+    inverse = np.array(at.inverse)
+    for i, own in found.items():
+        one = estimates(own.space, own.end.u, own.end.score, own.end.information, own.constants)[0]
+        free, matrix = interior(own.space, own.end.u), own.coordinates.matrix
+        inside = linalg.scaled_inverse(one.information[np.ix_(free, free)])
+        inverse[i] = matrix[:, free] @ inside.inverse @ matrix[:, free].T if inside.ok else np.nan
+    return at._replace(inverse=inverse)
 
 
 def _interrupted(end: OptimizeResult, unexamined: bool) -> str:

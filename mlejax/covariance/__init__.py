@@ -1,5 +1,6 @@
 """Arrays -> the covariance matrix of the estimates, of every kind, or the reason why there is none."""
 
+from mlejax.covariance.factored import Factored, factor_of
 from mlejax.covariance.options import (
     CORRECTIONS,
     COVARIANCE_LIMIT,
@@ -25,11 +26,13 @@ __all__ = [
     "CovarianceKind",
     "CovarianceResult",
     "Covariances",
+    "Factored",
     "Sums",
     "check_kind",
     "covariance",
     "described",
     "entry_reason",
+    "factor_of",
     "no_covariances",
     "score_products",
     "too_few",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mlejax.covariance.factored import Factored
 from mlejax.covariance.sandwich import Covariances, Sums
 from mlejax.shapes import Float, Host
 from mlejax.status import CovarianceState
@@ -49,6 +51,7 @@ class CovarianceResult:
         smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
         nullity: number of flat directions.
         edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; NaN of others.
+        factor: F with matrix = F F', where the matrix does not hold all its digits (`Factored`); else None.
     """
 
     matrix: np.ndarray
@@ -60,6 +63,12 @@ class CovarianceResult:
     condition: float = float("nan")
     nullity: int = 0
     edf: float = float("nan")
+    factor: np.ndarray | None = None
+
+    @property
+    def full(self) -> Any:
+        """The covariance (p, p) with all its digits: what combinations of entries are made from."""
+        return self.matrix if self.factor is None else Factored(self.factor)
 
 
 def described(

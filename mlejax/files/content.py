@@ -236,7 +236,8 @@ def _fit(c: SimpleNamespace, spec: Spec, loaded: Loaded) -> Fit:
     require([v.size for v in c.estimates] == [leaf.size for leaf in space.leaves], "the shapes and the estimates")
     for name in ("u", "theta", "score", "interior"):
         require(len(f[name]) == p, f"the {p} free parameters and {name}")
-    for matrix in (f["information"], f["penalised"] and f["penalised"].information):
+    centred = f["centred"] and (f["centred"].matrix, f["centred"].information, f["centred"].penalised)
+    for matrix in (f["information"], f["penalised"] and f["penalised"].information, *(centred or ())):
         require(matrix is None or matrix.shape == (p, p), f"the {p} free parameters and the information")
     require(all(mode.u.size == p for mode in f["modes"]), f"the {p} free parameters and the starts")
     partly = any(leaf.free is not None for leaf in space.leaves)
@@ -253,6 +254,9 @@ def _fit(c: SimpleNamespace, spec: Spec, loaded: Loaded) -> Fit:
 def _covariance(cov: CovarianceResult, p: int) -> CovarianceResult:
     shape = (p, p) if p <= COVARIANCE_LIMIT else (0, 0)
     require(cov.matrix.shape == shape and len(cov.state) == p, f"the {p} free parameters and the covariance")
+    require(
+        cov.factor is None or cov.factor.shape == shape, f"the {p} free parameters and the factor of the covariance"
+    )
     if not set(cov.state) <= set(CovarianceState):
         raise FileError(f"covariance.state: expected numbers from 0 to {max(CovarianceState)}, got {max(cov.state)}")
     return replace(cov, state=np.array(cov.state, np.int64))

@@ -34,6 +34,7 @@ from mlejax.files.fields import (
     to_json,
     vector,
 )
+from mlejax.fit import Centred
 from mlejax.fit.penalties import Penalised
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
@@ -259,6 +260,7 @@ FIT: Field[dict[str, Any]] = record(
         "history",
         optional(record(History, train=list_of(number), validation=("held_out", list_of(number)), best=count)),
     ),
+    centred=optional(record(Centred, matrix=matrix, information=matrix, penalised=optional(matrix))),
 )
 COVARIANCE = record(
     CovarianceResult,
@@ -271,6 +273,7 @@ COVARIANCE = record(
     condition=number,
     nullity=count,
     edf=number,
+    factor=optional(matrix),
 )
 
 # ---- the data

@@ -1,7 +1,7 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution, check_count
-from mlejax.fit.finish import Fit
+from mlejax.fit.finish import Centred, Fit
 from mlejax.fit.loading import (
     Loaded,
     Remembered,
@@ -17,6 +17,7 @@ from mlejax.fit.solve import solve
 from mlejax.likelihood import regressed
 
 __all__ = [
+    "Centred",
     "Fit",
     "Loaded",
     "Problem",

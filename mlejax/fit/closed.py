@@ -31,7 +31,7 @@ class Estimates(NamedTuple):
 def _logarithms(space: Space) -> np.ndarray | None:
     """Flags (p,) of the coordinates that are logarithms."""
     free = [leaf for leaf in space.leaves if leaf.n_free]
-    if space.ties is not None or not all(isinstance(leaf.transform, (Identity, Log)) for leaf in free):
+    if space.mapped or space.ties is not None or not all(isinstance(leaf.transform, (Identity, Log)) for leaf in free):
         return None
     return np.repeat([isinstance(leaf.transform, Log) for leaf in free], [leaf.n_free for leaf in free])
 

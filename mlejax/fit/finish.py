@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.execution import float64
-from mlejax.fit.diagnose import Diagnosed, evidence_at, explain, influential_rows, interior
+from mlejax.fit.diagnose import Diagnosed, Mapped, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.loading import Loaded
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import Penalised, at_kink, kinks
@@ -20,6 +20,21 @@ from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_va
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import PyTree
 from mlejax.verdict import Direction, Verdict, judge
+
+
+@dataclass(frozen=True, eq=False)
+class Centred:
+    """The curvature at an estimate in centred and scaled coordinates, theta = constant + matrix w.
+
+    Attributes:
+        matrix: (p, p).
+        information: minus the Hessian of the log-likelihood in w, (p, p).
+        penalised: the same of the penalised log-likelihood, of a penalised fit, or None.
+    """
+
+    matrix: np.ndarray
+    information: np.ndarray
+    penalised: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +64,7 @@ class Fit:
         history: of a training on minibatches.
         backend: what it was computed on, for the header; of this process if empty.
         directions: those that the diagnosis followed from the end.
+        centred: the curvature in coordinates in which it has digits, where theta is none; else None.
     """
 
     spec: Spec
@@ -74,6 +90,7 @@ class Fit:
     history: History | None = None
     backend: str = ""
     directions: tuple[Direction, ...] = ()
+    centred: Centred | None = None
 
     @property
     def weight_kind(self) -> str | None:
@@ -91,6 +108,39 @@ class Fit:
 
 def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
     """A diagnosed end as the numbers of a fit with their verdict."""
+    own = found.findings.mapped
+    if own is None:
+        return _finished(evaluator, loaded, found, method)
+    assert isinstance(evaluator, ChunkedEvaluator)
+    inside = mapped(evaluator, own.coordinates)
+    centred = _finished(inside, loaded, found._replace(end=own.end), method)
+    return _in_theta(centred, evaluator, own)
+
+
+def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
+    """A fit in centred coordinates as one in theta, which keeps its curvature in these.
+
+    Real coordinates are the same in u and in theta, so that one map serves both.
+    """
+    to, penalised = own.coordinates, fit.penalised
+    information, in_w = fit.information, None if penalised is None else penalised.information
+    if penalised is not None and in_w is not None:
+        penalised = replace(penalised, information=to.information_in_u(in_w))
+    return replace(
+        fit,
+        spec=replace(fit.spec, space=fit.spec.space.own),
+        fixed=evaluator.fixed,
+        u=to.to_u(fit.u),
+        theta=to.to_u(fit.theta),
+        score=to.score_in_u(fit.score),
+        information=None if information is None else to.information_in_u(information),
+        directions=tuple(replace(d, vector=to.matrix @ d.vector) for d in fit.directions),
+        penalised=penalised,
+        centred=None if information is None else Centred(to.matrix, information, in_w),
+    )
+
+
+def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
     if findings.directions:

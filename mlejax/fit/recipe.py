@@ -20,7 +20,17 @@ from mlejax.data import formulas
 from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
-from mlejax.fit.diagnose import N_SCATTERED, TOGETHER, Diagnosed, Findings, Problems, clean, diagnose, suspect
+from mlejax.fit.diagnose import (
+    N_SCATTERED,
+    TOGETHER,
+    Diagnosed,
+    Findings,
+    Problems,
+    clean,
+    diagnose,
+    search_centred,
+    suspect,
+)
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate
 from mlejax.fit.fixed import fix
 from mlejax.fit.loading import Loaded, load, unscaled
@@ -223,7 +233,9 @@ def fit(
             if optimize.batched(algorithm):
                 reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, report)
                 reached = reached.alone()
-            outcome = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report)
+            outcome = _centred(problems, evaluator, loaded, u0) or search_all(
+                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report
+            )
             found = outcome.diagnosed(0)
             evaluator = evaluator.with_spec(outcome.spec)
             if n_starts > 1 and found.end.end != End.INTERRUPTED:
@@ -262,6 +274,19 @@ def _before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
         raise KeyboardInterrupt(
             f"{likelihood.name}: interrupted before the first step; nothing was estimated"
         ) from None
+
+
+def _centred(problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
+    """The whole search in centred and scaled coordinates where bias reduction differences gradients, by steps of one scale."""
+    if evaluator.spec.reduction is None:
+        return None
+    start = OptimizeResult.empty(1, u0.size, dense=True).of(0)._replace(u=u0, status=np.asarray(int(End.RUNNING)))
+    found = search_centred(problems, evaluator, loaded, u0, start, always=True)
+    if found is None:
+        return None
+    return Outcome(
+        found.spec, found.end.alone(), np.zeros(1, bool), {0: found.findings}, {0: found.note} if found.note else {}
+    )
 
 
 def problems_of(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.covariance import Factored
 from mlejax.shapes import Float, Host
 
 ROUNDING = (
@@ -20,22 +21,32 @@ class Spread(NamedTuple):
     Attributes:
       cov: R V R'; NaN where it depends on a NaN of V.
       bound: |R| |V| |R|', the scale against which a difference is zero.
+      factor: R F where V = F F' came as its factor, else None.
     """
 
     cov: Float[Host, "m m"]
     bound: Float[Host, "m m"]
+    factor: Float[Host, "m r"] | None = None
+
+    @property
+    def full(self) -> Float[Host, "m m"] | Factored:
+        """The covariance with all its digits."""
+        return self.cov if self.factor is None else Factored(self.factor)
 
 
-def linear_covariance(matrix: ArrayLike, cov: ArrayLike) -> Spread:
+def linear_covariance(matrix: ArrayLike, cov: ArrayLike | Factored) -> Spread:
     """R V R', where a NaN in V spoils only what uses it (0 times NaN is 0 here).
 
     Args:
       matrix: (m, k) R, or a Jacobian.
-      cov: (k, k) V.
+      cov: (k, k) V, or its factor.
 
     >>> linear_covariance([[1.0, 0.0], [0.0, 1.0]], [[4.0, np.nan], [np.nan, np.nan]]).cov.tolist()
     [[4.0, nan], [nan, nan]]
     """
+    if isinstance(cov, Factored):
+        half, size = _combined(np.asarray(matrix, np.float64), cov)
+        return Spread(half @ half.T, ROUNDING * size @ size.T, half)
     matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
     known = np.isfinite(cov_)
     values = np.where(known, cov_, 0.0)
@@ -49,14 +60,22 @@ def linear_covariance(matrix: ArrayLike, cov: ArrayLike) -> Spread:
     return Spread(product, bound)
 
 
-def standard_errors(matrix: ArrayLike, cov: ArrayLike) -> Float[Host, "... m"]:
+def _combined(matrix: Float[Host, "m k"], cov: Factored) -> tuple[Float[Host, "m r"], Float[Host, "m r"]]:
+    """R F, NaN in the rows that use an entry without a covariance, and |R| |F|."""
+    known = np.isfinite(cov.factor).all(axis=1)
+    factor = np.where(known[:, None], cov.factor, 0.0)
+    missing = (matrix[:, ~known] != 0).any(axis=1)
+    return np.where(missing[:, None], np.nan, matrix @ factor), np.abs(matrix) @ np.abs(factor)
+
+
+def standard_errors(matrix: ArrayLike, cov: ArrayLike | Factored) -> Float[Host, "... m"]:
     """Standard errors of R theta, without forming its covariance.
 
     Exactly 0 where only rounding is left (a sum of probabilities), NaN where the variance is negative or uses a NaN.
 
     Args:
       matrix: (m, k) R, or a Jacobian.
-      cov: (..., k, k) V of any number of data sets.
+      cov: (..., k, k) V of any number of data sets, or the factor of one.
 
     Returns:
       (..., m) standard errors.
@@ -64,6 +83,10 @@ def standard_errors(matrix: ArrayLike, cov: ArrayLike) -> Float[Host, "... m"]:
     >>> standard_errors([[1.0, 1.0], [1.0, 0.0]], [[0.04, -0.04], [-0.04, 0.04]]).tolist()
     [0.0, 0.2]
     """
+    if isinstance(cov, Factored):
+        half, size = _combined(np.asarray(matrix, np.float64), cov)
+        found = np.sqrt((half**2).sum(axis=1))
+        return np.where(found <= ROUNDING * np.sqrt((size**2).sum(axis=1)), 0.0, found)
     matrix_, cov_ = np.asarray(matrix, np.float64), np.asarray(cov, np.float64)
     known = np.isfinite(cov_)
     values = np.where(known, cov_, 0.0)

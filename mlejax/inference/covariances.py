@@ -34,7 +34,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     """The covariance of theta of one fit, or NaN with the state where the fit did not end at a maximum.
 
     Args:
-        fit: the fit.
+        fit: the fit.  One with curvature in centred coordinates has its covariance made there, and its factor kept.
         kind, options: as :func:`mlejax.covariance.check_kind` returns them.
         strict: raise where there are too few clusters or contributions, instead of stating it.
 
@@ -55,18 +55,24 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     sums = _sums_of(fit, kind, options) if kind in cov_room.NEEDS_SCORES else None
     correction, k = options.get("correction", "G"), int(fit.interior.sum())
     penalised = None if fit.penalised is None else fit.penalised.information
+    information = fit.information
+    if fit.centred is not None:
+        information, penalised = fit.centred.information, fit.centred.penalised
     found = cov_room.covariance(
         kind,
-        fit.information[None],
+        information[None],
         free=fit.interior[None],
         sums=sums,
         correction=correction,
         penalised=None if penalised is None else penalised[None],
         unidentified=_any(flat_entries(fit.directions, fit.jacobian, fit.information))[None] if flat else None,
     )
+    factor = None
+    if fit.centred is not None:
+        found, factor = _in_theta(found, fit.centred.matrix)
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
         raise ValueError(cov_room.too_few(kind, sums, k, correction))
-    made = cov_room.described(found, kind, sums, k, correction, penalised is not None)
+    made = replace(cov_room.described(found, kind, sums, k, correction, penalised is not None), factor=factor)
     if kind == "HAC" and fit.loaded.rows.n_dropped:
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         made = replace(made, notes=(*made.notes, note))
@@ -112,6 +118,16 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         found.state[~ran] = CovarianceState.INTERRUPTED
         out.put(chosen, found._replace(factors=np.ones((len(chosen), 1))))
     return out
+
+
+def _in_theta(found: Covariances, matrix: Float[Host, "p p"]) -> tuple[Covariances, Float[Host, "p p"]]:
+    """A covariance in centred coordinates (L = 1) as one of theta = constant + matrix w, and its factor."""
+    bad = found.state[0] != CovarianceState.OK
+    uses = (matrix != 0.0) & bad[None, :]
+    states = np.where(uses.any(axis=1), found.state[0][uses.argmax(axis=1)], int(CovarianceState.OK))
+    own = cov_room.factor_of(found.matrix[0])
+    factor = np.where((states != CovarianceState.OK)[:, None], np.nan, matrix @ np.where(bad[:, None], 0.0, own))
+    return found._replace(matrix=(factor @ factor.T)[None], state=states[None]), factor
 
 
 def _kinks(fit: Fit) -> tuple[str, ...]:
@@ -160,6 +176,11 @@ def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
     return scores if w is None else np.where(w.used[:, None], scores * w.values[:, None], 0.0)
 
 
+def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
+    """Scores by the coordinates in which the covariance is made, row by row: before anything is summed."""
+    return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
+
+
 def _by_root(kind: str, weight_kind: str | None) -> bool:
     """Products are weighted by w and not by w^2: of expanded rows, and where they stand for the information."""
     return (weight_kind == "frequency" and kind != "cluster") or (weight_kind is not None and kind == "opg")
@@ -183,8 +204,8 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
                 "cov_type='HAC' expects one row for each point of time, and with frequency weights a row stands for several; "
                 "use 'HC0' or 'cluster'"
             )
-        return cov_room.score_products(kind, weighted_scores(fit), n, maxlags=options.get("maxlags"))
-    scores = fit.scores()
+        return cov_room.score_products(kind, _centred(fit, weighted_scores(fit)), n, maxlags=options.get("maxlags"))
+    scores = _centred(fit, fit.scores())
     if w is not None:
         size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
         scores = (scores * size[:, None])[w.used]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -140,8 +141,13 @@ class Entries:
     @cached_property
     def covariance(self) -> Float[Host, "r r"]:
         """Covariance, in which fixed entries are known: 0."""
+        return np.asarray(self.full_covariance)
+
+    @cached_property
+    def full_covariance(self) -> Any:
+        """The same with all its digits: a matrix, or its factor."""
         self.refuse_large()
-        return linear_covariance(self.space.reported_matrix, self.cov.matrix).cov
+        return linear_covariance(self.space.reported_matrix, self.cov.full).full
 
     @cached_property
     def notes(self) -> list[str]:

@@ -57,7 +57,7 @@ def embedding(spec: Spec, fixed: Any) -> Embedding | None:
     Bias reduction is a function of the free coordinates, and constraints mix them.
     """
     space = spec.space
-    if fixed is None or space.ties is not None or spec.reduction is not None or not space.n_free:
+    if fixed is None or space.mapped or space.ties is not None or spec.reduction is not None or not space.n_free:
         return None
     whole = replace(space, leaves=tuple(replace(leaf, free=None) for leaf in space.leaves))
     if whole.n_free > MOST_COORDINATES:

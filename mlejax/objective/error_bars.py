@@ -154,6 +154,9 @@ def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Any:
         loglik = Objective(spec, data, fixed, None, 1.0).loglik
         if order == 0:
             return (loglik(u),)
+        if spec.space.mapped:  # forward, so that a column far from 0 is centred row by row, before bounds are added up
+            once = jax.jacfwd(loglik)
+            return (loglik(u), once(u)) if order == 1 else (loglik(u), once(u), jax.jacfwd(once)(u))
         return jax.value_and_grad(loglik)(u) if order == 1 else derivatives.value_grad_hessian(loglik, u)
 
     u = jax.ShapeDtypeStruct((spec.space.n_free,), jnp.result_type(float))

@@ -27,6 +27,7 @@ from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
 from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_grad_hessian
 from mlejax.parameters import Space
+from mlejax.parameters.coordinates import split_constants
 from mlejax.portable import portable, restore
 from mlejax.shapes import Device, Either, Float, PyTree
 
@@ -232,7 +233,14 @@ class Objective:
             return information, (scores * weights[:, None]).T @ scores
 
         information, meat = self._sum(block)
-        return adjustment(kind, information, meat)
+        if not space.mapped:
+            return adjustment(kind, information, meat)
+        matrix = split_constants(self.fixed, space.n_free)[0].matrix
+        if expected is not None:
+            information = matrix.T @ information @ matrix
+        adjusted = adjustment(kind, information, meat)
+        # log det of the information in theta
+        return adjusted + jnp.linalg.slogdet(matrix)[1] if kind == "jeffreys" else adjusted
 
     def _any_with_hessian(self, u: Any) -> Any:
         return self._sum(

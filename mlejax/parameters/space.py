@@ -15,6 +15,7 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
+from mlejax.parameters.coordinates import split_constants
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
 from mlejax.shapes import Either, Float, PyTree
@@ -25,25 +26,38 @@ class Space:
     """The layout of all parameters: hashable, without data; converts between params, theta and u.
 
     With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`).
+    With ``mapped``, u and theta are affine functions of the coordinates of a search, and the numbers of the map stand behind
+    the fixed values (:mod:`mlejax.parameters.coordinates`); the search's own coordinates then take the places of u and theta.
     """
 
     groups: tuple[Group, ...]
     leaves: tuple[Leaf, ...]
     ties: Ties | None = None
+    mapped: bool = False
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.groups, self.leaves, self.ties))
+        return hash((self.groups, self.leaves, self.ties, self.mapped))
 
     def __reduce__(self) -> Any:
-        return Space, (
-            self.groups,
-            self.leaves,
-            self.ties,
-        )  # without the hash: the hash of a text differs between processes
+        # without the hash: the hash of a text differs between processes
+        return Space, (self.groups, self.leaves, self.ties, self.mapped)
+
+    @cached_property
+    def own(self) -> Space:
+        """The same layout in u and theta, without a map."""
+        return replace(self, mapped=False) if self.mapped else self
+
+    def in_own(self, point: Either, constants: Either | None) -> tuple[Any, Any]:
+        """A point (..., n_free) of the search's coordinates in u (or of its theta in theta), and the fixed values."""
+        if not self.mapped:
+            return point, constants
+        assert constants is not None
+        coordinates, fixed = split_constants(constants, self.n_free)
+        return coordinates.to_u(point), fixed
 
     # ---- sizes and offsets
 
@@ -114,12 +128,16 @@ class Space:
 
     def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
+        if self.mapped:
+            return self.own.params_from_u(*self.in_own(u, fixed))
         if self.ties is not None:
             return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
 
     def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
+        if self.mapped:
+            return self.own.params_from_theta(*self.in_own(theta, fixed))
         if self.ties is not None:
             theta = self.ties.offset + self.ties.matrix @ theta
         return self.build(self._values(theta, fixed, "from_theta"))

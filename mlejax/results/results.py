@@ -297,7 +297,7 @@ class Results:
         """
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.wald_test(
-            h.R, h.r, entries.params, entries.covariance, labels=h.labels, reason=entries.reason,
+            h.R, h.r, entries.params, entries.full_covariance, labels=h.labels, reason=entries.reason,
             support=inference.support_of(self._fit.spec.space), rank=entries.rank,
         )  # fmt: skip
 
@@ -305,7 +305,7 @@ class Results:
         """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.t_test(
-            h.R, h.r, entries.params, entries.covariance, alpha=alpha, labels=h.labels, reason=entries.reason,
+            h.R, h.r, entries.params, entries.full_covariance, alpha=alpha, labels=h.labels, reason=entries.reason,
             support=inference.support_of(self._fit.spec.space),
         )  # fmt: skip
 
@@ -366,7 +366,7 @@ class Results:
         space, fixed = self._fit.spec.space, self._fit.fixed
         of_params = inference.with_addresses(function, space)
         return inference.nlcom(
-            lambda theta: of_params(space.params_from_theta(theta, fixed)), self._fit.theta, self._cov.matrix,
+            lambda theta: of_params(space.params_from_theta(theta, fixed)), self._fit.theta, self._cov.full,
             value=value, alpha=alpha, reason=self._entries.reason,
         )  # fmt: skip
 
@@ -404,7 +404,7 @@ class Results:
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
         return inference.predict(
             self._fit,
-            self._cov.matrix,
+            self._cov.full,
             function,
             data,
             param=param,

@@ -1,5 +1,6 @@
 """What an end is worth: clean or not, what the log-likelihood does around it, and where the search goes on."""
 
+from mlejax.fit.diagnose.centring import Mapped, mapped
 from mlejax.fit.diagnose.diagnosis import (
     N_SCATTERED,
     TOGETHER,
@@ -9,6 +10,7 @@ from mlejax.fit.diagnose.diagnosis import (
     evidence_at,
     explain,
     search,
+    search_centred,
 )
 from mlejax.fit.diagnose.digits import lost, suspect, value_is_real
 from mlejax.fit.diagnose.ends import Findings, clean, interior, is_clean, near_an_edge, on_nearest_edges
@@ -19,6 +21,7 @@ __all__ = [
     "TOGETHER",
     "Diagnosed",
     "Findings",
+    "Mapped",
     "Problems",
     "clean",
     "diagnose",
@@ -28,9 +31,11 @@ __all__ = [
     "interior",
     "is_clean",
     "lost",
+    "mapped",
     "near_an_edge",
     "on_nearest_edges",
     "search",
+    "search_centred",
     "suspect",
     "value_is_real",
 ]

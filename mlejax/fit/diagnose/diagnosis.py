@@ -15,6 +15,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.fit.diagnose import ends, movements, rays
+from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.digits import (
     digits,
     lost,
@@ -28,13 +29,15 @@ from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions, rays_of_
 from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, clean, doubtful, information_over, interior, is_clean, onto_edges
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
+from mlejax.fit.diagnose.inflections import off_an_inflection
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import maximise
 from mlejax.fit.penalties import finite_penalty
-from mlejax.objective import Evaluator, SingleEvaluator, Spec, row_terms
+from mlejax.objective import ChunkedEvaluator, Evaluator, SingleEvaluator, Spec, row_terms
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
+from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 from mlejax.verdict import Evidence
@@ -101,6 +104,13 @@ def diagnose(
         some = list(which[k : k + problems.together])
         loaded = {i: problems.loaded(i) for i in some}
         one = {i: problems.one(evaluator, i) for i in some}
+        for i in list(some):
+            centred = search_centred(problems, one[i], loaded[i], u0[i], result.of(i))
+            if centred is not None:
+                some.remove(i)
+                yield i, centred
+        if not some:
+            continue
         first = rays_of_many(evaluator.spec, {i: result.of(i) for i in some}, u0)
         asks = {i: search_on(problems, one[i], loaded[i], u0[i], result.of(i), first.get(i)) for i in some}
         if len(which) == 1:  # one alone is answered by its own program, compiled for its own size
@@ -191,6 +201,39 @@ def search(
     return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
 
 
+def search_centred(
+    problems: Problems,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    always: bool = False,
+) -> Diagnosed | None:
+    """On from an end in centred and scaled coordinates, where its columns ask for them; None where they do not.
+
+    Args:
+        u0: where the search began; ``end`` may be that point, not yet evaluated.
+        always: also where the columns would do as they are.
+    """
+    if not isinstance(end.information, np.ndarray) or not np.isfinite(end.u).all():
+        return None
+    if not isinstance(evaluator, ChunkedEvaluator) or end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
+        return None
+    if end.end == End.MAX_STEPS and _limited(problems.method):
+        return None
+    coordinates = coordinates_for(evaluator, u0, end.u, always)
+    if coordinates is None:
+        return None
+    inside, result = _restart(mapped(evaluator, coordinates), problems.method, coordinates.to_v(end.u))
+    assert inside.fixed is not None
+    asks = search_on(replace(problems, fixed=inside.fixed), inside, loaded, coordinates.to_v(u0), result)
+    found = rays.answered(asks, lambda at: inside.logliks({0: at})[0])
+    spec = replace(found.spec, space=found.spec.space.own)
+    at = found.end._replace(n_steps=end.n_steps + found.end.n_steps)
+    own = Mapped(coordinates, at, found.spec.space, inside.fixed)
+    return Diagnosed(spec, own.end_in_u, replace(found.findings, mapped=own), found.note)
+
+
 def search_on(
     problems: Problems,
     evaluator: SingleEvaluator,
@@ -278,26 +321,47 @@ def _searched_on(
             end = again
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
-        findings = Findings()
+        findings, unfinished = Findings(), end.end == End.MAX_STEPS
+        if unfinished and not end.polished and restarts < MAX_RESTARTS and not _limited(problems.method):
+            bent = off_an_inflection(evaluator, end)  # along a ridge that bends the profile gets further than steps
+            evaluator, again = _restart(evaluator, optimize.Newton(), np.asarray(bent[0].point) if bent else end.u)
+            steps = steps + again.n_steps
+            if again.end != End.INTERRUPTED and again.loglik > end.loglik:
+                end = again
+                continue
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
             real, words = with_good_digits(evaluator, end, findings.directions)
             findings = replace(findings, directions=real, rows=words)
-        higher = [d for d in findings.directions if d.behaviour == "higher" and d.point is not None]
+            if (
+                unfinished and not end.polished and _limited(problems.method)
+            ):  # further steps may pass what is seen here
+                findings = replace(findings, directions=tuple(d for d in real if d.behaviour != "rises"))
+            if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat") for d in real):
+                findings = replace(findings, directions=(*real, *off_an_inflection(evaluator, end)))
+        higher = [d for d in findings.directions if d.behaviour in ("higher", "inflection") and d.point is not None]
         point = max(higher, key=lambda d: d.gain).point if higher else point
         if point is None and any(d.behaviour == "ridge" for d in findings.directions):
             point = nearby_point(end, space, far=True)
+        if unfinished and end.polished and any(d.behaviour == "rises" for d in findings.directions):
+            point, unfinished = end.u, False  # a few Newton steps after another method: not the user's limit
         # max_steps= is the user's limit: it does not start anew
-        if point is None or end.end == End.MAX_STEPS or restarts == MAX_RESTARTS:
+        if point is None or unfinished or restarts == MAX_RESTARTS:
             break
         evaluator, again = _restart(evaluator, onward, np.asarray(point))
         steps = steps + again.n_steps
         gained = again.loglik > end.loglik + HIGHER[0] + HIGHER[1] * abs(end.loglik)
+        gained |= end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
         if again.end == End.INTERRUPTED or not gained:
             break
         end = again._replace(polished=end.polished)
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
+
+
+def _limited(method: Any) -> bool:
+    """Whether the user set a limit on the steps that is not the method's own."""
+    return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
 
 
 def _restart(evaluator: SingleEvaluator, method: Method, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
@@ -317,6 +381,10 @@ def _followed(
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
     known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.rows)
+    if spec.space.mapped:
+        assert evaluator.fixed is not None
+        matrix = split_constants(evaluator.fixed, end.u.size)[0].matrix
+        known = [np.linalg.solve(matrix, vector) for vector in known]
     found = yield from probe_directions(evaluator, end, u0, known, first)
     directions = independent(found, end)
     findings = Findings(directions)
@@ -357,7 +425,8 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     """Which rows and parameters make the log-likelihood or its score not finite at u."""
     spec, fixed = evaluator.spec, evaluator.fixed
     values, scores, *_ = row_terms(evaluator, u)
-    theta = np.asarray(spec.space.theta_from_u(u, fixed))
+    own, held = spec.space.in_own(u, fixed)
+    theta = np.asarray(spec.space.own.theta_from_u(own, held))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
     found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at)
     if found:
@@ -374,6 +443,8 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
 
 def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Findings) -> Evidence:
     """What :func:`mlejax.verdict.judge` looks at."""
+    if findings.mapped is not None:
+        space, fixed, end = findings.mapped.space, findings.mapped.constants, findings.mapped.end
     free = interior(space, end.u)
     smallest, condition, definite, doubted = float("nan"), float("nan"), False, False
     if end.information is not None:

@@ -20,6 +20,7 @@ from mlejax.fit.natural import estimates
 from mlejax.objective import SingleEvaluator, Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
+from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction
@@ -201,11 +202,12 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
         return ()
     natural, _ = estimates(space, end.u, end.score, end.information, fixed)
     theta, score, information = natural.theta, natural.score, natural.information
+    values = split_constants(fixed, space.n_free)[1] if space.mapped else fixed  # real coordinates are the same in both
 
     def to_u(points: Any) -> np.ndarray:
         return np.concatenate(
             [
-                np.asarray(_u_of_theta(space, np.resize(part, (N_CONVERTED, part.shape[1])), fixed))[: len(part)]
+                np.asarray(_u_of_theta(space.own, np.resize(part, (N_CONVERTED, part.shape[1])), values))[: len(part)]
                 for part in np.split(points, range(N_CONVERTED, len(points), N_CONVERTED))
             ]
         )

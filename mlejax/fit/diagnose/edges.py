@@ -44,21 +44,36 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
     on_edge, diagonal = unclear(end, space.lower, space.upper), linalg.symmetric(end.information).diagonal()
     for e in np.flatnonzero(on_edge).tolist():
         inward = 1.0 if end.u[e] <= space.lower[e] else -1.0
-        unit = 1.0 / np.sqrt(abs(diagonal[e]) + 1e-300)
-        u, best = np.array(end.u), None
-        for h in unit * 2.0**RUNGS:
-            u[e] = end.u[e] + inward * h
-            if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
-                break
-            u, loglik = others_maximised(evaluator, u, e)
-            gain = loglik - float(end.loglik)
-            if gain > max(RISE, 0.0 if best is None else best[0]):
-                best = gain, u.copy()
-            if not gain > -ENOUGH or (best is not None and gain < best[0]):
-                break
+        best = climbed(evaluator, end, e, inward, float(1.0 / np.sqrt(abs(diagonal[e]) + 1e-300)))
         if best is not None:
             return best[1]
     return None
+
+
+def climbed(
+    evaluator: SingleEvaluator, end: OptimizeResult, e: int, side: float, unit: float
+) -> tuple[float, Float[Host, " p"]] | None:
+    """The gain and the point (p,) of the first peak of the profile of coordinate e to one side; None where it does not rise.
+
+    Args:
+        evaluator: of one data set.
+        end: where the ladder stands.
+        e: the coordinate; the others are maximised at each of its values.
+        side: 1 or -1.
+        unit: length of a rung of number 0.
+    """
+    space, u, best = evaluator.spec.space, np.array(end.u), None
+    for h in unit * 2.0**RUNGS:
+        u[e] = end.u[e] + side * h
+        if not (np.isfinite(h) and space.lower[e] < u[e] < space.upper[e]):
+            break
+        u, loglik = others_maximised(evaluator, u, e)
+        gain = loglik - float(end.loglik)
+        if gain > max(RISE, 0.0 if best is None else best[0]):
+            best = gain, u.copy()
+        if not gain > -ENOUGH or (best is not None and gain < best[0]):
+            break
+    return best
 
 
 def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult:

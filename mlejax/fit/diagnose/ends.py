@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction, superlinear
+
+if TYPE_CHECKING:
+    from mlejax.fit.diagnose.centring import Mapped
 
 ABSURD_ERROR = 1e3  # standard errors beyond so many times the estimate (at least 1) are doubted
 ABSURD_FACTOR = 6.0  # the same in logarithms and logits
@@ -37,6 +40,7 @@ class Findings:
         limit: the end is a limit on an edge, where the formula itself is no number.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
         convex: where the search began the log-likelihood curves upwards in every parameter; looked at where it has no bound.
+        mapped: the end in centred and scaled coordinates, where these were needed: directions are in these too.
     """
 
     directions: tuple[Direction, ...] = ()
@@ -46,6 +50,7 @@ class Findings:
     limit: bool = False
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     convex: bool = False
+    mapped: Mapped | None = None
 
 
 @lru_cache(maxsize=256)

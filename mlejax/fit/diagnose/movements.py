@@ -11,6 +11,7 @@ from mlejax import transforms
 from mlejax.execution import compiled, float64
 from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
+from mlejax.parameters.coordinates import split_constants
 
 N_SHOWN = 6
 
@@ -49,10 +50,22 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
     return np.where(straight, plain / np.maximum(1.0, relative), plain)
 
 
+def _in_own(
+    line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray | None, Space, Any]:
+    """A point with a direction, and the information, in the user's coordinates, with their layout and the fixed values."""
+    coordinates, fixed = split_constants(constants, space.n_free)
+    own = None if information is None else coordinates.information_in_u(information)
+    return (coordinates.to_u(line[0]), coordinates.matrix @ line[1]), own, space.own, fixed
+
+
 def describe_movement(
     u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
+    if space.mapped:
+        (u, step), information, space, fixed = _in_own((u, far - u), information, space, fixed)
+        far = u + step
     sizes = np.maximum(1.0, np.abs(u)) if information is None else _sizes(u, space, _roots(information))
     with float64():
         before = space.reported(_params(space, u, fixed))
@@ -104,6 +117,8 @@ def describe_flat(
 
     The ``information`` of each coordinate alone tells a small part in a large column from none.
     """
+    if space.mapped:
+        (u, unit), information, space, fixed = _in_own((u, unit), information, space, fixed)
     with float64():
         small = 1e-5 / max(1.0, float(np.abs(unit).max()))
         vector = (_natural(u + small * unit, space, fixed) - _natural(u - small * unit, space, fixed)) / (2 * small)

@@ -28,7 +28,7 @@ from mlejax.shapes import Float, Host, PyTree
 from mlejax.verdict import ADVICE
 
 CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
-NULL = 1e-12  # eigenvalue of the scaled outer product of scores that counts as 0
+NULL = 1e-10  # singular value of the scaled scores that counts as 0: columns far from 0 leave more
 LEVELS = ("error", "warning", "note")
 
 
@@ -201,9 +201,10 @@ def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Flo
     p = scores[0].shape[1]
     stacked = np.concatenate([s[:, kept] for s in scores])
     size = np.sqrt((stacked**2).sum(axis=0))
-    values, vectors = np.linalg.eigh((stacked / size).T @ (stacked / size))
+    triangle = np.asarray(np.linalg.qr(stacked / size, mode="r"))
+    _, values, vectors = np.linalg.svd(triangle)
     out = []
-    for value, vector in zip(values, vectors.T, strict=True):
+    for value, vector in zip(values[::-1], vectors[: values.size][::-1], strict=True):
         if value < NULL * kept.size:
             whole = np.zeros(p)
             whole[kept] = vector / size

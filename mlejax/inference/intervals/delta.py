@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.covariance import Factored
 from mlejax.execution import float64
 from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.estimates import Estimates
@@ -129,24 +130,27 @@ class DeltaResult(Estimates):
 
     Attributes:
       jacobian: (m, k) derivatives with respect to theta.
-      cov_theta: (k, k) covariance of theta.
+      cov_theta: (k, k) covariance of theta, or its factor.
       null_value: (m,) values that z tests against.
     """
 
     jacobian: np.ndarray
-    cov_theta: np.ndarray
+    cov_theta: np.ndarray | Factored
     null_value: np.ndarray
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance of the values J V J', formed when asked for; NaN where it does not exist."""
         import pandas as pd
 
-        return pd.DataFrame(self._cov(), index=list(self.labels), columns=list(self.labels))
+        return pd.DataFrame(np.asarray(self._cov()), index=list(self.labels), columns=list(self.labels))
 
-    def _cov(self) -> Float[Host, "m m"]:
+    def _cov(self) -> Any:
+        """The covariance of the values, or its factor."""
         good = np.isfinite(self.jacobian).all(axis=1) & ~np.isnan(self.bse)
-        result = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta).cov
-        return np.where(good[:, None] & good[None, :], result, np.nan)
+        found = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta)
+        if found.factor is not None:
+            return Factored(np.where(good[:, None], found.factor, np.nan))
+        return np.where(good[:, None] & good[None, :], found.cov, np.nan)
 
     def wald_test(self, value: ArrayLike | None = None) -> WaldTest:
         """Joint Wald test that every function equals its null value.
@@ -166,7 +170,7 @@ class DeltaResult(Estimates):
 def nlcom(
     function: Callable[[Any], Any],
     theta: ArrayLike,
-    cov: ArrayLike,
+    cov: ArrayLike | Factored,
     *,
     value: ArrayLike = 0.0,
     alpha: float = 0.05,
@@ -178,7 +182,7 @@ def nlcom(
     Args:
       function: theta (k,) -> array or tree of arrays with m numbers in all; pure JAX.
       theta: (k,) estimates, natural scale.
-      cov: (k, k) covariance; a NaN spoils only what depends on it.
+      cov: (k, k) covariance, or its factor; a NaN spoils only what depends on it.
       value: scalar or (m,) null values of the z tests.
       alpha: 1 - coverage of the intervals.
       labels: m names; from dict keys and indices by default.
@@ -209,14 +213,15 @@ def nlcom(
     if cov_.shape != (k, k):
         raise ValueError(f"cov: expected shape ({k}, {k}), the covariance of theta, got {cov_.shape}")
     good = np.isfinite(at.jacobian).all(axis=1) & np.isfinite(at.values)
-    bse = np.where(good, standard_errors(np.where(good[:, None], at.jacobian, 0.0), cov_), np.nan)
+    kept = cov if isinstance(cov, Factored) else cov_
+    bse = np.where(good, standard_errors(np.where(good[:, None], at.jacobian, 0.0), kept), np.nan)
     still = _stationary(function, at, np.asarray(theta, np.float64), cov_)
     notes = _notes(at, still, bse, reason)
     bse = np.where(still, np.nan, bse)
     tests = z_tests(at.values, bse, null)
     limits = at.values - reach * bse, at.values + reach * bse
     title = "Functions of the estimates (delta method)"
-    return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, cov_, null)
+    return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, kept, null)
 
 
 def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.companions import companion
+from mlejax.covariance import Factored
 from mlejax.data.formulas import Designs
 from mlejax.execution import float64
 from mlejax.fit import Fit
@@ -35,7 +36,7 @@ ParamsAt = Callable[[Any], Any]
 
 def predict(
     fit: Fit,
-    cov: Float[Host, "p p"],
+    cov: Float[Host, "p p"] | Factored,
     function: Any = None,
     data: Any = None,
     *,
@@ -101,7 +102,7 @@ def predict_function(
     data: Any,
     params_at: ParamsAt,
     theta: np.ndarray,
-    cov: np.ndarray,
+    cov: np.ndarray | Factored,
     designs: Designs | None,
     *,
     alpha: float = 0.05,
@@ -187,7 +188,7 @@ def predict_parameter(
     data: Any,
     params_at: ParamsAt,
     theta: np.ndarray,
-    cov: np.ndarray,
+    cov: np.ndarray | Factored,
     designs: Designs,
     *,
     scale: str = "natural",

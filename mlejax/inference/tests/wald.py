@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlejax.covariance import Factored
 from mlejax.inference.combinations import ROUNDING, Spread, linear_covariance
 from mlejax.inference.formatting import format_statistic, format_test_p
 
@@ -203,8 +204,11 @@ def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
     variance, bound = np.diag(spread.cov), np.diag(spread.bound)
     scale = np.where(variance > ROUNDING * bound, variance, np.where(bound > 0, bound, 1.0))
     scale = 1.0 / np.sqrt(scale)
-    scaled = spread.cov * np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(scaled)
+    if spread.factor is None:
+        values, vectors = np.linalg.eigh(spread.cov * np.outer(scale, scale))
+    else:
+        vectors, roots, _ = np.linalg.svd(spread.factor * scale[:, None])
+        values = np.concatenate([roots, np.zeros(m - min(m, roots.size))]) ** 2
     # Rounding of the eigenvalue solver, and of the sums that made the covariance, direction by direction.
     reach = np.abs(vectors) * scale[:, None]
     own = np.sum(reach * (spread.bound @ reach), axis=0)
@@ -219,9 +223,10 @@ def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
 
 def check_arguments(
     R: ArrayLike, r: ArrayLike, theta: ArrayLike, cov: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """R (m, k), r (m,), theta (k,) and cov (k, k) as float64, or a ValueError about their shapes."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """R (m, k), r (m,), theta (k,) and cov (k, k) or its factor as float64, or a ValueError about their shapes."""
     theta_, cov_ = np.asarray(theta, np.float64), np.asarray(cov, np.float64)
+    kept = cov if isinstance(cov, Factored) else cov_
     k = theta_.size
     if theta_.ndim != 1 or cov_.shape != (k, k):
         raise ValueError(f"expected theta (k,) and its covariance (k, k), got {theta_.shape} and {cov_.shape}")
@@ -236,7 +241,7 @@ def check_arguments(
         raise ValueError(f"r: expected a scalar or {R_.shape[0]} values, got shape {r_.shape}")
     if not (np.all(np.isfinite(R_)) and np.all(np.isfinite(r_))):
         raise ValueError("R and r: expected finite numbers")
-    return R_, np.broadcast_to(r_.ravel(), R_.shape[0]).copy(), theta_, cov_
+    return R_, np.broadcast_to(r_.ravel(), R_.shape[0]).copy(), theta_, kept
 
 
 def _check_consistent(R: np.ndarray, r: np.ndarray) -> None:

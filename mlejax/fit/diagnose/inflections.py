@@ -1,0 +1,51 @@
+"""Stationary points at which the information is nearly singular: a search leaves an inflection on its rising side.
+
+At an inflection (the skew normal at 0) score and curvature vanish along one direction together, and the log-likelihood changes
+at third order only: Newton's steps halve, each standard error is beyond belief, and straight rays fall on both sides because the
+ridge bends.  So the profile is climbed off the point to both sides, as off an edge (`edges`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from mlejax import linalg
+from mlejax.fit.diagnose import movements
+from mlejax.fit.diagnose.digits import gain_is_real
+from mlejax.fit.diagnose.directions import scaled
+from mlejax.fit.diagnose.edges import climbed
+from mlejax.fit.diagnose.ends import interior
+from mlejax.objective import SingleEvaluator
+from mlejax.optimize import OptimizeResult
+from mlejax.verdict import Direction
+
+SINGULAR = 1e-4  # eigenvalue of the scaled information below which a direction is nearly singular
+TAKES_PART = 0.3  # in that eigenvector
+
+
+def off_an_inflection(evaluator: SingleEvaluator, end: OptimizeResult) -> tuple[Direction, ...]:
+    """The way off an end with nearly singular information to where the log-likelihood is higher; empty if there is none.
+
+    Raises:
+        KeyboardInterrupt: from a run of the optimiser.
+    """
+    assert end.information is not None
+    space, information = evaluator.spec.space, linalg.dense_each(end.information)
+    free = np.flatnonzero(interior(space, end.u))
+    if not free.size or not linalg.all_finite(information):
+        return ()
+    correlation, d = scaled(information[np.ix_(free, free)])
+    values, vectors = np.linalg.eigh(correlation)
+    if not (d > 0).all() or values[0] > SINGULAR:
+        return ()
+    part = np.abs(vectors[:, 0])
+    for k in sorted(np.flatnonzero(part > TAKES_PART), key=lambda k: -part[k]):
+        ways = [climbed(evaluator, end, int(free[k]), side, float(d[k])) for side in (1.0, -1.0)]
+        found = [way for way in ways if way is not None and gain_is_real(evaluator, way[1], way[0])]
+        if found:
+            gain, point = max(found, key=lambda way: way[0])
+            words = partial(movements.describe_movement, end.u, point, space, evaluator.fixed, information)
+            return (Direction("inflection", point - end.u, gain, words=words, point=point),)
+    return ()
