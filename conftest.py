@@ -12,10 +12,10 @@ import pytest
 # into 32 modules for threads that two workers have no cores for, a Newton program takes 0.25 CPU seconds to compile instead of
 # 0.6 (the library's options) or 1.8 (XLA's). Results differ by rounding only, and tolerances have to hold for both:
 # MLEJAX_TEST_OPTIMISE=1 compiles as users do, and `make test-slow` sets it. Where there is a GPU, XLA keeps its own options.
-# An XLA that does not know one of these ends at once with "Unknown flag in XLA_FLAGS": take it out of the list.
-_LITTLE_EFFORT = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+# An XLA that does not know one of these ends at once with "Unknown flag in XLA_FLAGS": the emitters are gone from JAX 0.11 on.
+_LITTLE_EFFORT = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11):
+    _LITTLE_EFFORT += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("MLEJAX_TEST_OPTIMISE") and not Path("/dev/nvidiactl").exists():
     os.environ["XLA_FLAGS"] = f"{_LITTLE_EFFORT} {os.environ.get('XLA_FLAGS', '').replace(_LITTLE_EFFORT, '')}".strip()
 
