@@ -38,8 +38,8 @@ test-strict: $(VENV)/.installed-test  ## fits where JAX refuses implicit promoti
 	$(PY) -m pytest -m strict tests/test_strict.py $(PYTEST_ARGS)
 	MLEJAX_CHECK_SHAPES=1 $(PY) -m pytest -m "strict or not slow" tests/objective tests/fit tests/test_strict.py $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.installed-test  ## the slow tests
-	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+test-slow: $(VENV)/.installed-test  ## the slow tests, compiled as users' programs are
+	MLEJAX_TEST_OPTIMISE=1 $(PY) -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-lint  ## style and types
 	$(PY) -m ruff check .

@@ -7,6 +7,18 @@ from pathlib import Path
 import jax
 import pytest
 
+# Most of the time of the tests goes into compiling programs that run once, on little data. Without LLVM's optimisations, without
+# XLA's newest generator of fused kernels (which the library's own programs leave out too) and without splitting every program
+# into 32 modules for threads that two workers have no cores for, a Newton program takes 0.25 CPU seconds to compile instead of
+# 0.6 (the library's options) or 1.8 (XLA's). Results differ by rounding only, and tolerances have to hold for both:
+# MLEJAX_TEST_OPTIMISE=1 compiles as users do, and `make test-slow` sets it. Where there is a GPU, XLA keeps its own options.
+# An XLA that does not know one of these ends at once with "Unknown flag in XLA_FLAGS": the emitters are gone from JAX 0.11 on.
+_LITTLE_EFFORT = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11):
+    _LITTLE_EFFORT += " --xla_cpu_use_fusion_emitters=false"
+if not os.environ.get("MLEJAX_TEST_OPTIMISE") and not Path("/dev/nvidiactl").exists():
+    os.environ["XLA_FLAGS"] = f"{_LITTLE_EFFORT} {os.environ.get('XLA_FLAGS', '').replace(_LITTLE_EFFORT, '')}".strip()
+
 # Compiled programs are kept from one run of the tests to the next, and shared between workers: most of the time goes into
 # compiling. MLEJAX_TEST_CACHE= (empty) switches it off.
 _CACHE = os.environ.get("MLEJAX_TEST_CACHE", str(Path(__file__).parent / ".cache" / "compiled"))

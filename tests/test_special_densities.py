@@ -142,7 +142,7 @@ def test_strict_dtypes_ranks_and_single_precision(name: str) -> None:
 def test_infinite_degrees_of_freedom() -> None:
     with jax.enable_x64(True):
         f = lambda x, df: special.t_logpdf(x, df, 0.5, 2.0)
-        assert float(f(1.5, np.inf)) == pytest.approx(stats.norm.logpdf(1.5, 0.5, 2.0), rel=1e-15)
+        assert float(f(1.5, np.inf)) == pytest.approx(stats.norm.logpdf(1.5, 0.5, 2.0), rel=1e-14)
         np.testing.assert_array_equal(jax.grad(f, (0, 1))(1.5, np.inf), (-0.25, 0.0))
 
 
@@ -155,7 +155,7 @@ def test_inverse_degrees_of_freedom_at_and_beside_zero() -> None:
         for h in (0.0, 1e-300, 1e-30, 1e-18):
             np.testing.assert_allclose(slope(h, z), (z**4 - 2 * z**2 - 1) / 4, rtol=1e-12)
             np.testing.assert_allclose(curve(h, z), z**4 / 2 - z**6 / 3, rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(f(0.25, z), special.t_logpdf(z, 4.0), rtol=1e-15)
+        np.testing.assert_allclose(f(0.25, z), special.t_logpdf(z, 4.0), rtol=1e-14)
 
 
 def test_scipy_has_the_same_densities() -> None:
@@ -191,7 +191,7 @@ def test_densities_integrate_to_one_or_have_their_edges() -> None:
                 if function is special.gamma_logpdf
                 else ((0.0, 1.0, 3.0), (0.0, 0.5, 3.0))
             )
-            assert float(function(*arguments[0])) == pytest.approx(at_one, rel=1e-15)
+            assert float(function(*arguments[0])) == pytest.approx(at_one, rel=1e-14)
             assert float(function(*arguments[1])) == np.inf
         assert float(special.betabinom_logpmf(0.0, 4.0, 0.0, 0.1)) == 0.0
         assert float(special.betabinom_logpmf(4.0, 4.0, 1.0, 0.1)) == 0.0

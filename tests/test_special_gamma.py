@@ -38,7 +38,7 @@ def test_value_and_two_derivatives(order: int) -> None:
     with jax.enable_x64(True):
         found = np.asarray(jax.jit(jax.vmap(f))(x))
     want = reference(x, order)
-    np.testing.assert_allclose(found, want, rtol=4e-15, atol=4e-15 if order < 2 else 0.0)
+    np.testing.assert_allclose(found, want, rtol=1e-14, atol=1e-14 if order < 2 else 0.0)
 
 
 def test_the_third_derivative_and_the_name_of_the_first() -> None:

@@ -148,5 +148,5 @@ def test_products_of_common_columns_are_those_of_each_alone() -> None:
         for left, right in ((x, x), (x, y), (y, x), (x, x.copy())):
             a, b = jnp.asarray(left), jnp.asarray(right)
             b = a if right is left else b
-            found = jax.vmap(lambda v, a=a, b=b: products_of_shared(a, v, b))(jnp.asarray(w))
+            found = jax.jit(jax.vmap(lambda v, a=a, b=b: products_of_shared(a, v, b)))(jnp.asarray(w))
             np.testing.assert_allclose(found, np.einsum("ni,ln,nj->lij", left, w, right), rtol=1e-11, atol=1e-12)

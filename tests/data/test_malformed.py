@@ -181,9 +181,10 @@ def rows_named(message):
 
 
 QUICK = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+N_EXAMPLES = settings.default.max_examples  # of the profile
 
 
-@settings(max_examples=1500, **QUICK)
+@settings(max_examples=5 * N_EXAMPLES, **QUICK)
 @given(tables(), st.sampled_from(list(DAMAGES)), st.data())
 def test_damage_in_a_column_that_is_read_is_refused_with_its_name_and_row(table, damage, data):
     plain, n, form = table
@@ -206,7 +207,7 @@ def test_damage_in_a_column_that_is_read_is_refused_with_its_name_and_row(table,
     assert len(message) > len(where(name)) + 20
 
 
-@settings(max_examples=400, **QUICK)
+@settings(max_examples=2 * N_EXAMPLES, **QUICK)
 @given(tables(at_least=2), st.sampled_from(list(DAMAGES)), st.data())
 def test_damage_in_a_column_that_is_not_read_does_no_harm(table, damage, data):
     plain, n, form = table
@@ -225,7 +226,7 @@ def test_damage_in_a_column_that_is_not_read_does_no_harm(table, damage, data):
         np.testing.assert_array_equal(rows[k], np.asarray(FORMS[form](plain[k]), rows[k].dtype))
 
 
-@settings(max_examples=300, **QUICK)
+@settings(max_examples=2 * N_EXAMPLES, **QUICK)
 @given(tables(), st.data())
 def test_undamaged_data_arrive_unchanged(table, data):
     plain, n, form = table
@@ -251,7 +252,7 @@ GAPS = {
 }
 
 
-@settings(max_examples=300, **QUICK)
+@settings(max_examples=2 * N_EXAMPLES, **QUICK)
 @given(tables(), st.data())
 def test_drop_leaves_exactly_the_complete_rows(table, data):
     plain, n, _ = table
@@ -280,7 +281,7 @@ def test_drop_leaves_exactly_the_complete_rows(table, data):
             consume(columns, read_all)
 
 
-@settings(max_examples=200, **QUICK)
+@settings(max_examples=2 * N_EXAMPLES, **QUICK)
 @given(tables(), st.text(min_size=1, max_size=8))
 def test_a_column_that_is_not_there_is_named_with_those_that_are(table, name):
     plain, _, form = table
@@ -294,7 +295,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(table, name):
     assert all(repr(k) in str(caught.value) for k in plain)
 
 
-@settings(max_examples=200, **QUICK)
+@settings(max_examples=2 * N_EXAMPLES, **QUICK)
 @given(tables(), st.data())
 def test_two_damages_are_still_refused(table, data):
     plain, n, _ = table

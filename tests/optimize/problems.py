@@ -1,5 +1,6 @@
 """Small problems with solutions known in closed form, as objectives."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,17 @@ def run(
     method: Any, objective: Any, u0: Any, lower: Any = None, upper: Any = None, scale: float = 1.0, turns: int = 100_000
 ) -> Carry:
     """One whole optimisation in float64, as NumPy."""
+    edges = tuple(None if edge is None else tuple(edge) for edge in (lower, upper))
     with jax.enable_x64(True):
-        u0 = np.asarray(u0, np.float64)
-        carry = begin(method, u0, lower, upper)
-        carry = jax.jit(lambda c: advance(method, objective, c, lower, upper, scale, turns))(carry)
-        return jax.tree.map(np.asarray, carry)
+        carry = begin(method, np.asarray(u0, np.float64), lower, upper)
+        return jax.tree.map(np.asarray, _program(method, objective, edges)(carry, np.float64(scale), np.int32(turns)))
+
+
+@functools.lru_cache(maxsize=32)
+def _program(method: Any, objective: Any, edges: tuple[Any, Any]) -> Callable[..., Carry]:
+    """Compiled once for all starts of the same method and objective."""
+    lower, upper = (None if edge is None else np.array(edge) for edge in edges)
+    return jax.jit(lambda carry, scale, turns: advance(method, objective, carry, lower, upper, scale, turns))
 
 
 # Poisson counts and a covariate, made once; the estimates that tests compare with come from closed forms.

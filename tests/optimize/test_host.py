@@ -85,9 +85,10 @@ def test_both_solvers_agree_on_what_is_positive_definite(p: int) -> None:
     if p > 1:
         flat = np.ones((p, p))
         matrices |= {"singular": flat, "indefinite": 2.0 * flat - np.eye(p), "barely": flat + 1e-9 * np.eye(p)}
+    traced_solve = jax.jit(solve_spd)
     for name, matrix in matrices.items():
         with jax.enable_x64(True):
-            x, ok = solve_spd(jnp.asarray(matrix), jnp.asarray(b))
+            x, ok = traced_solve(matrix, b)
         y, okay = solve_spd_host(matrix, b)
         assert bool(ok) == bool(okay) == (name in ("definite", "barely")), name
         assert np.isfinite(y).all()

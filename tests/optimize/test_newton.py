@@ -1,5 +1,6 @@
 """Newton's method on problems with known answers: where it ends, why, and what it reports about the way."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from mlejax.optimize import Newton, advance, begin
 from mlejax.status import End
-from tests.optimize.problems import POISSON_GROUPS, Plain, poisson_groups, rosenbrock, run, terms_objective
+from tests.optimize.problems import GROUP, POISSON_GROUPS, Plain, Y, poisson_groups, rosenbrock, run, terms_objective
 
 
 def test_quadratic_needs_three_evaluations_and_reports_its_decrements() -> None:
@@ -189,11 +190,17 @@ def test_leaves_an_edge_that_does_not_bind() -> None:
 def test_correlated_quadratic_in_an_orthant_satisfies_its_conditions() -> None:
     """u >= 0, g >= 0 and u g = 0 (Karush, Kuhn & Tucker) for random positive definite quadratics."""
     rng = np.random.default_rng(4)
+    lower, upper = np.zeros(6), np.full(6, np.inf)
+
+    @jax.jit  # one program for all five
+    def solve(a: Any, b: Any, carry: Any) -> Any:
+        return advance(Newton(), Plain(lambda u: 0.5 * u @ a @ u - b @ u), carry, lower, upper, 1.0, 1000)
+
     for _ in range(5):
         x = rng.normal(size=(12, 6))
         a, b = x.T @ x, rng.normal(size=6) * 5.0
-        objective = Plain(lambda u, a=a, b=b: 0.5 * u @ a @ u - b @ u)
-        carry = run(Newton(), objective, np.ones(6), np.zeros(6), np.full(6, np.inf))
+        with jax.enable_x64(True):
+            carry = jax.tree.map(np.asarray, solve(a, b, begin(Newton(), np.ones(6), lower, upper)))
         assert End(int(carry.status)) is End.CONVERGED
         gradient = a @ carry.u - b
         assert np.all(carry.u >= 0)
@@ -233,9 +240,11 @@ def test_exhaustion_is_said_and_counted() -> None:
 
 
 def test_float32_ends_without_claiming_what_it_cannot_see() -> None:
-    objective = terms_objective(poisson_groups)
-    carry = begin(Newton(), np.zeros(2, np.float32))
-    carry = advance(Newton(), objective, carry, None, None, 200.0, 1000)
+    y, group = Y.astype(np.float32), GROUP.astype(np.float32)
+    eta = lambda u: u[0] + (u[1] - u[0]) * group
+    objective = Plain(lambda u: jnp.mean(jnp.exp(eta(u)) - y * eta(u)))
+    solve = jax.jit(lambda carry: advance(Newton(), objective, carry, None, None, 200.0, 1000))
+    carry = solve(begin(Newton(), np.zeros(2, np.float32)))
     assert carry.u.dtype == jnp.float32
     assert End(int(carry.status)) in (End.CONVERGED, End.PRECISION_FLOOR)
     np.testing.assert_allclose(carry.u, POISSON_GROUPS, rtol=1e-4)
@@ -284,6 +293,7 @@ def test_nothing_flat_confirms_itself(tol: float, scale: float) -> None:
 # ---- ridges
 
 
+@functools.cache
 def box_cox(unit: float) -> tuple[Plain, np.ndarray]:
     """Box & Cox (1964) with a normal mean and spread, and the start at lam = 1; y in units of `unit`."""
     y = np.random.default_rng(0).gamma(3.0, size=200) * unit

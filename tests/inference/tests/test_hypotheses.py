@@ -61,8 +61,8 @@ CASES = {
 def test_text(text):
     matrix, value = CASES[text]
     out = parse(text)
-    np.testing.assert_allclose(out.R, rows(*matrix), rtol=1e-15)
-    np.testing.assert_allclose(out.r, value, rtol=1e-15)
+    np.testing.assert_allclose(out.R, rows(*matrix), rtol=1e-14)
+    np.testing.assert_allclose(out.r, value, rtol=1e-14)
     assert len(out.labels) == len(value)
     assert out.R.dtype == out.r.dtype == np.float64
 
