@@ -151,12 +151,12 @@ def misfits(f: Any, reference: dict[str, np.ndarray], order: int = 2) -> list[np
         if k < 3:
             moved = np.abs(exact[k + 1]) * np.abs(points).reshape(len(points), *[1] * k, -1)
             size = size + moved.sum(axis=-1)
-            if (
-                k == 2
-            ):  # entries that are 0 with all their derivatives: against the largest one, in units of the arguments
+            if k == 2:
+                # entries that are next to 0 with all their derivatives: against the largest one, in units of the arguments
                 unit = np.maximum(np.abs(points), 1e-3)
                 units = unit[:, :, None] * unit[:, None, :]
-                size = np.where(size < NOISE, (size * units).max(axis=(1, 2), keepdims=True) / units, size)
+                largest = (size * units).max(axis=(1, 2), keepdims=True) / units
+                size = np.where(size < NOISE, largest, np.maximum(size, 1e-2 * largest))
         else:  # fourth derivatives are not known: the largest third one, each measured in units of the arguments
             unit = np.maximum(np.abs(points), 1e-3)
             units = unit[:, :, None, None] * unit[:, None, :, None] * unit[:, None, None, :]

@@ -17,8 +17,6 @@ from mlejax.fit.loading import load
 from mlejax.objective import ChunkedEvaluator, Spec
 from mlejax.objective.error_bars import ErrorBars, Unknown, error_bars, loglik_bar
 
-_rng = np.random.default_rng(5)
-
 
 @mle.model(a=mle.Real(), b=mle.Real())
 def logit(params: Any, data: Any) -> Any:
@@ -87,26 +85,27 @@ def random_intercepts(params: Any, data: Any) -> Any:
     return -0.5 * ((n - 1) * jnp.log(v) + jnp.log(total) + squares / v)
 
 
-def columns(n: int) -> dict[str, Any]:
+def columns(n: int, rng: np.random.Generator) -> dict[str, Any]:
     """Outcomes of all kinds."""
-    z = _rng.standard_normal(n)
-    return {"z": z, "x": _rng.standard_normal(n), "g": np.arange(n) // 5}
+    z = rng.standard_normal(n)
+    return {"z": z, "x": rng.standard_normal(n), "g": np.arange(n) // 5}
 
 
 def data_of(name: str, n: int = 400) -> dict[str, Any]:
-    c = columns(n)
-    normal_mixture = np.where(_rng.random(n) < 0.4, c["z"], 3.0 + c["z"])
+    rng = np.random.default_rng(5)  # anew, so that nothing depends on the order of the tests
+    c = columns(n, rng)
+    normal_mixture = np.where(rng.random(n) < 0.4, c["z"], 3.0 + c["z"])
     return {
         "logit": {"x": c["x"], "y": (c["z"] > c["x"]) * 1.0},
         "uncentred": {"x": 2000.0 + np.arange(n) % 23, "y": (c["z"] > 0) * 1.0},
         "normal": {"y": c["z"]},
-        "poisson": {"x": c["x"], "y": _rng.poisson(np.exp(0.3 + 0.2 * c["x"])).astype(float)},
-        "weibull": {"y": _rng.weibull(1.5, n)},
+        "poisson": {"x": c["x"], "y": rng.poisson(np.exp(0.3 + 0.2 * c["x"])).astype(float)},
+        "weibull": {"y": rng.weibull(1.5, n)},
         "mixture": {"y": normal_mixture},
         "tobit": {"y": np.maximum(c["z"], -0.5), "d": (c["z"] > -0.5) * 1.0},
         "autoregression": {"y": c["z"]},
-        "random_intercepts": {"y": c["z"] + np.repeat(_rng.standard_normal(-(-n // 5)), 5)[:n], "g": c["g"]},
-        "nb2": {"y": _rng.poisson(2.0, n).astype(float)},
+        "random_intercepts": {"y": c["z"] + np.repeat(rng.standard_normal(-(-n // 5)), 5)[:n], "g": c["g"]},
+        "nb2": {"y": rng.poisson(2.0, n).astype(float)},
         "moving_average": {"y": c["z"]},
     }[name]
 

@@ -290,7 +290,8 @@ def _with_good_digits(
         return evaluator, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
     if back.on_edge:
         return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
-    if back.words and not (last and (back.at_start or is_clean(end, evaluator.spec.space))):
+    nothing_left = back.at_start and not found.first
+    if back.words and not (last and (nothing_left or is_clean(end, evaluator.spec.space))):
         return evaluator, end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
     along = () if back.direction is None else (back.direction,)

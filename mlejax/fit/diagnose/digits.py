@@ -148,7 +148,7 @@ def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
 
 
 def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"]) -> bool:
-    """The curvature along the weakest direction is within its error bar, which is more than the arithmetic leaves of a flat one."""
+    """The curvature along the weakest direction is within its error bar, and that is more than the arithmetic alone leaves."""
     if not np.isfinite(information).all():
         return False
     d = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
