@@ -113,7 +113,8 @@ def namespace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     reg = model.regress(mu="x")
     made = {
-        "mle": mle, "jnp": jnp, "norm": norm, "data": data, "frame": pd.DataFrame(data), "model": model, "reg": reg, "counts": counts,
+        "mle": mle, "jnp": jnp, "norm": norm, "data": data, "frame": pd.DataFrame(data), "model": model,
+        "reg": reg, "counts": counts,
         "res": model.fit(data), "regres": reg.fit(data), "rates": counts.regress(mu="x").fit(data),
         "restricted": model.fit(data, fixed={"mu": 0.0}), "path": tmp_path_factory.mktemp("saved") / "res.json",
     }  # fmt: skip
