@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-strict lint format bench docs wheel clean
+.PHONY: help demo test test-slow test-strict lint format bench docs site wheel clean
 .SECONDARY:
 
 help:  ## this list
@@ -49,7 +49,7 @@ format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and statsmodels, what others say without a maximum, and how long fits take
+bench: $(VENV)/.installed-bench  ## the tables of docs/benchmarks: agreement with R and statsmodels, what others say without a maximum, and how long fits take
 	$(PY) benchmarks/agreement.py --write
 	$(PY) benchmarks/verdicts.py --write
 	$(PY) benchmarks/speed.py --write
@@ -58,9 +58,13 @@ bench: $(VENV)/.installed-bench  ## the README's tables: agreement with R and st
 	$(PY) benchmarks/profiles.py
 	$(PY) benchmarks/draw_scaling.py
 
-docs: $(VENV)/.installed-test  ## run the README's code, paste what it prints, redraw its figure
+docs: $(VENV)/.installed-test  ## run the code of all pages, paste what it prints, list public names, redraw the figure
 	$(PY) tests/test_docs.py --write
+	$(PY) docs/make_reference.py
 	$(PY) docs/make_figure.py
+
+site: $(VENV)/.installed-docs  ## the pages as a website in docs/_build/html; warnings are errors, links between pages are checked
+	$(PY) -m sphinx -b html -W -n --keep-going -q docs docs/_build/html
 
 wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from there
 	rm -rf build dist
@@ -69,5 +73,5 @@ wheel: $(VENV)/.installed-base  ## build the wheel into dist/ and import it from
 	cd dist && PYTHONPATH=$$(ls mlejax-*.whl) $(abspath $(PY)) -c "import mlejax; assert '.whl' in mlejax.__file__, mlejax.__file__"
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv* .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* .cache build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

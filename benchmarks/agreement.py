@@ -1,8 +1,8 @@
 """The same five models here, in R and in statsmodels, digits side by side, as a Markdown table.
 
-    python benchmarks/agreement.py          # the README's table: two numbers of each model, and how far all are apart
+    python benchmarks/agreement.py          # the tables of docs/benchmarks/agreement.md
     python benchmarks/agreement.py --full   # every parameter
-    python benchmarks/agreement.py --write  # and keep how far all are apart: benchmarks/results/agreement.json
+    python benchmarks/agreement.py --write  # and keep them, there and in benchmarks/results/agreement.json
 
 R's numbers are read from tests/references (the scripts that made them lie beside); statsmodels runs here, as tightly
 converged as it goes. Exit status 1 if anything is further apart than `TOLERANCE`.
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import mlejax as mle  # noqa: E402
+from benchmarks import tables  # noqa: E402
 from benchmarks.recorded import circumstances, keep  # noqa: E402
 
 TOLERANCE = 1e-6  # relative; statsmodels' and polr's own last digits are the limit, see the notes of the references
@@ -176,19 +177,8 @@ def rows(name: str, said: dict[str, Numbers | None], keys: list[str]) -> list[li
     return lines
 
 
-def markdown(header: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *lines])
-
-
-def main() -> int:
-    """Fit, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="every parameter")
-    parser.add_argument("--write", action="store_true", help="keep the differences")
-    options = parser.parse_args()
-    full = options.full
-
+def compare(full: bool = False) -> tuple[str, list[list[str]], float]:
+    """Fit all models: the tables, the lines of the second one, and the largest difference."""
     table, summary, worst = [], [], 0.0
     for name, model, data, r_function, shown in MODELS:
         df = read(data)
@@ -201,15 +191,31 @@ def main() -> int:
                 apart = relative(ours, said[program])
                 worst = max(worst, *apart)
                 summary.append([name, f"{len(df)}", program, *(f"{x:.0e}" for x in apart)])
+    head = ["model (R function)", "", "mlejax", f"R {versions()['R']}", f"statsmodels {version('statsmodels')}"]
+    said_of_all = ["model", "rows", "against", "estimates", "standard errors", "log-likelihood"]
+    between = "Largest differences over all parameters: estimates in standard errors, the others relative."
+    text = f"{tables.markdown(head, table)}\n{between}\n\n{tables.markdown(said_of_all, summary)}"
+    return text, summary, worst
 
-    r = json.loads((ROOT / "tests" / "references" / "tobit.json").read_text())["software"]
-    print(markdown(["model (R function)", "", "mlejax", f"R {r['R']}", f"statsmodels {version('statsmodels')}"], table))
-    print("\nLargest differences over all parameters: estimates in standard errors, the others relative.\n")
-    print(markdown(["model", "rows", "against", "estimates", "standard errors", "log-likelihood"], summary))
+
+def versions() -> dict[str, str]:
+    """Of R and its packages, with which the references were made."""
+    return json.loads((ROOT / "tests" / "references" / "tobit.json").read_text())["software"]
+
+
+def main() -> int:
+    """Fit, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="every parameter")
+    parser.add_argument("--write", action="store_true", help="keep the table and the differences")
+    options = parser.parse_args()
+    text, summary, worst = compare(options.full)
+    print(text, end="")
     if options.write:
         names = ("model", "rows", "against", "estimates", "standard_errors", "log_likelihood")
         recorded = [dict(zip(names, line, strict=True)) for line in summary]
-        keep("agreement", {"circumstances": circumstances("statsmodels"), "r": r, "rows": recorded})
+        keep("agreement", {"circumstances": circumstances("statsmodels"), "r": versions(), "rows": recorded})
+        tables.paste("agreement", text if not options.full else compare()[0])
     if not worst < TOLERANCE:
         print(f"\nsomething is further apart than {TOLERANCE:.0e}", file=sys.stderr)
         return 1

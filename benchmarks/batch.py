@@ -51,6 +51,7 @@ import statsmodels.api as sm  # noqa: E402
 from jax import lax  # noqa: E402
 
 import mlejax as mle  # noqa: E402
+from benchmarks import tables  # noqa: E402
 from mlejax.inference.resampling.draws import draws, pool_of  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -382,6 +383,7 @@ def main() -> None:
         out = ROOT / "benchmarks" / "results" / "batch.json"
         out.parent.mkdir(exist_ok=True)
         out.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+        tables.paste("batch", tables.batch(rows))
 
 
 if __name__ == "__main__":

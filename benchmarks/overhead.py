@@ -1,7 +1,7 @@
 """What a verdict costs where nothing is wrong: its share of a warm fit.
 
     python benchmarks/overhead.py            # print
-    python benchmarks/overhead.py --write    # and keep it: benchmarks/results/overhead.json
+    python benchmarks/overhead.py --write    # and keep it: benchmarks/results/overhead.json, docs/benchmarks/speed.md
 
 The verdict of a clean fit comes from numbers that the fit has anyway: the scaled information's eigenvalues, the last
 decrements, the score at edges.  Timed here are these steps alone, beside a warm fit with everything.  Medians of 30.
@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks import tables
 from benchmarks.recorded import circumstances, keep
 from mlejax.fit.diagnose import Findings, clean, evidence_at
 from mlejax.optimize import OptimizeResult
@@ -42,16 +43,16 @@ def median(work, rounds: int = 30) -> float:
 
 def main() -> None:
     rows, facts = [], circumstances()
-    print("| n | p | fit, ms | verdict, ms | share |")
-    print("|---|---|---|---|---|")
     for n, p in ((1_000, 4), (10_000, 10), (100_000, 20)):
         rng = np.random.default_rng(0)
         x = np.column_stack([np.ones(n), rng.normal(size=(n, p - 1))])
         data = {"X": x, "y": (rng.random(n) < 1 / (1 + np.exp(-x @ np.full(p, 0.2)))).astype(float)}
         done = logit.fit(data)._fit
+        known = done.verdict.evidence
         end = OptimizeResult(
-            done.u, np.float64(done.llf), done.score, done.information, np.asarray(done.verdict.evidence["decrements"]),
-            np.asarray(done.n_steps), np.asarray(int(End.CONVERGED)),
+            u=done.u, loglik=np.float64(done.llf), score=done.score, information=done.information,
+            decrements=np.asarray(known["decrements"]), mismatch=np.asarray(known["mismatch"]),
+            n_steps=np.asarray(done.n_steps), status=np.asarray(int(End.CONVERGED)),
         )  # fmt: skip
 
         def verdict(done=done, end=end) -> None:
@@ -60,10 +61,11 @@ def main() -> None:
 
         whole, part = median(lambda data=data: logit.fit(data).bse), median(verdict)
         rows.append({"n": n, "p": p, "fit": whole, "verdict": part})
-        print(f"| {n} | {p} | {1e3 * whole:.3g} | {1e3 * part:.3g} | {100 * part / whole:.1f} % |")
 
+    print(tables.overhead(rows))
     if "--write" in sys.argv:
         keep("overhead", {"circumstances": facts, "rows": rows})
+        tables.paste("overhead", tables.overhead(rows))
 
 
 if __name__ == "__main__":

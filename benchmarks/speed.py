@@ -49,7 +49,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import mlejax as mle  # noqa: E402
-from benchmarks import peers_r, peers_speed  # noqa: E402
+from benchmarks import peers_r, peers_speed, tables  # noqa: E402
 from benchmarks.recorded import circumstances  # noqa: E402
 from mlejax.objective import ChunkedEvaluator  # noqa: E402
 from mlejax.special import gammaln, softplus  # noqa: E402
@@ -236,32 +236,7 @@ def row(title: str, name: str, answer: Answer, ours: Answer, seconds: list[float
 
 def show(rows: list[dict[str, Any]]) -> None:
     """The tables of all questions among the rows."""
-    for title in dict.fromkeys(r["question"] for r in rows):
-        part = [r for r in rows if r["question"] == title]
-        print(f"\n{title}\n")
-        if "estimates_apart_in_se" in part[0]:
-            show_compared(part)
-        else:
-            show_times(part)
-    sys.stdout.flush()
-
-
-def show_times(rows: list[dict[str, Any]]) -> None:
-    print("| | median s | range |")
-    print("|---|---|---|")
-    for r in rows:
-        print(f"| {r['tool']} | {r['median']:.3g} | {r['least']:.3g} to {r['most']:.3g} |")
-
-
-def show_compared(rows: list[dict[str, Any]]) -> None:
-    base = rows[0]["median"]
-    print("| tool | median s | range | ours / tool | answers |")
-    print("|---|---|---|---|---|")
-    for r in rows:
-        counted = f", {r['passes']} passes" if "passes" in r else ""
-        said = "agree" if r["agrees"] else f"{r['estimates_apart_in_se']:.1g} SE, errors {r['errors_apart']:.1g} apart"
-        span = f"{r['least']:.3g} to {r['most']:.3g}"
-        print(f"| {r['tool']}{counted} | {r['median']:.3g} | {span} | {base / r['median']:.2g} | {said} |")
+    print(f"\n{tables.speed(rows)}", flush=True)
 
 
 # ---- questions
@@ -542,7 +517,10 @@ def main() -> None:
         before = json.loads(kept.read_text()) if kept.exists() and options.questions else {"rows": []}
         again = {r["question"] for r in out["rows"]}
         rest = [r for r in before["rows"] if r["question"] not in again]  # of questions that were not asked now
-        kept.write_text(json.dumps({**out, "rows": [*rest, *out["rows"]]}, indent=1) + "\n")
+        out["rows"] = [*rest, *out["rows"]]
+        kept.write_text(json.dumps(out, indent=1) + "\n")
+        if options.cores == 1:
+            tables.paste("speed", tables.TABLES["speed"](out["rows"]))
     apart = [f"{r['question']}: {r['tool']}" for r in out["rows"] if not r["agrees"]]
     if apart:
         print("\nanswers apart by more than a thousandth of a standard error:", *apart, sep="\n  ")

@@ -1,7 +1,7 @@
 """Six likelihoods without an ordinary maximum: what eight programs say of each, side by side.
 
     python benchmarks/verdicts.py           # run all and print
-    python benchmarks/verdicts.py --write   # and keep it: benchmarks/results/verdicts.json and the README's table
+    python benchmarks/verdicts.py --write   # and keep it: benchmarks/results/verdicts.json, docs/benchmarks/verdicts.md
 
 The data sets, and how each Python program is run, are in benchmarks/peers.py; maxLik and bbmle are run by
 benchmarks/verdicts.R where Rscript is present, else what they said is read from benchmarks/results/verdicts_r.json. A
@@ -28,14 +28,14 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import mlejax as mle  # noqa: E402
+from benchmarks import tables  # noqa: E402
 from benchmarks.peers import PEERS, DataSet, Said, as_json, ask, data_sets  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 R_TOOLS = ("maxLik", "bbmle")
 TOOLS = (*PEERS, *R_TOOLS, "mlejax")
-MARKED = re.compile(r"(<!-- verdicts: .*? -->\n)(.*?)(<!-- end verdicts -->)", re.DOTALL)
 
-# What a cell of the README shows of a message or warning; all else is in the table printed and in the results.
+# What a cell of the page shows of a message or warning; all else is in the table printed and in the results.
 SHORT = {
     "erfect separation": "warns: perfect separation",
     "boundary": "warns: on the boundary",
@@ -120,7 +120,7 @@ def short(x: float | None) -> str:
 
 
 def cell(said: Said) -> str:
-    """What one program says, for the README: its flag; the estimate and its standard error; what it adds in words."""
+    """What one program says, for the page: its flag; the estimate and its standard error; what it adds in words."""
     if said.tool == "mlejax":
         words = re.sub(r"^.* along ", "", said.message) if said.says == "no_finite_maximum" else said.message
         words = re.sub(r"[:;] (g'H|standard errors).*$", "", words).replace("-> ", "→ ").replace("inf", "∞")
@@ -135,7 +135,7 @@ def cell(said: Said) -> str:
 
 
 def markdown(said: list[Said], sets: dict[str, dict[str, Any]], software: dict[str, str]) -> str:
-    """The README's table: data sets down, programs across."""
+    """The table: data sets down, programs across."""
     at = {(one.data_set, one.tool): one for one in said}
     header = ["", *(f"{tool} {software[tool]}" if tool in software and tool != "mlejax" else tool for tool in TOOLS)]
     lines = [header, ["---"] * len(header)]
@@ -194,14 +194,14 @@ def collect() -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The README's table of a record."""
+    """The table of a record."""
     return markdown([said_from(entry) for entry in record["said"]], record["data_sets"], record["software"])
 
 
 def main() -> int:
     """Run, print, and keep if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="keep the results and the README's table")
+    parser.add_argument("--write", action="store_true", help="keep the results and the table")
     write = parser.parse_args().write
     record = collect()
     print(", ".join(f"{name} {number}" for name, number in record["software"].items()))
@@ -210,9 +210,7 @@ def main() -> int:
     if write:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "verdicts.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        readme = ROOT / "README.md"
-        text = readme.read_text()
-        readme.write_text(MARKED.sub(lambda found: f"{found[1]}{table(record)}{found[3]}", text))
+        tables.paste("verdicts", table(record))
     return 0
 
 

@@ -1,15 +1,18 @@
-"""The README tells the truth: its code runs, prints what is shown below it, and names what exists.
+"""The pages tell the truth: their code runs, prints what is shown below it, and names what exists.
 
-    python tests/test_docs.py --write     # run all blocks, paste what they print, and the table of agreement
+    python tests/test_docs.py --write [PAGE ...]     # run the blocks of all pages, or of these, and paste what they print
 
-Numbers may differ from those shown by two units in their last digit, and numbers below 1e-9 (a Newton decrement at the
-maximum is rounding noise) by anything, because processors and versions of JAX round differently. All else is exact, but
-for the amount of white space and the length of ruled lines.
+Pages are README.md and everything under docs/. Each is run by itself, in one namespace. Numbers may differ from those shown
+by two units in their last digit, and numbers below 1e-9 (a Newton decrement at the maximum is rounding noise) by anything,
+because processors and versions of JAX round differently. All else is exact, but for the amount of white space and the length
+of ruled lines.
 """
 
+import ast
 import contextlib
 import io
 import re
+import runpy
 import shutil
 import sys
 import warnings
@@ -21,18 +24,34 @@ from xml.etree import ElementTree
 import pytest
 
 import mlejax as mle
+from mlejax.verdict import CODES
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [page for page in PAGES if "_build" not in page.parts]
+_HEAVY = "bootstrap many-data-sets networks penalties profiles pure-core several-maxima tests"
+SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
-AGREEMENT = re.compile(r"(<!-- agreement: .*? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 NOISE = 1e-9
 
 
+def name(page: Path) -> str:
+    """The path from the root of the project."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def pages(with_code: bool = False) -> list:
+    """One parameter a page; those that take long are slow."""
+    chosen = [page for page in PAGES if not with_code or blocks(page.read_text())]
+    marks = lambda page: [pytest.mark.slow] if with_code and name(page) in SLOW else []
+    return [pytest.param(page, id=name(page), marks=marks(page)) for page in chosen]
+
+
 @dataclass(frozen=True)
 class Block:
-    """A Python block of the README, the line of its first statement, and the text block below it, if any."""
+    """A Python block of a page, the line of its first statement, and the text block below it, if any."""
 
     code: str
     line: int
@@ -47,18 +66,19 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
-def run(parts: list[Block], where: Path) -> Iterator[tuple[Block, str, list[str]]]:
-    """Run blocks in one namespace in the folder `where`: what each prints, and its convergence warnings."""
-    for folder in {"examples/data", *re.findall(r'"(tests/cases/\w+)/', README.read_text())}:
+def run(page: Path, where: Path) -> Iterator[tuple[Block, str, list[str]]]:
+    """Run a page's blocks in one namespace in the folder `where`: what each prints, and its convergence warnings."""
+    text = page.read_text()
+    for folder in {"examples/data", *re.findall(r'"(tests/cases/\w+)/', text)}:
         shutil.copytree(ROOT / folder, where / folder)
     namespace = {"__name__": "__main__"}
-    for block in parts:
+    for block in blocks(text):
         printed = io.StringIO()
-        source = "\n" * (block.line - 1) + block.code  # so that a traceback shows the README's own line numbers
+        source = "\n" * (block.line - 1) + block.code  # so that a traceback shows the page's own line numbers
         with contextlib.chdir(where), contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("error")
             warnings.simplefilter("always", mle.ConvergenceWarning)
-            exec(compile(source, str(README), "exec"), namespace)
+            exec(compile(source, str(page), "exec"), namespace)
         yield block, printed.getvalue(), [str(warning.message) for warning in seen]
 
 
@@ -108,75 +128,134 @@ def test_comparison_of_texts(shown: str, printed: str, same: bool) -> None:
     assert (not differences(shown, printed)) is same
 
 
-def test_readme_blocks_print_what_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", pages(with_code=True))
+def test_blocks_print_what_is_shown(page: Path, tmp_path: Path) -> None:
     """Every block, in order, in one namespace; only fits whose output says so may warn."""
-    parts = blocks(README.read_text())
-    assert len(parts) >= 10
-    for block, printed, warned in run(parts, tmp_path):
-        where = f"README.md, line {block.line}"
+    for block, printed, warned in run(page, tmp_path):
+        where = f"{name(page)}, line {block.line}"
         assert block.shown is not None or not printed, f"{where}: prints, but nothing is shown"
         assert differences(block.shown or "", printed) == [], where
-        codes = ("no_finite_maximum", "not_identified")  # of fits, not of a check's findings
-        expected = [code for code in codes if re.search(rf"(?<!warning: ){code}:", printed)]
-        assert [code in message for code, message in zip(expected, warned, strict=True)] == [True] * len(expected), (
-            where
-        )
+        of_fits = lambda code, printed=printed: re.search(rf"(?<!warning: )\b{code}:", printed)  # and not of checks
+        expected = [code for code in CODES[2:] if of_fits(code)]
+        assert len(warned) == len(expected), (where, warned)
+        assert all(code in message for code, message in zip(expected, warned, strict=True)), (where, warned)
 
 
-def test_blocks_of_code_are_all_found() -> None:
+@pytest.mark.parametrize("page", pages())
+def test_blocks_of_code_are_all_found(page: Path) -> None:
     """No block is written in a way that the pattern above misses."""
-    text = README.read_text()
-    assert len(blocks(text)) == len(re.findall(r"```\s*py", text)) > 0
-    assert sum(block.shown is not None for block in blocks(text)) == len(re.findall(r"```\s*text", text)) > 0
+    text = page.read_text()
+    assert len(blocks(text)) == len(re.findall(r"```\s*py", text))
+    assert sum(block.shown is not None for block in blocks(text)) == len(re.findall(r"```\s*text", text))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_pages_name_what_exists(page: str) -> None:
+def test_readme_is_short() -> None:
+    """A newcomer reads it whole; each page of docs/ can be reached from it or from an index."""
+    assert len(README.read_text().splitlines()) <= 200
+    linked = {README}
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#]+\.md)", page.read_text())
+        linked |= {(page.parent / link).resolve() for link in links if "://" not in link}
+    assert sorted(name(page) for page in PAGES if page not in linked) == []
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub and the site make of a page's headings."""
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", code.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [*pages(), *(pytest.param(ROOT / f"{p}.md", id=p) for p in ("CONTRIBUTING", "CHANGELOG"))]
+)
+def test_pages_name_what_exists(page: Path) -> None:
     """Links, paths, anchors and make targets."""
-    text = (ROOT / page).read_text()
-    links = {link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
-    paths = {link for link in links if not link.startswith("#")}
-    paths |= set(re.findall(r"`((?:examples|tests|benchmarks|docs|mlejax)/[\w./-]*)`", text))
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    missing = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            missing.append(link)
+    paths = set(re.findall(r"`((?:examples|tests|benchmarks|docs|mlejax)/[\w./-]*)`", text))
     paths |= set(re.findall(r'"((?:examples|tests)/[\w./-]+)"', text))
-    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
-    headings = {
-        re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
-    }
-    assert sorted(link for link in links if link.startswith("#") and link[1:] not in headings) == []
+    assert [*missing, *sorted(path for path in paths if not (ROOT / path).exists())] == []
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^    |\.\w+ )make ([a-z-]+)", text, re.MULTILINE))
     assert named - targets == set()
-    assert page != "README.md" or {"demo", "test", "bench"} <= named
+    assert page != README or {"demo", "test", "bench"} <= named
 
 
-def test_readme_names_public_things() -> None:
-    """Every `mle.name` is public, and every attribute in the table of results exists."""
-    text = README.read_text()
-    assert {name for name in re.findall(r"\bmle\.([A-Za-z]\w*)", text) if not hasattr(mle, name)} == set()
-    table = text.split("## Results")[1].split("##")[0]
-    rows = [line for line in table.splitlines() if line.startswith("|")]
-    named = set(re.findall(r"`(\w+)[`(]", "".join(rows)))
-    assert len(named) > 25
-    fields = set(mle.Results.__annotations__)
-    assert {name for name in named if name not in fields and not hasattr(mle.Results, name)} == set()
+@pytest.mark.parametrize("page", pages())
+def test_pages_name_public_things(page: Path) -> None:
+    """Every `mle.name` and `mle.special.name` is public."""
+    text = page.read_text()
+    assert {found for found in re.findall(r"\bmle\.([A-Za-z]\w*)", text) if not hasattr(mle, found)} == set()
+    special = re.findall(r"\bmle\.special\.([A-Za-z]\w*)", text)
+    assert {found for found in special if not hasattr(mle.special, found)} == set()
 
 
-def test_readme_lists_every_code() -> None:
-    """Verdicts, covariances, methods and declarations: the tables are complete."""
+def table_rows(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+def test_tables_of_the_reference_are_complete() -> None:
+    """Verdicts, covariances, methods and declarations; and every attribute in the table of results exists."""
     from mlejax.covariance import KINDS
+    from mlejax.inference import Profile
     from mlejax.optimize.resolve import NAMES
-    from mlejax.verdict import CODES
 
-    text = README.read_text()
-    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    folder = ROOT / "docs"
     simple, structured = (
         ["Real", "Positive", "NonNegative", "Interval"],
         ["Simplex", "Ordered", "Covariance", "Correlation"],
     )
-    wanted = [*(f"`{code}`" for code in CODES), *(f'`"{kind}"' for kind in KINDS), *(f'`"{name}"' for name in NAMES)]
-    assert [
-        word for word in [*wanted, *(f"`{name}(" for name in [*simple, *structured, "Free"])] if word not in rows
-    ] == []
+    wanted = {
+        "explanation/verdicts.md": [f"`{code}`" for code in CODES],
+        "messages.md": [f"`{code}`" for code in CODES],
+        "explanation/covariances.md": [f'`"{kind}"' for kind in KINDS],
+        "reference.md": [*(f'`"{m}"' for m in NAMES), *(f"`{d}(" for d in [*simple, *structured, "Free"])],
+    }
+    for page, words in wanted.items():
+        rows = table_rows((folder / page).read_text())
+        assert [word for word in words if word not in rows] == [], page
+    table = table_rows((folder / "reference.md").read_text().split("## Results")[1].split("\n## ")[0])
+    named = set(re.findall(r"`(\w+)[`(]", table))
+    assert len(named) > 25
+    known = {*mle.Results.__annotations__, *dir(mle.Results), *dir(Profile)}
+    assert named - known == set()
+
+
+def test_reference_lists_every_public_name() -> None:
+    """As docs/make_reference.py writes it, and nothing left out."""
+    script = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+    shown = script["REGION"].search((ROOT / "docs" / "reference.md").read_text())
+    assert shown
+    assert {name for name in mle.__all__ if f"| `mle.{name}` | " not in shown[2]} == set()
+    assert re.findall(r"^.*\| *\|$", shown[2].replace("| name | |", ""), re.MULTILINE) == []
+    assert shown[2] == script["written"](), "run docs/make_reference.py"
+
+
+def texts_of_the_package() -> str:
+    """All texts in the source, with … for what is filled in."""
+    found = []
+    for path in sorted((ROOT / "mlejax").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_messages_are_those_of_the_package() -> None:
+    """The first cell of each row of docs/messages.md is part of a text in the source."""
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "messages.md").read_text(), re.MULTILINE)
+    texts = texts_of_the_package()
+    assert len(rows) > 30
+    assert [row for row in rows if row not in texts] == []
 
 
 def test_figure_shows_the_quickstart() -> None:
@@ -189,25 +268,15 @@ def test_figure_shows_the_quickstart() -> None:
     assert differences(first.shown or "", "\n".join(lines[len(code) :])) == []
 
 
-def agreement() -> str:
-    """What benchmarks/agreement.py prints."""
-    from benchmarks import agreement as script
-
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["agreement.py"])
-        assert script.main() == 0
-    return printed.getvalue()
-
-
 @pytest.mark.slow
 def test_agreement_table_is_what_the_script_prints() -> None:
     """Ours and R's to two units of the last of ten digits; statsmodels', which vary with its version, to 1e-6."""
-    found = AGREEMENT.search(README.read_text())
-    assert found
+    from benchmarks import agreement, tables
+
+    text = agreement.compare()[0]
     shown, printed = (
-        [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("|")]
-        for text in (found[2], agreement())
+        [[cell.strip() for cell in line.split("|")] for line in part.splitlines() if line.startswith("|")]
+        for part in (tables.pasted("agreement"), text)
     )
     assert [row[:3] for row in shown] == [row[:3] for row in printed]
     for a, b in zip(shown, printed, strict=True):
@@ -217,27 +286,31 @@ def test_agreement_table_is_what_the_script_prints() -> None:
             assert not a[5] or float(a[5]) == pytest.approx(float(b[5]), rel=1e-6), a
 
 
-def write() -> None:
-    """Paste what the blocks and the table of agreement print into the README."""
+def test_tables_of_the_benchmarks_are_as_recorded() -> None:
+    """Each page shows the numbers that its script kept."""
+    from benchmarks import tables
+
+    for table, shown in tables.TABLES.items():
+        assert tables.pasted(table) == shown(tables.record(table)["rows"]), table
+
+
+def write(page: Path) -> None:
+    """Paste what the blocks print into a page."""
     import tempfile
 
-    sys.path.insert(0, str(ROOT))
-    text = README.read_text()
     with tempfile.TemporaryDirectory() as folder:
-        printed = [out for _, out, _ in run(blocks(text), Path(folder))]
-    outputs = iter(printed)
+        outputs = iter([out for _, out, _ in run(page, Path(folder))])
 
     def paste(found: re.Match[str]) -> str:
         out = next(outputs)
         below = "\n\n```text\n" + "\n".join(line.rstrip() for line in out.rstrip().splitlines()) + "\n```"
         return f"```python\n{found['code']}```" + (below if out.strip() else "")
 
-    text = BLOCK.sub(paste, text)
-    table = agreement()
-    README.write_text(AGREEMENT.sub(lambda found: f"{found[1]}{table}{found[3]}", text))
+    page.write_text(BLOCK.sub(paste, page.read_text()))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--write"]:
+    if sys.argv[1:2] != ["--write"]:
         raise SystemExit(__doc__)
-    write()
+    for chosen in [Path(given).resolve() for given in sys.argv[2:]] or PAGES:
+        write(chosen)

@@ -1,4 +1,4 @@
-"""The examples run as they stand, and the five models of the README agree with R."""
+"""The examples run as they stand, and the five models of the table of agreement agree with R."""
 
 import importlib.util
 import runpy

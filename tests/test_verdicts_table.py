@@ -1,4 +1,4 @@
-"""The README's table of what other programs say: as recorded, complete, and true of mlejax."""
+"""The table of what other programs say: as recorded, complete, and true of mlejax."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from benchmarks import peers, verdicts
-from tests.test_docs import README, differences
+from benchmarks import peers, tables, verdicts
+from tests.test_docs import differences
 
 RECORD = json.loads((verdicts.RESULTS / "verdicts.json").read_text())
 CODES = {
@@ -21,10 +21,8 @@ CODES = {
 }
 
 
-def test_the_readme_shows_the_record() -> None:
-    found = verdicts.MARKED.search(README.read_text())
-    assert found
-    assert found[2] == verdicts.table(RECORD)
+def test_the_page_shows_the_record() -> None:
+    assert tables.pasted("verdicts") == verdicts.table(RECORD)
 
 
 def test_every_program_speaks_of_every_data_set() -> None:
@@ -63,7 +61,7 @@ def test_short_numbers(x: float | None, text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data_set", peers.data_sets(), ids=lambda d: d.name)
 def test_what_mlejax_says(data_set: peers.DataSet) -> None:
-    """The code, and the cell of the README; the two-mode Cauchy ends at the lower maximum and claims no more."""
+    """The code, and the cell of the page; the two-mode Cauchy ends at the lower maximum and claims no more."""
     said = verdicts.by_mlejax(data_set)
     assert said.says == CODES[data_set.name]
     (recorded,) = [e for e in RECORD["said"] if (e["data_set"], e["tool"]) == (data_set.name, "mlejax")]

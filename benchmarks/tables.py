@@ -1,0 +1,105 @@
+"""The tables of docs/benchmarks: records -> Markdown, and where on which page it stands.
+
+A page holds ``<!-- NAME: ... -->`` and ``<!-- end NAME -->``; what stands between them is written by a script's ``--write``.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recorded import RESULTS
+
+PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
+PAGE = {"agreement": "agreement", "verdicts": "verdicts", "batch": "batch", "speed": "speed", "overhead": "speed"}
+
+
+def _region(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)(<!-- end {name} -->)", re.DOTALL)
+
+
+def pasted(name: str) -> str:
+    """What the page shows."""
+    found = _region(name).search((PAGES / f"{PAGE[name]}.md").read_text())
+    assert found, name
+    return found[2]
+
+
+def paste(name: str, text: str) -> None:
+    """Replace what the page shows."""
+    page = PAGES / f"{PAGE[name]}.md"
+    page.write_text(_region(name).sub(lambda found: f"{found[1]}{text}{found[3]}", page.read_text()))
+
+
+def record(name: str) -> dict[str, Any] | None:
+    """What a script kept, or None."""
+    kept = RESULTS / f"{name}.json"
+    return json.loads(kept.read_text()) if kept.exists() else None
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def speed(rows: list[dict[str, Any]], above: str = "") -> str:
+    """A table a question, each below its title."""
+    out = []
+    for title in dict.fromkeys(r["question"] for r in rows):
+        part = [r for r in rows if r["question"] == title]
+        out.append(f"{above}{title}\n\n{_compared(part) if 'estimates_apart_in_se' in part[0] else _times(part)}")
+    return "\n".join(out)
+
+
+def _span(r: dict[str, Any]) -> str:
+    return f"{r['least']:.3g} to {r['most']:.3g}"
+
+
+def _times(rows: list[dict[str, Any]]) -> str:
+    return markdown(["", "median s", "range"], [[r["tool"], f"{r['median']:.3g}", _span(r)] for r in rows])
+
+
+def _compared(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for r in rows:
+        counted = f", {r['passes']} passes" if "passes" in r else ""
+        apart = f"{r['estimates_apart_in_se']:.1g} SE, errors {r['errors_apart']:.1g} apart"
+        ratio = f"{rows[0]['median'] / r['median']:.2g}"
+        lines.append(
+            [f"{r['tool']}{counted}", f"{r['median']:.3g}", _span(r), ratio, "agree" if r["agrees"] else apart]
+        )
+    return markdown(["tool", "median s", "range", "ours / tool", "answers"], lines)
+
+
+def batch(rows: list[dict[str, Any]]) -> str:
+    """One line a question."""
+
+    def seconds(value: float, span: list[float] | None) -> str:
+        return f"{value:.3g} s" + (f" ({span[0]:.3g} to {span[1]:.3g})" if span else "")
+
+    lines = [
+        [r["work"], seconds(r["seconds"], r["range"]), r["against"], seconds(r["other"], r["other_range"]),
+         f"{r['ratio']:.3g}×", r["wanted"], r["agreement"]]
+        for r in rows
+    ]  # fmt: skip
+    return markdown(["work", "here", "against", "there", "ratio", "required", "answers"], lines)
+
+
+def overhead(rows: list[dict[str, Any]]) -> str:
+    """The verdict's share of a warm fit."""
+    lines = [
+        [
+            f"{r['n']:,}", str(r["p"]), f"{1e3 * r['fit']:.3g}", f"{1e3 * r['verdict']:.3g}",
+            f"{100 * r['verdict'] / r['fit']:.1f} %",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    return markdown(["rows", "parameters", "fit, ms", "verdict, ms", "share"], lines)
+
+
+TABLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "speed": lambda rows: speed(rows, "### "),
+    "batch": batch,
+    "overhead": overhead,
+}

@@ -1,0 +1,59 @@
+"""Writes the lists of public names in docs/reference.md from their docstrings: `python docs/make_reference.py`."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import mlejax as mle
+
+PAGE = Path(__file__).parent / "reference.md"
+REGION = re.compile(r"(<!-- names: .*? -->\n)(.*?)(<!-- end names -->)", re.DOTALL)
+WITH_MEMBERS = ("Model", "Results", "BatchResults", "Verdict", "Method")
+
+
+def summary(thing: Any) -> str:
+    """The first line of a docstring, for a cell of a table, with links of Sphinx as code."""
+    paragraph = (inspect.getdoc(thing) or "").split("\n\n")[0]
+    text = " ".join(paragraph.split())
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`").replace("|", "\\|")
+    return text.replace("<", "&lt;") if "`" not in text else text
+
+
+def members(owner: type) -> list[tuple[str, Any]]:
+    """Public attributes and methods that have a docstring, in the order of the source."""
+    return [(name, value) for name, value in vars(owner).items() if _shown(name, value)]
+
+
+def _shown(name: str, value: Any) -> bool:
+    return not name.startswith("_") and not isinstance(value, staticmethod) and bool(inspect.getdoc(value))
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Names and what they are."""
+    return "| name | |\n|---|---|\n" + "".join(f"| `{name}` | {text} |\n" for name, text in rows)
+
+
+def written() -> str:
+    """All lists."""
+    public = [(f"mle.{name}", summary(getattr(mle, name))) for name in sorted(mle.__all__, key=str.lower)]
+    parts = ["## Public names\n\n", table(public)]
+    for name in WITH_MEMBERS:
+        owner = getattr(mle, name)
+        rows = []
+        for member, value in members(owner):
+            called = "()" if inspect.isfunction(value) else ""
+            rows.append((f"{member}{called}", summary(value)))
+        parts += [f"\n### Members of {name}\n\n", table(rows)] if rows else []
+    special = [(f"mle.special.{name}", summary(getattr(mle.special, name))) for name in sorted(mle.special.__all__)]
+    parts += ["\n### Special functions\n\n", table(special)]
+    return "".join(parts)
+
+
+def main() -> None:
+    """Replace what stands between the marks."""
+    PAGE.write_text(REGION.sub(lambda found: f"{found[1]}{written()}{found[3]}", PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()
