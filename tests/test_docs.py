@@ -195,6 +195,10 @@ def test_pages_name_public_things(page: Path) -> None:
     assert {found for found in re.findall(r"\bmle\.([A-Za-z]\w*)", text) if not hasattr(mle, found)} == set()
     special = re.findall(r"\bmle\.special\.([A-Za-z]\w*)", text)
     assert {found for found in special if not hasattr(mle.special, found)} == set()
+    if page.parent.name != "coming-from":  # whose left columns are of others
+        for name_of, owner in {"res": mle.Results, "many": mle.BatchResults, "model": mle.Model}.items():
+            named = set(re.findall(rf"\b{name_of}\.([a-z]\w*)\(", text))
+            assert {found for found in named if not hasattr(owner, found)} == set()
 
 
 def table_rows(text: str) -> str:
