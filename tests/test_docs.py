@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
-_HEAVY = "bootstrap many-data-sets networks penalties profiles pure-core several-maxima tests"
+_HEAVY = "bootstrap many-data-sets networks penalties profiles pure-core several-maxima tests units"
 SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
@@ -195,6 +195,10 @@ def test_pages_name_public_things(page: Path) -> None:
     assert {found for found in re.findall(r"\bmle\.([A-Za-z]\w*)", text) if not hasattr(mle, found)} == set()
     special = re.findall(r"\bmle\.special\.([A-Za-z]\w*)", text)
     assert {found for found in special if not hasattr(mle.special, found)} == set()
+    if page.parent.name != "coming-from":  # whose left columns are of others
+        for name_of, owner in {"res": mle.Results, "many": mle.BatchResults, "model": mle.Model}.items():
+            named = set(re.findall(rf"\b{name_of}\.([a-z]\w*)\(", text))
+            assert {found for found in named if not hasattr(owner, found)} == set()
 
 
 def table_rows(text: str) -> str:
