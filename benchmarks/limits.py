@@ -1,7 +1,7 @@
 """Fits at the limits of their families: what the verdict says, and the truth from another source.
 
-    python benchmarks/limits.py            # a twentieth: 5 samples of each kind
-    python benchmarks/limits.py --write    # all, kept in benchmarks/results/limits.json
+    python benchmarks/limits.py            # 5 samples of each kind
+    python benchmarks/limits.py --write    # 20 samples, kept in benchmarks/results/limits.json
 
 Every sample is drawn where the usual formula is in danger: a negative binomial of Poisson counts, Student's t of normal data,
 a frontier skewed either way, a skew-normal of nearly normal data, covariates far from 0.  The truth is scipy's: the highest
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import mlejax as mle
 from benchmarks.recorded import circumstances, keep
 
-N_SAMPLES, N_ROWS, A_TWENTIETH = 100, 150, 5
+N_SAMPLES, N_ROWS, A_FEW = 20, 150, 5
 CLOSE, SUPREMUM, SAME = 1e-4, 0.01, 1e-6
 
 
@@ -261,10 +261,12 @@ def run(kind: str, n: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="all samples, kept in benchmarks/results/limits.json")
+    parser.add_argument(
+        "--write", action="store_true", help="20 samples of each kind, kept in benchmarks/results/limits.json"
+    )
     parser.add_argument("kinds", nargs="*", help="of these kinds only")
     options = parser.parse_args()
-    n = N_SAMPLES if options.write else A_TWENTIETH
+    n = N_SAMPLES if options.write else A_FEW
     found = {}
     for kind in options.kinds or MODELS:
         found[kind] = run(kind, n)

@@ -10,7 +10,7 @@ Derivatives keep their signs, so that the bound is right for recursions, product
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -151,7 +151,7 @@ class _Run:
             operands = [read(v) for v in eqn.invars]
             inner = _inner(eqn)
             if eqn.primitive.name == "scan":
-                results, size = self._scan(eqn.params, operands, change)
+                results, size = self._scan(eqn, operands, change)
             elif inner is not None:
                 results, size = self(inner.program, inner.consts, operands[inner.first :], change)
             else:
@@ -160,8 +160,13 @@ class _Run:
             sizes.append(size)
         return [read(v) for v in program.outvars], sizes
 
-    def _scan(self, params: Mapping[str, Any], operands: Sequence[Any], changes: Any) -> tuple[list[Any], Any]:
-        n_consts, n_carry, body = params["num_consts"], params["num_carry"], params["jaxpr"]
+    def _scan(self, eqn: Equation, operands: Sequence[Any], changes: Any) -> tuple[list[Any], Any]:
+        params, body = eqn.params, eqn.params["jaxpr"]
+        # what is scanned over, or stacked, has an axis more outside; JAX's versions count the rest under different names
+        shapes = lambda variables: [v.aval.shape for v in variables]
+        n_xs = sum(a != b for a, b in zip(shapes(eqn.invars), shapes(body.jaxpr.invars), strict=True))
+        n_carry = sum(a == b for a, b in zip(shapes(eqn.outvars), shapes(body.jaxpr.outvars), strict=True))
+        n_consts = len(operands) - n_carry - n_xs
         consts, carry, xs = operands[:n_consts], operands[n_consts:][:n_carry], operands[n_consts + n_carry :]
 
         def step(carry: Any, x: Any) -> tuple[Any, Any]:
