@@ -18,14 +18,14 @@ from mlejax.batch.sets import DataSets
 from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit import finish as finish_room
-from mlejax.fit import recipe
 from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems, evidence_at, interior
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.natural import InTheta, estimates, in_theta, theta_and_params
+from mlejax.fit.options import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.recipe import Outcome
+from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
@@ -120,9 +120,9 @@ def fit_many(
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
-    n_starts = recipe.check_n_starts(n_starts, 1)
-    with float64(), missing_derivatives(likelihood), recipe.outside_transformations():
-        space, held = recipe.fix_on_host(sets.space, fixed)
+    n_starts = check_n_starts(n_starts, 1)
+    with float64(), missing_derivatives(likelihood), outside_transformations():
+        space, held = fix_on_host(sets.space, fixed)
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
         if optimize.batched(algorithm):
@@ -206,7 +206,7 @@ def _problems(
         return [v[i] if mine else v for v, mine in zip(given, own, strict=True)]
 
     loaded = partial(_alone, sets, space=sets.space)
-    return recipe.problems_of(method, held, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
+    return problems_of(method, held, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Any, sets: DataSets) -> Outcome:
@@ -217,7 +217,7 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
         empty = OptimizeResult.empty(len(sets), space.n_free, dense=True)
         return Outcome(evaluator.spec, empty, np.zeros(len(sets), bool), finished=not which.size)
     formed = partial(_in_theta, evaluator.spec, held=problems.fixed, budget=evaluator.budget) if space.n_free else None
-    outcome = recipe.search_all(problems, evaluator, u0, started, in_theta=formed)
+    outcome = search_all(problems, evaluator, u0, started, in_theta=formed)
     return replace(outcome, finished=outcome.finished and started.size == which.size)
 
 
@@ -244,9 +244,9 @@ def _pooled(
     packed = data_room.pack(rows, mode=sets.mode)
     pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
     evaluator = ChunkedEvaluator(spec, packed, held, sets.hyper)
-    problems = recipe.problems_of(method, held, seed, lambda _: pooled, lambda _: given)
+    problems = problems_of(method, held, seed, lambda _: pooled, lambda _: given)
     u0 = problems.start_anew(evaluator, pooled, given)
-    end = recipe.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).result.of(0)
+    end = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).result.of(0)
     return np.asarray(end.u if np.isfinite(end.u).all() else u0)
 
 
@@ -257,7 +257,7 @@ def _several_starts(
     modes: dict[int, tuple[Mode, ...]] = {}
     for i in which.tolist():
         one = problems.one(evaluator.with_spec(outcome.spec), i)
-        found, modes[i] = recipe.several_starts(
+        found, modes[i] = several_starts(
             problems, one, problems.loaded(i), outcome.diagnosed(i), problems.given(i), [], n_starts
         )
         outcome.result.put(i, found.end)
@@ -291,7 +291,7 @@ def single(batch: Batch, i: int) -> finish_room.Fit:
         found = Diagnosed(batch.spec, batch.ends.of(i), batch.found.get(i, Findings()))
         done = finish_room.finish(evaluator, loaded, found, batch.method)
     modes = tuple(replace(m, llf=loaded.scale * m.llf) for m in batch.modes.get(i, ()))
-    return recipe.with_modes(replace(done, note=batch.notes.get(i, ""), modes=modes), modes)
+    return with_modes(replace(done, note=batch.notes.get(i, ""), modes=modes), modes)
 
 
 def statement(batch: Batch, i: int) -> str:

@@ -170,7 +170,7 @@ def check(numbers: range, folder: Path, tmp_path: Path, seconds: float) -> int:
 
 def test_a_twentieth_of_the_mutated_files(tmp_path: Path) -> None:
     n = N_MUTATED // 20
-    # a file that hangs fails; how fast the others are is the slow test's: a worker that has run a whole suite collects garbage too
+    # a file that hangs fails; that each is fast is shown by the slow test: after a whole suite a worker collects garbage here
     assert check(range(n), tmp_path, tmp_path, seconds=60.0) > 0.6 * n
 
 

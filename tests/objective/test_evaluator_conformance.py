@@ -22,7 +22,7 @@ import mlejax as mle
 from mlejax import batch, optimize
 from mlejax.execution import Limits, use_limits
 from mlejax.execution.chunking import Budget
-from mlejax.fit import recipe
+from mlejax.fit import recipe, search
 from mlejax.fit.finish import Fit, finish
 from mlejax.fit.loading import load
 from mlejax.linalg import Dense, dense_each, diagonal_each, finite_each
@@ -243,10 +243,10 @@ def logit(params: Any, data: Any) -> Any:
 
 
 def through(evaluator: Any, loaded: Any, u0: np.ndarray) -> Fit:
-    problems = recipe.problems_of(
+    problems = search.problems_of(
         NEWTON, None, 0, lambda _: loaded, lambda _: [None] * len(evaluator.spec.space.leaves)
     )
-    outcome = recipe.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64))
+    outcome = search.search_all(problems, evaluator, u0[None], np.zeros(1, np.int64))
     return finish(evaluator.with_spec(outcome.spec), loaded, outcome.diagnosed(0), NEWTON)
 
 

@@ -16,10 +16,12 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import float64
-from mlejax.fit import Loaded, recipe
+from mlejax.fit import Loaded
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import movements
 from mlejax.fit.loading import load
+from mlejax.fit.options import fix_on_host, outside_transformations
+from mlejax.fit.search import start_of_one
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
@@ -94,14 +96,14 @@ def check(
 ) -> Check:
     """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
     seed = check_count("seed", seed, 0)
-    with float64(), recipe.outside_transformations():
+    with float64(), outside_transformations():
         try:
             with missing_derivatives(likelihood):
                 loaded = load(likelihood, data, start, missing)
                 given = given_values(loaded.problem.space, likelihood.parameters, start)
-                space, fixed_values = recipe.fix_on_host(loaded.problem.space, fixed)
+                space, fixed_values = fix_on_host(loaded.problem.space, fixed)
                 evaluator = ChunkedEvaluator(Spec(likelihood, space), loaded.problem.data, fixed_values)
-                u0 = recipe.start_of_one(evaluator, loaded, given, seed)
+                u0 = start_of_one(evaluator, loaded, given, seed)
                 found = examine(evaluator, loaded, u0)
                 try:
                     check_rows_once(likelihood, space, loaded.problem.data, u0, fixed_values)

@@ -1,0 +1,105 @@
+"""What is known of an end: the evidence that verdicts rest on, and the rows that made it not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlejax.fit.diagnose import ends, movements
+from mlejax.fit.diagnose.ends import Findings, information_over, interior
+from mlejax.fit.penalties import finite_penalty
+from mlejax.objective import SingleEvaluator, row_terms
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host
+from mlejax.verdict import Evidence
+
+ADVICE_AFTER_TRAINING = (
+    "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
+    "those of some parameters, and says what they mean; fit(start=res.params_tree, fixed=...) maximises over a few, given "
+    "the others."
+)
+
+
+def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
+    """Rounding of the log-likelihood outweighs its curvature in a coordinate whose error is beyond belief.
+
+    The change of the log-likelihood over half a unit either way is compared with the integral of its score, by Simpson's
+    rule: they agree where the formula keeps its digits.
+    """
+    assert end.information is not None
+    space = evaluator.spec.space
+    free = interior(space, end.u)
+    errors = ends.errors_over(information_over(end.information, free), free)
+    bent = ends.curved(space)
+    for j in np.flatnonzero(free & (errors > ends.believable(end.u, space))):
+        h = 0.5 if bent[j] else errors[j]
+        at = np.tile(end.u, (2, 1))
+        at[:, j] += [-h, h]
+        at = np.clip(at, space.lower, space.upper)
+        low, high = (evaluator.evaluate(u[None], 1) for u in at)
+        values = np.array([low.loglik[0], high.loglik[0]])
+        if not np.isfinite(values).all():
+            continue  # the numbers end there, which ray tests see
+        slope = sum(np.asarray(at.score)[0, j] for at in (low, high)) + 4.0 * end.score[j]
+        if not abs(values[1] - values[0] - h / 3.0 * slope) <= 0.05 * np.abs(values - end.loglik).max() + 1e-9:
+            return True
+    return False
+
+
+def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
+    """Which rows and parameters make the log-likelihood or its score not finite at u."""
+    spec, fixed = evaluator.spec, evaluator.fixed
+    values, scores, *_ = row_terms(evaluator, u)
+    own, held = spec.space.in_own(u, fixed)
+    theta = np.asarray(spec.space.own.theta_from_u(own, held))
+    at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
+    found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at)
+    if found:
+        return found
+    if spec.reduction is not None:
+        return (
+            f"the information is not positive definite at {at}, or not finite, so that bias reduction "
+            f"({spec.reduction.kind}) is not defined there"
+        )
+    if spec.penalty is not None and not finite_penalty(spec, u, fixed, evaluator.hyper):
+        return f"the penalty, its gradient or its curvature is not finite at {at}"
+    return f"the sum of the log-likelihood or its score overflows at {at}"
+
+
+def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Findings) -> Evidence:
+    """What :func:`mlejax.verdict.judge` looks at."""
+    if findings.mapped is not None:
+        space, fixed, end = findings.mapped.space, findings.mapped.constants, findings.mapped.end
+    free = interior(space, end.u)
+    smallest, condition, definite, doubted = float("nan"), float("nan"), False, False
+    if end.information is not None:
+        inner = information_over(end.information, free)
+        (smallest, condition), definite = inner.conditioning(), inner.ok
+        if definite:
+            doubted = bool((np.sqrt(inner.inverse_diagonal()) > ends.believable(end.u, space)[free]).any())
+    theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
+    edges = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
+    return Evidence(
+        end=end.end,
+        decrement=float(end.decrement),
+        decrements=() if end.information is None else tuple(end.decrements.tolist()),
+        mismatch=float(end.mismatch),
+        smallest_eigenvalue=smallest,
+        condition=condition,
+        definite=definite,
+        edges=edges,
+        directions=findings.directions,
+        doubtful=doubted,
+        blurred=findings.blurred,
+        rounding=findings.rounding,
+        limit=findings.limit,
+        rows=findings.rows,
+        deciding=findings.deciding,
+        convex=findings.convex,
+        n_steps=int(end.n_steps),
+        dense=end.information is not None,
+        message=end.message,
+        advice=ADVICE_AFTER_TRAINING if end.message else "",
+    )

@@ -1,0 +1,251 @@
+"""One data set from where an optimiser stopped to an end of which all is known.
+
+Back to good digits, onto edges, along rays, and on from a higher point if there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax import linalg, optimize
+from mlejax.data import formulas
+from mlejax.fit.diagnose import rays
+from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
+from mlejax.fit.diagnose.digits import (
+    digits,
+    regained,
+    rounding_in_words,
+    suspect,
+    with_differences,
+    with_good_digits,
+)
+from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions
+from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
+from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
+from mlejax.fit.diagnose.evidence import blurred, explain
+from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
+from mlejax.fit.diagnose.inflections import off_an_inflection
+from mlejax.fit.diagnose.problems import Diagnosed, Problems
+from mlejax.fit.diagnose.rays import Asks
+from mlejax.fit.loading import Loaded
+from mlejax.fit.maximise import maximise
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.parameters.coordinates import split_constants
+from mlejax.shapes import Float, Host
+from mlejax.status import End
+
+MAX_RESTARTS = 4
+
+
+SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
+
+
+HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that gains more is kept
+
+
+def search(
+    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Method | None = None
+) -> Diagnosed:
+    """One data set from a start to its diagnosed end."""
+    maximised, result = maximise(evaluator, method or problems.method, u0[None])
+    asks = search_on(problems, maximised, loaded, u0, result.of(0))
+    return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
+
+
+def search_centred(
+    problems: Problems,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    always: bool = False,
+) -> Diagnosed | None:
+    """On from an end in centred and scaled coordinates, where its columns ask for them; None where they do not.
+
+    Args:
+        u0: where the search began; ``end`` may be that point, not yet evaluated.
+        always: also where the columns would do as they are.
+    """
+    if not isinstance(end.information, np.ndarray) or not np.isfinite(end.u).all():
+        return None
+    if not isinstance(evaluator, ChunkedEvaluator) or end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
+        return None
+    if end.end == End.MAX_STEPS and _limited(problems.method):
+        return None
+    coordinates = coordinates_for(evaluator, u0, end.u, always)
+    if coordinates is None:
+        return None
+    inside, result = _restart(mapped(evaluator, coordinates), problems.method, coordinates.to_v(end.u))
+    assert inside.fixed is not None
+    asks = search_on(replace(problems, fixed=inside.fixed), inside, loaded, coordinates.to_v(u0), result)
+    found = rays.answered(asks, lambda at: inside.logliks({0: at})[0])
+    spec = replace(found.spec, space=found.spec.space.own)
+    at = found.end._replace(n_steps=end.n_steps + found.end.n_steps)
+    own = Mapped(coordinates, at, found.spec.space, inside.fixed)
+    return Diagnosed(spec, own.end_in_u, replace(found.findings, mapped=own), found.note)
+
+
+def search_on(
+    problems: Problems,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    first: RaysOfEnd | None = None,
+) -> Asks[Diagnosed]:
+    """From the optimiser's end on: back to good digits, onto edges, along rays, and on from a higher point if there is one.
+
+    ``first`` are the rays from that end, where they are known already.
+    """
+    evaluator, found = _with_good_digits(evaluator, u0, end)
+    if isinstance(found, OptimizeResult):
+        found = yield from _searched_on(problems, evaluator, loaded, u0, found, first)
+        rising = any(d.behaviour == "rises" for d in found.findings.directions)
+        evaluator, again = _with_good_digits(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
+        if isinstance(again, Diagnosed):
+            return again._replace(note=found.note)
+        if again is not found.end:
+            found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
+    if any(d.behaviour == "rises" and not d.bounded for d in found.findings.directions):
+        information = evaluator.with_spec(found.spec).evaluate(u0[None]).information
+        convex = information is not None and bool((information[0].diagonal() < 0.0).all())
+        found = found._replace(findings=replace(found.findings, convex=convex))
+    if found.end.information is not None and suspect(found.end, u0, found.spec.space):
+        said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
+        found = found._replace(findings=replace(found.findings, rounding=said))
+    return found
+
+
+def _with_good_digits(
+    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
+) -> tuple[SingleEvaluator, OptimizeResult | Diagnosed]:
+    """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
+
+    That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum, once the
+    rays from it have shown no more (``last``).
+    """
+    if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
+        return evaluator, end
+    if end.information is None or not suspect(end, u0, evaluator.spec.space):
+        return evaluator, end
+    with np.errstate(all="ignore"):
+        found = digits(evaluator, end)
+        if found is None or found.good:
+            return evaluator, end
+        better = with_differences(evaluator, end, found)
+        if better is not None:
+            return better
+        back = regained(evaluator, u0, end, found.worst)
+    if back.point is not None:
+        evaluator, again = _restart(evaluator, optimize.Newton(), back.point)
+        return evaluator, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
+    if back.on_edge:
+        return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
+    nothing_left = back.at_start and not found.first
+    if back.words and not (last and (nothing_left or is_clean(end, evaluator.spec.space))):
+        return evaluator, end
+    at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
+    along = () if back.direction is None else (back.direction,)
+    return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words))
+
+
+def _searched_on(
+    problems: Problems,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    end: OptimizeResult,
+    first: RaysOfEnd | None,
+) -> Asks[Diagnosed]:
+    spec, space = evaluator.spec, evaluator.spec.space
+    if end.end == End.INTERRUPTED:
+        return Diagnosed(spec, end, Findings())
+    if not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
+        return Diagnosed(spec, end, Findings(rows=explain(evaluator, end.u)))
+    if end.information is None:
+        return Diagnosed(spec, end, Findings())
+    steps = end.n_steps
+    onto = onto_edges(end, space)
+    if onto is not None:
+        again = held_on_edges(evaluator, onto, end)
+        steps = again.n_steps
+        if again.loglik >= end.loglik - SAME_LEVEL * max(1.0, abs(float(end.loglik))):
+            end = again
+    onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
+    for restarts in range(MAX_RESTARTS + 1):
+        findings, unfinished = Findings(), end.end == End.MAX_STEPS
+        if unfinished and not end.polished and restarts < MAX_RESTARTS and not _limited(problems.method):
+            bent = off_an_inflection(evaluator, end)  # along a ridge that bends the profile gets further than steps
+            evaluator, again = _restart(evaluator, optimize.Newton(), np.asarray(bent[0].point) if bent else end.u)
+            steps = steps + again.n_steps
+            if again.end != End.INTERRUPTED and again.loglik > end.loglik:
+                end = again
+                continue
+        point = None if is_clean(end, space) else off_the_edges(evaluator, end)
+        if point is None and not is_clean(end, space):
+            findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
+            real, words = with_good_digits(evaluator, end, findings.directions)
+            findings = replace(findings, directions=real, rows=words)
+            if (
+                unfinished and not end.polished and _limited(problems.method)
+            ):  # further steps may pass what is seen here
+                findings = replace(findings, directions=tuple(d for d in real if d.behaviour != "rises"))
+            if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat") for d in real):
+                findings = replace(findings, directions=(*real, *off_an_inflection(evaluator, end)))
+        higher = [d for d in findings.directions if d.behaviour in ("higher", "inflection") and d.point is not None]
+        point = max(higher, key=lambda d: d.gain).point if higher else point
+        if point is None and any(d.behaviour == "ridge" for d in findings.directions):
+            point = nearby_point(end, space, far=True)
+        if unfinished and end.polished and any(d.behaviour == "rises" for d in findings.directions):
+            point, unfinished = end.u, False  # a few Newton steps after another method: not the user's limit
+        # max_steps= is the user's limit: it does not start anew
+        if point is None or unfinished or restarts == MAX_RESTARTS:
+            break
+        evaluator, again = _restart(evaluator, onward, np.asarray(point))
+        steps = steps + again.n_steps
+        gained = again.loglik > end.loglik + HIGHER[0] + HIGHER[1] * abs(end.loglik)
+        gained |= end.end == End.MAX_STEPS and again.loglik >= end.loglik and again.end != End.MAX_STEPS
+        if again.end == End.INTERRUPTED or not gained:
+            break
+        end = again._replace(polished=end.polished)
+    return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
+
+
+def _limited(method: Any) -> bool:
+    """Whether the user set a limit on the steps that is not the method's own."""
+    return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
+
+
+def _restart(evaluator: SingleEvaluator, method: Method, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
+    after, result = maximise(evaluator, method, u0[None])
+    return after, result.of(0)
+
+
+def _followed(
+    problems: Problems,
+    evaluator: SingleEvaluator,
+    loaded: Loaded,
+    u0: Any,
+    end: OptimizeResult,
+    first: RaysOfEnd | None,
+) -> Asks[Findings]:
+    """What the log-likelihood does around an end that is not clean."""
+    spec = evaluator.spec
+    # a penalty may tell apart what the rows cannot
+    known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.rows)
+    if spec.space.mapped:
+        assert evaluator.fixed is not None
+        matrix = split_constants(evaluator.fixed, end.u.size)[0].matrix
+        known = [np.linalg.solve(matrix, vector) for vector in known]
+    found = yield from probe_directions(evaluator, end, u0, known, first)
+    directions = independent(found, end)
+    findings = Findings(directions)
+    if any(d.behaviour == "rises" for d in directions):
+        return findings
+    if doubtful(end, spec.space):
+        findings = replace(findings, blurred=blurred(evaluator, end))
+    return findings if known else (yield from settle_flat(evaluator, end, findings))

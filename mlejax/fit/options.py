@@ -1,0 +1,157 @@
+"""The options of a fit, checked and put into the words of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import optimize
+from mlejax.fit.fixed import fix
+from mlejax.fit.loading import Loaded
+from mlejax.fit.maximise import POLISH_LIMIT
+from mlejax.likelihood import (
+    Likelihood,
+)
+from mlejax.objective import (
+    BiasReduction,
+    check_reduction,
+)
+from mlejax.parameters import Space
+
+MOST_STARTS = 1_000_000
+
+
+def checked_reduction(
+    kind: Any, likelihood: Likelihood, penalty: Any, loaded: Loaded, space: Space
+) -> BiasReduction | None:
+    """``bias_reduction=`` for this model and these data, or None.
+
+    Raises:
+        ValueError: with a penalty, more parameters than a dense information is formed for, or weights or a model for which it
+            has no meaning.
+    """
+    reduction = check_reduction(kind, likelihood.companions.get("expected_information"))
+    if reduction is None:
+        return None
+    if penalty is not None:
+        raise ValueError("give penalty= or bias_reduction=, not both: bias reduction is a penalty of its own")
+    if space.n_free > POLISH_LIMIT:
+        raise ValueError(f"bias_reduction needs a dense information; it is offered for up to {POLISH_LIMIT} parameters")
+    if reduction.kind == "empirical":
+        if loaded.weights is not None and loaded.weights.kind != "frequency":
+            raise ValueError(
+                f"bias_reduction='empirical' sums squares of scores, which {loaded.weights.kind} weights have no one meaning "
+                "for; leave out the weights, or use frequency weights"
+            )
+        if loaded.problem.data.mode == "whole" and loaded.problem.data.n_contributions <= 1:
+            raise ValueError(
+                "bias_reduction='empirical' sums the scores of separate contributions, but the model returns one scalar"
+            )
+    return reduction
+
+
+def listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
+    """``start=`` as the first start and the list of all; a bare model's own structure may be a list: it is one start."""
+    if likelihood.parameters is None or not isinstance(start, (list, tuple)):
+        return start, [start]
+    if not start:
+        raise ValueError("start= is an empty list; expected a start, or a list of starts")
+    return start[0], list(start)
+
+
+def check_n_starts(n_starts: Any, n_listed: int) -> int:
+    """``n_starts=`` as a number.
+
+    Raises:
+        ValueError: no whole number of at least 1, or less than the starts that were listed.
+    """
+    if n_starts is None:
+        return n_listed
+    if isinstance(n_starts, bool) or not isinstance(n_starts, (int, np.integer)) or n_starts < 1:
+        raise ValueError(f"n_starts= expected a whole number of at least 1, got {n_starts!r}")
+    if n_starts > MOST_STARTS:
+        raise ValueError(f"n_starts= expected at most {MOST_STARTS:,}, got {n_starts:.3g}")
+    if n_starts < n_listed:
+        raise ValueError(f"n_starts={n_starts} is less than the {n_listed} starts in start=")
+    return int(n_starts)
+
+
+def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
+    """``fixed=`` -> the layout with those entries fixed, and the vector of all values on the host, or None."""
+    if fixed is not None and not isinstance(fixed, Mapping):
+        raise TypeError(f"fixed= expected a dict of address -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
+    layout, values = fix(space, fixed)
+    return layout, None if values is None else np.asarray(values)
+
+
+def restricted(
+    space: Space, held: np.ndarray | None, restrict: Callable[[Space], Any]
+) -> tuple[Space, tuple[str, ...], str]:
+    """The layout under linear constraints, their labels, and a remark on those that follow from others."""
+    R, r, labels = restrict(space)
+    tied, redundant = space.tie(R, r, labels, held)
+    if not redundant:
+        return tied, tuple(labels), ""
+    one = len(redundant) == 1
+    remark = f"Constraint{'' if one else 's'} {', '.join(redundant)} follow{'s' * one} from the others."
+    return tied, tuple(label for label in labels if label not in redundant), remark
+
+
+def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
+    """A remark if the start that was given breaks the constraints."""
+    at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))
+    for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
+        if wanted is None:
+            continue
+        asked = np.isfinite(np.ravel(wanted)) & (True if leaf.free is None else np.asarray(leaf.free))
+        if not np.allclose(np.ravel(wanted)[asked], np.ravel(value)[asked], rtol=1e-6, atol=1e-9):
+            return "start= does not satisfy the constraints: it was moved to where it does."
+    return ""
+
+
+class outside_transformations:
+    """``fit`` works on numbers: inside ``jit`` even constants are traced, which JAX reports less clearly."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+        if isinstance(error, jax.errors.TracerArrayConversionError):
+            raise TypeError(
+                "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "
+                "mle.solve(model, model.prepare(data), start) there"
+            ) from error
+
+
+@contextmanager
+def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
+    """Ctrl-C says that there is no estimate yet."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{likelihood.name}: interrupted before the first step; nothing was estimated"
+        ) from None
+
+
+@contextmanager
+def reporter(progress: bool | None, method: Any, p: int) -> Iterator[Callable[..., None] | None]:
+    """A progress bar for long fits: a callback, or None."""
+    wanted = progress if progress is not None else (not isinstance(method, optimize.Newton) and p > 1000)
+    if not wanted:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    epochs = method.epochs if optimize.batched(method) else None
+    with tqdm(unit="step" if epochs is None else "epoch", total=epochs) as bar:
+
+        def show(n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
+            bar.update(n_done - bar.n)
+            more = "" if held_out is None else f", held out {held_out:.6g}"
+            bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
+
+        yield show
