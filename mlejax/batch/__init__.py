@@ -1,6 +1,7 @@
 """Many data sets over the one recipe: two readers, one engine, a verdict for each."""
 
-from mlejax.batch.fitting import Batch, fit_many, single, statement, warn_of_failures
+from mlejax.batch.fitting import fit_many, single, statement, warn_of_failures
+from mlejax.batch.judging import Batch
 from mlejax.batch.reading import grouped, stacked
 from mlejax.batch.refits import Refits, one_step, refit, refit_data, row_derivatives
 from mlejax.batch.sets import DataSets

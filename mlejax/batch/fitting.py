@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +13,17 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import linalg, optimize
+from mlejax import optimize
+from mlejax.batch.judging import Batch, judged
 from mlejax.batch.sets import DataSets
 from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit import finish as finish_room
 from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
-from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems, evidence_at, interior
+from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
 from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.natural import InTheta, estimates, in_theta, theta_and_params
+from mlejax.fit.natural import InTheta, in_theta
 from mlejax.fit.options import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
@@ -33,74 +34,7 @@ from mlejax.objective.blocks import budget_for
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import PyTree
-from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning, code_of
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The numbers of many fits, on the host, float64, with a leading axis over data sets.
-
-    Attributes:
-        spec: what is fixed at compilation.
-        sets: the data.
-        fixed: values under ``fixed=``, (n_values,), or None.
-        method: the optimiser.
-        u0: starts, (L, p).
-        ends: where the searches ended, arrays of all L.
-        theta, score, information, inverse, jacobian: in free natural coordinates (L, p), (L, p, p); empty matrices without
-            second derivatives.  The inverse is over the coordinates off their edges.
-        params: the user's structure, leading axis L.
-        interior: flags (L, p) of the coordinates off their edges.
-        codes: code of every verdict, (L,).
-        statements: why data sets were not fitted, by number.
-        found: what the diagnosis found, by number of the data set.
-        notes: remarks on the start, by data set.
-        modes: where the starts ended, by data set, if there were several.
-        plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
-        finished: nothing was cut short by the keyboard.
-        missing, columns: how missing values were treated, and the further columns in which they count (clusters).
-    """
-
-    likelihood: Likelihood
-    spec: Spec
-    sets: DataSets
-    fixed: Any
-    method: Any
-    u0: np.ndarray
-    ends: OptimizeResult
-    theta: np.ndarray
-    score: np.ndarray
-    information: np.ndarray
-    inverse: np.ndarray
-    jacobian: np.ndarray
-    params: PyTree
-    interior: np.ndarray
-    codes: np.ndarray
-    statements: dict[int, str]
-    found: dict[int, Findings] = field(default_factory=dict, repr=False)
-    notes: dict[int, str] = field(default_factory=dict, repr=False)
-    modes: dict[int, tuple[Mode, ...]] = field(default_factory=dict, repr=False)
-    plain: np.ndarray | None = None
-    finished: bool = True
-    missing: str = "raise"
-    columns: tuple[str, ...] = ()
-    budget: Budget | None = None
-
-    @property
-    def llf(self) -> np.ndarray:
-        """Log-likelihoods (L,), summed; the optimiser saw sampling weights of mean one."""
-        return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
-
-    @property
-    def weight_kind(self) -> str | None:
-        """The kind of weights, or None."""
-        return None if self.sets.weighing is None else self.sets.weighing.kind
-
-    @property
-    def converged(self) -> np.ndarray:
-        """Flags (L,): verdict verified or boundary."""
-        return np.isin(self.codes, ("verified", "boundary"))
+from mlejax.verdict import ConvergenceWarning
 
 
 def fit_many(
@@ -148,7 +82,7 @@ def fit_many(
         modes: dict[int, tuple[Mode, ...]] = {}
         if n_starts > 1 and outcome.finished:
             outcome, modes = _several_starts(problems, outcome, evaluator, which, n_starts)
-        done = _judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
+        done = judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
     return replace(done, missing=missing, columns=columns)
 
 
@@ -299,100 +233,6 @@ def statement(batch: Batch, i: int) -> str:
     if i in batch.statements:
         return batch.statements[i]
     return single(batch, i).verdict.statement
-
-
-def _judged(
-    likelihood: Likelihood,
-    sets: DataSets,
-    problems: Problems,
-    evaluator: DataSetsEvaluator,
-    outcome: Outcome,
-    modes: dict[int, tuple[Mode, ...]],
-    u0: np.ndarray,
-    which: np.ndarray,
-    budget: Budget,
-) -> Batch:
-    """The outcome as a batch: codes of verdicts, and everything in natural coordinates."""
-    spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
-    codes = np.full(len(sets), "not_computable", dtype="U20")
-    statements = dict(sets.bad)
-    free = interior(space, ends.u)
-    on_clean = outcome.clean & np.isin(np.arange(len(sets)), which)
-    codes[on_clean] = np.where(free[on_clean].all(axis=1), "verified", "boundary")
-    for i in which[~on_clean[which]].tolist():
-        end = ends.of(i)
-        if end.end == End.INTERRUPTED or i in outcome.unexamined:
-            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
-            statements[i] = _interrupted(end, i in outcome.unexamined)
-        elif space.n_free == 0:
-            codes[i] = "verified" if np.isfinite(end.loglik) else "not_computable"
-        elif spec.penalty is not None and end.information is not None:  # a kink of the penalty may be what stopped it
-            one = problems.one(evaluator.with_spec(spec), i)
-            codes[i] = finish_room.finish(one, problems.loaded(i), outcome.diagnosed(i), problems.method).verdict.code
-        else:
-            codes[i] = code_of(evidence_at(space, held, end, outcome.findings.get(i, Findings())))
-    plain, finished = None, outcome.finished
-    if ends.information is None or not which.size:
-        theta, params = theta_and_params(space, ends.u, held)
-        empty = np.zeros((len(sets), 0, 0))
-        at = InTheta(theta, ends.score, empty, empty, empty, ends.score, np.zeros(0), np.zeros(0, bool), params)
-    else:
-        at = outcome.at or in_theta(space, ends, held, budget)
-        changed = np.array(sorted(outcome.findings), np.int64)
-        if changed.size and outcome.at is not None:
-            later = in_theta(space, ends.of(changed), held, budget)
-            at = jax.tree.map(lambda whole, part: _with(whole, changed, part), at, later)
-        at = _from_centred(at, outcome.findings)
-    if spec.penalty is not None and ends.information is not None and which.size:
-        found = evaluator.with_spec(spec.plain).evaluate(ends.u[which], 2, which)
-        plain, score, information = (_spread(a, which, len(sets)) for a in found[1:])
-        for i in which[np.isnan(plain[which]) & (codes[which] != "not_computable")].tolist():
-            finished = False
-            ends.status[i], codes[i] = int(End.INTERRUPTED), "stopped_early"
-            statements.setdefault(i, _interrupted(ends.of(i), True))
-        without = in_theta(space, ends._replace(score=score, information=information), held, budget)
-        at = at._replace(score=without.score, information=without.information)
-    return Batch(
-        likelihood=likelihood, spec=spec, plain=plain, sets=sets, fixed=held, method=problems.method, u0=u0, ends=ends,
-        theta=at.theta, score=at.score, information=at.information, inverse=at.inverse, jacobian=at.jacobian,
-        params=at.params, interior=interior(space, ends.u), codes=codes, statements=statements, found=outcome.findings,
-        notes=outcome.notes, modes=modes, finished=finished, budget=budget,
-    )  # fmt: skip
-
-
-def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
-    """With inverses of the information that were taken in centred coordinates, where the user's own have too few digits."""
-    found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
-    if not found:
-        return at
-    inverse = np.array(at.inverse)
-    for i, own in found.items():
-        one = estimates(own.space, own.end.u, own.end.score, own.end.information, own.constants)[0]
-        free, matrix = interior(own.space, own.end.u), own.coordinates.matrix
-        inside = linalg.scaled_inverse(one.information[np.ix_(free, free)])
-        inverse[i] = matrix[:, free] @ inside.inverse @ matrix[:, free].T if inside.ok else np.nan
-    return at._replace(inverse=inverse)
-
-
-def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
-    if unexamined:
-        return "interrupted before its end was examined"
-    if not np.isfinite(end.u).all():
-        return "not run: interrupted"
-    return f"interrupted after {int(end.n_steps)} steps"
-
-
-def _spread(part: Any, which: np.ndarray, n: int) -> np.ndarray:
-    """Arrays of some data sets among NaN for the others."""
-    out = np.full((n, *part.shape[1:]), np.nan)
-    out[which] = part
-    return out
-
-
-def _with(whole: np.ndarray, which: np.ndarray, part: np.ndarray) -> np.ndarray:
-    whole = np.array(whole)
-    whole[which] = part
-    return whole
 
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlejax.batch.fitting import Batch
+from mlejax.batch.judging import Batch
 from mlejax.data import bucket
 from mlejax.execution import float64, run_tasks
 from mlejax.execution.chunking import chunks

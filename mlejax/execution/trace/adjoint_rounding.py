@@ -20,7 +20,7 @@ from jax import lax
 
 from mlejax.execution.compilation import compiled
 
-from . import rounding_arrays
+from . import rounding_arrays, rounding_sums
 from .jaxprs import Equation, Program, is_literal
 from .rounding import UNIT, Entered, entered
 from .rounding_rules import Operation, scalar_rule, sum_units
@@ -222,7 +222,7 @@ class _Run:
         if eqn.primitive.name == "cumsum":
             return sum_units(eqn.invars[0].aval.shape[eqn.params["axis"]])
         shapes = [v.aval.shape for v in eqn.invars]
-        lengths = rounding_arrays.terms(Operation(eqn.primitive.name, eqn.params, shapes, (), eqn.outvars[0].aval))
+        lengths = rounding_sums.terms(Operation(eqn.primitive.name, eqn.params, shapes, (), eqn.outvars[0].aval))
         own = 1.0 if eqn.primitive.name == "dot_general" else 0.0
         if self.n_rows is not None and self.n_rows in lengths:
             return self.row_units + own

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlejax.execution.devices import device_kind
 
-from . import rounding_arrays
+from . import rounding_arrays, rounding_sums
 from .jaxprs import Equation, Program, called_program, is_literal
 from .rounding_rules import Bound, Operation, Rule, scalar_rule, sum_units
 
@@ -151,8 +151,8 @@ class RunningBound:
         if rule is None:
             unknown[operation.name] = None
         else:
-            if operation.name in rounding_arrays.SUMS:
-                lengths = rounding_arrays.terms(operation)
+            if operation.name in rounding_sums.SUMS:
+                lengths = rounding_sums.terms(operation)
                 units = sum_units(int(np.prod(lengths, dtype=np.int64)))
                 over_rows = self._n_rows is not None and self._n_rows in lengths
                 operands = (0 if over_rows else self._literal(units, np.float64), *operands)
@@ -266,4 +266,4 @@ def _lower_precision(eqn: Equation) -> float:
 
 
 def _computes(eqn: Equation) -> bool:
-    return eqn.primitive.name not in rounding_arrays.RULES or eqn.primitive.name in rounding_arrays.SUMS
+    return eqn.primitive.name not in rounding_arrays.RULES or eqn.primitive.name in rounding_sums.SUMS
