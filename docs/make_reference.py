@@ -21,12 +21,13 @@ def summary(thing: Any) -> str:
 
 
 def members(owner: type) -> list[tuple[str, Any]]:
-    """Public attributes and methods that have a docstring, in the order of the source."""
-    return [(name, value) for name, value in vars(owner).items() if _shown(name, value)]
+    """Public attributes and methods that have a docstring, in the order of the source; of `Results` those of its topics too."""
+    topics = [c for c in owner.__mro__[:0:-1] if c.__module__.startswith("mlejax.results.")]
+    return [(name, value) for c in (*topics, owner) for name, value in vars(c).items() if _shown(name, value)]
 
 
 def _shown(name: str, value: Any) -> bool:
-    return not name.startswith("_") and not isinstance(value, staticmethod) and bool(inspect.getdoc(value))
+    return not name.startswith("_") and not isinstance(value, staticmethod | classmethod) and bool(inspect.getdoc(value))
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -1,0 +1,177 @@
+"""The doors of results to functions of the estimates, profiles, predictions, checks and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlejax import files, inference
+from mlejax import fit as fit_room
+from mlejax.inference.resampling.bootstrap import BootstrapKind
+from mlejax.results.documented import documented_by
+from mlejax.results.fitted import Fitted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Postestimation(Fitted):
+    """What follows from estimates."""
+
+    # ---- functions of the estimates, profiles, predictions
+
+    def nlcom(self, function: Callable[[Any], Any], *, value: Any = 0.0, alpha: float = 0.05) -> inference.DeltaResult:
+        """Any function of ``params`` with its standard error by the delta method.
+
+        Args:
+            function: ``params`` (the user's structure) -> number, array, or a dict of them; pure JAX.  Addresses of
+                entries work too: ``lambda p: p["mu[age]"] / p["sigma"]``.
+            value: null values of the z tests.
+            alpha: one minus the coverage.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+            >>> ratio = res.nlcom(lambda p: {"signal": p["mu"] / p["sigma"]})
+            >>> round(float(ratio.params[0]), 4)
+            1.6036
+        """
+        space, fixed = self._fit.spec.space, self._fit.fixed
+        of_params = inference.with_addresses(function, space)
+        return inference.nlcom(
+            lambda theta: of_params(space.params_from_theta(theta, fixed)), self._fit.theta, self._cov.full,
+            value=value, alpha=alpha, reason=self._entries.reason,
+        )  # fmt: skip
+
+    @documented_by(inference.profile)
+    def profile(
+        self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False
+    ) -> inference.Profile:
+        again = lambda u: self.make(self.model, fit_room.continued(self._fit, u), None, None)
+        return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
+
+    @documented_by(inference.contour)
+    def contour(
+        self,
+        first: str | Callable[[Any], Any],
+        second: str | Callable[[Any], Any],
+        alpha: float = 0.05,
+        *,
+        joint: bool = True,
+        n: int = 72,
+    ) -> inference.Contour:
+        return inference.contour(self._fit, self._cov, first, second, alpha, joint, n)
+
+    @documented_by(inference.predict)
+    def predict(
+        self,
+        function: Any = None,
+        data: Any = None,
+        *,
+        param: str | None = None,
+        scale: Literal["natural", "link"] = "natural",
+        alpha: float = 0.05,
+    ) -> pd.DataFrame:
+        designs: Any = self._fit.loaded.designs
+        if isinstance(designs, files.Unsaved):
+            raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
+        return inference.predict(
+            self._fit,
+            self._cov.full,
+            function,
+            data,
+            param=param,
+            scale=scale,
+            alpha=alpha,
+            reason=self._entries.reason,
+        )
+
+    @documented_by(inference.margins)
+    def margins(
+        self,
+        variables: str | Sequence[str] | None = None,
+        of: Any = None,
+        *,
+        data: Any = None,
+        at: Mapping[str, Any] | None = None,
+        over: str | Sequence[str] | None = None,
+        at_means: bool = False,
+        elasticity: inference.Elasticity | None = None,
+        alpha: float = 0.05,
+    ) -> inference.Margins:
+        options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
+        cov, reason = self._cov.matrix, self._entries.reason
+        return inference.margins(self._fit, cov, variables, of, **options, alpha=alpha, reason=reason)
+
+    # ---- checks
+
+    @documented_by(inference.subset_errors_of)
+    def subset_errors(
+        self,
+        *addresses: str,
+        others: Literal["given", "estimated"] = "given",
+        damping: float = 0.0,
+        tol: float = 1e-8,
+        max_steps: int | None = None,
+        alpha: float = 0.05,
+    ) -> inference.SubsetErrors:
+        return inference.subset_errors_of(
+            self._fit, *addresses, others=others, damping=damping, tol=tol, max_steps=max_steps, alpha=alpha,
+            cov_type=self.cov_type,
+        )  # fmt: skip
+
+    # ---- resampling
+
+    @documented_by(inference.bootstrap)
+    def bootstrap(
+        self,
+        n: int = 1000,
+        kind: BootstrapKind = "case",
+        *,
+        seed: int = 0,
+        groups: Any = None,
+        approximate: Literal["one-step"] | None = None,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> inference.Bootstrap:
+        return inference.bootstrap(
+            self._fit,
+            n,
+            kind,
+            seed=seed,
+            groups=groups,
+            approximate=approximate,
+            memory_limit=memory_limit,
+            progress=progress,
+        )
+
+    @documented_by(inference.jackknife)
+    def jackknife(
+        self,
+        groups: Any = None,
+        *,
+        approximate: Literal["one-step"] | None = None,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> inference.Jackknife:
+        return inference.jackknife(
+            self._fit, groups, approximate=approximate, memory_limit=memory_limit, progress=progress
+        )
+
+    @documented_by(inference.cross_validate)
+    def cross_validate(
+        self,
+        k: int = 10,
+        *,
+        seed: int = 0,
+        groups: Any = None,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+    ) -> inference.CrossValidation:
+        return inference.cross_validate(
+            self._fit, k, seed=seed, groups=groups, memory_limit=memory_limit, progress=progress
+        )
