@@ -24,7 +24,7 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 OUTSIDE = {"__init__", "__main__"}
 HEAVY = (
     *("pandas", "optax", "chex", "cloudpickle", "formulaic", "matplotlib"),
-    *("scipy", "tqdm", "pyarrow", "sklearn", "statsmodels"),
+    *("scipy", "tqdm", "pyarrow", "narwhals", "sklearn", "statsmodels"),
 )
 PRIVATE = "_src"  # what JAX keeps to itself, and moves without notice
 # How many cores, how much memory, which devices: asked in `execution` alone.

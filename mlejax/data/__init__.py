@@ -21,7 +21,7 @@ from mlejax.data.formulas import DesignKey, by_row, check_formula
 from mlejax.data.layout import Layout, Shared, Static, assemble
 from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weight
 from mlejax.data.prepared import Prepared, pack
-from mlejax.data.read import Gap, Rows, Table, View, column_labels, ingest
+from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
 from mlejax.data.streamed import StreamedColumn
 from mlejax.data.units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
@@ -58,11 +58,13 @@ __all__ = [
     "check_weight_kind",
     "check_weights",
     "column_labels",
+    "columns_of",
     "constant_within",
     "divisor",
     "fingerprint",
     "group_codes",
     "ingest",
+    "like",
     "make_weights",
     "n_rows",
     "near_matches",

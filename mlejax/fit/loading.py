@@ -185,7 +185,7 @@ def load(
     elif weights is not None and not whole:
         beside.append(("weights", weights))
     for name in others:
-        source.column(name)
+        source.contents(name)
     reading, designs, space, names, n_out = reading_of(likelihood, source, start, missing, others, beside)
     # the gaps of weights beside the data are gaps of the designs now
     rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())

@@ -118,12 +118,18 @@ class BatchResults:
 
     # ---- tables
 
-    def tidy(self, alpha: float = 0.05) -> pd.DataFrame:
+    def tidy(self, alpha: float = 0.05) -> Any:
         """One row a data set and term: group, term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
 
         Args:
             alpha: one minus the coverage of the intervals, which are made as in :meth:`Results.conf_int`.
+
+        Returns:
+            A table of the kind that was fitted: of polars, pyarrow or DuckDB, else a pandas DataFrame.
         """
+        return data_room.like(self._batch.sets.source, self._tidy(alpha))
+
+    def _tidy(self, alpha: float) -> pd.DataFrame:
         import pandas as pd
 
         space = self._batch.spec.space
@@ -166,8 +172,11 @@ class BatchResults:
         each["term"] = np.tile(np.array(space.labels, dtype=object), len(self))
         return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
 
-    def glance(self) -> pd.DataFrame:
-        """One row a data set: group, nobs, llf, aic, converged, verdict, n_steps."""
+    def glance(self) -> Any:
+        """One row a data set, in a table of the kind that was fitted: group, nobs, llf, aic, converged, verdict, n_steps."""
+        return data_room.like(self._batch.sets.source, self._glance())
+
+    def _glance(self) -> pd.DataFrame:
         import pandas as pd
 
         batch = self._batch
@@ -203,9 +212,9 @@ class BatchResults:
             raise ImportError(
                 "to_parquet needs pyarrow: pip install 'mlejax[parquet]'; or write res.tidy().to_csv(path)"
             ) from error
-        table = self.tidy(alpha)
+        table = self._tidy(alpha)
         r = self._values.shape[1]
-        glance = self.glance()
+        glance = self._glance()
         for name in ("nobs", "llf", "aic", "converged", "verdict", "n_steps"):
             table[name] = np.repeat(glance[name].to_numpy(), r)
         reasons = np.full(len(self), "", dtype=object)

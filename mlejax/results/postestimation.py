@@ -12,7 +12,7 @@ from mlejax.results.documented import documented_by
 from mlejax.results.fitted import Fitted
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 class Postestimation(Fitted):
@@ -75,7 +75,7 @@ class Postestimation(Fitted):
         param: str | None = None,
         scale: Literal["natural", "link"] = "natural",
         alpha: float = 0.05,
-    ) -> pd.DataFrame:
+    ) -> Any:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")

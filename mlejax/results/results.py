@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlejax import files, report
+from mlejax.data import like
 from mlejax.results import reporting
 from mlejax.results.postestimation import Postestimation
 from mlejax.results.testing import Testing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,16 +55,19 @@ class Results(Postestimation, Testing):
         """The table as Markdown of GitHub's flavour."""
         return self.summary(alpha, eform=eform).to_markdown()
 
-    def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> pd.DataFrame:
+    def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Any:
         """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
 
         ``exponentiate``: as ``eform`` of :meth:`summary`.
-        """
-        return report.tidy(reporting.terms(self._entries, alpha, exponentiate))
 
-    def glance(self) -> pd.DataFrame:
-        """One row for the whole fit."""
-        return report.glance(reporting.glance(self._entries))
+        Returns:
+            A table of the kind that was fitted: of polars, pyarrow or DuckDB, else a pandas DataFrame.
+        """
+        return like(self._fit.loaded.source, report.tidy(reporting.terms(self._entries, alpha, exponentiate)))
+
+    def glance(self) -> Any:
+        """One row for the whole fit, a table of the kind that was fitted."""
+        return like(self._fit.loaded.source, report.glance(reporting.glance(self._entries)))
 
     def save(self, path: Any) -> None:
         """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.

@@ -247,11 +247,6 @@ def test_what_is_no_data_is_refused_at_once(data):
         ingest(data)
 
 
-def test_structured_array_as_data():
-    with pytest.raises(DataTypeError, match=r"the data.*dtype\.names"):
-        ingest(np.zeros(3, [("a", float)]))
-
-
 def test_trees_name_the_leaf():
     Pair = collections.namedtuple("Pair", ["x", "y"])
     with pytest.raises(DataTypeError, match=r"^data\.y: .*text"):

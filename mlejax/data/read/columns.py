@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.data.read.foreign import ForeignColumn, foreign_series
+
 NUMERIC = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 _KINDS = {
     "f": "float", "i": "int", "u": "int", "b": "bool", "c": "complex", "U": "text", "S": "text", "T": "text",
@@ -44,20 +46,29 @@ class Column:
     """One array-like of the user's data.
 
     Attributes:
-        raw: as the user passed it.
+        given: as the user passed it, or a column of a table of another library.
         where: how messages name it.
         key: its key in the table.
         shared: it is inside `Shared`, where a single number is allowed.
     """
 
-    raw: Any
+    given: Any
     where: str
     key: Hashable = None
     shared: bool = False
 
     @cached_property
+    def _foreign(self) -> ForeignColumn | None:
+        return self.given if isinstance(self.given, ForeignColumn) else foreign_series(self.given)
+
+    @property
+    def raw(self) -> Any:
+        """The values as NumPy, pandas or the user has them."""
+        return self.given if self._foreign is None else self._foreign.values
+
+    @cached_property
     def _sequence(self) -> tuple[np.ndarray | None, str] | None:
-        return _from_sequence(self.raw) if isinstance(self.raw, _SEQUENCES) else None
+        return _from_sequence(self.given) if isinstance(self.given, _SEQUENCES) else None
 
     @property
     def array(self) -> np.ndarray | None:
@@ -67,8 +78,10 @@ class Column:
     @cached_property
     def probe(self) -> Probe:
         """Kind and shape."""
+        if self._foreign is not None:
+            return Probe(self._foreign.kind, self._foreign.shape)
         if self._sequence is None:
-            found = probe(self.raw)
+            found = probe(self.given)
         else:
             array, kind = self._sequence
             found = Probe(kind, (len(self.raw),) if array is None else array.shape)
@@ -83,7 +96,7 @@ class Column:
     @property
     def index(self) -> Any:
         """The pandas index of the rows, or None."""
-        return self.raw.index if is_pandas(self.raw, "Series", "DataFrame") else None
+        return self.given.index if is_pandas(self.given, "Series", "DataFrame") else None
 
 
 def is_pandas(value: Any, *names: str) -> bool:

@@ -65,6 +65,8 @@ _ADVICE = {
     "timedelta": "Make numbers of it, such as seconds: t.dt.total_seconds(), or t / np.timedelta64(1, 's') in NumPy",
     "period": "Make numbers of it, such as seconds since a start, after .dt.to_timestamp()",
     "interval": "Use the ends (.array.left, .array.right) or the middle (.array.mid) as columns",
+    "decimal": "Cast it to a float: .cast(pl.Float64) in polars, CAST(x AS DOUBLE) in SQL",
+    "lists": "Give every list the same length (an Array in polars, a fixed-size list in Arrow), or write one row per value",
     "complex": "Pass the real and the imaginary part as two columns",
     "sparse": "Make it dense: .toarray() in SciPy, .sparse.to_dense() in pandas",
     "structured": "Pass its fields as a dict: {name: a[name] for name in a.dtype.names}",

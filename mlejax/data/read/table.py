@@ -19,6 +19,7 @@ from mlejax.data.errors import DataError, DataTypeError, listing, missing_column
 from mlejax.data.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
 from mlejax.data.read.checked import Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
 from mlejax.data.read.columns import NUMERIC, Column, is_pandas, probe
+from mlejax.data.read.foreign import Frame, columns_of
 from mlejax.data.read.refusals import TRACER, refusal
 from mlejax.data.read.trees import Contents, contents_of, is_column, map_columns
 from mlejax.data.read.view import View
@@ -29,8 +30,8 @@ class Table:
     """Data as the user passed them, unconverted. Made by `ingest`.
 
     Attributes:
-        kind: "mapping" (a dict, Mapping or DataFrame) or "tree" (anything else: a tuple, a named tuple, one array).
-        raw: the user's object.
+        kind: "mapping" (a dict, Mapping or any table) or "tree" (anything else: a tuple, a named tuple, one array).
+        raw: the user's object, or a mapping of its columns.
         keys: the names of the columns; ``(None,)`` for a tree.
     """
 
@@ -68,7 +69,11 @@ class Table:
                 f"column {key!r}: {int((self.raw.columns == key).sum())} columns of the DataFrame have this name; "
                 "expected it once: rename or drop the others"
             )
-        made = contents_of(self.raw if self.kind == "tree" else self.raw[key], key, self.kind)
+        if isinstance(self.raw, Frame):
+            value: Any = self.raw.column(str(key))
+        else:
+            value = self.raw if self.kind == "tree" else self.raw[key]
+        made = contents_of(value, key, self.kind)
         return self._contents.setdefault(key, made)
 
     def refusal(self, key: Hashable) -> Exception | None:
@@ -192,6 +197,9 @@ class Table:
         (array([ 1., nan]), array([False,  True]))
         """
         wanted = self._key_set if names is None or self.kind == "tree" else frozenset(names)
+        others = list(others)
+        if isinstance(self.raw, Frame):
+            self.raw.load([*wanted, *others])
         entries: list[Entry] = []
         rows: list[Column] = []
         shared: list[Column] = []
@@ -239,8 +247,8 @@ class Table:
 
     def column(self, key: Hashable) -> Any:
         """The raw column under a name, for formulas and groups. Raises MissingColumnError, DataError."""
-        self.contents(key)
-        return self.raw[key]
+        found = self.contents(key)
+        return found.rows[0].raw if found.entry.treedef is None and len(found.rows) == 1 else self.raw[key]
 
 
 def check_missing(missing: Any) -> None:
@@ -253,9 +261,11 @@ def ingest(data: Any) -> Table:
     """Data as the user has them, ready to be read by a traced function. Nothing is converted or checked yet.
 
     Args:
-        data: a dict (or other Mapping) of columns, a pandas DataFrame, or any tree (tuple, named tuple, one array) of
-            arrays with a leading row axis. A column is a NumPy or JAX array, a list, a pandas Series, or a DataFrame (a
-            matrix with labels); a dict or tuple of such is a column too. `Shared` and `Static` mark what is not by row.
+        data: a dict (or other Mapping) of columns; a table of pandas, polars (lazy ones too), pyarrow (Datasets too), DuckDB,
+            or whatever else narwhals or the Arrow C stream read; an xarray Dataset, a structured array, a list of
+            records (dicts); or any tree (tuple, named tuple, one array) of arrays with a leading row axis. A column is a
+            NumPy or JAX array, a list, a Series of pandas or polars, an Arrow array, or a pandas DataFrame (a matrix with
+            labels); a dict or tuple of such is a column too. `Shared` and `Static` mark what is not by row.
 
     Raises:
         DataTypeError: not data at all (a string, a number, None, a table of an unknown kind).
@@ -268,8 +278,11 @@ def ingest(data: Any) -> Table:
         return data
     if is_pandas(data, "DataFrame"):
         return Table("mapping", data, tuple(data.columns.unique()))
-    if isinstance(data, Mapping):
-        return Table("mapping", data, tuple(data))
+    columns = columns_of(data)
+    if columns is None and isinstance(data, Mapping):
+        columns = data
+    if columns is not None:
+        return Table("mapping", columns, tuple(columns))
     _refuse_foreign(data)
     return Table("tree", data, (ROOT,))
 
@@ -278,8 +291,6 @@ def _refuse_foreign(data: Any) -> None:
     if isinstance(data, jax.core.Tracer):
         raise DataTypeError(f"the data: {TRACER}")
     if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):
-        if isinstance(data, np.ndarray) and data.dtype.names is not None:
-            raise refusal(Column(data, "the data"))
         return
     if isinstance(data, (Shared, Static)):
         raise DataTypeError(f"the data: a bare {type_name(data)} has no rows; expected a dict that also holds columns")
@@ -290,9 +301,8 @@ def _refuse_foreign(data: Any) -> None:
     if known in NUMERIC and np.ndim(data):
         return
     raise DataTypeError(
-        f"the data: expected a dict of arrays, a pandas DataFrame or a tree of arrays, got a {type_name(data)}. "
-        "For another kind of table write {name: np.asarray(table[name]) for name in its columns}, "
-        "or use its method to_pandas()"
+        f"the data: expected a dict of arrays, a table (pandas, polars, pyarrow, DuckDB, ...) or a tree of arrays, got a "
+        f"{type_name(data)}. For another kind of table write {{name: np.asarray(table[name]) for name in its columns}}"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mlejax.data.errors import DataTypeError
 from mlejax.data.layout import Entry, Shared, Slot, Static
 from mlejax.data.read.columns import NUMERIC, Column
+from mlejax.data.read.foreign import ForeignColumn
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ def _flatten(value: Any, where: str, stop: Callable[[Any], bool]) -> tuple[list[
 
 def is_column(value: Any) -> bool:
     """Whether the value is one column or a wrapper, and not a tree of columns."""
-    if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static)):
+    if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static, ForeignColumn)):
         return True
     if isinstance(value, (tuple, Mapping)):
         return False

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.companions import companion, registered
+from mlejax.data import columns_of
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, nlcom
@@ -243,6 +244,8 @@ def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
 def _rows_of(fit: Fit, data: Any) -> tuple[Any, Float[Host, " n"]]:
     """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
     if data is not None:
+        columns = columns_of(data)
+        data = data if columns is None else dict(columns)
         return data, np.ones(_n_rows(data))
     loaded = fit.loaded
     if loaded.remembered is not None:

@@ -44,7 +44,7 @@ def predict(
     scale: Literal["natural", "link"] = "natural",
     alpha: float = 0.05,
     reason: str = "",
-) -> pd.DataFrame:
+) -> Any:
     """Predictions for the rows of new data, with delta-method errors.
 
     ``res.predict(data)`` gives the value of a regressed parameter, ``link^-1(x beta + offset)``, with the transforms
@@ -54,14 +54,15 @@ def predict(
     Args:
         function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
             ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
-        data: a dict of arrays or a DataFrame; its offsets and exposures count too.
+        data: a dict of arrays or a table of any kind; its offsets and exposures count too.
         param: which regressed parameter, if there are several.
         scale: ``"natural"``, or ``"link"`` for linear predictors.
         alpha: one minus the coverage.
 
     Returns:
         Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``, and ``note`` where an error is missing; one
-        row for each row of ``data`` (and entry of a vector).  Intervals of parameters are made on the link scale.
+        row for each row of ``data`` (and entry of a vector), in a table of its kind.  Intervals of parameters are made on
+        the link scale.
 
     Raises:
         DataError: a level that the data of the fit did not have, missing values.
@@ -79,6 +80,7 @@ def predict(
     if not callable(function) and not (isinstance(function, str) and function in ("mean", "cdf")) and data is None:
         function, data = None, function
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
+    data = None if data is None else data_room.ingest(data)
     if isinstance(function, str):
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
@@ -88,13 +90,13 @@ def predict(
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
-        return predict_function(function, *at, designs, alpha=alpha, reason=reason)
+        return data_room.like(data, predict_function(function, *at, designs, alpha=alpha, reason=reason))
     if designs is None:
         raise TypeError(
             f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
             "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
         )
-    return predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=reason)
+    return data_room.like(data, predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=reason))
 
 
 def predict_function(
@@ -251,7 +253,8 @@ def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence
     table = found.table()
     columns = [*_COLUMNS, "note"] if np.isnan(found.bse).any() else _COLUMNS
     out = table[columns].reset_index(drop=True)
-    index = data.index if hasattr(data, "index") else None
+    raw = data.raw if isinstance(data, data_room.Table) else data
+    index = raw.index if hasattr(raw, "index") and hasattr(raw, "iloc") else None
     if labels and n is not None:
         rows = index if index is not None else pd.RangeIndex(n)
         out.index = pd.MultiIndex.from_product([rows, list(labels)], names=[getattr(rows, "name", None), "entry"])
