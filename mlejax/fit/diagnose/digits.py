@@ -43,7 +43,9 @@ UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looke
 FLAT_NOISE = 1e-9  # scaled curvature, of which flat directions of healthy formulas have much less
 VANISHES = 1e-14  # decrement of a score that is 0 to 1e-7 standard errors
 END_OF_NUMBERS = 100.0  # logarithms and logits from 0, within which a formula ought to be finite
-SHRINKS = 0.6  # gain of a doubling over that of the one before, below which the log-likelihood levels off
+# gain of a doubling over that of the one before, below which the log-likelihood levels off: 0.5 where the rest goes like 1/x,
+# 0.71 where it goes like the root of that
+SHRINKS = 0.75
 
 
 # What users' formulas lose digits on, and the functions that keep them: the one list for messages.
@@ -91,10 +93,11 @@ def suspect(result: OptimizeResult, u0: Float[Host, "*sets p"], space: Space) ->
     with np.errstate(invalid="ignore"):
         vanishes = np.isinf(result.mismatch) & (result.decrement <= VANISHES)
         explained = (result.mismatch <= UNEXPLAINED) | vanishes
-        return np.asarray(_far_from_start(result.u, u0, space).any(axis=-1) | ~explained)
+        return np.asarray(far_from_start(result.u, u0, space).any(axis=-1) | ~explained)
 
 
-def _far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
+def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
+    """Flags of logarithms and logits far from where they began, and of coordinates much nearer to an edge."""
     with np.errstate(invalid="ignore"):
         far = ends.curved(space) & ((np.abs(u - u0) > FAR) | (np.abs(u) > EXTREME))
         if space.boxed:
@@ -221,14 +224,14 @@ def _known(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> tuple[ErrorBars 
 def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, e: int) -> Regained:
     """The profile along the coordinate that went furthest, or else has the fewest digits (e), as far as they are good."""
     space = evaluator.spec.space
-    far = _far_from_start(end.u, u0, space)
-    e = int(np.argmax(np.where(far, _travelled(end.u, u0, space), -1.0))) if far.any() else e
+    far = far_from_start(end.u, u0, space)
+    e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0))) if far.any() else e
     way = _way(float(u0[e]), float(end.u[e]), space, e)
     u, found = np.array(u0), []
     for at in way:
         u[e] = at
         u, loglik = others_maximised(evaluator, u, e)
-        here = _end_at(evaluator, u, end)
+        here = end_at(evaluator, u, end)
         if not np.isfinite(loglik) or here is None or lost(evaluator, here):
             break
         found.append((loglik, u.copy(), here))
@@ -239,23 +242,30 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     gains = np.diff(values)
     if best < len(values) - 1 and values[best] > values[-1] + FLAT:
         return Regained(found[best][1], last, None, "")
-    before = found[-2][1] if len(found) > 1 else u0
-    vector = np.where(np.abs(last.u - before) > ALONG * abs(last.u[e] - before[e]), last.u - before, 0.0)
-    vector /= np.abs(vector).max()
-    words = partial(movements.describe_movement, last.u, last.u + 10.0 * vector, space, evaluator.fixed)
-    rest = _rest(gains)
+    rest = rest_to_rise(gains)
     if rest is not None:
-        supremum = float(values[-1]) + rest
         limit = _limit_on_edge(space, [end for _, _, end in found[-2:]], e)
         if limit is not None:
             return Regained(None, limit, None, "", on_edge=True)
-        return Regained(None, last, Direction("rises", vector, float(values[-1] - values[0]), supremum, words), "")
-    movement = Direction("rises", vector, words=words).movement
+    onward = along(evaluator, found[-2][1] if len(found) > 1 else u0, last.u, e)
+    if rest is not None:
+        risen = replace(onward, gain=float(values[-1] - values[0]), supremum=float(values[-1]) + rest)
+        return Regained(None, last, risen, "")
+    movement = onward.movement
     rise = f", where it still rises by {gains[-1]:.2g} a doubling" if gains.size else ""
     said = (
         f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}.  " + STABLE_FORM
     )
     return Regained(None, last, None, said)
+
+
+def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Host, " p"], e: int) -> Direction:
+    """From a point of the profile of coordinate e to the last: the direction in which its others go along with it."""
+    space, way = evaluator.spec.space, last - before
+    vector = np.where(np.abs(way) > ALONG * abs(way[e]), way, 0.0)
+    vector /= np.abs(vector).max()
+    words = partial(movements.describe_movement, last, last + 10.0 * vector, space, evaluator.fixed)
+    return Direction("rises", vector, words=words)
 
 
 def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
@@ -284,7 +294,7 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
     )
 
 
-def _rest(gains: Float[Host, " k"]) -> float | None:
+def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
     """What is left to rise, by the last gains of a doubling; None if these do not shrink, or do not say it to 0.01."""
     if len(gains) < 3:
         return None
@@ -301,7 +311,7 @@ def _rest(gains: Float[Host, " k"]) -> float | None:
     return float(rest) if abs(before - last[2] - rest) <= REST else None
 
 
-def _travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
+def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
     """How far each coordinate went, in logarithms."""
     bent = ends.curved(space)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -325,7 +335,7 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
     return points[np.abs(points - edge) >= abs(stop - edge)]
 
 
-def _end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
+def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
     """The point as an end, or None where its derivatives are not finite."""
     found = evaluator.evaluate(u[None])
     assert found.score is not None

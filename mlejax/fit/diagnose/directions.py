@@ -14,6 +14,8 @@ from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.execution import compiled
 from mlejax.fit.diagnose import ends, movements, rays
+from mlejax.fit.diagnose.bending_ridges import levelled
+from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.natural import estimates
@@ -163,24 +165,30 @@ def probe_directions(
     if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
         found += yield from _natural_rays(spec, fixed, end, u0)
     if not any(d.behaviour == "rises" for d in found):
-        found += yield from _runaways(space, fixed, end, u0)
+        level = flat or any(d.behaviour in ("flat", "ridge") for d in found)
+        bending = None if level else levelled(evaluator, u0, end)
+        found += _runaways(evaluator, end, u0) if bending is None else (bending,)
     return flat + found
 
 
-def _runaways(space: Space, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Any) -> tuple[Direction, ...]:
     """Scales and probabilities that the search carried to the end of the numbers without a stop.
 
-    Rounding hides there whether the log-likelihood still rises.
+    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that of ten logarithms before.
     """
+    space, fixed = evaluator.spec.space, evaluator.fixed
     travelled = end.u - u0
     away = ends.curved(space) & (np.abs(travelled) > ends.ABSURD_LOG)
     if end.end == End.CONVERGED or not away.any():
         return ()
     out = []
-    for j in np.flatnonzero(away):
+    for j in np.flatnonzero(away).tolist():
         back = end.u.copy()
         back[j] -= np.sign(travelled[j]) * 10.0
-        gain = float(end.loglik) - float((yield back[None])[0])
+        before = others_maximised(evaluator, back, j)[1]
+        if not before <= end.loglik:  # the others ran away themselves
+            before = float(evaluator.logliks({0: back[None]})[0][0])
+        gain = float(end.loglik) - before
         vector = np.zeros_like(back)
         vector[j] = np.sign(travelled[j])
         if gain > 0:

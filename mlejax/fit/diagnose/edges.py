@@ -21,7 +21,7 @@ from mlejax.status import End
 RUNGS = np.arange(-2, 12)
 ENOUGH = 2.0  # log-likelihood below the edge at which the ladder ends
 RISE = 1e-6
-STEPS = 30
+STEPS = 100
 
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:

@@ -13,6 +13,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.data import formulas
 from mlejax.fit.diagnose import rays
+from mlejax.fit.diagnose.bending_ridges import levelled
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.digits import (
     digits,
@@ -179,7 +180,12 @@ def _searched_on(
     for restarts in range(MAX_RESTARTS + 1):
         findings, unfinished = Findings(), end.end == End.MAX_STEPS
         if unfinished and not end.polished and restarts < MAX_RESTARTS and not _limited(problems.method):
-            bent = off_an_inflection(evaluator, end)  # along a ridge that bends the profile gets further than steps
+            # along a ridge that bends the profile gets further than steps
+            seen = levelled(evaluator, u0, end)
+            if seen is not None and seen.point is None:
+                findings = Findings((seen,))
+                break
+            bent = off_an_inflection(evaluator, end) if seen is None else (seen,)
             evaluator, again = _restart(evaluator, optimize.Newton(), np.asarray(bent[0].point) if bent else end.u)
             steps = steps + again.n_steps
             if again.end != End.INTERRUPTED and again.loglik > end.loglik:

@@ -1,0 +1,77 @@
+"""Searches that crept along a ridge that bends: the profile along it tells where the log-likelihood levels off.
+
+Where a family becomes a simpler one, location, scale and shape often run away together (a log-gamma that becomes a normal).
+Rays are straight and do not stay on such a ridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.digits import FLAT, along, digits, end_at, far_from_start, rest_to_rise, travelled
+from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.objective import SingleEvaluator
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host
+from mlejax.status import End
+from mlejax.verdict import Direction
+
+FAR_REAL = 10.0  # way of a coordinate without edges, in units of 1 or of the start
+WAYS_BACK, LEAST_POINTS = 7, 4
+LEAST_RISE = 1e-6  # log-likelihood over all points, below which the ridge is flat
+
+
+def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Direction | None:
+    """The direction in which the log-likelihood levels off, where a search crept along a ridge that bends; None if it does not.
+
+    The coordinate that went furthest is taken back, by halves of itself and
+    then by halves of its way in u, with the others maximised again.  A direction with a ``point`` leads to a higher one.
+    """
+    space = evaluator.spec.space
+    straight = ~(ends.curved(space) | np.isfinite(space.lower) | np.isfinite(space.upper))
+    way = np.where(straight, np.abs(end.u - u0) / np.maximum(1.0, np.abs(u0)), 0.0)
+    far = far_from_start(end.u, u0, space)
+    if end.end == End.CONVERGED or not (far.any() or way.max() > FAR_REAL):
+        return None
+    e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0) if far.any() else way))
+    went = float(end.u[e] - u0[e])
+    halves = [went * 0.5**k for k in range(WAYS_BACK)]
+    logs = [went - np.sign(went) * np.log(2.0) * k for k in range(WAYS_BACK)]
+    for ways in (logs, halves) if ends.curved(space)[e] else (halves,):
+        found = _back_along(evaluator, end, e, [float(u0[e]) + w for w in ways if w * went > 0.0])
+        if found is not None:
+            return found
+    return None
+
+
+def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Sequence[float]) -> Direction | None:
+    """What the profile of coordinate e says at these values, from the end on back, as far as its digits are good."""
+    u, found = np.array(end.u), list[tuple[float, Float[Host, " p"]]]()
+    for value in at:
+        start = u if len(found) < 2 else 2.0 * u - found[-2][1]  # the others go on as they went
+        start = np.where(np.arange(u.size) == e, value, start)
+        u, loglik = others_maximised(evaluator, start, e)
+        here = end_at(evaluator, u, end)
+        known = digits(evaluator, here) if here is not None and np.isfinite(loglik) else None
+        if here is None or not np.isfinite(loglik) or (known is not None and not known.first):
+            if found:
+                break
+            u = np.array(end.u)  # the numbers end where the search ended
+            continue
+        found.append((loglik, u.copy()))
+    if len(found) < LEAST_POINTS:
+        return None
+    values = np.array([loglik for loglik, _ in found])
+    if values.max() > values[0] + FLAT:
+        best, gain = int(np.argmax(values)), float(values.max() - end.loglik)
+        return replace(along(evaluator, end.u, found[best][1], e), behaviour="higher", point=found[best][1], gain=gain)
+    rest = rest_to_rise(np.diff(values[::-1]))
+    risen = float(values[0] - values[-1])
+    if rest is None or risen <= LEAST_RISE:
+        return None
+    supremum = float(values[0]) + rest
+    return replace(along(evaluator, found[1][1], found[0][1], e), gain=risen, supremum=supremum)

@@ -1,0 +1,72 @@
+"""Searches that creep along a ridge that bends: location, scale and shape run away together, and no straight ray stays on it.
+
+The truth is the log-likelihood of the family at the limit, at its closed-form maximum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.special import gammaln
+from scipy import stats
+
+import mlejax as mle
+
+pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+
+
+@mle.model(c=mle.Positive(), loc=mle.Real(), scale=mle.Positive())
+def log_gamma(p: Any, d: Any) -> Any:
+    z = (d["y"] - p["loc"]) / p["scale"]
+    return p["c"] * z - jnp.exp(z) - gammaln(p["c"]) - jnp.log(p["scale"])
+
+
+@mle.model(a=mle.Positive(), c=mle.Positive(), scale=mle.Positive())
+def generalised_gamma(p: Any, d: Any) -> Any:
+    z = d["y"] / p["scale"]
+    return jnp.log(p["c"]) + (p["c"] * p["a"] - 1) * jnp.log(z) - z ** p["c"] - gammaln(p["a"]) - jnp.log(p["scale"])
+
+
+def normals(skewed: bool, n: int, seed: int) -> np.ndarray:
+    """Normal samples with the sample skewness that a log-gamma cannot follow, or can."""
+    rng, found = np.random.default_rng(seed), list[np.ndarray]()
+    while len(found) < n:
+        y = rng.normal(10.0, 3.0, size=100)
+        if (stats.skew(y) < -0.05) == skewed:
+            found.append(y)
+    return np.stack(found)
+
+
+def test_a_log_gamma_of_symmetric_data_levels_off_at_the_normal() -> None:
+    """It is skewed to the left: samples skewed to the right are best described by its limit."""
+    y = normals(False, 3, 0)
+    many, highest = log_gamma.fit_batch({"y": y}), stats.norm.logpdf(y.T, y.mean(axis=1), y.std(axis=1)).sum(axis=0)
+    for i, verdict in enumerate([*(many[i].verdict for i in range(3)), log_gamma.fit({"y": y[0]}).verdict]):
+        assert verdict.code == "no_finite_maximum"
+        assert verdict.evidence["supremum"] == pytest.approx(highest[i % 3], abs=0.01)
+        assert "c -> +inf" in verdict.statement
+
+
+def test_of_data_skewed_to_the_left_it_has_a_maximum() -> None:
+    y = normals(True, 2, 1)
+    many, normal = log_gamma.fit_batch({"y": y}), stats.norm.logpdf(y.T, y.mean(axis=1), y.std(axis=1)).sum(axis=0)
+    assert (many.verdict == "verified").all()
+    assert (many.llf > normal).all()
+
+
+def test_no_log_likelihood_is_said_to_rise_without_bound_beyond_the_supremum_at_the_lognormal() -> None:
+    """A scale of 1e-154, where (y / scale)**c is nearly constant: the others have to follow it."""
+    y = np.exp(normals(False, 3, 2) / 4.0)
+    z = np.log(y)
+    highest = stats.norm.logpdf(z.T, z.mean(axis=1), z.std(axis=1)).sum(axis=0) - z.sum(axis=1)
+    many = generalised_gamma.fit_batch({"y": y})
+    for i in range(3):
+        verdict = many[i].verdict
+        if verdict.code == "no_finite_maximum":
+            assert verdict.evidence["supremum"] == pytest.approx(highest[i], abs=0.01)
+        else:
+            assert verdict.code == "verified"
+            assert many.llf[i] >= highest[i]
