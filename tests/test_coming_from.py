@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| (?P<there>.*?) \| `(?P<here>[^|]*)` \|$", re.MULTILINE)
 OBJECTS: dict[str, Any] = {
     "mle": mle,
     **dict.fromkeys(("model", "reg", "counts"), mle.Model),
-    **dict.fromkeys(("res", "regres", "rates"), mle.Results),
+    **dict.fromkeys(("res", "regres", "rates", "other"), mle.Results),
 }
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "index")
 
@@ -114,7 +114,7 @@ def namespace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     reg = model.regress(mu="x")
     made = {
         "mle": mle, "jnp": jnp, "norm": norm, "data": data, "frame": pd.DataFrame(data), "model": model,
-        "reg": reg, "counts": counts,
+        "reg": reg, "counts": counts, "other": model.regress(mu="z").fit(data),
         "res": model.fit(data), "regres": reg.fit(data), "rates": counts.regress(mu="x").fit(data),
         "restricted": model.fit(data, fixed={"mu": 0.0}), "path": tmp_path_factory.mktemp("saved") / "res.json",
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution, check_count
+from mlejax.fit.elsewhere import evaluated
 from mlejax.fit.finish import Centred, Fit
 from mlejax.fit.loading import (
     Loaded,
@@ -28,6 +29,7 @@ __all__ = [
     "continued",
     "counts",
     "evaluate",
+    "evaluated",
     "fit",
     "l2",
     "labels_per_contribution",

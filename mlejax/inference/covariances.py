@@ -209,7 +209,7 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     if w is not None:
         size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
         scores = (scores * size[:, None])[w.used]
-    codes = [_cluster_codes(fit, groups) for groups in options.get("groups", ())]
+    codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     return cov_room.score_products(kind, scores, n, codes)
 
 
@@ -221,7 +221,7 @@ def one_scalar(kind: str, name: str) -> str:
     )
 
 
-def _cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
+def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
     """One code for each contribution of positive weight, from a column name or labels."""
     if not isinstance(groups, str):
         codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")

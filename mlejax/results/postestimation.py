@@ -40,12 +40,9 @@ class Postestimation(Fitted):
             >>> round(float(ratio.params[0]), 4)
             1.6036
         """
-        space, fixed = self._fit.spec.space, self._fit.fixed
-        of_params = inference.with_addresses(function, space)
-        return inference.nlcom(
-            lambda theta: of_params(space.params_from_theta(theta, fixed)), self._fit.theta, self._cov.full,
-            value=value, alpha=alpha, reason=self._entries.reason,
-        )  # fmt: skip
+        return inference.nlcom_of(
+            self._fit, self._cov.full, function, value=value, alpha=alpha, reason=self._entries.reason
+        )
 
     @documented_by(inference.profile)
     def profile(

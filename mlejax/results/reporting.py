@@ -123,6 +123,7 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
     large = entries.too_large
     notes = (
         f"Regressed: {regressed}." if regressed else "",
+        inference.omnibus(entries),
         fit.note,
         _float32_columns(fit.loaded.rows.float32),
         *entries.cov.notes,

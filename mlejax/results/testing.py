@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from mlejax import inference
+from mlejax.covariance import CovarianceKind
+from mlejax.results.documented import documented_by
 from mlejax.results.fitted import Fitted
 
 
@@ -12,17 +17,48 @@ class Testing(Fitted):
     """Tests of the estimates."""
 
     def wald_test(self, hypothesis: Any, value: Any = None) -> inference.WaldTest:
-        """Joint Wald test of linear restrictions on ``params``.
+        """Joint Wald test of restrictions on ``params``, linear or not.
 
         Args:
-            hypothesis: ``"mu[a] = mu[b], sigma = 1"``, a list of such strings, ``{address: value}``, or a matrix R.
-            value: right-hand side for a matrix.
+            hypothesis: ``"mu[a] = mu[b], sigma = 1"``, a list of such strings, ``{address: value}``, or a matrix R; a term of a
+                formula, ``"C(region)"``, whose coefficients are all 0; or a function of ``params`` (as for :meth:`nlcom`) that
+                is 0 under the hypothesis.  Tests of a nonlinear restriction depend on how it is written (b1 b2 = 1, b1 = 1/b2).
+            value: right-hand side for a matrix or a function.
         """
+        if callable(hypothesis):
+            return inference.nlcom_of(self._fit, self._cov.full, hypothesis, reason=self._entries.reason).wald_test(
+                value
+            )
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.wald_test(
             h.R, h.r, entries.params, entries.full_covariance, labels=h.labels, reason=entries.reason,
             support=inference.support_of(self._fit.spec.space), rank=entries.rank,
         )  # fmt: skip
+
+    def wald_terms(self) -> inference.TermTests:
+        """For each term of the formulas the joint Wald test that all its coefficients are 0 (as R's ``car::Anova`` of type III).
+
+        Returns:
+            :class:`mlejax.inference.TermTests`: prints as a table; ``frame()``.
+        """
+        terms = [t for t in inference.terms_of(self._fit) if t.text != "1"]
+        if not terms:
+            raise ValueError("wald_terms: no parameter of this fit has a formula with terms")
+        eye = np.eye(self._fit.spec.space.n_reported)
+        return inference.TermTests(tuple(t.label for t in terms), tuple(self.wald_test(eye[t.entries]) for t in terms))
+
+    @documented_by(inference.score_test)
+    def score_test(
+        self,
+        what: Any = None,
+        *,
+        param: str | None = None,
+        null: Mapping[str, Any] | None = None,
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+    ) -> inference.ScoreTest:
+        kind = self.cov_type if cov_type is None and self.cov_type in ("HC0", "HC1") else cov_type or "nonrobust"
+        return inference.score_test(self._fit, what, param=param, null=null, cov_type=kind, cov_kwds=cov_kwds)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
         """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
@@ -32,13 +68,18 @@ class Testing(Fitted):
             support=inference.support_of(self._fit.spec.space),
         )  # fmt: skip
 
-    def lr_test(self, restricted: Fitted, boundary: int = 0) -> inference.LRTest:
+    def lr_test(
+        self, restricted: Fitted, boundary: int = 0, *, bootstrap: int | None = None, seed: int = 0
+    ) -> inference.LRTest:
         """Likelihood-ratio test of this fit against one nested in it, on the same data.
 
         Args:
             restricted: the smaller model's result.
-            boundary: 1 if the restriction puts one parameter on a closed edge (a variance at 0): the null
-                distribution is then a mixture of chi-squares (Self & Liang 1987).
+            boundary: how many of the restrictions put a parameter on a closed edge (a variance at 0): the null distribution
+                is then a mixture of chi-squares (Self & Liang 1987), of 1/2 and 1/2 for one, with simulated weights for more.
+            bootstrap: compare with so many data sets drawn from the restricted fit by its simulator instead, both models
+                fitted to each, side by side: holds where the mixture is not known (a class more, say); p = (1 + #)/(B + 1).
+            seed: of the draws.
 
         Raises:
             TypeError: the other one is not a result.
@@ -49,10 +90,34 @@ class Testing(Fitted):
                 f"lr_test expected the result of a fit of the smaller model, got {restricted!r}: full.lr_test(restricted), with "
                 "restricted = model.fit(data, fixed={...}) or the fit of a nested model; hypotheses in text are for wald_test"
             )
-        return inference.lr_test(self._facts, restricted._facts, boundary=boundary)
+        return inference.lr_test(self._facts, restricted._facts, boundary=boundary, bootstrap=bootstrap, seed=seed)
+
+    @documented_by(inference.vuong_test)
+    def vuong_test(self, other: Fitted, correction: Literal["", "aic", "bic"] = "") -> inference.VuongTest:
+        return inference.vuong_test(self._facts, _other(other, "vuong_test")._facts, correction)
+
+    @documented_by(inference.hausman_test)
+    def hausman_test(
+        self, other: Fitted, entries: str | Sequence[str] | None = None, groups: Any = None
+    ) -> inference.HausmanTest:
+        return inference.hausman_test(self._facts, _other(other, "hausman_test")._facts, entries, groups)
+
+    @documented_by(inference.information_matrix_test)
+    def information_matrix_test(self, bootstrap: int | None = 199, seed: int = 0) -> inference.InformationMatrixTest:
+        return inference.information_matrix_test(self._fit, bootstrap, seed)
 
     def _hypotheses(self, hypothesis: Any, value: Any) -> inference.Hypotheses:
         space = self._fit.spec.space
+        known = {leaf.name for leaf in space.leaves}
+        if isinstance(hypothesis, str) and hypothesis not in known:
+            entries = inference.term_named(self._fit, hypothesis)
+            hypothesis = hypothesis if entries is None else np.eye(space.n_reported)[entries]
         return inference.parse_hypotheses(
             hypothesis, space.resolve, space.n_reported, r=value, names=self._entries.labels
         )
+
+
+def _other(result: Any, what: str) -> Fitted:
+    if not isinstance(result, Fitted):
+        raise TypeError(f"{what} expected the result of another fit of the same data, got {result!r}")
+    return result

@@ -1,6 +1,14 @@
 """Intervals and standard errors of single entries and of functions of the estimates."""
 
-from mlejax.inference.intervals.delta import DeltaResult, Linearised, exponentiated, linearise, nlcom, with_addresses
+from mlejax.inference.intervals.delta import (
+    DeltaResult,
+    Linearised,
+    exponentiated,
+    linearise,
+    nlcom,
+    nlcom_of,
+    with_addresses,
+)
 from mlejax.inference.intervals.link_scale import Intervals, Link, confidence_intervals, supports
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "exponentiated",
     "linearise",
     "nlcom",
+    "nlcom_of",
     "supports",
     "with_addresses",
 ]

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.covariance import Factored
 from mlejax.execution import float64
+from mlejax.fit import Fit
 from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.estimates import Estimates
 from mlejax.inference.normal import critical_value, z_tests
@@ -222,6 +223,13 @@ def nlcom(
     limits = at.values - reach * bse, at.values + reach * bse
     title = "Functions of the estimates (delta method)"
     return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, kept, null)
+
+
+def nlcom_of(fit: Fit, cov: Any, function: Callable[[Any], Any], **options: Any) -> DeltaResult:
+    """`nlcom` of a function of the params of a fit, by address too; ``cov`` is that of theta."""
+    space, fixed = fit.spec.space, fit.fixed
+    of_params = with_addresses(function, space)
+    return nlcom(lambda theta: of_params(space.params_from_theta(theta, fixed)), fit.theta, cov, **options)
 
 
 def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reason: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_derivatives, stacked
+from mlejax.batch.sets import DataSets
 from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.execution import float64
 from mlejax.fit import Fit
@@ -177,34 +178,82 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
 
 def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None) -> Replicates:
     """Estimates from n data sets drawn from the model at its estimates, starting there."""
-    likelihood, loaded = fit.spec.likelihood, fit.loaded
-    if loaded.weights is not None:
+    what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
+    return _replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress)[0])
+
+
+def refits_of_drawn(
+    drawn: Fit,
+    targets: Sequence[tuple[Fit, Float[Host, " p"]]],
+    n: int,
+    seed: int,
+    what: str,
+    memory_limit: float | None = None,
+    progress: bool | None = None,
+) -> list[Refits]:
+    """Refits of several models, of the same rows, to n data sets drawn from one of them; arguments as of `refits_by_chunk`."""
+    parts = [
+        [done for _, done in chunk] for chunk in refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress)
+    ]
+    return [joined([chunk[k] for chunk in parts]) for k in range(len(targets))]
+
+
+def drawn_sets(fit: Fit, n: int, seed: int, what: str) -> Iterator[tuple[DataSets, Refits]]:
+    """n data sets drawn from a fit, with its refits to them, some at a time."""
+    for chunk in refits_by_chunk(fit, [(fit, fit.u)], n, seed, what):
+        yield chunk[0]
+
+
+def refits_by_chunk(
+    drawn: Fit,
+    targets: Sequence[tuple[Fit, Float[Host, " p"]]],
+    n: int,
+    seed: int,
+    what: str,
+    memory_limit: float | None = None,
+    progress: bool | None = None,
+) -> Iterator[list[tuple[DataSets, Refits]]]:
+    """Data sets drawn from one fit at its estimates, and the refits of several models of the same rows, some at a time.
+
+    Args:
+        drawn: the fit whose simulator draws.
+        targets: fits, and the start of their refits.
+        n, seed: of the data sets.
+        what: needs them, for messages.
+        memory_limit, progress: as in ``Model.fit_batch``.
+    """
+    if any(fit.loaded.weights is not None for fit in (drawn, *(fit for fit, _ in targets))):
         raise ValueError(
-            "kind='parametric' is refused with weights: a simulated row is one observation and has no "
+            f"{what} is refused with weights: a simulated row is one observation and has no "
             "weight; use kind='case', or expand the rows of frequency weights"
         )
-    what = f"bootstrap(kind='parametric') of {likelihood.name}"
-    lookup = looking_up(likelihood, loaded.source, loaded.rows)
-    seen = seen_params(likelihood, fit.params, designs_of(loaded))
-    sim = simulator(likelihood, seen, loaded.rows.n, lookup, what)
-    columns = columns_of(loaded.rows)
-    check_made(likelihood, sim.made, columns, () if loaded.designs is None else loaded.designs.used)
-    if likelihood.unit is not None:
-        columns[likelihood.unit] = lookup(likelihood.unit)
-    cut = budget(memory_limit, progress)
-    step = chunk_of(columns, loaded.rows.n, cut.memory)
-    parts = []
+    loaded = drawn.loaded
+    lookup = looking_up(drawn.spec.likelihood, loaded.source, loaded.rows)
+    seen = seen_params(drawn.spec.likelihood, drawn.params, designs_of(loaded))
+    sim = simulator(drawn.spec.likelihood, seen, loaded.rows.n, lookup, what)
+    cut, every = budget(memory_limit, progress), []
+    for fit, _ in targets:
+        likelihood, mine = fit.spec.likelihood, fit.loaded
+        columns = columns_of(mine.rows)
+        check_made(likelihood, sim.made, columns, () if mine.designs is None else mine.designs.used)
+        if likelihood.unit is not None:
+            columns[likelihood.unit] = lookup(likelihood.unit)
+        every.append(columns)
+    step = min(chunk_of(columns, loaded.rows.n, cut.memory) for columns in every)
     for first in range(0, n, step):
         numbers = np.arange(first, min(first + step, n))
-        drawn = sim.draw(seen, seed, numbers)
-        with float64(), missing_derivatives(likelihood):
-            structure = fit.params if likelihood.parameters is None else None
-            sets = stacked(likelihood, stack(columns, drawn, len(numbers)), structure, "raise")
-            sets = replace(sets, space=loaded.problem.space, designs=loaded.designs)
-            parts.append(refit_data(fit.spec, optimize.Newton(), sets, fit.u, fit.fixed, cut, loaded.hyper))
-        if not parts[-1].finished:
-            break
-    return _replicates(fit, joined(parts))
+        made, chunk = sim.draw(seen, seed, numbers), []
+        for (fit, u0), columns in zip(targets, every, strict=True):
+            with float64(), missing_derivatives(fit.spec.likelihood):
+                structure = fit.params if fit.spec.likelihood.parameters is None else None
+                read = {key: value for key, value in made.items() if key in columns}
+                sets = stacked(fit.spec.likelihood, stack(columns, read, len(numbers)), structure, "raise")
+                sets = replace(sets, space=fit.loaded.problem.space, designs=fit.loaded.designs)
+                done = refit_data(fit.spec, optimize.Newton(), sets, u0, fit.fixed, cut, fit.loaded.hyper)
+            chunk.append((sets, done))
+        yield chunk
+        if not all(done.finished for _, done in chunk):
+            return
 
 
 def check_made(likelihood: Any, made: Any, columns: Mapping[Any, Any], used: Any) -> None:

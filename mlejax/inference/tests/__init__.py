@@ -1,20 +1,37 @@
 """Tests of hypotheses: Wald, z tests of linear combinations, likelihood ratio."""
 
-from mlejax.inference.tests.contrasts import TTest, t_test
-from mlejax.inference.tests.hypotheses import Hypotheses, parse_hypotheses
-from mlejax.inference.tests.likelihood_ratio import FitFacts, LRTest, lr_test
-from mlejax.inference.tests.same_data import data_difference
+from mlejax.inference.tests.information_matrix import InformationMatrixTest, information_matrix_test
+from mlejax.inference.tests.pairs.hausman import HausmanTest, hausman_test
+from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, LRTest, lr_test
+from mlejax.inference.tests.pairs.same_data import data_difference
+from mlejax.inference.tests.pairs.vuong import VuongTest, vuong_test
+from mlejax.inference.tests.restrictions.contrasts import TTest, t_test
+from mlejax.inference.tests.restrictions.hypotheses import Hypotheses, parse_hypotheses
+from mlejax.inference.tests.restrictions.terms import TermTests, slopes_of, term_named, terms_of
+from mlejax.inference.tests.score import ScoreTest, score_test
 from mlejax.inference.tests.wald import WaldTest, wald_test
 
 __all__ = [
     "FitFacts",
+    "HausmanTest",
     "Hypotheses",
+    "InformationMatrixTest",
     "LRTest",
+    "ScoreTest",
     "TTest",
+    "TermTests",
+    "VuongTest",
     "WaldTest",
     "data_difference",
+    "hausman_test",
+    "information_matrix_test",
     "lr_test",
     "parse_hypotheses",
+    "score_test",
+    "slopes_of",
     "t_test",
+    "term_named",
+    "terms_of",
+    "vuong_test",
     "wald_test",
 ]

@@ -19,7 +19,6 @@ Silvey (1959); for singular covariances Andrews (1987), *Asymptotic results for 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.covariance import Factored
 from mlejax.inference.combinations import ROUNDING, Spread, linear_covariance
-from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.tests.chi_squared import ChiSquared
 
 # A restriction without sampling variation counts as satisfied when it holds to this relative accuracy.
 _SATISFIED = 1e-8
@@ -36,64 +35,10 @@ Support = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends of the supports of the entries of theta, (k,) each."""
 
 
-@dataclass(frozen=True, eq=False)
-class WaldTest:
-    """A Wald test of linear restrictions, all at once.
+class WaldTest(ChiSquared):
+    """A Wald test of restrictions, all at once; attributes as of :class:`ChiSquared`."""
 
-    Attributes:
-      statistic: W; NaN when the test is refused.
-      df: degrees of freedom, the rank of the restrictions' covariance.
-      pvalue: upper tail probability.
-      restrictions: one label per restriction.
-      note: what to know about the result (redundant or impossible restrictions); may be empty.
-      reason: why there is no result; empty when there is one.
-    """
-
-    statistic: float
-    df: int
-    pvalue: float
-    restrictions: tuple[str, ...] = ()
-    note: str = ""
-    reason: str = ""
-
-    def summary(self) -> str:
-        """The restrictions and the test, as text.
-
-        >>> print(WaldTest(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
-        Wald test
-          (1)  a = b
-          (2)  c = 1
-        <BLANKLINE>
-          chi2(2) = 5.310    Prob > chi2 = 0.0703
-        """
-        lines = ["Wald test", *numbered(self.restrictions), ""]
-        if self.reason:
-            lines.append(f"  not available: {self.reason}")
-        else:
-            tail = f"Prob > chi2 = {format_test_p(self.pvalue)}"
-            lines.append(f"  chi2({self.df}) = {format_statistic(self.statistic)}    {tail}")
-            if self.note:
-                lines.append(f"  note: {self.note}")
-        return "\n".join(lines)
-
-    def __repr__(self) -> str:
-        if self.reason:
-            return f"WaldTest(not available: {self.reason})"
-        return f"WaldTest(chi2({self.df}) = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)})"
-
-
-def numbered(restrictions: Sequence[str], most: int = 20) -> list[str]:
-    """``(1)  a = b`` lines, the middle of a long list left out.
-
-    >>> numbered(["a = b"])
-    ['  (1)  a = b']
-    """
-    width = len(str(len(restrictions)))
-    lines = [f"  ({i + 1:>{width}})  {text}" for i, text in enumerate(restrictions)]
-    if len(lines) > most:
-        half = most // 2
-        return [*lines[:half], f"  ... {len(lines) - 2 * half} more ...", *lines[-half:]]
-    return lines
+    title = "Wald test"
 
 
 def wald_test(

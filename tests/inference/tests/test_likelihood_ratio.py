@@ -98,8 +98,10 @@ def test_boundary_mixture():
     assert ratio(-10.0, 3, -10.0, 2, boundary=1).pvalue == 1.0
     assert "chibar2(0, 1)" in repr(test)
     assert "mixture" in test.summary()
-    with pytest.raises(ValueError, match="bootstrap"):
+    with pytest.raises(ValueError, match="evaluates both models on the data"):
         ratio(-10.0, 4, -11.5, 2, boundary=2)
+    with pytest.raises(ValueError, match="how many of the 2 restrictions"):
+        ratio(-10.0, 4, -11.5, 2, boundary=3)
 
 
 def test_summary_names_the_fits():

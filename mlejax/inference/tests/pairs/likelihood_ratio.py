@@ -3,7 +3,8 @@ r"""Likelihood-ratio tests of nested fits.
 .. math:: LR = 2(\ell_{full} - \ell_{restricted}) \sim \chi^2_q, \qquad q = k_{full} - k_{restricted},
 
 and, when one of the q restrictions puts a parameter on the edge of its support (a variance that is 0), the mixture
-:math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6).
+:math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6); for several on edges see `chi_bar_square`.
+Where no such theory holds, data drawn from the restricted fit give the distribution (`bootstrap=`).
 
 A ratio of two numbers that are not maximised log-likelihoods of the same data means nothing, so every such pair is
 refused with a ValueError that names the reason.
@@ -12,13 +13,21 @@ refused with a ValueError that names the reason.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mlejax.data import Fingerprint
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_statistic, format_test_p
-from mlejax.inference.tests.nesting import not_nested, same_function
-from mlejax.inference.tests.same_data import data_difference, same_rows
+from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
+from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
+from mlejax.inference.tests.pairs.nesting import not_nested, same_function
+from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SLACK = 1e-6  # a restricted fit may have the higher log-likelihood by this much: both stop within it
 LIMIT = 0.01  # a limit is known to this much
@@ -71,6 +80,10 @@ class LRTest:
       boundary: number of restrictions on the edge of a support (0 or 1).
       claimed: that the models are nested was not checked.
       limits: labels of the fits whose log-likelihood is a limit.
+      weights: of the chi2 distributions with df - boundary, ..., df degrees of freedom, where several restrictions are on edges.
+      error: simulation error of the p-value, one standard deviation.
+      replicates: statistics of data drawn from the restricted fit, of a bootstrap; those that failed are left out.
+      failed: how many of them failed.
     """
 
     statistic: float
@@ -83,10 +96,16 @@ class LRTest:
     boundary: int = 0
     claimed: bool = False
     limits: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    error: float = 0.0
+    replicates: np.ndarray | None = field(default=None, repr=False)
+    failed: int = 0
 
     @property
     def distribution(self) -> str:
-        """Reference distribution: ``chi2``, or ``chibar2`` (a mixture) on a boundary."""
+        """Reference distribution: ``chi2``, ``chibar2`` (a mixture) on a boundary, or ``LR`` itself of drawn data."""
+        if self.replicates is not None:
+            return "LR"
         return "chibar2" if self.boundary else "chi2"
 
     def summary(self) -> str:
@@ -108,8 +127,17 @@ class LRTest:
             f"  {self._name()} = {format_statistic(self.statistic)}    "
             f"Prob > {self.distribution} = {format_test_p(self.pvalue)}",
         ]
-        if self.boundary:
+        if self.replicates is not None:
+            n = len(self.replicates)
+            left_out = f"; {self.failed} refits failed and are left out" if self.failed else ""
+            lines.append(f"  note: p from {n} data sets drawn from {self.restricted} and fitted by both{left_out}")
+        elif self.weights:
+            shown = ", ".join(f"{w:.3g}" for w in self.weights)
+            lines.append(f"  note: {self.boundary} restrictions are on edges; weights of the chi2 mixture: {shown}")
+        elif self.boundary:
             lines.append("  note: one restriction is on the edge of its support, so the reference is a chi2 mixture")
+        if self.error:
+            lines.append(f"  note: p has a simulation error of {self.error:.1g}")
         if self.claimed:
             lines.append(
                 f"  note: {self.restricted} was not checked to be nested in {self.full}: they are two functions"
@@ -118,41 +146,59 @@ class LRTest:
             lines.append(f"  note: the log-likelihood of {name} is the limit that it approaches")
         return "\n".join(lines)
 
+    def frame(self) -> pd.DataFrame:
+        """One row: statistic, df, p_value, llf_full, llf_restricted, distribution."""
+        import pandas as pd
+
+        names = ("statistic", "df", "llf_full", "llf_restricted", "distribution")
+        row = {"p_value": self.pvalue, **{name: getattr(self, name) for name in names}}
+        order = ["statistic", "df", "p_value", *names[2:]]
+        return pd.DataFrame(
+            [row], columns=order, index=pd.Index([f"{self.full} against {self.restricted}"], name="test")
+        )
+
     def _name(self) -> str:
+        if self.replicates is not None:
+            return "LR"
+        if self.weights:
+            return f"chibar2({self.df - self.boundary}..{self.df})"
         return f"chibar2({self.df - 1}, {self.df})" if self.boundary else f"chi2({self.df})"
 
     def __repr__(self) -> str:
         return f"LRTest({self._name()} = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)})"
 
 
-def lr_test(full: FitFacts, restricted: FitFacts, *, boundary: int = 0) -> LRTest:
+def lr_test(
+    full: FitFacts, restricted: FitFacts, *, boundary: int = 0, bootstrap: int | None = None, seed: int = 0
+) -> LRTest:
     """Likelihood-ratio test of two fits, refused unless both are maxima of the likelihood of the same data.
 
     Args:
       full: facts of the fit of the larger model.
       restricted: facts of the fit nested in it.
-      boundary: how many of the restrictions put a parameter on the edge of its support: 0 or 1.
+      boundary: how many of the restrictions put a parameter on the edge of its support; more than 1 need the fits themselves.
+      bootstrap: so many data sets drawn from the restricted fit in place of a chi2 distribution.
+      seed: of these, and of simulated weights.
 
     Returns:
       `LRTest`.
 
     Raises:
       ValueError: a fit that is not a maximum, a pseudolikelihood or a penalised likelihood; different data; models that
-        are not nested; a restricted log-likelihood above the full one by more than 1e-6; more than one restriction on an
-        edge.
+        are not nested; a restricted log-likelihood above the full one by more than 1e-6; restrictions on edges that have no
+        known distribution.
 
     >>> lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50))
     LRTest(chi2(1) = 5.000, p = 0.0253)
     """
-    names = (full.label or "full", restricted.label or "restricted")
+    names = names_of(full, restricted)
     for facts, name in zip((full, restricted), names, strict=True):
         _check_likelihood(facts, name)
     df = int(full.df_model) - int(restricted.df_model)
     _check_pair(full, restricted, names, df)
-    if boundary not in (0, 1):
+    if isinstance(boundary, bool) or not isinstance(boundary, (int, np.integer)) or not 0 <= boundary <= df:
         raise ValueError(
-            f"boundary: expected 0 or 1 restrictions on an edge, got {boundary!r}; with more of them the reference "
-            "distribution depends on their correlation: use a parametric bootstrap"
+            f"boundary: expected how many of the {df} restrictions are on an edge, a number from 0, got {boundary!r}"
         )
     excess = float(restricted.llf) - float(full.llf)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
@@ -167,9 +213,39 @@ def lr_test(full: FitFacts, restricted: FitFacts, *, boundary: int = 0) -> LRTes
     if boundary and -excess <= max(LIMIT if full.limit else ROUNDING, 1e-12 * abs(full.llf)):
         statistic = 0.0  # both fits are on the edge, and their log-likelihoods differ by rounding
     claimed = full.fit is not None and restricted.fit is not None and not same_function(full.fit, restricted.fit)
-    p = _upper_tail(statistic, df, boundary)
     limits = tuple(name for facts, name in zip((full, restricted), names, strict=True) if facts.limit)
-    return LRTest(statistic, df, p, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
+    made = LRTest(statistic, df, np.nan, float(full.llf), float(restricted.llf), *names, int(boundary), claimed, limits)
+    if bootstrap is not None:
+        drawn, failed = bootstrapped(*_both(full, restricted, "bootstrap="), bootstrap, seed)
+        p = (1 + int((drawn >= statistic - ROUNDING).sum())) / (len(drawn) + 1)
+        return replace(made, pvalue=p, error=float(np.sqrt(p * (1 - p) / len(drawn))), replicates=drawn, failed=failed)
+    if boundary > 1:
+        weights = boundary_weights(*_both(full, restricted, f"boundary={boundary}"), boundary, seed)
+        p, error = chi_bar_tail(statistic, weights, df)
+        return replace(made, pvalue=p, error=error, weights=tuple(weights.values.tolist()))
+    return replace(made, pvalue=_upper_tail(statistic, df, boundary))
+
+
+def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
+    """What to call two fits: by their labels, with formulas where these are the same.
+
+    >>> names_of(FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.0, 2, 50))
+    ('a', 'restricted')
+    """
+    names = (first.label or "full", second.label or "restricted")
+    if names[0] != names[1] or first.fit is None or second.fit is None:
+        return names
+    texts = [", ".join(map(str, facts.fit.spec.likelihood.predictors)) for facts in (first, second) if facts.fit]
+    return names if texts[0] == texts[1] else (f"{names[0]}({texts[0]})", f"{names[1]}({texts[1]})")
+
+
+def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
+    """The fits themselves, with their data."""
+    if full.fit is None or restricted.fit is None or full.fit.loaded.remembered or restricted.fit.loaded.remembered:
+        raise ValueError(
+            f"{what} evaluates both models on the data, which results from files do not hold: fit them anew"
+        )
+    return full.fit, restricted.fit
 
 
 def _upper_tail(statistic: float, df: int, boundary: int) -> float:

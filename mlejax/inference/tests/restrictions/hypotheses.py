@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.inference.formatting import format_number
-from mlejax.inference.tests.grammar import Linear, Resolve, Row, entry_indices, read_text
+from mlejax.inference.tests.restrictions.grammar import Linear, Resolve, Row, entry_indices, read_text
 
 
 class Hypotheses(NamedTuple):

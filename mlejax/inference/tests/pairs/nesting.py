@@ -12,8 +12,8 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.row_designs import designs_of
-from mlejax.inference.tests.hypotheses import parse_hypotheses
-from mlejax.inference.tests.same_data import same_order
+from mlejax.inference.tests.pairs.same_data import same_order
+from mlejax.inference.tests.restrictions.hypotheses import parse_hypotheses
 from mlejax.parameters import Predictor
 
 TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to its size

@@ -1,0 +1,57 @@
+"""The numbers of a fit at a point that is no maximum of its own: where another, smaller fit ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax.execution import cached, float64
+from mlejax.fit.diagnose import interior
+from mlejax.fit.finish import Fit
+from mlejax.fit.loading import Loaded
+from mlejax.fit.natural import estimates
+from mlejax.likelihood import Likelihood, missing_derivatives
+from mlejax.objective import ChunkedEvaluator, Spec
+from mlejax.parameters import Space
+
+
+def evaluated(
+    fit: Fit, likelihood: Likelihood, loaded: Loaded, space: Space, fixed: np.ndarray | None, values: Sequence[Any]
+) -> Fit:
+    """Log-likelihood, score and information of a likelihood at a point, in the form of a fit.
+
+    Args:
+        fit: another one, whose verdict, method and notes are kept.
+        likelihood, loaded, space, fixed: what is evaluated.
+        values: the point, one array a leaf, natural scale; edges of closed supports are allowed.
+    """
+    with float64(), missing_derivatives(likelihood):
+        spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))
+        evaluator = ChunkedEvaluator(spec, loaded.problem.data, fixed)
+        u = np.asarray(space.u_from_params(space.build(list(values))))
+        found = evaluator.evaluate(u[None], 2)
+        assert found.score is not None
+        assert found.information is not None
+        at, params = estimates(space, u, found.score[0], found.information[0], fixed)
+    theta, jacobian, score, information = at
+    scale = loaded.scale
+    return replace(
+        fit,
+        spec=spec,
+        loaded=loaded,
+        fixed=fixed,
+        u=u,
+        theta=theta,
+        params=params,
+        llf=scale * float(found.loglik[0]),
+        score=scale * score,
+        information=scale * information,
+        jacobian=jacobian,
+        interior=interior(space, u),
+        directions=(),
+        centred=None,
+        penalised=None,
+    )

@@ -1,0 +1,98 @@
+"""The result of a test of several restrictions at once, with a chi-squared reference: what most tests return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mlejax.inference.formatting import format_statistic, format_test_p
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ChiSquared:
+    """A test of restrictions, all at once.
+
+    Attributes:
+      statistic: its value; NaN when the test is refused.
+      df: degrees of freedom, the rank of the restrictions' covariance.
+      pvalue: upper tail probability.
+      restrictions: one label per restriction.
+      note: what to know about the result (redundant or impossible restrictions); may be empty.
+      reason: why there is no result; empty when there is one.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    restrictions: tuple[str, ...] = ()
+    note: str = ""
+    reason: str = ""
+    title: ClassVar[str] = "Test"
+
+    @property
+    def distribution(self) -> str:
+        """The reference distribution."""
+        return "chi2"
+
+    @property
+    def statement(self) -> str:
+        """The statistic and its p-value in a line.
+
+        >>> ChiSquared(5.31, 2, 0.0703).statement
+        'chi2(2) = 5.310, p = 0.0703'
+        """
+        return f"{self._stated}, p = {format_test_p(self.pvalue)}"
+
+    @property
+    def _stated(self) -> str:
+        return f"{self.distribution}({self.df}) = {format_statistic(self.statistic)}"
+
+    def summary(self) -> str:
+        """The restrictions and the test, as text.
+
+        >>> print(ChiSquared(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
+        Test
+          (1)  a = b
+          (2)  c = 1
+        <BLANKLINE>
+          chi2(2) = 5.310    Prob > chi2 = 0.0703
+        """
+        lines = [self.title, *numbered(self.restrictions), ""]
+        if self.reason:
+            lines.append(f"  not available: {self.reason}")
+        else:
+            lines.append(f"  {self._stated}    Prob > {self.distribution} = {format_test_p(self.pvalue)}")
+            if self.note:
+                lines.append(f"  note: {self.note}")
+        return "\n".join(lines)
+
+    def frame(self) -> pd.DataFrame:
+        """One row: statistic, df, p_value, note."""
+        import pandas as pd
+
+        row = {"statistic": self.statistic, "df": self.df, "p_value": self.pvalue, "note": self.reason or self.note}
+        return pd.DataFrame([row], index=pd.Index([self.title], name="test"))
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.reason:
+            return f"{name}(not available: {self.reason})"
+        return f"{name}({self.statement})"
+
+
+def numbered(restrictions: Sequence[str], most: int = 20) -> list[str]:
+    """``(1)  a = b`` lines, the middle of a long list left out.
+
+    >>> numbered(["a = b"])
+    ['  (1)  a = b']
+    """
+    width = len(str(len(restrictions)))
+    lines = [f"  ({i + 1:>{width}})  {text}" for i, text in enumerate(restrictions)]
+    if len(lines) > most:
+        half = most // 2
+        return [*lines[:half], f"  ... {len(lines) - 2 * half} more ...", *lines[-half:]]
+    return lines

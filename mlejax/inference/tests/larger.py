@@ -1,0 +1,297 @@
+"""A larger model at the estimates of a smaller one: which model is meant, and where the smaller one lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.execution import float64
+from mlejax.fit import Fit, evaluated, regressed
+from mlejax.fit.loading import Loaded, load
+from mlejax.fit.options import fix_on_host
+from mlejax.inference.intervals.link_scale import supports
+from mlejax.inference.row_designs import designs_of
+from mlejax.likelihood import Likelihood
+from mlejax.parameters import COEFFICIENTS, Leaf, Predictor, Space
+from mlejax.shapes import Float, Host
+
+SAME = 1e-7  # relative difference of two log-likelihoods that are the same model's
+
+
+class Larger(NamedTuple):
+    """The larger model: what is evaluated, and what holds of its parameters where the smaller one is."""
+
+    likelihood: Likelihood
+    loaded: Loaded
+    space: Space
+    fixed: np.ndarray | None
+    text: str
+
+
+def at_restricted(full: Fit, restricted: Fit) -> tuple[Fit, Float[Host, "p q"]]:
+    """The larger of two fits at the estimates of the smaller one, and the directions (p, q) in its theta that this one has.
+
+    Parameters that the smaller model does not have are 0 there.
+
+    Raises:
+        ValueError: the models are not nested, as far as their log-likelihoods tell.
+    """
+    big = Larger(full.spec.likelihood, full.loaded, full.spec.space, full.fixed, full.spec.likelihood.name)
+    mine = {leaf.name for leaf in restricted.spec.space.leaves}
+    absent = {leaf.name: np.zeros(leaf.shape) for leaf in full.spec.space.leaves if leaf.name not in mine}
+    return at_values(restricted, big, absent)
+
+
+def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Float[Host, "p q"]]:
+    """The larger model at the estimates of a fit, and the directions (p, q) in its theta that the fit can move in.
+
+    Args:
+        fit: of the smaller model.
+        big: the larger one.
+        null: the values of parameters that the fit does not have.
+
+    Raises:
+        ValueError: no further parameter, or models that are not nested.
+    """
+    if big.space.n_free <= fit.spec.space.n_free:
+        raise ValueError(
+            f"score_test: {big.text} has no further free parameter ({big.space.n_free} against {fit.spec.space.n_free}), so that "
+            "there is nothing to test"
+        )
+    with float64():
+        params = _embedding(fit, big, null)
+        values = [np.asarray(v, np.float64) for v in params(fit.theta)]
+        to_theta = lambda t: _theta_of(big.space, params(t))
+        tangent = np.asarray(jax.jacfwd(to_theta)(jnp.asarray(fit.theta))).reshape(big.space.n_free, fit.theta.size)
+    at = evaluated(fit, big.likelihood, big.loaded, big.space, big.fixed, values)
+    if not abs(at.llf - fit.llf) <= SAME * max(1.0, abs(fit.llf)):
+        raise ValueError(
+            f"score_test: the models are not nested: at the restricted estimates {big.text} has log-likelihood "
+            f"{at.llf:.10g}, and this fit has {fit.llf:.10g}"
+        )
+    return at, tangent
+
+
+def met_on_an_edge(full: Fit, restricted: Fit) -> str:
+    """The parameter of one model on whose lower edge it is another one (a share of zeros, a dispersion), or nothing.
+
+    Found by evaluating it just inside of the edge, at the estimates of the other.
+    """
+    mine = {leaf.name for leaf in restricted.spec.space.leaves}
+    space = full.spec.space
+    more = [leaf for leaf in space.leaves if leaf.name not in mine]
+    if len(more) != 1 or not mine < {leaf.name for leaf in space.leaves}:
+        return ""
+    return more[0].name if any(_meets(full, restricted, more[0], near) for near in (1e-8, 1e-30)) else ""
+
+
+def _meets(full: Fit, restricted: Fit, leaf: Leaf, near: float) -> bool:
+    """Whether the log-likelihoods agree with a parameter so near its edge, or its intercept near that of a log or logit."""
+    if leaf.kind == COEFFICIENTS:
+        value = np.zeros(leaf.shape)
+        value[..., 0] = np.log(near)
+    elif np.isfinite(low := _low(leaf)):
+        value = np.full(leaf.shape, low + near)
+    else:
+        return False
+    big = Larger(full.spec.likelihood, full.loaded, full.spec.space, full.fixed, full.spec.likelihood.name)
+    try:
+        with float64():
+            values = [
+                np.asarray(v, np.float64) for v in _embedding(restricted, big, {leaf.name: value})(restricted.theta)
+            ]
+        at = evaluated(restricted, big.likelihood, big.loaded, big.space, big.fixed, values)
+    except ValueError:  # the other parameters do not correspond
+        return False
+    return abs(at.llf - restricted.llf) < 1e-3
+
+
+def _low(leaf: Leaf) -> float:
+    """The lower end of a scalar's support; -inf where there is none, NaN of structures."""
+    links = leaf.transform.interval_links(leaf.shape)
+    return float(supports(links)[0].max(initial=-np.inf)) if len(links) == leaf.size else float("nan")
+
+
+# ---- the larger model
+
+
+def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
+    """The larger model that ``what`` and ``param`` of `score_test` mean, with the rows of the fit.
+
+    Raises:
+        ValueError, TypeError: nothing that a score test could be about.
+    """
+    likelihood = getattr(what, "likelihood", None)
+    if isinstance(what, str) and what.lstrip().startswith("+"):
+        likelihood = _with_terms(fit, what, param)
+        return _loaded(fit, likelihood, f"the model with {what.strip()}")
+    if param is not None:
+        raise ValueError("param= goes with terms to add, score_test('+ x2', param='mu')")
+    if isinstance(likelihood, Likelihood):
+        return _loaded(fit, likelihood, likelihood.name)
+    addresses = [what] if isinstance(what, str) else what
+    if addresses is not None and not (
+        isinstance(addresses, (list, tuple)) and all(isinstance(a, str) for a in addresses)
+    ):
+        raise TypeError(
+            f"score_test expected terms to add ('+ x2'), a larger model, or addresses of what this fit holds fixed, got {what!r}"
+        )
+    held = _held(fit)
+    if addresses is not None:
+        _check_fixed(fit.spec.space, addresses)
+        freed = {i for a in addresses for i in fit.spec.space.resolve(a).tolist()}
+        held = {a: v for a, v in held.items() if not set(fit.spec.space.resolve(a).tolist()) <= freed}
+    elif not held and not fit.constraints:
+        raise ValueError(
+            "score_test() tests what fixed= and constraints= hold, and this fit has neither: name terms to add, "
+            "score_test('+ x2'), or a larger model"
+        )
+    space, fixed = fix_on_host(fit.loaded.problem.space, held if addresses is not None else None)
+    return Larger(fit.spec.likelihood, fit.loaded, space, fixed, "the model without the restrictions")
+
+
+def _check_fixed(space: Space, addresses: Any) -> None:
+    for address in addresses:
+        loose = [space.labels[i] for i in space.resolve(address) if not space.reported_fixed[i]]
+        if loose:
+            raise ValueError(
+                f"score_test({address!r}): {', '.join(loose)} is estimated here, and a score test asks about what the fit holds "
+                "fixed: fit with fixed={...} first, or use wald_test"
+            )
+
+
+def _held(fit: Fit) -> dict[str, Any]:
+    """What ``fixed=`` holds, by whole parameters where it can."""
+    out: dict[str, Any] = {}
+    for leaf, value in zip(fit.spec.space.leaves, fit.spec.space.split(fit.params), strict=True):
+        if leaf.all_fixed:
+            out[leaf.name] = np.asarray(value)
+        elif leaf.partly_fixed:
+            free = set(leaf.free_index.tolist())
+            out |= {leaf.name + leaf.suffix(i): v for i, v in enumerate(np.ravel(value)) if i not in free}
+    return out
+
+
+def _with_terms(fit: Fit, terms: str, param: str | None) -> Likelihood:
+    """The likelihood of the fit with terms added to the formula of one parameter."""
+    likelihood = fit.spec.likelihood
+    names = [p.name for p in likelihood.predictors]
+    if param is None and len(names) != 1:
+        which = "several parameters are regressed" if names else "no parameter is regressed"
+        raise ValueError(f"score_test({terms!r}): {which}; say whose formula the terms go to, param='mu'")
+    name = names[0] if param is None else param
+    old = next((p.linear for p in likelihood.predictors if p.name == name), None)
+    if old is None:
+        return regressed(likelihood, {name: terms.strip().lstrip("+").strip()})
+    if fit.loaded.designs is not None and any(
+        d.predictor.name == name and d.piece.spec is None for d in fit.loaded.designs.designs
+    ):
+        raise ValueError(
+            f"score_test({terms!r}): {name} has a design matrix and no formula; give the larger model, "
+            "score_test(model.regress(...))"
+        )
+    return regressed(likelihood, {name: replace(old, formula=f"{old.formula} {terms.strip()}")})
+
+
+def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
+    """Another likelihood with the rows of the fit, and with what the fit holds fixed."""
+    if fit.constraints:
+        raise ValueError("score_test of a larger model is refused for fits with constraints=; score_test() tests these")
+    loaded, weights = fit.loaded, fit.loaded.weights
+    raw = loaded.source.raw if loaded.rows.kept is None else loaded.source.take(loaded.rows.kept)
+    values = None if weights is None else weights.values
+    if values is not None and loaded.unit_codes is not None:
+        values = values[loaded.unit_codes]
+    with float64():
+        made = load(likelihood, raw, None, "raise", (), values, None if weights is None else weights.kind)
+    space, fixed = fix_on_host(made.problem.space, _held(fit))
+    return Larger(likelihood, made, space, fixed, text)
+
+
+# ---- where the smaller model lies in the larger one
+
+
+def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any], list[Any]]:
+    """theta of the fit -> the values of the larger model's leaves that give every row the same parameters.
+
+    Raises:
+        ValueError: a parameter that the fit does not have and ``null`` does not give; a formula without the other's columns.
+    """
+    small, leaves = fit.spec.space, big.space.leaves
+    mine = {leaf.name: i for i, leaf in enumerate(small.leaves)}
+    if unknown := [name for name in null if name in mine or name not in {leaf.name for leaf in leaves}]:
+        raise ValueError(
+            f"null= names {', '.join(map(repr, unknown))}: expected parameters of the larger model that this fit does not have"
+        )
+    if missing := [leaf.name for leaf in leaves if leaf.name not in mine and leaf.name not in null]:
+        raise ValueError(
+            f"score_test: {big.text} has {', '.join(missing)}, which this fit does not have; give the value under the "
+            f"hypothesis, null={{{missing[0]!r}: 0.0}}"
+        )
+    if lost := [name for name in mine if name not in {leaf.name for leaf in leaves}]:
+        raise ValueError(f"score_test: the models are not nested: {big.text} has no parameter {', '.join(lost)}")
+    parts = [
+        _constant(np.broadcast_to(np.asarray(null[leaf.name], float), leaf.shape))
+        if leaf.name not in mine
+        else _as_in_larger(fit, big, leaf, mine[leaf.name])
+        for leaf in leaves
+    ]
+
+    def values(theta: Any) -> list[Any]:
+        own = small.split(small.params_from_theta(theta, fit.fixed))
+        return [part(own) for part in parts]
+
+    return values
+
+
+def _constant(value: Any) -> Callable[[Any], Any]:
+    return lambda own: value
+
+
+def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], Any]:
+    """The values of the fit's leaves -> that of one of the larger model's, which both have."""
+    old, new = _predictor(fit.spec.likelihood, leaf.name), _predictor(big.likelihood, leaf.name)
+    if new is None:
+        if old is not None:
+            raise ValueError(
+                f"score_test: the models are not nested: {leaf.name} is regressed in this fit and not in {big.text}"
+            )
+        return lambda own: own[i]
+    design, offset = designs_of(big.loaded)[leaf.name]
+    n, own_rows = len(design), None if old is None else designs_of(fit.loaded)[leaf.name]
+    size = np.sqrt((design**2).sum(axis=0))
+    size = np.where(size > 0, size, 1.0)
+    solve = np.linalg.pinv(design / size, rcond=1e-12) / size[:, None]
+
+    def coefficients(own: Any) -> Any:
+        if old is None or own_rows is None:
+            value = jnp.broadcast_to(own[i], (n, *jnp.shape(own[i])))
+            eta = new.link.link(value)
+        elif old.link == new.link:
+            eta = old.linear_predictor(own[i], *own_rows)
+        else:
+            eta = new.link.link(old.value(own[i], *own_rows))
+        if offset is not None:
+            eta = eta - jnp.reshape(offset, (*offset.shape, *(1,) * (eta.ndim - offset.ndim)))
+        return jnp.moveaxis(jnp.tensordot(solve, eta, axes=1), 0, -1)
+
+    return coefficients
+
+
+def _predictor(likelihood: Likelihood, name: str) -> Predictor | None:
+    return next((p for p in likelihood.predictors if p.name == name), None)
+
+
+def _theta_of(space: Space, values: list[Any]) -> Any:
+    """Values of the leaves -> theta."""
+    parts = [
+        jnp.ravel(leaf.transform.free(leaf.working(v)))
+        for leaf, v in zip(space.leaves, values, strict=True)
+        if leaf.n_free
+    ]
+    return jnp.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Tests that compare two fits of the same data."""

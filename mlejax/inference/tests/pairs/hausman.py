@@ -1,0 +1,114 @@
+r"""Hausman's test by stacked scores: do two estimators of the same parameters, from the same rows, agree?
+
+With the influence of row i on estimator k, psi_ki = A_k^{-1} s_ki, and d the difference of the common entries,
+
+.. math:: H = d' \Big( \sum_g (\psi_{1g} - \psi_{2g})(\psi_{1g} - \psi_{2g})' \Big)^{-} d \sim \chi^2,
+
+sums over rows, units or clusters g.  Neither estimator need be efficient, and the covariance cannot be negative, as V_1 - V_2 can
+(Hausman 1978, Econometrica 46, 1251; stacked as in White 1982 and Stata's ``suest``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.fit import Fit
+from mlejax.inference.covariances import cluster_codes, weighted_scores
+from mlejax.inference.tests.chi_squared import ChiSquared
+from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts
+from mlejax.inference.tests.pairs.same_data import data_difference, same_order
+from mlejax.inference.tests.wald import wald_test
+from mlejax.linalg import scaled_inverse
+from mlejax.shapes import Float, Host
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HausmanTest(ChiSquared):
+    """A Hausman test; attributes as of :class:`ChiSquared`.
+
+    Attributes:
+      difference: first minus second, of the common entries.
+    """
+
+    difference: tuple[float, ...] = ()
+    title = "Hausman test"
+
+
+def hausman_test(
+    first: FitFacts, second: FitFacts, entries: str | Sequence[str] | None = None, groups: Any = None
+) -> HausmanTest:
+    """Whether two fits of the same rows agree on what they both estimate.
+
+    Args:
+        first, second: the fits.
+        entries: the addresses to compare; by default all that both estimate.
+        groups: clusters, a column's name or labels.
+
+    Returns:
+        `HausmanTest`.
+
+    Raises:
+        ValueError: different rows, no common entries, fits that are no interior maxima.
+    """
+    a, b = _checked(first), _checked(second)
+    if found := data_difference(first.fingerprint, second.fingerprint):
+        raise ValueError(f"hausman_test: the fits are of different data: {found}")
+    n = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
+    shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
+    rows = a.loaded.problem.data.mode == b.loaded.problem.data.mode == "rows"
+    if n[0] != n[1] or (rows and shared and not same_order(a.loaded, b.loaded)):
+        raise ValueError("hausman_test stacks the scores of both fits row by row: fit the same rows in the same order")
+    names = _common(a, b, entries)
+    parts, values = zip(*(_influence(fit, names) for fit in (a, b)), strict=True)
+    gap, moved = values[0] - values[1], parts[0] - parts[1]
+    if groups is not None:
+        codes = cluster_codes(a, groups)
+        summed = np.zeros((int(codes.max()) + 1, moved.shape[1]))
+        np.add.at(summed, codes, moved)
+        moved = summed
+    labels = tuple(f"{name} is the same in both" for name in names)
+    found_ = wald_test(np.eye(len(names)), 0.0, gap, moved.T @ moved, labels=labels)
+    parts_ = (found_.statistic, found_.df, found_.pvalue, labels, found_.note, found_.reason)
+    return HausmanTest(*parts_, difference=tuple(gap.tolist()))
+
+
+def _checked(facts: FitFacts) -> Fit:
+    fit = facts.fit
+    if fit is None or fit.loaded.remembered is not None:
+        raise ValueError("hausman_test sums products of scores, and a result from a file does not hold the data")
+    if not facts.converged or facts.penalised or not fit.interior.all():
+        raise ValueError(
+            f"hausman_test: the fit of {facts.label} is no maximum of the log-likelihood inside the supports; see its verdict"
+        )
+    return fit
+
+
+def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
+    both = [
+        [x for x, held in zip(f.spec.space.labels, f.spec.space.reported_fixed, strict=True) if not held]
+        for f in (a, b)
+    ]
+    if entries is None:
+        names = [x for x in both[0] if x in both[1]]
+    else:
+        asked = [entries] if isinstance(entries, str) else list(entries)
+        labels = a.spec.space.labels
+        names = [labels[i] for address in asked for i in a.spec.space.resolve(address)]
+        if lost := [x for x in names if x not in both[0] or x not in both[1]]:
+            raise ValueError(f"hausman_test: {', '.join(lost)} is not estimated by both fits")
+    if not names:
+        raise ValueError("hausman_test: the fits have no estimated entry in common; name them alike")
+    return names
+
+
+def _influence(fit: Fit, names: list[str]) -> tuple[Float[Host, "n m"], Float[Host, " m"]]:
+    """The influence of each contribution on the named entries, and these."""
+    space = fit.spec.space
+    at = [space.labels.index(name) for name in names]
+    found = scaled_inverse(fit.information)  # type: ignore[arg-type]
+    psi = weighted_scores(fit) @ found.inverse @ space.reported_matrix[at].T
+    return psi, space.reported(fit.params)[at]

@@ -1,0 +1,86 @@
+"""What a likelihood ratio of two nested fits is compared with, where this is no chi-squared: simulated weights, drawn data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlejax.fit import Fit, check_count
+from mlejax.inference.tests.larger import at_restricted
+from mlejax.inference.tests.pairs.chi_bar_square import Weights, chi_bar_weights
+from mlejax.inference.tests.score import scores_with_variances, symmetric_edges
+from mlejax.linalg import scaled_inverse
+from mlejax.shapes import Float, Host
+
+FALL = 1e-6  # a full refit below the restricted one by more than this has failed
+
+
+def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Weights:
+    """Weights of the chi-bar-squared mixture, from the information of the full model at the restricted estimate.
+
+    Standard deviations at 0, whose score vanishes there, enter by their squares, with products of scores as the information.
+
+    Raises:
+        ValueError: another number of edges than ``boundary``, an information that is singular there (a parameter that is not
+            identified under the hypothesis), restrictions that are no values of single parameters.
+    """
+    at, tangent = at_restricted(full, restricted)
+    p, q = tangent.shape
+    tested = np.flatnonzero(np.abs(tangent).max(axis=1, initial=0.0) < 1e-9)
+    names = at.spec.space.theta_labels
+    if tested.size != p - q:
+        raise ValueError(
+            f"boundary={boundary}: expected restrictions that give single parameters a value; of these only "
+            f"{tested.size} of {p - q} do, so that their distribution is not known: bootstrap=999 holds"
+        )
+    on_edge = ~at.interior
+    if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
+        there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
+        raise ValueError(
+            f"boundary={boundary}: at the restricted estimates these are on an edge of their support: {there}"
+        )
+    still = symmetric_edges(at)
+    assert at.information is not None
+    information = at.information
+    if still.size or not scaled_inverse(information).ok:
+        scores = scores_with_variances(at, still)
+        information = scores.T @ scores
+    found = scaled_inverse(information)
+    if not found.ok:
+        raise ValueError(
+            f"boundary={boundary}: the information of the full model is singular at the restricted estimates (a parameter is not "
+            "identified under the hypothesis, or its score vanishes), so that the mixture is not known: bootstrap=999 holds"
+        )
+    efficient = np.linalg.inv(found.inverse[np.ix_(tested, tested)])
+    return chi_bar_weights(efficient, on_edge[tested], seed)
+
+
+def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[Host, " B"], int]:
+    """Likelihood ratios of data sets drawn from the restricted fit, and how many refits failed.
+
+    The full model is refitted from the restricted estimates and from its own, and the higher end counts.
+    """
+    from mlejax.inference.resampling.refitting import refits_of_drawn  # which rests on the tests
+
+    n = check_count("bootstrap", n, 19)
+    starts = [full.u]
+    try:
+        at, _ = at_restricted(full, restricted)
+        starts.append(_off_edges(at))
+    except ValueError:  # two functions whose parameters do not correspond
+        pass
+    targets = [(restricted, restricted.u), *((full, u) for u in starts)]
+    small, *large = refits_of_drawn(restricted, targets, n, check_count("seed", seed, 0), "lr_test(bootstrap=)")
+    high = np.max([np.where(done.clean, done.llf, -np.inf) for done in large], axis=0)
+    good = small.clean & np.isfinite(high) & (high >= small.llf - FALL * np.maximum(1.0, np.abs(small.llf)))
+    if good.sum() < 19:
+        raise ValueError(f"lr_test(bootstrap={n}): {n - int(good.sum())} of {n} pairs of refits did not end at maxima")
+    return 2.0 * np.maximum(high - small.llf, 0.0)[good], int((~good).sum())
+
+
+def _off_edges(at: Fit) -> Float[Host, " p"]:
+    """A start a tenth of a standard error inside of edges."""
+    space = at.spec.space
+    assert at.information is not None
+    step = 0.1 / np.sqrt(np.maximum(np.abs(np.diag(at.information)), 1e-12))
+    inside = np.where(at.u <= space.lower, step, np.where(at.u >= space.upper, -step, 0.0))
+    return np.asarray(at.u + np.minimum(inside, 0.1))

@@ -1,0 +1,192 @@
+r"""Vuong's tests of two models, nested in one another or not: can they be told apart, and is one closer to the truth?
+
+With the terms m_i = l_1i - l_2i of the log-likelihood ratio at the estimates and their variance omega^2,
+
+* distinguishable: n omega^2 is a weighted sum of chi-squared 1 under omega^2 = 0, with the squared eigenvalues of W as weights,
+* closer: z = sum m_i / (sqrt(n) omega) is standard normal if the models are distinguishable and equally close,
+
+where W = [[B_1 A_1^-1, B_12 A_2^-1], [-B_12' A_1^-1, -B_2 A_2^-1]], A the informations and B the products of scores.
+
+Vuong (1989), Econometrica 57, 307; Merkle, You & Preacher (2016), Psychological Methods 21, 151.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.normal import two_sided_p
+from mlejax.inference.tests.larger import met_on_an_edge
+from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
+from mlejax.inference.tests.pairs.nesting import not_nested, same_function
+from mlejax.inference.tests.pairs.same_data import data_difference, same_order
+from mlejax.inference.tests.weighted_chi_squared import tail
+from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VuongTest:
+    """Vuong's tests of two models.
+
+    Attributes:
+        variance: omega^2, of the terms of the log-likelihood ratio.
+        statistic_variance, p_variance: n omega^2, and the p-value of the models being indistinguishable.
+        statistic, pvalue: z of the log-likelihood ratio, and its two-sided p-value; of nested models their p-value is that of the
+            likelihood ratio under a weighted sum of chi-squares, which holds when the larger model is wrong too.
+        llr: sum of the terms, first minus second.
+        first, second: names.
+        nested: one model is nested in the other.
+        correction: subtracted from the ratio, ``""``, ``"aic"`` or ``"bic"``.
+        n: contributions.
+    """
+
+    variance: float
+    statistic_variance: float
+    p_variance: float
+    statistic: float
+    pvalue: float
+    llr: float
+    first: str
+    second: str
+    nested: bool
+    correction: str
+    n: int
+
+    def frame(self) -> pd.DataFrame:
+        """Two rows, ``distinguishable`` and ``closer``: statistic and p_value."""
+        import pandas as pd
+
+        rows = {"statistic": [self.statistic_variance, self.statistic], "p_value": [self.p_variance, self.pvalue]}
+        return pd.DataFrame(rows, index=pd.Index(["distinguishable", "closer"], name="test"))
+
+    def summary(self) -> str:
+        """Both tests in words."""
+        which = self.first if self.llr > 0 else self.second
+        less = f", less the difference of {self.correction.upper()} penalties" if self.correction else ""
+        name = "LR" if self.nested else "z"
+        lines = [
+            f"Vuong test of {self.first} against {self.second}, {self.n} contributions",
+            f"  can they be told apart?    n omega^2 = {format_statistic(self.statistic_variance)}, "
+            f"p = {format_test_p(self.p_variance)}",
+            f"  is one closer?             {name} = {format_statistic(self.statistic)}, p = {format_test_p(self.pvalue)}{less}",
+            f"  the sum of log-likelihood ratios is {self.llr:.6g}, in favour of {which}",
+        ]
+        if self.p_variance > 0.05 and not self.nested:
+            lines.append("  note: the models are not told apart by these data, so that z has no meaning")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def vuong_test(first: FitFacts, second: FitFacts, correction: str = "") -> VuongTest:
+    """Whether two models of the same data can be told apart, and which is closer to the truth (Vuong 1989).
+
+    Args:
+        first, second: the fits.
+        correction: ``""``, ``"aic"`` or ``"bic"``: subtract the difference of their penalties, as R's ``pscl`` prints too.
+
+    Returns:
+        `VuongTest`.  Contributions are rows, or units.
+
+    Raises:
+        ValueError: other rows or weights, fits that are no maxima, and models of which one meets the other on an edge of its
+            support (zero inflation against none), where z is not normal (Wilson 2015): ``lr_test(..., boundary=1)`` holds.
+    """
+    if correction not in ("", "aic", "bic"):
+        raise ValueError(f"correction={correction!r}: expected '', 'aic' or 'bic'")
+    a, b = _checked(first), _checked(second)
+    _same_terms(first, second, a, b)
+    names = names_of(first, second)
+    nested = _nested(a, b)
+    terms = [_terms(fit) for fit in (a, b)]
+    n = len(terms[0])
+    m = terms[0] - terms[1]
+    llr, variance = float(m.sum()), float(m.var())
+    weights = _weights(a, b)
+    statistic = n * variance
+    p_variance = tail(statistic, weights**2)
+    penalty = {"": 0.0, "aic": 1.0, "bic": 0.5 * np.log(n)}[correction] * (first.df_model - second.df_model)
+    if nested:
+        sign = 1.0 if first.df_model > second.df_model else -1.0
+        value = 2.0 * sign * llr
+        return VuongTest(variance, statistic, p_variance, value, tail(value, sign * weights), llr, *names, True, "", n)
+    z = float((llr - penalty) / np.sqrt(statistic)) if statistic > 0 else float("nan")
+    return VuongTest(variance, statistic, p_variance, z, float(two_sided_p(z)), llr, *names, False, correction, n)
+
+
+def _checked(facts: FitFacts) -> Fit:
+    fit = facts.fit
+    if fit is None or fit.loaded.remembered is not None:
+        raise ValueError(
+            "vuong_test compares contributions row by row, and a result from a file does not hold the data"
+        )
+    if not facts.converged or facts.penalised:
+        why = "is penalised or bias-reduced" if facts.penalised else "did not end at a maximum"
+        raise ValueError(
+            f"vuong_test: the fit of {facts.label} {why}, so that its log-likelihood is not at its maximum"
+        )
+    if not fit.interior.all():
+        on = ", ".join(fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior))
+        raise ValueError(
+            f"vuong_test: {on} of {facts.label} is estimated on the edge of its support, where the statistic is not normal "
+            "(Wilson 2015, Economics Letters 127, 51); lr_test(..., boundary=1), or bootstrap=999, holds"
+        )
+    if fit.loaded.problem.data.mode == "whole" and fit.loaded.problem.data.n_contributions <= 1:
+        raise ValueError(f"vuong_test compares contributions, and {facts.label} returns one scalar")
+    return fit
+
+
+def _same_terms(first: FitFacts, second: FitFacts, a: Fit, b: Fit) -> None:
+    sizes = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"vuong_test: the fits have different contributions: {sizes[0]} of {first.label} and {sizes[1]} of {second.label}"
+        )
+    if found := data_difference(first.fingerprint, second.fingerprint):
+        raise ValueError(f"vuong_test: the fits are of different data: {found}")
+    rows = a.loaded.problem.data.mode == "rows"
+    shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
+    if rows and shared and not same_order(a.loaded, b.loaded):
+        raise ValueError("vuong_test: the fits are of the same rows in another order")
+    if a.loaded.weights is not None or b.loaded.weights is not None:
+        raise ValueError("vuong_test is refused for weighted fits: expand the rows of frequency weights")
+
+
+def _nested(a: Fit, b: Fit) -> bool:
+    """Whether one is nested in the other, refused where they meet on an edge of a support."""
+    big, small = (a, b) if a.spec.space.n_free >= b.spec.space.n_free else (b, a)
+    if not same_function(a, b) and (name := met_on_an_edge(big, small)):
+        raise ValueError(
+            f"vuong_test is refused: {small.spec.likelihood.name} is {big.spec.likelihood.name} with {name} on the edge of its "
+            "support, and then the statistic is not normal (Wilson 2015, Economics Letters 127, 51); lr_test(..., boundary=1), "
+            "or bootstrap=999, holds"
+        )
+    if not same_function(a, b) or big.spec.space.n_free == small.spec.space.n_free:
+        return False
+    return not not_nested(big, small)
+
+
+def _terms(fit: Fit) -> Float[Host, " n"]:
+    with float64():
+        found = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u)
+    return found.values
+
+
+def _weights(a: Fit, b: Fit) -> Float[Host, " k"]:
+    """The eigenvalues of W."""
+    s, t = a.scores(), b.scores()
+    assert a.information is not None
+    assert b.information is not None
+    one, other = np.linalg.inv(a.information), np.linalg.inv(b.information)
+    W = np.block([[s.T @ s @ one, s.T @ t @ other], [-t.T @ s @ one, -t.T @ t @ other]])
+    return np.asarray(np.linalg.eigvals(W).real)

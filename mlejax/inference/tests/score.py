@@ -1,0 +1,253 @@
+r"""Score (Lagrange multiplier) tests: a larger model, judged where the smaller one ended.
+
+With the score S and the information A of the larger model at the restricted estimate, and the restrictions H theta = h,
+
+.. math:: T = (H A^{-1} S)' (H V H')^{-1} (H A^{-1} S) \sim \chi^2_q,
+
+where V is A^-1, which makes it S' A^-1 S (Rao 1948), or a sandwich, which makes it the robust form of Boos (1992, The American
+Statistician 46, 327).  A is the observed information; R's ``anova(test = "Rao")`` has the expected one, which is the same for
+canonical links.  Where A is not positive definite at the restricted estimate, sums of products of the scores stand for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mlejax.batch.refits import row_derivatives
+from mlejax.covariance import check_kind
+from mlejax.fit import Fit, column_unchanged
+from mlejax.inference.covariances import covariance_of
+from mlejax.inference.normal import two_sided_p
+from mlejax.inference.tests.chi_squared import ChiSquared
+from mlejax.inference.tests.larger import at_values, larger_model
+from mlejax.inference.tests.wald import wald_test
+from mlejax.linalg import scaled_inverse
+from mlejax.shapes import Float, Host
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreTest(ChiSquared):
+    """A score test; attributes as of :class:`ChiSquared`.
+
+    Attributes:
+      one_sided: the restriction is on an edge of its support: the reference is half a chi2 with one degree of freedom.
+    """
+
+    one_sided: bool = False
+    title = "Score test"
+
+    @property
+    def distribution(self) -> str:
+        """``chi2``, or ``chibar2`` on an edge."""
+        return "chibar2" if self.one_sided else "chi2"
+
+
+def score_test(
+    fit: Fit,
+    what: Any = None,
+    *,
+    param: str | None = None,
+    null: Mapping[str, Any] | None = None,
+    cov_type: str = "nonrobust",
+    cov_kwds: Mapping[str, Any] | None = None,
+) -> ScoreTest:
+    """Score test of what the fit leaves out: this fit is the restricted one, and the larger model is never fitted.
+
+    Args:
+        what: terms to add to a formula, ``"+ x2"``; a larger model of the same data; or addresses of this fit's own ``fixed=``,
+            ``"beta[age]"`` (a list of them).  Left out: all its ``fixed=`` and ``constraints=``.
+        param: the parameter whose formula gets the terms, if several are regressed; one that is not regressed is a formula of
+            an intercept, so that ``param="sigma"`` tests for unequal variances.
+        null: of a larger model the values, natural scale, of parameters that this fit does not have, ``{"alpha": 0.0}``.
+            Coefficients of further columns are 0.
+        cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992).  ``"nonrobust"`` by default, or
+            the fit's own if that is HC0 or HC1.
+
+    Returns:
+        `ScoreTest`.  One parameter on a closed edge of its support (a variance of 0) is tested one-sidedly.
+
+    Raises:
+        ValueError: nothing is restricted, the fit is no maximum, models that are not nested, several parameters on an edge, or a
+            score that vanishes there by symmetry; the message names the test that holds instead.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> data = {"y": [1.0, 2.0, 6.0, 3.0, 5.0, 4.0], "x": [0.0, 1.0, 3.0, 2.0, 2.0, 1.0]}
+        >>> res = gaussian.regress(mu="1").fit(data)
+        >>> res.score_test("+ x")
+        ScoreTest(chi2(1) = 5.930, p = 0.0149)
+    """
+    check_restricted(fit)
+    big = larger_model(fit, what, param)
+    at, tangent = at_values(fit, big, null or {})
+    return _tested(at, tangent, big.text, cov_type, cov_kwds)
+
+
+def _tested(at: Fit, tangent: Float[Host, "p q"], text: str, cov_type: str, cov_kwds: Any) -> ScoreTest:
+    """The test from the larger model at the restricted estimate, and the directions (p, q) that the smaller one has."""
+    kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
+    on_edge = np.flatnonzero(~at.interior)
+    if on_edge.size == 1 and (still := symmetric_edges(at)).size:
+        return _of_variance(at, int(still[0]), tangent)
+    if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
+        j = int(on_edge[0])
+        inward = 1.0 if at.u[j] <= at.spec.space.lower[j] else -1.0
+        if inward * at.score[j] < 0:
+            label = f"{at.spec.space.theta_labels[j]} = {at.theta[j]:g}"
+            return ScoreTest(0.0, 1, 1.0, (label,), "the score points out of the support", one_sided=True)
+    inside = replace(at, interior=np.ones(at.theta.size, bool))
+    bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
+    if np.isnan(bread).any() and kind not in ("nonrobust", "opg"):
+        raise ValueError(
+            "score_test: the information is not positive definite at the restricted estimate, so that there is no robust form; "
+            "cov_type='opg', or lr_test of a fit of the larger model"
+        )
+    if kind == "opg":
+        bread = _inverse_products(at)
+    elif np.isnan(bread).any():
+        bread, kind = _inverse_products(at), "opg"
+        note = "the observed information is not positive definite at the restricted estimate: products of scores stand for it"
+    cov = bread if kind in ("nonrobust", "opg") else covariance_of(inside, kind, options).matrix
+    H, labels = _restrictions(at, tangent, bread, text)
+    step = bread @ at.score
+    if on_edge.size:
+        _check_edge(at, H, on_edge)
+    found = wald_test(H, 0.0, step, cov, labels=labels)
+    if found.reason:
+        raise ValueError(f"score_test: {found.reason}")
+    if not on_edge.size:
+        return ScoreTest(found.statistic, found.df, found.pvalue, labels, note)
+    return ScoreTest(found.statistic, 1, 0.5 * found.pvalue, labels, note, one_sided=True)
+
+
+def _inverse_products(at: Fit) -> Float[Host, "p p"]:
+    """The inverse of the sum of products of the scores.
+
+    Raises:
+        ValueError: they span fewer directions than there are parameters.
+    """
+    w = at.loaded.weights
+    scores = at.scores() if w is None else at.scores() * np.sqrt(w.values)[:, None]
+    found = scaled_inverse(scores.T @ scores)
+    if not found.ok:
+        raise ValueError(
+            "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
+            "restricted estimate; lr_test of a fit of the larger model holds"
+        )
+    return found.inverse
+
+
+def check_restricted(fit: Fit) -> None:
+    """ValueError for fits whose score is not 0 in the interior of the supports, or that are without their data."""
+    if fit.loaded.remembered is not None:
+        raise ValueError("score_test evaluates the likelihood on the data, which a result from a file does not hold")
+    if fit.penalised is not None or fit.spec.reduction is not None:
+        raise ValueError(
+            "score_test is refused for penalised and bias-reduced fits: the score of the log-likelihood is not 0 at their "
+            "estimates; fit without, or use wald_test on a fit of the larger model"
+        )
+    if not fit.verdict.converged:
+        raise ValueError(
+            f"score_test: the fit did not end at a maximum ({fit.verdict.code.replace('_', ' ')}); see its verdict"
+        )
+    if not fit.interior.all():
+        on = [fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior)]
+        raise ValueError(
+            f"score_test: {', '.join(on)} is estimated on the edge of its support, where the score need not be 0 and the "
+            "statistic has no chi2 distribution; lr_test(..., bootstrap=999) of a fit of the larger model holds"
+        )
+    if not column_unchanged(fit.loaded, fit.spec.likelihood.unit):
+        raise ValueError("score_test: the data were changed since the fit; fit them again")
+
+
+def _restrictions(
+    at: Fit, tangent: Float[Host, "p q"], bread: Float[Host, "p p"], text: str
+) -> tuple[Float[Host, "m p"], tuple[str, ...]]:
+    """The restrictions H (m, p), orthogonal to what the smaller model can move, and their labels."""
+    p, q = tangent.shape
+    root = 1.0 / np.sqrt(np.diag(bread))  # in standard errors
+    moved = root[:, None] * tangent
+    moved = moved / np.maximum(np.sqrt((moved**2).sum(axis=0)), 1e-300)
+    still = np.flatnonzero(np.abs(moved).max(axis=1, initial=0.0) < 1e-9)
+    if still.size == p - q:
+        names, value = at.spec.space.theta_labels, np.where(np.abs(at.theta) * root < 1e-9, 0.0, at.theta)
+        return np.eye(p)[still], tuple(f"{names[j]} = {value[j]:g}" for j in still)
+    basis = np.linalg.svd(moved, full_matrices=True)[0][:, q:]
+    m = basis.shape[1]
+    label = f"{m} restriction{'s' * (m > 1)} against {text}"
+    return basis.T * root, (label,) if m == 1 else tuple(f"{label} ({i + 1})" for i in range(m))
+
+
+def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
+    """ValueError unless the test is of one parameter on a closed edge, where the score does not vanish by symmetry."""
+    names = [at.spec.space.theta_labels[i] for i in on_edge]
+    alone = len(H) == 1 and on_edge.size == 1 and np.flatnonzero(H[0]).tolist() == on_edge.tolist()
+    if not alone:
+        raise ValueError(
+            f"score_test: {', '.join(names)} is on the edge of its support under the hypothesis, beside other restrictions, so "
+            "that the statistic has no chi2 distribution; lr_test(..., bootstrap=999) of a fit of the larger model holds"
+        )
+
+
+# ---- standard deviations at 0, whose score vanishes by symmetry
+
+
+def symmetric_edges(at: Fit) -> np.ndarray:
+    """Coordinates on an edge with a score of 0 in every contribution, as that of a standard deviation at 0."""
+    on_edge = np.flatnonzero(~at.interior)
+    if not on_edge.size:
+        return on_edge
+    scores = at.scores()[:, on_edge]
+    assert at.information is not None
+    size = np.sqrt(np.abs(np.diag(at.information))[on_edge]) + 1e-300
+    return np.asarray(on_edge[np.abs(scores).max(axis=0, initial=0.0) <= 1e-8 * size])
+
+
+def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
+    """Scores (n, p) by theta, but by half the square of the coordinates ``which``, which are 0: d/d(s^2) = d^2/ds^2 / 2 there.
+
+    Raises:
+        ValueError: a model of the whole data, whose contributions have no second derivatives of their own.
+    """
+    if at.loaded.problem.data.mode == "whole":
+        raise ValueError(
+            "the score of a standard deviation vanishes at 0, and with rowwise=False there are no second derivatives by row: "
+            "lr_test(..., boundary=1) of a fit of the larger model holds, or bootstrap=999"
+        )
+    scores, curvature = row_derivatives(at.spec, at.u, at.loaded.problem.data, at.fixed)
+    assert at.jacobian is not None
+    scores = np.linalg.solve(at.jacobian.T, scores.T).T
+    scores[:, which] = -0.5 * curvature[:, which, which]
+    w = at.loaded.weights
+    return scores if w is None else scores * np.sqrt(w.values)[:, None]
+
+
+def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
+    """The one-sided test that a standard deviation is 0, by its square; products of scores stand for the information."""
+    name = at.spec.space.theta_labels[j]
+    if tangent.shape[0] - tangent.shape[1] != 1:
+        raise ValueError(
+            f"score_test: {name} is on the edge of its support under the hypothesis, beside other restrictions; "
+            "lr_test(..., bootstrap=999) of a fit of the larger model holds"
+        )
+    if at.weight_kind not in (None, "frequency"):
+        raise ValueError(f"score_test of {name} is refused under {at.weight_kind} weights")
+    s = scores_with_variances(at, np.array([j]))
+    others = np.delete(s, j, axis=1)
+    w = at.loaded.weights
+    root = np.ones(len(s)) if w is None else np.sqrt(w.values)
+    rest = s[:, j] - others @ np.linalg.lstsq(others, s[:, j], rcond=None)[0]
+    total = float(root @ rest)
+    z = total / np.sqrt(float(rest @ rest))
+    note = f"{name} vanishes in the score at 0, so its square is tested, with products of scores as the information"
+    statistic = max(z, 0.0) ** 2
+    p = 1.0 if z <= 0 else 0.5 * float(two_sided_p(z))
+    return ScoreTest(statistic, 1, p, (f"{name}^2 = 0",), note, one_sided=True)

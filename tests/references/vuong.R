@@ -1,0 +1,23 @@
+# Vuong's tests of two Poisson regressions that are not nested: z by pscl, omega^2 and the eigenvalues of W by the matrices of
+# sandwich.  The information of a Poisson regression is A = n * bread^-1.
+source("tests/references/common.R")
+suppressMessages({library(pscl); library(sandwich)})
+control <- glm.control(epsilon = 1e-15, maxit = 100)
+d <- read_data("warpbreaks")
+a <- glm(breaks ~ wool_b, poisson, d, control = control)
+b <- glm(breaks ~ tension_m + tension_h, poisson, d, control = control)
+terms <- function(f) dpois(d$breaks, fitted(f), log = TRUE)
+m <- terms(a) - terms(b)
+s <- estfun(a); t <- estfun(b)
+one <- bread(a) / nrow(d); other <- bread(b) / nrow(d)
+W <- rbind(cbind(t(s) %*% s %*% one, t(s) %*% t %*% other), cbind(-t(t) %*% s %*% one, -t(t) %*% t %*% other))
+w <- sort(Re(eigen(W)$values))
+shown <- capture.output(vuong(a, b))  # pscl divides by n - 1 in the variance
+raw <- as.numeric(sub("^Raw +(-?[0-9.]+) .*", "\\1", grep("^Raw", shown, value = TRUE)))
+z <- function(less) (sum(m) - less) / (sqrt(nrow(d)) * sqrt(mean((m - mean(m))^2)))
+more <- length(coef(a)) - length(coef(b))
+stopifnot(abs(z(0) * sqrt(1 - 1 / nrow(d)) - raw) < 1e-6)
+found <- c(statistic = nrow(d) * mean((m - mean(m))^2), z = z(0), aic = z(more), bic = z(log(nrow(d)) / 2 * more), llr = sum(m))
+v <- versions(c("stats", "sandwich", "pscl"))
+parts <- c(object(names(v), quoted(v), 2), numbers(found, 2), numbers(setNames(w, seq_along(w)), 2))
+cat(object(c("software", "vuong", "weights"), parts, 0), "\n", sep = "", file = file.path("tests", "references", "vuong.json"))
