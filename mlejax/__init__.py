@@ -20,11 +20,13 @@ from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
+from mlejax.latent import Latent, Quadrature
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Method, Newton, Step
 from mlejax.parameters import (
     AddressError,
+    Cholesky,
     Correlation,
     Covariance,
     Free,
@@ -47,6 +49,7 @@ __all__ = [
     "Adam",
     "AddressError",
     "BatchResults",
+    "Cholesky",
     "CompanionError",
     "ConvergenceWarning",
     "Correlation",
@@ -57,6 +60,7 @@ __all__ = [
     "FirstOrder",
     "Free",
     "Interval",
+    "Latent",
     "LikelihoodError",
     "Linear",
     "Method",
@@ -67,6 +71,7 @@ __all__ = [
     "Ordered",
     "Positive",
     "Problem",
+    "Quadrature",
     "Real",
     "Results",
     "Shared",

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "mlejax"
 # fmt: off
 ROOMS = (
     "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
-    "data", "likelihood", "companions", "optimize", "objective", "covariance",
+    "data", "likelihood", "companions", "optimize", "objective", "latent", "covariance",
     "verdict", "fit", "batch", "inference", "report", "files", "results", "model",
 )
 # fmt: on

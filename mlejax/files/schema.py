@@ -34,7 +34,7 @@ from mlejax.files.fields import (
     to_json,
     vector,
 )
-from mlejax.fit import Centred
+from mlejax.fit import Centred, Integration
 from mlejax.fit.penalties import Penalised
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
@@ -62,6 +62,7 @@ SUPPORTS = {
     "simplex": transforms.Simplex,
     "ordered": transforms.Ordered,
     "covariance": transforms.Covariance,
+    "cholesky": transforms.Cholesky,
     "correlation": transforms.Correlation,
 }
 
@@ -261,6 +262,20 @@ FIT: Field[dict[str, Any]] = record(
         optional(record(History, train=list_of(number), validation=("held_out", list_of(number)), best=count)),
     ),
     centred=optional(record(Centred, matrix=matrix, information=matrix, penalised=optional(matrix))),
+    integration=optional(
+        record(
+            Integration,
+            latents=list_of(text),
+            points=count,
+            tried=count,
+            shift=number,
+            errors=number,
+            loglik=number,
+            worst=text,
+            off=number,
+            accepted=flag,
+        )
+    ),
 )
 COVARIANCE = record(
     CovarianceResult,

@@ -75,7 +75,7 @@ def upgraded(content: Any) -> Json:
     for left in ("params", "cov_type"):
         c.pop(left)
     out["fit"].pop("jacobian")
-    out["fit"]["centred"] = out["covariance"]["factor"] = None
+    out["fit"]["centred"] = out["fit"]["integration"] = out["covariance"]["factor"] = None
     out["fit"]["verdict"]["evidence"] = _untagged(_marked(content["fit"]["verdict"]["fields"]["evidence"]), "evidence")
     return out | space | c
 

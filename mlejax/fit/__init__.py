@@ -2,7 +2,8 @@
 
 from mlejax.fit.common import Problem, Solution, check_count
 from mlejax.fit.elsewhere import evaluated
-from mlejax.fit.finish import Centred, Fit
+from mlejax.fit.finish import Centred, Fit, Integration
+from mlejax.fit.integration import fit
 from mlejax.fit.loading import (
     Loaded,
     Remembered,
@@ -13,13 +14,14 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import continued, fit
+from mlejax.fit.recipe import continued
 from mlejax.fit.solve import solve
 from mlejax.likelihood import regressed
 
 __all__ = [
     "Centred",
     "Fit",
+    "Integration",
     "Loaded",
     "Problem",
     "Remembered",

@@ -37,6 +37,49 @@ class Centred:
     penalised: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Integration:
+    """How latents were integrated out, and how far from the truth that may be.
+
+    Attributes:
+        latents: their names.
+        points: of Gauss-Hermite quadrature, for each latent number of a unit; 1 is Laplace's approximation.
+        tried: points of the fit that was compared with twice as many and one; 0 if none was.
+        shift: largest difference of their estimates, standard errors.
+        errors: largest relative difference of their standard errors.
+        loglik: difference of their log-likelihoods.
+        worst: the unit whose log-likelihood is farthest from a fixed grid, of those that differ most.
+        off: how far, log-likelihood units.
+        accepted: all of these are small.
+    """
+
+    latents: tuple[str, ...]
+    points: int
+    tried: int = 0
+    shift: float = float("nan")
+    errors: float = float("nan")
+    loglik: float = float("nan")
+    worst: str = ""
+    off: float = float("nan")
+    accepted: bool = False
+
+    def judged(self, shift: float, errors: float, loglik: float) -> Integration:
+        """With what is said of these limits."""
+        good = self.shift <= shift and self.errors <= errors and self.loglik <= loglik and self.off <= loglik
+        return replace(self, accepted=good)
+
+    @property
+    def statement(self) -> str:
+        """One line for the summary."""
+        if self.points == 1:
+            return "by Laplace's approximation"
+        text = f"by adaptive quadrature with {self.points} points"
+        if not self.tried:
+            return text
+        moved = f"they move estimates by {self.shift:.1g} standard errors from those of {self.tried} points"
+        return f"{text}; {moved}" if self.accepted else f"{text}, which is not enough: {moved}"
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """The numbers of one fit, on the host, float64.
@@ -64,6 +107,7 @@ class Fit:
         history: of a training on minibatches.
         backend: what it was computed on, for the header; of this process if empty.
         directions: those that the diagnosis followed from the end.
+        integration: how latents were integrated out, of models that have some.
         centred: the curvature in coordinates in which it has digits, where theta is none; else None.
     """
 
@@ -91,6 +135,7 @@ class Fit:
     backend: str = ""
     directions: tuple[Direction, ...] = ()
     centred: Centred | None = None
+    integration: Integration | None = None
 
     @property
     def weight_kind(self) -> str | None:

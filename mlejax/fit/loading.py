@@ -21,6 +21,8 @@ from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
 from mlejax.shapes import Host, PyTree, Shaped
 
+LATENT_NUMBERS = 16_384  # values of rows at the points of quadrature, of a block of units
+
 
 @dataclass(frozen=True)
 class Remembered:
@@ -45,6 +47,7 @@ class Loaded:
         rows: the checked rows before grouping and padding.
         source: the data as they came (for groups).
         unit_codes: the unit of each row, for models of units.
+        unit_labels: their names.
         fingerprint: of the data.
         weights: of the contributions, or None.
         designs: of the regressed parameters, or None.
@@ -61,6 +64,7 @@ class Loaded:
     designs: Designs | None = None
     hyper: PyTree = None
     remembered: Remembered | None = None
+    unit_labels: np.ndarray | None = None
 
     @property
     def scale(self) -> float:
@@ -191,10 +195,10 @@ def load(
     rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
     del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
-    codes = None
+    codes, unit_labels = None, None
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
-        codes = grouped.codes
+        codes, unit_labels = grouped.codes, grouped.labels
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
@@ -202,7 +206,9 @@ def load(
     scaled = None if weighing is None else weighing.values / weighing.scale
     if whole and scaled is None:
         scaled = np.ones(n_out)
-    most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
+    most = _most_units(likelihood, by_term)
+    if most is None:
+        most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
     block = limits().block_rows if most is None else min(limits().block_rows, most)
     packed: data_room.Prepared = data_room.pack(by_term, scaled, mode=likelihood.mode, block=block)
     if (
@@ -211,7 +217,15 @@ def load(
         packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
     moments = None if weighing is None else weighing.moments()
     found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
-    return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs)
+    return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels)
+
+
+def _most_units(likelihood: Likelihood, units: data_room.Rows) -> int | None:
+    """Units of a block whose latents are integrated out, so many that their rows at all points fit the cache; else None."""
+    if likelihood.joint is None:
+        return None
+    length = int(units.leaves[-1].shape[1])
+    return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)
 
 
 def _read_weights(

@@ -5,7 +5,6 @@ The arithmetic runs over L >= 1 data sets (:mod:`mlejax.fit.search`).  A single 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -51,10 +50,9 @@ from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host, PyTree
 from mlejax.status import End
-from mlejax.verdict import ConvergenceWarning
 
 
-def fit(
+def fit_once(
     likelihood: Likelihood,
     data: Any,
     *,
@@ -131,12 +129,10 @@ def fit(
         text = " ".join(n for n in (note, remark) if n)
         done = replace(done, note=text, modes=modes, constraints=labels, history=history)
         done = with_modes(done, modes)
-    if not done.verdict.converged:
-        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
     return done
 
 
-def continued(fit: Fit, u0: Float[Host, " p"]) -> Fit:
+def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
     """The fit of the same data by Newton's method from another point u0 (p,)."""
     loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
@@ -144,7 +140,7 @@ def continued(fit: Fit, u0: Float[Host, " p"]) -> Fit:
         problems = problems_of(method, fit.fixed, 0, lambda _: loaded, lambda _: [None] * len(space.leaves))
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         done = finish(evaluator.with_spec(found.spec), loaded, found, method)
-    return replace(done, note="Begun at a point that a profile met.", constraints=fit.constraints)
+    return replace(done, note=note, constraints=fit.constraints, integration=fit.integration)
 
 
 def _centred(problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:

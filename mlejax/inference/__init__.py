@@ -49,7 +49,7 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.normal import z_tests
 from mlejax.inference.omnibus import omnibus
-from mlejax.inference.prediction import Elasticity, Margins, margins, predict
+from mlejax.inference.prediction import Elasticity, LatentValues, Margins, latent_values, margins, predict
 from mlejax.inference.profiles import (
     Contour,
     Profile,
@@ -108,6 +108,7 @@ __all__ = [
     "Intervals",
     "Jackknife",
     "LRTest",
+    "LatentValues",
     "Margins",
     "Profile",
     "ScoreTest",
@@ -137,6 +138,7 @@ __all__ = [
     "info_criterion",
     "information_matrix_test",
     "jackknife",
+    "latent_values",
     "linear_covariance",
     "llf_penalized",
     "lr_test",

@@ -1,12 +1,14 @@
 """A log-likelihood as declared, the trace of its function, and the checks that each term is a function of its row or unit."""
 
-from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
+from mlejax.likelihood.declaration import Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
+from mlejax.likelihood.natural_values import natural_values
 from mlejax.likelihood.regressed import Regressed, regressed
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
 
 __all__ = [
+    "Joint",
     "Likelihood",
     "LikelihoodError",
     "Regressed",
@@ -14,6 +16,7 @@ __all__ = [
     "check_rows_once",
     "example_params",
     "missing_derivatives",
+    "natural_values",
     "regressed",
     "regressed_reads",
     "trace_reads",

@@ -25,6 +25,7 @@ from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.execution.trace import invariants
 from mlejax.likelihood import loops
+from mlejax.likelihood.natural_values import natural_values
 from mlejax.parameters import (
     Declaration,
     FreeParameter,
@@ -44,6 +45,28 @@ class LikelihoodError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class Joint:
+    """The log-likelihood of rows given latent variables, one value per row.
+
+    Attributes:
+        function: the user's ``f(params, data)``, params with the latents by row.
+        latents: name -> shape of one value.
+        evaluations: how often the integral of a unit evaluates its rows; blocks of units are so much smaller.
+    """
+
+    function: Callable[[Any, Any], jax.Array]
+    latents: Mapping[str, tuple[int, ...]]
+    evaluations: int = 1
+
+    def __reduce__(self) -> Any:
+        return _joint_again, (portable(self.function), self.latents, self.evaluations)
+
+
+def _joint_again(function: Any, latents: Any, evaluations: int) -> Joint:
+    return Joint(restore(function), latents, evaluations)
+
+
+@dataclass(frozen=True, eq=False)
 class Likelihood:
     """A log-likelihood as declared: hashable by identity, part of the compilation key.
 
@@ -54,6 +77,7 @@ class Likelihood:
         unit: the column that names the unit of each row, or None.
         natural: the same likelihood without regressed parameters, or None if there are none.
         predictors: of the regressed parameters.
+        joint: of rows and latents, where ``function`` integrates latents out of it; else None.
         companions: further functions that belong to the model, by name, such as ``"expected_information"``.
     """
 
@@ -63,14 +87,18 @@ class Likelihood:
     unit: str | None = None
     natural: Likelihood | None = None
     predictors: tuple[Predictor, ...] = ()
+    joint: Joint | None = None
     companions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> Any:
         """By the name of its model where that can be imported, else by its parts."""
-        named = name_of(self.function)
+        named = name_of(self.written)
         if named is not None and getattr(find(named), "likelihood", None) is not self:
             named = None
-        parts = (portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors)
+        parts = (
+            portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors,
+            self.joint,
+        )  # fmt: skip
         companions = {name: portable(f) for name, f in self.companions.items()}
         return _unpickled, (named, key_of(self, (parts, companions)), parts, companions)
 
@@ -78,6 +106,11 @@ class Likelihood:
     def mode(self) -> str:
         """``"rows"``, ``"units"`` or ``"whole"``."""
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
+
+    @property
+    def written(self) -> Callable[[Any, Any], Any]:
+        """The function that the user wrote, of a model without regressed parameters."""
+        return self.function if self.joint is None or self.predictors else self.joint.function
 
     @property
     def name(self) -> str:
@@ -116,9 +149,34 @@ class Likelihood:
                 out = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
             return jnp.reshape(out, (-1,)).astype(jnp.result_type(float))
 
-        if cached(self, "forward mode", lambda: loops.needs_forward_mode(terms, params, rows, shared)):
+        if cached(self, "forward mode", lambda: self._needs_forward_mode(terms, params, rows, shared, layout)):
             return loops.by_forward_mode(terms, params, rows, shared)
         return terms(params, rows, shared)
+
+    def _needs_forward_mode(self, terms: Any, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
+        if self.joint is None:
+            return loops.needs_forward_mode(terms, params, rows, shared)
+        # the loop that finds the mode of an integrand is not differentiated: what matters is the function inside of it
+        unit = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), rows)
+        latents = self.example_latents(unit[-1].shape[0])
+        inside = lambda p, r, s: self.given_latents(p[0], p[1], data_room.assemble(r, s, layout))
+        return loops.needs_forward_mode(inside, (params, latents), unit, shared)
+
+    def example_latents(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Abstract latents of n rows."""
+        assert self.joint is not None
+        dtype = jnp.result_type(float)
+        return {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.joint.latents.items()}
+
+    def given_latents(self, params: Any, latents: Any, data: Any) -> jax.Array:
+        """The log-likelihood of rows (N,) given latents by row."""
+        assert self.joint is not None
+        if not isinstance(data, data_room.View):
+            data = {key: value for key, value in data.items() if key != "mask"}
+        function = self.joint.function
+        if self.predictors:
+            params, data = natural_values(self.predictors, params, data)
+        return jnp.asarray(function({**params, **latents}, data))
 
     def weighted_sum(
         self,
@@ -177,9 +235,9 @@ def _unpickled(
         return there
 
     def make() -> Likelihood:
-        function, parameters, rowwise, unit, natural, predictors = parts
+        function, parameters, rowwise, unit, natural, predictors, joint = parts
         restored = {name: restore(f) for name, f in companions.items()}
-        return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, restored)
+        return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, joint, restored)
 
     return recall(key, make)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
+from mlejax.likelihood.natural_values import natural_values
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
 from mlejax.shapes import PyTree
@@ -72,22 +73,5 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     return cached(
         natural,
         key,
-        lambda: Likelihood(function, declared, natural.rowwise, natural.unit, natural=natural, predictors=predictors),
+        lambda: replace(natural, function=function, natural=natural, predictors=predictors, companions={}),
     )
-
-
-def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -> tuple[dict[str, Any], Any]:
-    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
-
-    Where the designs are meant for single rows, the values have the declared shape.
-    """
-    view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
-    values, hidden = dict(params), set()
-    for p in predictors:
-        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
-        value = p.value(params[p.name], data[key], data.get(beside))
-        values[p.name] = value[0] if view == "row" else value
-        hidden |= {key, beside}
-    if isinstance(data, data_room.View):
-        return values, data.without(hidden)
-    return values, {key: value for key, value in data.items() if key not in hidden}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.data import Prepared, bucket
+from mlejax.data import Prepared, assemble, bucket
 from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
@@ -72,6 +72,13 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
         bad = ~same & (~finite | (np.abs(as_they_are - longer) > 1e-8 * (1.0 + size)))
     if bad.any():
         point, unit = (int(x) for x in np.argwhere(bad)[0])
+        if likelihood.joint is not None:
+            raise LikelihoodError(
+                f"given its latents {', '.join(likelihood.joint.latents)}, {likelihood.name} should return one value per row "
+                f"that uses its own row only, but the log-likelihood of unit {unit} changes with the number of its rows (from "
+                f"{as_they_are[point, unit]:.6g} to {longer[point, unit]:.6g}).  If it centres or scales a column, do that "
+                "beforehand or pass the mean as mle.Shared(mean)"
+            )
         raise LikelihoodError(
             f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
             f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum with "
@@ -125,7 +132,7 @@ def _rows_checked(
     likelihood: Likelihood, space: Space, data: Prepared, u0: Float[Host, " p"], held: Float[Host, " v"] | None
 ) -> bool:
     """Refuses rows that are not independent; whether the check saw enough to be the last one."""
-    if likelihood.mode == "rows" and _rows_provably_apart(likelihood, space, data):
+    if (likelihood.mode == "rows" or likelihood.joint is not None) and _rows_provably_apart(likelihood, space, data):
         return True
     m = min(int(data.n), N_CHECKED_ROWS if likelihood.mode == "rows" else N_CHECKED_UNITS)
     m = min(m, max(data.block, 2))
@@ -141,10 +148,28 @@ def _rows_checked(
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
+    if likelihood.joint is not None:
+        return _apart_given_latents(likelihood, space, data)
+
     def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:
         return likelihood.contributions(params, tuple(columns), shared, data.statics)
 
     def rows(n: int) -> list[Any]:
         return [jax.ShapeDtypeStruct((n, *a.shape[1:]), a.dtype) for a in data.rows]
+
+    return rows_apart(contributions, example_params(space), rows, list(data.shared))
+
+
+def _apart_given_latents(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
+    """The same of the function of rows and latents, which are further columns."""
+    names = list(likelihood.example_latents(1))
+
+    def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:
+        own, latents = columns[: len(data.rows)], dict(zip(names, columns[len(data.rows) :], strict=True))
+        return likelihood.given_latents(params, latents, assemble(own, shared, data.statics))
+
+    def rows(n: int) -> list[Any]:
+        own = [jax.ShapeDtypeStruct((n, *a.shape[2:]), a.dtype) for a in data.rows]
+        return [*own, *likelihood.example_latents(n).values()]
 
     return rows_apart(contributions, example_params(space), rows, list(data.shared))

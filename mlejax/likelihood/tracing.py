@@ -73,7 +73,7 @@ def _read_by(
     likelihood: Likelihood, table: Table, space: Space, by_row: bool, regressed: frozenset[str]
 ) -> tuple[tuple[Any, ...], int]:
     whole = likelihood.mode == "whole"
-    if likelihood.mode == "units" or by_row:
+    if (likelihood.mode == "units" and likelihood.joint is None) or by_row:
         found = _traced_alone(likelihood, table, space, 1 if by_row else data_room.TRACED_UNIT_LENGTH, regressed)
     elif whole:
         found = _traced(likelihood, table, space, None, regressed)
@@ -173,18 +173,22 @@ def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, re
 def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, regressed: frozenset[str]) -> _Trace:
     """The trace with n rows, or with those of each column; its output is checked against the declaration."""
     reads: set[Any] = set()
-    units = likelihood.mode == "units"
+    units = likelihood.mode == "units" and likelihood.joint is None
     structs = table.abstract(n)
     mask = jax.ShapeDtypeStruct((n or 0,), bool)
     before = _random_states()
 
-    def run(params: PyTree, columns: Any, extra: Any) -> Any:
-        view = table.view(columns, reads, {"mask": extra} if units else None)
-        return likelihood.function(params, view)
-
     lead = table.most_rows if n is None and regressed else n or 0
+    latents = {} if likelihood.joint is None else likelihood.example_latents(lead)
+
+    def run(params: PyTree, columns: Any, extra: Any, latents: PyTree) -> Any:
+        view = table.view(columns, reads, {"mask": extra} if units else None)
+        return likelihood.given_latents(params, latents, view) if latents else likelihood.function(params, view)
+
     try:
-        jaxpr, out = jax.make_jaxpr(run, return_shape=True)(example_params(space, regressed, lead), structs, mask)
+        jaxpr, out = jax.make_jaxpr(run, return_shape=True)(
+            example_params(space, regressed, lead), structs, mask, latents
+        )
     except jax.errors.TracerArrayConversionError as error:
         raise LikelihoodError(
             f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
@@ -351,7 +355,7 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
     if not jnp.issubdtype(out.dtype, jnp.floating):
         raise LikelihoodError(f"{name} returns {out.dtype}, not floating-point log-likelihood values")
     shape = tuple(out.shape)
-    if likelihood.mode == "units":
+    if likelihood.mode == "units" and likelihood.joint is None:
         if shape != ():
             raise LikelihoodError(
                 f"{name} is declared with unit={likelihood.unit!r}: it gets the rows of one unit and should return one "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
+from mlejax.latent import Latent, marginal_likelihood
 from mlejax.likelihood import Likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
+
+Declared: TypeAlias = Declaration | Latent
 
 
 @overload
@@ -16,27 +19,27 @@ def model(
     function: Callable[[Any, Any], Any],
     /,
     *,
-    params: Mapping[str, Declaration] | None = None,
+    params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
-    **parameters: Declaration,
+    **parameters: Declared,
 ) -> Model: ...
 @overload
 def model(
     *,
-    params: Mapping[str, Declaration] | None = None,
+    params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
-    **parameters: Declaration,
+    **parameters: Declared,
 ) -> Callable[[Callable[[Any, Any], Any]], Model]: ...
 def model(
     function: Callable[[Any, Any], Any] | None = None,
     /,
     *,
-    params: Mapping[str, Declaration] | None = None,
+    params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
-    **parameters: Declaration,
+    **parameters: Declared,
 ) -> Model | Callable[[Callable[[Any, Any], Any]], Model]:
     """Declare a log-likelihood: ``@mle.model(mu=mle.Real(), sigma=mle.Positive())``.
 
@@ -82,17 +85,19 @@ def model(
             "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
         )
     declared = _declarations(params, parameters)
+    latents = {name: value for name, value in declared.items() if isinstance(value, Latent)}
+    observed = {name: value for name, value in declared.items() if not isinstance(value, Latent)}
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
         _check_signature(user)
-        return Model(Likelihood(user, declared or None, rowwise, unit))
+        if latents:
+            return Model(marginal_likelihood(user, observed, latents, rowwise, unit))
+        return Model(Likelihood(user, observed or None, rowwise, unit))
 
     return decorate if function is None else decorate(function)
 
 
-def _declarations(
-    params: Mapping[str, Declaration] | None, parameters: Mapping[str, Declaration]
-) -> dict[str, Declaration]:
+def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str, Declared]) -> dict[str, Any]:
     if params is not None and not isinstance(params, Mapping):
         raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
     twice = set(params or {}) & set(parameters)
@@ -102,7 +107,7 @@ def _declarations(
     for name, value in declared.items():
         if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
             raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
-        if isinstance(value, (Parameter, FreeParameter)):
+        if isinstance(value, (Parameter, FreeParameter, Latent)):
             continue
         hint = (
             f"mle.{value.__name__}()"

@@ -13,6 +13,7 @@ from mlejax import inference
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
+from mlejax.latent import marginal_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
@@ -37,19 +38,19 @@ class Model:
 
     def __post_init__(self) -> None:
         for name in functools.WRAPPER_ASSIGNMENTS:
-            if hasattr(self.likelihood.function, name):
-                object.__setattr__(self, name, getattr(self.likelihood.function, name))
-        object.__setattr__(self, "__wrapped__", self.likelihood.function)
+            if hasattr(self.likelihood.written, name):
+                object.__setattr__(self, name, getattr(self.likelihood.written, name))
+        object.__setattr__(self, "__wrapped__", self.likelihood.written)
 
     def __reduce__(self) -> Any:
         """Pickled by its name where that can be imported, else without what cannot be pickled."""
-        return _unpickled, (name_of(self.likelihood.function), self.likelihood)
+        return _unpickled, (name_of(self.likelihood.written), self.likelihood)
 
     def __call__(self, params: PyTree, data: Any) -> Any:
         """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
-        return self.likelihood.function(params, data)
+        return self.likelihood.written(params, data)
 
     def __repr__(self) -> str:
         declared = self.likelihood.parameters
@@ -60,6 +61,9 @@ class Model:
         if self.likelihood.predictors and declared is not None:
             regressed = {p.name: str(p) for p in self.likelihood.predictors}
             inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
+        marginal = marginal_of(self.likelihood)
+        if marginal is not None:
+            mode = "".join(f", {name}={latent!r}" for name, latent in marginal.latents.items())
         return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
 
     def fit(
@@ -82,6 +86,7 @@ class Model:
         seed: int = 0,
         progress: bool | None = None,
         validation: Any = None,
+        integrate: Any = "auto",
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
@@ -125,6 +130,9 @@ class Model:
             validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units), or data of the
                 same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
                 parameters of the best epoch.
+            integrate: of models with :class:`mlejax.Latent`: ``"auto"`` (adaptive Gauss-Hermite quadrature whose number of points
+                chooses itself for up to three latent numbers a unit, Laplace's approximation for more), ``"laplace"``, or
+                ``mle.Quadrature(points)``.
 
         Returns:
             :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
@@ -162,6 +170,7 @@ class Model:
             hyper=hyper,
             bias_reduction=bias_reduction,
             validation=validation,
+            integrate=integrate,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

@@ -16,6 +16,7 @@ are an ordinary array beside it, so that one can differentiate with respect to t
 from mlejax.parameters.addresses import AddressError, near
 from mlejax.parameters.construction import make_space, tree_space
 from mlejax.parameters.declare import (
+    Cholesky,
     Correlation,
     Covariance,
     Declaration,
@@ -38,6 +39,7 @@ from mlejax.parameters.space import Space
 __all__ = [
     "COEFFICIENTS",
     "AddressError",
+    "Cholesky",
     "Correlation",
     "Covariance",
     "Declaration",

@@ -58,7 +58,7 @@ def _entry(leaf: Leaf, inner: str) -> int | None:
     if not leaf.shape:
         return None
     parts = _tight(inner).split(",")
-    square = isinstance(leaf.transform, (transforms.Covariance, transforms.Correlation))
+    square = isinstance(leaf.transform, transforms.Triangular)
     orders = [parts, parts[:-2] + parts[-2:][::-1]] if square and len(parts) >= 2 else [parts]
     for order in orders:
         label = f"[{','.join(order)}]"

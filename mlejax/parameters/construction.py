@@ -49,7 +49,7 @@ def make_space(declared: Mapping[str, Declaration], columns: Mapping[str, tuple[
         shape, labels = parameter.shape, parameter.labels
         if shape is None:
             found, k = columns[name]
-            square = isinstance(parameter.transform, (transforms.Covariance, transforms.Correlation))
+            square = isinstance(parameter.transform, transforms.Triangular)
             shape = (k,) * (2 if square else 1)
             if labels is None and found is not None:
                 labels = tuple(str(x) for x in found)

@@ -66,7 +66,7 @@ def _declare(
         raise ValueError(f"{kind}: give shape= or columns=, not both (got shape={shape!r}, columns={columns!r})")
     if isinstance(shape, (int, np.integer)):
         shape = (int(shape),)
-    square = isinstance(transform, (transforms.Covariance, transforms.Correlation))
+    square = isinstance(transform, transforms.Triangular)
     if columns is not None:
         resolved = None
         if not isinstance(columns, str):
@@ -84,7 +84,7 @@ def _declare(
             raise ValueError(f"{kind} needs shape= (the number of entries) or columns=, e.g. mle.{kind}(shape=3)")
         if square and (len(resolved) < 2 or resolved[-1] != resolved[-2]):
             raise ValueError(f"{kind}: expected shape=d or (d, d), got {resolved}")
-        if resolved[-1] < 2 and not isinstance(transform, transforms.Covariance):
+        if resolved[-1] < 2 and not isinstance(transform, (transforms.Covariance, transforms.Cholesky)):
             raise ValueError(f"{kind}: expected at least 2 entries on the last axis, got shape={resolved}")
     if labels is not None:
         labels = tuple(str(x) for x in labels)
@@ -190,6 +190,15 @@ def Covariance(shape: Any = None, *, columns: Any = None, start: Any = None, lab
     ``theta`` and tables hold the lower triangle with the diagonal.
     """
     return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
+
+
+def Cholesky(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+    """Declare the lower Cholesky factor L of a covariance matrix L L', with diagonal entries >= 0.
+
+    Unlike :func:`Covariance` it may end singular, as the covariances of random effects often do; ``shape=d`` or ``(d, d)``.
+    Optimised on its own scale under bounds; tables hold the lower triangle.  Arguments as in :func:`Real`.
+    """
+    return _declare("Cholesky", transforms.Cholesky(), shape, columns, start, labels)
 
 
 def Correlation(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:

@@ -81,7 +81,7 @@ class Leaf:
         parts = [str(int(i)) for i in ix]
         if self.labels is not None:
             parts[-1] = self.labels[int(ix[-1])]
-            if isinstance(self.transform, (transforms.Covariance, transforms.Correlation)):
+            if isinstance(self.transform, transforms.Triangular):
                 parts[-2] = self.labels[int(ix[-2])]
         return f"[{','.join(parts)}]"
 

@@ -253,7 +253,7 @@ def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Pre
         )
     parameter = declared[name]
     if not isinstance(parameter, Parameter) or isinstance(
-        parameter.transform, (transforms.Ordered, transforms.Covariance, transforms.Correlation)
+        parameter.transform, (transforms.Ordered, transforms.Triangular)
     ):
         raise ValueError(
             f"regress({name}=...): {parameter!r} cannot be regressed; Real, Positive, NonNegative, Interval and Simplex "

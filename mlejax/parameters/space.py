@@ -310,9 +310,10 @@ class Space:
         lower = np.full(self.n_reported, -np.inf)
         upper = np.full(self.n_reported, np.inf)
         for leaf, row in zip(self.leaves, self.reported_slices, strict=True):
-            support = support_of(leaf.transform) or REAL
-            lower[row] = support.low if support.low_closed else -np.inf
-            upper[row] = support.high if support.high_closed else np.inf
+            links = leaf.transform.interval_links(leaf.shape)
+            supports = [support_of(leaf.transform) or support_of(link) or REAL for link in links]
+            lower[row] = [s.low if s.low_closed else -np.inf for s in supports]
+            upper[row] = [s.high if s.high_closed else np.inf for s in supports]
         return lower, upper
 
     # ---- addresses

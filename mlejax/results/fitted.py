@@ -14,7 +14,7 @@ import numpy as np
 
 from mlejax import inference, report
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
-from mlejax.fit import Fit, counts
+from mlejax.fit import Fit, Integration, counts
 from mlejax.results import reporting
 from mlejax.results.documented import documented_by
 from mlejax.verdict import Verdict
@@ -255,6 +255,16 @@ class Fitted:
         count: Literal["all", "interior"] = "all",
     ) -> float:
         return inference.info_criterion(self._fit, self._cov, name, n=n, count=count)
+
+    @property
+    def integration(self) -> Integration | None:
+        """How the latents of a model with :class:`mlejax.Latent` were integrated out; None for other models.
+
+        ``points`` of quadrature; and, where their number chose itself, how far twice as many move the estimates (``shift``,
+        standard errors), the standard errors (``errors``, relative) and the log-likelihood, and the unit that is farthest from
+        its integral on a fixed grid (``worst``, ``off``).
+        """
+        return self._fit.integration
 
     # ---- derivatives at the estimates
 

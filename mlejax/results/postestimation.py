@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlejax import files, inference
 from mlejax import fit as fit_room
 from mlejax.inference.resampling.bootstrap import BootstrapKind
+from mlejax.results import reporting
 from mlejax.results.documented import documented_by
 from mlejax.results.fitted import Fitted
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 
 class Postestimation(Fitted):
@@ -44,11 +45,38 @@ class Postestimation(Fitted):
             self._fit, self._cov.full, function, value=value, alpha=alpha, reason=self._entries.reason
         )
 
+    def latent(self) -> pd.DataFrame:
+        """The latents of every unit given its rows, at the estimates, on the scale on which the function sees them.
+
+        Returns:
+            One row for each unit (and entry): ``mode`` and ``mean`` of the latent given the unit's rows, its conditional
+            standard deviation ``sd``, and ``sd_all``, to which the error of the estimates is added (Kass & Steffey 1989): the
+            square root of the conditional variance plus the delta-method variance of the mean.
+
+        Raises:
+            ValueError: a model without latents.
+
+        Example:
+            >>> import jax.numpy as jnp, mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sd=mle.NonNegative(), sigma=mle.Positive(), u=mle.Latent(by="g"))
+            ... def one_way(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"] + params["sd"] * params["u"], params["sigma"])
+            >>> res = one_way.fit({"y": [1.0, 2.0, 5.0, 6.0, 3.0, 3.5], "g": list("aabbcc")})
+            >>> res.latent()[["g", "mean"]].round(3)
+               g   mean
+            0  a -1.130
+            1  b  1.256
+            2  c -0.126
+        """
+        return reporting.latent_table(self._fit, self._cov)
+
     @documented_by(inference.profile)
     def profile(
         self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False
     ) -> inference.Profile:
-        again = lambda u: self.make(self.model, fit_room.continued(self._fit, u), None, None)
+        note = "Begun at a point that a profile met."
+        again = lambda u: self.make(self.model, fit_room.continued(self._fit, u, note), None, None)
         return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
 
     @documented_by(inference.contour)

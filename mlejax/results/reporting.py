@@ -124,6 +124,7 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
     notes = (
         f"Regressed: {regressed}." if regressed else "",
         inference.omnibus(entries),
+        integration_statement(fit),
         fit.note,
         _float32_columns(fit.loaded.rows.float32),
         *entries.cov.notes,
@@ -142,6 +143,28 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
         coef_label=label,
         leaves=_leaves(entries),
     )
+
+
+def integration_statement(fit: Fit) -> str:
+    """How latents were integrated out, in one line; empty where there are none."""
+    found = fit.integration
+    if found is None:
+        return ""
+    return f"Latent {', '.join(found.latents)} by {fit.spec.likelihood.unit}: integrated out {found.statement}."
+
+
+def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
+    """The latents of every unit given its rows, as `Results.latent` shows them."""
+    import pandas as pd
+
+    found = inference.latent_values(fit, cov)
+    names = []
+    for name, shape in found.shapes.items():
+        names += [name] if shape == () else [f"{name}[{i}]" for i in range(shape[0])]
+    columns = {fit.spec.likelihood.unit: np.repeat(found.labels, len(names)), "latent": names * len(found.labels)}
+    columns |= {what: getattr(found, what).reshape(-1) for what in ("mode", "mean", "sd", "sd_all")}
+    frame = pd.DataFrame(columns)
+    return frame.drop(columns="latent") if len(names) == 1 else frame
 
 
 def _summarised(space: Space) -> bool:

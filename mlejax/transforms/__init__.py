@@ -18,10 +18,11 @@ References: Stan Reference Manual, "Constraint Transforms"; Pinheiro & Bates (19
 """
 
 from mlejax.transforms.elementwise import Box, HalfOpen, Identity, Log, Logit, Transform
-from mlejax.transforms.structured import Correlation, Covariance, Ordered, Simplex
+from mlejax.transforms.structured import Cholesky, Correlation, Covariance, Ordered, Simplex, Triangular
 
 __all__ = [
     "Box",
+    "Cholesky",
     "Correlation",
     "Covariance",
     "HalfOpen",
@@ -31,4 +32,5 @@ __all__ = [
     "Ordered",
     "Simplex",
     "Transform",
+    "Triangular",
 ]

@@ -1,8 +1,9 @@
-"""Structured bijections on the trailing axes: simplex, ordered vector, covariance and correlation matrix.
+"""Structured bijections on the trailing axes: simplex, ordered vector, covariance, its factor, and correlation matrix.
 
 - simplex: baseline softmax, the last entry is the baseline;
 - ordered: the first entry, then logarithms of the differences;
 - covariance: S = L L', L lower triangular with log diagonal (log-Cholesky);
+- lower factor: L itself, with diagonal entries >= 0;
 - correlation: R = L L', the rows of L on the unit sphere by canonical partial correlations z = tanh(u):
   L_ij = z_ij prod_{k<j} sech(u_ik), L_ii = prod_{k<i} sech(u_ik).
 """
@@ -20,6 +21,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from mlejax.transforms.elementwise import (
+    Box,
     Identity,
     Log,
     Logit,
@@ -116,7 +118,7 @@ class Structured(Transform):
 
 
 class Triangular(Structured):
-    """Symmetric matrices on the last two axes, described by their lower triangle row by row."""
+    """Matrices on the last two axes, described by their lower triangle row by row."""
 
     strict: ClassVar[bool]  # without the diagonal, which is 1
 
@@ -273,6 +275,45 @@ class Covariance(Triangular):
 
     def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
         return tuple(Log() if i[-1] == i[-2] else Identity() for i in self.reported(shape))
+
+
+@dataclass(frozen=True)
+class Cholesky(Triangular):
+    """Lower triangular matrices on the last two axes, with diagonal entries >= 0: factors L of covariances L L'.
+
+    The coordinates are the entries of the lower triangle row by row; those of the diagonal are boxed, so that the
+    covariance may end singular.
+
+    Example:
+        >>> Cholesky().forward([1.0, 2.0, 0.0], (2, 2)).tolist()
+        [[1.0, 0.0], [2.0, 0.0]]
+    """
+
+    strict: ClassVar[bool] = False
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        return self.expand(u, shape)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        return self.free(value)
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        return _unpack(self._packed(theta, shape), shape[-1], self.strict)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        on_diagonal = np.array([i[-1] == i[-2] for i in self.reported(shape)])
+        return np.where(on_diagonal, 0.0, -np.inf), np.full(len(on_diagonal), np.inf)
+
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
+        return tuple(Box(0.0, np.inf) if i[-1] == i[-2] else Identity() for i in self.reported(shape))
+
+    def _outside(self, a: np.ndarray) -> str | None:
+        if found := self._impossible(a):
+            return found
+        d = a.shape[-1]
+        return first_bad(a, np.triu(a != 0.0, 1), "0 above the diagonal of a lower factor") or first_bad(
+            a, np.eye(d, dtype=bool) & (a < 0), ">= 0 on the diagonal of a factor"
+        )
 
 
 @dataclass(frozen=True)

@@ -339,6 +339,7 @@ def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> N
         "rows",  # their number, those dropped, float32 columns
         "source",
         "unit_codes",
+        "unit_labels",
         "fingerprint",
         "weights",  # their kind, scale and statement
         "designs",  # formulas

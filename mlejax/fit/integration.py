@@ -1,0 +1,148 @@
+"""Fits of models with latents: the number of points of quadrature chooses itself, at the estimate.
+
+Points are accepted where twice as many and one give the same answer: estimates within 1e-3 standard errors, standard errors
+within 1e-3 relative, log-likelihood within 1e-4, and the ten units that differ most within 1e-4 of a fixed grid.  The fit goes
+on with twice as many, and these are what is reported.  Else it begins anew from there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax import linalg
+from mlejax.execution import float64
+from mlejax.fit.diagnose.ends import interior
+from mlejax.fit.finish import Fit, Integration
+from mlejax.fit.recipe import continued, fit_once
+from mlejax.latent import Marginal, Quadrature, checks, integrated, marginal_of, quadrature_of
+from mlejax.likelihood import Likelihood
+from mlejax.objective import ChunkedEvaluator
+from mlejax.verdict import ConvergenceWarning, Verdict
+
+FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
+MOST = {1: 159, 2: 39, 3: 15}
+SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
+WORST = 10  # units that are looked at on a fixed grid
+
+
+def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options: Any) -> Fit:
+    """Maximum likelihood for one data set; arguments as in ``Model.fit``, with those of :func:`mlejax.fit.recipe.fit_once`."""
+    how, marginal = quadrature_of(likelihood, integrate), marginal_of(likelihood)
+    if marginal is None:
+        done = fit_once(likelihood, data, **options)
+    else:
+        if options.get("bias_reduction") is not None:
+            raise ValueError(
+                "bias_reduction= is not offered for models with latents: its adjustment is that of independent rows.  Leave it "
+                "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it off 0"
+            )
+        done = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
+    if not done.verdict.converged:
+        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
+    return done
+
+
+def _asked(likelihood: Likelihood, how: Quadrature, data: Any, options: dict[str, Any]) -> Fit:
+    done = fit_once(integrated(likelihood, how), data, **options)
+    return replace(done, integration=Integration(tuple(_marginal(done).latents), how.points))
+
+
+def _chosen(likelihood: Likelihood, data: Any, options: dict[str, Any]) -> Fit:
+    marginal = marginal_of(likelihood)
+    assert marginal is not None
+    points = FIRST[marginal.q]
+    done = fit_once(integrated(likelihood, Quadrature(points, held=True)), data, **options)
+    if done.information is None or done.u.size == 0:
+        return replace(done, integration=Integration(tuple(marginal.latents), points))
+    if done.verdict.code == "stopped_early":  # so few points that their score is not that of points that move
+        done = _continued(done, Quadrature(points))
+    while True:
+        finer = replace(_quadrature(done), points=2 * points + 1)
+        found = _against(done, finer)
+        last = found.accepted or finer.points >= MOST[marginal.q] or not done.verdict.converged
+        done = replace(_continued(done, finer), integration=replace(found, points=finer.points))
+        points = finer.points
+        if last:
+            return done if found.accepted or not done.verdict.converged else _inaccurate(done)
+
+
+def _inaccurate(done: Fit) -> Fit:
+    """The fit with the verdict that its integrals are not known well enough."""
+    found = done.integration
+    assert found is not None
+    verdict = Verdict(
+        "not_computable",
+        f"the integrals over the latents are not settled: {found.points} points of quadrature move an estimate by "
+        f"{found.shift:.2g} standard errors and the log-likelihood by {found.loglik:.2g} from those of {found.tried} points, and "
+        f"the log-likelihood of {done.spec.likelihood.unit} {found.worst} is {found.off:.2g} from that on a fixed grid",
+        advice=(
+            "Give mle.Quadrature(points) more points, or look at that unit: an integrand with several modes or heavy tails "
+            "needs a latent on another scale"
+        ),
+    )
+    return replace(done, verdict=verdict)
+
+
+def _quadrature(fit: Fit) -> Quadrature:
+    """What the latents of a fit were integrated out by."""
+    return _marginal(fit).how
+
+
+def _marginal(fit: Fit) -> Marginal:
+    marginal = marginal_of(fit.spec.likelihood)
+    assert marginal is not None
+    return marginal
+
+
+def _continued(done: Fit, how: Quadrature) -> Fit:
+    """The fit continued with another quadrature, from where it ended."""
+    spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
+    again = continued(replace(done, spec=spec), done.u, done.note)
+    method = done.method.replace(f", {done.n_steps} steps", f", {done.n_steps + again.n_steps} steps")
+    steps = done.n_steps + again.n_steps
+    return replace(again, n_steps=steps, method=method, modes=done.modes, history=done.history)
+
+
+def _against(done: Fit, finer: Quadrature) -> Integration:
+    """What more points say at an estimate."""
+    with float64():
+        data, u, spec = done.loaded.problem.data, done.u, done.spec
+        points = _quadrature(done).points
+        coarse = ChunkedEvaluator(spec, data, done.fixed, done.loaded.hyper)
+        fine = coarse.with_spec(replace(spec, likelihood=integrated(spec.likelihood, finer)))
+        one, two = coarse.evaluate(u[None], 2), fine.evaluate(u[None], 2)
+        free = interior(spec.space, u)
+        shift, errors = _compared(one, two, free)
+        values = checks.two_values(spec, finer, u, data, done.fixed)
+        weights = np.asarray(data.weights)[: len(values)]
+        gaps = np.where(weights > 0, np.abs(values[:, 0] - values[:, 1]), 0.0)
+        worst = np.argsort(-gaps, kind="stable")[:WORST]
+        off = np.abs(checks.on_grid(spec, u, data, done.fixed, worst) - values[worst, 1])
+        assert done.loaded.unit_labels is not None
+        largest = int(worst[np.argmax(np.nan_to_num(off, nan=np.inf))])
+        return Integration(
+            latents=tuple(_marginal(done).latents),
+            points=points,
+            tried=points,
+            shift=shift,
+            errors=errors,
+            loglik=abs(float(two.loglik[0] - one.loglik[0])) * done.loaded.scale,
+            worst=str(done.loaded.unit_labels[largest]),
+            off=float(np.nan_to_num(off, nan=np.inf).max()),
+            accepted=False,
+        ).judged(SHIFT, ERRORS, LOGLIK)
+
+
+def _compared(one: Any, two: Any, free: np.ndarray) -> tuple[float, float]:
+    """Largest shift of an estimate in standard errors, and largest relative change of a standard error."""
+    first, second = (linalg.symmetric(e.information[0]).block(free) for e in (one, two))
+    a, b = linalg.scaled_inverse(first), linalg.scaled_inverse(second)
+    if not (a.ok and b.ok):
+        return float("inf"), float("inf")
+    before, after = np.sqrt(a.inverse.diagonal()), np.sqrt(b.inverse.diagonal())
+    moved = np.abs(b.inverse @ two.score[0][free] - a.inverse @ one.score[0][free]) / after
+    return float(moved.max(initial=0.0)), float(np.abs(after / before - 1.0).max(initial=0.0))

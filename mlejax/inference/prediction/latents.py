@@ -1,0 +1,67 @@
+"""The latents of every unit given its rows, with their conditional spread and the error of the estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.covariance import CovarianceResult
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.latent import conditional
+from mlejax.shapes import Float, Host
+
+STEP = 1e-4  # of central differences, standard errors
+
+
+class LatentValues(NamedTuple):
+    """Latents of n units, q numbers each.
+
+    Attributes:
+        labels: names of the units, (n,).
+        shapes: name -> shape of one value.
+        mode, mean, sd: of the latents given the unit's rows, at the estimates.
+        sd_all: with the error of the estimates.
+    """
+
+    labels: np.ndarray
+    shapes: Mapping[str, tuple[int, ...]]
+    mode: Float[Host, "n q"]
+    mean: Float[Host, "n q"]
+    sd: Float[Host, "n q"]
+    sd_all: Float[Host, "n q"]
+
+
+def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
+    """The latents of a fit.
+
+    Raises:
+        ValueError: it has none, or its data are not here.
+    """
+    joint = fit.spec.likelihood.joint
+    if joint is None:
+        raise ValueError(
+            f"{fit.spec.likelihood.name} has no latents; declare one beside the parameters, u=mle.Latent(by=...)"
+        )
+    data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
+    with float64():
+        mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
+        variance = _of_estimates(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
+    return LatentValues(np.asarray(fit.loaded.unit_labels), joint.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
+
+
+def _of_estimates(mean: Any, fit: Fit, cov: CovarianceResult) -> Any:
+    """Variance of the means by the delta method, (n, q): along the axes of the covariance, by differences."""
+    if fit.jacobian is None or not fit.u.size:
+        return np.nan
+    to_u = np.linalg.pinv(fit.jacobian)
+    values, vectors = np.linalg.eigh(np.nan_to_num(to_u @ cov.full @ to_u.T))
+    total = 0.0
+    for value, axis in zip(values, vectors.T, strict=True):
+        if value <= 0.0:
+            continue
+        step = STEP * np.sqrt(value) * axis
+        total = total + ((mean(fit.u + step) - mean(fit.u - step)) / (2.0 * STEP)) ** 2
+    return total

@@ -1,0 +1,17 @@
+"""A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
+
+from mlejax.latent.checks import conditional
+from mlejax.latent.declare import LAPLACE, Latent, Quadrature
+from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
+
+__all__ = [
+    "LAPLACE",
+    "Latent",
+    "Marginal",
+    "Quadrature",
+    "conditional",
+    "integrated",
+    "marginal_likelihood",
+    "marginal_of",
+    "quadrature_of",
+]

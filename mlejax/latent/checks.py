@@ -1,0 +1,116 @@
+"""How far the log-likelihood of each unit is from its integral: against twice the points, and against a fixed grid."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax import data as data_room
+from mlejax.execution import compiled
+from mlejax.latent.integral import grid, log_integral
+from mlejax.latent.marginal import Marginal, marginal_of
+from mlejax.latent.mode import curve, find
+from mlejax.likelihood import natural_values
+from mlejax.linalg import entrywise
+from mlejax.objective import Spec
+from mlejax.shapes import Float, Host
+
+WIDTH, PRIOR = 10.0, 7.0  # half-widths of a fixed grid: conditional and prior standard deviations
+AXIS = {1: 101, 2: 101, 3: 33}  # points of a fixed grid along each axis
+
+
+def _by_unit(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, one: Any) -> Any:
+    """``one(marginal, params, data of a unit)`` for every unit, block by block."""
+    likelihood = spec.likelihood
+    marginal = marginal_of(likelihood)
+    params = spec.space.params_from_u(u, fixed)
+
+    def unit(rows: Any) -> Any:
+        own = data_room.assemble(rows, data.shared, data.statics)
+        values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
+        return one(marginal, *values)
+
+    return lax.map(unit, data.rows, batch_size=data.block)
+
+
+@partial(compiled, static=("spec", "finer"))
+def _two(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        f = marginal.joint(params, own)
+        return jnp.stack([log_integral(f, f, marginal.q, how) for how in (marginal.how, finer)])
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def two_values(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -> Float[Host, "n 2"]:
+    """The log-likelihood of every unit by the quadrature of the likelihood and by a finer one, (n, 2)."""
+    return np.asarray(_two(spec, finer, u, data, fixed))[: int(data.n)]
+
+
+@partial(compiled, static=("spec",))
+def _on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    q = marginal_of(spec.likelihood).q  # type: ignore[union-attr]
+    axis = np.linspace(-WIDTH, WIDTH, AXIS[q])
+    where = np.array(list(product(axis, repeat=q)))
+    wide = np.linspace(-PRIOR, PRIOR, AXIS[q])
+
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        f = marginal.joint(params, own)
+        mode = find(f, jnp.zeros(q))
+        factor = entrywise.cholesky(mode.at.curvature)
+        values = lax.map(
+            lambda t: f(mode.z + jnp.stack(entrywise.solve_upper(factor, t))), jnp.asarray(where), batch_size=512
+        )
+        narrow = jax.nn.logsumexp(values) + q * np.log(axis[1] - axis[0]) - entrywise.log_diagonal(factor)
+        if q > 1:
+            return narrow
+        # where the unit says little: also mass far from the mode
+        over = jax.nn.logsumexp(jax.vmap(f)(jnp.asarray(wide)[:, None])) + np.log(wide[1] - wide[0])
+        return jnp.where(1.0 / factor[0][0] > wide[1] - wide[0], jnp.maximum(narrow, over), narrow)
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, units: Any) -> Float[Host, " m"]:
+    """The log-likelihood of some units by the trapezoidal rule on a fixed grid, (m,)."""
+    some = data_room.Prepared(
+        data.taken(units), data.shared, np.ones(len(units)), np.int64(len(units)), data.statics, data.mode, len(units)
+    )
+    return np.asarray(_on_grid(spec, u, some, fixed))
+
+
+@partial(compiled, static=("spec",))
+def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    marginal = marginal_of(spec.likelihood)
+    assert marginal is not None
+    where, log_w = grid(max(marginal.how.points, 1), marginal.q)
+
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        q = marginal.q
+        f = marginal.joint(params, own)
+        mode = find(f, jnp.zeros(q))
+        at = curve(f, mode.z)
+        factor = entrywise.cholesky(at.curvature)
+        named = lambda z: marginal.stacked(params, z)
+        points = jax.vmap(lambda t: mode.z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where))
+        weights = jax.nn.softmax(jax.vmap(f)(points) + log_w)
+        if len(where) == 1:  # Laplace: the curvature at the mode
+            slope = jax.jacfwd(named)(mode.z)
+            spread = jnp.stack([jnp.stack(entrywise.solve_lower(factor, row)) for row in slope])
+            return named(mode.z), named(mode.z), jnp.sqrt(jnp.sum(spread**2, axis=1)), mode.decrement
+        values = jax.vmap(named)(points)
+        mean = weights @ values
+        return named(mode.z), mean, jnp.sqrt(weights @ (values - mean) ** 2), mode.decrement
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, ...]:
+    """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
+    return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))

@@ -1,0 +1,183 @@
+"""Declarations of latent variables, and how they are integrated out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlejax import transforms
+from mlejax.parameters import Declaration, Parameter
+
+MOST_LATENT = 8  # numbers of a unit: small systems are solved entry by entry
+MOST_DIMENSIONS = 3  # of quadrature, whose points are a grid
+MOST_POINTS = 201
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Latent:
+    """Declare a variable that is not observed, one value (or vector) for each level of a column; it is integrated out.
+
+    Beside the parameters of a model by rows, ``u=mle.Latent(by="patient")`` stands for u ~ N(0, 1), one a patient,
+    independent of one another.  The function reads ``params["u"]``, an array with one entry (or vector) per row, the
+    same in all rows of a patient, and multiplies it by a standard deviation of its own.  The log-likelihood of a patient is
+
+        log int prod_j f(y_j | params, u) phi(u) du,
+
+    one contribution of the model: weights, clusters and resampling are by patient.
+
+    Args:
+        shape: ``()``, or the length of a vector, at most 8.
+        by: the column that says which rows share a value.
+        law: ``"normal"``: independent standard normal entries.  A function ``law(u, params)`` -> log density of one value,
+            pure JAX.  None: the density is among the values that the function returns.
+        cov: the name of a parameter that gives a vector its covariance: ``mle.Covariance(shape=q)``, or
+            ``mle.Cholesky(shape=q)``, the lower factor, whose diagonal may end at 0.  ``params["u"]`` is then the factor times
+            standard normal entries.  None: the identity.
+
+    Raises:
+        ValueError, TypeError: a shape, column, law or covariance that is none, or one that is not offered.
+
+    Example:
+        >>> import jax.numpy as jnp, mlejax as mle
+        >>> from jax.scipy.stats import poisson
+        >>> @mle.model(mu=mle.Real(), sd=mle.NonNegative(), u=mle.Latent(by="site"))
+        ... def counts(params, data):
+        ...     return poisson.logpmf(data["y"], jnp.exp(params["mu"] + params["sd"] * params["u"]))
+        >>> res = counts.fit({"y": [3, 4, 2, 9, 8, 11, 1, 1, 0, 5], "site": list("aaabbbcccd")})
+        >>> res.params.round(3).tolist()
+        [1.19, 0.825]
+    """
+
+    shape: Any = ()
+    by: Any = None
+    law: str | Callable[..., Any] | None = "normal"
+    cov: str | None = None
+
+    def __init__(
+        self,
+        shape: Any = (),
+        *,
+        by: Any,
+        law: str | Callable[..., Any] | None = "normal",
+        cov: str | None = None,
+    ) -> None:
+        shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        if len(shape) > 1 or any(s < 1 for s in shape):
+            raise ValueError(f"Latent: expected shape=() or the length of a vector, got shape={shape}")
+        if math.prod(shape) > MOST_LATENT:
+            raise ValueError(
+                f"Latent: at most {MOST_LATENT} numbers for each level of by= are integrated out, got shape={shape}"
+            )
+        if isinstance(by, (list, tuple)):
+            raise ValueError(
+                f"Latent: by={by!r} names {len(by)} columns: nested latents are not offered.  Give one column, the outermost "
+                "level of grouping"
+            )
+        if not isinstance(by, str) or not by:
+            raise TypeError(f"Latent: by= expected the name of a column, got {by!r}")
+        if law is not None and law != "normal" and not callable(law):
+            raise ValueError(f"Latent: law= expected 'normal', a function law(u, params), or None, got {law!r}")
+        if cov is not None and (not isinstance(cov, str) or len(shape) != 1 or law != "normal"):
+            raise ValueError(
+                f"Latent: cov= names the covariance parameter of a normal vector, Latent(shape=2, by=..., cov='Sigma'); got "
+                f"cov={cov!r} with shape={shape} and law={law!r}"
+            )
+        for name, value in (("shape", shape), ("by", by), ("law", law), ("cov", cov)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shape = f"{self.shape[0]}, " if self.shape else ""
+        law = "" if self.law == "normal" else f", law={self.law if self.law is None else '...'}"
+        return f"Latent({shape}by={self.by!r}{law}{'' if self.cov is None else f', cov={self.cov!r}'})"
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """Adaptive Gauss-Hermite quadrature with a given number of points, for ``fit(integrate=mle.Quadrature(15))``.
+
+    The points of each unit lie around the mode of its integrand, on the scale of the curvature there (Pinheiro & Bates 1995).
+    The estimates are the maximum of this approximation, points moving with the parameters.
+
+    Args:
+        points: for each dimension, 1 to 201; the integrand of q latent numbers is evaluated at ``points ** q``.
+
+    Raises:
+        ValueError: another number of points.
+
+    Example:
+        >>> import mlejax as mle
+        >>> mle.Quadrature(15)
+        Quadrature(points=15)
+    """
+
+    points: int
+    held: bool = field(default=False, repr=False)  # derivatives leave out how the points move
+
+    def __post_init__(self) -> None:
+        if isinstance(self.points, bool) or not isinstance(self.points, (int, np.integer)):
+            raise ValueError(f"Quadrature: expected a whole number of points, got {self.points!r}")
+        if not 1 <= self.points <= MOST_POINTS:
+            raise ValueError(f"Quadrature: expected 1 to {MOST_POINTS} points, got {self.points}")
+        object.__setattr__(self, "points", int(self.points))
+
+
+LAPLACE = Quadrature(1)  # one point, at the mode: the same number
+
+
+def check_latents(
+    latents: Mapping[str, Latent], parameters: Mapping[str, Declaration], rowwise: bool, unit: str | None
+) -> str:
+    """The column that the latents belong to.
+
+    Raises:
+        ValueError: latents of several columns, of a model that is not by rows, or with a covariance that is none.
+    """
+    name, first = next(iter(latents.items()))
+    if unit is not None:
+        raise ValueError(
+            f"unit={unit!r} and {name}=mle.Latent(by={first.by!r}) exclude one another: a model with latents is a function of "
+            "rows, and the levels of by= are its units.  Leave out unit=, and return one value per row"
+        )
+    if not rowwise:
+        raise ValueError(
+            f"rowwise=False and {name}=mle.Latent(...) exclude one another: given the latents, rows are independent; return "
+            "one value per row"
+        )
+    for other, latent in latents.items():
+        if latent.by != first.by:
+            raise ValueError(
+                f"{name} and {other} are latents of different columns, {first.by!r} and {latent.by!r}: crossed and nested "
+                "latents are not offered.  Latents of one column can stand side by side"
+            )
+        if latent.cov is not None:
+            _check_covariance(other, latent, parameters)
+    total = sum(latent.size for latent in latents.values())
+    if total > MOST_LATENT:
+        raise ValueError(
+            f"{', '.join(latents)}: at most {MOST_LATENT} latent numbers for each {first.by} are integrated out, got {total}"
+        )
+    return str(first.by)
+
+
+def _check_covariance(name: str, latent: Latent, parameters: Mapping[str, Declaration]) -> None:
+    declared = parameters.get(str(latent.cov))
+    kinds = (transforms.Covariance, transforms.Cholesky)
+    if not isinstance(declared, Parameter) or not isinstance(declared.transform, kinds):
+        raise ValueError(
+            f"{name}: cov={latent.cov!r} expected the name of a parameter declared mle.Covariance(shape={latent.size}) or "
+            f"mle.Cholesky(shape={latent.size}), got {declared!r}"
+        )
+    if declared.shape != (latent.size, latent.size):
+        raise ValueError(
+            f"{name}: {latent.cov} has shape {declared.shape}, expected {(latent.size, latent.size)} for a vector of "
+            f"{latent.size}"
+        )

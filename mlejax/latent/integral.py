@@ -1,0 +1,61 @@
+r"""The log of one unit's integral by adaptive Gauss-Hermite quadrature; with one point it is Laplace's approximation.
+
+    log int exp f(z) dz  ~  log |C| + (q/2) log 2 + log sum_k w_k exp( f(zhat + sqrt(2) C t_k) + |t_k|^2 ),
+
+zhat the mode of f, C C' the inverse of its curvature there, t_k and w_k the Gauss-Hermite points and weights of a grid.
+Mode and curvature depend on the parameters: the loop that finds the mode is not differentiated, and two Newton steps after it,
+whose curvature is held, give the mode its exact first and second derivatives.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax.latent.declare import Quadrature
+from mlejax.latent.mode import Curve, Integrand, curve, find, gradient
+from mlejax.linalg import entrywise
+
+
+@lru_cache(maxsize=64)
+def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (m, q) on the scale of standard deviations, and log w_k + |t_k|^2 (m,), m = points ** q."""
+    t, w = np.polynomial.hermite.hermgauss(points)
+    log_w = np.log(w) + t * t
+    at = np.array(list(product(range(points), repeat=q)), np.int64).reshape(-1, q)
+    return np.sqrt(2.0) * t[at], log_w[at].sum(axis=1)
+
+
+def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, Curve]:
+    """The mode of f (q,), with derivatives in what f depends on, and the curve there.
+
+    Args:
+        f: the log of the integrand.
+        stopped: the same without derivatives in its parameters.
+        q: the number of latent entries.
+    """
+    mode = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))
+    factor = entrywise.cholesky(mode.at.curvature, safe=True)
+    z = mode.z
+    for _ in range(2):
+        z = z + entrywise.solve(factor, gradient(f, z))
+    return z, curve(f, z)
+
+
+def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Any:
+    """log int exp f(z) dz, (); NaN where f has no maximum.  Arguments as in :func:`centred`."""
+    points = how.points
+    z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.held else centred(f, stopped, q)
+    factor = entrywise.cholesky(at.curvature)
+    log_scale = 0.5 * q * np.log(2.0) - entrywise.log_diagonal(factor)
+    if points == 1:
+        return at.value + log_scale + 0.5 * q * np.log(np.pi)
+    where, log_w = grid(points, q)
+    values = jax.vmap(lambda t: f(z + jnp.stack(entrywise.solve_upper(factor, t))))(jnp.asarray(where))
+    return log_scale + jax.nn.logsumexp(values + log_w)

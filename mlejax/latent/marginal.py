@@ -1,0 +1,173 @@
+"""A joint log-likelihood in, an ordinary one out: the function of one unit whose latents are integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax import transforms
+from mlejax.execution import cached
+from mlejax.latent.declare import LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
+from mlejax.latent.integral import log_integral
+from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
+from mlejax.linalg import entrywise
+from mlejax.parameters import Declaration
+from mlejax.portable import portable, restore
+
+_LOG_2_PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """The log-likelihood of one unit, latents integrated out: ``f(params, data)`` of its padded rows -> ().
+
+    Attributes:
+        function: the user's own, of rows and latents.
+        latents: name -> declaration.
+        factored: latents whose covariance parameter is its lower factor.
+        how: the quadrature.
+    """
+
+    function: Callable[[Any, Any], Any]
+    latents: Mapping[str, Latent]
+    factored: frozenset[str]
+    how: Quadrature
+
+    def __reduce__(self) -> Any:
+        laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
+        latents = {name: (v.shape, v.by, v.cov) for name, v in self.latents.items()}
+        return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how)
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def q(self) -> int:
+        """The number of latent entries of a unit."""
+        return sum(v.size for v in self.latents.values())
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """The log-likelihood of the unit, ()."""
+        stopped = jax.tree.map(lax.stop_gradient, params)
+        return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
+
+    def joint(self, params: Any, data: Any) -> Callable[[Any], Any]:
+        """The log density of the unit's rows and of its standardised latents z (q,), as a function of z."""
+        mask = data["mask"]
+        rows = {key: value for key, value in data.items() if key != "mask"}
+
+        def log_density(z: Any) -> Any:
+            values, law = self.values(params, z)
+            by_row = {name: jnp.broadcast_to(v, (*mask.shape, *v.shape)) for name, v in values.items()}
+            out = jnp.asarray(self.function({**params, **by_row}, rows))
+            if out.shape != mask.shape:
+                raise LikelihoodError(
+                    f"{self.__name__} returns shape {out.shape}, but a model with latents returns one log-likelihood value per "
+                    f"row, here {mask.shape}: given the latents, rows are independent"
+                )
+            return jnp.sum(jnp.where(mask, out, 0.0)) + law
+
+        return log_density
+
+    def stacked(self, params: Any, z: Any) -> Any:
+        """The latents of a unit one after the other, (q,)."""
+        return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
+
+    def values(self, params: Any, z: Any) -> tuple[dict[str, Any], Any]:
+        """The latents of a unit by name, each of its declared shape, and their log density () at z (q,)."""
+        out, law, first = {}, jnp.zeros(()), 0
+        for name, latent in self.latents.items():
+            part = z[first : first + latent.size]
+            first += latent.size
+            value = jnp.reshape(part, latent.shape)
+            if latent.law == "normal":
+                law = law - 0.5 * jnp.dot(part, part) - 0.5 * latent.size * _LOG_2_PI
+            elif callable(latent.law):
+                law = law + latent.law(value, params)
+            if latent.cov is not None:
+                matrix = params[latent.cov]
+                factor = entrywise.rows_of(matrix) if name in self.factored else entrywise.cholesky(matrix)
+                value = entrywise.multiply(factor, part)
+            out[name] = value
+        return out, law
+
+
+def _marginal_again(function: Any, latents: Any, laws: Any, factored: Any, how: Any) -> Marginal:
+    again = {name: Latent(shape, by=by, law=restore(laws[name]), cov=cov) for name, (shape, by, cov) in latents.items()}
+    return Marginal(restore(function), again, factored, how)
+
+
+def marginal_likelihood(
+    function: Callable[[Any, Any], Any],
+    parameters: Mapping[str, Declaration],
+    latents: Mapping[str, Latent],
+    rowwise: bool,
+    unit: str | None,
+) -> Likelihood:
+    """The likelihood of a model with latents; its contributions are the levels of their column."""
+    by = check_latents(latents, parameters, rowwise, unit)
+    factored = frozenset(
+        name
+        for name, latent in latents.items()
+        if isinstance(getattr(parameters.get(str(latent.cov)), "transform", None), transforms.Cholesky)
+    )
+    marginal = Marginal(function, latents, factored, LAPLACE)
+    joint = Joint(function, {name: latent.shape for name, latent in latents.items()})
+    return Likelihood(marginal, parameters, True, by, joint=joint)
+
+
+def marginal_of(likelihood: Likelihood) -> Marginal | None:
+    """What integrates the latents of a likelihood out; None if it has none."""
+    function = likelihood.function
+    if isinstance(function, Regressed):
+        function = function.function
+    return function if isinstance(function, Marginal) else None
+
+
+def integrated(likelihood: Likelihood, how: Quadrature) -> Likelihood:
+    """The same likelihood with another quadrature; the same object for the same one."""
+    marginal = marginal_of(likelihood)
+    assert marginal is not None
+    if how == marginal.how:
+        return likelihood
+    if likelihood.natural is not None:
+        natural = integrated(likelihood.natural, how)
+        return regressed(natural, {p.name: p.linear for p in likelihood.predictors})
+    assert likelihood.joint is not None
+    joint = replace(likelihood.joint, evaluations=how.points**marginal.q)
+    make = lambda: replace(likelihood, function=replace(marginal, how=how), joint=joint)
+    return cached(likelihood, ("integrated", how), make)
+
+
+def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
+    """What ``integrate=`` asks for; None for ``"auto"`` where the number of points chooses itself.
+
+    Raises:
+        ValueError, TypeError: no option, or one that these latents do not allow.
+    """
+    marginal = marginal_of(likelihood)
+    if marginal is None:
+        if integrate != "auto":
+            raise ValueError(
+                f"integrate={integrate!r} is for models with an mle.Latent, and {likelihood.name} has none"
+            )
+        return None
+    if integrate == "laplace":
+        return LAPLACE
+    if integrate == "auto":
+        return None if marginal.q <= MOST_DIMENSIONS else LAPLACE
+    if not isinstance(integrate, Quadrature):
+        raise TypeError(f"integrate= expected 'auto', 'laplace' or mle.Quadrature(points), got {integrate!r}")
+    if marginal.q > MOST_DIMENSIONS and integrate.points > 1:
+        raise ValueError(
+            f"integrate={integrate!r}: quadrature is offered for up to {MOST_DIMENSIONS} latent numbers a unit, and "
+            f"{likelihood.name} has {marginal.q}; use integrate='laplace'"
+        )
+    return integrate

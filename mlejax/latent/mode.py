@@ -1,0 +1,92 @@
+"""The mode of one unit's integrand: safeguarded Newton, in a loop that derivatives do not enter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mlejax.linalg import entrywise
+
+MOST_STEPS = 100
+CLOSE = 1e-13  # decrement, log-likelihood units: second derivatives of the mode are right to its root
+
+Integrand = Callable[[Any], Any]  # z (q,) -> log of the integrand, ()
+
+
+class Curve(NamedTuple):
+    """The log of an integrand at z: value (), gradient (q,) and minus its Hessian (q, q)."""
+
+    value: Any
+    gradient: Any
+    curvature: Any
+
+
+def curve(f: Integrand, z: Any) -> Curve:
+    """Value, gradient and curvature, by forward mode: z has few entries."""
+    if z.shape[0] == 1:  # without a ``vmap`` over one direction
+        along = lambda t: jax.jvp(f, (t,), (jnp.ones(1),))
+        (value, slope), (_, bend) = jax.jvp(along, (z,), (jnp.ones(1),))
+        return Curve(value, slope[None], -bend[None, None])
+
+    def first(t: Any) -> tuple[Any, Any]:
+        return jax.jacfwd(lambda s: (f(s),) * 2, has_aux=True)(t)
+
+    def second(t: Any) -> tuple[Any, tuple[Any, Any]]:
+        gradient, value = first(t)
+        return gradient, (value, gradient)
+
+    hessian, (value, gradient) = jax.jacfwd(second, has_aux=True)(z)
+    return Curve(value, gradient, -hessian)
+
+
+def gradient(f: Integrand, z: Any) -> Any:
+    """The gradient (q,), by forward mode."""
+    return jax.jvp(f, (z,), (jnp.ones(1),))[1][None] if z.shape[0] == 1 else jax.jacfwd(f)(z)
+
+
+class _State(NamedTuple):
+    z: Any
+    at: Curve
+    step: Any
+    length: Any
+    decrement: Any
+    n: Any
+
+
+class Mode(NamedTuple):
+    """Where an integrand is highest: z (q,), the curve there, and the Newton decrement (), large where no mode was found."""
+
+    z: Any
+    at: Curve
+    decrement: Any
+
+
+def find(f: Integrand, z0: Any) -> Mode:
+    """The mode near z0 (q,).
+
+    ``f`` must be free of tracers that are differentiated: call it with ``lax.stop_gradient`` of the parameters.
+    """
+
+    def going(state: _State) -> Any:
+        return (state.n < MOST_STEPS) & ~(state.decrement <= CLOSE)
+
+    def turn(state: _State) -> _State:
+        trial = state.z + state.length * state.step
+        there = curve(f, trial)
+        slack = 1e-12 * (1.0 + jnp.abs(there.value))
+        known = jnp.isfinite(there.value) & jnp.isfinite(there.gradient).all() & jnp.isfinite(there.curvature).all()
+        better = known & (there.value >= state.at.value - slack)
+        step = entrywise.solve(entrywise.cholesky(there.curvature, safe=True), there.gradient)
+        moved = _State(trial, there, step, jnp.ones(()), jnp.dot(step, there.gradient), state.n + 1)
+        shorter = state._replace(length=0.25 * state.length, n=state.n + 1)
+        return jax.tree.map(lambda a, b: jnp.where(better, a, b), moved, shorter)
+
+    q = z0.shape[0]
+    nowhere = Curve(jnp.array(-jnp.inf), jnp.zeros(q), jnp.eye(q))
+    begun = _State(z0, nowhere, jnp.zeros(q), jnp.ones(()), jnp.array(jnp.inf), jnp.zeros((), jnp.int32))
+    state = lax.while_loop(going, turn, begun)
+    return Mode(state.z, state.at, state.decrement)

@@ -1,0 +1,27 @@
+"""Coefficients and designs in, what the user's function sees of regressed parameters out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlejax import data as data_room
+from mlejax.parameters import Predictor
+from mlejax.shapes import PyTree
+
+
+def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -> tuple[dict[str, Any], Any]:
+    """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
+
+    Where the designs are meant for single rows, the values have the declared shape.
+    """
+    view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
+    values, hidden = dict(params), set()
+    for p in predictors:
+        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
+        value = p.value(params[p.name], data[key], data.get(beside))
+        values[p.name] = value[0] if view == "row" else value
+        hidden |= {key, beside}
+    if isinstance(data, data_room.View):
+        return values, data.without(hidden)
+    return values, {key: value for key, value in data.items() if key not in hidden}

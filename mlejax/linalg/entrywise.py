@@ -1,0 +1,75 @@
+"""Small systems entry by entry: under ``vmap`` each entry is a vector over all units, and no LAPACK is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+Entries = list[list[Any]]  # lower triangle, row by row
+
+
+def cholesky(matrix: Any, safe: bool = False) -> Entries:
+    """The lower factor of a symmetric matrix (q, q), q <= 8; NaN where it is not positive definite.
+
+    Args:
+        matrix: (q, q).
+        safe: pivots that are not clearly positive are replaced by positive ones (a modified Cholesky factor): for directions
+            of ascent, not for determinants.
+    """
+    q = matrix.shape[0]
+    factor: Entries = []
+    for i in range(q):
+        row: list[Any] = []
+        for j in range(i):
+            row.append((matrix[i, j] - _dot(row, factor[j][:j])) / factor[j][j])
+        pivot = matrix[i, i] - _dot(row, row)
+        if safe:
+            least = 1e-6 * jnp.abs(matrix[i, i]) + 1e-10
+            pivot = jnp.where(pivot > least, pivot, jnp.maximum(jnp.abs(pivot), 1e-2 * jnp.abs(matrix[i, i]) + 1e-3))
+        row.append(jnp.sqrt(pivot))
+        factor.append(row)
+    return factor
+
+
+def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    return sum((x * y for x, y in zip(a, b, strict=False)), jnp.zeros(()))
+
+
+def solve_lower(factor: Entries, b: Any) -> list[Any]:
+    """L^-1 b."""
+    out: list[Any] = []
+    for i, row in enumerate(factor):
+        out.append((b[i] - _dot(row, out)) / row[i])
+    return out
+
+
+def solve_upper(factor: Entries, b: Any) -> list[Any]:
+    """L^-T b."""
+    q = len(factor)
+    out: list[Any] = [None] * q
+    for i in reversed(range(q)):
+        rest = [factor[k][i] for k in range(i + 1, q)]
+        out[i] = (b[i] - _dot(rest, out[i + 1 :])) / factor[i][i]
+    return out
+
+
+def solve(factor: Entries, b: Any) -> Any:
+    """(L L')^-1 b, (q,)."""
+    return jnp.stack(solve_upper(factor, solve_lower(factor, b)))
+
+
+def multiply(factor: Entries, b: Any) -> Any:
+    """L b, (q,)."""
+    return jnp.stack([_dot(row, b) for row in factor])
+
+
+def rows_of(matrix: Any) -> Entries:
+    """The lower triangle of a matrix (q, q)."""
+    return [[matrix[i, j] for j in range(i + 1)] for i in range(matrix.shape[0])]
+
+
+def log_diagonal(factor: Entries) -> Any:
+    """log det L."""
+    return sum((jnp.log(row[-1]) for row in factor), jnp.zeros(()))

@@ -1,0 +1,131 @@
+"""Log-likelihood, estimates and errors of random-intercept models against brute-force quadrature, and against lme4."""
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import poisson
+
+import mlejax as mle
+from tests.cases import Case
+from tests.latent import brute_force
+
+HERE = Path(__file__).parent
+LME4 = json.loads((HERE.parent / "references" / "glmer.json").read_text())
+
+
+@mle.model(beta=mle.Real(columns="X"), sd=mle.NonNegative(), u=mle.Latent(by="unit"))
+def counts(params: Any, data: Any) -> Any:
+    return poisson.logpmf(data["y"], jnp.exp(data["X"] @ params["beta"] + params["sd"] * params["u"]))
+
+
+@mle.model(beta=mle.Real(columns="X"), sd=mle.NonNegative(), u=mle.Latent(by="unit"))
+def shares(params: Any, data: Any) -> Any:
+    eta = data["X"] @ params["beta"] + params["sd"] * params["u"]
+    return data["y"] * jax.nn.log_sigmoid(eta) + (data["size"] - data["y"]) * jax.nn.log_sigmoid(-eta)
+
+
+class Example(NamedTuple):
+    model: mle.Model
+    data: dict[str, Any]
+    truth: brute_force.Truth
+
+
+def table(name: str) -> dict[str, np.ndarray]:
+    lines = (HERE / "data" / f"{name}.csv").read_text().split()
+    columns = np.array([line.split(",") for line in lines[1:]]).T
+    codes = lambda column: np.unique(column, return_inverse=True)[1]
+    names = lines[0].split(",")
+    return {key: (codes(c) if key == "ID" else c).astype(float) for key, c in zip(names, columns, strict=True)}
+
+
+@functools.cache
+def example(name: str) -> Example:
+    if name == "epil":
+        d = table("epil")
+        columns = [np.ones_like(d["y"]), d["lbase"], d["trt"], d["lage"], d["V4"], d["lbase"] * d["trt"]]
+        data = {"y": d["y"], "X": np.stack(columns, axis=1), "unit": d["subject"]}
+        constant = -sum(math.lgamma(y + 1) for y in d["y"])
+        family, model = brute_force.poisson, counts
+    else:
+        if name == "cbpp":
+            d = Case("cbpp_laplace").data
+            dummies = [d["period"] == k for k in (1, 2, 3)]
+            y, size, unit, columns = d["incidence"], d["size"], d["herd"], [np.ones_like(d["size"]), *dummies]
+        elif name == "bacteria":
+            d = table("bacteria")
+            y, unit, columns = d["y"], d["ID"], [np.ones_like(d["y"]), d["drug"], d["drugp"], d["w2"]]
+            size = np.ones_like(y)
+        else:
+            d = table("toenail")
+            y, unit, columns = d["y"], d["id"], [np.ones_like(d["y"]), d["trt"], d["time"], d["trt"] * d["time"]]
+            size = np.ones_like(y)
+        data = {"y": y, "size": size, "X": np.stack(columns, axis=1).astype(float), "unit": unit}
+        family, model, constant = brute_force.binomial(y.astype(np.longdouble), size.astype(np.longdouble)), shares, 0.0
+    truth = brute_force.maximum(family, data["y"], data["X"], data["unit"], np.array(LME4[name]), constant)
+    return Example(model, data, truth)
+
+
+def distance(res: mle.Results, truth: brute_force.Truth) -> tuple[float, float, float]:
+    """Log-likelihood, relative; estimates, standard errors; standard errors, relative."""
+    return (
+        abs(res.llf / truth.loglik - 1.0),
+        np.abs((res.params.to_numpy() - truth.estimates) / truth.errors).max(),
+        np.abs(res.bse.to_numpy() / truth.errors - 1.0).max(),
+    )
+
+
+NAMES = [
+    "epil",
+    "cbpp",
+    pytest.param("bacteria", marks=pytest.mark.slow),
+    pytest.param("toenail", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_points_are_the_integral(name: str) -> None:
+    case = example(name)
+    res = case.model.fit(case.data, integrate=mle.Quadrature(41))
+    loglik, estimates, errors = distance(res, case.truth)
+    few = 100.0 if name == "toenail" else 1.0  # points for up to 7 binary outcomes a unit and a standard deviation of 4
+    assert loglik < 1e-8 * few
+    assert estimates < 1e-4 * few
+    assert errors < 1e-6 * few
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_points_chooses_itself(name: str) -> None:
+    """Within 1e-3 standard errors of the truth, and so says `integration`."""
+    case = example(name)
+    res = case.model.fit(case.data)
+    assert res.verdict.code == "verified"
+    assert res.integration is not None
+    assert res.integration.accepted
+    assert res.integration.shift <= 1e-3
+    _, estimates, errors = distance(res, case.truth)
+    assert max(estimates, errors) < 1e-3
+    assert "integrated out by adaptive quadrature" in str(res.summary())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lme4_stops_nearby(name: str) -> None:
+    """The truth itself: lme4's optimiser stops at about 1e-4 standard errors."""
+    truth = example(name).truth
+    assert np.abs((np.array(LME4[name]) - truth.estimates) / truth.errors).max() < 2e-3
+
+
+def test_laplace_and_its_errors_of_every_kind() -> None:
+    """An independent program with Richardson derivatives (tests/cases/README.md)."""
+    case, herds = Case("cbpp_laplace"), example("cbpp")
+    for kind, cov_type in (("oim", "nonrobust"), ("opg", "opg"), ("sandwich", "HC0")):
+        res = shares.fit(herds.data, integrate="laplace", cov_type=cov_type)
+        np.testing.assert_allclose(res.bse, case.vector(case.se(kind)), rtol=1e-6)
+    want = case.vector(case.estimates)
+    np.testing.assert_allclose(res.params, want, atol=1e-6)

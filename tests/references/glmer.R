@@ -1,0 +1,36 @@
+# Random intercepts by adaptive Gauss-Hermite quadrature (lme4), and the data of tests/latent/data.
+# lme4 stops at about 1e-4 standard errors: the numbers are a cross-check; the truth in the tests is brute-force quadrature.
+source("tests/references/common.R")
+suppressMessages({library(lme4); library(MASS); library(HSAUR3)})
+out <- "tests/latent/data"
+write_table <- function(d, name) write.csv(d, file.path(out, paste0(name, ".csv")), row.names = FALSE, quote = FALSE)
+
+epil <- MASS::epil
+seizures <- data.frame(subject = epil$subject, y = epil$y, lbase = round(epil$lbase, 12), lage = round(epil$lage, 12),
+                       trt = as.integer(epil$trt == "progabide"), V4 = as.integer(epil$period == 4))
+write_table(seizures, "epil")
+b <- MASS::bacteria
+bacteria <- data.frame(ID = b$ID, y = as.integer(b$y == "y"), drug = as.integer(b$trt == "drug"),
+                       drugp = as.integer(b$trt == "drug+"), w2 = as.integer(b$week > 2))
+write_table(bacteria, "bacteria")
+nails <- data.frame(id = as.integer(toenail$patientID), y = as.integer(toenail$outcome == "moderate or severe"),
+                    trt = as.integer(toenail$treatment == "terbinafine"), time = toenail$time)
+write_table(nails, "toenail")
+
+glmm <- function(formula, family, data, points) {
+  m <- glmer(formula, data, family, nAGQ = points, control = glmerControl(optCtrl = list(maxfun = 1e5), tolPwrss = 1e-12))
+  c(unname(fixef(m)), unname(getME(m, "theta")))
+}
+s <- lmer(Reaction ~ Days + (Days | Subject), sleepstudy, REML = FALSE)
+L <- as.matrix(getME(s, "Tlist")[[1]]) * sigma(s)
+answers <- list(
+  epil = glmm(y ~ lbase * trt + lage + V4 + (1 | subject), poisson, seizures, 25),
+  bacteria = glmm(y ~ drug + drugp + w2 + (1 | ID), binomial, bacteria, 25),
+  toenail = glmm(y ~ trt * time + (1 | id), binomial, nails, 50),
+  cbpp = glmm(cbind(incidence, size - incidence) ~ period + (1 | herd), binomial, cbpp, 25),
+  sleepstudy = c(unname(fixef(s)), L[1, 1], L[2, 1], L[2, 2], sigma(s)),
+  sleepstudy_loglik = as.numeric(logLik(s)))
+lists <- vapply(answers, function(x) paste0("[", paste(number(x), collapse = ", "), "]"), "")
+v <- versions(c("lme4", "MASS", "HSAUR3"))
+cat(object(c(names(answers), "software"), c(lists, object(names(v), quoted(v), 2)), 0), "\n", sep = "",
+    file = "tests/references/glmer.json")
