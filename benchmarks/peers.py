@@ -1,8 +1,9 @@
-"""Six likelihoods without an ordinary maximum, and what other programs say of them at their ordinary settings.
+"""Eleven likelihoods in which a search can go wrong, and what other programs say of them at their ordinary settings.
 
 Every program gets the same data and start, and exact derivatives from JAX in float64 where it takes them. Programs that
 have bounds (iminuit, optimagic, scipy) get natural parameters within them; the others get logarithms of scales and the logit
-of a probability. statsmodels fits its own Logit, Poisson and MixedLM where the data set is one of these.
+of a probability. statsmodels fits its own Logit, Poisson
+and MixedLM where the data set is one of these.
 """
 
 import warnings
@@ -18,7 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.nn import log_sigmoid
+from jax.scipy.special import gammaln
 from jax.scipy.stats import norm
+from scipy import stats
 
 from tests.cases import Case
 
@@ -94,8 +98,85 @@ class DataSet:
         return out
 
 
+def at_the_limits() -> list[DataSet]:
+    """Textbook formulas where they lose their digits, an edge on which the score is 0, and time in seconds since 1970.
+
+    `benchmarks/results/limits.csv` holds the samples, drawn once by :func:`draw`.
+    """
+    columns = pd.read_csv(ROOT / "benchmarks" / "results" / "limits.csv")
+    y = lambda name: {"y": columns[name].to_numpy(np.float64)}
+
+    def negative_binomial(params: Any, data: Any) -> Any:
+        r, mu, y = 1 / params["alpha"], params["mu"], data["y"]
+        constant = gammaln(y + r) - gammaln(r) - gammaln(y + 1.0)
+        return constant + r * jnp.log(r / (r + mu)) + y * jnp.log(mu / (r + mu))
+
+    def student(params: Any, data: Any) -> Any:
+        v, s = params["df"], params["s"]
+        z = (data["y"] - params["m"]) / s
+        constant = gammaln((v + 1) / 2) - gammaln(v / 2) - 0.5 * jnp.log(v * jnp.pi) - jnp.log(s)
+        return constant - (v + 1) / 2 * jnp.log1p(z * z / v)
+
+    def frontier(params: Any, data: Any) -> Any:
+        e, sv, su = data["y"] - params["b"], params["sv"], params["su"]
+        s = jnp.sqrt(sv**2 + su**2)
+        return jnp.log(2.0) + norm.logpdf(e, 0.0, s) + norm.logcdf(-e * su / sv / s)
+
+    def logit(params: Any, data: Any) -> Any:
+        eta = params["beta"][0] + params["beta"][1] * data["time"]
+        return log_sigmoid(jnp.where(data["y"] == 1, eta, -eta))
+
+    one = np.array(1.0)
+    edges = {"sv": "positive", "su": "nonnegative"}
+    begin = {"b": np.array(0.0), "sv": one, "su": one}
+    return [
+        DataSet(
+            "nb", "negative binomial, Poisson counts", negative_binomial, y("counts"),
+            {"mu": one, "alpha": one}, {"mu": "positive", "alpha": "positive"}, "alpha",
+            "no maximum: the log-likelihood rises to that of the Poisson as alpha goes to 0",
+        ),
+        DataSet(
+            "t", "Student's t, normal data", student, y("normals"),
+            {"m": np.array(0.0), "s": one, "df": np.array(5.0)}, {"s": "positive", "df": "positive"}, "df",
+            "no maximum: the log-likelihood rises to that of the normal as df goes to infinity",
+        ),
+        DataSet(
+            "frontier", "frontier, skewed as it should be", frontier, y("skewed"), begin, edges, "su",
+            "an ordinary maximum, beside an edge on which the score is 0",
+        ),
+        DataSet(
+            "wrong skew", "frontier, skewed the wrong way", frontier, y("wrong"), begin, edges, "su",
+            "the maximum is at su = 0 (Waldman 1982)",
+        ),
+        DataSet(
+            "time", "logit on Unix time", logit,
+            {"time": columns["time"].to_numpy(np.float64), "y": columns["event"].to_numpy(np.float64)},
+            {"beta": np.zeros(2)}, {}, "beta[1]",
+            "an ordinary maximum: the slope and its error are those of time less its mean",
+        ),
+    ]  # fmt: skip
+
+
+def draw() -> pd.DataFrame:
+    """The samples of :func:`at_the_limits`: the first draws of each kind that are as it wants them."""
+    rng, n = np.random.default_rng(1), 200
+    first = lambda draw, wanted: next(y for y in (draw() for _ in range(1000)) if wanted(y))
+    normal = lambda: rng.normal(size=n)
+    residual = lambda: 1.0 + 0.5 * rng.normal(size=n) - np.abs(rng.normal(size=n))
+    time = 1_700_000_000 + rng.integers(0, 6 * 3600, size=n)
+    hours = (time - time.mean()) / 3600
+    return pd.DataFrame({
+        "counts": first(lambda: rng.poisson(3.0, size=n), lambda y: y.var() < y.mean()),
+        "normals": first(normal, lambda y: stats.kurtosis(y) < 0).round(6),
+        "skewed": first(residual, lambda y: stats.skew(y) < -0.2).round(6),
+        "wrong": first(lambda: 1.0 + 0.6 * normal(), lambda y: stats.skew(y) > 0.1).round(6),
+        "time": time,
+        "event": (rng.random(n) < 1 / (1 + np.exp(-hours))).astype(int),
+    })  # fmt: skip
+
+
 def data_sets() -> list[DataSet]:
-    """The six."""
+    """All, those at the limits last."""
 
     def case(
         name: str, title: str, folder: str, shown: str, truth: str, start: str | None = None, **supports: str
@@ -151,6 +232,7 @@ def data_sets() -> list[DataSet]:
             sigma1="positive",
             sigma2="positive",
         ),
+        *at_the_limits(),
     ]
 
 
@@ -288,6 +370,8 @@ def by_statsmodels(data_set: DataSet) -> Said:
         res = sm.Logit(d["versicolor"], sm.add_constant(d["petal_length"])).fit(disp=0)
     elif data_set.name == "zeros":
         res = sm.Poisson(d["y"], sm.add_constant(d["x"])).fit(disp=0)
+    elif data_set.name == "time":
+        res = sm.Logit(d["y"], sm.add_constant(d["time"])).fit(disp=0)
     elif data_set.name == "variance":
         mixed = sm.MixedLM(d["yield"], np.ones(len(d["yield"])), groups=d["batch"]).fit(reml=False)
         variance, error = float(mixed.cov_re.squeeze()), float(mixed.bse_re[0])  # of the variance, not of its root

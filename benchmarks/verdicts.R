@@ -1,4 +1,4 @@
-# The six likelihoods of benchmarks/peers.py through maxLik and bbmle, each by its default method: maxLik by Newton-Raphson
+# The likelihoods of benchmarks/peers.py through maxLik and bbmle, each by its default method: maxLik by Newton-Raphson
 # with exact gradient and Hessian, bbmle by BFGS (L-BFGS-B where it takes bounds) with the exact gradient.  maxLik gets
 # logarithms of scales and the logit of a probability, bbmle natural parameters within bounds.
 #
@@ -74,6 +74,35 @@ mixture_natural <- function(p) {
   structure(as.vector(out), gradient = sweep(attr(out, "gradient"), 2, slopes, "/"))
 }
 
+# Where textbook formulas lose their digits, an edge on which the score is 0, and time in seconds since 1970.
+limits <- read.csv(file.path("benchmarks", "results", "limits.csv"))
+nb <- quote(lgamma(y + 1 / a) - lgamma(1 / a) - lgamma(y + 1) + (1 / a) * log(1 / a / (1 / a + mu)) + y * log(mu / (1 / a + mu)))
+student <- quote(lgamma((df + 1) / 2) - lgamma(df / 2) - 0.5 * log(df * pi) - log(s) -
+                 (df + 1) / 2 * log(1 + ((y - m) / s)^2 / df))
+frontier <- list(quote(log(2) - 0.5 * log(2 * pi) - 0.5 * log(sv^2 + su^2) - 0.5 * (y - b)^2 / (sv^2 + su^2)),
+                 quote(-(y - b) * su / sv / sqrt(sv^2 + su^2)))
+
+# An expression plus the logarithm of the normal distribution function of another, which deriv() alone lets underflow.
+plus_log_pnorm <- function(both, names, data) {
+  parts <- lapply(both, function(e) deriv(e, names, hessian = TRUE, function.arg = c(names, base::names(data))))
+  function(p) {
+    at <- lapply(parts, function(f) do.call(f, c(as.list(unname(p)), unname(as.list(data)))))
+    q <- as.vector(at[[2]])
+    slope <- attr(at[[2]], "gradient")
+    mills <- exp(dnorm(q, log = TRUE) - pnorm(q, log.p = TRUE))
+    structure(as.vector(at[[1]]) + pnorm(q, log.p = TRUE), gradient = attr(at[[1]], "gradient") + mills * slope,
+              hessian = apply(attr(at[[1]], "hessian") + mills * attr(at[[2]], "hessian"), 2:3, sum) -
+                crossprod(slope, mills * (q + mills) * slope))
+  }
+}
+s01 <- 2 * limits$event - 1
+unix <- glm_like(cbind(1, limits$time), function(eta) plogis(s01 * eta, log.p = TRUE),
+                 function(eta) s01 * plogis(-s01 * eta), function(eta) dlogis(eta))
+frontier_set <- function(y) list(shown = 3, names = c("b", "sv", "su"), start = c(0, 1, 1),
+  f = plus_log_pnorm(frontier, c("b", "sv", "su"), list(y = y)),
+  g = plus_log_pnorm(lapply(frontier, unbounded, list(sv = log_of("sv"), su = log_of("su"))), c("b", "sv", "su"), list(y = y)),
+  real = c(TRUE, FALSE, FALSE), lower = c(-Inf, 1e-8, 0), upper = Inf)
+
 # With substitutions such as s = exp(ls), for programs without bounds.
 unbounded <- function(expression, maps) do.call(substitute, list(expression, maps))
 log_of <- function(name) call("exp", as.name(name))
@@ -94,7 +123,18 @@ sets <- list(
   mixture = list(shown = 3, names = c("w", "mu1", "sigma1", "mu2", "sigma2"), start = c(0.5, 43, 0.01, 70.9, 13.57),
     f = mixture_natural, g = mixture,
     real = c(FALSE, TRUE, FALSE, TRUE, FALSE), unit = 1,
-    lower = c(positive, -Inf, positive, -Inf, positive), upper = c(1 - positive, Inf, Inf, Inf, Inf))
+    lower = c(positive, -Inf, positive, -Inf, positive), upper = c(1 - positive, Inf, Inf, Inf, Inf)),
+  nb = list(shown = 2, names = c("mu", "alpha"), start = c(1, 1),
+    f = symbolic(nb, c("mu", "a"), list(y = limits$counts)),
+    g = symbolic(unbounded(nb, list(mu = log_of("mu"), a = log_of("a"))), c("mu", "a"), list(y = limits$counts)),
+    real = c(FALSE, FALSE), lower = c(positive, positive), upper = Inf),
+  t = list(shown = 3, names = c("m", "s", "df"), start = c(0, 1, 5),
+    f = symbolic(student, c("m", "s", "df"), list(y = limits$normals)),
+    g = symbolic(unbounded(student, list(s = log_of("s"), df = log_of("df"))), c("m", "s", "df"), list(y = limits$normals)),
+    real = c(TRUE, FALSE, FALSE), lower = c(-Inf, positive, positive), upper = Inf),
+  frontier = frontier_set(limits$skewed),
+  `wrong skew` = frontier_set(limits$wrong),
+  time = list(shown = 2, names = c("beta[0]", "beta[1]"), start = c(0, 0), f = unix)
 )
 
 # ---- the programs

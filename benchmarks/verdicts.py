@@ -1,4 +1,4 @@
-"""Six likelihoods without an ordinary maximum: what eight programs say of each, side by side.
+"""Eleven likelihoods in which a search can go wrong: what eight programs say of each, side by side.
 
     python benchmarks/verdicts.py           # run all and print
     python benchmarks/verdicts.py --write   # and keep it: benchmarks/results/verdicts.json, docs/benchmarks/verdicts.md

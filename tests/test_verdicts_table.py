@@ -18,6 +18,11 @@ CODES = {
     "zeros": "no_finite_maximum",
     "cauchy": "verified",
     "mixture": "no_finite_maximum",
+    "nb": "no_finite_maximum",
+    "t": "no_finite_maximum",
+    "frontier": "verified",
+    "wrong skew": "boundary",
+    "time": "verified",
 }
 
 
@@ -65,7 +70,7 @@ def test_what_mlejax_says(data_set: peers.DataSet) -> None:
     said = verdicts.by_mlejax(data_set)
     assert said.says == CODES[data_set.name]
     (recorded,) = [e for e in RECORD["said"] if (e["data_set"], e["tool"]) == (data_set.name, "mlejax")]
-    if data_set.name in ("sum", "variance", "cauchy"):  # elsewhere the point depends on where the search was stopped
+    if data_set.name in ("sum", "variance", "cauchy", "frontier", "wrong skew", "time"):  # elsewhere the point depends on where the search was stopped
         assert (
             differences(
                 verdicts.cell(verdicts.said_from(recorded)).replace("<br>", " "),
