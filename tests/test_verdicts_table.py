@@ -70,7 +70,8 @@ def test_what_mlejax_says(data_set: peers.DataSet) -> None:
     said = verdicts.by_mlejax(data_set)
     assert said.says == CODES[data_set.name]
     (recorded,) = [e for e in RECORD["said"] if (e["data_set"], e["tool"]) == (data_set.name, "mlejax")]
-    if data_set.name in ("sum", "variance", "cauchy", "frontier", "wrong skew", "time"):  # elsewhere the point depends on where the search was stopped
+    # elsewhere the point depends on where the search was stopped
+    if data_set.name in ("sum", "variance", "cauchy", "frontier", "wrong skew", "time"):
         assert (
             differences(
                 verdicts.cell(verdicts.said_from(recorded)).replace("<br>", " "),
