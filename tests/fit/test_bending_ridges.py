@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import gammaln
-from scipy import stats
+from scipy import optimize, stats
 
 import mlejax as mle
 
@@ -70,3 +71,23 @@ def test_no_log_likelihood_is_said_to_rise_without_bound_beyond_the_supremum_at_
         else:
             assert verdict.code == "verified"
             assert many.llf[i] >= highest[i]
+
+
+@mle.model(b=mle.Positive(), scale=mle.Positive())
+def rice(p: Any, d: Any) -> Any:
+    z = d["y"] / p["scale"]
+    return jnp.log(z) - 0.5 * (z - p["b"]) ** 2 + jnp.log(jax.scipy.special.i0e(z * p["b"])) - jnp.log(p["scale"])
+
+
+def test_a_maximum_flatter_than_quadratic_is_one_where_its_digits_are_good() -> None:
+    """Near b = 0 the log-likelihood moves with b**4: scipy's has its maximum at the same point, of the same height."""
+    y = np.asarray(stats.rayleigh.rvs(scale=3.0, size=(6, 100), random_state=np.random.default_rng(11)))
+    many = rice.fit_batch({"y": y})
+    for i in np.flatnonzero(many.verdict == "verified"):
+        of = lambda q, y=y[i]: -stats.rice.logpdf(y, np.exp(q[0]), scale=np.exp(q[1])).sum()
+        best = min(optimize.minimize(of, [np.log(b), np.log(3.0)], method="Nelder-Mead").fun for b in (0.3, 1.0))
+        assert many.llf[i] == pytest.approx(-best, abs=1e-5)
+    levels = stats.rayleigh.logpdf(y, scale=np.sqrt((y**2).mean(axis=1, keepdims=True) / 2)).sum(axis=1)
+    for i in np.flatnonzero(many.verdict == "no_finite_maximum"):
+        assert many[i].verdict.evidence["supremum"] == pytest.approx(levels[i], abs=0.01)
+    assert set(many.verdict) == {"verified", "no_finite_maximum"}

@@ -271,6 +271,8 @@ _UNARY: dict[str, Rule] = {
         lambda a, v: np.exp(v * v) / _2_PI,
         lambda a, v: 4.0 * (abs(v) + abs(a) * np.exp(v * v) / _2_PI),
     ),
+    "bessel_i0e": _unary(_special("i0e"), lambda a, v: _special("i1e")(a) - np.sign(a) * v, 8.0),
+    "bessel_i1e": _unary(_special("i1e"), lambda a, v: _special("i0e")(a) - (np.sign(a) + 1.0 / a) * v, 8.0),
     "square": _square,
     "neg": _neg,
     "abs": _abs,

@@ -253,5 +253,7 @@ def _followed(
     if any(d.behaviour == "rises" for d in directions):
         return findings
     if doubtful(end, spec.space):
-        findings = replace(findings, blurred=blurred(evaluator, end))
+        found_digits = digits(evaluator, end)
+        lost_there = blurred(evaluator, end) if found_digits is None else not found_digits.good
+        findings = replace(findings, blurred=lost_there)
     return findings if known else (yield from settle_flat(evaluator, end, findings))

@@ -116,6 +116,7 @@ def elementwise(x: Any) -> Any:
         + lax.erf_inv(small) + special.digamma(y) + special.polygamma(1, y) + special.polygamma(2, y) + jnp.exp2(x)
         + y**2.5 + y**-3 + jax.nn.sigmoid(x) + jnp.clip(x, -0.5, 0.5) + jnp.maximum(x, y) + jnp.minimum(x, y)
         + jnp.where(x > 0, x, -y) + jnp.sign(x) * jnp.floor(y) + special.gammaln(y) + jnp.arctan(x)
+        + special.i0e(x) + special.i1e(x)
     )  # fmt: skip
 
 
