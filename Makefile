@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-strict lint format bench docs site wheel clean
+.PHONY: help demo test test-slow test-strict test-engines lint format bench docs site wheel clean
 .SECONDARY:
 
 help:  ## this list
@@ -37,6 +37,10 @@ test: $(VENV)/.installed-test  ## tests and docstring examples, without the slow
 test-strict: $(VENV)/.installed-test  ## fits where JAX refuses implicit promotion; array shapes of annotations, checked at run time
 	$(PY) -m pytest -m strict tests/test_strict.py $(PYTEST_ARGS)
 	MLEJAX_CHECK_SHAPES=1 $(PY) -m pytest -m "strict or not slow" tests/objective tests/fit tests/test_strict.py $(PYTEST_ARGS)
+
+test-engines:  ## the same answers from Dask, Ray and Spark, in an environment of its own (Spark where there is Java)
+	$(MAKE) VENV=$(VENV)-engines $(VENV)-engines/.installed-test,dask,ray,spark
+	JAX_PLATFORMS=cpu $(VENV)-engines/bin/python -m pytest -m "engines or slow" tests/engines $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the slow tests, compiled as users' programs are
 	MLEJAX_TEST_OPTIMISE=1 $(PY) -m pytest -m slow $(PYTEST_ARGS)

@@ -16,6 +16,7 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 from mlejax import special
 from mlejax.companions import CompanionError
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
+from mlejax.data.streams import Parquet, Stream
 from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
@@ -69,6 +70,7 @@ __all__ = [
     "Newton",
     "NonNegative",
     "Ordered",
+    "Parquet",
     "Positive",
     "Problem",
     "Quadrature",
@@ -79,6 +81,7 @@ __all__ = [
     "Solution",
     "Static",
     "Step",
+    "Stream",
     "Verdict",
     "compare",
     "enable_compilation_cache",

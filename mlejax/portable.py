@@ -11,15 +11,16 @@ import hashlib
 import importlib
 import pickle
 import secrets
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-__all__ = ["Absent", "AbsentError", "find", "key_of", "name_of", "portable", "recall", "restore"]
+__all__ = ["Absent", "AbsentError", "find", "key_of", "name_of", "portable", "recall", "restore", "travelling"]
 
 _MAIN = ("__main__", "__mp_main__")
 T = TypeVar("T")
@@ -69,6 +70,8 @@ def name_of(function: Any) -> Named | None:
     """The name under which a function, or the model around it, can be imported in any process; None if there is none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name or module in _MAIN:
+        return None
+    if _writing.travelling and not _installed(module):
         return None
     there = find(Named(module, name))
     inside = (there, getattr(there, "__wrapped__", None))
@@ -126,13 +129,45 @@ def restore(carried: Any) -> Any:
     return carried
 
 
+@contextmanager
+def travelling() -> Iterator[None]:
+    """Functions of modules that are not installed travel by value: another machine may not have these modules."""
+    import cloudpickle
+
+    here = cloudpickle.cloudpickle.list_registry_pickle_by_value()
+    own = [
+        module
+        for name, module in list(sys.modules.items())
+        if getattr(module, "__name__", "") == name and name not in {*_MAIN, *here} and not _installed(name)
+    ]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    before, _writing.travelling = _writing.travelling, True
+    try:
+        yield
+    finally:
+        _writing.travelling = before
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _installed(module: str) -> bool:
+    """Whether a module is Python's own, or was installed as a package; mlejax itself is wherever it works."""
+    top = module.partition(".")[0]
+    if top == "mlejax" or top in sys.stdlib_module_names:
+        return True
+    where = getattr(sys.modules.get(module), "__file__", None)
+    return where is None or "site-packages" in where or "dist-packages" in where
+
+
 # ---- one object for one content
 
 
 class _Writing(threading.local):
-    """Whether cloudpickle is writing a function in this thread."""
+    """Whether cloudpickle is writing a function in this thread, and whether it is for another machine."""
 
     active = False
+    travelling = False
 
 
 _writing = _Writing()

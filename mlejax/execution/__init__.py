@@ -2,7 +2,7 @@
 
 from .caching import cached
 from .compilation import compiled, enable_compilation_cache
-from .devices import aligned, device_kind, free_memory, is_aligned, n_cores, on_cpu
+from .devices import aligned, device_kind, free_memory, is_aligned, mesh_of, n_cores, on_cpu
 from .limits import Limits, limits, use_limits
 from .precision import float64, in_float64
 from .threads import kept_pool, progress_bar, run_tasks
@@ -20,6 +20,7 @@ __all__ = [
     "is_aligned",
     "kept_pool",
     "limits",
+    "mesh_of",
     "n_cores",
     "on_cpu",
     "progress_bar",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from numpy.typing import DTypeLike
 
 from .limits import limits
@@ -19,6 +21,12 @@ ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
 def device_kind() -> str:
     """JAX's name of the kind of device where programs run: "cpu", "gpu", "tpu"."""
     return jax.default_backend()
+
+
+def mesh_of(given: Any, axis: str) -> Mesh:
+    """A list of devices, one device, or a mesh of any shape as a mesh of one axis."""
+    many = given.devices.reshape(-1) if isinstance(given, Mesh) else np.atleast_1d(np.array(given, dtype=object))
+    return Mesh(many, (axis,))
 
 
 def on_cpu() -> bool:

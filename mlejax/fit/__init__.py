@@ -16,6 +16,7 @@ from mlejax.fit.loading import (
 from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import continued
 from mlejax.fit.solve import solve
+from mlejax.fit.streaming import evaluator_of
 from mlejax.likelihood import regressed
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "counts",
     "evaluate",
     "evaluated",
+    "evaluator_of",
     "fit",
     "l2",
     "labels_per_contribution",

@@ -14,6 +14,7 @@ from mlejax import data as data_room
 from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
 from mlejax.data.read import refuse_gaps, without_gaps
 from mlejax.data.read.table import check_missing
+from mlejax.data.streams import Streamed
 from mlejax.execution import aligned, float64, limits
 from mlejax.fit.common import Problem
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
@@ -53,6 +54,8 @@ class Loaded:
         designs: of the regressed parameters, or None.
         hyper: hyper-parameters of the penalty, or None.
         remembered: facts about data that are not here, of a result from a file.
+        stream: rows that are read in every pass, of data larger than memory; then ``problem``, ``rows`` and ``source`` refuse.
+        of_sample: some of these rows, loaded as data in memory are.
     """
 
     problem: Problem
@@ -65,6 +68,13 @@ class Loaded:
     hyper: PyTree = None
     remembered: Remembered | None = None
     unit_labels: np.ndarray | None = None
+    stream: Streamed | None = None
+    of_sample: Loaded | None = None
+
+    @property
+    def seen(self) -> Loaded:
+        """Data in memory: all rows, or the sample of a stream."""
+        return self if self.of_sample is None else self.of_sample
 
     @property
     def scale(self) -> float:
@@ -76,6 +86,10 @@ def counts(loaded: Loaded) -> tuple[float, float]:
     """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units
+    if loaded.stream is not None:
+        frequency = loaded.weights is not None and loaded.weights.kind == "frequency"
+        count = loaded.stream.sum_weights if frequency else float(loaded.stream.n_used)
+        return count, count
     data = loaded.problem.data
     n = data.n_contributions
     w = loaded.weights
@@ -91,6 +105,9 @@ def unscaled(loaded: Loaded) -> Loaded:
     w = loaded.weights
     if w is None or w.scale == 1.0:
         return loaded
+    if loaded.stream is not None:
+        sample = None if loaded.of_sample is None else unscaled(loaded.of_sample)
+        return replace(loaded, stream=loaded.stream.unscaled(), weights=replace(w, scale=1.0), of_sample=sample)
     data = loaded.problem.data
     problem = replace(loaded.problem, data=replace(data, weights=data.weights * w.scale))
     return replace(loaded, problem=problem, weights=replace(w, scale=1.0))

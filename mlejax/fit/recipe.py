@@ -13,6 +13,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.data import formulas
+from mlejax.data.streams import Engine
 from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
@@ -36,6 +37,15 @@ from mlejax.fit.options import (
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
 from mlejax.fit.start import Mode, subsample
+from mlejax.fit.streaming import (
+    AnyEvaluator,
+    check_place,
+    check_stream_options,
+    evaluator_of,
+    is_stream,
+    load_stream,
+    with_fingerprint,
+)
 from mlejax.fit.training import held_out_data, train
 from mlejax.likelihood import (
     Likelihood,
@@ -44,6 +54,7 @@ from mlejax.likelihood import (
 )
 from mlejax.objective import (
     ChunkedEvaluator,
+    PartitionedEvaluator,
     Spec,
 )
 from mlejax.optimize import OptimizeResult
@@ -71,18 +82,26 @@ def fit_once(
     restrict: Callable[[Space], Any] | None = None,
     bias_reduction: str | None = None,
     validation: Any = None,
+    resume: Any = None,
+    on: Any = None,
+    engine: Engine | None = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
     ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout as matrix R, values r and
-    labels, R reported = r.
+    labels, R reported = r; ``on`` are devices, ``engine`` runs the passes over a stream.
     """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
     with float64(), missing_derivatives(likelihood), outside_transformations():
         with before_the_first_step(likelihood):
-            loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
+            check_place(data, on, engine)
+            if is_stream(data):
+                check_stream_options(algorithm, bias_reduction, validation)
+                loaded = load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
+            else:
+                loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
             reading = (start, missing, weights, weight_kind)
             loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
             given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
@@ -100,9 +119,9 @@ def fit_once(
             spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))
             if penalty is not None or reduction is not None:
                 spec = replace(spec, penalty=penalty, reduction=reduction)
-            evaluator = ChunkedEvaluator(spec, loaded.problem.data, held, loaded.hyper)
+            evaluator = evaluator_of(spec, loaded, held, resume, on if engine is None else None)
             u0 = _first_start(evaluator, algorithm, loaded, given, seed)
-            check_rows_once(likelihood, space, loaded.problem.data, u0, held)
+            check_rows_once(likelihood, space, loaded.seen.problem.data, u0, held)
         if space.n_free == 0:
             return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
         if start is not None and labels:
@@ -121,10 +140,11 @@ def fit_once(
             if n_starts > 1 and found.end.end != End.INTERRUPTED:
                 more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
                 found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
-        check_rows_once(likelihood, space, loaded.problem.data, found.end.u, held)
+        check_rows_once(likelihood, space, loaded.seen.problem.data, found.end.u, held)
+        loaded = with_fingerprint(loaded)
         done = finish(evaluator, loaded, found, algorithm)
         if loaded.designs is not None and done.verdict.code != "verified":
-            remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.rows)) if n)
+            remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.seen.rows)) if n)
         note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
         text = " ".join(n for n in (note, remark) if n)
         done = replace(done, note=text, modes=modes, constraints=labels, history=history)
@@ -136,16 +156,16 @@ def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
     """The fit of the same data by Newton's method from another point u0 (p,)."""
     loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
-        evaluator = ChunkedEvaluator(fit.spec, loaded.problem.data, fit.fixed, loaded.hyper)
+        evaluator = evaluator_of(fit.spec, loaded, fit.fixed)
         problems = problems_of(method, fit.fixed, 0, lambda _: loaded, lambda _: [None] * len(space.leaves))
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         done = finish(evaluator.with_spec(found.spec), loaded, found, method)
     return replace(done, note=note, constraints=fit.constraints, integration=fit.integration)
 
 
-def _centred(problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
+def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
     """The whole search in centred and scaled coordinates where bias reduction differences gradients, by steps of one scale."""
-    if evaluator.spec.reduction is None:
+    if evaluator.spec.reduction is None or not isinstance(evaluator, ChunkedEvaluator):
         return None
     start = OptimizeResult.empty(1, u0.size, dense=True).of(0)._replace(u=u0, status=np.asarray(int(End.RUNNING)))
     found = search_centred(problems, evaluator, loaded, u0, start, always=True)
@@ -157,9 +177,11 @@ def _centred(problems: Problems, evaluator: ChunkedEvaluator, loaded: Loaded, u0
 
 
 def _first_start(
-    evaluator: ChunkedEvaluator, method: Any, loaded: Loaded, given: list[Any], seed: int
+    evaluator: AnyEvaluator, method: Any, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
     """u of the start, from a subsample of many rows."""
+    if isinstance(evaluator, PartitionedEvaluator):
+        return _start_of_stream(evaluator, loaded, given, seed)
     spec, data = evaluator.spec, loaded.problem.data
     if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
         return start_of_one(evaluator, loaded, given, seed)
@@ -168,6 +190,19 @@ def _first_start(
     plain = start_of_one(of_sample, loaded, given, seed)
     try:
         near = subsample.improved(spec, data, sample, plain, evaluator.fixed)
+    except NotImplementedError:  # JAX lacks a second derivative
+        near = None
+    return plain if near is None else subsample.chosen(evaluator, near, plain)
+
+
+def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
+    """u of the start: the estimate from the rows of the sample, if it serves all rows."""
+    of_sample = ChunkedEvaluator(evaluator.spec, evaluator.some, evaluator.fixed, evaluator.hyper)
+    plain = start_of_one(of_sample, loaded.seen, given, seed)
+    if any(v is not None for v in given) or not plain.size:
+        return plain
+    try:
+        near = subsample.estimate(of_sample, plain)
     except NotImplementedError:  # JAX lacks a second derivative
         near = None
     return plain if near is None else subsample.chosen(evaluator, near, plain)

@@ -162,7 +162,7 @@ def _scattered(
 ) -> Float[Host, "n p"]:
     """Starts in u around an end and on the scales of the data."""
     one = end.alone()
-    data = with_leading_axis(loaded.problem.data)
+    data = with_leading_axis(loaded.seen.problem.data)
     return start_room.scatter(space, data, given, one.u, one.information, n, seed)[0]
 
 

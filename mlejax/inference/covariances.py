@@ -20,11 +20,14 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax import data as data_room
+from mlejax import fit as fit_room
 from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
+from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
 from mlejax.fit.penalties import L2
+from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
 from mlejax.verdict import Direction
@@ -190,6 +193,8 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     """Sums of products of one fit's scores."""
     data, w = fit.loaded.problem.data, fit.loaded.weights
     likelihood = fit.spec.likelihood
+    if fit.loaded.stream is not None:
+        return _sums_of_stream(fit, kind, options)
     if data.mode == "whole" and data.n_contributions <= 1:
         raise ValueError(one_scalar(kind, likelihood.name))
     n = counts(fit.loaded)[1]
@@ -211,6 +216,23 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         scores = (scores * size[:, None])[w.used]
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     return cov_room.score_products(kind, scores, n, codes)
+
+
+def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
+    """The same by one pass over the partitions."""
+    if kind == "HAC":
+        raise ValueError("cov_type='HAC' needs neighbouring rows in memory; of a stream there are HC0, HC1 and cluster")
+    n, groups = counts(fit.loaded)[1], options.get("groups", ())
+    if not all(isinstance(g, str) for g in groups):
+        raise ValueError(
+            "cov_kwds groups of a stream are names of columns, not labels: their rows would have to be matched"
+        )
+    with float64():
+        evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
+        products, sizes = streamed_products(evaluator, fit.u, _by_root(kind, fit.weight_kind), tuple(groups))
+    assert fit.jacobian is not None
+    each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
+    return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
 
 
 def one_scalar(kind: str, name: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mlejax import batch as batch_room
+from mlejax import engines, inference
 from mlejax import fit as fit_room
-from mlejax import inference
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
@@ -87,13 +87,16 @@ class Model:
         progress: bool | None = None,
         validation: Any = None,
         integrate: Any = "auto",
+        resume: Any = None,
+        on: Any = None,
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
         Maximises ``sum_i l_i(params)`` over the rows, units or entries of the model.
 
         Args:
-            data: a dict of arrays, a DataFrame, or any pytree with a leading row axis; ``mle.Shared`` and
+            data: a dict of arrays, a table of any kind (pandas, polars, pyarrow, DuckDB, xarray), rows larger than memory
+                (``mle.Parquet``, ``mle.Stream``), or any pytree with a leading row axis; ``mle.Shared`` and
                 ``mle.Static`` mark values that are not per row.  Rows of more than 256 MB are not copied; later computations
                 refuse arrays that were changed since.
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
@@ -133,6 +136,9 @@ class Model:
             integrate: of models with :class:`mlejax.Latent`: ``"auto"`` (adaptive Gauss-Hermite quadrature whose number of points
                 chooses itself for up to three latent numbers a unit, Laplace's approximation for more), ``"laplace"``, or
                 ``mle.Quadrature(points)``.
+            resume: a folder that keeps what each pass over a stream gave: a fit that was killed goes on from there.
+            on: where to compute: a list of JAX devices or a ``Mesh``, over which rows in memory are divided; or what runs the
+                passes over a stream: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``.
 
         Returns:
             :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
@@ -154,7 +160,7 @@ class Model:
         groups = check_kind(cov_type, cov_kwds, kind, penalty is not None)[1].get("groups", ())
         done = fit_room.fit(
             self.likelihood,
-            data,
+            engines.source_of(data, on),
             start=start,
             fixed=fixed,
             restrict=None if constraints is None else lambda space: _constraints(constraints, space),
@@ -171,6 +177,9 @@ class Model:
             bias_reduction=bias_reduction,
             validation=validation,
             integrate=integrate,
+            resume=resume,
+            on=on,
+            engine=None if on is None else engines.engine_of(on),
         )
         return Results.make(self, done, cov_type, cov_kwds)
 

@@ -14,10 +14,13 @@ from mlejax.objective.objective import (
     sum_over_blocks,
     to_loglik,
 )
+from mlejax.objective.partitioned import PartitionedEvaluator, added, in_pairs
 from mlejax.objective.points import PointsEvaluator
 from mlejax.objective.programs import products_of_sets
 from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
 from mlejax.objective.sampling import sample_rows, with_leading_axis
+from mlejax.objective.score_sums import streamed_products
+from mlejax.objective.sharded import ShardedEvaluator
 
 __all__ = [
     "BiasReduction",
@@ -27,15 +30,19 @@ __all__ = [
     "Evaluator",
     "Minimised",
     "Objective",
+    "PartitionedEvaluator",
     "PointsEvaluator",
     "Reweighted",
+    "ShardedEvaluator",
     "SingleEvaluator",
     "Spec",
     "Weights",
+    "added",
     "check_reduction",
     "chunk_size",
     "filled",
     "hoists",
+    "in_pairs",
     "objective_of",
     "penalty_at",
     "penalty_derivatives",
@@ -45,6 +52,7 @@ __all__ = [
     "run_of_starts",
     "sample_chunks",
     "sample_rows",
+    "streamed_products",
     "sum_over_blocks",
     "to_loglik",
     "with_invariants",

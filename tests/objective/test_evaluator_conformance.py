@@ -5,6 +5,7 @@ Toy evaluators stand for data that lie elsewhere (partitions) and for an informa
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from mlejax.execution.chunking import Budget
 from mlejax.fit import recipe, search
 from mlejax.fit.finish import Fit, finish
 from mlejax.fit.loading import load
+from mlejax.fit.streaming import evaluator_of, load_stream
 from mlejax.linalg import Dense, dense_each, diagonal_each, finite_each
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, row_terms, run_of_starts
 from mlejax.status import End
@@ -82,6 +84,11 @@ def make(name: str) -> Form:
         return Form(Partitioned.of(spec, data, 7), one)
     if name == "arrow":
         return Form(Bordered.of(spec, data, 3), one)
+    if name == "streamed":  # batches of no row, of one, and of most
+        at = (0, 0, 1, 90, N_ROWS)
+        batches = [{k: v[a:b] for k, v in table().items()} for a, b in itertools.pairwise(at)]
+        streamed = load_stream(effects.likelihood, mle.Stream(lambda: batches), None, "raise")
+        return Form(evaluator_of(Spec(effects.likelihood, streamed.problem.space), streamed, None), one)
     if name == "data sets":
         tables = [table(i) for i in range(N_SETS)]
         stack = {k: np.stack([t[k] for t in tables]) for k in tables[0]}
@@ -93,8 +100,8 @@ def make(name: str) -> Form:
     return Form(DataSetsEvaluator(spec, shared, Budget(10**8, 2, False)), tuple((table(), w) for w in weights))
 
 
-FORMS = ("chunked", "partitions", "arrow", "data sets", "reweighted")
-SINGLE = FORMS[:3]
+FORMS = ("chunked", "partitions", "arrow", "streamed", "data sets", "reweighted")
+SINGLE = FORMS[:4]
 
 
 @pytest.fixture(scope="module", autouse=True)

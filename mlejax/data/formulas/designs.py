@@ -20,6 +20,7 @@ from mlejax.data.formulas.evaluation import (
     evaluate_again,
     evaluate_offset,
     evaluate_offset_again,
+    needs_of,
     offset_columns,
 )
 from mlejax.data.formulas.parsing import columns_of
@@ -132,6 +133,24 @@ def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str,
         more = p.linear.offset or p.linear.exposure
         found |= {} if more is None else dict.fromkeys(offset_columns(more, table, _what(p)))
     return tuple(found)
+
+
+def category_columns(predictors: Sequence[Predictor], table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns of formulas of which all levels have to be known, and columns that a formula has to see as a whole.
+
+    Args:
+        predictors: of the regressed parameters.
+        table: some rows of the data.
+    """
+    levels: dict[str, None] = {}
+    whole: dict[str, None] = {}
+    for p in predictors:
+        more = p.linear.offset or p.linear.exposure
+        texts = [p.linear.formula] + ([] if more is None else [more if more in table else f"0 + {{{more}}}"])
+        found, at_once = needs_of(texts, table, _what(p))
+        levels |= dict.fromkeys(sorted(found))
+        whole |= dict.fromkeys(formula_columns([p], table)) if at_once else {}
+    return tuple(levels), tuple(whole)
 
 
 def add_designs(

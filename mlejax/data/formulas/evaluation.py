@@ -19,7 +19,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
 from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text
-from mlejax.data.formulas.row_chunks import chunks, collect_cycles, in_chunks
+from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
@@ -142,6 +142,20 @@ def evaluate_offset_again(
     """The values of an offset on new data."""
     values = evaluate_again(formula, table, kept, what)
     return values if formula.spec is None else values[:, 0]
+
+
+def needs_of(texts: Sequence[str], table: Table, what: str) -> tuple[set[str], bool]:
+    """The columns that formulas take as categories, and whether one of the formulas has to see all rows at once."""
+    categories: set[str] = set()
+    whole = False
+    for text in texts:
+        if text in table and _ndim(table, text) == 2:
+            continue
+        frame = _frame(table, columns_of(text, table, what), None, what)
+        found = categories_of(parse(f"`{text}`" if text in table else text, what), frame)
+        whole = whole or found is None
+        categories |= found or set()
+    return categories, whole
 
 
 def offset_columns(text: str, table: Table, what: str) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
     """
     if len(frame) <= 2 * limits().read_rows:
         return None
-    categories = _categories(parsed, frame)
+    categories = categories_of(parsed, frame)
     if categories is None:
         return None
     try:
@@ -78,7 +78,7 @@ def _with_every_level(frame: Any, categories: set[str]) -> np.ndarray:
     return np.flatnonzero(wanted)
 
 
-def _categories(parsed: Any, frame: Any) -> set[str] | None:
+def categories_of(parsed: Any, frame: Any) -> set[str] | None:
     """The columns that a formula takes as categories; None if it does not work row by row, as far as can be seen."""
     found: set[str] = set()
     for term in parsed:

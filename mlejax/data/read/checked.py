@@ -245,14 +245,22 @@ def rows_of(gaps: Sequence[Gap], n: int) -> Bool[Host, " n"]:
     return rows
 
 
-def refuse_gaps(rows: Rows, gaps: Sequence[Gap]) -> None:
-    """Raise DataError if there are any: infinite values of the first column that has some, or all missing values."""
+DROP = "leave the rows out with missing='drop', which counts them"
+
+
+def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
+    """Raise DataError if there are any: infinite values of the first column that has some, or all missing values.
+
+    Args:
+        rows, gaps: as `read_columns` gives them.
+        advice: how rows with missing values can be left out.
+    """
     infinite = next((gap for gap in gaps if gap.infinite), None)
     if infinite is not None:
         values = np.asarray(read(infinite.column)[0])
         raise DataError(
             f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
-            "Expected finite numbers: correct them, or make them missing (NaN) and use missing='drop'"
+            f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
         )
     if gaps:
         phrases = [gap.phrase(rows.index) for gap in gaps[:10]]
@@ -260,7 +268,7 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap]) -> None:
             phrases.append(f"and {len(gaps) - 10} further columns")
         raise DataError(
             f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
-            "Impute them, or leave the rows out with missing='drop', which counts them"
+            f"Impute them, or {advice}"
         )
 
 

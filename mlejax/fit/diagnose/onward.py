@@ -242,7 +242,7 @@ def _followed(
     """What the log-likelihood does around an end that is not clean."""
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
-    known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.rows)
+    known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.seen.rows)
     if spec.space.mapped:
         assert evaluator.fixed is not None
         matrix = split_constants(evaluator.fixed, end.u.size)[0].matrix

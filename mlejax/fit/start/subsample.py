@@ -25,7 +25,16 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
 from mlejax.execution import limits
-from mlejax.objective import ChunkedEvaluator, Minimised, Spec, chunk_size, hoists, sample_chunks, with_invariants
+from mlejax.objective import (
+    ChunkedEvaluator,
+    Minimised,
+    PartitionedEvaluator,
+    Spec,
+    chunk_size,
+    hoists,
+    sample_chunks,
+    with_invariants,
+)
 from mlejax.optimize import Method
 from mlejax.shapes import Float, Host
 from mlejax.status import End
@@ -101,7 +110,15 @@ def improved(
     return onward if others(0).minimised(_SEARCH, onward)[0] <= found[0] + slack else near
 
 
-def chosen(evaluator: ChunkedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]) -> Float[Host, " p"]:
+def estimate(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
+    """The estimate from the rows in memory of data that are not, within its sampling error; None if the search fails."""
+    near = _searched(evaluator, u0)
+    return None if near is None else _one_step(evaluator, near)
+
+
+def chosen(
+    evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]
+) -> Float[Host, " p"]:
     """The better of ``near`` and u0 on all rows; u0 is evaluated only if ``near`` is far from a maximum."""
     found = evaluator.minimised(_SEARCH, near)
     if _expected(found, evaluator.scale):

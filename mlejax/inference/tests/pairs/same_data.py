@@ -41,7 +41,7 @@ def same_rows(a: Loaded, b: Loaded) -> bool:
     Decided by the sums of products of all pairs of columns and of the weights; true where these cannot be formed (units,
     models of the whole data, data in a file).
     """
-    if a.remembered is not None or b.remembered is not None:
+    if any(x.remembered is not None or x.stream is not None for x in (a, b)):
         return True
     one, other = _columns_of(a), _columns_of(b)
     names = [name for name in one if name in other]
@@ -56,7 +56,7 @@ def same_rows(a: Loaded, b: Loaded) -> bool:
 
 def same_order(a: Loaded, b: Loaded) -> bool:
     """Whether the columns that two row-wise fits have in common are the same row by row."""
-    if a.remembered is not None or b.remembered is not None:
+    if any(x.remembered is not None or x.stream is not None for x in (a, b)):
         return False
     one, other = _columns_of(a), _columns_of(b)
     names = [name for name in one if name in other]

@@ -1,0 +1,23 @@
+"""Tables larger than memory: where they come from, how they are cut into chunks, and passes over them."""
+
+from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
+from mlejax.data.streams.passes import Engine, Streamed, Threads
+from mlejax.data.streams.sources import Batch, Parquet, Partition, RowGroup, Source, Stream
+
+__all__ = [
+    "FILTER",
+    "Batch",
+    "Cut",
+    "Engine",
+    "Parquet",
+    "Partition",
+    "RowGroup",
+    "Seen",
+    "Source",
+    "Stream",
+    "Streamed",
+    "Threads",
+    "has_rows",
+    "joined",
+    "naming",
+]

@@ -1,0 +1,178 @@
+"""Passes over the partitions of a source: a task on every partition, in threads, and whether the rows are still the same."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from mlejax.data.errors import DataError
+from mlejax.data.fingerprint import Fingerprint
+from mlejax.data.streams.cutting import Cut, Seen
+from mlejax.data.streams.sources import Partition, Source
+from mlejax.execution import float64, kept_pool, n_cores
+
+Work = Callable[[Partition], Any]
+
+
+class Engine(Protocol):
+    """What runs a task on partitions: threads here, processes or machines elsewhere."""
+
+    def map(self, work: Work, partitions: Iterable[Partition]) -> Iterator[Any]:
+        """``work`` of every partition, in their order; an error in one is raised, and the others are given up."""
+        ...
+
+
+class Threads:
+    """One thread a core; partitions that a reader gives are asked for as they are needed.
+
+    Args:
+        n: how many; None for one a core.
+    """
+
+    def __init__(self, n: int | None = None) -> None:
+        self.n = n_cores() if n is None else n
+
+    def map(self, work: Work, partitions: Iterable[Partition]) -> Iterator[Any]:
+        """As `Engine.map`."""
+        stop = threading.Event()
+
+        def guarded(partition: Partition) -> Any:
+            if stop.is_set():
+                return None
+            with float64():  # a thread does not inherit the scope that it was started in
+                return work(partition)
+
+        waiting: deque[Future[Any]] = deque()
+        pool = kept_pool("mlejax partitions", self.n)
+        try:
+            for partition in partitions:
+                waiting.append(pool.submit(guarded, partition))
+                if len(waiting) > self.n:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stop.set()
+            for future in waiting:
+                future.cancel()
+            wait(waiting)  # nothing goes on behind the caller's back
+
+
+class Streamed:
+    """The rows of a source, and what is known of them.
+
+    Args:
+        source: where they come from.
+        cut: how partitions become chunks.
+        n: rows.
+        n_used: rows of positive weight.
+        sum_weights: the sum of the weights as given.
+        engine: what runs the passes.
+    """
+
+    def __init__(self, source: Source, cut: Cut, n: int, n_used: int, sum_weights: float, engine: Engine) -> None:
+        self.source, self.cut, self.engine = source, cut, engine
+        self.n, self.n_used, self.sum_weights = n, n_used, sum_weights
+        self.seen: list[Seen | None] | None = None
+        self.n_passes = 0
+
+    def pass_over(self, work: Callable[[Partition, bool], tuple[Seen | None, Any]]) -> list[Any]:
+        """What ``work(partition, first pass)`` makes of every partition that has rows, in order.
+
+        Raises:
+            DataError: partitions that are not those of the first pass.
+        """
+        first = self.seen is None
+        names: list[str] = []
+        seen: list[Seen | None] = []
+        out: list[Any] = []
+        partitions = self._named(names)
+        found = self.engine.map(_Bound(work, first), partitions)
+        for i, (mine, result) in enumerate(found):
+            if not first:
+                self._compare(i, names, mine)
+            seen.append(mine)
+            if mine is not None:
+                out.append(result)
+        n = sum(s.n for s in seen if s is not None)
+        if first and n > self.n:
+            raise self._changed(f"{self.n} rows", f"{n}")
+        if first:
+            self.seen = seen
+        elif len(seen) != len(self.seen or ()):
+            raise self._changed(f"{len(self.seen or ())} partitions", f"{len(seen)}")
+        self.n_passes += 1
+        if not out:
+            raise DataError("the data have zero rows; expected at least one")
+        return out
+
+    def _named(self, names: list[str]) -> Iterator[Partition]:
+        for partition in self.source.partitions():
+            names.append(partition.name)
+            yield partition
+
+    def _compare(self, i: int, names: list[str], mine: Seen | None) -> None:
+        known = (self.seen or [])[i] if i < len(self.seen or ()) else None
+        if (known is None) != (mine is None):
+            n, m = (0 if s is None else s.n for s in (known, mine))
+            raise self._changed(f"{names[i]} with {n} rows", f"{m}")
+        if known is not None and mine is not None and not known.same(mine):
+            how = "other values, or rows in another order"
+            if known.n != mine.n:
+                how = f"{known.n} rows then, {mine.n} now"
+            raise DataError(
+                f"{names[i]} is not what it was in the first pass: {how}. A fit goes over the data several times, and every "
+                "pass has to give the same rows in the same order: write the data to Parquet once, fix the seed of what "
+                "shuffles or draws, or persist the table in its engine, and fit that"
+            )
+
+    def _changed(self, before: str, now: str) -> DataError:
+        return DataError(
+            f"the data changed between two passes: {before} in the first, now {now}. Write the data to Parquet once, or "
+            "persist the table in its engine, and fit that"
+        )
+
+    def unscaled(self) -> Streamed:
+        """The same rows with weights as they were given."""
+        return self._with_cut(replace(self.cut, scale=1.0))
+
+    def with_columns(self, names: Sequence[str]) -> Streamed:
+        """The same rows, of which these columns are read too."""
+        made = self._with_cut(replace(self.cut, columns=tuple(dict.fromkeys([*self.cut.columns, *names]))))
+        made.seen = self.seen
+        return made
+
+    def _with_cut(self, cut: Cut) -> Streamed:
+        return Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
+
+    def fingerprint(self, weight_kind: str | None) -> Fingerprint:
+        """Number of rows, sums and sums of squares of the columns."""
+        total = np.sum([s.moments for s in self.seen or () if s is not None], axis=0)
+        names = [str(key) for key in self.cut.keys]
+        columns = {name: (float(a), float(b)) for name, (a, b) in zip(names, total, strict=False)}
+        a, scale = total[-1], self.cut.scale
+        weights = None if weight_kind is None else (weight_kind, float(a[0] * scale), float(a[1] * scale**2))
+        return Fingerprint(self.n, columns, weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "engine": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.engine = Threads()
+
+
+class _Bound:
+    """``work(partition, first)`` as a function of the partition, which travels in a pickle."""
+
+    def __init__(self, work: Any, first: bool) -> None:
+        self.work, self.first = work, first
+
+    def __call__(self, partition: Partition) -> Any:
+        return self.work(partition, self.first)

@@ -1,0 +1,279 @@
+"""Tables that are larger than memory, as users name them: files of Parquet, or a function that opens a reader.
+
+A source is a sequence of partitions (row groups of files, batches of a reader), in an order that is the same in every pass
+over the data.  What is asked of a partition are columns; filters are left to pyarrow, which skips files and row groups by
+their statistics.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
+from mlejax.data.read import ingest
+
+PEEKED = 256  # rows that are looked at to learn types
+
+
+class Partition(Protocol):
+    """Some neighbouring rows of a source.
+
+    Attributes:
+        name: for messages, "trips/a.parquet, row group 3".
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """A table of these columns (None: all), of any kind that a fit takes; it may hold further ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a Parquet file; it travels in a pickle.
+
+    Attributes:
+        name: file and number.
+        n_rows: how many pass the filter.
+    """
+
+    name: str
+    n_rows: int
+    fragment: Any = field(repr=False)
+    schema: Any = field(repr=False)
+    filter: Any = field(default=None, repr=False)
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """A pyarrow Table, decoded in this thread."""
+        wanted = None if columns is None else list(columns)
+        self._refuse_absent(wanted or ())
+        try:
+            return self.fragment.to_table(self.schema, columns=wanted, filter=self.filter, use_threads=False)
+        except (OSError, ValueError, TypeError) as error:  # what pyarrow's errors derive from
+            raise DataError(f"{self.name}: the file cannot be read: {error}") from error
+
+    def _refuse_absent(self, columns: Sequence[str]) -> None:
+        import pyarrow.dataset
+
+        known = {
+            *self.fragment.physical_schema.names,
+            *pyarrow.dataset.get_partition_keys(self.fragment.partition_expression),
+        }
+        absent = [name for name in columns if name in self.schema.names and name not in known]
+        if absent:
+            raise DataError(f"{self.name}: the file has no column {listing(absent)}, which the first file has")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a reader gave.
+
+    Attributes:
+        name: "batch 3".
+        table: of any kind that a fit takes.
+    """
+
+    name: str
+    table: Any = field(repr=False)
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """The table as it came."""
+        return self.table
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files that are read a row group at a time, in every pass over the data.
+
+    Only columns in use are decoded.  Files and row groups that the filters exclude by their statistics are not touched, and
+    the number of rows comes from the footers where there are no filters.
+
+    Args:
+        path: a file, a folder (``year=2025/`` in it is a column ``year``), a pattern such as ``"trips/*.parquet"``, or a
+            list of files.  Files are read in the order of their names.
+        filters: conditions ``(column, operator, value)`` that all hold, as in ``pyarrow.parquet.read_table``.
+
+    Raises:
+        DataError: no such file, or one that is no Parquet.
+        DataTypeError: pyarrow is not installed.
+
+    Example:
+        >>> import os, tempfile
+        >>> import numpy as np, pyarrow as pa, pyarrow.parquet
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> folder = tempfile.mkdtemp()
+        >>> for i in range(3):
+        ...     rows = pa.table({"y": np.arange(100.0) + i})
+        ...     pa.parquet.write_table(rows, os.path.join(folder, f"{i}.parquet"), row_group_size=40)
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit(mle.Parquet(folder + "/*.parquet"))
+        >>> int(res.nobs), round(float(res.params["mu"]), 6)
+        (300, 50.5)
+    """
+
+    path: str | os.PathLike[str] | Sequence[str]
+    filters: Any = None
+
+    @cached_property
+    def _dataset(self) -> Any:
+        try:
+            import pyarrow.dataset
+        except ImportError as error:
+            raise DataTypeError(
+                "mle.Parquet needs pyarrow, which is not installed: pip install 'mlejax[arrow]'"
+            ) from error
+        where: Any = [os.fspath(p) for p in self.path] if isinstance(self.path, (list, tuple)) else os.fspath(self.path)  # type: ignore[arg-type]
+        if isinstance(where, str) and glob.has_magic(where):
+            found = sorted(glob.glob(where, recursive=True))
+            if not found:
+                raise DataError(f"mle.Parquet: no file matches {where!r} (looked from {os.getcwd()})")
+            where = found
+        try:
+            return pyarrow.dataset.dataset(where, format="parquet", partitioning="hive")
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"mle.Parquet: {self.path!r} cannot be read as Parquet: {error}") from error
+
+    @cached_property
+    def _filter(self) -> Any:
+        if self.filters is None:
+            return None
+        import pyarrow.parquet
+
+        flat = [c for part in self.filters for c in (part if isinstance(part, list) else [part])]
+        known = self._dataset.schema.names
+        for condition in flat:
+            if isinstance(condition, tuple) and condition and condition[0] not in known:
+                raise missing_column(condition[0], known)
+        try:
+            return pyarrow.parquet.filters_to_expression(list(self.filters))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"mle.Parquet: filters= expected conditions such as [('year', '==', 2025)], got {self.filters!r} ({error})"
+            ) from error
+
+    @cached_property
+    def _groups(self) -> list[RowGroup]:
+        dataset, found = self._dataset, []
+        files = list(dataset.files)
+        root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+        for fragment in dataset.get_fragments(filter=self._filter):
+            name = os.path.relpath(fragment.path, root)
+            try:
+                for group in fragment.split_by_row_group(self._filter, dataset.schema):
+                    footer = group.row_groups[0]
+                    number, n = footer.id, int(footer.num_rows)
+                    if self._filter is not None:
+                        n = int(group.scanner(dataset.schema, columns=[], filter=self._filter).count_rows())
+                    found.append(RowGroup(f"{name}, row group {number}", n, group, dataset.schema, self._filter))
+            except (OSError, ValueError, TypeError) as error:
+                raise DataError(f"{name}: the file cannot be read as Parquet: {error}") from error
+        return found
+
+    def peek(self) -> Any:
+        """The first rows, with all columns."""
+        dataset = self._dataset
+        try:
+            found = dataset.head(PEEKED, filter=self._filter)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                f"mle.Parquet: the first rows of {self.path!r} cannot be read"
+                f"{'' if self.filters is None else f' with filters={self.filters!r}'}: {error}"
+            ) from error
+        if not found.num_rows:
+            why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
+            raise DataError(f"mle.Parquet: {why}; expected at least one")
+        return found
+
+    def partitions(self) -> list[RowGroup]:
+        """Row groups that may hold rows, in order."""
+        return self._groups
+
+    def __reduce__(self) -> Any:
+        return Parquet, (self.path, self.filters)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows that a function of yours reads, batch by batch, each time that it is called.
+
+    A fit goes over the data four to eight times, and calls the function once for each pass.  Every pass has to give the same
+    batches: their rows and checksums are compared, and a batch that changed stops the fit.
+
+    Args:
+        factory: a function without arguments that opens the data and returns batches one after the other: a reader, a
+            generator, a list.  A batch is a table of any kind that ``fit`` takes, best of 10,000 rows and more.
+
+    Raises:
+        TypeError: a reader in place of the function, or a function that returns the same reader twice.
+
+    Example:
+        >>> import numpy as np
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> def batches():
+        ...     for i in range(5):
+        ...         yield {"y": np.arange(100.0) + i}
+        >>> res = gaussian.fit(mle.Stream(batches))
+        >>> int(res.nobs), round(float(res.params["mu"]), 6)
+        (500, 51.5)
+    """
+
+    factory: Callable[[], Iterable[Any]]
+
+    def __post_init__(self) -> None:
+        if not callable(self.factory):
+            raise DataTypeError(
+                f"mle.Stream expected a function that opens the data, got a {type_name(self.factory)}. A reader can be read "
+                "once, and a fit goes over the data several times: write mle.Stream(lambda: open_the_reader())"
+            )
+
+    def _open(self) -> Iterator[Any]:
+        reader = self.factory()
+        try:
+            return iter(reader)
+        except TypeError:
+            raise DataTypeError(
+                f"mle.Stream: expected that the function returns batches one after the other, got a {type_name(reader)}"
+            ) from None
+
+    def peek(self) -> Any:
+        """The first batch that has rows."""
+        first, second = self._open(), self._open()
+        if first is second:
+            raise DataTypeError(
+                "mle.Stream: the function returned the same reader twice. A reader can be read once, and a fit goes over the "
+                "data several times: open the data inside the function, mle.Stream(lambda: open_the_reader())"
+            )
+        for table in first:
+            if any(len(column) for column in _columns(table)):
+                return table
+        raise DataError("mle.Stream: the function gave no rows; expected at least one")
+
+    def partitions(self) -> Iterator[Batch]:
+        """Batches, read one after the other."""
+        for i, table in enumerate(self._open()):
+            yield Batch(f"batch {i}", table)
+
+
+Source = Parquet | Stream
+
+
+def _columns(table: Any) -> Iterator[Any]:
+    """The columns of a batch by row, as far as they have a length."""
+    found = ingest(table)
+    return (np.empty(c.probe.shape[:1]) for key in found.keys for c in found.contents(key).rows if c.probe.shape)

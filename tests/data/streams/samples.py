@@ -1,0 +1,55 @@
+"""Data in Parquet files, and models, for the tests of what is read in passes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+import mlejax as mle
+
+N = 6_011
+
+
+@mle.model(b=mle.Real(columns=["x0", "x1"]), a=mle.Real())
+def logit(params: Any, data: Any) -> Any:
+    eta = params["a"] + jnp.stack([data["x0"], data["x1"]], axis=1) @ params["b"]
+    return data["y"] * eta - jax.nn.softplus(eta)
+
+
+@mle.model(eta=mle.Real())
+def outcome(params: Any, data: Any) -> Any:
+    return data["y"] * params["eta"] - jax.nn.softplus(params["eta"])
+
+
+def frame() -> pd.DataFrame:
+    """Rows of float32, int8 and int64 numbers and of text."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, 2)).astype(np.float32)
+    g, c = rng.choice(list("abcd"), N), rng.integers(0, 30, N)
+    p = 1.0 / (1.0 + np.exp(-(0.3 + x @ [-0.5, 0.4] + 0.3 * (g == "b"))))
+    table = pd.DataFrame(x, columns=["x0", "x1"]).assign(g=g, c=c, c2=c % 7, w=rng.integers(0, 4, N))
+    return table.assign(y=(rng.random(N) < p).astype(np.int8))
+
+
+CUTS = (0, 1500, 1500, 1501, 5200, N)  # a file without rows, one of a single row, one of most
+
+
+def parts() -> list[pd.DataFrame]:
+    table = frame()
+    return [table.iloc[a:b] for a, b in itertools.pairwise(CUTS)]
+
+
+def write(folder: Path, frames: list[pd.DataFrame]) -> mle.Parquet:
+    """Files part-0, part-1, ... with row groups of 1,000 rows."""
+    for i, each in enumerate(frames):
+        table = pa.Table.from_pandas(each, preserve_index=False)
+        pyarrow.parquet.write_table(table, folder / f"part-{i}.parquet", row_group_size=1000)
+    return mle.Parquet(str(folder / "*.parquet"))
