@@ -28,6 +28,8 @@ if _CACHE:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+_MEASURED_SLOW = frozenset((Path(__file__).parent / "tests" / "slow.txt").read_text().splitlines())
+
 # The rooms whose annotated shapes are checked where that is asked for; before anything imports them.
 if os.environ.get("MLEJAX_CHECK_SHAPES"):
     from jaxtyping import install_import_hook
@@ -50,6 +52,13 @@ def _global_precision_is_left_alone() -> Iterator[None]:
     if after != before:
         jax.config.update("jax_enable_x64", before)  # the tests after this one shall not fail for its sake
         pytest.fail(f"jax_enable_x64 was {before} before this test and is {after} after it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark as slow what took long when it was measured (`tests/choose_slow.py`)."""
+    if item.nodeid in _MEASURED_SLOW:
+        item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
