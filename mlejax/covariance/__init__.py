@@ -2,9 +2,11 @@
 
 from mlejax.covariance.factored import Factored, factor_of
 from mlejax.covariance.options import (
+    CLUSTERED,
     CORRECTIONS,
     COVARIANCE_LIMIT,
     KINDS,
+    LEVERAGE,
     MODEL_BASED,
     NEEDS_SCORES,
     SANDWICH,
@@ -15,9 +17,11 @@ from mlejax.covariance.sandwich import NULL_EIGENVALUE, Covariances, Sums, covar
 from mlejax.covariance.wording import TOO_FEW, CovarianceResult, described, entry_reason, too_few
 
 __all__ = [
+    "CLUSTERED",
     "CORRECTIONS",
     "COVARIANCE_LIMIT",
     "KINDS",
+    "LEVERAGE",
     "MODEL_BASED",
     "NEEDS_SCORES",
     "NULL_EIGENVALUE",

@@ -7,15 +7,22 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-CovarianceKind: TypeAlias = Literal["nonrobust", "opg", "HC0", "HC1", "cluster", "HAC", "bayes"]
+CovarianceKind: TypeAlias = Literal[
+    "nonrobust", "opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC", "bayes", "bootstrap"
+]
 
 KINDS: tuple[str, ...] = get_args(CovarianceKind)
-NEEDS_SCORES = ("opg", "HC0", "HC1", "cluster", "HAC")
-SANDWICH = ("HC0", "HC1", "cluster", "HAC")
+LEVERAGE = {"HC2": 0.5, "HC3": 1.0, "CR2": 0.5, "CR3": 1.0}  # kinds that divide scores by powers of one minus leverages
+NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC")
+SANDWICH = (*NEEDS_SCORES[1:], "bootstrap")
+CLUSTERED = ("cluster", "CR2", "CR3")
 MODEL_BASED = ("nonrobust", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full")
 COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
-_OPTIONS = {"cluster": {"groups", "correction"}, "HAC": {"maxlags"}}
+_OPTIONS = {
+    "cluster": {"groups", "correction"}, "CR2": {"groups"}, "CR3": {"groups"}, "stata": {"groups"}, "HAC": {"maxlags"},
+    "bootstrap": {"groups", "n", "seed"},
+}  # fmt: skip
 _ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
 
 
@@ -64,11 +71,20 @@ def check_kind(
             f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
             + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
         )
+    if kind == "stata" and "groups" in options:
+        kind = "cluster"  # whose default factor is that of Stata's ml
+    if kind in CLUSTERED or "groups" in options:
+        options["groups"] = _groupings(options.get("groups"), kind)
+        if kind != "cluster" and len(options["groups"]) > 1:
+            raise ValueError(f"cov_type={kind!r} is for clusters of one way; two-way clusters are for 'cluster'")
     if kind == "cluster":
-        options["groups"] = _groupings(options.get("groups"))
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
             raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    for name, least in (("n", 20), ("seed", 0)):
+        value = options.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"cov_kwds {name}={value!r}: expected a whole number of at least {least}")
     lags = options.get("maxlags")
     if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or lags < 0):
         raise ValueError(
@@ -77,12 +93,12 @@ def check_kind(
     return kind, options
 
 
-def _groupings(groups: Any) -> tuple[Any, ...]:
+def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
     """One or two groupings of ``groups=``: a name or labels; a pair of them; a matrix of two columns."""
     if groups is None:
         raise ValueError(
-            "cov_type='cluster' needs cov_kwds={'groups': ...}: a column name or one label per contribution; a pair of "
-            "either for two-way clusters"
+            f"cov_type={kind!r} needs cov_kwds={{'groups': ...}}: a column name or one label per contribution"
+            + ("; a pair of either for two-way clusters" if kind == "cluster" else "")
         )
     if isinstance(groups, str):
         return (groups,)

@@ -9,6 +9,9 @@ With I the observed information (minus the Hessian of the log-likelihood) and s_
   (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata).
   Two-way: V_1 + V_2 - V_12, each with its own factor, V_12 of the clusters' intersections; negative eigenvalues become 0
   (Cameron, Gelbach & Miller 2011, J. Business & Economic Statistics 29, 238)
+* ``HC2``, ``HC3``, ``CR2``, ``CR3``: as ``HC0`` and ``cluster`` without factors, of scores divided by one minus their leverage,
+  (1 - h)^-1/2 or (1 - h)^-1 with h = I_g I^-1 (MacKinnon & White 1985; Bell & McCaffrey 2002)
+* ``stata``: n / (n - 1) times ``HC0``; with clusters G / (G - 1), as its ``ml``
 * ``HAC``: I^-1 (G_0 + sum_{j=1}^L (1 - j/(L+1)) (G_j + G_j')) I^-1 with G_j = sum_t s_t s_{t-j}' over rows in the order of
   time, L = floor(4 (n/100)^(2/9)) lags by default, no factor (Newey & West 1987, 1994)
 
@@ -27,6 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlejax.covariance.options import CLUSTERED
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
 
@@ -233,11 +237,13 @@ def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tupl
         small = n / (n - k[:, None]) if kind == "HC1" else (n - 1.0) / (n - k[:, None])
         if kind == "HC1":
             factors = small
+        elif kind == "stata":
+            factors = n / (n - 1.0)
         elif kind == "cluster" and correction != "none":
             factors = groups / (groups - 1.0) * (small if correction == "full" else 1.0)
     if kind == "HC1" or (kind == "cluster" and correction == "full"):
         few[sums.n <= k] = CovarianceState.TOO_FEW_ROWS
-    if kind == "cluster":
+    if kind in CLUSTERED:
         few[groups.min(axis=1) < 2] = CovarianceState.TOO_FEW_CLUSTERS
     if sums.lags is not None:
         few[sums.lags >= sums.n] = CovarianceState.TOO_FEW_ROWS

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlejax.covariance.factored import Factored
+from mlejax.covariance.options import CLUSTERED
 from mlejax.covariance.sandwich import Covariances, Sums
 from mlejax.shapes import Float, Host
 from mlejax.status import CovarianceState
 
+FEW = 50  # clusters, below which their number is remarked on
 TOO_FEW = frozenset((int(CovarianceState.TOO_FEW_CLUSTERS), int(CovarianceState.TOO_FEW_ROWS)))
 _REASONS = {
     CovarianceState.ON_BOUNDARY: "on the edge of its support: no Wald standard error",
@@ -51,6 +53,8 @@ class CovarianceResult:
         smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
         nullity: number of flat directions.
         edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; NaN of others.
+        df: degrees of freedom of t distributions (clusters minus one, of few of them), else inf.
+        groups: what the clusters were made of (a column's name or labels), to form other sums over them; empty without.
         factor: F with matrix = F F', where the matrix does not hold all its digits (`Factored`); else None.
     """
 
@@ -64,6 +68,8 @@ class CovarianceResult:
     nullity: int = 0
     edf: float = float("nan")
     factor: np.ndarray | None = None
+    df: float = float("inf")
+    groups: tuple[Any, ...] = ()
 
     @property
     def full(self) -> Any:
@@ -93,9 +99,9 @@ def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -
     """Which clusters or contributions are too few for a kind of covariance."""
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
-    if kind == "cluster" and groups.min() < 2:
+    if kind in CLUSTERED and groups.min() < 2:
         which = " in each way" if len(groups) > 1 else ""
-        return f"cov_type='cluster' needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
+        return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
     if kind == "HAC":
         return f"cov_kwds maxlags={sums.lags}: expected fewer lags than contributions, {n:g}"
     what = "correction='full'" if kind == "cluster" else f"cov_type={kind!r}"
@@ -117,7 +123,19 @@ def _statement(
         else:
             lead = f"{fewest} clusters"
             rank = f": the cluster covariance has rank {fewest - 1} at most; joint tests of more restrictions are not possible"
-        return f"cluster ({lead}, {text})", [f"{fewest} clusters for {k} parameters{rank}"] if fewest < k else []
+        notes = [f"{fewest} clusters for {k} parameters{rank}"] if fewest < k else []
+        if fewest < FEW and len(sizes) == 1:
+            notes.append(
+                f"{fewest} clusters are few (fewer than {FEW}), with which errors come out too small: cov_type='CR3' has larger "
+                "ones and t tests."
+            )
+        return f"cluster ({lead}, {text})", notes
+    if kind in CLUSTERED and sums is not None:
+        power = "1/2" if kind == "CR2" else "1"
+        return (
+            f"{kind} ({sums.groups[i, 0]} clusters, scores over (1 - leverage)^{power}, t({sums.groups[i, 0] - 1}))",
+            [],
+        )
     if kind == "HAC" and sums is not None:
         return f"HAC (Bartlett, {sums.lags} lag{'s' * (sums.lags != 1)}, no factor)", []
     text = {
@@ -127,6 +145,9 @@ def _statement(
         "bayes": "bayes (inverse penalised information)",
         "opg": "opg (inverse outer product of scores)",
         "HC0": "HC0 (sandwich, no factor)",
+        "HC2": "HC2 (sandwich of scores over (1 - leverage)^1/2)",
+        "HC3": "HC3 (sandwich of scores over 1 - leverage)",
+        "stata": f"stata (sandwich, n/(n-1) = {factors[0]:.4g})",
         "HC1": f"HC1 (sandwich, n/(n-k) = {factors[0]:.4g})",
     }[kind]
     return text, []

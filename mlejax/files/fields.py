@@ -56,10 +56,12 @@ class Field(NamedTuple, Generic[T]):
     Attributes:
         read: (JSON, its place) -> the value, checked.
         write: (value, its place) -> JSON.
+        absent: (the value that is not written, and stands for a field that is not there,); empty of others.
     """
 
     read: Callable[[Json, str], T]
     write: Callable[[Any, str], Json] = to_json
+    absent: tuple[Any, ...] = ()
 
 
 # ---- single values
@@ -172,13 +174,18 @@ def record(make: Callable[..., T], **fields: Field[Any] | tuple[str, Field[Any]]
     def read(value: Json, where: str) -> T:
         if not isinstance(value, dict):
             refuse(where, "an object", value)
-        unknown, missing = sorted(set(value) - set(pairs)), sorted(set(pairs) - set(value))
+        needed = {name for name, (_, f) in pairs.items() if not f.absent}
+        unknown, missing = sorted(set(value) - set(pairs)), sorted(needed - set(value))
         if unknown or missing:
             said = [", ".join(names)[:200] or "none" for names in (unknown, missing)]
             raise FileError(f"{where}: unknown fields: {said[0]}; missing fields: {said[1]}")
-        return make(**{a: f.read(value[name], f"{where}.{name}") for name, (a, f) in pairs.items()})
+        one = lambda name, f: f.read(value[name], f"{where}.{name}") if name in value else f.absent[0]
+        return make(**{a: one(name, f) for name, (a, f) in pairs.items()})
 
-    return Field(
-        read,
-        lambda value, where: {name: f.write(getattr(value, a), f"{where}.{name}") for name, (a, f) in pairs.items()},
-    )
+    def write(value: Any, where: str) -> Json:
+        held = {name: (getattr(value, a), f) for name, (a, f) in pairs.items()}
+        return {
+            name: f.write(v, f"{where}.{name}") for name, (v, f) in held.items() if not f.absent or v != f.absent[0]
+        }
+
+    return Field(read, write)

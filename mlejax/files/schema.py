@@ -289,6 +289,7 @@ COVARIANCE = record(
     nullity=count,
     edf=number,
     factor=optional(matrix),
+    df=number._replace(absent=(float("inf"),)),
 )
 
 # ---- the data

@@ -27,6 +27,7 @@ from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, S
 from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
 from mlejax.fit.penalties import L2
+from mlejax.inference.leverage import adjusted_scores, parts_of
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
@@ -55,6 +56,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         where = ", ".join(kinks[:6]) + (", ..." if len(kinks) > 6 else "")
         note = f"The penalty is not smooth at the estimate (along {where}), so that there are no standard errors."
         return CovarianceResult(none.matrix[0], none.state[0], kind, f"{kind} (none: penalty not smooth)", (note,))
+    if kind == "bootstrap":
+        return _bootstrapped(fit, options)
     sums = _sums_of(fit, kind, options) if kind in cov_room.NEEDS_SCORES else None
     correction, k = options.get("correction", "G"), int(fit.interior.sum())
     penalised = None if fit.penalised is None else fit.penalised.information
@@ -76,6 +79,10 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
         raise ValueError(cov_room.too_few(kind, sums, k, correction))
     made = replace(cov_room.described(found, kind, sums, k, correction, penalised is not None), factor=factor)
+    made = replace(made, groups=options.get("groups", ()))
+    if kind in ("CR2", "CR3"):
+        assert sums is not None
+        made = replace(made, df=float(sums.groups[0, 0]) - 1.0)
     if kind == "HAC" and fit.loaded.rows.n_dropped:
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         made = replace(made, notes=(*made.notes, note))
@@ -89,6 +96,8 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         ValueError: the contributions do not suit the kind.
     """
     n, p = batch.theta.shape
+    if kind == "bootstrap":
+        raise ValueError("cov_type='bootstrap' is for one data set: many[label].with_cov('bootstrap')")
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
         return out
@@ -121,6 +130,30 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         found.state[~ran] = CovarianceState.INTERRUPTED
         out.put(chosen, found._replace(factors=np.ones((len(chosen), 1))))
     return out
+
+
+def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
+    """The covariance of refits under resampled rows, units or clusters."""
+    from mlejax.inference.resampling.draws import draws, pool_of  # which rests on this room
+    from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
+
+    what = "cov_type='bootstrap'"
+    check_fit(fit, what)
+    check_separable(fit, what, "with res.bootstrap(kind='parametric') such data are simulated")
+    groups = options.get("groups", (None,))[0]
+    n, seed = int(options.get("n", 1000)), int(options.get("seed", 0))
+    pool = pool_of(fit, groups)
+    refits, done = refit_weights(fit, draws(pool, "case" if groups is None else "cluster", seed), n, False, None, None)
+    good = refits.good
+    if good.sum() < max(20, n // 2):
+        raise ValueError(f"{what}: {int((~good).sum())} of {n} refits failed; res.bootstrap({n}) says why")
+    p = fit.spec.space.n_free
+    state = np.where(fit.interior, int(CovarianceState.OK), int(CovarianceState.ON_BOUNDARY))
+    kept = fit.interior[:, None] & fit.interior[None, :]
+    matrix = np.where(kept, np.cov(done.theta[good], rowvar=False).reshape(p, p), np.nan)
+    failed = f", {int((~good).sum())} failed" if not good.all() else ""
+    text = f"bootstrap ({n} resamples of {pool.total} {pool.what}, seed {seed}{failed})"
+    return CovarianceResult(matrix, state, "bootstrap", text, groups=options.get("groups", ()))
 
 
 def _in_theta(found: Covariances, matrix: Float[Host, "p p"]) -> tuple[Covariances, Float[Host, "p p"]]:
@@ -210,6 +243,8 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
                 "use 'HC0' or 'cluster'"
             )
         return cov_room.score_products(kind, _centred(fit, weighted_scores(fit)), n, maxlags=options.get("maxlags"))
+    if kind in cov_room.LEVERAGE:
+        return _leveraged(fit, kind, options, n)
     scores = _centred(fit, fit.scores())
     if w is not None:
         size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
@@ -220,8 +255,8 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
 
 def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     """The same by one pass over the partitions."""
-    if kind == "HAC":
-        raise ValueError("cov_type='HAC' needs neighbouring rows in memory; of a stream there are HC0, HC1 and cluster")
+    if kind == "HAC" or kind in cov_room.LEVERAGE:
+        raise ValueError(f"cov_type={kind!r} needs the rows in memory; of a stream there are HC0, HC1, stata and cluster")
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(
@@ -233,6 +268,30 @@ def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     assert fit.jacobian is not None
     each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
+
+
+def _leveraged(fit: Fit, kind: str, options: Mapping[str, Any], n: float) -> Sums:
+    """Sums of products of scores that were divided by powers of one minus their leverage."""
+    what = f"cov_type={kind!r}"
+    if fit.weight_kind == "frequency" and kind in ("HC2", "HC3"):
+        raise ValueError(
+            f"{what} is refused with frequency weights, of which a row stands for several; expand the rows"
+        )
+    codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
+    if codes and not codes[0].any():
+        return cov_room.score_products("cluster", np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
+    parts = parts_of(fit, codes[0] if codes else None, what)
+    scores, certain = adjusted_scores(parts, cov_room.LEVERAGE[kind])
+    if certain.any() and kind in ("HC3", "CR3"):
+        one = f"{int(certain.sum())} {'clusters' if codes else 'contributions'}"
+        raise ValueError(
+            f"{what}: {one} determine a parameter alone (a leverage of 1), so that there is no estimate without them; use "
+            f"{'CR2' if codes else 'HC2'!r}, or leave out the parameter of that {'cluster' if codes else 'row'}"
+        )
+    assert fit.jacobian is not None
+    scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)
+    made = cov_room.score_products("HC0", scores, n)
+    return made._replace(groups=np.array([[len(scores)]])) if codes else made
 
 
 def one_scalar(kind: str, name: str) -> str:
@@ -264,7 +323,7 @@ def _sums_of_many(
 ) -> tuple[Sums, Bool[Host, " m"]]:
     """Sums of products of many fits: on the device where that has a program for them, else one by one; and which were summed."""
     sets, groups = batch.sets, options.get("groups", ())
-    if kind == "HAC" or len(groups) > 1 or (groups and sets.mode == "units"):
+    if kind == "HAC" or kind in cov_room.LEVERAGE or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [_sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, entry_reason
+from mlejax.covariance import CLUSTERED, COVARIANCE_LIMIT, CovarianceResult, entry_reason
 from mlejax.fit import Fit
 from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.intervals import Intervals, confidence_intervals, supports
@@ -69,7 +69,12 @@ def entry_notes(space: Space, state: Int[Host, " p"], verdict: str) -> list[str]
 
 
 def entry_intervals(
-    space: Space, params: Float[Host, "... r"], bse: Float[Host, "... r"], alpha: float, scale: str = "link"
+    space: Space,
+    params: Float[Host, "... r"],
+    bse: Float[Host, "... r"],
+    alpha: float,
+    scale: str = "link",
+    df: float = np.inf,
 ) -> Intervals:
     """Wald intervals of the reported entries of one fit or many, flat: many fits come one after the other."""
     n = params.size // max(space.n_reported, 1)
@@ -82,6 +87,7 @@ def entry_intervals(
         upper_edge=upper,
         alpha=alpha,
         scale=scale,
+        df=df,
     )
 
 
@@ -135,8 +141,8 @@ class Entries:
 
     @cached_property
     def tests(self) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-        """z statistics against 0 and p-values; NaN where 0 is no interior point of the support."""
-        return z_tests(self.params, self.bse, testable=self.space.zero_is_interior)
+        """z (or t) statistics against 0 and p-values; NaN where 0 is no interior point of the support."""
+        return z_tests(self.params, self.bse, testable=self.space.zero_is_interior, df=self.cov.df)
 
     @cached_property
     def covariance(self) -> Float[Host, "r r"]:
@@ -161,7 +167,7 @@ class Entries:
 
     def intervals(self, alpha: float, scale: str) -> Intervals:
         """Wald intervals, natural units."""
-        return entry_intervals(self.space, self.params, self.bse, alpha, scale)
+        return entry_intervals(self.space, self.params, self.bse, alpha, scale, self.cov.df)
 
     @property
     def too_large(self) -> str:
@@ -187,7 +193,7 @@ class Entries:
         """Rank of the covariance of theta where the number of clusters limits it, else inf."""
         known = np.isfinite(np.diag(self.cov.matrix))
         part = self.cov.matrix[np.ix_(known, known)]
-        if self.cov.kind != "cluster" or not part.size:
+        if self.cov.kind not in CLUSTERED or not part.size:
             return float("inf")
         d = 1.0 / np.sqrt(np.diag(part))
         rank = int(np.linalg.matrix_rank(part * np.outer(d, d), tol=1e-10, hermitian=True))

@@ -42,6 +42,11 @@ class Estimates:
     alpha: float
 
     @property
+    def letter(self) -> str:
+        """``"z"``, or ``"t"`` where the reference is Student's."""
+        return "z" if np.isinf(getattr(self, "df", np.inf)) else "t"
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences below the table."""
         return ()
@@ -70,7 +75,9 @@ class Estimates:
     def summary(self) -> str:
         """The table as text."""
         rows = (self.params, self.bse, self.conf_low, self.conf_high)
-        text = small_table(self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha)
+        text = small_table(
+            self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha, self.letter
+        )
         return "\n".join([text, *(line for remark in self.remarks for line in textwrap.wrap(remark, 78))])
 
     def __repr__(self) -> str:

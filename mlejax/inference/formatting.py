@@ -106,6 +106,7 @@ def small_table(
     p_value: np.ndarray,
     notes: Sequence[str],
     alpha: float,
+    letter: str = "z",
 ) -> str:
     """Estimates, errors, tests and limits as aligned text, the notes below.
 
@@ -117,12 +118,13 @@ def small_table(
       p_value: (m,) p-values.
       notes: m strings.
       alpha: 1 - coverage.
+      letter: of the statistic.
 
     Returns:
       Several lines, without a final newline.
     """
     texts = format_estimates([tuple(map(float, row)) for row in zip(*rows, strict=True)])  # type: ignore[misc]
-    cells = [["", "coef", "std err", "z", "P>|z|", *percent_labels(alpha)]]
+    cells = [["", "coef", "std err", letter, f"P>|{letter}|", *percent_labels(alpha)]]
     for name, (coef, error, low, high), z, p in zip(names, texts, statistic, p_value, strict=True):
         cells.append([name, coef, error, format_statistic(float(z)), format_p(float(p)), low, high])
     lines = table_lines(cells)

@@ -18,5 +18,5 @@ def omnibus(entries: Entries) -> str:
     if not slopes.size or slopes.size > entries.rank:
         return ""
     eye = np.eye(entries.space.n_reported)
-    found = wald_test(eye[slopes], 0.0, entries.params, entries.full_covariance)
+    found = wald_test(eye[slopes], 0.0, entries.params, entries.full_covariance, df=entries.cov.df)
     return "" if found.reason else f"All slopes are 0: {found.statement}."

@@ -111,10 +111,12 @@ class Model:
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
                 any optax ``GradientTransformation``.
-            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"``, ``"HC1"``,
-                ``"cluster"`` or ``"HAC"`` (rows in the order of time).
+            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"`` to ``"HC3"``, ``"stata"``,
+                ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t intervals; ``"HAC"`` (rows in the order of time);
+                ``"bootstrap"``.
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
-                of groups for two-way clusters; for ``"HAC"``: ``{"maxlags": number}``.
+                of groups for two-way clusters; ``groups`` for ``"CR2"``, ``"CR3"``, ``"stata"`` and ``"bootstrap"``, the last
+                also ``"n"`` and ``"seed"``; for ``"HAC"``: ``{"maxlags": number}``.
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 errors are Gray's, or ``cov_type="bayes"``.

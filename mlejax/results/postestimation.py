@@ -42,7 +42,7 @@ class Postestimation(Fitted):
             1.6036
         """
         return inference.nlcom_of(
-            self._fit, self._cov.full, function, value=value, alpha=alpha, reason=self._entries.reason
+            self._fit, self._cov.full, function, value=value, alpha=alpha, reason=self._entries.reason, df=self._cov.df
         )
 
     def latent(self) -> pd.DataFrame:

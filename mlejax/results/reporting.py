@@ -141,6 +141,7 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
         footer=tuple(text for text in (f"Verdict: {fit.verdict}.", fit.verdict.advice) if text),
         alpha=alpha,
         coef_label=label,
+        stat_label="z" if np.isinf(entries.cov.df) else "t",
         leaves=_leaves(entries),
     )
 

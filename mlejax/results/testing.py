@@ -26,13 +26,12 @@ class Testing(Fitted):
             value: right-hand side for a matrix or a function.
         """
         if callable(hypothesis):
-            return inference.nlcom_of(self._fit, self._cov.full, hypothesis, reason=self._entries.reason).wald_test(
-                value
-            )
+            options: Any = {"reason": self._entries.reason, "df": self._cov.df}
+            return inference.nlcom_of(self._fit, self._cov.full, hypothesis, **options).wald_test(value)
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.wald_test(
             h.R, h.r, entries.params, entries.full_covariance, labels=h.labels, reason=entries.reason,
-            support=inference.support_of(self._fit.spec.space), rank=entries.rank,
+            support=inference.support_of(self._fit.spec.space), rank=entries.rank, df=self._cov.df,
         )  # fmt: skip
 
     def wald_terms(self) -> inference.TermTests:
@@ -56,16 +55,19 @@ class Testing(Fitted):
         null: Mapping[str, Any] | None = None,
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
+        bootstrap: int | None = None,
+        seed: int = 0,
     ) -> inference.ScoreTest:
         kind = self.cov_type if cov_type is None and self.cov_type in ("HC0", "HC1") else cov_type or "nonrobust"
-        return inference.score_test(self._fit, what, param=param, null=null, cov_type=kind, cov_kwds=cov_kwds)
+        options: Any = {"cov_type": kind, "cov_kwds": cov_kwds, "bootstrap": bootstrap, "seed": seed}
+        return inference.score_test(self._fit, what, param=param, null=null, **options)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
         """z tests of linear restrictions, one by one; arguments as in :meth:`wald_test`."""
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.t_test(
             h.R, h.r, entries.params, entries.full_covariance, alpha=alpha, labels=h.labels, reason=entries.reason,
-            support=inference.support_of(self._fit.spec.space),
+            support=inference.support_of(self._fit.spec.space), df=self._cov.df,
         )  # fmt: skip
 
     def lr_test(

@@ -133,11 +133,13 @@ class DeltaResult(Estimates):
       jacobian: (m, k) derivatives with respect to theta.
       cov_theta: (k, k) covariance of theta, or its factor.
       null_value: (m,) values that z tests against.
+      df: degrees of freedom of Student's t, inf for the normal distribution.
     """
 
     jacobian: np.ndarray
     cov_theta: np.ndarray | Factored
     null_value: np.ndarray
+    df: float = np.inf
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance of the values J V J', formed when asked for; NaN where it does not exist."""
@@ -165,7 +167,9 @@ class DeltaResult(Estimates):
         null = np.broadcast_to(self.null_value if value is None else np.asarray(value, np.float64), self.params.shape)
         labels = tuple(f"{name} = {v:g}" for name, v in zip(self.labels, null, strict=True))
         why = next((n for n, e in zip(self.notes, self.bse, strict=True) if n and np.isnan(e)), "")
-        return wald_test(np.eye(self.params.size), null, self.params, self._cov(), labels=labels, reason=why)
+        return wald_test(
+            np.eye(self.params.size), null, self.params, self._cov(), labels=labels, reason=why, df=self.df
+        )
 
 
 def nlcom(
@@ -177,6 +181,7 @@ def nlcom(
     alpha: float = 0.05,
     labels: Sequence[str] | None = None,
     reason: str = "",
+    df: float = np.inf,
 ) -> DeltaResult:
     """Nonlinear combinations of the estimates, with standard errors, tests and intervals.
 
@@ -188,6 +193,7 @@ def nlcom(
       alpha: 1 - coverage of the intervals.
       labels: m names; from dict keys and indices by default.
       reason: why the covariance has NaN, if the caller knows.
+      df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
       `DeltaResult`.
@@ -200,7 +206,7 @@ def nlcom(
     >>> out.labels, out.bse.round(4).tolist(), out.conf_low.round(4).tolist()
     (('ratio',), [0.1118], [0.2809])
     """
-    reach = critical_value(alpha)
+    reach = critical_value(alpha, df)
     at = linearise(function, theta)
     m, k = at.jacobian.shape
     names = at.labels if labels is None else tuple(map(str, labels))
@@ -219,10 +225,10 @@ def nlcom(
     still = _stationary(function, at, np.asarray(theta, np.float64), cov_)
     notes = _notes(at, still, bse, reason)
     bse = np.where(still, np.nan, bse)
-    tests = z_tests(at.values, bse, null)
+    tests = z_tests(at.values, bse, null, df=df)
     limits = at.values - reach * bse, at.values + reach * bse
     title = "Functions of the estimates (delta method)"
-    return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, kept, null)
+    return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, kept, null, df)
 
 
 def nlcom_of(fit: Fit, cov: Any, function: Callable[[Any], Any], **options: Any) -> DeltaResult:

@@ -89,6 +89,7 @@ def confidence_intervals(
     upper_edge: ArrayLike = np.inf,
     alpha: float = 0.05,
     scale: str = "link",
+    df: float = np.inf,
 ) -> Intervals:
     """Wald intervals of single entries, on the link scale and mapped back, or on the natural scale.
 
@@ -100,6 +101,7 @@ def confidence_intervals(
       upper_edge: closed upper edges, +inf where there is none.
       alpha: 1 - coverage.
       scale: ``"link"`` or ``"natural"``; limits on the natural scale that leave the support are noted.
+      df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
       `Intervals`, every limit on the natural scale.
@@ -118,7 +120,7 @@ def confidence_intervals(
         raise ValueError(f"params and bse: expected two (m,) arrays, got {value.shape} and {error.shape}")
     if links is not None and len(links) != value.size:
         raise ValueError(f"links: expected {value.size}, one per entry, got {len(links)}")
-    reach = critical_value(alpha)
+    reach = critical_value(alpha, df)
     error = np.where(np.isfinite(error) & (error >= 0) & np.isfinite(value), error, np.nan)
     if scale == "natural" or links is None:
         low, high = value - reach * error, value + reach * error

@@ -48,7 +48,7 @@ class Margins(DeltaResult):
         where: for each margin the variable, the contrast, the group of ``over=`` and the values of ``at=``.
     """
 
-    where: tuple[dict[str, Any], ...]
+    where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """One row a margin: where it was taken, then broom's columns, as `table`."""

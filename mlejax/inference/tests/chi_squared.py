@@ -48,8 +48,12 @@ class ChiSquared:
         return f"{self._stated}, p = {format_test_p(self.pvalue)}"
 
     @property
+    def _degrees(self) -> str:
+        return f"{self.df}"
+
+    @property
     def _stated(self) -> str:
-        return f"{self.distribution}({self.df}) = {format_statistic(self.statistic)}"
+        return f"{self.distribution}({self._degrees}) = {format_statistic(self.statistic)}"
 
     def summary(self) -> str:
         """The restrictions and the test, as text.

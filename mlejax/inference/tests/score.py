@@ -20,11 +20,12 @@ import numpy as np
 from mlejax.batch.refits import row_derivatives
 from mlejax.covariance import check_kind
 from mlejax.fit import Fit, column_unchanged
-from mlejax.inference.covariances import covariance_of
+from mlejax.inference.covariances import cluster_codes, covariance_of, weighted_scores
 from mlejax.inference.normal import two_sided_p
 from mlejax.inference.tests.chi_squared import ChiSquared
 from mlejax.inference.tests.larger import at_values, larger_model
 from mlejax.inference.tests.wald import wald_test
+from mlejax.inference.tests.wild import wild_p
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Float, Host
 
@@ -54,6 +55,8 @@ def score_test(
     null: Mapping[str, Any] | None = None,
     cov_type: str = "nonrobust",
     cov_kwds: Mapping[str, Any] | None = None,
+    bootstrap: int | None = None,
+    seed: int = 0,
 ) -> ScoreTest:
     """Score test of what the fit leaves out: this fit is the restricted one, and the larger model is never fitted.
 
@@ -66,6 +69,9 @@ def score_test(
             Coefficients of further columns are 0.
         cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992).  ``"nonrobust"`` by default, or
             the fit's own if that is HC0 or HC1.
+        bootstrap: with HC0 or cluster: the p-value from so many wild draws of the scores (Kline & Santos 2012), which holds
+            with few clusters; all 2^G signs where these are fewer.
+        seed: of the draws.
 
     Returns:
         `ScoreTest`.  One parameter on a closed edge of its support (a variance of 0) is tested one-sidedly.
@@ -88,13 +94,20 @@ def score_test(
     check_restricted(fit)
     big = larger_model(fit, what, param)
     at, tangent = at_values(fit, big, null or {})
-    return _tested(at, tangent, big.text, cov_type, cov_kwds)
+    return _tested(at, tangent, big.text, cov_type, cov_kwds, bootstrap, seed)
 
 
-def _tested(at: Fit, tangent: Float[Host, "p q"], text: str, cov_type: str, cov_kwds: Any) -> ScoreTest:
+def _tested(
+    at: Fit, tangent: Float[Host, "p q"], text: str, cov_type: str, cov_kwds: Any, bootstrap: int | None, seed: int
+) -> ScoreTest:
     """The test from the larger model at the restricted estimate, and the directions (p, q) that the smaller one has."""
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
     on_edge = np.flatnonzero(~at.interior)
+    if bootstrap is not None and (kind not in ("HC0", "cluster") or on_edge.size or len(options.get("groups", ())) > 1):
+        raise ValueError(
+            "score_test(bootstrap=) draws signs of the scores of rows (cov_type='HC0') or one-way clusters ('cluster', "
+            "cov_kwds={'groups': ...}), off the edges of supports; lr_test(..., bootstrap=999) draws data"
+        )
     if on_edge.size == 1 and (still := symmetric_edges(at)).size:
         return _of_variance(at, int(still[0]), tangent)
     if on_edge.size == 1 and len(at.theta) - tangent.shape[1] == 1:
@@ -123,6 +136,11 @@ def _tested(at: Fit, tangent: Float[Host, "p q"], text: str, cov_type: str, cov_
     found = wald_test(H, 0.0, step, cov, labels=labels)
     if found.reason:
         raise ValueError(f"score_test: {found.reason}")
+    if bootstrap is not None:
+        codes = [cluster_codes(at, groups) for groups in options.get("groups", ())]
+        influence = weighted_scores(at) @ bread @ H.T
+        p, note = wild_p(influence, codes[0] if codes else None, bootstrap, seed)
+        return ScoreTest(found.statistic, found.df, p, labels, note)
     if not on_edge.size:
         return ScoreTest(found.statistic, found.df, found.pvalue, labels, note)
     return ScoreTest(found.statistic, 1, 0.5 * found.pvalue, labels, note, one_sided=True)

@@ -19,6 +19,7 @@ Silvey (1959); for singular covariances Andrews (1987), *Asymptotic results for 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +36,25 @@ Support = tuple[np.ndarray, np.ndarray]
 """Lower and upper ends of the supports of the entries of theta, (k,) each."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class WaldTest(ChiSquared):
-    """A Wald test of restrictions, all at once; attributes as of :class:`ChiSquared`."""
+    """A Wald test of restrictions, all at once; attributes as of :class:`ChiSquared`.
 
+    Attributes:
+      df_denominator: of F, where the covariance has t intervals (few clusters); the statistic is then W / df.  Else inf.
+    """
+
+    df_denominator: float = np.inf
     title = "Wald test"
+
+    @property
+    def distribution(self) -> str:
+        """``chi2``, or ``F``."""
+        return "chi2" if np.isinf(self.df_denominator) else "F"
+
+    @property
+    def _degrees(self) -> str:
+        return f"{self.df}" if np.isinf(self.df_denominator) else f"{self.df}, {self.df_denominator:g}"
 
 
 def wald_test(
@@ -51,6 +67,7 @@ def wald_test(
     reason: str = "",
     support: Support | None = None,
     rank: float = np.inf,
+    df: float = np.inf,
 ) -> WaldTest:
     """Joint Wald test of R theta = r.
 
@@ -63,6 +80,7 @@ def wald_test(
       reason: why the covariance has NaN, if the caller knows; repeated in a refused result.
       support: lower and upper ends of the entries' supports (k,) each: a null value on an edge or outside is refused.
       rank: of the covariance, where the number of clusters limits it.
+      df: degrees of freedom of the covariance: W / q is compared with F(q, df) if they are finite.
 
     Returns:
       `WaldTest`; refused (NaN and `reason`) when a needed covariance is NaN or not positive semi-definite, when a null
@@ -111,6 +129,11 @@ def wald_test(
     note = ""
     if form.rank < r_.size:
         note = f"{r_.size - form.rank} of {r_.size} restrictions follow from the others, so the test has df {form.rank}"
+    if np.isfinite(df):
+        from scipy.special import fdtrc
+
+        value = form.value / form.rank
+        return WaldTest(value, form.rank, float(fdtrc(form.rank, df, value)), labels, note, df_denominator=df)
     from scipy.special import chdtrc  # scipy.stats takes half a second to import
 
     return WaldTest(form.value, form.rank, float(chdtrc(form.rank, form.value)), labels, note)

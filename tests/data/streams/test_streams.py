@@ -253,7 +253,7 @@ def by_unit(params: Any, data: Any) -> Any:
         (logit, {"method": "lbfgs"}, "method='lbfgs' takes many short steps"),
         (logit, {"weights": np.ones(N), "weight_kind": "frequency"}, "is the name of a column"),
         (logit, {"bias_reduction": "jeffreys"}, "bias_reduction="),
-        (logit, {"cov_type": "HAC"}, "cov_type='HAC' needs neighbouring rows"),
+        (logit, {"cov_type": "HAC"}, "cov_type='HAC' needs the rows in memory"),
         (logit, {"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(N)}}, "are names of columns"),
     ],
 )

@@ -25,9 +25,11 @@ class TTest(Estimates):
 
     Attributes:
         null_value: right-hand sides r (m,).
+        df: degrees of freedom of Student's t, inf for the normal distribution.
     """
 
     null_value: np.ndarray
+    df: float = np.inf
 
 
 def t_test(
@@ -40,6 +42,7 @@ def t_test(
     labels: Sequence[str] = (),
     reason: str = "",
     support: Support | None = None,
+    df: float = np.inf,
 ) -> TTest:
     """Every restriction on its own: R theta, its standard error, the z test against r and an interval.
 
@@ -52,6 +55,7 @@ def t_test(
       labels: m labels.
       reason: why the covariance has NaN, if the caller knows.
       support: lower and upper ends of the entries' supports (k,) each: a null value on an edge or outside has no test.
+      df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
       `TTest`. A combination without sampling variation has standard error 0, no statistic and a note.
@@ -63,7 +67,7 @@ def t_test(
     >>> test.params.tolist(), test.bse.round(4).tolist(), test.pvalues.round(4).tolist()
     ([-2.0], [1.4142], [0.1573])
     """
-    reach = critical_value(alpha)
+    reach = critical_value(alpha, df)
     R_, r_, theta_, cov_ = check_arguments(R, r, theta, cov)
     labels = tuple(labels) if labels else tuple(f"restriction {i}" for i in range(r_.size))
     # 0 times NaN is 0 here as well: an entry that is not used cannot spoil a combination.
@@ -81,6 +85,6 @@ def t_test(
             notes.append("known exactly: no sampling variation")
         else:
             notes.append(outside.get(i, ""))
-    z, p = z_tests(params, bse, r_, testable=[i not in outside for i in range(r_.size)])
+    z, p = z_tests(params, bse, r_, testable=[i not in outside for i in range(r_.size)], df=df)
     limits = params - reach * bse, params + reach * bse
-    return TTest("Tests of linear restrictions", labels, params, bse, z, p, *limits, tuple(notes), float(alpha), r_)
+    return TTest("Tests of linear restrictions", labels, params, bse, z, p, *limits, tuple(notes), float(alpha), r_, df)

@@ -1,0 +1,55 @@
+r"""The wild bootstrap of scores: random signs for the clusters' scores at the restricted estimate, nothing refitted.
+
+With c_g = H A^{-1} s_g, the statistic is (sum c_g)' (sum c_g c_g')^{-} (sum c_g), and a draw has w_g c_g in place of c_g, w_g
+being -1 or 1 (Rademacher), or one of Webb's six points where there are fewer than ten clusters and not all signs are taken.
+
+Kline & Santos (2012), J. Econometric Methods 1, 23; Webb (2023), Canadian J. Economics 56, 839.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from mlejax.fit import check_count
+from mlejax.shapes import Float, Host, Int
+
+WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
+
+
+def wild_p(influence: Float[Host, "n m"], codes: Int[Host, " n"] | None, n: int, seed: int) -> tuple[float, str]:
+    """The p-value of a score test from wild draws, and how it was made.
+
+    Args:
+        influence: H A^-1 s_i of every contribution.
+        codes: their clusters, or None for each by itself.
+        n: draws; all signs are taken where these are no more.
+        seed: of the draws.
+    """
+    n, seed = check_count("bootstrap", n, 19), check_count("seed", seed, 0)
+    if codes is not None:
+        codes = codes[: len(influence)]
+        summed = np.zeros((int(codes.max()) + 1, influence.shape[1]))
+        np.add.at(summed, codes, influence)
+        influence = summed
+    G = len(influence)
+    every = G < 60 and n >= 2**G
+    if every:
+        w = np.array(list(itertools.product((-1.0, 1.0), repeat=G)))
+    else:
+        rng = np.random.default_rng(seed)
+        w = rng.choice(WEBB if G < 10 else np.array([-1.0, 1.0]), size=(n, G))
+    observed = _statistics(influence, np.ones((1, G)))[0]
+    above = int((_statistics(influence, w) >= observed * (1 - 1e-10)).sum())
+    what = f"{G} {'rows' if codes is None else 'clusters'}"
+    if every:
+        return above / len(w), f"p from all {len(w)} signs of the scores of {what}"
+    law = "Webb" if G < 10 else "Rademacher"
+    return (1 + above) / (n + 1), f"p from {n} wild draws ({law}) of the scores of {what}"
+
+
+def _statistics(c: Float[Host, "G m"], w: Float[Host, "B G"]) -> Float[Host, " B"]:
+    total = w @ c
+    meat = np.einsum("bg,gi,gj->bij", w**2, c, c, optimize=True)
+    return np.einsum("bi,bi->b", total, np.linalg.solve(meat, total[:, :, None])[:, :, 0])
