@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlejax import linalg
+from mlejax import linalg, optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish import Fit, Integration
@@ -26,6 +26,8 @@ from mlejax.verdict import ConvergenceWarning, Verdict
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
 MOST = {1: 159, 2: 39, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
+# While points are held their score is not quite that of points that move, and a search for its root creeps at the end.
+HELD_TOL, HELD_STEPS = 1e-7, 60
 WORST = 10  # units that are looked at on a fixed grid
 
 
@@ -54,8 +56,10 @@ def _asked(likelihood: Likelihood, how: Quadrature, data: Any, options: dict[str
 def _chosen(likelihood: Likelihood, data: Any, options: dict[str, Any]) -> Fit:
     marginal = marginal_of(likelihood)
     assert marginal is not None
-    points = FIRST[marginal.q]
-    done = fit_once(integrated(likelihood, Quadrature(points, held=True)), data, **options)
+    points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
+    if isinstance(method, optimize.Newton):
+        method = replace(method, tol=max(method.tol, HELD_TOL), max_steps=min(method.max_steps, HELD_STEPS))
+    done = fit_once(integrated(likelihood, Quadrature(points, held=True)), data, **{**options, "method": method})
     if done.information is None or done.u.size == 0:
         return replace(done, integration=Integration(tuple(marginal.latents), points))
     if done.verdict.code == "stopped_early":  # so few points that their score is not that of points that move
