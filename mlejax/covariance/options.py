@@ -17,7 +17,7 @@ NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "sta
 SANDWICH = (*NEEDS_SCORES[1:], "bootstrap")
 CLUSTERED = ("cluster", "CR2", "CR3")
 MODEL_BASED = ("nonrobust", "opg", "bayes")
-CORRECTIONS = ("G", "none", "full")
+CORRECTIONS = ("G", "none", "full", "ssc")
 COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
 _OPTIONS = {
     "cluster": {"groups", "correction"}, "CR2": {"groups"}, "CR3": {"groups"}, "stata": {"groups"}, "HAC": {"maxlags"},

@@ -6,7 +6,9 @@ With I the observed information (minus the Hessian of the log-likelihood) and s_
 * ``opg``: (sum s_i s_i')^-1 (Berndt, Hall, Hall & Hausman 1974)
 * ``HC0``: I^-1 (sum s_i s_i') I^-1 (Huber 1967; White 1982); ``HC1``: times n / (n - k)
 * ``cluster``: I^-1 (sum_g s_g s_g') I^-1 with s_g the sum of the scores of cluster g, times G / (G - 1)
-  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata).
+  (``correction="G"``, the default), 1 (``"none"``) or G / (G - 1) * (n - 1) / (n - k) (``"full"``, as Stata).  ``"ssc"`` is
+  that of fixest and pyfixest: effects by index whose levels lie within clusters count as one parameter, and two-way clusters
+  have the smaller G in every factor.
   Two-way: V_1 + V_2 - V_12, each with its own factor, V_12 of the clusters' intersections; negative eigenvalues become 0
   (Cameron, Gelbach & Miller 2011, J. Business & Economic Statistics 29, 238)
 * ``HC2``, ``HC3``, ``CR2``, ``CR3``: as ``HC0`` and ``cluster`` without factors, of scores divided by one minus their leverage,
@@ -102,6 +104,7 @@ def covariance(
     penalised: Float[Host, "L p p"] | None = None,
     inverse: Float[Host, "L p p"] | None = None,
     unidentified: Bool[Host, "L p"] | None = None,
+    absorbed: int = 0,
 ) -> Covariances:
     """The covariances of theta.
 
@@ -116,6 +119,7 @@ def covariance(
         inverse: of the (penalised) information over the free entries, where it is known to be positive definite.
         unidentified: entries that flat directions move, where flat directions have been found: these get NaN
             (NOT_IDENTIFIED) and the others the inverse on the complement.
+        absorbed: parameters that factors count beside these.
 
     Returns:
         `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
@@ -128,7 +132,7 @@ def covariance(
     found, ok, negative = bread.matrix, bread.ok, np.zeros(n, int)
     factors, few = np.ones((n, 1)), np.zeros(n, int)
     if sums is not None:
-        factors, few = _factors(kind, sums, free.sum(axis=1), correction)
+        factors, few = _factors(kind, sums, free.sum(axis=1) + absorbed, correction)
         signs = np.array([1.0, 1.0, -1.0])[: factors.shape[1]]
         meat = np.where(both, np.einsum("lw,lwij->lij", factors * signs, sums.products), 0.0)
         if kind == "opg":
@@ -233,6 +237,7 @@ def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tupl
     """Factors of small samples for k free parameters, and the state where there are too few clusters or contributions."""
     n, groups = sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
+    counted = np.minimum(groups, groups.min(axis=1, keepdims=True)) if correction == "ssc" else groups
     with np.errstate(divide="ignore", invalid="ignore"):
         small = n / (n - k[:, None]) if kind == "HC1" else (n - 1.0) / (n - k[:, None])
         if kind == "HC1":
@@ -240,8 +245,8 @@ def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tupl
         elif kind == "stata":
             factors = n / (n - 1.0)
         elif kind == "cluster" and correction != "none":
-            factors = groups / (groups - 1.0) * (small if correction == "full" else 1.0)
-    if kind == "HC1" or (kind == "cluster" and correction == "full"):
+            factors = counted / (counted - 1.0) * (small if correction in ("full", "ssc") else 1.0)
+    if kind == "HC1" or (kind == "cluster" and correction in ("full", "ssc")):
         few[sums.n <= k] = CovarianceState.TOO_FEW_ROWS
     if kind in CLUSTERED:
         few[groups.min(axis=1) < 2] = CovarianceState.TOO_FEW_CLUSTERS

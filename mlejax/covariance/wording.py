@@ -104,7 +104,7 @@ def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -
         return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
     if kind == "HAC":
         return f"cov_kwds maxlags={sums.lags}: expected fewer lags than contributions, {n:g}"
-    what = "correction='full'" if kind == "cluster" else f"cov_type={kind!r}"
+    what = f"correction={correction!r}" if kind == "cluster" else f"cov_type={kind!r}"
     return f"{what} needs more contributions than free parameters, got n={n:g} and k={k}"
 
 
@@ -114,7 +114,8 @@ def _statement(
     """Type, factors and clusters in words, and remarks."""
     if kind == "cluster" and sums is not None:
         sizes, fewest = sums.groups[i], int(sums.groups[i].min())
-        text = {"none": "no correction", "G": "G/(G-1) = ", "full": "G/(G-1) (n-1)/(n-k) = "}[correction]
+        small = "G/(G-1) (n-1)/(n-k) = "
+        text = {"none": "no correction", "G": "G/(G-1) = ", "full": small, "ssc": f"ssc, {small}"}[correction]
         if correction != "none":
             text += ", ".join(f"{f:.4g}" for f in factors)
         if len(sizes) > 1:

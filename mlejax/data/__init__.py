@@ -15,6 +15,7 @@ column, the rows and what to do. Nothing is silently cast.
 
 from typing import TypeAlias
 
+from mlejax.data.effects import EffectKey, Levels, effect_position, levels_of, with_effects
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, by_row, check_formula
@@ -35,9 +36,11 @@ __all__ = [
     "DataError",
     "DataTypeError",
     "DesignKey",
+    "EffectKey",
     "Fingerprint",
     "Gap",
     "Layout",
+    "Levels",
     "MissingColumnError",
     "Prepared",
     "Rows",
@@ -61,9 +64,11 @@ __all__ = [
     "columns_of",
     "constant_within",
     "divisor",
+    "effect_position",
     "fingerprint",
     "group_codes",
     "ingest",
+    "levels_of",
     "like",
     "make_weights",
     "n_rows",
@@ -73,6 +78,7 @@ __all__ = [
     "replace_zero_weight",
     "rows_phrase",
     "units",
+    "with_effects",
 ]
 
 

@@ -1,10 +1,12 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution, check_count
+from mlejax.fit.elimination_checks import refuse_effects
 from mlejax.fit.elsewhere import evaluated
 from mlejax.fit.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
 from mlejax.fit.loading import (
+    Effects,
     Loaded,
     Remembered,
     column_unchanged,
@@ -21,6 +23,7 @@ from mlejax.likelihood import regressed
 
 __all__ = [
     "Centred",
+    "Effects",
     "Fit",
     "Integration",
     "Loaded",
@@ -38,6 +41,7 @@ __all__ = [
     "l2",
     "labels_per_contribution",
     "prepare",
+    "refuse_effects",
     "regressed",
     "solve",
 ]

@@ -11,12 +11,13 @@ import numpy as np
 from mlejax import optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, Mapped, evidence_at, explain, influential_rows, interior, mapped
+from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
 from mlejax.fit.loading import Loaded
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import Penalised, at_kink, kinks
 from mlejax.fit.start import Mode
 from mlejax.fit.training import History
-from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value, row_terms
+from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import PyTree
 from mlejax.verdict import Direction, Verdict, judge
@@ -142,12 +143,20 @@ class Fit:
         """The kind of weights, or None."""
         return None if self.loaded.weights is None else self.loaded.weights.kind
 
+    @property
+    def n_effects(self) -> int:
+        """Effects by index that were estimated beside theta."""
+        return 0 if self.loaded.effects is None else self.loaded.effects.n_free
+
     def scores(self) -> np.ndarray:
-        """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values."""
+        """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values.
+
+        With effects by index these are partialled out.
+        """
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with float64():
-            scores = row_terms(ChunkedEvaluator(self.spec, self.loaded.problem.data, self.fixed), self.u).scores
+            scores = terms_of_rows(self.spec, self.loaded, self.fixed, self.u).scores
         return np.linalg.solve(self.jacobian.T, scores.T).T
 
 
@@ -236,6 +245,12 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
         reduced=float(end.loglik) - llf if spec.reduction is not None else 0.0,
         directions=tuple(findings.directions),
     )
+
+
+def with_effects(fit: Fit, evaluator: Any, settling: Settling) -> Fit:
+    """The fit with what is known of its effects, and a verdict on their levels."""
+    loaded = with_effects_at_end(evaluator, fit.loaded, fit.u, fit.jacobian, settling)
+    return replace(fit, loaded=loaded, verdict=with_levels_told(fit.verdict, evaluator, fit.u, settling))
 
 
 def _penalty_name(spec: Spec) -> str:

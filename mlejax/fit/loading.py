@@ -40,6 +40,36 @@ class Remembered:
 
 
 @dataclass(frozen=True, eq=False)
+class Effects:
+    """Effects by index at an estimate.
+
+    Attributes:
+        key: their parameter and the column of their levels.
+        levels: row by row.
+        values: of each level, (G,).
+        counts: rows of each level, (G,).
+        given: levels whose effect is 0 because it is redundant beside an intercept, (G,).
+        curvature: minus the second derivative of the log-likelihood by the effect, (G,).
+        lever: minus the derivative of the best effects by theta, (G, p).
+        left_out: levels without a finite effect, whose rows were left out: labels, signs of their infinity, and rows.
+    """
+
+    key: data_room.EffectKey
+    levels: data_room.Levels
+    values: np.ndarray
+    counts: np.ndarray
+    given: np.ndarray
+    curvature: np.ndarray
+    lever: np.ndarray
+    left_out: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @property
+    def n_free(self) -> int:
+        """Effects that were estimated."""
+        return int((~self.given).sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """Checked data, and the facts about them that results need.
 
@@ -56,6 +86,8 @@ class Loaded:
         remembered: facts about data that are not here, of a result from a file.
         stream: rows that are read in every pass, of data larger than memory; then ``problem``, ``rows`` and ``source`` refuse.
         of_sample: some of these rows, loaded as data in memory are.
+        levels: of the effects by index, row by row; None for most models.
+        effects: these at the estimate, once it is known.
     """
 
     problem: Problem
@@ -70,6 +102,8 @@ class Loaded:
     unit_labels: np.ndarray | None = None
     stream: Streamed | None = None
     of_sample: Loaded | None = None
+    levels: data_room.Levels | None = None
+    effects: Effects | None = None
 
     @property
     def seen(self) -> Loaded:
@@ -152,6 +186,8 @@ def reading_of(
         example: rows of the one data set that a whole model is traced on; None for all.
     """
     designs = None
+    if likelihood.effects and likelihood.effects[0] not in table:
+        table = data_room.with_effects(table, likelihood.effects)
     if likelihood.predictors and not has_designs(table):
         if table.kind != "mapping":
             raise data_room.DataTypeError(
@@ -199,7 +235,7 @@ def load(
     kind = data_room.check_weight_kind(weights, weight_kind)
     check_missing_allowed(likelihood, missing)
     whole = likelihood.mode == "whole"
-    others = [name for name in (likelihood.unit, *groups) if name is not None]
+    others = [name for name in (likelihood.unit, *(key.by for key in likelihood.effects), *groups) if name is not None]
     beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
         others.append(weights)
@@ -234,7 +270,34 @@ def load(
         packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
     moments = None if weighing is None else weighing.moments()
     found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
-    return Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels)
+    loaded = Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels)
+    return replace(loaded, levels=_levels(likelihood.effects[0], loaded)) if likelihood.effects else loaded
+
+
+def _levels(key: data_room.EffectKey, loaded: Loaded) -> data_room.Levels:
+    """The levels of the rows; rows of weight 0 have that of the row whose values they hold."""
+    levels = data_room.levels_of(loaded.rows.select(loaded.source.column(key.by)), key.by)
+    w = loaded.weights
+    if w is None or w.used.all():
+        return levels
+    codes = np.where(w.used, levels.codes, levels.codes[np.argmax(w.used)])
+    kept, codes = np.unique(codes, return_inverse=True)
+    return data_room.Levels(codes, levels.labels[kept])
+
+
+def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
+    """The data without some rows, which are counted as dropped; of row-wise models."""
+    kept = np.flatnonzero(~gone)
+    rows = replace(loaded.rows.take(kept), n_dropped=loaded.rows.n_dropped + int(gone.sum()))
+    w, block = loaded.weights, loaded.problem.data.block
+    weights = None if w is None else data_room.make_weights(w.kind, w.name, w.values[kept], rows.n)
+    scaled = None if weights is None else weights.values / weights.scale
+    packed = data_room.pack(rows, scaled, mode=mode, block=max(block, limits().block_rows))
+    levels = loaded.levels
+    if levels is not None:
+        some, codes = np.unique(levels.codes[kept], return_inverse=True)
+        levels = data_room.Levels(codes, levels.labels[some])
+    return replace(loaded, problem=replace(loaded.problem, data=packed), rows=rows, weights=weights, levels=levels)
 
 
 def _most_units(likelihood: Likelihood, units: data_room.Rows) -> int | None:

@@ -21,7 +21,8 @@ from mlejax.fit.diagnose import (
     Problems,
     search_centred,
 )
-from mlejax.fit.finish import Fit, finish, nothing_to_estimate
+from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
+from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.options import (
     before_the_first_step,
@@ -54,6 +55,7 @@ from mlejax.likelihood import (
 )
 from mlejax.objective import (
     ChunkedEvaluator,
+    EffectsEvaluator,
     PartitionedEvaluator,
     Spec,
 )
@@ -85,6 +87,7 @@ def fit_once(
     resume: Any = None,
     on: Any = None,
     engine: Engine | None = None,
+    separated: str = "report",
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
@@ -94,10 +97,12 @@ def fit_once(
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
+    check_options(likelihood, separated, algorithm, bias_reduction, n_starts, start, fixed)
     with float64(), missing_derivatives(likelihood), outside_transformations():
         with before_the_first_step(likelihood):
             check_place(data, on, engine)
             if is_stream(data):
+                refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
                 check_stream_options(algorithm, bias_reduction, validation)
                 loaded = load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
             else:
@@ -122,6 +127,11 @@ def fit_once(
             evaluator = evaluator_of(spec, loaded, held, resume, on if engine is None else None)
             u0 = _first_start(evaluator, algorithm, loaded, given, seed)
             check_rows_once(likelihood, space, loaded.seen.problem.data, u0, held)
+            settling = None
+            if isinstance(evaluator, EffectsEvaluator):
+                settling = settled_levels(evaluator, loaded, u0, separated)
+                loaded, evaluator = settling.loaded, settling.evaluator
+                remark = " ".join(n for n in (remark, settling.remark) if n)
         if space.n_free == 0:
             return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
         if start is not None and labels:
@@ -143,6 +153,8 @@ def fit_once(
         check_rows_once(likelihood, space, loaded.seen.problem.data, found.end.u, held)
         loaded = with_fingerprint(loaded)
         done = finish(evaluator, loaded, found, algorithm)
+        if settling is not None:
+            done = with_effects(done, evaluator, settling)
         if loaded.designs is not None and done.verdict.code != "verified":
             remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.seen.rows)) if n)
         note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
@@ -183,6 +195,8 @@ def _first_start(
     if isinstance(evaluator, PartitionedEvaluator):
         return _start_of_stream(evaluator, loaded, given, seed)
     spec, data = evaluator.spec, loaded.problem.data
+    if isinstance(evaluator, EffectsEvaluator):
+        return start_of_one(evaluator, loaded, given, seed)
     if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
         return start_of_one(evaluator, loaded, given, seed)
     sample = subsample.first_rows(spec, data)

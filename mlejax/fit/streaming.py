@@ -34,9 +34,10 @@ from mlejax.data.streams import (
 from mlejax.data.weights import make_weights, weight_column, weight_values
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
+from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
 from mlejax.fit.loading import Loaded, load
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
-from mlejax.objective import ChunkedEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
+from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 from mlejax.parameters import Space
 from mlejax.shapes import Host, Int
 
@@ -430,7 +431,7 @@ def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
     )
 
 
-AnyEvaluator: TypeAlias = ChunkedEvaluator | PartitionedEvaluator
+AnyEvaluator: TypeAlias = ChunkedEvaluator | EffectsEvaluator | PartitionedEvaluator
 
 
 def evaluator_of(spec: Spec, loaded: Loaded, fixed: Any, resume: Any = None, devices: Any = None) -> AnyEvaluator:
@@ -441,6 +442,10 @@ def evaluator_of(spec: Spec, loaded: Loaded, fixed: Any, resume: Any = None, dev
         raise ValueError(
             "resume= keeps the passes over a stream (mle.Parquet, mle.Stream); data in memory are fitted anew"
         )
+    if loaded.levels is not None:
+        if devices is not None:
+            refuse_effects(spec.likelihood, "on= several devices", "leave out on=")
+        return effects_evaluator_of(spec, loaded, fixed)
     if devices is not None:
         return ShardedEvaluator(spec, loaded.problem.data, fixed, loaded.hyper, devices)
     return ChunkedEvaluator(spec, loaded.problem.data, fixed, loaded.hyper)

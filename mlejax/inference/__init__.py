@@ -30,6 +30,7 @@ from mlejax.inference.covariances import (
     own_options,
     weighted_scores,
 )
+from mlejax.inference.effect_estimates import covariance_of_some, effects_table
 from mlejax.inference.entries import (
     Entries,
     entry_intervals,
@@ -123,11 +124,13 @@ __all__ = [
     "confidence_intervals",
     "contour",
     "covariance_of",
+    "covariance_of_some",
     "covariances_of",
     "criterion",
     "cross_validate",
     "df_model",
     "effective_df",
+    "effects_table",
     "entry_intervals",
     "entry_states",
     "exponentiated",

@@ -46,6 +46,11 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         ValueError: the contributions do not suit the kind; too few clusters or contributions, if ``strict``.
     """
     p = fit.spec.space.n_free
+    if kind == "opg" and fit.loaded.effects is not None:
+        raise ValueError(
+            f"cov_type='opg' is refused with effects of {fit.loaded.effects.key.by}: they are partialled out by the information, "
+            "not by products of scores; use 'nonrobust' or 'HC0'"
+        )
     flat = fit.verdict.code == "not_identified"
     if fit.information is None or not (fit.verdict.converged or flat):
         state = np.full(p, int(CovarianceState.NOT_CONVERGED))
@@ -59,7 +64,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     if kind == "bootstrap":
         return _bootstrapped(fit, options)
     sums = _sums_of(fit, kind, options) if kind in cov_room.NEEDS_SCORES else None
-    correction, k = options.get("correction", "G"), int(fit.interior.sum())
+    correction, absorbed = options.get("correction", "G"), _absorbed(fit, options)
+    k = int(fit.interior.sum()) + absorbed
     penalised = None if fit.penalised is None else fit.penalised.information
     information = fit.information
     if fit.centred is not None:
@@ -72,6 +78,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         correction=correction,
         penalised=None if penalised is None else penalised[None],
         unidentified=_any(flat_entries(fit.directions, fit.jacobian, fit.information))[None] if flat else None,
+        absorbed=absorbed,
     )
     factor = None
     if fit.centred is not None:
@@ -87,6 +94,21 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         made = replace(made, notes=(*made.notes, note))
     return made
+
+
+def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
+    """Effects by index that factors of small samples count; under ``correction="ssc"`` those within clusters count as one."""
+    effects = fit.loaded.effects
+    if effects is None:
+        return 0
+    if options.get("correction") == "ssc":
+        used, codes = fit.loaded.weights, effects.levels.codes
+        inside = codes if used is None else codes[used.used]
+        for groups in options["groups"]:
+            pairs = inside.astype(np.int64) * (len(codes) + 1) + cluster_codes(fit, groups)
+            if np.unique(pairs).size == np.unique(inside).size:
+                return 1 - int(effects.given.sum())
+    return effects.n_free
 
 
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:
@@ -256,7 +278,9 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
 def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     """The same by one pass over the partitions."""
     if kind == "HAC" or kind in cov_room.LEVERAGE:
-        raise ValueError(f"cov_type={kind!r} needs the rows in memory; of a stream there are HC0, HC1, stata and cluster")
+        raise ValueError(
+            f"cov_type={kind!r} needs the rows in memory; of a stream there are HC0, HC1, stata and cluster"
+        )
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(

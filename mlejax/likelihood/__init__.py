@@ -6,6 +6,7 @@ from mlejax.likelihood.natural_values import natural_values
 from mlejax.likelihood.regressed import Regressed, regressed
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
+from mlejax.likelihood.with_effects import declared_likelihood
 
 __all__ = [
     "Joint",
@@ -14,6 +15,7 @@ __all__ = [
     "Regressed",
     "calls_lapack",
     "check_rows_once",
+    "declared_likelihood",
     "example_params",
     "missing_derivatives",
     "natural_values",

@@ -108,9 +108,17 @@ class Likelihood:
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
 
     @property
+    def effects(self) -> tuple[data_room.EffectKey, ...]:
+        """The parameters with one value a level of a column, which come with the data; empty for most models."""
+        return getattr(self.function, "effects", ())
+
+    @property
     def written(self) -> Callable[[Any, Any], Any]:
         """The function that the user wrote, of a model without regressed parameters."""
-        return self.function if self.joint is None or self.predictors else self.joint.function
+        if self.predictors or not (self.joint or self.effects):
+            return self.function
+        wrapper: Any = self.joint or self.function
+        return wrapper.function
 
     @property
     def name(self) -> str:

@@ -36,6 +36,11 @@ class Regressed:
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
+    @property
+    def effects(self) -> tuple[data_room.EffectKey, ...]:
+        """The effects by index of the function."""
+        return getattr(self.function, "effects", ())
+
     def __call__(self, params: PyTree, data: Any) -> jax.Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))

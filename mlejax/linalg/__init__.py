@@ -1,5 +1,6 @@
 """Linear algebra for symmetric matrices: safeguarded and traced, on the host, or known only by what they do."""
 
+from mlejax.linalg.arrow import Arrow
 from mlejax.linalg.safeguarded import (
     UNROLLED,
     ScaledInverse,
@@ -18,6 +19,7 @@ from mlejax.linalg.symmetric import Dense, Symmetric, dense_each, diagonal_each,
 
 __all__ = [
     "UNROLLED",
+    "Arrow",
     "Dense",
     "ScaledInverse",
     "Symmetric",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, overload
 
 from mlejax.latent import Latent, marginal_likelihood
-from mlejax.likelihood import Likelihood
+from mlejax.likelihood import declared_likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
 
@@ -90,9 +90,15 @@ def model(
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
         _check_signature(user)
+        indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
+        if latents and indexed:
+            raise ValueError(
+                f"{indexed[0]}=Real(by=...) beside the latent {next(iter(latents))}: effects by index are not offered together "
+                "with latents; make a latent of both, or leave one out"
+            )
         if latents:
             return Model(marginal_likelihood(user, observed, latents, rowwise, unit))
-        return Model(Likelihood(user, observed or None, rowwise, unit))
+        return Model(declared_likelihood(user, observed, rowwise, unit))
 
     return decorate if function is None else decorate(function)
 

@@ -61,6 +61,7 @@ class Model:
         if self.likelihood.predictors and declared is not None:
             regressed = {p.name: str(p) for p in self.likelihood.predictors}
             inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
+        inside += "".join(f", {key.parameter}=Real(by={key.by!r})" for key in self.likelihood.effects)
         marginal = marginal_of(self.likelihood)
         if marginal is not None:
             mode = "".join(f", {name}={latent!r}" for name, latent in marginal.latents.items())
@@ -89,6 +90,7 @@ class Model:
         integrate: Any = "auto",
         resume: Any = None,
         on: Any = None,
+        separated: Literal["report", "drop", "raise"] = "report",
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
@@ -141,6 +143,9 @@ class Model:
             resume: a folder that keeps what each pass over a stream gave: a fit that was killed goes on from there.
             on: where to compute: a list of JAX devices or a ``Mesh``, over which rows in memory are divided; or what runs the
                 passes over a stream: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``.
+            separated: of effects by index (``mle.Real(by=...)``): levels whose effect has no finite value, since all their
+                outcomes are zero, or all one, are left out with their rows, which changes no other estimate.  ``"report"``: the
+                verdict names them; ``"drop"``: a note counts them; ``"raise"``: DataError.
 
         Returns:
             :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
@@ -165,7 +170,9 @@ class Model:
             engines.source_of(data, on),
             start=start,
             fixed=fixed,
-            restrict=None if constraints is None else lambda space: _constraints(constraints, space),
+            restrict=None
+            if constraints is None
+            else lambda space: _constraints(constraints, space, self.likelihood.effects),
             weights=weights,
             weight_kind=kind,
             method=method,
@@ -182,6 +189,7 @@ class Model:
             resume=resume,
             on=on,
             engine=None if on is None else engines.engine_of(on),
+            separated=separated,
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
@@ -264,6 +272,7 @@ class Model:
         Raises:
             CompanionError: the model has no simulator; the message shows the lines to add.
         """
+        fit_room.refuse_effects(self.likelihood, "simulate", "draw with the effects as a column of the data")
         return inference.simulate(self.likelihood, params, data_or_n_rows, seed)
 
     def check(
@@ -298,6 +307,7 @@ class Model:
             >>> found.findings[0].statement
             'the log-likelihood does not depend on spare: its score is 0 in all 3 contributions'
         """
+        fit_room.refuse_effects(self.likelihood, "check", "check the model with the effects as a column of the data")
         return inference.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
 
     def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
@@ -445,6 +455,7 @@ class Model:
         progress: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
         """Read the data sets, fit them, and warn of failures."""
+        fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
@@ -460,6 +471,7 @@ class Model:
             data, missing: as in :meth:`fit`.
             start: only for a bare model, whose structure comes from it.
         """
+        fit_room.refuse_effects(self.likelihood, "the pure core", "use fit")
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
 
 
@@ -479,8 +491,14 @@ def _structure(start: Any) -> Any:
     return None if isinstance(start, str) else start
 
 
-def _constraints(constraints: Any, space: Space) -> Any:
+def _constraints(constraints: Any, space: Space, effects: Any = ()) -> Any:
     """``constraints=`` as matrix, values and labels."""
+    indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
+    if indexed:
+        raise ValueError(
+            f"constraints= on {indexed[0]}: effects by index are eliminated one level at a time, so that none of them can be "
+            "bound to another; constrain the other parameters"
+        )
     try:
         return parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
     except ValueError as error:

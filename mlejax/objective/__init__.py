@@ -3,7 +3,8 @@
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
 from mlejax.objective.data_sets import DataSetsEvaluator, filled
-from mlejax.objective.evaluator import Evaluation, Evaluator, SingleEvaluator, row_terms
+from mlejax.objective.elimination import EffectsEvaluator, Eliminated
+from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SingleEvaluator, row_terms
 from mlejax.objective.objective import (
     Objective,
     Spec,
@@ -26,6 +27,8 @@ __all__ = [
     "BiasReduction",
     "ChunkedEvaluator",
     "DataSetsEvaluator",
+    "EffectsEvaluator",
+    "Eliminated",
     "Evaluation",
     "Evaluator",
     "Minimised",
@@ -33,6 +36,7 @@ __all__ = [
     "PartitionedEvaluator",
     "PointsEvaluator",
     "Reweighted",
+    "RowTerms",
     "ShardedEvaluator",
     "SingleEvaluator",
     "Spec",

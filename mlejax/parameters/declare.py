@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -27,9 +27,12 @@ class Parameter:
     start: Any = None
     labels: tuple[str, ...] | None = None
     arguments: str = ""
+    by: str | None = None
 
     def __repr__(self) -> str:
         parts = [self.arguments] if self.arguments else []
+        if self.by is not None:
+            parts.append(f"by={self.by!r}")
         if self.columns is not None:
             parts.append(f"columns={self.columns!r}")
         elif self.shape:
@@ -100,7 +103,9 @@ def _declare(
     return parameter
 
 
-def Real(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Real(
+    shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None, by: str | None = None
+) -> Parameter:
     """Declare an unconstrained real parameter.
 
     Args:
@@ -109,13 +114,26 @@ def Real(shape: Any = None, *, columns: Any = None, start: Any = None, labels: A
             each, labelled by them.
         start: natural scale; a number or an array that broadcasts to the shape.
         labels: names for the entries of the last axis.
+        by: a column of the data; the parameter then has one value for each of its levels, thousands if need be (fixed effects),
+            and the function gets the value of each row's own level, (n,).  The levels are text, numbers or dates.  They are
+            no rows of the table of estimates: ``res.effects()`` lists them.
 
     Example:
         >>> import mlejax as mle
         >>> mle.Real(shape=3)
         Real(shape=(3,))
+        >>> mle.Real(by="firm")
+        Real(by='firm')
     """
-    return _declare("Real", transforms.Identity(), shape, columns, start, labels)
+    declared = _declare("Real", transforms.Identity(), shape, columns, start, labels)
+    if by is None:
+        return declared
+    if not isinstance(by, str):
+        raise TypeError(f"Real(by=...) expected the name of a column, got {type(by).__name__}")
+    given = [name for name, value in (("shape", shape), ("columns", columns), ("labels", labels)) if value is not None]
+    if given or start is not None:
+        raise ValueError(f"Real(by={by!r}) has one number a level, and takes no {', '.join([*given, 'start'][:1])}=")
+    return replace(declared, by=by)
 
 
 def Positive(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:

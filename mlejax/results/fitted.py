@@ -5,13 +5,14 @@ Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from mlejax import fit as fit_room
 from mlejax import inference, report
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, Integration, counts
@@ -140,6 +141,7 @@ class Fitted:
         if method == "profile":
             if scale != "link":
                 raise ValueError("profile intervals are the same on every scale; leave out scale=")
+            self._refuse_effects("a profile interval", "use method='wald'")
             low, high, below, above = inference.profile_intervals(self._fit, self._cov, alpha, adjusted)
             columns = {"lower": low, "upper": high, "lower_status": below, "upper_status": above}
             return pd.DataFrame(columns, index=self._entries.labels)
@@ -149,8 +151,18 @@ class Fitted:
         found = self._entries.intervals(alpha, scale)
         return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._entries.labels)
 
-    def cov_params(self) -> pd.DataFrame:
-        """Covariance of the entries of ``params``; singular where they are bound to one another (a simplex)."""
+    @documented_by(inference.effects_table)
+    def effects(self) -> pd.DataFrame:
+        return inference.effects_table(self._fit, self._cov)
+
+    def cov_params(self, subset: Sequence[str] | None = None) -> pd.DataFrame:
+        """Covariance of the entries of ``params``; singular where they are bound to one another (a simplex).
+
+        Args:
+            subset: addresses of some of them, and of effects by index, ``["beta[x]", "alpha[acme]"]``; at most 5,000 entries.
+        """
+        if subset is not None:
+            return self._frame(*inference.covariance_of_some(self._entries, subset))
         held = self._fit.spec.space.reported_fixed
         known = np.where(held[:, None] | held[None, :], np.nan, self._entries.covariance)
         return self._frame(known, self._entries.labels)
@@ -286,7 +298,8 @@ class Fitted:
     def score_obs(self) -> pd.DataFrame:
         """Score of every contribution in free natural coordinates, (n, p), times its weight.
 
-        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum.  With weights, row i is w_i
+        The columns sum to the score of the log-likelihood, which is 0 at an interior maximum; effects by index are partialled
+        out (s - I_theta,alpha I_alpha^-1 s_alpha, the score by the effects).  With weights, row i is w_i
         times the gradient of its log-likelihood (as in R's ``estfun``), and 0 for a row of weight 0, whose values the
         function never sees.  There is one row for each row of the data (unit, entry), of weight 0 or not.
         """
@@ -302,6 +315,9 @@ class Fitted:
     @cached_property
     def _entries(self) -> inference.Entries:
         return inference.Entries(self._fit, self._cov)
+
+    def _refuse_effects(self, what: str, instead: str) -> None:
+        fit_room.refuse_effects(self._fit.spec.likelihood, what, instead)
 
     @property
     def _facts(self) -> inference.FitFacts:

@@ -76,6 +76,7 @@ class Postestimation(Fitted):
         self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False
     ) -> inference.Profile:
         note = "Begun at a point that a profile met."
+        self._refuse_effects("profile", "use conf_int() or wald_test")
         again = lambda u: self.make(self.model, fit_room.continued(self._fit, u, note), None, None)
         return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
 
@@ -89,6 +90,7 @@ class Postestimation(Fitted):
         joint: bool = True,
         n: int = 72,
     ) -> inference.Contour:
+        self._refuse_effects("contour", "use wald_test")
         return inference.contour(self._fit, self._cov, first, second, alpha, joint, n)
 
     @documented_by(inference.predict)
@@ -128,6 +130,7 @@ class Postestimation(Fitted):
         elasticity: inference.Elasticity | None = None,
         alpha: float = 0.05,
     ) -> inference.Margins:
+        self._refuse_effects("margins", "use predict(f, data) on data of your own")
         options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
         cov, reason = self._cov.matrix, self._entries.reason
         return inference.margins(self._fit, cov, variables, of, **options, alpha=alpha, reason=reason)
@@ -144,6 +147,9 @@ class Postestimation(Fitted):
         max_steps: int | None = None,
         alpha: float = 0.05,
     ) -> inference.SubsetErrors:
+        self._refuse_effects(
+            "subset_errors", "bse has the errors of all other parameters, effects() those of the effects"
+        )
         return inference.subset_errors_of(
             self._fit, *addresses, others=others, damping=damping, tol=tol, max_steps=max_steps, alpha=alpha,
             cov_type=self.cov_type,
@@ -163,6 +169,7 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.Bootstrap:
+        self._refuse_effects("bootstrap", "cov_type='cluster' gives errors that allow for dependence")
         return inference.bootstrap(
             self._fit,
             n,
@@ -183,6 +190,7 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.Jackknife:
+        self._refuse_effects("jackknife", "cov_type='cluster' gives errors that allow for dependence")
         return inference.jackknife(
             self._fit, groups, approximate=approximate, memory_limit=memory_limit, progress=progress
         )
@@ -197,6 +205,7 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.CrossValidation:
+        self._refuse_effects("cross_validate", "use aic or bic")
         return inference.cross_validate(
             self._fit, k, seed=seed, groups=groups, memory_limit=memory_limit, progress=progress
         )

@@ -79,6 +79,8 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
     nearness = f"g'H^-1 g = {fit.decrement:.1e}" if fit.information is not None else "no Hessian was formed"
     pseudo = inference.pseudolikelihood(fit, cov)
     free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} on an edge)" if on_edge else "")
+    if fit.n_effects:
+        free += f" ({fit.n_effects} effects)"
     header = [
         ("Model", fit.spec.likelihood.name),
         ("Method", fit.method),
@@ -125,6 +127,7 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
         f"Regressed: {regressed}." if regressed else "",
         inference.omnibus(entries),
         integration_statement(fit),
+        _effects(fit),
         fit.note,
         _float32_columns(fit.loaded.rows.float32),
         *entries.cov.notes,
@@ -166,6 +169,17 @@ def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
     columns |= {what: getattr(found, what).reshape(-1) for what in ("mode", "mean", "sd", "sd_all")}
     frame = pd.DataFrame(columns)
     return frame.drop(columns="latent") if len(names) == 1 else frame
+
+
+def _effects(fit: Fit) -> str:
+    """One line for the effects by index, or nothing."""
+    effects = fit.loaded.effects
+    if effects is None:
+        return ""
+    alone = int((effects.counts == 1).sum())
+    singles = f", {alone:,} with one row" if alone else ""
+    what = f"{effects.key.parameter}: {effects.n_free:,} effects of {effects.key.by}{singles}"
+    return f"{what}; res.effects() lists them with their errors."
 
 
 def _summarised(space: Space) -> bool:

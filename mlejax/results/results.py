@@ -97,6 +97,7 @@ class Results(Postestimation, Testing):
             >>> str(mle.load(path).summary()) == str(res.summary())
             True
         """
+        self._refuse_effects("save", "pickle it, or save effects() as a table beside summary()")
         files.save(path, files.Parts(self.model.likelihood.name, self.cov_type, self._fit, self._cov))
 
     @property

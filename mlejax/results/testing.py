@@ -58,6 +58,7 @@ class Testing(Fitted):
         bootstrap: int | None = None,
         seed: int = 0,
     ) -> inference.ScoreTest:
+        self._refuse_effects("score_test", "fit the larger model and use wald_test")
         kind = self.cov_type if cov_type is None and self.cov_type in ("HC0", "HC1") else cov_type or "nonrobust"
         options: Any = {"cov_type": kind, "cov_kwds": cov_kwds, "bootstrap": bootstrap, "seed": seed}
         return inference.score_test(self._fit, what, param=param, null=null, **options)
@@ -92,10 +93,14 @@ class Testing(Fitted):
                 f"lr_test expected the result of a fit of the smaller model, got {restricted!r}: full.lr_test(restricted), with "
                 "restricted = model.fit(data, fixed={...}) or the fit of a nested model; hypotheses in text are for wald_test"
             )
+        if bootstrap is not None:
+            self._refuse_effects("lr_test with bootstrap=", "leave out bootstrap=")
         return inference.lr_test(self._facts, restricted._facts, boundary=boundary, bootstrap=bootstrap, seed=seed)
 
     @documented_by(inference.vuong_test)
     def vuong_test(self, other: Fitted, correction: Literal["", "aic", "bic"] = "") -> inference.VuongTest:
+        for one in (self, _other(other, "vuong_test")):
+            one._refuse_effects("vuong_test", "compare aic or bic")
         return inference.vuong_test(self._facts, _other(other, "vuong_test")._facts, correction)
 
     @documented_by(inference.hausman_test)
@@ -106,6 +111,7 @@ class Testing(Fitted):
 
     @documented_by(inference.information_matrix_test)
     def information_matrix_test(self, bootstrap: int | None = 199, seed: int = 0) -> inference.InformationMatrixTest:
+        self._refuse_effects("information_matrix_test", "compare bse with those of cov_type='HC0'")
         return inference.information_matrix_test(self._fit, bootstrap, seed)
 
     def _hypotheses(self, hypothesis: Any, value: Any) -> inference.Hypotheses:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.data import Prepared
+from mlejax.linalg import Arrow
 from mlejax.objective import Evaluation, Objective, Spec, objective_of, with_leading_axis
 from mlejax.objective.sampling import sample_of_one
 from mlejax.optimize import OptimizeResult
@@ -115,88 +116,9 @@ class Partitioned:
         return OptimizeResult(*end, carry.decrements, carry.mismatch, carry.n_steps, carry.status).alone()
 
 
-@dataclass(frozen=True)
-class Arrow:
-    """[[diag(shaft), border], [border', head]]: what effects that meet in few common coordinates make of the information.
-
-    It is solved through its Schur complement S = head - border' diag(shaft)^-1 border, and never formed.
-    """
-
-    shaft: np.ndarray
-    border: np.ndarray
-    head: np.ndarray
-
-    @cached_property
-    def lever(self) -> np.ndarray:
-        return self.border / self.shaft[:, None]
-
-    @cached_property
-    def schur(self) -> np.ndarray:
-        return self.head - self.border.T @ self.lever
-
-    @cached_property
-    def ok(self) -> bool:
-        if not (np.isfinite(self.shaft).all() and (self.shaft > 0).all() and np.isfinite(self.schur).all()):
-            return False
-        root = np.sqrt(np.abs(self.head.diagonal()))
-        return bool(np.linalg.eigvalsh(self.schur / root[:, None] / root)[0] > 1e-12)
-
-    def damped(self, ridge: float) -> Arrow:
-        """With a larger diagonal."""
-        more = ridge * np.abs(self.head.diagonal())
-        return Arrow(self.shaft + ridge * np.abs(self.shaft), self.border, self.head + np.diag(more))
-
-    def diagonal(self) -> np.ndarray:
-        return np.concatenate([self.shaft, self.head.diagonal()])
-
-    def matvec(self, v: np.ndarray) -> np.ndarray:
-        a, b = np.split(v, [self.shaft.size])
-        return np.concatenate([self.shaft * a + self.border @ b, self.border.T @ a + self.head @ b])
-
-    def solve(self, b: np.ndarray) -> np.ndarray:
-        if not self.ok:
-            return np.full(b.size, np.nan)
-        first, last = np.split(b, [self.shaft.size])
-        tail = np.linalg.solve(self.schur, last - self.lever.T @ first)
-        return np.concatenate([first / self.shaft - self.lever @ tail, tail])
-
-    def inverse_diagonal(self) -> np.ndarray:
-        if not self.ok:
-            return np.full(self.shaft.size + len(self.head), np.nan)
-        inverse = np.linalg.inv(self.schur)
-        return np.concatenate(
-            [1.0 / self.shaft + np.einsum("mk,kl,ml->m", self.lever, inverse, self.lever), inverse.diagonal()]
-        )
-
-    def logdet(self) -> float:
-        return float(np.log(self.shaft).sum() + np.linalg.slogdet(self.schur)[1]) if self.ok else float("nan")
-
-    def block(self, index: np.ndarray) -> np.ndarray:
-        p = self.shaft.size + len(self.head)
-        at = np.arange(p)[index]
-        columns = [self.matvec(np.eye(1, p, j)[0])[at] for j in at]
-        return np.reshape(columns, (at.size, at.size))
-
-    def among(self, free: np.ndarray) -> Arrow:
-        a, b = np.split(free, [self.shaft.size])
-        return Arrow(self.shaft[a], self.border[a][:, b], self.head[np.ix_(b, b)])
-
-    def conditioning(self) -> tuple[float, float]:
-        """By inverse and plain power iteration on the scaled matrix: products and solves alone."""
-        diagonal = self.diagonal()
-        if not (diagonal > 0).all():
-            return float("nan"), float("inf")
-        if not self.ok:
-            return 0.0, float("inf")
-        smallest = 1.0 / self._power(lambda v, root: root * self.solve(root * v))
-        return smallest, self._power(lambda v, root: self.matvec(v / root) / root) / smallest
-
-    def _power(self, apply: Callable[[Any, Any], Any]) -> float:
-        root = np.sqrt(self.diagonal())
-        v = np.random.default_rng(0).standard_normal(root.size)
-        for _ in range(300):
-            v = apply(v / np.linalg.norm(v), root)
-        return float(np.linalg.norm(v))
+def _damped(a: Arrow, ridge: float) -> Arrow:
+    """With a larger diagonal."""
+    return Arrow(a.shaft + ridge * np.abs(a.shaft), a.border, a.head + np.diag(ridge * np.abs(a.head.diagonal())))
 
 
 class Bordered(Partitioned):
@@ -221,7 +143,7 @@ class Bordered(Partitioned):
             definite = information.ok
             damped, ridge = information, 1e-8
             while not damped.ok:
-                damped, ridge = information.damped(ridge), 10.0 * ridge
+                damped, ridge = _damped(information, ridge), 10.0 * ridge
             step = damped.solve(score)
             decrement = float(score @ step)
             decrements = np.append(decrements[1:], decrement if definite else np.inf)

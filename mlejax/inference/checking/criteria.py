@@ -120,7 +120,9 @@ def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
 
 
 def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
-    """Number of free parameters that are identified; with ``count="interior"`` without those on an edge of their support.
+    """Number of free parameters that are identified, effects by index included.
+
+    With ``count="interior"`` without those on an edge of their support.
 
     Raises:
         ValueError: another ``count``.
@@ -128,7 +130,7 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
     if count not in ("all", "interior"):
         raise ValueError(f"count={count!r}: expected 'all' (parameters on an edge included) or 'interior'")
     free = fit.spec.space.n_free if count == "all" else int(fit.interior.sum())
-    return free - cov.nullity
+    return free + fit.n_effects - cov.nullity
 
 
 def effective_df(fit: Fit, cov: CovarianceResult) -> float:
@@ -150,7 +152,7 @@ def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
     """The facts of a fit that likelihood-ratio tests and comparisons need."""
     return FitFacts(
         llf=highest_llf(fit),
-        df_model=fit.spec.space.n_free,
+        df_model=fit.spec.space.n_free + fit.n_effects,
         nobs=counts(fit.loaded)[0],
         fingerprint=fit.loaded.fingerprint,
         converged=fit.verdict.converged,

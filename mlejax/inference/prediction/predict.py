@@ -22,6 +22,7 @@ from mlejax.covariance import Factored
 from mlejax.data.formulas import Designs
 from mlejax.execution import float64
 from mlejax.fit import Fit
+from mlejax.inference.effect_estimates import RowEffects
 from mlejax.inference.intervals import DeltaResult, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.parameters import Link
@@ -90,7 +91,9 @@ def predict(
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
-        return data_room.like(data, predict_function(function, *at, designs, alpha=alpha, reason=reason))
+        by_row = None if fit.loaded.effects is None else RowEffects(fit, data_room.ingest(data))
+        table = predict_function(function, *at, designs, alpha=alpha, reason=reason, by_row=by_row)
+        return data_room.like(data, table)
     if designs is None:
         raise TypeError(
             f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
@@ -109,6 +112,7 @@ def predict_function(
     *,
     alpha: float = 0.05,
     reason: str = "",
+    by_row: RowEffects | None = None,
 ) -> pd.DataFrame:
     """``function(params, data)`` at the estimates, one row for each value that it returns.
 
@@ -120,31 +124,49 @@ def predict_function(
         designs: of the regressed parameters, or None.
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
+        by_row: the effects by index of these rows, if there are any.
     """
     with float64():
-        found = nlcom(of_theta(function, data, params_at, theta, designs), theta, cov, alpha=alpha, reason=reason)
-    return _table(found, data)
+        if by_row is None:
+            found = nlcom(of_theta(function, data, params_at, theta, designs), theta, cov, alpha=alpha, reason=reason)
+            return _table(found, data)
+        one = of_theta(function, data, lambda t: params_at(t[:-1]), np.append(theta, 0.0), designs, by_row.at)
+        wide = np.pad(np.asarray(cov), (0, 1))
+        found = nlcom(one, np.append(theta, 0.0), wide, alpha=alpha, reason=reason)
+    return _table(by_row.with_own_variance(found, alpha), data)
 
 
 def of_theta(
-    function: Callable[[Any, Any], Any], data: Any, params_at: ParamsAt, theta: np.ndarray, designs: Designs | None
+    function: Callable[[Any, Any], Any],
+    data: Any,
+    params_at: ParamsAt,
+    theta: np.ndarray,
+    designs: Designs | None,
+    by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
 ) -> Callable[[Any], Any]:
-    """``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`."""
+    """``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`.
+
+    ``by_row`` gives further parameters by row.
+    """
     source = data_room.ingest(data)
     if designs is None:
         reads: set[Any] = set()
-        jax.eval_shape(lambda t, a: function(params_at(t), source.view(a, reads)), theta, source.abstract())
+        given = lambda t: {**params_at(t), **by_row(t)} if by_row(t) else params_at(t)
+        jax.eval_shape(lambda t, a: function(given(t), source.view(a, reads)), theta, source.abstract())
         tree = source.convert(reads).tree()
-        return lambda t: function(params_at(t), tree)
+        return lambda t: function(given(t), tree)
     made = designs.again(source)
-    call = _by_row(function, source, designs)
-    return lambda t: call(params_at(t), designs.values(params_at(t), made))
+    call = _by_row(function, source, designs, tuple(by_row(theta)))
+    return lambda t: call(params_at(t), {**designs.values(params_at(t), made), **by_row(t)})
 
 
 def _by_row(
-    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs
+    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Sequence[str] = ()
 ) -> Callable[[Any, dict[str, Any]], Any]:
-    """How the function takes regressed parameters: as arrays by row, or row by row with their declared shape."""
+    """How the function takes regressed parameters: as arrays by row, or row by row with their declared shape.
+
+    ``more`` are further scalars by row.
+    """
     named = {d.predictor.name for d in designs.designs}
 
     def reads_of(n: int, lead: tuple[int, ...]) -> set[Any]:
@@ -153,7 +175,7 @@ def _by_row(
         params = {
             leaf.name: jax.ShapeDtypeStruct((*lead, *leaf.shape) if leaf.name in named else leaf.shape, dtype)
             for leaf in designs.natural.leaves
-        }
+        } | {name: jax.ShapeDtypeStruct(lead, dtype) for name in more}
         jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
         return reads
 

@@ -1,0 +1,240 @@
+"""Effects by index around a search: levels without a finite effect, a redundant one, and what is known of them at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax import optimize
+from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.fit.loading import Effects, Loaded, leave_out
+from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms
+from mlejax.shapes import Bool, Float, Host
+from mlejax.verdict import SEVERAL_STARTS, Verdict
+
+SEPARATED = ("report", "drop", "raise")
+SHOWN = 5
+CONSTANT = 1e-6  # spread of the effects' change along a direction, relative to it, that is none
+SAME = 1e-9  # change of the log-likelihood along it, relative, that is none
+
+NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
+
+
+class Settling(NamedTuple):
+    """The data that a search is made on.
+
+    Attributes:
+        loaded: without the rows of levels that have no finite effect.
+        evaluator: of these, with a redundant level's effect given.
+        left_out: the levels that were left out: labels, signs, rows.
+        remark: what a reader should know.
+        told: the levels that were left out are part of the verdict.
+    """
+
+    loaded: Loaded
+    evaluator: EffectsEvaluator
+    left_out: tuple[np.ndarray, np.ndarray, np.ndarray]
+    remark: str
+    told: bool
+
+
+def check_options(
+    likelihood: Any, separated: Any, method: Any, bias_reduction: Any, n_starts: int, start: Any, fixed: Any
+) -> None:
+    """Raise ValueError for options that effects by index do not have, and for ``separated=`` without effects."""
+    if separated not in SEPARATED:
+        raise ValueError(f"separated={separated!r}: expected one of {', '.join(map(repr, SEPARATED))}")
+    if not likelihood.effects:
+        if separated != "report":
+            raise ValueError(
+                f"separated={separated!r} is about levels of effects, and {likelihood.name} has none: declare one with "
+                "mle.Real(by=...)"
+            )
+        return
+    key = likelihood.effects[0]
+    what = f"with effects of {key.by}"
+    if not isinstance(method, optimize.Newton):
+        raise ValueError(f"method= is refused {what}: they are eliminated within Newton's method; leave it out")
+    if bias_reduction is not None:
+        raise ValueError(f"bias_reduction= is refused {what}: its adjustment needs the whole information as a matrix")
+    if n_starts > 1:
+        raise ValueError(f"n_starts= is refused {what}: give the start of the other parameters with start=")
+    for name, given in (("start", start), ("fixed", fixed)):
+        named = [a for a in given if str(a).partition("[")[0] == key.parameter] if isinstance(given, Mapping) else []
+        if named:
+            raise ValueError(
+                f"{name}={{{named[0]!r}: ...}}: the effects of {key.by} are eliminated, and none of them can be given; "
+                f"{'leave them out' if name == 'start' else 'make an offset of it, a column of the data'}"
+            )
+
+
+def refuse_effects(likelihood: Any, what: str, instead: str) -> None:
+    """Raise ValueError if the likelihood has effects by index, for what does not eliminate them."""
+    if likelihood.effects:
+        key = likelihood.effects[0]
+        raise ValueError(
+            f"{what} is not offered with {key.parameter}=Real(by={key.by!r}), whose effects would have to be found anew each "
+            f"time; {instead}"
+        )
+
+
+def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Any) -> EffectsEvaluator:
+    """The evaluator of a data set with effects by index, at those of the estimate if there is one."""
+    assert loaded.levels is not None
+    given = None if loaded.effects is None else loaded.effects.given
+    made = EffectsEvaluator(spec, loaded.problem.data, fixed, loaded.hyper, levels=loaded.levels, given=given)
+    return made if loaded.effects is None else made.near(loaded.effects.values)
+
+
+def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Any, u: Float[Host, " p"]) -> RowTerms:
+    """What each contribution of data in memory adds at u; scores with the effects by index partialled out."""
+    if loaded.levels is None:
+        return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
+    return effects_evaluator_of(spec, loaded, fixed).row_terms(u)
+
+
+def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], separated: str) -> Settling:
+    """Leave out the levels that have no finite effect, and give the effect of a redundant one.
+
+    Args:
+        evaluator: of all rows.
+        loaded: the same.
+        u0: the start.
+        separated: "report", "drop" or "raise".
+
+    Raises:
+        DataError: levels without a finite effect under "raise"; nothing else than those.
+    """
+    key, levels, left_out = evaluator.spec.likelihood.effects[0], evaluator.levels, NOTHING_LEFT_OUT
+    evaluator.eliminated(u0)
+    gone = evaluator.signs != 0
+    if gone.any():
+        left_out = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
+        _check_separated(key.by, left_out, len(levels), separated)
+        loaded = leave_out(loaded, gone[levels.codes], evaluator.spec.likelihood.mode)
+        before = evaluator
+        evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
+    evaluator, remark = _without_redundant(evaluator, u0)
+    told = separated == "report" and bool(left_out[2].size)
+    if left_out[2].size and not told:
+        remark = f"{_left_out_in_words(key.by, left_out)}. {remark}".strip()
+    return Settling(loaded, evaluator, left_out, remark, told)
+
+
+def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, separated: str) -> None:
+    labels, signs, counts = left_out
+    shown = _listed(labels)
+    what = (
+        f"{len(labels)} of {n_levels} levels of {by} ({int(counts.sum())} rows) have no finite effect: within each of them the "
+        f"log-likelihood rises all the way to {'-inf' if (signs < 0).all() else 'inf' if (signs > 0).all() else '-inf or inf'} "
+        f"(all outcomes zero, or all one): {shown}"
+    )
+    if len(labels) == n_levels:
+        raise data_room.DataError(f"{what}. No level is left to estimate from")
+    if separated == "raise":
+        raise data_room.DataError(
+            f"{what}. separated='report' leaves their rows out, which changes no other estimate, and says so; or drop them "
+            "beforehand"
+        )
+
+
+def _listed(labels: Any) -> str:
+    return ", ".join(str(label) for label in labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
+
+
+def _left_out_in_words(by: str, left_out: tuple[np.ndarray, ...]) -> str:
+    labels, _, counts = left_out
+    one = len(labels) == 1
+    return (
+        f"{len(labels)} level{'' if one else 's'} of {by} ({int(counts.sum())} rows) without a finite effect "
+        f"{'was' if one else 'were'} left out: {_listed(labels)}"
+    )
+
+
+def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tuple[EffectsEvaluator, str]:
+    """With the effect of the first level given as 0, where adding a number to all effects is what another parameter does."""
+    at = evaluator.eliminated(u0)
+    root = np.sqrt(np.abs(at.arrow.head.diagonal()))
+    root = np.where(root > 0, root, 1.0)
+    scaled = at.information / np.outer(root, root)
+    if at.open.any() or not np.isfinite(scaled).all():
+        return evaluator, ""
+    values, vectors = np.linalg.eigh(scaled)
+    null = vectors[:, np.abs(values) <= NULL_EIGENVALUE] / root[:, None]
+    if not null.size:
+        return evaluator, ""
+    moves = -at.arrow.lever @ null  # of the effects along these directions
+    ones = np.ones(len(moves))
+    mix = np.linalg.lstsq(moves, -ones, rcond=1e-8)[0]
+    if not np.abs(moves @ mix + ones).max() <= CONSTANT:
+        return evaluator, ""
+    direction = null @ mix
+    there = evaluator.logliks({0: (u0 + direction)[None]})[0][0]
+    if not abs(there - at.loglik) <= SAME * (1.0 + abs(at.loglik)):
+        return evaluator, ""
+    labels, key = evaluator.levels.labels, evaluator.spec.likelihood.effects[0]
+    try:
+        first = min(range(len(labels)), key=lambda i: labels[i])
+    except TypeError:  # text among numbers
+        first = min(range(len(labels)), key=lambda i: str(labels[i]))
+    names = evaluator.spec.space.theta_labels
+    size = np.abs(direction) * root
+    with_it = ", ".join(names[i] for i in np.flatnonzero(size > 1e-6 * size.max())[:SHOWN])
+    remark = (
+        f"{with_it} and a number added to every effect of {key.by} are the same thing, so that the effect of {key.by} "
+        f"{labels[first]} is 0 and the others are differences from it."
+    )
+    return evaluator.with_given(np.arange(len(labels)) == first), remark
+
+
+def with_effects_at_end(
+    evaluator: EffectsEvaluator, loaded: Loaded, u: Any, jacobian: Any, settling: Settling
+) -> Loaded:
+    """The data with what is known of the effects at the estimate."""
+    at = evaluator.eliminated(u)
+    lever = at.arrow.lever if jacobian is None else np.linalg.solve(jacobian.T, at.arrow.lever.T).T
+    effects = Effects(
+        key=evaluator.spec.likelihood.effects[0],
+        levels=evaluator.levels,
+        values=at.effects,
+        counts=evaluator.grouped.counts,
+        given=evaluator.given,
+        curvature=loaded.scale * at.arrow.shaft,
+        lever=lever,
+        left_out=settling.left_out,
+    )
+    return replace(loaded, effects=effects)
+
+
+def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Any, settling: Settling) -> Verdict:
+    """The verdict with what the levels add to it: those without a maximum, those left out."""
+    by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
+    open_: Bool[Host, " levels"] = at.open | (evaluator.signs != 0)
+    if open_.any() and verdict.converged:
+        return replace(
+            verdict,
+            code="no_finite_maximum",
+            statement=(
+                f"the effects of {int(open_.sum())} levels of {by} have no maximum where the others have theirs: "
+                f"{_listed(evaluator.levels.labels[open_])}"
+            ),
+            advice=f"Look at the rows of these levels of {by}; leave them out, or bound or penalise what varies there.",
+        )
+    alone = (at.information.diagonal() == 0) & (at.arrow.head.diagonal() > 0)
+    if verdict.code == "not_identified" and alone.any():
+        names = [evaluator.spec.space.theta_labels[i] for i in np.flatnonzero(alone)]
+        one = len(names) == 1
+        verdict = replace(
+            verdict,
+            statement=f"{', '.join(names)} {'is' if one else 'are'} not identified: the effects of {by} do all that "
+            f"{'it does' if one else 'they do'}, as with a covariate that is constant within each level of {by}",
+            advice=f"Leave {'it' if one else 'them'} out, or leave out the effects.",
+        )
+    verdict = replace(verdict, advice=verdict.advice.replace(SEVERAL_STARTS, ""))  # these are refused
+    if settling.told:
+        return replace(verdict, statement=f"{verdict.statement}; {_left_out_in_words(by, settling.left_out)}")
+    return verdict

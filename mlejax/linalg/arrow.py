@@ -1,0 +1,117 @@
+"""An arrow matrix: many coordinates that meet only through a few common ones, solved by elimination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mlejax.shapes import Bool, Float, Host, Int
+
+POWER_STEPS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Arrow:
+    """The matrix [[diag(shaft), border], [border', head]], a `Symmetric` that is never formed.
+
+    With the Schur complement S = head - border' diag(shaft)^-1 border, products and solutions cost O(m k + k^3), and so does
+    any entry of the inverse.
+
+    Attributes:
+        shaft: diagonal of the block of the many coordinates, (m,).
+        border: (m, k).
+        head: block of the common coordinates, (k, k).
+
+    Example:
+        >>> import numpy as np
+        >>> from mlejax.linalg import Arrow
+        >>> A = Arrow(np.array([2.0, 4.0]), np.array([[1.0], [2.0]]), np.array([[3.0]]))
+        >>> A.schur.tolist(), A.solve(np.array([3.0, 6.0, 6.0])).round(12).tolist()
+        ([[1.5]], [1.0, 1.0, 1.0])
+    """
+
+    shaft: Float[Host, " m"]
+    border: Float[Host, "m k"]
+    head: Float[Host, "k k"]
+
+    @cached_property
+    def lever(self) -> Float[Host, "m k"]:
+        """diag(shaft)^-1 border."""
+        return self.border / self.shaft[:, None]
+
+    @cached_property
+    def schur(self) -> Float[Host, "k k"]:
+        """head - border' diag(shaft)^-1 border."""
+        return np.asarray(self.head - self.border.T @ self.lever)
+
+    @cached_property
+    def ok(self) -> bool:
+        """Whether it is finite and safely positive definite."""
+        if not (np.isfinite(self.shaft).all() and (self.shaft > 0).all() and np.isfinite(self.schur).all()):
+            return False
+        root = np.sqrt(np.abs(self.head.diagonal()))
+        return bool((root > 0).all() and np.linalg.eigvalsh(self.schur / root[:, None] / root)[0] > 1e-12)
+
+    @cached_property
+    def _schur_inverse(self) -> Float[Host, "k k"]:
+        return np.linalg.inv(self.schur)
+
+    def diagonal(self) -> Float[Host, " p"]:
+        """The diagonal."""
+        return np.concatenate([self.shaft, self.head.diagonal()])
+
+    def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
+        """A v."""
+        a, b = np.split(v, [self.shaft.size])
+        return np.concatenate([self.shaft * a + self.border @ b, self.border.T @ a + self.head @ b])
+
+    def solve(self, b: Float[Host, " p"]) -> Float[Host, " p"]:
+        """The solution x of A x = b."""
+        if not self.ok:
+            return np.full(b.size, np.nan)
+        first, last = np.split(b, [self.shaft.size])
+        tail = np.linalg.solve(self.schur, last - self.lever.T @ first)
+        return np.concatenate([first / self.shaft - self.lever @ tail, tail])
+
+    def inverse_diagonal(self) -> Float[Host, " p"]:
+        """The diagonal of the inverse."""
+        if not self.ok:
+            return np.full(self.shaft.size + len(self.head), np.nan)
+        spread = np.einsum("mk,kl,ml->m", self.lever, self._schur_inverse, self.lever)
+        return np.concatenate([1.0 / self.shaft + spread, self._schur_inverse.diagonal()])
+
+    def logdet(self) -> float:
+        """log det A."""
+        return float(np.log(self.shaft).sum() + np.linalg.slogdet(self.schur)[1]) if self.ok else float("nan")
+
+    def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
+        """Rows and columns."""
+        p = self.shaft.size + len(self.head)
+        at = np.arange(p)[index]
+        columns = [self.matvec(np.eye(1, p, j)[0])[at] for j in at]
+        return np.reshape(columns, (at.size, at.size))
+
+    def among(self, free: Bool[Host, " p"]) -> Arrow:
+        """The flagged rows and columns."""
+        a, b = np.split(free, [self.shaft.size])
+        return Arrow(self.shaft[a], self.border[a][:, b], self.head[np.ix_(b, b)])
+
+    def conditioning(self) -> tuple[float, float]:
+        """By inverse and plain power iteration on the scaled matrix: products and solutions alone."""
+        if not (self.diagonal() > 0).all():
+            return float("nan"), float("inf")
+        if not self.ok:
+            return 0.0, float("inf")
+        smallest = 1.0 / self._power(lambda v, root: root * self.solve(root * v))
+        return smallest, self._power(lambda v, root: self.matvec(v / root) / root) / smallest
+
+    def _power(self, apply: Callable[[Any, Any], Any]) -> float:
+        root = np.sqrt(self.diagonal())
+        v = np.random.default_rng(0).standard_normal(root.size)
+        for _ in range(POWER_STEPS):
+            v = apply(v / np.linalg.norm(v), root)
+        return float(np.linalg.norm(v))

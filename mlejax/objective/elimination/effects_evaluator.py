@@ -1,0 +1,326 @@
+r"""One data set whose effects are eliminated: the log-likelihood at their best values, as a function of the other parameters.
+
+With alpha(u) the best effects, the profile log-likelihood has the estimates, the value and the curvature of the whole one:
+
+.. math:: \ell_p(u) = \ell(u, \alpha(u)), \qquad
+          \nabla \ell_p = s_u + C' H^{-1} s_\alpha, \qquad
+          -\nabla^2 \ell_p = I_{uu} - C' H^{-1} C,
+
+where H = diag(h_g) and C = d^2 l / d alpha du, so that the inverse of the last, a Schur complement of the whole information,
+is the covariance of u with the effects estimated (Patefield 1977, Sankhya B 39, 92).  The terms in s_alpha make value and score
+right to second order in what is left of the inner search.  O(n p^2 + G p^2) for G levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from mlejax import optimize
+from mlejax.data import Levels, Prepared, effect_position
+from mlejax.execution import limits
+from mlejax.linalg import Arrow
+from mlejax.objective.chunked import ChunkedEvaluator
+from mlejax.objective.elimination.grouped import GroupedRows
+from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, infinite, newton_steps, settle
+from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect, effect_scores
+from mlejax.objective.evaluator import Evaluation, Report, RowTerms, Task, row_terms
+from mlejax.objective.objective import Spec, penalty_derivatives, penalty_value
+from mlejax.objective.sampling import sample_of_one, with_leading_axis
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Bool, Float, Host
+
+ABSORBED = 1e-11  # eigenvalue of the Schur complement, relative to the block that it is made of, that is rounding
+N_RANKED = 4096  # rows on which starts are compared, at least
+
+
+@dataclass(frozen=True, eq=False)
+class Eliminated:
+    """The log-likelihood at u with every level at its best effect.
+
+    Attributes:
+        u: (p,).
+        effects: (G,).
+        loglik: summed and weighted, without a penalty.
+        score: its gradient in u (p,).
+        information: minus its Hessian in u (p, p), the Schur complement of the whole one.
+        arrow: the whole one, effects first; of levels that are not sought the border is 0.
+        open: levels whose effect was not found (G,).
+    """
+
+    u: Float[Host, " p"]
+    effects: Float[Host, " levels"]
+    loglik: float
+    score: Float[Host, " p"]
+    information: Float[Host, "p p"]
+    arrow: Arrow
+    open: Bool[Host, " levels"]
+
+
+class EffectsEvaluator:
+    """One data set with effects by index; an :class:`mlejax.objective.SingleEvaluator` over the other parameters.
+
+    Args:
+        spec: what is fixed at compilation.
+        data: the prepared rows, in the user's order; of mode "rows".
+        fixed: values under ``fixed=``, or None.
+        hyper: second argument of the penalty, or None.
+        levels: of the rows.
+        given: levels whose effect is 0 and is not estimated, or None.
+        grouped: the same rows by level, if they were sorted before.
+
+    Attributes:
+        signs: of the infinity of levels that have no finite effect, as far as evaluations have met them; 0 for all others.
+            They are kept far out, where their log-likelihood has levelled off.
+    """
+
+    n_sets = 1
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: Prepared,
+        fixed: Any,
+        hyper: Any = None,
+        *,
+        levels: Levels,
+        given: Bool[Host, " levels"] | None = None,
+        grouped: GroupedRows | None = None,
+    ) -> None:
+        self.spec, self.data, self.fixed, self.hyper, self.levels = spec, data, fixed, hyper, levels
+        self.scale = max(data.total_weight, 1e-300)
+        self.position = effect_position(data.statics, spec.likelihood.effects[0])
+        self.grouped = grouped or GroupedRows(data, levels.codes, len(levels), self.position)
+        self.given = np.zeros(len(levels), bool) if given is None else given
+        work = self.grouped.n_rows * max(spec.space.n_free, 1)
+        self._how = "careful" if work >= limits().long_work else "quick"
+        self.signs = np.zeros(len(levels))
+        self._near = np.zeros(len(levels))
+        self._last: Eliminated | None = None
+
+    def with_spec(self, spec: Spec) -> EffectsEvaluator:
+        """The same data under another specification of equal layout."""
+        return self if spec == self.spec else self._with(spec, self.given)
+
+    @property
+    def nearest(self) -> Float[Host, " levels"]:
+        """The effects that the last evaluation ended at."""
+        return self._near
+
+    def near(self, values: Float[Host, " levels"]) -> EffectsEvaluator:
+        """The same, which begins its inner searches at these effects."""
+        one = self._with(self.spec, self.given)
+        one._near = np.where(self.given, 0.0, values)
+        return one
+
+    def with_given(self, given: Bool[Host, " levels"]) -> EffectsEvaluator:
+        """The same data with the effects of some levels given, as 0."""
+        return self._with(self.spec, given)
+
+    def _with(self, spec: Spec, given: Bool[Host, " levels"]) -> EffectsEvaluator:
+        if spec.hessian == "differenced":
+            raise ValueError(
+                f"{spec.likelihood.name}: JAX has no second derivative of this log-likelihood, which the effects of "
+                f"{spec.likelihood.effects[0].by} need; use a function that has one, such as those of mle.special"
+            )
+        one = EffectsEvaluator(
+            spec, self.data, self.fixed, self.hyper, levels=self.levels, given=given, grouped=self.grouped
+        )
+        shift = self._near[given].mean() if given.any() and not self.given.any() else 0.0
+        one._near, one.signs = np.where(given, 0.0, self._near - shift), self.signs
+        return one
+
+    # ---- the log-likelihood with its effects at their best
+
+    def _terms(self, u: Any, values: Any, some: Any) -> np.ndarray:
+        program = by_effect[self._how]
+        return self.grouped.run(
+            lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE, some
+        )[1]
+
+    @property
+    def _free(self) -> Bool[Host, " levels"]:
+        """Levels whose effect is sought."""
+        return ~self.given & (self.signs == 0)
+
+    def _settled(self, u: Float[Host, " p"]) -> Settled:
+        """The best effects at u, from those that the last evaluation predicts."""
+        values, last, terms = self._near, self._last, partial(self._terms, u)
+        if last is not None and np.isfinite(last.arrow.border).all():
+            with np.errstate(all="ignore"):
+                moved = values - last.arrow.lever @ (u - last.u)
+            values = np.where(np.isfinite(moved), moved, values)
+        found = settle(terms, np.where(self.given, 0.0, values), self._free, LOOK_AFTER)
+        if not found.open.any():
+            return found
+        signs = infinite(terms, found)
+        if signs.any():
+            self.signs = np.where(signs != 0, signs, self.signs)
+            found = found._replace(values=found.values + signs * WAY[-1])
+        return settle(terms, found.values, self._free)
+
+    def eliminated(self, u: Float[Host, " p"]) -> Eliminated:
+        """Value, score and information at u (p,), without a penalty."""
+        if self._last is not None and np.array_equal(self._last.u, u):
+            return self._last
+        found = self._settled(u)
+        program, p = by_all[self._how], len(u)
+        made, terms = self.grouped.run(
+            lambda rows: program(self.spec, self.position, u, rows, self.fixed), found.values, ALONE + p
+        )
+        gradient, hessian = (np.sum([np.asarray(one[k]) for one in made], axis=0) for k in (0, 1))
+        free = self._free
+        step, _ = newton_steps(terms[:ALONE], free)
+        border = np.where(free[:, None], -terms[ALONE:].T, 0.0)
+        # the curvature of a level that is not sought is used by nothing: 1 keeps the matrix positive definite
+        shaft = np.where(free, terms[2], 1.0)
+        with np.errstate(all="ignore"):
+            loglik = float(terms[0].sum() + 0.5 * (terms[1] * step).sum())
+            score = gradient - border.T @ step
+        values = found.values + step
+        self._near = np.where(np.isfinite(values), values, 0.0)
+        arrow = Arrow(shaft, border, -0.5 * (hessian + hessian.T))
+        self._last = Eliminated(np.array(u), values, loglik, *_with_digits(arrow, score), arrow, found.open)
+        return self._last
+
+    def _loglik(self, u: Float[Host, " p"]) -> float:
+        found = self._settled(u)
+        step, _ = newton_steps(found.terms, self._free)
+        return float(found.terms[0].sum() + 0.5 * (found.terms[1] * step).sum())
+
+    # ---- an evaluator
+
+    @property
+    def total_weights(self) -> np.ndarray:
+        """The sum of the weights, (1,)."""
+        return np.array([self.scale])
+
+    @property
+    def n_contributions(self) -> int:
+        """Rows."""
+        return self.data.n_contributions
+
+    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
+        u = np.asarray(u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u)
+        if order == 0:
+            return Evaluation(u, self.logliks({0: u})[0])
+        found = self.eliminated(u[0])
+        value, score, information = found.loglik, found.score, found.information
+        if self.spec.penalty is not None:
+            more = (np.asarray(a) for a in penalty_derivatives(self.spec, u[0], self.fixed, self.hyper))
+            penalty, slope, bend = more
+            value, score, information = value - float(penalty), score - slope, information + bend
+        return Evaluation(u, np.array([value]), score[None], information[None])
+
+    def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
+        """(Penalised) log-likelihoods (m,) at points (m, p)."""
+        out = [self._loglik(np.asarray(u)) for u in points[0]]
+        if self.spec.penalty is not None:
+            out = [
+                v - float(penalty_value(self.spec, u, self.fixed, self.hyper))
+                for v, u in zip(out, points[0], strict=True)
+            ]
+        return {0: np.array(out)}
+
+    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+        """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p)."""
+        at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
+        on = self if n_rows is None else self._some(max(n_rows, N_RANKED))
+        values = on.logliks({0: at})[0]
+        return at[int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))][None]
+
+    def _some(self, n_rows: int) -> EffectsEvaluator:
+        """The rows of some levels, spread over them."""
+        counts = self.grouped.counts
+        if counts.sum() <= n_rows:
+            return self
+        spread = np.random.default_rng(0).permutation(counts.size)
+        chosen = np.zeros(counts.size, bool)
+        chosen[spread[: 1 + int(np.searchsorted(np.cumsum(counts[spread]), n_rows))]] = True
+        n = len(self.levels.codes)
+        index = np.flatnonzero(chosen[self.levels.codes] & (np.asarray(self.data.weights)[:n] > 0))
+        rows = self.data.taken(index)
+        weights = np.asarray(self.data.weights)[index]
+        some = replace(self.data, rows=rows, weights=weights, n=np.asarray(index.size, np.int64), block=index.size)
+        place = np.cumsum(chosen) - 1
+        levels = Levels(place[self.levels.codes[index]], self.levels.labels[chosen])
+        return EffectsEvaluator(self.spec, some, self.fixed, self.hyper, levels=levels, given=self.given[chosen])
+
+    def minimised(self, u: Any) -> tuple[Any, Any, Any]:
+        """Value (), gradient (p,) and curvature (p, p) of what is minimised."""
+        _, value, score, information = self.evaluate(np.asarray(u)[None])
+        assert score is not None
+        assert information is not None
+        return -value[0] / self.scale, -score[0] / self.scale, np.asarray(information[0] / self.scale, np.float64)
+
+    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+        """Newton's method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        if not isinstance(method, optimize.Newton):
+            raise ValueError(
+                f"method={type(method).__name__.lower()!r} is refused with effects of {self.spec.likelihood.effects[0].by}: they "
+                "are eliminated by Newton's method; leave out method="
+            )
+        space = self.spec.space
+        bounds = (space.lower, space.upper) if space.boxed else (None, None)
+        carry: Any = optimize.run_on_host(method, self.minimised, u0[0], bounds, self.scale, report)
+        end = (carry.u, -carry.f * self.scale, -carry.g * self.scale, carry.H * self.scale)
+        return OptimizeResult(*end, carry.decrements, carry.mismatch, carry.n_steps, carry.status).alone()
+
+    # ---- the rows, with the effects in their place
+
+    def filled(self, u: Float[Host, " p"]) -> Prepared:
+        """The rows in the user's order with the effects at u in their column."""
+        return with_values(self.data, self.position, self.levels, self.eliminated(u).effects)
+
+    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"]) -> Any:
+        """``task`` of the objective of all rows with the effects at u, and u (p,); NumPy."""
+        return ChunkedEvaluator(self.spec, self.filled(u), self.fixed, self.hyper).map_reduce(task, merge, u)
+
+    def sample(self, n_rows: int) -> Prepared:
+        """At most ``n_rows`` rows, with weights under which they stand for all, at the effects of the last evaluation."""
+        data = with_values(self.data, self.position, self.levels, self._near)
+        return sample_of_one(data, n_rows)
+
+    def row_terms(self, u: Float[Host, " p"]) -> RowTerms:
+        """What each row adds at u: its value, and its score with the effects partialled out, s_u + (C' H^-1)_g s_alpha."""
+        data, found = self.filled(u), self.eliminated(u)
+        plain = row_terms(ChunkedEvaluator(self.spec, data, self.fixed, self.hyper), u)
+        n = len(self.levels.codes)
+        alone = np.asarray(effect_scores(self.spec, self.position, u, data, self.fixed))[:n]
+        return plain._replace(scores=plain.scores - found.arrow.lever[self.levels.codes] * alone[:, None])
+
+
+def _with_digits(arrow: Arrow, score: Float[Host, " p"]) -> tuple[Float[Host, " p"], Float[Host, "p p"]]:
+    """Score and Schur complement without the directions in which the difference that it is leaves rounding alone.
+
+    Along these the effects do all that the parameters do: a column that is constant within every level.
+    """
+    schur, root = arrow.schur, np.sqrt(np.abs(arrow.head.diagonal()))
+    root = np.where(root > 0, root, 1.0)
+    scaled = schur / np.outer(root, root)
+    if not np.isfinite(scaled).all():
+        return score, schur
+    values, vectors = np.linalg.eigh(scaled)
+    lost = np.abs(values) <= ABSORBED
+    if not lost.any():
+        return score, schur
+    kept = vectors[:, ~lost]
+    information = (kept * values[~lost]) @ kept.T * np.outer(root, root)
+    alone = ~(np.abs(kept) > 1e-6).any(axis=1)
+    information[alone], information[:, alone] = 0.0, 0.0  # exactly: nothing is known of these coordinates
+    return root * (kept @ (kept.T @ (score / root))), information
+
+
+def with_values(data: Prepared, position: int, levels: Levels, values: Float[Host, " levels"]) -> Prepared:
+    """The rows with effects in their column; rows of weight 0 have those of the row whose values they hold."""
+    column = np.empty(data.n_padded)
+    column[: len(levels.codes)] = values[levels.codes]
+    donor = int(np.argmax(np.asarray(data.weights) > 0))
+    column[len(levels.codes) :] = column[donor]
+    rows = (*data.rows[:position], column, *data.rows[position + 1 :])
+    return replace(data, rows=rows)

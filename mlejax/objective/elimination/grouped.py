@@ -1,0 +1,126 @@
+"""Rows sorted by level and cut into chunks, with sums of numbers by row over the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from mlejax.data import Prepared, bucket
+from mlejax.execution import aligned, float64, kept_pool, limits, n_cores
+from mlejax.shapes import Bool, Float, Host, Int
+
+CODES_OF_16_BITS = 1 << 16  # levels up to which NumPy sorts in linear time
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Neighbouring rows in the order of their levels.
+
+    Attributes:
+        data: the rows, N of them; those of weight 0 at the end are padding.
+        codes: the level of every row, counted from the first one here, (N,).
+        levels: the levels that the rows belong to.
+    """
+
+    data: Prepared
+    codes: Int[Host, " n"]
+    levels: slice
+
+
+class GroupedRows:
+    """The rows of one data set, by level; those of weight 0 are left out.
+
+    Args:
+        data: the rows, in the user's order.
+        codes: the level of every row (n,), each of them with a row of positive weight.
+        n_levels: their number.
+        position: which array by row holds the effects.
+    """
+
+    def __init__(self, data: Prepared, codes: Int[Host, " n"], n_levels: int, position: int) -> None:
+        weights = np.asarray(data.weights)[: len(codes)]
+        few = codes.astype(np.uint16) if n_levels <= CODES_OF_16_BITS else codes
+        order = np.argsort(few, kind="stable")
+        if not weights.all():
+            order = order[weights[order] > 0]
+        self.n_levels, self.position, self.n_rows = n_levels, position, order.size
+        most = limits().chunk_rows
+        size = order.size if most is None or order.size <= most else most
+        size = bucket(size)
+        n_chunks = -(-order.size // size)
+        index = np.concatenate([order, np.full(n_chunks * size - order.size, order[-1])])
+        leaves = [_sorted(leaf, index) for leaf in data.rows]
+        full = _sorted(weights, index)
+        full[order.size :] = 0.0
+        by_row = codes[index]
+        self.chunks = []
+        for begin in range(0, index.size, size):
+            run = slice(begin, begin + size)
+            part = replace(
+                data,
+                rows=tuple(leaf[run] for leaf in leaves),
+                weights=full[run],
+                n=np.asarray(size, np.int64),
+                block=size,
+            )
+            first, last = int(by_row[run][0]), int(by_row[run][-1])
+            self.chunks.append(Chunk(part, by_row[run] - first, slice(first, last + 1)))
+        self.counts = np.bincount(codes[order], minlength=n_levels)
+        self.threads = min(n_cores(), len(self.chunks), limits().max_threads)
+        self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
+
+    def run(
+        self,
+        program: Callable[[Prepared], Any],
+        values: Float[Host, " levels"],
+        n_terms: int,
+        some: Bool[Host, " levels"] | None = None,
+    ) -> tuple[list[Any], Float[Host, "terms levels"]]:
+        """A program on every chunk, its terms by row summed over the levels.
+
+        Args:
+            program: rows, the effects among them, -> (anything, terms by row (n_terms, N)).
+            values: the effects.
+            n_terms: how many terms.
+            some: levels whose sums are wanted; None for all.
+
+        Returns:
+            What the program made of each chunk, and the sums; zeros for levels of chunks that were not wanted.
+        """
+        wanted = [c for c in self.chunks if some is None or some[c.levels].any()]
+        ends = [round(i * len(wanted) / self.threads) for i in range(self.threads + 1)]
+        runs = [wanted[a:b] for a, b in pairwise(ends)]
+        waiting = [self.pool.submit(self._in_thread, program, values, run) for run in runs[1:]] if self.pool else []
+        found = self._sums(program, values, runs[0])
+        for other in waiting:
+            found += other.result()
+        total = np.zeros((n_terms, self.n_levels))
+        for chunk, (_, sums) in zip(wanted, found, strict=True):
+            total[:, chunk.levels] += sums
+        return [made for made, _ in found], total
+
+    def _in_thread(self, program: Any, values: Any, run: list[Chunk]) -> list[tuple[Any, Any]]:
+        with float64():  # a thread does not inherit the scope that it was started in
+            return self._sums(program, values, run)
+
+    def _sums(self, program: Any, values: Any, run: list[Chunk]) -> list[tuple[Any, Any]]:
+        out = []
+        for chunk in run:
+            rows = list(chunk.data.rows)
+            rows[self.position] = values[chunk.levels][chunk.codes]
+            made, terms = program(replace(chunk.data, rows=tuple(rows)))
+            n = chunk.levels.stop - chunk.levels.start
+            sums = np.stack([np.bincount(chunk.codes, term, n) for term in np.asarray(terms)])
+            out.append((made, sums))
+        return out
+
+
+def _sorted(values: Any, index: Int[Host, " n"]) -> np.ndarray:
+    array = np.asarray(values)
+    out = aligned((index.size, *array.shape[1:]), array.dtype)
+    np.take(array, index, axis=0, out=out)
+    return out

@@ -1,0 +1,141 @@
+r"""Derivatives of every row's contribution by its own effect, and by effect and parameters together.
+
+With l_i(u, a) the contribution of row i at its effect a = alpha_g(i), weighted, the sums over the rows of a level are
+
+.. math:: s_g = \sum_i \partial l_i/\partial a, \quad h_g = -\sum_i \partial^2 l_i/\partial a^2, \quad
+          c_g = \sum_i \partial^2 l_i/\partial a\,\partial u.
+
+Rows are independent, so that the derivatives of all rows by their own effect take one tangent of ones.  Where the other
+parameters enter through linear predictors, those take one tangent each (`execution.trace.linear_predictors`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.data import Prepared
+from mlejax.execution import compiled
+from mlejax.execution.trace import linear_predictors
+from mlejax.execution.trace.jaxprs import dependence, is_literal
+from mlejax.objective.objective import Spec
+from mlejax.shapes import Device, Float
+
+ALONE = 3  # terms of `by_effect`: value, score, curvature
+
+
+def _contributions(spec: Spec, data: Prepared, position: int) -> Any:
+    """(u, effects (N,), fixed values, shared arrays, other rows) -> contributions (N,)."""
+
+    def function(u: Any, effects: Any, fixed: Any, shared: Any, rows: Any) -> Any:
+        params = spec.space.params_from_u(u, fixed)
+        every = (*rows[:position], effects, *rows[position + 1 :])
+        return spec.likelihood.contributions(params, every, shared, data.statics)
+
+    return function
+
+
+def _by_effect(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tuple[tuple[()], Any]:
+    """Value, score and curvature of every row by its own effect, weighted, (3, N)."""
+    contributions = _contributions(spec, data, position)
+
+    def slope(effects: Any) -> tuple[Any, Any]:
+        def total(a: Any) -> tuple[Any, Any]:
+            each = data.weights * contributions(u, a, fixed, data.shared, data.rows)
+            return jnp.sum(each), each
+
+        (_, values), score = jax.value_and_grad(total, has_aux=True)(effects)
+        return score, values
+
+    effects = jnp.asarray(data.rows[position])
+    score, bend, values = jax.jvp(slope, (effects,), (jnp.ones_like(effects),), has_aux=True)
+    return (), jnp.stack([values, score, -bend])
+
+
+def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tuple[Any, Any]:
+    """Sums of the gradient (p,) and the Hessian (p, p) in u, and the terms by row (3 + p, N): value, score and curvature by
+    the effect, and the second derivatives by effect and u; all weighted."""
+    contributions = _contributions(spec, data, position)
+    leaves, tree = jax.tree.flatten((fixed, data.shared, data.rows))
+    effects = jnp.asarray(data.rows[position])
+    n, p = effects.shape[0], u.shape[0]
+
+    def of_leaves(t: Any, a: Any, *others: Any) -> Any:
+        return contributions(t, a, *jax.tree.unflatten(tree, others))
+
+    traced = linear_predictors.trace(of_leaves, u, [effects, *leaves])
+    slices, theta = traced.slices, traced.theta
+    if traced.inner is None or _depend_on(lambda a: traced.data(u, a, *leaves), effects):
+        slices, theta = (), np.arange(p)
+    inner = traced.inner if slices else traced.whole
+    multiplied = traced.data(u, effects, *leaves) if slices else []
+    assert inner is not None
+    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in multiplied]
+    shapes = [x.shape[:-1] for x in multiplied]
+    etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, slices, strict=True)]
+    q, s = len(etas), theta.size
+
+    def pair(t: Any, predictors: Any, a: Any) -> Any:
+        def total(t: Any, predictors: Any, a: Any) -> tuple[Any, Any]:
+            shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
+            each = data.weights * inner(t, a, *leaves, *shaped)[0]
+            return jnp.sum(each), each
+
+        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(t, predictors, a)
+        return grads, (values, grads)
+
+    def along(dt: Any, de: Any, da: Any) -> Any:
+        _, bend, at = jax.jvp(pair, (u, etas, effects), (dt, de, da), has_aux=True)
+        return bend, at
+
+    m = q + s + 1
+    dt = np.zeros((m, p))
+    dt[q + np.arange(s), theta] = 1.0
+    on = np.eye(m)
+    de = [jnp.broadcast_to(jnp.asarray(on[:, b, None], u.dtype), (m, n)) for b in range(q)]
+    da = jnp.broadcast_to(jnp.asarray(on[:, -1:], u.dtype), (m, n))
+    (bend_u, bend_e, bend_a), (values, (grad, slopes, score)) = jax.vmap(along, out_axes=(0, None))(
+        jnp.asarray(dt, u.dtype), de, da
+    )
+    crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
+    rest = np.eye(p)[theta]
+    hessian = rest.T @ bend_u[q : q + s]
+    where = [np.eye(p)[begin : begin + size] for begin, size in slices]
+    for b, (begin, size) in enumerate(slices):
+        crosses = crosses.at[begin : begin + size].add((matrices[b] * bend_a[b][:, None]).T)
+        grad = grad + (slopes[b] @ matrices[b]) @ where[b]
+        mixed = where[b].T @ ((bend_e[b][q : q + s] @ matrices[b]).T) @ rest
+        hessian = hessian + mixed + mixed.T
+        for c in range(b, q):
+            block = where[b].T @ ((matrices[b] * bend_e[c][b][:, None]).T @ matrices[c]) @ where[c]
+            hessian = hessian + (block if b == c else block + block.T)
+    return (grad, hessian), jnp.concatenate([jnp.stack([values, score, -bend_a[-1]]), crosses])
+
+
+def _depend_on(function: Any, effects: Any) -> bool:
+    """Whether a function's values depend on the effects: matrices that do are no data."""
+    jaxpr = jax.make_jaxpr(function)(effects).jaxpr
+    depends = set(jaxpr.invars)
+    for eqn, touched in dependence(jaxpr, jaxpr.invars):
+        if touched:
+            depends.update(eqn.outvars)
+    return any(not is_literal(v) and v in depends for v in jaxpr.outvars)
+
+
+by_effect = {how: compiled(_by_effect, static=("spec", "position"), how=how) for how in ("quick", "careful")}
+by_all = {how: compiled(_by_all, static=("spec", "position"), how=how) for how in ("quick", "careful")}
+
+
+@partial(compiled, static=("spec", "position"))
+def effect_scores(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> Float[Device, " n"]:
+    """The derivative of every row's contribution by its effect, unweighted, (N,)."""
+    contributions = _contributions(spec, data, position)
+
+    def total(a: Any) -> Any:
+        return jnp.sum(contributions(u, a, fixed, data.shared, data.rows))
+
+    return jax.grad(total)(jnp.asarray(data.rows[position]))
