@@ -12,7 +12,14 @@ from typing import Any
 from benchmarks.recorded import RESULTS
 
 PAGES = Path(__file__).parent.parent / "docs" / "benchmarks"
-PAGE = {"agreement": "agreement", "verdicts": "verdicts", "batch": "batch", "speed": "speed", "overhead": "speed"}
+PAGE = {
+    "agreement": "agreement",
+    "verdicts": "verdicts",
+    "batch": "batch",
+    "speed": "speed",
+    "overhead": "speed",
+    "streamed": "streamed",
+}
 
 
 def _region(name: str) -> re.Pattern[str]:

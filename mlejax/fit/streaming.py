@@ -41,7 +41,7 @@ from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEval
 from mlejax.parameters import Space
 from mlejax.shapes import Host, Int
 
-SAMPLED_ROWS = 1 << 17
+SAMPLED_ROWS, SAMPLED_BYTES = 1 << 19, 1 << 27
 BATCH_SAMPLE = 8192  # rows of a batch
 RUNS = 4  # of neighbouring rows, in each partition of the sample
 SAMPLED_PARTITIONS = 8
@@ -334,7 +334,7 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Surv
     needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
     known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else Survey(n, n, float(n))
     chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, SAMPLED_PARTITIONS).astype(int))]
-    per = max(RUNS, -(-_rows_sampled() // len(chosen)))
+    per = max(RUNS, -(-_rows_sampled(wanted) // len(chosen)))
     found = engine.map(Surveying(wanted.columns, "", "", (), (), per, wanted.numeric), chosen)
     return known, _together([s.some for s in found if s is not None and s.some])
 
@@ -349,14 +349,15 @@ def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Sur
             continue
         if i % stride == 0 and s.some:
             parts.append(s.some)
-            if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled():
+            if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
                 parts, stride = parts[::2], stride * 2
         found.append(replace(s, some=None))
     return _merged(iter(found)), _together(parts)
 
 
-def _rows_sampled() -> int:
-    return max(SAMPLED_ROWS, limits().sampled_rows)
+def _rows_sampled(wanted: Wanted) -> int:
+    """Rows of the sample: so many that few passes are left to do, and no more than memory allows for many columns."""
+    return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
 
 
 def _merged(found: Iterator[Survey | None]) -> Survey:

@@ -152,11 +152,16 @@ class Cut:
         checksum, size, moments = np.zeros(len(columns)), np.zeros(len(columns)), np.zeros((len(columns), 2))
         for j, column in enumerate(columns):
             values = np.asarray(column[:m], np.float64).reshape(m, -1)
-            by_row = values[:, 0] if values.shape[1] == 1 else values @ (1.0 + np.arange(values.shape[1]))
-            checksum[j] = place * (by_row @ self._random[:m])
+            # no BLAS: its threads would wait for each other in the threads of the passes
+            if values.shape[1] == 1:
+                total = np.einsum("i,i->", values[:, 0], self._random[:m])
+            else:
+                total = np.einsum("ij,i,j->", values, self._random[:m], 1.0 + np.arange(values.shape[1]))
+            checksum[j] = place * total
             if whole:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    moments[j] = np.add.reduce(values, axis=None), np.vdot(values, values)
+                    flat = values.reshape(-1)
+                    moments[j] = np.add.reduce(flat), np.einsum("i,i->", flat, flat)
                 size[j] = 4.0 * np.sqrt(m * moments[j, 1] * values.shape[1]) * values.shape[1]
         return Seen(m, checksum, size, moments)
 

@@ -112,8 +112,13 @@ def improved(
 
 def estimate(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
     """The estimate from the rows in memory of data that are not, within its sampling error; None if the search fails."""
-    near = _searched(evaluator, u0)
-    return None if near is None else _one_step(evaluator, near)
+    few = evaluator.sample(limits().sampled_rows)
+    on_few = (
+        evaluator if few is evaluator.data else ChunkedEvaluator(evaluator.spec, few, evaluator.fixed, evaluator.hyper)
+    )
+    near = _searched(on_few, u0)
+    onward = None if near is None else _one_step(evaluator, near)
+    return onward if onward is not None or near is None else _searched(evaluator, near)
 
 
 def chosen(
