@@ -11,6 +11,8 @@ import inspect
 import random
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
+from math import lgamma as gamma_log
 from typing import Any, NamedTuple
 
 import jax
@@ -21,12 +23,13 @@ from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
 from mlejax.execution import cached, lapack, limits
 from mlejax.execution.trace import lapack_calls
-from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs
+from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs, is_literal
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space, near
 from mlejax.shapes import PyTree
 
+_LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
 
 
@@ -81,6 +84,7 @@ def _read_by(
         found = _traced_by_rows(likelihood, table, space, regressed)
     _warn_of_waiting(likelihood, space, list(lapack_calls(found.jaxpr)))
     _warn_of_constants(likelihood, found)
+    _warn_of_betaln(likelihood, found.jaxpr)
     return found.reads, found.n_out if whole else _n_rows(table, found.reads)
 
 
@@ -279,6 +283,25 @@ def _warn_of_constants(likelihood: Likelihood, found: _Trace) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
+    """Warn of JAX's logarithm of the beta function, where it is wrong; a coefficient of its series tells that it is used."""
+    numbers = (np.asarray(v.val) for eqn in _equations(program) for v in eqn.invars if is_literal(v))
+    used = any(x.shape == () and x.dtype.kind == "f" and abs(float(x) - _LAST_OF_ALGDIV) < 1e-10 for x in numbers)
+    if used and jnp.result_type(float) == np.float64 and _betaln_error() > 1e-9:
+        warnings.warn(
+            f"{likelihood.name} uses jax.scipy.special.betaln (jax.scipy.stats.beta and betabinom call it), which is wrong by up "
+            "to 1e-6 in this JAX where its larger argument is 8 or more; estimates follow.  Use mle.special.betaln: the "
+            "log-density of a beta is (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y) - mle.special.betaln(a, b)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+@cache
+def _betaln_error() -> float:
+    return abs(float(jax.scipy.special.betaln(2.5, 9.0)) - (gamma_log(2.5) + gamma_log(9.0) - gamma_log(11.5)))
 
 
 def _equations(program: Program) -> Iterator[Equation]:

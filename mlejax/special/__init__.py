@@ -4,6 +4,7 @@
 the Hessian of a censored gamma, beta or Student t likelihood does not exist. These have derivatives of every order in
 every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails. ``log_sigmoid`` and
 ``softplus``, ``gammaln`` and ``digamma`` JAX has too; here value and derivatives cost a fraction of what they do there.
+``betaln`` is right where JAX's is wrong by up to 1e-6.
 
 The log-densities hold through their limits, with the derivatives there; their textbook formulas lose all digits nearby:
 
@@ -91,6 +92,7 @@ from mlejax.special.densities.tweedie import (
     tweedie_logpdf,
 )
 from mlejax.special.gamma import (
+    betaln,
     digamma,
     gammaln,
 )
@@ -113,6 +115,7 @@ __all__ = [
     "betabinom_logpmf",
     "betainc",
     "betaincc",
+    "betaln",
     "boxcox",
     "boxcox_logjac",
     "digamma",

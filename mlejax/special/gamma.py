@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.special.kernels import horner
+from mlejax.special.kernels import floats, horner, stirling
 
-__all__ = ["digamma", "gammaln"]
+__all__ = ["betaln", "digamma", "gammaln"]
 
 SHIFT = 8
 _B = np.array([1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510])  # B_2, B_4, ..., B_16
@@ -131,3 +131,38 @@ def _digamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
 def _trigamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (x,), (t,) = primals, tangents
     return _trigamma(x), jax.scipy.special.polygamma(2, x) * t
+
+
+def betaln(a: Any, b: Any) -> jax.Array:
+    r"""log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b), entry by entry, with derivatives of every order.
+
+    For b >= 8, with Stirling's remainder S and b the larger one,
+    :math:`\log\Gamma(a) + S(b) - S(a + b) + a - a \log b - (a + b - \tfrac12) \log(1 + a/b)`: no large terms cancel.
+    ``jax.scipy.special.betaln``, which ``jax.scipy.stats.beta`` calls, is wrong by up to 1e-6 there (JAX 0.10 to 0.12).
+
+    Args:
+        a, b: any shapes that broadcast, positive.
+
+    Returns:
+        An array of the common shape, within 4e-15 of the size of the number and of what a relative change of one argument does
+        to it; first derivatives within 4e-12 likewise, second ones within 4e-11 of themselves.
+
+    Source:
+        Didonato, A. R. & Morris, A. H. (1992), ACM Transactions on Mathematical Software 18, 360-373.
+
+    Example:
+        >>> import jax
+        >>> from mlejax.special import betaln
+        >>> with jax.enable_x64(True):
+        ...     print(round(float(betaln(2.5, 9.0)), 12))
+        -5.402714703349
+    """
+    a, b = floats(a, b)
+    low, high = jnp.where(b < a, b, a), jnp.where(b < a, a, b)  # minimum and maximum have half a derivative where a = b
+    large = high >= SHIFT
+    small_high, large_high = jnp.where(large, 1.0, high), jnp.where(large, high, float(SHIFT))
+    plain = gammaln(small_high) - gammaln(jnp.where(large, 2.0, low + high))
+    total = low + large_high
+    remainder = stirling(large_high) - stirling(total)
+    ratio = low - low * jnp.log(large_high) - (total - 0.5) * jnp.log1p(low / large_high)
+    return gammaln(low) + jnp.where(large, remainder + ratio, plain)

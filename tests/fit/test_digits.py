@@ -13,7 +13,10 @@ from scipy import stats
 
 import mlejax as mle
 
-pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:.*special.betaln:RuntimeWarning"),
+]
 
 
 def negative_binomial(p: Any, d: Any) -> Any:
