@@ -7,12 +7,8 @@ found here and named.
 
 from __future__ import annotations
 
-import inspect
 import random
-import warnings
-from collections.abc import Iterator, Sequence
-from functools import cache
-from math import lgamma as gamma_log
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,16 +17,12 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
-from mlejax.execution import cached, lapack, limits
+from mlejax.execution import cached
 from mlejax.execution.trace import lapack_calls
-from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs, is_literal
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
-from mlejax.likelihood.regressed import Regressed
+from mlejax.likelihood.doubtful_code import outside, warn_of_betaln, warn_of_constants, warn_of_waiting
 from mlejax.parameters import Space, near
 from mlejax.shapes import PyTree
-
-_LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln
-_RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
 
 
 class _Trace(NamedTuple):
@@ -82,9 +74,9 @@ def _read_by(
         found = _traced(likelihood, table, space, None, regressed)
     else:
         found = _traced_by_rows(likelihood, table, space, regressed)
-    _warn_of_waiting(likelihood, space, list(lapack_calls(found.jaxpr)))
-    _warn_of_constants(likelihood, found)
-    _warn_of_betaln(likelihood, found.jaxpr)
+    warn_of_waiting(likelihood, space, list(lapack_calls(found.jaxpr)))
+    warn_of_constants(likelihood, found.jaxpr, found.draws)
+    warn_of_betaln(likelihood, found.jaxpr)
     return found.reads, found.n_out if whole else _n_rows(table, found.reads)
 
 
@@ -150,7 +142,7 @@ def _traced_by_rows(likelihood: Likelihood, table: Table, space: Space, regresse
         raise
     except Exception as error:
         _traced(likelihood, table, space, n, regressed)  # raises what is wrong with these data, too
-        outside = _rows_outside(likelihood, table, space, regressed)
+        outside = _rowsoutside(likelihood, table, space, regressed)
         raise LikelihoodError(
             f"{likelihood.name} works with the {n} rows of these data and fails with {n + 1}; a row-wise function is "
             "evaluated on blocks of rows, so that it must work for any number of them.  "
@@ -165,7 +157,7 @@ def _traced_alone(likelihood: Likelihood, table: Table, space: Space, n: int, re
     try:
         return _traced(likelihood, table, space, n, regressed)
     except LikelihoodError as error:
-        outside = _rows_outside(likelihood, table, space, regressed) if table.most_rows > n else ""
+        outside = _rowsoutside(likelihood, table, space, regressed) if table.most_rows > n else ""
         if not outside:
             raise
         part = "one row" if likelihood.unit is None else f"the rows of one {likelihood.unit}"
@@ -223,10 +215,10 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
 # ---- what the function takes from outside
 
 
-def _rows_outside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
+def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: frozenset[str]) -> str:
     """What to do about arrays from outside with one entry per row: by their names, else as constants of the traced program."""
     n = table.most_rows
-    found = _outside(likelihood, n)
+    found = outside(likelihood, n)
     if not found:
         try:
             view = lambda params, columns, mask: likelihood.function(params, table.view(columns, set(), {"mask": mask}))
@@ -244,90 +236,10 @@ def _rows_outside(likelihood: Likelihood, table: Table, space: Space, regressed:
     )
 
 
-def _outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
-    """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
-    function = likelihood.function
-    function = inspect.unwrap(function.function if isinstance(function, Regressed) else function)
-    try:
-        names = inspect.getclosurevars(function)
-    except TypeError:  # a callable object
-        return ""
-    found = [
-        f"{name} (shape {np.shape(value)})"
-        for name, value in {**names.globals, **names.nonlocals}.items()
-        if isinstance(value, (np.ndarray, jax.Array))
-        and (n is None or np.shape(value)[:1] == (n,))
-        and (dtype is None or value.dtype == dtype)
-    ]
-    return ", ".join(found)
-
-
-def _warn_of_constants(likelihood: Likelihood, found: _Trace) -> None:
-    """Warn of constants of less precision than the fit, and of random numbers."""
-    name = likelihood.name
-    narrow = [c for c in found.jaxpr.consts if getattr(c, "dtype", None) == np.float32]
-    if narrow and jnp.result_type(float) == np.float64:
-        shown = _outside(likelihood, dtype=np.float32) or "of shape " + ", ".join(str(np.shape(c)) for c in narrow)
-        warnings.warn(
-            f"{name} uses float32 constants that were made outside the function: {shown}.  What is computed from them alone is "
-            "computed in float32, although the fit is in float64.  Make them with NumPy (np.arange for jnp.arange), or inside "
-            "the function",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    if found.draws or any(eqn.primitive.name in _RANDOM for eqn in _equations(found.jaxpr)):
-        warnings.warn(
-            f"{name} draws random numbers: a log-likelihood is a function of its parameters and data, evaluated on blocks of "
-            "rows which would all see the same draws.  Draw once outside, and pass the draws as a column or as "
-            "mle.Shared(draws)",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def _warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
-    """Warn of JAX's logarithm of the beta function, where it is wrong; a coefficient of its series tells that it is used."""
-    numbers = (np.asarray(v.val) for eqn in _equations(program) for v in eqn.invars if is_literal(v))
-    used = any(x.shape == () and x.dtype.kind == "f" and abs(float(x) - _LAST_OF_ALGDIV) < 1e-10 for x in numbers)
-    if used and jnp.result_type(float) == np.float64 and _betaln_error() > 1e-9:
-        warnings.warn(
-            f"{likelihood.name} uses jax.scipy.special.betaln (jax.scipy.stats.beta and betabinom call it), which is wrong by up "
-            "to 1e-6 in this JAX where its larger argument is 8 or more; estimates follow.  Use mle.special.betaln: the "
-            "log-density of a beta is (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y) - mle.special.betaln(a, b)",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-@cache
-def _betaln_error() -> float:
-    return abs(float(jax.scipy.special.betaln(2.5, 9.0)) - (gamma_log(2.5) + gamma_log(9.0) - gamma_log(11.5)))
-
-
-def _equations(program: Program) -> Iterator[Equation]:
-    for eqn in program.eqns:
-        yield eqn
-        for inner in inner_programs(eqn):
-            yield from _equations(inner)
-
-
 def _random_states() -> tuple[Any, ...]:
     """The states of the global generators of NumPy and Python, which a draw changes."""
     state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return state["pos"], int(state["key"][0]), hash(random.getstate())
-
-
-def _warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int, int]]) -> None:
-    """Warn of one call of LAPACK for many matrices inside the user's function, which cannot be split from outside."""
-    m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
-    if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
-        warnings.warn(
-            f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib splits among the threads that "
-            "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
-            "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
-            RuntimeWarning,
-            stacklevel=2,
-        )
 
 
 # ---- messages
