@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from mlejax.likelihood import Likelihood
 
-INHERITED = ("simulator", "cdf", "mean")
+INHERITED = ("simulator", "cdf", "mean", "variance", "saturated")
 _LINES = {
     "simulator": (
         "(key, params, data)",
@@ -28,6 +28,12 @@ _LINES = {
         "the probability of a value at most as large, one for each row",
     ),
     "mean": ("(params, data)", 'return params["mu"] + 0.0 * data["x"]', "the expected value, one for each row"),
+    "variance": ("(params, data)", 'return params["sigma"] ** 2 + 0.0 * data["y"]', "the variance, one for each row"),
+    "saturated": (
+        "(params, data)",
+        'return norm.logpdf(data["y"], data["y"], params["sigma"])',
+        "the highest log-likelihood that any mean gives a row, one for each row",
+    ),
 }
 
 
@@ -39,7 +45,7 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
     """A model's companion; of a regressed model, that of the model without covariates.
 
     Args:
-        name: ``"simulator"``, ``"cdf"`` or ``"mean"``.
+        name: ``"simulator"``, ``"cdf"``, ``"mean"``, ``"variance"`` or ``"saturated"``.
         why: what needs it, for the message.
 
     Raises:

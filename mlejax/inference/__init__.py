@@ -21,6 +21,9 @@ from mlejax.inference.checking import (
     simulation_study,
     subset_errors_of,
 )
+from mlejax.inference.checking.influence import Influence, influence
+from mlejax.inference.checking.residuals import Residuals, residuals
+from mlejax.inference.checking.trust import Trust, diagnose
 from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.covariances import (
     covariance_of,
@@ -105,6 +108,7 @@ __all__ = [
     "FitFacts",
     "HausmanTest",
     "Hypotheses",
+    "Influence",
     "InformationMatrixTest",
     "Intervals",
     "Jackknife",
@@ -112,11 +116,13 @@ __all__ = [
     "LatentValues",
     "Margins",
     "Profile",
+    "Residuals",
     "ScoreTest",
     "SimulationStudy",
     "SubsetErrors",
     "TTest",
     "TermTests",
+    "Trust",
     "VuongTest",
     "WaldTest",
     "bootstrap",
@@ -129,6 +135,7 @@ __all__ = [
     "criterion",
     "cross_validate",
     "df_model",
+    "diagnose",
     "effective_df",
     "effects_table",
     "entry_intervals",
@@ -138,6 +145,7 @@ __all__ = [
     "flat_entries_of",
     "hausman_test",
     "incomparable",
+    "influence",
     "info_criterion",
     "information_matrix_test",
     "jackknife",
@@ -159,6 +167,7 @@ __all__ = [
     "profile_intervals_of_many",
     "pseudolikelihood",
     "reported",
+    "residuals",
     "score_test",
     "simulate",
     "simulation_study",

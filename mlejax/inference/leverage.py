@@ -47,8 +47,8 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
         ValueError: a model of the whole data, no second derivatives, too many numbers, an information that has no inverse.
     """
     data, w = fit.loaded.problem.data, fit.loaded.weights
-    if fit.loaded.remembered is not None:
-        raise ValueError(f"{what} evaluates scores and Hessians on the data, which a result from a file does not hold")
+    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        raise ValueError(f"{what} evaluates scores and Hessians of all rows, which are not in memory")
     if data.mode == "whole":
         raise ValueError(
             f"{what} needs the information of separate rows or units; with rowwise=False the contributions have none of their own"

@@ -258,6 +258,17 @@ class Model:
         """
         return self._companion("mean", function)
 
+    def variance(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the variance of the outcome: ``f(params, data)`` -> (n,), for Pearson residuals; a decorator."""
+        return self._companion("variance", function)
+
+    def saturated(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Declare the saturated log-likelihood: ``f(params, data)`` -> (n,), the highest that any mean gives a row; a decorator.
+
+        Deviance residuals are made of it: of a Poisson ``poisson.logpmf(y, y)``, of a normal law the density at its mean.
+        """
+        return self._companion("saturated", function)
+
     def simulate(self, params: PyTree, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
         """One data set drawn from the model by its :meth:`simulator`.
 

@@ -137,6 +137,25 @@ class Postestimation(Fitted):
 
     # ---- checks
 
+    @documented_by(inference.influence)
+    def influence(self, groups: Any = None, *, leverage: bool = False) -> inference.Influence:
+        return inference.influence(self._fit, groups, leverage=leverage)
+
+    @documented_by(inference.diagnose)
+    def diagnose(self) -> inference.Trust:
+        return inference.diagnose(self._fit)
+
+    @documented_by(inference.residuals)
+    def residuals(
+        self,
+        kind: Literal["quantile", "pearson", "deviance", "response", "score"] = "quantile",
+        *,
+        response: str | None = None,
+        discrete: bool | None = None,
+        seed: int = 0,
+    ) -> Any:
+        return inference.residuals(self._fit, kind, response=response, discrete=discrete, seed=seed)
+
     @documented_by(inference.subset_errors_of)
     def subset_errors(
         self,

@@ -152,7 +152,7 @@ def margins(
     """
     if elasticity not in (None, "eyex", "dyex", "eydx"):
         raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
-    table, weights = _rows_of(fit, data)
+    table, weights = rows_of(fit, data)
     function = _function(fit, of)
     groups = [(name, _take(table, rows), weights[rows]) for name, rows in _groups(table, over)]
     if at_means:
@@ -162,7 +162,7 @@ def margins(
     with float64():
         for group, rows, w in groups:
             for values in _combinations(at or {}, table):
-                base = _changed(rows, values, table)
+                base = changed(rows, values, table)
                 for one in _margins_of(base, table, variables, elasticity):
                     made = [of_theta(function, d, params_at, fit.theta, fit.loaded.designs) for d in one.data]
                     terms.append((made, one.combine, w / w.sum()))
@@ -198,7 +198,7 @@ def _margins_of(
                 raise ValueError(f"elasticity={elasticity!r}: {name!r} is a column of levels, which has contrasts only")
             first, *others = _levels(table, name)
             for level in others:
-                pair = (_changed(base, {name: level}, table), _changed(base, {name: first}, table))
+                pair = (changed(base, {name: level}, table), changed(base, {name: first}, table))
                 yield _Margin({"margin": f"{name}: {level} - {first}"}, pair, lambda y, y0: y - y0)
             continue
         yield _slope(base, name, _column(base, name).astype(float), elasticity)
@@ -207,7 +207,7 @@ def _margins_of(
 def _slope(base: Any, name: str, x: Float[Host, " n"], elasticity: Elasticity | None) -> _Margin:
     spread = float(x.std()) or max(abs(float(x[0])), 1.0)
     h = STEP * spread
-    moved = [_changed(base, {name: x + k * h}, base) for k in (1, -1, 2, -2)]
+    moved = [changed(base, {name: x + k * h}, base) for k in (1, -1, 2, -2)]
 
     def slope(up: Any, down: Any, up2: Any, down2: Any, y: Any = None) -> Any:
         found = (8.0 * (up - down) - (up2 - down2)) / (12.0 * h)
@@ -241,7 +241,7 @@ def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
 # ---- rows and columns
 
 
-def _rows_of(fit: Fit, data: Any) -> tuple[Any, Float[Host, " n"]]:
+def rows_of(fit: Fit, data: Any, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
     """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
     if data is not None:
         columns = columns_of(data)
@@ -253,7 +253,7 @@ def _rows_of(fit: Fit, data: Any) -> tuple[Any, Float[Host, " n"]]:
     rows = np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
     table = loaded.source.take(rows)
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
-        raise ValueError("margins change columns by name: fit a DataFrame or a dict of columns, or give data=")
+        raise ValueError(f"{what}: columns are changed by name: fit a DataFrame or a dict of columns, or give data=")
     w = loaded.weights
     if w is None:
         return table, np.ones(rows.size)
@@ -283,7 +283,7 @@ def _levels(table: Any, name: str) -> list[Any]:
     return levels
 
 
-def _changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
+def changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
     """The table with some columns replaced, each by a value for all rows, of the kind of the column in ``like``, or by one
     value a row."""
     if not values:

@@ -1,0 +1,198 @@
+r"""What each row, unit or cluster does to the estimates, from scores and Hessians, without refits.
+
+With the score s_g and the information I_g of row g, and I that of all,
+
+.. math:: d_g = I^{-1} s_g \quad\text{or}\quad (I - I_g)^{-1} s_g
+
+is the estimate minus that without g: to first order (the infinitesimal jackknife), or by the Newton step of the others, which is
+statsmodels' ``GLMInfluence``.  Cook's distance is d' I d / p, and the log-likelihood of g at the estimate without it
+l_g - s_g' d_g - d_g' I_g d_g / 2 (the last term with ``leverage`` only).
+
+Cook (1977); Pregibon (1981), Annals of Statistics 9, 705; Giordano et al. (2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.data import group_codes
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.covariances import cluster_codes, weighted_scores
+from mlejax.inference.formatting import format_number, table_lines
+from mlejax.inference.leverage import adjusted_scores, parts_of
+from mlejax.inference.profiles.drawing import axes
+from mlejax.linalg import scaled_inverse
+from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Influence:
+    """The influence of each row, unit or cluster; prints those with the largest Cook's distance.
+
+    Attributes:
+        labels: addresses of the entries (r,).
+        what: ``"rows"``, ``"units"`` or ``"clusters"``.
+        index: labels of the rows, units or clusters (m,).
+        dfbeta: estimate minus that without g, natural scale (m, r).
+        bse: standard errors of the model (r,), to compare with.
+        cooks_distance: (m,).
+        loglik: log-likelihood of g at the estimate (m,).
+        loglik_out: the same at the estimate without it (m,): its sum is that of leave-one-out cross-validation.
+        leverage: tr(I_g I^-1) (m,), which sums to the number of parameters; NaN unless asked for.
+    """
+
+    labels: tuple[str, ...]
+    what: str
+    index: np.ndarray
+    dfbeta: np.ndarray
+    bse: np.ndarray
+    cooks_distance: np.ndarray
+    loglik: np.ndarray
+    loglik_out: np.ndarray
+    leverage: np.ndarray
+
+    @property
+    def dfbetas(self) -> Float[Host, "m r"]:
+        """``dfbeta`` in standard errors of the model."""
+        return np.asarray(self.dfbeta / self.bse)
+
+    def cov_params(self) -> pd.DataFrame:
+        """The infinitesimal jackknife's covariance, sum d_g d_g': HC0, or of clusters; with ``leverage`` HC3 or CR3."""
+        import pandas as pd
+
+        return pd.DataFrame(self.dfbeta.T @ self.dfbeta, index=list(self.labels), columns=list(self.labels))
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each: cooks_distance, leverage, loglik, loglik_out, and a column of dfbeta for each entry."""
+        import pandas as pd
+
+        columns = {name: getattr(self, name) for name in ("cooks_distance", "leverage", "loglik", "loglik_out")}
+        more = {f"dfbeta {name}": self.dfbeta[:, j] for j, name in enumerate(self.labels)}
+        return pd.DataFrame({**columns, **more}, index=pd.Index(self.index, name=self.what[:-1]))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Cook's distances in their order, the largest labelled; returns the axes."""
+        ax = axes(ax)
+        d = self.cooks_distance
+        ax.vlines(np.arange(d.size), 0.0, d, linewidth=0.8)
+        for i in np.argsort(-d)[:SHOWN].tolist():
+            ax.annotate(str(self.index[i]), (i, d[i]), textcoords="offset points", xytext=(3, 2), fontsize=8)
+        ax.set_xlabel(self.what[:-1])
+        ax.set_ylabel("Cook's distance")
+        return ax
+
+    def __repr__(self) -> str:
+        top = np.argsort(-self.cooks_distance)[:SHOWN]
+        rows = [("", "Cook's D", "largest dfbeta / std err")]
+        for i in top.tolist():
+            size = np.abs(self.dfbetas[i])
+            j = int(np.nanargmax(size))
+            moved = f"{self.labels[j]} {self.dfbetas[i, j]:+.2f}"
+            rows.append((str(self.index[i]), format_number(float(self.cooks_distance[i]), 3), moved))
+        total = f"leave-one-out log-likelihood {self.loglik_out.sum():.6g} (at the estimate {self.loglik.sum():.6g})"
+        return "\n".join([f"Influence of {len(self.index):,} {self.what}; {total}", *table_lines(rows)])
+
+
+def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influence:
+    """What each row (unit, cluster) does to the estimates, without refits.
+
+    Args:
+        groups: clusters that are left out as a whole: a column's name, or labels.
+        leverage: take the Newton step of the others, (I - I_g)^-1 s_g, in place of I^-1 s_g: nearer to a refit, and
+            statsmodels' ``GLMInfluence``; needs the Hessian of every row.
+
+    Returns:
+        `Influence`: ``dfbeta``, ``dfbetas``, ``cooks_distance``, ``loglik_out``, ``cov_params()``, ``frame()``, ``plot()``.
+
+    Raises:
+        ValueError: a model of the whole data, a fit without a maximum or with a penalty or bias reduction.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+        >>> res.influence().dfbeta[:, 0].tolist()  # (y - mean) / n
+        [-0.5, -0.25, 0.75, 0.0]
+    """
+    what = "influence()"
+    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        raise ValueError(f"{what} evaluates the scores of all rows, which are not in memory")
+    if fit.penalised is not None or fit.spec.reduction is not None or not fit.verdict.converged:
+        raise ValueError(
+            f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
+        )
+    if fit.loaded.problem.data.mode == "whole":
+        raise ValueError(
+            f"{what} needs contributions that stand alone; with rowwise=False there is no estimate without a row"
+        )
+    if fit.information is None or fit.jacobian is None:
+        raise ValueError(f"{what} needs the information, which was not formed for so many parameters")
+    space, w = fit.spec.space, fit.loaded.weights
+    used = np.ones(fit.loaded.problem.data.n_contributions, bool) if w is None else w.used
+    codes = None if groups is None else cluster_codes(fit, groups)
+    with float64():
+        terms = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
+    terms = (terms if w is None else np.where(w.used, terms * w.values, 0.0))[used]
+    free = fit.interior
+    found = scaled_inverse(fit.information[np.ix_(free, free)])
+    inverse = np.zeros(fit.information.shape)
+    inverse[np.ix_(free, free)] = found.inverse
+    scores = _summed(weighted_scores(fit)[used], codes)
+    loglik = _summed(terms[:, None], codes)[:, 0]
+    moved, tr, loss = scores @ inverse, np.full(len(scores), np.nan), 0.0
+    if leverage:
+        parts = parts_of(fit, codes, what)
+        adjusted, certain = adjusted_scores(parts, 1.0)
+        if certain.any():
+            raise ValueError(
+                f"{what}: without {int(certain.sum())} of the {len(certain)} left out a parameter is not identified "
+                "(a leverage of 1); leverage=False has its influence to first order"
+            )
+        step = adjusted @ parts.inverse
+        tr = np.einsum("gij,ji->g", parts.information, parts.inverse)
+        loss = 0.5 * np.einsum("gi,gij,gj->g", step, parts.information, step)
+        moved = step @ fit.jacobian.T
+    cooks = np.einsum("gi,ij,gj->g", moved, fit.information, moved) / max(int(free.sum()), 1)
+    D = space.reported_matrix
+    with np.errstate(invalid="ignore"):
+        bse = np.sqrt(np.einsum("ri,ij,rj->r", D, inverse, D))
+    kind = "clusters" if codes is not None else "units" if fit.loaded.unit_codes is not None else "rows"
+    held = space.reported_fixed
+    dfbeta = np.where(held, 0.0, moved @ D.T)
+    index = _names(fit, groups, len(scores), used)
+    out = loglik - np.einsum("gi,gi->g", scores, moved) - loss
+    return Influence(space.labels, kind, index, dfbeta, np.where(bse > 0, bse, np.nan), cooks, loglik, out, tr)
+
+
+def _summed(values: Float[Host, "n k"], codes: Any) -> Float[Host, "G k"]:
+    if codes is None:
+        return values
+    out = np.zeros((int(codes.max()) + 1, values.shape[1]))
+    np.add.at(out, codes, values)
+    return out
+
+
+def _names(fit: Fit, groups: Any, m: int, used: np.ndarray) -> np.ndarray:
+    """What the rows, units or clusters are called."""
+    rows = fit.loaded.rows
+    labels = groups if groups is not None else fit.spec.likelihood.unit
+    if labels is not None:
+        column = rows.select(fit.loaded.source.column(labels)) if isinstance(labels, str) else labels
+        names = group_codes(column)[1]
+        names = np.asarray(names)[used] if groups is None and len(names) == used.size else np.asarray(names)
+        return names if len(names) == m else np.arange(m)
+    names = np.asarray(rows.index) if rows.index is not None else np.arange(rows.n) if rows.kept is None else rows.kept
+    return np.asarray(names)[used] if len(names) == used.size else np.arange(m)

@@ -1,0 +1,236 @@
+r"""Residuals of any model: quantile, Pearson, deviance, response and score.
+
+Randomised quantile residuals are Phi^-1(u) with u uniform between F(y-) and F(y), standard normal if the model is true, whatever
+its distribution (Dunn & Smyth 1996, J. Computational and Graphical Statistics 5, 236).  Without a distribution function, u is
+the rank of y among data drawn from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from mlejax.companions import companion, registered
+from mlejax.execution import float64
+from mlejax.fit import Fit, check_count
+from mlejax.inference.covariances import weighted_scores
+from mlejax.inference.prediction.margins import changed, rows_of
+from mlejax.inference.prediction.predict import of_theta
+from mlejax.inference.profiles.drawing import axes
+from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
+from mlejax.inference.row_designs import designs_of
+from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ResidualKind = Literal["quantile", "pearson", "deviance", "response"]
+BELOW = 1e-9  # relative; what is just below an outcome
+DRAWS = 250
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Residuals:
+    """Residuals of a fit, in the order of its rows.
+
+    Attributes:
+        kind: ``"quantile"``, ``"pearson"``, ``"deviance"`` or ``"response"``.
+        values: (n,).
+        uniform: of quantile residuals u, which is uniform if the model is true (n,); else None.
+        index: labels of the rows (n,).
+        note: how they were made.
+    """
+
+    kind: str
+    values: np.ndarray
+    uniform: np.ndarray | None
+    index: np.ndarray
+    note: str
+
+    def frame(self) -> pd.DataFrame:
+        """One row each: residual, and uniform."""
+        import pandas as pd
+
+        columns = {"residual": self.values}
+        return pd.DataFrame(columns if self.uniform is None else {**columns, "uniform": self.uniform}, index=self.index)
+
+    def plot(self, kind: Literal["qq", "pit", "index"] = "qq", ax: Any = None, *, x: Any = None) -> Any:
+        """A picture; returns the axes.
+
+        Args:
+            kind: ``"qq"``: against normal quantiles, with the line on which they lie if the model is true; ``"pit"``: a
+                histogram of u, which is flat then; ``"index"``: in their order, or over ``x``, n numbers.
+            ax: matplotlib axes; made if left out.
+            x: for ``"index"``.
+        """
+        if kind not in ("qq", "pit", "index"):
+            raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
+        if kind == "pit" and self.uniform is None:
+            raise ValueError("kind='pit' is for quantile residuals, which have u")
+        ax, n = axes(ax), self.values.size
+        if kind == "qq":
+            theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
+            ax.plot(theory, np.sort(self.values), ".", markersize=4)
+            ax.axline((0.0, 0.0), slope=1.0, color="C3", linewidth=1)
+            ax.set_xlabel("normal quantile")
+            ax.set_ylabel(f"{self.kind} residual")
+        elif kind == "pit":
+            ax.hist(self.uniform, bins=max(10, min(30, n // 20)), range=(0.0, 1.0), density=True)
+            ax.axhline(1.0, color="C3", linewidth=1)
+            ax.set_xlabel("u")
+        else:
+            ax.plot(np.arange(n) if x is None else np.asarray(x), self.values, ".", markersize=4)
+            ax.axhline(0.0, color="C3", linewidth=1)
+            ax.set_ylabel(f"{self.kind} residual")
+        return ax
+
+    def __repr__(self) -> str:
+        v = self.values
+        far = int((np.abs(v) > 3).sum())
+        spread = f"mean {v.mean():.3g}, sd {v.std():.3g}, from {v.min():.3g} to {v.max():.3g}"
+        beyond = f"; {far} beyond 3" if self.kind != "response" else ""
+        return f"{v.size:,} {self.kind} residuals ({self.note}): {spread}{beyond}"
+
+
+def residuals(
+    fit: Fit,
+    kind: str = "quantile",
+    *,
+    response: str | None = None,
+    discrete: bool | None = None,
+    seed: int = 0,
+) -> Any:
+    """Residuals, one for each row of the fit.
+
+    Args:
+        kind: ``"quantile"`` needs the model's :meth:`Model.cdf`, or its :meth:`Model.simulator`; ``"pearson"``, (y - mean) /
+            sqrt(variance), its :meth:`Model.mean` and :meth:`Model.variance`; ``"deviance"``, sign(y - mean) sqrt(2 (saturated -
+            log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: as ``score_obs``.
+        response: the column of outcomes; needed only if the function reads several columns.
+        discrete: outcomes have atoms at whole numbers, so that u is drawn between F(y - 1) and F(y); None: if all are whole.
+            Atoms elsewhere (censoring points) are found by evaluating F just below.
+        seed: of what is drawn.
+
+    Returns:
+        `Residuals`: ``values``, ``uniform``, ``frame()``, ``plot("qq" | "pit" | "index")``; of ``"score"`` a DataFrame.
+
+    Raises:
+        CompanionError: the model lacks what the kind needs; the message shows the lines to add.
+        ValueError: another kind, several columns that could be the outcome, models of units or of the whole data.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> @gaussian.cdf
+        ... def _(params, data):
+        ...     return norm.cdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.5, 2.0, 6.0, 3.0]})
+        >>> res.residuals().values.round(3).tolist()  # (y - mu) / sigma
+        [-0.931, -0.645, 1.647, -0.072]
+    """
+    if kind not in (*get_args(ResidualKind), "score"):
+        raise ValueError(f"kind={kind!r}: expected 'quantile', 'pearson', 'deviance', 'response' or 'score'")
+    if kind == "score":
+        import pandas as pd
+
+        return pd.DataFrame(weighted_scores(fit), columns=list(fit.spec.space.theta_labels))
+    if fit.loaded.stream is not None:
+        raise ValueError("residuals() evaluates functions on all rows, which those of a stream are not in memory for")
+    if fit.loaded.problem.data.mode != "rows" and kind == "deviance":
+        raise ValueError("deviance residuals are for models by row")
+    table, _ = rows_of(fit, None, "residuals")
+    name = response or _response(fit)
+    names = list(table.columns if hasattr(table, "columns") else table)
+    if name not in names:
+        raise ValueError(f"response={name!r} is no column of the data; they have {', '.join(map(str, names))}")
+    y = np.asarray(table[name], float)
+    index = np.asarray(table.index) if hasattr(table, "index") else np.arange(y.size)
+    value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})")
+    if kind == "quantile":
+        if registered(fit.spec.likelihood, "cdf") is not None:
+            u, note = _between(lambda v: value("cdf", changed(table, {name: v}, table)), y, discrete, seed)
+        else:
+            u, note = _ranks(fit, name, y, seed)
+        inside = np.clip(u, 1e-16, 1.0 - 1e-16)
+        return Residuals(kind, np.array([NormalDist().inv_cdf(p) for p in inside]), u, index, note)
+    gap = y - value("mean", table)
+    if kind == "response":
+        return Residuals(kind, gap, None, index, "outcome minus mean")
+    if kind == "pearson":
+        return Residuals(
+            kind, gap / np.sqrt(value("variance", table)), None, index, "in standard deviations of the outcome"
+        )
+    with float64():
+        own = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
+    lost = value("saturated", table) - own
+    if (lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
+        raise ValueError(
+            "residuals('deviance'): the declared saturated log-likelihood is below that of the fit in "
+            f"{int((lost < 0).sum())} rows; it should be the highest that any mean gives"
+        )
+    return Residuals(
+        kind, np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)), None, index, "signed roots of the deviance"
+    )
+
+
+def _response(fit: Fit) -> str:
+    """The column of outcomes: the only one that the function reads, beside those of formulas."""
+    designs = fit.loaded.designs
+    keys = designs.rows.layout.keys if designs is not None else fit.loaded.rows.layout.keys
+    read = [key for key in keys if isinstance(key, str)]
+    if len(read) != 1:
+        raise ValueError(
+            f"residuals: the function of {fit.spec.likelihood.name} reads the columns {', '.join(map(repr, read))}; say which "
+            "one is the outcome, response='y'"
+        )
+    return read[0]
+
+
+def _companion_values(fit: Fit, what: str, data: Any, why: str) -> Float[Host, " n"]:
+    function = companion(fit.spec.likelihood, what, why)
+    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+    with float64():
+        found = of_theta(function, data, params_at, fit.theta, fit.loaded.designs)(fit.theta)
+    return np.ravel(np.asarray(found, np.float64))
+
+
+def _between(
+    cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"], discrete: bool | None, seed: int
+) -> tuple[Float[Host, " n"], str]:
+    """u between F(y-) and F(y)."""
+    whole = bool((y == np.round(y)).all()) if discrete is None else discrete
+    high = cdf(y)
+    low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
+    low = np.where(np.isfinite(low), low, 0.0)
+    if np.isnan(high).any() or (high < low - 1e-9).any():
+        raise ValueError("residuals('quantile'): the declared cdf is not increasing, or not a number, at some outcomes")
+    atom = (high - low > 1e-6) | whole
+    v = np.random.default_rng(check_count("seed", seed, 0)).uniform(size=y.size)
+    u = np.where(atom, low + v * (high - low), high)
+    if not atom.any():
+        return u, "exact"
+    return u, f"randomised at {'whole outcomes' if whole else f'{int(atom.sum())} atoms'}, seed {seed}"
+
+
+def _ranks(fit: Fit, name: str, y: Float[Host, " n"], seed: int) -> tuple[Float[Host, " n"], str]:
+    """u from the rank of each outcome among those drawn from the model."""
+    likelihood, loaded = fit.spec.likelihood, fit.loaded
+    why = "residuals('quantile') without a cdf"
+    seen = seen_params(likelihood, fit.params, designs_of(loaded))
+    sim = simulator(likelihood, seen, loaded.rows.n, looking_up(likelihood, loaded.source, loaded.rows), why)
+    if name not in sim.made:
+        raise ValueError(
+            f"residuals: the simulator of {likelihood.name} draws {', '.join(map(repr, sim.made))}, not {name!r}"
+        )
+    drawn = np.asarray(sim.draw(seen, check_count("seed", seed, 0), np.arange(DRAWS))[name], float)
+    v = np.random.default_rng(seed).uniform(size=y.size)
+    below, equal = (drawn < y).sum(axis=0), (drawn == y).sum(axis=0)
+    return (below + v * (equal + 1.0)) / (DRAWS + 1.0), f"ranks among {DRAWS} simulated data sets, seed {seed}"

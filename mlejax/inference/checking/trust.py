@@ -1,0 +1,186 @@
+r"""How far the numbers of a table can be trusted: curvature, its third derivative, the density against the scores, single rows.
+
+With u the optimiser's coordinates, I the information and v_j = I^{-1} e_j / se_j the direction of the profile of u_j,
+
+* skewness: the third derivative of the log-likelihood along v_j; the profile interval is shifted against the Wald interval on the
+  link scale by about skewness z^2 / 6 standard errors;
+* ratio: sandwich error over model error, 1 for a true density (White 1982);
+* reversal: the Wald statistic u_j^2 / V_jj falls as u_j moves on away from 0 (Hauck & Donner 1977, J. American Statistical
+  Association 72, 851; Yee 2022), so that a large effect looks like none: use `lr_test` or a profile interval.
+
+Derivatives of I are central differences of the exact one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlejax.execution import float64
+from mlejax.fit import Fit
+from mlejax.inference.checking.influence import Influence, influence
+from mlejax.inference.covariances import covariance_of
+from mlejax.inference.formatting import format_number, table_lines
+from mlejax.linalg import scaled_inverse
+from mlejax.objective import ChunkedEvaluator
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEP = 0.02  # of the differences, in standard errors
+MOST = 200  # parameters: four Hessians each
+FAR, SKEW, LARGE = 1.3, 0.5, 1e8  # beyond which a ratio, a skewness, a condition is remarked on
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trust:
+    """A panel of checks of one fit; prints as a table with remarks.
+
+    Attributes:
+        labels: addresses of the free coordinates (p,).
+        bse: model standard errors, natural scale (p,).
+        ratio: sandwich errors over them (p,); NaN where there is no sandwich.
+        skewness: of the log-likelihood along each profile, link scale (p,).
+        reversal: flags of coordinates whose Wald statistic falls (p,).
+        condition: of the scaled information.
+        rows: the influence of the rows (units); None where contributions do not stand alone.
+        remarks: what to note, in sentences.
+    """
+
+    labels: tuple[str, ...]
+    bse: np.ndarray
+    ratio: np.ndarray
+    skewness: np.ndarray
+    reversal: np.ndarray
+    condition: float
+    rows: Influence | None
+    remarks: tuple[str, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row a parameter: std_error, ratio, skewness, reversal."""
+        import pandas as pd
+
+        columns = {"std_error": self.bse, "ratio": self.ratio, "skewness": self.skewness, "reversal": self.reversal}
+        return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
+
+    def __repr__(self) -> str:
+        cells = [("", "std err", "robust/model", "skewness", "Wald reversal")]
+        numbers = zip(self.bse, self.ratio, self.skewness, strict=True)
+        for name, (error, ratio, skew), turns in zip(self.labels, numbers, self.reversal, strict=True):
+            shown = "." if np.isnan(ratio) else f"{ratio:.2f}"
+            cells.append((name, format_number(float(error), 4), shown, f"{skew:+.2f}", "yes" if turns else ""))
+        lines = [f"Checks of the fit; condition of the scaled information {self.condition:.3g}", *table_lines(cells)]
+        lines += [] if self.rows is None else ["", repr(self.rows)]
+        return "\n".join([*lines, *(f"- {remark}" for remark in self.remarks)])
+
+
+def diagnose(fit: Fit) -> Trust:
+    """What could be wrong with the numbers of a table: robust against model errors, skewness, reversals, influential rows.
+
+    Returns:
+        `Trust`: prints as a table; ``frame()``, ``remarks``, ``rows``.
+
+    Raises:
+        ValueError: no maximum of a log-likelihood, a result from a file, more than 200 parameters.
+
+    Example:
+        >>> import jax.numpy as jnp, mlejax as mle
+        >>> @mle.model(rate=mle.Positive())
+        ... def exponential(params, data):
+        ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+        >>> res = exponential.fit({"t": [1.0, 2.0, 6.0, 3.0]})
+        >>> res.diagnose().skewness.round(3).tolist()  # -1 / sqrt(n), of log(rate)
+        [-0.5]
+    """
+    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        raise ValueError("diagnose() evaluates the likelihood on the data, which are not in memory")
+    if (
+        not fit.verdict.converged
+        or fit.information is None
+        or fit.penalised is not None
+        or fit.spec.reduction is not None
+    ):
+        raise ValueError(
+            "diagnose() needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
+        )
+    p = fit.spec.space.n_free
+    if p > MOST:
+        raise ValueError(f"diagnose() evaluates four Hessians for each parameter, and there are {p}: more than {MOST}")
+    skewness, reversal, bse = _curvature(fit)
+    model, data = covariance_of(fit, "nonrobust", {}), fit.loaded.problem.data
+    ratio = np.full(p, np.nan)
+    if data.n_contributions > p:
+        with np.errstate(invalid="ignore"):
+            ratio = np.sqrt(np.diag(covariance_of(fit, "HC0", {}).matrix) / np.diag(model.matrix))
+    rows = influence(fit) if data.mode != "whole" else None
+    names = fit.spec.space.theta_labels
+    remarks = _remarks(names, ratio, skewness, reversal, model.condition, rows)
+    return Trust(names, bse, ratio, skewness, reversal, model.condition, rows, remarks)
+
+
+def _curvature(fit: Fit) -> tuple[Float[Host, " p"], np.ndarray, Float[Host, " p"]]:
+    """Skewness and reversal of each coordinate, and standard errors in theta."""
+    space, free = fit.spec.space, np.flatnonzero(fit.interior)
+    evaluator = ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
+    p = space.n_free
+
+    def information(u: Float[Host, " p"]) -> Float[Host, "p p"]:
+        found = evaluator.evaluate(u[None], 2).information
+        assert found is not None
+        return fit.loaded.scale * np.asarray(found[0])
+
+    with float64():
+        inverse = np.zeros((p, p))
+        inverse[np.ix_(free, free)] = scaled_inverse(information(fit.u)[np.ix_(free, free)]).inverse
+        skewness, reversal = np.zeros(p), np.zeros(p, bool)
+        for j in free.tolist():
+            se = np.sqrt(inverse[j, j])
+            along, alone = inverse[j] / se, np.eye(p)[j] * se
+            change = [
+                (information(fit.u + STEP * d) - information(fit.u - STEP * d)) / (2 * STEP) for d in (along, alone)
+            ]
+            skewness[j] = -along @ change[0] @ along
+            z = fit.u[j] / se
+            # d log W / du_j = 2 / u_j - d log V_jj / du_j, in standard errors
+            reversal[j] = abs(z) > 1.0 and z * (2.0 / z + along @ change[1] @ along) < 0.0
+    coefficients = np.array([leaf.kind == "Coefficients" for leaf in space.leaves])[space.leaf_numbers]
+    jacobian = np.eye(p) if fit.jacobian is None else fit.jacobian
+    bse = np.sqrt(np.einsum("ij,jk,ik->i", jacobian, inverse, jacobian))
+    return skewness, reversal & coefficients, np.where(fit.interior, bse, np.nan)
+
+
+def _remarks(
+    names: tuple[str, ...],
+    ratio: Float[Host, " p"],
+    skewness: Float[Host, " p"],
+    reversal: np.ndarray,
+    condition: float,
+    rows: Influence | None,
+) -> tuple[str, ...]:
+    listed = lambda flags: ", ".join(n for n, f in zip(names, flags, strict=True) if f)
+    out = []
+    with np.errstate(invalid="ignore"):
+        apart = (ratio > FAR) | (ratio < 1 / FAR)
+    if apart.any():
+        out.append(
+            f"Robust and model errors differ by more than {100 * (FAR - 1):.0f} % for {listed(apart)}: the density is doubtful; "
+            "information_matrix_test() tests it, cov_type='HC0' needs only the score to be right."
+        )
+    if (np.abs(skewness) > SKEW).any():
+        out.append(
+            f"The log-likelihood is skewed along {listed(np.abs(skewness) > SKEW)}: conf_int(method='profile') follows it."
+        )
+    if reversal.any():
+        out.append(
+            f"The Wald statistic of {listed(reversal)} falls as the effect grows (Hauck & Donner 1977): use lr_test."
+        )
+    if condition > LARGE:
+        out.append(
+            f"The information is badly conditioned ({condition:.2g}): some combination of parameters is hardly determined."
+        )
+    if rows is not None and (large := rows.cooks_distance > 1.0).any():
+        out.append(f"{int(large.sum())} of the {rows.what} move the estimates by more than a joint standard error.")
+    return tuple(out) or ("Nothing to remark on.",)
