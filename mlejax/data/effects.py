@@ -51,6 +51,12 @@ class Levels:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def of_rows(self, rows: Int[Host, " m"]) -> Levels:
+        """Those of some rows, by their numbers; levels without a row are left out."""
+        codes = self.codes[rows]
+        there = np.bincount(codes, minlength=len(self)) > 0
+        return Levels((np.cumsum(there) - 1)[codes], self.labels[there])
+
 
 def levels_of(values: Any, name: str) -> Levels:
     """The levels of the rows, from one label a row."""

@@ -17,6 +17,7 @@ from mlejax.data.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
 
+COMPACT = 4  # range of whole numbers, in rows, up to which their codes are looked up in a table
 TRACED_UNIT_LENGTH = 3  # rows of a unit while the user's function is traced to find out what it reads
 
 
@@ -70,6 +71,8 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
             f"{name}: {at.size} of {array.size} labels are missing, at {rows_phrase(at, index)}; expected a group for "
             "every row: give these rows a group of their own, or leave them out"
         )
+    if array.dtype.kind in "iu" and int(array.max()) - int(array.min()) < COMPACT * array.size:
+        return _codes_of_integers(array)
     if array.dtype != object:
         labels, first, codes = np.unique(array, return_index=True, return_inverse=True)
         order = np.argsort(first, kind="stable")
@@ -87,6 +90,19 @@ def group_codes(values: Any, name: str = "groups") -> tuple[np.ndarray, np.ndarr
     labels = np.empty(len(seen), object)
     labels[:] = list(seen)
     return codes, labels
+
+
+def _codes_of_integers(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `group_codes`, of whole numbers that lie close together: one pass, without a sort."""
+    wide = array.astype(np.int64) if array.dtype.kind == "i" else array
+    offset = (wide - wide.min()).astype(np.int64)
+    first = np.full(int(offset.max()) + 1, -1, np.int64)
+    first[offset[::-1]] = np.arange(array.size - 1, -1, -1)  # of equal ones the last to be written stands
+    there = np.flatnonzero(first >= 0)
+    order = there[np.argsort(first[there], kind="stable")]
+    rank = np.empty(first.size, np.int64)
+    rank[order] = np.arange(order.size)
+    return rank[offset], array[first[order]]
 
 
 def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:

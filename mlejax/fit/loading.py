@@ -280,9 +280,7 @@ def _levels(key: data_room.EffectKey, loaded: Loaded) -> data_room.Levels:
     w = loaded.weights
     if w is None or w.used.all():
         return levels
-    codes = np.where(w.used, levels.codes, levels.codes[np.argmax(w.used)])
-    kept, codes = np.unique(codes, return_inverse=True)
-    return data_room.Levels(codes, levels.labels[kept])
+    return levels.of_rows(np.where(w.used, np.arange(len(w.used)), np.argmax(w.used)))
 
 
 def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
@@ -295,8 +293,7 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
     packed = data_room.pack(rows, scaled, mode=mode, block=max(block, limits().block_rows))
     levels = loaded.levels
     if levels is not None:
-        some, codes = np.unique(levels.codes[kept], return_inverse=True)
-        levels = data_room.Levels(codes, levels.labels[some])
+        levels = levels.of_rows(kept)
     return replace(loaded, problem=replace(loaded.problem, data=packed), rows=rows, weights=weights, levels=levels)
 
 

@@ -35,6 +35,7 @@ from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Bool, Float, Host
 
 ABSORBED = 1e-11  # eigenvalue of the Schur complement, relative to the block that it is made of, that is rounding
+SHORT_WAY = 1e-5  # squared way of an effect, in its own standard errors, up to which its prediction is taken as it is
 N_RANKED = 4096  # rows on which starts are compared, at least
 
 
@@ -147,14 +148,20 @@ class EffectsEvaluator:
         """Levels whose effect is sought."""
         return ~self.given & (self.signs == 0)
 
+    def _predicted(self, u: Float[Host, " p"]) -> tuple[Float[Host, " levels"], bool]:
+        """The effects at u that the last evaluation predicts, and whether they ought to be right to the tolerance."""
+        values, last = self._near, self._last
+        if last is None or not np.isfinite(last.arrow.border).all():
+            return np.where(self.given, 0.0, values), False
+        with np.errstate(all="ignore"):
+            way = -(last.arrow.lever @ (u - last.u))
+            near = bool((way**2 * last.arrow.shaft <= SHORT_WAY).all())
+        return np.where(self.given, 0.0, np.where(np.isfinite(way), values + way, values)), near
+
     def _settled(self, u: Float[Host, " p"]) -> Settled:
         """The best effects at u, from those that the last evaluation predicts."""
-        values, last, terms = self._near, self._last, partial(self._terms, u)
-        if last is not None and np.isfinite(last.arrow.border).all():
-            with np.errstate(all="ignore"):
-                moved = values - last.arrow.lever @ (u - last.u)
-            values = np.where(np.isfinite(moved), moved, values)
-        found = settle(terms, np.where(self.given, 0.0, values), self._free, LOOK_AFTER)
+        terms = partial(self._terms, u)
+        found = settle(terms, self._predicted(u)[0], self._free, LOOK_AFTER)
         if not found.open.any():
             return found
         signs = infinite(terms, found)
@@ -167,11 +174,17 @@ class EffectsEvaluator:
         """Value, score and information at u (p,), without a penalty."""
         if self._last is not None and np.array_equal(self._last.u, u):
             return self._last
-        found = self._settled(u)
         program, p = by_all[self._how], len(u)
-        made, terms = self.grouped.run(
-            lambda rows: program(self.spec, self.position, u, rows, self.fixed), found.values, ALONE + p
+        every = lambda values: self.grouped.run(
+            lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE + p
         )
+        values, near = self._predicted(u)
+        found = Settled(values, np.zeros((ALONE, len(values))), np.zeros(len(values), bool))
+        if near:
+            made, terms = every(values)
+        if not near or not np.isfinite(terms).all() or newton_steps(terms[:ALONE], self._free)[1].any():
+            found = self._settled(u)
+            made, terms = every(found.values)
         gradient, hessian = (np.sum([np.asarray(one[k]) for one in made], axis=0) for k in (0, 1))
         free = self._free
         step, _ = newton_steps(terms[:ALONE], free)

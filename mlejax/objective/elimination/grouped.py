@@ -13,6 +13,7 @@ from mlejax.data import Prepared, bucket
 from mlejax.execution import aligned, float64, kept_pool, limits, n_cores
 from mlejax.shapes import Bool, Float, Host, Int
 
+FEW = 0.25  # share of the rows up to which those of some levels are copied into chunks of their own
 CODES_OF_16_BITS = 1 << 16  # levels up to which NumPy sorts in linear time
 
 
@@ -53,22 +54,12 @@ class GroupedRows:
         size = bucket(size)
         n_chunks = -(-order.size // size)
         index = np.concatenate([order, np.full(n_chunks * size - order.size, order[-1])])
-        leaves = [_sorted(leaf, index) for leaf in data.rows]
+        leaves = tuple(_sorted(leaf, index) for leaf in data.rows)
         full = _sorted(weights, index)
         full[order.size :] = 0.0
-        by_row = codes[index]
-        self.chunks = []
-        for begin in range(0, index.size, size):
-            run = slice(begin, begin + size)
-            part = replace(
-                data,
-                rows=tuple(leaf[run] for leaf in leaves),
-                weights=full[run],
-                n=np.asarray(size, np.int64),
-                block=size,
-            )
-            first, last = int(by_row[run][0]), int(by_row[run][-1])
-            self.chunks.append(Chunk(part, by_row[run] - first, slice(first, last + 1)))
+        self._sorted = replace(data, rows=leaves, weights=full, n=np.asarray(size, np.int64), block=size)
+        self._codes = codes[index]
+        self.chunks = _cut(self._sorted, self._codes)
         self.counts = np.bincount(codes[order], minlength=n_levels)
         self.threads = min(n_cores(), len(self.chunks), limits().max_threads)
         self.pool = kept_pool("mlejax rows", self.threads - 1) if self.threads > 1 else None
@@ -89,9 +80,9 @@ class GroupedRows:
             some: levels whose sums are wanted; None for all.
 
         Returns:
-            What the program made of each chunk, and the sums; zeros for levels of chunks that were not wanted.
+            What the program made of each chunk, and the sums; they mean nothing for other levels than those.
         """
-        wanted = [c for c in self.chunks if some is None or some[c.levels].any()]
+        wanted = self.chunks if some is None else self._chunks_of(some)
         ends = [round(i * len(wanted) / self.threads) for i in range(self.threads + 1)]
         runs = [wanted[a:b] for a, b in pairwise(ends)]
         waiting = [self.pool.submit(self._in_thread, program, values, run) for run in runs[1:]] if self.pool else []
@@ -102,6 +93,19 @@ class GroupedRows:
         for chunk, (_, sums) in zip(wanted, found, strict=True):
             total[:, chunk.levels] += sums
         return [made for made, _ in found], total
+
+    def _chunks_of(self, some: Bool[Host, " levels"]) -> list[Chunk]:
+        """The chunks with rows of these levels; of few rows chunks of their own, for the same program."""
+        n_some = int(self.counts[some].sum())
+        if n_some > FEW * self.n_rows or not n_some:
+            return [c for c in self.chunks if some[c.levels].any()]
+        data, size = self._sorted, self._sorted.block
+        index = np.flatnonzero(some[self._codes[: self.n_rows]])
+        index = np.concatenate([index, np.full(-index.size % size, index[-1])])
+        weights = _sorted(data.weights, index)
+        weights[n_some:] = 0.0
+        rows = tuple(_sorted(leaf, index) for leaf in data.rows)
+        return _cut(replace(data, rows=rows, weights=weights), self._codes[index])
 
     def _in_thread(self, program: Any, values: Any, run: list[Chunk]) -> list[tuple[Any, Any]]:
         with float64():  # a thread does not inherit the scope that it was started in
@@ -117,6 +121,17 @@ class GroupedRows:
             sums = np.stack([np.bincount(chunk.codes, term, n) for term in np.asarray(terms)])
             out.append((made, sums))
         return out
+
+
+def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[Chunk]:
+    """Chunks of so many rows as a block of the data has; views."""
+    out = []
+    for begin in range(0, len(codes), data.block):
+        run = slice(begin, begin + data.block)
+        part = replace(data, rows=tuple(leaf[run] for leaf in data.rows), weights=data.weights[run])
+        first, last = int(codes[begin]), int(codes[run][-1])
+        out.append(Chunk(part, codes[run] - first, slice(first, last + 1)))
+    return out
 
 
 def _sorted(values: Any, index: Int[Host, " n"]) -> np.ndarray:
