@@ -17,6 +17,8 @@ from mlejax.parameters import Space
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW_ROWS = 10  # of a level, below which the bias of incidental parameters is spoken of
+
 
 def terms(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> list[report.Term]:
     """One line of the table for every reported entry, with intervals of coverage 1 - alpha."""
@@ -179,7 +181,13 @@ def _effects(fit: Fit) -> str:
     alone = int((effects.counts == 1).sum())
     singles = f", {alone:,} with one row" if alone else ""
     what = f"{effects.key.parameter}: {effects.n_free:,} effects of {effects.key.by}{singles}"
-    return f"{what}; res.effects() lists them with their errors."
+    median = float(np.median(effects.counts))
+    few = (
+        f" Half of the levels have at most {median:g} rows: with so few the errors of the effects bias other parameters, but not "
+        "those of a Poisson model or the slopes of a normal one (a logit with two rows a level gives twice the slope); "
+        f"conditional logit and a random effect, mle.Latent(by={effects.key.by!r}), do not have that bias."
+    )
+    return f"{what}; res.effects() lists them with their errors." + (few if median < FEW_ROWS else "")
 
 
 def _summarised(space: Space) -> bool:

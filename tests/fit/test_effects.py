@@ -242,6 +242,14 @@ def test_formulas_beside_effects(counts):
     pd.testing.assert_frame_equal(again.effects(), counts.effects())
 
 
+def test_few_rows_a_level_are_spoken_of(counts):
+    assert "conditional logit" not in str(counts.summary())
+    few = PAIRS["logit"][0].fit(FRAME.iloc[:120])
+    said = " ".join(str(few.summary()).split())
+    assert "with so few the errors of the effects bias other parameters" in said
+    assert "conditional logit" in said
+
+
 def test_labels_may_be_text_numbers_or_missing(counts):
     numbered = POISSON.fit(FRAME.assign(firm=FRAME["firm"].str[1:].astype(int)))
     agree(numbered.params, counts.params)
