@@ -139,10 +139,12 @@ class Postestimation(Fitted):
 
     @documented_by(inference.influence)
     def influence(self, groups: Any = None, *, leverage: bool = False) -> inference.Influence:
+        self._refuse_effects("influence", "drop a group of rows and fit again")
         return inference.influence(self._fit, groups, leverage=leverage)
 
     @documented_by(inference.diagnose)
     def diagnose(self) -> inference.Trust:
+        self._refuse_effects("diagnose", "read verdict and effects()")
         return inference.diagnose(self._fit)
 
     @documented_by(inference.residuals)
@@ -154,6 +156,7 @@ class Postestimation(Fitted):
         discrete: bool | None = None,
         seed: int = 0,
     ) -> Any:
+        self._refuse_effects("residuals", "compare the outcome with predict(f, data)")
         return inference.residuals(self._fit, kind, response=response, discrete=discrete, seed=seed)
 
     @documented_by(inference.subset_errors_of)

@@ -273,6 +273,7 @@ def test_what_is_refused_is_named(counts):
     with pytest.raises(ValueError, match="constraints= on alpha"):
         POISSON.fit(FRAME, constraints="alpha[f01] = alpha[f02]")
     for refused in (
+        counts.influence, counts.diagnose, counts.residuals,
         counts.bootstrap, counts.jackknife, counts.cross_validate, counts.margins, lambda: counts.profile("beta[x1]"),
         lambda: counts.contour("beta[x1]", "beta[x2]"), lambda: counts.conf_int(method="profile"),
         lambda: counts.score_test("beta[x1] = 0"), lambda: counts.vuong_test(counts), counts.information_matrix_test,
