@@ -379,6 +379,7 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
         now = source.convert(own)
         if unit is not None:
             now = data_room.units(now, source.column(unit), unit).rows
+            now = replace(now, leaves=now.leaves[:-1])  # without the mask, which comes after the designs
     except (ValueError, TypeError, KeyError):
         return False
     w = loaded.weights

@@ -2,6 +2,7 @@
 
 from mlejax.latent.checks import conditional
 from mlejax.latent.declare import LAPLACE, Latent, Quadrature
+from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Marginal",
     "Quadrature",
     "conditional",
+    "grid",
     "integrated",
     "marginal_likelihood",
     "marginal_of",

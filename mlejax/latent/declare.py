@@ -131,6 +131,7 @@ class Quadrature:
 
 
 LAPLACE = Quadrature(1)  # one point, at the mode: the same number
+DEFAULT = {1: Quadrature(15), 2: Quadrature(9), 3: Quadrature(7)}  # by number of latents, where no check chooses
 
 
 def check_latents(

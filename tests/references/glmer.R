@@ -1,14 +1,14 @@
-# Random intercepts by adaptive Gauss-Hermite quadrature (lme4), and the data of tests/latent/data.
+# Random effects by adaptive Gauss-Hermite quadrature (lme4), and the data of tests/latent/data and examples/data/epil.csv.
 # lme4 stops at about 1e-4 standard errors: the numbers are a cross-check; the truth in the tests is brute-force quadrature.
 source("tests/references/common.R")
 suppressMessages({library(lme4); library(MASS); library(HSAUR3)})
-out <- "tests/latent/data"
-write_table <- function(d, name) write.csv(d, file.path(out, paste0(name, ".csv")), row.names = FALSE, quote = FALSE)
+write_table <- function(d, name, out = "tests/latent/data")
+  write.csv(d, file.path(out, paste0(name, ".csv")), row.names = FALSE, quote = FALSE)
 
 epil <- MASS::epil
 seizures <- data.frame(subject = epil$subject, y = epil$y, lbase = round(epil$lbase, 12), lage = round(epil$lage, 12),
                        trt = as.integer(epil$trt == "progabide"), V4 = as.integer(epil$period == 4))
-write_table(seizures, "epil")
+write_table(seizures, "epil", "examples/data")
 b <- MASS::bacteria
 bacteria <- data.frame(ID = b$ID, y = as.integer(b$y == "y"), drug = as.integer(b$trt == "drug"),
                        drugp = as.integer(b$trt == "drug+"), w2 = as.integer(b$week > 2))

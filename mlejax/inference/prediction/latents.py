@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.latent import conditional
+from mlejax.latent import conditional, grid, marginal_of
+from mlejax.likelihood import Likelihood
 from mlejax.shapes import Float, Host
 
+POINTS = {1: 41, 2: 21, 3: 11}  # of the law of latents, by their number
 STEP = 1e-4  # of central differences, standard errors
 
 
@@ -50,6 +54,32 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
         mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
         variance = _of_estimates(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
     return LatentValues(np.asarray(fit.loaded.unit_labels), joint.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
+
+
+def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) -> Callable[[Any, Any], Any]:
+    """A function of params, latents and rows, averaged over the law of the latents; the same where there are none.
+
+    Raises:
+        ValueError: latents whose law is the user's own.
+    """
+    marginal = marginal_of(likelihood)
+    if marginal is None:
+        return function
+    if any(latent.law != "normal" for latent in marginal.latents.values()):
+        raise ValueError(
+            f"{likelihood.name}: averages over latents are offered for law='normal'; give the function without latents"
+        )
+    where, log_w = grid(POINTS.get(marginal.q, 3), marginal.q)
+    weights = np.exp(log_w - 0.5 * (where**2).sum(axis=1))
+    weights = weights / weights.sum()
+
+    def averaged(params: Any, data: Any) -> Any:
+        def at(z: Any) -> Any:
+            return function({**params, **{name: v[None] for name, v in marginal.values(params, z)[0].items()}}, data)
+
+        return jnp.tensordot(jnp.asarray(weights), jax.vmap(at)(jnp.asarray(where)), axes=1)
+
+    return averaged
 
 
 def _of_estimates(mean: Any, fit: Fit, cov: CovarianceResult) -> Any:

@@ -29,6 +29,7 @@ from mlejax.data import columns_of
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, nlcom
+from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.predict import of_theta
 from mlejax.shapes import Float, Host
 
@@ -224,9 +225,14 @@ def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
     if callable(of):
-        return of
+        return over_latents(of, likelihood)
     if of == "mean" or (of is None and registered(likelihood, "mean") is not None):
-        return companion(likelihood, "mean", "margins")
+        return over_latents(companion(likelihood, "mean", "margins"), likelihood)
+    if of is None and likelihood.joint is not None:
+        raise ValueError(
+            f"margins: say of what, since {likelihood.name} has latents and declares no mean: of=lambda params, data: ..., a "
+            "function of the latents too, over whose law it is averaged"
+        )
     if of is None and len(regressed) != 1:
         what = f"the regressed parameters are {', '.join(regressed)}" if regressed else "no parameter is regressed"
         raise ValueError(

@@ -25,6 +25,7 @@ from mlejax.fit import Fit
 from mlejax.inference.effect_estimates import RowEffects
 from mlejax.inference.intervals import DeltaResult, nlcom
 from mlejax.inference.normal import critical_value
+from mlejax.inference.prediction.latents import over_latents
 from mlejax.parameters import Link
 from mlejax.shapes import Float, Host, PyTree
 
@@ -55,6 +56,7 @@ def predict(
     Args:
         function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
             ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
+            In models with latents it is averaged over their law; write ``params["u"] = 0`` inside to hold them there.
         data: a dict of arrays or a table of any kind; its offsets and exposures count too.
         param: which regressed parameter, if there are several.
         scale: ``"natural"``, or ``"link"`` for linear predictors.
@@ -91,6 +93,7 @@ def predict(
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
+        function = over_latents(function, likelihood)
         by_row = None if fit.loaded.effects is None else RowEffects(fit, data_room.ingest(data))
         table = predict_function(function, *at, designs, alpha=alpha, reason=reason, by_row=by_row)
         return data_room.like(data, table)
