@@ -172,6 +172,29 @@ def test_wrong_data_and_functions_are_named(dyestuff: dict[str, np.ndarray]) -> 
 
 
 @pytest.mark.slow
+def test_a_covariance_that_ends_singular() -> None:
+    """Slopes that are a multiple of the intercepts: the last pivot is on its edge, and the effects are so too."""
+    rng, subject = np.random.default_rng(10), np.repeat(np.arange(40), 6)
+    z, days = rng.normal(size=40)[subject], np.tile(np.arange(6.0), 40) - 2.5
+    reaction = 1 + 2 * days + 1.5 * z + 0.5 * z * days + rng.normal(size=240)
+    res = slopes.fit({"reaction": reaction, "days": days, "subject": subject}, integrate="laplace")
+    assert res.verdict.code == "boundary"
+    assert res.params["L[1,1]"] == 0.0
+    found = res.latent()
+    ratio = found["mean"][1::2].to_numpy() / found["mean"][::2].to_numpy()
+    np.testing.assert_allclose(ratio, res.params["L[1,0]"] / res.params["L[0,0]"], rtol=1e-8)
+    assert (found["sd_all"] > found["sd"]).all()
+
+
+@pytest.mark.slow
+def test_predictions_average_over_the_law(sleep: mle.Results) -> None:
+    """E exp(sd u) = exp(sd^2 / 2)."""
+    new = {"days": np.array([0.0]), "reaction": np.array([0.0])}
+    found = sleep.predict(lambda p, d: jnp.exp(p["sd"] / 100.0 * p["u"]) + 0.0 * d["days"], new)
+    assert found["estimate"].iloc[0] == pytest.approx(np.exp((sleep.params["sd"] / 100.0) ** 2 / 2), rel=1e-10)
+
+
+@pytest.mark.slow
 def test_units_that_are_separated_are_no_maximum() -> None:
     """All outcomes of a unit alike: the standard deviation grows without end, and no error is printed."""
 

@@ -84,10 +84,11 @@ def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) ->
 
 def _of_estimates(mean: Any, fit: Fit, cov: CovarianceResult) -> Any:
     """Variance of the means by the delta method, (n, q): along the axes of the covariance, by differences."""
-    if fit.jacobian is None or not fit.u.size:
+    full = np.asarray(cov.full)
+    if fit.jacobian is None or not np.isfinite(full).any():
         return np.nan
     to_u = np.linalg.pinv(fit.jacobian)
-    values, vectors = np.linalg.eigh(np.nan_to_num(to_u @ cov.full @ to_u.T))
+    values, vectors = np.linalg.eigh(to_u @ np.nan_to_num(full) @ to_u.T)  # what is on an edge stays there
     total = 0.0
     for value, axis in zip(values, vectors.T, strict=True):
         if value <= 0.0:
