@@ -45,6 +45,8 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
         ValueError: it has none, or its data are not here.
     """
     joint = fit.spec.likelihood.joint
+    if joint is None and fit.integration is not None:
+        raise ValueError("latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it")
     if joint is None:
         raise ValueError(
             f"{fit.spec.likelihood.name} has no latents; declare one beside the parameters, u=mle.Latent(by=...)"
