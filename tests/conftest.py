@@ -12,5 +12,5 @@ settings.register_profile("dev", derandomize=True, database=None, max_examples=2
 settings.register_profile("explore", max_examples=500, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-# The models of the reference cases are data for `tests.cases`, not test modules.
-collect_ignore_glob = ["cases/*/model.py"]
+# The models of the reference cases are data for `tests.cases`, and scripts that made references need further packages.
+collect_ignore_glob = ["cases/*/model.py", "references/*.py"]

@@ -65,9 +65,9 @@ class Postestimation(Fitted):
             >>> res = one_way.fit({"y": [1.0, 2.0, 5.0, 6.0, 3.0, 3.5], "g": list("aabbcc")})
             >>> res.latent()[["g", "mean"]].round(3)
                g   mean
-            0  a -1.130
-            1  b  1.256
-            2  c -0.126
+            0  a -1.129
+            1  b  1.227
+            2  c -0.098
         """
         return reporting.latent_table(self._fit, self._cov)
 

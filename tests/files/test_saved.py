@@ -345,6 +345,10 @@ def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> N
         "designs",  # formulas
         "hyper",
         "remembered",
+        "stream",  # read in passes: nothing of it is kept
+        "effects",  # a fit with effects is not saved
+        "levels",
+        "of_sample",
     }
     assert fields(Spec) == {"likelihood", "space", "penalty", "hessian", "reduction"}
     assert fields(mle.Results) == {"model", "cov_type", "_fit", "_cov"}

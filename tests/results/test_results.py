@@ -395,7 +395,7 @@ def test_clusters_by_column_by_labels_and_by_unit() -> None:
     [
         ("robust", None, "did you mean 'HC0'"),
         ("hc1", None, "did you mean 'HC1'"),
-        ("HC3", None, "is not known; choose from"),
+        ("HC4", None, "is not known; choose from"),
         ("HC0", {"groups": "village"}, "mean nothing with cov_type='HC0'"),
         ("cluster", None, "needs cov_kwds"),
         ("cluster", {"groups": "village", "correction": "g"}, "correction='g' is not known"),
