@@ -185,8 +185,7 @@ class Parquet:
         """The first rows, with all columns."""
         dataset = self._dataset
         try:
-            # without reading ahead: what is wrong with a later file is said when its turn comes, with its name
-            found = dataset.head(PEEKED, filter=self._filter, use_threads=False, batch_readahead=0, fragment_readahead=0)
+            found = dataset.head(PEEKED, filter=self._filter)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(
                 f"mle.Parquet: the first rows of {self.path!r} cannot be read"
