@@ -133,7 +133,8 @@ def fit_once(
                 loaded, evaluator = settling.loaded, settling.evaluator
                 remark = " ".join(n for n in (remark, settling.remark) if n)
         if space.n_free == 0:
-            return replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
+            done = replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
+            return done if settling is None else with_effects(done, evaluator, settling)
         if start is not None and labels:
             remark += start_moved(space, given, u0, held)
         problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
