@@ -1,6 +1,6 @@
 """A logit of many rows in Parquet, in passes: against its parts, each measured alone in the same run.
 
-    python benchmarks/streamed.py [--rows 10_000_000] [--folder /tmp/streamed] [--write]
+    python benchmarks/streamed.py [--rows 10_000_000] [--folder FOLDER] [--write]
 
 Rows are drawn with a fixed seed, 20 columns of float32 and an outcome, in row groups of 250,000.  Every step runs in a process
 of its own, on the machine's cores, and is told in seconds of the clock and of the cores.  The fit is with HC1 errors.
@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def table_of(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=10_000_000)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/streamed"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "streamed")
     parser.add_argument("--step")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()

@@ -184,17 +184,15 @@ class Parquet:
     def peek(self) -> Any:
         """The first rows, with all columns."""
         dataset = self._dataset
-        try:
-            found = dataset.head(PEEKED, filter=self._filter)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                f"mle.Parquet: the first rows of {self.path!r} cannot be read"
-                f"{'' if self.filters is None else f' with filters={self.filters!r}'}: {error}"
-            ) from error
-        if not found.num_rows:
-            why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
-            raise DataError(f"mle.Parquet: {why}; expected at least one")
-        return found
+        for fragment in dataset.get_fragments(filter=self._filter):  # one file after the other, so that a bad one is named
+            try:
+                found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
+            except (OSError, ValueError, TypeError) as error:
+                raise DataError(f"{fragment.path}: the first rows cannot be read: {error}") from error
+            if found.num_rows:
+                return found
+        why = "the files have no rows" if self.filters is None else f"no row passes filters={self.filters!r}"
+        raise DataError(f"mle.Parquet: {why}; expected at least one")
 
     def partitions(self) -> list[RowGroup]:
         """Row groups that may hold rows, in order."""

@@ -195,9 +195,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^part-3.parquet, row group 0: the file has no column 'x1'"):
         logit.fit(write(other, frames))
     frames[3] = frames[3].assign(x1="text")
-    # Arrow reads ahead: the bad file may be met while the first rows are looked at
-    said = r"^(part-3.parquet, row group 0: the file|mle.Parquet: the first rows of .*) cannot be read.*'text'"
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=r"^part-3.parquet, row group 0: the file cannot be read.*'text'"):
         logit.fit(write(other, frames))
 
 
