@@ -16,15 +16,7 @@ from mlejax.data import formulas
 from mlejax.data.streams import Engine
 from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
-from mlejax.fit.common import check_count
-from mlejax.fit.diagnose import (
-    Problems,
-    search_centred,
-)
-from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
-from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
-from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.options import (
+from mlejax.fit.arguments import (
     before_the_first_step,
     check_n_starts,
     checked_reduction,
@@ -35,6 +27,14 @@ from mlejax.fit.options import (
     restricted,
     start_moved,
 )
+from mlejax.fit.common import check_count
+from mlejax.fit.diagnose import (
+    Problems,
+    search_centred,
+)
+from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
+from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
+from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
 from mlejax.fit.start import Mode, subsample

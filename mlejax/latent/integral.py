@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.latent.declare import Quadrature
 from mlejax.latent.mode import Curve, Integrand, curve, find, gradient
+from mlejax.latent.variable import Quadrature
 from mlejax.linalg import entrywise
 
 

@@ -13,8 +13,8 @@ from jax import lax
 
 from mlejax import transforms
 from mlejax.execution import cached
-from mlejax.latent.declare import DEFAULT, LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
 from mlejax.latent.integral import log_integral
+from mlejax.latent.variable import DEFAULT, LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
 from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
 from mlejax.linalg import entrywise
 from mlejax.parameters import Declaration

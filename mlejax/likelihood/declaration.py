@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -107,7 +108,7 @@ class Likelihood:
         """``"rows"``, ``"units"`` or ``"whole"``."""
         return "units" if self.unit is not None else ("rows" if self.rowwise else "whole")
 
-    @property
+    @cached_property
     def effects(self) -> tuple[data_room.EffectKey, ...]:
         """The parameters with one value a level of a column, which come with the data; empty for most models."""
         return getattr(self.function, "effects", ())

@@ -61,7 +61,7 @@ class Column:
     def _foreign(self) -> ForeignColumn | None:
         return self.given if isinstance(self.given, ForeignColumn) else foreign_series(self.given)
 
-    @property
+    @cached_property
     def raw(self) -> Any:
         """The values as NumPy, pandas or the user has them."""
         return self.given if self._foreign is None else self._foreign.values

@@ -1,4 +1,4 @@
-"""The options of a fit, checked and put into the words of the search."""
+"""The arguments of a fit, checked and put into the words of the search."""
 
 from __future__ import annotations
 
