@@ -100,7 +100,8 @@ def fit_once(
     check_options(likelihood, separated, algorithm, bias_reduction, n_starts, start, fixed)
     with float64(), missing_derivatives(likelihood), outside_transformations():
         with before_the_first_step(likelihood):
-            check_place(data, on, engine)
+            if on is not None:
+                check_place(data, on, engine)
             if is_stream(data):
                 refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
                 check_stream_options(algorithm, bias_reduction, validation)

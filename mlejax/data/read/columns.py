@@ -64,6 +64,8 @@ class Column:
     @cached_property
     def raw(self) -> Any:
         """The values as NumPy, pandas or the user has them."""
+        if type(self.given) is np.ndarray:
+            return self.given
         return self.given if self._foreign is None else self._foreign.values
 
     @cached_property
