@@ -22,6 +22,8 @@ from mlejax.inference import standard_errors
 from mlejax.special import softplus
 from tests.test_compilations import compilations
 
+PACKAGE = Path(mle.__file__).parent
+
 
 @mle.model(beta=mle.Real(columns="X"))
 def logit(params: Any, data: Any) -> Any:
@@ -41,12 +43,13 @@ def logit_data(seed: int, n: int = 1000, p: int = 4) -> dict[str, np.ndarray]:
 
 
 def calls_of(action: Callable[[], Any]) -> Counter[tuple[str, str]]:
-    """How often each function written in Python is called, by its file and its name; those that collect garbage are not ours."""
+    """How often each function of the package is called, by its file and its name, and NumPy's `eigh`. Other calls inside JAX,
+    NumPy and pandas are left out: their number depends on their versions."""
     seen: Counter[tuple[str, str]] = Counter()
 
     def look(frame: Any, event: str, _: Any) -> None:
-        if event == "call":
-            code = frame.f_code
+        code = frame.f_code
+        if event == "call" and (code.co_name == "eigh" or Path(code.co_filename).is_relative_to(PACKAGE)):
             seen[Path(code.co_filename).name, code.co_name] += 1
 
     gc.collect()
@@ -70,8 +73,8 @@ def test_a_warm_fit_is_a_few_dispatches_and_little_python() -> None:
     # the start and one evaluation for each step; nothing else is asked of the device
     assert calls["compilation.py", "call"] == res.n_steps + 1 <= 6
     assert calls["_linalg.py", "eigh"] <= 4  # 4 by 4: the start, the clean test, the evidence, the covariance
-    # 1,600 where this was written, a third of them in the optimiser's steps
-    assert sum(calls.values()) < 1_650, calls.most_common(30)
+    # 1,150 where this was written, a third of them in the optimiser's steps
+    assert sum(calls.values()) < 1_200, calls.most_common(30)
 
 
 def test_the_fingerprint_is_of_the_data_that_were_fitted() -> None:
