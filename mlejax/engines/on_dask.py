@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Dask:
     def __init__(self, client: Any) -> None:
         self.client = client
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Iterator[Any]:
+    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
         task = packed(work)
         futures = [self._submitted(task, partition) for partition in partitions]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Ray:
             raise DataTypeError("on=ray expected a connection: call ray.init() first")
         self.ray = ray
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Iterator[Any]:
+    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
         task = self.ray.put(packed(work))
         of_partition, of_block = self.ray.remote(run), self.ray.remote(run_on_block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from mlejax.data.streams import Partition
@@ -20,7 +20,7 @@ class Spark:
     def __init__(self, session: Any) -> None:
         self.session = session
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Iterator[Any]:
+    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
         import cloudpickle
 

@@ -7,6 +7,7 @@ weights and the levels of categories, is collected in one pass over these column
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -344,14 +345,15 @@ def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Sur
     found: list[Survey] = []
     parts: list[dict[str, Any]] = []
     stride = 1
-    for i, s in enumerate(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())):
-        if s is None:
-            continue
-        if i % stride == 0 and s.some:
-            parts.append(s.some)
-            if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
-                parts, stride = parts[::2], stride * 2
-        found.append(replace(s, some=None))
+    with closing(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())) as surveys:
+        for i, s in enumerate(surveys):
+            if s is None:
+                continue
+            if i % stride == 0 and s.some:
+                parts.append(s.some)
+                if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
+                    parts, stride = parts[::2], stride * 2
+            found.append(replace(s, some=None))
     return _merged(iter(found)), _together(parts)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -23,8 +24,11 @@ Work = Callable[[Partition], Any]
 class Engine(Protocol):
     """What runs a task on partitions: threads here, processes or machines elsewhere."""
 
-    def map(self, work: Work, partitions: Iterable[Partition]) -> Iterator[Any]:
-        """``work`` of every partition, in their order; an error in one is raised, and the others are given up."""
+    def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+        """``work`` of every partition, in their order; an error in one is raised, and the others are given up.
+
+        Whoever stops before the end closes it (``contextlib.closing``).
+        """
         ...
 
 
@@ -38,7 +42,7 @@ class Threads:
     def __init__(self, n: int | None = None) -> None:
         self.n = n_cores() if n is None else n
 
-    def map(self, work: Work, partitions: Iterable[Partition]) -> Iterator[Any]:
+    def map(self, work: Work, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `Engine.map`."""
         stop = threading.Event()
 
@@ -92,14 +96,15 @@ class Streamed:
         names: list[str] = []
         seen: list[Seen | None] = []
         out: list[Any] = []
-        partitions = self._named(names)
-        found = self.engine.map(_Bound(work, first), partitions)
-        for i, (mine, result) in enumerate(found):
-            if not first:
-                self._compare(i, names, mine)
-            seen.append(mine)
-            if mine is not None:
-                out.append(result)
+        # closed here when a partition is refused: the garbage collector might close it in one of the pass's own threads, which
+        # would then wait for itself
+        with closing(self.engine.map(_Bound(work, first), self._named(names))) as found:
+            for i, (mine, result) in enumerate(found):
+                if not first:
+                    self._compare(i, names, mine)
+                seen.append(mine)
+                if mine is not None:
+                    out.append(result)
         n = sum(s.n for s in seen if s is not None)
         if first and n > self.n:
             raise self._changed(f"{self.n} rows", f"{n}")

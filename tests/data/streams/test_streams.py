@@ -25,9 +25,6 @@ from tests.data.streams.samples import N, frame, logit, outcome, parts, write
 
 SMALL = Limits(chunk_rows=512, block_rows=256)
 
-# In one of two runs of the whole suite a pass waited for ever for a thread: until that is understood these run apart.
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def _small_scale() -> Iterator[None]:
