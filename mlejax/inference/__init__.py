@@ -72,6 +72,7 @@ from mlejax.inference.resampling import (
     jackknife,
     simulate,
 )
+from mlejax.inference.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.tests import (
     FitFacts,
     HausmanTest,
@@ -97,6 +98,7 @@ from mlejax.inference.tests import (
 
 __all__ = [
     "CRITERIA",
+    "Adjustment",
     "Bootstrap",
     "BootstrapKind",
     "Check",
@@ -119,12 +121,14 @@ __all__ = [
     "Residuals",
     "ScoreTest",
     "SimulationStudy",
+    "Simultaneous",
     "SubsetErrors",
     "TTest",
     "TermTests",
     "Trust",
     "VuongTest",
     "WaldTest",
+    "adjusted_pvalues",
     "bootstrap",
     "check",
     "confidence_intervals",
@@ -161,6 +165,7 @@ __all__ = [
     "one_scalar",
     "own_options",
     "parse_hypotheses",
+    "pointwise_alpha",
     "predict",
     "profile",
     "profile_intervals",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mlejax.inference.formatting import small_table
+from mlejax.inference.normal import critical_value
+from mlejax.inference.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +53,37 @@ class Estimates:
         """Sentences below the table."""
         return ()
 
-    def conf_int(self) -> pd.DataFrame:
-        """Columns ``lower`` and ``upper``."""
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the quantities."""
+        raise NotImplementedError
+
+    def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
+        """Columns ``lower`` and ``upper``.
+
+        Args:
+            method: ``"wald"``: each interval by itself.  All together with probability 1 - alpha: ``"bonferroni"``, ``"sidak"``,
+                ``"scheffe"`` (and every linear combination with them), ``"max-z"``, exact for estimates that are normal (R's
+                ``multcomp`` says single-step).
+        """
         import pandas as pd
 
-        return pd.DataFrame({"lower": self.conf_low, "upper": self.conf_high}, index=list(self.labels))
+        low, high = self.conf_low, self.conf_high
+        if method != "wald":
+            df = getattr(self, "df", np.inf)
+            reach = critical_value(pointwise_alpha(method, self.alpha, self.cov_params(), df), df)
+            low, high = self.params - reach * self.bse, self.params + reach * self.bse
+        return pd.DataFrame({"lower": low, "upper": high}, index=list(self.labels))
+
+    def adjusted_pvalues(self, method: Adjustment = "holm") -> pd.Series:
+        """p-values of all tests together: the chance that any of the true hypotheses has one below alpha is at most alpha.
+
+        Args:
+            method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
+        """
+        import pandas as pd
+
+        found = adjusted_pvalues(method, self.tvalues, self.cov_params(), getattr(self, "df", np.inf))
+        return pd.Series(found, index=list(self.labels), name=f"p ({method})")
 
     def table(self) -> pd.DataFrame:
         """One row a quantity, broom's columns: estimate, std_error, statistic, p_value, conf_low, conf_high, note."""

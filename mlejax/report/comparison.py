@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlejax import inference
 from mlejax.inference import CRITERIA, FitFacts
 from mlejax.inference.formatting import MISSING, format_estimates
@@ -93,9 +95,41 @@ class Comparison(Printed):
         rows = []
         for c in self.columns:
             row: dict[str, Any] = {"model": c.name, "nobs": c.facts.nobs, "df_model": c.facts.df_model}
-            row |= {"llf": c.facts.llf, **{name: criterion(c, name) for name in self.criteria}}
+            row |= {"llf": c.facts.llf, **{name: _criterion(c, name) for name in self.criteria}}
             rows.append(row | {"converged": c.facts.converged, "verdict": c.code, "cov_type": c.cov})
         return pd.DataFrame(rows)
+
+    def weights(self, criterion: str = "aic") -> pd.DataFrame:
+        """How much better the best fit is, and Akaike weights exp(-d/2) / sum exp(-d/2); the table of bbmle's ``AICtab``.
+
+        Args:
+            criterion: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``; d is what a fit's exceeds the smallest by.
+
+        Returns:
+            One row a fit, the best first: ``logLik AIC dLogLik dAIC df weight``, differences of log-likelihoods from the lowest.
+
+        Raises:
+            ValueError: fits of different data, or one without the criterion.
+        """
+        import pandas as pd
+
+        if criterion not in CRITERIA:
+            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(map(repr, CRITERIA))}")
+        name = CRITERIA[criterion]
+        if why := inference.incomparable([replace(c.facts, label=c.name) for c in self.columns]):
+            raise ValueError(f"{name} cannot be compared: {why}")
+        for c in self.columns:
+            if why := _refused(c, criterion):
+                raise ValueError(f"{c.name} has no {name}: it is refused {why}")
+        llf = np.array([c.facts.llf for c in self.columns])
+        values = np.array([_criterion(c, criterion) for c in self.columns])
+        size = np.exp(-0.5 * (values - values.min()))
+        df = [c.facts.df_model if math.isnan(c.edf) else c.edf for c in self.columns]
+        columns = {
+            "logLik": llf, name: values, "dLogLik": llf - llf.min(), f"d{name}": values - values.min(), "df": df,
+            "weight": size / size.sum(),
+        }  # fmt: skip
+        return pd.DataFrame(columns, index=[c.name for c in self.columns]).sort_values(name, kind="stable")
 
 
 def compare(
@@ -144,7 +178,7 @@ def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
     return heads
 
 
-def criterion(column: Column, name: str) -> float:
+def _criterion(column: Column, name: str) -> float:
     """A criterion of one fit; NaN where it has none."""
     if _refused(column, name):
         return math.nan
@@ -251,7 +285,7 @@ def _fact_lines(
     if not all(math.isnan(c.edf) for c in columns):
         rows.append(row("Effective df", ["" if math.isnan(c.edf) else f"{c.edf:.4g}" for c in columns]))
     for name in table.criteria:
-        values = [criterion(c, name) for c in columns]
+        values = [_criterion(c, name) for c in columns]
         rows.append(row(CRITERIA[name], [MISSING if math.isnan(v) else f"{v:.4f}" for v in values], withheld[name]))
     rows.append(row("Covariance", [c.cov for c in columns]))
     rows.append(row("Verdict", [c.code for c in columns], verdicts))

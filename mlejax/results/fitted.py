@@ -98,7 +98,7 @@ class Fitted:
         alpha: float = 0.05,
         scale: Scale = "link",
         *,
-        method: Literal["wald", "profile"] = "wald",
+        method: Literal["wald", "profile"] | inference.Simultaneous = "wald",
         adjusted: bool = False,
     ) -> pd.DataFrame:
         """Confidence intervals of all entries, natural units.
@@ -109,7 +109,8 @@ class Fitted:
                 mapped back, so that they stay inside the support; ``"natural"``: estimate plus and minus z times the
                 standard error, as R's ``confint.default``.
             method: ``"wald"``, or ``"profile"``: where twice the fall of the profile log-likelihood is the quantile of
-                chi-squared 1; :meth:`profile` tells more of one of them.
+                chi-squared 1; :meth:`profile` tells more of one of them.  ``"bonferroni"``, ``"sidak"``, ``"scheffe"``,
+                ``"max-z"``: Wald intervals that cover all entries together; of some of them, ``res.t_test([...]).conf_int``.
             adjusted: of profile intervals under sampling or importance weights or a robust covariance, without which they are
                 refused: the statistic is multiplied by the ratio of the model's variance to the robust one (Rotnitzky & Jewell
                 1990).
@@ -136,8 +137,6 @@ class Fitted:
         """
         import pandas as pd
 
-        if method not in ("wald", "profile"):
-            raise ValueError(f"method= expected 'wald' or 'profile', got {method!r}")
         if method == "profile":
             if scale != "link":
                 raise ValueError("profile intervals are the same on every scale; leave out scale=")
@@ -147,9 +146,22 @@ class Fitted:
             return pd.DataFrame(columns, index=self._entries.labels)
         if adjusted:
             raise ValueError("adjusted=True is for method='profile'; Wald intervals use the covariance as it is")
-        self._entries.refuse_large()
-        found = self._entries.intervals(alpha, scale)
+        entries = self._entries
+        entries.refuse_large()
+        if method != "wald":
+            alpha = inference.pointwise_alpha(method, alpha, entries.covariance, self._cov.df)
+        found = entries.intervals(alpha, scale)
         return pd.DataFrame({"lower": found.low, "upper": found.high}, index=self._entries.labels)
+
+    def adjusted_pvalues(self, method: inference.Adjustment = "holm") -> pd.Series:
+        """p-values of all entries together, NaN where ``pvalues`` are; of some of them, ``res.t_test([...]).adjusted_pvalues``.
+
+        Args:
+            method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
+        """
+        self._entries.refuse_large()
+        z, cov = self._entries.tests[0], self._entries.covariance
+        return self._series(inference.adjusted_pvalues(method, z, cov, self._cov.df), f"p ({method})")
 
     @documented_by(inference.effects_table)
     def effects(self) -> pd.DataFrame:
@@ -254,6 +266,16 @@ class Fitted:
         return self.info_criteria("aic")
 
     @property
+    def aicc(self) -> float:
+        """AIC with the correction for few rows, exact for the mean of a normal linear model and borrowed elsewhere."""
+        return self.info_criteria("aicc")
+
+    @property
+    def tic(self) -> float:
+        """Takeuchi's criterion, -2 llf + 2 tr(I^-1 J), J the products of scores: AIC where the model may be wrong."""
+        return self.info_criteria("tic")
+
+    @property
     def bic(self) -> float:
         """Schwarz's criterion, -2 llf + df_model log(nobs).  As :meth:`info_criteria`."""
         return self.info_criteria("bic")
@@ -261,7 +283,7 @@ class Fitted:
     @documented_by(inference.info_criterion)
     def info_criteria(
         self,
-        name: Literal["aic", "aicc", "bic", "hqic"] = "aic",
+        name: Literal["aic", "aicc", "bic", "hqic", "tic"] = "aic",
         *,
         n: float | None = None,
         count: Literal["all", "interior"] = "all",

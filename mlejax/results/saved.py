@@ -99,7 +99,7 @@ def compare(
 
     Returns:
         :class:`mlejax.report.Comparison`: prints as text, shows as HTML; ``to_latex()``, ``to_markdown()``, ``tidy()``,
-        ``glance()``.
+        ``glance()``, ``weights()``.
 
     Raises:
         ValueError: criteria asked for by name, but the fits are of different data.

@@ -7,6 +7,7 @@ AIC    -2 l + 2 k                         Akaike (1974)
 AICc   AIC + 2 k (k + 1) / (n - k - 1)    Sugiura (1978), Hurvich & Tsai (1989)
 BIC    -2 l + k log n                     Schwarz (1978)
 HQIC   -2 l + 2 k log(log n)              Hannan & Quinn (1979)
+TIC    -2 l + 2 tr(I^-1 J)                Takeuchi (1976), J the sum of products of scores
 ====== ================================== ============================================
 
 All are per data set (not divided by n), and broadcast over arrays, so that a batch of fits is one call.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.covariance import SANDWICH, CovarianceResult
 from mlejax.fit import Fit, counts
+from mlejax.inference.covariances import covariance_of
 from mlejax.inference.tests import FitFacts, data_difference
 
 
@@ -196,7 +199,7 @@ def info_criterion(
     """An information criterion; smaller is better.
 
     Args:
-        name: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``.
+        name: ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"`` or ``"tic"``.
         n: number of observations, ``res.n_units`` say; ``nobs`` by default.
         count: ``"all"`` counts parameters on an edge of their support too (as R's lme4 and pscl do); ``"interior"`` does not.
 
@@ -206,6 +209,8 @@ def info_criterion(
         ValueError: a sandwich covariance or no maximum; of penalised fits all criteria but AIC, which counts effective
             degrees of freedom.
     """
+    if name == "tic":
+        return _tic(fit, cov)
     k = float(df_model(fit, cov, count)) if fit.penalised is None else cov.edf
     found = float(criterion(name, highest_llf(fit), max(k, 0.0), counts(fit.loaded)[0] if n is None else n))
     if reason := no_criterion(fit, cov):
@@ -216,6 +221,28 @@ def info_criterion(
             "effective degrees of freedom"
         )
     return found
+
+
+def _tic(fit: Fit, cov: CovarianceResult) -> float:
+    """Takeuchi's criterion; a sandwich covariance does not matter, since it allows for a model that is wrong."""
+    why = no_criterion(fit, replace(cov, kind="nonrobust"))
+    if fit.loaded.effects is not None:
+        why = "with effects by index: most of the parameters have no scores of their own"
+    if fit.penalised is not None or not fit.interior.all():
+        why = "where a penalty or an edge moves the estimates: it rests on scores that sum to 0"
+    if why:
+        raise ValueError(f"TIC is refused {why}")
+    sandwich = covariance_of(fit, "HC0", {})
+    matrix, information = sandwich.matrix, fit.information
+    if fit.centred is not None and sandwich.factor is not None:  # whose digits the trace needs
+        half = np.linalg.solve(fit.centred.matrix, sandwich.factor)
+        matrix, information = half @ half.T, fit.centred.information
+    bias = float(np.sum(matrix * information))
+    if np.isnan(bias):
+        raise ValueError(
+            f"TIC is refused without standard errors of all parameters ({fit.verdict.code.replace('_', ' ')})"
+        )
+    return -2.0 * fit.llf + 2.0 * bias
 
 
 def incomparable(fits: Sequence[FitFacts]) -> str:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlejax.inference.combinations import standard_errors
+from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.estimates import Estimates
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tests.wald import NO_COVARIANCE, Support, check_arguments, outside_support
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,11 +29,19 @@ class TTest(Estimates):
 
     Attributes:
         null_value: right-hand sides r (m,).
+        cov: their covariance R V R' (m, m).
         df: degrees of freedom of Student's t, inf for the normal distribution.
     """
 
     null_value: np.ndarray
+    cov: np.ndarray
     df: float = np.inf
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the combinations."""
+        import pandas as pd
+
+        return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
 
 
 def t_test(
@@ -87,4 +99,7 @@ def t_test(
             notes.append(outside.get(i, ""))
     z, p = z_tests(params, bse, r_, testable=[i not in outside for i in range(r_.size)], df=df)
     limits = params - reach * bse, params + reach * bse
-    return TTest("Tests of linear restrictions", labels, params, bse, z, p, *limits, tuple(notes), float(alpha), r_, df)
+    cov = linear_covariance(R_, cov_).cov
+    return TTest(
+        "Tests of linear restrictions", labels, params, bse, z, p, *limits, tuple(notes), float(alpha), r_, cov, df
+    )
