@@ -101,21 +101,14 @@ class Postestimation(Fitted):
         *,
         param: str | None = None,
         scale: Literal["natural", "link"] = "natural",
+        support: tuple[float | None, float | None] | None = None,
         alpha: float = 0.05,
     ) -> Any:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
-        return inference.predict(
-            self._fit,
-            self._cov.full,
-            function,
-            data,
-            param=param,
-            scale=scale,
-            alpha=alpha,
-            reason=self._entries.reason,
-        )
+        options: Any = {"param": param, "scale": scale, "support": support, "alpha": alpha}
+        return inference.predict(self._fit, self._cov, function, data, **options, reason=self._entries.reason)
 
     @documented_by(inference.margins)
     def margins(
@@ -132,8 +125,9 @@ class Postestimation(Fitted):
     ) -> inference.Margins:
         self._refuse_effects("margins", "use predict(f, data) on data of your own")
         options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
-        cov, reason = self._cov.matrix, self._entries.reason
-        return inference.margins(self._fit, cov, variables, of, **options, alpha=alpha, reason=reason)
+        return inference.margins(
+            self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason
+        )
 
     # ---- checks
 

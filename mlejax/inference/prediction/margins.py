@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.companions import companion, registered
+from mlejax.covariance import CovarianceResult
 from mlejax.data import columns_of
 from mlejax.execution import float64
 from mlejax.fit import Fit
@@ -107,7 +108,7 @@ class _Margin(NamedTuple):
 
 def margins(
     fit: Fit,
-    cov: Float[Host, "p p"],
+    cov: CovarianceResult,
     variables: str | Sequence[str] | None = None,
     of: Any = None,
     *,
@@ -173,7 +174,7 @@ def margins(
             return jnp.stack([w @ combine(*(jnp.ravel(f(theta)) for f in made)) for made, combine, w in terms])
 
         labels = [", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where]
-        found = nlcom(total, fit.theta, cov, alpha=alpha, labels=labels, reason=reason)
+        found = nlcom(total, fit.theta, cov.full, alpha=alpha, labels=labels, reason=reason, df=cov.df)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
     kind = "Predictions" if variables is None else "Marginal effects"
     averaged = "at the means" if at_means else f"averaged over {len(weights):,} rows"

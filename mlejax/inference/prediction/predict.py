@@ -10,6 +10,7 @@ so that intervals stay inside the support; those of a simplex's entries are made
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -18,16 +19,17 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.companions import companion
-from mlejax.covariance import Factored
+from mlejax.covariance import CovarianceResult, Factored
 from mlejax.data.formulas import Designs
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.effect_estimates import RowEffects
-from mlejax.inference.intervals import DeltaResult, nlcom
+from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.latents import over_latents
 from mlejax.parameters import Link
-from mlejax.shapes import Float, Host, PyTree
+from mlejax.shapes import PyTree
+from mlejax.transforms import Log, Logit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +40,13 @@ ParamsAt = Callable[[Any], Any]
 
 def predict(
     fit: Fit,
-    cov: Float[Host, "p p"] | Factored,
+    cov: CovarianceResult,
     function: Any = None,
     data: Any = None,
     *,
     param: str | None = None,
     scale: Literal["natural", "link"] = "natural",
+    support: tuple[float | None, float | None] | None = None,
     alpha: float = 0.05,
     reason: str = "",
 ) -> Any:
@@ -60,6 +63,9 @@ def predict(
         data: a dict of arrays or a table of any kind; its offsets and exposures count too.
         param: which regressed parameter, if there are several.
         scale: ``"natural"``, or ``"link"`` for linear predictors.
+        support: lower and upper end of what ``f`` can be, None where there is none: ``(0, 1)`` for a probability, ``(0, None)``
+            for a mean of counts.  Intervals are made on the logit or log scale of it and mapped back, so that they stay inside;
+            without, they are estimate -+ z times the error.
         alpha: one minus the coverage.
 
     Returns:
@@ -69,6 +75,7 @@ def predict(
 
     Raises:
         DataError: a level that the data of the fit did not have, missing values.
+        ValueError: a prediction outside of ``support``.
 
     Example:
         >>> import mlejax as mle
@@ -79,6 +86,11 @@ def predict(
         >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
         >>> round(float(res.predict({"x": [3]})["estimate"].iloc[0]), 4)
         7.0909
+        >>> above = lambda params, data: norm.sf(4.0, params["mu"], params["sigma"])
+        >>> res.predict(above, {"x": [0, 2]}, support=(0, 1)).round(3)
+           estimate  std_error  conf_low  conf_high
+        0     0.016      0.041     0.000      0.718
+        1     0.875      0.204     0.153      0.996
     """
     if not callable(function) and not (isinstance(function, str) and function in ("mean", "cdf")) and data is None:
         function, data = None, function
@@ -89,20 +101,22 @@ def predict(
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
     params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    at = (data, params_at, fit.theta, cov)
+    at = (data, params_at, fit.theta, cov.full)
+    options: Any = {"alpha": alpha, "reason": reason, "df": cov.df}
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
         function = over_latents(function, likelihood)
         by_row = None if fit.loaded.effects is None else RowEffects(fit, data_room.ingest(data))
-        table = predict_function(function, *at, designs, alpha=alpha, reason=reason, by_row=by_row)
-        return data_room.like(data, table)
+        return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
+    if support is not None:
+        raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
     if designs is None:
         raise TypeError(
             f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
             "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
         )
-    return data_room.like(data, predict_parameter(param, *at, designs, scale=scale, alpha=alpha, reason=reason))
+    return data_room.like(data, predict_parameter(param, *at, designs, scale=scale, **options))
 
 
 def predict_function(
@@ -115,7 +129,9 @@ def predict_function(
     *,
     alpha: float = 0.05,
     reason: str = "",
+    df: float = np.inf,
     by_row: RowEffects | None = None,
+    support: tuple[float | None, float | None] | None = None,
 ) -> pd.DataFrame:
     """``function(params, data)`` at the estimates, one row for each value that it returns.
 
@@ -127,16 +143,48 @@ def predict_function(
         designs: of the regressed parameters, or None.
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
+        df: degrees of freedom of Student's t, inf for the normal distribution.
         by_row: the effects by index of these rows, if there are any.
+        support: ends of what the function can be.
     """
     with float64():
         if by_row is None:
-            found = nlcom(of_theta(function, data, params_at, theta, designs), theta, cov, alpha=alpha, reason=reason)
-            return _table(found, data)
+            made = of_theta(function, data, params_at, theta, designs)
+            found = nlcom(made, theta, cov, alpha=alpha, reason=reason, df=df)
+            return _table(_inside(found, support), data)
         one = of_theta(function, data, lambda t: params_at(t[:-1]), np.append(theta, 0.0), designs, by_row.at)
         wide = np.pad(np.asarray(cov), (0, 1))
         found = nlcom(one, np.append(theta, 0.0), wide, alpha=alpha, reason=reason)
-    return _table(by_row.with_own_variance(found, alpha), data)
+    return _table(_inside(by_row.with_own_variance(found, alpha), support), data)
+
+
+def _inside(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
+    """The same values with intervals made on the log or logit scale of their support."""
+    if support is None:
+        return found
+    wrong = f"support={support!r}: expected two numbers or None, the first below the second, as (0, 1) or (0, None)"
+    try:
+        lower, upper = (end if x is None else float(x) for x, end in zip(support, (-np.inf, np.inf), strict=True))
+    except (TypeError, ValueError):
+        raise ValueError(wrong) from None
+    if not lower < upper:
+        raise ValueError(wrong)
+    if np.isinf([lower, upper]).all():
+        return found
+    outside = np.flatnonzero((found.params < lower) | (found.params > upper))
+    if outside.size:
+        i = int(outside[0])
+        raise ValueError(f"support={support!r}: value {i} of the function is {found.params[i]:.6g}, which is outside")
+    one_sided = np.isinf(lower) or np.isinf(upper)
+    sign = -1.0 if np.isinf(lower) else 1.0
+    edge = (upper if sign < 0 else lower) if one_sided else 0.0  # values are edge + sign * something positive
+    link = Log() if one_sided else Logit(lower, upper)
+    made = confidence_intervals(
+        sign * (found.params - edge), found.bse, links=[link] * found.params.size, alpha=found.alpha, df=found.df
+    )
+    ends = [edge + sign * made.low, edge + sign * made.high]
+    notes = tuple(old or new for old, new in zip(found.notes, made.notes, strict=True))
+    return replace(found, conf_low=np.minimum(*ends), conf_high=np.maximum(*ends), notes=notes)
 
 
 def of_theta(
@@ -221,6 +269,7 @@ def predict_parameter(
     scale: str = "natural",
     alpha: float = 0.05,
     reason: str = "",
+    df: float = np.inf,
 ) -> pd.DataFrame:
     """The value of a regressed parameter for every row of new data; arguments as in :func:`predict_function`.
 
@@ -238,9 +287,8 @@ def predict_parameter(
     p, source = design.predictor, data_room.ingest(data)
     with float64():
         matrix, offset = design.again(source, None)
-        linear = nlcom(
-            lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason
-        )
+        options: Any = {"alpha": alpha, "reason": reason, "df": df}
+        linear = nlcom(lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, **options)
         n = len(matrix)
         leaf = next(leaf for leaf in designs.natural.leaves if leaf.name == wanted)
         if scale == "link":
@@ -249,7 +297,7 @@ def predict_parameter(
                 last = np.arange(leaf.size).reshape(leaf.shape) % leaf.shape[-1]
                 labels = tuple(x for x, j in zip(labels, last.ravel(), strict=True) if j != p.link.baseline)
             return _table(linear, data, n, labels)
-        found = nlcom(lambda t: p.value(params_at(t)[wanted], matrix, offset), theta, cov, alpha=alpha, reason=reason)
+        found = nlcom(lambda t: p.value(params_at(t)[wanted], matrix, offset), theta, cov, **options)
         low, high = _limits(p.link, found, linear, alpha)
     table = _table(found, data, n, leaf.entry_labels if leaf.shape else ())
     table["conf_low"], table["conf_high"] = low, high
@@ -257,7 +305,7 @@ def predict_parameter(
 
 
 def _limits(link: Link, found: DeltaResult, linear: DeltaResult, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    z = critical_value(alpha)
+    z = critical_value(alpha, found.df)
     if link.name == "softmax":
         p, error = found.params, found.bse
         with np.errstate(all="ignore"):
@@ -276,7 +324,8 @@ def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence
     import pandas as pd
 
     table = found.table()
-    columns = [*_COLUMNS, "note"] if np.isnan(found.bse).any() else _COLUMNS
+    missing = np.isnan(found.bse).any() or np.isnan(found.conf_low).any()
+    columns = [*_COLUMNS, "note"] if missing else _COLUMNS
     out = table[columns].reset_index(drop=True)
     raw = data.raw if isinstance(data, data_room.Table) else data
     index = raw.index if hasattr(raw, "index") and hasattr(raw, "iloc") else None
