@@ -21,7 +21,7 @@ from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
-from mlejax.latent import Latent, Quadrature
+from mlejax.latent import Discrete, Latent, Quadrature
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import Model, model
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Method, Newton, Step
@@ -57,6 +57,7 @@ __all__ = [
     "Covariance",
     "DataError",
     "DataTypeError",
+    "Discrete",
     "FileError",
     "FirstOrder",
     "Free",

@@ -44,7 +44,8 @@ class Integration:
 
     Attributes:
         latents: their names.
-        points: of Gauss-Hermite quadrature, for each latent number of a unit; 1 is Laplace's approximation.
+        points: of Gauss-Hermite quadrature, for each latent number of a unit; 1 is Laplace's approximation, 0 the exact sum over
+            classes.
         tried: points of the fit that was compared with twice as many and one; 0 if none was.
         shift: largest difference of their estimates, standard errors.
         errors: largest relative difference of their standard errors.
@@ -72,6 +73,8 @@ class Integration:
     @property
     def statement(self) -> str:
         """One line for the summary."""
+        if self.points == 0:
+            return "exactly, by a sum over its values"
         if self.points == 1:
             return "by Laplace's approximation"
         text = f"by adaptive quadrature with {self.points} points"

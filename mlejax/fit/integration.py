@@ -34,14 +34,16 @@ WORST = 10  # units that are looked at on a fixed grid
 def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options: Any) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``, with those of :func:`mlejax.fit.recipe.fit_once`."""
     how, marginal = quadrature_of(likelihood, integrate), marginal_of(likelihood)
+    if likelihood.joint is not None and options.get("bias_reduction") is not None:
+        raise ValueError(
+            "bias_reduction= is not offered for models with latents: its adjustment is that of independent rows.  Leave it "
+            "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it off 0"
+        )
     if marginal is None:
         done = fit_once(likelihood, data, **options)
+        if likelihood.joint is not None:
+            done = replace(done, integration=Integration(tuple(likelihood.joint.latents), 0, accepted=True))
     else:
-        if options.get("bias_reduction") is not None:
-            raise ValueError(
-                "bias_reduction= is not offered for models with latents: its adjustment is that of independent rows.  Leave it "
-                "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it off 0"
-            )
         done = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)

@@ -17,6 +17,7 @@ from mlejax.data.read.table import check_missing
 from mlejax.data.streams import Streamed
 from mlejax.execution import aligned, float64, limits
 from mlejax.fit.common import Problem
+from mlejax.latent import mixture_of
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
@@ -252,6 +253,7 @@ def load(
     if likelihood.unit is not None:
         grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
         codes, unit_labels = grouped.codes, grouped.labels
+        _check_classes_of_units(likelihood, rows, codes, unit_labels)
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
@@ -297,9 +299,20 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
     return replace(loaded, problem=replace(loaded.problem, data=packed), rows=rows, weights=weights, levels=levels)
 
 
+def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Any) -> None:
+    """DataError where covariates of the probabilities of classes of units vary within a unit."""
+    mixture = mixture_of(likelihood)
+    probs = [] if mixture is None else mixture.latent.names(mixture.name).values()
+    for entry in rows.layout.entries:
+        if isinstance(entry.key, data_room.DesignKey) and entry.key.parameter in probs:
+            for slot in entry.slots:
+                for column in np.reshape(rows.leaves[slot.position], (rows.n, -1)).T:
+                    data_room.constant_within(column, codes, labels, f"covariates of {entry.key.parameter}")
+
+
 def _most_units(likelihood: Likelihood, units: data_room.Rows) -> int | None:
     """Units of a block whose latents are integrated out, so many that their rows at all points fit the cache; else None."""
-    if likelihood.joint is None:
+    if likelihood.joint is None or likelihood.mode == "rows":
         return None
     length = int(units.leaves[-1].shape[1])
     return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)

@@ -53,7 +53,16 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.normal import z_tests
 from mlejax.inference.omnibus import omnibus
-from mlejax.inference.prediction import Elasticity, LatentValues, Margins, latent_values, margins, predict
+from mlejax.inference.prediction import (
+    ClassValues,
+    Elasticity,
+    LatentValues,
+    Margins,
+    class_values,
+    latent_values,
+    margins,
+    predict,
+)
 from mlejax.inference.profiles import (
     Contour,
     Profile,
@@ -102,6 +111,7 @@ __all__ = [
     "Bootstrap",
     "BootstrapKind",
     "Check",
+    "ClassValues",
     "Contour",
     "CrossValidation",
     "DeltaResult",
@@ -131,6 +141,7 @@ __all__ = [
     "adjusted_pvalues",
     "bootstrap",
     "check",
+    "class_values",
     "confidence_intervals",
     "contour",
     "covariance_of",

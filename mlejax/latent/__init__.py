@@ -1,19 +1,28 @@
 """A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
 
 from mlejax.latent.checks import conditional
+from mlejax.latent.classes import ClassLike, Discrete
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
+from mlejax.latent.mixture import Mixture, latents_of, mixture_likelihood, mixture_of, posterior
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature
 
 __all__ = [
     "LAPLACE",
+    "ClassLike",
+    "Discrete",
     "Latent",
     "Marginal",
+    "Mixture",
     "Quadrature",
     "conditional",
     "grid",
     "integrated",
+    "latents_of",
     "marginal_likelihood",
     "marginal_of",
+    "mixture_likelihood",
+    "mixture_of",
+    "posterior",
     "quadrature_of",
 ]

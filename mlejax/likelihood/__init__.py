@@ -1,6 +1,6 @@
 """A log-likelihood as declared, the trace of its function, and the checks that each term is a function of its row or unit."""
 
-from mlejax.likelihood.declaration import Joint, Likelihood, LikelihoodError, example_params
+from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
 from mlejax.likelihood.natural_values import natural_values
 from mlejax.likelihood.regressed import Regressed, regressed
@@ -9,6 +9,7 @@ from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
 from mlejax.likelihood.with_effects import declared_likelihood
 
 __all__ = [
+    "EVERY_ROW",
     "Joint",
     "Likelihood",
     "LikelihoodError",

@@ -40,6 +40,8 @@ from mlejax.parameters import (
 )
 from mlejax.portable import Named, find, key_of, name_of, portable, recall, restore
 
+EVERY_ROW = ("mlejax", "rows")  # flags of the rows, which a function of rows with a class needs for their number
+
 
 class LikelihoodError(ValueError):
     """The user's function does not return what its declaration promises."""
@@ -53,18 +55,20 @@ class Joint:
         function: the user's ``f(params, data)``, params with the latents by row.
         latents: name -> shape of one value.
         evaluations: how often the integral of a unit evaluates its rows; blocks of units are so much smaller.
+        classes: they are whole numbers, and are summed over.
     """
 
     function: Callable[[Any, Any], jax.Array]
     latents: Mapping[str, tuple[int, ...]]
     evaluations: int = 1
+    classes: bool = False
 
     def __reduce__(self) -> Any:
-        return _joint_again, (portable(self.function), self.latents, self.evaluations)
+        return _joint_again, (portable(self.function), self.latents, self.evaluations, self.classes)
 
 
-def _joint_again(function: Any, latents: Any, evaluations: int) -> Joint:
-    return Joint(restore(function), latents, evaluations)
+def _joint_again(function: Any, latents: Any, evaluations: int, classes: bool) -> Joint:
+    return Joint(restore(function), latents, evaluations, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +154,7 @@ class Likelihood:
     def _contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
         def terms(params: Any, rows: Any, shared: Any) -> jax.Array:
             def call(part: Any) -> jax.Array:
-                return jnp.asarray(self.function(params, data_room.assemble(part, shared, layout)))
+                return jnp.asarray(self.function(params, self.seen(part, shared, layout)))
 
             if self.predictors and data_room.by_row(layout.keys):
                 out = jax.vmap(lambda row: call(jax.tree.map(lambda a: a[None], row))[0])(rows)
@@ -162,8 +166,22 @@ class Likelihood:
             return loops.by_forward_mode(terms, params, rows, shared)
         return terms(params, rows, shared)
 
+    def seen(self, rows: Any, shared: Any, layout: data_room.Layout) -> Any:
+        """The data of rows, or of one unit, as :attr:`function` takes them."""
+        data = data_room.assemble(rows, shared, layout)
+        if self.joint is None or self.mode != "rows":
+            return data
+        if layout.kind != "mapping":
+            raise self._needs_names()
+        return {**data, EVERY_ROW: jnp.ones(rows[0].shape[:1], bool)}
+
+    def _needs_names(self) -> LikelihoodError:
+        return LikelihoodError(
+            f"{self.name} has a latent, and needs data with names: pass a dict or a DataFrame, {{'y': values}}"
+        )
+
     def _needs_forward_mode(self, terms: Any, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
-        if self.joint is None:
+        if self.joint is None or self.joint.classes:
             return loops.needs_forward_mode(terms, params, rows, shared)
         # the loop that finds the mode of an integrand is not differentiated: what matters is the function inside of it
         unit = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), rows)
@@ -174,12 +192,14 @@ class Likelihood:
     def example_latents(self, n: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Abstract latents of n rows."""
         assert self.joint is not None
-        dtype = jnp.result_type(float)
+        dtype = jnp.result_type(int if self.joint.classes else float)
         return {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.joint.latents.items()}
 
     def given_latents(self, params: Any, latents: Any, data: Any) -> jax.Array:
         """The log-likelihood of rows (N,) given latents by row."""
         assert self.joint is not None
+        if not isinstance(data, Mapping):
+            raise self._needs_names()
         if not isinstance(data, data_room.View):
             data = {key: value for key, value in data.items() if key != "mask"}
         function = self.joint.function

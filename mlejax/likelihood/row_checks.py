@@ -148,7 +148,7 @@ def _rows_checked(
 
 
 def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -> bool:
-    if likelihood.joint is not None:
+    if likelihood.mode == "units":
         return _apart_given_latents(likelihood, space, data)
 
     def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:

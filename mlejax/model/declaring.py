@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, overload
 
-from mlejax.latent import Latent, marginal_likelihood
+from mlejax.latent import ClassLike, Latent, marginal_likelihood, mixture_likelihood
 from mlejax.likelihood import declared_likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
 
-Declared: TypeAlias = Declaration | Latent
+Declared: TypeAlias = Declaration | Latent | ClassLike
+LATENT = (Latent, ClassLike)
 
 
 @overload
@@ -85,8 +86,8 @@ def model(
             "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
         )
     declared = _declarations(params, parameters)
-    latents = {name: value for name, value in declared.items() if isinstance(value, Latent)}
-    observed = {name: value for name, value in declared.items() if not isinstance(value, Latent)}
+    latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
+    observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
         _check_signature(user)
@@ -96,8 +97,11 @@ def model(
                 f"{indexed[0]}=Real(by=...) beside the latent {next(iter(latents))}: effects by index are not offered together "
                 "with latents; make a latent of both, or leave one out"
             )
+        continuous = {name: value for name, value in latents.items() if isinstance(value, Latent)}
+        if len(continuous) < len(latents):
+            return Model(mixture_likelihood(user, observed, latents, rowwise, unit))
         if latents:
-            return Model(marginal_likelihood(user, observed, latents, rowwise, unit))
+            return Model(marginal_likelihood(user, observed, continuous, rowwise, unit))
         return Model(declared_likelihood(user, observed, rowwise, unit))
 
     return decorate if function is None else decorate(function)
@@ -113,7 +117,7 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
     for name, value in declared.items():
         if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
             raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
-        if isinstance(value, (Parameter, FreeParameter, Latent)):
+        if isinstance(value, (Parameter, FreeParameter, *LATENT)):
             continue
         hint = (
             f"mle.{value.__name__}()"

@@ -13,7 +13,7 @@ from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import integrated, marginal_of, quadrature_of
+from mlejax.latent import integrated, latents_of, quadrature_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
@@ -62,9 +62,9 @@ class Model:
             regressed = {p.name: str(p) for p in self.likelihood.predictors}
             inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
         inside += "".join(f", {key.parameter}=Real(by={key.by!r})" for key in self.likelihood.effects)
-        marginal = marginal_of(self.likelihood)
-        if marginal is not None:
-            mode = "".join(f", {name}={latent!r}" for name, latent in marginal.latents.items())
+        latents = latents_of(self.likelihood)
+        if latents:
+            mode = "".join(f", {name}={latent!r}" for name, latent in latents.items())
         return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
 
     def fit(

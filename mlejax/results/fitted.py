@@ -292,11 +292,11 @@ class Fitted:
 
     @property
     def integration(self) -> Integration | None:
-        """How the latents of a model with :class:`mlejax.Latent` were integrated out; None for other models.
+        """How the latents of a model were integrated out; None for models without.
 
-        ``points`` of quadrature; and, where their number chose itself, how far twice as many move the estimates (``shift``,
-        standard errors), the standard errors (``errors``, relative) and the log-likelihood, and the unit that is farthest from
-        its integral on a fixed grid (``worst``, ``off``).
+        ``points`` of quadrature, 0 where a class was summed over exactly; and, where their number chose itself, how far twice as
+        many move the estimates (``shift``, standard errors), the standard errors (``errors``, relative) and the log-likelihood,
+        and the unit that is farthest from its integral on a fixed grid (``worst``, ``off``).
         """
         return self._fit.integration
 

@@ -51,7 +51,9 @@ class Postestimation(Fitted):
         Returns:
             One row for each unit (and entry): ``mode`` and ``mean`` of the latent given the unit's rows, its conditional
             standard deviation ``sd``, and ``sd_all``, to which the error of the estimates is added (Kass & Steffey 1989): the
-            square root of the conditional variance plus the delta-method variance of the mean.
+            square root of the conditional variance plus the delta-method variance of the mean.  Of a class
+            (:class:`mlejax.Discrete`) one row for each row or unit: the most probable class, and the probability of each
+            class given the data, at the estimates.
 
         Raises:
             ValueError: a model without latents.

@@ -156,13 +156,20 @@ def integration_statement(fit: Fit) -> str:
     found = fit.integration
     if found is None:
         return ""
-    return f"Latent {', '.join(found.latents)} by {fit.spec.likelihood.unit}: integrated out {found.statement}."
+    where = fit.spec.likelihood.unit or "row"
+    return f"Latent {', '.join(found.latents)} by {where}: integrated out {found.statement}."
 
 
 def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
     """The latents of every unit given its rows, as `Results.latent` shows them."""
     import pandas as pd
 
+    joint = fit.spec.likelihood.joint
+    if joint is not None and joint.classes:
+        classes = inference.class_values(fit)
+        each = {f"{classes.name}[{k}]": p for k, p in enumerate(classes.probabilities.T)}
+        index = None if classes.labels else fit.loaded.rows.index
+        return pd.DataFrame({**classes.labels, classes.name: classes.likeliest, **each}, index=index)
     found = inference.latent_values(fit, cov)
     names = []
     for name, shape in found.shapes.items():

@@ -1,13 +1,15 @@
 """Predictions for the rows of data, with delta-method errors."""
 
-from mlejax.inference.prediction.latents import LatentValues, latent_values
+from mlejax.inference.prediction.latents import ClassValues, LatentValues, class_values, latent_values
 from mlejax.inference.prediction.margins import Elasticity, Margins, margins
 from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
 
 __all__ = [
+    "ClassValues",
     "Elasticity",
     "LatentValues",
     "Margins",
+    "class_values",
     "latent_values",
     "margins",
     "predict",

@@ -1,4 +1,5 @@
-"""The latents of every unit given its rows, with their conditional spread and the error of the estimates."""
+"""The latents of every unit given its rows: their conditional law, with the error of the estimates; classes with their
+probabilities."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.latent import conditional, grid, marginal_of
+from mlejax.latent import Mixture, conditional, grid, marginal_of, mixture_of, posterior
 from mlejax.likelihood import Likelihood
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, Int
 
 POINTS = {1: 41, 2: 21, 3: 11}  # of the law of latents, by their number
 STEP = 1e-4  # of central differences, standard errors
@@ -46,10 +47,13 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     """
     joint = fit.spec.likelihood.joint
     if joint is None and fit.integration is not None:
-        raise ValueError("latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it")
+        raise ValueError(
+            "latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it"
+        )
     if joint is None:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no latents; declare one beside the parameters, u=mle.Latent(by=...)"
+            f"{fit.spec.likelihood.name} has no latents; declare one beside the parameters, u=mle.Latent(by=...) or "
+            "z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
     with float64():
@@ -58,13 +62,48 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     return LatentValues(np.asarray(fit.loaded.unit_labels), joint.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
 
 
+class ClassValues(NamedTuple):
+    """The class of n rows or units given the data, at the estimates.
+
+    Attributes:
+        name: of the class.
+        labels: column -> what names the rows or units, (n,); empty for rows.
+        probabilities: (n, k); NaN where the weight is 0.
+        likeliest: the most probable class, (n,).
+    """
+
+    name: str
+    labels: Mapping[str, np.ndarray]
+    probabilities: Float[Host, "n k"]
+    likeliest: Int[Host, " n"]
+
+
+def class_values(fit: Fit) -> ClassValues:
+    """The classes of a fit.
+
+    Raises:
+        ValueError: its data are not here.
+    """
+    mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
+    assert mixture is not None
+    with float64():
+        found = np.array(posterior(fit.spec, fit.u, data, fit.fixed)[1])[: int(data.n)]
+    likeliest = found.argmax(axis=1)
+    if loaded.weights is not None:
+        found[~loaded.weights.used] = np.nan  # the function saw another row's values
+    labels = {} if mixture.latent.by is None else {mixture.latent.by: np.asarray(loaded.unit_labels)}
+    return ClassValues(mixture.name, labels, found, likeliest)
+
+
 def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) -> Callable[[Any, Any], Any]:
     """A function of params, latents and rows, averaged over the law of the latents; the same where there are none.
 
     Raises:
         ValueError: latents whose law is the user's own.
     """
-    marginal = marginal_of(likelihood)
+    marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
+    if mixture is not None:
+        return _over_classes(function, mixture)
     if marginal is None:
         return function
     if any(latent.law != "normal" for latent in marginal.latents.values()):
@@ -80,6 +119,17 @@ def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) ->
             return function({**params, **{name: v[None] for name, v in marginal.values(params, z)[0].items()}}, data)
 
         return jnp.tensordot(jnp.asarray(weights), jax.vmap(at)(jnp.asarray(where)), axes=1)
+
+    return averaged
+
+
+def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Callable[[Any, Any], Any]:
+    """A function of params, class and rows, averaged over the probabilities of the classes, which may vary by row."""
+
+    def averaged(params: Any, data: Any) -> Any:
+        values = jax.vmap(lambda k: function({**params, mixture.name: k[None]}, data))(jnp.arange(mixture.latent.n))
+        p = params[mixture.latent.names(mixture.name)["probs"]]
+        return jnp.einsum("nk,kn...->n...", p, values) if p.ndim == 2 else jnp.tensordot(p, values, axes=1)
 
     return averaged
 

@@ -1,0 +1,125 @@
+"""Declarations of latents that take a few values: classes of rows or units, and the states of a Markov chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mlejax.latent.variable import Latent
+from mlejax.parameters import Declaration, Parameter, Simplex
+
+MOST_CLASSES = 50
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Discrete:
+    """Declare a class that is not observed, one for each row or for each level of a column; it is summed over exactly.
+
+    Beside the parameters of a model by rows, ``z=mle.Discrete(3)`` stands for a class 0, 1 or 2.  The function reads
+    ``params["z"]``, one whole number per row, and picks the parameters of that class, ``params["mu"][params["z"]]``; it returns
+    the log density of the row in that class.  The log-likelihood of a row, or of a unit where ``by=`` names a column, is
+
+        log sum_k p_k prod_j f(y_j | params, z = k),
+
+    one contribution of the model: weights, clusters and resampling are by unit.  The probabilities p are a parameter of the
+    model, ``z_probs``, in tables, ``start=``, ``fixed=``, and ``regress(z_probs="age")``; covariates of the classes of units are
+    constant within each unit.
+
+    Args:
+        n: the number of classes, 2 to 50.
+        by: the column that says which rows are of one class (latent classes of units); None: every row has a class of its own
+            (a mixture).
+        probs: the name of a parameter ``mle.Simplex(shape=n)`` of the model to use in place of ``z_probs``.
+
+    Raises:
+        ValueError, TypeError: not such a number, column or parameter.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import poisson
+        >>> @mle.model(rate=mle.Positive(shape=2), z=mle.Discrete(2))
+        ... def counts(params, data):
+        ...     return poisson.logpmf(data["y"], params["rate"][params["z"]])
+        >>> res = counts.fit({"y": [1, 0, 2, 1, 0, 1, 9, 12, 8, 11]}, start={"rate": [1.0, 10.0]})
+        >>> res.params.round(2).to_dict()
+        {'rate[0]': 0.83, 'rate[1]': 10.0, 'z_probs[0]': 0.6, 'z_probs[1]': 0.4}
+        >>> res.latent()["z"].tolist()
+        [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+    """
+
+    n: int
+    by: str | None = None
+    probs: str | None = None
+
+    def __init__(self, n: int, by: str | None = None, *, probs: str | None = None) -> None:
+        _check_number("Discrete", n)
+        _check_columns("Discrete", by=by, probs=probs)
+        for name, value in (("n", int(n)), ("by", by), ("probs", probs)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return _text("Discrete", self.n, by=self.by, probs=self.probs)
+
+    def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
+        """The parameters that come with the class called ``name``."""
+        if self.probs is None:
+            return {self.names(name)["probs"]: Simplex(shape=self.n)}
+        there = observed.get(self.probs)
+        if not isinstance(there, Parameter) or there.kind != "Simplex" or there.shape != (self.n,):
+            raise ValueError(
+                f"{name}: probs={self.probs!r} expected the name of a parameter declared mle.Simplex(shape={self.n}), got "
+                f"{there!r}; leave it out for a parameter of its own"
+            )
+        return {}
+
+    def names(self, name: str) -> dict[str, str]:
+        """Names of the parameters of the law of the class called ``name``."""
+        return {"probs": self.probs or f"{name}_probs"}
+
+
+ClassLike: TypeAlias = Discrete
+
+
+def _check_number(kind: str, n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 2 <= n <= MOST_CLASSES:
+        raise ValueError(f"{kind}: expected a number of classes from 2 to {MOST_CLASSES}, got {n!r}")
+
+
+def _check_columns(kind: str, **given: Any) -> None:
+    for what, value in given.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise TypeError(f"{kind}: {what}= expected a name, got {value!r}")
+
+
+def _text(kind: str, n: int, **given: Any) -> str:
+    return f"{kind}({', '.join([str(n), *(f'{k}={v!r}' for k, v in given.items() if v is not None)])})"
+
+
+def check_classes(
+    latents: Mapping[str, Latent | ClassLike], observed: Mapping[str, Declaration], rowwise: bool, unit: str | None
+) -> tuple[str, ClassLike]:
+    """The one discrete latent of a model, with its name.
+
+    Raises:
+        ValueError: beside another latent, of a model that is not by rows, or a name that is taken.
+    """
+    name, found = next((n, v) for n, v in latents.items() if isinstance(v, ClassLike))
+    others = [n for n in latents if n != name]
+    if others:
+        raise ValueError(
+            f"{name}={found!r} beside the latent {others[0]}: a class beside another latent is not offered; two classes of the "
+            "same rows or units are one class with the product of their numbers"
+        )
+    if unit is not None or not rowwise:
+        option = "rowwise=False" if unit is None else f"unit={unit!r}"
+        raise ValueError(
+            f"{option} and {name}={found!r} exclude one another: given its class, rows are independent.  Leave out "
+            f"{option.split('=')[0]}=, return one value per row, and say by= for a class of several rows"
+        )
+    taken = [n for n in found.declared(name, observed) if n in observed]
+    if taken:
+        raise ValueError(f"{taken[0]} is the name of the probabilities of {name}; call the other parameter differently")
+    return name, found

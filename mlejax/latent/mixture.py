@@ -1,0 +1,164 @@
+r"""The log-likelihood of a row or a unit whose class is summed over, and the expectations that EM takes of it.
+
+The log-likelihood is a convex function L(a) of log densities and log probabilities a = a(theta):
+
+    L(a) = log sum_k exp(a_k),    a_k = log p_k + sum_j log f(y_j | k).
+
+Its gradient in a is the probability of each class given the data (Fisher's identity), and by convexity
+
+    L(a(theta)) - L(a(theta_0))  >=  < dL(a(theta_0)), a(theta) - a(theta_0) >,
+
+the right side of which is what the M step of EM maximises (Dempster, Laird & Rubin 1977).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mlejax import data as data_room
+from mlejax.execution import compiled
+from mlejax.latent.classes import ClassLike, check_classes
+from mlejax.latent.marginal import marginal_of
+from mlejax.latent.variable import Latent
+from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Regressed, natural_values
+from mlejax.objective import Spec
+from mlejax.parameters import Declaration
+from mlejax.portable import portable, restore
+from mlejax.shapes import PyTree
+
+LEAST_LOG = -1e30  # the logarithm of a probability of 0, finite so that derivatives are
+POSTERIOR = ("mlejax", "posterior")  # the column of class probabilities that the M step sees
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The log-likelihood with the class summed over: ``f(params, data)`` -> (n,) of rows, () of the rows of one unit.
+
+    Attributes:
+        function: the user's own, of rows and classes.
+        name: of the class among ``params``.
+        latent: its declaration.
+    """
+
+    function: Callable[[Any, Any], Any]
+    name: str
+    latent: ClassLike
+
+    def __reduce__(self) -> Any:
+        return _mixture_again, (portable(self.function), self.name, self.latent)
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def __call__(self, params: PyTree, data: Any) -> Any:
+        """The log-likelihood of each row (n,), or of the unit ()."""
+        return self.summed(self.terms(params, data))
+
+    def terms(self, params: PyTree, data: Any) -> Any:
+        """Log density with log probability of each class: (n, k) of rows, (k,) of a unit."""
+        density = self.densities(params, data)
+        log_p = log_probability(params[self.latent.names(self.name)["probs"]])
+        if self.latent.by is None:
+            return density + log_p
+        return jnp.sum(density, axis=0) + (log_p[0] if log_p.ndim == 2 else log_p)
+
+    def densities(self, params: PyTree, data: Any) -> Any:
+        """The log density of each row in each class (n, k), 0 in the padding."""
+        key = EVERY_ROW if self.latent.by is None else "mask"
+        real, rows = data[key], {name: value for name, value in data.items() if name not in (key, POSTERIOR)}
+
+        def in_class(k: Any) -> Any:
+            out = jnp.asarray(self.function({**params, self.name: jnp.broadcast_to(k, real.shape)}, rows))
+            if out.shape != real.shape:
+                raise LikelihoodError(
+                    f"{self.__name__} returns shape {out.shape}, but a model with a class returns one log-likelihood value per "
+                    f"row, here {real.shape}, given the class of each row"
+                )
+            return jnp.where(real, out, 0.0)
+
+        return jax.vmap(in_class, out_axes=1)(jnp.arange(self.latent.n))
+
+    def summed(self, terms: Any) -> Any:
+        """L(a)."""
+        return jax.nn.logsumexp(terms, axis=-1)
+
+    def posterior(self, terms: Any) -> Any:
+        """dL(a): the probability of each class given the data, of the shape of :meth:`terms`."""
+        return jax.grad(lambda terms: jnp.sum(self.summed(terms)))(terms)
+
+    def expected(self, params: PyTree, data: Any, posterior: Any) -> Any:
+        """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
+        parts = jax.tree.map(
+            lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, self.terms(params, data)
+        )
+        over = lambda a: jnp.sum(a, axis=-1) if self.latent.by is None else jnp.sum(a)
+        return sum(jax.tree.leaves(jax.tree.map(over, parts)))
+
+
+def log_probability(p: Any) -> Any:
+    """log p, a large negative number where p is 0."""
+    return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), LEAST_LOG)
+
+
+def _mixture_again(function: Any, name: str, latent: ClassLike) -> Mixture:
+    return Mixture(restore(function), name, latent)
+
+
+def mixture_likelihood(
+    function: Callable[[Any, Any], Any],
+    parameters: Mapping[str, Declaration],
+    latents: Mapping[str, Latent | ClassLike],
+    rowwise: bool,
+    unit: str | None,
+) -> Likelihood:
+    """The likelihood of a model with a class; its contributions are the rows, or the levels of the column of the class."""
+    name, latent = check_classes(latents, parameters, rowwise, unit)
+    joint = Joint(function, {name: ()}, latent.n, classes=True)
+    declared = {**parameters, **latent.declared(name, parameters)}
+    return Likelihood(Mixture(function, name, latent), declared, True, latent.by, joint=joint)
+
+
+def mixture_of(likelihood: Likelihood) -> Mixture | None:
+    """What sums over the class of a likelihood; None if it has none."""
+    function = likelihood.function
+    if isinstance(function, Regressed):
+        function = function.function
+    return function if isinstance(function, Mixture) else None
+
+
+def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
+    """The declared latents of a likelihood, by name."""
+    marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
+    return marginal.latents if marginal is not None else {} if mixture is None else {mixture.name: mixture.latent}
+
+
+@partial(compiled, static=("spec",))
+def _posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    likelihood = spec.likelihood
+    mixture = mixture_of(likelihood)
+    assert mixture is not None
+    params = spec.space.params_from_u(u, fixed)
+
+    def one(row: Any) -> Any:
+        if likelihood.mode == "rows":
+            row = jax.tree.map(lambda a: a[None], row)
+        own = likelihood.seen(row, data.shared, data.statics)
+        values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
+        terms = mixture.terms(*values)
+        found = mixture.summed(terms), mixture.posterior(terms)
+        return jax.tree.map(lambda a: a[0], found) if likelihood.mode == "rows" else found
+
+    return lax.map(one, data.rows, batch_size=data.block)
+
+
+def posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[Any, Any]:
+    """The log-likelihood of every row or unit (n,), and the probabilities of its classes given the data, (n, k); padded."""
+    return _posterior(spec, u, data, fixed)
