@@ -39,7 +39,7 @@ from mlejax.parameters import (
     Real,
     Simplex,
 )
-from mlejax.results import BatchResults, Results, compare, load
+from mlejax.results import BatchResults, Results, compare, load, pool, stack
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 __version__ = "0.1.0"
@@ -89,9 +89,11 @@ __all__ = [
     "l2",
     "load",
     "model",
+    "pool",
     "simulation_study",
     "solve",
     "special",
+    "stack",
 ]
 
 

@@ -25,6 +25,7 @@ from mlejax.inference.checking.influence import Influence, influence
 from mlejax.inference.checking.residuals import Residuals, residuals
 from mlejax.inference.checking.trust import Trust, diagnose
 from mlejax.inference.combinations import linear_covariance, standard_errors
+from mlejax.inference.combining import Pooled, TwoStep, pooled, two_step
 from mlejax.inference.covariances import (
     covariance_of,
     covariances_of,
@@ -51,6 +52,7 @@ from mlejax.inference.intervals import (
     nlcom_of,
     with_addresses,
 )
+from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import z_tests
 from mlejax.inference.omnibus import omnibus
 from mlejax.inference.prediction import (
@@ -81,7 +83,7 @@ from mlejax.inference.resampling import (
     jackknife,
     simulate,
 )
-from mlejax.inference.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
+from mlejax.inference.resampling.log_density import LogDensity, logdensity
 from mlejax.inference.tests import (
     FitFacts,
     HausmanTest,
@@ -126,7 +128,9 @@ __all__ = [
     "Jackknife",
     "LRTest",
     "LatentValues",
+    "LogDensity",
     "Margins",
+    "Pooled",
     "Profile",
     "Residuals",
     "ScoreTest",
@@ -136,6 +140,7 @@ __all__ = [
     "TTest",
     "TermTests",
     "Trust",
+    "TwoStep",
     "VuongTest",
     "WaldTest",
     "adjusted_pvalues",
@@ -167,6 +172,7 @@ __all__ = [
     "latent_values",
     "linear_covariance",
     "llf_penalized",
+    "logdensity",
     "lr_test",
     "margins",
     "nlcom",
@@ -177,6 +183,7 @@ __all__ = [
     "own_options",
     "parse_hypotheses",
     "pointwise_alpha",
+    "pooled",
     "predict",
     "profile",
     "profile_intervals",
@@ -194,6 +201,7 @@ __all__ = [
     "t_test",
     "term_named",
     "terms_of",
+    "two_step",
     "vuong_test",
     "wald_test",
     "weighted_scores",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mlejax.inference.formatting import small_table
+from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import critical_value
-from mlejax.inference.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -82,6 +82,11 @@ class Postestimation(Fitted):
         again = lambda u: self.make(self.model, fit_room.continued(self._fit, u, note), None, None)
         return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
 
+    @documented_by(inference.logdensity)
+    def logdensity(self, prior: Callable[[Any], Any] | None = None) -> inference.LogDensity:
+        self._refuse_effects("logdensity", "effects() lists them; a random effect is integrated out")
+        return inference.logdensity(self._fit, prior)
+
     @documented_by(inference.contour)
     def contour(
         self,

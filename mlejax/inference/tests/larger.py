@@ -141,7 +141,7 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
         raise TypeError(
             f"score_test expected terms to add ('+ x2'), a larger model, or addresses of what this fit holds fixed, got {what!r}"
         )
-    held = _held(fit)
+    held = held_values(fit)
     if addresses is not None:
         _check_fixed(fit.spec.space, addresses)
         freed = {i for a in addresses for i in fit.spec.space.resolve(a).tolist()}
@@ -165,7 +165,7 @@ def _check_fixed(space: Space, addresses: Any) -> None:
             )
 
 
-def _held(fit: Fit) -> dict[str, Any]:
+def held_values(fit: Fit) -> dict[str, Any]:
     """What ``fixed=`` holds, by whole parameters where it can."""
     out: dict[str, Any] = {}
     for leaf, value in zip(fit.spec.space.leaves, fit.spec.space.split(fit.params), strict=True):
@@ -209,7 +209,7 @@ def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
         values = values[loaded.unit_codes]
     with float64():
         made = load(likelihood, raw, None, "raise", (), values, None if weights is None else weights.kind)
-    space, fixed = fix_on_host(made.problem.space, _held(fit))
+    space, fixed = fix_on_host(made.problem.space, held_values(fit))
     return Larger(likelihood, made, space, fixed, text)
 
 

@@ -1,0 +1,195 @@
+r"""Rubin's rules: one inference from fits of m completed (multiply imputed) data sets.
+
+With estimates q_j and covariances U_j, j = 1 ... m,
+
+.. math:: \bar q = \tfrac1m \sum q_j, \quad \bar U = \tfrac1m \sum U_j, \quad
+          B = \tfrac1{m-1} \sum (q_j - \bar q)(q_j - \bar q)', \quad T = \bar U + (1 + \tfrac1m) B,
+
+and for each entry lambda = (1 + 1/m) B / T, degrees of freedom of Barnard & Rubin (1999)
+
+.. math:: \nu^{-1} = \frac{\lambda^2}{m - 1} + \Big( \frac{\nu_c + 1}{\nu_c + 3}\,\nu_c (1 - \lambda) \Big)^{-1},
+
+nu_c those of complete data.  Joint tests are D1 of Li, Raghunathan & Rubin (1991), with (1 + r) U for the covariance, r the
+average relative increase of the variance, by F with their degrees of freedom, which take those of complete data as infinite.
+
+Rubin (1987), *Multiple Imputation for Nonresponse in Surveys*; as in R's mice and Stata's ``mi estimate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlejax.fit import counts
+from mlejax.inference.entries import Entries, entry_intervals
+from mlejax.inference.estimates import Estimates
+from mlejax.inference.normal import critical_value, two_sided_p
+from mlejax.inference.tests.wald import WaldTest
+from mlejax.shapes import Float, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pooled(Estimates):
+    """Estimates pooled over imputed data sets; prints as a table.
+
+    Attributes:
+        within: mean of the covariances (r, r).
+        between: covariance of the estimates between data sets (r, r).
+        df_entries: degrees of freedom of Student's t, entry by entry (r,).
+        fmi: fraction of missing information, entry by entry (r,).
+        n_sets: m.
+        df_complete: degrees of freedom of complete data.
+    """
+
+    within: np.ndarray
+    between: np.ndarray
+    df_entries: np.ndarray
+    fmi: np.ndarray
+    n_sets: int
+    df_complete: float
+    letter = "t"
+
+    @property
+    def total(self) -> Float[Host, "r r"]:
+        """T = within + (1 + 1/m) between."""
+        return np.asarray(self.within + (1.0 + 1.0 / self.n_sets) * self.between)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The largest fraction of missing information, below the table."""
+        known = self.fmi[np.isfinite(self.fmi)]
+        worst = f" Fractions of missing information up to {known.max():.2g}." if known.size else ""
+        return (f"t with {_span(self.df_entries)} degrees of freedom (Barnard & Rubin 1999).{worst}",)
+
+    def cov_params(self) -> pd.DataFrame:
+        """T, the covariance of the pooled estimates."""
+        import pandas as pd
+
+        return pd.DataFrame(self.total, index=list(self.labels), columns=list(self.labels))
+
+    def frame(self) -> pd.DataFrame:
+        """One row an entry: broom's columns, ``df``, ``fmi`` and ``riv``, the relative increase of the variance."""
+        with np.errstate(all="ignore"):
+            increase = (1.0 + 1.0 / self.n_sets) * np.diag(self.between) / np.diag(self.within)
+        table = self.table()
+        where = table.columns.get_loc("note")
+        for name, values in (("riv", increase), ("fmi", self.fmi), ("df", self.df_entries)):
+            table.insert(where, name, values)
+        return table
+
+    def wald_test(self, entries: str | Sequence[str] | None = None, value: float = 0.0) -> WaldTest:
+        """Joint test that entries have a value, D1 of Li, Raghunathan & Rubin (1991); by F.
+
+        Args:
+            entries: labels; all by default.
+            value: under the hypothesis.
+
+        Raises:
+            ValueError: no such entry, or no covariance.
+        """
+        names = list(self.labels) if entries is None else [entries] if isinstance(entries, str) else list(entries)
+        if unknown := [name for name in names if name not in self.labels]:
+            raise ValueError(f"wald_test: no entry {unknown[0]!r}; there are {', '.join(self.labels)}")
+        at = [self.labels.index(name) for name in names]
+        W, B, m, k = self.within[np.ix_(at, at)], self.between[np.ix_(at, at)], self.n_sets, len(at)
+        if not np.isfinite(W).all() or np.linalg.matrix_rank(W) < k:
+            raise ValueError("wald_test: an entry has no standard error, or they are bound to one another")
+        r = (1.0 + 1.0 / m) * float(np.trace(B @ np.linalg.inv(W))) / k
+        gap = self.params[at] - value
+        statistic = float(gap @ np.linalg.solve(W, gap)) / (k * (1.0 + r))
+        from scipy.special import chdtrc, fdtrc
+
+        labels = tuple(f"{name} = {value:g}" for name in names)
+        if r == 0.0:
+            return WaldTest(k * statistic, k, float(chdtrc(k, k * statistic)), labels)
+        df = _df_joint(k, m, r)
+        return WaldTest(statistic, k, float(fdtrc(k, df, statistic)), labels, df_denominator=df)
+
+
+def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: float = 0.05) -> Pooled:
+    """Rubin's rules for the entries of several fits.
+
+    Args:
+        fits: of the same model, one for each completed data set.
+        df_complete: degrees of freedom of complete data, inf for large samples; rows less parameters by default.
+        alpha: one minus the coverage of the intervals, which are made on the scale of the supports.
+
+    Raises:
+        ValueError: fewer than two fits, other entries, a fit without a maximum.
+    """
+    reach = critical_value(alpha)
+    m = len(fits)
+    if m < 2:
+        raise ValueError(f"pool takes the fits of two imputed data sets or more, got {m}")
+    for i, one in enumerate(fits):
+        if one.labels != fits[0].labels:
+            lost = sorted(set(one.labels) ^ set(fits[0].labels)) or ["in another order"]
+            raise ValueError(f"pool: number {i + 1} has other entries than the first: {', '.join(lost)}")
+        if not one.fit.verdict.converged:
+            code = one.fit.verdict.code.replace("_", " ")
+            raise ValueError(
+                f"pool: number {i + 1} did not end at a maximum ({code}); see its verdict, or leave it out"
+            )
+    q, U = np.array([one.params for one in fits]), np.array([one.covariance for one in fits])
+    mean, W, B = q.mean(axis=0), U.mean(axis=0), np.cov(q, rowvar=False).reshape(q.shape[1], -1)
+    variance = np.diag(W) + (1.0 + 1.0 / m) * np.diag(B)
+    bse = np.where(variance > 0, np.sqrt(np.maximum(variance, 0.0)), np.nan)
+    if df_complete is None:
+        df_complete = min(_df_complete(one) for one in fits)
+    df, fmi = _degrees(np.diag(B), variance, m, df_complete)
+    space = fits[0].space
+    testable = space.zero_is_interior & np.isfinite(bse)
+    t = np.where(testable, mean / np.where(testable, bse, 1.0), np.nan)
+    p = np.array([float(two_sided_p(x, nu)) if np.isfinite(x) else np.nan for x, nu in zip(t, df, strict=True)])
+    stretched = bse * np.array([critical_value(alpha, nu) / reach if np.isfinite(nu) else 1.0 for nu in df])
+    limits = entry_intervals(space, mean, stretched, alpha)
+    held = space.reported_fixed
+    notes = tuple(
+        "fixed" if h else next((one.notes[i] for one in fits if one.notes[i]), limits.notes[i])
+        for i, h in enumerate(held)
+    )
+    title = f"Pooled over {m} data sets (Rubin's rules)"
+    ends = (limits.low, limits.high)
+    return Pooled(title, tuple(fits[0].labels), mean, bse, t, p, *ends, notes, alpha, W, B, df, fmi, m, df_complete)
+
+
+def _df_complete(one: Entries) -> float:
+    left = float(counts(one.fit.loaded)[0]) - one.space.n_free
+    return min(left if left > 0 else np.inf, one.cov.df)
+
+
+def _degrees(
+    between: Float[Host, " r"], total: Float[Host, " r"], m: int, complete: float
+) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+    """Degrees of freedom and fractions of missing information, entry by entry."""
+    with np.errstate(all="ignore"):
+        share = (1.0 + 1.0 / m) * between / total
+        inverse = share**2 / (m - 1.0)
+        if np.isfinite(complete):
+            inverse = inverse + 1.0 / ((complete + 1.0) / (complete + 3.0) * complete * (1.0 - share))
+        df = 1.0 / inverse
+        riv = share / (1.0 - share)
+        return df, (riv + 2.0 / (df + 3.0)) / (riv + 1.0)
+
+
+def _df_joint(k: int, m: int, r: float) -> float:
+    """Denominator's degrees of freedom of D1."""
+    t = k * (m - 1.0)
+    if t > 4:
+        return 4.0 + (t - 4.0) * (1.0 + (1.0 - 2.0 / t) / r) ** 2
+    return t * (1.0 + 1.0 / k) * (1.0 + 1.0 / r) ** 2 / 2.0
+
+
+def _span(df: Float[Host, " r"]) -> str:
+    known = df[np.isfinite(df)]
+    if not known.size:
+        return "infinite"
+    return (
+        f"{known.min():.4g}" if known.size == 1 or np.ptp(known) < 0.05 else f"{known.min():.4g} to {known.max():.4g}"
+    )

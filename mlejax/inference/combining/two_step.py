@@ -1,0 +1,245 @@
+r"""Two-step estimation: the second fit holds what the first one estimated, and its errors have to tell.
+
+With theta_1 of the first fit, (A_1, s_1) its information and scores, A_2 and s_2 those of the second fit in theta_2, and
+C = -d^2 l_2 / d theta_2 d theta_1' at the estimates,
+
+.. math:: \hat\theta_2 - \theta_2 \approx A_2^{-1} \sum_i (s_{2i} - C A_1^{-1} s_{1i}),
+
+so that the covariance of theta_2 is, with V = A^{-1} and R = sum s_2i s_1i',
+
+====================== =========================================================================
+model-based            V_2 + V_2 (C V_1 C' - R V_1 C' - C V_1 R') V_2      (Murphy & Topel 1985)
+HC0, cluster           V_2 (sum_g u_g u_g') V_2, u_i = s_2i - C V_1 s_1i   (Newey & McFadden 1994)
+samples that differ    V_2 M_2 V_2 + V_2 C Cov(theta_1) C' V_2             (R = 0)
+====================== =========================================================================
+
+Murphy & Topel (1985) JBES 3, 370; Hardin (2002) Stata Journal 2, 253; Hole (2006) Economics Letters 93, 264; Newey &
+McFadden (1994) Handbook of Econometrics 4, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax.fit import Fit, evaluated
+from mlejax.fit.arguments import fix_on_host
+from mlejax.inference.combinations import standard_errors
+from mlejax.inference.covariances import cluster_codes, weighted_scores
+from mlejax.inference.entries import Entries, entry_intervals
+from mlejax.inference.estimates import Estimates
+from mlejax.inference.normal import z_tests
+from mlejax.inference.tests.larger import held_values
+from mlejax.inference.tests.pairs.same_data import same_order
+from mlejax.shapes import Float, Host, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROBUST = ("HC0", "HC1", "cluster", "stata")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoStep(Estimates):
+    """The second step's estimates with errors that allow for the first step; prints as a table.
+
+    Attributes:
+        cov: covariance of the entries (r, r).
+        bse_second: standard errors that take the first step's estimates as known (r,).
+        said: how the covariance was made.
+    """
+
+    cov: np.ndarray
+    bse_second: np.ndarray
+    said: tuple[str, ...]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """How the covariance was made, below the table."""
+        return self.said
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the second step's entries."""
+        import pandas as pd
+
+        return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
+
+    def frame(self) -> pd.DataFrame:
+        """One row an entry: broom's columns, and ``std_error_second``, which takes the first step as known."""
+        table = self.table()
+        table.insert(2, "std_error_second", self.bse_second)
+        return table
+
+
+def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = None, alpha: float = 0.05) -> TwoStep:
+    """The second step's estimates with a covariance that allows for the first.
+
+    Args:
+        first: of the first fit.
+        second: of the second one, whose ``fixed=`` holds the first one's estimates.
+        names: parameter of the second model -> that of the first one, where they are named differently.
+        alpha: one minus the coverage of the intervals, which are made on the scale of the supports.
+
+    Raises:
+        ValueError: nothing of the first fit is held by the second one, or at another value; fits that are no interior maxima;
+            different kinds of covariance.
+    """
+    one, two = first.fit, second.fit
+    for fit, which in ((one, "first"), (two, "second")):
+        _check(fit, which)
+    linked = _linked(one, two, names or {})
+    at, own, given, source = _both(one, two, linked)
+    information = np.asarray(at.information)
+    V1, C = np.linalg.inv(np.asarray(one.information)), np.zeros((len(own), one.theta.size))
+    C[:, source] = information[np.ix_(own, given)]
+    V2 = np.linalg.inv(information[np.ix_(own, own)])
+    by_row = second.cov.kind != "cluster"
+    s1, s2 = _scores(one, by_row), _scores(at, by_row)[:, own]
+    kinds = {first.cov.kind, second.cov.kind}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"stack: the fits have cov_type={first.cov.kind!r} and {second.cov.kind!r}; fit both with the same, "
+            "res.with_cov(...) changes it"
+        )
+    kind, same = second.cov.kind, _same_rows(one, two)
+    if kind not in (*ROBUST, "nonrobust"):
+        raise ValueError(f"stack is for cov_type='nonrobust', {', '.join(map(repr, ROBUST))}, not {kind!r}")
+    if same and kind == "nonrobust":
+        R = s2.T @ s1
+        middle = C @ V1 @ C.T - R @ V1 @ C.T - C @ V1 @ R.T
+        cov, said = (
+            V2 + V2 @ middle @ V2,
+            "Murphy and Topel's covariance (1985), from the observed information of both steps.",
+        )
+    elif same:
+        moved = s2 - s1 @ V1 @ C.T
+        cov, said = _robust(second, moved, s2, V2), f"Stacked scores of both steps ({second.cov.statement})."
+    else:
+        cov = second.cov.matrix + V2 @ C @ first.cov.matrix @ C.T @ V2
+        said = (
+            "The steps were estimated from different rows, taken as independent: the first one's covariance is added."
+        )
+    return _result(second, cov, said, sorted(linked), alpha)
+
+
+def _check(fit: Fit, which: str) -> None:
+    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        raise ValueError(f"stack sums products of scores of rows, and the {which} result does not hold them")
+    if not fit.verdict.converged or not fit.interior.all() or fit.penalised is not None or fit.constraints:
+        raise ValueError(
+            f"stack: the {which} fit is no unpenalised maximum inside the supports, without constraints; see its verdict"
+        )
+    if fit.loaded.effects is not None:
+        raise ValueError(f"stack is refused where the {which} fit has effects by index")
+
+
+def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
+    """Parameters that the second fit holds at the first one's estimates -> their names in the first fit."""
+    there = {
+        leaf.name: (leaf, v) for leaf, v in zip(one.spec.space.leaves, one.spec.space.split(one.params), strict=True)
+    }
+    found = {}
+    for leaf, value in zip(two.spec.space.leaves, two.spec.space.split(two.params), strict=True):
+        name = names.get(leaf.name, leaf.name)
+        if not leaf.all_fixed or name not in there:
+            continue
+        own, estimate = there[name]
+        if np.shape(value) != np.shape(estimate) or own.n_free != own.transform.n_free(own.shape):
+            raise ValueError(f"stack: {leaf.name} of the second fit and {name} of the first one have different shapes")
+        if not np.allclose(value, estimate, rtol=1e-6, atol=1e-12):
+            raise ValueError(
+                f"stack: the second fit holds {leaf.name} at {np.asarray(value)}, and the first one estimated "
+                f"{np.asarray(estimate)}: "
+                f"fit it with fixed={{{leaf.name!r}: first.params_tree[{name!r}]}}"
+            )
+        found[leaf.name] = name
+    unknown = [name for name in names if name not in found]
+    if unknown or not found:
+        raise ValueError(
+            f"stack: the second fit holds nothing that the first one estimated{f' under {unknown[0]!r}' if unknown else ''}; its "
+            "model declares the first step's parameters, which fixed=first.params_tree entries hold; names={'there': 'here'} "
+            "where they are named differently"
+        )
+    return found
+
+
+def _both(
+    one: Fit, two: Fit, linked: Mapping[str, str]
+) -> tuple[Fit, Int[Host, " p"], Int[Host, " q"], Int[Host, " q"]]:
+    """The second model with the first step's parameters free; positions of its own parameters, of these, and of these in the
+    first fit."""
+    held = {a: v for a, v in held_values(two).items() if a not in linked}
+    space, fixed = fix_on_host(two.loaded.problem.space, held)
+    values = two.spec.space.split(two.params)
+    at = evaluated(two, two.spec.likelihood, two.loaded, space, fixed, values)
+    first = {leaf.name: s for leaf, s in zip(one.spec.space.leaves, one.spec.space.u_slices, strict=True)}
+    own, given, source = [], [], []
+    for leaf, where in zip(space.leaves, space.u_slices, strict=True):
+        positions = list(range(where.start, where.stop))
+        if leaf.name in linked:
+            there = first[linked[leaf.name]]
+            given += positions
+            source += list(range(there.start, there.stop))
+        else:
+            own += positions
+    return at, np.array(own, int), np.array(given, int), np.array(source, int)
+
+
+def _same_rows(one: Fit, two: Fit) -> bool:
+    """Whether contribution i is of the same row (unit) in both fits."""
+    a, b = one.loaded, two.loaded
+    if a.problem.data.mode != b.problem.data.mode or a.problem.data.n_contributions != b.problem.data.n_contributions:
+        return False
+    if a.source.raw is b.source.raw:
+        return bool(np.array_equal(_kept(a), _kept(b)))
+    return same_order(a, b)
+
+
+def _kept(loaded: Any) -> np.ndarray:
+    return np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
+
+
+def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
+    """Scores times their weights; the roots of these where rows stand for several equal ones, whose products are summed."""
+    scores, w = weighted_scores(fit), fit.loaded.weights
+    if w is None or w.kind != "frequency" or not by_row:
+        return scores
+    return np.asarray(scores / np.sqrt(np.where(w.used, w.values, 1.0))[:, None])
+
+
+def _robust(
+    second: Entries, moved: Float[Host, "n p"], own: Float[Host, "n p"], V2: Float[Host, "p p"]
+) -> Float[Host, "p p"]:
+    """The sandwich of stacked scores, with the factor that the second fit's own covariance has."""
+    fit, groups = second.fit, second.cov.groups
+    if len(groups) > 1:
+        raise ValueError("stack takes clusters of one way")
+    parts = [moved, own]
+    if groups:
+        used, codes = fit.loaded.weights, cluster_codes(fit, groups[0])
+        for i, scores in enumerate(parts):
+            parts[i] = np.zeros((int(codes.max()) + 1, own.shape[1]))
+            np.add.at(parts[i], codes, scores if used is None else scores[used.used])
+    stacked, alone = (V2 @ part.T @ part @ V2 for part in parts)
+    return np.asarray(stacked * (np.trace(second.cov.matrix) / np.trace(alone)))
+
+
+def _result(second: Entries, cov: Float[Host, "p p"], said: str, linked: list[str], alpha: float) -> TwoStep:
+    space = second.space
+    keep = np.flatnonzero(~space.reported_fixed)
+    matrix = space.reported_matrix[keep]
+    bse = np.full(space.n_reported, np.nan)
+    bse[keep] = standard_errors(matrix, cov)
+    limits = entry_intervals(space, second.params, bse, alpha)
+    z, p = z_tests(second.params, bse, testable=space.zero_is_interior)
+    labels = tuple(second.labels[i] for i in keep)
+    said = f"{said} Held at the first step's estimates: {', '.join(linked)}."
+    ends = (limits.low[keep], limits.high[keep])
+    notes = tuple(limits.notes[i] for i in keep)
+    return TwoStep(
+        "Second of two steps", labels, second.params[keep], bse[keep], z[keep], p[keep], *ends, notes, alpha,
+        matrix @ cov @ matrix.T, second.bse[keep], (said,),
+    )  # fmt: skip

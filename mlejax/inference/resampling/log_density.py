@@ -1,0 +1,95 @@
+r"""The log-likelihood of a fit as a pure function of the unconstrained vector u, for samplers.
+
+With a prior on the natural scale the density of u has the Jacobian of theta(u) in it,
+
+.. math:: \log \pi(u \mid y) = \ell(\theta(u)) + \log p(\mathrm{params}(u)) + \log |\det \partial\theta / \partial u| + c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mlejax.data import Prepared
+from mlejax.fit import Fit
+from mlejax.objective import Spec, objective_of
+from mlejax.shapes import PyTree
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["start", "data", "fixed", "scale"],
+    meta_fields=["spec", "prior"],
+)
+@dataclass(frozen=True, eq=False, repr=False)
+class LogDensity:
+    """A log-density of u; call it with u (p,).  A JAX tree, so that its data may be an argument of your own ``jit``.
+
+    Attributes:
+        start: u of the estimates (p,).
+        data, fixed, scale: what the log-likelihood is evaluated on.
+        spec: the model and the layout of its parameters.
+        prior: log-density of ``params``, natural scale, or None.
+    """
+
+    start: Any
+    data: Prepared
+    fixed: Any
+    scale: Any
+    spec: Spec = field(repr=False)
+    prior: Callable[[Any], Any] | None = None
+
+    def __call__(self, u: Any) -> jax.Array:
+        """Log-likelihood, summed and weighted, at u (p,); with a prior the log-posterior density of u up to a constant; ()."""
+        objective = objective_of(self.spec, jax.tree.map(jnp.asarray, self.data), self.fixed, None)
+        total = self.scale * objective.loglik(u)
+        if self.prior is None:
+            return total
+        space = self.spec.space
+        jacobian = jax.jacfwd(lambda v: space.theta_from_u(v, self.fixed))(u)
+        return total + self.prior(self.params(u)) + jnp.linalg.slogdet(jacobian)[1]
+
+    def params(self, u: Any) -> PyTree:
+        """The user's structure, natural scale, at u (p,); ``jax.vmap`` it over draws."""
+        return self.spec.space.params_from_u(u, self.fixed)
+
+    def __repr__(self) -> str:
+        beside = "" if self.prior is None else " with a prior"
+        return f"<log-density of {self.spec.likelihood.name}{beside}, a function of u ({self.spec.space.n_free},)>"
+
+
+def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensity:
+    """The log-likelihood of this model and these data as a pure function of u, to be sampled from.
+
+    Args:
+        prior: ``prior(params)`` -> log-density on the natural scale, ().  Then the function is the log-posterior density of u,
+            the Jacobian included.  Without, it is the log-likelihood, which as a density of u means a prior that is flat in u.
+
+    Returns:
+        `LogDensity`: callable, ``start`` (u of the estimates), ``params(u)``.  It follows the ambient precision; under
+        ``jax.enable_x64(True)`` it is float64.  A closed support (``NonNegative``) is a bound of u that a sampler has to know.
+
+    Raises:
+        ValueError: data in a file, a stream, or effects by index, over which the log-likelihood is maximised.
+
+    Example:
+        >>> import jax, mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+        >>> density = res.logdensity(lambda p: norm.logpdf(p["mu"], 0.0, 10.0) - p["sigma"])
+        >>> with jax.enable_x64(True):
+        ...     slope = jax.jit(jax.grad(density))(density.start)
+        >>> slope.shape
+        (2,)
+    """
+    if fit.loaded.remembered is not None or fit.loaded.stream is not None:
+        raise ValueError("logdensity() evaluates the likelihood on rows in memory, which this result does not hold")
+    return LogDensity(fit.u, fit.loaded.problem.data, fit.fixed, float(fit.loaded.scale), fit.spec.plain, prior)
