@@ -1,6 +1,7 @@
 """Guards that hold for the tests and for the docstring examples alike."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def _global_precision_is_left_alone() -> Iterator[None]:
     if after != before:
         jax.config.update("jax_enable_x64", before)  # the tests after this one shall not fail for its sake
         pytest.fail(f"jax_enable_x64 was {before} before this test and is {after} after it")
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed() -> Iterator[None]:
+    """pyplot keeps figures, and warns of more than twenty."""
+    yield
+    if (plt := sys.modules.get("matplotlib.pyplot")) is not None:
+        plt.close("all")
 
 
 @pytest.hookimpl(tryfirst=True)

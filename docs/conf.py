@@ -41,7 +41,7 @@ def _prepare(app, what, name, obj, options, lines):
 
     The docstrings of the packages are for who opens the files.
     """
-    if what == "module" and name != "mlejax.special":
+    if what == "module" and name not in ("mlejax.special", "mlejax.plot"):
         lines.clear()
     if what in ("property", "attribute"):
         lines[:0] = ["..", ""]

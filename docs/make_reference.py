@@ -46,6 +46,8 @@ def written() -> str:
             called = "()" if inspect.isfunction(value) else ""
             rows.append((f"{member}{called}", summary(value)))
         parts += [f"\n### Members of {name}\n\n", table(rows)] if rows else []
+    drawn = [(f"mle.plot.{name}", summary(getattr(mle.plot, name))) for name in sorted(mle.plot.__all__)]
+    parts += ["\n### Pictures\n\n", table(drawn)]
     special = [(f"mle.special.{name}", summary(getattr(mle.special, name))) for name in sorted(mle.special.__all__)]
     parts += ["\n### Special functions\n\n", table(special)]
     return "".join(parts)

@@ -13,7 +13,7 @@ Estimates by Newton (or BHHH, L-BFGS, Adam, any optax transformation) in float64
 asymptotic standard errors from the exact Hessian and scores; and a verdict on whether the estimates are a maximum.
 """
 
-from mlejax import special
+from mlejax import plot, special
 from mlejax.companions import CompanionError
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.data.streams import Parquet, Stream
@@ -89,6 +89,7 @@ __all__ = [
     "l2",
     "load",
     "model",
+    "plot",
     "pool",
     "simulation_study",
     "solve",

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mlejax"
 ROOMS = (
     "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
     "data", "likelihood", "companions", "optimize", "objective", "latent", "covariance",
-    "verdict", "fit", "batch", "engines", "inference", "report", "files", "results", "model",
+    "verdict", "fit", "batch", "engines", "plot", "inference", "report", "files", "results", "model",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

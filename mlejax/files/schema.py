@@ -261,6 +261,7 @@ FIT: Field[dict[str, Any]] = record(
         "history",
         optional(record(History, train=list_of(number), validation=("held_out", list_of(number)), best=count)),
     ),
+    path=list_of(list_of(number))._replace(absent=((),)),
     centred=optional(record(Centred, matrix=matrix, information=matrix, penalised=optional(matrix))),
     integration=optional(
         record(

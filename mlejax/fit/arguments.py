@@ -137,12 +137,35 @@ def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
         ) from None
 
 
+class Watch:
+    """Called by the optimiser on its way: keeps (step, mean log-likelihood), and moves the bar if there is one."""
+
+    def __init__(self, show: Callable[..., None] | None = None) -> None:
+        self.seen: list[tuple[int, float]] = []
+        self.show = show
+
+    def __call__(self, n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
+        self.seen.append((n_done, mean_loglik))
+        if self.show is not None:
+            self.show(n_done, mean_loglik, held_out)
+
+    def path(self, scale: float) -> tuple[tuple[float, float], ...]:
+        """The last log-likelihood of each step, summed; steps of a polish count on."""
+        out: dict[int, float] = {}
+        before = last = 0
+        for step, mean in self.seen:
+            before += last if step < last else 0
+            last = step
+            out[before + step] = scale * mean
+        return tuple((float(step), value) for step, value in out.items())
+
+
 @contextmanager
-def reporter(progress: bool | None, method: Any, p: int) -> Iterator[Callable[..., None] | None]:
-    """A progress bar for long fits: a callback, or None."""
+def reporter(progress: bool | None, method: Any, p: int) -> Iterator[Watch]:
+    """What watches the optimiser, with a progress bar for long fits."""
     wanted = progress if progress is not None else (not isinstance(method, optimize.Newton) and p > 1000)
     if not wanted:
-        yield None
+        yield Watch()
         return
     from tqdm.auto import tqdm
 
@@ -154,4 +177,4 @@ def reporter(progress: bool | None, method: Any, p: int) -> Iterator[Callable[..
             more = "" if held_out is None else f", held out {held_out:.6g}"
             bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
 
-        yield show
+        yield Watch(show)

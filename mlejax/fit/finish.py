@@ -109,6 +109,7 @@ class Fit:
         reduced: what bias reduction adds to the log-likelihood at the estimate.
         penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
         history: of a training on minibatches.
+        path: (step, objective in log-likelihood units) of the search, in order; empty where it was not kept.
         backend: what it was computed on, for the header; of this process if empty.
         directions: those that the diagnosis followed from the end.
         integration: how latents were integrated out, of models that have some.
@@ -136,6 +137,7 @@ class Fit:
     reduced: float = 0.0
     penalised: Penalised | None = None
     history: History | None = None
+    path: tuple[tuple[float, float], ...] = ()
     backend: str = ""
     directions: tuple[Direction, ...] = ()
     centred: Centred | None = None

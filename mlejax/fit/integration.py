@@ -110,7 +110,7 @@ def _continued(done: Fit, how: Quadrature) -> Fit:
     again = continued(replace(done, spec=spec), done.u, done.note)
     method = done.method.replace(f", {done.n_steps} steps", f", {done.n_steps + again.n_steps} steps")
     steps = done.n_steps + again.n_steps
-    return replace(again, n_steps=steps, method=method, modes=done.modes, history=done.history)
+    return replace(again, n_steps=steps, method=method, modes=done.modes, history=done.history, path=done.path)
 
 
 def _against(done: Fit, finer: Quadrature) -> Integration:

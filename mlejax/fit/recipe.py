@@ -140,12 +140,12 @@ def fit_once(
             remark += start_moved(space, given, u0, held)
         problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
         history, reached = None, None
-        with reporter(progress, algorithm, space.n_free) as report:
+        with reporter(progress, algorithm, space.n_free) as watch:
             if optimize.batched(algorithm):
-                reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, report)
+                reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
                 reached = reached.alone()
             outcome = _centred(problems, evaluator, loaded, u0) or search_all(
-                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=report
+                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
             )
             found = outcome.diagnosed(0)
             evaluator = evaluator.with_spec(outcome.spec)
@@ -161,7 +161,8 @@ def fit_once(
             remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.seen.rows)) if n)
         note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
         text = " ".join(n for n in (note, remark) if n)
-        done = replace(done, note=text, modes=modes, constraints=labels, history=history)
+        path = watch.path(loaded.scale * float(evaluator.scale)) if history is None else ()
+        done = replace(done, note=text, modes=modes, constraints=labels, history=history, path=path)
         done = with_modes(done, modes)
     return done
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import files, inference
+from mlejax import files, inference, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.results.results import Results
@@ -195,6 +195,10 @@ class BatchResults:
                 "n_steps": batch.ends.n_steps,
             }
         )
+
+    def plot(self, term: str | None = None, ax: Any = None, **options: Any) -> Any:
+        """The estimates of one entry as a picture; arguments and returns as :func:`mlejax.plot.estimates`."""
+        return plot.estimates(self, term, ax, **options)
 
     def to_parquet(self, path: Any, alpha: float = 0.05) -> None:
         """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.

@@ -251,6 +251,17 @@ class Fitted:
         return None if self._fit.history is None else report.history(self._fit.history)
 
     @property
+    def path(self) -> pd.Series:
+        """The objective along the search, log-likelihood units, by step; empty of one of many data sets.
+
+        Newton's method and BHHH keep every step, methods that run on the device one in several.
+        """
+        import pandas as pd
+
+        steps, values = np.array(self._fit.path, float).reshape(-1, 2).T
+        return pd.Series(values, index=pd.Index(steps.astype(int), name="step"), name="loglik")
+
+    @property
     def df_model(self) -> int:
         """Number of free parameters that are identified, those on an edge of their support included."""
         return inference.df_model(self._fit, self._cov)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlejax import files, report
+from mlejax import files, plot, report
 from mlejax.data import like
 from mlejax.results import reporting
 from mlejax.results.postestimation import Postestimation
@@ -68,6 +68,10 @@ class Results(Postestimation, Testing):
     def glance(self) -> Any:
         """One row for the whole fit, a table of the kind that was fitted."""
         return like(self._fit.loaded.source, report.glance(reporting.glance(self._entries)))
+
+    def plot(self, ax: Any = None, *, alpha: float = 0.05, **options: Any) -> Any:
+        """The estimates with their intervals as a picture; arguments and returns as :func:`mlejax.plot.coefficients`."""
+        return plot.coefficients(self, ax, alpha=alpha, **options)
 
     def save(self, path: Any) -> None:
         """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.

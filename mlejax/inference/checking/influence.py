@@ -24,9 +24,9 @@ from mlejax.fit import Fit
 from mlejax.inference.covariances import cluster_codes, weighted_scores
 from mlejax.inference.formatting import format_number, table_lines
 from mlejax.inference.leverage import adjusted_scores, parts_of
-from mlejax.inference.profiles.drawing import axes
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ class Influence:
 
     def plot(self, ax: Any = None) -> Any:
         """Cook's distances in their order, the largest labelled; returns the axes."""
-        ax = axes(ax)
-        d = self.cooks_distance
-        ax.vlines(np.arange(d.size), 0.0, d, linewidth=0.8)
-        for i in np.argsort(-d)[:SHOWN].tolist():
-            ax.annotate(str(self.index[i]), (i, d[i]), textcoords="offset points", xytext=(3, 2), fontsize=8)
-        ax.set_xlabel(self.what[:-1])
-        ax.set_ylabel("Cook's distance")
-        return ax
+        return diagnostics.distances(self.cooks_distance, self.index, self.what[:-1], ax)
 
     def __repr__(self) -> str:
         top = np.argsort(-self.cooks_distance)[:SHOWN]

@@ -20,10 +20,10 @@ from mlejax.fit import Fit, check_count
 from mlejax.inference.covariances import weighted_scores
 from mlejax.inference.prediction.margins import changed, rows_of
 from mlejax.inference.prediction.predict import of_theta
-from mlejax.inference.profiles.drawing import axes
 from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
 from mlejax.inference.row_designs import designs_of
 from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
@@ -72,22 +72,10 @@ class Residuals:
             raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
         if kind == "pit" and self.uniform is None:
             raise ValueError("kind='pit' is for quantile residuals, which have u")
-        ax, n = axes(ax), self.values.size
-        if kind == "qq":
-            theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
-            ax.plot(theory, np.sort(self.values), ".", markersize=4)
-            ax.axline((0.0, 0.0), slope=1.0, color="C3", linewidth=1)
-            ax.set_xlabel("normal quantile")
-            ax.set_ylabel(f"{self.kind} residual")
-        elif kind == "pit":
-            ax.hist(self.uniform, bins=max(10, min(30, n // 20)), range=(0.0, 1.0), density=True)
-            ax.axhline(1.0, color="C3", linewidth=1)
-            ax.set_xlabel("u")
-        else:
-            ax.plot(np.arange(n) if x is None else np.asarray(x), self.values, ".", markersize=4)
-            ax.axhline(0.0, color="C3", linewidth=1)
-            ax.set_ylabel(f"{self.kind} residual")
-        return ax
+        if kind == "pit":
+            return diagnostics.uniform(self.uniform, ax)
+        name = f"{self.kind} residual"
+        return diagnostics.quantiles(self.values, name, ax) if kind == "qq" else diagnostics.over(x, self.values, name, ax)
 
     def __repr__(self) -> str:
         v = self.values

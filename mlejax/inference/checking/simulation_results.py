@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.inference.formatting import table_lines
+from mlejax.plot import diagnostics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,27 +149,12 @@ class SimulationStudy:
         """Bias, spread, coverage and efficiency against the number of rows: one column of panels for each term.
 
         Returns:
-            A matplotlib ``Figure``; ``fig.savefig(path)`` keeps it.
+            A matplotlib ``Figure``; ``figure.savefig(path)`` keeps it.
 
         Raises:
             ImportError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plot() needs matplotlib: pip install 'mlejax[plot]'; or draw study.table()") from error
-        table = self.table()
-        terms = list(dict.fromkeys(table["term"]))
-        figure = Figure(figsize=(3.6 * len(terms) + 0.6, 9.0), layout="constrained")
-        axes = figure.subplots(4, len(terms), sharex=True, squeeze=False)
-        for j, term in enumerate(terms):
-            mine = table[table["term"] == term]
-            _panels(axes[:, j], mine, self.alpha)
-            axes[0, j].set_title(str(term))
-            axes[-1, j].set_xlabel("rows")
-        for i, name in enumerate(("bias", "spread", "coverage", "efficiency")):
-            axes[i, 0].set_ylabel(name)
-        return figure
+        return diagnostics.study(self.table(), self.alpha)
 
     # ---- behind the doors
 
@@ -208,18 +194,3 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _with_error(value: float, error: float) -> str:
     return f"{value:.4f} ({error:.4f})" if np.isfinite(value) else "."
-
-
-def _panels(axes: Any, table: pd.DataFrame, alpha: float) -> None:
-    n = table["n"].to_numpy()
-    style: dict[str, Any] = {"capsize": 3, "marker": "o", "markersize": 4}
-    axes[0].axhline(0.0, color="0.6", linewidth=0.8)
-    axes[0].errorbar(n, table["bias"], 2 * table["bias_mc"], **style)
-    axes[1].loglog(n, table["sd"], marker="o", markersize=4, label="of the estimates")
-    axes[1].loglog(n, table["mean_se"], marker="s", markersize=4, linestyle="--", label="mean std err")
-    axes[1].legend(frameon=False, fontsize=8)
-    axes[2].axhline(1 - alpha, color="0.6", linewidth=0.8)
-    axes[2].errorbar(n, table["coverage"], 2 * table["coverage_mc"], **style)
-    axes[3].axhline(1.0, color="0.6", linewidth=0.8)
-    axes[3].errorbar(n, table["efficiency"], 2 * table["efficiency_mc"], **style)
-    axes[3].set_xscale("log")

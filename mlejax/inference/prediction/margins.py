@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,12 +33,14 @@ from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, nlcom
 from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.predict import of_theta
+from mlejax.plot import bands
 from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Elasticity = Literal["eyex", "dyex", "eydx"]
+STACKED = 1_000_000  # rows of one table, up to which predictions at several values are evaluated together
 STEP = 1e-3  # of a slope's differences, in standard deviations of the column
 FACTOR = re.compile(r"C\((?P<name>.+)\)")
 
@@ -72,30 +75,13 @@ class Margins(DeltaResult):
             ImportError: matplotlib is not installed.
             ValueError: no column of that name.
         """
-        try:
-            from matplotlib import pyplot as plt
-        except ImportError as error:
-            raise ImportError("margins().plot() draws with matplotlib: pip install matplotlib") from error
         frame = self.frame()
         columns = [c for c in frame.columns[: frame.columns.get_loc("estimate")] if frame[c].nunique() > 1]
         x = columns[-1] if x is None and columns else x
-        if x not in frame.columns:
+        if x is None or x not in frame.columns:
             raise ValueError(f"x={x!r}: expected one of the columns of the margins, {columns}")
-        ax = plt.gca() if ax is None else ax
         others = [c for c in columns if c != x]
-        for key, part in frame.groupby(others, sort=False) if others else [((), frame)]:
-            label = ", ".join(f"{c} = {v}" for c, v in zip(others, key, strict=True))
-            if np.issubdtype(part[x].dtype, np.number):
-                line = ax.plot(part[x], part["estimate"], label=label or None)[0]
-                ax.fill_between(part[x], part["conf_low"], part["conf_high"], alpha=0.2, color=line.get_color())
-            else:
-                reach = [part["estimate"] - part["conf_low"], part["conf_high"] - part["estimate"]]
-                ax.errorbar(part[x].astype(str), part["estimate"], reach, fmt="o", capsize=3, label=label or None)
-        ax.set_xlabel(x)
-        ax.set_ylabel(f"margin, with {100 * (1 - self.alpha):g} % interval")
-        if others:
-            ax.legend()
-        return ax
+        return bands.margins(frame, x, others, ax, f"margin, with {100 * (1 - self.alpha):g} % interval")
 
 
 class _Margin(NamedTuple):
@@ -160,19 +146,15 @@ def margins(
     if at_means:
         groups = [(name, *_at_means(rows, w)) for name, rows, w in groups]
     params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    terms, where = [], []
+    terms: list[tuple[_Margin, Float[Host, " n"]]] = []
     with float64():
         for group, rows, w in groups:
             for values in _combinations(at or {}, table):
-                base = changed(rows, values, table)
-                for one in _margins_of(base, table, variables, elasticity):
-                    made = [of_theta(function, d, params_at, fit.theta, fit.loaded.designs) for d in one.data]
-                    terms.append((made, one.combine, w / w.sum()))
-                    where.append({**one.where, **group, **values})
-
-        def total(theta: Any) -> Any:
-            return jnp.stack([w @ combine(*(jnp.ravel(f(theta)) for f in made)) for made, combine, w in terms])
-
+                for one in _margins_of(changed(rows, values, table), table, variables, elasticity):
+                    terms.append((one._replace(where={**one.where, **group, **values}), w / w.sum()))
+        where = [one.where for one, _ in terms]
+        made = lambda d: of_theta(function, d, params_at, fit.theta, fit.loaded.designs)
+        total = _total(terms, made, stack=variables is None)
         labels = [", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where]
         found = nlcom(total, fit.theta, cov.full, alpha=alpha, labels=labels, reason=reason, df=cov.df)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
@@ -182,6 +164,17 @@ def margins(
 
 
 # ---- what is averaged
+
+
+def _total(terms: list[tuple[_Margin, Float[Host, " n"]]], made: Callable[[Any], Any], stack: bool) -> Callable[[Any], Any]:
+    """theta -> all margins.  Predictions at many values are evaluated together, as rows of one table: one program, not many."""
+    sizes = [w.size for _, w in terms]
+    if stack and len(terms) > 1 and sum(sizes) <= STACKED:
+        tables, weights = [one.data[0] for one, _ in terms], np.concatenate([w for _, w in terms])
+        together, which = made(_joined(tables)), np.repeat(np.arange(len(terms)), sizes)
+        return lambda theta: jax.ops.segment_sum(weights * jnp.ravel(together(theta)), which, len(terms))
+    each = [([made(d) for d in one.data], one.combine, w) for one, w in terms]
+    return lambda theta: jnp.stack([w @ combine(*(jnp.ravel(f(theta)) for f in fs)) for fs, combine, w in each])
 
 
 def _margins_of(
@@ -306,6 +299,15 @@ def _filled(column: Any, value: Any, n: int) -> Any:
 
         return pd.Categorical([value] * n, dtype=column.dtype)
     return np.full(n, value) if not isinstance(value, str) else np.array([value] * n, dtype=object)
+
+
+def _joined(tables: Sequence[Any]) -> Any:
+    """Tables of the same columns below each other."""
+    if hasattr(tables[0], "columns"):
+        import pandas as pd
+
+        return pd.concat(tables, ignore_index=True)
+    return {name: np.concatenate([np.asarray(t[name]) for t in tables]) for name in tables[0]}
 
 
 def _take(table: Any, rows: np.ndarray) -> Any:

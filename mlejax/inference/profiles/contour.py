@@ -11,13 +11,13 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.profiles import drawing
 from mlejax.inference.profiles.descriptions import natural_slope, natural_value
 from mlejax.inference.profiles.paths import Paths, newton
 from mlejax.inference.profiles.profile import chi2_cut, higher_maximum
 from mlejax.inference.profiles.profiled import at_estimates, find_ends, make_paths
 from mlejax.inference.profiles.profiling import Profiling, target_of
 from mlejax.inference.profiles.targets import Target
+from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Contour:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return drawing.contour(self, drawing.axes(ax))
+        return likelihoods.contour(self, ax)
 
     def summary(self) -> str:
         """How far the region reaches, and how its points were verified."""

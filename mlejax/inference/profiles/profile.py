@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax.inference.formatting import format_number
 from mlejax.inference.normal import check_alpha
-from mlejax.inference.profiles import drawing
+from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ class Profile:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return drawing.profile(self, drawing.axes(ax), root=False)
+        return likelihoods.profile(self, ax, root=False)
 
     def plot_root(self, ax: Any = None) -> Any:
         """The signed root of the likelihood ratio, straight where the Wald interval is right; as :meth:`plot`."""
-        return drawing.profile(self, drawing.axes(ax), root=True)
+        return likelihoods.profile(self, ax, root=True)
 
     def summary(self) -> str:
         """The interval, how its ends were verified, and what there is to say."""

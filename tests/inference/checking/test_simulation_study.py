@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -133,20 +131,6 @@ def test_what_is_refused() -> None:
         mle.simulation_study(gaussian, {"mu": 1.0, "var": 1.0}, 10, 5, start="zero")
     with pytest.raises(ValueError, match="give data"):
         mle.simulation_study(gaussian.regress(mu="x"), {"mu": [1.0, 2.0], "var": 1.0}, 10)
-
-
-def test_plot_without_matplotlib_says_what_to_install() -> None:
-    program = """
-import sys
-sys.modules["matplotlib"] = sys.modules["matplotlib.figure"] = None
-from mlejax.inference import SimulationStudy
-try:
-    SimulationStudy((), "m", "nonrobust", 2, 0, 0.05, "truth").plot()
-except ImportError as error:
-    print(error)
-"""
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "pip install 'mlejax[plot]'" in run.stdout
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """The doors to profiles: what they print, draw and refuse; many fits at once; adjusted profiles; regions."""
 
-import subprocess
-import sys
 from typing import Any
 
 import jax.numpy as jnp
@@ -86,15 +84,6 @@ def test_pictures() -> None:
     assert region.plot().get_ylabel() == "sigma"
     lines = {line.get_label() for line in ax.get_lines()}
     assert {"profile", "quadratic approximation"} <= lines
-
-
-def test_pictures_without_matplotlib_say_what_to_install() -> None:
-    script = (
-        "import sys\nsys.modules['matplotlib'] = sys.modules['matplotlib.figure'] = None\n"
-        "from mlejax.inference.profiles import drawing\ndrawing.axes(None)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "pip install 'mlejax[plot]'" in run.stderr
 
 
 def test_a_region_in_closed_form() -> None:

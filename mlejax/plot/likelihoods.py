@@ -1,33 +1,18 @@
-"""Pictures of profiles and contours; matplotlib is imported when one is drawn."""
+"""Profiles and contours of the log-likelihood."""
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-
-def axes(ax: Any) -> Any:
-    """The Axes given, or one of a new figure.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "the plot needs matplotlib: pip install 'mlejax[plot]'; or draw the columns of .frame() yourself"
-        ) from error
-    return Figure(figsize=(6.0, 4.0), layout="constrained").subplots()
+from mlejax.plot.canvas import gray, legend, new_axes, percent
 
 
 def profile(found: Any, ax: Any, root: bool) -> Any:
     """One profile: log-likelihood less its maximum, or the signed root; dashed the quadratic approximation."""
-    from statistics import NormalDist
-
+    ax = new_axes(ax)
     z = -NormalDist().inv_cdf(found.alpha / 2)
     c = found.curve
     near = np.isfinite(c.root) & (np.abs(c.root) <= 1.75 * z)
@@ -41,18 +26,17 @@ def profile(found: Any, ax: Any, root: bool) -> Any:
     if np.isfinite(found.std_err) and found.std_err > 0:
         wald = (fine - found.estimate) / found.std_err
         wald = np.where(np.abs(wald) <= 1.9 * z, wald, np.nan)
-        ax.plot(fine, drawn(wald), "--", color="0.5", label="quadratic approximation")
+        ax.plot(fine, drawn(wald), "--", color=gray(ax), label="quadratic approximation")
     for level in (-z, z) if root else (-0.5 * z**2 * found.factor,):
         ax.axhline(level, color="C3", linewidth=0.8)
     for end in ends:
         ax.axvline(end, color="C3", linewidth=0.8, linestyle=":")
-    ax.axvline(found.estimate, color="0.7", linewidth=0.8)
+    ax.axvline(found.estimate, color=gray(ax, 0.3), linewidth=0.8)
     ax.set_xlabel(found.label)
     ax.set_ylabel("signed root of the likelihood ratio" if root else "log-likelihood less its maximum")
-    percent = f"{100 * (1 - found.alpha):g} %"
     shown = " to ".join(f"{e.value:.4g}" if e.known else "?" for e in (found.lower, found.upper))
-    ax.set_title(f"{percent} profile interval: {shown}", fontsize=10)
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_title(f"{percent(found.alpha)} profile interval: {shown}", fontsize=10)
+    legend(ax)
     return ax
 
 
@@ -66,17 +50,16 @@ def _smooth(x: Any, y: Any, fine: Any) -> Any:
 
 def contour(found: Any, ax: Any) -> Any:
     """The region of two parameters, and dashed the ellipse of the quadratic approximation."""
+    ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))
     ax.plot(np.append(x, x[0]), np.append(y, y[0]), color="C0", label="profile likelihood")
     around = [np.append(a, a[0]) for a in found.ellipse]
-    ax.plot(*around, "--", color="0.5", label="quadratic approximation")
+    ax.plot(*around, "--", color=gray(ax), label="quadratic approximation")
     ax.margins(0.1)
     ax.plot(*found.estimate, "+", color="C3", markersize=9)
     ax.set_xlabel(found.labels[0])
     ax.set_ylabel(found.labels[1])
-    ax.set_title(
-        f"{100 * (1 - found.alpha):g} % {'region' if found.joint else 'contour of chi-squared 1'}", fontsize=10
-    )
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_title(f"{percent(found.alpha)} {'region' if found.joint else 'contour of chi-squared 1'}", fontsize=10)
+    legend(ax)
     return ax

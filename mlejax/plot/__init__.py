@@ -1,0 +1,12 @@
+"""Pictures of results: each takes and returns a matplotlib Axes, and works from a loaded result.
+
+Profiles, contours, residuals, influence, margins and simulation studies have a ``plot()`` of their own.
+"""
+
+from mlejax.plot.bands import predictions
+from mlejax.plot.batches import estimates
+from mlejax.plot.coefficients import coefficients
+from mlejax.plot.outcomes import density, kaplan_meier, survival
+from mlejax.plot.searches import convergence, modes
+
+__all__ = ["coefficients", "convergence", "density", "estimates", "kaplan_meier", "modes", "predictions", "survival"]

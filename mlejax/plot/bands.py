@@ -1,0 +1,77 @@
+"""Curves with the bands of their intervals: predictions and margins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlejax.plot.canvas import band, legend, new_axes, percent
+
+
+def predictions(
+    result: Any, data: Any, x: str, ax: Any = None, *, of: Any = None, alpha: float = 0.05, **options: Any
+) -> Any:
+    """Predictions for the rows of ``data`` over one of its columns, with their intervals.
+
+    Args:
+        result: the result of a fit.
+        data: the rows, a dict of columns or a table; other columns that differ make lines of their own.
+        x: the column of the horizontal axis.
+        ax: matplotlib Axes; made if left out.
+        of: what is predicted, as for :meth:`mlejax.Results.predict`; default the regressed parameter.
+        alpha: one minus the coverage.
+        options: ``param=`` and ``scale=`` of `predict`.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
+        >>> mle.plot.predictions(res, {"x": [0.0, 1.0, 2.0]}, "x").get_xlabel()
+        'x'
+    """
+    import pandas as pd
+
+    rows = pd.DataFrame({name: np.asarray(data[name]) for name in data})
+    if x not in rows:
+        raise ValueError(f"x={x!r}: expected one of the columns of the data, {list(rows)}")
+    args = (rows,) if of is None else (of, rows)
+    found = result.predict(*args, alpha=alpha, **options)
+    if len(found) != len(rows):
+        raise ValueError(
+            "predictions: a vector has several values a row; predict one of them with of=lambda params, data: ..."
+        )
+    numbers = found[["estimate", "conf_low", "conf_high"]].reset_index(drop=True)
+    named = [c for c in rows if c != x and rows[c].nunique() > 1]
+    what = of if isinstance(of, str) else options.get("param") or "prediction"
+    return margins(pd.concat([rows, numbers], axis=1), x, named, ax, f"{what}, with {percent(alpha)} interval")
+
+
+def margins(frame: Any, x: str, others: list[str], ax: Any, ylabel: str) -> Any:
+    """Estimates with intervals over a column, a line for each value of the others; points where the column has levels.
+
+    Args:
+        frame: columns ``x``, ``others``, ``estimate``, ``conf_low``, ``conf_high``.
+        x, others: names of columns.
+        ax: matplotlib Axes; made if left out.
+        ylabel: of the vertical axis.
+    """
+    ax = new_axes(ax)
+    for key, part in frame.groupby(others, sort=False) if others else [((), frame)]:
+        label = ", ".join(f"{c} = {v}" for c, v in zip(others, key, strict=True)) or None
+        estimate, low, high = (part[name].to_numpy(float) for name in ("estimate", "conf_low", "conf_high"))
+        if np.issubdtype(part[x].dtype, np.number):
+            band(ax, part[x], estimate, low, high, label)
+        else:
+            reach = [estimate - low, high - estimate]
+            ax.errorbar(part[x].astype(str), estimate, reach, fmt="o", capsize=3, label=label)
+    ax.set_xlabel(x)
+    ax.set_ylabel(ylabel)
+    legend(ax)
+    return ax

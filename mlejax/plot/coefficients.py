@@ -1,0 +1,113 @@
+"""Estimates with their intervals, of one fit or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlejax.plot.canvas import SMALL, gray, intervals, legend, new_axes, percent, rows_with_labels
+
+SPREAD = 0.5  # of a row, over which the points of several fits are spread
+
+
+def coefficients(
+    results: Any,
+    ax: Any = None,
+    *,
+    alpha: float = 0.05,
+    keep: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    names: Sequence[str] | None = None,
+    eform: bool | Sequence[str] = False,
+) -> Any:
+    """Estimates with intervals, one row an entry, as the summary has them (natural scale; made on the scale of the support).
+
+    A point without an interval is hollow, and a row without an estimate says so; fits without a maximum name their verdict.
+
+    Args:
+        results: the result of a fit, or several.
+        ax: matplotlib Axes; made if left out, as high as the rows need.
+        alpha: one minus the coverage.
+        keep, drop: addresses of entries, or names of parameters for all of theirs; all by default.
+        rename: address -> label.
+        names: of the fits, for the legend.
+        eform: ratios in place of their logarithms, on a logarithmic axis, as in :meth:`mlejax.Results.summary`.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: no entries, more than 200 of them, or another number of names.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> ax = mle.plot.coefficients(gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]}))
+        >>> [tick.get_text() for tick in ax.get_yticklabels()]
+        ['mu', 'sigma']
+    """
+    fits = list(results) if isinstance(results, Sequence) else [results]
+    heads = _heads(fits, names)
+    found = [{t.name: t for t in fit.summary(alpha, eform=eform).terms} for fit in fits]
+    every = list(dict.fromkeys(name for terms in found for name in terms))
+    rows = [name for name in every if (keep is None or _named(name, keep)) and not _named(name, drop)]
+    if not rows:
+        what = "has more than 200 estimates: draw some of res.params" if not every else f"the entries are {every}"
+        raise ValueError(f"coefficients: no entry to draw; {what}")
+    ax = new_axes(ax, len(rows) * (1 if len(fits) < 3 else 1 + len(fits) / 4))
+    ax.axvline(1.0 if eform else 0.0, color=gray(ax, 0.4), linewidth=0.8)
+    for i, (head, terms) in enumerate(zip(heads, found, strict=True)):
+        shift = SPREAD * ((i + 0.5) / len(fits) - 0.5)
+        y = np.array([j + shift for j, name in enumerate(rows) if name in terms])
+        chosen = [terms[name] for name in rows if name in terms]
+        values, low, high = (np.array([getattr(t, n) for t in chosen]) for n in ("coef", "low", "high"))
+        intervals(ax, y, values, low, high, f"C{i}", head if len(fits) > 1 else None)
+        for at in y[~np.isfinite(values)]:
+            ax.annotate("no estimate", (0.5, at), xycoords=("axes fraction", "data"), fontsize=SMALL, va="center")
+    if eform:
+        _ratios(ax)
+    rows_with_labels(ax, [(rename or {}).get(name, name) for name in rows])
+    ax.set_xlabel(f"{'exp(coef)' if eform else 'estimate'} with {percent(alpha)} interval")
+    if len(fits) > 1:
+        legend(ax, above=True)
+    elif not fits[0].converged:
+        ax.set_title(heads[0], fontsize=10)
+    return ax
+
+
+def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
+    """Names for the legend, with the verdicts of those that are no maximum."""
+    for fit in fits:
+        if not hasattr(fit, "summary") or not hasattr(fit, "verdict"):
+            raise TypeError(f"coefficients expected results of fits, got {type(fit).__name__}")
+    own = [fit.model.likelihood.name for fit in fits]
+    given = list(names or (own if len(set(own)) == len(own) else [f"{name} ({i + 1})" for i, name in enumerate(own)]))
+    if len(given) != len(fits):
+        raise ValueError(f"names: expected {len(fits)} names, one for each result, got {given}")
+    return [n if f.converged else f"{n}: {f.verdict.code}" for n, f in zip(given, fits, strict=True)]
+
+
+def _ratios(ax: Any) -> None:
+    """A logarithmic axis with numbers such as 0.5, 1 and 2."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _named(entry: str, addresses: Sequence[str]) -> bool:
+    """Whether one of the addresses is the entry, or the parameter that has it.
+
+    >>> _named("mu[age]", ["mu"]), _named("mu[age]", ["mu[sex]", "m"])
+    (True, False)
+    """
+    return any(entry == a or entry.startswith((f"{a}[", f"{a}.")) for a in addresses)

@@ -1,0 +1,190 @@
+r"""The outcome beside the fit: survival beside Kaplan-Meier, density beside a histogram.
+
+Kaplan-Meier: S(t) = prod over event times s <= t of 1 - d_s / r_s, with d_s events among the r_s rows that entered before s and
+are seen until s or later.  The fitted curve is averaged over rows; the band of a survival curve is made on the scale of
+log(-log S), so that it stays within 0 and 1.
+
+Reference: Kaplan & Meier (1958), J. American Statistical Association 53, 457.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from mlejax.companions import companion
+from mlejax.plot.canvas import gray, legend, new_axes, percent
+
+POINTS = 61  # at which fitted curves are evaluated
+MOST_VALUES = 60  # of a discrete outcome that are drawn one by one
+
+
+def kaplan_meier(time: Any, event: Any = None, entry: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """The product-limit estimate of a survival function.
+
+    Args:
+        time: when each row was last seen (n,).
+        event: 1 where it ended then, 0 where it was censored (n,); all ended by default.
+        entry: when each row entered, of left-truncated data (n,).
+
+    Returns:
+        Times of events, rising (m,), and the survival function from each on (m,).
+
+    >>> t, s = kaplan_meier([1, 2, 2, 4], [1, 1, 0, 1])
+    >>> t.tolist(), s.tolist()
+    ([1.0, 2.0, 4.0], [0.75, 0.5, 0.0])
+    """
+    time = np.asarray(time, float)
+    event = np.ones(time.shape, bool) if event is None else np.asarray(event).astype(bool)
+    entered = np.full(time.shape, -np.inf) if entry is None else np.asarray(entry, float)
+    at = np.unique(time[event])
+    ended = np.searchsorted(np.sort(time[event]), at, "right") - np.searchsorted(np.sort(time[event]), at, "left")
+    at_risk = np.searchsorted(np.sort(entered), at, "left") - np.searchsorted(np.sort(time), at, "left")
+    return at, np.cumprod(1.0 - ended / at_risk)
+
+
+def survival(
+    result: Any,
+    data: Any,
+    time: str,
+    event: str | None = None,
+    ax: Any = None,
+    *,
+    entry: str | None = None,
+    by: str | None = None,
+    of: Any = None,
+    alpha: float = 0.05,
+) -> Any:
+    """The fitted survival function, averaged over rows, beside the Kaplan-Meier estimate of the same rows.
+
+    Args:
+        result: the result of a fit.
+        data: the rows, a dict of columns or a table.
+        time: the column of times.
+        event: the column that is 1 where the time is that of an event, 0 where it is of censoring; all events by default.
+        ax: matplotlib Axes; made if left out.
+        entry: the column of times of entry, of left-truncated data.
+        by: a column; a curve for each of its values.
+        of: ``f(params, data)`` -> (n,), the probability to survive beyond ``data[time]``; default 1 less the model's
+            :meth:`mlejax.Model.cdf`.
+        alpha: one minus the coverage of the bands.
+
+    Returns:
+        The Axes: probability over time; steps are Kaplan-Meier.
+
+    Raises:
+        CompanionError: neither ``of`` nor a cdf.
+        ValueError: no column of that name.
+
+    Example:
+        >>> import jax.numpy as jnp, mlejax as mle
+        >>> @mle.model(rate=mle.Positive())
+        ... def exponential(params, data):
+        ...     return data["died"] * jnp.log(params["rate"]) - params["rate"] * data["t"]
+        >>> data = {"t": [1.0, 2.0, 6.0, 3.0], "died": [1, 0, 1, 1]}
+        >>> ax = mle.plot.survival(exponential.fit(data), data, "t", "died", of=lambda p, d: jnp.exp(-p["rate"] * d["t"]))
+        >>> ax.get_ylabel()
+        'survival'
+    """
+    rows = _frame(data, time, event, entry, by)
+    if of is None:
+        cdf = companion(result.model.likelihood, "cdf", "mle.plot.survival without of=")
+        of = lambda params, columns: 1.0 - cdf(params, columns)
+    ax = new_axes(ax)
+    grid = np.linspace(0.0, rows[time].max(), POINTS + 1)[1:]
+    z = -NormalDist().inv_cdf(alpha / 2)
+    groups = [("", rows)] if by is None else list(rows.groupby(by, sort=True))
+    for i, (value, part) in enumerate(groups):
+        found = result.margins(of=of, data=part, at={time: grid}, alpha=alpha)
+        named = f"{by} = {value}" if by else f"fitted, with {percent(alpha)} band"
+        _curve(ax, grid, np.asarray(found.params), np.asarray(found.bse), z, f"C{i}", named)
+        ended = None if event is None else part[event]
+        at, left = kaplan_meier(part[time], ended, None if entry is None else part[entry])
+        label = None if i < len(groups) - 1 else "Kaplan-Meier"
+        style: Any = {"where": "post", "color": f"C{i}", "linewidth": 0.9, "label": label}
+        ax.step([0.0, *at, part[time].max()], [1.0, *left, left[-1]], **style)
+    ax.set_xlim(left=0.0)
+    ax.set_ylim(0.0, 1.02)
+    ax.set_xlabel(time)
+    ax.set_ylabel("survival")
+    legend(ax)
+    return ax
+
+
+def _curve(ax: Any, x: Any, s: Any, error: Any, z: float, color: str, label: str) -> None:
+    """A survival curve from 1 at 0 on, with a band between S^exp(+-r), r the error of log(-log S)."""
+    inner = np.clip(s, 1e-12, 1 - 1e-12)
+    reach = np.exp(z * error / np.abs(inner * np.log(inner)))
+    ax.plot([0.0, *x], [1.0, *s], color=color, linewidth=2, alpha=0.8, label=label)
+    ax.fill_between(x, inner**reach, inner ** (1 / reach), color=color, alpha=0.2, linewidth=0)
+
+
+def density(result: Any, data: Any, outcome: str, ax: Any = None, *, of: Any = None, bins: Any = "auto") -> Any:
+    """The fitted density of an outcome, averaged over rows, beside its histogram; of counts, probabilities beside frequencies.
+
+    Args:
+        result: the result of a fit.
+        data: the rows, a dict of columns or a table.
+        outcome: its column.
+        ax: matplotlib Axes; made if left out.
+        of: ``f(params, data)`` -> (n,), the density at ``data[outcome]``; default exp of the model's row-wise log-likelihood.
+        bins: as in ``numpy.histogram_bin_edges``.
+
+    Returns:
+        The Axes: density (probability) over the outcome.
+
+    Raises:
+        ValueError: no such column, or a model whose function does not return one value a row.
+
+    Example:
+        >>> import mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> data = {"y": [1.0, 2.0, 6.5, 3.0]}
+        >>> mle.plot.density(gaussian.fit(data), data, "y").get_ylabel()
+        'density'
+    """
+    rows = _frame(data, outcome)
+    if of is None:
+        likelihood = result.model.likelihood.natural or result.model.likelihood
+        if not likelihood.rowwise or (likelihood.unit is not None and likelihood.joint is None):
+            raise ValueError(f"density: {likelihood.name} has no density of one row; give of=lambda params, data: ...")
+        function = (likelihood.joint or likelihood).function
+        of = lambda params, columns: _exp(function(params, columns))
+    y = rows[outcome].to_numpy(float)
+    ax, values = new_axes(ax), np.unique(y)
+    if len(values) <= MOST_VALUES and (values == np.round(values)).all():
+        grid, seen = np.arange(values[0], values[-1] + 1.0), "observed"
+        ax.bar(grid, [(y == v).mean() for v in grid], width=0.8, color=gray(ax, 0.25), label=seen)
+        style: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 5, "label": "fitted"}
+    else:
+        pad = 0.05 * (y.max() - y.min())
+        grid = np.linspace(y.min() - pad * (y.min() < 0), y.max() + pad, 2 * POINTS)
+        ax.hist(y, bins=np.histogram_bin_edges(y, bins), density=True, color=gray(ax, 0.25), label="observed")
+        style = {"linewidth": 2, "label": "fitted"}
+    at = grid.astype(rows[outcome].dtype) if "marker" in style else grid
+    ax.plot(grid, np.asarray(result.margins(of=of, data=rows, at={outcome: at}).params), color="C0", **style)
+    ax.set_ylim(bottom=0.0)
+    ax.set_xlabel(outcome)
+    ax.set_ylabel("probability" if "marker" in style else "density")
+    legend(ax)
+    return ax
+
+
+def _exp(values: Any) -> Any:
+    import jax.numpy as jnp
+
+    return jnp.exp(values)
+
+
+def _frame(data: Any, *names: str | None) -> Any:
+    import pandas as pd
+
+    missing = [name for name in names if name is not None and name not in data]
+    if missing:
+        raise ValueError(f"no column {missing[0]!r} in the data; the columns are {', '.join(map(str, data))}")
+    return pd.DataFrame({name: np.asarray(data[name]) for name in data})
