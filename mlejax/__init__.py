@@ -23,7 +23,7 @@ from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
 from mlejax.latent import Discrete, Latent, Quadrature
 from mlejax.likelihood import LikelihoodError
-from mlejax.model import Model, model
+from mlejax.model import JointModel, Model, joint, model
 from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Method, Newton, Step
 from mlejax.parameters import (
     AddressError,
@@ -62,6 +62,7 @@ __all__ = [
     "FirstOrder",
     "Free",
     "Interval",
+    "JointModel",
     "Latent",
     "LikelihoodError",
     "Linear",
@@ -86,6 +87,7 @@ __all__ = [
     "Verdict",
     "compare",
     "enable_compilation_cache",
+    "joint",
     "l2",
     "load",
     "model",

@@ -2,5 +2,6 @@
 
 from mlejax.model.declaring import model
 from mlejax.model.doors import Model
+from mlejax.model.joining import JointModel, joint
 
-__all__ = ["Model", "model"]
+__all__ = ["JointModel", "Model", "joint", "model"]
