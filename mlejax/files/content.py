@@ -119,6 +119,7 @@ def _regression(p: Predictor, designs: Designs | Unsaved | None) -> SimpleNamesp
         offset=linear.offset,
         exposure=linear.exposure,
         baseline=linear.baseline,
+        random=linear.random,
         given_link="custom" if isinstance(linear.link, tuple) else linear.link,
         link=p.link,
     )
@@ -132,6 +133,8 @@ def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
         for d in designs.designs:
             offset = None if d.offset is None else evaluated_of(d.offset)
             evaluated.append(SimpleNamespace(formula=evaluated_of(d.piece), offset=offset))
+            if d.random is not None:
+                raise TypeError("a file holds no law of random effects, over which predictions are averaged")
     except TypeError as error:
         evaluated, missing = [], str(error)
     return SimpleNamespace(view=designs.view, missing=missing, evaluated=evaluated)
@@ -185,7 +188,8 @@ def parts_of(content: Json, model: Likelihood | None = None) -> Parts:
 def _predictor(r: SimpleNamespace) -> Predictor:
     declared = r.declared
     own = (Absent(declared.name, WHY, "link"), Absent(declared.name, WHY, "link"))
-    linear = Linear(r.formula, own if r.given_link == "custom" else r.given_link, r.offset, r.exposure, r.baseline)
+    link = own if r.given_link == "custom" else r.given_link
+    linear = Linear(r.formula, link, r.offset, r.exposure, r.baseline, r.random)
     parameter = Parameter(declared.kind, declared.transform, declared.shape, labels=declared.labels)
     return Predictor(declared.name, parameter, linear, Link(**r.link))
 

@@ -195,6 +195,7 @@ REGRESSION = record(
     offset=optional(text),
     exposure=optional(text),
     baseline=optional(label),
+    random=optional(text)._replace(absent=(None,)),
     given_link=optional(one_of(*LINKS, "custom")),
     link=record(dict, name=one_of(*LINKS, "custom"), lower=("lo", number), upper=("hi", number), baseline=count),
 )

@@ -19,7 +19,7 @@ from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import continued
 from mlejax.fit.solve import solve
 from mlejax.fit.streaming import evaluator_of
-from mlejax.likelihood import regressed
+from mlejax.latent import regressed
 
 __all__ = [
     "Centred",

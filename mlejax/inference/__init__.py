@@ -64,6 +64,8 @@ from mlejax.inference.prediction import (
     latent_values,
     margins,
     predict,
+    random_effects,
+    with_covariance,
 )
 from mlejax.inference.profiles import (
     Contour,
@@ -189,6 +191,7 @@ __all__ = [
     "profile_intervals",
     "profile_intervals_of_many",
     "pseudolikelihood",
+    "random_effects",
     "reported",
     "residuals",
     "score_test",
@@ -206,5 +209,6 @@ __all__ = [
     "wald_test",
     "weighted_scores",
     "with_addresses",
+    "with_covariance",
     "z_tests",
 ]

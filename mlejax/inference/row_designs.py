@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mlejax.data import DesignKey
+from mlejax.data.formulas import DesignValues
 from mlejax.fit import Loaded
 
 
-def designs_of(loaded: Loaded) -> dict[str, tuple[Any, Any]]:
-    """Design (n, k) and offset (or None) of every regressed parameter."""
+def designs_of(loaded: Loaded) -> dict[str, DesignValues]:
+    """The columns of every regressed parameter."""
     if loaded.designs is None:
         return {}
     view, rows = loaded.designs.view, loaded.rows
-    out: dict[str, tuple[Any, Any]] = {}
+    out = {}
     for name in (design.predictor.name for design in loaded.designs.designs):
-        beside = DesignKey(name, "offset", view)
-        offset = rows[beside] if beside in rows.layout.keys else None
-        out[name] = (rows[DesignKey(name, "design", view)], offset)
+        keys = (DesignKey(name, part, view) for part in ("design", "offset", "random"))
+        out[name] = DesignValues(*(rows[key] if key in rows.layout.keys else None for key in keys))
     return out

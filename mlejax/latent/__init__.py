@@ -5,6 +5,7 @@ from mlejax.latent.classes import ClassLike, Discrete
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
 from mlejax.latent.mixture import Mixture, latents_of, mixture_likelihood, mixture_of, posterior
+from mlejax.latent.random_effects import regressed, without_random
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature
 
 __all__ = [
@@ -25,4 +26,6 @@ __all__ = [
     "mixture_of",
     "posterior",
     "quadrature_of",
+    "regressed",
+    "without_random",
 ]

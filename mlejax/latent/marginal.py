@@ -41,7 +41,7 @@ class Marginal:
 
     def __reduce__(self) -> Any:
         laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
-        latents = {name: (v.shape, v.by, v.cov) for name, v in self.latents.items()}
+        latents = {name: (v.shape, v.by, v.cov, v.labels) for name, v in self.latents.items()}
         return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how)
 
     @property
@@ -76,6 +76,10 @@ class Marginal:
 
         return log_density
 
+    def seen(self, params: Any) -> Any:
+        """Params with latents by row as the user's functions see them."""
+        return getattr(self.function, "given", lambda same: same)(params)
+
     def stacked(self, params: Any, z: Any) -> Any:
         """The latents of a unit one after the other, (q,)."""
         return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
@@ -92,15 +96,21 @@ class Marginal:
             elif callable(latent.law):
                 law = law + latent.law(value, params)
             if latent.cov is not None:
-                matrix = params[latent.cov]
-                factor = entrywise.rows_of(matrix) if name in self.factored else entrywise.cholesky(matrix)
-                value = entrywise.multiply(factor, part)
+                spread = params[latent.cov]
+                if spread.ndim == 1:
+                    value = spread * part
+                else:
+                    factor = entrywise.rows_of(spread) if name in self.factored else entrywise.cholesky(spread)
+                    value = entrywise.multiply(factor, part)
             out[name] = value
         return out, law
 
 
 def _marginal_again(function: Any, latents: Any, laws: Any, factored: Any, how: Any) -> Marginal:
-    again = {name: Latent(shape, by=by, law=restore(laws[name]), cov=cov) for name, (shape, by, cov) in latents.items()}
+    again = {
+        name: Latent(shape, by=by, law=restore(laws[name]), cov=cov, labels=labels)
+        for name, (shape, by, cov, labels) in latents.items()
+    }
     return Marginal(restore(function), again, factored, how)
 
 

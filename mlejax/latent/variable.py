@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,10 @@ class Latent:
         law: ``"normal"``: independent standard normal entries.  A function ``law(u, params)`` -> log density of one value,
             pure JAX.  None: the density is among the values that the function returns.
         cov: the name of a parameter that gives a vector its covariance: ``mle.Covariance(shape=q)``, or
-            ``mle.Cholesky(shape=q)``, the lower factor, whose diagonal may end at 0.  ``params["u"]`` is then the factor times
-            standard normal entries.  None: the identity.
+            ``mle.Cholesky(shape=q)``, the lower factor, whose diagonal may end at 0, or ``mle.NonNegative(shape=q)``, standard
+            deviations of independent entries.  ``params["u"]`` is then the factor times standard normal entries.  None: the
+            identity.
+        labels: names of the entries of a vector, for tables.
 
     Raises:
         ValueError, TypeError: a shape, column, law or covariance that is none, or one that is not offered.
@@ -56,6 +58,7 @@ class Latent:
     by: Any = None
     law: str | Callable[..., Any] | None = "normal"
     cov: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Latent:
         by: Any,
         law: str | Callable[..., Any] | None = "normal",
         cov: str | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
         if len(shape) > 1 or any(s < 1 for s in shape):
@@ -86,7 +90,11 @@ class Latent:
                 f"Latent: cov= names the covariance parameter of a normal vector, Latent(shape=2, by=..., cov='Sigma'); got "
                 f"cov={cov!r} with shape={shape} and law={law!r}"
             )
-        for name, value in (("shape", shape), ("by", by), ("law", law), ("cov", cov)):
+        labels = None if labels is None else tuple(map(str, labels))
+        if labels is not None and (not shape or len(set(labels)) != shape[0]):
+            raise ValueError(f"Latent: labels= expected a different name for each entry of shape={shape}, got {labels}")
+        given = {"shape": shape, "by": by, "law": law, "cov": cov, "labels": labels}
+        for name, value in given.items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -98,6 +106,10 @@ class Latent:
     def size(self) -> int:
         """The number of entries."""
         return math.prod(self.shape)
+
+    def addresses(self, name: str) -> list[str]:
+        """``u``, or ``u[Intercept]``, ``u[visit]``."""
+        return [f"{name}[{label}]" for label in self.labels or range(self.shape[0])] if self.shape else [name]
 
 
 @dataclass(frozen=True)
@@ -171,14 +183,12 @@ def check_latents(
 
 def _check_covariance(name: str, latent: Latent, parameters: Mapping[str, Declaration]) -> None:
     declared = parameters.get(str(latent.cov))
-    kinds = (transforms.Covariance, transforms.Cholesky)
+    q, kinds = latent.size, (transforms.Covariance, transforms.Cholesky, transforms.Box, transforms.Log)
     if not isinstance(declared, Parameter) or not isinstance(declared.transform, kinds):
         raise ValueError(
-            f"{name}: cov={latent.cov!r} expected the name of a parameter declared mle.Covariance(shape={latent.size}) or "
-            f"mle.Cholesky(shape={latent.size}), got {declared!r}"
+            f"{name}: cov={latent.cov!r} expected the name of a parameter declared mle.Covariance(shape={q}), "
+            f"mle.Cholesky(shape={q}) or mle.NonNegative(shape={q}), got {declared!r}"
         )
-    if declared.shape != (latent.size, latent.size):
-        raise ValueError(
-            f"{name}: {latent.cov} has shape {declared.shape}, expected {(latent.size, latent.size)} for a vector of "
-            f"{latent.size}"
-        )
+    shape = (q, q) if isinstance(declared.transform, transforms.Triangular) else (q,)
+    if declared.shape != shape:
+        raise ValueError(f"{name}: {latent.cov} has shape {declared.shape}, expected {shape} for a vector of {q}")

@@ -18,10 +18,10 @@ def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -
     view = "row" if data_room.DesignKey(predictors[0].name, "design", "row") in data else "array"
     values, hidden = dict(params), set()
     for p in predictors:
-        key, beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset"))
-        value = p.value(params[p.name], data[key], data.get(beside))
+        key, *beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset", "random"))
+        value = p.value(params[p.name], data[key], *map(data.get, beside))
         values[p.name] = value[0] if view == "row" else value
-        hidden |= {key, beside}
+        hidden |= {key, *beside}
     if isinstance(data, data_room.View):
         return values, data.without(hidden)
     return values, {key: value for key, value in data.items() if key not in hidden}

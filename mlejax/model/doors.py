@@ -13,7 +13,7 @@ from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import integrated, latents_of, quadrature_of
+from mlejax.latent import integrated, latents_of, quadrature_of, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
@@ -60,11 +60,12 @@ class Model:
         ]
         if self.likelihood.predictors and declared is not None:
             regressed = {p.name: str(p) for p in self.likelihood.predictors}
+            declared = without_random(self.likelihood).parameters or declared  # effects are said in their formulas
             inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
         inside += "".join(f", {key.parameter}=Real(by={key.by!r})" for key in self.likelihood.effects)
         latents = latents_of(self.likelihood)
         if latents:
-            mode = "".join(f", {name}={latent!r}" for name, latent in latents.items())
+            mode = "".join(f", {name}={latent!r}" for name, latent in latents.items() if "|" not in name)
         return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
 
     def fit(

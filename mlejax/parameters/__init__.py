@@ -33,7 +33,7 @@ from mlejax.parameters.declare import (
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
-from mlejax.parameters.linear import Linear, Link, Predictor, predictor, with_coefficients
+from mlejax.parameters.linear import Linear, Link, Predictor, RandomPart, predictor, random_part, with_coefficients
 from mlejax.parameters.space import Space
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Parameter",
     "Positive",
     "Predictor",
+    "RandomPart",
     "Real",
     "Simplex",
     "Space",
@@ -62,6 +63,7 @@ __all__ = [
     "near",
     "parameter_names",
     "predictor",
+    "random_part",
     "start_value",
     "tree_space",
     "with_coefficients",

@@ -14,9 +14,10 @@ McCullagh & Nelder (1989), Generalized Linear Models; Rigby & Stasinopoulos (200
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +46,18 @@ class Linear:
         offset: a column, or an expression such as ``"log(pop)"``, added to the linear predictor with coefficient 1.
         exposure: a positive column; its logarithm is added (log link only).
         baseline: of a simplex, the entry (number or label) that the others are compared with; the first by default.
+        random: random effects on the linear predictor, as in lme4: ``"1 | patient"`` (intercepts), ``"1 + visit | patient"``
+            (correlated with slopes), ``"1 + visit || patient"`` (independent of them).  They are normal with mean 0, one vector
+            a patient, and are integrated out, as those of :class:`mlejax.Latent` are.  Their standard deviation is
+            ``sd(mu|patient)[Intercept]``; correlated ones have the lower factor ``chol(mu|patient)`` of their covariance, and
+            ``res.random_effects()`` gives standard deviations and correlations.
 
     Example:
         >>> import mlejax as mle
         >>> mle.Linear("age + C(region)", exposure="pop")
         Linear('age + C(region)', exposure='pop')
+        >>> mle.Linear("treat * visit", random="1 + visit | patient")
+        Linear('treat * visit', random='1 + visit | patient')
     """
 
     formula: str
@@ -57,6 +65,7 @@ class Linear:
     offset: str | None = None
     exposure: str | None = None
     baseline: int | str | None = None
+    random: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.formula, str):
@@ -82,15 +91,53 @@ class Linear:
                 f"Linear({self.formula!r}): link={link!r}; expected one of {', '.join(LINKS)}, or a pair of functions "
                 "(link, inverse)"
             )
+        if self.random is not None:
+            random_part(self.random)
 
     def __reduce__(self) -> Any:
         link = tuple(map(portable, self.link)) if isinstance(self.link, tuple) else self.link
-        return _linear, (self.formula, link, self.offset, self.exposure, self.baseline)
+        return _linear, (self.formula, link, self.offset, self.exposure, self.baseline, self.random)
 
     def __repr__(self) -> str:
-        names = ("link", "offset", "exposure", "baseline")
+        names = ("link", "offset", "exposure", "baseline", "random")
         given = [f"{n}={getattr(self, n)!r}" for n in names if getattr(self, n) is not None]
         return f"Linear({', '.join([repr(self.formula), *given])})"
+
+
+class RandomPart(NamedTuple):
+    """What ``random="formula | by"`` says.
+
+    Attributes:
+        formula: of the columns whose coefficients vary.
+        by: the column of the units.
+        correlated: one bar; two make them independent.
+    """
+
+    formula: str
+    by: str
+    correlated: bool
+
+
+def random_part(text: str) -> RandomPart:
+    """The parts of ``random="1 + visit | patient"``.
+
+    Raises:
+        ValueError, TypeError: another text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"random= expected a text such as '1 + visit | patient', got {type(text).__name__}")
+    inside = text.strip()
+    inside = inside[1:-1] if inside.startswith("(") and inside.endswith(")") else inside
+    formula, *rest = (part.strip() for part in re.split(r"\|\|?", inside))
+    by = rest[0].strip("`") if rest else ""
+    if not formula or not by:
+        raise ValueError(f"random={text!r}: expected columns, a bar and the column of the units, '1 + visit | patient'")
+    if len(rest) > 1 or re.search(r"[/:+*()]", by):
+        raise ValueError(
+            f"random={text!r}: expected the columns and one column of units, '1 + visit | patient'; nested and crossed "
+            "effects are not offered in formulas: give the outermost level, or make a column of the combinations"
+        )
+    return RandomPart(formula, by, "||" not in inside)
 
 
 def _linear(formula: str, link: Any, *more: Any) -> Linear:
@@ -208,13 +255,19 @@ class Predictor:
         return self.parameter.shape == ()
 
     @property
+    def random(self) -> RandomPart | None:
+        """Its random effects."""
+        return None if self.linear.random is None else random_part(self.linear.random)
+
+    @property
     def ratio(self) -> str:
         """What exp(coefficient) is called, or nothing."""
         return "rate ratios" if self.linear.exposure is not None else self.link.ratio
 
     def __str__(self) -> str:
         more = [] if self.linear.link is None else [f"link {self.link.name}"]
-        more += [f"{n} {v}" for n in ("offset", "exposure") if (v := getattr(self.linear, n)) is not None]
+        names = ("offset", "exposure", "random")
+        more += [f"{n} {v}" for n in names if (v := getattr(self.linear, n)) is not None]
         return f"{self.name} ~ {self.linear.formula}" + (f" [{', '.join(more)}]" if more else "")
 
     def linear_predictor(
@@ -234,9 +287,14 @@ class Predictor:
         coefficients: Float[Either, "*entries k"],
         design: Float[Either, "n k"],
         offset: Float[Either, "n ..."] | None,
+        random: Float[Either, "n q"] | None = None,
     ) -> Float[Either, "n ..."]:
-        """The parameter's value for every row, (n, *shape)."""
-        return self.link.inverse(self.linear_predictor(coefficients, design, offset))
+        """The parameter's value for every row, (n, *shape).
+
+        With columns of random effects it is what their sum is made of: the linear predictor and these columns, (n, 1 + q).
+        """
+        eta = self.linear_predictor(coefficients, design, offset)
+        return self.link.inverse(eta) if random is None else jnp.concatenate([eta[:, None], random], axis=1)
 
 
 def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:

@@ -73,6 +73,10 @@ class Postestimation(Fitted):
         """
         return reporting.latent_table(self._fit, self._cov)
 
+    @documented_by(inference.random_effects)
+    def random_effects(self, alpha: float = 0.05) -> pd.DataFrame:
+        return inference.random_effects(self._fit, self._cov, alpha, self._entries.reason)
+
     @documented_by(inference.profile)
     def profile(
         self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False

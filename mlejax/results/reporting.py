@@ -129,6 +129,7 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
         f"Regressed: {regressed}." if regressed else "",
         inference.omnibus(entries),
         integration_statement(fit),
+        _spreads(entries),
         _effects(fit),
         fit.note,
         _float32_columns(fit.loaded.rows.float32),
@@ -160,6 +161,17 @@ def integration_statement(fit: Fit) -> str:
     return f"Latent {', '.join(found.latents)} by {where}: integrated out {found.statement}."
 
 
+def _spreads(entries: Entries) -> str:
+    """Standard deviations and correlations of correlated random effects, in one line; empty where there are none."""
+    fit = entries.fit
+    if not any(np.ndim(fit.params[str(v.cov)]) > 1 for v in inference.with_covariance(fit).values()):
+        return ""
+    found = inference.random_effects(fit, entries.cov, reason=entries.reason)
+    pairs = zip(found.index, found["estimate"], found["std_error"], strict=True)
+    texts = [f"{name} {value:.4g}" + ("" if np.isnan(error) else f" ({error:.2g})") for name, value, error in pairs]
+    return f"Random effects (standard errors): {', '.join(texts)}."
+
+
 def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
     """The latents of every unit given its rows, as `Results.latent` shows them."""
     import pandas as pd
@@ -171,9 +183,7 @@ def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
         index = None if classes.labels else fit.loaded.rows.index
         return pd.DataFrame({**classes.labels, classes.name: classes.likeliest, **each}, index=index)
     found = inference.latent_values(fit, cov)
-    names = []
-    for name, shape in found.shapes.items():
-        names += [name] if shape == () else [f"{name}[{i}]" for i in range(shape[0])]
+    names = [address for name, latent in found.latents.items() for address in latent.addresses(name)]
     columns = {fit.spec.likelihood.unit: np.repeat(found.labels, len(names)), "latent": names * len(found.labels)}
     columns |= {what: getattr(found, what).reshape(-1) for what in ("mode", "mean", "sd", "sd_all")}
     frame = pd.DataFrame(columns)

@@ -53,7 +53,7 @@ def example(name: str) -> Example:
         columns = [np.ones_like(d["y"]), d["lbase"], d["trt"], d["lage"], d["V4"], d["lbase"] * d["trt"]]
         data = {"y": d["y"], "X": np.stack(columns, axis=1), "unit": d["subject"]}
         constant = -sum(math.lgamma(y + 1) for y in d["y"])
-        family, model = brute_force.poisson, counts
+        family, model = brute_force.poisson(d["y"].astype(np.longdouble)), counts
     else:
         if name == "cbpp":
             d = Case("cbpp_laplace").data
@@ -69,7 +69,7 @@ def example(name: str) -> Example:
             size = np.ones_like(y)
         data = {"y": y, "size": size, "X": np.stack(columns, axis=1).astype(float), "unit": unit}
         family, model, constant = brute_force.binomial(y.astype(np.longdouble), size.astype(np.longdouble)), shares, 0.0
-    truth = brute_force.maximum(family, data["y"], data["X"], data["unit"], np.array(LME4[name]), constant)
+    truth = brute_force.maximum(family, data["X"], np.ones((len(data["y"]), 1)), data["unit"], np.array(LME4[name]), constant)
     return Example(model, data, truth)
 
 

@@ -7,6 +7,7 @@ from mlejax.data.formulas.designs import (
     Design,
     DesignKey,
     Designs,
+    DesignValues,
     add_designs,
     by_row,
     category_columns,
@@ -18,13 +19,14 @@ from mlejax.data.formulas.designs import (
     with_designs_again,
 )
 from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
-from mlejax.data.formulas.parsing import check_formula, columns_of
+from mlejax.data.formulas.parsing import check_formula, columns_of, terms_of
 
 Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
 
 __all__ = [
     "Design",
     "DesignKey",
+    "DesignValues",
     "Designs",
     "FittedFormula",
     "Piece",
@@ -45,5 +47,6 @@ __all__ = [
     "materialise",
     "null_directions",
     "remark",
+    "terms_of",
     "with_designs_again",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from mlejax.data.formulas.evaluation import (
     needs_of,
     offset_columns,
 )
-from mlejax.data.formulas.parsing import columns_of
+from mlejax.data.formulas.parsing import columns_of, terms_of
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.table import Table
 from mlejax.parameters import Predictor, Space
@@ -38,7 +38,7 @@ class DesignKey:
 
     Attributes:
         parameter: the regressed parameter.
-        part: "design" or "offset".
+        part: "design", "offset" or "random".
         view: "array": the function gets the parameter as an array by row; "row": it is called row by row.
     """
 
@@ -60,6 +60,20 @@ def has_designs(table: Table) -> bool:
     return any(isinstance(key, DesignKey) for key in table.keys)
 
 
+class DesignValues(NamedTuple):
+    """The columns of a design in some rows, as `Predictor.value` takes them.
+
+    Attributes:
+        design: (n, k).
+        offset: (n, ...), or None.
+        random: columns of random effects, (n, q), or None.
+    """
+
+    design: Any
+    offset: Any
+    random: Any = None
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """The design of one regressed parameter, as it was made from the data of a fit.
@@ -70,6 +84,7 @@ class Design:
         offset: the offset or exposure, or None.
         constant: coefficients (k,) of the column of ones on the design, by least squares.
         mean_offset: of the rows, () or the shape of a row's linear predictors.
+        random: the formula of random effects, or None.
     """
 
     predictor: Predictor
@@ -77,17 +92,16 @@ class Design:
     offset: FittedFormula | None
     constant: np.ndarray
     mean_offset: np.ndarray
+    random: FittedFormula | None = None
 
-    def again(
-        self, table: Table, kept: Int[Host, " m"] | None
-    ) -> tuple[Float[Host, "n ..."], Float[Host, "n ..."] | None]:
-        """Design (n, k) and offset (n, ...) or None of new data."""
+    def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
+        """The columns in new data."""
         what = _what(self.predictor)
         values = evaluate_again(self.piece, table, kept, what)
-        if self.offset is None:
-            return values, None
-        offset = evaluate_offset_again(self.offset, table, kept, what)
-        return values, _log_exposure(self.predictor, offset)
+        offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
+        offset = None if offset is None else _log_exposure(self.predictor, offset)
+        random = None if self.random is None else evaluate_again(self.random, table, kept, what)
+        return DesignValues(values, offset, random)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +124,11 @@ class Designs:
     used: tuple[str, ...]
     extra: Mapping[str, np.ndarray]
 
-    def again(self, table: Table) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Design and offset of every regressed parameter, on new data."""
+    def again(self, table: Table) -> dict[str, DesignValues]:
+        """The columns of every regressed parameter, on new data."""
         return {d.predictor.name: d.again(table, None) for d in self.designs}
 
-    def values(self, params: PyTree, made: Mapping[str, tuple[Any, Any]]) -> dict[str, Any]:
+    def values(self, params: PyTree, made: Mapping[str, DesignValues]) -> dict[str, Any]:
         """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
         return {
             d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs
@@ -132,6 +146,7 @@ def formula_columns(predictors: Sequence[Predictor], table: Table) -> tuple[str,
         found |= dict.fromkeys(columns_of(p.linear.formula, table, _what(p)))
         more = p.linear.offset or p.linear.exposure
         found |= {} if more is None else dict.fromkeys(offset_columns(more, table, _what(p)))
+        found |= {} if p.random is None else dict.fromkeys(columns_of(p.random.formula, table, _what(p)))
     return tuple(found)
 
 
@@ -147,6 +162,7 @@ def category_columns(predictors: Sequence[Predictor], table: Table) -> tuple[tup
     for p in predictors:
         more = p.linear.offset or p.linear.exposure
         texts = [p.linear.formula] + ([] if more is None else [more if more in table else f"0 + {{{more}}}"])
+        texts += [] if p.random is None else [p.random.formula]
         found, at_once = needs_of(texts, table, _what(p))
         levels |= dict.fromkeys(sorted(found))
         whole |= dict.fromkeys(formula_columns([p], table)) if at_once else {}
@@ -175,9 +191,9 @@ def add_designs(
     """
     designs, more, index = [], {}, _index(table, (*rows.layout.keys, *used))
     for p in predictors:
-        design, values, offset = first_design(p, table, rows.kept, natural)
+        design, values = first_design(p, table, rows.kept, natural)
         designs.append(design)
-        more.update(design_columns(design, values, offset, view, rows, index))
+        more.update(design_columns(design, values, view, rows, index))
     extra = {f"formula {name}": _numbers(table.column(name), rows) for name in used}
     made = Designs(tuple(designs), view, rows, natural, used, extra)
     return joined(table, (*rows.layout.keys, *others, *used), more), made
@@ -189,14 +205,14 @@ def with_designs_again(designs: Designs, table: Table, missing: str, others: Seq
     rows = table.convert(designs.rows.layout.keys, missing=missing, others=[*others, *designs.used])
     more, index = {}, _index(table, (*rows.layout.keys, *designs.used))
     for design in designs.designs:
-        more.update(design_columns(design, *design.again(table, rows.kept), designs.view, rows, index))
+        more.update(design_columns(design, design.again(table, rows.kept), designs.view, rows, index))
     return joined(table, names, more)
 
 
 def first_design(
     p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space
-) -> tuple[Design, Float[Host, "n k"], Float[Host, "n ..."] | None]:
-    """The design of a predictor on its first data, its columns, and its offset or None."""
+) -> tuple[Design, DesignValues]:
+    """The design of a predictor on its first data, and its columns."""
     what = _what(p)
     formula, values = evaluate(p.linear.formula, table, kept, what)
     more = p.linear.offset or p.linear.exposure
@@ -220,13 +236,27 @@ def first_design(
     size = np.where(size > 0, size, 1.0)
     constant = np.linalg.lstsq(few / size, np.ones(len(few)), rcond=1e-10)[0] / size
     mean = np.zeros(()) if offset is None else np.mean(offset, axis=0)
-    return Design(p, formula, offset_formula, constant, mean), values, offset
+    random_formula, random = _first_random(p, table, kept)
+    return Design(p, formula, offset_formula, constant, mean, random_formula), DesignValues(values, offset, random)
+
+
+def _first_random(p: Predictor, table: Table, kept: Any) -> tuple[FittedFormula | None, np.ndarray | None]:
+    """The formula of random effects and its columns, one for each of its terms."""
+    if p.random is None:
+        return None, None
+    formula, values = evaluate(p.random.formula, table, kept, _what(p))
+    terms, labels = terms_of(p.random.formula, _what(p)), formula.labels or ()
+    if len(terms) != values.shape[1]:
+        raise DataError(
+            f"{_what(p)}: random={p.linear.random!r} has the columns {', '.join(labels)} here, and one for each of its terms is "
+            f"expected ({', '.join(terms)}): make a numeric column of each level, and name these"
+        )
+    return formula, values
 
 
 def design_columns(
     design: Design,
-    values: Float[Host, "m k"],
-    offset: Float[Host, "m ..."] | None,
+    values: DesignValues,
     view: str,
     rows: Rows | None = None,
     index: Any = None,
@@ -235,18 +265,19 @@ def design_columns(
 
     Args:
         design: the design.
-        values, offset: its columns, and its offset or None.
+        values: its columns.
         view: how the function takes regressed parameters.
         rows: the rows of the table that these are of; None for all.
         index: labels of all rows of the table, or None.
     """
-    name, matrix = design.predictor.name, _in_all_rows(values, rows)
+    name, matrix = design.predictor.name, _in_all_rows(values.design, rows)
     if design.piece.labels is not None:
         import pandas as pd
 
         matrix = pd.DataFrame(matrix, columns=list(design.piece.labels), index=index, copy=False)
-    made = {DesignKey(name, "design", view): matrix}
-    return made if offset is None else {**made, DesignKey(name, "offset", view): _in_all_rows(offset, rows)}
+    parts = {"offset": values.offset, "random": values.random}
+    beside = {DesignKey(name, part, view): _in_all_rows(v, rows) for part, v in parts.items() if v is not None}
+    return {DesignKey(name, "design", view): matrix, **beside}
 
 
 def joined(table: Table, names: Iterable[Hashable], more: Mapping[Any, Any]) -> Table:

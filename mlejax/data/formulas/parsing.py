@@ -56,6 +56,11 @@ def parse(rhs: str, what: str) -> Any:
     return found
 
 
+def terms_of(rhs: str, what: str) -> tuple[str, ...]:
+    """The terms of a formula as tables name them."""
+    return tuple("Intercept" if str(term) == "1" else str(term) for term in parse(rhs, what))
+
+
 def names_in(expression: str) -> Iterator[tuple[str, bool]]:
     """(name, whether it is called) of everything that a Python expression of a formula looks up."""
     for name in _QUOTED.findall(expression):

@@ -3,6 +3,7 @@
 from mlejax.inference.prediction.latents import ClassValues, LatentValues, class_values, latent_values
 from mlejax.inference.prediction.margins import Elasticity, Margins, margins
 from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
+from mlejax.inference.prediction.spreads import random_effects, with_covariance
 
 __all__ = [
     "ClassValues",
@@ -15,4 +16,6 @@ __all__ = [
     "predict",
     "predict_function",
     "predict_parameter",
+    "random_effects",
+    "with_covariance",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.latent import Mixture, conditional, grid, marginal_of, mixture_of, posterior
+from mlejax.latent import Latent, Mixture, conditional, grid, marginal_of, mixture_of, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Float, Host, Int
 
@@ -26,13 +26,13 @@ class LatentValues(NamedTuple):
 
     Attributes:
         labels: names of the units, (n,).
-        shapes: name -> shape of one value.
+        latents: name -> declaration.
         mode, mean, sd: of the latents given the unit's rows, at the estimates.
         sd_all: with the error of the estimates.
     """
 
     labels: np.ndarray
-    shapes: Mapping[str, tuple[int, ...]]
+    latents: Mapping[str, Latent]
     mode: Float[Host, "n q"]
     mean: Float[Host, "n q"]
     sd: Float[Host, "n q"]
@@ -59,7 +59,9 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     with float64():
         mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
         variance = _of_estimates(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
-    return LatentValues(np.asarray(fit.loaded.unit_labels), joint.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
+    marginal = marginal_of(fit.spec.likelihood)
+    assert marginal is not None
+    return LatentValues(np.asarray(fit.loaded.unit_labels), marginal.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
 
 
 class ClassValues(NamedTuple):
@@ -116,7 +118,8 @@ def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) ->
 
     def averaged(params: Any, data: Any) -> Any:
         def at(z: Any) -> Any:
-            return function({**params, **{name: v[None] for name, v in marginal.values(params, z)[0].items()}}, data)
+            given = {**params, **{name: v[None] for name, v in marginal.values(params, z)[0].items()}}
+            return function(marginal.seen(given), data)
 
         return jnp.tensordot(jnp.asarray(weights), jax.vmap(at)(jnp.asarray(where)), axes=1)
 

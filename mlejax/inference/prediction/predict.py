@@ -231,7 +231,8 @@ def _by_row(
         return reads
 
     n, first = data_room.n_rows(source), None
-    for form in ("array", "row") if designs.view == "array" else ("row", "array"):
+    forms = ("array", "row") if designs.view == "array" else ("row", "array")
+    for form in ("array",) if any(d.random is not None for d in designs.designs) else forms:
         try:
             reads = reads_of(n, (n,)) if form == "array" else reads_of(1, ())
             break
@@ -286,7 +287,7 @@ def predict_parameter(
     design = designs.designs[names.index(wanted)]
     p, source = design.predictor, data_room.ingest(data)
     with float64():
-        matrix, offset = design.again(source, None)
+        matrix, offset, _ = design.again(source, None)
         options: Any = {"alpha": alpha, "reason": reason, "df": df}
         linear = nlcom(lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, **options)
         n = len(matrix)

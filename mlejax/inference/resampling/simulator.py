@@ -12,7 +12,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
-from mlejax.data.formulas import design_columns, first_design, joined
+from mlejax.data.formulas import DesignValues, design_columns, first_design, joined
 from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
@@ -150,20 +150,19 @@ def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_ro
     """The data with the designs of a regressed model beside them, without looking at what its function reads.
 
     Returns:
-        The data, and design and offset (or None) of every regressed parameter.
+        The data, and the columns of every regressed parameter.
     """
     natural = (likelihood.natural or likelihood).space(source)
     made: dict[str, Any] = {}
     more: dict[Any, Any] = {}
     for p in likelihood.predictors:
-        design, values, offset = first_design(p, source, None, natural)
-        made[p.name] = (values, offset)
-        more.update(design_columns(design, values, None, "array"))
+        design, made[p.name] = first_design(p, source, None, natural)
+        more.update(design_columns(design, made[p.name], "array"))
     return joined(source, source.keys, more), made
 
 
-def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, tuple[Any, Any]]) -> Any:
-    """Params as the user's functions see them: regressed ones by row, at designs and offsets ``made``."""
+def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> Any:
+    """Params as the user's functions see them: regressed ones by row, of the columns ``made``."""
     if not likelihood.predictors:
         return params
     with float64():

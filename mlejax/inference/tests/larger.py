@@ -262,8 +262,8 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
                 f"score_test: the models are not nested: {leaf.name} is regressed in this fit and not in {big.text}"
             )
         return lambda own: own[i]
-    design, offset = designs_of(big.loaded)[leaf.name]
-    n, own_rows = len(design), None if old is None else designs_of(fit.loaded)[leaf.name]
+    design, offset = designs_of(big.loaded)[leaf.name][:2]
+    n, own_rows = len(design), None if old is None else designs_of(fit.loaded)[leaf.name][:2]
     size = np.sqrt((design**2).sum(axis=0))
     size = np.where(size > 0, size, 1.0)
     solve = np.linalg.pinv(design / size, rcond=1e-12) / size[:, None]

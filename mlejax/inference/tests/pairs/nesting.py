@@ -72,11 +72,11 @@ def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
     if theirs is None:
         value = np.broadcast_to(np.asarray(restricted.params[name]), (n, *np.shape(restricted.params[name])))
     else:
-        value = np.asarray(theirs.value(restricted.params[name], *designs_of(restricted.loaded)[name]))
+        value = np.asarray(theirs.value(restricted.params[name], *designs_of(restricted.loaded)[name][:2]))
     if mine is None:
         value = value[used]
         return bool(np.ptp(value, axis=0).max(initial=0.0) <= TOLERANCE * np.abs(value).max(initial=0.0))
-    design, offset = designs_of(full.loaded)[name]
+    design, offset = designs_of(full.loaded)[name][:2]
     leaf = next(leaf for leaf in full.spec.space.leaves if leaf.name == name)
     free = np.ones(leaf.size, bool) if leaf.free is None else np.asarray(leaf.free)
     held = np.where(free.reshape(leaf.shape), 0.0, np.asarray(full.params[name]))

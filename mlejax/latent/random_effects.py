@@ -1,0 +1,122 @@
+"""Random effects of formulas: ``regress(mu=mle.Linear("treat * visit", random="1 + visit | patient"))``.
+
+The linear predictor of a row is x'beta + offset + z'b, b one normal vector a patient with mean 0; z are the columns of the random
+part.  They become a latent, and their standard deviations or the lower factor of their covariance a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mlejax import likelihood as likelihood_room
+from mlejax.data.formulas import terms_of
+from mlejax.execution import cached
+from mlejax.latent.marginal import marginal_likelihood, marginal_of
+from mlejax.latent.mixture import mixture_of
+from mlejax.latent.variable import Latent
+from mlejax.likelihood import Likelihood
+from mlejax.parameters import Cholesky, Linear, NonNegative, Predictor, predictor
+
+
+@dataclass(frozen=True, eq=False)
+class WithRandom:
+    """A function of rows whose regressed parameters have random effects on their linear predictors.
+
+    Attributes:
+        base: the likelihood without them.
+        predictors: of the parameters with random effects.
+    """
+
+    base: Likelihood
+    predictors: tuple[Predictor, ...]
+
+    @property
+    def function(self) -> Callable[[Any, Any], jax.Array]:
+        """The user's own."""
+        return self.base.written
+
+    @property
+    def __name__(self) -> str:
+        return self.base.name
+
+    def __call__(self, params: Any, data: Any) -> jax.Array:
+        """``function(params, data)``, params with the latents by row, (n, q)."""
+        return self.function(self.given(params), data)
+
+    def given(self, params: Any) -> dict[str, Any]:
+        """Params as the user's functions see them, from linear predictors and columns (n, 1 + q), and latents by row."""
+        values = dict(params)
+        for p in self.predictors:
+            found, effects = params[p.name], params[latent_name(p)]
+            if jnp.ndim(found) == 2:  # else it is the value of a model without covariates
+                values[p.name] = p.link.inverse(found[:, 0] + jnp.sum(found[:, 1:] * effects, axis=-1))
+        return values
+
+
+def latent_name(p: Predictor) -> str:
+    """``mu|patient``."""
+    assert p.random is not None
+    return f"{p.name}|{p.random.by}"
+
+
+def spread_name(p: Predictor, q: int) -> str:
+    """The parameter of their spread: ``sd(mu|patient)``, or ``chol(mu|patient)`` of correlated effects."""
+    assert p.random is not None
+    return f"{'chol' if q > 1 and p.random.correlated else 'sd'}({latent_name(p)})"
+
+
+def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Likelihood:
+    """The likelihood with these parameters regressed, beside those that are already.
+
+    Raises:
+        ValueError, TypeError: as :func:`mlejax.likelihood.regressed`; random effects of a vector, or of several columns.
+    """
+    base = without_random(likelihood)
+    found = {p.name: p.linear for p in likelihood.predictors} | dict(given)
+    random = {
+        name: linear for name, linear in found.items() if isinstance(linear, Linear) and linear.random is not None
+    }
+    if not random or base.parameters is None or not set(found) <= set(base.parameters):
+        return likelihood_room.regressed(base, found)
+    key = ("random", tuple(random.items()))
+    return likelihood_room.regressed(cached(base, key, lambda: _with_random(base, random)), found)
+
+
+def without_random(likelihood: Likelihood) -> Likelihood:
+    """The likelihood without regressed parameters and their random effects."""
+    natural = likelihood.natural or likelihood
+    marginal = marginal_of(natural)
+    inner = None if marginal is None else marginal.function
+    return inner.base if isinstance(inner, WithRandom) else natural
+
+
+def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
+    assert base.parameters is not None
+    parameters, predictors, marginal = dict(base.parameters), [], marginal_of(base)
+    latents = {} if marginal is None else dict(marginal.latents)
+    for name, linear in random.items():
+        p = predictor(name, base.parameters, linear)
+        what = f"regress({name}=mle.Linear({linear.formula!r}, random={linear.random!r}))"
+        if base.effects:
+            raise ValueError(
+                f"{what}: effects by index are not offered together with random effects; leave out {base.effects[0].parameter}, "
+                "or random="
+            )
+        if mixture_of(base) is not None:
+            raise ValueError(f"{what}: random effects beside a class that is not observed are not offered; leave one out")
+        if not p.scalar:
+            raise ValueError(f"{what}: random effects are offered for single numbers, and {name} is {p.parameter!r}")
+        assert p.random is not None
+        terms = terms_of(p.random.formula, what)
+        q, spread = len(terms), spread_name(p, len(terms))
+        latents[latent_name(p)] = Latent(q, by=p.random.by, cov=spread, labels=terms)
+        parameters[spread] = (Cholesky if spread.startswith("chol") else NonNegative)(shape=q, labels=terms)
+        predictors.append(p)
+    function = WithRandom(base, tuple(predictors))
+    made = marginal_likelihood(function, parameters, latents, base.rowwise, None if base.joint else base.unit)
+    return replace(made, companions=base.companions)
