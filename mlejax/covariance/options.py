@@ -8,7 +8,20 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 CovarianceKind: TypeAlias = Literal[
-    "nonrobust", "opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC", "bayes", "bootstrap"
+    "nonrobust",
+    "expected",
+    "opg",
+    "HC0",
+    "HC1",
+    "HC2",
+    "HC3",
+    "cluster",
+    "CR2",
+    "CR3",
+    "stata",
+    "HAC",
+    "bayes",
+    "bootstrap",
 ]
 
 KINDS: tuple[str, ...] = get_args(CovarianceKind)
@@ -16,14 +29,17 @@ LEVERAGE = {"HC2": 0.5, "HC3": 1.0, "CR2": 0.5, "CR3": 1.0}  # kinds that divide
 NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC")
 SANDWICH = (*NEEDS_SCORES[1:], "bootstrap")
 CLUSTERED = ("cluster", "CR2", "CR3")
-MODEL_BASED = ("nonrobust", "opg", "bayes")
+MODEL_BASED = ("nonrobust", "expected", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full", "ssc")
 COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
 _OPTIONS = {
     "cluster": {"groups", "correction"}, "CR2": {"groups"}, "CR3": {"groups"}, "stata": {"groups"}, "HAC": {"maxlags"},
-    "bootstrap": {"groups", "n", "seed"},
+    "bootstrap": {"groups", "n", "seed"}, "expected": {"outcomes", "n", "seed"},
 }  # fmt: skip
-_ALIASES = {"oim": "nonrobust", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC", "nw": "HAC", "hc": "HC0"}
+_ALIASES = {
+    "oim": "nonrobust", "eim": "expected", "fisher": "expected", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC",
+    "nw": "HAC", "hc": "HC0",
+}  # fmt: skip
 
 
 def check_kind(
@@ -56,6 +72,8 @@ def check_kind(
             "cov_type='bayes' is the inverse of the penalised information, and this fit has no penalty: without one it is "
             "'nonrobust'"
         )
+    if kind == "expected" and penalised:
+        raise ValueError("cov_type='expected' is refused with a penalty; use 'nonrobust', 'bayes' or 'HC0'")
     if kind == "opg" and penalised:
         raise ValueError(
             "cov_type='opg' replaces the information by products of scores, which leave out the penalty; use "
@@ -81,6 +99,10 @@ def check_kind(
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
             raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    if "outcomes" in options and not isinstance(options["outcomes"], Mapping):
+        raise ValueError(
+            f"cov_kwds outcomes= expected a dict of a column and its values, {{'y': [0, 1]}}, got {options['outcomes']!r}"
+        )
     for name, least in (("n", 20), ("seed", 0)):
         value = options.get(name, least)
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:

@@ -143,6 +143,7 @@ def _statement(
         "nonrobust": "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)"
         if penalised
         else "nonrobust (inverse observed information)",
+        "expected": "expected (inverse expected information)",
         "bayes": "bayes (inverse penalised information)",
         "opg": "opg (inverse outer product of scores)",
         "HC0": "HC0 (sandwich, no factor)",

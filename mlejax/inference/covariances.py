@@ -27,6 +27,7 @@ from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, S
 from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
 from mlejax.fit.penalties import L2
+from mlejax.inference.expected import expected_information
 from mlejax.inference.leverage import adjusted_scores, parts_of
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
@@ -67,9 +68,12 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     correction, absorbed = options.get("correction", "G"), _absorbed(fit, options)
     k = int(fit.interior.sum()) + absorbed
     penalised = None if fit.penalised is None else fit.penalised.information
-    information = fit.information
-    if fit.centred is not None:
-        information, penalised = fit.centred.information, fit.centred.penalised
+    information, how, centred = fit.information, "", fit.centred
+    if kind == "expected":
+        information, how = expected_information(fit, options)
+        information = information if centred is None else centred.matrix.T @ information @ centred.matrix
+    elif centred is not None:
+        information, penalised = centred.information, centred.penalised
     found = cov_room.covariance(
         kind,
         information[None],
@@ -87,6 +91,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         raise ValueError(cov_room.too_few(kind, sums, k, correction))
     made = replace(cov_room.described(found, kind, sums, k, correction, penalised is not None), factor=factor)
     made = replace(made, groups=options.get("groups", ()))
+    if how:
+        made = replace(made, statement=f"expected (inverse expected information, {how})")
     if kind in ("CR2", "CR3"):
         assert sums is not None
         made = replace(made, df=float(sums.groups[0, 0]) - 1.0)
@@ -118,8 +124,8 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         ValueError: the contributions do not suit the kind.
     """
     n, p = batch.theta.shape
-    if kind == "bootstrap":
-        raise ValueError("cov_type='bootstrap' is for one data set: many[label].with_cov('bootstrap')")
+    if kind in ("bootstrap", "expected"):
+        raise ValueError(f"cov_type={kind!r} is for one data set: many[label].with_cov({kind!r})")
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
         return out

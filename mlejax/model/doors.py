@@ -114,12 +114,14 @@ class Model:
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
                 any optax ``GradientTransformation``.
-            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"opg"``, ``"HC0"`` to ``"HC3"``, ``"stata"``,
-                ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t intervals; ``"HAC"`` (rows in the order of time);
-                ``"bootstrap"``.
+            cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"expected"`` (information, as R's ``glm``),
+                ``"opg"``, ``"HC0"`` to ``"HC3"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
+                intervals; ``"HAC"`` (rows in the order of time); ``"bootstrap"``.
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
                 of groups for two-way clusters; ``groups`` for ``"CR2"``, ``"CR3"``, ``"stata"`` and ``"bootstrap"``, the last
-                also ``"n"`` and ``"seed"``; for ``"HAC"``: ``{"maxlags": number}``.
+                also ``"n"`` and ``"seed"``; for ``"HAC"``: ``{"maxlags": number}``; for ``"expected"``:
+                ``{"outcomes": {"y": [0, 1]}}``, all values that an outcome can have, else what :meth:`expected_information`
+                declares, else ``"n"`` (200) data sets drawn by the :meth:`simulator`.
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
                 errors are Gray's, or ``cov_type="bayes"``.
@@ -200,7 +202,9 @@ class Model:
         return function
 
     def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the expected information of each contribution, which ``bias_reduction="jeffreys"`` then uses; a decorator.
+        """Declare the expected information of each contribution, for ``cov_type="expected"`` and Jeffreys' prior; a decorator.
+
+        ``bias_reduction="jeffreys"`` uses it for the model that declares it, ``cov_type="expected"`` for regressed ones too.
 
         Args:
             function: ``f(params, data)`` -> (n, p, p), one matrix for each row (for one unit: (p, p)), over the free natural

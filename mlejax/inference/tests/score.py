@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.batch.refits import row_derivatives
-from mlejax.covariance import check_kind
+from mlejax.covariance import MODEL_BASED, check_kind
 from mlejax.fit import Fit, column_unchanged
 from mlejax.inference.covariances import cluster_codes, covariance_of, weighted_scores
 from mlejax.inference.normal import two_sided_p
@@ -67,8 +67,8 @@ def score_test(
             an intercept, so that ``param="sigma"`` tests for unequal variances.
         null: of a larger model the values, natural scale, of parameters that this fit does not have, ``{"alpha": 0.0}``.
             Coefficients of further columns are 0.
-        cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992).  ``"nonrobust"`` by default, or
-            the fit's own if that is HC0 or HC1.
+        cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992), ``"expected"`` Rao's statistic
+            as R has it.  ``"nonrobust"`` by default, or the fit's own if that is HC0 or HC1.
         bootstrap: with HC0 or cluster: the p-value from so many wild draws of the scores (Kline & Santos 2012), which holds
             with few clusters; all 2^G signs where these are fewer.
         seed: of the draws.
@@ -118,17 +118,19 @@ def _tested(
             return ScoreTest(0.0, 1, 1.0, (label,), "the score points out of the support", one_sided=True)
     inside = replace(at, interior=np.ones(at.theta.size, bool))
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
-    if np.isnan(bread).any() and kind not in ("nonrobust", "opg"):
+    if np.isnan(bread).any() and kind not in MODEL_BASED:
         raise ValueError(
             "score_test: the information is not positive definite at the restricted estimate, so that there is no robust form; "
             "cov_type='opg', or lr_test of a fit of the larger model"
         )
     if kind == "opg":
         bread = _inverse_products(at)
+    elif kind == "expected":
+        bread = covariance_of(inside, kind, options).matrix
     elif np.isnan(bread).any():
         bread, kind = _inverse_products(at), "opg"
         note = "the observed information is not positive definite at the restricted estimate: products of scores stand for it"
-    cov = bread if kind in ("nonrobust", "opg") else covariance_of(inside, kind, options).matrix
+    cov = bread if kind in MODEL_BASED else covariance_of(inside, kind, options).matrix
     H, labels = _restrictions(at, tangent, bread, text)
     step = bread @ at.score
     if on_edge.size:

@@ -1,0 +1,191 @@
+r"""The expected information at the estimates: what R's ``glm``, ``glm.nb`` and ``betareg`` base their errors on.
+
+.. math:: \mathcal I(\hat\theta) = \sum_i w_i \, E[ -\partial^2 \ell_i(Y_i; \hat\theta) / \partial\theta\,\partial\theta' ],
+
+the covariates given:
+
+* over listed outcomes the sum of P(y) times the observed information of y, exact where their probabilities sum to 1;
+* from the model's own formula, ``@model.expected_information``; of a regressed model J' I J with J the derivatives of the
+  parameters of a row by theta (further terms are scores, whose expectation is 0);
+* else the mean over data sets drawn by the model's simulator, with its Monte Carlo error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.companions import registered
+from mlejax.data import Prepared
+from mlejax.execution import float64
+from mlejax.fit import Fit, evaluated
+from mlejax.inference.row_designs import designs_of
+from mlejax.linalg import scaled_inverse
+from mlejax.objective import ChunkedEvaluator, row_terms
+from mlejax.shapes import Float, Host
+
+SUM_TO_ONE = 1e-6
+DRAWS = 200
+
+
+def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Host, "p p"], str]:
+    """The expected information in theta (p, p), and how it was found.
+
+    Args:
+        fit: of a model by rows, data in memory.
+        options: ``outcomes``, column -> values that the outcome can have; ``n`` and ``seed`` of simulated data sets.
+
+    Raises:
+        ValueError: no way to form it; outcomes whose probabilities do not sum to 1.
+    """
+    loaded = fit.loaded
+    if loaded.remembered is not None or loaded.stream is not None or loaded.problem.data.mode != "rows":
+        raise ValueError(
+            "cov_type='expected' takes expectations row by row: it is for models by rows, with the rows in memory"
+        )
+    if loaded.effects is not None or fit.penalised is not None or fit.spec.likelihood.joint is not None:
+        raise ValueError("cov_type='expected' is refused for penalised fits, effects by index and latents")
+    if "outcomes" in options:
+        return _over_outcomes(fit, options["outcomes"])
+    likelihood = fit.spec.likelihood
+    declared = likelihood.companions.get("expected_information")
+    natural = None if likelihood.natural is None else likelihood.natural.companions.get("expected_information")
+    if declared is None and natural is None:
+        if registered(likelihood, "simulator") is None:
+            raise ValueError(
+                "cov_type='expected' needs one of three: the values that the outcome can have, "
+                "cov_kwds={'outcomes': {'y': [0, 1]}}; "
+                f"the formula, @{likelihood.name}.expected_information; or a simulator, @{likelihood.name}.simulator"
+            )
+        return _simulated(fit, int(options.get("n", DRAWS)), int(options.get("seed", 0)))
+    return _declared(fit, declared, natural), "as the model declares it"
+
+
+# ---- over the outcomes
+
+
+def _over_outcomes(fit: Fit, outcomes: Any) -> tuple[Float[Host, "p p"], str]:
+    data = fit.loaded.problem.data
+    columns = {name: np.asarray(values, np.float64) for name, values in dict(outcomes).items()}
+    count = {values.shape for values in columns.values()}
+    if len(count) != 1 or len(next(iter(count))) != 1:
+        raise ValueError(f"cov_kwds outcomes= expected lists of one length, {{'y': [0, 1]}}, got {outcomes!r}")
+    n, total, p = int(data.n), np.zeros(int(data.n)), fit.theta.size
+    information = np.zeros((p, p))
+    values = fit.spec.space.split(fit.params)
+    for outcome in zip(*columns.values(), strict=True):
+        at = replaced(data, dict(zip(columns, outcome, strict=True)))
+        with float64(), np.errstate(over="ignore"):
+            chance = np.exp(row_terms(ChunkedEvaluator(fit.spec.plain, at, fit.fixed), fit.u).values)
+        total += chance
+        possible = chance > 0
+        weights = np.zeros_like(np.asarray(data.weights, np.float64))
+        weights[:n] = np.where(possible, np.asarray(data.weights)[:n] * chance, 0.0)
+        if not possible.any():
+            continue
+        at = replaced(data, dict(zip(columns, outcome, strict=True)), possible)
+        information += _information(fit, replace(at, weights=weights), values)
+    wrong = np.flatnonzero((np.abs(total - 1.0) > SUM_TO_ONE) & (np.asarray(data.weights)[:n] > 0))
+    if wrong.size:
+        i = int(wrong[0])
+        raise ValueError(
+            f"cov_type='expected': the probabilities of these outcomes sum to {total[i]:.6g} in row {i} (of {wrong.size} such "
+            "rows), and not to 1: list all values that the outcome can have, or leave outcomes= out for a simulated expectation"
+        )
+    k = len(next(iter(columns.values())))
+    return information, f"summed over {k} outcomes"
+
+
+def replaced(data: Prepared, columns: Mapping[Any, Any], where: Any = True) -> Prepared:
+    """The data with other values, by row or one for all, in some columns; only in the rows ``where`` says (n,).
+
+    Raises:
+        ValueError: a column that the function does not read, or that is not by row.
+    """
+    rows, n = list(data.rows), int(data.n)
+    for name, value in columns.items():
+        entry = next((e for e in data.statics.entries if e.key == name), None)
+        if entry is None or entry.treedef is not None or entry.slots[0].source != "row":
+            known = [e.key for e in data.statics.entries if isinstance(e.key, str)]
+            raise ValueError(
+                f"{name!r} is no column by row that the log-likelihood reads; these are {', '.join(known)}"
+            )
+        at = entry.slots[0].position
+        new = np.array(rows[at])
+        new[:n] = np.where(where, value, new[:n])
+        rows[at] = new
+    return replace(data, rows=tuple(rows))
+
+
+def _information(fit: Fit, data: Prepared, values: Any) -> Float[Host, "p p"]:
+    """The observed information of other data at the estimates, in theta."""
+    loaded = replace(fit.loaded, problem=replace(fit.loaded.problem, data=data))
+    found = evaluated(fit, fit.spec.likelihood, loaded, fit.spec.space, fit.fixed, values)
+    return np.asarray(found.information)
+
+
+# ---- as declared
+
+
+def _declared(fit: Fit, own: Any, natural: Any) -> Float[Host, "p p"]:
+    from mlejax.inference.prediction.margins import rows_of  # which rests on covariances
+    from mlejax.inference.prediction.predict import of_theta
+
+    table, weights = rows_of(fit, None, "cov_type='expected'")
+    space, designs = fit.spec.space, fit.loaded.designs
+    params_at = lambda theta: space.params_from_theta(theta, fit.fixed)
+    with float64():
+        call = of_theta(own or natural, table, params_at, fit.theta, designs)
+        each = np.asarray(call(jnp.asarray(fit.theta)))
+        if own is not None:
+            return np.tensordot(weights, each, axes=1)
+        jacobian = np.asarray(jax.jacfwd(lambda t: _row_coordinates(fit, params_at(t)))(jnp.asarray(fit.theta)))
+    if each.shape[1:] != (jacobian.shape[1],) * 2:
+        raise ValueError(
+            f"the expected information that {fit.spec.likelihood.name} declares should have shape "
+            f"(n, {jacobian.shape[1]}, {jacobian.shape[1]}), over the parameters of a row, got {each.shape}"
+        )
+    return np.einsum("n,nka,nkl,nlb->ab", weights, jacobian, each, jacobian, optimize=True)
+
+
+def _row_coordinates(fit: Fit, params: Any) -> Any:
+    """The free natural coordinates of every row's own parameters, (n, k)."""
+    likelihood, designs = fit.spec.likelihood, designs_of(fit.loaded)
+    n, parts = fit.loaded.problem.data.n_contributions, []
+    predictors = {p.name: p for p in likelihood.predictors}
+    assert fit.loaded.designs is not None
+    for leaf in fit.loaded.designs.natural.leaves:
+        value = params[leaf.name]
+        if leaf.name in predictors:
+            rows = predictors[leaf.name].value(value, *designs[leaf.name])
+        else:
+            rows = jnp.broadcast_to(jnp.asarray(value), (n, *leaf.shape))
+        parts.append(jax.vmap(lambda v, leaf=leaf: jnp.ravel(leaf.transform.free(v)))(rows))
+    return jnp.concatenate(parts, axis=1)
+
+
+# ---- simulated
+
+
+def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
+    from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
+
+    loaded, likelihood, what = fit.loaded, fit.spec.likelihood, "cov_type='expected'"
+    lookup = looking_up(likelihood, loaded.source, loaded.rows)
+    seen = seen_params(likelihood, fit.params, designs_of(loaded))
+    sim = simulator(likelihood, seen, loaded.rows.n, lookup, what)
+    drawn = sim.draw(seen, seed, np.arange(n))
+    data, values = loaded.problem.data, fit.spec.space.split(fit.params)
+    read = [name for name in sim.made if name in data.statics.keys]
+    each = [_information(fit, replaced(data, {name: drawn[name][i] for name in read}), values) for i in range(n)]
+    mean = np.mean(each, axis=0)
+    found = scaled_inverse(mean)
+    spread = np.array([np.diag(found.inverse @ one @ found.inverse) for one in each])
+    with np.errstate(all="ignore"):
+        error = 0.5 * spread.std(axis=0) / np.sqrt(n) / np.diag(found.inverse)
+    return mean, f"{n} simulated data sets, right to {100 * np.nanmax(error, initial=0.0):.1g} %"
