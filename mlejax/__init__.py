@@ -24,7 +24,7 @@ from mlejax.inference import simulation_study
 from mlejax.latent import Discrete, Latent, Quadrature
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import JointModel, Model, joint, model
-from mlejax.optimize import BHHH, LBFGS, Adam, FirstOrder, Method, Newton, Step
+from mlejax.optimize import BHHH, EM, LBFGS, Adam, FirstOrder, Method, Newton, Step
 from mlejax.parameters import (
     AddressError,
     Cholesky,
@@ -46,6 +46,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BHHH",
+    "EM",
     "LBFGS",
     "Adam",
     "AddressError",

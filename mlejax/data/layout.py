@@ -143,7 +143,13 @@ class Layout:
             raise DataError(UNIT_NEEDS_NAMES)
         if "mask" in self.keys:
             raise DataError(MASK_TAKEN)
-        return replace(self, entries=(*self.entries, Entry("mask", None, (Slot("row", index),))))
+        return self.with_column("mask", None, index)
+
+    def with_column(self, key: Hashable, treedef: Any, index: int) -> Layout:
+        """The layout with a further column, a tree (None: one array) whose arrays by row begin with the index-th."""
+        n = 1 if treedef is None else treedef.num_leaves
+        slots = tuple(Slot("row", index + i) for i in range(n))
+        return replace(self, entries=(*self.entries, Entry(key, treedef, slots)))
 
 
 def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:

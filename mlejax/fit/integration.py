@@ -15,6 +15,7 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.execution import float64
+from mlejax.fit.classes import fit_with_classes
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
@@ -40,9 +41,8 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
             "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it off 0"
         )
     if marginal is None:
-        done = fit_once(likelihood, data, **options)
-        if likelihood.joint is not None:
-            done = replace(done, integration=Integration(tuple(likelihood.joint.latents), 0, accepted=True))
+        one = fit_once if likelihood.joint is None else fit_with_classes
+        done = one(likelihood, data, **options)
     else:
         done = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
     if not done.verdict.converged:

@@ -33,6 +33,7 @@ from mlejax.fit.diagnose import (
     search_centred,
 )
 from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
+from mlejax.fit.em import climb
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.penalties import bind_penalty
@@ -138,9 +139,12 @@ def fit_once(
             return done if settling is None else with_effects(done, evaluator, settling)
         if start is not None and labels:
             remark += start_moved(space, given, u0, held)
-        problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
-        history, reached = None, None
+        history, reached, climbed = None, None, None
         with reporter(progress, algorithm, space.n_free) as watch:
+            if isinstance(algorithm, optimize.EM):
+                climbed = climb(evaluator, algorithm, u0, watch)
+                u0, algorithm = climbed.u, optimize.Newton()
+            problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
             if optimize.batched(algorithm):
                 reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
                 reached = reached.alone()
@@ -164,6 +168,8 @@ def fit_once(
         path = watch.path(loaded.scale * float(evaluator.scale)) if history is None else ()
         done = replace(done, note=text, modes=modes, constraints=labels, history=history, path=path)
         done = with_modes(done, modes)
+        if climbed is not None:
+            done = replace(done, method=f"{climbed.text}; {done.method}", n_steps=done.n_steps + climbed.n_steps)
     return done
 
 

@@ -21,12 +21,15 @@ from mlejax.fit.diagnose import (
     diagnose,
     suspect,
 )
+from mlejax.fit.em import class_starts
 from mlejax.fit.finish import Fit
 from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import POLISH_LIMIT, maximise
 from mlejax.fit.natural import InTheta
 from mlejax.fit.start import Mode
+from mlejax.latent import mixture_of
 from mlejax.objective import (
+    ChunkedEvaluator,
     Evaluator,
     SingleEvaluator,
     Spec,
@@ -128,7 +131,10 @@ def several_starts(
         )
     points = [start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
     n_drawn = n_starts - 1 - len(points)
-    drawn = _scattered(space, loaded, given, first.end, n_drawn, problems.seed)
+    if mixture_of(evaluator.spec.likelihood) is not None and isinstance(evaluator, ChunkedEvaluator):
+        drawn = class_starts(evaluator, start_of_one(evaluator, loaded, given, problems.seed), n_drawn, problems.seed)
+    else:
+        drawn = _scattered(space, loaded, given, first.end, n_drawn, problems.seed)
     u0 = np.concatenate([np.reshape(points, (-1, space.n_free)), drawn])
     method = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     method = replace(method, max_steps=min(method.max_steps, start_room.MAX_STEPS))

@@ -52,7 +52,8 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
             f"cov_type='opg' is refused with effects of {fit.loaded.effects.key.by}: they are partialled out by the information, "
             "not by products of scores; use 'nonrobust' or 'HC0'"
         )
-    flat = fit.verdict.code == "not_identified"
+    # where classes are the same no parameter of theirs has an error
+    flat = fit.verdict.code == "not_identified" and "classes" not in fit.verdict.evidence
     if fit.information is None or not (fit.verdict.converged or flat):
         state = np.full(p, int(CovarianceState.NOT_CONVERGED))
         matrix = np.full((p, p), np.nan) if p <= COVARIANCE_LIMIT else np.zeros((0, 0))

@@ -4,7 +4,16 @@ from mlejax.latent.checks import conditional
 from mlejax.latent.classes import ClassLike, Discrete
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
-from mlejax.latent.mixture import Mixture, latents_of, mixture_likelihood, mixture_of, posterior
+from mlejax.latent.mixture import (
+    Mixture,
+    completed,
+    latents_of,
+    mixture_likelihood,
+    mixture_of,
+    posterior,
+    random_posterior,
+    with_posterior,
+)
 from mlejax.latent.random_effects import regressed, without_random
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature
 
@@ -16,6 +25,7 @@ __all__ = [
     "Marginal",
     "Mixture",
     "Quadrature",
+    "completed",
     "conditional",
     "grid",
     "integrated",
@@ -26,6 +36,8 @@ __all__ = [
     "mixture_of",
     "posterior",
     "quadrature_of",
+    "random_posterior",
     "regressed",
+    "with_posterior",
     "without_random",
 ]

@@ -79,6 +79,10 @@ class Discrete:
         """Names of the parameters of the law of the class called ``name``."""
         return {"probs": self.probs or f"{name}_probs"}
 
+    def square(self, name: str) -> frozenset[str]:
+        """Those of them that have classes along two axes."""
+        return frozenset()
+
 
 ClassLike: TypeAlias = Discrete
 

@@ -14,16 +14,17 @@ the right side of which is what the M step of EM maximises (Dempster, Laird & Ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from mlejax import data as data_room
-from mlejax.execution import compiled
+from mlejax.execution import cached, compiled
 from mlejax.latent.classes import ClassLike, check_classes
 from mlejax.latent.marginal import marginal_of
 from mlejax.latent.variable import Latent
@@ -94,11 +95,13 @@ class Mixture:
         """dL(a): the probability of each class given the data, of the shape of :meth:`terms`."""
         return jax.grad(lambda terms: jnp.sum(self.summed(terms)))(terms)
 
-    def expected(self, params: PyTree, data: Any, posterior: Any) -> Any:
+    def shares(self, posterior: Any) -> Any:
+        """The probabilities of the classes of each row or unit, (N, k), of those of all terms with a leading axis."""
+        return posterior
+
+    def expected(self, terms: Any, posterior: Any) -> Any:
         """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
-        parts = jax.tree.map(
-            lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, self.terms(params, data)
-        )
+        parts = jax.tree.map(lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, terms)
         over = lambda a: jnp.sum(a, axis=-1) if self.latent.by is None else jnp.sum(a)
         return sum(jax.tree.leaves(jax.tree.map(over, parts)))
 
@@ -140,25 +143,78 @@ def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
     return marginal.latents if marginal is not None else {} if mixture is None else {mixture.name: mixture.latent}
 
 
+class Posterior(NamedTuple):
+    """What the data say of the classes at some parameters, of N padded rows or units.
+
+    Attributes:
+        loglik: of each row or unit, (N,).
+        posterior: probabilities of the classes given the data, (N, ...), otherwise of the shape of :meth:`Mixture.terms`.
+        densities: log density of each row in each class, (N, 1, k) of rows, (N, length, k) of units.
+    """
+
+    loglik: Any
+    posterior: PyTree
+    densities: Any
+
+
 @partial(compiled, static=("spec",))
-def _posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    likelihood = spec.likelihood
-    mixture = mixture_of(likelihood)
+def posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Posterior:
+    """Log-likelihood, probabilities of the classes given the data, and log densities in each class."""
+    likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
+    by_row = likelihood.mode == "rows"
     params = spec.space.params_from_u(u, fixed)
 
-    def one(row: Any) -> Any:
-        if likelihood.mode == "rows":
-            row = jax.tree.map(lambda a: a[None], row)
-        own = likelihood.seen(row, data.shared, data.statics)
+    def one(row: Any) -> Posterior:
+        own = likelihood.seen(jax.tree.map(lambda a: a[None], row) if by_row else row, data.shared, data.statics)
         values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
-        terms = mixture.terms(*values)
-        found = mixture.summed(terms), mixture.posterior(terms)
-        return jax.tree.map(lambda a: a[0], found) if likelihood.mode == "rows" else found
+        terms, densities = mixture.terms(*values), mixture.densities(*values)
+        value, known = mixture.summed(terms), mixture.posterior(terms)
+        return Posterior(value[0], known[0], densities) if by_row else Posterior(value, known, densities)
 
     return lax.map(one, data.rows, batch_size=data.block)
 
 
-def posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[Any, Any]:
-    """The log-likelihood of every row or unit (n,), and the probabilities of its classes given the data, (n, k); padded."""
-    return _posterior(spec, u, data, fixed)
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """The log-likelihood of rows and classes where the probabilities of the classes are a column, :data:`POSTERIOR`."""
+
+    mixture: Mixture
+
+    @property
+    def __name__(self) -> str:
+        return self.mixture.__name__
+
+    def __call__(self, params: PyTree, data: Any) -> Any:
+        """The expected log-likelihood of each row (n,), or of the unit ()."""
+        return self.mixture.expected(self.mixture.terms(params, data), data[POSTERIOR])
+
+
+def completed(spec: Spec) -> Spec:
+    """The specification whose log-likelihood the M step maximises, on data :func:`with_posterior`; one object for equal ones."""
+    likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
+    assert mixture is not None
+
+    def make() -> Likelihood:
+        whole: Any = Completed(mixture)
+        function = Regressed(whole, likelihood.predictors) if likelihood.predictors else whole
+        return replace(likelihood, function=function)
+
+    return replace(spec, likelihood=cached(likelihood, "completed", make))
+
+
+def with_posterior(data: data_room.Prepared, known: PyTree) -> data_room.Prepared:
+    """The data with probabilities of the classes as a further column."""
+    leaves, tree = jax.tree.flatten(known)
+    return replace(data, rows=(*data.rows, *leaves), statics=data.statics.with_column(POSTERIOR, tree, len(data.rows)))
+
+
+def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng: np.random.Generator) -> PyTree:
+    """Probabilities of the classes in which a few random rows (units) count for one class each, the others little and equally."""
+    n, k = int(data.n), mixture.latent.n
+    weights = np.asarray(data.weights, np.float64)
+    used = np.flatnonzero(weights > 0)
+    chosen = rng.permutation(used)[: k * rows]
+    out = np.full((len(weights), k), rows / max(n, 1))
+    out[chosen, np.arange(len(chosen)) % k] += weights[used].mean() / weights[chosen]
+    return out

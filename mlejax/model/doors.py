@@ -112,8 +112,8 @@ class Model:
             weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
                 ``"sampling"`` (inverse probabilities of being sampled: a pseudolikelihood, sandwich errors) or
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
-            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, an object such as ``mle.Newton(tol=1e-12)``, or
-                any optax ``GradientTransformation``.
+            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, ``"em"`` (of models with a class), an object such as
+                ``mle.Newton(tol=1e-12)``, or any optax ``GradientTransformation``.
             cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"expected"`` (information, as R's ``glm``),
                 ``"opg"``, ``"HC0"`` to ``"HC3"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
                 intervals; ``"HAC"`` (rows in the order of time); ``"bootstrap"``.

@@ -8,7 +8,7 @@ prints nothing, and can be traced.
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.drivers import advance, begin, run_in_dispatches, run_on_host, take_turn
 from mlejax.optimize.method import Carry, Method, Objective, Point, Setting, Step
-from mlejax.optimize.methods import BHHH, LBFGS, Adam, FirstOrder, Newton
+from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 from mlejax.optimize.methods.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
 from mlejax.optimize.resolve import resolve
@@ -16,6 +16,7 @@ from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
     "BHHH",
+    "EM",
     "LBFGS",
     "PATIENCE_EPOCHS",
     "Adam",

@@ -6,18 +6,18 @@ import difflib
 from typing import Any
 
 from mlejax.optimize.method import Method
-from mlejax.optimize.methods import BHHH, LBFGS, Adam, FirstOrder, Newton
+from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 
 __all__ = ["resolve"]
 
-NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam": Adam}
+NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam": Adam, "em": EM}
 
 
 def resolve(method: Any) -> Method:
     """The method that a user asked for.
 
     Args:
-        method: "newton", "bhhh", "lbfgs" or "adam" in any case, a `Method`, a class of this package, or an optax
+        method: "newton", "bhhh", "lbfgs", "adam" or "em" in any case, a `Method`, a class of this package, or an optax
             transformation.
 
     Returns:
@@ -34,13 +34,13 @@ def resolve(method: Any) -> Method:
         >>> resolve("newtom")
         Traceback (most recent call last):
         ...
-        ValueError: unknown method 'newtom': did you mean 'newton'? Expected 'newton', 'bhhh', 'lbfgs', 'adam', ...
+        ValueError: unknown method 'newtom': did you mean 'newton'? Expected 'newton', 'bhhh', 'lbfgs', 'adam', 'em', ...
     """
     if isinstance(method, str):
         name = method.lower().replace("-", "").replace("_", "").strip()
         if name in NAMES:
             return NAMES[name]()
-        near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.5)
+        near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.6)
         hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"unknown method {method!r}:{hint} Expected {_EXPECTED}")
     if isinstance(method, type) and method in NAMES.values():

@@ -254,7 +254,8 @@ class Fitted:
     def path(self) -> pd.Series:
         """The objective along the search, log-likelihood units, by step; empty of one of many data sets.
 
-        Newton's method and BHHH keep every step, methods that run on the device one in several.
+        Newton's method, BHHH and EM keep every step, methods that run on the device one in several; Newton's steps at the end
+        of another method count on.
         """
         import pandas as pd
 

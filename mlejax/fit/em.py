@@ -1,0 +1,131 @@
+"""EM for likelihoods with a class: E and M steps, extrapolation, and starts that set the classes apart.
+
+The M step is a search of its own by Newton's method, for the log-likelihood of rows and classes in which the probabilities of the
+classes are data.  Dempster, Laird & Rubin (1977), J. R. Stat. Soc. B 39, 1; Varadhan & Roland (2008), Scand. J. Stat. 35, 335.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax import optimize
+from mlejax.latent import completed, mixture_of, posterior, random_posterior, with_posterior
+from mlejax.objective import ChunkedEvaluator, penalty_value
+from mlejax.optimize import EM
+from mlejax.shapes import Float, Host, PyTree
+
+SLACK = 1e-10  # of a log-likelihood, relative: a fall by less is rounding
+SHORT = EM(tol=1e-3, max_steps=6, accelerate=False)  # from a start that sets the classes apart
+
+
+class Expectation(NamedTuple):
+    """An E step: where, the (penalised) log-likelihood there, and the probabilities of the classes given the data."""
+
+    u: Float[Host, " p"]
+    loglik: float
+    posterior: PyTree
+
+
+class Climbed(NamedTuple):
+    """Where EM ended, u (p,), after how many steps, and how many of them were extrapolated."""
+
+    u: Float[Host, " p"]
+    n_steps: int
+    n_extrapolated: int
+
+    @property
+    def text(self) -> str:
+        """For the header of a summary."""
+        return f"em, {self.n_steps} steps" + (f" ({self.n_extrapolated} extrapolated)" if self.n_extrapolated else "")
+
+
+def climb(
+    evaluator: Any, method: EM, u0: Float[Host, " p"], report: Callable[[int, float], None] | None = None
+) -> Climbed:
+    """EM from u0 (p,) until a step gains next to nothing, or the limit on steps; ``report`` sees every step.
+
+    Raises:
+        ValueError: a likelihood without a class, or data that are not in memory.
+    """
+    if not isinstance(evaluator, ChunkedEvaluator) or mixture_of(evaluator.spec.likelihood) is None:
+        method.init(u0)  # refuses
+    n_steps = n_extrapolated = 0
+
+    def seen(found: Expectation) -> Expectation:
+        if report is not None:
+            report(n_steps, found.loglik / float(evaluator.scale))
+        return found
+
+    def step(before: Expectation) -> tuple[Expectation, bool]:
+        """An EM step, and whether to go on from it; where rounding makes the log-likelihood fall, the point before."""
+        nonlocal n_steps
+        after = expectation(evaluator, maximisation(evaluator, before, method.inner))
+        gain = after.loglik - before.loglik
+        if not gain >= -SLACK * (1.0 + abs(before.loglik)):
+            return before, False
+        n_steps += 1
+        return seen(after), gain > method.tol and n_steps < method.max_steps
+
+    at = seen(expectation(evaluator, u0))
+    going = bool(np.isfinite(at.loglik))
+    while going:
+        first, going = step(at)
+        if not (going and method.accelerate):
+            at = first
+            continue
+        second, going = step(first)
+        ahead = _extrapolated(evaluator, at.u, first.u, second.u) if going else None
+        at = second
+        if ahead is not None and ahead.loglik >= second.loglik:
+            n_steps, n_extrapolated = n_steps + 1, n_extrapolated + 1
+            at = seen(ahead)
+    return Climbed(at.u, n_steps, n_extrapolated)
+
+
+def _extrapolated(evaluator: ChunkedEvaluator, u0: Any, u1: Any, u2: Any) -> Expectation | None:
+    """Where the last two steps seem to lead; None where not beyond the second."""
+    first, space = u1 - u0, evaluator.spec.space
+    bend = (u2 - u1) - first
+    length = float(np.linalg.norm(first)) / max(float(np.linalg.norm(bend)), 1e-300)
+    if not 1.0 < length < 1e8:
+        return None
+    u = np.clip(u0 + 2.0 * length * first + length**2 * bend, space.lower, space.upper)
+    found = expectation(evaluator, u)
+    return found if np.isfinite(found.loglik) else None
+
+
+def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectation:
+    """The E step at u (p,)."""
+    spec, data = evaluator.spec, evaluator.data
+    found = posterior(spec, u, data, evaluator.fixed)
+    value = float(np.dot(np.asarray(data.weights), np.asarray(found.loglik)))
+    if spec.penalty is not None:
+        value -= float(penalty_value(spec, u, evaluator.fixed, evaluator.hyper))
+    return Expectation(u, value, found.posterior)
+
+
+def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Float[Host, " p"]:
+    """The M step from an E step: u (p,)."""
+    known = jax.tree.map(np.asarray, at.posterior)
+    inner = ChunkedEvaluator(
+        completed(evaluator.spec), with_posterior(evaluator.data, known), evaluator.fixed, evaluator.hyper
+    )
+    end = inner.run(optimize.Newton(tol=1e-8, max_steps=steps), at.u[None])
+    return np.asarray(end.u[0]) if np.isfinite(end.loglik[0]) else at.u
+
+
+def class_starts(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], n: int, seed: int) -> Float[Host, "n p"]:
+    """Starts (n, p) in which the classes are of different rows: M steps from a few random rows each, then a few EM steps."""
+    mixture = mixture_of(evaluator.spec.likelihood)
+    assert mixture is not None
+    rng, out = np.random.default_rng(seed), []
+    rows = 2 + -(-evaluator.spec.space.n_free // mixture.latent.n)
+    for _ in range(n):
+        drawn = random_posterior(mixture, evaluator.data, rows, rng)
+        u = maximisation(evaluator, Expectation(u0, 0.0, drawn), SHORT.inner)
+        out.append(climb(evaluator, SHORT, u).u)
+    return np.reshape(out, (n, len(u0)))
