@@ -7,15 +7,14 @@ flattens, along a direction), ``not_identified`` (a flat direction), ``saddle``,
 
 Why decrements are looked at: on completely separated data the scaled information stays positive definite while the
 Newton decrement falls below any tolerance; but it falls by a factor near 1/e a step, and at a proper maximum it falls
-faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.fit.evidence`).
+faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.fit.diagnose.rays`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,9 @@ ADVICE = {
     "no_finite_maximum": (
         "The estimates printed are where the search was stopped, not a maximum; no standard errors are given. Causes: (a) "
         "separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on a few rows (a mixture "
-        "component on one point, a constant response); (c) counts or outcomes that are all zero. Drop or merge the "
-        "covariate or component, collect more data, bound the parameter, penalise, or use bias_reduction='jeffreys'."
+        "component on one point, a constant response); (c) counts or outcomes that are all zero; (d) a parameter at whose "
+        "limit the model becomes a simpler one, which then fits as well. Drop or merge the covariate or component, collect "
+        "more data, fit the simpler model, bound the parameter, penalise, or use bias_reduction='jeffreys'."
     ),
     "not_identified": (
         "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "
@@ -56,6 +56,30 @@ ADVICE = {
 }
 
 
+class Facts(Mapping[str, Any]):
+    """The evidence behind a verdict: numbers that are known, and further ones that are computed when they are first read."""
+
+    def __init__(self, known: Mapping[str, Any], later: Mapping[str, Callable[[], Any]] | None = None) -> None:
+        self.known, self.later = dict(known), dict(later or {})
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.later:
+            self.known[name] = self.later.pop(name)()
+        return self.known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.known, *self.later))
+
+    def __len__(self) -> int:
+        return len(self.known) + len(self.later)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> Any:
+        return Facts, (self.known,)
+
+
 class ConvergenceWarning(UserWarning):
     """A fit did not end at a maximum; the verdict in the message says what was found instead."""
 
@@ -67,7 +91,9 @@ class Verdict:
     Attributes:
         code: one of :data:`CODES`.
         statement: one line, in the user's addresses.
-        evidence: the numbers behind it.
+        evidence: the numbers behind it.  ``"error_bars"`` bound how far rounding of the formula may have moved the
+            log-likelihood (``loglik``, its units), the score (``score``, standard errors) and the standard errors
+            (``information``, relative), each at most 0.01 where the verdict is ``verified``; they are computed when first read.
         advice: what to do.
     """
 
@@ -77,7 +103,7 @@ class Verdict:
     advice: str = ""
 
     def __reduce__(self) -> Any:
-        return Verdict, (self.code, self.statement, dict(self.evidence), self.advice)
+        return Verdict, (self.code, self.statement, self.evidence, self.advice)
 
     @property
     def converged(self) -> bool:
@@ -151,7 +177,7 @@ class Evidence:
         mismatch: share of the score's change along the last step but for the smallest that the information does not explain,
             inf if there was none; above 0.003 the error bars of the rounding are looked at.
         doubtful: so it is, but some standard error is beyond belief (a plateau, or rounding).
-        blurred: there the log-likelihood and its score do not agree: rounding.
+        blurred: the log-likelihood does not follow its score and information: rounding.
         edges: addresses on a closed edge of their support, with the edge and the multiplier.
         directions: ray tests, where they were needed.
         rows: for a log-likelihood or score that is not finite: text on which rows.
@@ -162,7 +188,8 @@ class Evidence:
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
         convex: where the search began the log-likelihood curves upwards in every parameter.
-        message, advice: of an end without a Hessian, the statement and advice in place of the usual ones.
+        message: of an end without a Hessian, the statement in place of the usual one.
+        advice: in place of the usual one.
     """
 
     end: End
@@ -248,8 +275,8 @@ def judge(e: Evidence) -> Verdict:
         facts["limit"] = True
     if e.rounding:
         facts["rounding"] = e.rounding
-    advice = e.advice if e.advice and code == "stopped_early" else ADVICE[code]
-    return Verdict(code, statement, MappingProxyType(facts), advice)
+    advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
+    return Verdict(code, statement, Facts(facts), advice)
 
 
 def code_of(e: Evidence) -> str:
@@ -301,6 +328,11 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
     fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
     followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
+    if e.blurred and not e.doubtful:
+        return "stopped_early", (
+            f"{_ended(e.end)} after {e.n_steps} steps, where the log-likelihood one standard error away does not fall as its "
+            "second derivatives say: the formula has lost its digits, or is not smooth there"
+        )
     if e.blurred:
         return "stopped_early", (
             f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief and the log-likelihood does not "

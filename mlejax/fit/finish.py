@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,17 +11,18 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.execution import float64
-from mlejax.fit.diagnose import Diagnosed, Mapped, evidence_at, explain, influential_rows, interior, mapped
+from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
 from mlejax.fit.loading import Loaded
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import Penalised, at_kink, kinks
 from mlejax.fit.start import Mode
+from mlejax.fit.streaming import evaluator_of
 from mlejax.fit.training import History
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import PyTree
-from mlejax.verdict import Direction, Verdict, judge
+from mlejax.verdict import Direction, Facts, Verdict, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +171,22 @@ def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method:
     """A diagnosed end as the numbers of a fit with their verdict."""
     own = found.findings.mapped
     if own is None:
-        return _finished(evaluator, loaded, found, method)
-    assert isinstance(evaluator, ChunkedEvaluator)
-    inside = mapped(evaluator, own.coordinates)
-    centred = _finished(inside, loaded, found._replace(end=own.end), method)
-    return _in_theta(centred, evaluator, own)
+        fit = _finished(evaluator, loaded, found, method)
+    else:
+        assert isinstance(evaluator, ChunkedEvaluator)
+        inside = mapped(evaluator, own.coordinates)
+        fit = _in_theta(_finished(inside, loaded, found._replace(end=own.end), method), evaluator, own)
+    if found.end.information is None:
+        return fit
+    later = {"error_bars": partial(_error_bars, evaluator.spec, loaded, evaluator.fixed, own, found.end)}
+    return replace(fit, verdict=replace(fit.verdict, evidence=Facts(fit.verdict.evidence, later)))
+
+
+def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end: OptimizeResult) -> dict[str, Any]:
+    """The rounding at an end, for those who ask; the data are those that the fit holds anyway."""
+    with float64():
+        evaluator: Any = evaluator_of(spec, loaded, fixed)
+        return bars_of_end(evaluator, end) if own is None else bars_of_end(mapped(evaluator, own.coordinates), own.end)
 
 
 def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:

@@ -2,7 +2,7 @@
 
 from mlejax.fit.diagnose.centring import Mapped, mapped
 from mlejax.fit.diagnose.diagnosis import N_SCATTERED, diagnose
-from mlejax.fit.diagnose.digits import lost, suspect, value_is_real
+from mlejax.fit.diagnose.digits import bars_of_end, lost, suspect, value_is_real
 from mlejax.fit.diagnose.ends import Findings, clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.diagnose.evidence import evidence_at, explain
 from mlejax.fit.diagnose.influential_rows import influential_rows
@@ -16,6 +16,7 @@ __all__ = [
     "Findings",
     "Mapped",
     "Problems",
+    "bars_of_end",
     "clean",
     "diagnose",
     "evidence_at",

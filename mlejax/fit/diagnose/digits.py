@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,12 +55,12 @@ STABLE_FORMS = (
     "concentrations that grow (gamma_logpdf, invgauss_logpdf, vonmises_logpdf, tweedie_logpdf)"
 )
 STABLE_FORM = (
-    f"Fix the parameter there, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}"
+    f"Fix the parameter there, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
 )
-LOST_AT_START = (
-    "the formula has lost its digits where the search began and where it ended.  Begin elsewhere, with another start=, or write "
-    f"it with a stable one of mle.special, which has {STABLE_FORMS}"
+OR_ANOTHER_START = (
+    f"Begin elsewhere, with another start=, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
 )
+LOST_AT_START = "the formula has lost its digits where the search began and where it ended"
 
 
 class Regained(NamedTuple):
@@ -107,11 +107,21 @@ def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space:
 
 
 class Digits(NamedTuple):
-    """Which digits of an end are good: of log-likelihood and score, of the information; and the coordinate with the fewest."""
+    """Which digits of an end are good.
+
+    Attributes:
+        first: those of log-likelihood and score.
+        second: those of the information.
+        worst: the coordinate with the fewest.
+        loglik: the error bar of the log-likelihood.
+        known: the bars of score and information are known; where not, their digits count as good here.
+    """
 
     first: bool
     second: bool
     worst: int
+    loglik: float
+    known: bool
 
     @property
     def good(self) -> bool:
@@ -138,16 +148,41 @@ def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
     of_information = bars.information[np.ix_(free, free)]
     share = np.nan_to_num(of_information.diagonal() / np.maximum(np.abs(information.diagonal()), 1e-300), posinf=np.inf)
     worst = int(np.flatnonzero(free)[np.argmax(share)]) if free.any() else 0
+    known = not bool(np.isnan(bars.score).any())
     inverse = linalg.scaled_inverse(information)
     if not inverse.ok:
         second = bool((share <= ALLOWED).all()) and not _weakest_is_noise(information, of_information)
-        return Digits(bool(bars.loglik <= ALLOWED), second, worst)
-    V = np.abs(inverse.inverse)
-    variance = np.maximum(inverse.inverse.diagonal(), 1e-300)
-    score = (V @ bars.score[free]) / np.sqrt(variance)
+        return Digits(bool(bars.loglik <= ALLOWED), second, worst, float(bars.loglik), known)
+    score, of_errors = _in_errors(inverse.inverse, bars.score[free], of_information)
     first = bool(bars.loglik <= ALLOWED and not (score > ALLOWED).any())  # NaN where not known
-    second = not ((V @ of_information @ V).diagonal() / (2.0 * variance) > ALLOWED).any()
-    return Digits(first, second, worst)
+    second = not (of_errors > ALLOWED).any()
+    return Digits(first, second, worst, float(bars.loglik), known)
+
+
+def _in_errors(
+    inverse: Float[Host, "q q"], score: Float[Host, " q"], information: Float[Host, "q q"]
+) -> tuple[Float[Host, " q"], Float[Host, " q"]]:
+    """The bars of the score in standard errors of the parameters, and those of the standard errors, relative."""
+    V, variance = np.abs(inverse), np.maximum(inverse.diagonal(), 1e-300)
+    return (V @ score) / np.sqrt(variance), (V @ information @ V).diagonal() / (2.0 * variance)
+
+
+def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, Any]:
+    """The error bars at an end: of the log-likelihood, of the score in standard errors, of the standard errors (relative).
+
+    The last two are the largest of all parameters; NaN, with the reason under ``unknown``, where they are not known.
+    """
+    with np.errstate(all="ignore"):
+        bars, unknown = _known(evaluator, end.u)
+        free = ends.interior(evaluator.spec.space, end.u)
+        inverse = linalg.scaled_inverse(linalg.symmetric(end.information).block(free))
+        found = dict.fromkeys(("loglik", "score", "information"), float("nan"))
+        if bars is not None:
+            found["loglik"] = float(bars.loglik)
+            if inverse.ok and free.any():
+                relative = _in_errors(inverse.inverse, bars.score[free], bars.information[np.ix_(free, free)])
+                found |= {name: float(np.max(each)) for name, each in zip(("score", "information"), relative, strict=True)}
+    return found if unknown is None else {**found, "unknown": unknown.primitives or ("too many terms",)}
 
 
 def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"]) -> bool:
@@ -227,13 +262,18 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
     far = far_from_start(end.u, u0, space)
     e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0))) if far.any() else e
     way = _way(float(u0[e]), float(end.u[e]), space, e)
-    u, found = np.array(u0), []
+    u = np.array(u0)
+    found: list[tuple[float, np.ndarray, OptimizeResult]] = []
     for at in way:
         u[e] = at
         u, loglik = others_maximised(evaluator, u, e)
         here = end_at(evaluator, u, end)
-        if not np.isfinite(loglik) or here is None or lost(evaluator, here):
+        kept = None if here is None else digits(evaluator, here)
+        if not np.isfinite(loglik) or here is None or (kept is not None and not kept.good):
             break
+        gains = np.diff([value for value, _, _ in found])
+        if kept is not None and found and abs(loglik - found[-1][0]) <= kept.loglik and rest_to_rise(gains) is not None:
+            break  # it has levelled off, and what follows is rounding
         found.append((loglik, u.copy(), here))
     if not found:
         return Regained(None, end, None, LOST_AT_START, at_start=True)
@@ -253,9 +293,7 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         return Regained(None, last, risen, "")
     movement = onward.movement
     rise = f", where it still rises by {gains[-1]:.2g} a doubling" if gains.size else ""
-    said = (
-        f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}.  " + STABLE_FORM
-    )
+    said = f"the formula loses its digits along {movement}: from log-likelihood {values[-1]:.6g} on{rise}"
     return Regained(None, last, None, said)
 
 
@@ -368,7 +406,7 @@ def with_good_digits(
         return tuple(real), ""
     words = (
         f"the formula ends along {early.movement}: no finite number, or no digits, beyond a log-likelihood of "
-        f"{early.supremum:.6g}, where it still rises.  {STABLE_FORM}"
+        f"{early.supremum:.6g}, where it still rises"
     )
     return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words
 

@@ -35,7 +35,8 @@ class Findings:
     Attributes:
         directions: what the log-likelihood does along the directions that were followed.
         rows: which rows make the log-likelihood or its score not finite, in words; empty if none.
-        blurred: the log-likelihood and its score disagree where a standard error is beyond belief.
+        advice: what to do about them; empty for the usual advice.
+        blurred: the log-likelihood does not follow its own score and information.
         rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
         limit: the end is a limit on an edge, where the formula itself is no number.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
@@ -45,6 +46,7 @@ class Findings:
 
     directions: tuple[Direction, ...] = ()
     rows: str = ""
+    advice: str = ""
     blurred: bool = False
     rounding: str = ""
     limit: bool = False

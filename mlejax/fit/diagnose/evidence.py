@@ -101,5 +101,5 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         n_steps=int(end.n_steps),
         dense=end.information is not None,
         message=end.message,
-        advice=ADVICE_AFTER_TRAINING if end.message else "",
+        advice=findings.advice or (ADVICE_AFTER_TRAINING if end.message and not findings.rows else ""),
     )

@@ -16,6 +16,9 @@ from mlejax.fit.diagnose import rays
 from mlejax.fit.diagnose.bending_ridges import levelled
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.digits import (
+    HALF,
+    OR_ANOTHER_START,
+    STABLE_FORM,
     digits,
     regained,
     rounding_in_words,
@@ -27,6 +30,7 @@ from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
+from mlejax.fit.diagnose.falls import falls_as_it_should
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.inflections import off_an_inflection
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
@@ -135,9 +139,16 @@ def _with_good_digits(
         return evaluator, end
     with np.errstate(all="ignore"):
         found = digits(evaluator, end)
-        if found is None or found.good:
+        if found is None or not found.known:
+            bar = None if found is None else found.loglik
+            tried = last or is_clean(end, evaluator.spec.space)
+            believed = falls_as_it_should(evaluator, end, bar) if tried else True
+            if found is None:
+                return evaluator, end if believed else Diagnosed(evaluator.spec, end, Findings(blurred=True))
+            found = found._replace(second=found.second and believed)
+        if found.good:
             return evaluator, end
-        better = with_differences(evaluator, end, found)
+        better = with_differences(evaluator, end, found) if found.known else None
         if better is not None:
             return better
         back = regained(evaluator, u0, end, found.worst)
@@ -146,12 +157,15 @@ def _with_good_digits(
         return evaluator, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
     if back.on_edge:
         return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
-    nothing_left = back.at_start and not found.first
-    if back.words and not (last and (nothing_left or is_clean(end, evaluator.spec.space))):
+    nothing_left, noise = back.at_start and not found.first, found.loglik > HALF
+    if back.words and not (last and (nothing_left or noise or is_clean(end, evaluator.spec.space))):
         return evaluator, end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
+    if back.at_start and noise:
+        at = at._replace(loglik=np.asarray(np.nan))  # its own rounding exceeds half a unit: no number to show
     along = () if back.direction is None else (back.direction,)
-    return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words))
+    advice = "" if not back.words else OR_ANOTHER_START if back.at_start else STABLE_FORM
+    return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words, advice=advice))
 
 
 def _searched_on(
@@ -195,7 +209,7 @@ def _searched_on(
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
             real, words = with_good_digits(evaluator, end, findings.directions)
-            findings = replace(findings, directions=real, rows=words)
+            findings = replace(findings, directions=real, rows=words, advice=STABLE_FORM if words else "")
             if (
                 unfinished and not end.polished and _limited(problems.method)
             ):  # further steps may pass what is seen here
