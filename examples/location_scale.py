@@ -30,7 +30,7 @@ def main() -> None:
     print(res.lr_test(constant))
 
     print("\nEvery mile per hour multiplies the standard deviation by:")
-    print(res.nlcom(lambda p: {"factor": jnp.exp(p["sigma"][1])}))
+    print(res.nlcom(lambda p: {"factor": jnp.exp(p["sigma[speed]"])}))
 
     speeds = pd.DataFrame({"speed": [5, 15, 25]})
     print("\nStandard deviation, and the distance that one driver in twenty exceeds, in feet:")

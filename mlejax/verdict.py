@@ -23,9 +23,11 @@ from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 
 SMALL_DECREMENT = 1e-9  # log-likelihood units
+UNSETTLED = 0.1  # log-likelihood units that a Newton step still promises where the steps ran out
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
 SEVERAL_STARTS = "; n_starts=50 looks for one"
 
+NO_ESTIMATES = "The estimates printed are where the search was stopped, not a maximum; no standard errors are given."
 ADVICE = {
     "verified": f"That no higher maximum exists elsewhere is not claimed{SEVERAL_STARTS}.",
     "boundary": (
@@ -34,11 +36,10 @@ ADVICE = {
         "res.conf_int(method='profile'), or fit without the parameter."
     ),
     "no_finite_maximum": (
-        "The estimates printed are where the search was stopped, not a maximum; no standard errors are given. Causes: (a) "
-        "separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on a few rows (a mixture "
-        "component on one point, a constant response); (c) counts or outcomes that are all zero; (d) a parameter at whose "
-        "limit the model becomes a simpler one, which then fits as well. Drop or merge the covariate or component, collect "
-        "more data, fit the simpler model, bound the parameter, penalise, or use bias_reduction='jeffreys'."
+        f"{NO_ESTIMATES} Causes: (a) separation: a covariate predicts the outcome perfectly; (b) a scale that can shrink to 0 on "
+        "a few rows (a mixture component on one point, a constant response); (c) counts or outcomes that are all zero; (d) a "
+        "parameter at whose limit the model becomes a simpler one, which then fits as well. Drop or merge the covariate or "
+        "component, collect more data, fit the simpler model, bound the parameter, penalise, or use bias_reduction='jeffreys'."
     ),
     "not_identified": (
         "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "
@@ -188,6 +189,8 @@ class Evidence:
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
         convex: where the search began the log-likelihood curves upwards in every parameter.
+        contributions: how many the log-likelihood sums, and what one is, ``(3, "rows")``; where it is known.
+        n_free: free parameters.
         message: of an end without a Hessian, the statement in place of the usual one.
         advice: in place of the usual one.
     """
@@ -210,6 +213,8 @@ class Evidence:
     n_steps: int = 0
     dense: bool = True
     convex: bool = False
+    contributions: tuple[float, str] = (float("inf"), "")
+    n_free: int = 0
     message: str = ""
     advice: str = ""
 
@@ -276,6 +281,11 @@ def judge(e: Evidence) -> Verdict:
     if e.rounding:
         facts["rounding"] = e.rounding
     advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
+    if code == "no_finite_maximum":
+        if e.convex:
+            advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
+        elif e.contributions[0] <= e.n_free:
+            advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
     return Verdict(code, statement, Facts(facts), advice)
 
 
@@ -297,8 +307,9 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
             or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
         )
     rising = steepest(e.directions)
-    if rising is not None:
-        return "no_finite_maximum", partial(_risen, rising, e.deciding[1], e.convex)
+    unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
+    if rising is not None and not (unsettled and rising.bounded):
+        return "no_finite_maximum", partial(_risen, rising, e)
     flat = [d for d in e.directions if d.behaviour == "flat"]
     if flat:
         return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
@@ -320,6 +331,11 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
         )
     if not e.definite and e.end == End.INTERRUPTED:
         return "stopped_early", f"interrupted after {e.n_steps} steps, before a maximum was near"
+    if not e.definite and e.end == End.MAX_STEPS:
+        return "stopped_early", (
+            f"max_steps was reached after {e.n_steps} steps, before a maximum was near"
+            + (f"; {NEGATED}" if e.convex else "")
+        )
     if not e.definite:
         return "stopped_early", (
             f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
@@ -363,11 +379,13 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{left}"
 
 
-def _risen(rising: Direction, deciding: str, convex: bool) -> str:
+def _risen(rising: Direction, e: Evidence) -> str:
+    deciding, (n, kind) = e.deciding[1], e.contributions
     where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
+    few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
     if rising.bounded:
-        return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}"
-    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if convex else "")
+        return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}{few}"
+    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if e.convex else few)
 
 
 def _ended(end: End) -> str:

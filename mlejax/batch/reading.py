@@ -193,7 +193,7 @@ def _split(
             used, by_term = _without_zero_weights(used, weighing, bad), weighing.values
         n_rows = used.sums(by_term) if by_term is not None and kind == "frequency" else used.lengths.copy()
         if likelihood.unit is not None:
-            rows, used, by_term = _into_units(rows, used, table.column(likelihood.unit), likelihood.unit, by_term, bad)
+            rows, used, by_term = _into_units(rows, used, table.column(likelihood.unit), likelihood, by_term, bad)
         n_out = _lengths_returned(likelihood, reading, runs, bad) if whole else {}
         most_rows = contributions_at_once(likelihood, reading.space, rows.leaves, rows.shared, rows.layout)
     scale = np.ones(len(runs))
@@ -289,12 +289,18 @@ def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int
 
 
 def _into_units(
-    rows: data_room.Rows, runs: Runs, values: Any, name: str, weights: Float[Host, " n"] | None, bad: dict[int, str]
+    rows: data_room.Rows,
+    runs: Runs,
+    values: Any,
+    likelihood: Likelihood,
+    weights: Float[Host, " n"] | None,
+    bad: dict[int, str],
 ) -> tuple[data_room.Rows, Runs, Float[Host, " n_units"] | None]:
     """Rows -> padded units; a unit belongs to one data set, and the same label in another one is another unit."""
     owner, taken = runs.owner, rows.take(runs.positions)
-    inside = data_room.group_codes(taken.select(values), f"unit column {name!r}")[0]
-    made = data_room.units(taken, owner * (int(inside.max(initial=0)) + 1) + inside, name)
+    inside = data_room.group_codes(taken.select(values), f"unit column {likelihood.unit!r}")[0]
+    labels = owner * (int(inside.max(initial=0)) + 1) + inside
+    made = data_room.units(taken, labels, str(likelihood.unit), likelihood.per_unit)
     first = np.unique(made.codes, return_index=True)[1]
     if weights is not None:
         each = weights[runs.positions]

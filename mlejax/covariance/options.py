@@ -8,23 +8,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 CovarianceKind: TypeAlias = Literal[
-    "nonrobust",
-    "expected",
-    "opg",
-    "HC0",
-    "HC1",
-    "HC2",
-    "HC3",
-    "cluster",
-    "CR2",
-    "CR3",
-    "stata",
-    "HAC",
-    "bayes",
-    "bootstrap",
-]
+    "nonrobust", "expected", "opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC", "bayes", "bootstrap",
+    "robust",
+]  # fmt: skip
 
-KINDS: tuple[str, ...] = get_args(CovarianceKind)
+_SAME = {"robust": "HC0"}
+KINDS: tuple[str, ...] = tuple(kind for kind in get_args(CovarianceKind) if kind not in _SAME)
 LEVERAGE = {"HC2": 0.5, "HC3": 1.0, "CR2": 0.5, "CR3": 1.0}  # kinds that divide scores by powers of one minus leverages
 NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC")
 SANDWICH = (*NEEDS_SCORES[1:], "bootstrap")
@@ -37,8 +26,9 @@ _OPTIONS = {
     "bootstrap": {"groups", "n", "seed"}, "expected": {"outcomes", "n", "seed"},
 }  # fmt: skip
 _ALIASES = {
-    "oim": "nonrobust", "eim": "expected", "fisher": "expected", "robust": "HC0", "sandwich": "HC0", "newey-west": "HAC",
-    "nw": "HAC", "hc": "HC0",
+    "oim": "nonrobust", "classical": "nonrobust", "eim": "expected", "fisher": "expected", "sandwich": "HC0", "hc": "HC0",
+    "white": "HC0", "huber": "HC0", "newey-west": "HAC", "nw": "HAC", "clustered": "cluster", "cluster-robust": "cluster",
+    "boot": "bootstrap",
 }  # fmt: skip
 
 
@@ -55,6 +45,7 @@ def check_kind(
     """
     sampled = weight_kind == "sampling"
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
+    kind = _SAME.get(kind, kind)
     if kind not in KINDS:
         suggestion = ({k.lower(): k for k in KINDS} | _ALIASES).get(kind.lower())
         raise ValueError(

@@ -20,6 +20,7 @@ from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColu
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, by_row, check_formula
 from mlejax.data.layout import Layout, Shared, Static, assemble
+from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
 from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weight
 from mlejax.data.prepared import Prepared, pack
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
@@ -31,6 +32,7 @@ Source: TypeAlias = Table  # names of before, for other rooms
 Tall: TypeAlias = StreamedColumn
 
 __all__ = [
+    "OBSERVED",
     "SHOWN_ROWS",
     "TRACED_UNIT_LENGTH",
     "DataError",
@@ -42,6 +44,7 @@ __all__ = [
     "Layout",
     "Levels",
     "MissingColumnError",
+    "OpenColumns",
     "Prepared",
     "Rows",
     "Shared",
@@ -79,6 +82,7 @@ __all__ = [
     "rows_phrase",
     "units",
     "with_effects",
+    "with_observed",
 ]
 
 

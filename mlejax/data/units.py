@@ -6,13 +6,13 @@ unit at a time, all in one length: shorter units repeat their own last row, and 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mlejax.data.errors import DataError, DataTypeError, rows_phrase, type_name
+from mlejax.data.errors import DataError, DataTypeError, label, rows_phrase, type_name
 from mlejax.data.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
@@ -133,7 +133,7 @@ def _as_labels(values: Any, name: str) -> tuple[np.ndarray, Any]:
     return array, index
 
 
-def units(rows: Rows, unit_values: Any, name: str = "unit") -> Units:
+def units(rows: Rows, unit_values: Any, name: str = "unit", same: Sequence[str] = ()) -> Units:
     """Rows grouped into units of one padded length, in order of first appearance.
 
     Rows keep their order within a unit. A unit shorter than the longest repeats its own last row; the length is a
@@ -143,9 +143,11 @@ def units(rows: Rows, unit_values: Any, name: str = "unit") -> Units:
         rows: n checked rows.
         unit_values: (n,) the label of each row's unit; its rows need not be adjacent.
         name: what to call the labels in an error.
+        same: columns that have one value for each unit.
 
     Raises:
-        DataError: not one label per row, missing labels, a column called "mask", or data without names.
+        DataError: not one label per row, missing labels, a column called "mask", data without names, or one of ``same`` that
+            varies within a unit.
 
     >>> from mlejax.data import ingest
     >>> u = units(ingest({"y": [1.0, 2.0, 3.0]}).convert(["y"]), ["a", "b", "a"])
@@ -157,6 +159,9 @@ def units(rows: Rows, unit_values: Any, name: str = "unit") -> Units:
     codes, labels = group_codes(unit_values, name)
     if codes.size != rows.n:
         raise DataError(f"{name}: expected one label per row, {rows.n}, got {codes.size}")
+    for column in same:
+        if column in rows.layout.keys:
+            constant_within(rows[column], codes, labels, f"column {column!r} (per_unit=)")
     layout = rows.layout.with_mask(len(rows.leaves))
     lengths = np.bincount(codes, minlength=len(labels))
     order = np.argsort(codes, kind="stable")
@@ -198,10 +203,10 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
     if differs.any():
         row = int(np.flatnonzero(differs)[0])
         unit, start = int(codes[row]), int(first[codes[row]])
-        label = unit if labels is None else labels[unit]
+        name_of_unit = unit if labels is None else labels[unit]
         n_units = np.unique(codes[differs]).size
         raise DataError(
-            f"{name}: expected one value per unit, but unit {label!r} has {array[start]!r} in row {start} and "
-            f"{array[row]!r} in row {row} ({n_units} units vary). Make them constant within each unit"
+            f"{name}: expected one value per unit, but unit {label(name_of_unit)} has {array[start]} in row {start} and "
+            f"{array[row]} in row {row} ({n_units} units vary). Make them constant within each unit"
         )
     return per_unit

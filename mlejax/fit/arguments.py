@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from mlejax.objective import (
 from mlejax.parameters import Space
 
 MOST_STARTS = 1_000_000
+MANY_PARAMETERS = 1000  # the default method is then named with its cost
 
 
 def checked_reduction(
@@ -111,6 +113,18 @@ def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray
         if not np.allclose(np.ravel(wanted)[asked], np.ravel(value)[asked], rtol=1e-6, atol=1e-9):
             return "start= does not satisfy the constraints: it was moved to where it does."
     return ""
+
+
+def warn_of_dense_steps(name: str, p: int) -> None:
+    """Say what a step of the default method costs with so many parameters, and what suits networks."""
+    warnings.warn(
+        f"{name} has {p:,} parameters.  One step of Newton's method, the default, forms {p:,} x {p:,} second derivatives "
+        f"({8e-9 * p * p:.2g} GB, about {p:,} times the time of a score) and factorises them ({p**3 / 3e9:.2g} billion "
+        "operations).  Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; "
+        "method=mle.Newton() says that Newton's method is meant",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 class outside_transformations:

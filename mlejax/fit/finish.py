@@ -13,7 +13,7 @@ from mlejax import optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
-from mlejax.fit.loading import Loaded
+from mlejax.fit.loading import Loaded, counts
 from mlejax.fit.natural import estimates
 from mlejax.fit.penalties import Penalised, at_kink, kinks
 from mlejax.fit.start import Mode
@@ -218,7 +218,9 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
     if findings.directions:
         deciding = influential_rows(evaluator, loaded, end, findings.directions)
         findings = replace(findings, deciding=deciding)
-    verdict = judge(evidence_at(space, fixed, end, findings))
+    kind = {"rows": "rows", "units": "units", "whole": "values"}[spec.likelihood.mode]
+    evidence = evidence_at(space, fixed, end, findings)
+    verdict = judge(replace(evidence, contributions=(counts(loaded)[1], kind), n_free=space.n_free))
     penalised, llf = None, float(end.loglik)
     if end.information is not None:
         at, params = estimates(space, end.u, end.score, end.information, fixed)

@@ -46,7 +46,7 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
     else:
         done = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
     if not done.verdict.converged:
-        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
     return done
 
 

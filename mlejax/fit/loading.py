@@ -186,7 +186,8 @@ def reading_of(
         beside: (name, values) of weights that are no column of the data.
         example: rows of the one data set that a whole model is traced on; None for all.
     """
-    designs = None
+    designs, columns = None, likelihood.open_columns
+    table = data_room.with_observed(table, columns)
     if likelihood.effects and likelihood.effects[0] not in table:
         table = data_room.with_effects(table, likelihood.effects)
     if likelihood.predictors and not has_designs(table):
@@ -196,6 +197,12 @@ def reading_of(
             )
         assert likelihood.natural is not None
         used = formula_columns(likelihood.predictors, table)
+        unknown = [name for name in used if name in columns.names]
+        if unknown:
+            raise data_room.DataError(
+                f"column {unknown[0]!r} is declared optional or infinite, and a formula uses it: a covariate that is not there "
+                "has no coefficient; drop its rows, or impute it"
+            )
         natural = likelihood.natural.space(table)
         view, reads = regressed_reads(likelihood, table, natural)
         rows, gaps = table.read(reads, [*others, *used], beside)
@@ -251,7 +258,8 @@ def load(
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes, unit_labels = None, None
     if likelihood.unit is not None:
-        grouped = data_room.units(rows, rows.select(source.column(likelihood.unit)), likelihood.unit)
+        labels = rows.select(source.column(likelihood.unit))
+        grouped = data_room.units(rows, labels, likelihood.unit, likelihood.per_unit)
         codes, unit_labels = grouped.codes, grouped.labels
         _check_classes_of_units(likelihood, rows, codes, unit_labels)
         if weighing is not None:
@@ -374,8 +382,8 @@ def _moved(index: Any, rows: PyTree) -> bool:
     return rows is not None and not index.equals(rows)
 
 
-def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
-    """The user's table still holds the rows that were fitted, in their order; ``unit`` is the column of units, if any.
+def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
+    """The user's table still holds the rows that were fitted, in their order.
 
     It is read anew: a table that was sorted in place has other columns than those that were seen before.
     """
@@ -387,7 +395,7 @@ def column_unchanged(loaded: Loaded, unit: str | None = None) -> bool:
             return not hasattr(raw, "iloc")
         raw = raw.iloc[rows.kept]
     try:
-        source = data_room.ingest(raw)
+        source, unit = data_room.with_observed(data_room.ingest(raw), likelihood.open_columns), likelihood.unit
         own = [key for key in rows.layout.keys if key in source]  # designs come after the user's columns
         now = source.convert(own)
         if unit is not None:

@@ -17,6 +17,7 @@ from mlejax.data.streams import Engine
 from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
 from mlejax.fit.arguments import (
+    MANY_PARAMETERS,
     before_the_first_step,
     check_n_starts,
     checked_reduction,
@@ -26,6 +27,7 @@ from mlejax.fit.arguments import (
     reporter,
     restricted,
     start_moved,
+    warn_of_dense_steps,
 )
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import (
@@ -113,6 +115,8 @@ def fit_once(
             loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
             given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
             space, held = fix_on_host(loaded.problem.space, fixed)
+            if method == "newton" and space.n_free > MANY_PARAMETERS:
+                warn_of_dense_steps(likelihood.name, space.n_free)
             remark, labels, modes = "", tuple[str, ...](), tuple[Mode, ...]()
             if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
                 raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")

@@ -191,6 +191,8 @@ def load_stream(
         DataError, DataTypeError: options that need all rows in memory; what `load` refuses of the sample.
     """
     kind = _check_options(likelihood, missing, groups, weights, weight_kind)
+    if likelihood.open_columns.names:
+        raise DataError("optional= and infinite= need all rows at once: load the columns that are used into memory")
     engine = Threads() if engine is None else engine
     peek = ingest(source.peek())
     if peek.kind != "mapping":

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax import optimize
-from mlejax.data import Prepared, ingest
+from mlejax.data import Prepared, ingest, with_observed
 from mlejax.data.formulas import with_designs_again
 from mlejax.execution import compiled
 from mlejax.fit.loading import Loaded, load
@@ -147,7 +147,8 @@ def held_out_data(
         raise ValueError("validation data of their own need weights by the name of a column: weights='w', got an array")
     if loaded.designs is not None:
         others = [name for name in (likelihood.unit, weights) if name is not None]
-        validation = with_designs_again(loaded.designs, ingest(validation), missing, others)
+        table = with_observed(ingest(validation), likelihood.open_columns)
+        validation = with_designs_again(loaded.designs, table, missing, others)
     other = load(likelihood, validation, start, missing, (), weights, kind)
     if other.problem.space != loaded.problem.space or other.problem.data.statics != loaded.problem.data.statics:
         raise ValueError("validation: expected data of the same columns, labels and static values as those of the fit")

@@ -28,6 +28,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
 from mlejax.fit.penalties import L2
 from mlejax.inference.expected import expected_information
+from mlejax.inference.expected_counts import warn_of_count
 from mlejax.inference.leverage import adjusted_scores, parts_of
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
@@ -257,6 +258,7 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     likelihood = fit.spec.likelihood
     if fit.loaded.stream is not None:
         return _sums_of_stream(fit, kind, options)
+    warn_of_count(fit, f"cov_type={kind!r}")
     if data.mode == "whole" and data.n_contributions <= 1:
         raise ValueError(one_scalar(kind, likelihood.name))
     n = counts(fit.loaded)[1]
@@ -337,7 +339,7 @@ def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
     """One code for each contribution of positive weight, from a column name or labels."""
     if not isinstance(groups, str):
         codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")
-    elif not column_unchanged(fit.loaded, fit.spec.likelihood.unit):
+    elif not column_unchanged(fit.loaded, fit.spec.likelihood):
         raise ValueError(
             f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
             "themselves as groups, in the order of the rows that were fitted"

@@ -3,6 +3,7 @@
 from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
 from mlejax.likelihood.natural_values import natural_values
+from mlejax.likelihood.of_unit import OfUnit
 from mlejax.likelihood.regressed import Regressed, regressed
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
@@ -13,6 +14,7 @@ __all__ = [
     "Joint",
     "Likelihood",
     "LikelihoodError",
+    "OfUnit",
     "Regressed",
     "calls_lapack",
     "check_rows_once",

@@ -84,6 +84,7 @@ class Likelihood:
         predictors: of the regressed parameters.
         joint: of rows and latents, where ``function`` integrates latents out of it; else None.
         companions: further functions that belong to the model, by name, such as ``"expected_information"``.
+        open_columns: columns whose gaps or infinite entries the function knows how to read.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -94,6 +95,7 @@ class Likelihood:
     predictors: tuple[Predictor, ...] = ()
     joint: Joint | None = None
     companions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
+    open_columns: data_room.OpenColumns = field(default_factory=data_room.OpenColumns)
 
     def __reduce__(self) -> Any:
         """By the name of its model where that can be imported, else by its parts."""
@@ -102,7 +104,7 @@ class Likelihood:
             named = None
         parts = (
             portable(self.function), self.parameters, self.rowwise, self.unit, self.natural, self.predictors,
-            self.joint,
+            self.joint, self.open_columns,
         )  # fmt: skip
         companions = {name: portable(f) for name, f in self.companions.items()}
         return _unpickled, (named, key_of(self, (parts, companions)), parts, companions)
@@ -118,9 +120,14 @@ class Likelihood:
         return getattr(self.function, "effects", ())
 
     @property
+    def per_unit(self) -> tuple[str, ...]:
+        """Columns of which the function of a unit gets one value; empty for most models."""
+        return getattr(self.function, "per_unit", ())
+
+    @property
     def written(self) -> Callable[[Any, Any], Any]:
         """The function that the user wrote, of a model without regressed parameters."""
-        if self.predictors or not (self.joint or self.effects):
+        if self.predictors or not (self.joint or self.effects or self.per_unit):
             return self.function
         wrapper: Any = self.joint or self.function
         return wrapper.function
@@ -264,9 +271,9 @@ def _unpickled(
         return there
 
     def make() -> Likelihood:
-        function, parameters, rowwise, unit, natural, predictors, joint = parts
+        function, parameters, rowwise, unit, natural, predictors, joint, columns = parts
         restored = {name: restore(f) for name, f in companions.items()}
-        return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, joint, restored)
+        return Likelihood(restore(function), parameters, rowwise, unit, natural, predictors, joint, restored, columns)
 
     return recall(key, make)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+import random
+import traceback
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -15,7 +18,7 @@ import numpy as np
 
 from mlejax.execution import lapack, limits
 from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs, is_literal
-from mlejax.likelihood.declaration import Likelihood
+from mlejax.likelihood.declaration import Likelihood, LikelihoodError
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space
 
@@ -23,8 +26,18 @@ _LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
 
 
+DRAWS = (
+    "draws random numbers: a log-likelihood is a function of its parameters and data, evaluated on blocks of rows which would "
+    "all see the same draws.  Draw once outside, and pass the draws as a column or as mle.Shared(draws)"
+)
+
+
 def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None:
-    """Warn of constants of less precision than the fit, and of random numbers."""
+    """Warn of constants of less precision than the fit, and of random numbers.
+
+    Raises:
+        LikelihoodError: numbers that NumPy or Python drew while the function was traced.
+    """
     name = likelihood.name
     narrow = [c for c in program.consts if getattr(c, "dtype", None) == np.float32]
     if narrow and jnp.result_type(float) == np.float64:
@@ -36,11 +49,11 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
             RuntimeWarning,
             stacklevel=2,
         )
-    if draws or any(eqn.primitive.name in _RANDOM for eqn in _equations(program)):
+    if draws:
+        raise LikelihoodError(f"{name} {DRAWS}")
+    if any(eqn.primitive.name in _RANDOM for eqn in _equations(program)):
         warnings.warn(
-            f"{name} draws random numbers: a log-likelihood is a function of its parameters and data, evaluated on blocks of "
-            "rows which would all see the same draws.  Draw once outside, and pass the draws as a column or as "
-            "mle.Shared(draws)",
+            f"{name} {DRAWS}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -85,19 +98,54 @@ def _equations(program: Program) -> Iterator[Equation]:
             yield from _equations(inner)
 
 
-def outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
-    """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
+def _taken(likelihood: Likelihood) -> dict[str, Any]:
+    """What the function uses that is neither an argument nor its own, by name."""
     function = likelihood.function
     function = inspect.unwrap(function.function if isinstance(function, Regressed) else function)
     try:
         names = inspect.getclosurevars(function)
     except TypeError:  # a callable object
-        return ""
+        return {}
+    return {**names.globals, **names.nonlocals}
+
+
+def outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
+    """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
     found = [
         f"{name} (shape {np.shape(value)})"
-        for name, value in {**names.globals, **names.nonlocals}.items()
-        if isinstance(value, (np.ndarray, jax.Array))
+        for name, value in _taken(likelihood).items()
+        if (isinstance(value, (np.ndarray, jax.Array)) or (dtype is None and is_table(value)))
         and (n is None or np.shape(value)[:1] == (n,))
         and (dtype is None or value.dtype == dtype)
     ]
     return ", ".join(found)
+
+
+def is_table(value: Any) -> bool:
+    """A table or a column of pandas, polars and the like."""
+    return hasattr(value, "shape") and (hasattr(value, "columns") or hasattr(value, "to_numpy"))
+
+
+def tables_outside(likelihood: Likelihood) -> str:
+    """What to do about tables that the function takes from outside; empty if there is none."""
+    found = [name for name, value in _taken(likelihood).items() if is_table(value)]
+    if not found:
+        return ""
+    return f"It uses {', '.join(found)} from outside: read columns from the second argument of the function, data['...'].  "
+
+
+def generators(likelihood: Likelihood) -> list[Any]:
+    """Generators of random numbers that the function takes from outside."""
+    return [v for v in _taken(likelihood).values() if isinstance(v, (np.random.Generator, random.Random))]
+
+
+def scalar_functions(error: BaseException) -> str:
+    """``math.exp, math.log``: what the innermost function of the caller takes from Python's math; empty if nothing."""
+    frames = [
+        frame for frame, _ in traceback.walk_tb(error.__traceback__) if "jax" not in frame.f_globals.get("__name__", "")
+    ]
+    code, taken = frames[-1].f_code, frames[-1].f_globals
+    names = [name for name in code.co_names if callable(getattr(math, name, None))]
+    own = [name for name in names if getattr(taken.get(name), "__module__", "") == "math"]
+    by_module = [name for name in names if any(taken.get(other) is math for other in code.co_names)]
+    return ", ".join(f"math.{name}" for name in dict.fromkeys([*own, *by_module]))

@@ -41,6 +41,11 @@ class Regressed:
         """The effects by index of the function."""
         return getattr(self.function, "effects", ())
 
+    @property
+    def per_unit(self) -> tuple[str, ...]:
+        """Columns of which the function of a unit gets one value."""
+        return getattr(self.function, "per_unit", ())
+
     def __call__(self, params: PyTree, data: Any) -> jax.Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))

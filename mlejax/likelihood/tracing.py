@@ -20,7 +20,15 @@ from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
 from mlejax.execution import cached
 from mlejax.execution.trace import lapack_calls
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
-from mlejax.likelihood.doubtful_code import outside, warn_of_betaln, warn_of_constants, warn_of_waiting
+from mlejax.likelihood.doubtful_code import (
+    generators,
+    outside,
+    scalar_functions,
+    tables_outside,
+    warn_of_betaln,
+    warn_of_constants,
+    warn_of_waiting,
+)
 from mlejax.parameters import Space, near
 from mlejax.shapes import PyTree
 
@@ -172,7 +180,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
     units = likelihood.mode == "units" and likelihood.joint is None
     structs = table.abstract(n)
     mask = jax.ShapeDtypeStruct((n or 0,), bool)
-    before = _random_states()
+    before = _random_states(likelihood)
 
     lead = table.most_rows if n is None and regressed else n or 0
     latents = {} if likelihood.joint is None else likelihood.example_latents(lead)
@@ -191,7 +199,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
             f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
         ) from error
     except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
-        raise LikelihoodError(
+        raise _calls_math(likelihood, error) or LikelihoodError(
             f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
             "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
             f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
@@ -199,17 +207,26 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
     except KeyError as error:
         raise _wrong_key(likelihood, table, space, error) from error
     except (TypeError, ValueError) as error:
+        math_called = _calls_math(likelihood, error) if type(error) is TypeError else None
+        if math_called is not None:
+            raise math_called from error
         if reads and table.kind == "mapping":
             table.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
             if not isinstance(error, DataError) and _about_shapes(error):
                 raise LikelihoodError(
-                    f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  Check that each column "
-                    f"has one value per row.  JAX said: {str(error).splitlines()[0]}"
+                    f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  "
+                    + (tables_outside(likelihood) or "Check that each column has one value per row.  ")
+                    + f"JAX said: {str(error).splitlines()[0]}"
                 ) from error
+        taken = tables_outside(likelihood)
+        if taken and not isinstance(error, (DataError, LikelihoodError)):
+            raise LikelihoodError(
+                f"{likelihood.name} fails.  {taken}The error: {str(error).splitlines()[0]}"
+            ) from error
         raise
     _check_output(likelihood, out, 1 if n is None else n)
     n_out = int(np.prod(out.shape, dtype=np.int64))
-    return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, _random_states() != before)
+    return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, _random_states(likelihood) != before)
 
 
 # ---- what the function takes from outside
@@ -236,13 +253,28 @@ def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: 
     )
 
 
-def _random_states() -> tuple[Any, ...]:
-    """The states of the global generators of NumPy and Python, which a draw changes."""
-    state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-    return state["pos"], int(state["key"][0]), hash(random.getstate())
+def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
+    """The states of the generators of NumPy and Python, also of those that the function takes from outside: draws change them."""
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    own = [
+        repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.getstate())
+        for g in generators(likelihood)
+    ]
+    return state["state"]["pos"], int(state["state"]["key"][0]), state["has_gauss"], hash(random.getstate()), *own
 
 
 # ---- messages
+
+
+def _calls_math(likelihood: Likelihood, error: BaseException) -> LikelihoodError | None:
+    """The error for functions of Python's math where the caller's function uses some."""
+    called = scalar_functions(error)
+    if not called:
+        return None
+    return LikelihoodError(
+        f"{likelihood.name} calls {called}, which takes one number and cannot be differentiated: write "
+        f"{called.replace('math.', 'jnp.')} (import jax.numpy as jnp), which takes arrays"
+    )
 
 
 def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyError) -> Exception:

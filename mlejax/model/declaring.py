@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
+from mlejax.data import OpenColumns
 from mlejax.latent import ClassLike, Latent, marginal_likelihood, mixture_likelihood
-from mlejax.likelihood import declared_likelihood
+from mlejax.likelihood import OfUnit, declared_likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
 
@@ -23,6 +25,9 @@ def model(
     params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
+    optional: Sequence[str] = (),
+    infinite: Sequence[str] = (),
+    per_unit: Sequence[str] = (),
     **parameters: Declared,
 ) -> Model: ...
 @overload
@@ -31,6 +36,9 @@ def model(
     params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
+    optional: Sequence[str] = (),
+    infinite: Sequence[str] = (),
+    per_unit: Sequence[str] = (),
     **parameters: Declared,
 ) -> Callable[[Callable[[Any, Any], Any]], Model]: ...
 def model(
@@ -40,6 +48,9 @@ def model(
     params: Mapping[str, Declared] | None = None,
     rowwise: bool = True,
     unit: str | None = None,
+    optional: Sequence[str] = (),
+    infinite: Sequence[str] = (),
+    per_unit: Sequence[str] = (),
     **parameters: Declared,
 ) -> Model | Callable[[Callable[[Any, Any], Any]], Model]:
     """Declare a log-likelihood: ``@mle.model(mu=mle.Real(), sigma=mle.Positive())``.
@@ -52,6 +63,11 @@ def model(
         rowwise: entry i of the returned vector uses row i only (checked).  False: the function sees the whole data
             in their exact length and returns one value per time point or group, or one scalar.
         unit: a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns a scalar.
+        optional: columns with gaps that belong to the model (the wage of who does not work): the function gets a value that
+            occurs in the column there, and ``data["observed"]["wage"]``, False there.
+        infinite: columns with infinite entries, in one direction (the upper bound of a right-censored row): the function gets
+            the largest (smallest) finite value there, and ``data["observed"]["hi"]``, False there.
+        per_unit: with ``unit=``, columns that are constant within each unit, of which the function gets one number.
         **parameters: name -> declaration; sugar for ``params``.
 
     Returns:
@@ -69,7 +85,8 @@ def model(
         >>> gaussian
         <mlejax model gaussian(mu=Real(), sigma=Positive())>
     """
-    for name, option in (("rowwise", rowwise), ("unit", unit)):
+    given = {"rowwise": rowwise, "unit": unit, "optional": optional, "infinite": infinite, "per_unit": per_unit}
+    for name, option in given.items():
         if isinstance(option, (Parameter, FreeParameter)):
             raise TypeError(
                 f"{name}= is an option of mle.model; for a parameter of that name write "
@@ -85,6 +102,10 @@ def model(
         raise ValueError(
             "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
         )
+    columns = OpenColumns(_names("optional", optional), _names("infinite", infinite))
+    of_unit = _names("per_unit", per_unit)
+    if of_unit and unit is None:
+        raise ValueError(f"per_unit={list(of_unit)} has one value for each unit: give unit= too, the column of units")
     declared = _declarations(params, parameters)
     latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
     observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
@@ -99,10 +120,12 @@ def model(
             )
         continuous = {name: value for name, value in latents.items() if isinstance(value, Latent)}
         if len(continuous) < len(latents):
-            return Model(mixture_likelihood(user, observed, latents, rowwise, unit))
-        if latents:
-            return Model(marginal_likelihood(user, observed, continuous, rowwise, unit))
-        return Model(declared_likelihood(user, observed, rowwise, unit))
+            likelihood = mixture_likelihood(user, observed, latents, rowwise, unit)
+        elif latents:
+            likelihood = marginal_likelihood(user, observed, continuous, rowwise, unit)
+        else:
+            likelihood = declared_likelihood(OfUnit(user, of_unit) if of_unit else user, observed, rowwise, unit)
+        return Model(replace(likelihood, open_columns=columns) if columns.names else likelihood)
 
     return decorate if function is None else decorate(function)
 
@@ -126,6 +149,12 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
         )
         raise TypeError(f"{name}= expected a declaration such as {hint}, got {value!r}")
     return declared
+
+
+def _names(option: str, names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{option}= expected a list of names of columns, {option}=['x'], got {names!r}")
+    return tuple(names)
 
 
 def _check_signature(user: Any) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mlejax import batch as batch_room
-from mlejax import engines, inference
+from mlejax import data as data_room
+from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
@@ -24,6 +25,7 @@ WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
 Missing: TypeAlias = Literal["raise", "drop"]
 
 
+@misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A log-likelihood that can be fitted; made by :func:`model`.
@@ -50,6 +52,9 @@ class Model:
         """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
+        columns = self.likelihood.open_columns
+        if columns.names and data_room.OBSERVED not in data:
+            data = data_room.with_observed(data_room.ingest(data), columns).raw
         return self.likelihood.written(params, data)
 
     def __repr__(self) -> str:
@@ -359,6 +364,12 @@ class Model:
             >>> list(res.params.index)
             ['mu[Intercept]', 'mu[x]', 'sigma[Intercept]', 'sigma[x]']
         """
+        if regressions is not None and not isinstance(regressions, Mapping):
+            first = next(iter(self.likelihood.parameters or {"mu": None}))
+            raise TypeError(
+                f"regress expected formulas by parameter, regress({first}='x'): the right side alone, since the log-likelihood "
+                f"itself says what is explained; got {regressions!r}"
+            )
         return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 
     def fit_batch(
@@ -482,7 +493,7 @@ class Model:
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)
         done = batch_room.fit_many(likelihood, sets, budget=cut, columns=columns, **options)
-        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=4)
+        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=5)
         return BatchResults.make(self, done, cov_type, cov_kwds)
 
     def prepare(self, data: Any, *, start: Any = None, missing: Missing = "raise") -> fit_room.Problem:

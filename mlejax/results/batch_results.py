@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import files, inference, plot
+from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.results.results import Results
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchResults:
     """Estimates of many data sets: what ``model.fit_batch`` and ``model.fit_groups`` return.

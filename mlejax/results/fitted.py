@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from mlejax import fit as fit_room
-from mlejax import inference, report
+from mlejax import inference, misuse, report
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, Integration, counts
 from mlejax.results import reporting
@@ -27,6 +27,7 @@ Scale = Literal["link", "natural"]
 MANY_LABELS = 2000  # more are not kept
 
 
+@misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Fitted:
     """Estimates with their covariance, and the facts of their fit.

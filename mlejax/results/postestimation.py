@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlejax import files, inference
+from mlejax import files, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.inference.resampling.bootstrap import BootstrapKind
 from mlejax.results import reporting
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@misuse.doors
 class Postestimation(Fitted):
     """What follows from estimates."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlejax import files, plot, report
+from mlejax import files, misuse, plot, report
 from mlejax.data import like
 from mlejax.results import reporting
 from mlejax.results.postestimation import Postestimation
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     pass
 
 
+@misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Results(Postestimation, Testing):
     """Estimates with their covariance: what ``model.fit`` returns.

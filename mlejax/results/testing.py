@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlejax import inference
+from mlejax import inference, misuse
 from mlejax.covariance import CovarianceKind
 from mlejax.results.documented import documented_by
 from mlejax.results.fitted import Fitted
 
 
+@misuse.doors
 class Testing(Fitted):
     """Tests of the estimates."""
 

@@ -1,10 +1,15 @@
-"""The commonest slips: minus the log-likelihood, a text where a result or a seed belongs, Ctrl-C before anything is known."""
+"""The commonest slips: minus the log-likelihood, options and functions of other packages, tables from outside, Ctrl-C."""
 
 from __future__ import annotations
 
+import math
+import traceback
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.scipy.stats import expon, norm
 
@@ -77,3 +82,180 @@ def test_an_interrupted_search_is_not_called_collinear() -> None:
         assert verdict.code == "stopped_early"
         assert said in verdict.statement
         assert "collinear" not in verdict.statement
+
+
+FRAME = pd.DataFrame({"y": DATA["y"], "x": np.linspace(-1.0, 1.0, 50), "id": np.repeat(range(10), 5)})
+GENERATOR = np.random.default_rng(1)
+
+
+def outcome(function: Any) -> mle.Model:
+    return mle.model(mu=mle.Real(), sigma=mle.Positive())(function)
+
+
+@pytest.fixture(scope="module")
+def regressed() -> mle.Results:
+    return normal.regress(mu="x").fit(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ("maxiter", r"write method=mle\.Newton\(max_steps=100\)"),
+        ("disp", "leave it out: a fit prints nothing"),
+        ("robust", 'write cov_type="HC0"'),
+        ("vcov", 'write cov_type="HC0"'),
+        ("groups", 'write cov_type="cluster", cov_kwds='),
+        ("x0", "write start="),
+        ("bounds", r"mle\.Interval\(lo, hi\)"),
+        ("wieghts", "write weights="),
+        ("spam", "its options are data, start"),
+    ],
+)
+def test_options_of_other_packages_are_named_with_what_to_write(option: str, instead: str) -> None:
+    with pytest.raises(TypeError, match=f"fit has no option {option}=; .*{instead}"):
+        normal.fit(DATA, **{option: 1})
+
+
+def test_coverage_is_not_alpha(regressed: mle.Results) -> None:
+    with pytest.raises(TypeError, match=r"conf_int has no option level=; write alpha=0\.05 for 95 %"):
+        regressed.conf_int(level=0.95)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"for 0\.95 coverage write alpha=0\.05"):
+        regressed.conf_int(0.95)
+
+
+def test_robust_is_hc0() -> None:
+    res = normal.fit(DATA, cov_type="robust")
+    assert res.cov_type == "HC0"
+    assert res.bse.equals(normal.fit(DATA, cov_type="HC0").bse)
+
+
+def test_a_formula_alone_is_no_regression() -> None:
+    with pytest.raises(TypeError, match=r"regress expected formulas by parameter, regress\(mu='x'\).*got 'y ~ x'"):
+        normal.regress("y ~ x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda p, d: norm.logpdf(d["y"], p["mu"], math.exp(p["sigma"])), r"calls math\.exp.*write jnp\.exp"),
+        (lambda p, d: norm.logpdf(math.log(d["y"]), p["mu"], p["sigma"]), r"calls math\.log.*write jnp\.log"),
+        (lambda p, d: norm.logpdf(d["y"] + np.random.normal(), p["mu"], p["sigma"]), "draws random numbers"),  # noqa: NPY002
+        (lambda p, d: norm.logpdf(d["y"] + GENERATOR.normal(), p["mu"], p["sigma"]), "draws random numbers"),
+        (lambda p, d: norm.logpdf(FRAME["y"], p["mu"], p["sigma"]), r"uses FRAME from outside.*data\['\.\.\.'\]"),
+        (
+            lambda p, d: norm.logpdf(FRAME["y"].values, p["mu"], p["sigma"]),
+            r"uses FRAME \(shape \(50, 3\)\) from outside",
+        ),
+        (
+            lambda d, p: norm.logpdf(d["y"], p["mu"], p["sigma"]),
+            r"expected a function of \(params, data\), in this order",
+        ),
+        (lambda p, d: norm.logpdf(d["y"], p["mu"], p["tau"]), "looks up 'tau', which is not declared"),
+    ],
+)
+def test_functions_that_cannot_be_traced_say_what_to_write(function: Any, said: str) -> None:
+    with pytest.raises(mle.LikelihoodError, match=said):
+        outcome(function).fit(FRAME)
+
+
+def test_coefficients_are_asked_for_by_address(regressed: mle.Results) -> None:
+    """In the model params["mu"] has one value for each row: what it would be here is refused."""
+    for ask in (regressed.nlcom, regressed.wald_test, regressed.profile):
+        with pytest.raises(ValueError, match=r"params\['mu'\] is regressed.*2 coefficients.*params\['mu\[x\]'\]"):
+            ask(lambda p: jnp.mean(p["mu"]))
+    with pytest.raises(
+        TypeError, match=r"params\[0\]: parameters are looked up by name or address, params\['mu\[Intercept\]'\]"
+    ):
+        regressed.nlcom(lambda p: p[0])
+
+
+def test_fewer_values_than_parameters_are_counted() -> None:
+    first = mle.model(mu=mle.Real(), sigma=mle.Positive(), rowwise=False)(lambda p, d: normal(p, d)[:1])
+    with pytest.warns(
+        mle.ConvergenceWarning, match="there are 2 parameters, but 1 values to estimate them from"
+    ) as said:
+        first.fit(DATA)
+    assert "separation" not in str(said[0].message)
+
+
+def test_steps_that_ran_out_are_no_supremum() -> None:
+    """From here the log-likelihood rises for long; after two steps nothing is known of where it leads."""
+    model, start = normal.regress(mu="x", sigma="x"), {"mu[Intercept]": 50.0, "mu[x]": -40.0, "sigma[x]": 2.0}
+    with pytest.warns(mle.ConvergenceWarning, match="max_steps was reached after 2 steps"):
+        res = model.fit(FRAME, start=start, method=mle.Newton(max_steps=2))
+    assert res.verdict.code == "stopped_early"
+    assert "collinear" not in res.verdict.statement
+    assert model.fit(FRAME, start=start).verdict.code == "verified"
+
+
+@mle.model(count=mle.Positive(), scale=mle.Positive())
+def spectrum(p: Any, d: Any) -> Any:
+    return jnp.log(p["count"]) + expon.logpdf(d["x"], scale=p["scale"]) - p["count"] / d["n"]
+
+
+def test_an_extended_likelihood_by_rows_is_named() -> None:
+    """The count of a Poisson process is n (sqrt n); resampled rows would say n (0)."""
+    res = spectrum.fit({"x": GENERATOR.exponential(2.0, 400), "n": mle.Shared(400.0)})
+    assert res.params["count"] == pytest.approx(400.0)
+    assert res.bse["count"] == pytest.approx(20.0)
+    for resampled in (lambda: res.bootstrap(20), lambda: res.with_cov("HC0")):
+        with pytest.warns(RuntimeWarning, match="reads 400, the number of its rows.*an extended likelihood"):
+            resampled()
+
+
+def test_a_network_is_told_what_newton_costs() -> None:
+    model = outcome(lambda p, d: normal(p, d) - jnp.sum(p["weights"] ** 2) / 50)
+    wide = mle.model(mu=mle.Real(), sigma=mle.Positive(), weights=mle.Real(shape=1001))(model.likelihood.function)
+    with (
+        pytest.warns(RuntimeWarning, match=r"1,002 x 1,002 second derivatives.*mle\.Adam"),
+        pytest.raises(ValueError, match="no such"),
+    ):
+        wide.fit(DATA, hyper=0.0, fixed={"weights[0]": 0.0}, penalty=_refuse)
+
+
+def _refuse(params: Any, hyper: Any) -> Any:
+    raise ValueError("no such")
+
+
+def test_tracebacks_show_the_lines_of_the_caller() -> None:
+    model = outcome(lambda p, d: norm.logpdf(d["y"], p["mu"], p["tau"]))
+    with pytest.raises(mle.LikelihoodError) as caught:
+        model.fit(FRAME)
+    shown = traceback.format_exception(caught.value)
+    assert len("".join(shown).splitlines()) < 20
+    files = [entry.filename for entry in traceback.extract_tb(caught.value.__traceback__)]
+    assert files[0] == files[-1] == __file__  # the call, and the line of the function that is wrong
+    assert len(files) == 3
+
+
+@mle.model(w=mle.Real(shape=1), m=mle.Real(shape=2), s1=mle.Positive(), s2=mle.Positive())
+def mixture(p: Any, d: Any) -> Any:
+    """Weights as a softmax of one logit beside 0: its sign turns when the components are exchanged."""
+    w = jax.nn.log_softmax(jnp.concatenate([jnp.zeros(1), p["w"]]))
+    return jax.nn.logsumexp(w + norm.logpdf(d["y"][:, None], p["m"], jnp.stack([p["s1"], p["s2"]])), axis=1)
+
+
+def test_relabelled_copies_are_recognised_by_their_terms() -> None:
+    y = np.concatenate([GENERATOR.normal(-4.0, 1.0, 60), GENERATOR.normal(3.0, 0.5, 40)])
+    start = {"w": [0.0], "m": [-4.0, 3.0], "s1": 1.0, "s2": 0.5}
+    other = {"w": [0.0], "m": [3.0, -4.0], "s1": 0.5, "s2": 1.0}
+    modes = mixture.fit({"y": y}, start=[start, other]).modes
+    assert modes["kind"].tolist() == ["maximum", "copy"]
+
+
+@mle.model(mu=mle.Real(), b=mle.Real(), sigma=mle.Positive(), unit="id", per_unit=["z"])
+def panel(p: Any, d: Any) -> Any:
+    assert d["z"].shape == ()
+    return jnp.sum(jnp.where(d["mask"], norm.logpdf(d["y"], p["mu"] + p["b"] * d["z"], p["sigma"]), 0.0))
+
+
+def test_a_unit_gets_one_number_of_what_is_constant_within() -> None:
+    """Least squares on the expanded column."""
+    z = np.repeat(GENERATOR.normal(size=10), 5)
+    res = panel.fit(FRAME.assign(z=z))
+    slope, intercept = np.polyfit(z, FRAME["y"], 1)
+    np.testing.assert_allclose(res.params[["mu", "b"]], [intercept, slope], rtol=1e-8)
+    with pytest.raises(mle.DataError, match=r"column 'z' \(per_unit=\): expected one value per unit, but unit 0 has"):
+        panel.fit(FRAME.assign(z=FRAME["x"]))
+    with pytest.raises(ValueError, match="give unit= too"):
+        mle.model(mu=mle.Real(), per_unit=["z"])

@@ -393,7 +393,7 @@ def test_clusters_by_column_by_labels_and_by_unit() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("robust", None, "did you mean 'HC0'"),
+        ("white", None, "did you mean 'HC0'"),
         ("hc1", None, "did you mean 'HC1'"),
         ("HC4", None, "is not known; choose from"),
         ("HC0", {"groups": "village"}, "mean nothing with cov_type='HC0'"),

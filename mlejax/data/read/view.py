@@ -98,6 +98,11 @@ class View(Mapping[Any, Any]):
         keys = tuple(key for key in self._keys if key not in hidden)
         return View(values, keys, self._refuse, self._reads, self._extra)
 
+    def replacing(self, names: Collection[Any], change: Callable[[Any], Any]) -> View:
+        """The same columns, some of them changed; reads are recorded in the same set."""
+        values = {key: change(value) if key in names else value for key, value in self._values.items()}
+        return View(values, self._keys, self._refuse, self._reads, self._extra)
+
     def copy(self) -> dict[Any, Any]:
         """A plain dict of all columns."""
         return dict(self)

@@ -1,9 +1,10 @@
 """Several starts: the maxima that they reach, how many starts reach each, and the ends that are no maximum.
 
 Ends are sorted into *maxima* (clean ends with good digits), *copies* of a maximum (an exchange of equally declared parameters
-turns one into the other, at equal log-likelihood: the components of a mixture), *spikes* (the log-likelihood rises without
-bound), *plateaus* (it rises to a supremum that it never reaches), *digits lost* (its rounding outweighs what is to be seen) and
-the rest.  Two ends are one maximum if they lie within a hundredth of a standard error of one another at equal log-likelihood.
+turns one into the other, or every contribution is the same at both: the components of a mixture), *spikes* (the log-likelihood
+rises without bound), *plateaus* (it rises to a supremum that it never reaches), *digits lost* (its rounding outweighs what is
+to be seen) and the rest.  Two ends are one maximum if they lie within a hundredth of a standard error of one another at equal
+log-likelihood.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, lost, search, value_is_real
 from mlejax.fit.loading import Loaded
 from mlejax.linalg import symmetric
-from mlejax.objective import SingleEvaluator
+from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -94,7 +95,7 @@ def modes_of(
             rest.append(mode if real else _digits_lost(after.end, count))
     maxima.sort(key=lambda m: -float(m.diagnosed.end.loglik))
     best = maxima[0].diagnosed if maxima else None
-    return (*_with_copies(space, maxima, problems.fixed), *_merged(rest)), best
+    return (*_with_copies(evaluator, maxima, problems.fixed), *_merged(rest)), best
 
 
 def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
@@ -150,15 +151,30 @@ def _merged(rest: list[Mode]) -> list[Mode]:
     return list(out.values())
 
 
-def _with_copies(space: Space, maxima: list[_Maximum], fixed: Any) -> list[Mode]:
+def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Any) -> list[Mode]:
+    space = evaluator.spec.space
     out: list[Mode] = []
+    terms: dict[int, Float[Host, " n"]] = {}
+
+    def same_terms(i: int, k: int) -> bool:
+        """Every contribution is the same at two maxima: the same law of the data, whatever its parameters are called."""
+        for j in (i, k):
+            if j not in terms:
+                terms[j] = row_terms(evaluator, maxima[j].diagnosed.end.u)[0]
+        enough = len(terms[i]) > space.n_free
+        return enough and bool(np.allclose(terms[i], terms[k], rtol=1e-6, atol=1e-6))
+
     keys: list[Float[Host, " k"]] = []
-    for (_, end, *_rest), count in maxima:
+    for i, ((_, end, *_rest), count) in enumerate(maxima):
         key = exchange_key(space, space.split(jax.tree.map(np.asarray, space.params_from_u(end.u, fixed))))
         origin = None
         for k, mode in enumerate(out):
             level = abs(mode.llf - end.loglik) <= SAME_LEVEL * max(1.0, abs(mode.llf))
-            if mode.kind == "maximum" and level and np.allclose(keys[k], key, rtol=1e-4, atol=1e-6):
+            if (
+                mode.kind == "maximum"
+                and level
+                and (np.allclose(keys[k], key, rtol=1e-4, atol=1e-6) or same_terms(i, k))
+            ):
                 origin = k
                 break
         keys.append(key)

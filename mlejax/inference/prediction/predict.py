@@ -95,7 +95,7 @@ def predict(
     if not callable(function) and not (isinstance(function, str) and function in ("mean", "cdf")) and data is None:
         function, data = None, function
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
-    data = None if data is None else data_room.ingest(data)
+    data = None if data is None else data_room.with_observed(data_room.ingest(data), likelihood.open_columns)
     if isinstance(function, str):
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:

@@ -246,7 +246,9 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
     """
     space = at.space
     if callable(what):
-        return function_target(what, space, at.fit.theta, at.fit.fixed)
+        return function_target(
+            what, space, at.fit.theta, at.fit.fixed, [p.name for p in at.fit.spec.likelihood.predictors]
+        )
     if not isinstance(what, str):
         raise TypeError(
             f"a profile is of an address such as {space.labels[0]!r}, or of a function of params, such as "

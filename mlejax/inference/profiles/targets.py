@@ -7,7 +7,7 @@ their interval's link, and functions of the user are taken as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -162,14 +162,16 @@ def _coordinates(space: Space) -> np.ndarray:
     return out
 
 
-def function_target(function: Callable[[Any], Any], space: Space, theta: Any, fixed: Any) -> OfParams:
-    """The target of a user's function of params.
+def function_target(
+    function: Callable[[Any], Any], space: Space, theta: Any, fixed: Any, regressed: Collection[str] = ()
+) -> OfParams:
+    """The target of a user's function of params; those that are ``regressed`` are refused by their name alone.
 
     Raises:
         TypeError: it is no function, or cannot be differentiated.
         ValueError: it returns more than one number, or does not depend on the parameters.
     """
-    of_params = with_addresses(function, space)
+    of_params = with_addresses(function, space, regressed)
     found: Linearised = linearise(lambda t: of_params(space.params_from_theta(t, fixed)), theta)
     name = getattr(function, "__name__", "function")
     if found.values.size != 1:

@@ -269,6 +269,6 @@ def bootstrap(
         warnings.warn(
             f"bootstrap of {made.model}: {made.failed_statement}; they are left out of errors and intervals",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return made

@@ -124,7 +124,7 @@ def jackknife(
         warnings.warn(
             f"jackknife of {made.model}: {made.failed_statement}; there are no jackknife errors without them",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return made
 

@@ -17,6 +17,7 @@ from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.entries import reported
+from mlejax.inference.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.row_designs import designs_of
@@ -80,6 +81,7 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
             f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
             f"left out or repeated is another series.  {instead}"
         )
+    warn_of_count(fit, what)
 
 
 def check_one_step(fit: Fit) -> None:

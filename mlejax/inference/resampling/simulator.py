@@ -237,6 +237,7 @@ def design(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str
             f"{why}: {likelihood.name} is regressed on covariates, so that a number of rows is not enough; give data with them"
         )
     source = data_room.Source("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
+    source = source if counted else data_room.with_observed(source, likelihood.open_columns)
     lookup = None if counted else looking_up(likelihood, source, None)
     with float64():
         space, made = natural_space(likelihood, source, params)

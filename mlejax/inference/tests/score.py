@@ -184,7 +184,7 @@ def check_restricted(fit: Fit) -> None:
             f"score_test: {', '.join(on)} is estimated on the edge of its support, where the score need not be 0 and the "
             "statistic has no chi2 distribution; lr_test(..., bootstrap=999) of a fit of the larger model holds"
         )
-    if not column_unchanged(fit.loaded, fit.spec.likelihood.unit):
+    if not column_unchanged(fit.loaded, fit.spec.likelihood):
         raise ValueError("score_test: the data were changed since the fit; fit them again")
 
 

@@ -1,0 +1,36 @@
+"""Extended likelihoods written row by row: the expected count divided over the rows, which resampled rows cannot vary.
+
+An extended likelihood is sum_i log lambda(x_i) - Lambda, where the number of rows is itself an outcome. Written as
+log lambda(x_i) - Lambda / n it has the right estimates and the right inverse information. Its scores by row, and data sets of n
+rows drawn from it, leave out that n varies: the error of the expected count is then 0.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from mlejax.fit import Fit
+
+
+def warn_of_count(fit: Fit, what: str) -> None:
+    """Warn where the log-likelihood reads its own number of rows.
+
+    Args:
+        fit: the fit.
+        what: what would leave out that this number varies.
+    """
+    data, n = fit.loaded.problem.data, fit.loaded.rows.n
+    statics = [
+        slot.value.value for e in data.statics.entries for slot in e.slots if slot.source == "static" and slot.value
+    ]
+    numbers = [*(np.asarray(a) for a in data.shared), *(np.asarray(s) for s in statics if isinstance(s, (int, float)))]
+    if data.mode == "rows" and n > 1 and any(a.shape == () and a == n for a in numbers):
+        warnings.warn(
+            f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If it divides an "
+            f"expected count by it (an extended likelihood), {what} leaves out that this number varies, and the error of the "
+            "count is too small: use cov_type='nonrobust', or draw whole data sets from a simulator of your own and refit them",
+            RuntimeWarning,
+            stacklevel=2,
+        )

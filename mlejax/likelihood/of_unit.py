@@ -1,0 +1,47 @@
+"""A function of one unit that gets one number of each column that is constant within units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from mlejax.data import View
+from mlejax.portable import portable, restore
+from mlejax.shapes import PyTree
+
+
+@dataclass(frozen=True, eq=False)
+class OfUnit:
+    """The user's function of one unit; columns of which it has one value come to it as that value.
+
+    Attributes:
+        function: the user's own.
+        per_unit: names of these columns.
+    """
+
+    function: Callable[[Any, Any], jax.Array]
+    per_unit: tuple[str, ...]
+
+    def __reduce__(self) -> Any:
+        return _again, (portable(self.function), self.per_unit)
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def __wrapped__(self) -> Callable[[Any, Any], jax.Array]:
+        return self.function
+
+    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+        """``function(params, data)`` with the first entry of these columns in their place."""
+        if isinstance(data, View):
+            return self.function(params, data.replacing(self.per_unit, lambda a: a[0]))
+        return self.function(params, {k: v[0] if k in self.per_unit else v for k, v in data.items()})
+
+
+def _again(function: Any, per_unit: tuple[str, ...]) -> OfUnit:
+    return OfUnit(restore(function), per_unit)

@@ -1,0 +1,134 @@
+"""What callers get wrong: options of other packages are named with what to write here, and tracebacks are short.
+
+A traceback shows the caller's own lines: the call, and the line of the caller's function where there is one. The lines of this
+package between them are left out, as JAX leaves out its own; ``JAX_TRACEBACK_FILTERING=off`` shows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType, TracebackType
+from typing import Any, TypeVar
+
+import jax
+
+Class = TypeVar("Class", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PACKAGE = str(Path(__file__).parent)
+_LIBRARIES = ("site-packages", "dist-packages", "<frozen", "/lib/python3")
+_STEPS = "method=mle.Newton(max_steps=100)"
+_TOLERANCE = "method=mle.Newton(tol=1e-12)"
+_QUIET = "leave it out: a fit prints nothing, and progress=True shows a bar of a long one"
+_ROBUST = 'cov_type="HC0" (robust), "cluster", "HAC", ...'
+_CLUSTER = 'cov_type="cluster", cov_kwds={"groups": "the column"}'
+_START = 'start={"mu": 1.0}, by name and on the natural scale'
+_SUPPORT = "a support where the parameter is declared: mle.Positive(), mle.NonNegative(), mle.Interval(lo, hi)"
+_WEIGHTS = 'weights="the column", weight_kind="frequency", "sampling" or "importance"'
+_METHOD = 'method="newton", "bhhh", "lbfgs", "adam", or an object such as mle.Newton(tol=1e-12)'
+_LINEAR = 'model.regress(mu=mle.Linear("x", offset="z")), or exposure="z"'
+_INSTEAD = {
+    **dict.fromkeys(("maxiter", "max_iter", "maxit", "max_steps", "n_iter", "niter", "iterations", "iterate", "maxfun"), _STEPS),
+    **dict.fromkeys(("tol", "xtol", "gtol", "ftol", "rtol", "atol", "reltol", "tolerance", "pgtol", "epsilon"), _TOLERANCE),
+    **dict.fromkeys(("disp", "verbose", "trace", "quiet", "full_output", "print_level", "log"), _QUIET),
+    **dict.fromkeys(("robust", "vcov", "vce", "se", "se_type", "cov", "covariance", "use_correction"), _ROBUST),
+    **dict.fromkeys(("cluster", "clusters", "clustvar", "groups", "cluster_var"), _CLUSTER),
+    **dict.fromkeys(("x0", "p0", "init", "inits", "guess", "start_params", "starts", "initial", "startvals", "theta0"), _START),
+    **dict.fromkeys(("bounds", "lower", "upper", "limits", "constrain"), _SUPPORT),
+    **dict.fromkeys(("weight", "sample_weight", "freq_weights", "var_weights", "pweights", "fweights", "w"), _WEIGHTS),
+    **dict.fromkeys(("optimizer", "optimiser", "algorithm", "solver", "minimizer", "technique"), _METHOD),
+    **dict.fromkeys(("offset", "exposure"), _LINEAR),
+    **dict.fromkeys(("level", "confidence", "confidence_level", "conf_level", "cl", "coverage"), "alpha=0.05 for 95 %"),
+    **dict.fromkeys(("fix", "hold", "fix_params", "frozen"), 'fixed={"sigma": 1.0}'),
+    **dict.fromkeys(("random_state", "rng", "key", "random_seed"), "seed=0"),
+    **dict.fromkeys(("na_action", "nan_policy", "dropna"), 'missing="drop", which counts the rows left out'),
+    "formula": 'model.regress(mu="x").fit(data): a formula of a parameter, without a left side',
+    "subset": "the rows themselves: model.fit(data[data['x'] > 0])",
+    "options": f"{_STEPS} or {_TOLERANCE}",
+    "callback": "a method of your own (mle.Method), which sees every step; progress=True shows a bar",
+    "family": "leave it out: the function is the log-likelihood, and so says which family it is",
+    "link": 'model.regress(mu=mle.Linear("x", link="log"))',
+}  # fmt: skip
+
+
+def doors(cls: Class) -> Class:
+    """The class, whose public methods name unknown options and raise with short tracebacks; a decorator."""
+    for name, method in list(vars(cls).items()):
+        if isinstance(method, FunctionType) and not name.startswith("_"):
+            setattr(cls, name, door(method))
+    return cls
+
+
+def door(function: Function) -> Function:
+    """The function, which names unknown options and raises with a short traceback; a decorator."""
+
+    short, unknown = shortened, unknown_option  # in the closure, since the globals are those of the function
+
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            bound = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+            problem = short(error) if bound else unknown(function, options, error)
+        raise problem
+
+    # of the function's own module, where doctest looks for it
+    plain: Any = function
+    made: Any = FunctionType(call.__code__, plain.__globals__, plain.__name__, None, call.__closure__)
+    functools.update_wrapper(made, function)
+    return made
+
+
+def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
+    """The error for a call that does not fit the function's signature."""
+    known = list(inspect.signature(function).parameters)
+    unknown = [name for name in options if name not in known]
+    if not unknown or not isinstance(error, TypeError):
+        return error.with_traceback(None)
+    lines = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1)
+        instead = _INSTEAD.get(name.lower(), "") or (f"{near[0]}=" if near else "")
+        options_of = f"its options are {', '.join(k for k in known if k != 'self')}"
+        advice = instead if not instead or instead.startswith("leave") else f"write {instead}"
+        lines.append(f"{function.__name__} has no option {name}=; {advice or options_of}")
+    return TypeError(".  ".join(lines)).with_traceback(None)
+
+
+def shortened(error: Exception) -> Exception:
+    """The error with the caller's own lines as its traceback; as it is where it may be a fault of this package."""
+    if jax.config.jax_traceback_filtering == "off":  # type: ignore[attr-defined]
+        return error
+    entries = list(_entries(error.__traceback__))
+    raised_here = _is_ours(entries[-1])
+    if raised_here and not isinstance(error, (ValueError, TypeError, KeyError)):
+        return error
+    cause = error.__cause__
+    own = [entry for entry in entries if not _is_ours(entry)]
+    if raised_here and cause is not None:
+        own += [entry for entry in _entries(cause.__traceback__) if _is_users(entry)]
+        error.__cause__, error.__suppress_context__ = None, True
+    if not raised_here and not any(map(_is_users, own)):
+        return error
+    short: TracebackType | None = None
+    for entry in reversed(own):
+        short = TracebackType(short, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return error.with_traceback(short)
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _is_ours(entry: TracebackType) -> bool:
+    return entry.tb_frame.f_code.co_filename.startswith(PACKAGE)
+
+
+def _is_users(entry: TracebackType) -> bool:
+    return not _is_ours(entry) and not any(part in entry.tb_frame.f_code.co_filename for part in _LIBRARIES)
