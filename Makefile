@@ -48,6 +48,7 @@ test-slow: $(VENV)/.installed-test  ## the slow tests, compiled as users' progra
 lint: $(VENV)/.installed-lint  ## style and types
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m basedpyright --pythonpath $(PY)
 
 format: $(VENV)/.installed-lint  ## rewrite the code in the house style
 	$(PY) -m ruff check --fix .

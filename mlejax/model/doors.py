@@ -14,8 +14,9 @@ from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import integrated, latents_of, quadrature_of, without_random
+from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, without_random
 from mlejax.likelihood import Likelihood
+from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
 from mlejax.results import BatchResults, Results
@@ -82,7 +83,7 @@ class Model:
         constraints: Any = None,
         weights: Any = None,
         weight_kind: WeightKind | None = None,
-        method: Any = "newton",
+        method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
@@ -93,7 +94,7 @@ class Model:
         seed: int = 0,
         progress: bool | None = None,
         validation: Any = None,
-        integrate: Any = "auto",
+        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
         resume: Any = None,
         on: Any = None,
         separated: Literal["report", "drop", "raise"] = "report",
@@ -380,7 +381,7 @@ class Model:
         *,
         weights: Any = None,
         weight_kind: WeightKind | None = None,
-        method: Any = "newton",
+        method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
@@ -390,7 +391,7 @@ class Model:
         seed: int = 0,
         memory_limit: float | None = None,
         progress: bool | None = None,
-        integrate: Any = "auto",
+        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
     ) -> BatchResults:
         """Fit every data set of a stack, in one compiled program, with a verdict for each.
 
@@ -444,7 +445,7 @@ class Model:
         *,
         weights: Any = None,
         weight_kind: WeightKind | None = None,
-        method: Any = "newton",
+        method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         penalty: Any = None,
@@ -454,7 +455,7 @@ class Model:
         seed: int = 0,
         memory_limit: float | None = None,
         progress: bool | None = None,
-        integrate: Any = "auto",
+        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
     ) -> BatchResults:
         """Fit every group of one long table; groups may have any and different sizes.
 

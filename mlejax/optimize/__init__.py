@@ -11,7 +11,7 @@ from mlejax.optimize.method import Carry, Method, Objective, Point, Setting, Ste
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 from mlejax.optimize.methods.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
-from mlejax.optimize.resolve import resolve
+from mlejax.optimize.resolve import MethodLike, resolve
 from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "EpochFacts",
     "FirstOrder",
     "Method",
+    "MethodLike",
     "Newton",
     "Objective",
     "OptimizeResult",

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias
 
 from mlejax.optimize.method import Method
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 
-__all__ = ["resolve"]
+__all__ = ["MethodLike", "resolve"]
+
+
+class Transformation(Protocol):
+    """An optax ``GradientTransformation``."""
+
+    @property
+    def init(self) -> Any: ...
+    @property
+    def update(self) -> Any: ...
+
+
+MethodLike: TypeAlias = Literal["newton", "bhhh", "lbfgs", "adam"] | Method | type[Method] | Transformation
 
 NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam": Adam, "em": EM}
 
