@@ -261,7 +261,7 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
         raise DataError(
             f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
             f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
-            + _declared(infinite, "infinite", "they are bounds that are not there")
+            + (_declared(infinite, "infinite", "they are bounds that are not there") if advice is DROP else "")
         )
     if gaps:
         phrases = [gap.phrase(rows.index) for gap in gaps[:10]]
@@ -270,7 +270,11 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
         raise DataError(
             f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
             f"Impute them, or {advice}"
-            + _declared(gaps[0], "optional", "a value is missing because it could not be observed")
+            + (
+                _declared(gaps[0], "optional", "a value is missing because it could not be observed")
+                if advice is DROP
+                else ""
+            )
         )
 
 
