@@ -9,15 +9,20 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mlejax.data import DataTypeError
 from mlejax.data.errors import type_name
 from mlejax.data.streams import Engine
+from mlejax.engines.on_processes import OwnRows, Processes
+from mlejax.execution.devices import of_many_processes
 
 __all__ = ["engine_of", "source_of"]
 
 
 def engine_of(on: Any) -> Engine | None:
-    """The engine for ``on=``: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``; None for devices.
+    """The engine for ``on=``: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``, devices of several
+    processes; None for devices of this one.
 
     Raises:
         DataTypeError: something else, or a module of Ray that was not initialised.
@@ -36,18 +41,23 @@ def engine_of(on: Any) -> Engine | None:
 
         return Spark(on)
     if _devices(on):
-        return None
+        return Processes() if of_many_processes(on) else None
     raise DataTypeError(
         f"on= expected a list of JAX devices, a Mesh, a distributed.Client, the module ray, or a SparkSession, got a "
         f"{type_name(on)}"
     )
 
 
-def source_of(data: Any, on: Any) -> Any:
+def source_of(data: Any, on: Any, groups: bool = False) -> Any:
     """Tables that belong to an engine as sources of partitions; other data as they are.
 
+    Args:
+        data: the user's.
+        on: of the engine, or None.
+        groups: they are fitted by group, which Spark's rows can be too.
+
     Raises:
-        DataTypeError: a table of Spark, or one without its engine.
+        DataTypeError: a table of Spark that is not fitted by group, or one without its engine.
     """
     library = type(data).__module__.partition(".")[0]
     if library in ("dask", "dask_expr") and hasattr(data, "to_delayed"):
@@ -60,16 +70,21 @@ def source_of(data: Any, on: Any) -> Any:
         from mlejax.engines.on_ray import RayData
 
         return RayData(data)
+    if library == "pyspark" and groups:
+        from mlejax.engines.on_spark import SparkFrame
+
+        if type(on).__module__.partition(".")[0] != "pyspark":
+            raise DataTypeError("a Spark DataFrame is fitted where it lies: give on=spark, its SparkSession")
+        return SparkFrame(data)
     if library == "pyspark":
         raise DataTypeError(
             "a Spark DataFrame is fitted from files, which every worker reads: df.write.parquet(path), then "
             "fit(mle.Parquet(path), on=spark)"
         )
-    return data
+    return OwnRows(data) if _devices(on) and of_many_processes(on) else data
 
 
 def _devices(on: Any) -> bool:
-    many = getattr(on, "devices", None) if not isinstance(on, (list, tuple)) else on
-    if many is None:
-        return hasattr(on, "platform") and hasattr(on, "id")
-    return True
+    if isinstance(on, (list, tuple)):
+        return bool(on) and all(map(_devices, on))
+    return isinstance(on, Mesh) or (hasattr(on, "platform") and hasattr(on, "id"))

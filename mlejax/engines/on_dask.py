@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlejax.data.streams import Batch, Partition
-from mlejax.engines.tasks import packed, run, unpacked
+from mlejax.data.streams import Partition
+from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
 
-RETRIES = 2  # of a task whose worker was lost
+RETRIES = 3  # of a task whose worker was lost
+AHEAD = 16  # tasks a thread of the cluster
 
 
 class Dask:
@@ -24,43 +25,17 @@ class Dask:
 
     def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
-        task = packed(work)
-        futures = [self._submitted(task, partition) for partition in partitions]
-        try:
-            for future in futures:
-                yield unpacked(future.result())
-        finally:
-            self.client.cancel([future for future in futures if not future.done()])
+        task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 
-    def _submitted(self, task: bytes, partition: Any) -> Any:
-        if not isinstance(partition, Delayed):
-            return self.client.submit(run, task, partition, pure=False, retries=RETRIES)
-        import dask
+        def submit(partition: Any) -> Any:
+            if not isinstance(partition, Held):
+                return self.client.submit(run, task, partition, pure=False, retries=RETRIES)
+            import dask
 
-        later = dask.delayed(run_on_table, pure=False)(task, partition.name, partition.delayed)
-        return self.client.compute(later, retries=RETRIES)
+            later = dask.delayed(run_on_table, pure=False)(task, partition.name, partition.handle)
+            return self.client.compute(later, retries=RETRIES)
 
-
-def run_on_table(task: bytes, name: str, table: Any) -> bytes:
-    """The work on a partition that Dask has computed."""
-    return run(task, Batch(name, table))
-
-
-@dataclass(frozen=True)
-class Delayed:
-    """A partition of a Dask DataFrame, computed where the work is done.
-
-    Attributes:
-        name: for messages.
-        delayed: of Dask.
-    """
-
-    name: str
-    delayed: Any
-
-    def read(self, columns: Any = None) -> Any:
-        """The partition, computed here."""
-        return self.delayed.compute()
+        return in_order(partitions, submit, lambda future: future.result(), self.client.cancel, ahead)
 
 
 @dataclass(frozen=True)
@@ -77,6 +52,10 @@ class DaskFrame:
         """Some rows with all columns."""
         return self.frame.head(256, npartitions=-1, compute=True)
 
-    def partitions(self) -> list[Delayed]:
+    def partitions(self) -> list[Held]:
         """In order."""
-        return [Delayed(f"partition {i}", part) for i, part in enumerate(self.frame.to_delayed())]
+        return [Held(f"partition {i}", part, lambda d: d.compute()) for i, part in enumerate(self.frame.to_delayed())]
+
+    def grouped(self, by: Sequence[str], columns: Sequence[str]) -> DaskFrame:
+        """These columns, all rows of a group in one partition: a shuffle."""
+        return DaskFrame(self.frame[list(columns)].shuffle(on=list(by)))

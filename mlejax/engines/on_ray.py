@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from mlejax.data import DataTypeError
-from mlejax.data.streams import Batch, Partition
-from mlejax.engines.tasks import packed, run, unpacked
+from mlejax.data.streams import Partition
+from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
+
+AHEAD = 16  # tasks a core of the cluster
 
 
 class Ray:
@@ -25,42 +27,20 @@ class Ray:
 
     def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
-        task = self.ray.put(packed(work))
-        of_partition, of_block = self.ray.remote(run), self.ray.remote(run_on_block)
-        found = [
-            of_block.remote(task, p.name, p.reference) if isinstance(p, Block) else of_partition.remote(task, p)
-            for p in partitions
-        ]
-        try:
-            for reference in found:
-                yield unpacked(self.ray.get(reference))
-        finally:
-            for reference in found:
-                self.ray.cancel(reference)
+        ray, task = self.ray, self.ray.put(packed(work))
+        of_file, of_block = ray.remote(run), ray.remote(run_on_table)
+        ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
 
+        def submit(partition: Any) -> Any:
+            if isinstance(partition, Held):
+                return of_block.remote(task, partition.name, partition.handle)
+            return of_file.remote(task, partition)
 
-def run_on_block(task: bytes, name: str, table: Any) -> bytes:
-    """The work on a block of a Dataset."""
-    return run(task, Batch(name, table))
+        def cancel(tasks: list[Any]) -> None:
+            for one in tasks:
+                ray.cancel(one)
 
-
-@dataclass(frozen=True)
-class Block:
-    """A block of a Ray Dataset in Ray's store.
-
-    Attributes:
-        name: for messages.
-        reference: of Ray.
-    """
-
-    name: str
-    reference: Any
-
-    def read(self, columns: Any = None) -> Any:
-        """The block, here."""
-        import ray
-
-        return ray.get(self.reference)
+        return in_order(partitions, submit, ray.get, cancel, ahead)
 
 
 class RayData:
@@ -71,13 +51,24 @@ class RayData:
     """
 
     def __init__(self, dataset: Any) -> None:
-        self.blocks = [Block(f"block {i}", r) for i, r in enumerate(dataset.materialize().to_arrow_refs())]
+        self.dataset = dataset
+
+    @cached_property
+    def _blocks(self) -> list[Held]:
+        import ray
+
+        blocks = self.dataset.materialize().to_arrow_refs()
+        return [Held(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
 
     def peek(self) -> Any:
         """The first block that has rows."""
-        tables = (block.read() for block in self.blocks)
-        return next((table for table in tables if table.num_rows), self.blocks[0].read())
+        tables = (block.read() for block in self._blocks)
+        return next((table for table in tables if table.num_rows), self._blocks[0].read())
 
-    def partitions(self) -> list[Block]:
+    def partitions(self) -> list[Held]:
         """In order."""
-        return self.blocks
+        return self._blocks
+
+    def grouped(self, by: Sequence[str], columns: Sequence[str]) -> RayData:
+        """These columns, sorted by group: Ray divides sorted rows between groups."""
+        return RayData(self.dataset.select_columns(list(columns)).sort(list(by)))

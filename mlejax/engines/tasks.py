@@ -8,11 +8,33 @@ as it was, with the partition that it happened in.
 from __future__ import annotations
 
 import pickle
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from mlejax.data.streams import Partition
+from mlejax.data.streams import Batch, Partition
 from mlejax.execution import float64
 from mlejax.portable import travelling
+
+
+@dataclass(frozen=True)
+class Held:
+    """A partition that an engine holds, or computes where the work is done.
+
+    Attributes:
+        name: for messages.
+        handle: the engine's own.
+        fetch: brings it here.
+    """
+
+    name: str
+    handle: Any = field(repr=False)
+    fetch: Callable[[Any], Any] = field(repr=False)
+
+    def read(self, columns: Any = None) -> Any:
+        """The partition, here."""
+        return self.fetch(self.handle)
 
 
 def packed(work: Any) -> bytes:
@@ -40,9 +62,42 @@ def run(work: bytes, partition: Partition) -> bytes:
             )
 
 
+def run_on_table(work: bytes, name: str, table: Any) -> bytes:
+    """As `run`, of a partition that the engine has brought to the worker."""
+    return run(work, Batch(name, table))
+
+
 def unpacked(found: bytes) -> Any:
     """The result, on the side that asked; an error is raised."""
     error, value = pickle.loads(found)
     if error is not None:
         raise error
     return value
+
+
+def in_order(
+    partitions: Iterable[Partition],
+    submit: Callable[[Any], Any],
+    result: Callable[[Any], bytes],
+    cancel: Callable[[list[Any]], Any],
+    ahead: int,
+) -> Generator[Any, None, None]:
+    """The results of tasks in the order of the partitions.
+
+    Args:
+        partitions: of which ``ahead`` are submitted before their results are needed: a reader's batches are in memory from
+            then on.
+        submit, result, cancel: a task on a partition, its bytes, and the end of tasks that nobody waits for any more.
+        ahead: number of tasks.
+    """
+    waiting: deque[Any] = deque()
+    try:
+        for partition in partitions:
+            waiting.append(submit(partition))
+            if len(waiting) > ahead:
+                yield unpacked(result(waiting.popleft()))
+        while waiting:
+            yield unpacked(result(waiting.popleft()))
+    finally:
+        if waiting:
+            cancel(list(waiting))

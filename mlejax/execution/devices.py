@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from .limits import limits
 
-__all__ = ["aligned", "device_kind", "free_memory", "is_aligned", "n_cores", "on_cpu"]
+__all__ = ["aligned", "device_kind", "free_memory", "is_aligned", "n_cores", "of_many_processes", "on_cpu"]
 
 ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
 
@@ -27,6 +27,13 @@ def mesh_of(given: Any, axis: str) -> Mesh:
     """A list of devices, one device, or a mesh of any shape as a mesh of one axis."""
     many = given.devices.reshape(-1) if isinstance(given, Mesh) else np.atleast_1d(np.array(given, dtype=object))
     return Mesh(many, (axis,))
+
+
+def of_many_processes(given: Any) -> bool:
+    """Whether devices, or a mesh of them, belong to several processes (``jax.distributed``)."""
+    if jax.process_count() == 1:
+        return False
+    return len({device.process_index for device in mesh_of(given, "x").devices.reshape(-1)}) > 1
 
 
 def on_cpu() -> bool:

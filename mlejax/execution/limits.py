@@ -36,6 +36,7 @@ class Limits:
         invariants_memory: memory for what depends on the data alone, as a multiple of the data's.
         streamed_bytes: size of a table from which its rows are not copied.
         read_rows: rows of a table that are read at a time.
+        grouped_rows: rows of groups that are fitted together where they come from a stream.
         sampled_rows: rows (or units) from which a start is sought on a sample.
         dense_parameters: parameters up to which a Hessian is formed.
         first_dispatch, last_dispatch: steps of an optimiser in the first call of its program, and at most in a later one.
@@ -69,6 +70,7 @@ class Limits:
     invariants_memory: float = 2.0
     streamed_bytes: int = 256 * _MB
     read_rows: int = 1 << 16
+    grouped_rows: int = 1 << 18
     sampled_rows: int = 65_536
     dense_parameters: int = 2000
     first_dispatch: int = 32

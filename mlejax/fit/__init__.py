@@ -18,7 +18,7 @@ from mlejax.fit.loading import (
 from mlejax.fit.penalties import l2
 from mlejax.fit.recipe import continued
 from mlejax.fit.solve import solve
-from mlejax.fit.streaming import evaluator_of
+from mlejax.fit.streaming import evaluator_of, is_stream
 from mlejax.latent import regressed
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "evaluated",
     "evaluator_of",
     "fit",
+    "is_stream",
     "l2",
     "labels_per_contribution",
     "prepare",

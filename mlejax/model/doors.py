@@ -12,14 +12,15 @@ from mlejax import data as data_room
 from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
-from mlejax.data import check_weight_kind
+from mlejax.data import DataTypeError, check_weight_kind
+from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
 from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
-from mlejax.results import BatchResults, Results
+from mlejax.results import BatchResults, FitGroups, Results, fit_streamed_groups
 from mlejax.shapes import PyTree
 
 WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
@@ -456,6 +457,7 @@ class Model:
         memory_limit: float | None = None,
         progress: bool | None = None,
         integrate: Literal["auto", "laplace"] | Quadrature = "auto",
+        on: Any = None,
     ) -> BatchResults:
         """Fit every group of one long table; groups may have any and different sizes.
 
@@ -463,34 +465,75 @@ class Model:
         compile for every distinct length).
 
         Args:
-            frame: a DataFrame or dict of columns.
+            frame: a DataFrame or dict of columns; ``mle.Parquet`` or ``mle.Stream``, whose rows are sorted by group; or, with
+                ``on=``, a Dask or Spark DataFrame or a Ray Dataset.
             by: the column of groups, a list of columns, or one label per row.
             weights: a column, or one number per row.
             start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
                 the groups first appear.
+            on: a ``distributed.Client``, the initialised module ``ray``, or a ``SparkSession``, which divides its table by group
+                and fits complete groups on its workers, many in a batch.
 
         Returns:
-            :class:`mlejax.BatchResults`, labelled by group in order of first appearance.
+            :class:`mlejax.BatchResults`, labelled by group in order of first appearance; sorted by group where an engine divided
+            them.  Of groups that did not come from memory it has no rows: estimates, errors of the covariance asked for, verdicts
+            and their tables are there, and ``res[label]`` is refused.
 
         Raises:
             ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
         """
+        options = {
+            "start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed, "penalty": penalty,
+            "hyper": hyper, "n_starts": n_starts,
+        }  # fmt: skip
+        source = engines.source_of(frame, on, groups=True)
+        if on is not None or fit_room.is_stream(source):
+            return self._fit_stream(
+                source, by, weights, weight_kind, cov_type, cov_kwds, memory_limit, integrate, on, options
+            )
         return self._fit_many(
             functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
-            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
-            hyper=hyper, n_starts=n_starts, integrate=integrate,
+            memory_limit, progress, integrate=integrate, **options,
         )  # fmt: skip
+
+    def _fit_stream(
+        self, source: Any, by: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any,
+        memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
+    ) -> BatchResults:  # fmt: skip
+        """Fit groups that are read in batches, here or by an engine, and warn of failures."""
+        if not fit_room.is_stream(source):
+            raise DataTypeError(
+                f"fit_groups with on= takes the engine's own table, got a {type_name(source)}; leave out on="
+            )
+        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
+        covariance = (cov_type, cov_kwds)
+        work = FitGroups(self, likelihood, by, columns, options, covariance, (weights, kind), memory_limit)
+        made = fit_streamed_groups(work, source, None if on is None else engines.engine_of(on))
+        batch_room.warn_of_failures(self.likelihood.name, made.verdict.to_numpy(str), stacklevel=5)
+        return made
+
+    def _batched(
+        self,
+        weights: Any,
+        weight_kind: str | None,
+        cov_type: Any,
+        cov_kwds: Any,
+        integrate: Any,
+        options: dict[str, Any],
+    ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
+        """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
+        fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
+        how = quadrature_of(self.likelihood, integrate)
+        kind = check_weight_kind(weights, weight_kind)
+        columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
+        return self.likelihood if how is None else integrated(self.likelihood, how), kind, columns
 
     def _fit_many(
         self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
         progress: Any, integrate: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
         """Read the data sets, fit them, and warn of failures."""
-        fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
-        how = quadrature_of(self.likelihood, integrate)
-        likelihood = self.likelihood if how is None else integrated(self.likelihood, how)
-        kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
+        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)
         done = batch_room.fit_many(likelihood, sets, budget=cut, columns=columns, **options)

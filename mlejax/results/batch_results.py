@@ -39,6 +39,7 @@ class BatchResults:
     _batch: Batch
     _cov: Covariances
     _cov_options: Mapping[str, Any]
+    _absent: Int[Host, "m 2"] | None = None  # of groups without their rows: as `_unused`, found where the rows were
 
     @staticmethod
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
@@ -329,6 +330,8 @@ class BatchResults:
     @cached_property
     def _unused(self) -> Int[Host, "m 2"]:
         """(data set, entry) where the log-likelihood does not depend on the entry: a level that is absent, say."""
+        if self._absent is not None:
+            return self._absent
         matrix = self._batch.spec.space.reported_matrix != 0.0
         out = []
         for i in np.flatnonzero(self._batch.codes == "not_identified").tolist():

@@ -4,61 +4,27 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
+import re
 import signal
 import sys
 import textwrap
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mlejax as mle
 from mlejax.data import DataError
-from mlejax.execution import Limits, use_limits
-from tests.data.streams.samples import frame, logit, outcome, parts, write
+from tests.data.streams.samples import N, frame, logit, outcome, parts, write
+from tests.engines.local_modes import dask, own_table
 
 pytestmark = [pytest.mark.engines, pytest.mark.filterwarnings("ignore")]
+MEAN = float(frame()["x0"].astype(float).mean())
 START = {"a": 0.0, "b": [0.0, 0.0]}
-
-
-@contextmanager
-def _dask() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
-
-
-@contextmanager
-def _ray() -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray
-    ray.shutdown()
-
-
-@contextmanager
-def _spark() -> Iterator[Any]:
-    sql = pytest.importorskip("pyspark.sql")
-    if shutil.which("java") is None:
-        pytest.skip("Spark needs Java, and there is none on this machine")
-    os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    build = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    session = build.config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
-    session.sparkContext.setLogLevel("OFF")
-    yield session
-    session.stop()
-
-
-@pytest.fixture(scope="module", params=["dask", "ray", "spark"])
-def on(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with {"dask": _dask, "ray": _ray, "spark": _spark}[request.param]() as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +81,78 @@ def test_a_model_from_a_module_that_workers_do_not_have(on: Any, files: mle.Parq
     assert found.params["m"] == pytest.approx(np.log(y / (1 - y)))
 
 
-def test_bad_values_and_errors_come_back_with_their_partition(on: Any, tmp_path: Path) -> None:
+def test_bad_values_and_errors_come_back_with_their_partition(on: Any, files: mle.Parquet, tmp_path: Path) -> None:
     frames = parts()
     frames[3] = frames[3].assign(x1=np.where(np.arange(len(frames[3])) == 2345, np.nan, frames[3]["x1"]))
     with pytest.raises(DataError, match=r"^part-3.parquet, row group 2: column 'x1': 1 missing values.* row 345"):
         logit.fit(write(tmp_path, frames), on=on)
+    here = os.getpid()
 
     @mle.model(m=mle.Real())
     def broken(params: Any, data: Any) -> Any:
-        if data["y"].shape[0] > 300:
+        if os.getpid() != here:
             raise ZeroDivisionError("in the model")
         return -((data["y"] - params["m"]) ** 2)
 
-    (tmp_path / "good").mkdir()
-    source = write(tmp_path / "good", parts())
-    with pytest.raises(ZeroDivisionError, match="in the model"):
-        broken.fit(source, on=on)
+    with pytest.raises(ZeroDivisionError, match="in the model") as error:
+        broken.fit(files, on=on)
+    assert re.search(r"on a worker, in part-\d.parquet, row group \d", " ".join(error.value.__notes__))
+
+
+@mle.model(m=mle.Real())
+def square(params: Any, data: Any) -> Any:
+    return -0.5 * (data["x0"] - params["m"]) ** 2
+
+
+def _once(flag: Path, here: int, act: Callable[[], None]) -> Any:
+    """A model that acts once, on a worker, in the middle of a pass."""
+
+    @mle.model(m=mle.Real())
+    def acting(params: Any, data: Any) -> Any:
+        if os.getpid() != here and flag.exists():
+            flag.unlink()
+            act()
+        return -0.5 * (data["x0"] - params["m"]) ** 2
+
+    flag.touch()
+    return acting
+
+
+def test_a_worker_that_dies_in_the_middle(on: Any, files: mle.Parquet, tmp_path: Path) -> None:
+    """Its partitions are worked on by another, and the answer is the same to the bit."""
+    flag = tmp_path / "alive"
+    dying = _once(flag, os.getpid(), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    found, plain = dying.fit(files, on=on, start={"m": 1.0}), square.fit(files, on=on, start={"m": 1.0})
+    assert not flag.exists()
+    assert found.params["m"] == plain.params["m"] == pytest.approx(MEAN, rel=1e-9)
+
+
+def test_ctrl_c_ends_a_fit_and_leaves_the_engine_usable(on: Any, files: mle.Parquet, tmp_path: Path) -> None:
+    flag, here = tmp_path / "running", os.getpid()
+
+    def interrupt() -> None:
+        os.kill(here, signal.SIGINT)
+        time.sleep(2.0)
+
+    try:
+        res = _once(flag, here, interrupt).fit(files, on=on, start={"m": 5.0})
+    except KeyboardInterrupt:
+        pass
+    else:
+        assert res.verdict.code == "stopped_early"
+    assert not flag.exists()
+    again = square.fit(files, on=on)
+    assert again.params["m"] == pytest.approx(MEAN, rel=1e-9)
+
+
+def test_bitwise_equal_for_any_number_of_workers(files: mle.Parquet) -> None:
+    pytest.importorskip("distributed")
+    found = []
+    for n in (1, 3):
+        with dask(n) as client:
+            found.append(logit.fit(files, on=client, cov_type="HC1"))
+    np.testing.assert_array_equal(*(res.params for res in found))
+    np.testing.assert_array_equal(*(res.bse for res in found))
 
 
 def test_data_in_memory_are_refused(on: Any) -> None:
@@ -138,46 +160,52 @@ def test_data_in_memory_are_refused(on: Any) -> None:
         logit.fit(frame(), on=on)
 
 
-def test_a_worker_that_is_killed(files: mle.Parquet) -> None:
-    """Its partitions are worked on by another; Dask only, whose workers can be named."""
-    with warnings.catch_warnings(), _dask() as client:
-        warnings.simplefilter("ignore")
-        plain = logit.fit(files, start=START)
-        killed = iter([True])
-
-        from mlejax.engines.on_dask import Dask
-
-        class Killing(Dask):
-            def map(self, work: Any, partitions: Any) -> Iterator[Any]:
-                for i, found in enumerate(super().map(work, partitions)):
-                    if i == 2 and next(killed, False):
-                        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-                    yield found
-
-        from mlejax.fit import recipe
-
-        found = recipe.fit_once(logit.likelihood, files, start=START, engine=Killing(client))
-        np.testing.assert_array_equal(found.theta, plain._fit.theta)
+def test_tables_of_the_engine(on: Any, tmp_path: Path) -> None:
+    """Fitted where they lie; Spark's from files."""
+    table, model = own_table(on, frame(), tmp_path), outcome.regress(eta="x0 + g")
+    if type(table).__module__.startswith("pyspark"):
+        with pytest.raises(ValueError, match=r"df\.write\.parquet"):
+            model.fit(table, on=on)
+        return
+    found, memory = model.fit(table, on=on), model.fit(frame())
+    np.testing.assert_allclose(found.params, memory.params, rtol=1e-9)
+    np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-9)
 
 
-def test_dask_dataframes() -> None:
-    dd = pytest.importorskip("dask.dataframe")
-    with _dask() as client:
-        table = dd.from_pandas(frame(), npartitions=5)
-        found, memory = outcome.regress(eta="x0 + g").fit(table, on=client), outcome.regress(eta="x0 + g").fit(frame())
-        np.testing.assert_allclose(found.params, memory.params, rtol=1e-9)
-        np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-9)
+def skewed() -> pd.DataFrame:
+    """Half of all rows in one group, one row in another, a missing value in a third, and a level that a fourth lacks."""
+    c = np.where(np.arange(N) < N // 2, 0, 1 + np.arange(N) % 23)
+    c[-1] = 99
+    table = frame().assign(c=c)
+    table.loc[table["c"] == 7, "x0"] = np.where(np.arange((c == 7).sum()) == 3, np.nan, table["x0"][c == 7])
+    table.loc[(table["c"] == 8) & (table["g"] == "d"), "g"] = "a"
+    return table
 
 
-def test_ray_datasets(files: mle.Parquet) -> None:
-    with _ray() as ray:
-        found = logit.fit(ray.data.read_parquet(str(files.path).replace("/*.parquet", "")), on=ray)
-        memory = logit.fit(frame())
-        np.testing.assert_allclose(found.params, memory.params, rtol=1e-9)
-        np.testing.assert_allclose(found.bse, memory.bse, rtol=1e-9)
+@pytest.mark.parametrize("model", [logit, outcome.regress(eta="x0 + g")], ids=["columns", "formula"])
+def test_groups_are_fitted_whole_on_workers(on: Any, model: Any, tmp_path: Path) -> None:
+    table = skewed()
+    options: dict[str, Any] = {"by": "c", "cov_type": "HC1", "weights": "w", "weight_kind": "importance"}
+    found = model.fit_groups(own_table(on, table, tmp_path), on=on, **options)
+    memory = model.fit_groups(table.sort_values("c", kind="stable"), **options)
+    assert list(found) == list(memory) == sorted(table["c"].unique())
+    assert found.verdict.tolist() == memory.verdict.tolist()
+    assert found.verdict[7] == "not_computable"
+    good = memory.converged.to_numpy()
+    assert good.sum() > 20
+    np.testing.assert_allclose(found.params[good], memory.params[good], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(found.bse[good], memory.bse[good], rtol=1e-7)
+    np.testing.assert_allclose(found.llf[good], memory.llf[good], rtol=1e-9)
+    np.testing.assert_array_equal(found.params.isna(), memory.params.isna())
+    assert found.tidy()["note"].tolist() == memory.tidy()["note"].tolist()
+    assert found.nobs.tolist() == memory.nobs.tolist()
 
 
-@pytest.fixture(autouse=True)
-def _small_scale() -> Iterator[None]:
-    with use_limits(Limits(chunk_rows=512, block_rows=256)):
-        yield
+def test_groups_that_workers_cannot_fit(on: Any, files: mle.Parquet, tmp_path: Path) -> None:
+    table = own_table(on, frame(), tmp_path)
+    with pytest.raises(DataError, match=r"takes the engine's own table.*spark\.read\.parquet"):
+        logit.fit_groups(files, by="c", on=on)
+    with pytest.raises(ValueError, match=r"one start for all|start of a: expected shape \(\), got \(30,\)"):
+        logit.fit_groups(table, by="c", on=on, start={"a": np.zeros(30)})
+    with pytest.raises(mle.MissingColumnError, match="no column 'cc'"):
+        logit.fit_groups(table, by="cc", on=on)

@@ -2,6 +2,7 @@
 
 from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
 from mlejax.data.streams.passes import Engine, Streamed, Threads
+from mlejax.data.streams.sorted_rows import GroupedRows, whole_groups
 from mlejax.data.streams.sources import Batch, Parquet, Partition, RowGroup, Source, Stream
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Batch",
     "Cut",
     "Engine",
+    "GroupedRows",
     "Parquet",
     "Partition",
     "RowGroup",
@@ -20,4 +22,5 @@ __all__ = [
     "has_rows",
     "joined",
     "naming",
+    "whole_groups",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import replace
@@ -93,15 +93,14 @@ class Streamed:
             DataError: partitions that are not those of the first pass.
         """
         first = self.seen is None
-        names: list[str] = []
         seen: list[Seen | None] = []
         out: list[Any] = []
         # closed here when a partition is refused: the garbage collector might close it in one of the pass's own threads, which
         # would then wait for itself
-        with closing(self.engine.map(_Bound(work, first), self._named(names))) as found:
-            for i, (mine, result) in enumerate(found):
+        with closing(self.engine.map(_Bound(work, first), self.source.partitions())) as found:
+            for i, (name, mine, result) in enumerate(found):
                 if not first:
-                    self._compare(i, names, mine)
+                    self._compare(i, name, mine)
                 seen.append(mine)
                 if mine is not None:
                     out.append(result)
@@ -117,22 +116,17 @@ class Streamed:
             raise DataError("the data have zero rows; expected at least one")
         return out
 
-    def _named(self, names: list[str]) -> Iterator[Partition]:
-        for partition in self.source.partitions():
-            names.append(partition.name)
-            yield partition
-
-    def _compare(self, i: int, names: list[str], mine: Seen | None) -> None:
+    def _compare(self, i: int, name: str, mine: Seen | None) -> None:
         known = (self.seen or [])[i] if i < len(self.seen or ()) else None
         if (known is None) != (mine is None):
             n, m = (0 if s is None else s.n for s in (known, mine))
-            raise self._changed(f"{names[i]} with {n} rows", f"{m}")
+            raise self._changed(f"{name} with {n} rows", f"{m}")
         if known is not None and mine is not None and not known.same(mine):
             how = "other values, or rows in another order"
             if known.n != mine.n:
                 how = f"{known.n} rows then, {mine.n} now"
             raise DataError(
-                f"{names[i]} is not what it was in the first pass: {how}. A fit goes over the data several times, and every "
+                f"{name} is not what it was in the first pass: {how}. A fit goes over the data several times, and every "
                 "pass has to give the same rows in the same order: write the data to Parquet once, fix the seed of what "
                 "shuffles or draws, or persist the table in its engine, and fit that"
             )
@@ -157,8 +151,10 @@ class Streamed:
         return Streamed(self.source, cut, self.n, self.n_used, self.sum_weights, self.engine)
 
     def fingerprint(self, weight_kind: str | None) -> Fingerprint:
-        """Number of rows, sums and sums of squares of the columns."""
-        total = np.sum([s.moments for s in self.seen or () if s is not None], axis=0)
+        """Number of rows, sums and sums of squares of the columns; the number alone where the first pass was interrupted."""
+        if not self.seen:
+            return Fingerprint(self.n, {})
+        total = np.sum([s.moments for s in self.seen if s is not None], axis=0)
         names = [str(key) for key in self.cut.keys]
         columns = {name: (float(a), float(b)) for name, (a, b) in zip(names, total, strict=False)}
         a, scale = total[-1], self.cut.scale
@@ -174,10 +170,10 @@ class Streamed:
 
 
 class _Bound:
-    """``work(partition, first)`` as a function of the partition, which travels in a pickle."""
+    """``work(partition, first)`` as a function of the partition, with its name, which travels in a pickle."""
 
     def __init__(self, work: Any, first: bool) -> None:
         self.work, self.first = work, first
 
     def __call__(self, partition: Partition) -> Any:
-        return self.work(partition, self.first)
+        return partition.name, *self.work(partition, self.first)

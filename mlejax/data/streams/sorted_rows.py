@@ -1,0 +1,71 @@
+"""Rows that are sorted by group, as they come from files or from an engine, cut into tables that hold complete groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.data.streams.sources import Batch, Source
+from mlejax.execution import limits
+
+
+def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:
+    """Tables of pyarrow with some 100,000 rows and more; no group is in two of them.
+
+    Args:
+        tables: of any kind that pyarrow takes, whose rows are sorted by ``by`` across them.
+        by: columns.
+    """
+    import pyarrow as pa
+
+    held: list[Any] = []
+    n = 0
+    for given in tables:
+        table = pa.Table.from_batches([given]) if isinstance(given, pa.RecordBatch) else pa.table(given)
+        held.append(table)
+        n += table.num_rows
+        if n < limits().grouped_rows or not table.num_rows:
+            continue
+        together = pa.concat_tables(held)
+        at = _last_group(together, by)
+        if at:
+            yield together.slice(0, at)
+        held = [together.slice(at)]
+        n = held[0].num_rows
+    if n:
+        yield pa.concat_tables(held)
+
+
+def _last_group(table: Any, by: Sequence[str]) -> int:
+    """The first row of the last group."""
+    import pyarrow.compute as pc
+
+    other = np.zeros(table.num_rows, bool)
+    for name in by:
+        column = table[name]
+        other |= ~pc.fill_null(pc.equal(column, column[-1]), False).to_numpy()
+    where = np.flatnonzero(other)
+    return int(where[-1]) + 1 if where.size else 0
+
+
+@dataclass(frozen=True)
+class GroupedRows:
+    """A source whose rows are sorted by group, read one partition after the other; its partitions hold complete groups.
+
+    Attributes:
+        source: the rows.
+        by, columns: the columns of groups, and all in use.
+    """
+
+    source: Source
+    by: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    def partitions(self) -> Iterator[Batch]:
+        """In order."""
+        tables = (partition.read(self.columns) for partition in self.source.partitions())
+        for i, table in enumerate(whole_groups(tables, self.by)):
+            yield Batch(f"groups {i}", table)

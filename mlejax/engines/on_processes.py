@@ -1,0 +1,91 @@
+"""Several processes under JAX's own runtime (``jax.distributed``: MPI, Slurm, pods): each has rows of its own.
+
+A pass is worked on by every process where its rows are, and what all of them found is gathered by all.  So every process knows
+the same sums, takes the same steps and ends with the same result; an error in one, or Ctrl-C, is raised in all.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax.data.read import ingest, map_columns
+from mlejax.data.streams import Batch, Partition, Threads
+
+ROWS = 1 << 18  # of a partition
+
+
+class Processes:
+    """All processes of ``jax.distributed.initialize`` as an engine; every one of them has to ask for the same work."""
+
+    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+        """As `mlejax.data.streams.Engine.map`: of this process's partitions, and of those of all others, in their order."""
+        import cloudpickle
+
+        mine: Any = []
+        try:
+            with closing(Threads().map(work, partitions)) as found:
+                mine.extend(found)
+        except BaseException as error:  # Ctrl-C too: the others would wait for ever
+            error.add_note(f"This happened in process {jax.process_index()} of {jax.process_count()}.")
+            mine = error
+        each = [pickle.loads(part) for part in _gathered(cloudpickle.dumps(mine))]
+        for found_there in each:
+            if isinstance(found_there, BaseException):
+                raise found_there
+        for found_there in each:
+            yield from found_there
+
+
+def _gathered(mine: bytes) -> list[bytes]:
+    """The bytes of every process, in every process."""
+    from jax.experimental.multihost_utils import process_allgather
+
+    sizes = np.asarray(process_allgather(np.array([len(mine)], np.int32))).reshape(-1)
+    full = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)  # few sizes: each is a program
+    full[: len(mine)] = np.frombuffer(mine, np.uint8)
+    found = np.asarray(process_allgather(full)).reshape(len(sizes), -1)
+    return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """This process's rows as a source: a table in memory, or a stream.
+
+    Attributes:
+        data: as the user gave them.
+    """
+
+    data: Any = field(repr=False)
+
+    @cached_property
+    def _tables(self) -> list[Batch]:
+        table = ingest(self.data)
+        n = table.most_rows
+        process = jax.process_index()
+        return [
+            Batch(f"process {process}, rows {a} to {min(a + ROWS, n) - 1}", _rows(table.raw, slice(a, a + ROWS)))
+            for a in range(0, n, ROWS)
+        ]
+
+    def peek(self) -> Any:
+        """Some rows."""
+        return self.data.peek() if hasattr(self.data, "peek") else _rows(ingest(self.data).raw, slice(0, 256))
+
+    def partitions(self) -> Iterable[Partition]:
+        """In order."""
+        found: Iterable[Partition] = self.data.partitions() if hasattr(self.data, "partitions") else self._tables
+        return found
+
+
+def _rows(raw: Any, at: slice) -> Any:
+    if hasattr(raw, "iloc"):
+        return raw.iloc[at]
+    return map_columns(lambda c: c.iloc[at] if hasattr(c, "iloc") else np.asarray(c)[at], raw)

@@ -1,0 +1,309 @@
+"""What a fit has to know of all rows beforehand, collected in one pass over these columns alone, and a sample of the rows.
+
+Row counts come from the footers of Parquet files; a reader's batches are counted in the pass.  Of weights the sum is needed, of
+categories the levels, and splines have to see their columns as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax.data import DataError, DataTypeError
+from mlejax.data.errors import listing
+from mlejax.data.formulas import Design, Designs, first_design, formula_columns
+from mlejax.data.read import Table, ingest, refuse_gaps
+from mlejax.data.read.checked import rows_of
+from mlejax.data.streams import FILTER, Engine, Parquet, Partition, Source, Stream, has_rows, naming
+from mlejax.data.weights import make_weights, weight_column, weight_values
+from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
+from mlejax.parameters import Space
+from mlejax.shapes import Host, Int
+
+SAMPLED_ROWS, SAMPLED_BYTES = 1 << 19, 1 << 27
+BATCH_SAMPLE = 8192  # rows of a batch
+RUNS = 4  # of neighbouring rows, in each partition of the sample
+SAMPLED_PARTITIONS = 8
+LEARNT_BYTES = 1 << 30  # of columns that a formula has to see as a whole
+
+
+@dataclass
+class Survey:
+    """What one pass has collected of a partition.
+
+    Attributes:
+        n, n_used, sum_weights: rows, those of positive weight, and the sum of the weights.
+        levels: of the categories, in the order of their type or of appearance.
+        whole: columns that formulas have to see as a whole.
+        some: a few rows with all columns in use, or None.
+    """
+
+    n: int
+    n_used: int
+    sum_weights: float
+    levels: dict[str, list[Any]] = field(default_factory=dict)
+    whole: dict[str, Any] = field(default_factory=dict)
+    some: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Surveying:
+    """The work of the survey on one partition; it travels in a pickle.
+
+    Attributes:
+        columns: to read.
+        weights, weight_kind: the column of weights, and their kind.
+        categories: columns of which all levels are needed.
+        whole: columns that are needed as a whole.
+        per_partition: rows for the sample, of which the values are checked.
+        numeric: columns that the function reads.
+        gaps: as of `Wanted`.
+    """
+
+    columns: tuple[str, ...]
+    weights: str
+    weight_kind: str
+    categories: tuple[str, ...]
+    whole: tuple[str, ...]
+    per_partition: int
+    numeric: tuple[Any, ...]
+    gaps: bool = False
+
+    def __call__(self, partition: Partition) -> Survey | None:
+        """What is known of the partition; None if it has no rows."""
+        with naming(partition.name):
+            table = ingest(partition.read(self.columns))
+            n = table.length(self.columns) if has_rows(table, self.columns) else 0
+            if not n:
+                return None
+            values = None
+            if self.weights:
+                column = table.column(self.weights)
+                numbers = weight_values(weight_column(column, self.weights), n)
+                values = numbers if not (numbers > 0).any() and (numbers == 0).all() else None
+                values = make_weights(self.weight_kind, self.weights, column, n).values if values is None else values
+            used, total = (n, float(n)) if values is None else (int((values > 0).sum()), float(values.sum()))
+            levels = {name: _levels(table.column(name)) for name in self.categories}
+            whole = {name: table.column(name) for name in self.whole}
+            some = None
+            if self.per_partition:
+                others = [name for name in self.columns if name not in self.numeric]
+                rows, gaps = table.read(self.numeric, others)
+                if not self.gaps:
+                    refuse_gaps(rows, gaps, FILTER)
+                good = np.flatnonzero(~rows_of(gaps, n)) if gaps else np.arange(n)
+                some = _some_rows(table, self.columns, good, self.per_partition) if good.size else None
+            return Survey(n, used, total, levels, whole, some)
+
+
+def _levels(column: Any) -> list[Any]:
+    import pandas as pd
+
+    series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        there = set(series.dropna().unique())
+        return [level for level in series.cat.categories if level in there]
+    return series.dropna().unique().tolist()
+
+
+def _some_rows(table: Table, columns: Sequence[str], good: Int[Host, " n"], most: int) -> dict[str, Any]:
+    """Runs of neighbouring rows, spread over the ``good`` ones of a table, with these columns."""
+    n = len(good)
+    size = max(1, min(n, most) // RUNS)
+    begins = np.unique(np.linspace(0, n - size, RUNS if n > size else 1).astype(int))
+    rows = good[np.unique(np.concatenate([np.arange(b, b + size) for b in begins]))]
+    return {name: _taken(table.column(name), rows) for name in columns}
+
+
+def _taken(column: Any, rows: Int[Host, " m"]) -> Any:
+    if hasattr(column, "iloc"):
+        if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiub":
+            return column.to_numpy()[rows]
+        return column.iloc[rows].reset_index(drop=True)
+    return column[rows] if isinstance(column, np.ndarray) else np.asarray(column)[rows]
+
+
+def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of several partitions, one below the other."""
+    import pandas as pd
+
+    def column(values: list[Any]) -> Any:
+        if any(isinstance(v, pd.Series) for v in values):
+            series = [pd.Series(v) for v in values]
+            if len({str(s.dtype) for s in series}) > 1 or isinstance(series[0].dtype, pd.CategoricalDtype):
+                series = [s.astype(object) for s in series]
+            return pd.concat(series, ignore_index=True)
+        return (
+            np.ma.concatenate(values)
+            if any(isinstance(v, np.ma.MaskedArray) for v in values)
+            else np.concatenate(values)
+        )
+
+    return {name: column([part[name] for part in parts]) for name in parts[0]}
+
+
+class InUse(NamedTuple):
+    """Columns in use.
+
+    Attributes:
+        reads: what the function reads.
+        used: what the formulas use.
+        natural: the layout of the parameters as declared.
+        view: how the function takes regressed parameters.
+    """
+
+    reads: tuple[Any, ...]
+    used: tuple[str, ...]
+    natural: Space
+    view: str
+
+    @staticmethod
+    def of(likelihood: Likelihood, peek: Table, start: Any) -> InUse:
+        """From some rows.
+
+        Raises:
+            DataTypeError: columns without names.
+        """
+        if peek.kind != "mapping":
+            raise DataTypeError(f"a stream needs columns with names, got batches of type {type(peek.raw).__name__}")
+        if not likelihood.predictors:
+            space = likelihood.space(peek, start)
+            return InUse(tuple(trace_reads(likelihood, peek, space)[0]), (), space, "")
+        assert likelihood.natural is not None
+        natural = likelihood.natural.space(peek)
+        view, reads = regressed_reads(likelihood, peek, natural)
+        return InUse(tuple(reads), formula_columns(likelihood.predictors, peek), natural, view)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What has to be known of all rows before a fit.
+
+    Attributes:
+        columns: in use.
+        weights, kind: the column of weights and their kind, or "".
+        categories, whole: columns whose levels are needed, and columns that are needed as a whole.
+        numeric: columns that the function reads.
+        gaps: rows of the sample with missing values are left out; else they are refused.
+    """
+
+    columns: tuple[str, ...]
+    weights: str
+    kind: str
+    categories: tuple[str, ...]
+    whole: tuple[str, ...]
+    numeric: tuple[Any, ...]
+    gaps: bool = False
+
+    def work(self, columns: tuple[str, ...], n_sampled: int) -> Surveying:
+        """The survey of one partition: of these columns, with so many rows for the sample."""
+        categories, whole = self.categories, self.whole
+        return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps)
+
+
+def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+    """What has to be known of all rows, and a sample of them."""
+    if isinstance(source, Parquet):
+        known, sample = _survey_files(source, engine, wanted)
+    else:
+        known, sample = _survey_batches(source, engine, wanted)
+    size = known.n * 8 * len(wanted.whole)
+    if size > LEARNT_BYTES:
+        raise DataError(
+            f"the formula has to see all rows of {listing(wanted.whole)} at once (scale, poly, splines, or functions of a "
+            f"column's mean), which takes {size / 2**30:.1f} GB: make these columns beforehand, and name them in the formula"
+        )
+    if known.n_used == 0:
+        raise DataError(f"weights column {wanted.weights!r}: all {known.n} are zero, so that no row is left")
+    return known, sample
+
+
+def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+    """Row counts are in the footers; a pass reads the columns of weights, levels and knots alone; some row groups are sampled."""
+    groups = [g for g in source.partitions() if g.n_rows]
+    if not groups:
+        raise DataError(f"{source!r}: there are no rows, or none that passes the filters; expected at least one")
+    n = sum(g.n_rows for g in groups)
+    needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
+    known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else Survey(n, n, float(n))
+    chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, SAMPLED_PARTITIONS).astype(int))]
+    per = max(RUNS, -(-_rows_sampled(wanted) // len(chosen)))
+    found = engine.map(Surveying(wanted.columns, "", "", (), (), per, wanted.numeric, wanted.gaps), chosen)
+    return known, _together([s.some for s in found if s is not None and s.some])
+
+
+def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+    """One pass over all columns in use, which counts the rows and keeps some of every batch, or of every second, fourth, ..."""
+    found: list[Survey] = []
+    parts: list[dict[str, Any]] = []
+    stride = 1
+    with closing(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())) as surveys:
+        for i, s in enumerate(surveys):
+            if s is None:
+                continue
+            if i % stride == 0 and s.some:
+                parts.append(s.some)
+                if len(parts) * BATCH_SAMPLE > 2 * _rows_sampled(wanted):
+                    parts, stride = parts[::2], stride * 2
+            found.append(replace(s, some=None))
+    return _merged(found), _together(parts)
+
+
+def _rows_sampled(wanted: Wanted) -> int:
+    """Rows of the sample: so many that few passes are left to do, and no more than memory allows for many columns."""
+    return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
+
+
+def _merged(found: Iterable[Survey | None]) -> Survey:
+    """The surveys of all partitions, in order."""
+    parts = [s for s in found if s is not None]
+    if not parts:
+        raise DataError("the data have zero rows; expected at least one")
+    levels = {name: list(dict.fromkeys(level for s in parts for level in s.levels[name])) for name in parts[0].levels}
+    whole = _together([s.whole for s in parts]) if parts[0].whole else {}
+    totals = [sum(s.n for s in parts), sum(s.n_used for s in parts), float(np.sum([s.sum_weights for s in parts]))]
+    return Survey(int(totals[0]), int(totals[1]), totals[2], levels, whole)
+
+
+def learnt_designs(
+    likelihood: Likelihood, sampled: Table, in_use: InUse, known: Survey, others: Sequence[str]
+) -> Designs:
+    """The designs of the regressed parameters, from the sample; their levels and knots are those of all rows."""
+    seen = sampled.convert(in_use.reads, others=[*others, *in_use.used])
+    made = _formulas_of(likelihood, sampled, in_use, known)
+    return Designs(made, in_use.view, seen, in_use.natural, in_use.used, {})
+
+
+def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: Survey) -> tuple[Design, ...]:
+    wide = _with_every_level(table, in_use.used, known.levels)
+    made = []
+    for p in likelihood.predictors:
+        own = formula_columns([p], table)
+        whole = bool(own) and all(name in known.whole for name in own)
+        of = ingest({name: known.whole[name] for name in own}) if whole else wide
+        made.append(first_design(p, of, None, in_use.natural)[0])
+    return tuple(made)
+
+
+def _with_every_level(table: Table, used: Sequence[str], levels: Mapping[str, list[Any]]) -> Table:
+    """The columns of formulas with further rows, in which every level occurs."""
+    import pandas as pd
+
+    columns = {name: table.column(name) for name in used}
+    if not levels:
+        return ingest(columns) if columns else table
+    most = max(map(len, levels.values()))
+    out: dict[str, Any] = {}
+    for name, column in columns.items():
+        plain = np.asarray(column)
+        more = np.resize(np.array(levels[name], dtype=object), most) if name in levels else np.resize(plain[:1], most)
+        joined = np.concatenate([plain.astype(object) if name in levels else plain, more])
+        if name in levels and isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+            out[name] = pd.Series(pd.Categorical(joined, categories=levels[name]))
+        else:
+            out[name] = pd.Series(joined).infer_objects() if name in levels else joined
+    return ingest(out)

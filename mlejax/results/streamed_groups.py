@@ -1,0 +1,159 @@
+"""Groups that do not come from memory: complete groups are fitted where they are, many in a batch, and estimates come back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax import batch as batch_room
+from mlejax.batch.without_rows import joined, without_rows
+from mlejax.covariance import Covariances
+from mlejax.data import DataError
+from mlejax.data.formulas import Designs, category_columns, with_designs_again
+from mlejax.data.read import ingest
+from mlejax.data.streams import Engine, GroupedRows, Partition, Threads, has_rows
+from mlejax.fit.start import given_for_each
+from mlejax.fit.survey import InUse, Wanted, learnt_designs, survey
+from mlejax.likelihood import Likelihood
+from mlejax.results.batch_results import BatchResults
+
+__all__ = ["FitGroups", "fit_streamed_groups"]
+
+ONE_START = (
+    "start= of groups from a stream is one start for all of them, as numbers: their order is not that of a table"
+)
+
+
+class Here:
+    """In place of an engine: one batch of groups after the other; a fit of many groups takes all cores by itself."""
+
+    def map(self, work: Any, partitions: Any) -> Any:
+        """As `mlejax.data.streams.Engine.map`."""
+        return (work(partition) for partition in partitions)
+
+
+@dataclass(frozen=True, eq=False)
+class FitGroups:
+    """The fits of all groups of a partition; it travels in a pickle.
+
+    Attributes:
+        model, likelihood: of the fit, where latents are integrated out.
+        by: columns of groups.
+        columns: clusters and units, whose missing values count.
+        options: of the fit.
+        covariance: its kind and options.
+        weights: their column and kind.
+        designs: of the regressed parameters, or None.
+    """
+
+    model: Any
+    likelihood: Likelihood
+    by: Any
+    columns: tuple[str, ...]
+    options: Mapping[str, Any]
+    covariance: tuple[Any, Any]
+    weights: tuple[str | None, str | None]
+    memory_limit: float | None
+    designs: Designs | None = field(default=None, repr=False)
+
+    def __call__(self, partition: Partition) -> BatchResults | None:
+        """The results without rows; None of a partition without any."""
+        table, columns = ingest(partition.read(None)), self.columns
+        names = (self.by,) if isinstance(self.by, str) else self.by
+        if not has_rows(table, names):
+            return None
+        weights, kind = self.weights
+        if self.designs is not None:
+            others = [*names, *columns, *([weights] if weights else [])]
+            table, columns = with_designs_again(self.designs, table, "drop", others), (*columns, *self.designs.used)
+        start, missing = self.options["start"], self.options["missing"]
+        sets = batch_room.grouped(self.likelihood, table, self.by, start, missing, columns, weights, kind)
+        if any(given_for_each(sets.space, len(sets), start, self.likelihood.parameters)[1]):
+            raise DataError(ONE_START)
+        cut = batch_room.budget(self.memory_limit, False)
+        done = batch_room.fit_many(
+            self.likelihood, replace(sets, designs=self.designs), budget=cut, columns=columns, **self.options
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = BatchResults.make(self.model, done, *self.covariance)
+            return replace(made, _batch=without_rows(made._batch), _absent=made._unused)
+
+
+def fit_streamed_groups(work: FitGroups, source: Any, engine: Engine | None) -> BatchResults:
+    """The results of all groups of a source.
+
+    Args:
+        work: without designs.
+        source: partitions; of an engine's table with ``grouped(by, columns)``, of others sorted by group.
+        engine: where they are fitted, or None: here.
+
+    Raises:
+        DataError: options that need all rows; a group in several places.
+    """
+    by = (work.by,) if isinstance(work.by, str) else tuple(work.by)
+    shuffles = hasattr(source, "grouped")
+    _check_options(work, by, shuffles, engine)
+    peek = ingest(source.peek())
+    likelihood, weights = work.likelihood, work.weights[0]
+    in_use = InUse.of(likelihood, peek, work.options["start"])
+    unit = [] if likelihood.unit is None else [likelihood.unit]
+    others = [*by, *work.columns, *unit, *([weights] if weights else [])]
+    for name in others:
+        peek.contents(name)
+    columns = tuple(dict.fromkeys([*in_use.reads, *in_use.used, *others]))
+    if likelihood.predictors:
+        categories, whole = category_columns(likelihood.predictors, peek)
+        wanted = Wanted(columns, "", "", categories, whole, in_use.reads, gaps=True)
+        known, rows = survey(source, Threads() if engine is None else engine, wanted)
+        work = replace(work, designs=learnt_designs(likelihood, ingest(rows), in_use, known, others))
+    grouped = source.grouped(by, columns) if shuffles else GroupedRows(source, by, columns)
+    with closing((Here() if engine is None else engine).map(work, grouped.partitions())) as found:
+        parts = [part for part in found if part is not None]
+    if not parts:
+        raise DataError("fit_groups: the data have zero rows; expected at least one")
+    return _together(work.model, parts, shuffles)
+
+
+def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: Engine | None) -> None:
+    """Options that a stream does not have are refused by name."""
+    start, (weights, _) = work.options["start"], work.weights
+    leaves = jax.tree.leaves(work.options["hyper"])
+    groups = (work.covariance[1] or {}).get("groups", ())
+    named = all(isinstance(g, str) for g in (groups if isinstance(groups, tuple) else (groups,)))
+    if not all(isinstance(name, str) for name in by):
+        raise DataError(f"fit_groups of a stream: by= expected the name of a column, or several, got {work.by!r}")
+    if engine is not None and not shuffles:
+        raise DataError(
+            "fit_groups with on= takes the engine's own table, which it can divide by group: "
+            "dask.dataframe.read_parquet(path), ray.data.read_parquet(path), spark.read.parquet(path)"
+        )
+    if shuffles and work.likelihood.mode == "whole":
+        raise DataError(
+            "rowwise=False: the order of the rows means something, and an engine does not keep it when it divides them by group; "
+            "fit files that are sorted by group, mle.Parquet(...)"
+        )
+    if work.likelihood.predictors and work.likelihood.open_columns.names:
+        raise DataError("optional= and infinite= beside formulas need all rows at once: load the columns in use into memory")
+    if isinstance(start, str) or hasattr(start, "columns"):
+        raise DataError(ONE_START)
+    if any(np.ndim(leaf) for leaf in leaves):
+        raise DataError("hyper= of groups from a stream is the same numbers for all of them, without axes")
+    if not (weights is None or isinstance(weights, str)) or not named:
+        raise DataError("weights= and clusters of groups from a stream are names of columns, not numbers")
+
+
+def _together(model: Any, parts: Sequence[BatchResults], by_label: bool) -> BatchResults:
+    batch, order = joined([part._batch for part in parts], by_label)
+    cov = Covariances(*(np.concatenate(a)[order] for a in zip(*(p._cov for p in parts), strict=True)))
+    first, place = np.cumsum([0, *map(len, parts)]), np.argsort(order)
+    absent = [
+        np.column_stack([place[a + p._unused[:, 0]], p._unused[:, 1]]) for a, p in zip(first, parts, strict=False)
+    ]
+    return replace(parts[0], model=model, _batch=batch, _cov=cov, _absent=np.concatenate(absent))

@@ -1,0 +1,107 @@
+"""Rows over two processes of JAX's own runtime on one machine, with collectives of the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.data.streams.samples import frame, logit, outcome
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import json, sys, warnings
+import jax
+jax.distributed.initialize(coordinator_address=sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+import numpy as np
+import mlejax as mle
+from mlejax.engines import on_processes
+from tests.data.streams.samples import frame, logit, outcome
+
+me, everywhere = int(sys.argv[2]), jax.devices()
+assert len({device.process_index for device in everywhere}) == 2
+on_processes.ROWS = 1000
+table = frame()
+table = table.assign(g=np.where((table["g"] == "d") & (np.arange(len(table)) < 1500), "a", table["g"]))  # no d in the first
+mine = table.iloc[:1500] if me == 0 else table.iloc[1500:]
+out = {}
+
+
+def tell(name, res):
+    out[name] = [list(map(float, res.params)), list(map(float, res.bse)), float(res.llf), float(res.nobs), res.verdict.code]
+
+
+tell("HC1", logit.fit(mine, on=everywhere, cov_type="HC1"))
+tell("cluster", logit.fit(mine, on=everywhere, cov_type="cluster", cov_kwds={"groups": "c"}))
+tell("formula", outcome.regress(eta="x0 * g").fit(mine, on=everywhere, weights="w", weight_kind="sampling", cov_type="HC0"))
+halves = mle.Stream(lambda: [mine.iloc[:700], mine.iloc[700:]])
+tell("stream", logit.fit(halves, on=everywhere))
+
+
+def refused(call):
+    try:
+        call()
+    except Exception as error:
+        return str(error) + " ".join(getattr(error, "__notes__", []))
+
+
+bad = mine.assign(x1=np.where((np.arange(len(mine)) == 1205) & (me == 1), np.nan, mine["x1"]))
+out["missing"] = refused(lambda: logit.fit(bad, on=everywhere, start={"a": 0.0, "b": [0.0, 0.0]}))
+
+out["whole"] = refused(lambda: logit.fit(mine, on=everywhere, method="lbfgs"))
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    env = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), address, str(i)],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=900) for process in running]
+    for process, (_, errors) in zip(running, ended, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(printed.splitlines()[-1]) for printed, _ in ended]
+
+
+def reference(name: str) -> Any:
+    table = frame()
+    table = table.assign(g=np.where((table["g"] == "d") & (np.arange(len(table)) < 1500), "a", table["g"]))
+    if name == "formula":
+        return outcome.regress(eta="x0 * g").fit(table, weights="w", weight_kind="sampling", cov_type="HC0")
+    kinds = {"HC1": ("HC1", None), "cluster": ("cluster", {"groups": "c"}), "stream": (None, None)}
+    return logit.fit(table, cov_type=kinds[name][0], cov_kwds=kinds[name][1])
+
+
+@pytest.mark.parametrize("name", ["HC1", "cluster", "formula", "stream"])
+def test_both_processes_have_the_answer_for_all_rows(found: list[dict[str, Any]], name: str) -> None:
+    assert found[0][name] == found[1][name]
+    want = reference(name)
+    params, errors, llf, nobs, verdict = found[0][name]
+    np.testing.assert_allclose(params, want.params, rtol=1e-9)
+    np.testing.assert_allclose(errors, want.bse, rtol=1e-9)
+    assert llf == pytest.approx(want.llf, rel=1e-12)
+    assert (nobs, verdict) == (want.nobs, want.verdict.code)
+
+
+def test_a_bad_value_in_one_process_is_raised_in_both(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert "process 1, rows 1000 to 1999: column 'x1': 1 missing values" in each["missing"]
+        assert "happened in process 1 of 2" in each["missing"]
+        assert "method='lbfgs' takes many short steps" in each["whole"]
