@@ -164,7 +164,7 @@ def test_tables_of_the_engine(on: Any, tmp_path: Path) -> None:
     """Fitted where they lie; Spark's from files."""
     table, model = own_table(on, frame(), tmp_path), outcome.regress(eta="x0 + g")
     if type(table).__module__.startswith("pyspark"):
-        with pytest.raises(ValueError, match=r"df\.write\.parquet"):
+        with pytest.raises(TypeError, match=r"df\.write\.parquet"):
             model.fit(table, on=on)
         return
     found, memory = model.fit(table, on=on), model.fit(frame())
