@@ -21,7 +21,7 @@ from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
-from mlejax.latent import Discrete, Latent, Quadrature
+from mlejax.latent import Discrete, Latent, Markov, Quadrature
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import JointModel, Model, joint, model
 from mlejax.optimize import BHHH, EM, LBFGS, Adam, FirstOrder, Method, Newton, Step
@@ -67,6 +67,7 @@ __all__ = [
     "Latent",
     "LikelihoodError",
     "Linear",
+    "Markov",
     "Method",
     "MissingColumnError",
     "Model",

@@ -25,7 +25,7 @@ from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weigh
 from mlejax.data.prepared import Prepared, pack
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
 from mlejax.data.streamed import StreamedColumn
-from mlejax.data.units import TRACED_UNIT_LENGTH, Units, constant_within, group_codes, units
+from mlejax.data.units import TRACED_UNIT_LENGTH, Units, check_steps, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
 
 Source: TypeAlias = Table  # names of before, for other rooms
@@ -61,6 +61,7 @@ __all__ = [
     "bucket",
     "by_row",
     "check_formula",
+    "check_steps",
     "check_weight_kind",
     "check_weights",
     "column_labels",

@@ -210,3 +210,43 @@ def constant_within(values: Any, codes: np.ndarray, labels: Any = None, name: st
             f"{array[row]} in row {row} ({n_units} units vary). Make them constant within each unit"
         )
     return per_unit
+
+
+def check_steps(times: Any, codes: np.ndarray, labels: Any, unit: str, name: str) -> None:
+    """DataError unless the times of each unit's rows, in their order, grow by one step.
+
+    Args:
+        times: (n,) whole numbers, whose step is 1, or dates, whose step is the shortest between two rows of a unit.
+        codes: (n,) units 0..G-1.
+        labels: (G,) names of the units, for the message.
+        unit, name: columns of the units and of the time.
+
+    >>> check_steps([1, 2, 1], np.array([0, 0, 1]), ["a", "b"], "person", "t")
+    >>> check_steps([1, 3, 1], np.array([0, 0, 1]), ["a", "b"], "person", "t")
+    Traceback (most recent call last):
+    ...
+    mlejax.data.errors.DataError: t goes from 1 to 3 within person a: expected steps of 1...
+    """
+    array = np.asarray(times)
+    if array.dtype.kind not in "iufM" or (array.dtype.kind == "f" and not (array == np.floor(array)).all()):
+        raise DataError(f"{name}: expected whole numbers or dates as the time of rows, got {array.dtype} values")
+    numbers = array.astype("M8[ns]").astype(np.int64) if array.dtype.kind == "M" else array.astype(np.int64)
+    order = np.argsort(codes, kind="stable")
+    same = codes[order][1:] == codes[order][:-1]
+    steps = np.diff(numbers[order])
+    expected = 1
+    if array.dtype.kind == "M":
+        expected = int(min((s for s in steps[same].tolist() if s > 0), default=1))
+    wrong = np.flatnonzero(same & (steps != expected))
+    if not wrong.size:
+        return
+    before, after = order[wrong[0]], order[wrong[0] + 1]
+    where = f"{name} goes from {array[before]} to {array[after]} within {unit} {labels[codes[before]]}"
+    step = "steps of 1" if array.dtype.kind != "M" else f"steps of {np.timedelta64(expected, 'ns').astype('m8[s]')}"
+    advice = (
+        f"sort the table by {unit} and {name}"
+        if steps[wrong[0]] <= 0
+        else f"insert the missing rows and let the function return 0 for a row without an outcome, or give each stretch a {unit} "
+        "of its own"
+    )
+    raise DataError(f"{where}: expected {step}, in order ({wrong.size} such places); {advice}")

@@ -243,7 +243,10 @@ def load(
     kind = data_room.check_weight_kind(weights, weight_kind)
     check_missing_allowed(likelihood, missing)
     whole = likelihood.mode == "whole"
-    others = [name for name in (likelihood.unit, *(key.by for key in likelihood.effects), *groups) if name is not None]
+    time = None if likelihood.joint is None else likelihood.joint.time
+    others = [
+        name for name in (likelihood.unit, time, *(key.by for key in likelihood.effects), *groups) if name is not None
+    ]
     beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
         others.append(weights)
@@ -262,6 +265,8 @@ def load(
         grouped = data_room.units(rows, labels, likelihood.unit, likelihood.per_unit)
         codes, unit_labels = grouped.codes, grouped.labels
         _check_classes_of_units(likelihood, rows, codes, unit_labels)
+        if time is not None:
+            data_room.check_steps(rows.select(source.column(time)), codes, unit_labels, likelihood.unit, time)
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))

@@ -1,7 +1,7 @@
 """A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
 
 from mlejax.latent.checks import conditional
-from mlejax.latent.classes import ClassLike, Discrete
+from mlejax.latent.classes import ClassLike, Discrete, Markov
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
 from mlejax.latent.mixture import (
@@ -12,6 +12,7 @@ from mlejax.latent.mixture import (
     mixture_of,
     posterior,
     random_posterior,
+    refuse_chains,
     with_posterior,
 )
 from mlejax.latent.random_effects import regressed, without_random
@@ -23,6 +24,7 @@ __all__ = [
     "Discrete",
     "Latent",
     "Marginal",
+    "Markov",
     "Mixture",
     "Quadrature",
     "completed",
@@ -37,6 +39,7 @@ __all__ = [
     "posterior",
     "quadrature_of",
     "random_posterior",
+    "refuse_chains",
     "regressed",
     "with_posterior",
     "without_random",

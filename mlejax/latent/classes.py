@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Discrete:
         >>> @mle.model(rate=mle.Positive(shape=2), z=mle.Discrete(2))
         ... def counts(params, data):
         ...     return poisson.logpmf(data["y"], params["rate"][params["z"]])
-        >>> res = counts.fit({"y": [1, 0, 2, 1, 0, 1, 9, 12, 8, 11]}, start={"rate": [1.0, 10.0]})
+        >>> res = counts.fit({"y": [1, 0, 2, 1, 0, 1, 9, 12, 8, 11]})
         >>> res.params.round(2).to_dict()
         {'rate[0]': 0.83, 'rate[1]': 10.0, 'z_probs[0]': 0.6, 'z_probs[1]': 0.4}
         >>> res.latent()["z"].tolist()
@@ -84,7 +84,81 @@ class Discrete:
         return frozenset()
 
 
-ClassLike: TypeAlias = Discrete
+@dataclass(frozen=True, eq=False, repr=False)
+class Markov:
+    """Declare the state of a hidden Markov chain, one for each row, that moves from row to row within a series.
+
+    Beside the parameters of a model by rows, ``s=mle.Markov(2, by="person", time="t")`` stands for states 0 and 1; the function
+    reads ``params["s"]``, one whole number per row, and returns the log density of the row in that state.  The log-likelihood of
+    a series, one contribution of the model, is the sum over all paths of states, by the forward recursion.  Parameters that come
+    with it: ``s_transition[j,k]``, the probability to go from state j to k; and ``s_initial`` where ``initial="free"``.
+
+    Args:
+        n: the number of states, 2 to 50.
+        by: the column that says which rows are of one series; of one series a constant column.
+        time: a column of whole numbers that grow by 1 from row to row of a series (or of dates in equal steps), which is
+            checked; None: rows are taken in the order of the table.  A row without an outcome stays, with 0 for its log density.
+        initial: the law of the first state: ``"stationary"``, that which the transitions lead to, or ``"free"``, which many
+            series are needed to estimate: of one series its maximum is certainty.
+
+    Raises:
+        ValueError, TypeError: not such a number, column or option.
+
+    Example:
+        >>> import jax.numpy as jnp, mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(shape=2), sigma=mle.Positive(), s=mle.Markov(2, by="series", time="t"))
+        ... def two_levels(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"][params["s"]], params["sigma"])
+        >>> y = [0.1, -0.3, 0.2, 3.1, 2.8, 3.3, 2.9, 0.0, 0.3, -0.1, 3.2, 2.7, 0.2, 0.1]
+        >>> res = two_levels.fit({"y": y, "t": range(14), "series": [0] * 14})
+        >>> res.params.round(2).iloc[:3].tolist()
+        [0.06, 3.0, 0.2]
+        >>> res.latent()["s"].tolist()
+        [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0]
+    """
+
+    n: int
+    by: str = ""
+    time: str | None = None
+    initial: Literal["stationary", "free"] = "stationary"
+
+    def __init__(
+        self, n: int, by: str, time: str | None = None, *, initial: Literal["stationary", "free"] = "stationary"
+    ) -> None:
+        _check_number("Markov", n)
+        if by is None:
+            raise TypeError("Markov: by= expected the name of a column; of one series give a constant one")
+        _check_columns("Markov", by=by, time=time)
+        if initial not in ("stationary", "free"):
+            raise ValueError(f"Markov: initial= expected 'stationary' or 'free', got {initial!r}")
+        for name, value in (("n", int(n)), ("by", by), ("time", time), ("initial", initial)):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return _text("Markov", self.n, by=self.by, time=self.time, initial=None if self.stationary else "free")
+
+    @property
+    def stationary(self) -> bool:
+        """Whether the first state has the stationary law."""
+        return self.initial == "stationary"
+
+    def declared(self, name: str, observed: Mapping[str, Declaration]) -> dict[str, Declaration]:
+        """The parameters that come with the state called ``name``."""
+        shapes = {"transition": (self.n, self.n), "initial": (self.n,)}
+        return {parameter: Simplex(shape=shapes[what]) for what, parameter in self.names(name).items()}
+
+    def names(self, name: str) -> dict[str, str]:
+        """Names of the parameters of the law of the state called ``name``."""
+        first = {} if self.stationary else {"initial": f"{name}_initial"}
+        return {"transition": f"{name}_transition", **first}
+
+    def square(self, name: str) -> frozenset[str]:
+        """Those of them that have states along two axes."""
+        return frozenset({f"{name}_transition"})
+
+
+ClassLike: TypeAlias = Discrete | Markov
 
 
 def _check_number(kind: str, n: Any) -> None:

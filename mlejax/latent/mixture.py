@@ -25,7 +25,8 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax.execution import cached, compiled
-from mlejax.latent.classes import ClassLike, check_classes
+from mlejax.latent.chains import Chain, forward, stationary
+from mlejax.latent.classes import ClassLike, Markov, check_classes
 from mlejax.latent.marginal import marginal_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Regressed, natural_values
@@ -61,15 +62,29 @@ class Mixture:
 
     def __call__(self, params: PyTree, data: Any) -> Any:
         """The log-likelihood of each row (n,), or of the unit ()."""
-        return self.summed(self.terms(params, data))
+        return self.summed(self.terms(params, data), data)
 
     def terms(self, params: PyTree, data: Any) -> Any:
-        """Log density with log probability of each class: (n, k) of rows, (k,) of a unit."""
-        density = self.densities(params, data)
-        log_p = log_probability(params[self.latent.names(self.name)["probs"]])
+        """a: log density with log probability of each class, (n, k) of rows, (k,) of a unit; of a chain its parts."""
+        density, names = self.densities(params, data), self.latent.names(self.name)
+        if isinstance(self.latent, Markov):
+            return self._chain(density, {what: params[name] for what, name in names.items()})
+        log_p = log_probability(params[names["probs"]])
         if self.latent.by is None:
             return density + log_p
         return jnp.sum(density, axis=0) + (log_p[0] if log_p.ndim == 2 else log_p)
+
+    def _chain(self, density: Any, law: Mapping[str, Any]) -> Chain:
+        """The parts of the likelihood of a series."""
+        transition = law["transition"]
+        if self.latent.stationary and transition.ndim == 3:  # type: ignore[union-attr]
+            raise LikelihoodError(
+                f"{self.__name__}: transitions that change with covariates have no stationary law; declare "
+                f"{self.name}=mle.Markov(..., initial='free')"
+            )
+        first = stationary(transition) if "initial" not in law else law["initial"]
+        first = first[0] if first.ndim == 2 else first
+        return Chain(density, log_probability(first), log_probability(transition))
 
     def densities(self, params: PyTree, data: Any) -> Any:
         """The log density of each row in each class (n, k), 0 in the padding."""
@@ -87,17 +102,25 @@ class Mixture:
 
         return jax.vmap(in_class, out_axes=1)(jnp.arange(self.latent.n))
 
-    def summed(self, terms: Any) -> Any:
+    def summed(self, terms: Any, data: Any) -> Any:
         """L(a)."""
+        if isinstance(terms, Chain):
+            return forward(terms, data["mask"])
         return jax.nn.logsumexp(terms, axis=-1)
 
-    def posterior(self, terms: Any) -> Any:
+    def posterior(self, terms: Any, data: Any) -> Any:
         """dL(a): the probability of each class given the data, of the shape of :meth:`terms`."""
-        return jax.grad(lambda terms: jnp.sum(self.summed(terms)))(terms)
+        return jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
+
+    def likeliest(self, terms: Any, data: Any) -> Any:
+        """Marks of the most probable class (k,), or of the most probable path of states (T, k)."""
+        if isinstance(terms, Chain):
+            return jax.grad(lambda rows: forward(terms._replace(rows=rows), data["mask"], jnp.max))(terms.rows)
+        return terms
 
     def shares(self, posterior: Any) -> Any:
-        """The probabilities of the classes of each row or unit, (N, k), of those of all terms with a leading axis."""
-        return posterior
+        """The probabilities of the classes of each row or unit, (N, k), of those of all terms; of chains rows summed up."""
+        return posterior.rows.sum(axis=1) if isinstance(posterior, Chain) else posterior
 
     def expected(self, terms: Any, posterior: Any) -> Any:
         """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
@@ -124,7 +147,7 @@ def mixture_likelihood(
 ) -> Likelihood:
     """The likelihood of a model with a class; its contributions are the rows, or the levels of the column of the class."""
     name, latent = check_classes(latents, parameters, rowwise, unit)
-    joint = Joint(function, {name: ()}, latent.n, classes=True)
+    joint = Joint(function, {name: ()}, latent.n, True, getattr(latent, "time", None))
     declared = {**parameters, **latent.declared(name, parameters)}
     return Likelihood(Mixture(function, name, latent), declared, True, latent.by, joint=joint)
 
@@ -135,6 +158,16 @@ def mixture_of(likelihood: Likelihood) -> Mixture | None:
     if isinstance(function, Regressed):
         function = function.function
     return function if isinstance(function, Mixture) else None
+
+
+def refuse_chains(likelihood: Likelihood) -> None:
+    """ValueError for a batch of hidden Markov chains."""
+    mixture = mixture_of(likelihood)
+    if mixture is not None and isinstance(mixture.latent, Markov):
+        raise ValueError(
+            f"{mixture.name}={mixture.latent!r}: hidden Markov chains are not offered for many data sets at a time; loop over "
+            "them with fit"
+        )
 
 
 def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
@@ -150,11 +183,13 @@ class Posterior(NamedTuple):
         loglik: of each row or unit, (N,).
         posterior: probabilities of the classes given the data, (N, ...), otherwise of the shape of :meth:`Mixture.terms`.
         densities: log density of each row in each class, (N, 1, k) of rows, (N, length, k) of units.
+        likeliest: the most probable class (N,), or path of states (N, length).
     """
 
     loglik: Any
     posterior: PyTree
     densities: Any
+    likeliest: Any
 
 
 @partial(compiled, static=("spec",))
@@ -169,8 +204,10 @@ def posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Poste
         own = likelihood.seen(jax.tree.map(lambda a: a[None], row) if by_row else row, data.shared, data.statics)
         values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
         terms, densities = mixture.terms(*values), mixture.densities(*values)
-        value, known = mixture.summed(terms), mixture.posterior(terms)
-        return Posterior(value[0], known[0], densities) if by_row else Posterior(value, known, densities)
+        value, known = mixture.summed(terms, values[1]), mixture.posterior(terms, values[1])
+        likeliest = jnp.argmax(mixture.likeliest(terms, values[1]), axis=-1)
+        found = Posterior(value, known, densities, likeliest)
+        return Posterior(value[0], known[0], densities, likeliest[0]) if by_row else found
 
     return lax.map(one, data.rows, batch_size=data.block)
 
@@ -214,7 +251,21 @@ def random_posterior(mixture: Mixture, data: data_room.Prepared, rows: int, rng:
     n, k = int(data.n), mixture.latent.n
     weights = np.asarray(data.weights, np.float64)
     used = np.flatnonzero(weights > 0)
+    if isinstance(mixture.latent, Markov):
+        return _random_chain(data, k, rows, rng)
     chosen = rng.permutation(used)[: k * rows]
     out = np.full((len(weights), k), rows / max(n, 1))
     out[chosen, np.arange(len(chosen)) % k] += weights[used].mean() / weights[chosen]
     return out
+
+
+def _random_chain(data: data_room.Prepared, k: int, rows: int, rng: np.random.Generator) -> Chain:
+    """The same of chains: a few random rows of all series, and states that last."""
+    real = np.asarray(data.rows[-1]) & (np.asarray(data.weights) > 0)[:, None]
+    at = np.argwhere(real)
+    density = np.where(real[:, :, None], rows / len(at), 0.0) * np.ones(k)
+    for i, (unit, row) in enumerate(rng.permutation(at)[: k * rows]):
+        density[unit, row, i % k] += 1.0
+    steps = np.maximum(real.sum(axis=1) - 1.0, 0.0)[:, None, None]
+    initial = np.full((len(real), k), 1.0 / k) * real[:, :1]
+    return Chain(density, initial, steps / k * (0.8 * np.eye(k) + 0.2 / k))

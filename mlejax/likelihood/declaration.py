@@ -56,19 +56,21 @@ class Joint:
         latents: name -> shape of one value.
         evaluations: how often the integral of a unit evaluates its rows; blocks of units are so much smaller.
         classes: they are whole numbers, and are summed over.
+        time: the column of the time of rows, of a Markov chain that has one.
     """
 
     function: Callable[[Any, Any], jax.Array]
     latents: Mapping[str, tuple[int, ...]]
     evaluations: int = 1
     classes: bool = False
+    time: str | None = None
 
     def __reduce__(self) -> Any:
-        return _joint_again, (portable(self.function), self.latents, self.evaluations, self.classes)
+        return _joint_again, (portable(self.function), self.latents, self.evaluations, self.classes, self.time)
 
 
-def _joint_again(function: Any, latents: Any, evaluations: int, classes: bool) -> Joint:
-    return Joint(restore(function), latents, evaluations, classes)
+def _joint_again(function: Any, *more: Any) -> Joint:
+    return Joint(restore(function), *more)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import DataTypeError, check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, without_random
+from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, refuse_chains, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
@@ -523,6 +523,7 @@ class Model:
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
         """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
         fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
+        refuse_chains(self.likelihood)
         how = quadrature_of(self.likelihood, integrate)
         kind = check_weight_kind(weights, weight_kind)
         columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)

@@ -54,7 +54,8 @@ class Postestimation(Fitted):
             standard deviation ``sd``, and ``sd_all``, to which the error of the estimates is added (Kass & Steffey 1989): the
             square root of the conditional variance plus the delta-method variance of the mean.  Of a class
             (:class:`mlejax.Discrete`) one row for each row or unit: the most probable class, and the probability of each
-            class given the data, at the estimates.
+            class given the data, at the estimates.  Of a hidden Markov chain (:class:`mlejax.Markov`) one row for each row: the
+            state on the most probable path, and the probability of each state given the whole series.
 
         Raises:
             ValueError: a model without latents.

@@ -180,7 +180,7 @@ def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
     if joint is not None and joint.classes:
         classes = inference.class_values(fit)
         each = {f"{classes.name}[{k}]": p for k, p in enumerate(classes.probabilities.T)}
-        index = None if classes.labels else fit.loaded.rows.index
+        index = fit.loaded.rows.index if len(classes.likeliest) == fit.loaded.rows.n else None
         return pd.DataFrame({**classes.labels, classes.name: classes.likeliest, **each}, index=index)
     found = inference.latent_values(fit, cov)
     names = [address for name, latent in found.latents.items() for address in latent.addresses(name)]

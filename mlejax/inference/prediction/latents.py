@@ -13,7 +13,7 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.latent import Latent, Mixture, conditional, grid, marginal_of, mixture_of, posterior
+from mlejax.latent import Latent, Markov, Mixture, conditional, grid, marginal_of, mixture_of, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Float, Host, Int
 
@@ -69,9 +69,9 @@ class ClassValues(NamedTuple):
 
     Attributes:
         name: of the class.
-        labels: column -> what names the rows or units, (n,); empty for rows.
+        labels: column -> what names the rows or units, (n,); empty for rows of a mixture.
         probabilities: (n, k); NaN where the weight is 0.
-        likeliest: the most probable class, (n,).
+        likeliest: the most probable class, or the state of the most probable path, (n,).
     """
 
     name: str
@@ -89,12 +89,22 @@ def class_values(fit: Fit) -> ClassValues:
     mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
     assert mixture is not None
     with float64():
-        found = np.array(posterior(fit.spec, fit.u, data, fit.fixed)[1])[: int(data.n)]
-    likeliest = found.argmax(axis=1)
-    if loaded.weights is not None:
-        found[~loaded.weights.used] = np.nan  # the function saw another row's values
-    labels = {} if mixture.latent.by is None else {mixture.latent.by: np.asarray(loaded.unit_labels)}
-    return ClassValues(mixture.name, labels, found, likeliest)
+        every = jax.tree.map(lambda a: np.array(a)[: int(data.n)], posterior(fit.spec, fit.u, data, fit.fixed))
+    found, likeliest = every.posterior, every.likeliest
+    if loaded.weights is not None:  # of weight 0: the function saw another row's values
+        unused = ~loaded.weights.used
+        found = jax.tree.map(lambda a: np.where(unused.reshape(-1, *(1,) * (a.ndim - 1)), np.nan, a), found)
+    if not isinstance(mixture.latent, Markov):
+        labels = {} if mixture.latent.by is None else {mixture.latent.by: np.asarray(loaded.unit_labels)}
+        return ClassValues(mixture.name, labels, found, likeliest)
+    codes = loaded.unit_codes
+    assert codes is not None
+    within = np.empty(len(codes), np.int64)  # the place of each row among those of its series
+    within[np.argsort(codes, kind="stable")] = np.concatenate([np.arange(n) for n in np.bincount(codes)])
+    columns = {mixture.latent.by: np.asarray(loaded.unit_labels)[codes]}
+    if mixture.latent.time is not None:
+        columns[mixture.latent.time] = np.asarray(loaded.rows.select(loaded.source.column(mixture.latent.time)))
+    return ClassValues(mixture.name, columns, found.rows[codes, within], likeliest[codes, within])
 
 
 def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) -> Callable[[Any, Any], Any]:
@@ -128,6 +138,20 @@ def over_latents(function: Callable[[Any, Any], Any], likelihood: Likelihood) ->
 
 def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Callable[[Any, Any], Any]:
     """A function of params, class and rows, averaged over the probabilities of the classes, which may vary by row."""
+
+    def alone(params: Any, data: Any) -> Any:
+        try:
+            return function(params, data)
+        except KeyError as error:
+            if error.args[:1] != (mixture.name,):
+                raise
+            raise ValueError(
+                f"{mixture.__name__}: the law of {mixture.name} changes from row to row, so that functions of it are not "
+                "averaged; res.latent() has the probabilities of the states"
+            ) from error
+
+    if isinstance(mixture.latent, Markov):
+        return alone
 
     def averaged(params: Any, data: Any) -> Any:
         values = jax.vmap(lambda k: function({**params, mixture.name: k[None]}, data))(jnp.arange(mixture.latent.n))
