@@ -134,10 +134,12 @@ class Postestimation(Fitted):
         over: str | Sequence[str] | None = None,
         at_means: bool = False,
         elasticity: inference.Elasticity | None = None,
+        unconditional: bool = False,
         alpha: float = 0.05,
     ) -> inference.Margins:
         self._refuse_effects("margins", "use predict(f, data) on data of your own")
         options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
+        options["unconditional"] = unconditional
         return inference.margins(
             self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason
         )

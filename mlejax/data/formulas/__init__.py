@@ -19,7 +19,7 @@ from mlejax.data.formulas.designs import (
     with_designs_again,
 )
 from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
-from mlejax.data.formulas.parsing import check_formula, columns_of, terms_of
+from mlejax.data.formulas.parsing import check_formula, columns_in_terms, columns_of, terms_of
 
 Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
 
@@ -35,6 +35,7 @@ __all__ = [
     "category_columns",
     "check_formula",
     "collinear",
+    "columns_in_terms",
     "columns_of",
     "design_columns",
     "evaluate",

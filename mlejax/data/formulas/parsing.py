@@ -6,6 +6,7 @@ import ast
 import builtins
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from mlejax.data.errors import MissingColumnError, missing_column
@@ -59,6 +60,20 @@ def parse(rhs: str, what: str) -> Any:
 def terms_of(rhs: str, what: str) -> tuple[str, ...]:
     """The terms of a formula as tables name them."""
     return tuple("Intercept" if str(term) == "1" else str(term) for term in parse(rhs, what))
+
+
+@lru_cache(maxsize=256)
+def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
+    """The terms of a formula that use a column, as text; of one that stands alone its name.
+
+    >>> columns_in_terms("x + log(x):z + poly(y, 2)", "x")
+    ('x', 'log(x):z')
+    """
+    uses = lambda factor: (
+        factor.expr == name
+        or (factor.eval_method.value == "python" and name in {found for found, _ in names_in(factor.expr)})
+    )
+    return tuple(str(term) for term in parse(rhs, rhs) if any(uses(factor) for factor in term.factors))
 
 
 def names_in(expression: str) -> Iterator[tuple[str, bool]]:

@@ -174,7 +174,7 @@ class DeltaResult(Estimates):
 
 
 def nlcom(
-    function: Callable[[Any], Any],
+    function: Callable[[Any], Any] | None,
     theta: ArrayLike,
     cov: ArrayLike | Factored,
     *,
@@ -183,6 +183,7 @@ def nlcom(
     labels: Sequence[str] | None = None,
     reason: str = "",
     df: float = np.inf,
+    at: Linearised | None = None,
 ) -> DeltaResult:
     """Nonlinear combinations of the estimates, with standard errors, tests and intervals.
 
@@ -195,6 +196,7 @@ def nlcom(
       labels: m names; from dict keys and indices by default.
       reason: why the covariance has NaN, if the caller knows.
       df: degrees of freedom of Student's t; inf for the normal distribution.
+      at: values and Jacobian in place of the function, where they are known.
 
     Returns:
       `DeltaResult`.
@@ -208,7 +210,9 @@ def nlcom(
     (('ratio',), [0.1118], [0.2809])
     """
     reach = critical_value(alpha, df)
-    at = linearise(function, theta)
+    if at is None:
+        assert function is not None
+        at = linearise(function, theta)
     m, k = at.jacobian.shape
     names = at.labels if labels is None else tuple(map(str, labels))
     if len(names) != m:
@@ -223,7 +227,7 @@ def nlcom(
     good = np.isfinite(at.jacobian).all(axis=1) & np.isfinite(at.values)
     kept = cov if isinstance(cov, Factored) else cov_
     bse = np.where(good, standard_errors(np.where(good[:, None], at.jacobian, 0.0), kept), np.nan)
-    still = _stationary(function, at, np.asarray(theta, np.float64), cov_)
+    still = np.zeros(m, bool) if function is None else _stationary(function, at, np.asarray(theta, np.float64), cov_)
     notes = _notes(at, still, bse, reason)
     bse = np.where(still, np.nan, bse)
     tests = z_tests(at.values, bse, null, df=df)

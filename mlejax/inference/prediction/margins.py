@@ -7,8 +7,8 @@ For a function g(theta, x) of a row, the margins are weighted means over rows of
     contrasts            g(theta, x with l) - g(theta, x with the first level)     of a column of levels
     elasticities         slopes times x, over g, or both
 
-with the other columns as they are, or at values of ``at=``.  Slopes are central differences in the column with one Richardson
-step, error O(h^4), through the formula of a design as well as through the function; their derivatives by theta are exact.
+with the other columns as they are, or at values of ``at=``.  Slopes are exact derivatives of the function along those of the
+design (:mod:`.column_slopes`); those of all margins by theta are exact.
 
 References: Williams (2012), Stata Journal 12, 308; Dowd, Greene & Norton (2014), Health Services Research 49, 731.
 """
@@ -19,6 +19,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -27,21 +28,23 @@ import numpy as np
 
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
-from mlejax.data import columns_of
+from mlejax.data import columns_of, ingest
+from mlejax.data.formulas import DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.intervals import DeltaResult, nlcom
+from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
+from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
+from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.predict import of_theta
+from mlejax.inference.prediction.predict import InParts, in_parts
 from mlejax.plot import bands
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, Int
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Elasticity = Literal["eyex", "dyex", "eydx"]
 STACKED = 1_000_000  # rows of one table, up to which predictions at several values are evaluated together
-STEP = 1e-3  # of a slope's differences, in standard deviations of the column
 FACTOR = re.compile(r"C\((?P<name>.+)\)")
 
 
@@ -85,11 +88,20 @@ class Margins(DeltaResult):
 
 
 class _Margin(NamedTuple):
-    """One kind of margin: its description, the changed data, and how their values (n,) make that of a row."""
+    """One margin: its description, the rows whose predictions are averaged less those of other ones, or a slope's column."""
 
     where: dict[str, Any]
-    data: tuple[Any, ...]
-    combine: Callable[..., Any]
+    rows: Any
+    less: Any = None
+    column: str = ""
+
+
+class _Term(NamedTuple):
+    """A margin with the numbers of the rows that it averages and their weights."""
+
+    margin: _Margin
+    rows: Int[Host, " n"]
+    weights: Float[Host, " n"]
 
 
 def margins(
@@ -103,6 +115,7 @@ def margins(
     over: str | Sequence[str] | None = None,
     at_means: bool = False,
     elasticity: Elasticity | None = None,
+    unconditional: bool = False,
     alpha: float = 0.05,
     reason: str = "",
 ) -> Margins:
@@ -118,11 +131,13 @@ def margins(
         over: columns whose groups of rows are averaged separately.
         at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
         elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
+        unconditional: the rows are a sample too: errors allow for its averages being others in another one.  For ``"HC0"``,
+            ``"HC1"`` and clusters, of which it takes the factor (Stata's ``vce(unconditional)``).
         alpha: one minus the coverage.
 
     Returns:
         `Margins`: natural scale of the function; ``params``, ``bse``, ``conf_int()``, ``frame()``, ``plot()``.  The standard
-        errors hold the rows fixed; they are robust or clustered where the fit's are.
+        errors hold the rows fixed, if not ``unconditional``; they are robust or clustered where the fit's are.
 
     Raises:
         ValueError: no such column, nothing to take margins of, an elasticity of levels.
@@ -140,41 +155,84 @@ def margins(
     """
     if elasticity not in (None, "eyex", "dyex", "eydx"):
         raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
+    if unconditional and (data is not None or at_means):
+        raise ValueError("margins(unconditional=True) averages over the rows of the fit: leave out data= and at_means=")
     table, weights = rows_of(fit, data)
     function = _function(fit, of)
-    groups = [(name, _take(table, rows), weights[rows]) for name, rows in _groups(table, over)]
-    if at_means:
-        groups = [(name, *_at_means(rows, w)) for name, rows, w in groups]
-    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    terms: list[tuple[_Margin, Float[Host, " n"]]] = []
-    with float64():
-        for group, rows, w in groups:
-            for values in _combinations(at or {}, table):
-                for one in _margins_of(changed(rows, values, table), table, variables, elasticity):
-                    terms.append((one._replace(where={**one.where, **group, **values}), w / w.sum()))
-        where = [one.where for one, _ in terms]
-        made = lambda d: of_theta(function, d, params_at, fit.theta, fit.loaded.designs)
-        total = _total(terms, made, stack=variables is None)
-        labels = [", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where]
-        found = nlcom(total, fit.theta, cov.full, alpha=alpha, labels=labels, reason=reason, df=cov.df)
+    terms: list[_Term] = []
+    for group, rows in _groups(table, over):
+        part, w = _take(table, rows), weights[rows]
+        part, w = _at_means(part, w) if at_means else (part, w)
+        for values in _combinations(at or {}, table):
+            for one in _margins_of(changed(part, values, table), table, variables, elasticity):
+                terms.append(_Term(one._replace(where={**one.where, **group, **values}), rows, w / w.sum()))
+    where = tuple(term.margin.where for term in terms)
+    labels = tuple(", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where)
+    options: Any = {"alpha": alpha, "labels": labels, "reason": reason, "df": cov.df}
+    found = _estimated(fit, cov, function, terms, table, elasticity, unconditional, options)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
     kind = "Predictions" if variables is None else "Marginal effects"
     averaged = "at the means" if at_means else f"averaged over {len(weights):,} rows"
-    return Margins(**{**parts, "title": f"{kind}, {averaged} (delta method)"}, where=tuple(where))
+    how = "rows as a sample" if unconditional else "delta method"
+    return Margins(**{**parts, "title": f"{kind}, {averaged} ({how})"}, where=where)
 
 
 # ---- what is averaged
 
 
-def _total(terms: list[tuple[_Margin, Float[Host, " n"]]], made: Callable[[Any], Any], stack: bool) -> Callable[[Any], Any]:
-    """theta -> all margins.  Predictions at many values are evaluated together, as rows of one table: one program, not many."""
-    sizes = [w.size for _, w in terms]
-    if stack and len(terms) > 1 and sum(sizes) <= STACKED:
-        tables, weights = [one.data[0] for one, _ in terms], np.concatenate([w for _, w in terms])
-        together, which = made(_joined(tables)), np.repeat(np.arange(len(terms)), sizes)
-        return lambda theta: jax.ops.segment_sum(weights * jnp.ravel(together(theta)), which, len(terms))
-    each = [([made(d) for d in one.data], one.combine, w) for one, w in terms]
-    return lambda theta: jnp.stack([w @ combine(*(jnp.ravel(f(theta)) for f in fs)) for fs, combine, w in each])
+def _estimated(
+    fit: Fit,
+    cov: CovarianceResult,
+    function: Any,
+    terms: list[_Term],
+    whole: Any,
+    elasticity: Any,
+    sampled: bool,
+    options: Any,
+) -> DeltaResult:
+    """All margins with their errors."""
+    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+    opened = lambda d: in_parts(function, d, params_at, fit.theta, fit.loaded.designs)
+    plain = all(term.margin.less is None and not term.margin.column for term in terms)
+    with float64():
+        if plain and not sampled and len(terms) > 1 and sum(t.weights.size for t in terms) <= STACKED:
+            # predictions at many values are evaluated together, as rows of one table: one program, not many
+            o, weights = opened(_joined([t.margin.rows for t in terms])), np.concatenate([t.weights for t in terms])
+            which = np.repeat(np.arange(len(terms)), [t.weights.size for t in terms])
+            together = lambda t: jax.ops.segment_sum(
+                weights * jnp.ravel(o.call(t, o.made, o.leaves)), which, len(terms)
+            )
+            return nlcom(together, fit.theta, cov.full, **options)
+        found: list[Average] = []
+        last: tuple[Any, Any] = (None, None)
+        for one, _, w in terms:
+            last = (
+                last if last[0] is one.rows else (one.rows, opened(one.rows))
+            )  # slopes of all columns share one table
+            if one.column:
+                x, moved = _moved(fit, last[1], one, whole)
+                found.append(sloped(fit, last[1], w, one.column, x, moved, elasticity))
+            else:
+                here = predicted(fit, last[1], w)
+                found.append(here if one.less is None else contrast(here, predicted(fit, opened(one.less), w)))
+        values, gradients = np.array([one.value for one in found]), np.array([one.gradient for one in found])
+        if sampled:
+            spread = unconditional_covariance(fit, cov, found, [t.rows for t in terms], [t.weights for t in terms])
+            return nlcom(lambda v: v, values, spread, **options)
+        known = Linearised(values, gradients, options["labels"])
+        return nlcom(None, fit.theta, cov.full, **options, at=known)
+
+
+def _moved(fit: Fit, o: InParts, one: _Margin, whole: Any) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
+    """The values of the column of a slope, and the derivatives of the designs by it."""
+    x, everywhere = (_column(rows, one.column).astype(float) for rows in (one.rows, whole))
+    designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
+    some = lambda rows: one.rows if rows.size == x.size else _take(one.rows, rows)
+    again = lambda d: lambda v, rows: d.again(ingest(changed(some(rows), {one.column: v}, one.rows)), None)
+    return x, {
+        d.predictor.name: design_slope(d, o.made[d.predictor.name], one.column, x, everywhere, again(d))
+        for d in designs
+    }
 
 
 def _margins_of(
@@ -182,7 +240,7 @@ def _margins_of(
 ) -> Iterator[_Margin]:
     """The margins at the rows of ``base``; the levels of columns are those in the whole ``table``."""
     if variables is None:
-        yield _Margin({"margin": "prediction"}, (base,), lambda y: y)
+        yield _Margin({"margin": "prediction"}, base)
         return
     for variable in [variables] if isinstance(variables, str) else variables:
         asked = FACTOR.fullmatch(variable)
@@ -192,26 +250,17 @@ def _margins_of(
             if elasticity is not None:
                 raise ValueError(f"elasticity={elasticity!r}: {name!r} is a column of levels, which has contrasts only")
             first, *others = _levels(table, name)
+            lowest = changed(base, {name: first}, table)
             for level in others:
-                pair = (changed(base, {name: level}, table), changed(base, {name: first}, table))
-                yield _Margin({"margin": f"{name}: {level} - {first}"}, pair, lambda y, y0: y - y0)
+                yield _Margin({"margin": f"{name}: {level} - {first}"}, changed(base, {name: level}, table), lowest)
             continue
-        yield _slope(base, name, _column(base, name).astype(float), elasticity)
-
-
-def _slope(base: Any, name: str, x: Float[Host, " n"], elasticity: Elasticity | None) -> _Margin:
-    spread = float(x.std()) or max(abs(float(x[0])), 1.0)
-    h = STEP * spread
-    moved = [changed(base, {name: x + k * h}, base) for k in (1, -1, 2, -2)]
-
-    def slope(up: Any, down: Any, up2: Any, down2: Any, y: Any = None) -> Any:
-        found = (8.0 * (up - down) - (up2 - down2)) / (12.0 * h)
-        found = found * x if elasticity in ("eyex", "dyex") else found
-        return found / y if elasticity in ("eyex", "eydx") else found
-
-    here = (base,) if elasticity in ("eyex", "eydx") else ()
-    what = {None: name, "eyex": f"d log y / d log {name}", "dyex": f"dy / d log {name}", "eydx": f"d log y / d {name}"}
-    return _Margin({"margin": what[elasticity]}, (*moved, *here), slope)
+        what = {
+            None: name,
+            "eyex": f"d log y / d log {name}",
+            "dyex": f"dy / d log {name}",
+            "eydx": f"d log y / d {name}",
+        }
+        yield _Margin({"margin": what[elasticity]}, base, column=name)
 
 
 def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
@@ -235,6 +284,12 @@ def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
     name = regressed[0] if of is None else of
     if name not in regressed:
         raise ValueError(f"of={of!r}: expected a function, 'mean', or a regressed parameter (there are: {regressed})")
+    return _value_of(name)
+
+
+@lru_cache(maxsize=64)
+def _value_of(name: str) -> Callable[[Any, Any], Any]:
+    """The parameter of that name, the same function each time, so that it is compiled once."""
     return lambda params, data: params[name]
 
 

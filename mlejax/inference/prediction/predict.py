@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,14 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import companion
 from mlejax.covariance import CovarianceResult, Factored
-from mlejax.data.formulas import Designs
+from mlejax.data.formulas import Designs, DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.effect_estimates import RowEffects
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.parameters import Link
-from mlejax.shapes import PyTree
+from mlejax.parameters import Link, Predictor
 from mlejax.transforms import Log, Logit
 
 if TYPE_CHECKING:
@@ -199,22 +198,95 @@ def of_theta(
 
     ``by_row`` gives further parameters by row.
     """
-    source = data_room.ingest(data)
+    opened = in_parts(function, data, params_at, theta, designs, by_row)
+    return lambda t: opened.call(t, opened.made, opened.leaves)
+
+
+class InParts(NamedTuple):
+    """A function of params and rows, with what it takes of the rows laid open.
+
+    Attributes:
+        function: of params and data.
+        predictors: of the regressed parameters.
+        form: how it takes these: ``"array"`` by row, ``"row"`` one row at a time; ``"plain"`` where there are none.
+        layout: of the columns that it reads; None where it reads none.
+        params_at, more: theta -> params, and further parameters by row.
+        made: the designs of the regressed parameters.
+        leaves, shared: the arrays that it reads, by row and others.
+    """
+
+    function: Callable[[Any, Any], Any]
+    predictors: tuple[Predictor, ...]
+    form: str
+    layout: data_room.Layout | None
+    params_at: ParamsAt
+    more: Callable[[Any], dict[str, Any]]
+    made: dict[str, DesignValues]
+    leaves: tuple[Any, ...]
+    shared: Any
+
+    def call(self, theta: Any, made: Any, leaves: Any) -> Any:
+        """The values at theta, with other designs and arrays by row."""
+        params, more = self.params_at(theta), self.more(theta)
+        statics = (self.function, self.predictors, self.form, self.layout)
+        return evaluated_rows(*statics, params, made, leaves, self.shared, more)
+
+    @property
+    def columns(self) -> dict[Any, int]:
+        """Name of a column -> its place among the arrays by row."""
+        entries = () if self.layout is None else self.layout.entries
+        plain = (e for e in entries if e.treedef is None and e.slots[0].source == "row")
+        return {e.key: e.slots[0].position for e in plain}
+
+
+def evaluated_rows(
+    function: Any, predictors: Any, form: str, layout: Any, params: Any, made: Any, leaves: Any, shared: Any, more: Any
+) -> Any:
+    """``function(params, data)`` with regressed parameters by row; arguments as the attributes of `InParts`."""
+    assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
+    if form == "plain":
+        return function({**params, **more} if more else params, assembled(leaves))
+    values = {p.name: p.value(params[p.name], *made[p.name]) for p in predictors} | more
+    if form == "array":
+        return function({**params, **values}, assembled(leaves))
+    one = lambda value, row: function({**params, **value}, assembled([a[None] for a in row]))
+    out = jax.vmap(one)(values, leaves)
+    return jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 and a.shape[1] == 1 else a, out)
+
+
+def in_parts(
+    function: Callable[[Any, Any], Any],
+    data: Any,
+    params_at: ParamsAt,
+    theta: np.ndarray,
+    designs: Designs | None,
+    by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
+) -> InParts:
+    """``function(params, data)`` of theta, of designs and of the columns that it reads; arguments as in `of_theta`."""
+    source, made, form = data_room.ingest(data), {}, "plain"
     if designs is None:
         reads: set[Any] = set()
         given = lambda t: {**params_at(t), **by_row(t)} if by_row(t) else params_at(t)
         jax.eval_shape(lambda t, a: function(given(t), source.view(a, reads)), theta, source.abstract())
-        tree = source.convert(reads).tree()
-        return lambda t: function(given(t), tree)
-    made = designs.again(source)
-    call = _by_row(function, source, designs, tuple(by_row(theta)))
-    return lambda t: call(params_at(t), {**designs.values(params_at(t), made), **by_row(t)})
+        rows: data_room.Rows | None = source.convert(reads)
+    else:
+        made = {name: DesignValues(*_on_device(values)) for name, values in designs.again(source).items()}
+        form, reads = _form(function, source, designs, tuple(by_row(theta)))
+        rows = source.convert(reads) if reads else None
+    predictors = () if designs is None else tuple(d.predictor for d in designs.designs)
+    statics = (function, predictors, form, None if rows is None else rows.layout)
+    leaves, shared = ((), ()) if rows is None else (_on_device(rows.leaves), rows.shared)
+    return InParts(*statics, params_at, by_row, made, leaves, shared)
 
 
-def _by_row(
+def _on_device(arrays: Any) -> tuple[Any, ...]:
+    return tuple(None if a is None else jnp.asarray(a) for a in arrays)
+
+
+def _form(
     function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Sequence[str] = ()
-) -> Callable[[Any, dict[str, Any]], Any]:
-    """How the function takes regressed parameters: as arrays by row, or row by row with their declared shape.
+) -> tuple[str, set[Any]]:
+    """How the function takes regressed parameters: "array" by row, or "row" by "row"; and the columns that it reads.
 
     ``more`` are further scalars by row.
     """
@@ -234,29 +306,13 @@ def _by_row(
     forms = ("array", "row") if designs.view == "array" else ("row", "array")
     for form in ("array",) if any(d.random is not None for d in designs.designs) else forms:
         try:
-            reads = reads_of(n, (n,)) if form == "array" else reads_of(1, ())
-            break
+            return form, reads_of(n, (n,)) if form == "array" else reads_of(1, ())
         except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
             raise
         except Exception as error:
             first = first or error
-    else:
-        assert first is not None
-        raise first
-    rows = source.convert(reads) if reads else None
-
-    def assembled(leaves: Sequence[Any]) -> Any:
-        return {} if rows is None else data_room.assemble(leaves, rows.shared, rows.layout)
-
-    def call(params: PyTree, values: dict[str, Any]) -> Any:
-        leaves = () if rows is None else tuple(rows.leaves)
-        if form == "array":
-            return function({**params, **values}, assembled(leaves))
-        one = lambda value, row: function({**params, **value}, assembled([a[None] for a in row]))
-        out = jax.vmap(one)(values, leaves)
-        return jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 and a.shape[1] == 1 else a, out)
-
-    return call
+    assert first is not None
+    raise first
 
 
 def predict_parameter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,8 @@ import statsmodels.api as sm
 from jax.scipy.special import gammaln
 
 import mlejax as mle
+
+ROOT = Path(__file__).parents[3]
 
 
 @mle.model(p=mle.Interval(0, 1))
@@ -146,6 +150,69 @@ def test_what_cannot_be_answered_is_refused_in_words(frame: pd.DataFrame, fitted
         logit.fit({"X": frame[["x", "z"]].to_numpy(), "y": frame["y"].to_numpy()}).margins("x")
     with pytest.raises(mle.MissingColumnError, match="'g'"):
         bernoulli.regress(p="x + g").fit(frame).margins("x", at_means=True)
+
+
+@pytest.mark.parametrize("groups", [None, "c"])
+def test_unconditional_errors_of_average_predictions_are_those_of_the_mean(frame: pd.DataFrame, groups: Any) -> None:
+    """With an intercept and the canonical link the average prediction is the mean of y: its error is that of a mean, of sums of
+    clusters with G / (G - 1); by groups of a saturated model too, and contrasts are differences of means."""
+    df = frame.assign(c=np.arange(len(frame)) % 25)
+    options = {} if groups is None else {"cov_kwds": {"groups": groups}}
+    cov_type = "HC0" if groups is None else "cluster"
+
+    def error(e: np.ndarray) -> float:
+        sums = e if groups is None else np.bincount(df["c"], e)
+        return float(np.sqrt((sums**2).sum() * (1.0 if groups is None else 25 / 24)))
+
+    res = bernoulli.regress(p="x + z").fit(df, cov_type=cov_type, **options)
+    found, n = res.margins(unconditional=True), len(df)
+    assert found.bse[0] == pytest.approx(error((df["y"] - df["y"].mean()).to_numpy() / n), rel=1e-8)
+    assert found.bse[0] > res.margins().bse[0]
+    saturated = bernoulli.regress(p="g").fit(df, cov_type=cov_type, **options)
+    influence = {}
+    for g, part in df.groupby("g"):
+        influence[g] = np.where(df["g"] == g, df["y"] - part["y"].mean(), 0.0) / len(part)
+    np.testing.assert_allclose(
+        saturated.margins(over="g", unconditional=True).bse, [error(influence[g]) for g in "abc"], rtol=1e-6
+    )
+    contrast = saturated.margins("g", unconditional=True)
+    np.testing.assert_allclose(contrast.bse, [error(influence[g] - influence["a"]) for g in "bc"], rtol=1e-6)
+
+
+def test_unconditional_needs_a_sandwich_and_the_rows_of_the_fit(frame: pd.DataFrame, fitted: mle.Results) -> None:
+    with pytest.raises(ValueError, match=r"res.with_cov\('HC0'\)"):
+        fitted.margins(unconditional=True)
+    with pytest.raises(ValueError, match="leave out data= and at_means="):
+        fitted.with_cov("HC0").margins(data=frame, unconditional=True)
+
+
+def test_marginal_means_are_those_of_emmeans() -> None:
+    """Averages over a balanced grid, on the scale of the response."""
+    r = json.loads((ROOT / "tests/references/emmeans.json").read_text())
+    d = pd.read_csv(ROOT / "examples/data/warpbreaks.csv").rename(columns={"breaks": "y"})
+    d["tension"] = np.where(d["tension_m"] == 1, "M", np.where(d["tension_h"] == 1, "zH", "L"))
+    res = poisson.regress(mu="wool_b * tension").fit(d)
+    grid = pd.DataFrame([(w, t) for w in (0, 1) for t in ("L", "M", "zH")], columns=["wool_b", "tension"])
+    means, contrasts = res.margins(over="tension", data=grid), res.margins("tension", data=grid)
+    for found, values, errors in ((means, "means", "se"), (contrasts, "contrasts", "contrasts_se")):
+        np.testing.assert_allclose(found.params, list(r[values].values()), rtol=1e-7)
+        np.testing.assert_allclose(found.bse, list(r[errors].values()), rtol=1e-6)
+
+
+def test_slopes_at_the_ends_of_a_spline(frame: pd.DataFrame) -> None:
+    """Beyond its boundary knots a spline is not evaluated: rows there are differenced to one side, against a finer difference."""
+    res = bernoulli.regress(p="bs(x, df=4)").fit(frame)
+    low, high = frame["x"].min(), frame["x"].max()
+    for end, sign in ((low, 1.0), (high, -1.0)):
+        h, at = (
+            1e-4,
+            lambda k, end=end, sign=sign: res.predict(pd.DataFrame({"x": [end + sign * k * 1e-4]}))["estimate"][0],
+        )
+        one_sided = sign * (-25 * at(0) + 48 * at(1) - 36 * at(2) + 16 * at(3) - 3 * at(4)) / (12 * h)
+        row = frame.loc[[frame["x"].idxmin() if sign > 0 else frame["x"].idxmax()]]
+        several = pd.concat([row, frame.iloc[:20]])
+        alone = 21 * res.margins("x", data=several).params[0] - 20 * res.margins("x", data=several.iloc[1:]).params[0]
+        assert alone == pytest.approx(one_sided, rel=1e-4)
 
 
 def test_the_picture(fitted: mle.Results) -> None:

@@ -1,0 +1,152 @@
+r"""Averages over rows of predictions, slopes and contrasts, with their derivatives by theta and their influence.
+
+With m = sum_i w_i h_i(theta) / sum w, the delta method has Var m = G V G', G = dm/dtheta.  Where the rows are a sample too, the
+influence of row i is
+
+.. math:: \psi_i = w_i (h_i - m) / W + G A^{-1} s_i, \qquad Var\, m = \sum_g \psi_g \psi_g',
+
+sums over rows or clusters g, with the cross term of both parts: ``vce(unconditional)`` of Stata's ``margins``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.covariance import CovarianceResult
+from mlejax.execution import compiled
+from mlejax.fit import Fit
+from mlejax.inference.covariances import cluster_codes, covariance_of, weighted_scores
+from mlejax.inference.prediction.predict import InParts, evaluated_rows
+from mlejax.shapes import Either, Float, Host, Int
+
+UNCONDITIONAL = ("HC0", "HC1", "cluster", "stata")
+
+
+class Average(NamedTuple):
+    """One margin at the estimates.
+
+    Attributes:
+        value: ().
+        gradient: by theta (p,).
+        rows: the values that were averaged (n,).
+    """
+
+    value: float
+    gradient: Float[Host, " p"]
+    rows: Float[Either, " n"]
+
+
+@partial(compiled, static=("function", "predictors", "form", "layout", "space"))
+def _predicted(
+    function: Any, predictors: Any, form: str, layout: Any, space: Any,
+    theta: Any, fixed: Any, made: Any, leaves: Any, shared: Any, weights: Any,
+) -> Any:  # fmt: skip
+    """The mean over rows with its gradient by theta, and the rows."""
+
+    def mean(t: Any) -> Any:
+        params = space.params_from_theta(t, fixed)
+        rows = jnp.ravel(evaluated_rows(function, predictors, form, layout, params, made, leaves, shared, {}))
+        return weights @ rows, rows
+
+    return jax.value_and_grad(mean, has_aux=True)(theta)
+
+
+@partial(compiled, static=("function", "predictors", "form", "layout", "space", "column", "elasticity"))
+def _sloped(
+    function: Any, predictors: Any, form: str, layout: Any, space: Any, column: int | None, elasticity: str | None,
+    theta: Any, fixed: Any, made: Any, leaves: Any, shared: Any, weights: Any, moved: Any, x: Any,
+) -> Any:  # fmt: skip
+    """The same of slopes: ``moved`` are the derivatives of the designs, ``column`` the place of the column among the arrays."""
+    leaves = tuple(a.astype(weights.dtype) if i == column else a for i, a in enumerate(leaves))
+    still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
+    along = tuple(jnp.ones_like(a) if i == column else still(a) for i, a in enumerate(leaves))
+
+    def mean(t: Any) -> Any:
+        params = space.params_from_theta(t, fixed)
+        rows = lambda m, a: jnp.ravel(evaluated_rows(function, predictors, form, layout, params, m, a, shared, {}))
+        y, slope = jax.jvp(rows, (made, leaves), (moved, along))
+        slope = slope * x if elasticity in ("eyex", "dyex") else slope
+        slope = slope / y if elasticity in ("eyex", "eydx") else slope
+        return weights @ slope, slope
+
+    return jax.value_and_grad(mean, has_aux=True)(theta)
+
+
+def predicted(fit: Fit, o: InParts, weights: Float[Host, " n"]) -> Average:
+    """The weighted mean of a function over rows; weights of sum 1."""
+    statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space)
+    return _average(_predicted(*statics, fit.theta, fit.fixed, o.made, o.leaves, o.shared, weights))
+
+
+def sloped(
+    fit: Fit,
+    o: InParts,
+    weights: Float[Host, " n"],
+    name: str,
+    x: Float[Host, " n"],
+    moved: Any,
+    elasticity: str | None,
+) -> Average:
+    """The weighted mean of slopes or elasticities in a column with values x (n,), ``moved`` the derivatives of designs."""
+    statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space, o.columns.get(name), elasticity)
+    return _average(_sloped(*statics, fit.theta, fit.fixed, o.made, o.leaves, o.shared, weights, moved, x))
+
+
+def contrast(one: Average, other: Average) -> Average:
+    """The difference of two averages over the same rows."""
+    return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows)
+
+
+def _average(found: Any) -> Average:
+    (value, rows), gradient = found
+    return Average(float(value), np.asarray(gradient), rows)
+
+
+def unconditional_covariance(
+    fit: Fit, cov: CovarianceResult, found: Sequence[Average], rows: Sequence[Int[Host, " n"]], weights: Sequence[Any]
+) -> Float[Host, "m m"]:
+    """The covariance of margins where the rows are a sample.
+
+    Args:
+        fit, cov: the fit and its covariance, a sandwich.
+        found: the margins.
+        rows: for each the rows of the fit that it averages.
+        weights: for each theirs, of sum 1.
+
+    Raises:
+        ValueError: a covariance that is no sandwich of rows or one-way clusters.
+    """
+    if cov.kind not in UNCONDITIONAL or len(cov.groups) > 1:
+        raise ValueError(
+            f"margins(unconditional=True) sums products over rows or clusters, as cov_type='HC0' and 'cluster' do; here it is "
+            f"{cov.kind!r}: res.with_cov('HC0').margins(..., unconditional=True)"
+        )
+    bread = covariance_of(fit, "nonrobust", {}).matrix
+    if np.isnan(bread).any():
+        raise ValueError(
+            "margins(unconditional=True) is refused where a parameter has no standard error; see the verdict"
+        )
+    loaded, scores = fit.loaded, weighted_scores(fit)
+    influence = scores @ bread @ np.array([one.gradient for one in found]).T
+    for j, (one, at, w) in enumerate(zip(found, rows, weights, strict=True)):
+        units = at if loaded.unit_codes is None else loaded.unit_codes[at]
+        np.add.at(influence[:, j], units, w * (np.asarray(one.rows) - one.value))
+    parts = [influence, scores @ bread]
+    used = loaded.weights
+    if cov.groups:
+        codes = cluster_codes(fit, cov.groups[0])
+        for i, part in enumerate(parts):
+            summed = np.zeros((int(codes.max()) + 1, part.shape[1]))
+            np.add.at(summed, codes, part if used is None else part[used.used])
+            parts[i] = summed
+    elif used is not None and used.kind == "frequency":
+        root = np.sqrt(np.where(used.used, used.values, 1.0))[:, None]
+        parts = [part / root for part in parts]
+    factor = np.trace(cov.matrix) / np.trace(parts[1].T @ parts[1])  # for small samples, as the fit's own
+    return np.asarray(factor * parts[0].T @ parts[0])
