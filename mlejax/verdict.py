@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.notebook import in_notebooks
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 
@@ -85,6 +86,7 @@ class ConvergenceWarning(UserWarning):
     """A fit did not end at a maximum; the verdict in the message says what was found instead."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Verdict:
     """What a fit is worth.
@@ -366,13 +368,12 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
             return "boundary", f"{where}; standard errors of the others hold it there{limit}"
         elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
         return "verified", (
-            f"a local maximum: g'H^-1 g = {e.decrement:.1e}, scaled information positive definite "
-            f"(smallest eigenvalue {e.smallest_eigenvalue:.2g}, condition {e.condition:.2g}){elsewhere}"
+            f"a local maximum{elsewhere}"
         )
     if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e3 * SMALL_DECREMENT:
         return (
             "verified",
-            f"a local maximum to the precision of the arithmetic: g'H^-1 g = {e.decrement:.1e} cannot be made smaller",
+            f"a local maximum to the precision of the arithmetic: the decrement {e.decrement:.1e} cannot be made smaller",
         )
     # on a ridge that bends a maximum may be far higher than the curvature promises: no distance is stated
     left = f"; g'H^-1 g = {e.decrement:.1e}" if e.definite and np.isfinite(e.decrement) else ""

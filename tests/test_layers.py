@@ -14,7 +14,8 @@ PACKAGE = ROOT / "mlejax"
 
 # fmt: off
 ROOMS = (
-    "misuse", "shapes", "status", "execution", "portable", "linalg", "transforms", "special", "parameters",
+    "misuse", "notebook", "shapes", "status", "execution", "portable", "linalg", "transforms", "special",
+    "parameters",
     "data", "likelihood", "companions", "optimize", "objective", "latent", "covariance",
     "verdict", "fit", "batch", "engines", "plot", "inference", "report", "files", "results", "model",
 )

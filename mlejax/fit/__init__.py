@@ -16,7 +16,7 @@ from mlejax.fit.loading import (
     prepare,
 )
 from mlejax.fit.penalties import l2
-from mlejax.fit.recipe import continued
+from mlejax.fit.recipe import continued, with_fixed
 from mlejax.fit.solve import solve
 from mlejax.fit.streaming import evaluator_of, is_stream
 from mlejax.latent import regressed
@@ -45,4 +45,5 @@ __all__ = [
     "refuse_effects",
     "regressed",
     "solve",
+    "with_fixed",
 ]

@@ -188,6 +188,25 @@ def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
     return replace(done, note=note, constraints=fit.constraints, integration=fit.integration)
 
 
+def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
+    """The fit of the same data with these entries fixed, by Newton's method from near the estimate.
+
+    Raises:
+        ValueError: entries that cannot be fixed, or a fit under constraints, of a stream, or of effects by index.
+    """
+    loaded, method, likelihood = fit.loaded, optimize.Newton(), fit.spec.likelihood
+    if fit.constraints or loaded.stream is not None or loaded.remembered is not None or likelihood.effects:
+        raise ValueError("this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test")
+    with float64(), missing_derivatives(likelihood), outside_transformations():
+        space, held = fix_on_host(loaded.problem.space, fixed)
+        evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)
+        given = start_room.given_values(space, likelihood.parameters, fit.params)
+        u0 = _first_start(evaluator, method, loaded, given, 0)
+        problems = problems_of(method, held, 0, lambda _: loaded, lambda _: given)
+        found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
+        return finish(evaluator.with_spec(found.spec), loaded, found, method)
+
+
 def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
     """The whole search in centred and scaled coordinates where bias reduction differences gradients, by steps of one scale."""
     if evaluator.spec.reduction is None or not isinstance(evaluator, ChunkedEvaluator):

@@ -54,6 +54,7 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import z_tests
+from mlejax.inference.null_fits import null_statements
 from mlejax.inference.omnibus import omnibus
 from mlejax.inference.prediction import (
     ClassValues,
@@ -180,6 +181,7 @@ __all__ = [
     "nlcom",
     "nlcom_of",
     "no_criterion",
+    "null_statements",
     "omnibus",
     "one_scalar",
     "own_options",

@@ -11,11 +11,13 @@ import numpy as np
 from mlejax.inference.formatting import small_table
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import critical_value
+from mlejax.notebook import in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimates:
     """Quantities with standard errors; prints as a table.

@@ -66,11 +66,14 @@ def format_number(x: float, digits: int = 5) -> str:
     return MISSING if math.isnan(x) else f"{x:.{digits}g}"
 
 
-def format_estimates(rows: Sequence[tuple[float, float, float, float]]) -> list[tuple[str, str, str, str]]:
+def format_estimates(
+    rows: Sequence[tuple[float, float, float, float]], decimals: int | None = None
+) -> list[tuple[str, str, str, str]]:
     """Strings for rows of (estimate, standard error, lower, upper), by the rule in the module's docstring.
 
     Args:
       rows: floats; NaN prints as ``.``; a row without a standard error follows the decimals of the others.
+      decimals: of all numbers, in place of the rule.
 
     Returns:
       one tuple of four strings per row, not padded.
@@ -78,8 +81,11 @@ def format_estimates(rows: Sequence[tuple[float, float, float, float]]) -> list[
     >>> format_estimates([(1.23456, 0.0321, 1.1716, 1.2975), (-0.5, 0.25, -0.99, -0.01)])
     [('1.2346', '0.0321', '1.1716', '1.2975'), ('-0.5000', '0.2500', '-0.9900', '-0.0100')]
     """
-    decimals = _shared_decimals(rows)
-    return [_format_row(row, decimals) for row in rows]
+    if decimals is not None:
+        fixed = lambda x: f"{x:.{decimals}f}" if math.isfinite(x) else _unusual(x)
+        return [(fixed(a), fixed(b), fixed(c), fixed(d)) for a, b, c, d in rows]
+    shared = _shared_decimals(rows)
+    return [_format_row(row, shared) for row in rows]
 
 
 def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) -> list[str]:

@@ -17,6 +17,7 @@ from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
 from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, refuse_chains, without_random
 from mlejax.likelihood import Likelihood
+from mlejax.notebook import in_notebooks
 from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
@@ -27,6 +28,7 @@ WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
 Missing: TypeAlias = Literal["raise", "drop"]
 
 
+@in_notebooks
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:

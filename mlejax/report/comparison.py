@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax import inference
 from mlejax.inference import CRITERIA, FitFacts
-from mlejax.inference.formatting import MISSING, format_estimates
+from mlejax.inference.formatting import MISSING, format_estimates, format_statistic
 from mlejax.report.frames import tidy
 from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.presentation import STARS_SAID, Presentation, checked_presentation, marked
 from mlejax.report.printed import Printed
-from mlejax.report.summary import Leaf, Term
+from mlejax.report.terms import Leaf, Term
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 _SHOWN = ("aic", "bic")
 
 
@@ -66,14 +66,16 @@ class Comparison(Printed):
     Attributes:
       columns: the fits.
       criteria: names of the criteria shown.
-      stars: whether p-values are marked by stars.
+      presentation: which rows, under which names, with which digits and stars.
       remark: why criteria are not compared, or nothing.
+      extra: further rows, a text for each fit.
     """
 
     columns: tuple[Column, ...]
     criteria: tuple[str, ...] = _SHOWN
-    stars: bool = False
+    presentation: Presentation = field(default_factory=Presentation)
     remark: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def page(self) -> Page:
         """One column a fit: estimates, then the facts of the fits."""
@@ -137,7 +139,8 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     criteria: Sequence[str] | None = None,
-    stars: bool = False,
+    presentation: Presentation | None = None,
+    extra: Mapping[str, Sequence[object]] | None = None,
 ) -> Comparison:
     """Columns -> comparison, with distinct heads and with criteria where they can be compared.
 
@@ -162,7 +165,15 @@ def compare(
         raise ValueError(f"{', '.join(CRITERIA[c] for c in criteria)} cannot be compared: {why}")
     shown = tuple(_SHOWN if criteria is None else criteria)
     remark = f"{' and '.join(CRITERIA[c] for c in shown)} are not compared: {why}." if why and shown else ""
-    return Comparison(columns, () if why else shown, bool(stars), remark)
+    wanted = presentation or Presentation()
+    checked_presentation([[*c.terms, *c.leaves] for c in columns], wanted)
+    rows = tuple((str(name), tuple(map(str, values))) for name, values in (extra or {}).items())
+    for name, values in rows:
+        if len(values) != len(columns):
+            raise ValueError(
+                f"extra row {name!r}: expected {len(columns)} entries, one for each result, got {len(values)}"
+            )
+    return Comparison(columns, () if why else shown, wanted, remark, rows)
 
 
 def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
@@ -199,16 +210,18 @@ def _page(table: Comparison) -> Page:
     withheld = {name: _withheld(table, name) for name in table.criteria}
     reasons = [note for notes in withheld.values() for note in notes]
     markers = note_markers([note for notes in said for note in notes] + verdicts + reasons)
-    cells = [_term_cells(c, notes, markers, table.stars) for c, notes in zip(columns, said, strict=True)]
+    wanted = table.presentation
+    cells = [_term_cells(c, notes, markers, wanted) for c, notes in zip(columns, said, strict=True)]
     lines = []
-    for name in merged([[t.name for t in c.terms] + [leaf.name for leaf in c.leaves] for c in columns]):
+    for name, label in wanted.names(
+        merged([[t.name for t in c.terms] + [leaf.name for leaf in c.leaves] for c in columns])
+    ).items():
         pairs = [found.get(name, (Cell(""), Cell(""))) for found in cells]
-        lines.append(Line(Cell(name), tuple(p[0] for p in pairs)))
+        lines.append(Line(Cell(label), tuple(p[0] for p in pairs)))
         if any(p[1].text for p in pairs):
             lines.append(Line(Cell(""), tuple(p[1] for p in pairs)))
-    below = ["Standard errors in parentheses."] if any(not line.name.text for line in lines) else []
-    if table.stars:
-        below.append(", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + ".")
+    below = [_BELOW[wanted.show]] if any(not line.name.text for line in lines) else []
+    below += [STARS_SAID] if wanted.stars else []
     below += [table.remark] if table.remark else []
     facts = _fact_lines(table, markers, verdicts, withheld)
     body = Table(("", *(c.name for c in columns)), (*lines, *facts), (len(lines),), hanging=True)
@@ -249,17 +262,32 @@ def _withheld(table: Comparison, name: str) -> list[str]:
 
 
 def _term_cells(
-    column: Column, notes: Sequence[str], markers: dict[str, str], stars: bool
+    column: Column, notes: Sequence[str], markers: dict[str, str], wanted: Presentation
 ) -> dict[str, tuple[Cell, Cell]]:
-    texts = format_estimates([(t.coef, math.nan if t.fixed else t.std_err, math.nan, math.nan) for t in column.terms])
+    rows = [(t.coef, math.nan if t.fixed else t.std_err, t.low, t.high) for t in column.terms]
     found = {}
-    for term, note, (coef, error, *_) in zip(column.terms, notes, texts, strict=True):
-        mark = next((m for p, m in STARS if term.p < p), "") if stars else ""
-        below = "(fixed)" if term.fixed else f"({MISSING if math.isnan(term.std_err) else error})"
+    for term, note, text in zip(column.terms, notes, format_estimates(rows, wanted.digits), strict=True):
+        coef, mark = text[0], marked(term.p) if wanted.stars else ""
+        below = "(fixed)" if term.fixed else _below(term, text, wanted)
         found[term.name] = (Cell(coef, mark), Cell(below, markers.get(note, "")))
     for leaf in column.leaves:
         found[leaf.name] = (Cell(" x ".join(map(str, leaf.shape)) or "scalar"), Cell(""))
     return found
+
+
+_BELOW: dict[str | None, str] = dict.fromkeys((None, "se"), "Standard errors in parentheses.") | {
+    "t": "Statistics against 0 in parentheses.",
+    "ci": "Intervals of 95 % in brackets.",
+}
+
+
+def _below(term: Term, text: tuple[str, str, str, str], wanted: Presentation) -> str:
+    """What stands below an estimate."""
+    if wanted.show == "ci":
+        return f"[{text[2]}, {text[3]}]"
+    if wanted.show == "t":
+        return f"({format_statistic(term.z)})"
+    return f"({MISSING if math.isnan(term.std_err) else text[1]})"
 
 
 def _fact_lines(
@@ -287,6 +315,8 @@ def _fact_lines(
     for name in table.criteria:
         values = [_criterion(c, name) for c in columns]
         rows.append(row(CRITERIA[name], [MISSING if math.isnan(v) else f"{v:.4f}" for v in values], withheld[name]))
+    rows += [row(name, list(values)) for name, values in table.extra]
     rows.append(row("Covariance", [c.cov for c in columns]))
-    rows.append(row("Verdict", [c.code for c in columns], verdicts))
+    if any(verdicts):
+        rows.append(row("Verdict", [c.code for c in columns], verdicts))
     return rows

@@ -8,7 +8,7 @@ as z where 0 is not interior to the support.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,64 +22,14 @@ from mlejax.inference.formatting import (
     percent_labels,
 )
 from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.presentation import Presentation, marked
 from mlejax.report.printed import Printed
+from mlejax.report.terms import Leaf, Term
 
 SUMMARISED_ABOVE = 200
 """A structure of more numbers than this is shown leaf by leaf."""
 
 _NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class Term:
-    """One row of the table of estimates.
-
-    Attributes:
-      name: address of the entry, never shortened.
-      coef: estimate, natural scale.
-      std_err: standard error; NaN if there is none.
-      z: statistic against 0; NaN where 0 is not interior to the support.
-      p: two-sided p-value of z.
-      low: lower confidence limit.
-      high: upper confidence limit.
-      note: why something is missing, or what to know about the row; equal notes share a marker.
-      fixed: whether the entry is fixed at this value.
-      group: rows of one group are adjacent, with a light rule between groups.
-    """
-
-    name: str
-    coef: float
-    std_err: float = _NAN
-    z: float = _NAN
-    p: float = _NAN
-    low: float = _NAN
-    high: float = _NAN
-    note: str = ""
-    fixed: bool = False
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A large array, summarised in one row.
-
-    Attributes:
-      name: address of the leaf.
-      shape: its shape.
-      minimum: smallest entry.
-      mean: mean of the entries.
-      maximum: largest entry.
-      norm: Euclidean norm.
-      note: what to know about it, for instance entries that are not finite.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    minimum: float
-    mean: float
-    maximum: float
-    norm: float
-    note: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,6 +46,7 @@ class Summary(Printed):
       coef_label: head of the column of estimates.
       stat_label: ``"z"`` or ``"t"``.
       leaves: large structures, summarised.
+      presentation: digits, columns and stars.
     """
 
     title: str
@@ -107,6 +58,7 @@ class Summary(Printed):
     coef_label: str = "coef"
     stat_label: str = "z"
     leaves: tuple[Leaf, ...] = ()
+    presentation: Presentation = field(default_factory=Presentation)
 
     def page(self) -> Page:
         """The tables of estimates and of large structures, with markers for their notes."""
@@ -116,15 +68,24 @@ class Summary(Printed):
         return Page(self.title, self.header, tuple(t for t in tables if t.lines), tuple(notes), self.footer)
 
     def _estimates(self, markers: dict[str, str]) -> Table:
-        terms, letter = self.terms, self.stat_label
-        texts = format_estimates([(t.coef, _NAN if t.fixed else t.std_err, t.low, t.high) for t in terms])
-        lines = [
-            Line(Cell(t.name, markers.get(t.note, "")), tuple(map(Cell, _cells(t, text))))
-            for t, text in zip(terms, texts, strict=True)
-        ]
+        terms, letter, wanted = self.terms, self.stat_label, self.presentation
+        texts = format_estimates(
+            [(t.coef, _NAN if t.fixed else t.std_err, t.low, t.high) for t in terms], wanted.digits
+        )
+        chosen = _COLUMNS[wanted.show]
+        lines = []
+        for t, text in zip(terms, texts, strict=True):
+            cells = [Cell(c) for c in _cells(t, text)]
+            cells[0] = Cell(cells[0].text, marked(t.p) if wanted.stars else "")
+            lines.append(Line(Cell(t.name, markers.get(t.note, "")), tuple(cells[i] for i in chosen)))
         breaks = tuple(i for i in range(1, len(terms)) if terms[i].group != terms[i - 1].group)
-        heads = ("", self.coef_label, "std err", letter, f"P>|{letter}|", *percent_labels(self.alpha))
-        return Table(heads, tuple(lines), breaks)
+        heads = (self.coef_label, "std err", letter, f"P>|{letter}|", *percent_labels(self.alpha))
+        return Table(("", *(heads[i] for i in chosen)), tuple(lines), breaks, hanging=wanted.stars)
+
+
+_COLUMNS: dict[str | None, tuple[int, ...]] = {
+    None: (0, 1, 2, 3, 4, 5), "se": (0, 1, 3), "t": (0, 2, 3), "ci": (0, 4, 5),
+}  # fmt: skip
 
 
 def _cells(term: Term, text: tuple[str, str, str, str]) -> tuple[str, ...]:

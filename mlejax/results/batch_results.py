@@ -14,6 +14,7 @@ from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.notebook import in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Float, Host, Int, Shaped
 from mlejax.status import CovarianceState
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@in_notebooks
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class BatchResults:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax import inference, report, transforms
+from mlejax.data import OBSERVED
 from mlejax.execution import device_kind, float64
 from mlejax.fit import Fit, counts
 from mlejax.inference import Entries
@@ -17,6 +18,7 @@ from mlejax.parameters import Space
 if TYPE_CHECKING:
     import pandas as pd
 
+OF_FORMULAS = "formula "  # how the fingerprint calls their columns
 FEW_ROWS = 10  # of a level, below which the bias of incidental parameters is spoken of
 
 
@@ -74,6 +76,13 @@ def _eform_statement(entries: Entries, eform: bool | Sequence[str]) -> str:
     return ", ".join(f"exp(coef) of {p.name}: {p.ratio}" for p in ratios)
 
 
+def outcome(fit: Fit) -> str:
+    """The column of outcomes: the only one that the function reads beside those of formulas; empty if there are several."""
+    others = (OF_FORMULAS, OBSERVED)
+    read = [name for name in fit.loaded.fingerprint.columns if not name.startswith(others)]
+    return read[0] if len(read) == 1 else ""
+
+
 def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, str], ...]:
     fit, cov = entries.fit, entries.cov
     nobs, n_units = counts(fit.loaded)
@@ -83,8 +92,10 @@ def _header(entries: Entries, eform: bool | Sequence[str]) -> tuple[tuple[str, s
     free = f"{inference.df_model(fit, cov)}" + (f" ({on_edge} on an edge)" if on_edge else "")
     if fit.n_effects:
         free += f" ({fit.n_effects} effects)"
+    named = outcome(fit)
     header = [
         ("Model", fit.spec.likelihood.name),
+        *([("Outcome", named)] if named else []),
         ("Method", fit.method),
         ("Covariance", cov.statement),
         ("Converged", f"{'yes' if fit.verdict.converged else 'NO'} ({nearness})"),
@@ -120,14 +131,24 @@ def criteria(entries: Entries) -> dict[str, float | None]:
     return {name: None if none[name] else inference.info_criterion(fit, cov, name) for name in none}
 
 
-def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False) -> report.Summary:
+def summary(
+    entries: Entries,
+    alpha: float,
+    eform: bool | Sequence[str] = False,
+    presentation: report.Presentation | None = None,
+    extra: Mapping[str, object] | None = None,
+    null: bool = False,
+) -> report.Summary:
     """The whole table: model and method, the estimates, the verdict."""
     fit, space = entries.fit, entries.space
+    wanted = presentation or report.Presentation()
     regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
     large = entries.too_large
     notes = (
         f"Regressed: {regressed}." if regressed else "",
         inference.omnibus(entries),
+        *(inference.null_statements(entries) if null else ()),
+        report.STARS_SAID if wanted.stars else "",
         integration_statement(fit),
         _spreads(entries),
         _effects(fit),
@@ -141,14 +162,15 @@ def summary(entries: Entries, alpha: float, eform: bool | Sequence[str] = False)
         label = "exp(coef)" if len(_exponentiated(entries, eform)) == space.n_reported else "estimate"
     return report.Summary(
         title=_title(fit),
-        header=_header(entries, eform),
-        terms=() if _summarised(space) else tuple(terms(entries, alpha, eform)),
+        header=(*_header(entries, eform), *((str(name), str(value)) for name, value in (extra or {}).items())),
+        terms=() if _summarised(space) else wanted.terms(terms(entries, alpha, eform)),
         notes=tuple(note for note in notes if note),
         footer=tuple(text for text in (f"Verdict: {fit.verdict}.", fit.verdict.advice) if text),
         alpha=alpha,
         coef_label=label,
         stat_label="z" if np.isinf(entries.cov.df) else "t",
         leaves=_leaves(entries),
+        presentation=wanted,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlejax import files, misuse, plot, report
 from mlejax.data import like
@@ -29,7 +30,23 @@ class Results(Postestimation, Testing):
         cov_type: the kind of covariance, ``"nonrobust"`` by default.
     """
 
-    def summary(self, alpha: float = 0.05, *, eform: bool | Sequence[str] = False) -> report.Summary:
+    def summary(
+        self,
+        alpha: float = 0.05,
+        *,
+        eform: bool | Sequence[str] = False,
+        rename: Mapping[str, str] | None = None,
+        keep: str | Sequence[str] | None = None,
+        drop: str | Sequence[str] = (),
+        order: str | Sequence[str] = (),
+        labels: Literal["address", "readable"] = "address",
+        digits: int | None = None,
+        show: Literal["se", "t", "ci"] | None = None,
+        stars: bool = False,
+        extra: Mapping[str, object] | None = None,
+        null: bool = False,
+        date: bool = False,
+    ) -> report.Summary:
         """The table; prints as text and shows as HTML in notebooks.
 
         Args:
@@ -38,23 +55,44 @@ class Results(Postestimation, Testing):
                 or scales, odds ratios, relative-risk ratios), intercepts included; or the addresses of coefficients
                 to be shown so.  Standard errors are exp(coef) times those of the coefficient, intervals exp of its ends;
                 z and p still test a coefficient of 0, a ratio of 1.
+            rename: address -> what it is called.
+            keep, drop: which rows: addresses, whole parameters (``"mu"``) or patterns (``"mu[C(size)*"``).
+            order: rows that come first.
+            labels: ``"readable"`` writes ``size: M`` for ``mu[C(size)[T.M]]``.
+            digits: decimals of estimates, errors and limits; by default as many as the standard errors make meaningful.
+            show: ``"se"`` (errors and p), ``"t"`` (statistics and p) or ``"ci"`` (intervals); all of them by default.
+            stars: mark p < 0.05, 0.01 and 0.001.
+            extra: further lines of the header, ``{"Region": "north"}``.
+            null: compare with intercepts alone (McFadden's R2, likelihood ratio), and parameters whose support ends at 0 with 0
+                (half of chi2(1)), each by one more fit.
+            date: say when the table was made.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.regress(mu="C(g)").fit({"y": [1.0, 2.0, 6.0, 3.0], "g": list("aabb")})
+            >>> [term.name for term in res.summary(keep="mu", labels="readable").terms]
+            ['Intercept', 'g: b']
         """
-        return reporting.summary(self._entries, alpha, eform)
+        wanted = report.Presentation(rename or {}, keep, drop, order, labels, digits, show, stars)
+        lines = {**(extra or {}), **({"Date": f"{datetime.now():%Y-%m-%d %H:%M}"} if date else {})}
+        return reporting.summary(self._entries, alpha, eform, wanted, lines, null)
 
     def to_latex(
-        self,
-        alpha: float = 0.05,
-        *,
-        caption: str | None = None,
-        label: str | None = None,
-        eform: bool | Sequence[str] = False,
+        self, alpha: float = 0.05, *, caption: str | None = None, label: str | None = None, **options: Any
     ) -> str:
-        r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``."""
-        return self.summary(alpha, eform=eform).to_latex(caption=caption, label=label)
+        r"""The table for LaTeX's booktabs package; ``caption`` is the title by default, ``label`` is for ``\ref``.
 
-    def to_markdown(self, alpha: float = 0.05, *, eform: bool | Sequence[str] = False) -> str:
-        """The table as Markdown of GitHub's flavour."""
-        return self.summary(alpha, eform=eform).to_markdown()
+        ``options`` are those of :meth:`summary`.
+        """
+        return self.summary(alpha, **options).to_latex(caption=caption, label=label)
+
+    def to_markdown(self, alpha: float = 0.05, **options: Any) -> str:
+        """The table as Markdown of GitHub's flavour; ``options`` are those of :meth:`summary`."""
+        return self.summary(alpha, **options).to_markdown()
 
     def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Any:
         """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.

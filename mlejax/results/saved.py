@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mlejax import files, report
 from mlejax.likelihood import Likelihood
@@ -82,20 +82,30 @@ def compare(
     *results: Results,
     names: Sequence[str] | None = None,
     criteria: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] = (),
+    order: str | Sequence[str] = (),
+    labels: Literal["address", "readable"] = "address",
+    digits: int | None = None,
+    show: Literal["se", "t", "ci"] = "se",
     stars: bool = False,
+    extra: Mapping[str, Sequence[object]] | None = None,
 ) -> report.Comparison:
     r"""Fits side by side: estimates with standard errors in parentheses, log-likelihoods, criteria, verdicts.
 
     AIC and BIC are left out, and the table says why, where the fits are of different data (numbers of rows, or
     sums and sums of squares of a column that two of them use), and for a fit whose log-likelihood was not maximised or
-    is a pseudolikelihood. A fit that did not converge is marked with its verdict.
+    is a pseudolikelihood. A fit that did not converge is marked with its verdict; where all did, verdicts are left out.
 
     Args:
         *results: two or more.
         names: heads of the columns; the models' names by default.
         criteria: any of ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"``; by default AIC and BIC where they can be compared.
             ``()`` for none.
-        stars: mark p < 0.05, 0.01 and 0.001.
+        rename, keep, drop, order, labels, digits, stars: as in :meth:`Results.summary`.
+        show: what stands below an estimate: ``"se"``, ``"t"`` (statistics) or ``"ci"`` (intervals of 95 %).
+        extra: further rows, ``{"Controls": ["no", "yes"]}``.
 
     Returns:
         :class:`mlejax.report.Comparison`: prints as text, shows as HTML; ``to_latex()``, ``to_markdown()``, ``tidy()``,
@@ -122,4 +132,6 @@ def compare(
             raise TypeError(
                 f"compare takes results of fits, mle.compare(res1, res2), got {type(result).__name__} as number {i + 1}"
             )
-    return report.compare([reporting.column(r._entries) for r in results], names=names, criteria=criteria, stars=stars)
+    wanted = report.Presentation(rename or {}, keep, drop, order, labels, digits, show, stars)
+    columns = [reporting.column(r._entries) for r in results]
+    return report.compare(columns, names=names, criteria=criteria, presentation=wanted, extra=extra)

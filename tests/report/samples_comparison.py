@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mlejax.data import Fingerprint
 from mlejax.inference import FitFacts
-from mlejax.report import Column, Term, compare, leaf_row
+from mlejax.report import Column, Presentation, Term, compare, leaf_row
 from tests.report.samples import FLAT, term
 
 
@@ -45,7 +45,9 @@ OTHER = replace(SMALL, name="other", facts=facts(-90.0, 2, 60.0))
 
 COMPARISONS = {
     "compare_plain": compare([SMALL, LARGE]),
-    "compare_stars": compare([SMALL, LARGE, LOST, ROBUST], names=["(1)", "(2)", "a_b", "[*]"], stars=True),
+    "compare_stars": compare(
+        [SMALL, LARGE, LOST, ROBUST], names=["(1)", "(2)", "a_b", "[*]"], presentation=Presentation(stars=True)
+    ),
     "compare_criteria": compare([SMALL, NET], criteria=["aic", "aicc", "bic", "hqic"]),
     "compare_different_data": compare([SMALL, OTHER, SMALL]),
 }

@@ -25,6 +25,7 @@ from mlejax.inference.covariances import cluster_codes, weighted_scores
 from mlejax.inference.formatting import format_number, table_lines
 from mlejax.inference.leverage import adjusted_scores, parts_of
 from mlejax.linalg import scaled_inverse
+from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Influence:
     """The influence of each row, unit or cluster; prints those with the largest Cook's distance.

@@ -24,6 +24,7 @@ from mlejax.fit.loading import load
 from mlejax.fit.search import start_of_one
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives
+from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
 from mlejax.shapes import Float, Host, PyTree
@@ -54,6 +55,7 @@ class Finding:
         return f"{self.level}: {self.code}: {self.statement}.  {self.advice}".rstrip()
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Check:
     """What `model.check` found, errors first.

@@ -22,6 +22,7 @@ from mlejax.inference.prediction.margins import changed, rows_of
 from mlejax.inference.prediction.predict import of_theta
 from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
 from mlejax.inference.row_designs import designs_of
+from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
@@ -34,6 +35,7 @@ BELOW = 1e-9  # relative; what is just below an outcome
 DRAWS = 250
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Residuals:
     """Residuals of a fit, in the order of its rows.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.inference.formatting import table_lines
+from mlejax.notebook import in_notebooks
 from mlejax.plot import diagnostics
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 GOOD = ("verified", "boundary")
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False)
 class Studied:
     """The fits of all data sets of one size.

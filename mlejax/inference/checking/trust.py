@@ -24,6 +24,7 @@ from mlejax.inference.checking.influence import Influence, influence
 from mlejax.inference.covariances import covariance_of
 from mlejax.inference.formatting import format_number, table_lines
 from mlejax.linalg import scaled_inverse
+from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator
 from mlejax.shapes import Float, Host
 
@@ -35,6 +36,7 @@ MOST = 200  # parameters: four Hessians each
 FAR, SKEW, LARGE = 1.3, 0.5, 1e8  # beyond which a ratio, a skewness, a condition is remarked on
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Trust:
     """A panel of checks of one fit; prints as a table with remarks.

@@ -11,6 +11,7 @@ import numpy as np
 
 from mlejax.inference.formatting import format_number
 from mlejax.inference.normal import check_alpha
+from mlejax.notebook import in_notebooks
 from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host
 
@@ -76,6 +77,7 @@ class Curve(NamedTuple):
     params: Float[Host, "k r"]
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     """The profile likelihood of one parameter or function of the parameters; prints its interval and draws itself.

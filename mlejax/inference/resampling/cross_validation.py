@@ -16,6 +16,7 @@ from mlejax.fit import Fit
 from mlejax.fit.common import check_count, objective_of
 from mlejax.inference.resampling.draws import pool_of
 from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
+from mlejax.notebook import in_notebooks
 from mlejax.objective import Spec
 from mlejax.shapes import Device, Either, Float
 from mlejax.verdict import ConvergenceWarning
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NUMBERS_AT_ONCE = 10_000_000
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
     """Out-of-sample log-likelihoods; prints as a table.

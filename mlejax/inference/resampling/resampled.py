@@ -14,12 +14,14 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
 from mlejax.inference.resampling.refitting import Replicates
+from mlejax.notebook import in_notebooks
 from mlejax.shapes import Bool, Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Resampled(ABC):
     """Estimates of a fit and of its refits.

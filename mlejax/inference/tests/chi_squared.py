@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.notebook import in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class ChiSquared:
     """A test of restrictions, all at once.

@@ -25,6 +25,7 @@ from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
 from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
+from mlejax.notebook import in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +66,7 @@ class FitFacts:
     fit: Fit | None = None
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class LRTest:
     """A likelihood-ratio test.

@@ -26,6 +26,7 @@ from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_order
 from mlejax.inference.tests.weighted_chi_squared import tail
+from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.shapes import Float, Host
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class VuongTest:
     """Vuong's tests of two models.

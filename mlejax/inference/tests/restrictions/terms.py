@@ -12,6 +12,7 @@ import numpy as np
 from mlejax.fit import Fit
 from mlejax.inference.formatting import format_statistic, format_test_p, table_lines
 from mlejax.inference.tests.wald import WaldTest
+from mlejax.notebook import in_notebooks
 from mlejax.parameters import COEFFICIENTS, Space
 from mlejax.shapes import Host, Int
 
@@ -83,6 +84,7 @@ def slopes_of(space: Space) -> Int[Host, " k"]:
     return np.concatenate(parts) if parts else np.zeros(0, int)
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class TermTests:
     """For each term of the formulas the joint Wald test that its coefficients are 0; prints as a table.

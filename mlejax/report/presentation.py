@@ -1,0 +1,140 @@
+"""How a table is handed in: which rows, in which order, under which names, with which digits.
+
+Names of rows may be given as addresses (``mu[age]``), as whole parameters (``mu``) or as patterns (``mu[C(size)*``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from mlejax.report.terms import Leaf, Term
+
+Shown: TypeAlias = Literal["se", "t", "ci"]
+Names: TypeAlias = str | Sequence[str]
+_LEVEL = re.compile(r"(?:C\((?P<column>[^,()]+)[^()]*\)|(?P<plain>[^:\[\]]+))\[(?:T\.)?(?P<level>[^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """What is shown of the estimates, and how.
+
+    Attributes:
+        rename: address -> what it is called.
+        keep, drop: addresses, parameters or patterns; all by default, none.
+        order: those that come first, in this order.
+        labels: ``"address"``, or ``"readable"``: ``size: M`` for ``mu[C(size)[T.M]]``.
+        digits: decimals of all estimates; None chooses them by the standard errors.
+        show: ``"se"``, ``"t"`` or ``"ci"``; None for all columns of a summary, errors in a comparison.
+        stars: mark p < 0.05, 0.01 and 0.001.
+    """
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    keep: Names | None = None
+    drop: Names = ()
+    order: Names = ()
+    labels: Literal["address", "readable"] = "address"
+    digits: int | None = None
+    show: Shown | None = None
+    stars: bool = False
+
+    def __post_init__(self) -> None:
+        if self.labels not in ("address", "readable"):
+            raise ValueError(f"labels={self.labels!r}: expected 'address' or 'readable'")
+        if self.show not in (None, "se", "t", "ci"):
+            raise ValueError(
+                f"show={self.show!r}: expected 'se' (standard errors), 't' (statistics) or 'ci' (intervals)"
+            )
+        if self.digits is not None and (
+            isinstance(self.digits, bool) or not isinstance(self.digits, int) or self.digits < 0
+        ):
+            raise ValueError(f"digits= expected a whole number of decimals, got {self.digits!r}")
+
+    def names(self, known: Sequence[str]) -> dict[str, str]:
+        """Addresses in the order in which they are shown -> what they are called.
+
+        Raises:
+            ValueError: a name that no row has.
+        """
+        shown = [name for name in known if self.keep is None or _found(self.keep, known, "keep", name)]
+        shown = [name for name in shown if not _found(self.drop, known, "drop", name)]
+        first = [name for wanted in _listed(self.order) for name in shown if _found(wanted, known, "order", name)]
+        readable = _readable(known) if self.labels == "readable" else {}
+        for name in self.rename:
+            _found(name, known, "rename", "")
+        return {name: self.rename.get(name, readable.get(name, name)) for name in dict.fromkeys([*first, *shown])}
+
+    def terms(self, terms: Sequence[Term]) -> tuple[Term, ...]:
+        """The terms that are shown."""
+        by_name = {term.name: term for term in terms}
+        return tuple(replace(by_name[name], name=label) for name, label in self.names(list(by_name)).items())
+
+
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+STARS_SAID = ", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + "."
+
+
+def marked(p: float) -> str:
+    """The stars of a p-value."""
+    return next((mark for level, mark in STARS if p < level), "")
+
+
+def checked_presentation(known: Sequence[Sequence[Term | Leaf]], wanted: Presentation) -> dict[str, str]:
+    """Names and labels of the rows of several fits together."""
+    return wanted.names(list(dict.fromkeys(term.name for terms in known for term in terms)))
+
+
+def _listed(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _found(wanted: Names, known: Sequence[str], option: str, name: str) -> bool:
+    for pattern in _listed(wanted):
+        matches = [k for k in known if _matches(pattern, k)]
+        if not matches:
+            near = get_close_matches(pattern, known, n=2)
+            raise ValueError(
+                f"{option}={pattern!r}: the table has no such row{f'; did you mean {near}?' if near else ''}; its rows are "
+                + ", ".join(known[:12])
+                + (", ..." if len(known) > 12 else "")
+            )
+        if name in matches:
+            return True
+    return False
+
+
+def _matches(pattern: str, name: str) -> bool:
+    escaped = pattern.replace("[", "[[]")
+    return name == pattern or name.startswith(pattern + "[") or fnmatchcase(name, escaped)
+
+
+def _readable(known: Sequence[str]) -> dict[str, str]:
+    """``size: M`` for ``mu[C(size)[T.M]]``; the parameter in front where several have coefficients."""
+    split = {name: re.fullmatch(r"([^\[]+)\[(.*)\]", name) for name in known}
+    parameters = {found[1] for found in split.values() if found is not None}
+    out = {}
+    for name, found in split.items():
+        if found is not None:
+            inner = " x ".join(_LEVEL.sub(_level, part).strip() for part in _factors(found[2]))
+            out[name] = inner if len(parameters) == 1 else f"{found[1]}, {inner}"
+    return out
+
+
+def _factors(term: str) -> list[str]:
+    """The parts of an interaction, cut at colons outside of brackets."""
+    parts, depth = [""], 0
+    for c in term:
+        depth += (c in "[(") - (c in "])")
+        if c == ":" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return parts
+
+
+def _level(found: re.Match[str]) -> str:
+    return f"{(found['column'] or found['plain']).strip()}: {found['level']}"

@@ -1,0 +1,126 @@
+"""Tables to hand in: which rows under which names, null models against statsmodels and by hand, notebooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.scipy.stats import norm
+from scipy import optimize, stats
+
+import mlejax as mle
+
+sm = pytest.importorskip("statsmodels.api")
+
+
+@mle.model(eta=mle.Real())
+def logit(p: Any, d: Any) -> Any:
+    return d["low"] * p["eta"] - jnp.logaddexp(0.0, p["eta"])
+
+
+@mle.model(mu=mle.Real(), tau=mle.NonNegative())
+def meta(p: Any, d: Any) -> Any:
+    return norm.logpdf(d["y"], p["mu"], jnp.sqrt(p["tau"] ** 2 + d["se"] ** 2))
+
+
+@pytest.fixture(scope="module")
+def births() -> pd.DataFrame:
+    return pd.read_csv("examples/data/birthwt.csv")
+
+
+@pytest.fixture(scope="module")
+def res(births: pd.DataFrame) -> mle.Results:
+    return logit.regress(eta="age + C(race) + smoke").fit(births)
+
+
+@pytest.fixture(scope="module")
+def small(births: pd.DataFrame) -> mle.Results:
+    return logit.regress(eta="age").fit(births)
+
+
+def test_rows_are_chosen_ordered_and_named(res: mle.Results) -> None:
+    shown = res.summary(
+        keep=["eta[C(race)*", "eta[smoke]"], order="eta[smoke]", rename={"eta[smoke]": "Smokes"}, labels="readable"
+    )
+    assert shown.terms[0].name == "Smokes"
+    assert all(t.name.startswith("race: ") for t in shown.terms[1:])
+    assert len(shown.terms) == 3
+    assert [t.name for t in res.summary(drop="eta[C(race)*").terms] == ["eta[Intercept]", "eta[age]", "eta[smoke]"]
+    with pytest.raises(ValueError, match=r"drop='eta\[smok\]'.*did you mean \['eta\[smoke\]'"):
+        res.summary(drop="eta[smok]")
+
+
+def test_digits_columns_and_stars(res: mle.Results) -> None:
+    text = str(res.summary(show="ci", digits=2, stars=True, extra={"Hospital": "Baystate"}, date=True))
+    low, high = res.conf_int().loc["eta[smoke]"]
+    assert f"{low:.2f}" in text
+    assert f"{high:.2f}" in text
+    assert "std err" not in text
+    assert f"{res.params['eta[smoke]']:.2f}**" in text
+    assert "*** p < 0.001" in text
+    assert "Hospital:" in text
+    assert "Date:" in text
+    assert "Outcome:" in text
+    for wrong in ({"digits": -1}, {"show": "p"}, {"labels": "short"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            res.summary(**wrong)  # type: ignore[arg-type]
+
+
+def test_comparisons_take_the_same(res: mle.Results, small: mle.Results) -> None:
+    both = mle.compare(
+        small, res, names=["(1)", "(2)"], keep="eta", drop="eta[Intercept]", labels="readable", show="t", digits=3,
+        extra={"Controls": ["no", "yes"]},
+    )  # fmt: skip
+    text = str(both)
+    assert f"({res.tvalues['eta[age]']:.3f})" in text
+    assert "Intercept" not in text
+    assert "Controls" in text
+    assert "Verdict" not in text  # all are clean
+    with pytest.raises(ValueError, match="extra row 'a': expected 2 entries"):
+        mle.compare(small, res, extra={"a": ["x"]})
+
+
+def test_interactions_are_readable(births: pd.DataFrame) -> None:
+    model = logit.regress(eta="C(race):age")
+    names = [t.name for t in model.fit(births).summary(labels="readable").terms]
+    assert all(" x age" in name and name.startswith("race: ") for name in names[1:])
+
+
+def test_mcfadden_is_that_of_statsmodels(res: mle.Results, births: pd.DataFrame) -> None:
+    x = pd.get_dummies(births[["age", "race", "smoke"]], columns=["race"], drop_first=True, dtype=float)
+    want = sm.Logit(births["low"], sm.add_constant(x)).fit(disp=0, tol=1e-12)
+    notes = " ".join(res.summary(null=True).notes)
+    assert f"McFadden's R2: {want.prsquared:.4f}" in notes
+    assert f"likelihood ratio {want.llr:.3f}, chi2(4), p = {want.llr_pvalue:.4f}" in notes
+
+
+def test_edges_have_half_of_chi_squared() -> None:
+    """The same two maxima by scipy."""
+    rng = np.random.default_rng(3)
+    se = rng.uniform(0.2, 0.6, 40)
+    y = 1.0 + rng.normal(size=40) * np.sqrt(0.3**2 + se**2)
+
+    def llf(tau: float) -> float:
+        w = 1.0 / (tau**2 + se**2)
+        mu = np.sum(w * y) / np.sum(w)
+        return float(np.sum(stats.norm.logpdf(y, mu, 1.0 / np.sqrt(w))))
+
+    best = optimize.minimize_scalar(lambda t: -llf(t), bounds=(0.0, 2.0), method="bounded", options={"xatol": 1e-10})
+    ratio = 2.0 * (-best.fun - llf(0.0))
+    notes = " ".join(meta.fit({"y": y, "se": se}).summary(null=True).notes)
+    assert f"tau = 0: likelihood ratio {ratio:.3f}, half of chi2(1), p = {0.5 * stats.chi2.sf(ratio, 1):.4f}" in notes
+
+
+def test_results_show_in_notebooks(res: mle.Results, small: mle.Results, births: pd.DataFrame) -> None:
+    shown = (
+        res, res.verdict, res.model, res.nlcom(lambda p: p["eta[age]"]), res.wald_test("eta[age] = 0"), res.lr_test(small),
+        res.t_test("eta[age] = 0"), res.bootstrap(100), mle.compare(res, small), logit.regress(eta="age").check(births),
+        logit.regress(eta="age").fit_groups(births, by="smoke"),
+    )  # fmt: skip
+    for one in shown:
+        html = one._repr_html_()
+        assert html.strip().startswith("<")
+        assert "\\n" not in html
