@@ -30,9 +30,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
-_HEAVY = (
-    "bootstrap latents many-data-sets networks penalties profiles pure-core several-fits several-maxima tests units"
-)
+_HEAVY = "bootstrap latents many-data-sets mixtures networks penalties profiles pure-core several-fits several-maxima tests units"
 SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")

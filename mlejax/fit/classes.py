@@ -137,16 +137,18 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
     """The fit with its classes in order of their first parameter, where their labels can be exchanged."""
-    exchanged = _exchangeable(done)
+    exchanged, mixture = _exchangeable(done), mixture_of(done.spec.likelihood)
     if exchanged is None:
         return done, found
+    assert mixture is not None
     space = done.spec.space
     values = [np.asarray(a) for a in space.split(done.params)]
     first = next((i for i in exchanged if space.leaves[i].transform.elementwise), exchanged[0])
     by = values[first].reshape(len(found.counts), -1)[:, 0]
     order = np.argsort(by, kind="stable")
-    label = space.leaves[first].entry_labels[0].replace("[0", "[", 1).split("[")[0]
-    note = f"The labels of the classes can be exchanged; they are in order of {label}."
+    label = space.leaves[first].name
+    word = "states" if mixture.latent.square(mixture.name) else "classes"
+    note = f"The labels of the {word} can be exchanged; they are in order of {label}."
     done = replace(done, note=" ".join(n for n in (done.note, note) if n))
     if (order == np.arange(len(order))).all():
         return done, found
