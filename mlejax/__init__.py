@@ -15,6 +15,7 @@ asymptotic standard errors from the exact Hessian and scores; and a verdict on w
 
 from mlejax import plot, special
 from mlejax.companions import CompanionError
+from mlejax.covariance import Survey
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Shared, Static
 from mlejax.data.streams import Parquet, Stream
 from mlejax.execution import enable_compilation_cache
@@ -86,6 +87,7 @@ __all__ = [
     "Static",
     "Step",
     "Stream",
+    "Survey",
     "Verdict",
     "compare",
     "enable_compilation_cache",

@@ -14,6 +14,7 @@ from mlejax.covariance.options import (
     check_kind,
 )
 from mlejax.covariance.sandwich import NULL_EIGENVALUE, Covariances, Sums, covariance, no_covariances, score_products
+from mlejax.covariance.survey import Survey, survey_meat
 from mlejax.covariance.wording import TOO_FEW, CovarianceResult, described, entry_reason, too_few
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Covariances",
     "Factored",
     "Sums",
+    "Survey",
     "check_kind",
     "covariance",
     "described",
@@ -39,5 +41,6 @@ __all__ = [
     "factor_of",
     "no_covariances",
     "score_products",
+    "survey_meat",
     "too_few",
 ]

@@ -7,21 +7,24 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from mlejax.covariance.survey import Survey
+
 CovarianceKind: TypeAlias = Literal[
     "nonrobust", "expected", "opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC", "bayes", "bootstrap",
-    "robust",
+    "survey", "robust",
 ]  # fmt: skip
 
 _SAME = {"robust": "HC0"}
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(CovarianceKind) if kind not in _SAME)
 LEVERAGE = {"HC2": 0.5, "HC3": 1.0, "CR2": 0.5, "CR3": 1.0}  # kinds that divide scores by powers of one minus leverages
 NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC")
-SANDWICH = (*NEEDS_SCORES[1:], "bootstrap")
+SANDWICH = (*NEEDS_SCORES[1:], "bootstrap", "survey")
 CLUSTERED = ("cluster", "CR2", "CR3")
 MODEL_BASED = ("nonrobust", "expected", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full", "ssc")
 COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
 _OPTIONS = {
+    "survey": {"design"},
     "cluster": {"groups", "correction"}, "CR2": {"groups"}, "CR3": {"groups"}, "stata": {"groups"}, "HAC": {"maxlags"},
     "bootstrap": {"groups", "n", "seed"}, "expected": {"outcomes", "n", "seed"},
 }  # fmt: skip
@@ -80,6 +83,8 @@ def check_kind(
             f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
             + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
         )
+    if kind == "survey" and not (isinstance(options.get("design"), Survey) and sampled):
+        raise ValueError("cov_type='survey' comes with a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
     if kind == "stata" and "groups" in options:
         kind = "cluster"  # whose default factor is that of Stata's ml
     if kind in CLUSTERED or "groups" in options:

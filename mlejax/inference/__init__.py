@@ -87,6 +87,7 @@ from mlejax.inference.resampling import (
     simulate,
 )
 from mlejax.inference.resampling.log_density import LogDensity, logdensity
+from mlejax.inference.survey import survey_weights
 from mlejax.inference.tests import (
     FitFacts,
     HausmanTest,
@@ -203,6 +204,7 @@ __all__ = [
     "standard_errors_of",
     "subset_errors_of",
     "support_of",
+    "survey_weights",
     "t_test",
     "term_named",
     "terms_of",

@@ -30,6 +30,7 @@ from mlejax.fit.penalties import L2
 from mlejax.inference.expected import expected_information
 from mlejax.inference.expected_counts import warn_of_count
 from mlejax.inference.leverage import adjusted_scores, parts_of
+from mlejax.inference.survey import survey_of
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
@@ -66,7 +67,11 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         return CovarianceResult(none.matrix[0], none.state[0], kind, f"{kind} (none: penalty not smooth)", (note,))
     if kind == "bootstrap":
         return _bootstrapped(fit, options)
+    survey = survey_of(fit, options["design"]) if kind == "survey" else None
+    if isinstance(survey, CovarianceResult):
+        return survey
     sums = _sums_of(fit, kind, options) if kind in cov_room.NEEDS_SCORES else None
+    sums = sums if survey is None else survey.sums
     correction, absorbed = options.get("correction", "G"), _absorbed(fit, options)
     k = int(fit.interior.sum()) + absorbed
     penalised = None if fit.penalised is None else fit.penalised.information
@@ -91,10 +96,13 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         found, factor = _in_theta(found, fit.centred.matrix)
     if strict and any(int(s) in cov_room.TOO_FEW for s in found.state[0]):
         raise ValueError(cov_room.too_few(kind, sums, k, correction))
-    made = replace(cov_room.described(found, kind, sums, k, correction, penalised is not None), factor=factor)
+    word = "HC0" if survey is not None else kind
+    made = replace(cov_room.described(found, word, sums, k, correction, penalised is not None), factor=factor)
     made = replace(made, groups=options.get("groups", ()))
     if how:
         made = replace(made, statement=f"expected (inverse expected information, {how})")
+    if survey is not None:
+        made = replace(made, kind=kind, statement=survey.words, df=survey.df)
     if kind in ("CR2", "CR3"):
         assert sums is not None
         made = replace(made, df=float(sums.groups[0, 0]) - 1.0)

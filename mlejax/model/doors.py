@@ -11,7 +11,7 @@ from mlejax import batch as batch_room
 from mlejax import data as data_room
 from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
-from mlejax.covariance import CovarianceKind, check_kind
+from mlejax.covariance import CovarianceKind, Survey, check_kind
 from mlejax.data import DataTypeError, check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
@@ -101,6 +101,7 @@ class Model:
         resume: Any = None,
         on: Any = None,
         separated: Literal["report", "drop", "raise"] = "report",
+        design: Survey | None = None,
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
@@ -158,6 +159,7 @@ class Model:
             separated: of effects by index (``mle.Real(by=...)``): levels whose effect has no finite value, since all their
                 outcomes are zero, or all one, are left out with their rows, which changes no other estimate.  ``"report"``: the
                 verdict names them; ``"drop"``: a note counts them; ``"raise"``: DataError.
+            design: how the rows were sampled, in place of ``weights``, ``weight_kind`` and ``cov_type``: :class:`mlejax.Survey`.
 
         Returns:
             :class:`mlejax.Results`.  Whether the estimates are a maximum is its ``verdict``; if they are not, a
@@ -175,6 +177,11 @@ class Model:
             >>> round(float(res.params["rate"]), 6)
             0.333333
         """
+        if design is not None:
+            if weights is not None or weight_kind is not None or cov_type is not None or cov_kwds is not None:
+                raise ValueError("design= has the weights and the covariance: leave out weights=, weight_kind=, cov_type=")
+            weights, weight_kind = inference.survey_weights(design, data), "sampling"
+            cov_type, cov_kwds = "survey", {"design": design}
         kind = check_weight_kind(weights, weight_kind)
         groups = check_kind(cov_type, cov_kwds, kind, penalty is not None)[1].get("groups", ())
         done = fit_room.fit(
@@ -192,7 +199,7 @@ class Model:
             n_starts=n_starts,
             seed=seed,
             progress=progress,
-            groups=[name for name in groups if isinstance(name, str)],
+            groups=[name for name in (*groups, *(design.columns if design else ())) if isinstance(name, str)],
             penalty=penalty,
             hyper=hyper,
             bias_reduction=bias_reduction,

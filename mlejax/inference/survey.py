@@ -1,0 +1,123 @@
+"""Covariances under survey designs, by linearisation or by replicate weights."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.covariance import CovarianceResult, Sums, Survey, survey_meat
+from mlejax.execution import float64
+from mlejax.fit import Fit, labels_per_contribution
+from mlejax.shapes import Float, Host, Int
+from mlejax.status import CovarianceState
+
+
+def survey_weights(design: Survey, data: Any) -> Any:
+    """The weights of a design, 0 outside of its subpopulation: a column's name, or one number for each row."""
+    if design.subpop is None:
+        return design.weights
+    table = data_room.ingest(data)
+    inside, weights = (
+        np.asarray(table.column(given) if isinstance(given, str) else given)
+        for given in (design.subpop, design.weights)
+    )
+    if inside.dtype != bool:
+        raise ValueError(f"subpop= expected flags (True, False) for each row, got {inside.dtype}")
+    return np.where(inside, weights, 0.0)
+
+
+class Surveyed(NamedTuple):
+    """The covariance of the summed scores, its degrees of freedom, and the design in words."""
+
+    sums: Sums
+    df: float
+    words: str
+
+
+def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
+    """What the covariance is made of; the covariance itself where there are replicate weights."""
+    if fit.loaded.stream is not None:
+        raise ValueError("a survey design needs all rows at once: load the columns that are used into memory")
+    return _linearised(fit, design) if design.replicates is None else replicated(fit, design)
+
+
+def _linearised(fit: Fit, design: Survey) -> Surveyed:
+    weights, n = fit.loaded.weights, fit.loaded.problem.data.n_contributions
+    assert weights is not None
+    scores = np.where(weights.used[:, None], fit.scores() * weights.values[:, None], 0.0)
+    scores = scores if fit.centred is None else scores @ fit.centred.matrix
+    zero = np.zeros(n, np.int64)
+    strata = zero if design.strata is None else _codes(fit, design.strata, "strata")
+    psu = np.arange(n) if design.psu is None else _codes(fit, design.psu, "psu")
+    fpc = None if design.fpc is None else _numbers(fit, design.fpc, "fpc")
+    inside = weights.used if design.subpop is not None else np.ones(n, bool)
+    meat = survey_meat(scores, strata, psu, fpc, design.lonely)
+    counted = survey_meat(np.zeros((int(inside.sum()), 1)), strata[inside], psu[inside], None, "certainty")
+    df = counted.n_psu - counted.n_strata
+    if df < 1:
+        raise ValueError(
+            f"the design has {counted.n_psu} primary units in {counted.n_strata} strata: no variance follows"
+        )
+    words = f"{counted.n_psu} primary units" + (f" in {counted.n_strata} strata" if counted.n_strata > 1 else "")
+    sums = Sums(meat.matrix[None, None], np.array([float(n)]), np.array([[meat.n_psu]]))
+    return Surveyed(sums, float(df), f"survey ({words}{', finite populations' if fpc is not None else ''}, t({df}))")
+
+
+def replicated(fit: Fit, design: Survey) -> CovarianceResult:
+    """The covariance of the estimates under replicate weights."""
+    from mlejax.inference.resampling.refitting import (  # which rests on this room
+        check_fit,
+        check_separable,
+        refit_weights,
+    )
+
+    check_fit(fit, "replicates=")
+    check_separable(fit, "replicates=", "Give strata and psu of a model by rows")
+    weights = replicate_weights(fit, design)
+    n = len(weights)
+    scales = np.ones(n) if design.rscales is None else np.asarray(design.rscales, float)
+    if scales.shape != (n,):
+        raise ValueError(f"rscales= expected {n} factors, one for each replicate, got shape {scales.shape}")
+    with float64():
+        refits, done = refit_weights(fit, lambda at: weights[at], n, False, None, None)
+    if not refits.good.all():
+        raise ValueError(f"{int((~refits.good).sum())} of {n} refits under replicate weights did not end at a maximum")
+    centre = fit.theta if design.mse else done.theta[scales > 0].mean(axis=0)
+    moved = done.theta - centre
+    matrix = design.scale(n) * (moved * scales[:, None]).T @ moved
+    kept = fit.interior[:, None] & fit.interior[None, :]
+    state = np.where(fit.interior, int(CovarianceState.OK), int(CovarianceState.ON_BOUNDARY))
+    df = float(np.linalg.matrix_rank(weights)) - 1.0
+    text = f"survey ({n} replicate weights, {design.method}, t({df:g}))"
+    return CovarianceResult(np.where(kept, matrix, np.nan), state, "survey", text, df=df)
+
+
+def replicate_weights(fit: Fit, design: Survey) -> Float[Host, "R n"]:
+    """Replicate weights as the optimiser sees them."""
+    given = design.replicates
+    if not hasattr(given, "shape"):
+        given = np.column_stack([_numbers(fit, name, "replicates") for name in given])
+    values = np.asarray(fit.loaded.rows.select(given), float)
+    assert fit.loaded.weights is not None
+    n = fit.loaded.problem.data.n_contributions
+    if values.ndim != 2 or values.shape[0] != n or not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"replicates= expected numbers >= 0 of shape ({n}, R), got shape {values.shape}")
+    return values.T * fit.loaded.weights.used / fit.loaded.weights.scale
+
+
+def _codes(fit: Fit, given: Any, option: str) -> Int[Host, " n"]:
+    values = fit.loaded.source.column(given) if isinstance(given, str) else given
+    return labels_per_contribution(fit.loaded, values, f"{option}=")
+
+
+def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
+    """One number for each contribution."""
+    values = fit.loaded.source.column(given) if isinstance(given, str) else given
+    numbers = np.asarray(fit.loaded.rows.select(values), np.float64)
+    if fit.loaded.unit_codes is not None:
+        numbers = data_room.constant_within(numbers, fit.loaded.unit_codes, name=f"{option}=")
+    if numbers.shape != (fit.loaded.problem.data.n_contributions,) or not np.isfinite(numbers).all():
+        raise ValueError(f"{option}= expected one finite number for each row, got shape {numbers.shape}")
+    return numbers
