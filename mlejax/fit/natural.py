@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax import linalg, transforms
+from mlejax import linalg
 from mlejax.execution import compiled, lapack, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget
 from mlejax.fit import closed
@@ -55,7 +55,7 @@ class InTheta(NamedTuple):
 def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> Any:
     """Score and information from u to theta (module docstring); traced."""
     theta_of: Any = partial(space.theta_from_u, fixed=fixed)
-    if all(isinstance(leaf.transform, (transforms.Identity, transforms.Box)) for leaf in space.leaves):
+    if all(leaf.transform.unchanged for leaf in space.leaves):
         identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
         return Estimates(u, identity, score, information)
     if all(leaf.transform.elementwise for leaf in space.leaves):

@@ -173,6 +173,8 @@ class RowEffects:
         table: new data.
     """
 
+    n_more = 1
+
     def __init__(self, fit: Fit, table: data_room.Table) -> None:
         self.effects, self.theta = _of(fit), fit.theta
         self.rows = levels_of_rows(self.effects, table)

@@ -1,6 +1,6 @@
 """A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
 
-from mlejax.latent.checks import conditional
+from mlejax.latent.checks import conditional, modes
 from mlejax.latent.classes import ClassLike, Discrete, Markov
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
@@ -36,6 +36,7 @@ __all__ = [
     "marginal_of",
     "mixture_likelihood",
     "mixture_of",
+    "modes",
     "posterior",
     "quadrature_of",
     "random_posterior",

@@ -114,3 +114,22 @@ def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> An
 def conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, ...]:
     """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
+
+
+@partial(compiled, static=("spec",))
+def _modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        q = marginal.q
+        mode = find(marginal.joint(params, own), jnp.zeros(q))
+        factor = entrywise.cholesky(mode.at.curvature)
+        named = lambda z: marginal.stacked(params, z)
+        slope = jax.jacfwd(named)(mode.z)
+        return named(mode.z), jnp.stack([jnp.stack(entrywise.solve_lower(factor, row)) for row in slope])
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of every unit's latents given its rows: the mode (n, q), and S (n, q, q), S S' their covariance by the curvature there."""
+    mode, spread = _modes(spec, u, data, fixed)
+    return np.asarray(mode)[: int(data.n)], np.asarray(spread)[: int(data.n)]

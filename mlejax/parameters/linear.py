@@ -192,6 +192,13 @@ class Link:
             return jnp.reshape(value, (*eta.shape[:-1], shape[1]))
         return eta
 
+    @property
+    def support(self) -> tuple[float | None, float | None] | None:
+        """The ends of what a value can be; None if there are none, or if they are not known."""
+        if self.name == "log":
+            return (0.0, None)
+        return (self.lo, self.hi) if self.name in ("logit", "probit", "cloglog") else None
+
     def _between(self, p: Either) -> Either:
         """Scaled to the interval, kept off its ends: a probability of exactly 0 or 1 has no logarithm to differentiate."""
         tiny = jnp.finfo(p.dtype).eps

@@ -115,12 +115,13 @@ class Postestimation(Fitted):
         param: str | None = None,
         scale: Literal["natural", "link"] = "natural",
         support: tuple[float | None, float | None] | None = None,
+        random: Literal["integrate", "mode", "zero"] = "integrate",
         alpha: float = 0.05,
     ) -> Any:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
-        options: Any = {"param": param, "scale": scale, "support": support, "alpha": alpha}
+        options: Any = {"param": param, "scale": scale, "support": support, "random": random, "alpha": alpha}
         return inference.predict(self._fit, self._cov, function, data, **options, reason=self._entries.reason)
 
     @documented_by(inference.margins)
@@ -135,11 +136,13 @@ class Postestimation(Fitted):
         at_means: bool = False,
         elasticity: inference.Elasticity | None = None,
         unconditional: bool = False,
+        random: Literal["integrate", "zero"] = "integrate",
         alpha: float = 0.05,
     ) -> inference.Margins:
         self._refuse_effects("margins", "use predict(f, data) on data of your own")
         options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
         options["unconditional"] = unconditional
+        options["random"] = random
         return inference.margins(
             self._fit, self._cov, variables, of, **options, alpha=alpha, reason=self._entries.reason
         )
@@ -163,10 +166,11 @@ class Postestimation(Fitted):
         *,
         response: str | None = None,
         discrete: bool | None = None,
+        random: Literal["integrate", "mode", "zero"] = "integrate",
         seed: int = 0,
     ) -> Any:
         self._refuse_effects("residuals", "compare the outcome with predict(f, data)")
-        return inference.residuals(self._fit, kind, response=response, discrete=discrete, seed=seed)
+        return inference.residuals(self._fit, kind, response=response, discrete=discrete, random=random, seed=seed)
 
     @documented_by(inference.subset_errors_of)
     def subset_errors(

@@ -62,6 +62,7 @@ class Transform(ABC):
     """
 
     elementwise: ClassVar[bool]
+    unchanged: ClassVar[bool] = False  # the coordinates are those of theta
 
     @abstractmethod
     def n_free(self, shape: Shape) -> int:
@@ -144,6 +145,8 @@ def _keep_between(v: jax.Array, low: float, high: float) -> jax.Array:
 
 class _Unchanged(Elementwise):
     """Bijections with value = u."""
+
+    unchanged: ClassVar[bool] = True
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         return as_float(u).reshape(shape)

@@ -290,6 +290,7 @@ class Cholesky(Triangular):
     """
 
     strict: ClassVar[bool] = False
+    unchanged: ClassVar[bool] = True
 
     def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
         return self.expand(u, shape)

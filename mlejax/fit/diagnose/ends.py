@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax import linalg, transforms
+from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit.natural import InTheta
 from mlejax.optimize import OptimizeResult
@@ -58,10 +58,7 @@ class Findings:
 @lru_cache(maxsize=256)
 def curved(space: Space) -> Bool[Host, " p"]:
     """Flags (p,) of the coordinates of u that are logarithms, logits and the like."""
-    flags = [
-        np.full(leaf.n_free, not isinstance(leaf.transform, (transforms.Identity, transforms.Box)))
-        for leaf in space.leaves
-    ]
+    flags = [np.full(leaf.n_free, not leaf.transform.unchanged) for leaf in space.leaves]
     whole = np.concatenate(flags) if flags else np.zeros(0, bool)
     return whole if space.ties is None else whole[space.ties.index]
 

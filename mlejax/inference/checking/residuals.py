@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from mlejax.companions import companion, registered
+from mlejax.data import ingest
 from mlejax.execution import float64
 from mlejax.fit import Fit, check_count
 from mlejax.inference.covariances import weighted_scores
+from mlejax.inference.prediction.latents import RowModes, over_latents
 from mlejax.inference.prediction.margins import changed, rows_of
-from mlejax.inference.prediction.predict import of_theta
+from mlejax.inference.prediction.predict import Random, of_theta
 from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
 from mlejax.inference.row_designs import designs_of
 from mlejax.notebook import in_notebooks
@@ -93,6 +95,7 @@ def residuals(
     *,
     response: str | None = None,
     discrete: bool | None = None,
+    random: Random = "integrate",
     seed: int = 0,
 ) -> Any:
     """Residuals, one for each row of the fit.
@@ -104,6 +107,8 @@ def residuals(
         response: the column of outcomes; needed only if the function reads several columns.
         discrete: outcomes have atoms at whole numbers, so that u is drawn between F(y - 1) and F(y); None: if all are whole.
             Atoms elsewhere (censoring points) are found by evaluating F just below.
+        random: of models with random effects: ``"integrate"``: distribution, mean and variance of an outcome are averaged over
+            their law; ``"mode"``: at the mode of the unit's own effects; ``"zero"``: at effects of 0.
         seed: of what is drawn.
 
     Returns:
@@ -143,11 +148,13 @@ def residuals(
         raise ValueError(f"response={name!r} is no column of the data; they have {', '.join(map(str, names))}")
     y = np.asarray(table[name], float)
     index = np.asarray(table.index) if hasattr(table, "index") else np.arange(y.size)
-    value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})")
+    value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})", random)
     if kind == "quantile":
         if registered(fit.spec.likelihood, "cdf") is not None:
             u, note = _between(lambda v: value("cdf", changed(table, {name: v}, table)), y, discrete, seed)
         else:
+            if random != "integrate":
+                raise ValueError(f"residuals(random={random!r}) needs the model's cdf: without it new effects are drawn")
             u, note = _ranks(fit, name, y, seed)
         inside = np.clip(u, 1e-16, 1.0 - 1e-16)
         return Residuals(kind, np.array([NormalDist().inv_cdf(p) for p in inside]), u, index, note)
@@ -184,12 +191,24 @@ def _response(fit: Fit) -> str:
     return read[0]
 
 
-def _companion_values(fit: Fit, what: str, data: Any, why: str) -> Float[Host, " n"]:
-    function = companion(fit.spec.likelihood, what, why)
-    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+def _companion_values(fit: Fit, what: str, data: Any, why: str, random: str) -> Float[Host, " n"]:
+    likelihood = fit.spec.likelihood
+    function, theta, more = companion(likelihood, what, why), fit.theta, {}
+    space, fixed, k = fit.spec.space, fit.fixed, len(fit.theta)
+    if what == "variance" and likelihood.joint is not None and random == "integrate":
+        given, mean = function, companion(likelihood, "mean", why)  # the variance of the means is part of it
+        function = lambda params, rows: given(params, rows) + mean(params, rows) ** 2
+    function = over_latents(function, likelihood, random)
+    if random == "mode":
+        by_row = RowModes(fit, ingest(data))
+        theta, more = np.append(theta, np.zeros(by_row.n_more)), {"by_row": by_row.at}
+    params_at = lambda t: space.params_from_theta(t[:k], fixed)
     with float64():
-        found = of_theta(function, data, params_at, fit.theta, fit.loaded.designs)(fit.theta)
-    return np.ravel(np.asarray(found, np.float64))
+        found = of_theta(function, data, params_at, theta, fit.loaded.designs, **more)(theta)
+    values = np.ravel(np.asarray(found, np.float64))
+    if what == "variance" and likelihood.joint is not None and random == "integrate":
+        values = values - _companion_values(fit, "mean", data, why, random) ** 2
+    return values
 
 
 def _between(

@@ -36,7 +36,7 @@ from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.predict import InParts, in_parts
+from mlejax.inference.prediction.predict import InParts, Random, in_parts
 from mlejax.plot import bands
 from mlejax.shapes import Float, Host, Int
 
@@ -116,6 +116,7 @@ def margins(
     at_means: bool = False,
     elasticity: Elasticity | None = None,
     unconditional: bool = False,
+    random: Random = "integrate",
     alpha: float = 0.05,
     reason: str = "",
 ) -> Margins:
@@ -130,6 +131,7 @@ def margins(
         at: column -> value or values that all rows get; all combinations of several.
         over: columns whose groups of rows are averaged separately.
         at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
+        random: of models with random effects: ``"integrate"``, averaged over their law, or ``"zero"``, at effects of 0.
         elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
         unconditional: the rows are a sample too: errors allow for its averages being others in another one.  For ``"HC0"``,
             ``"HC1"`` and clusters, of which it takes the factor (Stata's ``vce(unconditional)``).
@@ -158,7 +160,12 @@ def margins(
     if unconditional and (data is not None or at_means):
         raise ValueError("margins(unconditional=True) averages over the rows of the fit: leave out data= and at_means=")
     table, weights = rows_of(fit, data)
-    function = _function(fit, of)
+    if random == "mode":
+        raise ValueError(
+            "margins(random='mode'): margins average over rows, and their errors over those of all units' modes; take "
+            "random='integrate', or average predict(f, data, random='mode') yourself"
+        )
+    function = _function(fit, of, random)
     terms: list[_Term] = []
     for group, rows in _groups(table, over):
         part, w = _take(table, rows), weights[rows]
@@ -263,15 +270,15 @@ def _margins_of(
         yield _Margin({"margin": what[elasticity]}, base, column=name)
 
 
-def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
+def _function(fit: Fit, of: Any, random: str) -> Callable[[Any, Any], Any]:
     """The function of a row whose margins are taken."""
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
     if callable(of):
-        return over_latents(of, likelihood)
+        return over_latents(of, likelihood, random)
     if of == "mean" or (of is None and registered(likelihood, "mean") is not None):
-        return over_latents(companion(likelihood, "mean", "margins"), likelihood)
-    if of is None and likelihood.joint is not None:
+        return over_latents(companion(likelihood, "mean", "margins"), likelihood, random)
+    if of is None and likelihood.joint is not None and len(regressed) != 1:
         raise ValueError(
             f"margins: say of what, since {likelihood.name} has latents and declares no mean: of=lambda params, data: ..., a "
             "function of the latents too, over whose law it is averaged"
@@ -284,7 +291,10 @@ def _function(fit: Fit, of: Any) -> Callable[[Any, Any], Any]:
     name = regressed[0] if of is None else of
     if name not in regressed:
         raise ValueError(f"of={of!r}: expected a function, 'mean', or a regressed parameter (there are: {regressed})")
-    return _value_of(name)
+    predictor = next(d.predictor for d in designs.designs if d.predictor.name == name)  # type: ignore[union-attr]
+    if predictor.random is None and random == "integrate":
+        return _value_of(name)
+    return over_latents(_value_of(name), likelihood, random)
 
 
 @lru_cache(maxsize=64)

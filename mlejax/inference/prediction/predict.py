@@ -9,7 +9,7 @@ so that intervals stay inside the support; those of a simplex's entries are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,13 +20,13 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.companions import companion
 from mlejax.covariance import CovarianceResult, Factored
-from mlejax.data.formulas import Designs, DesignValues
+from mlejax.data.formulas import Design, Designs, DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.effect_estimates import RowEffects
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
-from mlejax.inference.prediction.latents import over_latents
+from mlejax.inference.prediction.latents import RowModes, over_latents
 from mlejax.parameters import Link, Predictor
 from mlejax.transforms import Log, Logit
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ["estimate", "std_error", "conf_low", "conf_high"]
 ParamsAt = Callable[[Any], Any]
+Random = Literal["integrate", "mode", "zero"]
+NONE: Mapping[str, Any] = {}
 
 
 def predict(
@@ -46,6 +48,7 @@ def predict(
     param: str | None = None,
     scale: Literal["natural", "link"] = "natural",
     support: tuple[float | None, float | None] | None = None,
+    random: Random = "integrate",
     alpha: float = 0.05,
     reason: str = "",
 ) -> Any:
@@ -58,13 +61,16 @@ def predict(
     Args:
         function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
             ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
-            In models with latents it is averaged over their law; write ``params["u"] = 0`` inside to hold them there.
+            In models with latents it may read these.
         data: a dict of arrays or a table of any kind; its offsets and exposures count too.
         param: which regressed parameter, if there are several.
         scale: ``"natural"``, or ``"link"`` for linear predictors.
         support: lower and upper end of what ``f`` can be, None where there is none: ``(0, 1)`` for a probability, ``(0, None)``
             for a mean of counts.  Intervals are made on the logit or log scale of it and mapped back, so that they stay inside;
             without, they are estimate -+ z times the error.
+        random: of models with random effects: ``"integrate"``, averages over their law, which are those of new units;
+            ``"mode"``, those of units of the fit at the mode of their effects, with the variance that these have given the
+            data; ``"zero"``, at effects of 0.
         alpha: one minus the coverage.
 
     Returns:
@@ -105,8 +111,8 @@ def predict(
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
-        function = over_latents(function, likelihood)
-        by_row = None if fit.loaded.effects is None else RowEffects(fit, data_room.ingest(data))
+        function = over_latents(function, likelihood, random)
+        by_row = RowEffects(fit, data) if fit.loaded.effects is not None else RowModes(fit, data) if random == "mode" else None
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
         raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
@@ -115,7 +121,18 @@ def predict(
             f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
             "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
         )
-    return data_room.like(data, predict_parameter(param, *at, designs, scale=scale, **options))
+    over_latents(lambda params, data: 0.0, likelihood, random)  # refuses other options
+    design = _design_of(designs, param)
+    p, linear = design.predictor, scale == "link"
+    if design.random is None or random == "zero" or (linear and random == "integrate"):
+        return data_room.like(data, predict_parameter(design, *at, designs, scale=scale, **options))
+    value = lambda params, data: p.link.link(params[p.name]) if linear else params[p.name]
+    by_row = RowModes(fit, data) if random == "mode" else None
+    support = None if linear else p.link.support
+    table = predict_function(
+        over_latents(value, likelihood, random), *at, designs, by_row=by_row, support=support, **options
+    )
+    return data_room.like(data, table)
 
 
 def predict_function(
@@ -129,7 +146,7 @@ def predict_function(
     alpha: float = 0.05,
     reason: str = "",
     df: float = np.inf,
-    by_row: RowEffects | None = None,
+    by_row: RowEffects | RowModes | None = None,
     support: tuple[float | None, float | None] | None = None,
 ) -> pd.DataFrame:
     """``function(params, data)`` at the estimates, one row for each value that it returns.
@@ -143,7 +160,7 @@ def predict_function(
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
         df: degrees of freedom of Student's t, inf for the normal distribution.
-        by_row: the effects by index of these rows, if there are any.
+        by_row: the effects by index of these rows, or their latents at the modes, if they are wanted.
         support: ends of what the function can be.
     """
     with float64():
@@ -151,10 +168,16 @@ def predict_function(
             made = of_theta(function, data, params_at, theta, designs)
             found = nlcom(made, theta, cov, alpha=alpha, reason=reason, df=df)
             return _table(_inside(found, support), data)
-        one = of_theta(function, data, lambda t: params_at(t[:-1]), np.append(theta, 0.0), designs, by_row.at)
-        wide = np.pad(np.asarray(cov), (0, 1))
-        found = nlcom(one, np.append(theta, 0.0), wide, alpha=alpha, reason=reason)
-    return _table(_inside(by_row.with_own_variance(found, alpha), support), data)
+        k = by_row.n_more
+        extended = np.append(theta, np.zeros(k))
+        one = of_theta(function, data, lambda t: params_at(t[:-k]), extended, designs, by_row.at)
+        wide = np.pad(np.asarray(cov), (0, k))
+        if isinstance(by_row, RowModes):
+            wide[-k:, -k:] = np.eye(k)
+        found = nlcom(one, extended, wide, alpha=alpha, reason=reason)
+    if isinstance(by_row, RowEffects):
+        found = by_row.with_own_variance(found, alpha)
+    return _table(_inside(found, support), data)
 
 
 def _inside(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
@@ -271,7 +294,7 @@ def in_parts(
         rows: data_room.Rows | None = source.convert(reads)
     else:
         made = {name: DesignValues(*_on_device(values)) for name, values in designs.again(source).items()}
-        form, reads = _form(function, source, designs, tuple(by_row(theta)))
+        form, reads = _form(function, source, designs, {name: np.shape(v)[1:] for name, v in by_row(theta).items()})
         rows = source.convert(reads) if reads else None
     predictors = () if designs is None else tuple(d.predictor for d in designs.designs)
     statics = (function, predictors, form, None if rows is None else rows.layout)
@@ -284,11 +307,11 @@ def _on_device(arrays: Any) -> tuple[Any, ...]:
 
 
 def _form(
-    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Sequence[str] = ()
+    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Mapping[str, Any] = NONE
 ) -> tuple[str, set[Any]]:
     """How the function takes regressed parameters: "array" by row, or "row" by "row"; and the columns that it reads.
 
-    ``more`` are further scalars by row.
+    ``more`` are further parameters by row, and the shapes of their values.
     """
     named = {d.predictor.name for d in designs.designs}
 
@@ -298,7 +321,7 @@ def _form(
         params = {
             leaf.name: jax.ShapeDtypeStruct((*lead, *leaf.shape) if leaf.name in named else leaf.shape, dtype)
             for leaf in designs.natural.leaves
-        } | {name: jax.ShapeDtypeStruct(lead, dtype) for name in more}
+        } | {name: jax.ShapeDtypeStruct((*lead, *shape), dtype) for name, shape in more.items()}
         jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
         return reads
 
@@ -315,8 +338,19 @@ def _form(
     raise first
 
 
+def _design_of(designs: Designs, name: str | None) -> Design:
+    """The design of the parameter to predict."""
+    names = [d.predictor.name for d in designs.designs]
+    if name is None and len(names) > 1:
+        raise ValueError(f"predict: several parameters are regressed; choose one, param={names[0]!r} (or {names[1:]})")
+    wanted = names[0] if name is None else name
+    if wanted not in names:
+        raise ValueError(f"predict: param={wanted!r} is not regressed; the regressed parameters are {', '.join(names)}")
+    return designs.designs[names.index(wanted)]
+
+
 def predict_parameter(
-    name: str | None,
+    design: Design,
     data: Any,
     params_at: ParamsAt,
     theta: np.ndarray,
@@ -334,14 +368,8 @@ def predict_parameter(
     """
     if scale not in ("natural", "link"):
         raise ValueError(f"scale={scale!r}: expected 'natural' or 'link'")
-    names = [d.predictor.name for d in designs.designs]
-    if name is None and len(names) > 1:
-        raise ValueError(f"predict: several parameters are regressed; choose one, param={names[0]!r} (or {names[1:]})")
-    wanted = names[0] if name is None else name
-    if wanted not in names:
-        raise ValueError(f"predict: param={wanted!r} is not regressed; the regressed parameters are {', '.join(names)}")
-    design = designs.designs[names.index(wanted)]
     p, source = design.predictor, data_room.ingest(data)
+    wanted = p.name
     with float64():
         matrix, offset, _ = design.again(source, None)
         options: Any = {"alpha": alpha, "reason": reason, "df": df}

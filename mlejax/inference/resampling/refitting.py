@@ -25,7 +25,6 @@ from mlejax.likelihood import missing_derivatives
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Bool, Float, Host, PyTree
 from mlejax.status import End
-from mlejax.transforms import Identity
 
 STACK_BYTES = 64 * 1024 * 1024
 AT_ONCE = 1024
@@ -170,7 +169,7 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
     if space.ties is not None:
         return np.zeros(len(u), bool)
     for leaf, at in zip(space.leaves, space.u_slices, strict=True):
-        curved[at] = not isinstance(leaf.transform, Identity)
+        curved[at] = not leaf.transform.unchanged
     assert fit.information is not None
     assert fit.jacobian is not None
     spread = np.sqrt(np.diag(scaled_inverse(fit.jacobian.T @ fit.information @ fit.jacobian).inverse))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
@@ -16,6 +17,7 @@ from mlejax.data.formulas import DesignValues, design_columns, first_design, joi
 from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
+from mlejax.latent import marginal_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.shapes import PyTree
@@ -71,7 +73,7 @@ def simulator(
     Raises:
         CompanionError: there is none, or it does not return columns by row.
     """
-    function = companion(likelihood, "simulator", why)
+    function = _with_latents(companion(likelihood, "simulator", why), likelihood, why)
     statics: dict[Hashable, Any] = {}
 
     def looked_up(key: Hashable) -> Any:
@@ -109,6 +111,25 @@ def simulator(
         return jax.vmap(one)(numbers)
 
     return Simulator(n_rows, columns, names, draw)
+
+
+def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str) -> Callable[..., Any]:
+    """The simulator of a model with latents, which draws them, one value a unit; the same where there are none."""
+    marginal, unit = marginal_of(likelihood), likelihood.unit
+    if marginal is None:
+        return function
+    if any(latent.law != "normal" for latent in marginal.latents.values()):
+        raise ValueError(
+            f"{why}: latents are drawn where their law is 'normal'; draw data of {likelihood.name} with NumPy, and fit them"
+        )
+
+    def drawn(key: Any, params: Any, data: Any) -> Any:
+        own, rest = jax.random.split(key)
+        z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
+        latents = jax.vmap(lambda one: marginal.values(params, one)[0])(z)
+        return function(rest, marginal.seen({**params, **latents}), data)
+
+    return drawn
 
 
 def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
