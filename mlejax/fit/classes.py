@@ -19,12 +19,12 @@ from mlejax import transforms
 from mlejax.execution import float64
 from mlejax.fit.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
-from mlejax.latent import mixture_of, posterior
+from mlejax.latent import Markov, mixture_of, posterior
 from mlejax.likelihood import Likelihood
 from mlejax.verdict import Verdict
 
 RESTARTS = 10  # starts, where the first search ended with a class too many
-EMPTY, FEW = 1e-2, 5.0  # rows (units) that a class is expected to have
+EMPTY = 1e-2  # rows (units) that a class is expected to have
 ALIKE = 1e-2  # log densities of a row in two classes
 SAME = 1e-9  # log-likelihood, relative, of exchanged classes
 MOST_TRIED = 64  # sets of parameters that are exchanged
@@ -36,11 +36,13 @@ class ClassFindings:
 
     Attributes:
         counts: rows (units) that each class is expected to have, (k,).
+        few: a class of fewer has hardly more rows than parameters.
         alike: pairs of classes with the same densities in all rows.
-        what: "rows" or the name of units.
+        what: "row" or the name of units.
     """
 
     counts: tuple[float, ...]
+    few: float
     alike: tuple[tuple[int, int], ...]
     what: str
 
@@ -52,7 +54,7 @@ class ClassFindings:
     @property
     def small(self) -> tuple[int, ...]:
         """Classes of few rows."""
-        return tuple(k for k, n in enumerate(self.counts) if EMPTY <= n < FEW)
+        return tuple(k for k, n in enumerate(self.counts) if EMPTY <= n < self.few)
 
     @property
     def healthy(self) -> bool:
@@ -97,13 +99,17 @@ def class_findings(done: Fit) -> ClassFindings:
         gap = lambda a, b: np.nanmax(np.where(a == b, 0.0, np.abs(a - b)), initial=0.0)
         pairs = combinations(range(mixture.latent.n), 2)
         alike = tuple((a, b) for a, b in pairs if gap(densities[:, a], densities[:, b]) < ALIKE)
-    return ClassFindings(counts, alike, done.spec.likelihood.unit or "row")
+    few = 1.0 + done.spec.space.n_free / mixture.latent.n
+    what = (
+        "row" if done.spec.likelihood.unit is None or isinstance(mixture.latent, Markov) else done.spec.likelihood.unit
+    )
+    return ClassFindings(counts, few, alike, what)
 
 
 def _judged(done: Fit, found: ClassFindings) -> Fit:
     """The fit with a verdict that names what became of its classes."""
     if found.healthy:
-        return done
+        return _on_an_edge(done)
     name = next(iter(done.spec.likelihood.joint.latents))  # type: ignore[union-attr]
     said, unbounded = [], "without bound" in done.verdict.statement
     for a, b in found.alike:
@@ -130,6 +136,22 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
     return replace(
         done, verdict=Verdict(done.verdict.code, f"{text}; {done.verdict.statement}", done.verdict.evidence, advice)
     )
+
+
+def _on_an_edge(done: Fit) -> Fit:
+    """The fit with advice where nothing but a probability of a class goes to 0."""
+    mixture, verdict = mixture_of(done.spec.likelihood), done.verdict
+    assert mixture is not None
+    law = set(mixture.latent.names(mixture.name).values()) - {p.name for p in done.spec.likelihood.predictors}
+    moving = [name for kind, names, _ in verdict.evidence.get("directions", ()) if kind == "rises" for name in names]
+    if verdict.supremum is None or not moving or any(name.split("[")[0] not in law for name in moving):
+        return done
+    name = moving[0].split("[")[0]
+    advice = (
+        "A probability of a class is 0 at the maximum, on the edge of its support; the estimates are those of the limit, and no "
+        f"errors are given. A small penalty keeps it off the edge: penalty=lambda p: -0.1 * jnp.log(p[{name!r}]).sum()."
+    )
+    return replace(done, verdict=Verdict(verdict.code, verdict.statement, verdict.evidence, advice))
 
 
 # ---- the order of labels

@@ -315,7 +315,9 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
 def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Any) -> None:
     """DataError where covariates of the probabilities of classes of units vary within a unit."""
     mixture = mixture_of(likelihood)
-    probs = [] if mixture is None else mixture.latent.names(mixture.name).values()
+    if mixture is None:
+        return
+    probs = set(mixture.latent.names(mixture.name).values()) - mixture.latent.square(mixture.name)
     for entry in rows.layout.entries:
         if isinstance(entry.key, data_room.DesignKey) and entry.key.parameter in probs:
             for slot in entry.slots:

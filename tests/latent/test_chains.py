@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +66,36 @@ def test_three_states_end_on_an_edge() -> None:
         res = model(3).fit(QUAKES)
     assert res.llf == pytest.approx(-329.4603, abs=5e-5)
     assert "s_transition[2,0] -> 0" in res.verdict.statement
+    assert "A probability of a class is 0 at the maximum" in res.verdict.advice
+    kept = model(3).fit(QUAKES, penalty=lambda p: -0.1 * jnp.log(p["s_transition"]).sum())
+    assert kept.verdict.code == "verified"
+    assert np.isfinite(kept.bse).all()
+
+
+@pytest.mark.slow
+def test_transitions_with_covariates() -> None:
+    """The sum over all paths, the step to each row with that row's probabilities."""
+    x = np.array([0.1, -0.4, 0.3, 0.8, -0.9, 0.2, 0.5, 0.4, -0.3, 0.6, -0.2])
+    first = [0.7, 0.3]
+    b, rate = np.array([[-0.5, 0.8], [0.4, -1.1]]), np.array([1.5, 6.0])
+    at = {f"s_transition[{k},1][{name}]": b[k, i] for k in (0, 1) for i, name in enumerate(("Intercept", "x"))}
+    res = free.regress(s_transition="x").fit({**SERIES, "x": x}, fixed={"s_initial": first, "rate": rate, **at})
+    total = 0.0
+    for part in (slice(0, 7), slice(7, 11)):
+        y, odds = (
+            SERIES["y"][part],
+            np.exp(b[:, 0] + np.outer(x[part], b[:, 1])),
+        )  # of state 1 against 0, from each state
+        step = np.stack([1 / (1 + odds), odds / (1 + odds)], axis=2)
+        weight = lambda s, y=y, step=step: (
+            first[s[0]]
+            * np.prod(scipy_poisson.pmf(y, rate[list(s)]))
+            * np.prod([step[t, s[t - 1], s[t]] for t in range(1, len(y))])
+        )
+        total += np.log(sum(weight(s) for s in itertools.product((0, 1), repeat=len(y))))
+    assert res.llf == pytest.approx(total, rel=1e-10)
+    with pytest.raises(mle.LikelihoodError, match="no stationary law"):
+        stationary.regress(s_transition="x").fit({**SERIES, "x": x})
 
 
 @pytest.mark.parametrize("initial", [False, True])

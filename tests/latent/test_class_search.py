@@ -90,6 +90,15 @@ def test_equal_classes_are_left(newton: mle.Results) -> None:
     assert normals.fit(WAITING, start=SADDLE).llf == pytest.approx(newton.llf, rel=1e-10)
 
 
+def test_numbers_of_classes_have_no_likelihood_ratio(newton: mle.Results) -> None:
+    @mle.model(mu=mle.Real(), sigma=mle.Positive())
+    def one(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], params["mu"], params["sigma"])
+
+    with pytest.raises(ValueError, match="of 2 and 1 classes has no chi-squared law"):
+        newton.lr_test(one.fit(WAITING))
+
+
 def test_a_class_that_collapses_is_named() -> None:
     res = quiet(normals.fit, WAITING, start={"mu": [43.0, 70.0], "sigma": [0.01, 13.0]})
     assert res.verdict.code == "no_finite_maximum"

@@ -25,6 +25,7 @@ from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
 from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
+from mlejax.latent import mixture_of
 from mlejax.notebook import in_notebooks
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def lr_test(
         raise ValueError(
             f"boundary: expected how many of the {df} restrictions are on an edge, a number from 0, got {boundary!r}"
         )
+    if bootstrap is None:
+        _check_classes(full, restricted)
     excess = float(restricted.llf) - float(full.llf)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
@@ -289,6 +292,19 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         )
     if found := not_nested(full.fit, restricted.fit):
         raise ValueError(f"the fits are not nested: {found}")
+
+
+def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
+    """ValueError where the fits have different numbers of classes: with fewer, parameters of the others are not identified."""
+    if full.fit is None or restricted.fit is None:
+        return
+    found = [mixture_of(facts.fit.spec.likelihood) for facts in (full, restricted)]  # type: ignore[union-attr]
+    numbers = [1 if mixture is None else mixture.latent.n for mixture in found]
+    if numbers[0] != numbers[1]:
+        raise ValueError(
+            f"the likelihood ratio of {numbers[0]} and {numbers[1]} classes has no chi-squared law: with fewer classes the "
+            "parameters of the others are not identified.  Compare aic or bic, or let bootstrap=999 draw from the smaller model"
+        )
 
 
 def _check_likelihood(facts: FitFacts, name: str) -> None:
