@@ -27,9 +27,7 @@ def members(owner: type) -> list[tuple[str, Any]]:
 
 
 def _shown(name: str, value: Any) -> bool:
-    return (
-        not name.startswith("_") and not isinstance(value, staticmethod | classmethod) and bool(inspect.getdoc(value))
-    )
+    return not name.startswith("_") and not isinstance(value, staticmethod | classmethod) and bool(inspect.getdoc(value))
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -367,7 +367,9 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
             limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
             return "boundary", f"{where}; standard errors of the others hold it there{limit}"
         elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
-        return "verified", (f"a local maximum{elsewhere}")
+        return "verified", (
+            f"a local maximum{elsewhere}"
+        )
     if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e3 * SMALL_DECREMENT:
         return (
             "verified",

@@ -43,10 +43,6 @@ if __name__ == "__main__":
     took: dict[str, float] = {}
     for report in sys.argv[1:]:
         took |= durations(Path(report))
-    slow = sorted(
-        {*chosen(took, SECONDS), *(name for name in LIST.read_text().split("\n") if name and name not in took)}
-    )
+    slow = sorted({*chosen(took, SECONDS), *(name for name in LIST.read_text().split("\n") if name and name not in took)})
     LIST.write_text("\n".join(slow) + "\n")
-    print(
-        f"{len(slow)} of {len(took)} tests are slow; the others took {sum(took[n] for n in set(took) - set(slow)):.0f} s"
-    )
+    print(f"{len(slow)} of {len(took)} tests are slow; the others took {sum(took[n] for n in set(took) - set(slow)):.0f} s")

@@ -84,9 +84,7 @@ def check_kind(
             + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
         )
     if kind == "survey" and not (isinstance(options.get("design"), Survey) and sampled):
-        raise ValueError(
-            "cov_type='survey' comes with a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))"
-        )
+        raise ValueError("cov_type='survey' comes with a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
     if kind == "stata" and "groups" in options:
         kind = "cluster"  # whose default factor is that of Stata's ml
     if kind in CLUSTERED or "groups" in options:

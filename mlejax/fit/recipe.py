@@ -196,9 +196,7 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
     """
     loaded, method, likelihood = fit.loaded, optimize.Newton(), fit.spec.likelihood
     if fit.constraints or loaded.stream is not None or loaded.remembered is not None or likelihood.effects:
-        raise ValueError(
-            "this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test"
-        )
+        raise ValueError("this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test")
     with float64(), missing_derivatives(likelihood), outside_transformations():
         space, held = fix_on_host(loaded.problem.space, fixed)
         evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)

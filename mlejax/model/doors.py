@@ -179,9 +179,7 @@ class Model:
         """
         if design is not None:
             if weights is not None or weight_kind is not None or cov_type is not None or cov_kwds is not None:
-                raise ValueError(
-                    "design= has the weights and the covariance: leave out weights=, weight_kind=, cov_type="
-                )
+                raise ValueError("design= has the weights and the covariance: leave out weights=, weight_kind=, cov_type=")
             weights, weight_kind = inference.survey_weights(design, data), "sampling"
             cov_type, cov_kwds = "survey", {"design": design}
         kind = check_weight_kind(weights, weight_kind)

@@ -320,10 +320,7 @@ def test_matrices_that_depend_on_the_effects_are_no_data():
 def test_effects_count_where_every_other_parameter_is_fixed():
     """The model with dummies has the same log-likelihood, criteria and degrees of freedom."""
     fixed = {"beta[x1]": 0.1, "beta[x2]": -0.1}
-    none, dense = (
-        POISSON.fit(FRAME, fixed=fixed),
-        POISSON_DUMMIES.fit({**DUMMIES, "y": FRAME["y"].to_numpy()}, fixed=fixed),
-    )
+    none, dense = POISSON.fit(FRAME, fixed=fixed), POISSON_DUMMIES.fit({**DUMMIES, "y": FRAME["y"].to_numpy()}, fixed=fixed)
     agree([none.llf, none.aic, none.bic, none.df_model], [dense.llf, dense.aic, dense.bic, dense.df_model])
     agree(none.effects().loc[FIRMS, "estimate"], dense.params[[f"alpha[{firm}]" for firm in FIRMS]])
     assert POISSON.fit(FRAME).lr_test(none).df == 2

@@ -79,9 +79,7 @@ def evaluate(
     return loglik, score, information
 
 
-def maximum(
-    family: Family, x: np.ndarray, z: np.ndarray, unit: np.ndarray, start: np.ndarray, constant: float = 0.0
-) -> Truth:
+def maximum(family: Family, x: np.ndarray, z: np.ndarray, unit: np.ndarray, start: np.ndarray, constant: float = 0.0) -> Truth:
     """The maximum by Newton's method from near it; ``constant`` is added to the log-likelihood."""
     x, z, theta = np.asarray(x, LD), np.asarray(z, LD), np.asarray(start, LD)
     for _ in range(12):

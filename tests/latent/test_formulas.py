@@ -122,11 +122,7 @@ def test_sleepstudy(sleep: mle.Results) -> None:
     *beta, first, cross, last, sigma = LME4["sleepstudy"]
     np.testing.assert_allclose((sleep.params - [*beta, sigma, first, cross, last]) / sleep.bse, 0.0, atol=1e-3)
     found = sleep.random_effects()
-    assert list(found.index) == [
-        "sd(mu|subject)[Intercept]",
-        "sd(mu|subject)[days]",
-        "corr(mu|subject)[days,Intercept]",
-    ]
+    assert list(found.index) == ["sd(mu|subject)[Intercept]", "sd(mu|subject)[days]", "corr(mu|subject)[days,Intercept]"]
     np.testing.assert_allclose(found["estimate"], [23.7806, 5.7168, 0.0813], atol=1e-4)
     second = lambda p: jnp.sqrt(jnp.sum(p["chol(mu|subject)"][1] ** 2))
     wanted = sleep.nlcom(lambda p: [second(p), p["chol(mu|subject)"][1, 0] / second(p)])
@@ -191,9 +187,7 @@ def test_what_is_refused(random: str, message: str) -> None:
 
 
 def test_vectors_and_two_groupings_are_refused() -> None:
-    pair = mle.model(beta=mle.Real(shape=2))(
-        lambda params, data: -jnp.sum((data["y"][:, None] - params["beta"]) ** 2, 1)
-    )
+    pair = mle.model(beta=mle.Real(shape=2))(lambda params, data: -jnp.sum((data["y"][:, None] - params["beta"]) ** 2, 1))
     with pytest.raises(ValueError, match="single numbers"):
         pair.regress(beta=mle.Linear("1", random="1 | g"))
     with pytest.raises(ValueError, match="different columns"):

@@ -69,9 +69,7 @@ def example(name: str) -> Example:
             size = np.ones_like(y)
         data = {"y": y, "size": size, "X": np.stack(columns, axis=1).astype(float), "unit": unit}
         family, model, constant = brute_force.binomial(y.astype(np.longdouble), size.astype(np.longdouble)), shares, 0.0
-    truth = brute_force.maximum(
-        family, data["X"], np.ones((len(data["y"]), 1)), data["unit"], np.array(LME4[name]), constant
-    )
+    truth = brute_force.maximum(family, data["X"], np.ones((len(data["y"]), 1)), data["unit"], np.array(LME4[name]), constant)
     return Example(model, data, truth)
 
 

@@ -184,9 +184,7 @@ class Parquet:
     def peek(self) -> Any:
         """The first rows, with all columns."""
         dataset = self._dataset
-        for fragment in dataset.get_fragments(
-            filter=self._filter
-        ):  # one file after the other, so that a bad one is named
+        for fragment in dataset.get_fragments(filter=self._filter):  # one file after the other, so that a bad one is named
             try:
                 found = fragment.scanner(dataset.schema, filter=self._filter).head(PEEKED)
             except (OSError, ValueError, TypeError) as error:

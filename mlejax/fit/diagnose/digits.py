@@ -57,7 +57,9 @@ STABLE_FORMS = (
 STABLE_FORM = (
     f"Fix the parameter there, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
 )
-OR_ANOTHER_START = f"Begin elsewhere, with another start=, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
+OR_ANOTHER_START = (
+    f"Begin elsewhere, with another start=, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
+)
 LOST_AT_START = "the formula has lost its digits where the search began and where it ended"
 
 
@@ -179,9 +181,7 @@ def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, An
             found["loglik"] = float(bars.loglik)
             if inverse.ok and free.any():
                 relative = _in_errors(inverse.inverse, bars.score[free], bars.information[np.ix_(free, free)])
-                found |= {
-                    name: float(np.max(each)) for name, each in zip(("score", "information"), relative, strict=True)
-                }
+                found |= {name: float(np.max(each)) for name, each in zip(("score", "information"), relative, strict=True)}
     return found if unknown is None else {**found, "unknown": unknown.primitives or ("too many terms",)}
 
 

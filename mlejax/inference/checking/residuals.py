@@ -79,9 +79,7 @@ class Residuals:
         if kind == "pit":
             return diagnostics.uniform(self.uniform, ax)
         name = f"{self.kind} residual"
-        return (
-            diagnostics.quantiles(self.values, name, ax) if kind == "qq" else diagnostics.over(x, self.values, name, ax)
-        )
+        return diagnostics.quantiles(self.values, name, ax) if kind == "qq" else diagnostics.over(x, self.values, name, ax)
 
     def __repr__(self) -> str:
         v = self.values
@@ -156,9 +154,7 @@ def residuals(
             u, note = _between(lambda v: value("cdf", changed(table, {name: v}, table)), y, discrete, seed)
         else:
             if random != "integrate":
-                raise ValueError(
-                    f"residuals(random={random!r}) needs the model's cdf: without it new effects are drawn"
-                )
+                raise ValueError(f"residuals(random={random!r}) needs the model's cdf: without it new effects are drawn")
             u, note = _ranks(fit, name, y, seed)
         inside = np.clip(u, 1e-16, 1.0 - 1e-16)
         return Residuals(kind, np.array([NormalDist().inv_cdf(p) for p in inside]), u, index, note)

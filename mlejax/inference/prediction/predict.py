@@ -112,13 +112,7 @@ def predict(
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
         function = over_latents(function, likelihood, random)
-        by_row = (
-            RowEffects(fit, data)
-            if fit.loaded.effects is not None
-            else RowModes(fit, data)
-            if random == "mode"
-            else None
-        )
+        by_row = RowEffects(fit, data) if fit.loaded.effects is not None else RowModes(fit, data) if random == "mode" else None
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
         raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")

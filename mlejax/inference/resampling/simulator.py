@@ -125,9 +125,7 @@ def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str
 
     def drawn(key: Any, params: Any, data: Any) -> Any:
         own, rest = jax.random.split(key)
-        z = jax.random.normal(own, (data.n_rows, marginal.q))[
-            jnp.asarray(data[unit]).astype(int)
-        ]  # by the unit's number
+        z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
         latents = jax.vmap(lambda one: marginal.values(params, one)[0])(z)
         return function(rest, marginal.seen({**params, **latents}), data)
 
