@@ -66,7 +66,10 @@ class Frame(Mapping[str, Any]):
     def column(self, name: str) -> ForeignColumn:
         """A column, whose values are not taken yet."""
         if name not in self._columns:
-            self._columns[name] = ForeignColumn(self._schema[name], self.n_rows, lambda: self._series(name))
+            taken = self._eager
+            # of a table in memory no cycle with this object: tables of a stream are freed at once, not by the garbage collector
+            series = (lambda: taken[name]) if self._lazy is None else (lambda: self._series(name))
+            self._columns[name] = ForeignColumn(self._schema[name], self.n_rows, series)
         return self._columns[name]
 
     def __getitem__(self, name: Any) -> Any:

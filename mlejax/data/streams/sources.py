@@ -57,7 +57,9 @@ class RowGroup:
         wanted = None if columns is None else list(columns)
         self._refuse_absent(wanted or ())
         try:
-            return self.fragment.to_table(self.schema, columns=wanted, filter=self.filter, use_threads=False)
+            return self.fragment.to_table(
+                self.schema, columns=wanted, filter=self.filter, use_threads=False, **_scanning(self.fragment)
+            )
         except (OSError, ValueError, TypeError) as error:  # what pyarrow's errors derive from
             raise DataError(f"{self.name}: the file cannot be read: {error}") from error
 
@@ -71,6 +73,17 @@ class RowGroup:
         absent = [name for name in columns if name in self.schema.names and name not in known]
         if absent:
             raise DataError(f"{self.name}: the file has no column {listing(absent)}, which the first file has")
+
+
+def _scanning(fragment: Any) -> dict[str, Any]:
+    """How files of this machine are read: column by column, without all bytes of the row group in memory beside its values."""
+    import pyarrow.dataset
+    import pyarrow.fs
+
+    if not isinstance(fragment.filesystem, pyarrow.fs.LocalFileSystem):
+        return {}
+    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    return {"fragment_scan_options": options}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ chain rule gives, with h_ab,i = d^2 l_i / d eta_ai d eta_bi and the other parame
 
 This takes one tangent for each predictor (ones in every row, since rows are independent) and one for each entry of theta,
 instead of one for each coefficient.  It is the usual formula of generalised linear models, for any likelihood that has such
-products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.
+products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.  A product with a matrix of
+coefficients, ``data["X"] @ params["B"]`` of a multinomial logit, is one predictor for each of its columns.
 
 The products are found by tracing the contributions and following slices of u into ``dot_general``.  Entries of a slice that is
 used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
@@ -29,6 +30,7 @@ from mlejax.shapes import Device, Float
 from .jaxprs import Equation, dependence, is_literal, part_of
 
 NARROW = 14  # columns up to which one product with a few more rows is no slower than two
+MOST_PREDICTORS = 24  # of products with matrices of coefficients: each pair of predictors is a term of the program
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
 
 
@@ -39,16 +41,55 @@ class Traced:
     Attributes:
         whole: (u, *others) -> contributions (N,).
         inner: (u, *others, *etas) -> contributions (N,), the predictors being arguments; None without a gain.
-        data: (*others) -> the matrices X_a, as they were multiplied.
-        slices: (begin, size) of beta_a in u.
+        data: (*others) -> the matrices of the products, as they were multiplied.
+        products: how they were multiplied.
         theta: the entries of u that are used in another way, (s,).
     """
 
     whole: Callable[..., Any]
     inner: Callable[..., Any] | None
     data: Callable[..., Any]
-    slices: tuple[tuple[int, int], ...]
+    products: tuple[Product, ...]
     theta: np.ndarray
+
+    @property
+    def places(self) -> list[np.ndarray]:
+        """The entries of u that are beta_a, (k_a,) for each predictor."""
+        return [product.at[:, j] for product in self.products for j in range(product.at.shape[1])]
+
+    def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array]:
+        """X_a (N, k_a) of each predictor, from what ``data`` gave."""
+        out: list[jax.Array] = []
+        for x, product in zip(multiplied, self.products, strict=True):
+            k, m = product.at.shape
+            out += [jnp.reshape(jnp.moveaxis(x, product.axis, -1), (n, k))] * m
+        return out
+
+    def arguments(self, predictors: list[jax.Array]) -> list[jax.Array]:
+        """The results of the products, as ``inner`` takes them, from the predictors (N,)."""
+        out, first = [], 0
+        for product in self.products:
+            own = predictors[first : first + product.at.shape[1]]
+            first += len(own)
+            together = own[0] if len(own) == 1 else jnp.stack(own, axis=1 if product.last else 0)
+            out.append(jnp.reshape(together, product.shape))
+        return out
+
+
+class Product(NamedTuple):
+    """A product of data with coefficients.
+
+    Attributes:
+        axis: of the data that is summed over.
+        at: the entries of u that are the coefficients, (k, m) for m predictors.
+        shape: of the result.
+        last: its last axes are the predictors, else its first.
+    """
+
+    axis: int
+    at: np.ndarray
+    shape: tuple[int, ...]
+    last: bool
 
 
 class Sums(NamedTuple):
@@ -76,10 +117,10 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
-    places: dict[Any, tuple[int, int]] = {jaxpr.invars[0]: (0, p)}
+    places: dict[Any, np.ndarray] = {jaxpr.invars[0]: np.arange(p)}
     data_alone: list[Equation] = []
     used = np.zeros(p, bool)
-    products: list[tuple[Any, Any, tuple[int, int]]] = []  # equation, matrix, place
+    products: list[tuple[Any, Any, Product]] = []  # equation, matrix
     for eqn, touched in dependence(jaxpr, jaxpr.invars[:1]):
         if not touched:
             data_alone.append(eqn)
@@ -94,13 +135,12 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
             continue
         for v in touched:
             if v in places:
-                begin, size = places[v]
-                used[begin : begin + size] = True
+                used[places[v]] = True
     for v in jaxpr.outvars:
         if not is_literal(v) and v in places:
             used[:] = True
     whole = part_of(closed)
-    if not products or len(products) + used.sum() >= p:
+    if not products or sum(product.at.shape[1] for *_, product in products) + used.sum() >= p:
         return Traced(whole, None, whole, (), np.arange(p))
     removed = {id(eqn) for eqn, *_ in products}
     return Traced(
@@ -111,28 +151,28 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
             eqns=[eqn for eqn in jaxpr.eqns if id(eqn) not in removed],
         ),
         part_of(closed, outvars=[matrix for _, matrix, _ in products], eqns=data_alone),
-        tuple(place for *_, place in products),
+        tuple(product for *_, product in products),
         np.flatnonzero(used),
     )
 
 
-def _moved(eqn: Equation, places: dict[Any, tuple[int, int]]) -> tuple[int, int] | None:
-    """(begin, size) of the result in u, if the equation only slices or reshapes u; else None."""
+def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
+    """The entries of u that the result is, in its shape, if the equation only slices, reshapes or transposes them; else None."""
     v = eqn.invars[0]
     if is_literal(v) or v not in places or len(eqn.outvars) != 1:
         return None
-    begin, size = places[v]
+    at, name = places[v], eqn.primitive.name
+    if name == "slice" and eqn.params["strides"] is None:
+        limits = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)
+        return at[tuple(slice(int(start), int(limit)) for start, limit in limits)]
+    if name == "transpose":
+        return at.transpose(eqn.params["permutation"])
     shape = eqn.outvars[0].aval.shape
-    if eqn.primitive.name == "slice" and eqn.params["strides"] is None:
-        (start,), (limit,) = eqn.params["start_indices"], eqn.params["limit_indices"]
-        return begin + int(start), int(limit) - int(start)
-    if eqn.primitive.name in _SAME and shape == (size,):
-        return begin, size
-    return None
+    return at.reshape(shape) if name in _SAME and len(eqn.invars) == 1 and at.size == np.prod(shape) else None
 
 
-def _product(eqn: Equation, places: dict[Any, tuple[int, int]], n: int) -> tuple[Any, tuple[int, int]] | None:
-    """The matrix and (begin, size) of the coefficients, if the equation is data (N, ..., k) times a slice of u (k,)."""
+def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Product] | None:
+    """The matrix, and how it is multiplied, if the equation is data (N, ..., k) times coefficients (k,) or (k, m)."""
     if eqn.primitive.name != "dot_general":
         return None
     (left_axes, right_axes), batched = eqn.params["dimension_numbers"]
@@ -140,17 +180,14 @@ def _product(eqn: Equation, places: dict[Any, tuple[int, int]], n: int) -> tuple
     if any(axes for axes in batched) or any(is_literal(v) for v, _ in sides):
         return None
     for (beta, beta_axes), (matrix, axes) in (sides, sides[::-1]):
-        shape = matrix.aval.shape
-        if (
-            beta in places
-            and matrix not in places
-            and beta_axes == (0,)
-            and len(shape) >= 2
-            and axes == (len(shape) - 1,)
-            and int(np.prod(shape[:-1])) == n
-            and shape[0] == n
-        ):
-            return matrix, places[beta]
+        if beta not in places or matrix in places or len(axes) != 1 or places[beta].ndim > 2:
+            continue
+        at = places[beta]
+        at = at[:, None] if at.ndim == 1 else np.moveaxis(at, beta_axes[0], 0)
+        free = np.delete(matrix.aval.shape, axes[0])
+        if not free.size or free[0] != n or np.prod(free) != n or at.shape[1] > MOST_PREDICTORS:
+            continue
+        return matrix, Product(int(axes[0]), at, eqn.outvars[0].aval.shape, beta is eqn.invars[1])
     return None
 
 
@@ -171,16 +208,13 @@ def sums(
     """
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]
-    multiplied = traced.data(u, *others)
-    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in multiplied]
-    shapes = [x.shape[:-1] for x in multiplied]
-    etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, traced.slices, strict=True)]
+    matrices = traced.matrices(traced.data(u, *others), n)
+    etas = [x @ u[at] for x, at in zip(matrices, traced.places, strict=True)]
     q, s = len(etas), traced.theta.size
     crossed = products or (lambda a, w, b: (a * w[:, None]).T @ b)
 
     def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
-        shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
-        return jnp.sum(weights * inner(t, *others, *shaped)[0])
+        return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
 
     def pair(t: jax.Array, predictors: list[jax.Array]) -> Any:
         value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
@@ -205,16 +239,29 @@ def sums(
         value,
         grad,
         [found[0] for found in once],
-        [crossed(matrices[a], bend_e[b][a], matrices[b]) for a in range(q) for b in range(a, q)],
+        _pairs(matrices, bend_e, crossed),
         [found[1:].T for found in once],
         bend_u[q:],
     )
 
 
+def _pairs(matrices: list[jax.Array], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
+    """X_a' diag(h_ab) X_b for a <= b; of predictors with one narrow matrix all of them as one product."""
+    q, x = len(matrices), matrices[0]
+    k = x.shape[1]
+    if q < 3 or k > NARROW or any(other is not x for other in matrices):
+        return [crossed(matrices[a], bend[b][a], matrices[b]) for a in range(q) for b in range(a, q)]
+    i, j = np.triu_indices(k)
+    place = np.zeros((k, k), np.int64)
+    place[i, j] = place[j, i] = np.arange(i.size)
+    weights = jnp.stack([bend[b][a] for a in range(q) for b in range(a, q)])
+    return list((weights @ (x[:, i] * x[:, j]))[:, place])
+
+
 def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
     """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
     dtype = sums.grad.dtype
-    where = [np.eye(p, dtype=dtype)[begin : begin + size] for begin, size in traced.slices]
+    where = [np.eye(p, dtype=dtype)[at] for at in traced.places]
     rest = np.eye(p, dtype=dtype)[traced.theta]
     grad = sums.grad
     hessian = rest.T @ sums.theta

@@ -11,6 +11,7 @@ parameters enter through linear predictors, those take one tangent each (`execut
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -68,21 +69,17 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
         return contributions(t, a, *jax.tree.unflatten(tree, others))
 
     traced = linear_predictors.trace(of_leaves, u, [effects, *leaves])
-    slices, theta = traced.slices, traced.theta
     if traced.inner is None or _depend_on(lambda a: traced.data(u, a, *leaves), effects):
-        slices, theta = (), np.arange(p)
-    inner = traced.inner if slices else traced.whole
-    multiplied = traced.data(u, effects, *leaves) if slices else []
+        traced = replace(traced, inner=traced.whole, data=lambda *_: [], products=(), theta=np.arange(p))
+    places, theta, inner = traced.places, traced.theta, traced.inner
     assert inner is not None
-    matrices = [jnp.reshape(x, (n, x.shape[-1])) for x in multiplied]
-    shapes = [x.shape[:-1] for x in multiplied]
-    etas = [x @ u[begin : begin + size] for x, (begin, size) in zip(matrices, slices, strict=True)]
+    matrices = traced.matrices(traced.data(u, effects, *leaves), n)
+    etas = [x @ u[at] for x, at in zip(matrices, places, strict=True)]
     q, s = len(etas), theta.size
 
     def pair(t: Any, predictors: Any, a: Any) -> Any:
         def total(t: Any, predictors: Any, a: Any) -> tuple[Any, Any]:
-            shaped = [jnp.reshape(e, shape) for e, shape in zip(predictors, shapes, strict=True)]
-            each = data.weights * inner(t, a, *leaves, *shaped)[0]
+            each = data.weights * inner(t, a, *leaves, *traced.arguments(predictors))[0]
             return jnp.sum(each), each
 
         (_, values), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(t, predictors, a)
@@ -104,9 +101,9 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
     crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
     rest = np.eye(p)[theta]
     hessian = rest.T @ bend_u[q : q + s]
-    where = [np.eye(p)[begin : begin + size] for begin, size in slices]
-    for b, (begin, size) in enumerate(slices):
-        crosses = crosses.at[begin : begin + size].add((matrices[b] * bend_a[b][:, None]).T)
+    where = [np.eye(p)[at] for at in places]
+    for b, at in enumerate(places):
+        crosses = crosses.at[at].add((matrices[b] * bend_a[b][:, None]).T)
         grad = grad + (slopes[b] @ matrices[b]) @ where[b]
         mixed = where[b].T @ ((bend_e[b][q : q + s] @ matrices[b]).T) @ rest
         hessian = hessian + mixed + mixed.T

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mlejax.data import DataError
+from mlejax.data.read import ingest
 from mlejax.data.streams import Batch, Seen, Threads
 from mlejax.data.streams.passes import Streamed
+from tests.data.streams.samples import frame, write
 
 
 class Six:
@@ -44,3 +49,19 @@ def test_a_pass_that_is_given_up_leaves_no_work_behind() -> None:
     assert begun.is_set()
     assert not running
     refused.set()
+
+
+def test_a_partition_is_freed_when_it_is_done(tmp_path: Path) -> None:
+    """No cycle holds its table until the garbage collector comes: memory would hold many partitions."""
+    (group,) = write(tmp_path, [frame().iloc[:1000]]).partitions()
+    gc.collect()
+    gc.disable()
+    try:
+        table = group.read(["x0", "x1", "y"])
+        alive = weakref.ref(table)
+        read = ingest(table)
+        assert len(read.contents("x0").rows[0].raw) == 1000
+        del table, read
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -66,6 +66,17 @@ def many_classes(u: Any, x: Any, z: Any, y: Any) -> Any:
     return eta[:, 0] * (y > 1) - jnp.log(1.0 + jnp.sum(jnp.exp(eta), axis=1))
 
 
+def classes_on_the_left(u: Any, x: Any, z: Any, y: Any) -> Any:
+    """As designs of a parameter with several entries are multiplied; three classes of one matrix, entries used elsewhere too."""
+    eta = jnp.einsum("ck,nk->cn", u[:12].reshape(3, 4), x)
+    return eta[1] * (y > 1) - jnp.log(1.0 + jnp.sum(jnp.exp(eta), axis=0)) - u[12] ** 2 * jnp.tanh(y * u[13] * u[3])
+
+
+def classes_and_a_scale(u: Any, x: Any, z: Any, y: Any) -> Any:
+    eta = z @ u[:9].reshape(3, 3).T
+    return jnp.exp(-0.1 * (x @ u[9:13])) * jax.nn.log_softmax(eta, axis=1)[:, 0] * u[13]
+
+
 def scalars(u: Any, x: Any, z: Any, y: Any) -> Any:
     return -0.5 * ((y - u[0]) * jnp.exp(-u[1])) ** 2 - u[1]
 
@@ -82,8 +93,10 @@ CASES: dict[str, tuple[Callable[..., Any], int, int | None]] = {
     "overlapping": (overlapping, 4, 2),
     "from columns": (from_columns, 4, 2),
     "row by row": (row_by_row, 4, 1),
-    "left product": (left_product, 4, None),
-    "many classes": (many_classes, 8, None),
+    "left product": (left_product, 4, 1),
+    "many classes": (many_classes, 8, 2),
+    "classes on the left": (classes_on_the_left, 14, 3),
+    "classes and a scale": (classes_and_a_scale, 14, 4),
     "scalars": (scalars, 2, None),
     "scaled coefficients": (scaled_coefficients, 4, None),
 }
@@ -103,7 +116,7 @@ def test_derivatives(name: str) -> None:
             if traced.inner is None:
                 assert n_products is None, "linear predictors were not found"
                 return plain, value_grad_hessian(lambda t: jnp.sum(W * traced.whole(t, *others)[0]), u)
-            assert len(traced.slices) == n_products
+            assert len(traced.places) == n_products
             return plain, linear_predictors.assemble(traced, linear_predictors.sums(traced, u, others, W), p)
 
         plain, found = both(u, others)
