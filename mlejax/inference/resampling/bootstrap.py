@@ -94,6 +94,20 @@ class Bootstrap(Resampled):
         """The constant a of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L from leaving out each row, unit or cluster in turn."""
         return self._series(self._accelerated[0], "acceleration")
 
+    def to_arviz(self) -> Any:
+        """The replicates as ArviZ's posterior, one chain, for its plots and summaries; a variable is an entry of ``params``.
+
+        Refits that failed are left out.
+
+        Raises:
+            ImportError: arviz_base (of arviz 1) is not installed.
+        """
+        try:
+            from arviz_base import from_dict
+        except ImportError as error:
+            raise ImportError("to_arviz() makes a tree of ArviZ: pip install arviz-base") from error
+        return from_dict({"posterior": {name: self._good[None, :, j] for j, name in enumerate(self.labels)}})
+
     def function(self, function: Callable[[Any], Any], name: str = "value") -> Bootstrap:
         """The same for a function of ``params``: its bootstrap distribution.
 
