@@ -11,6 +11,7 @@ of ruled lines.
 import ast
 import contextlib
 import io
+import os
 import re
 import runpy
 import shutil
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
 
 import mlejax as mle
@@ -30,16 +32,19 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
-_HEAVY = "bootstrap latents many-data-sets mixtures networks penalties profiles pure-core several-fits several-maxima tests units"
-SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
-NOISE = 1e-9
 
 
 def name(page: Path) -> str:
     """The path from the root of the project."""
     return page.relative_to(ROOT).as_posix()
+
+
+_HEAVY = "bootstrap latents many-data-sets mixtures networks penalties profiles pure-core several-fits several-maxima tests units"
+SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
+SLOW |= {name(page) for page in PAGES if page.parent.name == "gallery"}
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
+NOISE = 1e-9
 
 
 def pages(with_code: bool = False) -> list:
@@ -69,6 +74,8 @@ def blocks(text: str) -> list[Block]:
 def run(page: Path, where: Path) -> Iterator[tuple[Block, str, list[str]]]:
     """Run a page's blocks in one namespace in the folder `where`: what each prints, and its convergence warnings."""
     text = page.read_text()
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": page.stem, "backend": "agg"})
+    os.environ["SOURCE_DATE_EPOCH"] = "0"  # pictures of the same numbers are the same files
     for folder in {"examples/data", *re.findall(r'"(tests/cases/\w+)/', text)}:
         shutil.copytree(ROOT / folder, where / folder)
     namespace = {"__name__": "__main__"}
@@ -262,6 +269,38 @@ def test_messages_are_those_of_the_package() -> None:
     assert [row for row in rows if row not in texts] == []
 
 
+def test_the_page_of_messages_is_complete() -> None:
+    """Every warning in the source, every statement of a verdict, every end, state and class of errors has a row."""
+    from mlejax.status import CovarianceState, End
+
+    text = (ROOT / "docs" / "messages.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    said = [said for path in sorted((ROOT / "mlejax").rglob("*.py")) for said in warned(ast.parse(path.read_text()))]
+    verdicts = ast.walk(ast.parse((ROOT / "mlejax" / "verdict.py").read_text()))
+    rules = [n for n in verdicts if isinstance(n, ast.FunctionDef) and n.name in ("_rule", "_risen")]
+    nodes = [n for rule in rules for statement in rule.body[1:] for n in ast.walk(statement)]  # without the docstring
+    parts = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
+    said += [text for n in nodes if id(n) not in parts and len(text := written(n)) > 40]
+    assert len(said) > 20
+    assert [one for one in said if not any(row in one for row in rows)] == []
+    errors = [n for n in mle.__all__ if isinstance(getattr(mle, n), type) and issubclass(getattr(mle, n), Exception)]
+    words = [*(e.name for e in End), *(s.name for s in CovarianceState), *(n for n in errors if n != "ConvergenceWarning")]
+    assert [word for word in words if f"| {word} |" not in text] == []
+
+
+def written(node: ast.AST) -> str:
+    """The text of a literal, with … for what is filled in; of other nodes nothing."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def warned(tree: ast.AST) -> list[str]:
+    """The texts of all warnings of a file, but for the verdict's own."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in ("warnings.warn", "warn")]
+    return [text for call in calls if (text := written(call.args[0])) and text != "…: …. …"]
+
+
 def test_figure_shows_the_quickstart() -> None:
     """The text in docs/summary.svg is the README's first block and the output below it."""
     drawn = [element.text or "" for element in ElementTree.parse(ROOT / "docs" / "summary.svg").iter() if element.text]
@@ -299,11 +338,14 @@ def test_tables_of_the_benchmarks_are_as_recorded() -> None:
 
 
 def write(page: Path) -> None:
-    """Paste what the blocks print into a page."""
+    """Paste what the blocks print into a page, and put the pictures that they save beside it."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         outputs = iter([out for _, out, _ in run(page, Path(folder))])
+        for picture in Path(folder).glob("*.svg"):
+            lines = picture.read_text().splitlines()
+            (page.parent / picture.name).write_text("\n".join(line.rstrip() for line in lines) + "\n")
 
     def paste(found: re.Match[str]) -> str:
         out = next(outputs)

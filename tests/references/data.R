@@ -27,3 +27,28 @@ road <- MASS::road
 write(data.frame(state = rownames(road), road), "road")
 
 write(datasets::cars, "cars")
+
+# Of the gallery.
+data("RecreationDemand", package = "AER")
+write(with(RecreationDemand, data.frame(trips, quality, ski = 1 * (ski == "yes"), income, userfee = 1 * (userfee == "yes"),
+                                        costC, costS, costH)), "recreation")
+
+data("TravelMode", package = "AER")
+write(with(TravelMode, data.frame(person = as.integer(as.character(individual)), mode, chosen = 1 * (choice == "yes"),
+                                  wait, gcost, income)), "travel")
+
+data("venice", package = "evd")
+venice <- as.data.frame(venice)
+names(venice) <- paste0("r", 1:10)
+write(cbind(year = as.integer(rownames(venice)), venice), "venice")
+
+data("Alligator", package = "vcdExtra")
+write(setNames(Alligator[c("lake", "size", "food", "count")], c("lake", "size", "food", "count")), "alligators")
+
+channing <- subset(boot::channing, exit > entry)
+write(with(channing, data.frame(male = 1 * (sex == "Male"), entry, exit, died = cens)), "channing")
+
+data("Electricity1970", package = "AER")
+write(with(Electricity1970, data.frame(cost, output, labor, capital, fuel)), "electricity")
+
+write(data.frame(level = as.numeric(lh)), "lh")
