@@ -273,8 +273,8 @@ def test_the_page_of_messages_is_complete() -> None:
     """Every warning in the source, every statement of a verdict, every end, state and class of errors has a row."""
     from mlejax.status import CovarianceState, End
 
-    text = (ROOT / "docs" / "messages.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    page = (ROOT / "docs" / "messages.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
     said = [said for path in sorted((ROOT / "mlejax").rglob("*.py")) for said in warned(ast.parse(path.read_text()))]
     verdicts = ast.walk(ast.parse((ROOT / "mlejax" / "verdict.py").read_text()))
     rules = [n for n in verdicts if isinstance(n, ast.FunctionDef) and n.name in ("_rule", "_risen")]
@@ -285,7 +285,7 @@ def test_the_page_of_messages_is_complete() -> None:
     assert [one for one in said if not any(row in one for row in rows)] == []
     errors = [n for n in mle.__all__ if isinstance(getattr(mle, n), type) and issubclass(getattr(mle, n), Exception)]
     words = [*(e.name for e in End), *(s.name for s in CovarianceState), *(n for n in errors if n != "ConvergenceWarning")]
-    assert [word for word in words if f"| {word} |" not in text] == []
+    assert [word for word in words if f"| {word} |" not in page] == []
 
 
 def written(node: ast.AST) -> str:
@@ -298,7 +298,7 @@ def written(node: ast.AST) -> str:
 def warned(tree: ast.AST) -> list[str]:
     """The texts of all warnings of a file, but for the verdict's own."""
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in ("warnings.warn", "warn")]
-    return [text for call in calls if (text := written(call.args[0])) and text != "…: …. …"]
+    return [text for call in calls if re.search("[a-z]", text := written(call.args[0]))]
 
 
 def test_figure_shows_the_quickstart() -> None:

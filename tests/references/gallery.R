@@ -41,7 +41,7 @@ el <- read("electricity")
 sfa <- function(p) with(el, { q <- log(output); y <- log(cost / fuel); e <- y - p[1] - p[2] * q - p[3] * q^2 - p[4] * log(labor / fuel) - p[5] * log(capital / fuel)
   s <- sqrt(exp(2 * p[6]) + exp(2 * p[7])); l <- exp(p[7] - p[6]); sum(log(2 / s) + dnorm(e / s, log = TRUE) + pnorm(e * l / s, log.p = TRUE)) })
 ols <- lm(log(cost / fuel) ~ log(output) + I(log(output)^2) + log(labor / fuel) + log(capital / fuel), el)
-beside("frontier", ends(sfa, c(coef(ols), log(0.1), log(0.1))))
+beside("frontier", ends(sfa, c(coef(ols) - c(0.1, 0, 0, 0, 0), log(0.1), log(0.15))))
 
 a <- arima(lh, order = c(1, 0, 1), method = "ML", optim.control = list(reltol = 1e-14))
 beside("ARMA(1, 1)", c(coef(a), sigma2 = a$sigma2, loglik = logLik(a), se = sqrt(diag(vcov(a)))))
