@@ -41,6 +41,7 @@ from mlejax.parameters import (
     Simplex,
 )
 from mlejax.results import BatchResults, Results, compare, load, pool, stack
+from mlejax.scikit import sklearn
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 __version__ = "0.1.0"
@@ -98,6 +99,7 @@ __all__ = [
     "plot",
     "pool",
     "simulation_study",
+    "sklearn",
     "solve",
     "special",
     "stack",

@@ -17,7 +17,7 @@ ROOMS = (
     "misuse", "notebook", "shapes", "status", "execution", "portable", "linalg", "transforms", "special",
     "parameters",
     "data", "likelihood", "companions", "optimize", "objective", "latent", "covariance",
-    "verdict", "fit", "batch", "engines", "plot", "inference", "report", "files", "results", "model",
+    "verdict", "fit", "batch", "engines", "plot", "inference", "report", "files", "results", "model", "scikit",
 )
 # fmt: on
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
