@@ -125,8 +125,10 @@ def chosen(
     evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]
 ) -> Float[Host, " p"]:
     """The better of ``near`` and u0 on all rows; u0 is evaluated only if ``near`` is far from a maximum."""
-    found = evaluator.minimised(_SEARCH, near)
-    if _expected(found, evaluator.scale):
+    found, times = evaluator.minimised(_SEARCH, near), 1.0
+    if isinstance(evaluator, PartitionedEvaluator):  # the estimate from rows that are few beside all of them
+        times = max(1.0, evaluator.n_contributions / evaluator.some.n_contributions)
+    if _expected(found, evaluator.scale / times):
         return near
     plain = evaluator.minimised(_SEARCH, u0)
     return u0 if plain[0] < found[0] or not np.isfinite(found[0]) else near
