@@ -19,6 +19,7 @@ PAGE = {
     "speed": "speed",
     "overhead": "speed",
     "streamed": "streamed",
+    "engines": "streamed",
 }
 
 
