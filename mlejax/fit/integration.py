@@ -29,6 +29,7 @@ MOST = {1: 159, 2: 39, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # While points are held their score is not quite that of points that move, and a search for its root creeps at the end.
 HELD_TOL, HELD_STEPS = 1e-7, 60
+SINGULAR = 1e-8  # eigenvalue of correlations
 WORST = 10  # units that are looked at on a fixed grid
 
 
@@ -44,7 +45,7 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
         one = fit_once if likelihood.joint is None else fit_with_classes
         done = one(likelihood, data, **options)
     else:
-        done = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
+        done = _with_rank(_chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options))
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
     return done
@@ -74,6 +75,30 @@ def _chosen(likelihood: Likelihood, data: Any, options: dict[str, Any]) -> Fit:
         points = finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
+
+
+def _with_rank(done: Fit) -> Fit:
+    """The fit, whose verdict on an edge says which covariances are singular, and their rank."""
+    if done.verdict.code != "boundary":
+        return done
+    marginal, texts = _marginal(done), []
+    with float64():
+        found = {n: np.asarray(marginal.covariance(n, done.params)) for n, v in marginal.latents.items() if v.cov}
+    for name, covariance in found.items():
+        rank = rank_of(covariance)
+        if len(covariance) > 1 and rank < len(covariance):
+            texts.append(f"the covariance of {name} is singular: rank {rank} of {len(covariance)}")
+    if not texts:
+        return done
+    return replace(done, verdict=replace(done.verdict, statement="; ".join([done.verdict.statement, *texts])))
+
+
+def rank_of(covariance: np.ndarray) -> int:
+    """The rank of a covariance, whatever the units and the order of its entries."""
+    sd = np.sqrt(np.diag(covariance))
+    there = sd > 0
+    correlations = covariance[np.ix_(there, there)] / np.outer(sd[there], sd[there])
+    return int((np.linalg.eigvalsh(correlations) > SINGULAR).sum()) if there.any() else 0
 
 
 def _inaccurate(done: Fit) -> Fit:

@@ -76,6 +76,17 @@ class Marginal:
 
         return log_density
 
+    def covariance(self, name: str, params: Any) -> Any:
+        """The covariance of a normal latent at some params, (q, q)."""
+        first = 0
+        for other, latent in self.latents.items():
+            if other == name:
+                break
+            first += latent.size
+        factor = jax.jacfwd(lambda z: self.values(params, z)[0][name])(jnp.zeros(self.q))
+        factor = factor[:, first : first + latent.size]
+        return factor @ factor.T
+
     def seen(self, params: Any) -> Any:
         """Params with latents by row as the user's functions see them."""
         return getattr(self.function, "given", lambda same: same)(params)

@@ -16,6 +16,7 @@ from jax.scipy.stats import norm
 from scipy.stats import multivariate_normal
 
 import mlejax as mle
+from mlejax.fit.integration import rank_of
 from tests.cases import Case
 from tests.latent import brute_force
 
@@ -192,3 +193,31 @@ def test_vectors_and_two_groupings_are_refused() -> None:
         pair.regress(beta=mle.Linear("1", random="1 | g"))
     with pytest.raises(ValueError, match="different columns"):
         gaussian.regress(mu=mle.Linear("1", random="1 | subject"), sigma=mle.Linear("1", random="1 | days"))
+
+
+@pytest.mark.parametrize(
+    ("covariance", "rank"),
+    [([[4.0, 2.0], [2.0, 1.0]], 1), ([[1.0, 2.0], [2.0, 4.0]], 1), ([[4.0, 0.0], [0.0, 0.0]], 1), ([[0.0, 0.0], [0.0, 4.0]], 1),
+     ([[0.0, 0.0], [0.0, 0.0]], 0), ([[4e-12, 1e-6], [1e-6, 1.0]], 2)],
+)  # fmt: skip
+def test_the_rank_depends_neither_on_order_nor_on_units(covariance: Any, rank: int) -> None:
+    assert rank_of(np.array(covariance)) == rank
+
+
+@pytest.mark.slow
+def test_a_singular_covariance_is_named_in_every_order() -> None:
+    """Slopes that are proportional to intercepts: the correlation is 1, and the maximum is the same for every basis of it."""
+    rng, days, who = np.random.default_rng(3), SLEEP["days"].to_numpy(), SLEEP["subject"].to_numpy(int)
+    b = rng.normal(size=18)
+    y = 250 + 10 * days + 20 * b[who] + 4 * b[who] * days + 20 * rng.normal(size=180)
+    data = SLEEP.assign(reaction=y, early=9 - days)
+    fits = [
+        gaussian.regress(mu=mle.Linear("days", random=f"{terms} | subject")).fit(data)
+        for terms in ("1 + days", "0 + days + early", "0 + early + days")
+    ]
+    for res in fits:
+        assert res.verdict.code == "boundary"
+        assert "the covariance of mu|subject is singular: rank 1 of 2" in res.verdict.statement
+        assert res.llf == pytest.approx(fits[0].llf, rel=1e-10)
+        assert res.random_effects()["estimate"].iloc[2] == pytest.approx(1.0)
+        assert np.isnan(res.random_effects()["std_error"].iloc[2])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +12,7 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import nlcom_of
 from mlejax.inference.normal import critical_value
-from mlejax.latent import Latent, Marginal, marginal_of
+from mlejax.latent import Latent, marginal_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +63,7 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
     labels = [label for name, v in latents.items() for label in _labels(name, v, sizes[name] > 1)]
 
     def values(params: Any) -> Any:
-        found = {name: _spreads(covariance_at(marginal, name, params)) for name in latents}
+        found = {name: _spreads(marginal.covariance(name, params)) for name in latents}
         return jnp.concatenate([v if sizes[name] > 1 else v[: latents[name].size] for name, v in found.items()])
 
     with float64():
@@ -95,16 +93,6 @@ def _labels(name: str, latent: Latent, correlated: bool) -> list[str]:
     entries = list(map(str, latent.labels or range(latent.size)))
     pairs = [(i, j) for i in range(latent.size) for j in range(i)] if correlated else []
     return [f"sd({name})[{e}]" for e in entries] + [f"corr({name})[{entries[i]},{entries[j]}]" for i, j in pairs]
-
-
-def covariance_at(marginal: Marginal, name: str, params: Any) -> Any:
-    """The covariance of a latent at some params, (q, q)."""
-    first = sum(
-        v.size for v in itertools.takewhile(lambda v: v is not marginal.latents[name], marginal.latents.values())
-    )
-    q = marginal.latents[name].size
-    factor = jax.jacfwd(lambda z: marginal.values(params, z)[0][name])(jnp.zeros(marginal.q))[:, first : first + q]
-    return factor @ factor.T
 
 
 def _spreads(covariance: Any) -> Any:
