@@ -1,7 +1,7 @@
-"""Ten thousand batched fits of formulas that lose their digits: does a clean verdict ever stand on noise?
+"""Batched fits of formulas that lose their digits: does a clean verdict ever stand on noise?
 
-    python benchmarks/rounding.py            # 50 data sets of each kind
-    python benchmarks/rounding.py --write    # 1,000 of each, kept in benchmarks/results/rounding.json
+    python benchmarks/rounding.py            # 10 data sets of each kind
+    python benchmarks/rounding.py --write    # 100 of each, kept in benchmarks/results/rounding.json
 
 Each data set is drawn where a textbook formula is in danger, and is fitted twice in a batch: by that formula, and by the form of
 `mle.special` that keeps its digits (right to 1e-12 against mpmath, `tests/test_special_densities.py`).  A fit by the textbook
@@ -10,6 +10,7 @@ formula is a *miss* if its verdict is clean and the log-likelihood is off by mor
 """
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -29,7 +30,7 @@ from benchmarks.limits import beta_binomial, negative_binomial, student
 from benchmarks.recorded import circumstances, keep
 from mlejax import special
 
-N_ROWS, MANY, A_FEW = 100, 1000, 20
+N_ROWS, MANY, A_FEW = 100, 100, 10
 CLOSE, SE = 0.01, 0.01
 
 Formula = Callable[[Any, Any], Any]
@@ -185,19 +186,20 @@ def run(name: str, n: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--write", action="store_true", help="1,000 data sets of each kind, kept in benchmarks/results/rounding.json"
+        "--write", action="store_true", help="100 data sets of each kind, kept in benchmarks/results/rounding.json"
     )
     parser.add_argument("kinds", nargs="*", help="of these kinds only")
     options = parser.parse_args()
     n = MANY if options.write else A_FEW
-    found = {}
+    found: dict[str, Any] = {}
     for name in options.kinds or KINDS:
         found[name] = run(name, n)
         print(name, found[name], flush=True)
-    fits, misses = sum(f["fits"] for f in found.values()), sum(len(f["misses"]) for f in found.values())
+        fits, misses = sum(f["fits"] for f in found.values()), sum(len(f["misses"]) for f in found.values())
+        if options.write:  # kind by kind, since all take long
+            flags = {"xla_flags": os.environ.get("XLA_FLAGS", "")}
+            keep("rounding", {**circumstances(), **flags, "fits": fits, "misses": misses, "kinds": found})
     print(f"{fits} fits, {misses} misses")
-    if options.write and not options.kinds:
-        keep("rounding", {**circumstances(), "fits": fits, "misses": misses, "kinds": found})
 
 
 if __name__ == "__main__":

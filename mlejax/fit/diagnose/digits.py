@@ -19,6 +19,7 @@ import numpy as np
 from mlejax import linalg
 from mlejax.fit.diagnose import ends, movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.fit.diagnose.falls import falls_as_it_should
 from mlejax.fit.maximise import maximise
 from mlejax.objective import SingleEvaluator
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
@@ -200,13 +201,16 @@ def with_differences(
 ) -> tuple[SingleEvaluator, OptimizeResult] | None:
     """The end with an information of differences of the score, where only the second derivatives have lost their digits.
 
-    None where that is not so, or the differences are no better.
+    None where that is not so, or the differences are no better: near an edge they reach over it, and the log-likelihood one
+    standard error away does not fall as they say.
     """
     if not found.first or evaluator.spec.hessian == "differenced":
         return None
     after, result = maximise(evaluator.with_spec(replace(evaluator.spec, hessian="differenced")), Newton(), end.u[None])
     again = result.of(0)
     if not linalg.all_finite(linalg.dense_each(again.information)) or lost(after, again):
+        return None
+    if not falls_as_it_should(after, again, found.loglik):
         return None
     return after, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
 

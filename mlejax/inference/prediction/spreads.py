@@ -44,7 +44,7 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
         ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
         >>> res = normal.regress(mu=mle.Linear("1", random="1 | g")).fit({"y": [1.0, 2, 5, 6, 3, 3.5], "g": list("aabbcc")})
         >>> res.random_effects()["estimate"].round(3)
-        sd(mu|g)[Intercept]    1.645
+        sd(mu|g)[Intercept]    1.579
         Name: estimate, dtype: float64
     """
     import pandas as pd
