@@ -87,14 +87,23 @@ class Regained(NamedTuple):
 def suspect(result: OptimizeResult, u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets"]:
     """Flags of the ends at which the formula may have lost its digits.
 
-    The information there does not explain how the score changed on the way, or a coordinate went far.  These cost nothing to
-    find; the error bars, which decide, cost about as much as a fit.  Of a search that began where it ended, it tells that
-    the score vanishes there to many digits.
+    The information there does not explain how the score changed on the way, or a coordinate went far, or the score vanished
+    at once after a point that was not curved downwards.  These cost nothing to find; the error bars, which decide, cost about
+    as much as a fit.  Of a search that began where it ended, it tells that the score vanishes there to many digits.
     """
     with np.errstate(invalid="ignore"):
         vanishes = np.isinf(result.mismatch) & (result.decrement <= VANISHES)
         explained = (result.mismatch <= UNEXPLAINED) | vanishes
-        return np.asarray(far_from_start(result.u, u0, space).any(axis=-1) | ~explained)
+        return np.asarray(far_from_start(result.u, u0, space).any(axis=-1) | ~explained | _vanished_at_once(result))
+
+
+def _vanished_at_once(result: OptimizeResult) -> Bool[Host, "*sets"]:
+    """Flags of searches whose decrement was 0 to many digits right after a point at which there was none."""
+    known = np.asarray(result.decrements)
+    length = known.shape[-1]
+    seen = np.arange(length) >= length - 1 - np.asarray(result.n_steps)[..., None]
+    before, after = known[..., :-1], known[..., 1:]
+    return np.asarray((seen[..., :-1] & np.isinf(before) & (after <= VANISHES)).any(axis=-1))
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:

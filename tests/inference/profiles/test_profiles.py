@@ -161,7 +161,7 @@ def test_wrong_input_is_told() -> None:
         res.contour("mu", "mu")
     with pytest.raises(ValueError, match="at least 8 directions"):
         res.contour("mu", "sigma", n=3)
-    with pytest.raises(ValueError, match="'wald' or 'profile'"):
+    with pytest.raises(ValueError, match="'wald', 'profile' or one of"):
         res.conf_int(method="lr")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"leave out scale="):
         res.conf_int(method="profile", scale="natural")
