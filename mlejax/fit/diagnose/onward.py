@@ -15,17 +15,7 @@ from mlejax.data import formulas
 from mlejax.fit.diagnose import rays
 from mlejax.fit.diagnose.bending_ridges import levelled
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
-from mlejax.fit.diagnose.digits import (
-    HALF,
-    OR_ANOTHER_START,
-    STABLE_FORM,
-    digits,
-    regained,
-    rounding_in_words,
-    suspect,
-    with_differences,
-    with_good_digits,
-)
+from mlejax.fit.diagnose.digits import HALF, digits, rounding_in_words, suspect, with_differences
 from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
@@ -33,6 +23,7 @@ from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.falls import falls_as_it_should
 from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.inflections import off_an_inflection
+from mlejax.fit.diagnose.last_digits import OR_ANOTHER_START, STABLE_FORM, regained, with_good_digits
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rays import Asks
 from mlejax.fit.loading import Loaded
