@@ -16,7 +16,7 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.fit.diagnose import ends, movements, rays
-from mlejax.fit.diagnose.digits import ALLOWED, digits, far_from_start, gain_is_real
+from mlejax.fit.diagnose.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
 from mlejax.fit.diagnose.edges import others_maximised
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
@@ -203,9 +203,12 @@ def with_good_digits(
 ) -> tuple[tuple[Direction, ...], str]:
     """Of the directions found by rays from an end, what is no rounding; and where numbers end first, in words.
 
-    A higher point counts if its gain exceeds its error bar; a supremum, if the log-likelihood has digits where it was seen.
+    A higher point counts if its gain exceeds its error bar; a supremum, if the log-likelihood has digits where it was seen; and
+    that it rises without bound, if it has digits where the search ended.
     """
     real = []
+    if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u):
+        found = [d for d in found if d.behaviour != "rises" or d.bounded]
     for d in found:
         rises = d.behaviour == "rises"
         if (

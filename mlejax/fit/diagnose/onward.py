@@ -33,8 +33,10 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
+from mlejax.verdict import SMALL_DECREMENT
 
 MAX_RESTARTS = 4
+CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
 
 
 SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
@@ -151,7 +153,8 @@ def _with_good_digits(
     if back.on_edge:
         return evaluator, Diagnosed(evaluator.spec, back.end, Findings(limit=True))
     nothing_left, noise = back.at_start and not found.first, found.loglik > HALF
-    if back.words and not (last and (nothing_left or noise or is_clean(end, evaluator.spec.space))):
+    maximum = end.decrement <= CALLED_MAXIMUM or is_clean(end, evaluator.spec.space)
+    if back.words and not (last and (nothing_left or noise or maximum)):
         return evaluator, end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
     if back.at_start and noise:
