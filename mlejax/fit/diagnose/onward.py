@@ -108,9 +108,8 @@ def search_on(
             return again._replace(note=found.note)
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
-    if found.end.end == End.MAX_STEPS or any(
-        d.behaviour == "rises" and not d.bounded for d in found.findings.directions
-    ):
+    unbounded = any(d.behaviour == "rises" and not d.bounded for d in found.findings.directions)
+    if found.end.information is not None and (unbounded or found.end.end == End.MAX_STEPS):
         information = evaluator.with_spec(found.spec).evaluate(u0[None]).information
         convex = information is not None and bool((information[0].diagonal() < 0.0).all())
         found = found._replace(findings=replace(found.findings, convex=convex))
