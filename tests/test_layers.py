@@ -215,3 +215,8 @@ def test_all_rooms_are_documented() -> None:
     """Every module says first what it does."""
     silent = [str(path.relative_to(ROOT)) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == []
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem for path in FILES if path.stem != "__init__"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -35,7 +35,7 @@ from mlejax.fit.diagnose import (
     search_centred,
 )
 from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
-from mlejax.fit.em import climb
+from mlejax.fit.em_steps import climb
 from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
 from mlejax.fit.loading import Loaded, load, unscaled
 from mlejax.fit.penalties import bind_penalty

@@ -21,7 +21,7 @@ from mlejax.fit.diagnose import (
     diagnose,
     suspect,
 )
-from mlejax.fit.em import class_starts
+from mlejax.fit.em_steps import class_starts
 from mlejax.fit.finish import Fit
 from mlejax.fit.loading import Loaded
 from mlejax.fit.maximise import POLISH_LIMIT, maximise

@@ -1,6 +1,6 @@
 """Data larger than memory: a sample is loaded as any data are, and the rest is known by passes over its partitions.
 
-What a fit has to know of all rows beforehand is collected by a survey (:mod:`mlejax.fit.survey`).
+What a fit has to know of all rows beforehand is collected by a survey (:mod:`mlejax.fit.stream_survey`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
 from mlejax.fit.loading import Loaded, load
-from mlejax.fit.survey import InUse, Wanted, learnt_designs, survey
+from mlejax.fit.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 

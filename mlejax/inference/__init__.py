@@ -87,7 +87,7 @@ from mlejax.inference.resampling import (
     simulate,
 )
 from mlejax.inference.resampling.log_density import LogDensity, logdensity
-from mlejax.inference.survey import survey_weights
+from mlejax.inference.survey_covariance import survey_weights
 from mlejax.inference.tests import (
     FitFacts,
     HausmanTest,

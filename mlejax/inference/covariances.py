@@ -30,7 +30,7 @@ from mlejax.fit.penalties import L2
 from mlejax.inference.expected import expected_information
 from mlejax.inference.expected_counts import warn_of_count
 from mlejax.inference.leverage import adjusted_scores, parts_of
-from mlejax.inference.survey import survey_of
+from mlejax.inference.survey_covariance import survey_of
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState

@@ -26,7 +26,8 @@ class Discrete:
 
     one contribution of the model: weights, clusters and resampling are by unit.  The probabilities p are a parameter of the
     model, ``z_probs``, in tables, ``start=``, ``fixed=``, and ``regress(z_probs="age")``; covariates of the classes of units are
-    constant within each unit.
+    constant within each unit.  In a batch each data set has the labels with which its search ended, in no common order, and
+    is not started again where a class collapses: sort the classes before estimates of several data sets are averaged.
 
     Args:
         n: the number of classes, 2 to 50.

@@ -4,7 +4,7 @@ from mlejax.report.comparison import Column, Comparison, compare
 from mlejax.report.frames import glance, history, modes_table, tidy
 from mlejax.report.presentation import STARS_SAID, Presentation
 from mlejax.report.summary import SUMMARISED_ABOVE, Summary, leaf_row
-from mlejax.report.terms import Leaf, Term
+from mlejax.report.term_rows import Leaf, Term
 
 __all__ = [
     "STARS_SAID",

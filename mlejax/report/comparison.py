@@ -20,7 +20,7 @@ from mlejax.report.frames import tidy
 from mlejax.report.page import Cell, Line, Page, Table, note_markers
 from mlejax.report.presentation import STARS_SAID, Presentation, checked_presentation, marked
 from mlejax.report.printed import Printed
-from mlejax.report.terms import Leaf, Term
+from mlejax.report.term_rows import Leaf, Term
 
 if TYPE_CHECKING:
     import pandas as pd

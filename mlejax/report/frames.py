@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.report.terms import Term
+from mlejax.report.term_rows import Term
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from mlejax.report.terms import Leaf, Term
+from mlejax.report.term_rows import Leaf, Term
 
 Shown: TypeAlias = Literal["se", "t", "ci"]
 Names: TypeAlias = str | Sequence[str]

@@ -24,7 +24,7 @@ from mlejax.inference.formatting import (
 from mlejax.report.page import Cell, Line, Page, Table, note_markers
 from mlejax.report.presentation import Presentation, marked
 from mlejax.report.printed import Printed
-from mlejax.report.terms import Leaf, Term
+from mlejax.report.term_rows import Leaf, Term
 
 SUMMARISED_ABOVE = 200
 """A structure of more numbers than this is shown leaf by leaf."""

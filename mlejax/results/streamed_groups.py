@@ -19,7 +19,7 @@ from mlejax.data.formulas import Designs, category_columns, with_designs_again
 from mlejax.data.read import ingest
 from mlejax.data.streams import Engine, GroupedRows, Partition, Threads, has_rows
 from mlejax.fit.start import given_for_each
-from mlejax.fit.survey import InUse, Wanted, learnt_designs, survey
+from mlejax.fit.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.results.batch_results import BatchResults
 
