@@ -93,7 +93,7 @@ def memory(folder: Path) -> list[float]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from mlejax.fit.loading import load
+    from mlejax.fit.prepare.loading import load
     from mlejax.objective import ChunkedEvaluator, Spec
     from mlejax.optimize import Newton
 

@@ -7,7 +7,7 @@ flattens, along a direction), ``not_identified`` (a flat direction), ``saddle``,
 
 Why decrements are looked at: on completely separated data the scaled information stays positive definite while the
 Newton decrement falls below any tolerance; but it falls by a factor near 1/e a step, and at a proper maximum it falls
-faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.fit.diagnose.rays`).
+faster than linearly.  A linear sequence therefore calls for a ray test (:mod:`mlejax.fit.diagnose.directions.rays`).
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from mlejax.fit import closed
-from mlejax.fit.fixed import fix
-from mlejax.fit.natural import to_theta
+from mlejax.fit.finish import closed
+from mlejax.fit.finish.natural import to_theta
+from mlejax.fit.prepare.fixed import fix
 from mlejax.parameters import Interval, Positive, Real, make_space
 
 DECLARED = {"mu": Real(), "rate": Positive(shape=3), "beta": Real(shape=2), "sigma": Positive()}

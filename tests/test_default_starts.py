@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.optimize import minimize
 
 import mlejax as mle
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import first_guess
 from mlejax.objective import with_leading_axis
 

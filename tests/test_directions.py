@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from mlejax.fit.diagnose import directions, rays
+from mlejax.fit.diagnose.directions import probes as directions
+from mlejax.fit.diagnose.directions import rays
 from mlejax.status import End
 from mlejax.verdict import Direction, Evidence, code_of, judge
 

@@ -13,7 +13,7 @@ from jax.scipy.stats import norm
 
 import mlejax as mle
 from mlejax.batch.reading import stacked
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import acceptable, candidates, first_guess, scatter
 from mlejax.fit.start.summaries import MAX_ROWS
 from mlejax.objective import sample_rows, with_leading_axis

@@ -18,14 +18,14 @@ from mlejax.batch.judging import Batch, judged
 from mlejax.batch.sets import DataSets
 from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
-from mlejax.fit import finish as finish_room
 from mlejax.fit import start as start_room
-from mlejax.fit.arguments import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
-from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.natural import InTheta, in_theta
-from mlejax.fit.penalties import bind_penalty
+from mlejax.fit.finish import finish as finish_room
+from mlejax.fit.finish.natural import InTheta, in_theta
+from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
+from mlejax.fit.prepare.loading import Loaded, load, unscaled
+from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives

@@ -12,9 +12,9 @@ import numpy as np
 from mlejax import linalg
 from mlejax.batch.sets import DataSets
 from mlejax.execution.chunking import Budget
-from mlejax.fit import finish as finish_room
 from mlejax.fit.diagnose import Findings, Problems, evidence_at, interior
-from mlejax.fit.natural import InTheta, estimates, in_theta, theta_and_params
+from mlejax.fit.finish import finish as finish_room
+from mlejax.fit.finish.natural import InTheta, estimates, in_theta, theta_and_params
 from mlejax.fit.search import Outcome
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood

@@ -21,7 +21,7 @@ from mlejax.data.read import is_column, map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
 from mlejax.execution import float64
-from mlejax.fit.loading import Reading, check_missing_allowed, reading_of
+from mlejax.fit.prepare.loading import Reading, check_missing_allowed, reading_of
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.shapes import Float, Host, Int

@@ -26,8 +26,8 @@ from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, on_nearest_edges, suspect
-from mlejax.fit.maximise import maximise
-from mlejax.fit.natural import in_theta, theta_and_params
+from mlejax.fit.finish.natural import in_theta, theta_and_params
+from mlejax.fit.maximise.maximise import maximise
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
 from mlejax.objective.blocks import budget_for

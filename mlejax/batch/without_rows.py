@@ -13,7 +13,7 @@ from mlejax.batch.fitting import statement
 from mlejax.batch.judging import Batch
 from mlejax.batch.sets import DataSets
 from mlejax.data import DataError
-from mlejax.fit.streaming import Elsewhere
+from mlejax.fit.prepare.streaming import Elsewhere
 from mlejax.optimize import OptimizeResult
 
 REFUSAL = (

@@ -35,9 +35,9 @@ from mlejax.files.fields import (
     vector,
 )
 from mlejax.fit import Centred, Integration
-from mlejax.fit.penalties import Penalised
+from mlejax.fit.maximise.training import History
+from mlejax.fit.prepare.penalties import Penalised
 from mlejax.fit.start import Mode
-from mlejax.fit.training import History
 from mlejax.parameters import Group, Leaf
 from mlejax.parameters.linear import LINKS
 from mlejax.parameters.ties import Ties

@@ -2,10 +2,10 @@
 
 from mlejax.fit.common import Problem, Solution, check_count
 from mlejax.fit.elimination_checks import refuse_effects
-from mlejax.fit.elsewhere import evaluated
-from mlejax.fit.finish import Centred, Fit, Integration
+from mlejax.fit.finish.elsewhere import evaluated
+from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
-from mlejax.fit.loading import (
+from mlejax.fit.prepare.loading import (
     Effects,
     Loaded,
     Remembered,
@@ -15,10 +15,10 @@ from mlejax.fit.loading import (
     labels_per_contribution,
     prepare,
 )
-from mlejax.fit.penalties import l2
+from mlejax.fit.prepare.penalties import l2
+from mlejax.fit.prepare.streaming import evaluator_of, is_stream
 from mlejax.fit.recipe import continued, with_fixed
 from mlejax.fit.solve import solve
-from mlejax.fit.streaming import evaluator_of, is_stream
 from mlejax.latent import regressed
 
 __all__ = [

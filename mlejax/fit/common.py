@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS
+from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS
 from mlejax.objective import objective_of
 from mlejax.parameters import Space
 from mlejax.shapes import PyTree

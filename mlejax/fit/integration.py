@@ -16,7 +16,7 @@ import numpy as np
 from mlejax import linalg, optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose.ends import interior
-from mlejax.fit.finish import Fit, Integration
+from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.fit.with_classes import fit_with_classes
 from mlejax.latent import Marginal, Quadrature, checks, integrated, marginal_of, quadrature_of

@@ -16,7 +16,16 @@ from mlejax.data import formulas
 from mlejax.data.streams import Engine
 from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
-from mlejax.fit.arguments import (
+from mlejax.fit.common import check_count
+from mlejax.fit.diagnose import (
+    Problems,
+    search_centred,
+)
+from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
+from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effects
+from mlejax.fit.maximise.em_steps import climb
+from mlejax.fit.maximise.training import held_out_data, train
+from mlejax.fit.prepare.arguments import (
     MANY_PARAMETERS,
     before_the_first_step,
     check_n_starts,
@@ -29,19 +38,9 @@ from mlejax.fit.arguments import (
     start_moved,
     warn_of_dense_steps,
 )
-from mlejax.fit.common import check_count
-from mlejax.fit.diagnose import (
-    Problems,
-    search_centred,
-)
-from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
-from mlejax.fit.em_steps import climb
-from mlejax.fit.finish import Fit, finish, nothing_to_estimate, with_effects
-from mlejax.fit.loading import Loaded, load, unscaled
-from mlejax.fit.penalties import bind_penalty
-from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
-from mlejax.fit.start import Mode, subsample
-from mlejax.fit.streaming import (
+from mlejax.fit.prepare.loading import Loaded, load, unscaled
+from mlejax.fit.prepare.penalties import bind_penalty
+from mlejax.fit.prepare.streaming import (
     AnyEvaluator,
     check_place,
     check_stream_options,
@@ -50,7 +49,8 @@ from mlejax.fit.streaming import (
     load_stream,
     with_fingerprint,
 )
-from mlejax.fit.training import held_out_data, train
+from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
+from mlejax.fit.start import Mode, subsample
 from mlejax.likelihood import (
     Likelihood,
     check_rows_once,

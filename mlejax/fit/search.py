@@ -21,11 +21,11 @@ from mlejax.fit.diagnose import (
     diagnose,
     suspect,
 )
-from mlejax.fit.em_steps import class_starts
-from mlejax.fit.finish import Fit
-from mlejax.fit.loading import Loaded
-from mlejax.fit.maximise import POLISH_LIMIT, maximise
-from mlejax.fit.natural import InTheta
+from mlejax.fit.finish.finish import Fit
+from mlejax.fit.finish.natural import InTheta
+from mlejax.fit.maximise.em_steps import class_starts
+from mlejax.fit.maximise.maximise import POLISH_LIMIT, maximise
+from mlejax.fit.prepare.loading import Loaded
 from mlejax.fit.start import Mode
 from mlejax.latent import mixture_of
 from mlejax.objective import (

@@ -24,10 +24,10 @@ from jax import lax
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
 from mlejax.fit.common import Problem, Solution
-from mlejax.fit.fixed import fix
-from mlejax.fit.maximise import POLISH_LIMIT, POLISH_STEPS, differenced
-from mlejax.fit.natural import off_edges, to_theta
-from mlejax.fit.penalties import bind_penalty
+from mlejax.fit.finish.natural import off_edges, to_theta
+from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS, differenced
+from mlejax.fit.prepare.fixed import fix
+from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec, objective_of
 from mlejax.parameters import Space

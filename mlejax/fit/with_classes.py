@@ -17,7 +17,7 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.execution import float64
-from mlejax.fit.finish import Fit, Integration
+from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Markov, mixture_of, posterior
 from mlejax.likelihood import Likelihood

@@ -26,7 +26,7 @@ from mlejax.batch.products import summed_products
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
 from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
-from mlejax.fit.penalties import L2
+from mlejax.fit.prepare.penalties import L2
 from mlejax.inference.expected import expected_information
 from mlejax.inference.expected_counts import warn_of_count
 from mlejax.inference.leverage import adjusted_scores, parts_of

@@ -18,8 +18,8 @@ from mlejax.data import DataError
 from mlejax.data.formulas import Designs, category_columns, with_designs_again
 from mlejax.data.read import ingest
 from mlejax.data.streams import Engine, GroupedRows, Partition, Threads, has_rows
+from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.fit.start import given_for_each
-from mlejax.fit.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.results.batch_results import BatchResults
 

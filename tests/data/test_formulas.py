@@ -13,7 +13,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import candidates
 from mlejax.objective import with_leading_axis
 from tests.likelihood.test_regress import LINEAR, bernoulli, births, ols, table, weight

@@ -18,7 +18,7 @@ from mlejax.data import formulas, ingest
 from mlejax.data.formulas import row_chunks
 from mlejax.data.formulas.parsing import parse
 from mlejax.execution import Limits, use_limits
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 
 N = 1_000
 

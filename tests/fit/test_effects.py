@@ -13,7 +13,7 @@ from jax.scipy.stats import norm, poisson
 
 import mlejax as mle
 from mlejax.data import DataError
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.objective import EffectsEvaluator, Spec
 
 REFERENCES = Path(__file__).parent.parent / "references"

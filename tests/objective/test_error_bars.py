@@ -13,7 +13,7 @@ from jax import lax
 from jax.scipy import special, stats
 
 import mlejax as mle
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.objective import ChunkedEvaluator, Spec
 from mlejax.objective.error_bars import ErrorBars, Unknown, error_bars, loglik_bar
 

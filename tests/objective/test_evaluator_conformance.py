@@ -24,9 +24,9 @@ from mlejax import batch, optimize
 from mlejax.execution import Limits, use_limits
 from mlejax.execution.chunking import Budget
 from mlejax.fit import recipe, search
-from mlejax.fit.finish import Fit, finish
-from mlejax.fit.loading import load
-from mlejax.fit.streaming import evaluator_of, load_stream
+from mlejax.fit.finish.finish import Fit, finish
+from mlejax.fit.prepare.loading import load
+from mlejax.fit.prepare.streaming import evaluator_of, load_stream
 from mlejax.linalg import Dense, dense_each, diagonal_each, finite_each
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, row_terms, run_of_starts
 from mlejax.status import End

@@ -2,12 +2,12 @@
 
 from mlejax.fit.diagnose.centring import Mapped, mapped
 from mlejax.fit.diagnose.diagnosis import N_SCATTERED, diagnose
-from mlejax.fit.diagnose.digits import bars_of_end, lost, suspect, value_is_real
 from mlejax.fit.diagnose.ends import Findings, clean, interior, is_clean, near_an_edge, on_nearest_edges
 from mlejax.fit.diagnose.evidence import evidence_at, explain
 from mlejax.fit.diagnose.influential_rows import influential_rows
 from mlejax.fit.diagnose.onward import search, search_centred
 from mlejax.fit.diagnose.problems import TOGETHER, Diagnosed, Problems
+from mlejax.fit.diagnose.rounding.digits import bars_of_end, lost, suspect, value_is_real
 
 __all__ = [
     "N_SCATTERED",

@@ -11,16 +11,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mlejax import optimize
-from mlejax.fit.diagnose import ends, rays
-from mlejax.fit.diagnose.digits import (
-    lost,
-)
-from mlejax.fit.diagnose.directions import rays_of_many
+from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.directions import rays
+from mlejax.fit.diagnose.directions.probes import rays_of_many
 from mlejax.fit.diagnose.ends import clean, is_clean
 from mlejax.fit.diagnose.onward import SAME_LEVEL, search, search_centred, search_on
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.loading import Loaded
-from mlejax.fit.maximise import maximise
+from mlejax.fit.diagnose.rounding.digits import (
+    lost,
+)
+from mlejax.fit.maximise.maximise import maximise
+from mlejax.fit.prepare.loading import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host

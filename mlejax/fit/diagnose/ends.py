@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.covariance import NULL_EIGENVALUE
-from mlejax.fit.natural import InTheta
+from mlejax.fit.finish.natural import InTheta
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.fit.diagnose import ends, movements
+from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.directions import movements
 from mlejax.fit.diagnose.ends import Findings, information_over, interior
-from mlejax.fit.penalties import finite_penalty
+from mlejax.fit.prepare.penalties import finite_penalty
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space

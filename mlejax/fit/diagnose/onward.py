@@ -12,22 +12,22 @@ import numpy as np
 
 from mlejax import linalg, optimize
 from mlejax.data import formulas
-from mlejax.fit.diagnose import rays
-from mlejax.fit.diagnose.bending_ridges import levelled
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
-from mlejax.fit.diagnose.digits import HALF, digits, rounding_in_words, suspect, with_differences
-from mlejax.fit.diagnose.directions import RaysOfEnd, probe_directions
+from mlejax.fit.diagnose.directions import rays
+from mlejax.fit.diagnose.directions.bending_ridges import levelled
+from mlejax.fit.diagnose.directions.falls import falls_as_it_should
+from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_point, settle_flat
+from mlejax.fit.diagnose.directions.inflections import off_an_inflection
+from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
+from mlejax.fit.diagnose.directions.rays import Asks
 from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
-from mlejax.fit.diagnose.falls import falls_as_it_should
-from mlejax.fit.diagnose.flat_directions import independent, nearby_point, settle_flat
-from mlejax.fit.diagnose.inflections import off_an_inflection
-from mlejax.fit.diagnose.last_digits import OR_ANOTHER_START, STABLE_FORM, regained, with_good_digits
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.diagnose.rays import Asks
-from mlejax.fit.loading import Loaded
-from mlejax.fit.maximise import maximise
+from mlejax.fit.diagnose.rounding.digits import HALF, digits, rounding_in_words, suspect, with_differences
+from mlejax.fit.diagnose.rounding.last_digits import OR_ANOTHER_START, STABLE_FORM, regained, with_good_digits
+from mlejax.fit.maximise.maximise import maximise
+from mlejax.fit.prepare.loading import Loaded
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants

@@ -9,8 +9,8 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.data.formulas import Designs
-from mlejax.fit.maximise import POLISH_LIMIT
-from mlejax.fit.natural import many_to_u, to_u
+from mlejax.fit.finish.natural import many_to_u, to_u
+from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.start.candidates import acceptable, candidates, first_guess
 from mlejax.fit.start.given import Given
 from mlejax.linalg import dense_each

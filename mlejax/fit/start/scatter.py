@@ -6,7 +6,7 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.data import Prepared
-from mlejax.fit.natural import to_u
+from mlejax.fit.finish.natural import to_u
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.summaries import columns_of, small_effect
 from mlejax.fit.start.supports import random

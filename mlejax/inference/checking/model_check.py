@@ -17,10 +17,10 @@ import numpy as np
 from mlejax.data import Prepared
 from mlejax.execution import float64
 from mlejax.fit import Loaded
-from mlejax.fit.arguments import fix_on_host, outside_transformations
 from mlejax.fit.common import check_count
-from mlejax.fit.diagnose import movements
-from mlejax.fit.loading import load
+from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.prepare.arguments import fix_on_host, outside_transformations
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.search import start_of_one
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives

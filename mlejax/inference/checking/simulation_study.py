@@ -21,7 +21,7 @@ from mlejax.companions import companion
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
-from mlejax.fit.loading import Loaded, load
+from mlejax.fit.prepare.loading import Loaded, load
 from mlejax.inference.checking.simulation_results import SimulationStudy, Studied
 from mlejax.inference.covariances import covariances_of
 from mlejax.inference.entries import entry_intervals, reported, standard_errors_of

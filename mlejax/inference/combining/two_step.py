@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.fit import Fit, evaluated
-from mlejax.fit.arguments import fix_on_host
+from mlejax.fit.prepare.arguments import fix_on_host
 from mlejax.inference.combinations import standard_errors
 from mlejax.inference.covariances import cluster_codes, weighted_scores
 from mlejax.inference.entries import Entries, entry_intervals

@@ -1,4 +1,4 @@
-"""Expectation-maximisation: its options.  The steps need the likelihood itself, and are taken by :mod:`mlejax.fit.em_steps`."""
+"""Expectation-maximisation: its options. The steps need the likelihood itself: :mod:`mlejax.fit.maximise.em_steps`."""
 
 from __future__ import annotations
 

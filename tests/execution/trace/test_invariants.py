@@ -16,7 +16,7 @@ import mlejax as mle
 from mlejax import optimize
 from mlejax.execution import Limits, limits, use_limits
 from mlejax.execution.trace import split
-from mlejax.fit.loading import load
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import subsample
 from mlejax.objective import ChunkedEvaluator, Spec, chunked, hoists, with_invariants
 from mlejax.special import gammaln

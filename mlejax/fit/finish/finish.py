@@ -13,12 +13,12 @@ from mlejax import optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, explain, influential_rows, interior, mapped
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
-from mlejax.fit.loading import Loaded, counts
-from mlejax.fit.natural import estimates
-from mlejax.fit.penalties import Penalised, at_kink, kinks
+from mlejax.fit.finish.natural import estimates
+from mlejax.fit.maximise.training import History
+from mlejax.fit.prepare.loading import Loaded, counts
+from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
+from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
-from mlejax.fit.streaming import evaluator_of
-from mlejax.fit.training import History
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import PyTree

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from mlejax import optimize
-from mlejax.fit.fixed import fix
-from mlejax.fit.loading import Loaded
-from mlejax.fit.maximise import POLISH_LIMIT
+from mlejax.fit.maximise.maximise import POLISH_LIMIT
+from mlejax.fit.prepare.fixed import fix
+from mlejax.fit.prepare.loading import Loaded
 from mlejax.likelihood import (
     Likelihood,
 )

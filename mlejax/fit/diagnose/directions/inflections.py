@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 
 from mlejax import linalg
-from mlejax.fit.diagnose import movements
-from mlejax.fit.diagnose.digits import gain_is_real
-from mlejax.fit.diagnose.directions import scaled
+from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.directions.probes import scaled
 from mlejax.fit.diagnose.edges import climbed
 from mlejax.fit.diagnose.ends import interior
+from mlejax.fit.diagnose.rounding.digits import gain_is_real
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.verdict import Direction

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax import linalg
-from mlejax.fit.diagnose import ends, movements, rays
-from mlejax.fit.diagnose.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
+from mlejax.fit.diagnose import ends
+from mlejax.fit.diagnose.directions import movements, rays
 from mlejax.fit.diagnose.edges import others_maximised
+from mlejax.fit.diagnose.rounding.digits import ALLOWED, digits, far_from_start, gain_is_real, value_is_real
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.fit.diagnose import rays
-from mlejax.fit.diagnose.directions import scaled
+from mlejax.fit.diagnose.directions import rays
+from mlejax.fit.diagnose.directions.probes import scaled
+from mlejax.fit.diagnose.directions.rays import Asks
 from mlejax.fit.diagnose.ends import Findings, information_over, interior
-from mlejax.fit.diagnose.rays import Asks
 from mlejax.linalg import dense_each, symmetric
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from mlejax.fit.diagnose import ends
-from mlejax.fit.diagnose.digits import digits, far_from_start
 from mlejax.fit.diagnose.edges import others_maximised
-from mlejax.fit.diagnose.last_digits import FLAT, along, end_at, rest_to_rise, travelled
+from mlejax.fit.diagnose.rounding.digits import digits, far_from_start
+from mlejax.fit.diagnose.rounding.last_digits import FLAT, along, end_at, rest_to_rise, travelled
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mlejax.fit.diagnose import movements
+from mlejax.fit.diagnose.directions import movements
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction

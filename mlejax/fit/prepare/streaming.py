@@ -1,6 +1,6 @@
 """Data larger than memory: a sample is loaded as any data are, and the rest is known by passes over its partitions.
 
-What a fit has to know of all rows beforehand is collected by a survey (:mod:`mlejax.fit.stream_survey`).
+What a fit has to know of all rows beforehand is collected by a survey (:mod:`mlejax.fit.prepare.stream_survey`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mlejax.data.streams import Cut, Engine, Source, Streamed, Threads
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
-from mlejax.fit.loading import Loaded, load
-from mlejax.fit.stream_survey import InUse, Wanted, learnt_designs, survey
+from mlejax.fit.prepare.loading import Loaded, load
+from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
 

@@ -21,8 +21,8 @@ from jax import lax
 from mlejax import linalg
 from mlejax.execution import compiled, lapack, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget
-from mlejax.fit import closed
-from mlejax.fit.closed import Estimates
+from mlejax.fit.finish import closed
+from mlejax.fit.finish.closed import Estimates
 from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space

@@ -13,8 +13,8 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.fit.diagnose import ends
-from mlejax.fit.diagnose.falls import falls_as_it_should
-from mlejax.fit.maximise import maximise
+from mlejax.fit.diagnose.directions.falls import falls_as_it_should
+from mlejax.fit.maximise.maximise import maximise
 from mlejax.objective import SingleEvaluator
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
 from mlejax.optimize import Newton, OptimizeResult

@@ -1,0 +1,1 @@
+"""What the log-likelihood does along directions from an end: rays, ridges, flat directions, falls."""

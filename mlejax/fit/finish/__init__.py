@@ -1,0 +1,1 @@
+"""From an end to a finished fit: estimates in natural coordinates, labels, and the verdict."""
