@@ -17,7 +17,8 @@ import pytest
 import mlejax as mle
 from mlejax.execution import Limits, use_limits
 from mlejax.fit.start import subsample
-from mlejax.objective import ChunkedEvaluator, Spec, chunked, sample_chunks
+from mlejax.objective import ChunkedEvaluator, Spec, sample_chunks
+from mlejax.objective.evaluators import chunked
 from mlejax.optimize import Newton
 
 

@@ -24,9 +24,9 @@ from mlejax.inference.checking import (
 from mlejax.inference.checking.influence import Influence, influence
 from mlejax.inference.checking.residuals import Residuals, residuals
 from mlejax.inference.checking.trust import Trust, diagnose
-from mlejax.inference.combinations import linear_covariance, standard_errors
 from mlejax.inference.combining import Pooled, TwoStep, pooled, two_step
-from mlejax.inference.covariances import (
+from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
+from mlejax.inference.covariances.covariances import (
     covariance_of,
     covariances_of,
     flat_entries_of,
@@ -34,15 +34,7 @@ from mlejax.inference.covariances import (
     own_options,
     weighted_scores,
 )
-from mlejax.inference.effect_estimates import covariance_of_some, effects_table
-from mlejax.inference.entries import (
-    Entries,
-    entry_intervals,
-    entry_states,
-    reported,
-    standard_errors_of,
-    support_of,
-)
+from mlejax.inference.covariances.survey_covariance import survey_weights
 from mlejax.inference.intervals import (
     DeltaResult,
     Intervals,
@@ -54,8 +46,6 @@ from mlejax.inference.intervals import (
 )
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import z_tests
-from mlejax.inference.null_fits import null_statements
-from mlejax.inference.omnibus import omnibus
 from mlejax.inference.prediction import (
     ClassValues,
     Elasticity,
@@ -87,7 +77,17 @@ from mlejax.inference.resampling import (
     simulate,
 )
 from mlejax.inference.resampling.log_density import LogDensity, logdensity
-from mlejax.inference.survey_covariance import survey_weights
+from mlejax.inference.tables.effect_estimates import covariance_of_some, effects_table
+from mlejax.inference.tables.entries import (
+    Entries,
+    entry_intervals,
+    entry_states,
+    reported,
+    standard_errors_of,
+    support_of,
+)
+from mlejax.inference.tables.null_fits import null_statements
+from mlejax.inference.tables.omnibus import omnibus
 from mlejax.inference.tests import (
     FitFacts,
     HausmanTest,

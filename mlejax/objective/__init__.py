@@ -1,10 +1,21 @@
 """The log-likelihood as what is minimised: its derivatives, and the evaluators that sum it over data anywhere."""
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
-from mlejax.objective.chunked import ChunkedEvaluator, Minimised, chunk_size, hoists, sample_chunks, with_invariants
-from mlejax.objective.data_sets import DataSetsEvaluator, filled
 from mlejax.objective.elimination import EffectsEvaluator, Eliminated
 from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SingleEvaluator, row_terms
+from mlejax.objective.evaluators.chunked import (
+    ChunkedEvaluator,
+    Minimised,
+    chunk_size,
+    hoists,
+    sample_chunks,
+    with_invariants,
+)
+from mlejax.objective.evaluators.data_sets import DataSetsEvaluator, filled
+from mlejax.objective.evaluators.points import PointsEvaluator
+from mlejax.objective.evaluators.programs import products_of_sets
+from mlejax.objective.evaluators.reweighted import Reweighted, Weights, run_of_starts
+from mlejax.objective.evaluators.sharded import ShardedEvaluator
 from mlejax.objective.objective import (
     Objective,
     Spec,
@@ -15,13 +26,9 @@ from mlejax.objective.objective import (
     sum_over_blocks,
     to_loglik,
 )
-from mlejax.objective.partitioned import PartitionedEvaluator, added, in_pairs
-from mlejax.objective.points import PointsEvaluator
-from mlejax.objective.programs import products_of_sets
-from mlejax.objective.reweighted import Reweighted, Weights, run_of_starts
+from mlejax.objective.passes.partitioned import PartitionedEvaluator, added, in_pairs
+from mlejax.objective.passes.score_sums import streamed_products
 from mlejax.objective.sampling import sample_rows, with_leading_axis
-from mlejax.objective.score_sums import streamed_products
-from mlejax.objective.sharded import ShardedEvaluator
 
 __all__ = [
     "BiasReduction",

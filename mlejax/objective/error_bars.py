@@ -16,9 +16,9 @@ import numpy as np
 
 from mlejax.data import Prepared, blocks
 from mlejax.execution import cached
-from mlejax.execution.trace.adjoint_rounding import AdjointBound
-from mlejax.execution.trace.rounding import RunningBound
-from mlejax.execution.trace.rounding_rules import sum_units
+from mlejax.execution.trace.rounding.adjoint_rounding import AdjointBound
+from mlejax.execution.trace.rounding.forward_rounding import RunningBound
+from mlejax.execution.trace.rounding.rounding_rules import sum_units
 from mlejax.objective import derivatives
 from mlejax.objective.objective import Objective, Spec
 from mlejax.objective.sampling import sample_of_one

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlejax import inference
 from mlejax.inference import CRITERIA, FitFacts
-from mlejax.inference.formatting import MISSING, format_estimates, format_statistic
+from mlejax.inference.tables.formatting import MISSING, format_estimates, format_statistic
 from mlejax.report.frames import tidy
 from mlejax.report.page import Cell, Line, Page, Table, note_markers
 from mlejax.report.presentation import STARS_SAID, Presentation, checked_presentation, marked

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mlejax.report.html import write_html
-from mlejax.report.latex import write_latex
-from mlejax.report.markdown import write_markdown
 from mlejax.report.page import Page
-from mlejax.report.text import write_text
+from mlejax.report.writers.html import write_html
+from mlejax.report.writers.latex import write_latex
+from mlejax.report.writers.markdown import write_markdown
+from mlejax.report.writers.text import write_text
 
 
 class Printed(ABC):

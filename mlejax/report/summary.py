@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.inference.formatting import (
+from mlejax.inference.tables.formatting import (
     MISSING,
     format_estimates,
     format_number,

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.covariance import SANDWICH, CovarianceResult
 from mlejax.fit import Fit, counts
-from mlejax.inference.covariances import covariance_of
+from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.tests import FitFacts, data_difference
 
 

@@ -18,7 +18,7 @@ from mlejax.companions import companion, registered
 from mlejax.data import ingest
 from mlejax.execution import float64
 from mlejax.fit import Fit, check_count
-from mlejax.inference.covariances import weighted_scores
+from mlejax.inference.covariances.covariances import weighted_scores
 from mlejax.inference.prediction.latents import RowModes, over_latents
 from mlejax.inference.prediction.margins import changed, rows_of
 from mlejax.inference.prediction.predict import Random, of_theta

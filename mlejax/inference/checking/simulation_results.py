@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.inference.formatting import table_lines
+from mlejax.inference.tables.formatting import table_lines
 from mlejax.notebook import in_notebooks
 from mlejax.plot import diagnostics
 

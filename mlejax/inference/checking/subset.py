@@ -11,10 +11,10 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.information import Point, information_of
-from mlejax.inference.entries import dense_cost
-from mlejax.inference.estimates import Estimates
 from mlejax.inference.intervals import confidence_intervals
 from mlejax.inference.normal import z_tests
+from mlejax.inference.tables.entries import dense_cost
+from mlejax.inference.tables.estimates import Estimates
 from mlejax.likelihood import missing_derivatives
 from mlejax.linalg import scaled_inverse
 from mlejax.parameters import Space

@@ -21,8 +21,8 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.influence import Influence, influence
-from mlejax.inference.covariances import covariance_of
-from mlejax.inference.formatting import format_number, table_lines
+from mlejax.inference.covariances.covariances import covariance_of
+from mlejax.inference.tables.formatting import format_number, table_lines
 from mlejax.linalg import scaled_inverse
 from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlejax.fit import counts
-from mlejax.inference.entries import Entries, entry_intervals
-from mlejax.inference.estimates import Estimates
 from mlejax.inference.normal import critical_value, two_sided_p
+from mlejax.inference.tables.entries import Entries, entry_intervals
+from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.wald import WaldTest
 from mlejax.shapes import Float, Host
 

@@ -27,11 +27,11 @@ import numpy as np
 
 from mlejax.fit import Fit, evaluated
 from mlejax.fit.prepare.arguments import fix_on_host
-from mlejax.inference.combinations import standard_errors
-from mlejax.inference.covariances import cluster_codes, weighted_scores
-from mlejax.inference.entries import Entries, entry_intervals
-from mlejax.inference.estimates import Estimates
+from mlejax.inference.covariances.combinations import standard_errors
+from mlejax.inference.covariances.covariances import cluster_codes, weighted_scores
 from mlejax.inference.normal import z_tests
+from mlejax.inference.tables.entries import Entries, entry_intervals
+from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.larger import held_values
 from mlejax.inference.tests.pairs.same_data import same_order
 from mlejax.shapes import Float, Host, Int

@@ -25,9 +25,9 @@ from numpy.typing import ArrayLike
 from mlejax.covariance import Factored
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.combinations import linear_covariance, standard_errors
-from mlejax.inference.estimates import Estimates
+from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
+from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.wald import WaldTest, wald_test
 from mlejax.parameters import Space
 from mlejax.parameters.leaf import Leaf

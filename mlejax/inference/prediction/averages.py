@@ -21,7 +21,7 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import compiled
 from mlejax.fit import Fit
-from mlejax.inference.covariances import cluster_codes, covariance_of, weighted_scores
+from mlejax.inference.covariances.covariances import cluster_codes, covariance_of, weighted_scores
 from mlejax.inference.prediction.predict import InParts, evaluated_rows
 from mlejax.shapes import Either, Float, Host, Int
 

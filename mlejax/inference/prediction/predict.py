@@ -23,10 +23,10 @@ from mlejax.covariance import CovarianceResult, Factored
 from mlejax.data.formulas import Design, Designs, DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.effect_estimates import RowEffects
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.latents import RowModes, over_latents
+from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.parameters import Link, Predictor
 from mlejax.transforms import Log, Logit
 

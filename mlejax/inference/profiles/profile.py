@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlejax.inference.formatting import format_number
 from mlejax.inference.normal import check_alpha
+from mlejax.inference.tables.formatting import format_number
 from mlejax.notebook import in_notebooks
 from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host

@@ -16,11 +16,11 @@ from mlejax.batch.sets import DataSets
 from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.entries import reported
-from mlejax.inference.expected_counts import warn_of_count
+from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.row_designs import designs_of
+from mlejax.inference.tables.entries import reported
 from mlejax.likelihood import missing_derivatives
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Bool, Float, Host, PyTree

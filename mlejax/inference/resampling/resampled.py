@@ -12,8 +12,8 @@ import numpy as np
 
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.formatting import format_estimates, percent_labels, table_lines
 from mlejax.inference.resampling.refitting import Replicates
+from mlejax.inference.tables.formatting import format_estimates, percent_labels, table_lines
 from mlejax.notebook import in_notebooks
 from mlejax.shapes import Bool, Float, Host, PyTree
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, format_test_p
 from mlejax.notebook import in_notebooks
 
 if TYPE_CHECKING:

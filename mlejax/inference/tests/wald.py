@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlejax.covariance import Factored
-from mlejax.inference.combinations import ROUNDING, Spread, linear_covariance
+from mlejax.inference.covariances.combinations import ROUNDING, Spread, linear_covariance
 from mlejax.inference.tests.chi_squared import ChiSquared
 
 # A restriction without sampling variation counts as satisfied when it holds to this relative accuracy.

@@ -24,11 +24,11 @@ from mlejax import optimize
 from mlejax.data import Levels, Prepared, effect_position
 from mlejax.execution import limits
 from mlejax.linalg import Arrow
-from mlejax.objective.chunked import ChunkedEvaluator
 from mlejax.objective.elimination.grouped import GroupedRows
 from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, infinite, newton_steps, settle
 from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect, effect_scores
 from mlejax.objective.evaluator import Evaluation, Report, RowTerms, Task, row_terms
+from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.objective import Spec, penalty_derivatives, penalty_value
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import OptimizeResult

@@ -18,7 +18,8 @@ from mlejax.execution import Limits, limits, use_limits
 from mlejax.execution.trace import split
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import subsample
-from mlejax.objective import ChunkedEvaluator, Spec, chunked, hoists, with_invariants
+from mlejax.objective import ChunkedEvaluator, Spec, hoists, with_invariants
+from mlejax.objective.evaluators import chunked
 from mlejax.special import gammaln
 
 N = 12

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlejax.data import Fingerprint
 from mlejax.fit import Fit
-from mlejax.inference.formatting import format_statistic, format_test_p
+from mlejax.inference.tables.formatting import format_statistic, format_test_p
 from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
 from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function

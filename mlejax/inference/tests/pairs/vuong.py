@@ -19,8 +19,8 @@ import numpy as np
 
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.formatting import format_statistic, format_test_p
 from mlejax.inference.normal import two_sided_p
+from mlejax.inference.tables.formatting import format_statistic, format_test_p
 from mlejax.inference.tests.larger import met_on_an_edge
 from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function

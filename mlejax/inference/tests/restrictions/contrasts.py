@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlejax.inference.combinations import linear_covariance, standard_errors
-from mlejax.inference.estimates import Estimates
+from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
+from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.wald import NO_COVARIANCE, Support, check_arguments, outside_support
 
 if TYPE_CHECKING:

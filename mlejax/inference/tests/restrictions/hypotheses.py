@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlejax.inference.formatting import format_number
+from mlejax.inference.tables.formatting import format_number
 from mlejax.inference.tests.restrictions.grammar import Linear, Resolve, Row, entry_indices, read_text
 
 

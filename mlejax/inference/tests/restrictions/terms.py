@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlejax.fit import Fit
-from mlejax.inference.formatting import format_statistic, format_test_p, table_lines
+from mlejax.inference.tables.formatting import format_statistic, format_test_p, table_lines
 from mlejax.inference.tests.wald import WaldTest
 from mlejax.notebook import in_notebooks
 from mlejax.parameters import COEFFICIENTS, Space

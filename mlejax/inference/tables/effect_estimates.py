@@ -1,0 +1,205 @@
+"""Effects by index after a fit: their table, covariances with other parameters, and their part in predictions.
+
+With h_g the curvature of a level's effect and l_g minus its derivative by theta,
+
+    Cov(alpha_g, alpha_k) = [g = k] / h_g + l_g V l_k',    Cov(alpha_g, theta) = -l_g V,
+
+with V the covariance of theta: entries of the inverse of the whole information, which is never formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.covariance import CovarianceResult
+from mlejax.fit import Effects, Fit
+from mlejax.inference.intervals import DeltaResult
+from mlejax.inference.normal import critical_value, z_tests
+from mlejax.inference.tables.entries import Entries
+from mlejax.parameters import near
+from mlejax.shapes import Float, Host, Int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ENTRIES = 5000  # of a covariance that is formed
+REDUNDANT = "0, as a number added to every effect is what another parameter does"
+LEFT_OUT = "no finite effect: its rows were left out"
+
+
+def _of(fit: Fit) -> Effects:
+    effects = fit.loaded.effects
+    if effects is None:
+        raise ValueError(
+            f"{fit.spec.likelihood.name} has no effects by index, or they did not come with the saved result; a parameter "
+            "declared mle.Real(by=...) has them"
+        )
+    return effects
+
+
+def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " levels"]:
+    """Variances of the effects (G,); NaN where there is none, and under a robust covariance."""
+    if cov.kind != "nonrobust":
+        return np.full(len(effects.values), np.nan)
+    with np.errstate(all="ignore"):
+        found = 1.0 / effects.curvature + np.einsum("gi,ij,gj->g", effects.lever, cov.matrix, effects.lever)
+    return np.where(effects.given, np.nan, found)
+
+
+def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
+    """The effects by index: one row a level, in the order of their first appearance.
+
+    Returns:
+        Columns ``estimate``, ``std_error`` (from the observed information, with the other parameters estimated; NaN under a
+        robust ``cov_type``, which is for the other parameters), ``rows`` and ``note``; the index holds the levels.  Levels
+        without a finite effect come last, with an estimate of inf or -inf.
+
+    Raises:
+        ValueError: the model has none.
+
+    Example:
+        >>> import jax.numpy as jnp, mlejax as mle
+        >>> from jax.scipy.stats import poisson
+        >>> @mle.model(beta=mle.Real(), alpha=mle.Real(by="firm"))
+        ... def counts(params, data):
+        ...     return poisson.logpmf(data["y"], jnp.exp(params["beta"] * data["x"] + params["alpha"]))
+        >>> firms = {"y": [1, 4, 2, 3, 6, 2, 0, 0], "x": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 1.0, 2.0], "firm": list("aaabbbcc")}
+        >>> counts.fit(firms).effects().round(3)[["estimate", "std_error", "rows"]]
+              estimate  std_error  rows
+        firm
+        a        0.847      0.476     3
+        b        1.299      0.417     3
+        c         -inf        NaN     2
+    """
+    import pandas as pd
+
+    effects = _of(fit)
+    labels, signs, rows = effects.left_out
+    error = np.sqrt(effect_variances(effects, cov))
+    notes = np.where(effects.given, REDUNDANT, "").astype(object).tolist() + [LEFT_OUT] * len(labels)
+    with np.errstate(invalid="ignore"):
+        estimate = np.concatenate([effects.values, np.where(signs > 0, np.inf, -np.inf)])
+    return pd.DataFrame(
+        {
+            "estimate": estimate,
+            "std_error": np.concatenate([error, np.full(len(labels), np.nan)]),
+            "rows": np.concatenate([effects.counts, rows]).astype(np.int64),
+            "note": notes,
+        },
+        index=pd.Index(list(effects.levels.labels) + list(labels), name=effects.key.by),
+    )
+
+
+def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[Host, "k k"], list[str]]:
+    """The covariance of some entries of ``params`` and some effects, and their labels.
+
+    Args:
+        entries: of the fit.
+        subset: addresses; ``alpha[acme]`` is an effect.
+    """
+    fit, cov, names = entries.fit, entries.cov, [subset] if isinstance(subset, str) else list(subset)
+    effects, rows, own, labels = fit.loaded.effects, [], [], []
+    by_label = (
+        {} if effects is None else {f"{effects.key.parameter}[{x}]": i for i, x in enumerate(effects.levels.labels)}
+    )
+    for name in names:
+        if name in by_label and effects is not None:
+            if cov.kind != "nonrobust":
+                raise ValueError(
+                    f"cov_params({name!r}): the errors of effects come from the observed information; use "
+                    f"res.with_cov().cov_params(...), not cov_type={cov.kind!r}"
+                )
+            i = by_label[name]
+            rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -effects.lever[i])
+            own.append(i)
+            labels.append(name)
+            continue
+        if effects is not None and name.partition("[")[0] == effects.key.parameter:
+            raise ValueError(
+                f"cov_params({name!r}): no such level of {effects.key.by}{near(name, list(by_label)[:MOST_ENTRIES])}"
+            )
+        for j in fit.spec.space.resolve(name):
+            rows.append(fit.spec.space.reported_matrix[j])
+            own.append(-1)
+            labels.append(entries.labels[j])
+    if len(rows) > MOST_ENTRIES:
+        raise ValueError(f"cov_params: expected at most {MOST_ENTRIES} entries, got {len(rows)}; choose some")
+    R, at = np.array(rows).reshape(len(rows), fit.theta.size), np.array(own, np.int64)
+    found = R @ cov.matrix @ R.T
+    if effects is not None:
+        same = (at[:, None] == at[None, :]) & (at >= 0)
+        found = found + np.where(same, 1.0 / effects.curvature[np.maximum(at, 0)], 0.0)
+    return found, labels
+
+
+def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
+    """The number of each row's level in new data.
+
+    Raises:
+        DataError: levels that the fit did not have, or that have no finite effect.
+    """
+    by = effects.key.by
+    if by not in table:
+        raise data_room.MissingColumnError(f"predict needs the column {by!r}, whose levels have the effects", by)
+    found = data_room.levels_of(table.column(by), by)
+    known = {label: i for i, label in enumerate(effects.levels.labels.tolist())}
+    numbers = np.array([known.get(label, -1) for label in found.labels.tolist()], np.int64)
+    unknown = [label for label, i in zip(found.labels.tolist(), numbers, strict=True) if i < 0]
+    if unknown:
+        without = set(effects.left_out[0].tolist()) & set(unknown)
+        why = "have no finite effect" if without == set(unknown) else "were not in the data of the fit"
+        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        rows = int(np.isin(found.codes, np.flatnonzero(numbers < 0)).sum())
+        raise data_room.DataError(
+            f"column {by!r}: levels that {why}: {shown}, in {rows} rows. An effect is known for the levels of the fit only "
+            "(res.effects() lists them): leave these rows out"
+        )
+    return numbers[found.codes]
+
+
+class RowEffects:
+    """The effects of the rows of new data, as a function of theta and of a shift of all of them.
+
+    They are what the best effects do when theta moves; the shift, an extra coordinate of variance 0, carries each row's
+    derivative by its own effect.
+
+    Args:
+        fit: the fit.
+        table: new data.
+    """
+
+    n_more = 1
+
+    def __init__(self, fit: Fit, table: data_room.Table) -> None:
+        self.effects, self.theta = _of(fit), fit.theta
+        self.rows = levels_of_rows(self.effects, table)
+
+    def at(self, extended: Any) -> dict[str, Any]:
+        """theta and the shift (p + 1,) -> the parameter by row."""
+        lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
+        return {self.effects.key.parameter: values - lever @ (extended[:-1] - self.theta) + extended[-1]}
+
+    def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
+        """Predictions by row with the variance of each row's own effect added."""
+        per_row, extra = found.jacobian[:, -1], len(found.params) // max(len(self.rows), 1)
+        given, curvature = (np.repeat(a[self.rows], extra) for a in (self.effects.given, self.effects.curvature))
+        if len(per_row) != len(given):
+            raise ValueError(
+                f"predict with effects of {self.effects.key.by} expects a function with one value for each row "
+                f"({len(self.rows)}), got {len(per_row)}"
+            )
+        error = np.sqrt(found.bse**2 + np.where(given, 0.0, per_row**2 / curvature))
+        reach, tests = critical_value(alpha), z_tests(found.params, error, found.null_value)
+        return replace(
+            found,
+            bse=error,
+            tvalues=tests[0],
+            pvalues=tests[1],
+            conf_low=found.params - reach * error,
+            conf_high=found.params + reach * error,
+        )

@@ -1,0 +1,200 @@
+"""The reported entries of one fit or many: standard errors, intervals, supports, and why some are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax.covariance import CLUSTERED, COVARIANCE_LIMIT, CovarianceResult, entry_reason
+from mlejax.fit import Fit
+from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
+from mlejax.inference.intervals import Intervals, confidence_intervals, supports
+from mlejax.inference.normal import z_tests
+from mlejax.parameters import Space
+from mlejax.shapes import Float, Host, Int, PyTree
+from mlejax.status import CovarianceState
+
+
+def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
+    """Entries of ``params`` of n fits, from a structure with a leading axis."""
+    if space.groups[0].name is None:
+        leaves = jax.tree.leaves(params)
+    else:
+        parts = [(group, params[group.name]) for group in space.groups]
+        leaves = [
+            leaf for group, part in parts for leaf in ([part] if group.treedef is None else jax.tree.leaves(part))
+        ]
+    found = [
+        np.array(value, np.float64).reshape(n, -1)[:, leaf.reported_index]
+        for leaf, value in zip(space.leaves, leaves, strict=True)
+    ]
+    return np.concatenate(found, axis=1) if found else np.zeros((n, 0))
+
+
+def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host, "... r"]:
+    """Standard errors of the reported entries from covariances of theta; NaN for entries that are fixed or have none."""
+    if space.n_free > COVARIANCE_LIMIT:
+        return np.full((*cov.shape[:-2], space.n_reported), np.nan)
+    if space.reported_as_theta is not None:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1)[..., space.reported_as_theta])
+    errors = standard_errors(space.reported_matrix, cov)
+    errors[..., space.reported_fixed] = np.nan
+    return errors
+
+
+def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
+    """The first state that is not OK of the entries of theta that a reported entry depends on; OK where all are."""
+    if space.n_free > COVARIANCE_LIMIT:
+        return np.full((*state.shape[:-1], space.n_reported), int(CovarianceState.OK))
+    bad = (space.reported_matrix != 0.0) & (state != CovarianceState.OK)[..., None, :]
+    if not space.n_free:
+        return np.full((*state.shape[:-1], space.n_reported), int(CovarianceState.OK))
+    first = np.argmax(bad, axis=-1)
+    found = np.take_along_axis(state, first.reshape(*state.shape[:-1], -1), axis=-1)
+    return np.where(bad.any(axis=-1), found, int(CovarianceState.OK))
+
+
+def entry_notes(space: Space, state: Int[Host, " p"], verdict: str) -> list[str]:
+    """For each reported entry of one fit the reason why it has no standard error, or nothing."""
+    if space.n_free > COVARIANCE_LIMIT:
+        text = "no standard error: too many parameters, see subset_errors"
+        return ["" if fixed else text for fixed in space.reported_fixed]
+    states = np.where(space.reported_fixed, int(CovarianceState.OK), entry_states(space, state))
+    return [entry_reason(int(s), verdict) for s in states]
+
+
+def entry_intervals(
+    space: Space,
+    params: Float[Host, "... r"],
+    bse: Float[Host, "... r"],
+    alpha: float,
+    scale: str = "link",
+    df: float = np.inf,
+) -> Intervals:
+    """Wald intervals of the reported entries of one fit or many, flat: many fits come one after the other."""
+    n = params.size // max(space.n_reported, 1)
+    lower, upper = (np.tile(edge, n) for edge in space.closed_edges)
+    return confidence_intervals(
+        params.ravel(),
+        bse.ravel(),
+        links=list(space.links) * n,
+        lower_edge=lower,
+        upper_edge=upper,
+        alpha=alpha,
+        scale=scale,
+        df=df,
+    )
+
+
+def support_of(space: Space) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+    """Lower and upper ends of the supports of the reported entries, open or closed."""
+    low, high = supports(space.links)
+    lower, upper = space.closed_edges
+    return np.maximum(low, lower), np.minimum(high, upper)
+
+
+def dense_cost(p: int) -> str:
+    """The cost of standard errors of all p parameters, in words.
+
+    >>> dense_cost(50_000)
+    'a Hessian of 50000 x 50000 numbers (20 GB), 50000 gradients and about 4.2e+13 further operations'
+    """
+    return f"a Hessian of {p} x {p} numbers ({8e-9 * p * p:.3g} GB), {p} gradients and about {p**3 / 3:.2g} further operations"
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """The reported entries of a fit, each number computed when it is first asked for.
+
+    Attributes:
+        fit: the fit.
+        cov: the covariance of theta.
+    """
+
+    fit: Fit
+    cov: CovarianceResult
+
+    @property
+    def space(self) -> Space:
+        """The layout of the parameters."""
+        return self.fit.spec.space
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Addresses."""
+        return list(self.space.labels)
+
+    @cached_property
+    def params(self) -> Float[Host, " r"]:
+        """Estimates, natural scale."""
+        return self.space.reported(self.fit.params)
+
+    @cached_property
+    def bse(self) -> Float[Host, " r"]:
+        """Standard errors; NaN where there is none."""
+        return standard_errors_of(self.space, self.cov.matrix)
+
+    @cached_property
+    def tests(self) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+        """z (or t) statistics against 0 and p-values; NaN where 0 is no interior point of the support."""
+        return z_tests(self.params, self.bse, testable=self.space.zero_is_interior, df=self.cov.df)
+
+    @cached_property
+    def covariance(self) -> Float[Host, "r r"]:
+        """Covariance, in which fixed entries are known: 0."""
+        return np.asarray(self.full_covariance)
+
+    @cached_property
+    def full_covariance(self) -> Any:
+        """The same with all its digits: a matrix, or its factor."""
+        self.refuse_large()
+        return linear_covariance(self.space.reported_matrix, self.cov.full).full
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """Why an entry has no standard error, or nothing."""
+        return entry_notes(self.space, self.cov.state, self.fit.verdict.code)
+
+    @property
+    def reason(self) -> str:
+        """The first of the notes, or nothing."""
+        return next((note for note in self.notes if note), "")
+
+    def intervals(self, alpha: float, scale: str) -> Intervals:
+        """Wald intervals, natural units."""
+        return entry_intervals(self.space, self.params, self.bse, alpha, scale, self.cov.df)
+
+    @property
+    def too_large(self) -> str:
+        """Why there are no standard errors of all parameters, or nothing."""
+        space = self.space
+        if space.n_free <= COVARIANCE_LIMIT:
+            return ""
+        few = next(
+            (leaf.name for leaf in space.leaves if leaf.size <= COVARIANCE_LIMIT), space.leaves[0].name + "[...]"
+        )
+        return (
+            f"standard errors of all {space.n_free} parameters would take {dense_cost(space.n_free)}; they are not "
+            f"formed above {COVARIANCE_LIMIT}. res.subset_errors({few!r}) gives those of some"
+        )
+
+    def refuse_large(self) -> None:
+        """ValueError where there are too many parameters for standard errors of all."""
+        if self.too_large:
+            raise ValueError(self.too_large)
+
+    @cached_property
+    def rank(self) -> float:
+        """Rank of the covariance of theta where the number of clusters limits it, else inf."""
+        known = np.isfinite(np.diag(self.cov.matrix))
+        part = self.cov.matrix[np.ix_(known, known)]
+        if self.cov.kind not in CLUSTERED or not part.size:
+            return float("inf")
+        d = 1.0 / np.sqrt(np.diag(part))
+        rank = int(np.linalg.matrix_rank(part * np.outer(d, d), tol=1e-10, hermitian=True))
+        return float(rank) if rank < part.shape[0] else float("inf")

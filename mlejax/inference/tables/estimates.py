@@ -1,0 +1,114 @@
+"""A table of quantities with their standard errors, z tests and intervals: what tests, `nlcom` and subsets return."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
+from mlejax.inference.normal import critical_value
+from mlejax.inference.tables.formatting import small_table
+from mlejax.notebook import in_notebooks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@in_notebooks
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimates:
+    """Quantities with standard errors; prints as a table.
+
+    Attributes:
+        title: first line of the table.
+        labels: m names.
+        params: values, natural scale (m,).
+        bse: standard errors (m,); NaN where there is none.
+        tvalues: z statistics (m,); NaN where there is no test.
+        pvalues: two-sided (m,).
+        conf_low, conf_high: limits of the intervals (m,).
+        notes: m texts, empty where there is nothing to say.
+        alpha: 1 - coverage of the intervals.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    params: np.ndarray
+    bse: np.ndarray
+    tvalues: np.ndarray
+    pvalues: np.ndarray
+    conf_low: np.ndarray
+    conf_high: np.ndarray
+    notes: tuple[str, ...]
+    alpha: float
+
+    @property
+    def letter(self) -> str:
+        """``"z"``, or ``"t"`` where the reference is Student's."""
+        return "z" if np.isinf(getattr(self, "df", np.inf)) else "t"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences below the table."""
+        return ()
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance of the quantities."""
+        raise NotImplementedError
+
+    def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
+        """Columns ``lower`` and ``upper``.
+
+        Args:
+            method: ``"wald"``: each interval by itself.  All together with probability 1 - alpha: ``"bonferroni"``, ``"sidak"``,
+                ``"scheffe"`` (and every linear combination with them), ``"max-z"``, exact for estimates that are normal (R's
+                ``multcomp`` says single-step).
+        """
+        import pandas as pd
+
+        low, high = self.conf_low, self.conf_high
+        if method != "wald":
+            df = getattr(self, "df", np.inf)
+            reach = critical_value(pointwise_alpha(method, self.alpha, self.cov_params(), df), df)
+            low, high = self.params - reach * self.bse, self.params + reach * self.bse
+        return pd.DataFrame({"lower": low, "upper": high}, index=list(self.labels))
+
+    def adjusted_pvalues(self, method: Adjustment = "holm") -> pd.Series:
+        """p-values of all tests together: the chance that any of the true hypotheses has one below alpha is at most alpha.
+
+        Args:
+            method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
+        """
+        import pandas as pd
+
+        found = adjusted_pvalues(method, self.tvalues, self.cov_params(), getattr(self, "df", np.inf))
+        return pd.Series(found, index=list(self.labels), name=f"p ({method})")
+
+    def table(self) -> pd.DataFrame:
+        """One row a quantity, broom's columns: estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
+        import pandas as pd
+
+        columns = {
+            "estimate": self.params,
+            "std_error": self.bse,
+            "statistic": self.tvalues,
+            "p_value": self.pvalues,
+            "conf_low": self.conf_low,
+            "conf_high": self.conf_high,
+            "note": list(self.notes),
+        }
+        return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
+
+    def summary(self) -> str:
+        """The table as text."""
+        rows = (self.params, self.bse, self.conf_low, self.conf_high)
+        text = small_table(
+            self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha, self.letter
+        )
+        return "\n".join([text, *(line for remark in self.remarks for line in textwrap.wrap(remark, 78))])
+
+    def __repr__(self) -> str:
+        return self.summary()

@@ -1,0 +1,22 @@
+"""The line below a table of regressed parameters: whether the covariates matter at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlejax.inference.tables.entries import Entries
+from mlejax.inference.tests import slopes_of, wald_test
+
+
+def omnibus(entries: Entries) -> str:
+    """The joint Wald test that all coefficients but intercepts are 0, in a sentence; nothing where there is none."""
+    if entries.too_large:
+        return ""
+    slopes = slopes_of(entries.space)
+    slopes = slopes[~entries.space.reported_fixed[slopes]]
+    slopes = slopes[np.isfinite(entries.bse[slopes])]
+    if not slopes.size or slopes.size > entries.rank:
+        return ""
+    eye = np.eye(entries.space.n_reported)
+    found = wald_test(eye[slopes], 0.0, entries.params, entries.full_covariance, df=entries.cov.df)
+    return "" if found.reason else f"All slopes are 0: {found.statement}."

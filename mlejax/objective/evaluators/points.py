@@ -1,0 +1,89 @@
+"""One data set at many points: value, score and information of all of them in one compiled call.
+
+The points are the leading axis of a program over the same rows.  They are worked on a few at a time under ``vmap``, where
+linear predictors of all of them are one matrix product, and so are their information matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax.data import Prepared
+from mlejax.execution import compiled, limits
+from mlejax.objective.blocks import data_sets_at_once
+from mlejax.objective.evaluator import Evaluation
+from mlejax.objective.evaluators.chunked import Chunks, blocks_used
+from mlejax.objective.objective import Spec, objective_of, to_loglik
+from mlejax.shapes import Float, Host
+
+MOST_POINTS = 32  # of one call: one program serves any number of points
+
+
+@partial(compiled, static=("spec", "width"))
+def _at_points(spec: Spec, width: int, u: Any, data: Prepared, fixed: Any, n_blocks: Any) -> Any:
+    """What is minimised with gradient and Hessian, one row a point, of the first ``n_blocks * width`` points."""
+    used = None if data.n_blocks <= 1 or spec.reduction is not None else blocks_used(data)
+    objective = replace(objective_of(spec, data, fixed, None, used), shared_rows=True)
+    p = u.shape[1]
+
+    def one(point: Any) -> Any:
+        value, gradient, hessian = objective.with_hessian(point)
+        return jnp.concatenate([jnp.reshape(value, (1,)), gradient, jnp.reshape(hessian, (-1,))])
+
+    def block(i: Any, out: Any) -> Any:
+        part = lax.dynamic_slice_in_dim(u, i * width, width)
+        found = one(part[0])[None] if width == 1 else jax.vmap(one)(part)
+        return lax.dynamic_update_slice_in_dim(out, found.astype(out.dtype), i * width, 0)
+
+    return lax.fori_loop(0, n_blocks, block, jnp.zeros((u.shape[0], 1 + p + p * p), jnp.result_type(float)))
+
+
+class PointsEvaluator:
+    """The log-likelihood of one data set (with its bias reduction, if any) at many points; it has no penalty.
+
+    Args:
+        spec: what is fixed at compilation.
+        data: the prepared rows.
+        fixed: values under ``fixed=``, or None.
+    """
+
+    def __init__(self, spec: Spec, data: Prepared, fixed: Any) -> None:
+        self.spec, self.data, self.fixed = spec, data, fixed
+        self.scale = max(data.total_weight, 1e-300)
+        self._chunks = Chunks(spec, data, fixed, self.scale, None, None)
+        self._width = _width(spec, data, fixed)
+
+    def evaluate(self, u: Float[Host, "m p"]) -> Evaluation:
+        """Log-likelihoods (m,), scores (m, p) and information (m, p, p) at the points."""
+        m, p = u.shape
+        capacity = max(min(MOST_POINTS, (1 << 22) // (p * p)) // self._width, 1) * self._width
+        out = np.empty((m, 1 + p + p * p))
+        for begin in range(0, m, capacity):
+            part = u[begin : begin + capacity]
+            at = np.concatenate([part, np.broadcast_to(part[:1], (capacity - len(part), p))])
+            n = np.int32(-(-len(part) // self._width))
+            found = self._chunks.total(
+                lambda chunk, at=at, n=n: _at_points(self.spec, self._width, at, chunk, self.fixed, n)  # type: ignore[misc]
+            )
+            out[begin : begin + len(part)] = found[: len(part)]
+        scale = np.full(m, self.scale)
+        loglik, score, information = to_loglik(out[:, 0], out[:, 1 : p + 1], out[:, p + 1 :].reshape(m, p, p), scale)
+        return Evaluation(u, loglik, score, information)
+
+
+def _width(spec: Spec, data: Prepared, fixed: Any) -> int:
+    """Points that are worked on together, a power of two: the derivatives of a block of rows fit twice the cache."""
+    if spec.reduction is not None:  # it factorises by LAPACK and takes many gradients by itself
+        return 1
+    each = 8 * data.block * (spec.space.n_free + 2)
+    fitting = min(2 * limits().cache_bytes // each, MOST_POINTS)
+    allowed = data_sets_at_once(spec, data, fixed, None)
+    fitting = fitting if allowed is None else min(fitting, allowed)
+    return 1 << max(int(fitting).bit_length() - 1, 0)

@@ -1,0 +1,89 @@
+"""One data set whose rows are divided over several devices: each sums its own rows, and one ``psum`` adds the sums.
+
+The derivatives are taken inside the shard, of its rows alone.  Under ``shard_map``'s default check of varying values the
+gradient by the common point would be summed over the devices already, and a ``psum`` of it would multiply score and
+information by their number, without a change of the estimates: so the check is off, and a test compares the information.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mlejax import optimize
+from mlejax.data import DataError, Prepared
+from mlejax.execution import cached, mesh_of
+from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised
+from mlejax.objective.objective import Spec, objective_of
+from mlejax.shapes import PyTree
+
+AXIS = "rows"
+
+
+class ShardedEvaluator(ChunkedEvaluator):
+    """One data set over several devices; an :class:`mlejax.objective.SingleEvaluator`.
+
+    Args:
+        spec, data, fixed, hyper: as of `ChunkedEvaluator`.
+        devices: a list of JAX devices, one device, or a Mesh.
+    """
+
+    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: Any = None, devices: Any = ()) -> None:
+        super().__init__(spec, data, fixed, hyper)
+        if data.mode == "whole":
+            raise DataError(
+                "on= divides rows or units over devices; a model of the whole data (rowwise=False) has none"
+            )
+        if spec.reduction is not None:
+            raise DataError(
+                "bias_reduction= sums over all rows at every step and is not divided over devices: leave out on="
+            )
+        self._on = devices
+        self._embedding = None
+
+    def with_spec(self, spec: Spec) -> ShardedEvaluator:
+        """The same data under another specification of equal layout."""
+        return ShardedEvaluator(spec, self.data, self.fixed, self.hyper, self._on)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The devices in one axis."""
+        return mesh_of(self._on, AXIS)
+
+    @cached_property
+    def placed(self) -> Prepared:
+        """The rows on their devices, padded with rows of weight 0 to blocks of one number on each."""
+        data, n = self.data, self.mesh.size
+        missing = -(-data.n_blocks // n) * n * data.block - data.n_padded
+        index = np.minimum(np.arange(data.n_padded + missing), data.n_padded - 1)
+        index[data.n_padded :] = 0
+        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        rows = tuple(jax.device_put(np.asarray(leaf)[index], sharding) for leaf in data.rows)
+        weights = np.concatenate([np.asarray(data.weights), np.zeros(missing)])
+        return replace(data, rows=rows, weights=jax.device_put(weights, sharding))
+
+    def _summed(self, method: Any, u: Any) -> Minimised:
+        data, spec = self.placed, replace(self.spec, penalty=None)
+        kind: Any = type(method)
+        key = "sharded", spec, kind, self.mesh, data.statics, data.block
+        program = cached(spec.likelihood, key, lambda: self._program(spec, kind()))
+        value, grad, curvature = program(u, data.rows, data.weights, data.shared, self.fixed)
+        return tuple(np.asarray(a) / self.scale for a in (value, grad, curvature))  # type: ignore[return-value]
+
+    def _program(self, spec: Spec, method: optimize.Method) -> Any:
+        statics, mode, block = self.data.statics, self.data.mode, self.data.block
+
+        def local(u: Any, rows: PyTree, weights: Any, shared: PyTree, fixed: Any) -> Any:
+            mine = Prepared(rows, shared, weights, np.int64(weights.shape[0]), statics, mode, block)
+            objective = objective_of(spec, mine, fixed, None)
+            sums = jax.tree.map(lambda a: a * objective.scale, method.evaluate(objective, u))
+            return jax.lax.psum(sums, AXIS)
+
+        one, by_row = PartitionSpec(), PartitionSpec(AXIS)
+        places = (one, by_row, by_row, one, one)
+        return jax.jit(jax.shard_map(local, mesh=self.mesh, in_specs=places, out_specs=one, check_vma=False))

@@ -1,0 +1,254 @@
+"""One data set in partitions that are read in every pass, wherever they lie: an :class:`mlejax.objective.SingleEvaluator`.
+
+A pass gives every partition to a task, `Job`, which reads it, evaluates its chunks by one compiled program, and returns sums.
+The sums of partitions are merged in a fixed tree, so that the result does not depend on who worked on them, or when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import jax
+import numpy as np
+from jax import lax
+
+from mlejax import optimize
+from mlejax.data import DataError, Prepared
+from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
+from mlejax.execution import compiled, float64
+from mlejax.objective.evaluator import Evaluation, Report, Task
+from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised, blocks_used
+from mlejax.objective.objective import Objective, Spec, objective_of, penalty_derivatives, penalty_value
+from mlejax.objective.passes.kept_passes import Kept
+from mlejax.objective.sampling import sample_of_one, with_leading_axis
+from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host
+
+P = TypeVar("P", bound="PartitionedEvaluator")
+
+
+def _program(spec: Spec, task: Task, u: Any, data: Prepared, fixed: Any) -> Any:
+    return task(objective_of(spec, data, fixed, None, blocks_used(data)), u)
+
+
+_RUN = compiled(_program, static=("spec", "task"), how="careful")
+
+
+def _score(objective: Objective, u: Any) -> Any:
+    value, grad = objective.value_and_grad(u)
+    return -value * objective.scale, -grad * objective.scale
+
+
+def _logliks(objective: Objective, u: Any) -> Any:
+    return lax.map(objective.loglik, u)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The task that evaluates what a method needs: log-likelihood, score and its curvature, as sums.
+
+    Attributes:
+        method: as its class makes it: tolerances are no part of the program.
+    """
+
+    method: Any
+
+    def __call__(self, objective: Objective, u: Any) -> Any:
+        """The three sums."""
+        return objective.in_loglik_units(*self.method.evaluate(objective, u))
+
+
+def added(a: Any, b: Any) -> Any:
+    """The merge of sums."""
+    return jax.tree.map(np.add, a, b)
+
+
+def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> Any:
+    """Neighbours merged in a fixed tree, which does not depend on the order of arrival."""
+    while len(parts) > 1:
+        merged = [merge(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = merged + parts[len(merged) * 2 :]
+    return parts[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """The work on one partition; a function of the partition that travels to wherever the partition is.
+
+    Attributes:
+        spec, fixed: what is compiled, and values under ``fixed=``.
+        cut: how a partition becomes chunks.
+        task: of an objective and u.
+        merge: of what neighbouring chunks gave.
+        u: where.
+        finish: applied to what a chunk gave, on the host, with its chunk and the columns of its rows; or None.
+    """
+
+    spec: Spec
+    fixed: Any
+    cut: Any
+    task: Task
+    merge: Callable[[Any, Any], Any]
+    u: Any
+    finish: Callable[..., Any] | None = None
+
+    def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
+        """What is remembered of the partition, and the merged result; (None, None) of an empty one."""
+        table = self.cut.table(partition)
+        if table is None:
+            return None, None
+        if first and (self.cut.designs is not None or self.cut.weights):
+            self.cut.refuse(table, partition.name)
+        arrays, weights = self.cut.arrays(table, partition.name)
+        seen: Seen | None = None
+        total, waiting, at = None, None, 0
+        for i, chunk in enumerate(self.cut.chunks(arrays, weights)):
+            mine = self.cut.seen(chunk, i, first)
+            if first and not np.isfinite(mine.moments).all():
+                self.cut.refuse(table, partition.name)
+            seen = mine if seen is None else joined(seen, mine)
+            with naming(partition.name):
+                given = _RUN(self.spec, self.task, self.u, chunk, self.fixed)
+            if waiting is not None:
+                total = self._merged(total, waiting)
+            waiting = given
+            if self.finish is not None:
+                rows = slice(at, at + int(chunk.n))
+                waiting = self.finish(jax.tree.map(np.asarray, given), chunk, table, rows)
+            at += int(chunk.n)
+        if waiting is None:
+            return None, None
+        assert seen is not None
+        return seen._replace(n=len(arrays[0])), self._merged(total, waiting)
+
+    def _merged(self, total: Any, part: Any) -> Any:
+        part = jax.tree.map(np.array, part)  # copies: what a program returns as it came lies in a buffer of the chunk
+        return part if total is None else self.merge(total, part)
+
+
+class PartitionedEvaluator:
+    """One data set in partitions that are read in every pass.
+
+    Args:
+        spec: what is fixed at compilation.
+        rows: the partitions.
+        some: a sample of their rows in memory, for starts.
+        fixed: values under ``fixed=``, or None.
+        hyper: second argument of the penalty, or None.
+        resume: a folder that keeps what every pass gave, or None.
+    """
+
+    n_sets = 1
+
+    def __init__(
+        self, spec: Spec, rows: Streamed, some: Prepared, fixed: Any = None, hyper: Any = None, resume: Any = None
+    ) -> None:
+        self.spec, self.rows, self.some, self.fixed, self.hyper, self.resume = spec, rows, some, fixed, hyper, resume
+        self.scale = max(rows.sum_weights / rows.cut.scale, 1e-300)
+        self._last: tuple[Any, Minimised] | None = None
+
+    def with_spec(self: P, spec: Spec) -> P:
+        """The same data under another specification of equal layout."""
+        if spec == self.spec:
+            return self
+        return type(self)(spec, self.rows, self.some, self.fixed, self.hyper, self.resume)
+
+    @property
+    def total_weights(self) -> np.ndarray:
+        """The sum of the weights, (1,)."""
+        return np.array([self.scale])
+
+    @property
+    def n_contributions(self) -> int:
+        """Rows."""
+        return self.rows.n
+
+    @cached_property
+    def _plain(self) -> Spec:
+        return self.spec.plain if self.spec.penalty is not None else self.spec
+
+    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"], finish: Any = None) -> Any:
+        """One pass: ``task`` of every chunk's objective and u, ``finish``ed on the host and merged; NumPy."""
+        job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish)
+        return in_pairs(self.rows.pass_over(job), merge)
+
+    def sample(self, n_rows: int) -> Prepared:
+        """At most ``n_rows`` of the rows in memory, with weights under which they stand for all."""
+        some = sample_of_one(self.some, n_rows)
+        return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
+
+    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+        """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the sample."""
+        u = u(np.zeros(1, np.int64), with_leading_axis(self.some)) if callable(u) else u
+        if order == 0:
+            return Evaluation(u, self.logliks({0: u})[0])
+        if order == 1:
+            value, score = self.map_reduce(_score, added, u[0])
+            if self.spec.penalty is not None:
+                more, slope, _ = self._penalty(u[0])
+                value, score = value - more, score - slope
+            return Evaluation(u, np.asarray(value)[None], score[None])
+        value, grad, curvature = (np.asarray(a)[None] * self.scale for a in self.minimised(optimize.Newton(), u[0]))
+        return Evaluation(u, -value, -grad, curvature)
+
+    def logliks(self, points: Mapping[int, Any]) -> dict[int, np.ndarray]:
+        """(Penalised) log-likelihoods (m,) at points (m, p), 24 in a pass."""
+        at, out = points[0], []
+        for i in range(0, len(at), POINTS):
+            part = at[i : i + POINTS]
+            values = self.map_reduce(_logliks, added, np.resize(part, (POINTS if len(at) > 1 else 1, at.shape[1])))
+            out.append(np.asarray(values)[: len(part)])
+        found = np.concatenate(out) if out else np.zeros(0)
+        if self.spec.penalty is not None:
+            found = found - [float(penalty_value(self.spec, u, self.fixed, self.hyper)) for u in at]
+        return {0: found}
+
+    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+        """Of the points (1, m, p) that ``points(which, data)`` makes of the sample the most likely one of the sample, (1, p)."""
+        return ChunkedEvaluator(self.spec, self.some, self.fixed, self.hyper).best(points, which, n_rows)
+
+    def minimised(self, method: Any, u: Any) -> Minimised:
+        """Value (), gradient (p,) and curvature (p, p) of what is minimised: one pass."""
+        key = type(method), np.asarray(u).tobytes()
+        if self._last is None or self._last[0] != key:
+            loglik, score, information = self._kept(method, np.asarray(u))
+            found = -loglik / self.scale, -score / self.scale, information / self.scale
+            if self.spec.penalty is not None:
+                more, slope, bend = (a / self.scale for a in self._penalty(u))
+                bhhh = isinstance(method, optimize.BHHH)  # its curvature is made of scores
+                found = found[0] + more, found[1] + slope, found[2] + (np.zeros_like(bend) if bhhh else bend)
+            self._last = key, found
+        return self._last[1]
+
+    def _penalty(self, u: Any) -> tuple[Any, ...]:
+        return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
+
+    def _kept(self, method: Any, u: Any) -> Any:
+        """The sums at u, from the folder of an earlier run that was cut short where it has them."""
+        kind: Any = type(method)
+        work = lambda: self.map_reduce(Curvature(kind()), added, u)
+        if self.resume is None:
+            return work()
+        return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(kind.__name__, u, work)
+
+    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+        """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
+        if not method.dense:
+            raise DataError(
+                f"method={type(method).__name__.lower()!r} goes over the data many times with short steps; rows of a stream are "
+                "fitted by method='newton' or 'bhhh'"
+            )
+        space = self.spec.space
+        bounds = (space.lower, space.upper) if space.boxed else (None, None)
+
+        def minimised(u: Any) -> Minimised:
+            with float64():
+                return self.minimised(method, u)
+
+        carry = optimize.run_on_host(method, minimised, u0[0], bounds, self.scale, report)
+        end = (carry.u, -carry.f * self.scale, -carry.g * self.scale, carry.H * self.scale)
+        rest = (carry.decrements, carry.mismatch, carry.n_steps, carry.status)
+        return OptimizeResult._make([*map(np.asarray, (*end, *rest)), False, ""]).alone()

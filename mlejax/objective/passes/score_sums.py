@@ -1,0 +1,93 @@
+"""Sums of products of scores over partitions, for sandwich covariances; those of clusters by a table of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlejax.data import Prepared, Table, group_codes
+from mlejax.objective.objective import Objective
+from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
+from mlejax.shapes import Float, Host
+
+Tables = tuple[tuple[Any, Float[Host, "G p"]], ...]
+
+
+def _by_weight(objective: Objective, u: Any) -> Any:
+    scores = objective.scores(u)
+    return (scores * objective.prepared.weights[:, None]).T @ scores
+
+
+def _by_square(objective: Objective, u: Any) -> Any:
+    scores = objective.scores(u) * objective.prepared.weights[:, None]
+    return scores.T @ scores
+
+
+def _weighted(objective: Objective, u: Any) -> Any:
+    return objective.scores(u) * objective.prepared.weights[:, None]
+
+
+@dataclass(frozen=True)
+class ByCluster:
+    """Sums of the weighted scores of a chunk by label, for each way of clustering, two ways also by pair.
+
+    Attributes:
+        groups: columns of labels.
+    """
+
+    groups: tuple[str, ...]
+
+    def __call__(self, scores: Float[Host, "N p"], chunk: Prepared, table: Table, rows: slice) -> Tables:
+        m = int(chunk.n)
+        used = np.asarray(chunk.weights[:m]) > 0  # a row of weight 0 makes no cluster
+        labels = []
+        for name in self.groups:
+            column = table.column(name)
+            part = column.iloc[rows] if hasattr(column, "iloc") else column[rows]
+            codes, found = group_codes(part, f"groups column {name!r}")
+            labels.append(found[codes][used])
+        if len(labels) == 2:
+            pairs = np.empty(len(labels[0]), object)
+            pairs[:] = list(zip(*(each.tolist() for each in labels), strict=True))
+            labels.append(pairs)
+        return tuple(_summed(each, scores[:m][used]) for each in labels)
+
+
+def _summed(labels: Any, scores: Float[Host, "n p"]) -> tuple[Any, Float[Host, "G p"]]:
+    if not len(labels):
+        return labels, scores
+    codes, found = group_codes(labels, "groups")
+    out = np.zeros((len(found), scores.shape[1]))
+    np.add.at(out, codes, scores)
+    return found, out
+
+
+def by_label(a: Tables, b: Tables) -> Tables:
+    """Tables of sums of neighbouring rows together."""
+    joined = lambda x, y: _summed(np.concatenate([x[0], y[0]]), np.concatenate([x[1], y[1]]))
+    return tuple(joined(x, y) for x, y in zip(a, b, strict=True))
+
+
+def streamed_products(
+    evaluator: PartitionedEvaluator, u: Float[Host, " p"], by_root: bool, groups: Sequence[str] = ()
+) -> tuple[list[Float[Host, "p p"]], list[int]]:
+    """Sums of products of scores in u, one for each way of clustering (or one), and the numbers of clusters.
+
+    Args:
+        evaluator: of the log-likelihood alone.
+        u: where.
+        by_root: products are weighted by w, not by w^2.
+        groups: columns of labels, one or two.
+    """
+    scale = evaluator.rows.cut.scale
+    if not groups:
+        task = _by_weight if by_root else _by_square
+        found = evaluator.map_reduce(task, added, u)
+        return [np.asarray(found) * (scale if by_root else scale**2)], [0]
+    rows = evaluator.rows.with_columns(groups)
+    evaluator = PartitionedEvaluator(evaluator.spec, rows, evaluator.some, evaluator.fixed)
+    tables = evaluator.map_reduce(_weighted, by_label, u, ByCluster(tuple(groups)))
+    return [scale**2 * sums.T @ sums for _, sums in tables], [len(labels) for labels, _ in tables]

@@ -1,0 +1,1 @@
+"""A page written out: text, HTML, LaTeX, Markdown."""

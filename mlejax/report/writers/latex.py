@@ -1,0 +1,99 @@
+r"""A page as LaTeX: a ``table`` in the style of the booktabs package, ready to be ``\input``.
+
+Needs ``\usepackage{booktabs}`` in the preamble and nothing else. Everything that comes from outside is escaped, so
+that a column named ``log_pop`` or ``50%`` neither breaks the document nor changes its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlejax.report.page import Cell, Page, Table, in_pairs
+from mlejax.report.writers.markup import latex, latex_cell
+
+_SHORT = 36  # a fact that is longer goes below the table
+
+
+def write_latex(page: Page, caption: str | None = None, label: str | None = None) -> str:
+    r"""One LaTeX ``table``: lines joined by newlines, without a final one.
+
+    Args:
+      page: content.
+      caption: text of the caption (escaped); the page's title by default, none if empty.
+      label: for ``\ref``.
+
+    >>> from mlejax.report.page import Line
+    >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("0.250")))
+    >>> print(write_latex(Page("Fit", (), (Table(("", "coef", "[0.025"), (row,)),), ())))
+    % needs \usepackage{booktabs}
+    \begin{table}[htbp]
+    \centering
+    \caption{Fit}
+    \begin{tabular}{lrr}
+    \toprule
+     & coef & {}[0.025 \\
+    \midrule
+    a\_1 & $-1.500$ & 0.250 \\
+    \bottomrule
+    \end{tabular}
+    \end{table}
+    """
+    short = [(k, v) for k, v in page.facts if len(k) + len(v) <= _SHORT]
+    notes = [latex(f"{k}: {v}") for k, v in page.facts if len(k) + len(v) > _SHORT]
+    notes += [rf"\textsuperscript{{{latex(m)}}} {latex(note)}" if m else latex(note) for m, note in page.notes]
+    notes += [latex(text) for text in page.footer]
+    lines = [r"% needs \usepackage{booktabs}", r"\begin{table}[htbp]", r"\centering"]
+    title = page.title if caption is None else caption
+    if title:
+        lines.append(rf"\caption{{{latex(title)}}}")
+    if label:
+        lines.append(rf"\label{{{checked_label(label)}}}")
+    for i, block in enumerate([*([_facts(short)] if short else []), *map(_tabular, page.tables)]):
+        lines += [*([r"\par\medskip"] if i else []), *block]
+    if notes:
+        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
+        lines += ["\\par\n".join(notes), r"\end{minipage}"]
+    return "\n".join([*lines, r"\end{table}"])
+
+
+def checked_label(label: str) -> str:
+    r"""The label, which is no text: what ``\label`` cannot take is refused.
+
+    >>> checked_label("tab:fit_1")
+    'tab:fit_1'
+    """
+    if not label.isprintable() or any(c in "\\{}#%~^&$," for c in label):
+        raise ValueError(
+            f"label={label!r}: expected letters, digits and marks such as : - _ . that LaTeX's \\label takes"
+        )
+    return label
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Facts as a tabular of two pairs a row."""
+    lines = [r"\begin{tabular}{lrlr}", r"\toprule"]
+    for pairs in in_pairs(facts):
+        cells = [part for label, value in pairs for part in (latex(label), latex_cell(value))]
+        lines.append(" & ".join(cells + [""] * (4 - len(cells))).rstrip() + r" \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _tabular(table: Table) -> list[str]:
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(table.heads) - 1)}}}", r"\toprule"]
+    lines += [" & ".join(latex_cell(head) for head in table.heads) + r" \\", r"\midrule"]
+    for i, line in enumerate(table.lines):
+        if i in table.breaks:
+            lines.append(r"\midrule")
+        name = latex(line.name.text) + _mark(line.name)
+        lines.append(" & ".join([name, *map(_number, line.cells)]) + r" \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _number(cell: Cell) -> str:
+    inside = cell.text.startswith("(") and cell.text.endswith(")")
+    text = f"({latex_cell(cell.text[1:-1])})" if inside else latex_cell(cell.text)
+    return text + _mark(cell)
+
+
+def _mark(cell: Cell) -> str:
+    return rf"\textsuperscript{{{latex(cell.mark)}}}" if cell.mark else ""

@@ -1,0 +1,142 @@
+"""Sandwiches for few clusters against R's sandwich and clubSandwich, t and F tests, wild draws by enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax.scipy.special import gammaln
+from jax.scipy.stats import norm
+from scipy import stats
+
+import mlejax as mle
+
+ROOT = Path(__file__).parents[3]
+R = json.loads((ROOT / "tests" / "references" / "clusters.json").read_text())
+GROUPS = {"groups": "c"}
+
+
+@mle.model(mu=mle.Positive())
+def poisson(params: Any, data: Any) -> Any:
+    return data["breaks"] * jnp.log(params["mu"]) - params["mu"] - gammaln(data["breaks"] + 1.0)
+
+
+@mle.model(mu=mle.Real(), sigma=mle.Positive())
+def gaussian(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["breaks"], params["mu"], params["sigma"])
+
+
+frame = pd.read_csv(ROOT / "examples" / "data" / "warpbreaks.csv").astype(float)
+frame["c"] = np.arange(len(frame)) % 7
+
+
+@pytest.fixture(scope="module")
+def counts() -> mle.Results:
+    return poisson.regress(mu="wool_b + tension_m").fit(frame)
+
+
+@pytest.fixture(scope="module")
+def line() -> mle.Results:
+    """Least squares: a known scale, whatever it is, leaves the sandwich as it is."""
+    return gaussian.regress(mu="wool_b + tension_m").fit(frame, fixed={"sigma": 10.0})
+
+
+@pytest.mark.parametrize("kind", ["HC2", "HC3", "CR2", "CR3"])
+def test_leverages_of_least_squares(line: mle.Results, kind: str) -> None:
+    """vcovHC of sandwich; CR2 and CR3 are those of Bell & McCaffrey, by clubSandwich."""
+    found = line.with_cov(kind, GROUPS if kind[0] == "C" else None).bse.to_numpy()[:3]
+    np.testing.assert_allclose(found, list(R[f"lm_{kind}"].values()), rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["HC2", "HC3", "CR3"])
+def test_leverages_of_a_poisson_regression(counts: mle.Results, kind: str) -> None:
+    """clubSandwich's CR2 of generalised linear models differs: its square roots are taken with working weights."""
+    found = counts.with_cov(kind, GROUPS if kind[0] == "C" else None).bse.to_numpy()
+    np.testing.assert_allclose(found, list(R[f"glm_{kind}"].values()), rtol=1e-8)
+
+
+def test_few_clusters_have_t_and_f_tests(counts: mle.Results) -> None:
+    res = counts.with_cov("CR3", GROUPS)
+    b, se = res.params["mu[wool_b]"], res.bse["mu[wool_b]"]
+    assert res.pvalues["mu[wool_b]"] == pytest.approx(2 * stats.t.sf(abs(b / se), 6), rel=1e-10)
+    low, high = res.conf_int().loc["mu[wool_b]"]
+    np.testing.assert_allclose([low, high], b + stats.t.ppf([0.025, 0.975], 6) * se, rtol=1e-10)
+    assert "P>|t|" in str(res.summary())
+    one = res.t_test("mu[wool_b] = 0")
+    assert one.pvalues[0] == pytest.approx(res.pvalues["mu[wool_b]"], rel=1e-10)
+    assert "P>|t|" in repr(one)
+    assert res.nlcom(lambda p: p["mu[wool_b]"]).pvalues[0] == pytest.approx(res.pvalues["mu[wool_b]"], rel=1e-10)
+    joint, names = res.wald_test("mu[wool_b] = 0, mu[tension_m] = 0"), ["mu[wool_b]", "mu[tension_m]"]
+    v = res.params[names].to_numpy()
+    F = v @ np.linalg.solve(res.cov_params().loc[names, names].to_numpy(), v) / 2
+    assert joint.statistic == pytest.approx(F, rel=1e-9)
+    assert joint.pvalue == pytest.approx(stats.f.sf(F, 2, 6), rel=1e-9)
+    assert "F(2, 6) = " in repr(joint)
+    with tempfile.TemporaryDirectory() as folder:
+        res.save(Path(folder) / "res.json")
+        assert str(mle.load(Path(folder) / "res.json").summary()) == str(res.summary())
+
+
+def test_factors_of_stata(counts: mle.Results) -> None:
+    n = len(frame)
+    np.testing.assert_allclose(counts.with_cov("stata").bse, counts.with_cov("HC0").bse * np.sqrt(n / (n - 1)))
+    np.testing.assert_allclose(counts.with_cov("stata", GROUPS).bse, counts.with_cov("cluster", GROUPS).bse)
+    assert "7 clusters are few" in str(counts.with_cov("cluster", GROUPS).summary())
+
+
+def test_a_covariance_of_resamples(counts: mle.Results) -> None:
+    """That of the bootstrap's replicates, by row and by cluster."""
+    boot = counts.bootstrap(60, seed=4)
+    found = counts.with_cov("bootstrap", {"n": 60, "seed": 4})
+    np.testing.assert_allclose(found.bse, boot.bse, rtol=1e-10)
+    boot = counts.bootstrap(60, "cluster", seed=4, groups="c")
+    found = counts.with_cov("bootstrap", {"n": 60, "seed": 4, "groups": "c"})
+    np.testing.assert_allclose(found.cov_params(), boot.cov_params(), rtol=1e-10)
+    assert "60 resamples of 7 clusters" in str(found.summary())
+
+
+def test_wild_draws_are_all_signs_of_few_clusters() -> None:
+    """The restricted score bootstrap by matrices: 128 signs of 7 clusters, one by one."""
+    res = poisson.regress(mu="wool_b").fit(frame)
+    found = res.score_test("+ tension_m", cov_type="cluster", cov_kwds=GROUPS, bootstrap=999)
+    X = np.column_stack([np.ones(len(frame)), frame["wool_b"], frame["tension_m"]])
+    mu = np.exp(X[:, :2] @ res.params.to_numpy())
+    s = X * (frame["breaks"].to_numpy() - mu)[:, None]
+    by = np.array([s[frame["c"] == c].sum(axis=0) for c in range(7)])
+    along = np.linalg.inv(X.T @ (mu[:, None] * X))[2] @ by.T
+    statistic = lambda w: (w @ along) ** 2 / ((w * along) ** 2).sum()
+    every = np.array([statistic(np.array(w)) for w in itertools.product((-1, 1), repeat=7)])
+    assert found.pvalue == (every >= statistic(np.ones(7)) * (1 - 1e-10)).sum() / 128
+    assert "all 128 signs" in found.note
+    drawn = res.score_test("+ tension_m", cov_type="cluster", cov_kwds=GROUPS, bootstrap=99)
+    assert "99 wild draws (Webb)" in drawn.note
+    with pytest.raises(ValueError, match="draws signs of the scores"):
+        res.score_test("+ tension_m", bootstrap=99)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("CR3", None, "needs cov_kwds"),
+        ("HC3", GROUPS, "mean nothing with cov_type='HC3'"),
+        ("CR2", {"groups": ["c", "wool_b"]}, "one way"),
+        ("bootstrap", {"n": 3}, "at least 20"),
+        ("CR3", {"groups": np.zeros(54)}, "needs at least two clusters, got 1"),
+    ],
+)
+def test_refusals(counts: mle.Results, kind: Any, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        counts.with_cov(kind, options)
+
+
+def test_a_cluster_alone_with_its_parameter() -> None:
+    res = poisson.regress(mu="C(c)").fit(frame)
+    with pytest.raises(ValueError, match=r"7 clusters determine a parameter alone .* use 'CR2'"):
+        res.with_cov("CR3", GROUPS)
