@@ -38,9 +38,12 @@ class Model:
 
     Attributes:
         likelihood: the frozen declaration.
+        endog_names, exog_names: of the model of a result: its outcome and the addresses of its estimates, as in statsmodels.
     """
 
     likelihood: Likelihood
+    endog_names: str = ""
+    exog_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in functools.WRAPPER_ASSIGNMENTS:

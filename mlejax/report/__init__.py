@@ -2,7 +2,7 @@
 
 from mlejax.report.comparison import Column, Comparison, compare
 from mlejax.report.frames import glance, history, modes_table, tidy
-from mlejax.report.presentation import STARS_SAID, Presentation
+from mlejax.report.presentation import STARS_SAID, Presentation, readable
 from mlejax.report.summary import SUMMARISED_ABOVE, Summary, leaf_row
 from mlejax.report.term_rows import Leaf, Term
 
@@ -20,5 +20,6 @@ __all__ = [
     "history",
     "leaf_row",
     "modes_table",
+    "readable",
     "tidy",
 ]

@@ -63,10 +63,10 @@ class Presentation:
         shown = [name for name in known if self.keep is None or _found(self.keep, known, "keep", name)]
         shown = [name for name in shown if not _found(self.drop, known, "drop", name)]
         first = [name for wanted in _listed(self.order) for name in shown if _found(wanted, known, "order", name)]
-        readable = _readable(known) if self.labels == "readable" else {}
+        clear = readable(known) if self.labels == "readable" else {}
         for name in self.rename:
             _found(name, known, "rename", "")
-        return {name: self.rename.get(name, readable.get(name, name)) for name in dict.fromkeys([*first, *shown])}
+        return {name: self.rename.get(name, clear.get(name, name)) for name in dict.fromkeys([*first, *shown])}
 
     def terms(self, terms: Sequence[Term]) -> tuple[Term, ...]:
         """The terms that are shown."""
@@ -112,7 +112,7 @@ def _matches(pattern: str, name: str) -> bool:
     return name == pattern or name.startswith(pattern + "[") or fnmatchcase(name, escaped)
 
 
-def _readable(known: Sequence[str]) -> dict[str, str]:
+def readable(known: Sequence[str]) -> dict[str, str]:
     """``size: M`` for ``mu[C(size)[T.M]]``; the parameter in front where several have coefficients."""
     split = {name: re.fullmatch(r"([^\[]+)\[(.*)\]", name) for name in known}
     parameters = {found[1] for found in split.values() if found is not None}

@@ -6,7 +6,7 @@ Names are statsmodels' where it has them.  Everything is NumPy float64 or pandas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -36,11 +36,10 @@ class Fitted:
     log-likelihood is summed over contributions and maximised.
 
     Attributes:
-        model: the model that was fitted.
         cov_type: the kind of covariance, ``"nonrobust"`` by default.
     """
 
-    model: Any
+    _model: Any
     cov_type: str
     _fit: Fit
     _cov: CovarianceResult
@@ -59,7 +58,13 @@ class Fitted:
         Args:
             cov_type, cov_kwds: as in ``Model.fit``.
         """
-        return self.make(self.model, self._fit, cov_type, cov_kwds)
+        return self.make(self._model, self._fit, cov_type, cov_kwds)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model that was fitted; its ``endog_names`` is the outcome, ``exog_names`` are the addresses of the estimates."""
+        outcome = reporting.outcome(self._fit) or self._model.likelihood.name
+        return replace(self._model, endog_names=outcome, exog_names=self._fit.spec.space.labels)
 
     # ---- estimates
 
@@ -345,7 +350,7 @@ class Fitted:
     # ---- behind the doors
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model": self.model, "cov_type": self.cov_type, "_fit": self._fit, "_cov": self._cov}
+        return {"_model": self._model, "cov_type": self.cov_type, "_fit": self._fit, "_cov": self._cov}
 
     @cached_property
     def _entries(self) -> inference.Entries:

@@ -85,7 +85,7 @@ class Postestimation(Fitted):
     ) -> inference.Profile:
         note = "Begun at a point that a profile met."
         self._refuse_effects("profile", "use conf_int() or wald_test")
-        again = lambda u: self.make(self.model, fit_room.continued(self._fit, u, note), None, None)
+        again = lambda u: self.make(self._model, fit_room.continued(self._fit, u, note), None, None)
         return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
 
     @documented_by(inference.logdensity)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlejax import files, misuse, plot, report
 from mlejax.data import like
 from mlejax.results import reporting
+from mlejax.results.adapters import OtherNames
 from mlejax.results.postestimation import Postestimation
 from mlejax.results.testing import Testing
 
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
-class Results(Postestimation, Testing):
+class Results(Postestimation, Testing, OtherNames):
     """Estimates with their covariance: what ``model.fit`` returns.
 
     Entries are labelled by addresses such as ``mu``, ``beta[2]`` or ``beta[age]``, on the natural scale; the
     log-likelihood is summed over contributions and maximised.
 
     Attributes:
-        model: the model that was fitted.
         cov_type: the kind of covariance, ``"nonrobust"`` by default.
     """
 
@@ -141,7 +141,7 @@ class Results(Postestimation, Testing):
             True
         """
         self._refuse_effects("save", "pickle it, or save effects() as a table beside summary()")
-        files.save(path, files.Parts(self.model.likelihood.name, self.cov_type, self._fit, self._cov))
+        files.save(path, files.Parts(self._model.likelihood.name, self.cov_type, self._fit, self._cov))
 
     @property
     def saved_with(self) -> Mapping[str, str] | None:
@@ -150,7 +150,7 @@ class Results(Postestimation, Testing):
         return None if known is None else known.versions
 
     def __repr__(self) -> str:
-        return f"<mlejax results of {self.model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
+        return f"<mlejax results of {self._model.likelihood.name}: {self.verdict.code}, llf = {self.llf:.6g}>"
 
     def _repr_html_(self) -> str:
         return self.summary().to_html()

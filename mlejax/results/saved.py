@@ -19,9 +19,12 @@ class SavedModel:
 
     Attributes:
         likelihood: the declaration, as far as the file has it.
+        endog_names, exog_names: as of any model of a result.
     """
 
     likelihood: Likelihood
+    endog_names: str = ""
+    exog_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<mlejax model {self.likelihood.name}, from a file, without its function>"

@@ -36,7 +36,7 @@ def test_round_trip(name: str) -> None:
 def test_everything_works_where_the_model_can_be_imported() -> None:
     res = result("frequency")
     back = pickle.loads(pickle.dumps(res))
-    assert back.model is gaussian
+    assert back.model.likelihood is gaussian.likelihood
     np.testing.assert_array_equal(back.score_obs, res.score_obs)
     np.testing.assert_array_equal(
         back.with_cov("cluster", {"groups": "g"}).bse, res.with_cov("cluster", {"groups": "g"}).bse

@@ -351,4 +351,4 @@ def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> N
         "of_sample",
     }
     assert fields(Spec) == {"likelihood", "space", "penalty", "hessian", "reduction"}
-    assert fields(mle.Results) == {"model", "cov_type", "_fit", "_cov"}
+    assert fields(mle.Results) == {"_model", "cov_type", "_fit", "_cov"}

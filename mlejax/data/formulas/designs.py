@@ -7,7 +7,7 @@ column. Rows that are not used are missing in it, so that they are dropped when 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from mlejax.data.formulas.evaluation import (
     evaluate_offset_again,
     needs_of,
     offset_columns,
+    terms_with,
 )
 from mlejax.data.formulas.parsing import columns_of, terms_of
 from mlejax.data.read.checked import Rows
@@ -97,11 +98,18 @@ class Design:
     def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
         """The columns in new data."""
         what = _what(self.predictor)
-        values = evaluate_again(self.piece, table, kept, what)
+        values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
         offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
         offset = None if offset is None else _log_exposure(self.predictor, offset)
         random = None if self.random is None else evaluate_again(self.random, table, kept, what)
         return DesignValues(values, offset, random)
+
+    def part_with(self, name: str) -> tuple[Design, DesignValues]:
+        """The terms that use a column, as a design of their own, and where its columns stand in this one."""
+        pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
+        (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
+        part: Any = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
+        return replace(self, **part), DesignValues(places, None, others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
-from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text
+from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text, uses
 from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
@@ -121,6 +121,18 @@ def evaluate_again(
     values = np.asarray(_materialise(formula.spec.get_model_matrix, frame, what), np.float64)
     _refuse_not_finite(values, formula.labels or (), what)
     return values
+
+
+def terms_with(formula: FittedFormula, name: str) -> tuple[FittedFormula, list[int] | slice]:
+    """The terms of a formula that use a column, as a formula of their own, and the places of their columns."""
+    if formula.spec is None:
+        return formula, slice(None)
+    terms = [term for term in formula.spec.formula if any(uses(factor, name) for factor in term.factors)]
+    places = [place for term in terms for place in formula.spec.term_indices[term]]
+    columns = tuple(c for c in formula.columns if any(uses(f, c) for term in terms for f in term.factors))
+    labels = tuple(np.array(formula.labels)[places])
+    part = {"spec": formula.spec.subset(terms, ordering="none"), "rows": formula.rows[list(columns)]}
+    return replace(formula, columns=columns, labels=labels, values=formula.values[:, places], **part), places
 
 
 def evaluate_offset(

@@ -69,11 +69,13 @@ def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
     >>> columns_in_terms("x + log(x):z + poly(y, 2)", "x")
     ('x', 'log(x):z')
     """
-    uses = lambda factor: (
-        factor.expr == name
-        or (factor.eval_method.value == "python" and name in {found for found, _ in names_in(factor.expr)})
-    )
-    return tuple(str(term) for term in parse(rhs, rhs) if any(uses(factor) for factor in term.factors))
+    return tuple(str(term) for term in parse(rhs, rhs) if any(uses(factor, name) for factor in term.factors))
+
+
+def uses(factor: Any, name: str) -> bool:
+    """Whether a factor of one of formulaic's terms is made of a column."""
+    python = factor.eval_method.value == "python"
+    return factor.expr == name or (python and name in {found for found, _ in names_in(factor.expr)})
 
 
 def names_in(expression: str) -> Iterator[tuple[str, bool]]:

@@ -1,8 +1,8 @@
 """Predictions for the rows of data, with delta-method errors."""
 
 from mlejax.inference.prediction.latents import ClassValues, LatentValues, class_values, latent_values
-from mlejax.inference.prediction.margins import Elasticity, Margins, margins
-from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
+from mlejax.inference.prediction.margins import Elasticity, Margins, function_of, margins, rows_of
+from mlejax.inference.prediction.predict import in_parts, predict, predict_function, predict_parameter
 from mlejax.inference.prediction.spreads import random_effects, with_covariance
 
 __all__ = [
@@ -11,11 +11,14 @@ __all__ = [
     "LatentValues",
     "Margins",
     "class_values",
+    "function_of",
+    "in_parts",
     "latent_values",
     "margins",
     "predict",
     "predict_function",
     "predict_parameter",
     "random_effects",
+    "rows_of",
     "with_covariance",
 ]

@@ -10,15 +10,16 @@ in their middle (j = 2), or at their end where they would leave the range of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from mlejax.data.formulas import Design, DesignValues, columns_in_terms
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Float, Host
 
 STEP = 1e-3  # of the differences, in standard deviations of the column
+MOST_ROWS = 1_000_000  # that are evaluated together
 CENTRAL, FIRST, LAST = (1, -8, 0, 8, -1), (-25, 48, -36, 16, -3), (3, -16, 36, -48, 25)
 
 
@@ -28,7 +29,7 @@ def design_slope(
     name: str,
     x: Float[Host, " n"],
     whole: Float[Host, " m"],
-    moved: Callable[[Any, Any], DesignValues],
+    moved: Callable[[Design, Any, Any], DesignValues],
 ) -> DesignValues:
     """The derivative of a design, its offset and random columns by a column.
 
@@ -38,37 +39,46 @@ def design_slope(
         name: the column.
         x: its values in the rows.
         whole: its values in all the data, whose range is not left.
-        moved: values of the column in some rows (k,), and their numbers -> the design's columns there.
+        moved: a part of the design, values of the column in some rows (k,), and their numbers -> the columns of the part there.
     """
-    zero = DesignValues(*(None if part is None else np.zeros(np.shape(part)) for part in made))
+    out = DesignValues(*(None if part is None else np.zeros(np.shape(part)) for part in made))
     parts = [part for part in (design.piece, design.offset, design.random) if part is not None]
     if not any(name in part.columns for part in parts):
-        return zero
+        return out
     elsewhere = any(name in part.columns for part in parts[1:])
     labels = design.piece.labels or ()
     if not elsewhere and name in labels and columns_in_terms(design.piece.text, name) == (name,):
-        zero.design[:, labels.index(name)] = 1.0
-        return zero
+        out.design[:, labels.index(name)] = 1.0
+        return out
     low, high = float(whole.min()), float(whole.max())
     h = STEP * (float(whole.std()) or max(abs(low), 1.0))
     inside = (x - 2.0 * h >= low) & (x + 2.0 * h <= high) | (high - low <= 4.0 * h)
-    all_rows, at_ends = np.arange(x.size), np.flatnonzero(~inside)
-    found = _differences(moved, np.where(inside, x, 0.5 * (low + high)), all_rows, CENTRAL, h)
-    for rows, weights in ((at_ends[x[at_ends] - 2.0 * h < low], FIRST), (at_ends[x[at_ends] - 2.0 * h >= low], LAST)):
-        if rows.size:
-            for part, new in zip(found, _differences(moved, x[rows], rows, weights, h), strict=True):
-                if part is not None:
-                    part[rows] = new
-    return found
+    ends = (inside, ~inside & (x - 2.0 * h < low), ~inside & (x - 2.0 * h >= low))
+    which = zip(map(np.flatnonzero, ends), (CENTRAL, FIRST, LAST), (2, 0, 4), strict=True)
+    steps = [(rows, (k - j) * h, c) for rows, weights, j in which for k, c in enumerate(weights) if c and rows.size]
+    part, places = design.part_with(name)  # the other terms do not move
+    sums: list[Any] = [None] * len(out)
+    for run in _together(steps):
+        rows = np.concatenate([rows for rows, _, _ in run])
+        found = moved(part, np.concatenate([x[rows] + step for rows, step, _ in run]), rows)
+        for i, values in enumerate(found):
+            if values is not None:
+                sums[i] = np.zeros((x.size, *np.shape(values)[1:])) if sums[i] is None else sums[i]
+                pieces = np.split(np.asarray(values), np.cumsum([rows.size for rows, _, _ in run])[:-1])
+                for (rows, _, c), piece in zip(run, pieces, strict=True):
+                    sums[i][rows] += c / (12.0 * h) * piece
+    for to, found_sum, at in zip(out, sums, places, strict=True):
+        if found_sum is not None:
+            to[... if at is None else (slice(None), at)] = found_sum
+    return out
 
 
-def _differences(moved: Any, x: Float[Host, " n"], rows: Int[Host, " n"], weights: Any, h: float) -> DesignValues:
-    """The sum of five evaluations, of which those of weight 0 are left out."""
-    j, out = (FIRST, CENTRAL, LAST).index(weights) * 2, None
-    for k, c in enumerate(weights):
-        if c:
-            at = moved(x + (k - j) * h, rows)
-            part = [None if v is None else c * np.asarray(v) / (12.0 * h) for v in at]
-            out = part if out is None else [None if a is None else a + b for a, b in zip(out, part, strict=True)]
-    assert out is not None
-    return DesignValues(*out)
+def _together(steps: list[Any]) -> Iterator[list[Any]]:
+    """The steps in runs whose rows are evaluated in one call."""
+    run: list[Any] = []
+    for step in steps:
+        if run and sum(rows.size for rows, _, _ in [*run, step]) > MOST_ROWS:
+            yield run
+            run = []
+        run.append(step)
+    yield run

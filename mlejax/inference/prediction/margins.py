@@ -29,7 +29,7 @@ import numpy as np
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
 from mlejax.data import columns_of, ingest
-from mlejax.data.formulas import DesignValues
+from mlejax.data.formulas import Design, DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
@@ -165,7 +165,7 @@ def margins(
             "margins(random='mode'): margins average over rows, and their errors over those of all units' modes; take "
             "random='integrate', or average predict(f, data, random='mode') yourself"
         )
-    function = _function(fit, of, random)
+    function = function_of(fit, of, random)
     terms: list[_Term] = []
     for group, rows in _groups(table, over):
         part, w = _take(table, rows), weights[rows]
@@ -234,10 +234,15 @@ def _moved(fit: Fit, o: InParts, one: _Margin, whole: Any) -> tuple[Float[Host, 
     """The values of the column of a slope, and the derivatives of the designs by it."""
     x, everywhere = (_column(rows, one.column).astype(float) for rows in (one.rows, whole))
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
-    some = lambda rows: one.rows if rows.size == x.size else _take(one.rows, rows)
-    again = lambda d: lambda v, rows: d.again(ingest(changed(some(rows), {one.column: v}, one.rows)), None)
+
+    def moved(design: Design, values: Any, rows: Any) -> DesignValues:
+        parts = (part for part in (design.piece, design.offset, design.random) if part is not None)
+        names = list(dict.fromkeys(name for part in parts for name in part.columns))
+        some = one.rows[names] if hasattr(one.rows, "columns") else {name: one.rows[name] for name in names}
+        return design.again(ingest(changed(_take(some, rows), {one.column: values}, one.rows)), None)
+
     return x, {
-        d.predictor.name: design_slope(d, o.made[d.predictor.name], one.column, x, everywhere, again(d))
+        d.predictor.name: design_slope(d, o.made[d.predictor.name], one.column, x, everywhere, moved)
         for d in designs
     }
 
@@ -270,7 +275,7 @@ def _margins_of(
         yield _Margin({"margin": what[elasticity]}, base, column=name)
 
 
-def _function(fit: Fit, of: Any, random: str) -> Callable[[Any, Any], Any]:
+def function_of(fit: Fit, of: Any, random: str) -> Callable[[Any, Any], Any]:
     """The function of a row whose margins are taken."""
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]

@@ -109,6 +109,15 @@ def test_slopes_go_through_splines_and_polynomials(frame: pd.DataFrame) -> None:
         assert res.margins(name, data=inner).params[0] == pytest.approx((up - down) / (2 * h), rel=1e-6)
 
 
+def test_only_the_terms_of_a_column_are_moved(frame: pd.DataFrame) -> None:
+    """Interactions with levels, offsets and terms that do not move, against differences of predictions."""
+    res = bernoulli.regress(p=mle.Linear("bs(x, df=4):C(g) + log(z) + g + x:z", offset="0.1 * x * z")).fit(frame)
+    inner, h = frame[(frame["x"] > -1) & (frame["x"] < 3)], 1e-5
+    for name in ("x", "z"):
+        up, down = (res.predict(inner.assign(**{name: inner[name] + s * h}))["estimate"].mean() for s in (1, -1))
+        assert res.margins(name, data=inner).params[0] == pytest.approx((up - down) / (2 * h), rel=1e-6)
+
+
 def test_at_over_and_predictions(frame: pd.DataFrame, fitted: mle.Results) -> None:
     found = fitted.margins(at={"x": [0.0, 1.0], "z": 2.0}).frame()
     alone = fitted.predict(pd.DataFrame({"x": [0.0, 1.0], "z": [2.0, 2.0]}))

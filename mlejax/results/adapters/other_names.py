@@ -1,0 +1,146 @@
+"""The names by which tools for tables and marginal effects read a result: statsmodels', maketables', marginaleffects'.
+
+None of these packages is imported here.  statsmodels' ``summary_col`` reads ``params``, ``bse``, ``pvalues``, ``conf_int`` and
+the names of ``res.model``; maketables the same or, of packages that it does not know, eight attributes ``__maketables_...__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlejax import inference, misuse, report
+from mlejax.results import reporting
+from mlejax.results.fitted import Fitted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STATISTICS = {"N": "Observations", "ll": "Log-likelihood", "aic": "AIC", "bic": "BIC", "df_model": "Free parameters"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction:
+    """Predictions under statsmodels' names; made by `Results.get_prediction`.
+
+    Attributes:
+        table: predictions at a level of confidence, as `Results.predict` gives them.
+    """
+
+    table: Callable[[float], Any]
+
+    @property
+    def predicted_mean(self) -> np.ndarray:
+        """Predictions, natural scale, (n,)."""
+        return self.summary_frame()["mean"].to_numpy()
+
+    @property
+    def se_mean(self) -> np.ndarray:
+        """Their delta-method standard errors, (n,)."""
+        return self.summary_frame()["mean_se"].to_numpy()
+
+    def conf_int(self, alpha: float = 0.05) -> np.ndarray:
+        """Intervals of coverage 1 - alpha, (n, 2)."""
+        return self.summary_frame(alpha)[["mean_ci_lower", "mean_ci_upper"]].to_numpy()
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row a prediction: ``mean``, ``mean_se``, ``mean_ci_lower``, ``mean_ci_upper``."""
+        import pandas as pd
+
+        found = self.table(alpha)
+        theirs = {"estimate": "mean", "std_error": "mean_se", "conf_low": "mean_ci_lower", "conf_high": "mean_ci_upper"}
+        return pd.DataFrame({name: np.asarray(found[ours]) for ours, name in theirs.items()}, index=getattr(found, "index", None))
+
+
+@misuse.doors
+class OtherNames(Fitted):
+    """A result as other packages read it."""
+
+    @property
+    def use_t(self) -> bool:
+        """Whether tests and intervals use Student's t, as those of few clusters and of survey designs do."""
+        return bool(np.isfinite(self._cov.df))
+
+    def get_prediction(self, exog: Any = None, **options: Any) -> Prediction:
+        """`predict` under statsmodels' names.
+
+        Args:
+            exog: new data; the rows of the fit by default.
+            **options: of `predict`; ``function=`` is its first argument.
+
+        Example:
+            >>> import mlejax as mle
+            >>> from jax.scipy.stats import norm
+            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+            ... def gaussian(params, data):
+            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+            >>> res = gaussian.regress(mu="x").fit({"y": [1.0, 2.0, 6.0, 3.0], "x": [0, 1, 2, 0]})
+            >>> res.get_prediction({"x": [3]}).summary_frame().round(3)
+                mean  mean_se  mean_ci_lower  mean_ci_upper
+            0  7.091    1.602          3.951         10.231
+        """
+        data = inference.rows_of(self._fit, None, "get_prediction")[0] if exog is None else exog
+        function, more = options.pop("function", None), dict(options)
+        table = lambda alpha: inference.predict(
+            self._fit, self._cov, function, data, **more, alpha=alpha, reason=self._entries.reason
+        )
+        return Prediction(table)
+
+    def to_marginaleffects(self, of: Any = None) -> Any:
+        """A model for Python's marginaleffects: ``marginaleffects.avg_slopes(res.to_marginaleffects(), variables="x")``.
+
+        Args:
+            of: what is predicted, as for `margins`.
+
+        Returns:
+            An object of its class ``ModelAbstract``; coefficients are the free parameters on the natural scale, and ``vcov=`` may
+            name any kind of covariance that `with_cov` takes without options.
+
+        Raises:
+            ImportError: marginaleffects is not installed.
+        """
+        from mlejax.results.adapters.marginaleffects_model import adapted
+
+        return adapted(self, of)
+
+    # ---- maketables
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        theirs = ["Coefficient", "b", "se", "t", "p", "ci95l", "ci95u"]
+        table = report.tidy(reporting.terms(self._entries, 0.05)).iloc[:, : len(theirs)]
+        return table.set_axis(theirs, axis=1).set_index("Coefficient")
+
+    def __maketables_stat__(self, key: str) -> Any:
+        if key == "N":
+            return int(self.nobs)
+        known = {"ll": self.llf, "df_model": self.df_model, "df_resid": self.df_resid}
+        return (reporting.criteria(self._entries) | known).get(key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self.model.endog_names
+
+    @property
+    def __maketables_fixef_string__(self) -> str | None:
+        return "+".join(key.by for key in self._fit.spec.likelihood.effects) or None
+
+    @property
+    def __maketables_var_labels__(self) -> dict[str, str]:
+        return report.readable(self._entries.labels)
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, Any]:
+        named = [group for group in self._cov.groups if isinstance(group, str)]
+        return {"vcov_type": self.cov_type, "clustervar": "+".join(named) or None}
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        return _STATISTICS
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        return ["N", "ll", *(name for name, value in reporting.criteria(self._entries).items() if value is not None)]
