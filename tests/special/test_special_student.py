@@ -9,7 +9,7 @@ import pytest
 from jax.scipy import stats
 
 from mlejax import special
-from tests.special_reference import check_logarithms, check_values, gradients, student
+from tests.special.special_reference import check_logarithms, check_values, gradients, student
 
 POINTS = [
     (df, t)

@@ -19,7 +19,7 @@ from jax.scipy.stats import norm, poisson
 
 import mlejax as mle
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 @mle.model(intercept=mle.Real(), beta=mle.Real(columns="X"))

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from mlejax import special
-from tests.density_points import records
-from tests.density_reference import NOISE, load, misfits, unpacked
-from tests.tail_points import DENSITIES
+from tests.special.density_points import records
+from tests.special.density_reference import NOISE, load, misfits, unpacked
+from tests.special.tail_points import DENSITIES
 
 # Second derivatives that the docstrings name.
 WIDER: dict[tuple[str, tuple[float, ...]], float] = {

@@ -11,7 +11,7 @@ import pytest
 from jax.scipy import stats
 
 from mlejax import special
-from tests.special_reference import (
+from tests.special.special_reference import (
     WORKING_DIGITS,
     check_logarithms,
     check_values,

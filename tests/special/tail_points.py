@@ -1,6 +1,6 @@
 """Distribution functions as mpmath formulas, and the points at which their logarithms are compared.
 
-python -m tests.tail_points [name ...]     # writes tests/references/tails.json
+python -m tests.special.tail_points [name ...]     # writes tests/references/tails.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import mpmath as mp
 
-from tests.density_points import (
+from tests.special.density_points import (
     ALL_GEV,
     ALL_GPD,
     Density,

@@ -19,7 +19,7 @@ import mlejax as mle
 from mlejax.execution import Limits, use_limits
 from tests.test_compilations import compilations
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 R = json.loads((ROOT / "tests" / "references" / "penalty.json").read_text())
 STRENGTH = 7.0
 COLUMNS = ["age", "lwt", "smoke", "ht", "ui"]
