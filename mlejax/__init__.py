@@ -22,7 +22,7 @@ from mlejax.execution import enable_compilation_cache
 from mlejax.files import FileError
 from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
-from mlejax.latent import Discrete, Latent, Markov, Quadrature
+from mlejax.latent import Discrete, Draws, Latent, Markov, Quadrature, Sobol
 from mlejax.likelihood import LikelihoodError
 from mlejax.model import JointModel, Model, joint, model
 from mlejax.optimize import BHHH, EM, LBFGS, Adam, FirstOrder, Method, Newton, Step
@@ -61,6 +61,7 @@ __all__ = [
     "DataError",
     "DataTypeError",
     "Discrete",
+    "Draws",
     "FileError",
     "FirstOrder",
     "Free",
@@ -84,6 +85,7 @@ __all__ = [
     "Results",
     "Shared",
     "Simplex",
+    "Sobol",
     "Solution",
     "Static",
     "Step",

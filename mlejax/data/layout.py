@@ -137,6 +137,10 @@ class Layout:
         """The number of arrays by row."""
         return len({slot.position for entry in self.entries for slot in entry.slots if slot.source == "row"})
 
+    def position(self, key: Hashable) -> int:
+        """Which array by row is first under a key that is there."""
+        return next(entry.slots[0].position for entry in self.entries if entry.key == key)
+
     def with_mask(self, index: int) -> Layout:
         """The layout with a further column "mask", the index-th array by row; for models of units."""
         if self.kind != "mapping":

@@ -276,6 +276,9 @@ FIT: Field[dict[str, Any]] = record(
             worst=text,
             off=number,
             accepted=flag,
+            kind=one_of("quadrature", "simulation")._replace(absent=("quadrature",)),
+            repeats=count._replace(absent=(0,)),
+            monte_carlo=list_of(number)._replace(absent=((),)),
         )
     ),
 )

@@ -18,8 +18,9 @@ from mlejax.execution import float64
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
+from mlejax.fit.simulated_integrals import simulated
 from mlejax.fit.with_classes import fit_with_classes
-from mlejax.latent import Marginal, Quadrature, checks, integrated, marginal_of, quadrature_of
+from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator
 from mlejax.verdict import ConvergenceWarning, Verdict
@@ -35,7 +36,7 @@ WORST = 10  # units that are looked at on a fixed grid
 
 def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options: Any) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``, with those of :func:`mlejax.fit.recipe.fit_once`."""
-    how, marginal = quadrature_of(likelihood, integrate), marginal_of(likelihood)
+    how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
         raise ValueError(
             "bias_reduction= is not offered for models with latents: its adjustment is that of independent rows.  Leave it "
@@ -51,7 +52,9 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
     return done
 
 
-def _asked(likelihood: Likelihood, how: Quadrature, data: Any, options: dict[str, Any]) -> Fit:
+def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Any, options: dict[str, Any]) -> Fit:
+    if not isinstance(how, Quadrature):
+        return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
     return replace(done, integration=Integration(tuple(_marginal(done).latents), how.points))
 
@@ -120,7 +123,9 @@ def _inaccurate(done: Fit) -> Fit:
 
 def _quadrature(fit: Fit) -> Quadrature:
     """What the latents of a fit were integrated out by."""
-    return _marginal(fit).how
+    how = _marginal(fit).how
+    assert isinstance(how, Quadrature)
+    return how
 
 
 def _marginal(fit: Fit) -> Marginal:

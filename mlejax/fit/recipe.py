@@ -91,11 +91,13 @@ def fit_once(
     on: Any = None,
     engine: Engine | None = None,
     separated: str = "report",
+    arranged: Callable[[Loaded], Loaded] | None = None,
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
     ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout as matrix R, values r and
-    labels, R reported = r; ``on`` are devices, ``engine`` runs the passes over a stream.
+    labels, R reported = r; ``on`` are devices, ``engine`` runs the passes over a stream; ``arranged`` adds to data
+    in memory.
     """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = listed_starts(likelihood, start)
@@ -111,6 +113,7 @@ def fit_once(
                 loaded = load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
             else:
                 loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
+                loaded = loaded if arranged is None else arranged(loaded)
             reading = (start, missing, weights, weight_kind)
             loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
             given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)

@@ -3,7 +3,7 @@
 from mlejax.latent.checks import conditional, modes
 from mlejax.latent.classes import ClassLike, Discrete, Markov
 from mlejax.latent.integral import grid
-from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of
+from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of, way_of
 from mlejax.latent.mixture import (
     Mixture,
     completed,
@@ -16,17 +16,23 @@ from mlejax.latent.mixture import (
     with_posterior,
 )
 from mlejax.latent.random_effects import regressed, without_random
+from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, around, of_law
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature
 
 __all__ = [
     "LAPLACE",
+    "POINTS",
     "ClassLike",
     "Discrete",
+    "Draws",
     "Latent",
     "Marginal",
     "Markov",
     "Mixture",
     "Quadrature",
+    "Simulated",
+    "Sobol",
+    "around",
     "completed",
     "conditional",
     "grid",
@@ -37,11 +43,13 @@ __all__ = [
     "mixture_likelihood",
     "mixture_of",
     "modes",
+    "of_law",
     "posterior",
     "quadrature_of",
     "random_posterior",
     "refuse_chains",
     "regressed",
+    "way_of",
     "with_posterior",
     "without_random",
 ]

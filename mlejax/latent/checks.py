@@ -13,9 +13,11 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax.execution import compiled
-from mlejax.latent.integral import grid, log_integral
+from mlejax.latent.integral import log_integral
 from mlejax.latent.marginal import Marginal, marginal_of
 from mlejax.latent.mode import curve, find
+from mlejax.latent.simulation import POINTS, Simulated, log_mean
+from mlejax.latent.variable import LAPLACE
 from mlejax.likelihood import natural_values
 from mlejax.linalg import entrywise
 from mlejax.objective import Spec
@@ -43,6 +45,7 @@ def _by_unit(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, one: Any)
 def _two(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
     def one(marginal: Marginal, params: Any, own: Any) -> Any:
         f = marginal.joint(params, own)
+        assert not isinstance(marginal.how, Simulated)
         return jnp.stack([log_integral(f, f, marginal.q, how) for how in (marginal.how, finer)])
 
     return _by_unit(spec, u, data, fixed, one)
@@ -87,23 +90,17 @@ def on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, units: Any
 
 @partial(compiled, static=("spec",))
 def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    marginal = marginal_of(spec.likelihood)
-    assert marginal is not None
-    where, log_w = grid(max(marginal.how.points, 1), marginal.q)
-
     def one(marginal: Marginal, params: Any, own: Any) -> Any:
-        q = marginal.q
         f = marginal.joint(params, own)
-        mode = find(f, jnp.zeros(q))
-        at = curve(f, mode.z)
-        factor = entrywise.cholesky(at.curvature)
+        mode = find(f, jnp.zeros(marginal.q))
         named = lambda z: marginal.stacked(params, z)
-        points = jax.vmap(lambda t: mode.z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where))
-        weights = jax.nn.softmax(jax.vmap(f)(points) + log_w)
-        if len(where) == 1:  # Laplace: the curvature at the mode
+        if marginal.how == LAPLACE:  # the curvature at the mode
+            factor = entrywise.cholesky(curve(f, mode.z).curvature)
             slope = jax.jacfwd(named)(mode.z)
             spread = jnp.stack([jnp.stack(entrywise.solve_lower(factor, row)) for row in slope])
             return named(mode.z), named(mode.z), jnp.sqrt(jnp.sum(spread**2, axis=1)), mode.decrement
+        points, log_w = marginal.nodes(f, own)
+        weights = jax.nn.softmax(jax.vmap(f)(points) + log_w)
         values = jax.vmap(named)(points)
         mean = weights @ values
         return named(mode.z), mean, jnp.sqrt(weights @ (values - mean) ** 2), mode.decrement
@@ -114,6 +111,53 @@ def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> An
 def conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, ...]:
     """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
+
+
+@partial(compiled, static=("spec",))
+def _standardised(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        mode = find(marginal.joint(params, own), jnp.zeros(marginal.q))
+        factor = entrywise.cholesky(mode.at.curvature, safe=True)
+        return mode.z, jnp.stack([jnp.stack(entrywise.solve_upper(factor, e)) for e in jnp.eye(marginal.q)], axis=1)
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def standardised_modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of every unit's standardised latents z: the mode (n, q), and A (n, q, q), A A' the inverse of the curvature there."""
+    mode, factor = _standardised(spec, u, data, fixed)
+    return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
+
+
+@partial(compiled, static=("spec",))
+def _repeats(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    likelihood, repeats = spec.likelihood, marginal_of(spec.likelihood).how.repeats  # type: ignore[union-attr]
+
+    def unit(rows: Any) -> Any:
+        own = data_room.assemble(rows, data.shared, data.statics)
+
+        def logs(t: Any) -> tuple[Any, Any]:
+            params = spec.space.params_from_u(t, fixed)
+            values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
+            marginal = marginal_of(likelihood)
+            assert marginal is not None
+            found = log_mean(marginal.joint(*values), own[POINTS], repeats)
+            return found, found
+
+        score, value = jax.jacfwd(logs, has_aux=True)(u)
+        share = jax.nn.softmax(value) * repeats  # f_r / mean f
+        off = share[:, None] * (score - share @ score / repeats)
+        scale = 1.0 / (repeats * (repeats - 1))
+        return scale * jnp.sum((share - 1.0) ** 2), 2.0 * scale * (share - 1.0) @ off, scale * off.T @ off
+
+    return lax.map(unit, data.rows, batch_size=data.block)
+
+
+def simulation_error(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the variance of the score in u (p, p), by simulation."""
+    w = np.asarray(data.weights)[: int(data.n)]
+    relative, slope, of_score = (np.asarray(a)[: int(data.n)] for a in _repeats(spec, u, data, fixed))
+    return float(w @ relative), w @ slope, np.tensordot(w**2, of_score, axes=1)
 
 
 @partial(compiled, static=("spec",))

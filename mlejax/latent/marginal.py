@@ -13,7 +13,9 @@ from jax import lax
 
 from mlejax import transforms
 from mlejax.execution import cached
-from mlejax.latent.integral import log_integral
+from mlejax.latent.integral import grid, log_integral
+from mlejax.latent.mode import Integrand, curve, find
+from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, log_mean
 from mlejax.latent.variable import DEFAULT, LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
 from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
 from mlejax.linalg import entrywise
@@ -31,13 +33,13 @@ class Marginal:
         function: the user's own, of rows and latents.
         latents: name -> declaration.
         factored: latents whose covariance parameter is its lower factor.
-        how: the quadrature.
+        how: the quadrature, or a mean over points that come with the data.
     """
 
     function: Callable[[Any, Any], Any]
     latents: Mapping[str, Latent]
     factored: frozenset[str]
-    how: Quadrature
+    how: Quadrature | Simulated
 
     def __reduce__(self) -> Any:
         laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
@@ -55,13 +57,15 @@ class Marginal:
 
     def __call__(self, params: Any, data: Any) -> Any:
         """The log-likelihood of the unit, ()."""
+        if isinstance(self.how, Simulated):
+            return log_mean(self.joint(params, data), data[POINTS])[0]
         stopped = jax.tree.map(lax.stop_gradient, params)
         return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
 
     def joint(self, params: Any, data: Any) -> Callable[[Any], Any]:
         """The log density of the unit's rows and of its standardised latents z (q,), as a function of z."""
         mask = data["mask"]
-        rows = {key: value for key, value in data.items() if key != "mask"}
+        rows = {key: value for key, value in data.items() if key not in ("mask", POINTS)}
 
         def log_density(z: Any) -> Any:
             values, law = self.values(params, z)
@@ -75,6 +79,15 @@ class Marginal:
             return jnp.sum(jnp.where(mask, out, 0.0)) + law
 
         return log_density
+
+    def nodes(self, f: Integrand, data: Any) -> tuple[Any, Any]:
+        """Points (m, q) at which the integral of exp f over the latents of a unit is evaluated, and log weights (m,)."""
+        if isinstance(self.how, Simulated):
+            return data[POINTS][:, :-1], data[POINTS][:, -1]
+        where, log_w = grid(self.how.points, self.q)
+        z = find(f, jnp.zeros(self.q)).z
+        factor = entrywise.cholesky(curve(f, z).curvature)
+        return jax.vmap(lambda t: z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where)), log_w
 
     def covariance(self, name: str, params: Any) -> Any:
         """The covariance of a normal latent at some params, (q, q)."""
@@ -154,8 +167,8 @@ def marginal_of(likelihood: Likelihood) -> Marginal | None:
     return function if isinstance(function, Marginal) else None
 
 
-def integrated(likelihood: Likelihood, how: Quadrature) -> Likelihood:
-    """The same likelihood with another quadrature; the same object for the same one."""
+def integrated(likelihood: Likelihood, how: Quadrature | Simulated) -> Likelihood:
+    """The same likelihood with its latents integrated out otherwise; the same object for the same way."""
     marginal = marginal_of(likelihood)
     assert marginal is not None
     if how == marginal.how:
@@ -164,12 +177,13 @@ def integrated(likelihood: Likelihood, how: Quadrature) -> Likelihood:
         natural = integrated(likelihood.natural, how)
         return regressed(natural, {p.name: p.linear for p in likelihood.predictors})
     assert likelihood.joint is not None
-    joint = replace(likelihood.joint, evaluations=how.points**marginal.q)
+    evaluations = how.points if isinstance(how, Simulated) else how.points**marginal.q
+    joint = replace(likelihood.joint, evaluations=evaluations)
     make = lambda: replace(likelihood, function=replace(marginal, how=how), joint=joint)
     return cached(likelihood, ("integrated", how), make)
 
 
-def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
+def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Draws | None:
     """What ``integrate=`` asks for; None for ``"auto"`` where the number of points chooses itself.
 
     Raises:
@@ -177,20 +191,49 @@ def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | Non
     """
     marginal = marginal_of(likelihood)
     if marginal is None:
-        if integrate != "auto":
+        if not (isinstance(integrate, str) and integrate == "auto"):
             raise ValueError(
                 f"integrate={integrate!r} is for models with an mle.Latent, and {likelihood.name} has none"
             )
         return None
-    if integrate == "laplace":
-        return LAPLACE
-    if integrate == "auto":
-        return None if marginal.q <= MOST_DIMENSIONS else LAPLACE
-    if not isinstance(integrate, Quadrature):
-        raise TypeError(f"integrate= expected 'auto', 'laplace' or mle.Quadrature(points), got {integrate!r}")
-    if marginal.q > MOST_DIMENSIONS and integrate.points > 1:
+    if isinstance(integrate, str) and integrate in ("auto", "laplace"):
+        return None if integrate == "auto" and marginal.q <= MOST_DIMENSIONS else LAPLACE
+    if isinstance(integrate, Draws):
+        _check_draws(marginal, integrate)
+    elif not isinstance(integrate, (Quadrature, Sobol)):
+        raise TypeError(
+            f"integrate= expected 'auto', 'laplace', mle.Quadrature(points), mle.Sobol(draws) or mle.Draws(z), got {integrate!r}"
+        )
+    elif isinstance(integrate, Quadrature) and marginal.q > MOST_DIMENSIONS and integrate.points > 1:
         raise ValueError(
             f"integrate={integrate!r}: quadrature is offered for up to {MOST_DIMENSIONS} latent numbers a unit, and "
-            f"{likelihood.name} has {marginal.q}; use integrate='laplace'"
+            f"{likelihood.name} has {marginal.q}; use integrate='laplace' or mle.Sobol(1000)"
         )
     return integrate
+
+
+def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | None:
+    """The same for many data sets at a time, which simulation is not offered for.
+
+    Raises:
+        ValueError, TypeError: as :func:`way_of`, and simulation.
+    """
+    how = way_of(likelihood, integrate)
+    if isinstance(how, (Sobol, Draws)):
+        raise ValueError(
+            f"integrate={how!r} is not offered for many data sets at a time; loop over them with fit, or use 'laplace'"
+        )
+    return how
+
+
+def _check_draws(marginal: Marginal, draws: Draws) -> None:
+    if draws.values.shape[2] != marginal.q:
+        raise ValueError(
+            f"integrate={draws!r}: expected {marginal.q} numbers in each draw, one for each latent number of a unit "
+            f"({', '.join(marginal.latents)}), got {draws.values.shape[2]}"
+        )
+    other = [name for name, latent in marginal.latents.items() if latent.law != "normal"]
+    if other:
+        raise ValueError(
+            f"integrate={draws!r}: draws are standard normal, and the law of {other[0]} is your own; use mle.Sobol(1000)"
+        )

@@ -194,7 +194,7 @@ class Likelihood:
             return loops.needs_forward_mode(terms, params, rows, shared)
         # the loop that finds the mode of an integrand is not differentiated: what matters is the function inside of it
         unit = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), rows)
-        latents = self.example_latents(unit[-1].shape[0])
+        latents = self.example_latents(unit[layout.position("mask")].shape[0])
         inside = lambda p, r, s: self.given_latents(p[0], p[1], data_room.assemble(r, s, layout))
         return loops.needs_forward_mode(inside, (params, latents), unit, shared)
 

@@ -50,12 +50,14 @@ def unit_check(
     likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: PyTree, shared: PyTree, layout: Any
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
     """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
-    *columns, mask = rows
+    at_mask = layout.position("mask")
+    columns, mask, beside = rows[:at_mask], rows[at_mask], rows[at_mask + 1 :]
 
     def longer(a: jax.Array) -> jax.Array:
         return jnp.concatenate([a, a[:, -1:], a[:, -1:]], axis=1)
 
-    padded = (*(longer(c) for c in columns), jnp.concatenate([mask, jnp.zeros((mask.shape[0], 2), bool)], axis=1))
+    mask = jnp.concatenate([mask, jnp.zeros((mask.shape[0], 2), bool)], axis=1)
+    padded = (*(longer(c) for c in columns), mask, *beside)
 
     def at(part: Any) -> jax.Array:
         return jax.vmap(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout))(u)

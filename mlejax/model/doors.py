@@ -15,7 +15,7 @@ from mlejax.covariance import CovarianceKind, Survey, check_kind
 from mlejax.data import DataTypeError, check_weight_kind
 from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import Quadrature, integrated, latents_of, quadrature_of, refuse_chains, without_random
+from mlejax.latent import Draws, Quadrature, Sobol, integrated, latents_of, quadrature_of, refuse_chains, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.notebook import in_notebooks
 from mlejax.optimize import MethodLike
@@ -100,7 +100,7 @@ class Model:
         seed: int = 0,
         progress: bool | None = None,
         validation: Any = None,
-        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
+        integrate: Literal["auto", "laplace"] | Quadrature | Sobol | Draws = "auto",
         resume: Any = None,
         on: Any = None,
         separated: Literal["report", "drop", "raise"] = "report",
@@ -154,8 +154,8 @@ class Model:
                 same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
                 parameters of the best epoch.
             integrate: of models with :class:`mlejax.Latent`: ``"auto"`` (adaptive Gauss-Hermite quadrature whose number of points
-                chooses itself for up to three latent numbers a unit, Laplace's approximation for more), ``"laplace"``, or
-                ``mle.Quadrature(points)``.
+                chooses itself for up to three latent numbers a unit, Laplace's approximation for more), ``"laplace"``,
+                ``mle.Quadrature(points)``, or by simulation ``mle.Sobol(draws)`` and ``mle.Draws(z)``.
             resume: a folder that keeps what each pass over a stream gave: a fit that was killed goes on from there.
             on: where to compute: a list of JAX devices or a ``Mesh``, over which rows in memory are divided; or what runs the
                 passes over a stream: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``.

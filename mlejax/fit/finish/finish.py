@@ -47,14 +47,18 @@ class Integration:
     Attributes:
         latents: their names.
         points: of Gauss-Hermite quadrature, for each latent number of a unit; 1 is Laplace's approximation, 0 the exact sum over
-            classes.
+            classes.  Of a simulation: draws for each unit.
         tried: points of the fit that was compared with twice as many and one; 0 if none was.
         shift: largest difference of their estimates, standard errors.
         errors: largest relative difference of their standard errors.
-        loglik: difference of their log-likelihoods.
+        loglik: difference of their log-likelihoods; of a simulation, how far it is too low on average, half the sum over units
+            of the relative variance of their integrals.
         worst: the unit whose log-likelihood is farthest from a fixed grid, of those that differ most.
         off: how far, log-likelihood units.
         accepted: all of these are small.
+        kind: ``"quadrature"`` or ``"simulation"``.
+        repeats: independent parts of the draws, from whose spread Monte Carlo errors are computed; of given draws all of them.
+        monte_carlo: Monte Carlo error of each free estimate, its bias included, in standard errors of the estimate.
     """
 
     latents: tuple[str, ...]
@@ -66,6 +70,9 @@ class Integration:
     worst: str = ""
     off: float = float("nan")
     accepted: bool = False
+    kind: str = "quadrature"
+    repeats: int = 0
+    monte_carlo: tuple[float, ...] = ()
 
     def judged(self, shift: float, errors: float, loglik: float) -> Integration:
         """With what is said of these limits."""
@@ -75,6 +82,11 @@ class Integration:
     @property
     def statement(self) -> str:
         """One line for the summary."""
+        if self.kind == "simulation":
+            text = f"by simulation with {self.points:,} draws"
+            if not self.monte_carlo:
+                return text
+            return f"{text}; Monte Carlo errors of the estimates are at most {max(self.monte_carlo):.1g} standard errors"
         if self.points == 0:
             return "exactly, by a sum over its values"
         if self.points == 1:

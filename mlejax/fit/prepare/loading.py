@@ -274,8 +274,9 @@ def load(
     scaled = None if weighing is None else weighing.values / weighing.scale
     if whole and scaled is None:
         scaled = np.ones(n_out)
-    most = _most_units(likelihood, by_term)
-    if most is None:
+    if likelihood.joint is not None and likelihood.mode == "units":
+        most: int | None = most_units(likelihood, int(by_term.leaves[-1].shape[1]))
+    else:
         most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
     block = limits().block_rows if most is None else min(limits().block_rows, most)
     packed: data_room.Prepared = data_room.pack(by_term, scaled, mode=likelihood.mode, block=block)
@@ -325,11 +326,9 @@ def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes:
                     data_room.constant_within(column, codes, labels, f"covariates of {entry.key.parameter}")
 
 
-def _most_units(likelihood: Likelihood, units: data_room.Rows) -> int | None:
-    """Units of a block whose latents are integrated out, so many that their rows at all points fit the cache; else None."""
-    if likelihood.joint is None or likelihood.mode == "rows":
-        return None
-    length = int(units.leaves[-1].shape[1])
+def most_units(likelihood: Likelihood, length: int) -> int:
+    """Units of a block, of ``length`` rows each, so many that their rows at all points of their integrals fit the cache."""
+    assert likelihood.joint is not None
     return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)
 
 

@@ -139,7 +139,8 @@ def acceptable(
 def without_designs(data: Prepared, designs: Designs) -> Prepared:
     """The columns that the user's function reads, without the designs."""
     n_read = len(designs.rows.leaves)
-    return replace(data, rows=(*data.rows[:n_read], *(data.rows[-1:] if data.mode == "units" else ())))
+    mask = (data.rows[data.statics.position("mask")],) if data.mode == "units" else ()
+    return replace(data, rows=(*data.rows[:n_read], *mask))
 
 
 @lru_cache(maxsize=256)

@@ -70,7 +70,8 @@ def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
 def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | None, int]:
     """Columns (L, n, ...) or (L, n, length, ...) of units, flags of the rows that count (None: all), and the axes before a
     value's own."""
-    rows = [np.asarray(leaf)[:n_sets] for leaf in data.rows]
+    own = data.rows[: data.statics.position("mask") + 1] if data.mode == "units" else data.rows
+    rows = [np.asarray(leaf)[:n_sets] for leaf in own]
     inside = counted(data, n_sets)
     if inside.shape[1] > MAX_ROWS:
         index, inside = spread(inside, MAX_ROWS)

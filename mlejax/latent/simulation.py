@@ -1,0 +1,162 @@
+r"""Integrals by simulation: importance sampling from randomised Sobol points, or from draws that the user gives.
+
+    log int exp f(z) dz  ~  log (1/D) sum_d exp f(z_d) / g(z_d),
+
+with z_d drawn from the density g: Student's t with 4 degrees of freedom in every direction, around the mode of f and on the
+scale of the curvature there, so that no ratio is unbounded where f has normal tails.  The points are those of Sobol's sequence,
+scrambled, in independent repeats; every unit has digital shifts of its own.  They stay where they are while the parameters move.
+Owen (2023), Practical quasi-Monte Carlo integration; Shaw (2006), J. Comput. Finance 9(4), for the quantiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.latent.mode import Integrand
+from mlejax.shapes import Float, Host
+
+POINTS = ("mlejax", "points")  # the column of points of each unit (D, q), and minus the log of D g beside them
+MOST_DRAWS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sobol:
+    """Randomised Sobol points around the mode of each unit's integrand, for ``fit(integrate=mle.Sobol(1000))``.
+
+    For more latent numbers a unit than quadrature takes.  The fit starts where Laplace's approximation ends.
+    ``res.integration`` has the Monte Carlo error of every estimate.  It includes the bias of a simulated log-likelihood,
+    minus half the sum over units of Var(f_i) / f_i^2 for estimates f_i of their integrals; draws are doubled until it is
+    at most ``within`` standard errors.
+
+    Args:
+        draws: for each unit, all repeats together; rounded up to ``repeats`` times a power of two.
+        repeats: independent randomisations, at least 2, from whose spread the error is computed.
+        seed: of the randomisation.
+        within: the largest Monte Carlo error of an estimate, standard errors; None: ``draws`` as they are.
+
+    Raises:
+        ValueError: numbers that are none of these.
+
+    Example:
+        >>> import mlejax as mle
+        >>> mle.Sobol(1000)
+        Sobol(draws=1000, repeats=8, seed=0, within=0.05)
+    """
+
+    draws: int
+    repeats: int = 8
+    seed: int = 0
+    within: float | None = 0.05
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("draws", 2, MOST_DRAWS), ("repeats", 2, MOST_DRAWS // 2), ("seed", 0, 2**63)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+                raise ValueError(f"Sobol: {name}= expected a whole number from {least} to {most}, got {value!r}")
+        if self.within is not None and not self.within > 0.0:
+            raise ValueError(f"Sobol: within= expected a positive number of standard errors or None, got {self.within!r}")
+
+    @property
+    def each(self) -> int:
+        """Points of one repeat, a power of two."""
+        return 1 << max(-(-int(self.draws) // int(self.repeats)) - 1, 0).bit_length()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Draws:
+    """Given draws of standard normal latents, for ``fit(integrate=mle.Draws(z))``: the plain simulated log-likelihood.
+
+        log (1/D) sum_d prod_j f(y_j | params, z_d)
+
+    The Monte Carlo errors in ``res.integration`` take the draws for independent, which is cautious for Halton and Sobol points.
+
+    Args:
+        values: z, (units, D, latent numbers of a unit): units in the order in which they appear in the data; a vector's
+            entries, and latents in the order of their declaration, one after the other.
+
+    Raises:
+        ValueError: not such an array, or entries that are not finite.
+
+    Example:
+        >>> import numpy as np, mlejax as mle
+        >>> mle.Draws(np.zeros((59, 100, 2)))
+        Draws(59 units, 100 draws of 2)
+    """
+
+    values: np.ndarray
+
+    def __init__(self, values: Any) -> None:
+        z = np.array(values, np.float64)
+        if z.ndim != 3 or z.shape[1] < 2 or not np.isfinite(z).all():
+            raise ValueError(
+                "Draws: expected finite standard normal draws of shape (units, at least 2 draws, latent numbers of a unit), got "
+                f"shape {z.shape}"
+            )
+        z.flags.writeable = False
+        object.__setattr__(self, "values", z)
+
+    def __repr__(self) -> str:
+        return "Draws({} units, {} draws of {})".format(*self.values.shape)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """That the integrals are means over points in the data, in so many repeats."""
+
+    points: int
+    repeats: int
+
+
+def log_mean(f: Integrand, points: Any, repeats: int = 1) -> Any:
+    """Log of the integral of exp f by each of the repeats, (repeats,); points (D, q + 1) with minus log D g(z)."""
+    values = jax.vmap(lambda one: f(one[:-1]) + one[-1])(points)
+    return jax.nn.logsumexp(jnp.reshape(values, (repeats, -1)), axis=1) + np.log(repeats)
+
+
+def of_law(draws: Draws) -> Float[Host, "n d q1"]:
+    """Points of given standard normal draws (n, D, q), and minus the log of D times their density."""
+    z = draws.values
+    log_g = -0.5 * (z**2).sum(axis=2) - 0.5 * z.shape[2] * np.log(2.0 * np.pi)
+    return np.concatenate([z, -log_g[:, :, None] - np.log(z.shape[1])], axis=2)
+
+
+def around(how: Sobol, mode: Float[Host, "n q"], factor: Float[Host, "n q q"]) -> Float[Host, "n d q1"]:
+    """Sobol points around the modes (n, q), and minus the log of D times their density.
+
+    Args:
+        how: how many, and their seed.
+        mode: of each unit's integrand.
+        factor: A of each unit, A A' the inverse of the curvature at the mode.
+    """
+    n, q = mode.shape
+    t, log_g = _student(_uniform(how, n, q))
+    z = mode[:, None] + np.einsum("nij,ndj->ndi", factor, t)
+    log_g -= np.linalg.slogdet(factor)[1][:, None]
+    return np.concatenate([z, -log_g[:, :, None] - np.log(how.repeats * how.each)], axis=2)
+
+
+def _uniform(how: Sobol, n: int, q: int) -> Float[Host, "n d q"]:
+    """Points in the open unit cube, (n, repeats * each, q), independent for each unit and repeat given the scrambles."""
+    from scipy.stats import qmc
+
+    out = np.empty((n, how.repeats, how.each, q))
+    scale, bits = float(1 << 30), int(how.each).bit_length() - 1
+    for r, own in enumerate(np.random.SeedSequence(int(how.seed)).spawn(int(how.repeats))):
+        rng = np.random.default_rng(own)
+        base = np.asarray(qmc.Sobol(q, scramble=True, seed=rng).random_base2(bits) * scale, np.uint32)
+        shifts = rng.integers(1 << 30, size=(n, 1, q), dtype=np.uint32)
+        out[:, r] = ((base ^ shifts) + rng.random((n, 1, q))) / scale
+    return out.reshape(n, -1, q)
+
+
+def _student(u: Float[Host, "n d q"]) -> tuple[Float[Host, "n d q"], Float[Host, "n d"]]:
+    """Quantiles of Student's t with 4 degrees of freedom, and the log of their density, summed over entries."""
+    alpha = np.clip(4.0 * u * (1.0 - u), 1e-300, 1.0)
+    size = 4.0 * np.cos(np.arccos(np.sqrt(alpha)) / 3.0) / np.sqrt(alpha) - 4.0
+    t = np.sign(u - 0.5) * np.sqrt(np.maximum(size, 0.0))
+    return t, (np.log(0.375) - 2.5 * np.log1p(0.25 * t * t)).sum(axis=2)
