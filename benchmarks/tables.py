@@ -18,6 +18,7 @@ PAGE = {
     "batch": "batch",
     "speed": "speed",
     "overhead": "speed",
+    "first_fits": "speed",
     "streamed": "streamed",
     "engines": "streamed",
 }
@@ -49,6 +50,14 @@ def record(name: str) -> dict[str, Any] | None:
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def first_fits(rows: list[dict[str, Any]]) -> str:
+    """Seconds of a first fit and of what follows it."""
+    keys = ["bare", "first", "other n", "unclean", "nlcom", "predict", "bootstrap of 8"]
+    head = ["model", "bare, s", "first fit", "other n", "no maximum", "`nlcom`", "`predict`", "8 refits", "first / bare"]
+    lines = [[r["model"], *(f"{r[key]:.2f}" for key in keys), f"{r['first'] / r['bare']:.2f}"] for r in rows]
+    return markdown(head, lines)
 
 
 def speed(rows: list[dict[str, Any]], above: str = "") -> str:

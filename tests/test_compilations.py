@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.scipy.stats import norm
 
 import mlejax as mle
@@ -189,3 +190,17 @@ def test_solve_is_compiled_by_the_caller_only_once() -> None:
     assert n[0] == 0
     assert counted.traces <= traced + 1
     assert float(out["mu"]) == pytest.approx(normal(50, 3)["y"].mean(), rel=1e-9)
+
+
+def test_small_functions_and_few_refits_compile_nothing() -> None:
+    """Functions of the estimates are run in NumPy, and a few refits by the program of the fit."""
+    model, _ = gaussian()
+    res = model.fit(normal(50))
+    with compilations() as n:
+        ratio = res.nlcom(lambda p: jnp.log(p["mu"]) / jax.nn.sigmoid(p["sigma"]))
+        above = res.predict(lambda p, d: norm.sf(d["at"], p["mu"], p["sigma"]), {"at": np.arange(4.0)})
+        res.bootstrap(8, seed=1)
+    assert n[0] <= 1, "the array `at` is brought to the device"
+    mu, sigma = res.params["mu"], res.params["sigma"]
+    assert ratio.params[0] == pytest.approx(np.log(mu) * (1 + np.exp(-sigma)), rel=1e-12)
+    assert above["estimate"].iloc[3] == pytest.approx(scipy.stats.norm.sf(3.0, mu, sigma), rel=1e-12)

@@ -29,7 +29,15 @@ from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, o
 from mlejax.fit.finish.natural import in_theta, theta_and_params
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.linalg import scaled_inverse
-from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, Weights, objective_of
+from mlejax.objective import (
+    ChunkedEvaluator,
+    DataSetsEvaluator,
+    Reweighted,
+    SeparateEvaluator,
+    Spec,
+    Weights,
+    objective_of,
+)
 from mlejax.objective.blocks import budget_for
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
@@ -39,6 +47,8 @@ from mlejax.status import End
 AT_THE_START = 1e-16  # a decrement this small after two steps or less: the start was the maximum
 FALLEN = np.array([1.0, 1e-3, 1e-12, 1e-24])  # decrements that stand for those of such a search
 FIRST_STEP_LIMIT = 20_000_000  # numbers in the derivatives of all rows
+# Refits of so few, on so many rows in all, take less time one by one than the program for many takes to compile (3 to 12 s).
+FEW, FEW_ROWS = 64, 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +103,20 @@ def refit(
     with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        budget = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, budget)
-        near = _first_steps(spec, method, shared, u0, fixed)
-        evaluator = DataSetsEvaluator(spec, shared, budget, fixed, hyper)
+        separate = not budget.given and n_refits <= FEW and n_refits * data.n_padded <= FEW_ROWS
+        kind: Any = SeparateEvaluator if separate else DataSetsEvaluator
+        near = None
+        if not separate:
+            budget = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, budget)
+            near = _first_steps(spec, method, shared, u0, fixed)
+        evaluator = kind(spec, shared, budget, fixed, hyper)
         _, ends = maximise(evaluator, method, starts if near is None else near)
-        ends, good = _ended(spec.space, ends, fixed, budget)
+        ends, good = _ended(spec.space, ends, fixed, None if separate else budget)
         again = np.flatnonzero(~good & (ends.status != int(End.INTERRUPTED)))
         if again.size and not _interrupted(ends).any() and data.mode != "whole":
-            apart = DataSetsEvaluator(spec, replace(shared, own_rows=True), budget, fixed, hyper)
+            apart = kind(spec, replace(shared, own_rows=True), budget, fixed, hyper)
             ends.put(again, maximise(apart, method, starts, again)[1].of(again))
-            ends, good = _ended(spec.space, ends, fixed, budget)
+            ends, good = _ended(spec.space, ends, fixed, None if separate else budget)
         return _refits(spec.space, ends, good & ~_digits_lost(evaluator, ends, good, starts), fixed)
 
 
@@ -184,8 +198,12 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
     return x / root, np.where(good, (x * slope).sum(axis=1), np.inf)
 
 
-def _ended(space: Space, ends: OptimizeResult, fixed: Any, budget: Budget) -> tuple[OptimizeResult, Bool[Host, " B"]]:
+def _ended(
+    space: Space, ends: OptimizeResult, fixed: Any, budget: Budget | None
+) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
+
+    Without a budget each is judged by itself, and no program is compiled for all.
 
     A search that began at the maximum has no decrements to compare: it counts if the information is positive definite.
     """
@@ -198,7 +216,7 @@ def _ended(space: Space, ends: OptimizeResult, fixed: Any, budget: Budget) -> tu
         ends = ends._replace(u=on_nearest_edges(ends.u, near, space))
     at_start = (ends.n_steps <= 2) & (ends.decrement >= 0) & (ends.decrement <= AT_THE_START)
     judged = ends._replace(decrements=np.where(at_start[:, None], FALLEN, ends.decrements))
-    good = clean(judged, space, in_theta(space, judged, fixed, budget))
+    good = clean(judged, space, None if budget is None else in_theta(space, judged, fixed, budget))
     free = interior(space, ends.u)
     on_edge = np.flatnonzero(~good & ~free.all(axis=1) & (ends.status == int(End.CONVERGED)))
     for i in on_edge.tolist():

@@ -1,7 +1,7 @@
 """All that depends on the machine: devices, threads, chunks, memory, compilation, float64, limits, traced programs."""
 
 from .caching import cached
-from .compilation import compiled, enable_compilation_cache
+from .compilation import compiled, enable_compilation_cache, evaluated
 from .devices import aligned, device_kind, free_memory, is_aligned, mesh_of, n_cores, on_cpu
 from .limits import Limits, limits, use_limits
 from .precision import float64, in_float64
@@ -14,6 +14,7 @@ __all__ = [
     "compiled",
     "device_kind",
     "enable_compilation_cache",
+    "evaluated",
     "float64",
     "free_memory",
     "in_float64",

@@ -6,24 +6,37 @@ A first fit is mostly compilation.  Two things shorten it:
   about the same speed (value, score and Hessian of six likelihoods: equal to the last bit, 0.5 to 0.6 of the compile time, 0.8
   to 1.2 of the run time).
 * `enable_compilation_cache` makes JAX keep compiled programs on disk.
+
+Functions of a few numbers are not compiled at all: `evaluated` and ``compiled(how="host")`` run them in NumPy.  JAX would make a
+program for each kind of operation and shape, of 20 to 40 ms each.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from .caching import ByOwners
+from .devices import on_cpu
 from .limits import overriding_limits
+from .precision import in_float64
+from .trace.jaxprs import Program, called_program
+from .trace.rounding.forward_rounding import RunningBound
 
-__all__ = ["compiled", "enable_compilation_cache"]
+__all__ = ["compiled", "enable_compilation_cache", "evaluated"]
+
+MOST_NUMBERS = 1_000_000  # up to which NumPy evaluates sooner than a program is compiled
 
 _QUICK: dict[str, Any] = {"xla_cpu_use_fusion_emitters": False}
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -53,7 +66,8 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         how: "quick", compiled in little time; "careful", XLA's defaults, for programs that run long; "hasty", for programs that
             hardly run: a tenth less compile time, a tenth to two fifths more run time, the same numbers up to rounding;
             "side by side", for programs of which the host runs one on every core: as "quick", and no loop is split
-            among cores.
+            among cores; "host", for small ones: in NumPy, with results in NumPy, where all operations are known there and their
+            results have at most `MOST_NUMBERS` numbers in all, else "hasty".
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,13 +75,14 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         >>> float(compiled(lambda x: 2 * x)(jnp.ones(())))
         2.0
     """
+    kind: Any = _OnHost if how == "host" else partial(_Program, how=how)
     if not static:
-        return _Program(function, how)
+        return kind(function)
     parameters = inspect.signature(function).parameters
     others = [name for name in parameters if name not in static]
     n_static = len(static)
     leading = tuple(parameters)[:n_static] == static
-    programs: ByOwners[_Program] = ByOwners()
+    programs: ByOwners[Callable[..., Any]] = ByOwners()
 
     def make() -> _Program:
         @functools.wraps(function)
@@ -75,7 +90,7 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
             statics = zip(static, _in_progress.statics, strict=True)
             return function(**dict(statics), **dict(zip(others, args, strict=False)), **kwargs)
 
-        return _Program(traced, how)
+        return kind(traced)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -136,6 +151,57 @@ class _Program:
                 raise
             return self.plain(*args, **kwargs)
         return self(*args, **kwargs)
+
+
+class _OnHost:
+    """A function that is traced once for each layout of its arguments, and run by the interpreter that bounds rounding."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.plain = function, jax.jit(function)
+        self.known: dict[Any, Callable[[Any], Sequence[Any]]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        leaves, layout = jax.tree.flatten(args)
+        if any(isinstance(a, jax.core.Tracer) for a in leaves):
+            return self.plain(*args)
+        key = layout, in_float64(), *((np.shape(a), getattr(a, "dtype", type(a))) for a in leaves)
+        if key not in self.known:
+            self.known[key] = self._prepared(args)
+        return self.known[key](leaves)
+
+    def _prepared(self, args: Any) -> Callable[[Any], Any]:
+        program, shape = jax.make_jaxpr(self.function, return_shape=True)(*args)
+        treedef = jax.tree.structure(shape)
+        if on_cpu() and _numbers(program.jaxpr) <= MOST_NUMBERS:
+            in_numpy = RunningBound(program)
+            if not in_numpy.unknown:
+                return lambda leaves: jax.tree.unflatten(treedef, in_numpy(leaves).outputs)
+        by_program = _Program(jaxpr_as_fun(program), "hasty")
+        return lambda leaves: jax.tree.unflatten(treedef, [np.asarray(a) for a in by_program(*leaves)])
+
+
+def _numbers(program: Program) -> int:
+    """Numbers in the results of all operations."""
+    sizes = [math.prod(getattr(v.aval, "shape", ())) for eqn in program.eqns for v in eqn.outvars]
+    return sum(sizes) + sum(
+        _numbers(inner.program) for eqn in program.eqns if (inner := called_program(eqn)) is not None
+    )
+
+
+def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, evaluated once: a tree of arrays on the host.
+
+    Args:
+        function: pure JAX.
+        arguments: trees of arrays.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from mlejax.execution import evaluated
+        >>> round(float(evaluated(lambda x: jnp.exp(x)[0], jnp.ones(3))), 6)
+        2.718282
+    """
+    return _OnHost(function)(*arguments)
 
 
 def enable_compilation_cache(path: str | os.PathLike[str] | None = None) -> str:

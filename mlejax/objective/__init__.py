@@ -14,7 +14,7 @@ from mlejax.objective.evaluators.chunked import (
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator, filled
 from mlejax.objective.evaluators.points import PointsEvaluator
 from mlejax.objective.evaluators.programs import products_of_sets
-from mlejax.objective.evaluators.reweighted import Reweighted, Weights, run_of_starts
+from mlejax.objective.evaluators.reweighted import Reweighted, SeparateEvaluator, Weights, run_of_starts
 from mlejax.objective.evaluators.sharded import ShardedEvaluator
 from mlejax.objective.objective import (
     Objective,
@@ -44,6 +44,7 @@ __all__ = [
     "PointsEvaluator",
     "Reweighted",
     "RowTerms",
+    "SeparateEvaluator",
     "ShardedEvaluator",
     "SingleEvaluator",
     "Spec",

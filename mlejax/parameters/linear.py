@@ -207,18 +207,16 @@ class Link:
 
     def link(self, value: Either) -> Either:
         """The linear predictor of a value: the inverse of :meth:`inverse`."""
+        if self.name == "log":
+            return np.log(value) if isinstance(value, np.ndarray) else jnp.log(value)
         value = jnp.asarray(value, jnp.result_type(float))
         if self.pair is not None:
             return self.pair[0](value)
-        share = (value - self.lo) / (self.hi - self.lo)
-        if self.name == "log":
-            return jnp.log(value)
         if self.name == "logit":
             return jnp.reshape(transforms.Logit(self.lo, self.hi).inverse(value), value.shape)
-        if self.name == "probit":
-            return jax.scipy.special.ndtri(share)
-        if self.name == "cloglog":
-            return jnp.log(-jnp.log1p(-share))
+        if self.name in ("probit", "cloglog"):
+            share = (value - self.lo) / (self.hi - self.lo)
+            return jax.scipy.special.ndtri(share) if self.name == "probit" else jnp.log(-jnp.log1p(-share))
         if self.name == "inverse":
             return 1.0 / value
         if self.name == "softmax":

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.execution import float64
+from mlejax.execution import evaluated, float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.coordinates import split_constants
@@ -240,9 +240,8 @@ class Space:
             else:
                 with float64():
                     basis = np.vstack([np.zeros(leaf.n_free), np.eye(leaf.n_free)])
-                    values = np.asarray(
-                        jax.vmap(lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,)))(basis)
-                    )
+                    expand = lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,))
+                    values = evaluated(jax.vmap(expand), basis)
                 matrix[row, at] = (values[1:] - values[0]).T[leaf.reported_index]
         return matrix
 
@@ -265,7 +264,7 @@ class Space:
             else:
                 with float64():
                     where = np.arange(leaf.size, dtype=np.float64).reshape(leaf.shape)
-                    flat = np.asarray(leaf.transform.free(jnp.asarray(where))).astype(int)
+                    flat = evaluated(leaf.transform.free, where).astype(int)
                 out.extend(leaf.name + leaf.suffix(int(i)) for i in flat)
         return tuple(out) if self.ties is None else tuple(out[j] for j in self.ties.kept)
 
@@ -344,7 +343,7 @@ class Space:
             ValueError: restrictions that contradict each other, touch structures, or may leave a support.
         """
         with float64():
-            at_zero = self.reported(jax.tree.map(np.asarray, self.params_from_theta(np.zeros(self.n_free), fixed)))
+            at_zero = self.reported(evaluated(lambda t: self.params_from_theta(t, fixed), np.zeros(self.n_free)))
         owners = [self.leaves[i] for i in self.leaf_numbers]
         solved = solve_ties(
             R @ self.reported_matrix,

@@ -83,7 +83,7 @@ def off_edges(space: Space, u: Any) -> Float[Device, " p"]:
     return jnp.where(u >= space.upper, space.upper - step, u)
 
 
-@partial(compiled, static=("space",))
+@partial(compiled, how="host", static=("space",))
 def _estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
@@ -95,7 +95,7 @@ def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
     return found or jax.tree.map(np.asarray, _estimates(space, u, score, information, fixed))
 
 
-@partial(compiled, static=("space",))
+@partial(compiled, how="host", static=("space",))
 def _to_u(space: Space, values: list[Any]) -> Any:
     return off_edges(space, space.u_from_params(space.build(values)))
 
@@ -106,7 +106,7 @@ def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
     return np.asarray(_to_u(space, values)) if u is None else u
 
 
-@partial(compiled, how="side by side", static=("space",))
+@partial(compiled, how="host", static=("space",))
 def _many_to_u(space: Space, values: list[Any]) -> Any:
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
@@ -118,7 +118,7 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
     return np.asarray(_many_to_u(space, values))
 
 
-@partial(compiled, how="side by side", static=("space",))
+@partial(compiled, how="host", static=("space",))
 def _many_params(space: Space, u: Any, fixed: Any) -> Any:
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlejax.covariance import Factored
-from mlejax.execution import float64
+from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.normal import critical_value, z_tests
@@ -77,16 +77,13 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
     def flat(t: Any) -> tuple[Any, Any]:
         leaves = list(_leaves(function(t), ""))
         labels[:] = [text for label, leaf in leaves for text in _entry_labels(label, np.shape(leaf))]
-        vector = jnp.concatenate([jnp.ravel(leaf) for _, leaf in leaves]) if leaves else jnp.zeros(0)
+        vector = _vector(leaves)
         return vector, vector
 
     with float64():
-        t = jnp.asarray(point, jnp.float64)
+        both = jax.jacfwd(flat, has_aux=True) if point.size else lambda t: (jnp.zeros((flat(t)[0].size, 0)), flat(t)[0])
         try:
-            if point.size:
-                jacobian, values = jax.jacfwd(flat, has_aux=True)(t)
-            else:
-                values, jacobian = flat(t)[0], jnp.zeros((len(labels), 0))
+            jacobian, values = _evaluated(both, jnp.asarray(point, jnp.float64))
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
             raise TypeError(
                 "the function cannot be differentiated: write jnp.exp and not np.exp, jnp.where and not if, float() or "
@@ -96,6 +93,18 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
     if values.size == 0:
         raise ValueError("the function returns no numbers: expected an array or a dict of arrays")
     return Linearised(values, jacobian, tuple(labels))
+
+
+def _evaluated(function: Callable[[Any], Any], t: Any) -> Any:
+    """`execution.evaluated`; a function that asks for its numbers (``if p["a"] > 1``) is evaluated as Python runs it."""
+    try:
+        return evaluated(function, t)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+        return function(t)
+
+
+def _vector(leaves: Sequence[tuple[str, Any]]) -> Any:
+    return jnp.concatenate([jnp.ravel(leaf) for _, leaf in leaves]) if leaves else jnp.zeros(0)
 
 
 def _leaves(tree: PyTree, label: str) -> Any:
@@ -276,8 +285,7 @@ def _stationary(
     step = np.where(np.isfinite(error) & (error > 0), 0.01 * error, 1e-4 * (1.0 + np.abs(theta)))
     with float64():
         for sign in (-1.0, 1.0):
-            tree = function(jnp.asarray(theta + sign * step, jnp.float64))
-            moved = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for _, leaf in _leaves(tree, "")])
+            moved = _evaluated(lambda t: _vector(list(_leaves(function(t), ""))), jnp.asarray(theta + sign * step))
             if moved.shape == changed.shape:
                 changed |= np.isfinite(moved) & (moved != at.values)
     return changed & flat

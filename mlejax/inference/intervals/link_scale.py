@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlejax.execution import float64
+from mlejax.execution import evaluated, float64
 from mlejax.inference.normal import critical_value
 from mlejax.transforms import Identity, Log
 
@@ -75,7 +75,7 @@ def supports(links: Sequence[Link]) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = np.full(len(links), -np.inf), np.full(len(links), np.inf)
     with float64():
         for link, where in _grouped(links):
-            ends = np.asarray(link.forward(jnp.asarray([-np.inf, np.inf], jnp.float64), (2,)), np.float64)
+            ends = np.asarray(evaluated(lambda u, link=link: link.forward(u, (2,)), np.array([-np.inf, np.inf])))
             lower[where], upper[where] = ends.min(), ends.max()
     return lower, upper
 
@@ -164,13 +164,10 @@ def _linearised(link: Link, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     if isinstance(link, Log):
         return np.log(value), value, np.exp  # in NumPy: as JAX operations one by one, each would be compiled first
     shape = value.shape
-    u = jnp.asarray(link.inverse(jnp.asarray(value, jnp.float64)), jnp.float64)
-    slope = jax.jvp(lambda t: link.forward(t, shape), (u,), (jnp.ones_like(u),))[1]
-    return (
-        np.asarray(u),
-        np.abs(np.asarray(slope)),
-        lambda t: np.asarray(link.forward(jnp.asarray(t, jnp.float64), shape)),
-    )
+    forward = lambda t: link.forward(t, shape)
+    u = evaluated(link.inverse, np.asarray(value, np.float64))
+    slope = evaluated(lambda t: jax.jvp(forward, (t,), (jnp.ones_like(t),))[1], u)
+    return u, np.abs(slope), lambda t: evaluated(forward, t)
 
 
 def _edge_notes(

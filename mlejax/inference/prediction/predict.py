@@ -21,7 +21,7 @@ from mlejax import data as data_room
 from mlejax.companions import companion
 from mlejax.covariance import CovarianceResult, Factored
 from mlejax.data.formulas import Design, Designs, DesignValues
-from mlejax.execution import float64
+from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
@@ -396,7 +396,7 @@ def _limits(link: Link, found: DeltaResult, linear: DeltaResult, alpha: float) -
         with np.errstate(all="ignore"):
             center, reach = np.log(p) - np.log1p(-p), z * error / (p * (1.0 - p))
         return _expit(center - reach), _expit(center + reach)
-    ends = [np.asarray(link.inverse(linear.params + s * z * linear.bse)) for s in (-1.0, 1.0)]
+    ends = [evaluated(link.inverse, linear.params + s * z * linear.bse) for s in (-1.0, 1.0)]
     return np.minimum(*ends), np.maximum(*ends)
 
 

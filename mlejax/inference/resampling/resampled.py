@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mlejax.execution import float64
+from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.resampling.refitting import Replicates
 from mlejax.inference.tables.formatting import format_estimates, percent_labels, table_lines
@@ -132,7 +132,7 @@ def mapped(
 ) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
     """Labels and values of a function of params over their leading axis."""
     with float64():
-        out = jax.jit(jax.vmap(function))(params)
+        out = evaluated(jax.vmap(function), params)
     parts = out if isinstance(out, dict) else {name: out}
     labels: list[str] = []
     values = []

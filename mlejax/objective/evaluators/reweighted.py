@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
 
 from mlejax.data import Prepared
-from mlejax.execution.chunking import budget
+from mlejax.execution import run_tasks
+from mlejax.execution.chunking import Budget, budget
 from mlejax.objective.blocks import budget_for
 from mlejax.objective.evaluator import SingleEvaluator
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator
+from mlejax.objective.objective import Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int, PyTree
+from mlejax.status import End
 
 Weights = Float[Host, "B n"] | Callable[[Int[Host, " k"]], Float[Host, "k n"]]
 
@@ -87,10 +91,46 @@ class Reweighted:
 
     def single(self, i: int) -> Prepared:
         """The data of one, without a leading axis."""
-        given = self.of(np.array([i]))[0]
-        weights = np.zeros(self.data.n_padded)
-        weights[: given.size] = given
-        return replace(self.data, weights=weights)
+        many = self.fetch(np.array([i]), 1)
+        rows = jax.tree.map(lambda a: a[0], many.rows) if self.own_rows else many.rows
+        return replace(many, rows=rows, weights=many.weights[0], n=self.data.n)
+
+
+class SeparateEvaluator:
+    """The data sets of `Reweighted` one by one, by the program of a single fit, which is compiled already.
+
+    It answers what `maximise` asks.  The threads of the budget take a data set each.
+    """
+
+    def __init__(self, spec: Spec, sets: Reweighted, budget: Budget, fixed: Any = None, hyper: PyTree = None) -> None:
+        self.spec, self.sets, self.budget, self.fixed, self.hyper = spec, sets, budget, fixed, hyper
+
+    @property
+    def n_sets(self) -> int:
+        """L."""
+        return self.sets.n
+
+    def with_spec(self, spec: Spec) -> SeparateEvaluator:
+        """The same data under another specification of equal layout."""
+        return SeparateEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper)
+
+    def run(
+        self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Any = None
+    ) -> OptimizeResult:
+        """The method from u0 to its end; INTERRUPTED where the keyboard stopped it."""
+        ends = OptimizeResult.empty(len(u0), u0.shape[1], method.dense)
+        which = np.arange(self.n_sets) if which is None else which
+        ends.status[which] = int(End.INTERRUPTED)
+
+        def work(i: int) -> int:
+            one = ChunkedEvaluator(self.spec, self.sets.single(i), self.fixed, self.hyper, threads=1)
+            ends.put(np.array([i]), one.run(method, u0[[i]]))
+            if ends.status[i] == int(End.INTERRUPTED):
+                raise KeyboardInterrupt
+            return 1
+
+        run_tasks(which.tolist(), work, self.budget, "data set", len(which))
+        return ends
 
 
 def run_of_starts(evaluator: SingleEvaluator, method: Method, u0: Float[Host, "m p"]) -> OptimizeResult:

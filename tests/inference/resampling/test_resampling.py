@@ -72,6 +72,8 @@ def test_case_bootstrap_of_a_mean(fitted: mle.Results) -> None:
 def test_the_same_replicate_whatever_n_is(fitted: mle.Results) -> None:
     many, few = fitted.bootstrap(200, seed=3), fitted.bootstrap(70, seed=3)
     np.testing.assert_allclose(many.replicates[:70], few.replicates, rtol=1e-12)
+    one_by_one = fitted.bootstrap(12, seed=3)
+    np.testing.assert_allclose(many.replicates[:12], one_by_one.replicates, rtol=1e-9)
     assert not np.allclose(many.replicates[:70], fitted.bootstrap(70, seed=4).replicates)
 
 
