@@ -40,7 +40,8 @@ class Survey:
         replicates: replicate weights, names of columns or a matrix (n, R), in place of strata, psu and fpc.
         method: of replication: ``"JK1"``, ``"JKn"``, ``"BRR"``, ``"Fay"`` or ``"bootstrap"``.
         rho: of Fay's method, in [0, 1).
-        rscales: a factor for each replicate, as ``"JKn"`` needs; ones by default.
+        rscales: a factor for each replicate, as ``"JKn"`` needs; ones by default.  The bootstrap of R's survey, n units a
+            stratum, has n / (n - 1).
         mse: distances from the estimate, not from the mean of the replicates.
 
     Tests use Student's t with as many degrees of freedom as primary units minus strata (replicates: their rank minus 1).

@@ -22,3 +22,19 @@ for (fit in list(
   print(degf(fit$survey.design))
 }
 print(packageVersion("survey"))
+
+# Replicate weights: the schools in eight strata of 25, in two primary units each; factors by primary unit, for tests/inference/covariances/test_survey.py
+set.seed(1)
+apistrat$stratum <- (seq_len(200) - 1) %/% 25; apistrat$unit <- 2 * apistrat$stratum + (seq_len(200) - 1) %% 2
+pairs <- svydesign(id = ~unit, strata = ~stratum, weights = ~pw, data = apistrat, nest = FALSE)
+first <- match(0:15, apistrat$unit)
+out <- lapply(list(BRR = list(type = "BRR"), Fay = list(type = "Fay", fay.rho = 0.3), JKn = list(type = "JKn"),
+                   bootstrap = list(type = "bootstrap", replicates = 30)), function(options) {
+  design <- do.call(as.svrepdesign, c(list(pairs, compress = FALSE), options))
+  factors <- weights(design, type = "replication")[first, ]
+  errors <- function(mse) { design$mse <- mse; unname(sqrt(diag(vcov(binomial(design))))) }
+  list(factors = factors, scale = design$scale, rscales = design$rscales, coef = unname(coef(binomial(design))),
+       errors = errors(FALSE), errors_mse = errors(TRUE), df = degf(design))
+})
+out$version <- as.character(packageVersion("survey"))
+writeLines(jsonlite::toJSON(out, digits = 16, auto_unbox = TRUE), "tests/references/survey_replicates.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -63,6 +65,23 @@ def test_errors_are_those_of_svyglm(data: pd.DataFrame, design: mle.Survey, coef
     t = np.array(coef) / np.array(errors)
     np.testing.assert_allclose(res.pvalues, 2 * stats.t.sf(np.abs(t), df), rtol=1e-5)
     assert f"t({df})" in str(res.summary())
+
+
+REPLICATES = json.loads(Path("tests/references/survey_replicates.json").read_text())
+
+
+@pytest.mark.parametrize("method", ["BRR", "Fay", "JKn", "bootstrap"])
+@pytest.mark.parametrize("mse", [False, True])
+def test_replicates_are_those_of_svrepdesign(method: Any, mse: bool) -> None:
+    """Eight strata of two units; the replicate weights are R's.  Its bootstrap is multiplied by n / (n - 1), n units a stratum."""
+    r, row = REPLICATES[method], np.arange(200)
+    weights = SCHOOLS["pw"].to_numpy()[:, None] * np.array(r["factors"], float)[2 * (row // 25) + row % 2]
+    scales = {"JKn": r["rscales"], "bootstrap": [2.0] * 30}.get(method)
+    rho = 0.3 if method == "Fay" else 0.0
+    design = mle.Survey(weights="pw", replicates=weights, method=method, rho=rho, rscales=scales, mse=mse)
+    res = reg.fit(SCHOOLS, design=design)
+    np.testing.assert_allclose(res.params, r["coef"], rtol=1e-7)
+    np.testing.assert_allclose(res.bse, r["errors_mse" if mse else "errors"], rtol=1e-6)
 
 
 def test_a_normal_regression_is_that_of_svyglm() -> None:
