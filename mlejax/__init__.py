@@ -24,7 +24,7 @@ from mlejax.fit import Problem, Solution, l2, solve
 from mlejax.inference import simulation_study
 from mlejax.latent import Discrete, Draws, Latent, Markov, Quadrature, Sobol
 from mlejax.likelihood import LikelihoodError
-from mlejax.model import JointModel, Model, joint, model
+from mlejax.model import JointModel, Model, extended, joint, model
 from mlejax.optimize import BHHH, EM, LBFGS, Adam, FirstOrder, Method, Newton, Step
 from mlejax.parameters import (
     AddressError,
@@ -94,6 +94,7 @@ __all__ = [
     "Verdict",
     "compare",
     "enable_compilation_cache",
+    "extended",
     "joint",
     "l2",
     "load",

@@ -2,6 +2,7 @@
 
 from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
+from mlejax.likelihood.expected_total import SUMS_OF_ROWS, ExpectedTotal, scores_of_rows
 from mlejax.likelihood.natural_values import natural_values
 from mlejax.likelihood.of_unit import OfUnit
 from mlejax.likelihood.regressed import Regressed, regressed
@@ -11,6 +12,8 @@ from mlejax.likelihood.with_effects import declared_likelihood
 
 __all__ = [
     "EVERY_ROW",
+    "SUMS_OF_ROWS",
+    "ExpectedTotal",
     "Joint",
     "Likelihood",
     "LikelihoodError",
@@ -24,5 +27,6 @@ __all__ = [
     "natural_values",
     "regressed",
     "regressed_reads",
+    "scores_of_rows",
     "trace_reads",
 ]

@@ -2,6 +2,7 @@
 
 from mlejax.model.declaring import model
 from mlejax.model.doors import Model
+from mlejax.model.extending import extended
 from mlejax.model.joining import JointModel, joint
 
-__all__ = ["JointModel", "Model", "joint", "model"]
+__all__ = ["JointModel", "Model", "extended", "joint", "model"]

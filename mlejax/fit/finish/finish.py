@@ -19,6 +19,7 @@ from mlejax.fit.prepare.loading import Loaded, counts
 from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
+from mlejax.likelihood import scores_of_rows
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import PyTree
@@ -170,13 +171,14 @@ class Fit:
     def scores(self) -> np.ndarray:
         """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values.
 
-        With effects by index these are partialled out.
+        With effects by index these are partialled out; of an expected total they are 0.
         """
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with float64():
             scores = terms_of_rows(self.spec, self.loaded, self.fixed, self.u).scores
-        return np.linalg.solve(self.jacobian.T, scores.T).T
+        found = np.linalg.solve(self.jacobian.T, scores.T).T
+        return scores_of_rows(self.spec.likelihood.function, found)
 
 
 def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:

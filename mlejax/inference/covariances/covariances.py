@@ -31,6 +31,7 @@ from mlejax.inference.covariances.expected import expected_information
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
 from mlejax.inference.covariances.survey_covariance import survey_of
+from mlejax.likelihood import SUMS_OF_ROWS, ExpectedTotal
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
@@ -136,6 +137,8 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
     n, p = batch.theta.shape
     if kind in ("bootstrap", "expected"):
         raise ValueError(f"cov_type={kind!r} is for one data set: many[label].with_cov({kind!r})")
+    if kind != "nonrobust" and isinstance(batch.spec.likelihood.function, ExpectedTotal):
+        raise ValueError(f"cov_type={kind!r} of an extended likelihood is for one data set: fit them one by one")
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
         return out
@@ -269,6 +272,8 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     warn_of_count(fit, f"cov_type={kind!r}")
     if data.mode == "whole" and data.n_contributions <= 1:
         raise ValueError(one_scalar(kind, likelihood.name))
+    if isinstance(likelihood.function, ExpectedTotal) and kind not in SUMS_OF_ROWS:
+        raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {', '.join(SUMS_OF_ROWS)}")
     n = counts(fit.loaded)[1]
     if kind == "HAC":
         if data.mode == "units":

@@ -30,7 +30,7 @@ def warn_of_count(fit: Fit, what: str) -> None:
         warnings.warn(
             f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If it divides an "
             f"expected count by it (an extended likelihood), {what} leaves out that this number varies, and the error of the "
-            "count is too small: use cov_type='nonrobust', or draw whole data sets from a simulator of your own and refit them",
+            "count is too small: declare it by mle.extended(total=lambda params: ...), or use cov_type='nonrobust'",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -73,7 +73,7 @@ REPLICATES = json.loads(Path("tests/references/survey_replicates.json").read_tex
 @pytest.mark.parametrize("method", ["BRR", "Fay", "JKn", "bootstrap"])
 @pytest.mark.parametrize("mse", [False, True])
 def test_replicates_are_those_of_svrepdesign(method: Any, mse: bool) -> None:
-    """Eight strata of two units; the replicate weights are R's.  Its bootstrap is multiplied by n / (n - 1), n units a stratum."""
+    """Eight strata of two units; the replicate weights are R's.  Its bootstrap has a factor n / (n - 1), n units a stratum."""
     r, row = REPLICATES[method], np.arange(200)
     weights = SCHOOLS["pw"].to_numpy()[:, None] * np.array(r["factors"], float)[2 * (row // 25) + row % 2]
     scales = {"JKn": r["rscales"], "bootstrap": [2.0] * 30}.get(method)

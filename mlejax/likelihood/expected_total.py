@@ -1,0 +1,71 @@
+r"""Extended likelihoods: the number of rows is an outcome too, Poisson with an expected total.
+
+With intensities :math:`\lambda(x)` and their total :math:`\Lambda`, the expected number of rows,
+
+.. math:: \ell(\theta) = \sum_i \log \lambda_\theta(x_i) - \Lambda(\theta),
+
+the log-likelihood of a Poisson process (Barlow 1990, Nuclear Instruments and Methods A 297).  The total is a term of its own
+beside those of the rows.  It is no observation: products of scores, whose sum estimates the variance of the score, are of the
+rows alone, :math:`Var \sum_i s_i = E \sum_i s_i s_i'` for a Poisson number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax.likelihood.declaration import LikelihoodError
+from mlejax.portable import portable, restore
+from mlejax.shapes import PyTree
+
+SUMS_OF_ROWS = ("opg", "HC0", "HC1", "stata")  # covariances that sum products of rows which are not grouped or ordered
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedTotal:
+    """The user's log-intensities of the rows (n,) with minus the expected total behind them, (n + 1,).
+
+    Attributes:
+        function: ``f(params, data)`` -> log-intensities (n,).
+        total: ``total(params)`` -> expected number of rows, ().
+    """
+
+    function: Callable[[Any, Any], Any]
+    total: Callable[[Any], Any]
+
+    def __reduce__(self) -> Any:
+        return _again, (portable(self.function), portable(self.total))
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def __wrapped__(self) -> Callable[[Any, Any], Any]:
+        return self.function
+
+    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+        """Terms of the log-likelihood."""
+        rows, total = jnp.asarray(self.function(params, data)), jnp.asarray(self.total(params))
+        if total.shape != () or rows.ndim != 1:
+            raise LikelihoodError(
+                f"{self.__name__}: expected log-intensities of the rows, one number each, and a total of one number, got shapes "
+                f"{rows.shape} and {total.shape}"
+            )
+        return jnp.append(rows, -total)
+
+
+def _again(function: Any, total: Any) -> ExpectedTotal:
+    return ExpectedTotal(restore(function), restore(total))
+
+
+def scores_of_rows(function: Any, scores: np.ndarray) -> np.ndarray:
+    """Scores (n + 1, p) with zeros for an expected total."""
+    if isinstance(function, ExpectedTotal):
+        scores[-1] = 0.0
+    return scores
