@@ -49,6 +49,7 @@ _INSTEAD = {
     "formula": 'model.regress(mu="x").fit(data): a formula of a parameter, without a left side',
     "subset": "the rows themselves: model.fit(data[data['x'] > 0])",
     "options": f"{_STEPS} or {_TOLERANCE}",
+    "constraints": "a loop of model.fit(data, constraints=...): batches of fits do not offer it",
     "callback": "a method of your own (mle.Method), which sees every step; progress=True shows a bar",
     "family": "leave it out: the function is the log-likelihood, and so says which family it is",
     "link": 'model.regress(mu=mle.Linear("x", link="log"))',

@@ -22,7 +22,7 @@ from mlejax.files.schema import CONTENT, require
 from mlejax.fit import Fit, Loaded, Problem, Remembered, counts
 from mlejax.likelihood import Likelihood
 from mlejax.objective import BiasReduction, Spec
-from mlejax.parameters import Leaf, Linear, Link, Parameter, Predictor, Space
+from mlejax.parameters import CurvedTies, Leaf, Linear, Link, Parameter, Predictor, Space, Ties
 from mlejax.portable import Absent
 from mlejax.status import CovarianceState
 
@@ -68,7 +68,7 @@ def content_of(parts: Parts) -> Json:
                 model=SimpleNamespace(name=parts.name, rowwise=likelihood.rowwise, unit=likelihood.unit),
                 parameters=space.leaves,
                 structure=space.groups,
-                ties=space.ties,
+                ties=_linear_ties(space, fit.theta),
                 estimates=[np.asarray(value, np.float64).reshape(-1) for value in space.split(fit.params)],
                 hessian=fit.spec.hessian,
                 bias_reduction=reduction
@@ -96,6 +96,11 @@ def content_of(parts: Parts) -> Json:
     except (FileError, TypeError) as error:
         raise FileError(f"the result cannot be saved: {error}") from None
     return content
+
+
+def _linear_ties(space: Space, theta: np.ndarray) -> Ties | None:
+    """The constraints; of functions, which a file cannot hold, the linear ones that touch them at the estimate."""
+    return space.ties.tangent_at(theta) if isinstance(space.ties, CurvedTies) else space.ties
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from mlejax.fit.elimination_checks import refuse_effects
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
+from mlejax.fit.prepare.constrained import Restrictions
 from mlejax.fit.prepare.loading import (
     Effects,
     Loaded,
@@ -29,6 +30,7 @@ __all__ = [
     "Loaded",
     "Problem",
     "Remembered",
+    "Restrictions",
     "Solution",
     "check_count",
     "column_unchanged",

@@ -18,6 +18,7 @@ from mlejax.execution import cached, float64
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import (
+    Diagnosed,
     Problems,
     search_centred,
 )
@@ -38,6 +39,7 @@ from mlejax.fit.prepare.arguments import (
     start_moved,
     warn_of_dense_steps,
 )
+from mlejax.fit.prepare.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
 from mlejax.fit.prepare.loading import Loaded, load, unscaled
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.prepare.streaming import (
@@ -84,7 +86,7 @@ def fit_once(
     n_starts: int | None = None,
     penalty: Any = None,
     hyper: PyTree = None,
-    restrict: Callable[[Space], Any] | None = None,
+    restrict: Callable[[Space], Restrictions] | None = None,
     bias_reduction: str | None = None,
     validation: Any = None,
     resume: Any = None,
@@ -95,9 +97,8 @@ def fit_once(
 ) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``.
 
-    ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout as matrix R, values r and
-    labels, R reported = r; ``on`` are devices, ``engine`` runs the passes over a stream; ``arranged`` adds to data
-    in memory.
+    ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout; ``on`` are devices,
+    ``engine`` runs the passes over a stream; ``arranged`` adds to data in memory.
     """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = listed_starts(likelihood, start)
@@ -120,21 +121,30 @@ def fit_once(
             space, held = fix_on_host(loaded.problem.space, fixed)
             if method == "newton" and space.n_free > MANY_PARAMETERS:
                 warn_of_dense_steps(likelihood.name, space.n_free)
-            remark, labels, modes = "", tuple[str, ...](), tuple[Mode, ...]()
+            remark, labels, modes, begun = "", tuple[str, ...](), tuple[Mode, ...](), None
+            places = None if engine is not None else on
             if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
                 raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
-            if restrict is not None:
-                space, labels, remark = restricted(space, held, restrict)
+            wanted = None if restrict is None else restrict(space)
+            if wanted is not None and wanted.functions:
+                plainly = evaluator_of(Spec(likelihood, space), loaded, held, resume, places)
+                begun = begin(space, held, wanted, likelihood, algorithm, _first_start(plainly, algorithm, loaded, given, seed))
+                space, held, labels = begun.space, begun.reference, begun.equations.labels
+            elif wanted is not None:
+                space, labels, remark = restricted(space, held, wanted)
             penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
             reduction = checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
+            if reduction is not None and begun is not None:
+                raise ValueError("bias_reduction is not offered under constraints= given as functions; give linear ones as text")
             if penalty is not None or reduction is not None:
                 loaded = replace(unscaled(loaded), hyper=hyper)
             # equal specifications are one object: looked up at every dispatch
-            spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))
+            make = lambda: Spec(likelihood, space)
+            spec = cached(likelihood, ("spec", space), make) if begun is None else make()
             if penalty is not None or reduction is not None:
                 spec = replace(spec, penalty=penalty, reduction=reduction)
-            evaluator = evaluator_of(spec, loaded, held, resume, on if engine is None else None)
-            u0 = _first_start(evaluator, algorithm, loaded, given, seed)
+            evaluator = evaluator_of(spec, loaded, held, resume, places)
+            u0 = _first_start(evaluator, algorithm, loaded, given, seed) if begun is None else begun.u
             check_rows_once(likelihood, space, loaded.seen.problem.data, u0, held)
             settling = None
             if isinstance(evaluator, EffectsEvaluator):
@@ -151,21 +161,31 @@ def fit_once(
             if isinstance(algorithm, optimize.EM):
                 climbed = climb(evaluator, algorithm, u0, watch)
                 u0, algorithm = climbed.u, optimize.Newton()
-            problems = problems_of(algorithm, held, seed, lambda _: loaded, lambda _: given)
             if optimize.batched(algorithm):
                 reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
                 reached = reached.alone()
-            outcome = _centred(problems, evaluator, loaded, u0) or search_all(
-                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
-            )
-            found = outcome.diagnosed(0)
-            evaluator = evaluator.with_spec(outcome.spec)
+
+            def searched(evaluator: AnyEvaluator, u0: Float[Host, " p"]) -> tuple[AnyEvaluator, Diagnosed, Problems]:
+                problems = problems_of(algorithm, evaluator.fixed, seed, lambda _: loaded, lambda _: given)
+                outcome = _centred(problems, evaluator, loaded, u0) or search_all(
+                    problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
+                )
+                return evaluator.with_spec(outcome.spec), outcome.diagnosed(0), problems
+
+            evaluator, found, problems = searched(evaluator, u0)
+            for _ in range(CHOICES):
+                other = begun and another_choice(begun.equations, evaluator.spec.space, found.end.u, evaluator.fixed)
+                if other is None or found.end.end == End.INTERRUPTED:
+                    break
+                space, held, u0 = other
+                evaluator = evaluator_of(replace(evaluator.spec, space=space), loaded, held, resume, places)
+                evaluator, found, problems = searched(evaluator, u0)
             if n_starts > 1 and found.end.end != End.INTERRUPTED:
                 more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
                 found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
         check_rows_once(likelihood, space, loaded.seen.problem.data, found.end.u, held)
         loaded = with_fingerprint(loaded)
-        done = finish(evaluator, loaded, found, algorithm)
+        done = at_estimate(finish(evaluator, loaded, found, algorithm))
         if settling is not None:
             done = with_effects(done, evaluator, settling)
         if loaded.designs is not None and done.verdict.code != "verified":
@@ -187,7 +207,7 @@ def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
         evaluator = evaluator_of(fit.spec, loaded, fit.fixed)
         problems = problems_of(method, fit.fixed, 0, lambda _: loaded, lambda _: [None] * len(space.leaves))
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
-        done = finish(evaluator.with_spec(found.spec), loaded, found, method)
+        done = at_estimate(finish(evaluator.with_spec(found.spec), loaded, found, method))
     return replace(done, note=note, constraints=fit.constraints, integration=fit.integration)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from mlejax import batch as batch_room
 from mlejax import data as data_room
 from mlejax import engines, inference, misuse
@@ -118,8 +120,10 @@ class Model:
             start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
                 ``params`` structure.  Parameters left out start from the declaration, or from a search scaled by the data.
             fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
-            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``; the covariance
-                is the one that they imply.  They are kept exactly, and refused where they could leave a support.
+            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``, refused where they
+                could leave a support; or a function of params (natural scale) whose values are to be 0,
+                ``lambda p: p["beta"][0] * p["sigma"] - 1``; or a list of both.  They are kept exactly, and the covariance is the
+                one that they imply (Aitchison & Silvey 1958).
             weights: a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
                 value returned.  A row of weight 0 is left out: the function never sees its values.
             weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
@@ -580,8 +584,16 @@ def _structure(start: Any) -> Any:
     return None if isinstance(start, str) else start
 
 
-def _constraints(constraints: Any, space: Space, effects: Any = ()) -> Any:
-    """``constraints=`` as matrix, values and labels."""
+def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.Restrictions:
+    """``constraints=`` as matrix, values and labels of the linear ones, and functions."""
+    listed = list(constraints) if isinstance(constraints, (list, tuple)) else [constraints]
+    functions = tuple(part for part in listed if callable(part))
+    if functions:
+        constraints = [part for part in listed if not callable(part)]
+        if not constraints:
+            return fit_room.Restrictions(np.zeros((0, space.n_reported)), np.zeros(0), (), functions)
+        if not all(isinstance(part, str) for part in constraints):
+            raise TypeError("constraints= expected functions of params and texts such as 'mu[a] = mu[b]' in the list")
     indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
     if indexed:
         raise ValueError(
@@ -589,6 +601,7 @@ def _constraints(constraints: Any, space: Space, effects: Any = ()) -> Any:
             "bound to another; constrain the other parameters"
         )
     try:
-        return parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
+        linear = parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))
     except ValueError as error:
         raise type(error)(f"constraints=: {error}") from error
+    return fit_room.Restrictions(linear.R, linear.r, linear.labels, functions)

@@ -13,8 +13,9 @@ A :class:`Space` is hashable and holds no data: it is part of the compilation ke
 are an ordinary array beside it, so that one can differentiate with respect to them.
 """
 
-from mlejax.parameters.addresses import AddressError, near
+from mlejax.parameters.addresses import AddressError, near, with_addresses
 from mlejax.parameters.construction import make_space, tree_space
+from mlejax.parameters.curved_ties import CurvedTies
 from mlejax.parameters.declare import (
     Cholesky,
     Correlation,
@@ -35,6 +36,7 @@ from mlejax.parameters.declare import (
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
 from mlejax.parameters.linear import Linear, Link, Predictor, RandomPart, predictor, random_part, with_coefficients
 from mlejax.parameters.space import Space
+from mlejax.parameters.ties import Ties
 
 __all__ = [
     "COEFFICIENTS",
@@ -42,6 +44,7 @@ __all__ = [
     "Cholesky",
     "Correlation",
     "Covariance",
+    "CurvedTies",
     "Declaration",
     "Free",
     "FreeParameter",
@@ -59,6 +62,7 @@ __all__ = [
     "Real",
     "Simplex",
     "Space",
+    "Ties",
     "make_space",
     "near",
     "parameter_names",
@@ -66,5 +70,6 @@ __all__ = [
     "random_part",
     "start_value",
     "tree_space",
+    "with_addresses",
     "with_coefficients",
 ]

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
 from mlejax.parameters.leaf import Leaf
+from mlejax.shapes import PyTree
+
+if TYPE_CHECKING:
+    from mlejax.parameters.space import Space
 
 _LABEL_LIMIT = 20_000
 
@@ -106,3 +112,57 @@ def near(text: str, known: Sequence[str]) -> str:
     """`` (did you mean ...?)`` with the nearest known names, or an empty string."""
     matches = difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else []
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def with_addresses(
+    function: Callable[[Any], Any], space: Space, regressed: Collection[str] = ()
+) -> Callable[[Any], Any]:
+    """The function, for which ``params`` also answers to addresses of entries, ``params["mu[age]"]``.
+
+    A regressed parameter is refused by its name alone: in the log-likelihood it has one value for each row, here it would be
+    its coefficients.
+
+    Raises:
+        TypeError: no function. ValueError, when it is called: it reads a regressed parameter.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"expected a function of params, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got {function!r}"
+        )
+
+    def call(params: PyTree) -> Any:
+        given = {k: v for k, v in params.items() if k not in regressed} if regressed else params
+        while True:
+            try:
+                return function(given)
+            except KeyError as error:
+                address = error.args[0] if error.args else None
+                if not isinstance(params, dict) or not isinstance(address, str) or address in given:
+                    if isinstance(params, dict) and isinstance(address, int):
+                        raise TypeError(
+                            f"params[{address}]: parameters are looked up by name or address, {_examples(space)}"
+                        ) from None
+                    raise
+                if address in regressed:
+                    raise _regressed(next(leaf for leaf in space.leaves if leaf.name == address)) from None
+                leaves = space.split(params)
+                entries = [
+                    jnp.ravel(leaves[i]) if flat is None else jnp.ravel(leaves[i])[np.asarray(flat)]
+                    for i, flat in space.locate(address)
+                ]
+                value = jnp.concatenate(entries)
+                given = {**given, address: value[0] if value.size == 1 else value}
+
+    return call
+
+
+def _regressed(leaf: Leaf) -> ValueError:
+    return ValueError(
+        f"params[{leaf.name!r}] is regressed: the log-likelihood sees one value of it for each row, and here it would be its "
+        f"{leaf.size} coefficients.  Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
+        "res.predict(f, data), for their average res.margins(of=f)"
+    )
+
+
+def _examples(space: Space) -> str:
+    return ", ".join(f"params[{label!r}]" for label in space.labels[:2])

@@ -16,6 +16,7 @@ from mlejax.execution import evaluated, float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.coordinates import split_constants
+from mlejax.parameters.curved_ties import CurvedTies
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
 from mlejax.shapes import Either, Float, PyTree
@@ -25,14 +26,15 @@ from mlejax.shapes import Either, Float, PyTree
 class Space:
     """The layout of all parameters: hashable, without data; converts between params, theta and u.
 
-    With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`).
+    With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`; with
+    :mod:`mlejax.parameters.curved_ties` near a point that stands among the fixed values).
     With ``mapped``, u and theta are affine functions of the coordinates of a search, and the numbers of the map stand behind
     the fixed values (:mod:`mlejax.parameters.coordinates`); the search's own coordinates then take the places of u and theta.
     """
 
     groups: tuple[Group, ...]
     leaves: tuple[Leaf, ...]
-    ties: Ties | None = None
+    ties: Ties | CurvedTies | None = None
     mapped: bool = False
 
     def __hash__(self) -> int:
@@ -50,6 +52,11 @@ class Space:
     def own(self) -> Space:
         """The same layout in u and theta, without a map."""
         return replace(self, mapped=False) if self.mapped else self
+
+    @cached_property
+    def untied(self) -> Space:
+        """The same layout without constraints."""
+        return replace(self, ties=None)
 
     def in_own(self, point: Either, constants: Either | None) -> tuple[Any, Any]:
         """A point (..., n_free) of the search's coordinates in u (or of its theta in theta), and the fixed values."""
@@ -126,10 +133,18 @@ class Space:
                 raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
         return values
 
+    def at_fixed(self, values: Float[Either, " n_values"]) -> Any:
+        """Params of the vector that fixed values stand in."""
+        parts = [jnp.reshape(values[at], lf.shape) for at, lf in zip(self.value_slices, self.leaves, strict=True)]
+        return self.build(parts)
+
     def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
         if self.mapped:
             return self.own.params_from_u(*self.in_own(u, fixed))
+        if isinstance(self.ties, CurvedTies):
+            assert fixed is not None
+            return self.untied.params_from_u(self.ties.in_u(self.untied, u, fixed), fixed)
         if self.ties is not None:
             return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
@@ -138,6 +153,9 @@ class Space:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
         if self.mapped:
             return self.own.params_from_theta(*self.in_own(theta, fixed))
+        if isinstance(self.ties, CurvedTies):
+            assert fixed is not None
+            return self.untied.params_from_theta(self.ties.in_theta(self.untied, theta, fixed), fixed)
         if self.ties is not None:
             theta = self.ties.offset + self.ties.matrix @ theta
         return self.build(self._values(theta, fixed, "from_theta"))
@@ -153,8 +171,11 @@ class Space:
 
     def theta_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Either:
         """u -> theta, both (n_free,)."""
+        if isinstance(self.ties, CurvedTies) and not all(leaf.transform.elementwise for leaf in self.leaves):
+            assert fixed is not None
+            return self.untied.theta_from_u(self.ties.in_u(self.untied, u, fixed))[self.ties.index]
         if self.ties is not None:
-            return replace(self, ties=None).theta_from_u(self.spread(u))[self.ties.index]
+            return self.untied.theta_from_u(self.spread(u))[self.ties.index]
         parts = []
         for leaf, at in zip(self.leaves, self.u_slices, strict=True):
             if leaf.n_free:
@@ -164,7 +185,7 @@ class Space:
     def u_from_params(self, params: PyTree) -> Either:
         """params (in the interior of their supports) -> u (n_free,); coordinates that follow from others are not used."""
         if self.ties is not None:
-            return replace(self, ties=None).u_from_params(params)[self.ties.index]
+            return self.untied.u_from_params(params)[self.ties.index]
         return self._concatenate(
             [
                 leaf.transform.inverse(leaf.working(v))
@@ -229,7 +250,7 @@ class Space:
     def reported_matrix(self) -> np.ndarray:
         """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant)."""
         if self.ties is not None:
-            return np.asarray(replace(self, ties=None).reported_matrix @ self.ties.matrix)
+            return np.asarray(self.untied.reported_matrix @ self.ties.matrix)
         matrix = np.zeros((self.n_reported, self.n_free))
         for leaf, at, row in zip(self.leaves, self.u_slices, self.reported_slices, strict=True):
             if not leaf.n_free:
@@ -275,10 +296,12 @@ class Space:
 
     @cached_property
     def reported_fixed(self) -> np.ndarray:
-        """Flags (n_reported,) of the entries that are fixed, by ``fixed=`` or by a constraint."""
+        """Flags (n_reported,) of the entries that are fixed, by ``fixed=`` or by a linear constraint."""
+        if isinstance(self.ties, CurvedTies):  # a derivative of 0 may be that of a maximum
+            return self.untied.reported_fixed
         if self.ties is not None:
             determined = ~(self.reported_matrix != 0.0).any(axis=1)
-            return np.asarray(replace(self, ties=None).reported_fixed | determined)
+            return np.asarray(self.untied.reported_fixed | determined)
         parts = []
         for leaf in self.leaves:
             flags = np.zeros(leaf.size, bool) if leaf.free is None else ~np.asarray(leaf.free)

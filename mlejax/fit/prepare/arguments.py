@@ -12,6 +12,7 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
+from mlejax.fit.prepare.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
 from mlejax.fit.prepare.loading import Loaded
 from mlejax.likelihood import (
@@ -91,11 +92,11 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
 
 
 def restricted(
-    space: Space, held: np.ndarray | None, restrict: Callable[[Space], Any]
+    space: Space, held: np.ndarray | None, wanted: Restrictions
 ) -> tuple[Space, tuple[str, ...], str]:
     """The layout under linear constraints, their labels, and a remark on those that follow from others."""
-    R, r, labels = restrict(space)
-    tied, redundant = space.tie(R, r, labels, held)
+    labels = wanted.labels
+    tied, redundant = space.tie(wanted.R, wanted.r, labels, held)
     if not redundant:
         return tied, tuple(labels), ""
     one = len(redundant) == 1

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.execution import compiled, float64
-from mlejax.inference.intervals.delta import Linearised, linearise, with_addresses
-from mlejax.parameters import Space
+from mlejax.inference.intervals.delta import Linearised, linearise
+from mlejax.parameters import Space, with_addresses
 from mlejax.shapes import Float, Host
 from mlejax.transforms import Box, Identity, Log
 

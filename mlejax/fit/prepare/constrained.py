@@ -1,0 +1,409 @@
+"""Constraints that are not linear: checked, satisfied at a first point, and solved for some of the coordinates.
+
+The search runs over the kept coordinates, as any search does (:mod:`mlejax.parameters.curved_ties`).  Which ones are kept is
+decided at the first point and again at the end: where the equations cannot be solved for the others any more (on a circle, a
+quarter of a turn away), the search goes on with another choice.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mlejax.execution import compiled
+from mlejax.fit.finish.finish import Fit
+from mlejax.likelihood import Likelihood
+from mlejax.optimize import EM
+from mlejax.parameters import CurvedTies, Space, with_addresses
+from mlejax.shapes import Bool, Float, Host, PyTree
+
+TRIES = 12  # points from which the equations are solved
+SPREAD = 0.1  # of the points at which derivatives are compared, in units of max(1, |u|)
+SINGULAR = 1e-5  # derivative at a solution, relative to that beside it, that is none
+DEPENDENT = 1e-7  # part of a derivative outside the span of the others, that is none
+SATISFIED = 1e-8  # relative to the derivative times max(1, |u|)
+WORSE = 0.1  # determinant of the coordinates that follow, relative to the best choice, at which another is taken
+CHOICES = 4  # of the kept coordinates
+
+
+@dataclass(frozen=True)
+class Equations:
+    """c(params) = 0 over the coordinates of a layout.
+
+    Attributes:
+        space: the layout, without constraints.
+        ties: the functions and the linear restrictions; ``kept`` is empty.
+        labels: in the words of the user, one for each equation.
+        functions_of: for each equation the position of the function that it is of; -1 of linear restrictions.
+    """
+
+    space: Space
+    ties: CurvedTies
+    labels: tuple[str, ...]
+    functions_of: tuple[int, ...]
+
+    def at(self, u: Float[Host, " n"], fixed: Any) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
+        """Values and derivatives by u."""
+        with np.errstate(all="ignore"):
+            value, slope = _values(self.ties, self.space, u, fixed)
+        return np.asarray(value), np.asarray(slope)
+
+
+@partial(compiled, static=("ties", "space"))
+def _values(ties: CurvedTies, space: Space, u: Any, fixed: Any) -> Any:
+    residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
+    return residual(u), jax.jacfwd(residual)(u)
+
+
+@partial(compiled, static=("space",))
+def _params(space: Space, u: Any, fixed: Any) -> PyTree:
+    return space.params_from_u(u, fixed)
+
+
+@partial(compiled, static=("space",))
+def _u_of(space: Space, fixed: Any) -> Any:
+    return space.u_from_params(space.at_fixed(fixed))
+
+
+@partial(compiled, static=("space",))
+def _tangent(space: Space, theta: Any, fixed: Any) -> Any:
+    ties: Any = space.ties
+    return jax.jacfwd(lambda t: ties.in_theta(space.untied, t, fixed))(theta)
+
+
+class Restrictions(NamedTuple):
+    """``constraints=`` in a layout.
+
+    Attributes:
+        R, r: R reported = r, (m, reported) and (m,).
+        labels: of these, m.
+        functions: of params, which are to be 0.
+    """
+
+    R: Float[Host, "m reported"]
+    r: Float[Host, " m"]
+    labels: tuple[str, ...]
+    functions: tuple[Callable[[Any], Any], ...] = ()
+
+
+class Begun(NamedTuple):
+    """Where a search under equations begins: the layout, the vector of fixed values with the reference, and u (kept,)."""
+
+    equations: Equations
+    space: Space
+    reference: Float[Host, " k"]
+    u: Float[Host, " q"]
+
+
+def begin(
+    space: Space, fixed: Any, wanted: Restrictions, likelihood: Likelihood, method: Any, u: Float[Host, " n"]
+) -> Begun:
+    """The search under constraints that are functions, from a point u near which they are satisfied.
+
+    Raises:
+        TypeError, ValueError: constraints that are refused (see `equations_of` and `satisfied`), or what they do not go with.
+    """
+    if likelihood.effects:
+        raise ValueError(
+            "constraints= given as functions are not offered beside effects by index (mle.Real(by=...)), which are eliminated "
+            "one level at a time; give linear ones as text"
+        )
+    if isinstance(method, EM):
+        raise ValueError("constraints= given as functions are not offered with method='em'; leave out method=")
+    regressed = [p.name for p in likelihood.predictors]
+    equations = equations_of(space, fixed, wanted.functions, regressed, wanted[:3], u)
+    if fixed is None:
+        fixed = np.zeros(space.n_values)
+    point = satisfied(equations, u, fixed)
+    tied, reference = tied_at(equations, point, fixed)
+    assert tied.ties is not None
+    return Begun(equations, tied, reference, point[tied.ties.index])
+
+
+# ---- what the user gave
+
+
+def equations_of(
+    space: Space,
+    fixed: Any,
+    functions: Sequence[Callable[[Any], Any]],
+    regressed: Sequence[str],
+    linear: tuple[np.ndarray, np.ndarray, Sequence[str]],
+    u: Float[Host, " n"],
+) -> Equations:
+    """The constraints as equations.
+
+    Args:
+        space, fixed: layout and fixed values.
+        functions: of params, which are to be 0.
+        regressed: names of regressed parameters.
+        linear: R, r and labels of restrictions R reported = r.
+        u: any point.
+
+    Raises:
+        TypeError, ValueError: a function that is none of the parameters alone, or returns no numbers.
+    """
+    labels, owners = list[str](), list[int]()
+    params = _params(space, u, fixed)
+    for k, function in enumerate(functions):
+        name = getattr(function, "__name__", type(function).__name__)
+        name = f"function {k + 1}" if name == "<lambda>" else name
+        sizes = _sizes(function, name, with_addresses(function, space, regressed), params)
+        labels += [f"{name}(params) = 0"] if sizes == 1 else [f"{name}(params)[{i}] = 0" for i in range(sizes)]
+        owners += [k] * sizes
+    R, r, more = linear
+    lines = (R.tobytes(), np.asarray(r, np.float64).tobytes()) if len(r) else None
+    ties = CurvedTies((), space.n_free, tuple(functions), lines, tuple(regressed))
+    return Equations(space, ties, (*labels, *more), (*owners, *([-1] * len(r))))
+
+
+def _sizes(function: Any, name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
+    """How many equations a function is, checked without evaluating it."""
+    try:
+        needed = [
+            p
+            for p in inspect.signature(function).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        needed = [None]  # type: ignore[list-item]
+    if len(needed) != 1:
+        raise TypeError(
+            f"constraints= {name}: expected a function of params alone, got one of {len(needed)} arguments.  A constraint cannot "
+            "depend on the data: what binds parameters row by row belongs into the log-likelihood"
+        )
+    try:
+        found = jax.tree.leaves(jax.eval_shape(of_params, params))
+    except TypeError as error:
+        raise TypeError(
+            f"constraints= {name}: JAX cannot trace it as a function that returns numbers ({str(error).splitlines()[0][:200]}); "
+            "write it with jax.numpy, without if on values"
+        ) from error
+    if any(leaf.dtype == bool for leaf in found):
+        raise TypeError(
+            f"constraints= {name} returns truth values; return the difference of both sides, lambda p: p['a'] * p['b'] - 1, "
+            "which is held at 0 (inequalities are not offered: declare a support)"
+        )
+    if not found or any(not np.issubdtype(leaf.dtype, np.floating) for leaf in found):
+        kinds = ", ".join(str(leaf.dtype) for leaf in found) or "nothing"
+        raise TypeError(f"constraints= {name}: expected a function that returns floating-point numbers, got {kinds}")
+    return sum(int(np.prod(leaf.shape)) for leaf in found)
+
+
+# ---- a point that satisfies them
+
+
+def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Any) -> Float[Host, " n"]:
+    """A point near u that satisfies the equations.
+
+    Raises:
+        ValueError: more equations than parameters can be bound by; none that satisfies them was found; derivatives that are 0
+            there; equations that follow from the others.
+    """
+    m, n = len(equations.labels), u.size
+    if m >= n:
+        raise ValueError(
+            f"constraints= are {m} equation{'s' * (m > 1)} for {n} free parameter{'s' * (n > 1)}, which leave nothing to "
+            "estimate; give the values that they imply as fixed="
+        )
+    _refuse_constants(equations, u, fixed)
+    rng, best = np.random.default_rng(0), (np.inf, "")
+    every = np.ones(m, bool)
+    for k in range(TRIES):
+        begin = u if k == 0 else u + (0.3, 1.0, 3.0)[k % 3] * np.maximum(1.0, np.abs(u)) * rng.normal(size=n)
+        found = _solved(equations, _inside(equations.space, begin), fixed, every)
+        if found[1]:
+            _refuse_singular(equations, found[0], fixed)
+            return found[0]
+        worst = int(np.nanargmax(np.abs(found[2]))) if np.isfinite(found[2]).any() else 0
+        size = abs(found[2][worst])
+        best = min(best, (size if np.isfinite(size) else np.inf, equations.labels[worst]))
+    raise ValueError(
+        f"constraints= cannot be satisfied: from {TRIES} points no values of the parameters were found at which all are 0.  The "
+        f"nearest leave {best[1].removesuffix(' = 0')} at {best[0]:.3g}.  They contradict each other, fixed= or the supports, or "
+        "need start= near values that satisfy them"
+    )
+
+
+def _inside(space: Space, u: Float[Host, " n"]) -> Float[Host, " n"]:
+    return np.clip(u, space.lower, space.upper)
+
+
+def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Any) -> None:
+    rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
+    bad = np.ones(len(equations.labels), bool)
+    for k in range(4):
+        point = u if k == 0 else u + np.maximum(1.0, np.abs(u)) * rng.normal(size=u.size)
+        value, slope = equations.at(_inside(equations.space, point), fixed)
+        seen |= (slope != 0).any(axis=1)
+        bad &= ~np.isfinite(value) | ~np.isfinite(slope).all(axis=1)
+    for label, moves, wrong in zip(equations.labels, seen, bad, strict=True):
+        if wrong:
+            raise ValueError(
+                f"constraints= {label}: its value or derivative is not finite, at the start and beside it; give a start= where "
+                "they are"
+            )
+        if not moves:
+            raise ValueError(f"constraints= {label}: it does not depend on the free parameters")
+
+
+def _solved(
+    equations: Equations, u: Float[Host, " n"], fixed: Any, of: Bool[Host, " m"]
+) -> tuple[Float[Host, " n"], bool, Float[Host, " m"]]:
+    """Gauss-Newton steps of least length from u for some of the equations: the end, whether they hold there, the values."""
+    space = equations.space
+    value, slope = equations.at(u, fixed)
+    first = np.abs(slope) @ np.maximum(1.0, np.abs(u))
+    for _ in range(100):
+        weight = np.maximum(1.0, np.abs(u))
+        rows = np.maximum(np.abs(slope[of]) @ weight, 1e-300)
+        c, A = value[of] / rows, slope[of] * weight / rows[:, None]
+        if not (np.isfinite(c).all() and np.isfinite(A).all()):
+            return u, False, value
+        step = -weight * (np.linalg.pinv(A, rcond=1e-10) @ c)
+        size, t = np.abs(c).max(), 1.0
+        if np.abs(step / weight).max() <= 1e-14:
+            break
+        while t > 1e-6:
+            trial = _inside(space, u + t * step)
+            new, new_slope = equations.at(trial, fixed)
+            if np.isfinite(new).all() and np.abs(new[of] / rows).max() < size:
+                break
+            t *= 0.5
+        else:
+            break
+        u, value, slope = trial, new, new_slope
+    scale = np.maximum(np.abs(slope) @ np.maximum(1.0, np.abs(u)), np.where(np.isfinite(first), first, 0.0))
+    return u, bool((np.abs(value[of]) <= SATISFIED * scale[of]).all()), value
+
+
+def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Any) -> None:
+    """Raise ValueError where the equations are not as many independent ones as there are, at and beside a solution."""
+    rng, weight = np.random.default_rng(2), np.maximum(1.0, np.abs(u))
+    beside = [_inside(equations.space, u + SPREAD * weight * rng.normal(size=u.size)) for _ in range(5)]
+    slope = equations.at(u, fixed)[1] * weight
+    norms = np.linalg.norm(slope, axis=1)
+    usual = np.nanmax([np.linalg.norm(equations.at(b, fixed)[1] * weight, axis=1) for b in beside], axis=0)
+    for label, here, there in zip(equations.labels, norms, usual, strict=True):
+        if here <= SINGULAR * there:
+            raise ValueError(
+                f"constraints= {label}: its derivative is 0 where it holds, as that of a square, so that it implies no "
+                "covariance; write it so that it changes its sign, a - b instead of (a - b)**2"
+            )
+    unit, basis, kept = slope / norms[:, None], list[np.ndarray](), np.zeros(len(norms), bool)
+    for j, row in enumerate(unit):
+        rest = row - sum((b @ row) * b for b in basis)
+        rest = rest - sum((b @ rest) * b for b in basis)
+        size = float(np.linalg.norm(rest))
+        if size > DEPENDENT:
+            basis.append(rest / size)
+            kept[j] = True
+            continue
+        others = [_solved(equations, b, fixed, kept) for b in beside]
+        gaps = [abs(value[j]) / norms[j] for _, holds, value in others if holds]
+        if gaps and max(gaps) <= 1e-6:
+            raise ValueError(
+                f"constraints= {equations.labels[j]} follows from the others ({', '.join(_first(equations.labels, kept))}): "
+                "leave it out"
+            )
+        raise ValueError(
+            f"constraints= have derivatives of rank {int(kept.sum())} of {len(norms)} where they hold: {equations.labels[j]} "
+            f"touches the others ({', '.join(_first(equations.labels, kept))}) without crossing them, which implies no "
+            "covariance.  Fix the parameters that they determine with fixed="
+        )
+
+
+def _first(labels: Sequence[str], which: Bool[Host, " m"]) -> list[str]:
+    return [labels[i] for i in np.flatnonzero(which)[:6]]
+
+
+# ---- the coordinates that are kept
+
+
+def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) -> tuple[list[int], float]:
+    """The coordinates to solve for, by elimination with complete pivoting, and the size of their determinant.
+
+    Those in boxes are kept if that is possible.
+    """
+    weight = np.maximum(1.0, np.abs(u))
+    boxed = np.isfinite(space.lower) | np.isfinite(space.upper)
+    rest = slope * weight * np.where(boxed, 1e-6, 1.0)
+    rest = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-300)
+    chosen, size = list[int](), 1.0
+    for _ in range(len(rest)):
+        free = np.abs(rest)
+        free[:, chosen] = 0.0
+        i, j = np.unravel_index(int(np.argmax(free)), free.shape)
+        chosen.append(int(j))
+        pivot = rest[i, j]
+        size *= abs(float(pivot))
+        if pivot == 0:
+            return chosen, 0.0
+        rest = rest - np.outer(rest[:, j] / pivot, rest[i])
+    return chosen, size
+
+
+def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Any) -> tuple[Space, Float[Host, " k"]]:
+    """The layout under the constraints, solved at a point u that satisfies them, and the vector with the reference."""
+    space = equations.space
+    dependent, _ = _dependent(equations.at(u, fixed)[1], u, space)
+    kept = tuple(np.setdiff1d(np.arange(u.size), dependent).tolist())
+    reference = _vector(space, jax.tree.map(np.asarray, _params(space, u, fixed)))
+    return with_tangent(replace(space, ties=replace(equations.ties, kept=kept)), reference), reference
+
+
+def _vector(space: Space, params: PyTree) -> Float[Host, " k"]:
+    return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in space.split(params)])
+
+
+def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
+    """The layout with the derivatives of all coordinates by the kept ones at the reference."""
+    assert isinstance(space.ties, CurvedTies)
+    theta = np.asarray(space.untied.theta_from_u(_u_of(space.untied, reference)))
+    matrix = np.asarray(_tangent(space, theta[space.ties.index], reference))
+    ties = replace(space.ties, matrix_bytes=matrix.tobytes(), reference_bytes=theta.tobytes())
+    return replace(space, ties=ties)
+
+
+def another_choice(
+    equations: Equations, space: Space, u: Float[Host, " q"], fixed: Any
+) -> tuple[Space, Float[Host, " k"], Float[Host, " q"]] | None:
+    """Where the equations are badly solved at the end u of a search: the layout, reference and start of another one."""
+    assert isinstance(space.ties, CurvedTies)
+    full = np.asarray(_completed(space, u, fixed))
+    if not np.isfinite(full).all():
+        return None
+    slope = equations.at(full, fixed)[1]
+    best = _dependent(slope, full, space.untied)
+    mine = space.ties.dependent
+    weight = np.maximum(1.0, np.abs(full))
+    scaled = slope * weight / np.maximum(np.linalg.norm(slope * weight, axis=1, keepdims=True), 1e-300)
+    sizes = [abs(np.linalg.det(scaled[:, list(which)])) for which in (mine, best[0])]
+    if set(best[0]) == set(mine.tolist()) or sizes[0] > WORSE * sizes[1]:
+        return None
+    tied, reference = tied_at(equations, full, fixed)
+    assert tied.ties is not None
+    return tied, reference, full[tied.ties.index]
+
+
+@partial(compiled, static=("space",))
+def _completed(space: Space, u: Any, fixed: Any) -> Any:
+    ties: Any = space.ties
+    return ties.in_u(space.untied, u, fixed)
+
+
+def at_estimate(fit: Fit) -> Fit:
+    """The fit with its estimate as the reference of the constraints: their derivatives there give the covariance."""
+    space = fit.spec.space
+    if not isinstance(space.ties, CurvedTies):
+        return fit
+    reference = _vector(space, fit.params)
+    if not np.isfinite(reference).all():
+        return fit
+    return replace(fit, spec=replace(fit.spec, space=with_tangent(space, reference)), fixed=reference)

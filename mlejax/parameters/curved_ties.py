@@ -1,0 +1,159 @@
+r"""Equality constraints c(params) = 0 that are not linear: some coordinates are kept, the others solve the equations.
+
+The coordinates that follow, d, are the root of c(kept, d) = 0 near a reference point that satisfies it.  Newton's method finds
+it without derivatives; two more steps from there are differentiated.  The first makes the error of d of second order in a change
+of the kept coordinates, the second of fourth order, so that derivatives up to the third are exact.  By the implicit function
+theorem the score and information over the kept coordinates are then those of the constrained problem:
+
+    s = Z' g,        I = Z' ( I_full + sum_j kappa_j d^2 c_j ) Z,        A Z = 0,   kappa the multipliers,
+
+and Cov = Z I^-1 Z' is the covariance that the constraints imply (Aitchison & Silvey 1958, Annals of Mathematical Statistics 29).
+
+The reference stands in the vector of fixed values, at the places of the entries that are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mlejax.parameters.addresses import with_addresses
+from mlejax.parameters.ties import Ties
+from mlejax.portable import portable, restore
+from mlejax.shapes import Either, Float, Host
+
+if TYPE_CHECKING:
+    from mlejax.parameters.space import Space
+
+MOST_STEPS = 60
+CLOSE = 1e-13  # relative step of Newton's method that ends it
+ROOT = 1e-8  # relative step that is left where no root was found
+
+
+@dataclass(frozen=True)
+class CurvedTies:
+    """The coordinates ``kept`` determine all others through c(params) = 0; hashable, part of the compilation key.
+
+    Attributes:
+        kept: positions of the coordinates that stay free, among all n.
+        n: number of all coordinates.
+        functions: of params; each returns numbers that are to be 0.
+        linear_bytes: (R, r), R (m, reported) and r (m,), of linear restrictions R reported = r beside them, as bytes.
+        regressed: names of regressed parameters, which functions cannot read whole.
+        matrix_bytes: derivative of all natural coordinates by the kept ones at the reference, (n, kept), as bytes; it changes
+            with the estimate, and no program is compiled for it.
+        reference_bytes: all natural coordinates at the reference, (n,), likewise.
+    """
+
+    kept: tuple[int, ...]
+    n: int
+    functions: tuple[Callable[[Any], Any], ...]
+    linear_bytes: tuple[bytes, bytes] | None = None
+    regressed: tuple[str, ...] = ()
+    matrix_bytes: bytes = field(default=b"", compare=False)
+    reference_bytes: bytes = field(default=b"", compare=False)
+
+    def __reduce__(self) -> Any:
+        functions = tuple(map(portable, self.functions))
+        tangent = self.matrix_bytes, self.reference_bytes
+        return _again, (self.kept, self.n, functions, self.linear_bytes, self.regressed, *tangent)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """``kept`` as an array."""
+        return np.array(self.kept, np.int64)
+
+    @cached_property
+    def dependent(self) -> np.ndarray:
+        """Positions of the coordinates that follow from the others."""
+        return np.setdiff1d(np.arange(self.n), self.index)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """Derivative of all natural coordinates by the kept ones at the reference, (n, kept)."""
+        return np.frombuffer(self.matrix_bytes, np.float64).reshape(self.n, len(self.kept))
+
+    def tangent_at(self, kept: Float[Host, " kept"]) -> Ties:
+        """The linear constraints that touch these at the reference, whose kept natural coordinates are given."""
+        offset = np.frombuffer(self.reference_bytes, np.float64) - self.matrix @ kept
+        return Ties(self.kept, offset.tobytes(), self.matrix_bytes, self.n)
+
+    def residuals(self, space: Space, params: Any) -> Any:
+        """c(params), (m,), traced; ``space`` is the layout without constraints."""
+        parts: list[Any] = []
+        for function in self.functions:
+            found = with_addresses(function, space, self.regressed)(params)
+            parts += [jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(found)]
+        if self.linear_bytes is not None:
+            R, r = (np.frombuffer(part, np.float64) for part in self.linear_bytes)
+            each = [jnp.ravel(v)[lf.reported_index] for lf, v in zip(space.leaves, space.split(params), strict=True)]
+            parts.append(R.reshape(r.size, -1) @ jnp.concatenate(each) - r)
+        return jnp.concatenate(parts)
+
+    def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Any:
+        """All coordinates of u from the kept ones; NaN where the equations have no root near the reference."""
+        start = space.u_from_params(space.at_fixed(fixed))
+        found = self._completed(lambda x: self.residuals(space, space.params_from_u(x, fixed)), u, start)
+        if not space.boxed:
+            return found
+        inside = jnp.all((found >= space.lower) & (found <= space.upper))
+        return jnp.where(inside, found, jnp.nan)
+
+    def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Any:
+        """All natural coordinates from the kept ones."""
+        start = space.theta_from_u(space.u_from_params(space.at_fixed(fixed)))
+        return self._completed(lambda x: self.residuals(space, space.params_from_theta(x, fixed)), theta, start)
+
+    def _completed(self, residual: Callable[[Any], Any], kept: Any, reference: Any) -> Any:
+        reference = lax.stop_gradient(reference)
+        whole = lambda k, d: reference.at[self.index].set(k).at[self.dependent].set(d)
+        d = root(lambda d: residual(whole(lax.stop_gradient(kept), d)), reference[self.dependent])
+        d = lax.stop_gradient(d)
+        step = d
+        for _ in range(2):
+            step = newton_step(lambda d: residual(whole(kept, d)), d)
+            d = d + step
+        left = lax.stop_gradient(jnp.max(jnp.abs(step) / (1.0 + jnp.abs(d))))
+        return whole(kept, jnp.where(left <= ROOT, d, jnp.nan))
+
+
+def _again(kept: Any, n: int, functions: Any, *more: Any) -> CurvedTies:
+    return CurvedTies(kept, n, tuple(map(restore, functions)), *more)
+
+
+def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Any:
+    """The step of Newton's method for function(d) = 0, both (m,), traced."""
+    value, slope = function(d), jax.jacfwd(function)(d)
+    return -value / slope[0] if d.shape[0] == 1 else -jnp.linalg.solve(slope, value)
+
+
+def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Any:
+    """A root near ``start`` by Newton's method, whose steps are halved until the equations are better satisfied; traced."""
+    slope = jax.jacfwd(function)(start)
+    weight = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope), axis=1), 1e-300)
+    size_of = lambda c: jnp.max(jnp.abs(c) * weight)
+
+    def going(state: Any) -> Any:
+        _, _, step, size, n = state
+        return (n < MOST_STEPS) & (size > 0) & (jnp.max(jnp.abs(step)) > 0)
+
+    def turn(state: Any) -> Any:
+        d, full, step, size, n = state
+        new = d + step
+        new_size = size_of(function(new))
+        better = new_size < size
+        d = jnp.where(better, new, d)
+        full = jnp.where(better, newton_step(function, d), full)
+        small = jnp.max(jnp.abs(step) / (1.0 + jnp.abs(d))) <= CLOSE
+        step = jnp.where(small, 0.0, jnp.where(better, full, 0.25 * step))
+        return d, full, step, jnp.where(better, new_size, size), n + np.int32(1)
+
+    first = newton_step(function, start)
+    return lax.while_loop(going, turn, (start, first, first, size_of(function(start)), np.int32(0)))[0]
