@@ -4,7 +4,8 @@
 the Hessian of a censored gamma, beta or Student t likelihood does not exist. These have derivatives of every order in
 every argument, under ``jit``, ``vmap``, ``grad`` and ``hessian``, and ``log_`` versions for the tails. ``log_sigmoid`` and
 ``softplus``, ``gammaln`` and ``digamma`` JAX has too; here value and derivatives cost a fraction of what they do there.
-``betaln`` is right where JAX's is wrong by up to 1e-6.
+``betaln`` is right where JAX's is wrong by up to 1e-6. ``bvn_cdf`` is the bivariate normal distribution function; ``halton`` and
+``sobol`` make draws for simulated likelihoods.
 
 The log-densities hold through their limits, with the derivatives there; their textbook formulas lose all digits nearby:
 
@@ -30,6 +31,9 @@ the size of the number and of what a relative change of one argument does to it,
 say where not.
 """
 
+from mlejax.special.bivariate import (
+    bvn_cdf,
+)
 from mlejax.special.densities.circular import (
     vonmises_logpdf,
 )
@@ -110,6 +114,10 @@ from mlejax.special.logistic import (
     log_sigmoid,
     softplus,
 )
+from mlejax.special.quasi_random import (
+    halton,
+    sobol,
+)
 
 __all__ = [
     "betabinom_logpmf",
@@ -118,6 +126,7 @@ __all__ = [
     "betaln",
     "boxcox",
     "boxcox_logjac",
+    "bvn_cdf",
     "digamma",
     "gamma_logpdf",
     "gammainc",
@@ -138,6 +147,7 @@ __all__ = [
     "gpd_logpdf",
     "gpd_logsf",
     "gpd_sf",
+    "halton",
     "invgauss_cdf",
     "invgauss_logcdf",
     "invgauss_logpdf",
@@ -155,6 +165,7 @@ __all__ = [
     "nb2_logsf",
     "nb2_sf",
     "skewt_logpdf",
+    "sobol",
     "softplus",
     "stdtr",
     "t_cdf",
