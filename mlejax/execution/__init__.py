@@ -1,11 +1,12 @@
 """All that depends on the machine: devices, threads, chunks, memory, compilation, float64, limits, traced programs."""
 
+from .activity import doing, progress_bar, progress_line
 from .caching import cached
 from .compilation import compiled, enable_compilation_cache, evaluated
 from .devices import aligned, device_kind, free_memory, is_aligned, mesh_of, n_cores, on_cpu
 from .limits import Limits, limits, use_limits
 from .precision import float64, in_float64
-from .threads import kept_pool, progress_bar, run_tasks
+from .threads import kept_pool, run_tasks
 
 __all__ = [
     "Limits",
@@ -13,6 +14,7 @@ __all__ = [
     "cached",
     "compiled",
     "device_kind",
+    "doing",
     "enable_compilation_cache",
     "evaluated",
     "float64",
@@ -25,6 +27,7 @@ __all__ = [
     "n_cores",
     "on_cpu",
     "progress_bar",
+    "progress_line",
     "run_tasks",
     "use_limits",
 ]

@@ -25,8 +25,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
+from .activity import compilation_begins, compilation_ends
 from .caching import ByOwners
 from .devices import on_cpu
 from .limits import overriding_limits
@@ -125,8 +125,13 @@ class _Program:
     """A jitted function with the options of `_OPTIONS`, of which those are left out that this XLA does not know."""
 
     def __init__(self, function: Callable[..., Any], how: str) -> None:
-        self.function, self.how = function, how
-        self.plain = jax.jit(function)  # for calls inside a trace, where JAX refuses options
+        @functools.wraps(function)
+        def announced(*args: Any, **kwargs: Any) -> Any:
+            compilation_begins()  # after the tracing that comes now
+            return function(*args, **kwargs)
+
+        self.how, self.function = how, announced
+        self.plain = jax.jit(announced)  # for calls inside a trace, where JAX refuses options
         self.current = self._jitted()
 
     def _jitted(self) -> Callable[..., Any]:
@@ -136,7 +141,9 @@ class _Program:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         current = self.current
         try:
-            return current(*args, **kwargs)
+            result = current(*args, **kwargs)
+            compilation_ends()
+            return result
         except jax.errors.JaxRuntimeError as error:
             said = str(error)
             unknown = {name for name in _OPTIONS[self.how] if name in said}
@@ -157,13 +164,13 @@ class _OnHost:
     """A function that is traced once for each layout of its arguments, and run by the interpreter that bounds rounding."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.plain = function, jax.jit(function)
+        self.function, self.compiled = function, _Program(function, "hasty")
         self.known: dict[Any, Callable[[Any], Sequence[Any]]] = {}
 
     def __call__(self, *args: Any) -> Any:
         leaves, layout = jax.tree.flatten(args)
         if any(isinstance(a, jax.core.Tracer) for a in leaves):
-            return self.plain(*args)
+            return self.compiled(*args)
         key = layout, in_float64(), *((np.shape(a), getattr(a, "dtype", type(a))) for a in leaves)
         if key not in self.known:
             self.known[key] = self._prepared(args)
@@ -176,8 +183,8 @@ class _OnHost:
             in_numpy = RunningBound(program)
             if not in_numpy.unknown:
                 return lambda leaves: jax.tree.unflatten(treedef, in_numpy(leaves).outputs)
-        by_program = _Program(jaxpr_as_fun(program), "hasty")
-        return lambda leaves: jax.tree.unflatten(treedef, [np.asarray(a) for a in by_program(*leaves)])
+        layout = jax.tree.structure(args)
+        return lambda leaves: jax.tree.map(np.asarray, self.compiled(*jax.tree.unflatten(layout, leaves)))
 
 
 def _numbers(program: Program) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from .activity import progress_bar
 from .chunking import Budget
 from .precision import float64
 
-__all__ = ["kept_pool", "progress_bar", "run_tasks"]
+__all__ = ["kept_pool", "run_tasks"]
 
 T = TypeVar("T")
-_SECONDS = 5.0  # of work before a bar shows that nobody asked for
 
 
 def run_tasks(tasks: Sequence[T], work: Callable[[T], int], budget: Budget, unit: str, total: int) -> bool:
@@ -66,28 +65,3 @@ def kept_pool(name: str, n: int) -> ThreadPoolExecutor:
     A task must not wait for another one in the pool of the same name and size.
     """
     return ThreadPoolExecutor(n, name)
-
-
-def progress_bar(progress: bool | None, unit: str, total: int | None) -> AbstractContextManager[Callable[[int], Any]]:
-    """A bar as a context, which gives the function that advances it by a number of units.
-
-    Args:
-        progress: False for no bar; True for one; None for one in a terminal, if the work takes longer than a few seconds.
-        unit: the name of what is counted.
-        total: how many there are; None if that is not known.
-    """
-    return _no_bar() if progress is False else _bar(bool(progress), unit, total)
-
-
-@contextmanager
-def _no_bar() -> Iterator[Callable[[int], Any]]:
-    yield lambda n: None
-
-
-@contextmanager
-def _bar(asked: bool, unit: str, total: int | None) -> Iterator[Callable[[int], Any]]:
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=total, unit=unit, delay=0.0 if asked else _SECONDS, disable=False if asked else None)
-    with bar:
-        yield bar.update

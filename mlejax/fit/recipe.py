@@ -14,7 +14,7 @@ import numpy as np
 from mlejax import optimize
 from mlejax.data import formulas
 from mlejax.data.streams import Engine
-from mlejax.execution import cached, float64
+from mlejax.execution import cached, doing, float64, progress_line
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose import (
@@ -28,13 +28,13 @@ from mlejax.fit.maximise.em_steps import climb
 from mlejax.fit.maximise.training import held_out_data, train
 from mlejax.fit.prepare.arguments import (
     MANY_PARAMETERS,
+    Watch,
     before_the_first_step,
     check_n_starts,
     checked_reduction,
     fix_on_host,
     listed_starts,
     outside_transformations,
-    reporter,
     restricted,
     start_moved,
     warn_of_dense_steps,
@@ -104,7 +104,14 @@ def fit_once(
     start, listed = listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
     check_options(likelihood, separated, algorithm, bias_reduction, n_starts, start, fixed)
-    with float64(), missing_derivatives(likelihood), outside_transformations():
+    epochs: int | None = getattr(algorithm, "epochs", None) if optimize.batched(algorithm) else None
+    with (
+        progress_line(progress, f"fit of {likelihood.name}", "step" if epochs is None else "epoch", epochs) as line,
+        float64(),
+        missing_derivatives(likelihood),
+        outside_transformations(),
+    ):
+        doing("reading the data")
         with before_the_first_step(likelihood):
             if on is not None:
                 check_place(data, on, engine)
@@ -144,6 +151,7 @@ def fit_once(
             if penalty is not None or reduction is not None:
                 spec = replace(spec, penalty=penalty, reduction=reduction)
             evaluator = evaluator_of(spec, loaded, held, resume, places)
+            doing("choosing a start")
             u0 = _first_start(evaluator, algorithm, loaded, given, seed) if begun is None else begun.u
             check_rows_once(likelihood, space, loaded.seen.problem.data, u0, held)
             settling = None
@@ -157,32 +165,32 @@ def fit_once(
         if start is not None and labels:
             remark += start_moved(space, given, u0, held)
         history, reached, climbed = None, None, None
-        with reporter(progress, algorithm, space.n_free) as watch:
-            if isinstance(algorithm, optimize.EM):
-                climbed = climb(evaluator, algorithm, u0, watch)
-                u0, algorithm = climbed.u, optimize.Newton()
-            if optimize.batched(algorithm):
-                reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
-                reached = reached.alone()
+        watch = Watch(line)
+        if isinstance(algorithm, optimize.EM):
+            climbed = climb(evaluator, algorithm, u0, watch)
+            u0, algorithm = climbed.u, optimize.Newton()
+        if optimize.batched(algorithm):
+            reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
+            reached = reached.alone()
 
-            def searched(evaluator: AnyEvaluator, u0: Float[Host, " p"]) -> tuple[AnyEvaluator, Diagnosed, Problems]:
-                problems = problems_of(algorithm, evaluator.fixed, seed, lambda _: loaded, lambda _: given)
-                outcome = _centred(problems, evaluator, loaded, u0) or search_all(
-                    problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
-                )
-                return evaluator.with_spec(outcome.spec), outcome.diagnosed(0), problems
+        def searched(evaluator: AnyEvaluator, u0: Float[Host, " p"]) -> tuple[AnyEvaluator, Diagnosed, Problems]:
+            problems = problems_of(algorithm, evaluator.fixed, seed, lambda _: loaded, lambda _: given)
+            outcome = _centred(problems, evaluator, loaded, u0) or search_all(
+                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
+            )
+            return evaluator.with_spec(outcome.spec), outcome.diagnosed(0), problems
 
+        evaluator, found, problems = searched(evaluator, u0)
+        for _ in range(CHOICES):
+            other = begun and another_choice(begun.equations, evaluator.spec.space, found.end.u, evaluator.fixed)
+            if other is None or found.end.end == End.INTERRUPTED:
+                break
+            space, held, u0 = other
+            evaluator = evaluator_of(replace(evaluator.spec, space=space), loaded, held, resume, places)
             evaluator, found, problems = searched(evaluator, u0)
-            for _ in range(CHOICES):
-                other = begun and another_choice(begun.equations, evaluator.spec.space, found.end.u, evaluator.fixed)
-                if other is None or found.end.end == End.INTERRUPTED:
-                    break
-                space, held, u0 = other
-                evaluator = evaluator_of(replace(evaluator.spec, space=space), loaded, held, resume, places)
-                evaluator, found, problems = searched(evaluator, u0)
-            if n_starts > 1 and found.end.end != End.INTERRUPTED:
-                more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
-                found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
+        if n_starts > 1 and found.end.end != End.INTERRUPTED:
+            more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
+            found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
         check_rows_once(likelihood, space, loaded.seen.problem.data, found.end.u, held)
         loaded = with_fingerprint(loaded)
         done = at_estimate(finish(evaluator, loaded, found, algorithm))

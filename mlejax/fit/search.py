@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlejax import optimize
+from mlejax.execution import doing
 from mlejax.fit import start as start_room
 from mlejax.fit.diagnose import (
     N_SCATTERED,
@@ -77,7 +78,7 @@ def search_all(
     which: Int[Host, " m"],
     *,
     reached: OptimizeResult | None = None,
-    report: Callable[[int, float], None] | None = None,
+    report: Callable[..., None] | None = None,
     in_theta: Callable[[OptimizeResult], InTheta] | None = None,
 ) -> Outcome:
     """Maximise from u0; diagnose the ends that are not clean, and go on from where the log-likelihood is higher.
@@ -99,6 +100,8 @@ def search_all(
     ran = np.asarray(reached.status)[which] != int(End.INTERRUPTED)
     outcome = Outcome(evaluator.spec, reached, good, finished=bool(ran.all()), at=at)
     unclean = [i for i in which[ran].tolist() if not good[i]]
+    if unclean:
+        doing("examining the end")
     try:
         for i, found in diagnose(problems, evaluator, u0, reached, unclean):
             reached.put(i, found.end)

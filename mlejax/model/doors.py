@@ -153,7 +153,8 @@ class Model:
                 The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
                 a list of one's own, to which drawn ones are added up to ``n_starts``.
             seed: of the candidates among starting values, and of the drawn starts.
-            progress: a progress bar; None shows one for long first-order fits only.
+            progress: a line on stderr that says what the fit is doing, its step and the rise of the log-likelihood that the
+                curvature still promises; None shows it in a terminal, after two seconds.
             validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units), or data of the
                 same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
                 parameters of the best epoch.
@@ -429,7 +430,7 @@ class Model:
             n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
             memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
                 cut into chunks.
-            progress: a bar; None shows one after five seconds.
+            progress: a bar; None shows one in a terminal, after two seconds.
             integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
 
         Returns:

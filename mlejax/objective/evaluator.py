@@ -20,7 +20,7 @@ from mlejax.shapes import Float, Host, Int, Shaped
 
 Points = Mapping[int, Float[Host, "m p"]]
 FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
-Report = Callable[[int, float], None]
+Report = Callable[[int, float, float], None]
 Task = Callable[[Objective, Any], Any]
 E = TypeVar("E", bound="Evaluator")
 

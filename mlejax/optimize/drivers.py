@@ -34,7 +34,7 @@ DISPATCH_SECONDS = 0.2  # short enough for Ctrl-C and progress, long enough that
 MOST_TURNS = 4096
 INFORMATIVE = 1e-8  # decrement where a step begins, above which its change of the gradient is no rounding
 
-Report = Callable[[int, float], None]
+Report = Callable[[int, float, float], None]
 
 
 def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
@@ -242,7 +242,8 @@ def run_on_host(
         u0: start, shape (p,).
         bounds: lower and upper edges of the box, shape (p,) each; None for none.
         scale: what the log-likelihood was divided by.
-        report: called after every turn with the accepted steps and minus the objective at the kept point.
+        report: called after every turn with the accepted steps, minus the objective at the kept point, and the rise that its
+            curvature still promises there (half its Newton decrement, log-likelihood units; inf where unknown).
 
     Returns:
         `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
@@ -261,7 +262,7 @@ def run_on_host(
             while carry.status == RUNNING:
                 carry = take_turn(method, evaluate(carry.trial), carry, setting)
                 if report is not None:
-                    report(int(carry.n_steps), -float(carry.f))
+                    report(int(carry.n_steps), -float(carry.f), 0.5 * float(carry.decrements[-1]))
     except KeyboardInterrupt:
         carry = carry._replace(status=np.asarray(End.INTERRUPTED, np.int32))
     return jax.tree.map(np.asarray, carry)
@@ -276,7 +277,8 @@ def run_in_dispatches(
         dispatch: (carry, number of turns) -> carry: a compiled `advance`.
         carry: from `begin`.
         turns: of the first dispatch; later ones take about `DISPATCH_SECONDS` each.
-        report: called after every dispatch with the accepted steps and minus the objective at the kept point.
+        report: called after every dispatch with the accepted steps, minus the objective at the kept point, and the rise that its
+            curvature still promises there (half its Newton decrement, log-likelihood units; inf where unknown).
 
     Returns:
         `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
@@ -297,7 +299,7 @@ def run_in_dispatches(
             began = time.perf_counter()
             carry = dispatch(carry, jnp.asarray(turns, jnp.int32))
             if report is not None:
-                report(int(carry.n_steps), -float(carry.f))
+                report(int(carry.n_steps), -float(carry.f), 0.5 * float(carry.decrements[-1]))
             room = DISPATCH_SECONDS / max(time.perf_counter() - began, 1e-6)
             turns = int(min(max(turns * min(room, 4.0), 1.0), MOST_TURNS))
     except KeyboardInterrupt:

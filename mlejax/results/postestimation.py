@@ -81,12 +81,17 @@ class Postestimation(Fitted):
 
     @documented_by(inference.profile)
     def profile(
-        self, what: str | Callable[[Any], Any], alpha: float = 0.05, *, adjusted: bool = False
+        self,
+        what: str | Callable[[Any], Any],
+        alpha: float = 0.05,
+        *,
+        adjusted: bool = False,
+        progress: bool | None = None,
     ) -> inference.Profile:
         note = "Begun at a point that a profile met."
         self._refuse_effects("profile", "use conf_int() or wald_test")
         again = lambda u: self.make(self._model, fit_room.continued(self._fit, u, note), None, None)
-        return inference.profile(self._fit, self._cov, what, alpha, adjusted, again)
+        return inference.profile(self._fit, self._cov, what, alpha, adjusted, again, progress)
 
     @documented_by(inference.logdensity)
     def logdensity(self, prior: Callable[[Any], Any] | None = None) -> inference.LogDensity:
@@ -102,9 +107,10 @@ class Postestimation(Fitted):
         *,
         joint: bool = True,
         n: int = 72,
+        progress: bool | None = None,
     ) -> inference.Contour:
         self._refuse_effects("contour", "use wald_test")
-        return inference.contour(self._fit, self._cov, first, second, alpha, joint, n)
+        return inference.contour(self._fit, self._cov, first, second, alpha, joint, n, progress)
 
     @documented_by(inference.predict)
     def predict(

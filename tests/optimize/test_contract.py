@@ -394,7 +394,7 @@ def test_many_turns_a_dispatch_give_the_same_run(method: Any) -> None:
     shown: list[int] = []
     with jax.enable_x64(True):
         go = jax.jit(lambda carry, turns: advance(method, OBJECTIVE, carry, None, None, 200.0, turns))
-        carry = run_in_dispatches(go, begin(method, np.zeros(2)), 3, lambda steps, f: shown.append(steps))
+        carry = run_in_dispatches(go, begin(method, np.zeros(2)), 3, lambda steps, f, gap: shown.append(steps))
     assert int(carry.status) == int(whole.status)
     np.testing.assert_allclose(carry.u, whole.u, rtol=1e-12)
     assert shown == sorted(shown)
@@ -403,7 +403,7 @@ def test_many_turns_a_dispatch_give_the_same_run(method: Any) -> None:
 
 @pytest.mark.parametrize("driver", ["host", "dispatches"])
 def test_ctrl_c_keeps_the_best_point(driver: str) -> None:
-    def interrupt(steps: int, f: float) -> None:
+    def interrupt(steps: int, f: float, gap: float) -> None:
         if steps >= 2:
             raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ from mlejax.data.errors import DataError
 from mlejax.data.fingerprint import Fingerprint
 from mlejax.data.streams.cutting import Cut, Seen
 from mlejax.data.streams.sources import Partition, Source
-from mlejax.execution import float64, kept_pool, n_cores
+from mlejax.execution import doing, float64, kept_pool, n_cores
 
 Work = Callable[[Partition], Any]
 
@@ -93,12 +93,14 @@ class Streamed:
             DataError: partitions that are not those of the first pass.
         """
         first = self.seen is None
+        last = "" if self.seen is None else f" of {len(self.seen)}"
         seen: list[Seen | None] = []
         out: list[Any] = []
         # closed here when a partition is refused: the garbage collector might close it in one of the pass's own threads, which
         # would then wait for itself
         with closing(self.engine.map(_Bound(work, first), self.source.partitions())) as found:
             for i, (name, mine, result) in enumerate(found):
+                doing(f"pass {self.n_passes + 1}: {i + 1} partitions{last}")
                 if not first:
                     self._compare(i, name, mine)
                 seen.append(mine)

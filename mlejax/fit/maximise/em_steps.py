@@ -44,7 +44,7 @@ class Climbed(NamedTuple):
 
 
 def climb(
-    evaluator: Any, method: EM, u0: Float[Host, " p"], report: Callable[[int, float], None] | None = None
+    evaluator: Any, method: EM, u0: Float[Host, " p"], report: Callable[..., None] | None = None
 ) -> Climbed:
     """EM from u0 (p,) until a step gains next to nothing, or the limit on steps; ``report`` sees every step.
 

@@ -272,7 +272,7 @@ def train(
             mean = None if watched is None else float(_mean_loglik(spec, done.carry.u, watched, fixed))
             done.record(facts, mean)
             if report is not None:
-                report(number, done.train[-1], mean)
+                report(number, done.train[-1], held_out=mean)
             if watched is not None and number - done.best >= method.patience:
                 end = End.SETTLED
                 break

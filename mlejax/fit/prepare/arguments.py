@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
-from mlejax import optimize
+from mlejax.execution.activity import Line
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
@@ -153,16 +153,21 @@ def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
 
 
 class Watch:
-    """Called by the optimiser on its way: keeps (step, mean log-likelihood), and moves the bar if there is one."""
+    """Called by the optimiser on its way: keeps (step, mean log-likelihood), and says where it is."""
 
-    def __init__(self, show: Callable[..., None] | None = None) -> None:
+    def __init__(self, line: Line | None = None) -> None:
         self.seen: list[tuple[int, float]] = []
-        self.show = show
+        self.line = line
 
-    def __call__(self, n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
+    def __call__(self, n_done: int, mean_loglik: float, gap: float = np.inf, held_out: float | None = None) -> None:
+        """One step: accepted steps, mean log-likelihood, the rise that is still promised, and the mean of validation rows."""
         self.seen.append((n_done, mean_loglik))
-        if self.show is not None:
-            self.show(n_done, mean_loglik, held_out)
+        if self.line is None:
+            return
+        more = f", {gap:.2g} below the maximum by its curvature" if np.isfinite(gap) else ""
+        more += "" if held_out is None else f", held out {held_out:.6g}"
+        self.line.done = n_done
+        self.line.text = f"{self.line.unit} {n_done}: mean log-likelihood {mean_loglik:.6g}{more}"
 
     def path(self, scale: float) -> tuple[tuple[float, float], ...]:
         """The last log-likelihood of each step, summed; steps of a polish count on."""
@@ -173,23 +178,3 @@ class Watch:
             last = step
             out[before + step] = scale * mean
         return tuple((float(step), value) for step, value in out.items())
-
-
-@contextmanager
-def reporter(progress: bool | None, method: Any, p: int) -> Iterator[Watch]:
-    """What watches the optimiser, with a progress bar for long fits."""
-    wanted = progress if progress is not None else (not isinstance(method, optimize.Newton) and p > 1000)
-    if not wanted:
-        yield Watch()
-        return
-    from tqdm.auto import tqdm
-
-    epochs = method.epochs if optimize.batched(method) else None
-    with tqdm(unit="step" if epochs is None else "epoch", total=epochs) as bar:
-
-        def show(n_done: int, mean_loglik: float, held_out: float | None = None) -> None:
-            bar.update(n_done - bar.n)
-            more = "" if held_out is None else f", held out {held_out:.6g}"
-            bar.set_postfix_str(f"mean log-likelihood {mean_loglik:.6g}{more}")
-
-        yield Watch(show)

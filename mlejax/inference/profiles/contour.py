@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.covariance import CovarianceResult
-from mlejax.execution import float64
+from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
 from mlejax.inference.profiles.descriptions import natural_slope, natural_value
 from mlejax.inference.profiles.paths import Paths, newton
@@ -101,6 +101,7 @@ def contour(
     alpha: float = 0.05,
     joint: bool = True,
     n: int = DIRECTIONS,
+    progress: bool | None = None,
 ) -> Contour:
     """The profile-likelihood region of two entries or functions of ``params``.
 
@@ -110,6 +111,7 @@ def contour(
         joint: the cut is the quantile of chi-squared 2, for both at once; False: of chi-squared 1, whose extent in either
             parameter is its profile interval.
         n: directions from the estimate in which the boundary is sought.
+        progress: as in :meth:`Model.fit`.
 
     Returns:
         :class:`mlejax.inference.Contour`: ``x``, ``y``, ``frame()``, ``plot()``.
@@ -127,7 +129,7 @@ def contour(
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 8:
         raise ValueError(f"contour: n= expected at least 8 directions, got {n!r}")
     at = Profiling.of(fit, cov, alpha, False)
-    with float64():
+    with progress_line(progress, f"contour of {fit.spec.likelihood.name}"), float64():
         targets = (target_of(at, first), target_of(at, second))
         if targets[0].label == targets[1].label and first == second:
             raise ValueError(f"contour expected two different parameters, got {targets[0].label!r} twice")

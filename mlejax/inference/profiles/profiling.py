@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.covariance import CovarianceResult
-from mlejax.execution import float64
+from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.profiles.crossings import Points, solve
@@ -143,7 +143,7 @@ def free_entries(space: Space) -> Int[Host, " k"]:
 
 
 def profile_intervals(
-    fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False
+    fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False, progress: bool | None = None
 ) -> tuple[Float[Host, " r"], Float[Host, " r"], list[str], list[str]]:
     """Profile-likelihood intervals of all reported entries.
 
@@ -154,7 +154,7 @@ def profile_intervals(
         ValueError: the fit has no profiles, or one of them rises above the fit's log-likelihood.
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
-    with float64():
+    with progress_line(progress, f"profile intervals of {fit.spec.likelihood.name}"), float64():
         entries = free_entries(at.space)
         targets = entry_targets(at.space, fit.fixed, entries)
         ends = described(*at.ends(targets), alpha, at.rounding)
@@ -176,6 +176,7 @@ def profile(
     alpha: float = 0.05,
     adjusted: bool = False,
     again: Callable[[Float[Host, " p"]], Any] | None = None,
+    progress: bool | None = None,
 ) -> Profile:
     """The profile likelihood of one entry or of a smooth function of ``params``: its interval, curve and plots.
 
@@ -185,6 +186,7 @@ def profile(
         what: an address, or ``params`` (the user's structure, or addresses) -> one number, in JAX.
         alpha: one minus the coverage.
         adjusted: as in :meth:`conf_int`.
+        progress: as in :meth:`Model.fit`.
 
     Returns:
         :class:`mlejax.inference.Profile`, natural scale: ``lower`` and ``upper`` with their statuses, ``conf_int()``,
@@ -207,7 +209,7 @@ def profile(
         (0.199, 3.149)
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
-    with float64():
+    with progress_line(progress, f"profile of {fit.spec.likelihood.name}"), float64():
         target = target_of(at, what)
         paths, ends = at.ends([target])
         low, high = described(paths, ends, alpha, at.rounding)

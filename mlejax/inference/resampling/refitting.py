@@ -14,7 +14,7 @@ from mlejax import optimize
 from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_derivatives, stacked
 from mlejax.batch.sets import DataSets
 from mlejax.covariance import COVARIANCE_LIMIT
-from mlejax.execution import float64
+from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
@@ -112,7 +112,7 @@ def refit_weights(
     fit: Fit, weights: Draws, n: int, approximate: bool, memory_limit: float | None, progress: bool | None
 ) -> tuple[Replicates, Refits]:
     """Estimates under n weight vectors, starting at the estimate."""
-    with missing_derivatives(fit.spec.likelihood):
+    with progress_line(progress, f"refits of {fit.spec.likelihood.name}"), missing_derivatives(fit.spec.likelihood):
         if approximate:
             done = _steps(fit, weights, n)
         else:
@@ -193,9 +193,9 @@ def refits_of_drawn(
     progress: bool | None = None,
 ) -> list[Refits]:
     """Refits of several models, of the same rows, to n data sets drawn from one of them; arguments as of `refits_by_chunk`."""
-    parts = [
-        [done for _, done in chunk] for chunk in refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress)
-    ]
+    with progress_line(progress, f"refits of {drawn.spec.likelihood.name}"):
+        chunks = refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress)
+        parts = [[done for _, done in chunk] for chunk in chunks]
     return [joined([chunk[k] for chunk in parts]) for k in range(len(targets))]
 
 

@@ -111,7 +111,7 @@ def test_filters_and_folders_are_pushed_down(tmp_path: Path) -> None:
 def test_bitwise_equal_for_any_number_of_threads(files: mle.Parquet, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for n in (1, 3):
-        monkeypatch.setattr("mlejax.fit.prepare.streaming.Threads", lambda n=n: Threads(n))
+        monkeypatch.setattr(sys.modules["mlejax.fit.prepare.streaming"], "Threads", lambda n=n: Threads(n))
         results.append(logit.fit(files, cov_type="cluster", cov_kwds={"groups": "c"}))
     np.testing.assert_array_equal(*(r.params for r in results))
     np.testing.assert_array_equal(*(r.bse for r in results))

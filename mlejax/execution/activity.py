@@ -1,0 +1,127 @@
+"""One line on stderr that says what a long call is doing.
+
+A call that may be long opens the line (`progress_line`); what it calls says where it is (`doing`), or counts (`progress_bar`).
+The line is tqdm's, drawn twice a second by a thread of its own, so that it moves while XLA compiles.  As tqdm decides with
+``disable=None``, it is shown in a terminal only, unless it is asked for; there it comes after two seconds and goes at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["compilation_begins", "compilation_ends", "doing", "progress_bar", "progress_line"]
+
+SECONDS = 2.0  # of work before a line shows that nobody asked for
+REFRESH = 0.5
+PLAIN = "{desc}{postfix} [{elapsed}]"
+_current: Line | None = None
+
+
+class Line:
+    """What is shown.
+
+    Attributes:
+        asked: it is shown at once, wherever stderr goes, and stays.
+        title: what is done, ``"fit of gaussian"``.
+        unit, total: of what is counted; a total of None for what has no end that is known.
+        text: what it is at.
+        done: how many are done.
+        compiling: a program is being compiled.
+    """
+
+    def __init__(self, asked: bool, title: str, unit: str, total: int | None) -> None:
+        self.asked, self.title, self.unit, self.total = asked, title, unit, total
+        self.text, self.done, self.compiling = "", 0, False
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._show, name="mlejax progress", daemon=True)
+        self.thread.start()
+
+    def _show(self) -> None:
+        if not self.asked and self.ended.wait(SECONDS):
+            return
+        from tqdm.auto import tqdm
+
+        with tqdm(leave=self.asked, bar_format=PLAIN) as bar:
+            while True:
+                last = self.ended.wait(REFRESH)
+                bar.desc, bar.unit, bar.n, bar.total = self.title, self.unit, self.done, self.total
+                bar.bar_format = PLAIN if self.total is None else None
+                bar.set_postfix_str(", ".join(part for part in (self.text, "compiling" * self.compiling) if part))
+                if last:
+                    return
+
+
+@contextmanager
+def progress_line(progress: bool | None, title: str, unit: str = "step", total: int | None = None) -> Iterator[Line | None]:
+    """A line for the work inside; inside of another one, that one.
+
+    Args:
+        progress: False for none; True for one; None for one in a terminal, if the work takes longer than two seconds.
+        title: what is done.
+        unit, total: as in `progress_bar`.
+    """
+    global _current
+    if _current is not None:
+        yield _current
+        return
+    if not progress and (progress is False or not sys.stderr.isatty()):
+        yield None
+        return
+    _current = line = Line(bool(progress), title, unit, total)
+    try:
+        yield line
+    finally:
+        _current = None
+        line.ended.set()
+        line.thread.join()
+
+
+def doing(text: str) -> None:
+    """Say what the call in progress is at."""
+    if _current is not None:
+        _current.text = text
+
+
+def compilation_begins() -> None:
+    """A program is traced, and compiled next."""
+    if _current is not None:
+        _current.compiling = True
+
+
+def compilation_ends() -> None:
+    """A program was called: if it had to be compiled, that is over."""
+    if _current is not None:
+        _current.compiling = False
+
+
+@contextmanager
+def progress_bar(progress: bool | None, unit: str, total: int | None) -> Iterator[Callable[[int], Any]]:
+    """Counts the units of the work inside: gives the function that adds a number of them.
+
+    Args:
+        progress: as in `progress_line`.
+        unit: the name of what is counted.
+        total: how many there are; None if that is not known.
+    """
+    if progress is False:
+        yield lambda n: None
+        return
+    with progress_line(progress, unit) as line:
+        if line is None:
+            yield lambda n: None
+            return
+        before = line.unit, line.total, line.done
+        line.unit, line.total, line.done = unit, total, 0
+
+        def add(n: int) -> None:
+            line.done += n
+
+        try:
+            yield add
+        finally:
+            if before[1] is not None:  # of the call around this one, which counts too
+                line.unit, line.total, line.done = before
