@@ -92,6 +92,7 @@ def search_all(
         report: called with (steps, mean log-likelihood) on the way.
         in_theta: how to form ends in natural coordinates, whose inverses the clean test then uses.
     """
+    searched = reached is None
     if reached is None:
         evaluator, reached = maximise(evaluator, problems.method, u0, which, report)
     at = in_theta(reached) if in_theta is not None and reached.information is not None else None
@@ -100,7 +101,7 @@ def search_all(
     ran = np.asarray(reached.status)[which] != int(End.INTERRUPTED)
     outcome = Outcome(evaluator.spec, reached, good, finished=bool(ran.all()), at=at)
     unclean = [i for i in which[ran].tolist() if not good[i]]
-    if unclean:
+    if unclean and searched:
         doing("examining the end")
     try:
         for i, found in diagnose(problems, evaluator, u0, reached, unclean):
