@@ -15,6 +15,7 @@ column, the rows and what to do. Nothing is silently cast.
 
 from typing import TypeAlias
 
+from mlejax.data.crossing import Crossing, crossing
 from mlejax.data.effects import EffectKey, Levels, effect_position, levels_of, with_effects
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
@@ -35,6 +36,7 @@ __all__ = [
     "OBSERVED",
     "SHOWN_ROWS",
     "TRACED_UNIT_LENGTH",
+    "Crossing",
     "DataError",
     "DataTypeError",
     "DesignKey",
@@ -67,6 +69,7 @@ __all__ = [
     "column_labels",
     "columns_of",
     "constant_within",
+    "crossing",
     "divisor",
     "effect_position",
     "fingerprint",

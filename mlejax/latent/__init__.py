@@ -2,6 +2,7 @@
 
 from mlejax.latent.checks import conditional, modes
 from mlejax.latent.classes import ClassLike, Discrete, Markov
+from mlejax.latent.crossed import LEVELS, THERE
 from mlejax.latent.integral import grid
 from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of, way_of
 from mlejax.latent.mixture import (
@@ -21,7 +22,9 @@ from mlejax.latent.variable import LAPLACE, Latent, Quadrature
 
 __all__ = [
     "LAPLACE",
+    "LEVELS",
     "POINTS",
+    "THERE",
     "ClassLike",
     "Discrete",
     "Draws",

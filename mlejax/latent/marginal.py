@@ -13,15 +13,26 @@ from jax import lax
 
 from mlejax import transforms
 from mlejax.execution import cached
+from mlejax.latent.crossed import LEVELS, THERE, OfRows, Structure, log_laplace
 from mlejax.latent.integral import grid, log_integral
 from mlejax.latent.mode import Integrand, curve, find
 from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, log_mean
-from mlejax.latent.variable import DEFAULT, LAPLACE, MOST_DIMENSIONS, Latent, Quadrature, check_latents
+from mlejax.latent.variable import (
+    DEFAULT,
+    LAPLACE,
+    MOST_DIMENSIONS,
+    Latent,
+    Quadrature,
+    check_latents,
+    factors_of,
+    unit_of,
+)
 from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, regressed
 from mlejax.linalg import entrywise
 from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
 
+HIDDEN = ("mask", POINTS, LEVELS, THERE)  # columns that the user's function does not see
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
@@ -34,17 +45,19 @@ class Marginal:
         latents: name -> declaration.
         factored: latents whose covariance parameter is its lower factor.
         how: the quadrature, or a mean over points that come with the data.
+        factors: columns of the levels of latents; several where latents are nested or crossed.
     """
 
     function: Callable[[Any, Any], Any]
     latents: Mapping[str, Latent]
     factored: frozenset[str]
     how: Quadrature | Simulated
+    factors: tuple[tuple[str, ...], ...]
 
     def __reduce__(self) -> Any:
         laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
         latents = {name: (v.shape, v.by, v.cov, v.labels) for name, v in self.latents.items()}
-        return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how)
+        return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how, self.factors)
 
     @property
     def __name__(self) -> str:
@@ -52,30 +65,58 @@ class Marginal:
 
     @property
     def q(self) -> int:
-        """The number of latent entries of a unit."""
+        """The number of latent entries of a unit; of a row, where latents are nested or crossed."""
         return sum(v.size for v in self.latents.values())
+
+    @property
+    def crossed(self) -> bool:
+        """Whether latents belong to several columns."""
+        return len(self.factors) > 1
 
     def __call__(self, params: Any, data: Any) -> Any:
         """The log-likelihood of the unit, ()."""
+        if self.crossed:
+            fixed = jax.tree.map(lax.stop_gradient, params)
+            return log_laplace(self.of_rows(params, data), self.of_rows(fixed, data), self.structure(data))
         if isinstance(self.how, Simulated):
             return log_mean(self.joint(params, data), data[POINTS])[0]
         stopped = jax.tree.map(lax.stop_gradient, params)
         return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
 
+    def structure(self, data: Any) -> Structure:
+        """Which latents belong to which rows of a unit, where they are nested or crossed."""
+        widths = [sum(v.size for v in self.latents.values() if v.factor == factor) for factor in self.factors]
+        return Structure(data[LEVELS], tuple(flags.shape[0] for flags in data[THERE]), tuple(widths))
+
+    def of_rows(self, params: Any, data: Any) -> OfRows:
+        """The log density of each row of a unit (m,), as a function of its standardised latents (m, q)."""
+        mask = data["mask"]
+        rows = {key: value for key, value in data.items() if key not in HIDDEN}
+
+        def log_densities(z: Any) -> Any:
+            by_row = jax.vmap(lambda one: self.values(params, one)[0])(z)
+            return jnp.where(mask, self._checked(self.function({**params, **by_row}, rows), mask.shape), 0.0)
+
+        return log_densities
+
+    def _checked(self, out: Any, shape: tuple[int, ...]) -> Any:
+        out = jnp.asarray(out)
+        if out.shape != shape:
+            raise LikelihoodError(
+                f"{self.__name__} returns shape {out.shape}, but a model with latents returns one log-likelihood value per "
+                f"row, here {shape}: given the latents, rows are independent"
+            )
+        return out
+
     def joint(self, params: Any, data: Any) -> Callable[[Any], Any]:
         """The log density of the unit's rows and of its standardised latents z (q,), as a function of z."""
         mask = data["mask"]
-        rows = {key: value for key, value in data.items() if key not in ("mask", POINTS)}
+        rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
         def log_density(z: Any) -> Any:
             values, law = self.values(params, z)
             by_row = {name: jnp.broadcast_to(v, (*mask.shape, *v.shape)) for name, v in values.items()}
-            out = jnp.asarray(self.function({**params, **by_row}, rows))
-            if out.shape != mask.shape:
-                raise LikelihoodError(
-                    f"{self.__name__} returns shape {out.shape}, but a model with latents returns one log-likelihood value per "
-                    f"row, here {mask.shape}: given the latents, rows are independent"
-                )
+            out = self._checked(self.function({**params, **by_row}, rows), mask.shape)
             return jnp.sum(jnp.where(mask, out, 0.0)) + law
 
         return log_density
@@ -130,12 +171,12 @@ class Marginal:
         return out, law
 
 
-def _marginal_again(function: Any, latents: Any, laws: Any, factored: Any, how: Any) -> Marginal:
+def _marginal_again(function: Any, latents: Any, laws: Any, *more: Any) -> Marginal:
     again = {
         name: Latent(shape, by=by, law=restore(laws[name]), cov=cov, labels=labels)
         for name, (shape, by, cov, labels) in latents.items()
     }
-    return Marginal(restore(function), again, factored, how)
+    return Marginal(restore(function), again, *more)
 
 
 def marginal_likelihood(
@@ -146,17 +187,21 @@ def marginal_likelihood(
     unit: str | None,
 ) -> Likelihood:
     """The likelihood of a model with latents; its contributions are the levels of their column."""
-    by = check_latents(latents, parameters, rowwise, unit)
+    check_latents(latents, parameters, rowwise, unit)
+    factors = factors_of(latents)
+    latents = {name: v for factor in factors for name, v in latents.items() if v.factor == factor}
     factored = frozenset(
         name
         for name, latent in latents.items()
         if isinstance(getattr(parameters.get(str(latent.cov)), "transform", None), transforms.Cholesky)
     )
-    marginal = Marginal(function, latents, factored, LAPLACE)
-    marginal = replace(marginal, how=DEFAULT.get(marginal.q, LAPLACE))
+    marginal = Marginal(function, latents, factored, LAPLACE, factors)
+    if not marginal.crossed:
+        marginal = replace(marginal, how=DEFAULT.get(marginal.q, LAPLACE))
     shapes = {name: latent.shape for name, latent in latents.items()}
-    joint = Joint(function, shapes, marginal.how.points**marginal.q)
-    return Likelihood(marginal, parameters, True, by, joint=joint)
+    several = factors if marginal.crossed or len(factors[0]) > 1 else ()
+    joint = Joint(function, shapes, marginal.how.points**marginal.q, factors=several)
+    return Likelihood(marginal, parameters, True, unit_of(latents), joint=joint)
 
 
 def marginal_of(likelihood: Likelihood) -> Marginal | None:
@@ -196,7 +241,14 @@ def way_of(likelihood: Likelihood, integrate: object) -> Quadrature | Sobol | Dr
                 f"integrate={integrate!r} is for models with an mle.Latent, and {likelihood.name} has none"
             )
         return None
+    if marginal.crossed and not (isinstance(integrate, str) and integrate in ("auto", "laplace")) and integrate != LAPLACE:
+        raise ValueError(
+            f"integrate={integrate!r}: latents of {likelihood.unit} share rows, and are integrated out by Laplace's "
+            "approximation; leave out integrate="
+        )
     if isinstance(integrate, str) and integrate in ("auto", "laplace"):
+        if marginal.crossed:
+            return LAPLACE
         return None if integrate == "auto" and marginal.q <= MOST_DIMENSIONS else LAPLACE
     if isinstance(integrate, Draws):
         _check_draws(marginal, integrate)
@@ -219,6 +271,11 @@ def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | Non
         ValueError, TypeError: as :func:`way_of`, and simulation.
     """
     how = way_of(likelihood, integrate)
+    if likelihood.joint is not None and likelihood.joint.factors:
+        raise ValueError(
+            f"latents of several columns ({likelihood.unit}) are not offered for many data sets at a time; loop over them with "
+            "fit"
+        )
     if isinstance(how, (Sobol, Draws)):
         raise ValueError(
             f"integrate={how!r} is not offered for many data sets at a time; loop over them with fit, or use 'laplace'"

@@ -31,7 +31,10 @@ class Latent:
 
     Args:
         shape: ``()``, or the length of a vector, at most 8.
-        by: the column that says which rows share a value.
+        by: the column that says which rows share a value; or several, ``by=("school", "class")``: one value for each pair of
+            their values that occurs, a class within its school.  Latents of different ``by=`` may be nested or crossed; then
+            they are integrated out by Laplace's approximation, and the contributions of the model are the parts of the data
+            that no latent connects: the schools, or all rows together where persons and items are crossed.
         law: ``"normal"``: independent standard normal entries.  A function ``law(u, params)`` -> log density of one value,
             pure JAX.  None: the density is among the values that the function returns.
         cov: the name of a parameter that gives a vector its covariance: ``mle.Covariance(shape=q)``, or
@@ -76,13 +79,10 @@ class Latent:
             raise ValueError(
                 f"Latent: at most {MOST_LATENT} numbers for each level of by= are integrated out, got shape={shape}"
             )
-        if isinstance(by, (list, tuple)):
-            raise ValueError(
-                f"Latent: by={by!r} names {len(by)} columns: nested latents are not offered.  Give one column, the outermost "
-                "level of grouping"
-            )
-        if not isinstance(by, str) or not by:
-            raise TypeError(f"Latent: by= expected the name of a column, got {by!r}")
+        by = tuple(by) if isinstance(by, (list, tuple)) and len(by) > 1 else by
+        names = by if isinstance(by, tuple) else (by,)
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise TypeError(f"Latent: by= expected the name of a column, or different names of several, got {by!r}")
         if law is not None and law != "normal" and not callable(law):
             raise ValueError(f"Latent: law= expected 'normal', a function law(u, params), or None, got {law!r}")
         if cov is not None and (not isinstance(cov, str) or len(shape) != 1 or law != "normal"):
@@ -101,6 +101,11 @@ class Latent:
         shape = f"{self.shape[0]}, " if self.shape else ""
         law = "" if self.law == "normal" else f", law={self.law if self.law is None else '...'}"
         return f"Latent({shape}by={self.by!r}{law}{'' if self.cov is None else f', cov={self.cov!r}'})"
+
+    @property
+    def factor(self) -> tuple[str, ...]:
+        """The columns of its levels."""
+        return self.by if isinstance(self.by, tuple) else (self.by,)
 
     @property
     def size(self) -> int:
@@ -146,14 +151,24 @@ LAPLACE = Quadrature(1)  # one point, at the mode: the same number
 DEFAULT = {1: Quadrature(15), 2: Quadrature(9), 3: Quadrature(7)}  # by number of latents, where no check chooses
 
 
+def factors_of(latents: Mapping[str, Latent]) -> tuple[tuple[str, ...], ...]:
+    """The different columns, or sets of columns, that latents belong to, in order."""
+    return tuple(dict.fromkeys(latent.factor for latent in latents.values()))
+
+
+def unit_of(latents: Mapping[str, Latent]) -> str:
+    """What the contributions of a model belong to: a column in which all levels of latents are nested, or a name for parts."""
+    factors = factors_of(latents)
+    if len(factors) == 1:
+        return ":".join(factors[0])
+    outer = [factor[0] for factor in factors if len(factor) == 1 and all(factor[0] in other for other in factors)]
+    return outer[0] if outer else " and ".join(":".join(factor) for factor in factors)
+
+
 def check_latents(
     latents: Mapping[str, Latent], parameters: Mapping[str, Declaration], rowwise: bool, unit: str | None
-) -> str:
-    """The column that the latents belong to.
-
-    Raises:
-        ValueError: latents of several columns, of a model that is not by rows, or with a covariance that is none.
-    """
+) -> None:
+    """Raise ValueError for latents of a model that is not by rows, or with a covariance that is none."""
     name, first = next(iter(latents.items()))
     if unit is not None:
         raise ValueError(
@@ -166,19 +181,17 @@ def check_latents(
             "one value per row"
         )
     for other, latent in latents.items():
-        if latent.by != first.by:
+        if latent.law != "normal" and len(factors_of(latents)) > 1:
             raise ValueError(
-                f"{name} and {other} are latents of different columns, {first.by!r} and {latent.by!r}: crossed and nested "
-                "latents are not offered.  Latents of one column can stand side by side"
+                f"{other}: latents that are nested or crossed, here of {unit_of(latents)}, have law='normal', got {latent!r}"
             )
         if latent.cov is not None:
             _check_covariance(other, latent, parameters)
     total = sum(latent.size for latent in latents.values())
     if total > MOST_LATENT:
         raise ValueError(
-            f"{', '.join(latents)}: at most {MOST_LATENT} latent numbers for each {first.by} are integrated out, got {total}"
+            f"{', '.join(latents)}: at most {MOST_LATENT} latent numbers for each row are integrated out, got {total}"
         )
-    return str(first.by)
 
 
 def _check_covariance(name: str, latent: Latent, parameters: Mapping[str, Declaration]) -> None:

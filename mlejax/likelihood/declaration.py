@@ -57,6 +57,7 @@ class Joint:
         evaluations: how often the integral of a unit evaluates its rows; blocks of units are so much smaller.
         classes: they are whole numbers, and are summed over.
         time: the column of the time of rows, of a Markov chain that has one.
+        factors: columns of the levels of the latents, where there are several of them that share rows.
     """
 
     function: Callable[[Any, Any], jax.Array]
@@ -64,9 +65,11 @@ class Joint:
     evaluations: int = 1
     classes: bool = False
     time: str | None = None
+    factors: tuple[tuple[str, ...], ...] = ()
 
     def __reduce__(self) -> Any:
-        return _joint_again, (portable(self.function), self.latents, self.evaluations, self.classes, self.time)
+        more = (self.latents, self.evaluations, self.classes, self.time, self.factors)
+        return _joint_again, (portable(self.function), *more)
 
 
 def _joint_again(function: Any, *more: Any) -> Joint:
@@ -120,6 +123,13 @@ class Likelihood:
     def effects(self) -> tuple[data_room.EffectKey, ...]:
         """The parameters with one value a level of a column, which come with the data; empty for most models."""
         return getattr(self.function, "effects", ())
+
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """Columns that say which rows are of one unit; empty for models without units."""
+        if self.joint is not None and self.joint.factors:
+            return tuple(dict.fromkeys(name for factor in self.joint.factors for name in factor))
+        return () if self.unit is None else (self.unit,)
 
     @property
     def per_unit(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from mlejax.data.read.table import check_missing
 from mlejax.data.streams import Streamed
 from mlejax.execution import aligned, float64, limits
 from mlejax.fit.common import Problem
-from mlejax.latent import mixture_of
+from mlejax.latent import LEVELS, THERE, mixture_of
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
@@ -89,6 +89,7 @@ class Loaded:
         of_sample: some of these rows, loaded as data in memory are.
         levels: of the effects by index, row by row; None for most models.
         effects: these at the estimate, once it is known.
+        crossing: the levels of latents of several columns; None for most models.
     """
 
     problem: Problem
@@ -105,6 +106,7 @@ class Loaded:
     of_sample: Loaded | None = None
     levels: data_room.Levels | None = None
     effects: Effects | None = None
+    crossing: data_room.Crossing | None = None
 
     @property
     def seen(self) -> Loaded:
@@ -245,7 +247,7 @@ def load(
     whole = likelihood.mode == "whole"
     time = None if likelihood.joint is None else likelihood.joint.time
     others = [
-        name for name in (likelihood.unit, time, *(key.by for key in likelihood.effects), *groups) if name is not None
+        name for name in (*likelihood.grouping, time, *(key.by for key in likelihood.effects), *groups) if name is not None
     ]
     beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
@@ -259,10 +261,9 @@ def load(
     rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
     del reading  # where rows are dropped, designs of all rows
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
-    codes, unit_labels = None, None
+    codes, unit_labels, crossed = None, None, None
     if likelihood.unit is not None:
-        labels = rows.select(source.column(likelihood.unit))
-        grouped = data_room.units(rows, labels, likelihood.unit, likelihood.per_unit)
+        grouped, crossed = _into_units(likelihood, source, rows)
         codes, unit_labels = grouped.codes, grouped.labels
         _check_classes_of_units(likelihood, rows, codes, unit_labels)
         if time is not None:
@@ -275,7 +276,7 @@ def load(
     if whole and scaled is None:
         scaled = np.ones(n_out)
     if likelihood.joint is not None and likelihood.mode == "units":
-        most: int | None = most_units(likelihood, int(by_term.leaves[-1].shape[1]))
+        most: int | None = most_units(likelihood, grouped.mask.shape[1])
     else:
         most = contributions_at_once(likelihood, space, by_term.leaves, by_term.shared, by_term.layout)
     block = limits().block_rows if most is None else min(limits().block_rows, most)
@@ -286,8 +287,27 @@ def load(
         packed = replace(packed, rows=tuple(map(_copy, rows.leaves)))
     moments = None if weighing is None else weighing.moments()
     found = data_room.fingerprint(rows, moments) if designs is None else designs.fingerprint(moments)
-    loaded = Loaded(Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels)
+    loaded = Loaded(
+        Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels, crossing=crossed
+    )
     return replace(loaded, levels=_levels(likelihood.effects[0], loaded)) if likelihood.effects else loaded
+
+
+def _into_units(
+    likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows
+) -> tuple[data_room.Units, data_room.Crossing | None]:
+    """The rows by unit, with the levels of several factors as further columns."""
+    assert likelihood.unit is not None
+    factors = () if likelihood.joint is None else likelihood.joint.factors
+    if not factors:
+        labels = rows.select(source.column(likelihood.unit))
+        return data_room.units(rows, labels, likelihood.unit, likelihood.per_unit), None
+    nested = likelihood.unit in likelihood.grouping
+    found = data_room.crossing(
+        factors, lambda name: rows.select(source.column(name)), likelihood.unit if nested else None
+    )
+    grouped = data_room.units(found.levels_of(rows, LEVELS), found.units, likelihood.unit)
+    return replace(grouped, rows=found.there(grouped.rows, THERE)), found
 
 
 def _levels(key: data_room.EffectKey, loaded: Loaded) -> data_room.Levels:
@@ -405,7 +425,8 @@ def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
         own = [key for key in rows.layout.keys if key in source]  # designs come after the user's columns
         now = source.convert(own)
         if unit is not None:
-            now = data_room.units(now, source.column(unit), unit).rows
+            labels = source.column(unit) if loaded.crossing is None else loaded.crossing.units
+            now = data_room.units(now, labels, unit).rows
             now = replace(now, leaves=now.leaves[:-1])  # without the mask, which comes after the designs
     except (ValueError, TypeError, KeyError):
         return False

@@ -71,7 +71,8 @@ def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | N
     """Columns (L, n, ...) or (L, n, length, ...) of units, flags of the rows that count (None: all), and the axes before a
     value's own."""
     own = data.rows[: data.statics.position("mask") + 1] if data.mode == "units" else data.rows
-    rows = [np.asarray(leaf)[:n_sets] for leaf in own]
+    hidden = {slot.position for entry in data.statics.entries if isinstance(entry.key, tuple) for slot in entry.slots}
+    rows = [np.asarray(leaf)[:n_sets] for i, leaf in enumerate(own) if i not in hidden]
     inside = counted(data, n_sets)
     if inside.shape[1] > MAX_ROWS:
         index, inside = spread(inside, MAX_ROWS)

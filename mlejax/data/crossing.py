@@ -1,0 +1,114 @@
+"""Several factors whose levels share rows: the level of every row, and the units, which no level crosses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlejax.data.layout import Layout
+from mlejax.data.padding import bucket
+from mlejax.data.read.checked import Rows
+from mlejax.data.units import group_codes
+from mlejax.shapes import Host, Int
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """Factors and their levels.
+
+    Attributes:
+        codes: the level of every row among those of its unit, (n,), factor by factor.
+        units: the unit of every row, as labels, (n,).
+        labels: names of the levels of each factor, (G,); those of several columns are joined by colons.
+        unit: the number of the unit of each level, (G,).
+        within: the number of each level among those of its unit, (G,).
+    """
+
+    codes: tuple[Int[Host, " n"], ...]
+    units: np.ndarray
+    labels: tuple[np.ndarray, ...]
+    unit: tuple[Int[Host, " g"], ...]
+    within: tuple[Int[Host, " g"], ...]
+
+    def levels_of(self, rows: Rows, key: Any) -> Rows:
+        """The rows with the level of every one as a further column."""
+        return replace(
+            rows, leaves=(*rows.leaves, *self.codes), layout=_with(rows.layout, key, len(rows.leaves), len(self.codes))
+        )
+
+    def there(self, units: Rows, key: Any) -> Rows:
+        """The units with flags of their levels as a further column, (units, most levels of a unit) for each factor."""
+        flags = []
+        for unit, within in zip(self.unit, self.within, strict=True):
+            out = np.zeros((units.n, bucket(int(within.max()) + 1)), bool)
+            out[unit, within] = True
+            flags.append(out)
+        layout = _with(units.layout, key, len(units.leaves), len(flags))
+        return replace(units, leaves=(*units.leaves, *flags), layout=layout)
+
+
+def _with(layout: Layout, key: Any, index: int, n: int) -> Layout:
+    return layout.with_column(key, jax.tree.structure((0,) * n), index)
+
+
+def crossing(factors: Sequence[Sequence[str]], column: Callable[[str], Any], outer: str | None) -> Crossing:
+    """The levels of rows and their units.
+
+    Args:
+        factors: names of the columns whose values make up the levels of each factor.
+        column: name -> values of the rows that are used.
+        outer: the column of units, in which all levels are nested; None: units are the connected parts of the data.
+    """
+    found = [_codes(names, column) for names in factors]
+    if outer is None:
+        units = _connected([codes for codes, _ in found])
+        single = [labels for codes, labels in found if len(labels) == units.max() + 1]
+        if single:  # every unit has one level of this factor
+            codes = next(codes for codes, labels in found if labels is single[0])
+            named = np.empty(len(single[0]), object)
+            named[units] = single[0][codes]
+            units = named[units]
+    else:
+        units = column(outer)
+    numbers, _ = group_codes(units)
+    local, of_levels, places = [], [], []
+    for codes, labels in found:
+        unit = np.zeros(len(labels), np.int64)
+        unit[codes] = numbers
+        order = np.argsort(unit, kind="stable")
+        counts = np.bincount(unit)
+        within = np.empty(len(labels), np.int64)
+        within[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+        local.append(within[codes])
+        of_levels.append(unit)
+        places.append(within)
+    return Crossing(tuple(local), units, tuple(labels for _, labels in found), tuple(of_levels), tuple(places))
+
+
+def _codes(names: Sequence[str], column: Callable[[str], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and labels of the values of one column, or of several together."""
+    codes, labels = group_codes(column(names[0]), names[0])
+    for name in names[1:]:
+        more, further = group_codes(column(name), name)
+        both, pairs = group_codes(codes * len(further) + more)
+        text = [f"{labels[p // len(further)]}:{further[p % len(further)]}" for p in pairs]
+        codes, labels = both, np.array(text, object)
+    return codes, labels
+
+
+def _connected(codes: Sequence[np.ndarray]) -> np.ndarray:
+    """The connected part that each row belongs to, in order of first appearance."""
+    if len(codes) == 1:
+        return codes[0]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first = np.cumsum([0, *(int(c.max()) + 1 for c in codes)])
+    ends = [(codes[0], first[k] + c) for k, c in enumerate(codes) if k > 0]
+    row, col = (np.concatenate(part) for part in zip(*ends, strict=True))
+    graph = coo_array((np.ones(len(row)), (row, col)), shape=(first[-1], first[-1]))
+    return group_codes(connected_components(graph, directed=False)[1][codes[0]])[0]
