@@ -15,6 +15,7 @@ from mlejax.fit.prepare.loading import (
     evaluate,
     labels_per_contribution,
     prepare,
+    refuse_connected,
 )
 from mlejax.fit.prepare.penalties import l2
 from mlejax.fit.prepare.streaming import evaluator_of, is_stream
@@ -44,6 +45,7 @@ __all__ = [
     "l2",
     "labels_per_contribution",
     "prepare",
+    "refuse_connected",
     "refuse_effects",
     "regressed",
     "solve",

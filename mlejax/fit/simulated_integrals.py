@@ -110,7 +110,7 @@ def _with_errors(done: Fit, repeats: int) -> Fit:
     lever[np.ix_(free, free)] = done.loaded.scale * np.asarray(inverse.inverse)  # of weights as they are in the data
     to_theta = np.linalg.pinv(done.jacobian).T  # scores in u to scores in theta
     of_score, bias = to_theta @ of_score @ to_theta.T, lever @ to_theta @ (-0.5 * slope)
-    errors, random = np.sqrt(np.diag(lever)), np.diag(lever @ of_score @ lever)
+    errors, random = np.sqrt(np.diag(lever)), np.maximum(np.diag(lever @ of_score @ lever), 0.0)
     share = np.divide(np.sqrt(random + bias**2), errors, out=np.zeros(p), where=errors > 0)
     loglik = 0.5 * relative * done.loaded.scale
     return replace(done, integration=replace(found, monte_carlo=tuple(map(float, share)), loglik=loglik))

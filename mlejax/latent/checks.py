@@ -13,6 +13,7 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax.execution import compiled
+from mlejax.latent import crossed
 from mlejax.latent.integral import log_integral
 from mlejax.latent.marginal import Marginal, marginal_of
 from mlejax.latent.mode import curve, find
@@ -111,6 +112,30 @@ def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> An
 def conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, ...]:
     """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
+
+
+@partial(compiled, static=("spec",))
+def _by_level(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        s = marginal.structure(own)
+        z, covariances, decrement = crossed.conditional(marginal.of_rows(params, own), s)
+        slope, out = jax.jacfwd(lambda at: marginal.stacked(params, at))(jnp.zeros(marginal.q)), []
+        for k, (mode, covariance) in enumerate(zip(z, covariances, strict=True)):
+            own_slope = slope[np.ix_(s.columns(k), s.columns(k))]
+            variance = jnp.einsum("ij,gjk,ik->gi", own_slope, covariance, own_slope)
+            out.append((mode @ own_slope.T, jnp.sqrt(variance)))
+        return tuple(out), decrement
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def by_level(
+    spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, levels: data_room.Crossing
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mode and standard deviation, by the curvature there, of latents of several columns: (G, q) of each factor."""
+    found, _ = _by_level(spec, u, data, fixed)
+    pairs = zip(levels.unit, levels.within, strict=True)
+    return [(np.asarray(mode)[at], np.asarray(sd)[at]) for (mode, sd), at in zip(found, pairs, strict=True)]
 
 
 @partial(compiled, static=("spec",))

@@ -204,6 +204,9 @@ def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
         each = {f"{classes.name}[{k}]": p for k, p in enumerate(classes.probabilities.T)}
         index = fit.loaded.rows.index if len(classes.likeliest) == fit.loaded.rows.n else None
         return pd.DataFrame({**classes.labels, classes.name: classes.likeliest, **each}, index=index)
+    if joint is not None and len(joint.factors) > 1:
+        parts = inference.level_values(fit, cov)
+        return pd.concat([pd.DataFrame({"latent": p.name, **p._asdict()}).drop(columns="name") for p in parts], ignore_index=True)
     found = inference.latent_values(fit, cov)
     names = [address for name, latent in found.latents.items() for address in latent.addresses(name)]
     columns = {fit.spec.likelihood.unit: np.repeat(found.labels, len(names)), "latent": names * len(found.labels)}

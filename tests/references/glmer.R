@@ -17,7 +17,7 @@ nails <- data.frame(id = as.integer(toenail$patientID), y = as.integer(toenail$o
                     trt = as.integer(toenail$treatment == "terbinafine"), time = toenail$time)
 write_table(nails, "toenail")
 g <- lme4::grouseticks
-grouse <- data.frame(brood = g$BROOD, ticks = g$TICKS, year = g$YEAR, height = round((g$HEIGHT - mean(g$HEIGHT)) / 100, 12))
+grouse <- data.frame(brood = g$BROOD, location = g$LOCATION, ticks = g$TICKS, year = g$YEAR, height = round((g$HEIGHT - mean(g$HEIGHT)) / 100, 12))
 write_table(grouse, "grouseticks")
 k <- mlmRev::Contraception
 births <- data.frame(district = k$district, use = as.integer(k$use == "Y"), age = round(k$age / 10, 12),

@@ -91,7 +91,8 @@ def _named(unit: str | None, loaded: Loaded, numbers: tuple[int, ...]) -> tuple[
     """Contributions as the user knows them: rows of the table as it came, labels of units, entries of a whole model."""
     rows, at = loaded.rows, np.array(numbers)
     if unit is not None:
-        raw = np.asarray(rows.select(loaded.source.column(unit)))
+        column = rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units
+        raw = np.asarray(column)
         units = tuple(raw[np.argmax(loaded.unit_codes == i)] for i in numbers)
         shown = ", ".join(str(label) for label in units[:SHOWN_ROWS]) + (", ..." if len(units) > SHOWN_ROWS else "")
         return units, f"{unit} {shown}"

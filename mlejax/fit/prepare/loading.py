@@ -397,10 +397,28 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
             "label: align them, or pass .to_numpy() if the positions are right"
         )
     if loaded.unit_codes is not None and len(values) == rows.n:
-        return data_room.constant_within(data_room.group_codes(values, name)[0], loaded.unit_codes, name=name)
+        codes = data_room.group_codes(values, name)[0]
+        try:
+            return data_room.constant_within(codes, loaded.unit_codes, name=name)
+        except data_room.DataError as error:
+            if loaded.crossing is None:
+                raise
+            raise data_room.DataError(
+                f"{error}.  The model has latents of several columns, and its units are the parts of the data that no latent "
+                "connects: groups have to contain all rows of each level of all latents"
+            ) from None
     if len(values) != n:
         raise data_room.DataError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
     return data_room.group_codes(values, name)[0]
+
+
+def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
+    """Raise ValueError for one contribution only, because latents of several columns connect all rows."""
+    if loaded.crossing is not None and loaded.problem.data.n_contributions == 1:
+        raise ValueError(
+            f"{what} is refused: latents of {likelihood.unit} connect all rows, so that there is one contribution, and none to "
+            "compare it with.  Use cov_type='nonrobust'; or a model of one of the columns, whose levels are contributions"
+        )
 
 
 def _moved(index: Any, rows: PyTree) -> bool:

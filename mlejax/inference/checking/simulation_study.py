@@ -172,6 +172,8 @@ def _template(likelihood: Likelihood, made: Design, seed: int, number: np.ndarra
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
     with float64():
         loaded = load(likelihood, table, made.params if likelihood.parameters is None else None, "raise")
+        if loaded.crossing is not None:
+            raise ValueError(f"simulation_study is not offered for latents of several columns ({likelihood.unit})")
         columns = columns_of(loaded.rows)
         check_made(likelihood, tuple(drawn), columns, () if loaded.designs is None else loaded.designs.used)
         if likelihood.unit is not None:

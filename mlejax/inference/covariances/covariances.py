@@ -25,7 +25,7 @@ from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
 from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
 from mlejax.execution import float64
-from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution
+from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, refuse_connected
 from mlejax.fit.prepare.penalties import L2
 from mlejax.inference.covariances.expected import expected_information
 from mlejax.inference.covariances.expected_counts import warn_of_count
@@ -274,6 +274,7 @@ def _sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         raise ValueError(one_scalar(kind, likelihood.name))
     if isinstance(likelihood.function, ExpectedTotal) and kind not in SUMS_OF_ROWS:
         raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {', '.join(SUMS_OF_ROWS)}")
+    refuse_connected(fit.loaded, likelihood, f"cov_type={kind!r}")
     n = counts(fit.loaded)[1]
     if kind == "HAC":
         if data.mode == "units":

@@ -1,6 +1,13 @@
 """Predictions for the rows of data, with delta-method errors."""
 
-from mlejax.inference.prediction.latents import ClassValues, LatentValues, class_values, latent_values
+from mlejax.inference.prediction.latents import (
+    ClassValues,
+    LatentValues,
+    LevelValues,
+    class_values,
+    latent_values,
+    level_values,
+)
 from mlejax.inference.prediction.margins import Elasticity, Margins, function_of, margins, rows_of
 from mlejax.inference.prediction.predict import in_parts, predict, predict_function, predict_parameter
 from mlejax.inference.prediction.spreads import random_effects, with_covariance
@@ -9,11 +16,13 @@ __all__ = [
     "ClassValues",
     "Elasticity",
     "LatentValues",
+    "LevelValues",
     "Margins",
     "class_values",
     "function_of",
     "in_parts",
     "latent_values",
+    "level_values",
     "margins",
     "predict",
     "predict_function",

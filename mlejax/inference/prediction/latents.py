@@ -14,7 +14,18 @@ from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.latent import Latent, Markov, Mixture, conditional, grid, marginal_of, mixture_of, modes, posterior
+from mlejax.latent import (
+    Latent,
+    Markov,
+    Mixture,
+    by_level,
+    conditional,
+    grid,
+    marginal_of,
+    mixture_of,
+    modes,
+    posterior,
+)
 from mlejax.likelihood import Likelihood
 from mlejax.shapes import Float, Host, Int
 
@@ -63,6 +74,48 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
     return LatentValues(np.asarray(fit.loaded.unit_labels), marginal.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
+
+
+class LevelValues(NamedTuple):
+    """One entry of a latent, where there are latents of several columns.
+
+    Attributes:
+        name: ``u``, or ``u[Intercept]``.
+        by: the columns of its levels, joined by colons.
+        level: their names, (G,).
+        mode, sd, sd_all: given the rows, at the estimates, by the curvature at the mode; with the error of the estimates, (G,).
+    """
+
+    name: str
+    by: str
+    level: np.ndarray
+    mode: Float[Host, " g"]
+    sd: Float[Host, " g"]
+    sd_all: Float[Host, " g"]
+
+
+def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
+    """The latents of a fit with latents of several columns, entry by entry."""
+    data, spec, levels, marginal = fit.loaded.problem.data, fit.spec, fit.loaded.crossing, marginal_of(fit.spec.likelihood)
+    if fit.loaded.remembered is not None:
+        raise ValueError(
+            "latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it"
+        )
+    assert levels is not None
+    assert marginal is not None
+    flat = lambda u: np.concatenate([np.ravel(mode) for mode, _ in by_level(spec, u, data, fit.fixed, levels)])
+    with float64():
+        found = by_level(spec, fit.u, data, fit.fixed, levels)
+        variance = np.broadcast_to(_of_estimates(flat, fit, cov), (sum(mode.size for mode, _ in found),))
+    out, first = [], 0
+    for factor, labels, (mode, sd) in zip(marginal.factors, levels.labels, found, strict=True):
+        more = np.reshape(variance[first : first + mode.size], mode.shape)
+        first += mode.size
+        names = [address for n, v in marginal.latents.items() if v.factor == factor for address in v.addresses(n)]
+        for j, name in enumerate(names):
+            sd_all = np.sqrt(sd[:, j] ** 2 + more[:, j])
+            out.append(LevelValues(name, ":".join(factor), labels, mode[:, j], sd[:, j], sd_all))
+    return out
 
 
 class ClassValues(NamedTuple):
@@ -194,6 +247,11 @@ class RowModes:
     def __init__(self, fit: Fit, table: data_room.Table) -> None:
         spec, data, fixed = fit.spec, fit.loaded.problem.data, fit.fixed
         marginal, by = marginal_of(spec.likelihood), spec.likelihood.unit
+        if fit.loaded.crossing is not None:
+            raise ValueError(
+                f"random='mode' is not offered for latents of several columns ({by}); res.latent() has the modes, "
+                "random='integrate' averages over new levels, and random='zero' takes latents of 0"
+            )
         assert marginal is not None
         assert by is not None
         self.latents, self.theta, self.n_more = marginal.latents, fit.theta, marginal.q

@@ -15,7 +15,7 @@ from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_deriva
 from mlejax.batch.sets import DataSets
 from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.execution import float64, progress_line
-from mlejax.fit import Fit
+from mlejax.fit import Fit, refuse_connected
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
@@ -80,6 +80,7 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
             f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
             f"left out or repeated is another series.  {instead}"
         )
+    refuse_connected(fit.loaded, fit.spec.likelihood, what)
     warn_of_count(fit, what)
 
 
@@ -229,6 +230,11 @@ def refits_by_chunk(
             "weight; use kind='case', or expand the rows of frequency weights"
         )
     loaded = drawn.loaded
+    if loaded.crossing is not None:
+        raise ValueError(
+            f"{what} is not offered for latents of several columns ({drawn.spec.likelihood.unit}): simulate data by "
+            "model.simulate, and fit them in a loop"
+        )
     lookup = looking_up(drawn.spec.likelihood, loaded.source, loaded.rows)
     seen = seen_params(drawn.spec.likelihood, drawn.params, designs_of(loaded))
     sim = simulator(drawn.spec.likelihood, seen, loaded.rows.n, lookup, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from mlejax.data.formulas import DesignValues, design_columns, first_design, joi
 from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
-from mlejax.latent import marginal_of
+from mlejax.latent import Marginal, marginal_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.shapes import PyTree
@@ -125,11 +126,23 @@ def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str
 
     def drawn(key: Any, params: Any, data: Any) -> Any:
         own, rest = jax.random.split(key)
-        z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
+        if not marginal.crossed and len(marginal.factors[0]) == 1:
+            z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
+        else:
+            z = jnp.concatenate([_drawn(own, factor, marginal, data) for factor in marginal.factors], axis=1)
         latents = jax.vmap(lambda one: marginal.values(params, one)[0])(z)
         return function(rest, marginal.seen({**params, **latents}), data)
 
     return drawn
+
+
+def _drawn(key: Any, factor: tuple[str, ...], marginal: Marginal, data: Any) -> Any:
+    """Standard normal draws for the levels of one or several columns, by row (n, width)."""
+    width = sum(v.size for v in marginal.latents.values() if v.factor == factor)
+    own = jax.random.fold_in(key, marginal.factors.index(factor))
+    codes = jnp.stack([jnp.asarray(data[name]).astype(jnp.uint32) for name in factor], axis=1)
+    of_level = lambda code: jax.random.normal(functools.reduce(jax.random.fold_in, code, own), (width,))
+    return jax.vmap(of_level)(codes)
 
 
 def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
@@ -159,7 +172,7 @@ def looking_up(likelihood: Likelihood, source: data_room.Source, rows: data_room
         if isinstance(raw, Shared):
             return jax.tree.map(lambda a: np.asarray(a, np.float64), raw.value)
         select = (lambda v: v) if rows is None else rows.select
-        if key == likelihood.unit:
+        if key in likelihood.grouping:
             return data_room.group_codes(select(source.column(key)), f"unit column {key!r}")[0]
         found = source.convert([key])[key]
         return found if rows is None or rows.kept is None else jax.tree.map(lambda a: a[rows.kept], found)
