@@ -24,7 +24,8 @@ from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, in_theta
 from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
-from mlejax.fit.prepare.loading import Loaded, load, unscaled
+from mlejax.fit.prepare.loaded import Loaded, unscaled
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode

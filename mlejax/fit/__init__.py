@@ -6,17 +6,9 @@ from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
 from mlejax.fit.prepare.constrained import Restrictions
-from mlejax.fit.prepare.loading import (
-    Effects,
-    Loaded,
-    Remembered,
-    column_unchanged,
-    counts,
-    evaluate,
-    labels_per_contribution,
-    prepare,
-    refuse_connected,
-)
+from mlejax.fit.prepare.loaded import Effects, Loaded, Remembered, counts
+from mlejax.fit.prepare.loading import evaluate, prepare
+from mlejax.fit.prepare.matching import column_unchanged, labels_per_contribution, refuse_connected
 from mlejax.fit.prepare.penalties import l2
 from mlejax.fit.prepare.streaming import evaluator_of, is_stream
 from mlejax.fit.recipe import continued, with_fixed

@@ -11,7 +11,8 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.covariance import NULL_EIGENVALUE
-from mlejax.fit.prepare.loading import Effects, Loaded, leave_out
+from mlejax.fit.prepare.loaded import Effects, Loaded
+from mlejax.fit.prepare.loading import leave_out
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import SEVERAL_STARTS, Verdict

@@ -40,7 +40,8 @@ from mlejax.fit.prepare.arguments import (
     warn_of_dense_steps,
 )
 from mlejax.fit.prepare.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
-from mlejax.fit.prepare.loading import Loaded, load, unscaled
+from mlejax.fit.prepare.loaded import Loaded, unscaled
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.prepare.streaming import (
     AnyEvaluator,

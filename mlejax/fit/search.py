@@ -26,7 +26,7 @@ from mlejax.fit.finish.finish import Fit
 from mlejax.fit.finish.natural import InTheta
 from mlejax.fit.maximise.em_steps import class_starts
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, maximise
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.start import Mode
 from mlejax.latent import mixture_of
 from mlejax.objective import (

@@ -11,7 +11,8 @@ from mlejax import data as data_room
 from mlejax import linalg
 from mlejax.execution import float64
 from mlejax.fit.finish.finish import Fit, Integration
-from mlejax.fit.prepare.loading import Loaded, most_units
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loading import most_units
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_of, of_law
 from mlejax.likelihood import Likelihood

@@ -26,14 +26,9 @@ from mlejax.inference.checking.residuals import Residuals, residuals
 from mlejax.inference.checking.trust import Trust, diagnose
 from mlejax.inference.combining import Pooled, TwoStep, pooled, two_step
 from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
-from mlejax.inference.covariances.covariances import (
-    covariance_of,
-    covariances_of,
-    flat_entries_of,
-    one_scalar,
-    own_options,
-    weighted_scores,
-)
+from mlejax.inference.covariances.covariances import covariance_of, covariances_of
+from mlejax.inference.covariances.flat_entries import flat_entries_of
+from mlejax.inference.covariances.products_of_scores import one_scalar, own_options, weighted_scores
 from mlejax.inference.covariances.survey_covariance import survey_weights
 from mlejax.inference.intervals import (
     DeltaResult,

@@ -34,7 +34,8 @@ from mlejax.parameters.declare import (
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
-from mlejax.parameters.linear import Linear, Link, Predictor, RandomPart, predictor, random_part, with_coefficients
+from mlejax.parameters.linear import Linear, Predictor, RandomPart, predictor, random_part, with_coefficients
+from mlejax.parameters.links import Link
 from mlejax.parameters.space import Space
 from mlejax.parameters.ties import Ties
 

@@ -21,7 +21,7 @@ from mlejax.fit.diagnose.rounding.digits import (
     lost,
 )
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host

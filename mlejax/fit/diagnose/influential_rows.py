@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data import SHOWN_ROWS, rows_phrase
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host

@@ -27,7 +27,7 @@ from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rounding.digits import HALF, digits, rounding_in_words, suspect, with_differences
 from mlejax.fit.diagnose.rounding.last_digits import OR_ANOTHER_START, STABLE_FORM, regained, with_good_digits
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mlejax.fit.diagnose.ends import Findings
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator, Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space

@@ -12,7 +12,7 @@ from mlejax.execution import cached, float64
 from mlejax.fit.diagnose import interior
 from mlejax.fit.finish.finish import Fit
 from mlejax.fit.finish.natural import estimates
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, Spec
 from mlejax.parameters import Space

@@ -15,7 +15,7 @@ from mlejax.fit.diagnose import Diagnosed, Mapped, bars_of_end, evidence_at, exp
 from mlejax.fit.elimination_checks import Settling, terms_of_rows, with_effects_at_end, with_levels_told
 from mlejax.fit.finish.natural import estimates
 from mlejax.fit.maximise.training import History
-from mlejax.fit.prepare.loading import Loaded, counts
+from mlejax.fit.prepare.loaded import Loaded, counts
 from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode

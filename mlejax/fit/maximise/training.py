@@ -21,7 +21,8 @@ from mlejax.data import Prepared, ingest, with_observed
 from mlejax.data.formulas import with_designs_again
 from mlejax.execution import compiled
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS, maximise
-from mlejax.fit.prepare.loading import Loaded, load
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loading import load
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
 from mlejax.optimize import PATIENCE_EPOCHS, OptimizeResult, setting_of, strong

@@ -14,7 +14,7 @@ from mlejax.execution.activity import Line
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import (
     Likelihood,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +14,9 @@ from mlejax import data as data_room
 from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
 from mlejax.data.read import refuse_gaps, without_gaps
 from mlejax.data.read.table import check_missing
-from mlejax.data.streams import Streamed
 from mlejax.execution import aligned, float64, limits
 from mlejax.fit.common import Problem
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.latent import LEVELS, THERE, mixture_of
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
@@ -24,130 +24,6 @@ from mlejax.parameters import Space
 from mlejax.shapes import Host, PyTree, Shaped
 
 LATENT_NUMBERS = 16_384  # values of rows at the points of quadrature, of a block of units
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """Facts about the data of a saved result, which does not contain them.
-
-    Attributes:
-        nobs, n_units: observations and contributions that count.
-        versions: of what made the result.
-    """
-
-    nobs: float
-    n_units: float
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Effects:
-    """Effects by index at an estimate.
-
-    Attributes:
-        key: their parameter and the column of their levels.
-        levels: row by row.
-        values: of each level, (G,).
-        counts: rows of each level, (G,).
-        given: levels whose effect is 0 because it is redundant beside an intercept, (G,).
-        curvature: minus the second derivative of the log-likelihood by the effect, (G,).
-        lever: minus the derivative of the best effects by theta, (G, p).
-        left_out: levels without a finite effect, whose rows were left out: labels, signs of their infinity, and rows.
-    """
-
-    key: data_room.EffectKey
-    levels: data_room.Levels
-    values: np.ndarray
-    counts: np.ndarray
-    given: np.ndarray
-    curvature: np.ndarray
-    lever: np.ndarray
-    left_out: tuple[np.ndarray, np.ndarray, np.ndarray]
-
-    @property
-    def n_free(self) -> int:
-        """Effects that were estimated."""
-        return int((~self.given).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """Checked data, and the facts about them that results need.
-
-    Attributes:
-        problem: arrays for the compiled programs, with the layout of the parameters.
-        rows: the checked rows before grouping and padding.
-        source: the data as they came (for groups).
-        unit_codes: the unit of each row, for models of units.
-        unit_labels: their names.
-        fingerprint: of the data.
-        weights: of the contributions, or None.
-        designs: of the regressed parameters, or None.
-        hyper: hyper-parameters of the penalty, or None.
-        remembered: facts about data that are not here, of a result from a file.
-        stream: rows that are read in every pass, of data larger than memory; then ``problem``, ``rows`` and ``source`` refuse.
-        of_sample: some of these rows, loaded as data in memory are.
-        levels: of the effects by index, row by row; None for most models.
-        effects: these at the estimate, once it is known.
-        crossing: the levels of latents of several columns; None for most models.
-    """
-
-    problem: Problem
-    rows: data_room.Rows
-    source: data_room.Table
-    unit_codes: np.ndarray | None
-    fingerprint: data_room.Fingerprint
-    weights: data_room.Weights | None = None
-    designs: Designs | None = None
-    hyper: PyTree = None
-    remembered: Remembered | None = None
-    unit_labels: np.ndarray | None = None
-    stream: Streamed | None = None
-    of_sample: Loaded | None = None
-    levels: data_room.Levels | None = None
-    effects: Effects | None = None
-    crossing: data_room.Crossing | None = None
-
-    @property
-    def seen(self) -> Loaded:
-        """Data in memory: all rows, or the sample of a stream."""
-        return self if self.of_sample is None else self.of_sample
-
-    @property
-    def scale(self) -> float:
-        """What the log-likelihood of the optimiser has to be multiplied by."""
-        return 1.0 if self.weights is None else self.weights.scale
-
-
-def counts(loaded: Loaded) -> tuple[float, float]:
-    """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
-    if loaded.remembered is not None:
-        return loaded.remembered.nobs, loaded.remembered.n_units
-    if loaded.stream is not None:
-        frequency = loaded.weights is not None and loaded.weights.kind == "frequency"
-        count = loaded.stream.sum_weights if frequency else float(loaded.stream.n_used)
-        return count, count
-    data = loaded.problem.data
-    n = data.n_contributions
-    w = loaded.weights
-    if w is None:
-        return float(n if data.mode == "whole" and n > 1 else loaded.rows.n), float(n)
-    size = w.values if w.kind == "frequency" else w.used.astype(np.float64)
-    rows = size if loaded.unit_codes is None else size[loaded.unit_codes]
-    return float(rows.sum()), float(size.sum())
-
-
-def unscaled(loaded: Loaded) -> Loaded:
-    """The same data with sampling weights as they were given: against a penalty their scale means something."""
-    w = loaded.weights
-    if w is None or w.scale == 1.0:
-        return loaded
-    if loaded.stream is not None:
-        sample = None if loaded.of_sample is None else unscaled(loaded.of_sample)
-        return replace(loaded, stream=loaded.stream.unscaled(), weights=replace(w, scale=1.0), of_sample=sample)
-    data = loaded.problem.data
-    problem = replace(loaded.problem, data=replace(data, weights=data.weights * w.scale))
-    return replace(loaded, problem=problem, weights=replace(w, scale=1.0))
 
 
 class Reading(NamedTuple):
@@ -247,7 +123,9 @@ def load(
     whole = likelihood.mode == "whole"
     time = None if likelihood.joint is None else likelihood.joint.time
     others = [
-        name for name in (*likelihood.grouping, time, *(key.by for key in likelihood.effects), *groups) if name is not None
+        name
+        for name in (*likelihood.grouping, time, *(key.by for key in likelihood.effects), *groups)
+        if name is not None
     ]
     beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
@@ -375,93 +253,6 @@ def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
     copied = aligned(column.shape, column.dtype)
     copied[...] = column
     return copied
-
-
-def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:
-    """Codes 0..G-1, one for each contribution, of labels given per row, per unit or per entry.
-
-    Raises:
-        DataError: another number of labels, missing labels, another row index, labels that vary within a unit.
-    """
-    rows, n = loaded.rows, loaded.problem.data.n_contributions
-    before = rows.n + rows.n_dropped
-    allowed = {n, before} if loaded.problem.data.mode == "whole" else {rows.n, before}
-    if len(values) not in allowed:
-        raise data_room.DataError(f"{name}: expected one label per row ({before}), got {len(values)}")
-    index = getattr(values, "index", None)
-    if len(values) == before and rows.n_dropped:
-        values = rows.select(values)
-    elif len(values) == rows.n and index is not None and hasattr(index, "equals") and _moved(index, rows.index):
-        raise data_room.DataError(
-            f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
-            "label: align them, or pass .to_numpy() if the positions are right"
-        )
-    if loaded.unit_codes is not None and len(values) == rows.n:
-        codes = data_room.group_codes(values, name)[0]
-        try:
-            return data_room.constant_within(codes, loaded.unit_codes, name=name)
-        except data_room.DataError as error:
-            if loaded.crossing is None:
-                raise
-            raise data_room.DataError(
-                f"{error}.  The model has latents of several columns, and its units are the parts of the data that no latent "
-                "connects: groups have to contain all rows of each level of all latents"
-            ) from None
-    if len(values) != n:
-        raise data_room.DataError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
-    return data_room.group_codes(values, name)[0]
-
-
-def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
-    """Raise ValueError for one contribution only, because latents of several columns connect all rows."""
-    if loaded.crossing is not None and loaded.problem.data.n_contributions == 1:
-        raise ValueError(
-            f"{what} is refused: latents of {likelihood.unit} connect all rows, so that there is one contribution, and none to "
-            "compare it with.  Use cov_type='nonrobust'; or a model of one of the columns, whose levels are contributions"
-        )
-
-
-def _moved(index: Any, rows: PyTree) -> bool:
-    """Row labels that differ from those of the data, where both have some."""
-    return rows is not None and not index.equals(rows)
-
-
-def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
-    """The user's table still holds the rows that were fitted, in their order.
-
-    It is read anew: a table that was sorted in place has other columns than those that were seen before.
-    """
-    rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
-    if loaded.source.kind != "mapping":
-        return True
-    if rows.n_dropped:
-        if not hasattr(raw, "iloc") or len(raw) != rows.n + rows.n_dropped:
-            return not hasattr(raw, "iloc")
-        raw = raw.iloc[rows.kept]
-    try:
-        source, unit = data_room.with_observed(data_room.ingest(raw), likelihood.open_columns), likelihood.unit
-        own = [key for key in rows.layout.keys if key in source]  # designs come after the user's columns
-        now = source.convert(own)
-        if unit is not None:
-            labels = source.column(unit) if loaded.crossing is None else loaded.crossing.units
-            now = data_room.units(now, labels, unit).rows
-            now = replace(now, leaves=now.leaves[:-1])  # without the mask, which comes after the designs
-    except (ValueError, TypeError, KeyError):
-        return False
-    w = loaded.weights
-    kept = np.ones(now.n, bool) if w is None or data.mode == "whole" or len(w.used) != now.n else w.used
-    return all(
-        np.shape(a) == np.shape(b[: now.n]) and np.array_equal(a[kept], b[: now.n][kept])
-        for a, b in zip(now.leaves, map(as_fitted, data.rows), strict=False)
-    )
-
-
-def as_fitted(leaf: Any) -> np.ndarray:
-    """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
-    if not isinstance(leaf, data_room.StreamedColumn):
-        return np.asarray(leaf)
-    leaf.check()
-    return leaf.values
 
 
 def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:

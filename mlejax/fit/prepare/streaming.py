@@ -20,7 +20,8 @@ from mlejax.data.streams import Cut, Engine, Source, Streamed, Threads
 from mlejax.execution import limits
 from mlejax.fit.common import Problem
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
-from mlejax.fit.prepare.loading import Loaded, load
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, lost, search, value_is_real
-from mlejax.fit.prepare.loading import Loaded
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.linalg import symmetric
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult

@@ -21,8 +21,8 @@ import numpy as np
 from mlejax.data import group_codes
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.covariances.covariances import cluster_codes, weighted_scores
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.tables.formatting import format_number, table_lines
 from mlejax.linalg import scaled_inverse
 from mlejax.notebook import in_notebooks

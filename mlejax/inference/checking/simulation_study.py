@@ -21,7 +21,8 @@ from mlejax.companions import companion
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.fit.common import check_count
-from mlejax.fit.prepare.loading import Loaded, load
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loading import load
 from mlejax.inference.checking.simulation_results import SimulationStudy, Studied
 from mlejax.inference.covariances.covariances import covariances_of
 from mlejax.inference.normal import check_alpha

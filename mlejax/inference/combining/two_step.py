@@ -28,7 +28,7 @@ import numpy as np
 from mlejax.fit import Fit, evaluated
 from mlejax.fit.prepare.arguments import fix_on_host
 from mlejax.inference.covariances.combinations import standard_errors
-from mlejax.inference.covariances.covariances import cluster_codes, weighted_scores
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.normal import z_tests
 from mlejax.inference.tables.entries import Entries, entry_intervals
 from mlejax.inference.tables.estimates import Estimates

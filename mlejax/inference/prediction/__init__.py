@@ -9,7 +9,8 @@ from mlejax.inference.prediction.latents import (
     level_values,
 )
 from mlejax.inference.prediction.margins import Elasticity, Margins, function_of, margins, rows_of
-from mlejax.inference.prediction.predict import in_parts, predict, predict_function, predict_parameter
+from mlejax.inference.prediction.predict import predict, predict_function, predict_parameter
+from mlejax.inference.prediction.row_functions import in_parts
 from mlejax.inference.prediction.spreads import random_effects, with_covariance
 
 __all__ = [

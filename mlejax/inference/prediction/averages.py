@@ -21,8 +21,9 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import compiled
 from mlejax.fit import Fit
-from mlejax.inference.covariances.covariances import cluster_codes, covariance_of, weighted_scores
-from mlejax.inference.prediction.predict import InParts, evaluated_rows
+from mlejax.inference.covariances.covariances import covariance_of
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
+from mlejax.inference.prediction.row_functions import InParts, evaluated_rows
 from mlejax.shapes import Either, Float, Host, Int
 
 UNCONDITIONAL = ("HC0", "HC1", "cluster", "stata")

@@ -36,7 +36,8 @@ from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.predict import InParts, Random, in_parts
+from mlejax.inference.prediction.predict import Random
+from mlejax.inference.prediction.row_functions import InParts, in_parts
 from mlejax.plot import bands
 from mlejax.shapes import Float, Host, Int
 

@@ -9,34 +9,35 @@ so that intervals stay inside the support; those of a simplex's entries are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mlejax import data as data_room
 from mlejax.companions import companion
 from mlejax.covariance import CovarianceResult, Factored
-from mlejax.data.formulas import Design, Designs, DesignValues
+from mlejax.data.formulas import Design, Designs
 from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.latents import RowModes, over_latents
+from mlejax.inference.prediction.row_functions import (
+    ParamsAt,
+    of_theta,
+)
 from mlejax.inference.tables.effect_estimates import RowEffects
-from mlejax.parameters import Link, Predictor
+from mlejax.parameters import Link
 from mlejax.transforms import Log, Logit
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = ["estimate", "std_error", "conf_low", "conf_high"]
-ParamsAt = Callable[[Any], Any]
 Random = Literal["integrate", "mode", "zero"]
-NONE: Mapping[str, Any] = {}
 
 
 def predict(
@@ -112,7 +113,13 @@ def predict(
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
         function = over_latents(function, likelihood, random)
-        by_row = RowEffects(fit, data) if fit.loaded.effects is not None else RowModes(fit, data) if random == "mode" else None
+        by_row = (
+            RowEffects(fit, data)
+            if fit.loaded.effects is not None
+            else RowModes(fit, data)
+            if random == "mode"
+            else None
+        )
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
         raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
@@ -207,135 +214,6 @@ def _inside(found: DeltaResult, support: tuple[float | None, float | None] | Non
     ends = [edge + sign * made.low, edge + sign * made.high]
     notes = tuple(old or new for old, new in zip(found.notes, made.notes, strict=True))
     return replace(found, conf_low=np.minimum(*ends), conf_high=np.maximum(*ends), notes=notes)
-
-
-def of_theta(
-    function: Callable[[Any, Any], Any],
-    data: Any,
-    params_at: ParamsAt,
-    theta: np.ndarray,
-    designs: Designs | None,
-    by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
-) -> Callable[[Any], Any]:
-    """``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`.
-
-    ``by_row`` gives further parameters by row.
-    """
-    opened = in_parts(function, data, params_at, theta, designs, by_row)
-    return lambda t: opened.call(t, opened.made, opened.leaves)
-
-
-class InParts(NamedTuple):
-    """A function of params and rows, with what it takes of the rows laid open.
-
-    Attributes:
-        function: of params and data.
-        predictors: of the regressed parameters.
-        form: how it takes these: ``"array"`` by row, ``"row"`` one row at a time; ``"plain"`` where there are none.
-        layout: of the columns that it reads; None where it reads none.
-        params_at, more: theta -> params, and further parameters by row.
-        made: the designs of the regressed parameters.
-        leaves, shared: the arrays that it reads, by row and others.
-    """
-
-    function: Callable[[Any, Any], Any]
-    predictors: tuple[Predictor, ...]
-    form: str
-    layout: data_room.Layout | None
-    params_at: ParamsAt
-    more: Callable[[Any], dict[str, Any]]
-    made: dict[str, DesignValues]
-    leaves: tuple[Any, ...]
-    shared: Any
-
-    def call(self, theta: Any, made: Any, leaves: Any) -> Any:
-        """The values at theta, with other designs and arrays by row."""
-        params, more = self.params_at(theta), self.more(theta)
-        statics = (self.function, self.predictors, self.form, self.layout)
-        return evaluated_rows(*statics, params, made, leaves, self.shared, more)
-
-    @property
-    def columns(self) -> dict[Any, int]:
-        """Name of a column -> its place among the arrays by row."""
-        entries = () if self.layout is None else self.layout.entries
-        plain = (e for e in entries if e.treedef is None and e.slots[0].source == "row")
-        return {e.key: e.slots[0].position for e in plain}
-
-
-def evaluated_rows(
-    function: Any, predictors: Any, form: str, layout: Any, params: Any, made: Any, leaves: Any, shared: Any, more: Any
-) -> Any:
-    """``function(params, data)`` with regressed parameters by row; arguments as the attributes of `InParts`."""
-    assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
-    if form == "plain":
-        return function({**params, **more} if more else params, assembled(leaves))
-    values = {p.name: p.value(params[p.name], *made[p.name]) for p in predictors} | more
-    if form == "array":
-        return function({**params, **values}, assembled(leaves))
-    one = lambda value, row: function({**params, **value}, assembled([a[None] for a in row]))
-    out = jax.vmap(one)(values, leaves)
-    return jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 and a.shape[1] == 1 else a, out)
-
-
-def in_parts(
-    function: Callable[[Any, Any], Any],
-    data: Any,
-    params_at: ParamsAt,
-    theta: np.ndarray,
-    designs: Designs | None,
-    by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
-) -> InParts:
-    """``function(params, data)`` of theta, of designs and of the columns that it reads; arguments as in `of_theta`."""
-    source, made, form = data_room.ingest(data), {}, "plain"
-    if designs is None:
-        reads: set[Any] = set()
-        given = lambda t: {**params_at(t), **by_row(t)} if by_row(t) else params_at(t)
-        jax.eval_shape(lambda t, a: function(given(t), source.view(a, reads)), theta, source.abstract())
-        rows: data_room.Rows | None = source.convert(reads)
-    else:
-        made = {name: DesignValues(*_on_device(values)) for name, values in designs.again(source).items()}
-        form, reads = _form(function, source, designs, {name: np.shape(v)[1:] for name, v in by_row(theta).items()})
-        rows = source.convert(reads) if reads else None
-    predictors = () if designs is None else tuple(d.predictor for d in designs.designs)
-    statics = (function, predictors, form, None if rows is None else rows.layout)
-    leaves, shared = ((), ()) if rows is None else (_on_device(rows.leaves), rows.shared)
-    return InParts(*statics, params_at, by_row, made, leaves, shared)
-
-
-def _on_device(arrays: Any) -> tuple[Any, ...]:
-    return tuple(None if a is None else jnp.asarray(a) for a in arrays)
-
-
-def _form(
-    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Mapping[str, Any] = NONE
-) -> tuple[str, set[Any]]:
-    """How the function takes regressed parameters: "array" by row, or "row" by "row"; and the columns that it reads.
-
-    ``more`` are further parameters by row, and the shapes of their values.
-    """
-    named = {d.predictor.name for d in designs.designs}
-
-    def reads_of(n: int, lead: tuple[int, ...]) -> set[Any]:
-        reads: set[Any] = set()
-        dtype = jnp.result_type(float)
-        params = {
-            leaf.name: jax.ShapeDtypeStruct((*lead, *leaf.shape) if leaf.name in named else leaf.shape, dtype)
-            for leaf in designs.natural.leaves
-        } | {name: jax.ShapeDtypeStruct((*lead, *shape), dtype) for name, shape in more.items()}
-        jax.eval_shape(lambda p, a: function(p, source.view(a, reads)), params, source.abstract(n))
-        return reads
-
-    n, first = data_room.n_rows(source), None
-    forms = ("array", "row") if designs.view == "array" else ("row", "array")
-    for form in ("array",) if any(d.random is not None for d in designs.designs) else forms:
-        try:
-            return form, reads_of(n, (n,)) if form == "array" else reads_of(1, ())
-        except (data_room.DataError, data_room.DataTypeError, data_room.MissingColumnError):
-            raise
-        except Exception as error:
-            first = first or error
-    assert first is not None
-    raise first
 
 
 def _design_of(designs: Designs, name: str | None) -> Design:

@@ -13,7 +13,8 @@ import numpy as np
 from mlejax.execution import float64
 from mlejax.fit import Fit, evaluated, regressed
 from mlejax.fit.prepare.arguments import fix_on_host
-from mlejax.fit.prepare.loading import Loaded, load
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.loading import load
 from mlejax.inference.intervals.link_scale import supports
 from mlejax.inference.row_designs import designs_of
 from mlejax.likelihood import Likelihood

@@ -20,7 +20,8 @@ import numpy as np
 from mlejax.batch.refits import row_derivatives
 from mlejax.covariance import MODEL_BASED, check_kind
 from mlejax.fit import Fit, column_unchanged
-from mlejax.inference.covariances.covariances import cluster_codes, covariance_of, weighted_scores
+from mlejax.inference.covariances.covariances import covariance_of
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.normal import two_sided_p
 from mlejax.inference.tests.chi_squared import ChiSquared
 from mlejax.inference.tests.larger import at_values, larger_model

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.fit import Fit
-from mlejax.inference.covariances.covariances import cluster_codes, weighted_scores
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.tests.chi_squared import ChiSquared
 from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts
 from mlejax.inference.tests.pairs.same_data import data_difference, same_order

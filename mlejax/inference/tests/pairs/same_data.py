@@ -8,7 +8,7 @@ import numpy as np
 
 from mlejax.data import Fingerprint
 from mlejax.fit import Loaded
-from mlejax.fit.prepare.loading import as_fitted
+from mlejax.fit.prepare.matching import as_fitted
 from mlejax.shapes import Float, Host
 
 

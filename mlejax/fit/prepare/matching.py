@@ -1,0 +1,100 @@
+"""Labels and columns that are given or read after a fit, matched to the rows that were fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.likelihood import Likelihood
+from mlejax.shapes import PyTree
+
+
+def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:
+    """Codes 0..G-1, one for each contribution, of labels given per row, per unit or per entry.
+
+    Raises:
+        DataError: another number of labels, missing labels, another row index, labels that vary within a unit.
+    """
+    rows, n = loaded.rows, loaded.problem.data.n_contributions
+    before = rows.n + rows.n_dropped
+    allowed = {n, before} if loaded.problem.data.mode == "whole" else {rows.n, before}
+    if len(values) not in allowed:
+        raise data_room.DataError(f"{name}: expected one label per row ({before}), got {len(values)}")
+    index = getattr(values, "index", None)
+    if len(values) == before and rows.n_dropped:
+        values = rows.select(values)
+    elif len(values) == rows.n and index is not None and hasattr(index, "equals") and _moved(index, rows.index):
+        raise data_room.DataError(
+            f"{name}: the row labels (index) differ from those of the data.  Rows are matched by position, never by "
+            "label: align them, or pass .to_numpy() if the positions are right"
+        )
+    if loaded.unit_codes is not None and len(values) == rows.n:
+        codes = data_room.group_codes(values, name)[0]
+        try:
+            return data_room.constant_within(codes, loaded.unit_codes, name=name)
+        except data_room.DataError as error:
+            if loaded.crossing is None:
+                raise
+            raise data_room.DataError(
+                f"{error}.  The model has latents of several columns, and its units are the parts of the data that no latent "
+                "connects: groups have to contain all rows of each level of all latents"
+            ) from None
+    if len(values) != n:
+        raise data_room.DataError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
+    return data_room.group_codes(values, name)[0]
+
+
+def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
+    """Raise ValueError for one contribution only, because latents of several columns connect all rows."""
+    if loaded.crossing is not None and loaded.problem.data.n_contributions == 1:
+        raise ValueError(
+            f"{what} is refused: latents of {likelihood.unit} connect all rows, so that there is one contribution, and none to "
+            "compare it with.  Use cov_type='nonrobust'; or a model of one of the columns, whose levels are contributions"
+        )
+
+
+def _moved(index: Any, rows: PyTree) -> bool:
+    """Row labels that differ from those of the data, where both have some."""
+    return rows is not None and not index.equals(rows)
+
+
+def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
+    """The user's table still holds the rows that were fitted, in their order.
+
+    It is read anew: a table that was sorted in place has other columns than those that were seen before.
+    """
+    rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
+    if loaded.source.kind != "mapping":
+        return True
+    if rows.n_dropped:
+        if not hasattr(raw, "iloc") or len(raw) != rows.n + rows.n_dropped:
+            return not hasattr(raw, "iloc")
+        raw = raw.iloc[rows.kept]
+    try:
+        source, unit = data_room.with_observed(data_room.ingest(raw), likelihood.open_columns), likelihood.unit
+        own = [key for key in rows.layout.keys if key in source]  # designs come after the user's columns
+        now = source.convert(own)
+        if unit is not None:
+            labels = source.column(unit) if loaded.crossing is None else loaded.crossing.units
+            now = data_room.units(now, labels, unit).rows
+            now = replace(now, leaves=now.leaves[:-1])  # without the mask, which comes after the designs
+    except (ValueError, TypeError, KeyError):
+        return False
+    w = loaded.weights
+    kept = np.ones(now.n, bool) if w is None or data.mode == "whole" or len(w.used) != now.n else w.used
+    return all(
+        np.shape(a) == np.shape(b[: now.n]) and np.array_equal(a[kept], b[: now.n][kept])
+        for a, b in zip(now.leaves, map(as_fitted, data.rows), strict=False)
+    )
+
+
+def as_fitted(leaf: Any) -> np.ndarray:
+    """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
+    if not isinstance(leaf, data_room.StreamedColumn):
+        return np.asarray(leaf)
+    leaf.check()
+    return leaf.values

@@ -1,0 +1,37 @@
+"""Entries of theta that flat directions move: they have no standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from mlejax.batch import Batch
+from mlejax.shapes import Bool, Float, Host
+from mlejax.verdict import Direction
+
+
+def flat_entries_of(batch: Batch, i: int) -> Bool[Host, "d p"]:
+    """As :func:`flat_entries`, for data set i."""
+    return flat_entries(batch.found[i].directions, batch.jacobian[i], batch.information[i])
+
+
+def flat_entries(
+    directions: Iterable[Direction], jacobian: Float[Host, "p p"] | None, information: Float[Host, "p p"]
+) -> Bool[Host, "d p"]:
+    """Which entries of theta each flat direction moves.
+
+    An entry is measured in its own standard errors given the others; in its own units where it has none.
+    """
+    vectors = [d.vector for d in directions if d.behaviour == "flat"]
+    p = len(information)
+    if not vectors or jacobian is None:
+        return np.zeros((0, p), bool)
+    moved = np.abs(np.array(vectors) @ jacobian.T)
+    moved = np.where(moved > 0, moved, 0.0)
+    root = np.sqrt(np.maximum(np.diag(information), 0.0))
+    out = np.zeros(moved.shape, bool)
+    for flags, size in zip(out, moved, strict=True):
+        part = size * root if (root[size > 0] > 0).all() else size
+        flags[:] = part > 1e-6 * part.max(initial=0.0)
+    return out

@@ -1,0 +1,204 @@
+"""Sums of products of scores of finished fits, by rows, units or clusters, for one fit and for many.
+
+With weights w_i and scores s_i of the contributions, the products are those of
+
+* frequency weights: the expanded rows, sum w s s' (and n = sum w in factors);
+* sampling and importance weights: the weighted contributions, sum w^2 s s'; but sum w s s' for ``opg``, where the products
+  stand for the information of the weighted log-likelihood.
+
+Clusters sum w s in either case.  Contributions of weight 0 count for nothing: not as rows, not as clusters, and not in the
+default number of lags of HAC, in which they are gaps of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlejax import covariance as cov_room
+from mlejax import data as data_room
+from mlejax import fit as fit_room
+from mlejax.batch import Batch, single
+from mlejax.batch.products import summed_products
+from mlejax.covariance import Sums
+from mlejax.execution import float64
+from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, refuse_connected
+from mlejax.inference.covariances.expected_counts import warn_of_count
+from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
+from mlejax.likelihood import SUMS_OF_ROWS, ExpectedTotal
+from mlejax.objective import streamed_products
+from mlejax.shapes import Bool, Float, Host, Int
+
+
+def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
+    """w_i s_i of every contribution, 0 where the weight is 0: their sum is the score of the log-likelihood."""
+    scores, w = fit.scores(), fit.loaded.weights
+    return scores if w is None else np.where(w.used[:, None], scores * w.values[:, None], 0.0)
+
+
+def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
+    """Scores by the coordinates in which the covariance is made, row by row: before anything is summed."""
+    return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
+
+
+def _by_root(kind: str, weight_kind: str | None) -> bool:
+    """Products are weighted by w and not by w^2: of expanded rows, and where they stand for the information."""
+    return (weight_kind == "frequency" and kind != "cluster") or (weight_kind is not None and kind == "opg")
+
+
+def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
+    """Sums of products of one fit's scores."""
+    data, w = fit.loaded.problem.data, fit.loaded.weights
+    likelihood = fit.spec.likelihood
+    if fit.loaded.stream is not None:
+        return _sums_of_stream(fit, kind, options)
+    warn_of_count(fit, f"cov_type={kind!r}")
+    if data.mode == "whole" and data.n_contributions <= 1:
+        raise ValueError(one_scalar(kind, likelihood.name))
+    if isinstance(likelihood.function, ExpectedTotal) and kind not in SUMS_OF_ROWS:
+        raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {', '.join(SUMS_OF_ROWS)}")
+    refuse_connected(fit.loaded, likelihood, f"cov_type={kind!r}")
+    n = counts(fit.loaded)[1]
+    if kind == "HAC":
+        if data.mode == "units":
+            raise ValueError(
+                f"cov_type='HAC' expects contributions in the order of time, but those of {likelihood.name} are units "
+                f"({likelihood.unit!r}), and units have no order; use 'cluster' or 'HC0'"
+            )
+        if fit.weight_kind == "frequency":
+            raise ValueError(
+                "cov_type='HAC' expects one row for each point of time, and with frequency weights a row stands for several; "
+                "use 'HC0' or 'cluster'"
+            )
+        return cov_room.score_products(kind, _centred(fit, weighted_scores(fit)), n, maxlags=options.get("maxlags"))
+    if kind in cov_room.LEVERAGE:
+        return _leveraged(fit, kind, options, n)
+    scores = _centred(fit, fit.scores())
+    if w is not None:
+        size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
+        scores = (scores * size[:, None])[w.used]
+    codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
+    return cov_room.score_products(kind, scores, n, codes)
+
+
+def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
+    """The same by one pass over the partitions."""
+    if kind == "HAC" or kind in cov_room.LEVERAGE:
+        raise ValueError(
+            f"cov_type={kind!r} needs the rows in memory; of a stream there are HC0, HC1, stata and cluster"
+        )
+    n, groups = counts(fit.loaded)[1], options.get("groups", ())
+    if not all(isinstance(g, str) for g in groups):
+        raise ValueError(
+            "cov_kwds groups of a stream are names of columns, not labels: their rows would have to be matched"
+        )
+    with float64():
+        evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
+        products, sizes = streamed_products(evaluator, fit.u, _by_root(kind, fit.weight_kind), tuple(groups))
+    assert fit.jacobian is not None
+    each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
+    return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
+
+
+def _leveraged(fit: Fit, kind: str, options: Mapping[str, Any], n: float) -> Sums:
+    """Sums of products of scores that were divided by powers of one minus their leverage."""
+    what = f"cov_type={kind!r}"
+    if fit.weight_kind == "frequency" and kind in ("HC2", "HC3"):
+        raise ValueError(
+            f"{what} is refused with frequency weights, of which a row stands for several; expand the rows"
+        )
+    codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
+    if codes and not codes[0].any():
+        return cov_room.score_products("cluster", np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
+    parts = parts_of(fit, codes[0] if codes else None, what)
+    scores, certain = adjusted_scores(parts, cov_room.LEVERAGE[kind])
+    if certain.any() and kind in ("HC3", "CR3"):
+        one = f"{int(certain.sum())} {'clusters' if codes else 'contributions'}"
+        raise ValueError(
+            f"{what}: {one} determine a parameter alone (a leverage of 1), so that there is no estimate without them; use "
+            f"{'CR2' if codes else 'HC2'!r}, or leave out the parameter of that {'cluster' if codes else 'row'}"
+        )
+    assert fit.jacobian is not None
+    scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)
+    made = cov_room.score_products("HC0", scores, n)
+    return made._replace(groups=np.array([[len(scores)]])) if codes else made
+
+
+def one_scalar(kind: str, name: str) -> str:
+    """The refusal of kinds that sum scores, for a function that returns their sum."""
+    return (
+        f"cov_type={kind!r} sums the scores of separate contributions, but {name} returns one scalar; return one value per "
+        "time point or group, or use cov_type='nonrobust'"
+    )
+
+
+def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
+    """One code for each contribution of positive weight, from a column name or labels."""
+    if not isinstance(groups, str):
+        codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")
+    elif not column_unchanged(fit.loaded, fit.spec.likelihood):
+        raise ValueError(
+            f"the data have changed since the fit, so that their column {groups!r} may belong to other rows; pass the labels "
+            "themselves as groups, in the order of the rows that were fitted"
+        )
+    else:
+        column = fit.loaded.source.column(groups)
+        codes = labels_per_contribution(fit.loaded, column, f"groups column {groups!r}")
+    w = fit.loaded.weights
+    return codes if w is None or w.used.all() else data_room.group_codes(codes[w.used])[0]
+
+
+def sums_of_many(
+    batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]
+) -> tuple[Sums, Bool[Host, " m"]]:
+    """Sums of products of many fits: on the device where that has a program for them, else one by one; and which were summed."""
+    sets, groups = batch.sets, options.get("groups", ())
+    if kind == "HAC" or kind in cov_room.LEVERAGE or len(groups) > 1 or (groups and sets.mode == "units"):
+        each = [sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
+        products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
+        return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
+    codes = _codes_of_many(batch, groups[0]) if groups else None
+    products, ran = summed_products(batch, which, codes, _by_root(kind, batch.weight_kind))
+    sizes = np.zeros(len(which), int) if codes is None else np.array([int(codes[i].max()) + 1 for i in which])
+    return Sums(products[:, None], _counted(batch)[which], sizes[:, None]), ran
+
+
+def _counted(batch: Batch) -> Float[Host, " L"]:
+    """Contributions that count: the sum of frequency weights, else their number."""
+    sets = batch.sets
+    if sets.mode == "whole":
+        return np.array([sets.n_out.get(int(m), 0) for m in sets.lengths], float)
+    if batch.weight_kind != "frequency" or sets.weights is None or sets.order is None:
+        return sets.lengths.astype(float)
+    owner = np.repeat(np.arange(len(sets)), sets.lengths)
+    return np.bincount(owner, sets.weights[sets.order], minlength=len(sets))
+
+
+def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
+    """For each data set the cluster of each contribution, from a column or from labels of all rows."""
+    sets = batch.sets
+    values = np.asarray(sets.source.column(groups)) if isinstance(groups, str) else _flat(batch, groups)
+    out = []
+    for i in range(len(sets)):
+        if i in sets.bad:
+            out.append(np.zeros(0, np.int64))
+            continue
+        out.append(data_room.group_codes(values[sets.rows_used(i)], "cov_kwds groups")[0])
+        if sets.mode == "whole" and len(out[-1]) != sets.n_out[int(sets.lengths[i])]:
+            raise data_room.DataError("cov_kwds groups: expected one label for each value that the model returns")
+    return out
+
+
+def own_options(batch: Batch, options: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """Options of one data set, from those for all (as `check_kind` returns them): its own labels, or columns' names."""
+    if "groups" not in options:
+        return dict(options)
+    rows = batch.sets.table_rows(i)
+    return {**options, "groups": tuple(g if isinstance(g, str) else _flat(batch, g)[rows] for g in options["groups"])}
+
+
+def _flat(batch: Batch, groups: Any) -> Host:
+    values = np.asarray(groups)
+    return values.reshape(-1) if values.ndim == 2 else values

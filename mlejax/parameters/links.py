@@ -1,0 +1,112 @@
+"""Links between linear predictors and values of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlejax import transforms
+from mlejax.portable import portable, restore
+from mlejax.shapes import Either
+
+LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
+
+
+def _pair(carried: Any) -> Any:
+    return None if carried is None else (restore(carried[0]), restore(carried[1]))
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link and its inverse, elementwise, or along the last axis for a simplex.
+
+    Attributes:
+        name: what users call it.
+        lo, hi: ends of the interval of the value for logit, probit and cloglog.
+        baseline: of a softmax, the entry whose linear predictor is 0.
+        pair: the user's own (link, inverse), or None.
+    """
+
+    name: str
+    lo: float = 0.0
+    hi: float = 1.0
+    baseline: int = 0
+    pair: tuple[Callable[[Either], Either], Callable[[Either], Either]] | None = None
+
+    def __reduce__(self) -> Any:
+        pair = None if self.pair is None else (portable(self.pair[0]), portable(self.pair[1]))
+        return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
+
+    def inverse(self, eta: Either) -> Either:
+        """The value at a linear predictor, the same shape (a simplex: one entry more on the last axis)."""
+        eta = jnp.asarray(eta)
+        if self.pair is not None:
+            return self.pair[1](eta)
+        if self.name == "log":
+            return jnp.exp(eta)
+        if self.name == "logit":
+            return transforms.Logit(self.lo, self.hi).forward(eta, eta.shape)
+        if self.name == "probit":
+            return self._between(jax.scipy.special.ndtr(eta))
+        if self.name == "cloglog":
+            return self._between(-jnp.expm1(-jnp.exp(eta)))
+        if self.name == "inverse":
+            return 1.0 / eta
+        if self.name == "softmax":
+            flat = jnp.reshape(eta, (-1, eta.shape[-1]))
+            shape = (flat.shape[0], eta.shape[-1] + 1)
+            value = transforms.Simplex().forward(flat, shape)  # its last entry is the baseline
+            value = jnp.concatenate([value[:, : self.baseline], value[:, -1:], value[:, self.baseline : -1]], axis=1)
+            return jnp.reshape(value, (*eta.shape[:-1], shape[1]))
+        return eta
+
+    @property
+    def support(self) -> tuple[float | None, float | None] | None:
+        """The ends of what a value can be; None if there are none, or if they are not known."""
+        if self.name == "log":
+            return (0.0, None)
+        return (self.lo, self.hi) if self.name in ("logit", "probit", "cloglog") else None
+
+    def _between(self, p: Either) -> Either:
+        """Scaled to the interval, kept off its ends: a probability of exactly 0 or 1 has no logarithm to differentiate."""
+        tiny = jnp.finfo(p.dtype).eps
+        kept = p + jax.lax.stop_gradient(jnp.clip(p, tiny, 1.0 - tiny) - p)
+        return self.lo + (self.hi - self.lo) * kept
+
+    def link(self, value: Either) -> Either:
+        """The linear predictor of a value: the inverse of :meth:`inverse`."""
+        if self.name == "log":
+            return np.log(value) if isinstance(value, np.ndarray) else jnp.log(value)
+        value = jnp.asarray(value, jnp.result_type(float))
+        if self.pair is not None:
+            return self.pair[0](value)
+        if self.name == "logit":
+            return jnp.reshape(transforms.Logit(self.lo, self.hi).inverse(value), value.shape)
+        if self.name in ("probit", "cloglog"):
+            share = (value - self.lo) / (self.hi - self.lo)
+            return jax.scipy.special.ndtri(share) if self.name == "probit" else jnp.log(-jnp.log1p(-share))
+        if self.name == "inverse":
+            return 1.0 / value
+        if self.name == "softmax":
+            logs = jnp.log(value)
+            rest = jnp.delete(logs, self.baseline, axis=-1)
+            return rest - logs[..., self.baseline : self.baseline + 1]
+        return value
+
+    @property
+    def ratio(self) -> str:
+        """What exp(coefficient) is called, or nothing where it has no meaning."""
+        if self.name == "log":
+            return "ratios"
+        if self.name == "logit" and (self.lo, self.hi) == (0.0, 1.0):
+            return "odds ratios"
+        return "relative-risk ratios" if self.name == "softmax" else ""
+
+
+def _link_again(name: str, lo: float, hi: float, baseline: int, pair: Any) -> Link:
+    return Link(name, lo, hi, baseline, _pair(pair))
