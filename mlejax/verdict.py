@@ -326,58 +326,60 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
                 f"an inflection: the score is zero and the information nearly singular, but the log-likelihood is {d.gain:.3g} "
                 f"higher along {d.movement}"
             )
-    if not e.definite and any(d.behaviour == "ridge" for d in e.directions):
-        return "stopped_early", (
+    return _curved(e, best) if e.definite else ("stopped_early", _indefinite(e))
+
+
+def _indefinite(e: Evidence) -> str:
+    """What is said where the search stopped and the information is not positive definite."""
+    if any(d.behaviour == "ridge" for d in e.directions):
+        return (
             f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
             "two components have become one, or the start was too far; give another start="
         )
-    if not e.definite and e.end == End.INTERRUPTED:
-        return "stopped_early", f"interrupted after {e.n_steps} steps, before a maximum was near"
-    if not e.definite and e.end == End.MAX_STEPS:
-        return "stopped_early", (
-            f"max_steps was reached after {e.n_steps} steps, before a maximum was near"
-            + (f"; {NEGATED}" if e.convex else "")
-        )
-    if not e.definite:
-        return "stopped_early", (
-            f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
-            f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): nearly collinear columns, or no maximum"
-        )
+    if e.end == End.INTERRUPTED:
+        return f"interrupted after {e.n_steps} steps, before a maximum was near"
+    if e.end == End.MAX_STEPS:
+        negated = f"; {NEGATED}" if e.convex else ""
+        return f"max_steps was reached after {e.n_steps} steps, before a maximum was near{negated}"
+    return (
+        f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
+        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): nearly collinear columns, or no maximum"
+    )
+
+
+def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
+    """The code and the statement where the information is positive definite; ``best`` is a direction to higher values."""
     # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
     fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
     followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
+    stopped = f"{_ended(e.end)} after {e.n_steps} steps"
     if e.blurred and not e.doubtful:
         return "stopped_early", (
-            f"{_ended(e.end)} after {e.n_steps} steps, where the log-likelihood one standard error away does not fall as its "
+            f"{stopped}, where the log-likelihood one standard error away does not fall as its "
             "second derivatives say: the formula has lost its digits, or is not smooth there"
         )
     if e.blurred:
         return "stopped_early", (
-            f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief and the log-likelihood does not "
+            f"{stopped}, where a standard error is beyond belief and the log-likelihood does not "
             "follow its own score: a plateau, on which the formula loses its digits (a difference of large terms)"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
-        return (
-            "stopped_early",
-            f"{_ended(e.end)} after {e.n_steps} steps, where a standard error is beyond belief: a plateau",
-        )
-    if e.definite and (e.end == End.CONVERGED or followed):
+        return "stopped_early", f"{stopped}, where a standard error is beyond belief: a plateau"
+    if e.end == End.CONVERGED or followed:
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
             limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
             return "boundary", f"{where}; standard errors of the others hold it there{limit}"
         elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
-        return "verified", (
-            f"a local maximum{elsewhere}"
-        )
-    if e.end == End.PRECISION_FLOOR and e.definite and e.decrement <= 1e3 * SMALL_DECREMENT:
+        return "verified", f"a local maximum{elsewhere}"
+    if e.end == End.PRECISION_FLOOR and e.decrement <= 1e3 * SMALL_DECREMENT:
         return (
             "verified",
             f"a local maximum to the precision of the arithmetic: the decrement {e.decrement:.1e} cannot be made smaller",
         )
     # on a ridge that bends a maximum may be far higher than the curvature promises: no distance is stated
-    left = f"; g'H^-1 g = {e.decrement:.1e}" if e.definite and np.isfinite(e.decrement) else ""
-    return "stopped_early", f"{_ended(e.end)} after {e.n_steps} steps{left}"
+    left = f"; g'H^-1 g = {e.decrement:.1e}" if np.isfinite(e.decrement) else ""
+    return "stopped_early", f"{stopped}{left}"
 
 
 def _risen(rising: Direction, e: Evidence) -> str:

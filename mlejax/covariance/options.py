@@ -95,6 +95,12 @@ def check_kind(
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
             raise ValueError(f"cov_kwds correction={options['correction']!r} is not known; choose from {CORRECTIONS}")
+    _check_values(options)
+    return kind, options
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    """ValueError for values that an option does not take."""
     if "outcomes" in options and not isinstance(options["outcomes"], Mapping):
         raise ValueError(
             f"cov_kwds outcomes= expected a dict of a column and its values, {{'y': [0, 1]}}, got {options['outcomes']!r}"
@@ -108,7 +114,6 @@ def check_kind(
         raise ValueError(
             f"cov_kwds maxlags={lags!r}: expected a whole number of lags >= 0, or None for 4 (n/100)^(2/9)"
         )
-    return kind, options
 
 
 def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from mlejax.fit.diagnose import (
 )
 from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
 from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effects
-from mlejax.fit.maximise.em_steps import climb
-from mlejax.fit.maximise.training import held_out_data, train
+from mlejax.fit.maximise.em_steps import Climbed, climb
+from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
 from mlejax.fit.prepare.arguments import (
     MANY_PARAMETERS,
     Watch,
@@ -117,96 +117,187 @@ def fit_once(
             if on is not None:
                 check_place(data, on, engine)
             if is_stream(data):
-                refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
                 check_stream_options(algorithm, bias_reduction, validation)
-                loaded = load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
-            else:
-                loaded = load(likelihood, data, start, missing, groups, weights, weight_kind)
-                loaded = loaded if arranged is None else arranged(loaded)
+            loaded = _load(likelihood, data, start, missing, groups, weights, weight_kind, engine)
+            if arranged is not None and loaded.stream is None:
+                loaded = arranged(loaded)
             reading = (start, missing, weights, weight_kind)
-            loaded, held_out = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
+            loaded, kept_back = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
             given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
-            space, held = fix_on_host(loaded.problem.space, fixed)
+            space, values = fix_on_host(loaded.problem.space, fixed)
             if method == "newton" and space.n_free > MANY_PARAMETERS:
                 warn_of_dense_steps(likelihood.name, space.n_free)
-            remark, labels, modes, begun = "", tuple[str, ...](), tuple[Mode, ...](), None
-            places = None if engine is not None else on
             if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
                 raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
+            remark, labels, begun = "", tuple[str, ...](), None
+            places = None if engine is not None else on
             wanted = None if restrict is None else restrict(space)
             if wanted is not None and wanted.functions:
-                plainly = evaluator_of(Spec(likelihood, space), loaded, held, resume, places)
-                begun = begin(space, held, wanted, likelihood, algorithm, _first_start(plainly, algorithm, loaded, given, seed))
-                space, held, labels = begun.space, begun.reference, begun.equations.labels
+                plainly = evaluator_of(Spec(likelihood, space), loaded, values, resume, places)
+                plain_start = _first_start(plainly, algorithm, loaded, given, seed)
+                begun = begin(space, values, wanted, likelihood, algorithm, plain_start)
+                space, values, labels = begun.space, begun.reference, begun.equations.labels
             elif wanted is not None:
-                space, labels, remark = restricted(space, held, wanted)
-            penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
-            reduction = checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
-            if reduction is not None and begun is not None:
-                raise ValueError("bias_reduction is not offered under constraints= given as functions; give linear ones as text")
-            if penalty is not None or reduction is not None:
-                loaded = replace(unscaled(loaded), hyper=hyper)
-            # equal specifications are one object: looked up at every dispatch
-            make = lambda: Spec(likelihood, space)
-            spec = cached(likelihood, ("spec", space), make) if begun is None else make()
-            if penalty is not None or reduction is not None:
-                spec = replace(spec, penalty=penalty, reduction=reduction)
-            evaluator = evaluator_of(spec, loaded, held, resume, places)
+                space, labels, remark = restricted(space, values, wanted)
+            if begun is not None and bias_reduction is not None:
+                raise ValueError(
+                    "bias_reduction is not offered under constraints= given as functions; give linear ones as text"
+                )
+            loaded, spec = _specified(likelihood, loaded, space, penalty, hyper, bias_reduction, keep=begun is None)
+            evaluator = evaluator_of(spec, loaded, values, resume, places)
             doing("choosing a start")
             u0 = _first_start(evaluator, algorithm, loaded, given, seed) if begun is None else begun.u
-            check_rows_once(likelihood, space, loaded.seen.problem.data, u0, held)
+            check_rows_once(likelihood, space, loaded.seen.problem.data, u0, values)
             settling = None
             if isinstance(evaluator, EffectsEvaluator):
                 settling = settled_levels(evaluator, loaded, u0, separated)
                 loaded, evaluator = settling.loaded, settling.evaluator
-                remark = " ".join(n for n in (remark, settling.remark) if n)
+                remark = _joined(remark, settling.remark)
         if space.n_free == 0:
             done = replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
             return done if settling is None else with_effects(done, evaluator, settling)
         if start is not None and labels:
-            remark += start_moved(space, given, u0, held)
-        history, reached, climbed = None, None, None
+            remark += start_moved(space, given, u0, values)
+        starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
+
+        def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
+            """Constraints that are functions, solved for other parameters than before; None where these will do."""
+            other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
+            if other is None:
+                return None
+            space, values, u0 = other
+            return evaluator_of(replace(evaluator.spec, space=space), loaded, values, resume, places), u0
+
         watch = Watch(line)
-        if isinstance(algorithm, optimize.EM):
-            climbed = climb(evaluator, algorithm, u0, watch)
-            u0, algorithm = climbed.u, optimize.Newton()
-        if optimize.batched(algorithm):
-            reached, history = train(evaluator.spec, algorithm, loaded, u0, held, held_out, watch)
-            reached = reached.alone()
-
-        def searched(evaluator: AnyEvaluator, u0: Float[Host, " p"]) -> tuple[AnyEvaluator, Diagnosed, Problems]:
-            problems = problems_of(algorithm, evaluator.fixed, seed, lambda _: loaded, lambda _: given)
-            outcome = _centred(problems, evaluator, loaded, u0) or search_all(
-                problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
-            )
-            return evaluator.with_spec(outcome.spec), outcome.diagnosed(0), problems
-
-        evaluator, found, problems = searched(evaluator, u0)
-        for _ in range(CHOICES):
-            other = begun and another_choice(begun.equations, evaluator.spec.space, found.end.u, evaluator.fixed)
-            if other is None or found.end.end == End.INTERRUPTED:
-                break
-            space, held, u0 = other
-            evaluator = evaluator_of(replace(evaluator.spec, space=space), loaded, held, resume, places)
-            evaluator, found, problems = searched(evaluator, u0)
-        if n_starts > 1 and found.end.end != End.INTERRUPTED:
-            more = [start_room.given_values(space, likelihood.parameters, s) for s in listed[1:]]
-            found, modes = several_starts(problems, evaluator, loaded, found, given, more, n_starts)
-        check_rows_once(likelihood, space, loaded.seen.problem.data, found.end.u, held)
-        loaded = with_fingerprint(loaded)
-        done = at_estimate(finish(evaluator, loaded, found, algorithm))
+        searched = _searched(evaluator, algorithm, loaded, u0, starts, n_starts, kept_back, watch, seed, rechosen)
+        check_rows_once(likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed)
+        loaded, evaluator = with_fingerprint(loaded), searched.evaluator
+        done = at_estimate(finish(evaluator, loaded, searched.found, searched.method))
         if settling is not None:
             done = with_effects(done, evaluator, settling)
         if loaded.designs is not None and done.verdict.code != "verified":
-            remark = " ".join(n for n in (remark, formulas.remark(loaded.designs, loaded.seen.rows)) if n)
-        note = f"Held out to watch the training: {held_out.origin}." if held_out is not None else found.note
-        text = " ".join(n for n in (note, remark) if n)
-        path = watch.path(loaded.scale * float(evaluator.scale)) if history is None else ()
-        done = replace(done, note=text, modes=modes, constraints=labels, history=history, path=path)
-        done = with_modes(done, modes)
+            remark = _joined(remark, formulas.remark(loaded.designs, loaded.seen.rows))
+        note = f"Held out to watch the training: {kept_back.origin}." if kept_back is not None else searched.found.note
+        path = watch.path(loaded.scale * float(evaluator.scale)) if searched.history is None else ()
+        done = replace(done, note=_joined(note, remark), modes=searched.modes, constraints=labels)
+        done = with_modes(replace(done, history=searched.history, path=path), searched.modes)
+        climbed = searched.climbed
         if climbed is not None:
             done = replace(done, method=f"{climbed.text}; {done.method}", n_steps=done.n_steps + climbed.n_steps)
     return done
+
+
+def _load(
+    likelihood: Likelihood,
+    data: Any,
+    start: Any,
+    missing: str,
+    groups: Sequence[str],
+    weights: Any,
+    weight_kind: str | None,
+    engine: Engine | None,
+) -> Loaded:
+    """The data, in memory or as a stream."""
+    if not is_stream(data):
+        return load(likelihood, data, start, missing, groups, weights, weight_kind)
+    refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
+    return load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
+
+
+def _specified(
+    likelihood: Likelihood,
+    loaded: Loaded,
+    space: Space,
+    penalty: Any,
+    hyper: PyTree,
+    bias_reduction: str | None,
+    keep: bool,
+) -> tuple[Loaded, Spec]:
+    """What is maximised: the log-likelihood, with a penalty or bias reduction if there is one; and the data, on its scale.
+
+    ``keep``: equal specifications are one object, looked up at every dispatch.
+    """
+    make = lambda: Spec(likelihood, space)
+    spec = cached(likelihood, ("spec", space), make) if keep else make()
+    penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
+    reduction = checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
+    if penalty is None and reduction is None:
+        return loaded, spec
+    return replace(unscaled(loaded), hyper=hyper), replace(spec, penalty=penalty, reduction=reduction)
+
+
+class Searched(NamedTuple):
+    """Where the searches of a fit ended.
+
+    Attributes:
+        found: the end, with what was diagnosed there.
+        evaluator: at its specification, which a search in other coordinates may have changed.
+        space, fixed: the layout that was searched, and the values under ``fixed=`` in it.
+        method: of the last search.
+        modes: the maxima that several starts reached.
+        history: of the training on minibatches, or None.
+        climbed: what EM did first, or None.
+    """
+
+    found: Diagnosed
+    evaluator: AnyEvaluator
+    space: Space
+    fixed: Float[Host, " p"] | None
+    method: Any
+    modes: tuple[Mode, ...]
+    history: History | None
+    climbed: Climbed | None
+
+
+def _searched(
+    evaluator: AnyEvaluator,
+    method: Any,
+    loaded: Loaded,
+    u0: Float[Host, " p"],
+    starts: list[list[Any]],
+    n_starts: int,
+    validation: ValidationData | None,
+    watch: Watch,
+    seed: int,
+    rechosen: Callable[[AnyEvaluator, Float[Host, " p"]], tuple[AnyEvaluator, Float[Host, " p"]] | None],
+) -> Searched:
+    """Search from u0, by EM or minibatches first where the method says so, then from further starts.
+
+    Args:
+        evaluator, method, loaded: the log-likelihood, the method and the data.
+        u0: the first start, (p,).
+        starts: the starts that the user gave, each as values by parameter.
+        n_starts: starts in total, with those that are drawn.
+        validation: data that are watched during training.
+        watch: called after every step.
+        seed: of starts that are drawn.
+        rechosen: an evaluator in other coordinates and a start in them, where these coordinates do not suit the end.
+    """
+    climbed, reached, history, modes = None, None, None, tuple[Mode, ...]()
+    if isinstance(method, optimize.EM):
+        climbed = climb(evaluator, method, u0, watch)
+        u0, method = climbed.u, optimize.Newton()
+    if optimize.batched(method):
+        reached, history = train(evaluator.spec, method, loaded, u0, evaluator.fixed, validation, watch)
+        reached = reached.alone()
+    for choices_left in reversed(range(CHOICES + 1)):
+        space, fixed = evaluator.spec.space, evaluator.fixed
+        problems = problems_of(method, fixed, seed, lambda _: loaded, lambda _: starts[0])
+        outcome = _centred(problems, evaluator, loaded, u0) or search_all(
+            problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
+        )
+        evaluator, found = evaluator.with_spec(outcome.spec), outcome.diagnosed(0)
+        other = None if found.end.end == End.INTERRUPTED else rechosen(evaluator, found.end.u)
+        if other is None or not choices_left:
+            break
+        evaluator, u0 = other
+    if n_starts > 1 and found.end.end != End.INTERRUPTED:
+        found, modes = several_starts(problems, evaluator, loaded, found, starts[0], starts[1:], n_starts)
+    return Searched(found, evaluator, space, fixed, method, modes, history, climbed)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(s for s in sentences if s)
 
 
 def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
@@ -228,7 +319,9 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
     """
     loaded, method, likelihood = fit.loaded, optimize.Newton(), fit.spec.likelihood
     if fit.constraints or loaded.stream is not None or loaded.remembered is not None or likelihood.effects:
-        raise ValueError("this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test")
+        raise ValueError(
+            "this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test"
+        )
     with float64(), missing_derivatives(likelihood), outside_transformations():
         space, held = fix_on_host(loaded.problem.space, fixed)
         evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)

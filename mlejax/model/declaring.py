@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, overload
 
 from mlejax.data import OpenColumns
 from mlejax.latent import ClassLike, Latent, marginal_likelihood, mixture_likelihood
-from mlejax.likelihood import OfUnit, declared_likelihood
+from mlejax.likelihood import Likelihood, OfUnit, declared_likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
 
@@ -107,27 +107,37 @@ def model(
     if of_unit and unit is None:
         raise ValueError(f"per_unit={list(of_unit)} has one value for each unit: give unit= too, the column of units")
     declared = _declarations(params, parameters)
-    latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
-    observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
         _check_signature(user)
-        indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
-        if latents and indexed:
-            raise ValueError(
-                f"{indexed[0]}=Real(by=...) beside the latent {next(iter(latents))}: effects by index are not offered together "
-                "with latents; make a latent of both, or leave one out"
-            )
-        continuous = {name: value for name, value in latents.items() if isinstance(value, Latent)}
-        if len(continuous) < len(latents):
-            likelihood = mixture_likelihood(user, observed, latents, rowwise, unit)
-        elif latents:
-            likelihood = marginal_likelihood(user, observed, continuous, rowwise, unit)
-        else:
-            likelihood = declared_likelihood(OfUnit(user, of_unit) if of_unit else user, observed, rowwise, unit)
+        likelihood = _likelihood_of(OfUnit(user, of_unit) if of_unit else user, declared, rowwise, unit)
         return Model(replace(likelihood, open_columns=columns) if columns.names else likelihood)
 
     return decorate if function is None else decorate(function)
+
+
+def _likelihood_of(
+    function: Callable[[Any, Any], Any], declared: Mapping[str, Declared], rowwise: bool, unit: str | None
+) -> Likelihood:
+    """The likelihood of a function, with its latents integrated or summed out."""
+    latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
+    observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
+    indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
+    if latents and indexed:
+        raise ValueError(
+            f"{indexed[0]}=Real(by=...) beside the latent {next(iter(latents))}: effects by index are not offered together "
+            "with latents; make a latent of both, or leave one out"
+        )
+    if latents and isinstance(function, OfUnit):
+        raise ValueError(
+            "per_unit= is not offered together with latents: take one entry of the column inside the function, data['x'][0]"
+        )
+    continuous = {name: value for name, value in latents.items() if isinstance(value, Latent)}
+    if len(continuous) < len(latents):
+        return mixture_likelihood(function, observed, latents, rowwise, unit)
+    if latents:
+        return marginal_likelihood(function, observed, continuous, rowwise, unit)
+    return declared_likelihood(function, observed, rowwise, unit)
 
 
 def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str, Declared]) -> dict[str, Any]:

@@ -166,17 +166,24 @@ def residuals(
         return Residuals(
             kind, gap / np.sqrt(value("variance", table)), None, index, "in standard deviations of the outcome"
         )
+    return Residuals(kind, _deviance(fit, gap, value("saturated", table)), None, index, "signed roots of the deviance")
+
+
+def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) -> Float[Host, " n"]:
+    """sign(y - mean) sqrt(2 (saturated - log-likelihood)), row by row.
+
+    Raises:
+        ValueError: a saturated log-likelihood below that of the fit.
+    """
     with float64():
         own = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
-    lost = value("saturated", table) - own
+    lost = saturated - own
     if (lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
         raise ValueError(
             "residuals('deviance'): the declared saturated log-likelihood is below that of the fit in "
             f"{int((lost < 0).sum())} rows; it should be the highest that any mean gives"
         )
-    return Residuals(
-        kind, np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)), None, index, "signed roots of the deviance"
-    )
+    return np.asarray(np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)))
 
 
 def _response(fit: Fit) -> str:

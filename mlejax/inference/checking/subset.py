@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.checking.information import Point, information_of
+from mlejax.inference.checking.information import Information, Point, information_of
 from mlejax.inference.intervals import confidence_intervals
 from mlejax.inference.normal import z_tests
 from mlejax.inference.tables.entries import dense_cost
@@ -148,18 +148,7 @@ def subset_errors_of(
         >>> round(float(res.bse["b"]), 3)
         0.367
     """
-    check_others(others)
-    if not damping >= 0 or not np.isfinite(damping):
-        raise ValueError(f"damping={damping!r}: expected a number >= 0")
-    if not np.isfinite(fit.llf):
-        raise ValueError(f"the log-likelihood is not finite at the estimates ({fit.verdict})")
-    if fit.weight_kind == "sampling":
-        raise ValueError(
-            "under sampling weights the information is that of a pseudolikelihood, whose inverse is no covariance; errors of a "
-            "subset are not offered for it"
-        )
-    if fit.constraints:
-        raise ValueError("errors of a subset are not offered under constraints; bse and cov_params account for them")
+    _check_offered(fit, others, damping)
     scale = fit.loaded.scale
     space, p = fit.spec.space, fit.spec.space.n_free
     chosen = choose(space, addresses)
@@ -178,20 +167,7 @@ def subset_errors_of(
         found = information_of(
             fit.spec, at, chosen.theta, beside, damping=damping / scale, tol=tol, max_steps=max_steps
         )
-    if found.negative is not None:
-        curvature = scale * found.negative - damping
-        raise ValueError(
-            f"the log-likelihood curves upwards in some direction of the other parameters (v'Iv / v'v = {curvature:.3g} "
-            "in the information I): this is no maximum over them, and there is no covariance that accounts for them. "
-            f"others='given' takes them as known; damping={-2.0 * curvature:.2g} or more adds a ridge to "
-            "the information, as an l2 penalty of that strength would"
-        )
-    if found.residual > max(1e3 * tol, 1e-4) or (found.lost is not None and not np.isfinite(found.lost).all()):
-        raise ValueError(
-            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: the "
-            "information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take them as "
-            "known: others='given'"
-        )
+    _check_solved(found, scale, damping, tol)
     lower, upper = space.closed_edges
     made = subset_errors(
         [space.labels[i] for i in chosen.reported],
@@ -208,6 +184,40 @@ def subset_errors_of(
     )
     more = (*_on_the_point(fit, made.decrement), *_robust(cov_type))
     return replace(made, meaning=(*made.meaning, *more))
+
+
+def _check_offered(fit: Fit, others: str, damping: float) -> None:
+    """ValueError for options that are none, and for fits whose information is no inverse covariance."""
+    check_others(others)
+    if not damping >= 0 or not np.isfinite(damping):
+        raise ValueError(f"damping={damping!r}: expected a number >= 0")
+    if not np.isfinite(fit.llf):
+        raise ValueError(f"the log-likelihood is not finite at the estimates ({fit.verdict})")
+    if fit.weight_kind == "sampling":
+        raise ValueError(
+            "under sampling weights the information is that of a pseudolikelihood, whose inverse is no covariance; errors of a "
+            "subset are not offered for it"
+        )
+    if fit.constraints:
+        raise ValueError("errors of a subset are not offered under constraints; bse and cov_params account for them")
+
+
+def _check_solved(found: Information, scale: float, damping: float, tol: float) -> None:
+    """ValueError where conjugate gradients met negative curvature, or did not converge."""
+    if found.negative is not None:
+        curvature = scale * found.negative - damping
+        raise ValueError(
+            f"the log-likelihood curves upwards in some direction of the other parameters (v'Iv / v'v = {curvature:.3g} "
+            "in the information I): this is no maximum over them, and there is no covariance that accounts for them. "
+            f"others='given' takes them as known; damping={-2.0 * curvature:.2g} or more adds a ridge to "
+            "the information, as an l2 penalty of that strength would"
+        )
+    if found.residual > max(1e3 * tol, 1e-4) or (found.lost is not None and not np.isfinite(found.lost).all()):
+        raise ValueError(
+            f"conjugate gradients left a relative residual of {found.residual:.2g} after {found.n_steps} steps: the "
+            "information of the other parameters is nearly singular. Raise max_steps=, give damping=, or take them as "
+            "known: others='given'"
+        )
 
 
 def _check_size(m: int, p: int, others: str) -> None:
