@@ -21,8 +21,8 @@ def summary(thing: Any) -> str:
 
 
 def members(owner: type) -> list[tuple[str, Any]]:
-    """Public attributes and methods that have a docstring, in the order of the source; of `Results` those of its topics too."""
-    topics = [c for c in owner.__mro__[:0:-1] if c.__module__.startswith("mlejax.results.")]
+    """Public attributes and methods that have a docstring, in the order of the source; those of its topics first."""
+    topics = [c for c in owner.__mro__[:0:-1] if c.__module__.startswith(("mlejax.results.", "mlejax.model."))]
     return [(name, value) for c in (*topics, owner) for name, value in vars(c).items() if _shown(name, value)]
 
 

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
-from mlejax import batch as batch_room
 from mlejax import data as data_room
 from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, Survey, check_kind
-from mlejax.data import DataTypeError, check_weight_kind
-from mlejax.data.errors import type_name
+from mlejax.data import check_weight_kind
 from mlejax.inference import parse_hypotheses
-from mlejax.latent import Draws, Quadrature, Sobol, integrated, latents_of, quadrature_of, refuse_chains, without_random
+from mlejax.latent import Draws, Quadrature, Sobol, latents_of, without_random
 from mlejax.likelihood import Likelihood
+from mlejax.model.batch_doors import BatchDoors, Missing, WeightKind
+from mlejax.model.companion_doors import CompanionDoors
 from mlejax.notebook import in_notebooks
 from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
-from mlejax.results import BatchResults, FitGroups, Results, fit_streamed_groups
+from mlejax.results import Results
 from mlejax.shapes import PyTree
-
-WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
-Missing: TypeAlias = Literal["raise", "drop"]
 
 
 @in_notebooks
 @misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
-class Model:
+class Model(CompanionDoors, BatchDoors):
     """A log-likelihood that can be fitted; made by :func:`model`.
 
     Calling it calls the plain function, so it can be jitted, vmapped, differentiated and tested as before.
@@ -220,84 +217,6 @@ class Model:
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
-    def _companion(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare a further function of the model: it has another, equally frozen, likelihood from then on."""
-        object.__setattr__(self, "likelihood", self.likelihood.with_companion(name, function))
-        return function
-
-    def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the expected information of each contribution, for ``cov_type="expected"`` and Jeffreys' prior; a decorator.
-
-        ``bias_reduction="jeffreys"`` uses it for the model that declares it, ``cov_type="expected"`` for regressed ones too.
-
-        Args:
-            function: ``f(params, data)`` -> (n, p, p), one matrix for each row (for one unit: (p, p)), over the free natural
-                coordinates in the order of ``res.information``.
-
-        Example:
-            >>> import jax.numpy as jnp, mlejax as mle
-            >>> from jax.scipy.stats import poisson
-            >>> @mle.model(eta=mle.Real())
-            ... def counts(params, data):
-            ...     return poisson.logpmf(data["y"], jnp.exp(params["eta"]))
-            >>> @counts.expected_information
-            ... def _(params, data):
-            ...     return jnp.full((data["y"].shape[0], 1, 1), jnp.exp(params["eta"]))
-            >>> res = counts.fit({"y": [0, 0, 0]}, bias_reduction="jeffreys")
-            >>> round(float(jnp.exp(res.params["eta"])), 6)  # (sum of y + 1/2) / n
-            0.166667
-        """
-        return self._companion("expected_information", function)
-
-    def simulator(self, function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-        """Declare how to draw data from the model; a decorator.
-
-        Args:
-            function: ``f(key, params, data)`` -> dict of columns that replace those of ``data``, with one entry per row; pure
-                JAX.  ``data.n_rows`` is the number of rows.  With ``unit=`` it draws all rows at once, ``data[unit]`` being the
-                numbers 0, 1, ... of the units.  Regressed parameters are arrays by row, as in the log-likelihood, so that
-                :meth:`regress` inherits it.
-
-        Example:
-            >>> import jax, mlejax as mle
-            >>> from jax.scipy.stats import norm
-            >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
-            ... def gaussian(params, data):
-            ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
-            >>> @gaussian.simulator
-            ... def _(key, params, data):
-            ...     return {"y": params["mu"] + params["sigma"] * jax.random.normal(key, (data.n_rows,))}
-            >>> drawn = gaussian.simulate({"mu": 3.0, "sigma": 2.0}, 1000, seed=1)
-            >>> 2.7 < float(drawn["y"].mean()) < 3.3
-            True
-        """
-        return self._companion("simulator", function)
-
-    def cdf(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the distribution function: ``f(params, data)`` -> (n,) probabilities; a decorator.
-
-        ``res.predict("cdf", data)`` gives it with its errors.  :meth:`regress` inherits it.
-        """
-        return self._companion("cdf", function)
-
-    def mean(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the expected value: ``f(params, data)`` -> (n,); a decorator.
-
-        ``res.predict("mean", data)`` gives it with its errors.  :meth:`regress` inherits it.
-        """
-        return self._companion("mean", function)
-
-    def variance(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the variance of the outcome: ``f(params, data)`` -> (n,), for Pearson residuals; a decorator."""
-        return self._companion("variance", function)
-
-    def saturated(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the saturated log-likelihood: ``f(params, data)`` -> (n,), the highest that any mean gives a row; a decorator.
-
-        Deviance residuals are made of it: of a Poisson ``poisson.logpmf(y, y)``, of a normal law the density at its mean.
-        """
-        return self._companion("saturated", function)
-
     def simulate(self, params: PyTree, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
         """One data set drawn from the model by its :meth:`simulator`.
 
@@ -391,173 +310,6 @@ class Model:
             )
         return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 
-    def fit_batch(
-        self,
-        data: Any,
-        start: Any = None,
-        fixed: Mapping[str, Any] | None = None,
-        *,
-        weights: Any = None,
-        weight_kind: WeightKind | None = None,
-        method: MethodLike = "newton",
-        cov_type: CovarianceKind | None = None,
-        cov_kwds: Mapping[str, Any] | None = None,
-        penalty: Any = None,
-        hyper: PyTree = None,
-        missing: Missing = "raise",
-        n_starts: int | None = None,
-        seed: int = 0,
-        memory_limit: float | None = None,
-        progress: bool | None = None,
-        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
-    ) -> BatchResults:
-        """Fit every data set of a stack, in one compiled program, with a verdict for each.
-
-        A batch equals the loop of single fits in any order, and a data set that cannot be fitted affects its own row only.
-
-        Args:
-            data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
-            start: as in :meth:`fit`, one for all; values with a leading axis (n_datasets, ...), or a DataFrame such as
-                ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
-                it every data set has its own search for a start, which takes longer than the fit: give one where you can.
-            fixed, method, cov_type, seed: as in :meth:`fit`, for all.
-            weights: a column, or numbers (n_datasets, n_rows).
-            weight_kind, penalty: as in :meth:`fit`.
-            hyper: as in :meth:`fit`; with a leading axis of n_datasets (in every leaf) one for each.
-            cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
-            missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
-                out its rows with a missing value.
-            n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
-            memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
-                cut into chunks.
-            progress: a bar; None shows one in a terminal, after two seconds.
-            integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
-
-        Returns:
-            :class:`mlejax.BatchResults`.  Ctrl-C returns it with the finished data sets.
-
-        Raises:
-            ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
-
-        Example:
-            >>> import numpy as np, jax.numpy as jnp, mlejax as mle
-            >>> @mle.model(rate=mle.Positive())
-            ... def exponential(params, data):
-            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
-            >>> res = exponential.fit_batch({"t": np.array([[1.0, 2.0, 6.0], [1.0, 1.0, 2.0]])}, start={"rate": 1.0})
-            >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
-            ([0.3333, 0.75], ['verified', 'verified'])
-        """
-        return self._fit_many(
-            functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
-            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
-            hyper=hyper, n_starts=n_starts, integrate=integrate,
-        )  # fmt: skip
-
-    def fit_groups(
-        self,
-        frame: Any,
-        by: Any,
-        start: Any = None,
-        fixed: Mapping[str, Any] | None = None,
-        *,
-        weights: Any = None,
-        weight_kind: WeightKind | None = None,
-        method: MethodLike = "newton",
-        cov_type: CovarianceKind | None = None,
-        cov_kwds: Mapping[str, Any] | None = None,
-        penalty: Any = None,
-        hyper: PyTree = None,
-        missing: Missing = "raise",
-        n_starts: int | None = None,
-        seed: int = 0,
-        memory_limit: float | None = None,
-        progress: bool | None = None,
-        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
-        on: Any = None,
-    ) -> BatchResults:
-        """Fit every group of one long table; groups may have any and different sizes.
-
-        Sizes are padded to 8, 32, 128, ..., each of which is compiled once (models with ``rowwise=False`` are never padded, and
-        compile for every distinct length).
-
-        Args:
-            frame: a DataFrame or dict of columns; ``mle.Parquet`` or ``mle.Stream``, whose rows are sorted by group; or, with
-                ``on=``, a Dask or Spark DataFrame or a Ray Dataset.
-            by: the column of groups, a list of columns, or one label per row.
-            weights: a column, or one number per row.
-            start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
-                the groups first appear.
-            on: a ``distributed.Client``, the initialised module ``ray``, or a ``SparkSession``, which divides its table by group
-                and fits complete groups on its workers, many in a batch.
-
-        Returns:
-            :class:`mlejax.BatchResults`, labelled by group in order of first appearance; sorted by group where an engine divided
-            them.  Of groups that did not come from memory it has no rows: estimates, errors of the covariance asked for, verdicts
-            and their tables are there, and ``res[label]`` is refused.
-
-        Raises:
-            ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
-        """
-        options = {
-            "start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed, "penalty": penalty,
-            "hyper": hyper, "n_starts": n_starts,
-        }  # fmt: skip
-        source = engines.source_of(frame, on, groups=True)
-        if on is not None or fit_room.is_stream(source):
-            return self._fit_stream(
-                source, by, weights, weight_kind, cov_type, cov_kwds, memory_limit, integrate, on, options
-            )
-        return self._fit_many(
-            functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
-            memory_limit, progress, integrate=integrate, **options,
-        )  # fmt: skip
-
-    def _fit_stream(
-        self, source: Any, by: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any,
-        memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
-    ) -> BatchResults:  # fmt: skip
-        """Fit groups that are read in batches, here or by an engine, and warn of failures."""
-        if not fit_room.is_stream(source):
-            raise DataTypeError(
-                f"fit_groups with on= takes the engine's own table, got a {type_name(source)}; leave out on="
-            )
-        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
-        covariance = (cov_type, cov_kwds)
-        work = FitGroups(self, likelihood, by, columns, options, covariance, (weights, kind), memory_limit)
-        made = fit_streamed_groups(work, source, None if on is None else engines.engine_of(on))
-        batch_room.warn_of_failures(self.likelihood.name, made.verdict.to_numpy(str), stacklevel=5)
-        return made
-
-    def _batched(
-        self,
-        weights: Any,
-        weight_kind: str | None,
-        cov_type: Any,
-        cov_kwds: Any,
-        integrate: Any,
-        options: dict[str, Any],
-    ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
-        """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
-        fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
-        refuse_chains(self.likelihood)
-        how = quadrature_of(self.likelihood, integrate)
-        kind = check_weight_kind(weights, weight_kind)
-        columns = _named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
-        return self.likelihood if how is None else integrated(self.likelihood, how), kind, columns
-
-    def _fit_many(
-        self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
-        progress: Any, integrate: Any, **options: Any,
-    ) -> BatchResults:  # fmt: skip
-        """Read the data sets, fit them, and warn of failures."""
-        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
-        sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
-        cut = batch_room.budget(memory_limit, progress)
-        done = batch_room.fit_many(likelihood, sets, budget=cut, columns=columns, **options)
-        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=5)
-        return BatchResults.make(self, done, cov_type, cov_kwds)
-
     def prepare(self, data: Any, *, start: Any = None, missing: Missing = "raise") -> fit_room.Problem:
         """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
 
@@ -572,17 +324,6 @@ class Model:
 def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
     there = None if named is None else find(named)
     return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
-
-
-def _named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalised: bool) -> tuple[str, ...]:
-    """The columns of clusters that are given by name."""
-    groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
-    return tuple(name for name in groups if isinstance(name, str))
-
-
-def _structure(start: Any) -> Any:
-    """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
-    return None if isinstance(start, str) else start
 
 
 def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.Restrictions:

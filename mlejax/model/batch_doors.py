@@ -1,0 +1,211 @@
+"""Fits of many data sets: stacks of arrays, and the groups of a table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from mlejax import batch as batch_room
+from mlejax import engines, misuse
+from mlejax import fit as fit_room
+from mlejax.covariance import CovarianceKind, check_kind
+from mlejax.data import DataTypeError, check_weight_kind
+from mlejax.data.errors import type_name
+from mlejax.latent import Quadrature, integrated, quadrature_of, refuse_chains
+from mlejax.likelihood import Likelihood
+from mlejax.optimize import MethodLike
+from mlejax.results import BatchResults, FitGroups, fit_streamed_groups
+from mlejax.shapes import PyTree
+
+WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
+Missing: TypeAlias = Literal["raise", "drop"]
+
+
+@misuse.doors
+class BatchDoors:
+    """Fits of many data sets, each with a verdict.
+
+    Attributes:
+        likelihood: the frozen declaration.
+    """
+
+    likelihood: Likelihood
+
+    def fit_batch(
+        self,
+        data: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        weights: Any = None,
+        weight_kind: WeightKind | None = None,
+        method: MethodLike = "newton",
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: PyTree = None,
+        missing: Missing = "raise",
+        n_starts: int | None = None,
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
+    ) -> BatchResults:
+        """Fit every data set of a stack, in one compiled program, with a verdict for each.
+
+        A batch equals the loop of single fits in any order, and a data set that cannot be fitted affects its own row only.
+
+        Args:
+            data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
+            start: as in :meth:`fit`, one for all; values with a leading axis (n_datasets, ...), or a DataFrame such as
+                ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
+                it every data set has its own search for a start, which takes longer than the fit: give one where you can.
+            fixed, method, cov_type, seed: as in :meth:`fit`, for all.
+            weights: a column, or numbers (n_datasets, n_rows).
+            weight_kind, penalty: as in :meth:`fit`.
+            hyper: as in :meth:`fit`; with a leading axis of n_datasets (in every leaf) one for each.
+            cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
+            missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
+                out its rows with a missing value.
+            n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
+            memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
+                cut into chunks.
+            progress: a bar; None shows one in a terminal, after two seconds.
+            integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
+
+        Returns:
+            :class:`mlejax.BatchResults`.  Ctrl-C returns it with the finished data sets.
+
+        Raises:
+            ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
+
+        Example:
+            >>> import numpy as np, jax.numpy as jnp, mlejax as mle
+            >>> @mle.model(rate=mle.Positive())
+            ... def exponential(params, data):
+            ...     return jnp.log(params["rate"]) - params["rate"] * data["t"]
+            >>> res = exponential.fit_batch({"t": np.array([[1.0, 2.0, 6.0], [1.0, 1.0, 2.0]])}, start={"rate": 1.0})
+            >>> res.params["rate"].round(4).tolist(), res.verdict.tolist()
+            ([0.3333, 0.75], ['verified', 'verified'])
+        """
+        return self._fit_many(
+            functools.partial(batch_room.stacked, self.likelihood, data), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, start=start, fixed=fixed, method=method, missing=missing, seed=seed, penalty=penalty,
+            hyper=hyper, n_starts=n_starts, integrate=integrate,
+        )  # fmt: skip
+
+    def fit_groups(
+        self,
+        frame: Any,
+        by: Any,
+        start: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        *,
+        weights: Any = None,
+        weight_kind: WeightKind | None = None,
+        method: MethodLike = "newton",
+        cov_type: CovarianceKind | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
+        penalty: Any = None,
+        hyper: PyTree = None,
+        missing: Missing = "raise",
+        n_starts: int | None = None,
+        seed: int = 0,
+        memory_limit: float | None = None,
+        progress: bool | None = None,
+        integrate: Literal["auto", "laplace"] | Quadrature = "auto",
+        on: Any = None,
+    ) -> BatchResults:
+        """Fit every group of one long table; groups may have any and different sizes.
+
+        Sizes are padded to 8, 32, 128, ..., each of which is compiled once (models with ``rowwise=False`` are never padded, and
+        compile for every distinct length).
+
+        Args:
+            frame: a DataFrame or dict of columns; ``mle.Parquet`` or ``mle.Stream``, whose rows are sorted by group; or, with
+                ``on=``, a Dask or Spark DataFrame or a Ray Dataset.
+            by: the column of groups, a list of columns, or one label per row.
+            weights: a column, or one number per row.
+            start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
+                the groups first appear.
+            on: a ``distributed.Client``, the initialised module ``ray``, or a ``SparkSession``, which divides its table by group
+                and fits complete groups on its workers, many in a batch.
+
+        Returns:
+            :class:`mlejax.BatchResults`, labelled by group in order of first appearance; sorted by group where an engine divided
+            them.  Of groups that did not come from memory it has no rows: estimates, errors of the covariance asked for, verdicts
+            and their tables are there, and ``res[label]`` is refused.
+
+        Raises:
+            ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
+        """
+        options = {
+            "start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed, "penalty": penalty,
+            "hyper": hyper, "n_starts": n_starts,
+        }  # fmt: skip
+        source = engines.source_of(frame, on, groups=True)
+        if on is not None or fit_room.is_stream(source):
+            return self._fit_stream(
+                source, by, weights, weight_kind, cov_type, cov_kwds, memory_limit, integrate, on, options
+            )
+        return self._fit_many(
+            functools.partial(batch_room.grouped, self.likelihood, frame, by), weights, weight_kind, cov_type, cov_kwds,
+            memory_limit, progress, integrate=integrate, **options,
+        )  # fmt: skip
+
+    def _fit_stream(
+        self, source: Any, by: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any,
+        memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
+    ) -> BatchResults:  # fmt: skip
+        """Fit groups that are read in batches, here or by an engine, and warn of failures."""
+        if not fit_room.is_stream(source):
+            raise DataTypeError(
+                f"fit_groups with on= takes the engine's own table, got a {type_name(source)}; leave out on="
+            )
+        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
+        covariance = (cov_type, cov_kwds)
+        work = FitGroups(self, likelihood, by, columns, options, covariance, (weights, kind), memory_limit)
+        made = fit_streamed_groups(work, source, None if on is None else engines.engine_of(on))
+        batch_room.warn_of_failures(self.likelihood.name, made.verdict.to_numpy(str), stacklevel=5)
+        return made
+
+    def _batched(
+        self,
+        weights: Any,
+        weight_kind: str | None,
+        cov_type: Any,
+        cov_kwds: Any,
+        integrate: Any,
+        options: dict[str, Any],
+    ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
+        """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
+        fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
+        refuse_chains(self.likelihood)
+        how = quadrature_of(self.likelihood, integrate)
+        kind = check_weight_kind(weights, weight_kind)
+        columns = named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)
+        return self.likelihood if how is None else integrated(self.likelihood, how), kind, columns
+
+    def _fit_many(
+        self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
+        progress: Any, integrate: Any, **options: Any,
+    ) -> BatchResults:  # fmt: skip
+        """Read the data sets, fit them, and warn of failures."""
+        likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
+        sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
+        cut = batch_room.budget(memory_limit, progress)
+        done = batch_room.fit_many(likelihood, sets, budget=cut, columns=columns, **options)
+        batch_room.warn_of_failures(self.likelihood.name, done.codes, stacklevel=5)
+        return BatchResults.make(self, done, cov_type, cov_kwds)
+
+
+def named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalised: bool) -> tuple[str, ...]:
+    """The columns of clusters that are given by name."""
+    groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
+    return tuple(name for name in groups if isinstance(name, str))
+
+
+def _structure(start: Any) -> Any:
+    """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
+    return None if isinstance(start, str) else start
