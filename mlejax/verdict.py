@@ -186,6 +186,7 @@ class Evidence:
         rows: for a log-likelihood or score that is not finite: text on which rows.
         rounding: what is known of the rounding of the log-likelihood there, where it was looked at.
         limit: the end is a limit on an edge, where the formula itself has no digits.
+        within: log-likelihood by which the profile off an edge could be higher unseen, where that profile decided; else None.
         deciding: the rows or units that make the log-likelihood rise without a maximum, where they are few, and the
             same in words.
         n_steps: steps taken.
@@ -208,6 +209,7 @@ class Evidence:
     blurred: bool = False
     rounding: str = ""
     limit: bool = False
+    within: float | None = None
     edges: tuple[tuple[str, float, float], ...] = ()
     directions: tuple[Direction, ...] = ()
     rows: str = ""
@@ -280,6 +282,8 @@ def judge(e: Evidence) -> Verdict:
         facts["mismatch"] = e.mismatch
     if e.limit:
         facts["limit"] = True
+    if e.edges and e.within is not None:
+        facts["decided_within"] = e.within
     if e.rounding:
         facts["rounding"] = e.rounding
     advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
@@ -341,9 +345,15 @@ def _indefinite(e: Evidence) -> str:
     if e.end == End.MAX_STEPS:
         negated = f"; {NEGATED}" if e.convex else ""
         return f"max_steps was reached after {e.n_steps} steps, before a maximum was near{negated}"
+    if np.isnan(e.smallest_eigenvalue):
+        return (
+            f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "
+            f"{e.n_steps} steps): no maximum"
+        )
     return (
         f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
-        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): nearly collinear columns, or no maximum"
+        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): parameters that can hardly be told apart, "
+        "or no maximum"
     )
 
 
@@ -369,7 +379,8 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
         if e.edges:
             where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
             limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
-            return "boundary", f"{where}; standard errors of the others hold it there{limit}"
+            ladder = "" if e.within is None else f"; near it the log-likelihood is not higher, decided to within {e.within:.1g}"
+            return "boundary", f"{where}{ladder}; standard errors of the others hold it there{limit}"
         elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
         return "verified", f"a local maximum{elsewhere}"
     if e.end == End.PRECISION_FLOOR and e.decrement <= 1e3 * SMALL_DECREMENT:

@@ -7,6 +7,7 @@ maximum, which is checked by moving every parameter.  At most one clean fit in a
 from __future__ import annotations
 
 import collections
+import json
 import warnings
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from benchmarks.recorded import RESULTS
 from tests.torture import Problem, problems
 
 HONEST = {
@@ -74,6 +76,14 @@ def check(counts: collections.Counter, wrong: list[str]) -> None:
     assert clean["verified"] >= 0.99 * sum(clean.values()), clean
     none = {code: n for (truth, code), n in counts.items() if truth == "none"}
     assert none["no_finite_maximum"] >= 0.85 * sum(none.values()), none  # the others lose their digits
+
+
+def test_the_record_has_no_untrue_statement() -> None:
+    record = json.loads((RESULTS / "torture.json").read_text())
+    assert record["fits"] >= 2000
+    assert record["untrue"] == 0
+    assert record["right"] >= 0.95 * record["fits"]
+    assert record["false alarms"] <= 0.005 * record["clean"]
 
 
 def test_one_of_each() -> None:

@@ -146,7 +146,7 @@ def _digits_lost(
 ) -> Bool[Host, " B"]:
     """Flags of the ends where the formula has lost its digits: maxima of rounding are no refits."""
     spec, out = evaluator.spec, np.zeros(len(good), bool)
-    for i in np.flatnonzero(good & suspect(ends, starts, spec.space)).tolist():
+    for i in np.flatnonzero(good & suspect(evaluator, ends, starts, good)).tolist():
         one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
         out[i] = lost(one, ends.of(i))
     return out

@@ -97,7 +97,7 @@ def search_all(
         evaluator, reached = maximise(evaluator, problems.method, u0, which, report)
     at = in_theta(reached) if in_theta is not None and reached.information is not None else None
     good = clean(reached, evaluator.spec.space, at)
-    good &= ~suspect(reached, u0, evaluator.spec.space)
+    good &= ~suspect(evaluator, reached, u0, good)
     ran = np.asarray(reached.status)[which] != int(End.INTERRUPTED)
     outcome = Outcome(evaluator.spec, reached, good, finished=bool(ran.all()), at=at)
     unclean = [i for i in which[ran].tolist() if not good[i]]

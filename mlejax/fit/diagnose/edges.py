@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlejax import linalg, optimize
+from mlejax.fit.diagnose.rounding.digits import bar_of_value
 from mlejax.fit.diagnose.ends import CLEAR, interior
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
@@ -21,6 +22,7 @@ from mlejax.status import End
 RUNGS = np.arange(-2, 12)
 ENOUGH = 2.0  # log-likelihood below the edge at which the ladder ends
 RISE = 1e-6
+UNSEEN = 3.0  # a peak a h^3 - b h^4 (or h^2) over the highest rung of it, at most: rungs are a factor of 2 apart
 STEPS = 100
 
 
@@ -48,6 +50,14 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
         if best is not None:
             return best[1]
     return None
+
+
+def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
+    """The rise of the profile off the edges of an end that its ladder would not have seen; None where no ladder was needed."""
+    space = evaluator.spec.space
+    if not space.boxed or end.information is None or not unclear(end, space.lower, space.upper).any():
+        return None
+    return max(UNSEEN * RISE, bar_of_value(evaluator, end.u))
 
 
 def climbed(

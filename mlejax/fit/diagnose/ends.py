@@ -39,6 +39,7 @@ class Findings:
         blurred: the log-likelihood does not follow its own score and information.
         rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
         limit: the end is a limit on an edge, where the formula itself is no number.
+        within: log-likelihood by which the profile off an edge could be higher unseen, where that profile decided; else None.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
         convex: where the search began the log-likelihood curves upwards in every parameter; looked at where it has no bound.
         mapped: the end in centred and scaled coordinates, where these were needed: directions are in these too.
@@ -50,6 +51,7 @@ class Findings:
     blurred: bool = False
     rounding: str = ""
     limit: bool = False
+    within: float | None = None
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     convex: bool = False
     mapped: Mapped | None = None

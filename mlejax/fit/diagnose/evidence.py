@@ -96,6 +96,7 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         blurred=findings.blurred,
         rounding=findings.rounding,
         limit=findings.limit,
+        within=findings.within,
         rows=findings.rows,
         deciding=findings.deciding,
         convex=findings.convex,

@@ -20,12 +20,18 @@ from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_p
 from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.directions.rays import Asks
-from mlejax.fit.diagnose.edges import held_on_edges, off_the_edges
+from mlejax.fit.diagnose.edges import decided_within, held_on_edges, off_the_edges
 from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.diagnose.rounding.digits import HALF, digits, rounding_in_words, suspect, with_differences
-from mlejax.fit.diagnose.rounding.last_digits import OR_ANOTHER_START, STABLE_FORM, regained, with_good_digits
+from mlejax.fit.diagnose.rounding.digits import HALF, digits, rounding_in_words, suspect, value_is_real, with_differences
+from mlejax.fit.diagnose.rounding.last_digits import (
+    LOST_WHERE_IT_ENDED,
+    OR_ANOTHER_START,
+    STABLE_FORM,
+    regained,
+    with_good_digits,
+)
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator
@@ -113,10 +119,27 @@ def search_on(
         information = evaluator.with_spec(found.spec).evaluate(u0[None]).information
         convex = information is not None and bool((information[0].diagonal() < 0.0).all())
         found = found._replace(findings=replace(found.findings, convex=convex))
-    if found.end.information is not None and suspect(found.end, u0, found.spec.space):
+    if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
+    if _is_rounding(evaluator.with_spec(found.spec), found):
+        return _shown_as_lost(found)
     return found
+
+
+def _is_rounding(evaluator: SingleEvaluator, found: Diagnosed) -> bool:
+    """The log-likelihood of an end that is no maximum is rounding, and no more has been said of it."""
+    end = found.end
+    if end.information is None or found.findings.limit or found.findings.rows or end.end == End.INTERRUPTED:
+        return False
+    return bool(np.isfinite(end.loglik)) and not is_clean(end, found.spec.space) and not value_is_real(evaluator, end.u)
+
+
+def _shown_as_lost(found: Diagnosed) -> Diagnosed:
+    """An end whose log-likelihood is rounding: its number is not shown, and nothing is said of what it does from there."""
+    end = found.end._replace(loglik=np.asarray(np.nan), status=np.asarray(int(End.DIVERGED), np.int32))
+    findings = replace(found.findings, directions=(), rows=LOST_WHERE_IT_ENDED, advice=OR_ANOTHER_START)
+    return found._replace(end=end, findings=findings)
 
 
 def _with_good_digits(
@@ -129,7 +152,7 @@ def _with_good_digits(
     """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return evaluator, end
-    if end.information is None or not suspect(end, u0, evaluator.spec.space):
+    if end.information is None or not suspect(evaluator, end.alone(), u0[None])[0]:
         return evaluator, end
     with np.errstate(all="ignore"):
         found = digits(evaluator, end)
@@ -227,6 +250,8 @@ def _searched_on(
         if again.end == End.INTERRUPTED or not gained:
             break
         end = again._replace(polished=end.polished)
+    if not is_clean(end, space):
+        findings = replace(findings, within=decided_within(evaluator, end))
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 

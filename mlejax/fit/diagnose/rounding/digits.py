@@ -15,11 +15,11 @@ from mlejax import linalg
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions.falls import falls_as_it_should
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.objective import SingleEvaluator
+from mlejax.objective import Evaluator, SingleEvaluator
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
 from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, Int
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever the search began
@@ -30,28 +30,72 @@ LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
 UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looked at: good ones give 1e-4 and less
 FLAT_NOISE = 1e-9  # scaled curvature, of which flat directions of healthy formulas have much less
 VANISHES = 1e-14  # decrement of a score that is 0 to 1e-7 standard errors
+BESIDE = 1e-3  # standard errors from an end at which its score is looked at
+AT_ONCE = 1e-9  # decrements above this, whose square is so many times the next one, ended faster than Newton's method does
 
 
-def suspect(result: OptimizeResult, u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets"]:
-    """Flags of the ends at which the formula may have lost its digits.
+def suspect(
+    evaluator: Evaluator, result: OptimizeResult, u0: Float[Host, "L p"], among: Bool[Host, " L"] | None = None
+) -> Bool[Host, " L"]:
+    """Flags (L,) of the ends at which the formula may have lost its digits.
 
     The information there does not explain how the score changed on the way, or a coordinate went far, or the score vanished
     at once after a point that was not curved downwards.  These cost nothing to find; the error bars, which decide, cost about
-    as much as a fit.  Of a search that began where it ended, it tells that the score vanishes there to many digits.
+    as much as a fit.  Of a search that began where it ended, came from where the log-likelihood is not curved downwards, or
+    whose score vanished faster than quadratically, the score beside the end tells whether the information explains it.
+
+    Args:
+        evaluator: of the L data sets.
+        result: their ends.
+        u0: where the searches began.
+        among: flags (L,) of the ends that are asked about; default: all.
     """
     with np.errstate(invalid="ignore"):
-        vanishes = np.isinf(result.mismatch) & (result.decrement <= VANISHES)
-        explained = (result.mismatch <= UNEXPLAINED) | vanishes
-        return np.asarray(far_from_start(result.u, u0, space).any(axis=-1) | ~explained | _vanished_at_once(result))
+        other = far_from_start(result.u, u0, evaluator.spec.space).any(axis=-1) | _vanished_at_once(result)
+        doubted = np.asarray(other | ~(result.mismatch <= UNEXPLAINED))
+        still = (np.isinf(result.mismatch) | _sudden(result)) & ~other & (result.decrement <= VANISHES)
+    which = np.flatnonzero(still if among is None else still & among)
+    if which.size:
+        doubted[which] = ~_explained_beside(evaluator, result, which)
+    return doubted
+
+
+def _explained_beside(evaluator: Evaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
+    """Flags (m,) of ends at which the information explains the change of the score over 0.001 standard errors."""
+    if not isinstance(result.information, np.ndarray):
+        return np.ones(which.size, bool)
+    information, u = result.information[which], result.u[which]
+    try:
+        factor = np.linalg.cholesky(information)
+    except np.linalg.LinAlgError:
+        return np.zeros(which.size, bool)
+    step = np.linalg.solve(factor.transpose(0, 2, 1), np.full((*u.shape, 1), BESIDE))
+    beside = u + step[:, :, 0]
+    score = evaluator.evaluate(beside, 1, which).score
+    assert score is not None
+    unexplained = np.linalg.solve(factor, (score - result.score[which])[:, :, None] + information @ step)[:, :, 0]
+    with np.errstate(invalid="ignore"):
+        return ends.interior(evaluator.spec.space, beside).all(axis=1) & (np.abs(unexplained).max(axis=1) <= UNEXPLAINED * BESIDE)
 
 
 def _vanished_at_once(result: OptimizeResult) -> Bool[Host, "*sets"]:
     """Flags of searches whose decrement was 0 to many digits right after a point at which there was none."""
-    known = np.asarray(result.decrements)
-    length = known.shape[-1]
-    seen = np.arange(length) >= length - 1 - np.asarray(result.n_steps)[..., None]
-    before, after = known[..., :-1], known[..., 1:]
-    return np.asarray((seen[..., :-1] & np.isinf(before) & (after <= VANISHES)).any(axis=-1))
+    before, after = result.decrements[..., :-1], result.decrements[..., 1:]
+    return np.asarray((_steps_seen(result)[..., :-1] & np.isinf(before) & (after <= VANISHES)).any(axis=-1))
+
+
+def _sudden(result: OptimizeResult) -> Bool[Host, "*sets"]:
+    """Flags of searches whose last decrements fell far faster than quadratically, or followed points that had none."""
+    before, after = result.decrements[..., :-1], result.decrements[..., 1:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        faster = (before > AT_ONCE) & (after <= AT_ONCE * before**2)  # also where it was infinite
+    return np.asarray((_steps_seen(result)[..., :-1] & faster).any(axis=-1))
+
+
+def _steps_seen(result: OptimizeResult) -> Bool[Host, "*sets history"]:
+    """Flags of the kept decrements that belong to points of the search; the others were never written."""
+    length = result.decrements.shape[-1]
+    return np.asarray(np.arange(length) >= length - 1 - np.asarray(result.n_steps)[..., None])
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
@@ -176,6 +220,12 @@ def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) 
     """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= LEAST_SHARE * gain
+
+
+def bar_of_value(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> float:
+    """The error bar of the log-likelihood at u; 0 where its rounding is not known."""
+    bars = _bars(evaluator, u)
+    return 0.0 if bars is None else float(bars.loglik)
 
 
 def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> bool:

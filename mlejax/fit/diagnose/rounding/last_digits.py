@@ -49,6 +49,7 @@ STABLE_FORM = (
 OR_ANOTHER_START = (
     f"Begin elsewhere, with another start=, or write the formula with a stable one of mle.special, which has {STABLE_FORMS}."
 )
+LOST_WHERE_IT_ENDED = "the formula has lost its digits where the search ended"
 LOST_AT_START = "the formula has lost its digits where the search began and where it ended"
 
 
