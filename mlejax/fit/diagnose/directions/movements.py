@@ -46,7 +46,7 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
     straight = ~curved(space) & (roots > 0)
     if not straight.any():
         return plain
-    relative = roots / np.median(roots[straight])
+    relative = plain * roots / np.median((plain * roots)[straight])  # of a column in small units the size tells already
     return np.where(straight, plain / np.maximum(1.0, relative), plain)
 
 

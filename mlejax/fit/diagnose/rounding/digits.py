@@ -23,7 +23,7 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever the search began
-NEARER = 1e-3  # share of the start's distance to an edge, below which they are
+NEARER = 1e-3  # share of the start's distance to an edge, below which they are, and the reverse
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
 HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
 LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
@@ -99,12 +99,12 @@ def _steps_seen(result: OptimizeResult) -> Bool[Host, "*sets history"]:
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Flags of logarithms and logits far from where they began, and of coordinates much nearer to an edge."""
+    """Flags of logarithms and logits far from where they began, and of coordinates much nearer to an edge, or once so."""
     with np.errstate(invalid="ignore"):
         far = ends.curved(space) & ((np.abs(u - u0) > FAR) | (np.abs(u) > EXTREME))
         if space.boxed:
-            near = np.minimum(u - space.lower, space.upper - u)
-            far |= (near > 0) & (near < NEARER * np.minimum(u0 - space.lower, space.upper - u0))
+            near, before = (np.minimum(x - space.lower, space.upper - x) for x in (u, u0))
+            far |= (near > 0) & ((near < NEARER * before) | ((before > 0) & (before < NEARER * near)))
     return np.asarray(far)
 
 
