@@ -5,7 +5,7 @@
 
 The verdict of a clean fit comes from numbers that the fit has anyway: the scaled information's eigenvalues, the last
 decrements, the score at edges, the share of the score's change that the information explains (the screen for rounding).  The
-time inside these steps is taken while whole fits run, each with its standard errors.  Medians of 30 (1,000,000 rows and batches: 7).
+time inside these steps is taken while whole fits run, each with its standard errors.  Medians of 30, of large ones 7.
 """
 
 import sys
@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import mlejax as mle
 from benchmarks import tables
 from benchmarks.recorded import circumstances, keep
-from mlejax.fit import finish, search
+from mlejax.fit import search
+from mlejax.fit.finish import finish
 
 STEPS = ((search, "clean"), (search, "suspect"), (finish, "evidence_at"), (finish, "judge"))
 SIZES = ((1, 1_000, 4, 30), (1, 10_000, 10, 30), (1, 100_000, 20, 30), (1, 1_000_000, 10, 7), (5_000, 100, 4, 7))

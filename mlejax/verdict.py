@@ -307,11 +307,8 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     if e.rows:
         return "not_computable", e.rows
     if not e.dense:
-        return (
-            "stopped_early",
-            e.message
-            or f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives",
-        )
+        usual = f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
+        return "stopped_early", e.message or usual
     rising = steepest(e.directions)
     unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
     if rising is not None and not (unsettled and rising.bounded):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mlejax import linalg, optimize
-from mlejax.fit.diagnose.rounding.digits import bar_of_value
 from mlejax.fit.diagnose.ends import CLEAR, interior
+from mlejax.fit.diagnose.rounding.digits import bar_of_value
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Bool, Float, Host

@@ -24,7 +24,14 @@ from mlejax.fit.diagnose.edges import decided_within, held_on_edges, off_the_edg
 from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
-from mlejax.fit.diagnose.rounding.digits import HALF, digits, rounding_in_words, suspect, value_is_real, with_differences
+from mlejax.fit.diagnose.rounding.digits import (
+    HALF,
+    digits,
+    rounding_in_words,
+    suspect,
+    value_is_real,
+    with_differences,
+)
 from mlejax.fit.diagnose.rounding.last_digits import (
     LOST_WHERE_IT_ENDED,
     OR_ANOTHER_START,

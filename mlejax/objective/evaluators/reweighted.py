@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from mlejax.data import Prepared
 from mlejax.execution import run_tasks
 from mlejax.execution.chunking import Budget, budget
 from mlejax.objective.blocks import budget_for
-from mlejax.objective.evaluator import SingleEvaluator
+from mlejax.objective.evaluator import Evaluation, SingleEvaluator
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator
 from mlejax.objective.objective import Spec
@@ -99,7 +99,7 @@ class Reweighted:
 class SeparateEvaluator:
     """The data sets of `Reweighted` one by one, by the program of a single fit, which is compiled already.
 
-    It answers what `maximise` asks.  The threads of the budget take a data set each.
+    It answers what `maximise` and `suspect` ask.  The threads of the budget take a data set each.
     """
 
     def __init__(self, spec: Spec, sets: Reweighted, budget: Budget, fixed: Any = None, hyper: PyTree = None) -> None:
@@ -113,6 +113,16 @@ class SeparateEvaluator:
     def with_spec(self, spec: Spec) -> SeparateEvaluator:
         """The same data under another specification of equal layout."""
         return SeparateEvaluator(spec, self.sets, self.budget, self.fixed, self.hyper)
+
+    def evaluate(
+        self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
+    ) -> Evaluation:
+        """Values, scores and information of some data sets at u."""
+        numbers = range(self.n_sets) if which is None else which.tolist()
+        one = lambda i: ChunkedEvaluator(self.spec, self.sets.single(i), self.fixed, self.hyper, threads=1)
+        found = [one(i).evaluate(at[None], order) for i, at in zip(numbers, u, strict=True)]
+        parts: list[Any] = [None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)]
+        return Evaluation(*parts)
 
     def run(
         self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Any = None
