@@ -46,7 +46,8 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
         one = fit_once if likelihood.joint is None else fit_with_classes
         done = one(likelihood, data, **options)
     else:
-        done = _with_rank(_chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options))
+        found = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
+        done = _with_units_named(_with_rank(found))
     if not done.verdict.converged:
         warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
     return done
@@ -78,6 +79,30 @@ def _chosen(likelihood: Likelihood, data: Any, options: dict[str, Any]) -> Fit:
         points = finer.points
         if last:
             return done if found.accepted or not done.verdict.converged else _inaccurate(done)
+
+
+def _with_units_named(done: Fit) -> Fit:
+    """The fit, whose verdict names units whose integrand has no maximum: laws of the user's own need not have any."""
+    marginal = _marginal(done)
+    normal = all(latent.law == "normal" for latent in marginal.latents.values())
+    if normal or marginal.crossed:
+        return done
+    with float64():
+        found = checks.without_mode(done.spec, done.u, done.loaded.problem.data, done.fixed)
+    if not len(found):
+        return done
+    labels = np.asarray(done.loaded.unit_labels)[found].tolist()
+    more = f" (and of {len(labels) - 1} more)" if len(labels) > 1 else ""
+    verdict = Verdict(
+        "not_computable",
+        f"{done.spec.likelihood.unit} {labels[0]}: the inner problem has no maximum{more}: the log density of its rows and of "
+        f"{', '.join(marginal.latents)} does not fall on both sides, so that its integral is infinite or not known",
+        advice=(
+            "Give the latent a law, mle.Latent(by=..., law='normal') or a log density that falls faster than its rows rise, or "
+            "leave out units whose outcomes are all alike"
+        ),
+    )
+    return replace(done, verdict=verdict)
 
 
 def _with_rank(done: Fit) -> Fit:

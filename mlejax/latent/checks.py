@@ -25,6 +25,7 @@ from mlejax.objective import Spec
 from mlejax.shapes import Float, Host
 
 WIDTH, PRIOR = 10.0, 7.0  # half-widths of a fixed grid: conditional and prior standard deviations
+FAR, FALL = 4.0, 1e-3  # standard deviations from a mode, and how much lower an integrand is there at least
 AXIS = {1: 101, 2: 101, 3: 33}  # points of a fixed grid along each axis
 
 
@@ -152,6 +153,25 @@ def standardised_modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any)
     """Of every unit's standardised latents z: the mode (n, q), and A (n, q, q), A A' the inverse of the curvature there."""
     mode, factor = _standardised(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
+
+
+@partial(compiled, static=("spec",))
+def _has_mode(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+        f = marginal.joint(params, own)
+        mode = find(f, jnp.zeros(marginal.q))
+        factor = entrywise.cholesky(mode.at.curvature)
+        axes = jnp.stack([jnp.stack(entrywise.solve_upper(factor, e)) for e in jnp.eye(marginal.q)])
+        around = jax.vmap(lambda step: f(mode.z + step))(FAR * jnp.concatenate([axes, -axes]))
+        return jnp.isfinite(mode.at.value) & (around < mode.at.value - FALL).all()  # NaN where the curvature has no factor
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def without_mode(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> np.ndarray:
+    """Numbers of units whose integrand has no maximum: it does not fall within four standard deviations by its curvature."""
+    has, used = (np.asarray(a)[: int(data.n)] for a in (_has_mode(spec, u, data, fixed), data.weights))
+    return np.flatnonzero(~has & (used > 0))
 
 
 @partial(compiled, static=("spec",))

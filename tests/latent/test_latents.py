@@ -208,3 +208,21 @@ def test_units_that_are_separated_are_no_maximum() -> None:
         res = logit.fit({"y": (g % 2).astype(float), "g": g})
     assert not res.converged
     assert np.isnan(res.bse).all()
+
+
+def test_a_unit_whose_integrand_has_no_maximum_is_named() -> None:
+    """Without a density of the effects, a unit of successes alone rises for ever; the others have a mode."""
+
+    @mle.model(b=mle.Real(), u=mle.Latent(by="g", law=None))
+    def without_law(params: Any, data: Any) -> Any:
+        eta = params["b"] * data["x"] + params["u"]
+        return jax.nn.log_sigmoid(jnp.where(data["y"] == 1, eta, -eta))
+
+    rng = np.random.default_rng(0)
+    data = {"y": np.tile([1.0, 0.0, 1.0, 0.0], 10), "x": rng.normal(size=40), "g": np.repeat(np.arange(10), 4)}
+    fine = without_law.fit(data, integrate="laplace")
+    assert fine.verdict.code == "verified"
+    data["y"][data["g"] == 7] = 1.0
+    with pytest.warns(mle.ConvergenceWarning, match="g 7: the inner problem has no maximum"):
+        res = without_law.fit(data, integrate="laplace")
+    assert res.verdict.code == "not_computable"
