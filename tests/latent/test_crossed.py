@@ -127,7 +127,7 @@ def test_poisson_and_binary_models_are_those_of_glmmtmb() -> None:
     x = np.stack([np.ones(len(t)), t["year"] == 96, t["year"] == 97, t["height"]], axis=1).astype(float)
     both = [
         ("ticks", ticks.fit({**t[["ticks", "brood", "location"]].to_dict("series"), "X": x})),
-        ("irt", irt.fit(pd.read_csv(DATA / "verbagg.csv"))),
+        ("irt", irt.fit(pd.read_csv(EXAMPLES / "verbagg.csv"))),
     ]
     for name, res in both:
         llf, *estimates = REFERENCE[name]
