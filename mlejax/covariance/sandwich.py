@@ -69,6 +69,7 @@ class Covariances(NamedTuple):
         edf: effective degrees of freedom tr(H_P^-1 I) (L,).
         smallest, condition: smallest eigenvalue of the scaled information, and its ratio to the largest (L,); NaN where
             the inverse was given.
+        df: degrees of freedom of t tests and intervals (L,); inf for the normal distribution.
     """
 
     matrix: Float[Host, "L p p"]
@@ -79,6 +80,7 @@ class Covariances(NamedTuple):
     edf: Float[Host, " L"]
     smallest: Float[Host, " L"]
     condition: Float[Host, " L"]
+    df: Float[Host, " L"]
 
     def put(self, where: Int[Host, " m"], part: Covariances) -> None:
         """Write the covariances of some data sets into their places; for arrays that the caller has just made."""
@@ -90,8 +92,9 @@ def no_covariances(n: int, p: int, state: CovarianceState = CovarianceState.NOT_
     """No covariance for any of n data sets, for this reason."""
     nothing = np.full(n, np.nan)
     matrix, states = np.full((n, p, p), np.nan), np.full((n, p), int(state))
-    zero = np.zeros(n, int)
-    return Covariances(matrix, states, np.ones((n, 1)), zero, zero.copy(), nothing, nothing.copy(), nothing.copy())
+    zero, unlimited = np.zeros(n, int), np.full(n, np.inf)
+    rest = nothing, nothing.copy(), nothing.copy(), unlimited
+    return Covariances(matrix, states, np.ones((n, 1)), zero, zero.copy(), *rest)
 
 
 def covariance(
@@ -161,7 +164,8 @@ def covariance(
     kept = state == CovarianceState.OK
     matrix = np.where(kept[:, :, None] & kept[:, None, :], found, np.nan)
     edf = np.where(bread.ok, np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2)), np.nan)
-    return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition)
+    df = sums.groups[:, 0] - 1.0 if sums is not None and kind in ("CR2", "CR3") else np.full(len(state), np.inf)
+    return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition, df)
 
 
 class _Inverses(NamedTuple):

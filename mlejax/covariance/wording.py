@@ -92,7 +92,8 @@ def described(
         notes.append(f"The two-way cluster covariance had {what}, set to 0 (Cameron, Gelbach & Miller 2011).")
     numbers = float(found.smallest[i]), float(found.condition[i]), int(found.nullity[i])
     edf = float(found.edf[i]) if penalised else float("nan")
-    return CovarianceResult(found.matrix[i], found.state[i], kind, text, tuple(notes), *numbers, edf)
+    df = float(found.df[i])
+    return CovarianceResult(found.matrix[i], found.state[i], kind, text, tuple(notes), *numbers, edf, df=df)
 
 
 def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:

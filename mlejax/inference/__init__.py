@@ -40,7 +40,7 @@ from mlejax.inference.intervals import (
     with_addresses,
 )
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
-from mlejax.inference.normal import z_tests
+from mlejax.inference.normal import stretched, z_tests
 from mlejax.inference.prediction import (
     ClassValues,
     Elasticity,
@@ -205,6 +205,7 @@ __all__ = [
     "simulation_study",
     "standard_errors",
     "standard_errors_of",
+    "stretched",
     "subset_errors_of",
     "support_of",
     "survey_weights",

@@ -42,22 +42,38 @@ def critical_value(alpha: float, df: float = inf) -> float:
     return -NormalDist().inv_cdf(alpha / 2)  # the lower tail: 1 - alpha/2 rounds to 1 for a very small alpha
 
 
-def two_sided_p(z: ArrayLike, df: float = inf) -> Float[Host, ...]:
+def stretched(bse: Float[Host, " m"], alpha: float, df: Float[Host, " m"]) -> Float[Host, " m"]:
+    """Standard errors times the ratio of t's critical value to the normal one, whose intervals are then those of t(df).
+
+    >>> stretched(np.ones(2), 0.05, np.array([5.0, inf])).round(4).tolist()
+    [1.3115, 1.0]
+    """
+    few = np.isfinite(df)
+    if not few.any():
+        return bse
+    from scipy.special import stdtrit
+
+    return bse * np.where(few, -stdtrit(np.where(few, df, 1.0), alpha / 2) / critical_value(alpha), 1.0)
+
+
+def two_sided_p(z: ArrayLike, df: ArrayLike = inf) -> Float[Host, ...]:
     """Two-sided p-values, accurate in the far tail; NaN for NaN.  By Student's t with ``df`` degrees of freedom if finite.
 
     >>> f"{float(two_sided_p(20.0)):.4e}"
     '5.5072e-89'
     """
     size = np.abs(np.asarray(z, np.float64))
-    if df < inf:
+    few = np.asarray(df) < inf
+    if few.all():
         from scipy.special import stdtr
 
         return np.asarray(2.0 * stdtr(df, -size))
-    return np.reshape([erfc(x / sqrt(2.0)) for x in size.ravel()], size.shape)
+    normal = np.reshape([erfc(x / sqrt(2.0)) for x in size.ravel()], size.shape)
+    return np.where(few, two_sided_p(z, np.where(few, df, 1.0)), normal) if few.any() else normal
 
 
 def z_tests(
-    params: ArrayLike, bse: ArrayLike, null: ArrayLike = 0.0, *, testable: ArrayLike = True, df: float = inf
+    params: ArrayLike, bse: ArrayLike, null: ArrayLike = 0.0, *, testable: ArrayLike = True, df: ArrayLike = inf
 ) -> tuple[Float[Host, ...], Float[Host, ...]]:
     """z statistics with two-sided p-values.
 

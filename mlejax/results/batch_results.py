@@ -138,8 +138,9 @@ class BatchResults:
 
         space = self._batch.spec.space
         n, r = self._values.shape
-        found = inference.entry_intervals(space, self._values, self._errors, alpha)
-        z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior)
+        found = self._wald(alpha)
+        df = np.repeat(self._cov.df, r).reshape(n, r)
+        z, p = inference.z_tests(self._values, self._errors, testable=space.zero_is_interior, df=df)
         labels = {name: np.repeat(np.asarray(values), r) for name, values in self._label_columns().items()}
         numbers = (self._values.ravel(), self._errors.ravel(), z.ravel(), p.ravel(), found.low, found.high)
         columns = dict(
@@ -168,13 +169,19 @@ class BatchResults:
             found = inference.profile_intervals_of_many(self._batch, alpha)
             columns = {name: values.ravel() for name, values in found._asdict().items()}
         else:
-            wald = inference.entry_intervals(space, self._values, self._errors, alpha)
+            wald = self._wald(alpha)
             columns = {"lower": wald.low, "upper": wald.high}
         each = pd.DataFrame(
             {**{n: np.repeat(np.asarray(v), space.n_reported) for n, v in self._label_columns().items()}}
         )
         each["term"] = np.tile(np.array(space.labels, dtype=object), len(self))
         return pd.DataFrame(columns, index=pd.MultiIndex.from_frame(each))
+
+    def _wald(self, alpha: float) -> Any:
+        """Wald intervals of all entries of all data sets, by t where the covariance has degrees of freedom."""
+        df = np.repeat(self._cov.df, self._values.shape[1])
+        errors = inference.stretched(self._errors.ravel(), alpha, df)
+        return inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
 
     def glance(self) -> Any:
         """One row a data set, in a table of the kind that was fitted: group, nobs, llf, aic, converged, verdict, n_steps."""

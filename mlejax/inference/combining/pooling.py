@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlejax.fit import counts
-from mlejax.inference.normal import critical_value, two_sided_p
+from mlejax.inference.normal import check_alpha, stretched, two_sided_p
 from mlejax.inference.tables.entries import Entries, entry_intervals
 from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.wald import WaldTest
@@ -123,7 +123,7 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
     Raises:
         ValueError: fewer than two fits, other entries, a fit without a maximum.
     """
-    reach = critical_value(alpha)
+    check_alpha(alpha)
     m = len(fits)
     if m < 2:
         raise ValueError(f"pool takes the fits of two imputed data sets or more, got {m}")
@@ -146,9 +146,8 @@ def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: flo
     space = fits[0].space
     testable = space.zero_is_interior & np.isfinite(bse)
     t = np.where(testable, mean / np.where(testable, bse, 1.0), np.nan)
-    p = np.array([float(two_sided_p(x, nu)) if np.isfinite(x) else np.nan for x, nu in zip(t, df, strict=True)])
-    stretched = bse * np.array([critical_value(alpha, nu) / reach if np.isfinite(nu) else 1.0 for nu in df])
-    limits = entry_intervals(space, mean, stretched, alpha)
+    p = two_sided_p(t, df)
+    limits = entry_intervals(space, mean, stretched(bse, alpha, df), alpha)
     held = space.reported_fixed
     notes = tuple(
         "fixed" if h else next((one.notes[i] for one in fits if one.notes[i]), limits.notes[i])

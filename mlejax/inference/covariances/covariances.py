@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax.batch import Batch, single
-from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances, Sums
+from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances
 from mlejax.fit import Fit
 from mlejax.fit.prepare.penalties import L2
 from mlejax.inference.covariances.expected import expected_information
@@ -83,20 +83,15 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     word = "HC0" if survey is not None else kind
     made = replace(cov_room.described(found, word, sums, k, correction, penalised is not None), factor=factor)
     made = replace(made, groups=options.get("groups", ()))
-    return _described(fit, made, how, survey, sums)
+    return _described(fit, made, how, survey)
 
 
-def _described(
-    fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | None, sums: Sums | None
-) -> CovarianceResult:
+def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | None) -> CovarianceResult:
     """The covariance with the statement, degrees of freedom and notes of its kind."""
     if how:
         return replace(made, statement=f"expected (inverse expected information, {how})")
     if survey is not None:
         return replace(made, kind="survey", statement=survey.words, df=survey.df)
-    if made.kind in ("CR2", "CR3"):
-        assert sums is not None
-        return replace(made, df=float(sums.groups[0, 0]) - 1.0)
     if made.kind == "HAC" and fit.loaded.rows.n_dropped:
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         return replace(made, notes=(*made.notes, note))

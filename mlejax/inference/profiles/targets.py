@@ -114,7 +114,12 @@ def _forward(link: Any, values: Float[Host, " m"]) -> Float[Host, " m"]:
         with np.errstate(over="ignore"):
             return np.exp(values) if isinstance(link, Log) else values
     with float64(), np.errstate(all="ignore"):
-        return np.asarray(link.forward(jnp.asarray(values, jnp.float64), np.shape(values)), np.float64)
+        return np.asarray(_mapped(link, np.asarray(values, np.float64)))
+
+
+@partial(compiled, how="hasty", static=("link",))
+def _mapped(link: Any, values: Any) -> Any:
+    return link.forward(values, values.shape)
 
 
 @partial(compiled, static=("function", "space"))

@@ -57,9 +57,43 @@ def test_leverages_of_least_squares(line: mle.Results, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["HC2", "HC3", "CR3"])
 def test_leverages_of_a_poisson_regression(counts: mle.Results, kind: str) -> None:
-    """clubSandwich's CR2 of generalised linear models differs: its square roots are taken with working weights."""
+    """CR2 has another square root there: the next test."""
     found = counts.with_cov(kind, GROUPS if kind[0] == "C" else None).bse.to_numpy()
     np.testing.assert_allclose(found, list(R[f"glm_{kind}"].values()), rtol=1e-8)
+
+
+def test_two_square_roots_of_a_poisson_regression(counts: mle.Results) -> None:
+    """CR2 wants A_g with A_g (Phi_g - D_g M D_g') A_g' = Phi_g for residuals of variance Phi = mu, D = d mu / d beta = mu X.
+
+    Roots of matrices are not unique.  Ours is symmetric in units of a standard deviation (Bell & McCaffrey 2002),
+
+        A_g = Phi^(1/2) (I - Phi^(-1/2) D M D' Phi^(-1/2))^(-1/2) Phi^(-1/2),
+
+    which needs scores and informations only; clubSandwich's (Pustejovsky & Tipton 2018, eq. 8) is
+    Phi^(1/2) (Phi^(1/2) (Phi - D M D') Phi^(1/2))^(-1/2) Phi^(1/2).  They agree where the variances in a cluster are equal.
+    """
+    X = np.column_stack([np.ones(len(frame)), frame["wool_b"], frame["tension_m"]])
+    mu = np.exp(X @ counts.params.to_numpy())
+    M, e = np.linalg.inv(X.T @ (mu[:, None] * X)), frame["breaks"].to_numpy() - mu
+
+    def power(S: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(S)
+        return (vectors * values**-0.5) @ vectors.T
+
+    ours, theirs = np.zeros((3, 3)), np.zeros((3, 3))
+    for c in range(7):
+        i = (frame["c"] == c).to_numpy()
+        root, D = np.diag(mu[i] ** 0.5), mu[i, None] * X[i]
+        Q, inverse = root**2 - D @ M @ D.T, np.linalg.inv(root)
+        first = root @ power(inverse @ Q @ inverse) @ inverse
+        second = root @ power(root @ Q @ root) @ root
+        for A in (first, second):
+            np.testing.assert_allclose(A @ Q @ A.T, root**2, atol=1e-9)
+        for total, A in ((ours, first), (theirs, second)):
+            score = X[i].T @ A @ e[i]
+            total += np.outer(score, score)
+    np.testing.assert_allclose(counts.with_cov("CR2", GROUPS).bse, np.sqrt(np.diag(M @ ours @ M)), rtol=1e-8)
+    np.testing.assert_allclose(list(R["glm_CR2"].values()), np.sqrt(np.diag(M @ theirs @ M)), rtol=1e-8)
 
 
 def test_few_clusters_have_t_and_f_tests(counts: mle.Results) -> None:
@@ -82,6 +116,18 @@ def test_few_clusters_have_t_and_f_tests(counts: mle.Results) -> None:
     with tempfile.TemporaryDirectory() as folder:
         res.save(Path(folder) / "res.json")
         assert str(mle.load(Path(folder) / "res.json").summary()) == str(res.summary())
+
+
+def test_a_batch_has_the_t_intervals_of_its_fits() -> None:
+    """Data sets of 7 and of 5 clusters side by side."""
+    table = pd.concat([frame.assign(d=0), frame[frame["c"] < 5].assign(d=1)])
+    many = poisson.regress(mu="wool_b").fit_groups(table, "d", cov_type="CR3", cov_kwds=GROUPS)
+    ends, tidy = many.conf_int(), many.tidy()
+    for label in (0, 1):
+        one = many[label].with_cov("CR3", GROUPS)
+        np.testing.assert_allclose(ends.loc[label], one.conf_int(), rtol=1e-7)
+        p = tidy.loc[tidy["d"] == label, "p_value"]
+        np.testing.assert_allclose(p, one.pvalues, rtol=1e-6)
 
 
 def test_factors_of_stata(counts: mle.Results) -> None:
