@@ -122,13 +122,18 @@ class Postestimation(Fitted):
         scale: Literal["natural", "link"] = "natural",
         support: tuple[float | None, float | None] | None = None,
         random: Literal["integrate", "mode", "zero"] = "integrate",
+        errors: Literal["all", "last-layer"] = "all",
+        layer: str | Sequence[str] | None = None,
+        damping: float = 0.0,
         alpha: float = 0.05,
     ) -> Any:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
         options: Any = {"param": param, "scale": scale, "support": support, "random": random, "alpha": alpha}
-        return inference.predict(self._fit, self._cov, function, data, **options, reason=self._entries.reason)
+        reason = self._entries.reason if errors == "all" else ""
+        options |= {"errors": errors, "layer": layer, "damping": damping}
+        return inference.predict(self._fit, self._cov, function, data, **options, reason=reason)
 
     @documented_by(inference.margins)
     def margins(

@@ -24,6 +24,7 @@ from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
+from mlejax.inference.prediction.last_layer import last_layer_of
 from mlejax.inference.prediction.latents import RowModes, over_latents
 from mlejax.inference.prediction.row_functions import (
     ParamsAt,
@@ -50,6 +51,9 @@ def predict(
     scale: Literal["natural", "link"] = "natural",
     support: tuple[float | None, float | None] | None = None,
     random: Random = "integrate",
+    errors: Literal["all", "last-layer"] = "all",
+    layer: str | Sequence[str] | None = None,
+    damping: float = 0.0,
     alpha: float = 0.05,
     reason: str = "",
 ) -> Any:
@@ -72,6 +76,9 @@ def predict(
         random: of models with random effects: ``"integrate"``, averages over their law, which are those of new units;
             ``"mode"``, those of units of the fit at the mode of their effects, with the variance that these have given the
             data; ``"zero"``, at effects of 0.
+        errors: ``"last-layer"``: of a network, from the parameters of its last layer given all others (Laplace's approximation).
+        layer: addresses of that layer; by default the structure that holds the last array of the last ``mle.Free``.
+        damping: a ridge added to the information of that layer, which often has directions that the data say nothing of.
         alpha: one minus the coverage.
 
     Returns:
@@ -106,9 +113,14 @@ def predict(
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
-    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    at = (data, params_at, fit.theta, cov.full)
     options: Any = {"alpha": alpha, "reason": reason, "df": cov.df}
+    if errors == "last-layer":
+        known = last_layer_of(fit, layer, damping)
+        at, options["reason"] = (data, known.params_at, known.theta, known.cov), ""
+    elif errors == "all" and layer is None and not damping:
+        at = (data, lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed), fit.theta, cov.full)
+    else:
+        raise ValueError(f"errors={errors!r}: expected 'all', or 'last-layer', with which layer= and damping= go")
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")

@@ -99,3 +99,32 @@ def test_what_cannot_be_answered_is_refused_in_words() -> None:
     assert "does not depend on the parameters" in note["note"] or "edge of its support" in note["note"]
     with pytest.raises(TypeError, match="support= goes with a function"):
         res.predict(at, support=(0, 1))
+
+
+def test_a_last_layer_on_known_features_is_a_linear_model() -> None:
+    """Estimates and errors of least squares on the features, with n in the variance; and of a layer inside of a list."""
+    rng = np.random.default_rng(0)
+    x, new = rng.uniform(-3, 3, 60), np.linspace(-3, 3, 5)
+    y = np.sin(x) + 0.2 * rng.normal(size=60)
+    weights, shifts = rng.normal(size=(1, 4)), rng.normal(size=4)
+
+    def curve(params: Any, data: Any) -> Any:
+        first, last = params["net"]
+        return jnp.tanh(data["x"][:, None] @ first["w"] + first["b"]) @ last["w"] + last["b"]
+
+    start = [{"w": weights, "b": shifts}, {"w": np.zeros(4), "b": np.zeros(())}]
+    model = mle.model(
+        lambda p, d: norm.logpdf(d["y"], curve(p, d), p["sigma"]), net=mle.Free(start=start), sigma=mle.Positive(start=1.0)
+    )
+    features = lambda v: np.column_stack([np.ones(v.size), np.tanh(v[:, None] @ weights + shifts)])
+    X, Z = features(x), features(new)
+    beta = np.linalg.lstsq(X, y)[0]
+    spread = np.linalg.inv(X.T @ X) * ((y - X @ beta) ** 2).mean()
+    res = model.fit({"x": x, "y": y}, fixed={"net.0": start[0]})
+    band = res.predict(curve, {"x": new}, errors="last-layer")
+    np.testing.assert_allclose(band["estimate"], Z @ beta, rtol=1e-8)
+    np.testing.assert_allclose(band["std_error"], np.sqrt(np.einsum("ij,jk,ik->i", Z, spread, Z)), rtol=1e-8)
+    again = res.predict(curve, {"x": new}, errors="last-layer", layer=["net.1.w", "net.1.b"])
+    np.testing.assert_array_equal(again["std_error"], band["std_error"])
+    with pytest.raises(ValueError, match="expected 'all', or 'last-layer'"):
+        res.predict(curve, {"x": new}, layer="net.1")
