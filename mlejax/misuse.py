@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, TracebackType
@@ -20,6 +21,12 @@ Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = str(Path(__file__).parent)
+PAGE = "docs/messages.md"
+_SECTIONS = {
+    **dict.fromkeys(("DataError", "DataTypeError", "MissingColumnError"), "errors-about-the-data"),
+    **dict.fromkeys(("LikelihoodError", "CompanionError"), "errors-about-the-function"),
+    "FileError": "kinds-of-errors",
+}
 _LIBRARIES = ("site-packages", "dist-packages", "<frozen", "/lib/python3")
 _STEPS = "method=mle.Newton(max_steps=100)"
 _TOLERANCE = "method=mle.Newton(tol=1e-12)"
@@ -84,6 +91,19 @@ def door(function: Function) -> Function:
     return made
 
 
+def warn(text: str, category: type[Warning], stacklevel: int = 2) -> None:
+    """A warning that ends with the address of its section on the page of messages; arguments as of ``warnings.warn``."""
+    section = "verdicts" if category.__name__ == "ConvergenceWarning" else "warnings"
+    warnings.warn(f"{text}  ({PAGE}#{section})", category, stacklevel=stacklevel + 1)
+
+
+def _linked(error: Exception) -> Exception:
+    """The error with the address of its section as a note, which a traceback shows below the message."""
+    if not any(PAGE in note for note in getattr(error, "__notes__", ())):
+        error.add_note(f"See {PAGE}#{_SECTIONS.get(type(error).__name__, 'errors-about-options')}")
+    return error
+
+
 def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
     """The error for a call that does not fit the function's signature."""
     known = list(inspect.signature(function).parameters)
@@ -97,7 +117,7 @@ def unknown_option(function: Callable[..., Any], options: dict[str, Any], error:
         options_of = f"its options are {', '.join(k for k in known if k != 'self')}"
         advice = instead if not instead or instead.startswith("leave") else f"write {instead}"
         lines.append(f"{function.__name__} has no option {name}=; {advice or options_of}")
-    return TypeError(".  ".join(lines)).with_traceback(None)
+    return _linked(TypeError(".  ".join(lines)).with_traceback(None))
 
 
 def shortened(error: Exception) -> Exception:
@@ -108,6 +128,8 @@ def shortened(error: Exception) -> Exception:
     raised_here = _is_ours(entries[-1])
     if raised_here and not isinstance(error, (ValueError, TypeError, KeyError)):
         return error
+    if raised_here:
+        _linked(error)
     cause = error.__cause__
     own = [entry for entry in entries if not _is_ours(entry)]
     if raised_here and cause is not None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.misuse import PAGE
 from mlejax.notebook import in_notebooks
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
@@ -122,6 +123,11 @@ class Verdict:
         """The same verdict after several starts: more said at the end of its statement, and none advised."""
         advice = self.advice.replace(SEVERAL_STARTS, "")
         return replace(self, statement=f"{self.statement}; {note}", advice=advice)
+
+    @property
+    def address(self) -> str:
+        """Where the documentation explains this code and statement."""
+        return f"{PAGE}#verdicts"
 
     def __str__(self) -> str:
         return f"{self.code}: {self.statement}"

@@ -297,7 +297,7 @@ def written(node: ast.AST) -> str:
 
 def warned(tree: ast.AST) -> list[str]:
     """The texts of all warnings of a file, but for the verdict's own."""
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in ("warnings.warn", "warn")]
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) in ("misuse.warn", "warnings.warn")]
     return [text for call in calls if re.search("[a-z]", text := written(call.args[0]))]
 
 

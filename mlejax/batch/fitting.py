@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import optimize
+from mlejax import misuse, optimize
 from mlejax.batch.judging import Batch, judged
 from mlejax.batch.sets import DataSets
 from mlejax.execution import float64
@@ -241,7 +240,7 @@ def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
     failed = Counter(codes[~np.isin(codes, ("verified", "boundary"))].tolist())
     if failed:
         each = ", ".join(f"{n} {code}" for code, n in failed.most_common())
-        warnings.warn(
+        misuse.warn(
             f"{name}: {sum(failed.values())} of {len(codes)} data sets did not end at a maximum ({each}); res.failed says why",
             ConvergenceWarning,
             stacklevel=stacklevel,

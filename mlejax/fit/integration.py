@@ -7,13 +7,12 @@ on with twice as many, and these are what is reported.  Else it begins anew from
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mlejax import linalg, optimize
+from mlejax import linalg, misuse, optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.finish import Fit, Integration
@@ -49,7 +48,7 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
         found = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
         done = _with_units_named(_with_rank(found))
     if not done.verdict.converged:
-        warnings.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
+        misuse.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
     return done
 
 

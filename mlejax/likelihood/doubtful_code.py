@@ -6,7 +6,6 @@ import inspect
 import math
 import random
 import traceback
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from math import lgamma as gamma_log
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import misuse
 from mlejax.execution import lapack, limits
 from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs, is_literal
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
@@ -42,7 +42,7 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
     narrow = [c for c in program.consts if getattr(c, "dtype", None) == np.float32]
     if narrow and jnp.result_type(float) == np.float64:
         shown = outside(likelihood, dtype=np.float32) or "of shape " + ", ".join(str(np.shape(c)) for c in narrow)
-        warnings.warn(
+        misuse.warn(
             f"{name} uses float32 constants that were made outside the function: {shown}.  What is computed from them alone is "
             "computed in float32, although the fit is in float64.  Make them with NumPy (np.arange for jnp.arange), or inside "
             "the function",
@@ -52,7 +52,7 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
     if draws:
         raise LikelihoodError(f"{name} {DRAWS}")
     if any(eqn.primitive.name in _RANDOM for eqn in _equations(program)):
-        warnings.warn(
+        misuse.warn(
             f"{name} {DRAWS}",
             RuntimeWarning,
             stacklevel=2,
@@ -64,7 +64,7 @@ def warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
     numbers = (np.asarray(v.val) for eqn in _equations(program) for v in eqn.invars if is_literal(v))
     used = any(x.shape == () and x.dtype.kind == "f" and abs(float(x) - _LAST_OF_ALGDIV) < 1e-10 for x in numbers)
     if used and jnp.result_type(float) == np.float64 and _betaln_error() > 1e-9:
-        warnings.warn(
+        misuse.warn(
             f"{likelihood.name} uses jax.scipy.special.betaln (jax.scipy.stats.beta and betabinom call it), which is wrong by up "
             "to 1e-6 in this JAX where its larger argument is 8 or more; estimates follow.  Use mle.special.betaln: the "
             "log-density of a beta is (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y) - mle.special.betaln(a, b)",
@@ -82,7 +82,7 @@ def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int,
     """Warn of one call of LAPACK for many matrices inside the user's function, which cannot be split from outside."""
     m = max((m for m, work in calls if m > 1 and m * work * max(space.n_free, 1) > limits().lapack_work), default=0)
     if m and likelihood.mode != "rows" and lapack.cuts_calls_up():
-        warnings.warn(
+        misuse.warn(
             f"{likelihood.name} factorises {m} matrices in one call of LAPACK, which this jaxlib splits among the threads that "
             "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
             "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlejax import misuse
 from mlejax.execution.activity import Line
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constrained import Restrictions
@@ -118,7 +118,7 @@ def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray
 
 def warn_of_dense_steps(name: str, p: int) -> None:
     """Say what a step of the default method costs with so many parameters, and what suits networks."""
-    warnings.warn(
+    misuse.warn(
         f"{name} has {p:,} parameters.  One step of Newton's method, the default, forms {p:,} x {p:,} second derivatives "
         f"({8e-9 * p * p:.2g} GB, about {p:,} times the time of a score) and factorises them ({p**3 / 3e9:.2g} billion "
         "operations).  Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; "

@@ -7,10 +7,9 @@ rows drawn from it, leave out that n varies: the error of the expected count is 
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
+from mlejax import misuse
 from mlejax.fit import Fit
 
 
@@ -27,7 +26,7 @@ def warn_of_count(fit: Fit, what: str) -> None:
     ]
     numbers = [*(np.asarray(a) for a in data.shared), *(np.asarray(s) for s in statics if isinstance(s, (int, float)))]
     if data.mode == "rows" and n > 1 and any(a.shape == () and a == n for a in numbers):
-        warnings.warn(
+        misuse.warn(
             f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If it divides an "
             f"expected count by it (an extended likelihood), {what} leaves out that this number varies, and the error of the "
             "count is too small: declare it by mle.extended(total=lambda params: ...), or use cov_type='nonrobust'",

@@ -6,7 +6,6 @@ maximises sum_i N_i w_i l_i.  Parametric ones are data drawn from the model at i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import jax
 import numpy as np
 
+from mlejax import misuse
 from mlejax.fit import Fit
 from mlejax.fit.common import check_count
 from mlejax.inference.normal import check_alpha, critical_value
@@ -193,14 +193,14 @@ class Bootstrap(Resampled):
             if kind == "basic":
                 out[:, j] = 2.0 * self.fitted[j] - out[::-1, j]
         if short:
-            warnings.warn(
+            misuse.warn(
                 f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: extreme replicates are the limits of "
                 f"{', '.join(short)}",
                 UserWarning,
                 stacklevel=3,
             )
         if lost:
-            warnings.warn(
+            misuse.warn(
                 f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates lie on one side of the estimate, or its "
                 "jackknife does not vary",
                 UserWarning,
@@ -280,7 +280,7 @@ def bootstrap(
         drawn = f"{pool.total} {pool.what}"
     made = Bootstrap(*facts_of(fit), refits, short, fit.spec.likelihood.name, kind, drawn, seed, fit, groups)
     if refits.failures:
-        warnings.warn(
+        misuse.warn(
             f"bootstrap of {made.model}: {made.failed_statement}; they are left out of errors and intervals",
             ConvergenceWarning,
             stacklevel=4,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jax import lax
 
+from mlejax import misuse
 from mlejax.data import Prepared
 from mlejax.execution import compiled, float64
 from mlejax.fit import Fit
@@ -171,7 +171,7 @@ def cross_validate(
     with np.errstate(invalid="ignore"):
         found = np.where(fold >= 0, found * pool.base * scale, 0.0)
     if not refits.good.all():
-        warnings.warn(
+        misuse.warn(
             f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum; there is no total without them",
             ConvergenceWarning,
             stacklevel=4,

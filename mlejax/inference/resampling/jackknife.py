@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlejax import misuse
 from mlejax.fit import Fit
 from mlejax.inference.normal import critical_value
 from mlejax.inference.resampling.draws import pool_of, without_one
@@ -121,7 +121,7 @@ def jackknife(
         raise KeyboardInterrupt
     made = Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
     if refits.failures:
-        warnings.warn(
+        misuse.warn(
             f"jackknife of {made.model}: {made.failed_statement}; there are no jackknife errors without them",
             ConvergenceWarning,
             stacklevel=4,
