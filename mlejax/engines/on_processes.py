@@ -45,13 +45,23 @@ class Processes:
 
 
 def _gathered(mine: bytes) -> list[bytes]:
-    """The bytes of every process, in every process."""
+    """The bytes of every process, in every process.
+
+    Raises:
+        RuntimeError: a process has ended.
+    """
     from jax.experimental.multihost_utils import process_allgather
 
-    sizes = np.asarray(process_allgather(np.array([len(mine)], np.int32))).reshape(-1)
-    full = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)  # few sizes: each is a program
-    full[: len(mine)] = np.frombuffer(mine, np.uint8)
-    found = np.asarray(process_allgather(full)).reshape(len(sizes), -1)
+    try:
+        sizes = np.asarray(process_allgather(np.array([len(mine)], np.int32))).reshape(-1)
+        full = np.zeros(1 << int(sizes.max() - 1).bit_length(), np.uint8)  # few sizes: each is a program
+        full[: len(mine)] = np.frombuffer(mine, np.uint8)
+        found = np.asarray(process_allgather(full)).reshape(len(sizes), -1)
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        raise RuntimeError(
+            f"process {jax.process_index()} of {jax.process_count()} could not exchange its sums with the others: one of them "
+            "has ended or cannot be reached.  Nothing was estimated; start all processes again"
+        ) from error
     return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
 
 

@@ -37,11 +37,9 @@ def spark() -> Iterator[Any]:
     if shutil.which("java") is None:
         pytest.skip("Spark needs Java, and there is none on this machine")
     os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    # a task whose worker dies is tried three times
-    build = sql.SparkSession.builder.master(
-        "local[2,3]"
-    )  # a task whose worker dies is tried three times.config("spark.ui.enabled", "false")
-    session = build.config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    build = sql.SparkSession.builder.master("local[2,3]")  # a task whose worker dies is tried three times
+    options = {"spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.sql.shuffle.partitions": "4"}
+    session = build.config(map=options).getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     yield session
     session.stop()

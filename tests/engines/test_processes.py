@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,24 +61,62 @@ out["whole"] = refused(lambda: logit.fit(mine, on=everywhere, method="lbfgs"))
 print(json.dumps(out))
 """
 
+CUT_SHORT = """
+import json, os, signal, sys, warnings
+import jax
+jax.distributed.initialize(coordinator_address=sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+import mlejax as mle
+from tests.data.streams.samples import frame, logit
 
-@pytest.fixture(scope="module")
-def found() -> list[dict[str, Any]]:
+me, sign, passes = int(sys.argv[2]), getattr(signal, sys.argv[3]), 0
+mine = frame().iloc[:1500] if me == 0 else frame().iloc[1500:]
+
+
+def rows():
+    global passes
+    passes += 1
+    yield mine.iloc[:700]
+    if me == 1 and passes == 4:
+        os.kill(os.getpid(), sign)
+    yield mine.iloc[700:]
+
+
+warnings.simplefilter("ignore")
+try:
+    said = logit.fit(mle.Stream(rows), on=jax.devices(), start={"a": 1.0, "b": [1.0, 1.0]}).verdict.code
+    print(json.dumps([said, logit.fit(mle.Stream(rows), on=jax.devices()).verdict.code]), flush=True)
+except RuntimeError as error:
+    print(json.dumps(str(error)), flush=True)
+    os._exit(0)  # else JAX's shutdown waits for the other process
+"""
+
+
+def both(script: str, *arguments: str) -> list[tuple[int, str, str]]:
+    """Exit status, output and errors of a script in each of two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     env = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), address, str(i)],
+            [sys.executable, "-c", textwrap.dedent(script), address, str(i), *arguments],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for i in range(2)
     ]  # fmt: skip
     ended = [process.communicate(timeout=900) for process in running]
-    for process, (_, errors) in zip(running, ended, strict=True):
-        assert process.returncode == 0, errors[-3000:]
-    return [json.loads(printed.splitlines()[-1]) for printed, _ in ended]
+    return [(process.returncode, *texts) for process, texts in zip(running, ended, strict=True)]
+
+
+def last_line(code: int, printed: str, errors: str) -> Any:
+    """What the process said at its end."""
+    assert code == 0, errors[-3000:]
+    return json.loads(printed.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    return [last_line(*each) for each in both(SCRIPT)]
 
 
 def reference(name: str) -> Any:
@@ -105,3 +144,15 @@ def test_a_bad_value_in_one_process_is_raised_in_both(found: list[dict[str, Any]
         assert "process 1, rows 1000 to 1999: column 'x1': 1 missing values" in each["missing"]
         assert "happened in process 1 of 2" in each["missing"]
         assert "method='lbfgs' takes many short steps" in each["whole"]
+
+
+def test_ctrl_c_in_one_process_ends_the_fit_in_both() -> None:
+    """And the next fit runs."""
+    for each in both(CUT_SHORT, "SIGINT"):
+        assert last_line(*each) == ["stopped_early", "verified"]
+
+
+def test_a_process_that_is_killed_leaves_none_waiting() -> None:
+    survivor, killed = both(CUT_SHORT, "SIGKILL")
+    assert "one of them has ended" in last_line(*survivor)
+    assert killed[0] == -signal.SIGKILL
