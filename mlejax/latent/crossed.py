@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import solve_triangular
 
 from mlejax.latent.mode import CLOSE, MOST_STEPS
 from mlejax.linalg import entrywise
@@ -111,7 +110,11 @@ def _factor(s: Structure, hessian: Any, safe: bool = False) -> Factor:
         first += s.sizes[k] * s.widths[k]
     at, code = jnp.concatenate(index, axis=1), s.codes[e]
     a = jnp.eye(q) - jax.ops.segment_sum(hessian[:, own[:, None], own], code, g)
-    b = jnp.zeros((first, q, g)).at[at[:, :, None], jnp.arange(q), code[:, None, None]].add(-hessian[:, rest[:, None], own])
+    b = (
+        jnp.zeros((first, q, g))
+        .at[at[:, :, None], jnp.arange(q), code[:, None, None]]
+        .add(-hessian[:, rest[:, None], own])
+    )
     d = jnp.eye(first).at[at[:, :, None], at[:, None, :]].add(-hessian[:, rest[:, None], rest])
     of_blocks = entrywise.cholesky(jnp.moveaxis(a, 0, -1), safe=safe)
     coupling = jnp.stack(entrywise.solve_lower(of_blocks, jnp.moveaxis(b, 1, 0)), axis=1)  # (T, q, G)
@@ -130,8 +133,8 @@ def _solve(s: Structure, by: Factor, right: tuple[Any, ...]) -> tuple[Any, ...]:
     others = [k for k in range(len(s.codes)) if k != e]
     first = jnp.stack(entrywise.solve_lower(by.of_blocks, right[e].T))  # (q, G)
     border = jnp.concatenate([jnp.reshape(right[k], (-1,)) for k in others]) - jnp.tensordot(by.coupling, first, axes=2)
-    half = solve_triangular(by.of_border, border, lower=True)
-    x = solve_triangular(by.of_border, half, lower=True, trans=1)
+    half = jax.scipy.linalg.solve_triangular(by.of_border, border, lower=True)
+    x = jax.scipy.linalg.solve_triangular(by.of_border, half, lower=True, trans=1)
     back = jnp.stack(entrywise.solve_upper(by.of_blocks, first - jnp.tensordot(x, by.coupling, axes=1)), axis=1)
     out, at = {e: back}, 0
     for k in others:
@@ -199,12 +202,14 @@ def conditional(f: OfRows, s: Structure) -> tuple[Any, Any, Any]:
     z, decrement = find(f, s)
     by, e = _factor(s, _derivatives(f, s, z)[2]), s.eliminated
     q, g = s.widths[e], s.sizes[e]
-    half = solve_triangular(by.of_border, jnp.reshape(by.coupling, (by.coupling.shape[0], -1)), lower=True)
+    half = jax.scipy.linalg.solve_triangular(
+        by.of_border, jnp.reshape(by.coupling, (by.coupling.shape[0], -1)), lower=True
+    )
     half = jnp.reshape(half, (-1, q, g))
     inner = jnp.eye(q)[:, :, None] + jnp.einsum("tig,tjg->ijg", half, half)
     left = jnp.stack([jnp.stack(entrywise.solve_upper(by.of_blocks, inner[:, j])) for j in range(q)], axis=1)
     blocks = jnp.stack([jnp.stack(entrywise.solve_upper(by.of_blocks, left[i])) for i in range(q)])
-    root = solve_triangular(by.of_border, jnp.eye(by.of_border.shape[0]), lower=True)
+    root = jax.scipy.linalg.solve_triangular(by.of_border, jnp.eye(by.of_border.shape[0]), lower=True)
     border, out, at = root.T @ root, {e: jnp.moveaxis(blocks, -1, 0)}, 0
     for k in range(len(s.codes)):
         if k != e:

@@ -18,11 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _FAR = 38.0  # beyond which the normal law has nothing in float64
 _SWITCH = 0.925
+
+
+def _ndtr(x: Any) -> Any:
+    return jax.scipy.special.ndtr(x)  # which JAX imports when it is asked for
 
 
 def _near_zero(h: Any, k: Any, rho: Any) -> Any:
@@ -30,7 +33,7 @@ def _near_zero(h: Any, k: Any, rho: Any) -> Any:
     half = jnp.arcsin(rho) / 2.0
     sine = jnp.sin(half * (1.0 + _NODES))
     inner = jnp.exp((sine * h * k - (h * h + k * k) / 2.0) / (1.0 - sine * sine))
-    return inner @ _WEIGHTS * half / (2.0 * jnp.pi) + ndtr(-h) * ndtr(-k)
+    return inner @ _WEIGHTS * half / (2.0 * jnp.pi) + _ndtr(-h) * _ndtr(-k)
 
 
 def _near_one(h: Any, k: Any, rho: Any) -> Any:
@@ -44,7 +47,7 @@ def _near_one(h: Any, k: Any, rho: Any) -> Any:
     power = lambda value: jnp.where(value > -100.0, jnp.exp(jnp.clip(value, -100.0, 700.0)), 0.0)
     first = a * power(-(gap / a**2 + hk) / 2.0) * (1.0 - c * (gap - a**2) * (1.0 - d * gap) / 3.0 + c * d * a**4)
     b = jnp.sqrt(gap)
-    first -= power(-hk / 2.0) * jnp.sqrt(2.0 * jnp.pi) * ndtr(-b / a) * b * (1.0 - c * gap * (1.0 - d * gap) / 3.0)
+    first -= power(-hk / 2.0) * jnp.sqrt(2.0 * jnp.pi) * _ndtr(-b / a) * b * (1.0 - c * gap * (1.0 - d * gap) / 3.0)
     x = (a / 2.0 * (1.0 + _NODES)) ** 2
     root = jnp.sqrt(1.0 - x)
     series = 1.0 + c * x * (1.0 + 5.0 * d * x)
@@ -52,8 +55,8 @@ def _near_one(h: Any, k: Any, rho: Any) -> Any:
     size = power(-(gap / x + hk) / 2.0)
     integral = jnp.where(size > 0, size * (series - exact), 0.0) @ _WEIGHTS
     missing = jnp.where(rest > 0, (a / 2.0 * integral - first) / (2.0 * jnp.pi), 0.0)
-    above = ndtr(-jnp.maximum(h, k)) + missing
-    between = jnp.where(h < 0, ndtr(k) - ndtr(h), ndtr(-h) - ndtr(-k))
+    above = _ndtr(-jnp.maximum(h, k)) + missing
+    between = jnp.where(h < 0, _ndtr(k) - _ndtr(h), _ndtr(-h) - _ndtr(-k))
     return jnp.where(sign > 0, above, jnp.where(h >= k, 0.0, between) - missing)
 
 
@@ -99,8 +102,8 @@ def _bvn_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     c = jnp.sqrt((1.0 - rho) * (1.0 + rho))
     density = lambda z: jnp.exp(-0.5 * z * z) / jnp.sqrt(2.0 * jnp.pi)
     slopes = (
-        density(u) * ndtr((v - rho * u) / c),
-        density(v) * ndtr((u - rho * v) / c),
+        density(u) * _ndtr((v - rho * u) / c),
+        density(v) * _ndtr((u - rho * v) / c),
         density(u) * density((v - rho * u) / c) / c,
     )
     return bvn_cdf(x, y, rho), sum(s * t for s, t in zip(slopes, tangents, strict=True))
