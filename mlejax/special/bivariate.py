@@ -96,7 +96,7 @@ def bvn_cdf(x: Any, y: Any, rho: Any) -> jax.Array:
 
 
 @bvn_cdf.defjvp
-def _bvn_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _bvn_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[Any, Any]:
     x, y, rho = primals
     u, v = jnp.clip(x, -_FAR, _FAR), jnp.clip(y, -_FAR, _FAR)
     c = jnp.sqrt((1.0 - rho) * (1.0 + rho))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +53,7 @@ def _expm1_over(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
 
 
 @_expm1_over.defjvp
-def _expm1_over_jvp(n: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _expm1_over_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (w, q), (dw, dq) = primals, tangents
     return _expm1_over(n, w, q), w**n * jnp.exp(q * w) * dw + _expm1_over(n + 1, w, q) * dq
 
@@ -66,7 +65,7 @@ def _expm1_rest(n: int, w: jax.Array, q: jax.Array) -> jax.Array:
 
 
 @_expm1_rest.defjvp
-def _expm1_rest_jvp(n: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _expm1_rest_jvp(n: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (w, q), (dw, dq) = primals, tangents
     return _expm1_rest(n, w, q), _expm1_over(n, w, q) * dw + _expm1_rest(n + 1, w, q) * dq
 
@@ -93,7 +92,7 @@ def differentiated_as(
         function = jax.custom_jvp(stable)
 
         @function.defjvp
-        def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        def _(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             return function(*primals), jax.jvp(plain, primals, tangents)[1]
 
         return function

@@ -16,7 +16,6 @@ References: DLMF 8.2, 8.8, 8.17; Loader (2000), "Fast and accurate computation o
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +112,9 @@ def _gamma(kind: tuple[bool, bool], a: jax.Array, x: jax.Array) -> jax.Array:
     return _gamma_value(kind, a, x)
 
 
-def _gamma_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _gamma_jvp(
+    kind: tuple[bool, bool], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     (a, x), (da, dx) = primals, tangents
     if isinstance(da, SymbolicZero):
         out, tangent = _gamma(kind, a, x), jnp.zeros_like(x)
@@ -166,7 +167,9 @@ def _beta(kind: tuple[bool, bool], a: jax.Array, b: jax.Array, x: jax.Array) -> 
     return _beta_value(kind, a, b, x)
 
 
-def _beta_jvp(kind: tuple[bool, bool], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _beta_jvp(
+    kind: tuple[bool, bool], primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     (a, b, x), (da, db, dx) = primals, tangents
     if isinstance(da, SymbolicZero) and isinstance(db, SymbolicZero):
         out, tangent = _beta(kind, a, b, x), jnp.zeros_like(x)

@@ -121,7 +121,7 @@ def stirling_slope(a: jax.Array) -> jax.Array:
 
 
 @stirling.defjvp
-def _stirling_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _stirling_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (a,), (da,) = primals, tangents
     return stirling(a), stirling_slope(a) * da
 
@@ -146,7 +146,9 @@ def relative_excess(p: jax.Array, q: jax.Array, difference: jax.Array) -> jax.Ar
 
 
 @relative_excess.defjvp
-def _relative_excess_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _relative_excess_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     p, q, difference = primals
     return relative_excess(p, q, difference), (tangents[0] - p / q * tangents[1]) / q
 
@@ -175,7 +177,9 @@ def _log1p_integral(power: int, order: int, w: jax.Array, ratio: jax.Array) -> j
 
 
 @_log1p_integral.defjvp
-def _log1p_integral_jvp(power: int, order: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _log1p_integral_jvp(
+    power: int, order: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     w, ratio = primals
     value = _log1p_integral(power, order, w, ratio)
     return value, _log1p_integral(power, order + 1, w, ratio) * tangents[0]
@@ -189,7 +193,9 @@ def _log1p_over(order: int, z: jax.Array, a: jax.Array) -> jax.Array:
 
 
 @_log1p_over.defjvp
-def _log1p_over_jvp(order: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _log1p_over_jvp(
+    order: int, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     (z, a), (dz, da) = primals, tangents
     # The derivative in z is that of 1 / (1 + a z): by itself, as it is far smaller than its terms where a z is large.
     shrink = 1.0 / (1.0 + a * z)
@@ -217,7 +223,9 @@ def gumbel_exponent(t: jax.Array) -> jax.Array:
 
 
 @gumbel_exponent.defjvp
-def _gumbel_exponent_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _gumbel_exponent_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     return gumbel_exponent(primals[0]), one_minus_exp(primals[0]) * tangents[0]
 
 
@@ -228,7 +236,7 @@ def one_minus_exp(t: jax.Array) -> jax.Array:
 
 
 @one_minus_exp.defjvp
-def _one_minus_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _one_minus_exp_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     return one_minus_exp(primals[0]), jnp.exp(-primals[0]) * tangents[0]
 
 
@@ -299,7 +307,9 @@ def log_ratio_minus(ratio: jax.Array, excess: jax.Array) -> jax.Array:
 
 
 @log_ratio_minus.defjvp
-def _log_ratio_minus_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _log_ratio_minus_jvp(
+    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
     ratio, excess = primals
     return log_ratio_minus(ratio, excess), -excess / ratio * tangents[1]
 
@@ -311,7 +321,7 @@ def gamma_kernel(a: jax.Array, x: jax.Array) -> jax.Array:
 
 
 @gamma_kernel.defjvp
-def _gamma_kernel_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _gamma_kernel_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (a, x), (da, dx) = primals, tangents
     excess = (x - a) / a
     slope = log_ratio(x / a, excess) + 0.5 / a - stirling_slope(a)
@@ -329,7 +339,7 @@ def beta_kernel(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> jax.A
 
 
 @beta_kernel.defjvp
-def _beta_kernel_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _beta_kernel_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (a, b, x, y), (da, db, dx, dy) = primals, tangents
     lean = b * x - a * y
     s = a + b

@@ -20,9 +20,9 @@ from mlejax.execution import float64
 from mlejax.fit import Fit, check_count
 from mlejax.inference.covariances.products_of_scores import weighted_scores
 from mlejax.inference.prediction.latents import RowModes, over_latents
-from mlejax.inference.prediction.margins import changed, rows_of
 from mlejax.inference.prediction.predict import Random
 from mlejax.inference.prediction.row_functions import of_theta
+from mlejax.inference.prediction.row_tables import changed, rows_of
 from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
 from mlejax.inference.row_designs import designs_of
 from mlejax.notebook import in_notebooks

@@ -133,8 +133,8 @@ def _information(fit: Fit, data: Prepared, values: Any) -> Float[Host, "p p"]:
 
 
 def _declared(fit: Fit, own: Any, natural: Any) -> Float[Host, "p p"]:
-    from mlejax.inference.prediction.margins import rows_of  # which rests on covariances
     from mlejax.inference.prediction.row_functions import of_theta
+    from mlejax.inference.prediction.row_tables import rows_of
 
     table, weights = rows_of(fit, None, "cov_type='expected'")
     space, designs = fit.spec.space, fit.loaded.designs

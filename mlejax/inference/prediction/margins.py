@@ -15,7 +15,6 @@ References: Williams (2012), Stata Journal 12, 308; Dowd, Greene & Norton (2014)
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +27,7 @@ import numpy as np
 
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
-from mlejax.data import columns_of, ingest
+from mlejax.data import ingest
 from mlejax.data.formulas import Design, DesignValues
 from mlejax.execution import float64
 from mlejax.fit import Fit
@@ -38,6 +37,17 @@ from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.predict import Random
 from mlejax.inference.prediction.row_functions import InParts, in_parts
+from mlejax.inference.prediction.row_tables import (
+    changed,
+    column_of,
+    combinations_of,
+    grouped_rows,
+    joined_tables,
+    levels_in,
+    mean_row,
+    rows_of,
+    taken_rows,
+)
 from mlejax.plot import bands
 from mlejax.shapes import Float, Host, Int
 
@@ -168,10 +178,10 @@ def margins(
         )
     function = function_of(fit, of, random)
     terms: list[_Term] = []
-    for group, rows in _groups(table, over):
-        part, w = _take(table, rows), weights[rows]
-        part, w = _at_means(part, w) if at_means else (part, w)
-        for values in _combinations(at or {}, table):
+    for group, rows in grouped_rows(table, over):
+        part, w = taken_rows(table, rows), weights[rows]
+        part, w = mean_row(part, w) if at_means else (part, w)
+        for values in combinations_of(at or {}, table):
             for one in _margins_of(changed(part, values, table), table, variables, elasticity):
                 terms.append(_Term(one._replace(where={**one.where, **group, **values}), rows, w / w.sum()))
     where = tuple(term.margin.where for term in terms)
@@ -205,7 +215,7 @@ def _estimated(
     with float64():
         if plain and not sampled and len(terms) > 1 and sum(t.weights.size for t in terms) <= STACKED:
             # predictions at many values are evaluated together, as rows of one table: one program, not many
-            o, weights = opened(_joined([t.margin.rows for t in terms])), np.concatenate([t.weights for t in terms])
+            o, weights = opened(joined_tables([t.margin.rows for t in terms])), np.concatenate([t.weights for t in terms])
             which = np.repeat(np.arange(len(terms)), [t.weights.size for t in terms])
             together = lambda t: jax.ops.segment_sum(
                 weights * jnp.ravel(o.call(t, o.made, o.leaves)), which, len(terms)
@@ -233,18 +243,17 @@ def _estimated(
 
 def _moved(fit: Fit, o: InParts, one: _Margin, whole: Any) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
     """The values of the column of a slope, and the derivatives of the designs by it."""
-    x, everywhere = (_column(rows, one.column).astype(float) for rows in (one.rows, whole))
+    x, everywhere = (column_of(rows, one.column).astype(float) for rows in (one.rows, whole))
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
 
     def moved(design: Design, values: Any, rows: Any) -> DesignValues:
         parts = (part for part in (design.piece, design.offset, design.random) if part is not None)
         names = list(dict.fromkeys(name for part in parts for name in part.columns))
         some = one.rows[names] if hasattr(one.rows, "columns") else {name: one.rows[name] for name in names}
-        return design.again(ingest(changed(_take(some, rows), {one.column: values}, one.rows)), None)
+        return design.again(ingest(changed(taken_rows(some, rows), {one.column: values}, one.rows)), None)
 
     return x, {
-        d.predictor.name: design_slope(d, o.made[d.predictor.name], one.column, x, everywhere, moved)
-        for d in designs
+        d.predictor.name: design_slope(d, o.made[d.predictor.name], one.column, x, everywhere, moved) for d in designs
     }
 
 
@@ -258,11 +267,11 @@ def _margins_of(
     for variable in [variables] if isinstance(variables, str) else variables:
         asked = FACTOR.fullmatch(variable)
         name = asked["name"] if asked else variable
-        column = _column(table, name)
+        column = column_of(table, name)
         if asked or column.dtype.kind not in "iuf":
             if elasticity is not None:
                 raise ValueError(f"elasticity={elasticity!r}: {name!r} is a column of levels, which has contrasts only")
-            first, *others = _levels(table, name)
+            first, *others = levels_in(table, name)
             lowest = changed(base, {name: first}, table)
             for level in others:
                 yield _Margin({"margin": f"{name}: {level} - {first}"}, changed(base, {name: level}, table), lowest)
@@ -310,113 +319,3 @@ def _value_of(name: str) -> Callable[[Any, Any], Any]:
 
 
 # ---- rows and columns
-
-
-def rows_of(fit: Fit, data: Any, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
-    """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
-    if data is not None:
-        columns = columns_of(data)
-        data = data if columns is None else dict(columns)
-        return data, np.ones(_n_rows(data))
-    loaded = fit.loaded
-    if loaded.remembered is not None:
-        raise ValueError("a result from a file does not hold its data: give them, data=")
-    rows = np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
-    table = loaded.source.take(rows)
-    if not isinstance(table, Mapping) and not hasattr(table, "columns"):
-        raise ValueError(f"{what}: columns are changed by name: fit a DataFrame or a dict of columns, or give data=")
-    w = loaded.weights
-    if w is None:
-        return table, np.ones(rows.size)
-    values = np.asarray(w.values, float)
-    return table, values if loaded.unit_codes is None else values[loaded.unit_codes]
-
-
-def _n_rows(table: Any) -> int:
-    return len(table) if hasattr(table, "columns") else len(next(iter(table.values())))
-
-
-def _column(table: Any, name: str) -> np.ndarray:
-    names = list(table.columns if hasattr(table, "columns") else table)
-    if name not in names:
-        raise ValueError(f"margins: no column {name!r}; the columns are {', '.join(map(str, names))}")
-    return np.asarray(table[name])
-
-
-def _levels(table: Any, name: str) -> list[Any]:
-    """The levels of a column: those that a categorical declares and has, in their order; else sorted."""
-    column = table[name]
-    values = column.cat.categories if hasattr(column, "cat") else np.unique(np.asarray(column))
-    present = set(np.unique(np.asarray(column).astype(object)))
-    levels = [v for v in np.asarray(values).tolist() if v in present]
-    if len(levels) < 2:
-        raise ValueError(f"margins: column {name!r} has one level here, {levels}, so that there is nothing to contrast")
-    return levels
-
-
-def changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
-    """The table with some columns replaced, each by a value for all rows, of the kind of the column in ``like``, or by one
-    value a row."""
-    if not values:
-        return table
-    n, frame = _n_rows(table), hasattr(table, "columns")
-    new = {name: value if np.ndim(value) else _filled(like[name], value, n) for name, value in values.items()}
-    return table.assign(**new) if frame else {**table, **new}
-
-
-def _filled(column: Any, value: Any, n: int) -> Any:
-    if hasattr(column, "cat"):
-        import pandas as pd
-
-        return pd.Categorical([value] * n, dtype=column.dtype)
-    return np.full(n, value) if not isinstance(value, str) else np.array([value] * n, dtype=object)
-
-
-def _joined(tables: Sequence[Any]) -> Any:
-    """Tables of the same columns below each other."""
-    if hasattr(tables[0], "columns"):
-        import pandas as pd
-
-        return pd.concat(tables, ignore_index=True)
-    return {name: np.concatenate([np.asarray(t[name]) for t in tables]) for name in tables[0]}
-
-
-def _take(table: Any, rows: np.ndarray) -> Any:
-    return table.iloc[rows] if hasattr(table, "iloc") else {k: np.asarray(v)[rows] for k, v in table.items()}
-
-
-def _groups(table: Any, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """(description, numbers of the rows) of each group."""
-    n = _n_rows(table)
-    if over is None:
-        yield {}, np.arange(n)
-        return
-    names = [over] if isinstance(over, str) else list(over)
-    columns = [_column(table, name) for name in names]
-    for values in itertools.product(*(np.unique(c).tolist() for c in columns)):
-        rows = np.flatnonzero(np.all([c == v for c, v in zip(columns, values, strict=True)], axis=0))
-        if rows.size:
-            yield dict(zip(names, values, strict=True)), rows
-
-
-def _combinations(at: Mapping[str, Any], table: Any) -> Iterator[dict[str, Any]]:
-    for name in at:
-        _column(table, name)
-    lists = [np.atleast_1d(np.asarray(v, object)).tolist() for v in at.values()]
-    for values in itertools.product(*lists):
-        yield dict(zip(at, values, strict=True))
-
-
-def _at_means(table: Any, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:
-    """One row with the means of the numeric columns; of others only those with one value: the rest has to be in ``at=``."""
-    share, out = weights / weights.sum(), {}
-    for name in table.columns if hasattr(table, "columns") else table:
-        column = np.asarray(table[name])
-        numeric = column.dtype.kind in "iuf" and column.ndim == 1
-        if numeric or (column.ndim == 1 and len(set(column.tolist())) == 1):
-            out[name] = [share @ column] if numeric else table[name][:1]
-    if hasattr(table, "columns"):
-        import pandas as pd
-
-        return pd.DataFrame({k: np.asarray(v) for k, v in out.items()}), np.ones(1)
-    return {k: np.asarray(v) for k, v in out.items()}, np.ones(1)

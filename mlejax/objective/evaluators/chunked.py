@@ -199,7 +199,7 @@ class ChunkedEvaluator:
         more, slope, bend = (
             np.asarray(a) / self.scale for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper)
         )
-        if isinstance(method, optimize.BHHH):  # its curvature is made of scores
+        if method.curvature == "opg":  # made of scores, without the penalty
             bend = np.zeros_like(curvature)
         return value + more, grad + slope, curvature + bend
 

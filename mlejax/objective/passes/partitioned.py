@@ -218,8 +218,8 @@ class PartitionedEvaluator:
             found = -loglik / self.scale, -score / self.scale, information / self.scale
             if self.spec.penalty is not None:
                 more, slope, bend = (a / self.scale for a in self._penalty(u))
-                bhhh = isinstance(method, optimize.BHHH)  # its curvature is made of scores
-                found = found[0] + more, found[1] + slope, found[2] + (np.zeros_like(bend) if bhhh else bend)
+                scores = method.curvature == "opg"  # made of scores, without the penalty
+                found = found[0] + more, found[1] + slope, found[2] + (np.zeros_like(bend) if scores else bend)
             self._last = key, found
         return self._last[1]
 

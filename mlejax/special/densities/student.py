@@ -13,7 +13,6 @@ References: DLMF 8.17; Abramowitz & Stegun 26.7.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +47,7 @@ def _exponent(df: jax.Array, q: jax.Array) -> jax.Array:
 
 
 @_exponent.defjvp
-def _exponent_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _exponent_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (df, q), (d_df, dq) = primals, tangents
     w = q / df
     slope = 0.5 * (log_ratio_minus(1.0 + w, w) + w * (q - 1.0) / (df + q))
@@ -129,7 +128,7 @@ def _cdf(log: bool, df: jax.Array, t: jax.Array) -> jax.Array:
     return _value(log, df, t)
 
 
-def _cdf_jvp(log: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _cdf_jvp(log: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (df, t), (d_df, dt) = primals, tangents
     if isinstance(d_df, SymbolicZero):
         out, tangent = _cdf(log, df, t), jnp.zeros_like(t)
