@@ -208,6 +208,26 @@ def test_pages_name_public_things(page: Path) -> None:
             assert {found for found in named if not hasattr(owner, found)} == set()
 
 
+TASKS = {
+    "sample selection": ("how-to/selection", "optional="), "frontier": ("gallery/frontier", "regress("),
+    "mixed logit": ("gallery/choice", "mixed"), "margins and their picture": ("how-to/margins", ".plot(x="),
+    "interval-censored Weibull": ("gallery/survival", "low"), "profile intervals": ("how-to/profiles", 'method="profile"'),
+    "survival picture": ("how-to/pictures", "mle.plot.survival"), "residuals": ("how-to/checking", "residuals("),
+    "forest": ("how-to/pictures", "many.plot("), "mixture": ("how-to/mixtures", "mle.Discrete"),
+    "extended likelihood": ("gallery/spectrum", "mle.extended"),
+    "network with a band": ("how-to/networks", 'errors="last-layer"'),
+    "hidden Markov chain": ("how-to/mixtures", "mle.Markov"), "50,000 curves": ("how-to/many-data-sets", "50_000"),
+    "notebook": ("how-to/notebooks", "_repr_html_"), "polars": ("how-to/tables", "import polars"),
+}  # fmt: skip
+
+
+def test_daily_tasks_have_pages() -> None:
+    """Each in code that runs, or in a table of calls, with the call that does it."""
+    absent = [task for task, (page, call) in TASKS.items() if call not in (ROOT / "docs" / f"{page}.md").read_text()]
+    assert absent == []
+    assert all(blocks((ROOT / "docs" / f"{page}.md").read_text()) for page, _ in TASKS.values())
+
+
 def table_rows(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if line.startswith("|"))
 
