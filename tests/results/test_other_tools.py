@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import re
 import warnings
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -122,7 +124,9 @@ def test_marginaleffects_finds_the_same_slopes(frame: pd.DataFrame) -> None:
     me = pytest.importorskip("marginaleffects")
     import polars as pl
 
-    me.autodiff(False)  # which would set a flag of JAX
+    before = jax.config.jax_enable_x64
+    importlib.import_module("marginaleffects.comparisons")  # which sets this flag of JAX
+    jax.config.update("jax_enable_x64", before)
     df = frame.assign(y=(frame["y"] > 1).astype(float), z=np.cos(np.arange(40)), c=list("abcd") * 10)
     res = bernoulli.regress(p="x * z + C(c)").fit(df, cov_type="HC0")
     model = res.to_marginaleffects()

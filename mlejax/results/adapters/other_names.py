@@ -97,7 +97,8 @@ class OtherNames(Fitted):
 
         Returns:
             An object of its class ``ModelAbstract``; coefficients are the free parameters on the natural scale, and ``vcov=`` may
-            name any kind of covariance that `with_cov` takes without options.
+            name any kind of covariance that `with_cov` takes without options.  marginaleffects itself sets JAX's flag
+            ``jax_enable_x64`` when it is imported.
 
         Raises:
             ImportError: marginaleffects is not installed.
