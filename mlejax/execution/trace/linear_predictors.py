@@ -11,8 +11,11 @@ instead of one for each coefficient.  It is the usual formula of generalised lin
 products: ``data["X"] @ params["beta"]``, several of them, nonlinear links, regressed parameters.  A product with a matrix of
 coefficients, ``data["X"] @ params["B"]`` of a multinomial logit, is one predictor for each of its columns.
 
-The products are found by tracing the contributions and following slices of u into ``dot_general``.  Entries of a slice that is
-used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
+A look-up by codes, ``params["alpha"][data["firm"]]``, is the product with a matrix of dummies that is never formed: its sums are
+sums by code, O(n) whatever the number of levels.
+
+The products are found by tracing the contributions and following slices of u into ``dot_general`` and ``gather``.  Entries of a
+slice that is used in any other way belong to theta.  Where nothing is gained, the plain derivatives are taken of the same trace.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Float, Int
 
 from .jaxprs import Equation, dependence, is_literal, part_of
 
 NARROW = 14  # columns up to which one product with a few more rows is no slower than two
+FEW_COORDINATES = 64  # up to which products with unit vectors place a block of the Hessian
 MOST_PREDICTORS = 24  # of products with matrices of coefficients: each pair of predictors is a term of the program
 _SAME = ("reshape", "squeeze", "copy", "copy_p")
 
@@ -41,15 +45,15 @@ class Traced:
     Attributes:
         whole: (u, *others) -> contributions (N,).
         inner: (u, *others, *etas) -> contributions (N,), the predictors being arguments; None without a gain.
-        data: (*others) -> the matrices of the products, as they were multiplied.
-        products: how they were multiplied.
+        data: (*others) -> the matrices of the products, as they were multiplied, and the codes of look-ups.
+        products: how they were multiplied, or looked up.
         theta: the entries of u that are used in another way, (s,).
     """
 
     whole: Callable[..., Any]
     inner: Callable[..., Any] | None
     data: Callable[..., Any]
-    products: tuple[Product, ...]
+    products: tuple[Product | Lookup, ...]
     theta: np.ndarray
 
     @property
@@ -57,11 +61,14 @@ class Traced:
         """The entries of u that are beta_a, (k_a,) for each predictor."""
         return [product.at[:, j] for product in self.products for j in range(product.at.shape[1])]
 
-    def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array]:
+    def matrices(self, multiplied: list[jax.Array], n: int) -> list[jax.Array | Dummies]:
         """X_a (N, k_a) of each predictor, from what ``data`` gave."""
-        out: list[jax.Array] = []
+        out: list[jax.Array | Dummies] = []
         for x, product in zip(multiplied, self.products, strict=True):
             k, m = product.at.shape
+            if isinstance(product, Lookup):
+                out.append(Dummies(jnp.reshape(x, (n,)), k, product.fill))
+                continue
             out += [jnp.reshape(jnp.moveaxis(x, product.axis, -1), (n, k))] * m
         return out
 
@@ -71,7 +78,8 @@ class Traced:
         for product in self.products:
             own = predictors[first : first + product.at.shape[1]]
             first += len(own)
-            together = own[0] if len(own) == 1 else jnp.stack(own, axis=1 if product.last else 0)
+            last = isinstance(product, Product) and product.last
+            together = own[0] if len(own) == 1 else jnp.stack(own, axis=1 if last else 0)
             out.append(jnp.reshape(together, product.shape))
         return out
 
@@ -92,6 +100,42 @@ class Product(NamedTuple):
     last: bool
 
 
+class Lookup(NamedTuple):
+    """Coefficients looked up by codes of the rows.
+
+    Attributes:
+        at: the entries of u that are the coefficients, (k, 1).
+        shape: of the result.
+        fill: codes beyond the coefficients give NaN; else the last one.
+    """
+
+    at: np.ndarray
+    shape: tuple[int, ...]
+    fill: bool
+
+
+class Dummies(NamedTuple):
+    """The matrix (N, k) of zeros with a one in each row, known by the place of the one.
+
+    Attributes:
+        codes: (N,).
+        k: the number of columns.
+        fill: as of `Lookup`.
+    """
+
+    codes: Int[Device, " n"]
+    k: int
+    fill: bool
+
+    def times(self, beta: Float[Device, " k"]) -> Float[Device, " n"]:
+        """X beta."""
+        return beta.at[self.codes].get(mode="fill" if self.fill else "clip", fill_value=jnp.nan)
+
+    def sums(self, rows: Float[Device, "n m"]) -> Float[Device, "k m"]:
+        """X' rows."""
+        return jnp.zeros((self.k, *rows.shape[1:]), rows.dtype).at[self.codes].add(rows, mode="drop")
+
+
 class Sums(NamedTuple):
     """Sums over blocks, from which `assemble` makes the derivatives.
 
@@ -99,7 +143,7 @@ class Sums(NamedTuple):
         value: ().
         grad: by u outside of the predictors, (p,).
         betas: X_a' dl/deta_a, (k_a,) each.
-        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each.
+        pairs: X_a' diag(h_ab) X_b for a <= b, (k_a, k_b) each; of dummies with themselves the diagonal (k_a,).
         crosses: X_a' d^2l / deta_a dtheta', (k_a, s) each.
         theta: rows of the Hessian for theta, outside of the predictors, (s, p).
     """
@@ -120,7 +164,7 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
     places: dict[Any, np.ndarray] = {jaxpr.invars[0]: np.arange(p)}
     data_alone: list[Equation] = []
     used = np.zeros(p, bool)
-    products: list[tuple[Any, Any, Product]] = []  # equation, matrix
+    products: list[tuple[Any, Any, Product | Lookup]] = []  # equation, matrix or codes
     for eqn, touched in dependence(jaxpr, jaxpr.invars[:1]):
         if not touched:
             data_alone.append(eqn)
@@ -129,7 +173,7 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
         if place is not None:
             places[eqn.outvars[0]] = place
             continue
-        product = _product(eqn, places, n) if len(touched) == 1 else None
+        product = (_product(eqn, places, n) or _lookup(eqn, places, n)) if len(touched) == 1 else None
         if product is not None:
             products.append((eqn, *product))
             continue
@@ -157,11 +201,13 @@ def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Trac
 
 
 def _moved(eqn: Equation, places: dict[Any, np.ndarray]) -> np.ndarray | None:
-    """The entries of u that the result is, in its shape, if the equation only slices, reshapes or transposes them; else None."""
-    v = eqn.invars[0]
-    if is_literal(v) or v not in places or len(eqn.outvars) != 1:
+    """The entries of u that the result is, in its shape, if the equation only slices, joins, reshapes or transposes them; else
+    None."""
+    if any(is_literal(v) or v not in places for v in eqn.invars) or len(eqn.outvars) != 1:
         return None
-    at, name = places[v], eqn.primitive.name
+    at, name = places[eqn.invars[0]], eqn.primitive.name
+    if name == "concatenate":
+        return np.concatenate([places[v] for v in eqn.invars], axis=eqn.params["dimension"])
     if name == "slice" and eqn.params["strides"] is None:
         limits = zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)
         return at[tuple(slice(int(start), int(limit)) for start, limit in limits)]
@@ -191,6 +237,40 @@ def _product(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any,
     return None
 
 
+def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, Lookup] | None:
+    """The codes, and what they look up, if the equation takes one of the coefficients (k,) for each of N rows."""
+    if eqn.primitive.name != "gather":
+        return None
+    beta, codes = eqn.invars
+    shape = eqn.outvars[0].aval.shape
+    if is_literal(codes) or beta not in places or places[beta].ndim != 1 or eqn.params["slice_sizes"] != (1,):
+        return None
+    if shape[:1] != (n,) or np.prod(shape) != n:
+        return None
+    return codes, Lookup(places[beta][:, None], shape, eqn.params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP)
+
+
+def times(x: jax.Array | Dummies, beta: jax.Array) -> jax.Array:
+    """X beta."""
+    return x.times(beta) if isinstance(x, Dummies) else x @ beta
+
+
+def rows_times(rows: Float[Device, "m n"], x: jax.Array | Dummies) -> Float[Device, "m k"]:
+    """rows X."""
+    return x.sums(rows.T).T if isinstance(x, Dummies) else rows @ x
+
+
+def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain: Callable[..., jax.Array]) -> jax.Array:
+    """A' diag(w) B; of dummies with themselves its diagonal."""
+    if isinstance(a, Dummies) and isinstance(b, Dummies):
+        if a is b:
+            return a.sums(w)
+        return jnp.zeros((a.k, b.k), w.dtype).at[a.codes, b.codes].add(w, mode="drop")
+    if isinstance(a, Dummies):
+        return a.sums(b * w[:, None])
+    return b.sums(a * w[:, None]).T if isinstance(b, Dummies) else plain(a, w, b)
+
+
 def sums(
     traced: Traced,
     u: jax.Array,
@@ -209,9 +289,10 @@ def sums(
     assert traced.inner is not None
     inner, n = traced.inner, weights.shape[0]
     matrices = traced.matrices(traced.data(u, *others), n)
-    etas = [x @ u[at] for x, at in zip(matrices, traced.places, strict=True)]
+    etas = [times(x, u[at]) for x, at in zip(matrices, traced.places, strict=True)]
     q, s = len(etas), traced.theta.size
-    crossed = products or (lambda a, w, b: (a * w[:, None]).T @ b)
+    plain = products or (lambda a, w, b: (a * w[:, None]).T @ b)
+    cross = lambda a, w, b: crossed(a, w, b, plain)
 
     def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
         return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
@@ -229,26 +310,26 @@ def sums(
     on = np.eye(q + s, dtype=u.dtype)
     de = [jnp.broadcast_to(on[:, a, None], (q + s, n)) for a in range(q)]
     (bend_u, bend_e), (value, (grad, slopes)) = jax.vmap(along, out_axes=(0, None))(jnp.asarray(dt), de)
-    k, x = matrices[0].shape[1], matrices[0]
-    if q == 1 and k <= NARROW and products is None:  # one product, which reads the matrix once
+    x = matrices[0]
+    if q == 1 and not isinstance(x, Dummies) and (k := x.shape[1]) <= NARROW and products is None:  # the matrix is read once
         every = jnp.concatenate([(x * bend_e[0][0][:, None]).T, slopes[0][None], bend_e[0][1:]]) @ x
         return Sums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
     # one product with each matrix: further ones would read it again
-    once = [jnp.concatenate([slopes[a][None], bend_e[a][q:]]) @ matrices[a] for a in range(q)]
+    once = [rows_times(jnp.concatenate([slopes[a][None], bend_e[a][q:]]), matrices[a]) for a in range(q)]
     return Sums(
         value,
         grad,
         [found[0] for found in once],
-        _pairs(matrices, bend_e, crossed),
+        _pairs(matrices, bend_e, cross),
         [found[1:].T for found in once],
         bend_u[q:],
     )
 
 
-def _pairs(matrices: list[jax.Array], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
+def _pairs(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., jax.Array]) -> list[jax.Array]:
     """X_a' diag(h_ab) X_b for a <= b; of predictors with one narrow matrix all of them as one product."""
     q, x = len(matrices), matrices[0]
-    k = x.shape[1]
+    k = x.k if isinstance(x, Dummies) else x.shape[1]
     if q < 3 or k > NARROW or any(other is not x for other in matrices):
         return [crossed(matrices[a], bend[b][a], matrices[b]) for a in range(q) for b in range(a, q)]
     i, j = np.triu_indices(k)
@@ -261,16 +342,25 @@ def _pairs(matrices: list[jax.Array], bend: list[jax.Array], crossed: Callable[.
 def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
     """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
     dtype = sums.grad.dtype
-    where = [np.eye(p, dtype=dtype)[at] for at in traced.places]
-    rest = np.eye(p, dtype=dtype)[traced.theta]
+    places, theta = traced.places, traced.theta
+    few = p <= FEW_COORDINATES
+    eye = np.eye(p if few else 0, dtype=dtype)
     grad = sums.grad
-    hessian = rest.T @ sums.theta
+    hessian = eye[theta].T @ sums.theta if few else jnp.zeros((p, p), dtype).at[theta].add(sums.theta)
+
+    def added(total: jax.Array, block: jax.Array, at: np.ndarray, to: np.ndarray) -> jax.Array:
+        if block.ndim == 1:
+            return total.at[at, to].add(block)
+        return total + eye[at].T @ block @ eye[to] if few else total.at[at[:, None], to].add(block)
+
     pairs = iter(sums.pairs)
-    for a, at in enumerate(where):
-        grad = grad + sums.betas[a] @ at
-        cross = at.T @ sums.crosses[a] @ rest
-        hessian = hessian + cross + cross.T
-        for b in range(a, len(where)):
-            block = at.T @ next(pairs) @ where[b]
-            hessian = hessian + (block if a == b else block + block.T)
+    for a, at in enumerate(places):
+        grad = grad + sums.betas[a] @ eye[at] if few else grad.at[at].add(sums.betas[a])
+        hessian = added(hessian, sums.crosses[a], at, theta)
+        hessian = added(hessian, sums.crosses[a].T, theta, at)
+        for b in range(a, len(places)):
+            block, to = next(pairs), places[b]
+            hessian = added(hessian, block, at, to)
+            if a != b:
+                hessian = added(hessian, block.T, to, at)
     return sums.value, grad, hessian

@@ -74,7 +74,7 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
     places, theta, inner = traced.places, traced.theta, traced.inner
     assert inner is not None
     matrices = traced.matrices(traced.data(u, effects, *leaves), n)
-    etas = [x @ u[at] for x, at in zip(matrices, places, strict=True)]
+    etas = [linear_predictors.times(x, u[at]) for x, at in zip(matrices, places, strict=True)]
     q, s = len(etas), theta.size
 
     def pair(t: Any, predictors: Any, a: Any) -> Any:
@@ -99,18 +99,26 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
         jnp.asarray(dt, u.dtype), de, da
     )
     crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
-    rest = np.eye(p)[theta]
-    hessian = rest.T @ bend_u[q : q + s]
-    where = [np.eye(p)[at] for at in places]
-    for b, at in enumerate(places):
-        crosses = crosses.at[at].add((matrices[b] * bend_a[b][:, None]).T)
-        grad = grad + (slopes[b] @ matrices[b]) @ where[b]
-        mixed = where[b].T @ ((bend_e[b][q : q + s] @ matrices[b]).T) @ rest
-        hessian = hessian + mixed + mixed.T
-        for c in range(b, q):
-            block = where[b].T @ ((matrices[b] * bend_e[c][b][:, None]).T @ matrices[c]) @ where[c]
-            hessian = hessian + (block if b == c else block + block.T)
+    rows_times, crossed = linear_predictors.rows_times, linear_predictors.crossed
+    sums = linear_predictors.Sums(
+        jnp.sum(values),
+        grad,
+        [rows_times(slopes[b][None], x)[0] for b, x in enumerate(matrices)],
+        [crossed(matrices[b], bend_e[c][b], matrices[c], _weighted) for b in range(q) for c in range(b, q)],
+        [rows_times(bend_e[b][q : q + s], x).T for b, x in enumerate(matrices)],
+        bend_u[q : q + s],
+    )
+    _, grad, hessian = linear_predictors.assemble(traced, sums, p)
+    for b, (x, at) in enumerate(zip(matrices, places, strict=True)):
+        if isinstance(x, linear_predictors.Dummies):
+            crosses = crosses.at[jnp.asarray(at)[x.codes], jnp.arange(n)].add(bend_a[b])
+        else:
+            crosses = crosses.at[at].add((x * bend_a[b][:, None]).T)
     return (grad, hessian), jnp.concatenate([jnp.stack([values, score, -bend_a[-1]]), crosses])
+
+
+def _weighted(x: Any, w: Any, y: Any) -> Any:
+    return (x * w[:, None]).T @ y
 
 
 def _depend_on(function: Any, effects: Any) -> bool:
