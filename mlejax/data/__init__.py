@@ -19,7 +19,7 @@ from mlejax.data.crossing import Crossing, crossing
 from mlejax.data.effects import EffectKey, Levels, effect_position, levels_of, with_effects
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
-from mlejax.data.formulas import DesignKey, by_row, check_formula
+from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
 from mlejax.data.layout import Layout, Shared, Static, assemble
 from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
 from mlejax.data.padding import blocks, bucket, divisor, pad, replace_zero_weight
@@ -45,6 +45,7 @@ __all__ = [
     "Gap",
     "Layout",
     "Levels",
+    "LevelsKey",
     "MissingColumnError",
     "OpenColumns",
     "Prepared",
@@ -70,11 +71,13 @@ __all__ = [
     "columns_of",
     "constant_within",
     "crossing",
+    "design_labels",
     "divisor",
     "effect_position",
     "fingerprint",
     "group_codes",
     "ingest",
+    "levels_key",
     "levels_of",
     "like",
     "make_weights",

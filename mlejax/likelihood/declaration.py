@@ -264,7 +264,7 @@ class Likelihood:
             made = make_space(self.parameters, columns)
         if self.predictors:
             keys = [k for k in table.keys if isinstance(k, data_room.DesignKey) and k.part == "design"]
-            widths = {key.parameter: data_room.column_labels(table, key) for key in keys}
+            widths = {key.parameter: data_room.design_labels(table, key) for key in keys}
             made = with_coefficients(made, self.predictors, widths)
         return cached(self, ("space", made), lambda: made)  # equal layouts are one object: looked up at every dispatch
 

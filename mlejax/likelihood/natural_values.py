@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlejax import data as data_room
+from mlejax.data.formulas import DesignValues
 from mlejax.parameters import Predictor
 from mlejax.shapes import PyTree
 
@@ -19,9 +20,14 @@ def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -
     values, hidden = dict(params), set()
     for p in predictors:
         key, *beside = (data_room.DesignKey(p.name, part, view) for part in ("design", "offset", "random"))
-        value = p.value(params[p.name], data[key], *map(data.get, beside))
+        found = DesignValues(data[key], *map(data.get, beside))
+        levels = data_room.levels_key(data, p.name)
+        if levels is None:
+            value = p.value(params[p.name], *found[:3])
+        else:
+            value = p.coded_value(params[p.name], found.design, found.offset, data[levels], levels.places)
         values[p.name] = value[0] if view == "row" else value
-        hidden |= {key, *beside}
+        hidden |= {key, *beside, levels}
     if isinstance(data, data_room.View):
         return values, data.without(hidden)
     return values, {key: value for key, value in data.items() if key not in hidden}

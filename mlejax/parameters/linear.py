@@ -205,6 +205,35 @@ class Predictor:
         return self.link.inverse(eta) if random is None else jnp.concatenate([eta[:, None], random], axis=1)
 
 
+    def coded_value(
+        self,
+        coefficients: Float[Either, " k"],
+        design: Float[Either, "n k_design"],
+        offset: Float[Either, "n ..."] | None,
+        levels: Float[Either, "n m"],
+        places: Sequence[tuple[int, int]],
+    ) -> Float[Either, " n"]:
+        """The parameter's value for every row where m factors are known by their levels.
+
+        Args:
+            coefficients: all of them.
+            design: the columns of the others.
+            offset: of the linear predictor, or None.
+            levels: 0 where a factor adds nothing, j for its j-th coefficient.
+            places: of each factor the first of its coefficients, and how many there are.
+        """
+        rest, at = [], 0
+        for start, count in sorted(places):
+            rest.append(coefficients[at:start])
+            at = start + count
+        eta = self.linear_predictor(jnp.concatenate([*rest, coefficients[at:]]), design, offset)
+        for j, (start, count) in enumerate(places):
+            code = levels[:, j].astype(int)
+            own = jnp.asarray(coefficients[start : start + count]).at[jnp.maximum(code - 1, 0)].get(mode="clip")
+            eta = eta + jnp.where(code > 0, own, 0.0)
+        return self.link.inverse(eta)
+
+
 def predictor(name: str, declared: Mapping[str, Declaration], given: Any) -> Predictor:
     """What ``regress(name=given)`` means for a declared parameter.
 

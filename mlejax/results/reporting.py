@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,15 @@ import numpy as np
 
 from mlejax import inference, report, transforms
 from mlejax.data import OBSERVED
+from mlejax.data.formulas import MOST_COLUMNS
 from mlejax.execution import device_kind, float64
 from mlejax.fit import Fit, counts
 from mlejax.inference import Entries
-from mlejax.parameters import Space
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_OF_FACTOR = re.compile(r"([^\[]+\[[^\[:]+)\[T\.[^\]]*\]\]")
 OF_FORMULAS = "formula "  # how the fingerprint calls their columns
 FEW_ROWS = 10  # of a level, below which the bias of incidental parameters is spoken of
 
@@ -143,7 +145,8 @@ def summary(
     fit, space = entries.fit, entries.space
     wanted = presentation or report.Presentation()
     regressed = "; ".join(f"{p} ({p.link.name} link)" for p in fit.spec.likelihood.predictors)
-    large = entries.too_large
+    large, long = entries.too_large, {} if wanted.keep is not None else _long_factors(entries)
+    kept = _unfolded(entries, long)
     notes = (
         f"Regressed: {regressed}." if regressed else "",
         inference.omnibus(entries),
@@ -152,6 +155,7 @@ def summary(
         integration_statement(fit),
         _spreads(entries),
         _effects(fit),
+        *(f"{name}: {len(at)} coefficients, which params lists; wald_test({name!r}) tests them." for name, at in long.items()),
         fit.note,
         _float32_columns(fit.loaded.rows.float32),
         *entries.cov.notes,
@@ -163,13 +167,13 @@ def summary(
     return report.Summary(
         title=_title(fit),
         header=(*_header(entries, eform), *((str(name), str(value)) for name, value in (extra or {}).items())),
-        terms=() if _summarised(space) else wanted.terms(terms(entries, alpha, eform)),
+        terms=() if _summarised(kept) else wanted.terms([terms(entries, alpha, eform)[i] for i in kept]),
         notes=tuple(note for note in notes if note),
         footer=tuple(text for text in (f"Verdict: {fit.verdict}.", fit.verdict.advice) if text),
         alpha=alpha,
         coef_label=label,
         stat_label="z" if np.isinf(entries.cov.df) else "t",
-        leaves=_leaves(entries),
+        leaves=_leaves(entries, long),
         presentation=wanted,
     )
 
@@ -232,14 +236,33 @@ def _effects(fit: Fit) -> str:
     return f"{what}; res.effects() lists them with their errors." + (few if median < FEW_ROWS else "")
 
 
-def _summarised(space: Space) -> bool:
+def _long_factors(entries: Entries) -> dict[str, list[int]]:
+    """Factors of formulas with many levels, ``mu[C(region)]``, and their coefficients among the reported entries."""
+    found: dict[str, list[int]] = {}
+    for i, label in enumerate(entries.labels):
+        of = _OF_FACTOR.fullmatch(label)
+        if of is not None:
+            found.setdefault(f"{of[1]}]", []).append(i)
+    return {name: at for name, at in found.items() if len(at) >= MOST_COLUMNS}
+
+
+def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:
+    """The entries that have a row each, if they are not too many."""
+    gone = {int(i) for at in long.values() for i in at}
+    return [i for i in range(entries.space.n_reported) if i not in gone]
+
+
+def _summarised(kept: Sequence[int]) -> bool:
     """Whether there are too many numbers for a row each."""
-    return space.n_reported > report.SUMMARISED_ABOVE
+    return len(kept) > report.SUMMARISED_ABOVE
 
 
-def _leaves(entries: Entries) -> tuple[report.Leaf, ...]:
+def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.Leaf, ...]:
+    """One row for each array of a structure of too many numbers, else for each long factor of a formula."""
     space = entries.space
-    values = space.split(entries.fit.params) if _summarised(space) else []
+    if not _summarised(_unfolded(entries, long)):
+        return tuple(report.leaf_row(name, entries.params[at]) for name, at in long.items())
+    values = space.split(entries.fit.params)
     return tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False))
 
 
@@ -247,9 +270,11 @@ def column(entries: Entries) -> report.Column:
     """The result as one column of a comparison."""
     fit, cov = entries.fit, entries.cov
     penalised = fit.penalised is not None
+    long = _long_factors(entries) if _summarised(_unfolded(entries, {})) else {}
+    kept = _unfolded(entries, long)
     return report.Column(
         name=fit.spec.likelihood.name,
-        terms=() if _summarised(entries.space) else tuple(terms(entries, 0.05)),
+        terms=() if _summarised(kept) else tuple(terms(entries, 0.05)[i] for i in kept),
         facts=replace(inference.facts_of(fit, cov), df_model=inference.df_model(fit, cov)),
         cov=cov.kind,
         code=fit.verdict.code,
@@ -258,7 +283,7 @@ def column(entries: Entries) -> report.Column:
         no_criterion=inference.no_criterion(fit, cov),
         only_aic="of a penalised fit: its log-likelihood is not at its maximum" if penalised else "",
         edf=cov.edf if penalised else float("nan"),
-        leaves=_leaves(entries),
+        leaves=_leaves(entries, long),
     )
 
 

@@ -3,32 +3,33 @@
 from typing import TypeAlias
 
 from mlejax.data.formulas.collinearity import collinear, null_directions, remark
+from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, by_row, design_labels, has_designs, levels_key
 from mlejax.data.formulas.designs import (
     Design,
-    DesignKey,
     Designs,
     DesignValues,
     add_designs,
-    by_row,
     category_columns,
     design_columns,
     first_design,
     formula_columns,
-    has_designs,
     joined,
     with_designs_again,
 )
 from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_again, levels, materialise
+from mlejax.data.formulas.long_factors import MOST_COLUMNS
 from mlejax.data.formulas.parsing import check_formula, columns_in_terms, columns_of, terms_of
 
 Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
 
 __all__ = [
+    "MOST_COLUMNS",
     "Design",
     "DesignKey",
     "DesignValues",
     "Designs",
     "FittedFormula",
+    "LevelsKey",
     "Piece",
     "add_designs",
     "by_row",
@@ -38,6 +39,7 @@ __all__ = [
     "columns_in_terms",
     "columns_of",
     "design_columns",
+    "design_labels",
     "evaluate",
     "evaluate_again",
     "first_design",
@@ -45,6 +47,7 @@ __all__ = [
     "has_designs",
     "joined",
     "levels",
+    "levels_key",
     "materialise",
     "null_directions",
     "remark",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlejax.data.formulas.designs import Design, DesignKey, Designs
+from mlejax.data.formulas.designs import Design, Designs
 from mlejax.data.read.checked import Rows
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -62,4 +62,4 @@ def remark(designs: Designs | None, rows: Rows) -> str:
 
 
 def _matrix(designs: Designs, design: Design, rows: Rows) -> Float[Host, "n k"]:
-    return np.asarray(rows[DesignKey(design.predictor.name, "design", designs.view)])
+    return np.asarray(designs.in_rows(rows)[design.predictor.name].design)

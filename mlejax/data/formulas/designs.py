@@ -14,10 +14,12 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.data.fingerprint import Fingerprint, fingerprint
+from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, levels_key
 from mlejax.data.formulas.evaluation import (
     FittedFormula,
     evaluate,
     evaluate_again,
+    evaluate_coded,
     evaluate_offset,
     evaluate_offset_again,
     needs_of,
@@ -33,34 +35,6 @@ from mlejax.shapes import Float, Host, Int, PyTree
 MOST = 1e150  # in a design: squares and cross products are finite
 
 
-@dataclass(frozen=True)
-class DesignKey:
-    """The key of a design matrix, or of an offset, in the table.
-
-    Attributes:
-        parameter: the regressed parameter.
-        part: "design", "offset" or "random".
-        view: "array": the function gets the parameter as an array by row; "row": it is called row by row.
-    """
-
-    parameter: str
-    part: str
-    view: str
-
-    def __repr__(self) -> str:
-        return f"<{self.part} of {self.parameter}>"
-
-
-def by_row(keys: Iterable[Any]) -> bool:
-    """Whether these columns are meant for a function that is called row by row."""
-    return any(isinstance(key, DesignKey) and key.part == "design" and key.view == "row" for key in keys)
-
-
-def has_designs(table: Table) -> bool:
-    """Whether the table has designs already."""
-    return any(isinstance(key, DesignKey) for key in table.keys)
-
-
 class DesignValues(NamedTuple):
     """The columns of a design in some rows, as `Predictor.value` takes them.
 
@@ -68,11 +42,13 @@ class DesignValues(NamedTuple):
         design: (n, k).
         offset: (n, ...), or None.
         random: columns of random effects, (n, q), or None.
+        levels: of long factors, (n, m), whose columns the design lacks; or None.
     """
 
     design: Any
     offset: Any
     random: Any = None
+    levels: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +62,7 @@ class Design:
         constant: coefficients (k,) of the column of ones on the design, by least squares.
         mean_offset: of the rows, () or the shape of a row's linear predictors.
         random: the formula of random effects, or None.
+        factors: long factors that are known by their levels; as in `LevelsKey`.
     """
 
     predictor: Predictor
@@ -94,9 +71,10 @@ class Design:
     constant: np.ndarray
     mean_offset: np.ndarray
     random: FittedFormula | None = None
+    factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def again(self, table: Table, kept: Int[Host, " m"] | None) -> DesignValues:
-        """The columns in new data."""
+        """The columns in new data, those of long factors too."""
         what = _what(self.predictor)
         values = None if self.piece is None else evaluate_again(self.piece, table, kept, what)
         offset = None if self.offset is None else evaluate_offset_again(self.offset, table, kept, what)
@@ -110,6 +88,25 @@ class Design:
         (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
         part: Any = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
         return replace(self, **part), DesignValues(places, None, others)
+
+    def coded(self, values: DesignValues) -> DesignValues:
+        """The columns without those of long factors, which become levels."""
+        if not self.factors or values.levels is not None:
+            return values
+        blocks = [slice(start, start + len(own)) for start, own in self.factors]
+        levels = [values.design[:, at] @ np.arange(1.0, 1 + at.stop - at.start) for at in blocks]
+        gone = np.concatenate([np.arange(at.start, at.stop) for at in blocks])
+        return values._replace(design=np.delete(values.design, gone, axis=1), levels=np.stack(levels, axis=1))
+
+    def in_full(self, values: DesignValues) -> DesignValues:
+        """The columns with those of long factors."""
+        design, levels = values.design, values.levels
+        if levels is None:
+            return values
+        for j, (start, own) in enumerate(self.factors):
+            dummies = np.asarray(levels)[:, j, None] == np.arange(1, 1 + len(own))
+            design = np.concatenate([design[:, :start], dummies, design[:, start:]], axis=1)
+        return values._replace(design=design, levels=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +133,20 @@ class Designs:
         """The columns of every regressed parameter, on new data."""
         return {d.predictor.name: d.again(table, None) for d in self.designs}
 
+    def in_rows(self, rows: Rows) -> dict[str, DesignValues]:
+        """The columns of every regressed parameter in the rows of a fit, long factors in full."""
+        out = {}
+        for design in self.designs:
+            name = design.predictor.name
+            keys = [DesignKey(name, part, self.view) for part in ("design", "offset", "random")]
+            found = [rows[key] if key in rows.layout.keys else None for key in (*keys, levels_key(rows.layout.keys, name))]
+            out[name] = design.in_full(DesignValues(*found))
+        return out
+
     def values(self, params: PyTree, made: Mapping[str, DesignValues]) -> dict[str, Any]:
         """The values (n, *shape) of the regressed parameters at coefficients ``params``."""
         return {
-            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name]) for d in self.designs
+            d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name][:3]) for d in self.designs
         }
 
     def fingerprint(self, weights: Any = None) -> Fingerprint:
@@ -185,6 +192,7 @@ def add_designs(
     view: str,
     used: tuple[str, ...],
     others: Sequence[str] = (),
+    coded: bool = False,
 ) -> tuple[Table, Designs]:
     """The columns in use with designs and offsets beside them.
 
@@ -196,10 +204,11 @@ def add_designs(
         view: how the function takes regressed parameters, "array" or "row".
         used: the columns of the formulas.
         others: further columns in use.
+        coded: long factors may be known by their levels.
     """
     designs, more, index = [], {}, _index(table, (*rows.layout.keys, *used))
     for p in predictors:
-        design, values = first_design(p, table, rows.kept, natural)
+        design, values = first_design(p, table, rows.kept, natural, coded)
         designs.append(design)
         more.update(design_columns(design, values, view, rows, index))
     extra = {f"formula {name}": _numbers(table.column(name), rows) for name in used}
@@ -213,16 +222,29 @@ def with_designs_again(designs: Designs, table: Table, missing: str, others: Seq
     rows = table.convert(designs.rows.layout.keys, missing=missing, others=[*others, *designs.used])
     more, index = {}, _index(table, (*rows.layout.keys, *designs.used))
     for design in designs.designs:
-        more.update(design_columns(design, design.again(table, rows.kept), designs.view, rows, index))
+        more.update(design_columns(design, design.coded(design.again(table, rows.kept)), designs.view, rows, index))
     return joined(table, names, more)
 
 
 def first_design(
-    p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space
+    p: Predictor, table: Table, kept: Int[Host, " m"] | None, natural: Space, coded: bool = False
 ) -> tuple[Design, DesignValues]:
-    """The design of a predictor on its first data, and its columns."""
+    """The design of a predictor on its first data, and its columns.
+
+    Args:
+        p: the predictor.
+        table, kept: the data.
+        natural: the layout of the parameters as declared.
+        coded: factors of many levels may be known by these, without columns of their own.
+    """
     what = _what(p)
-    formula, values = evaluate(p.linear.formula, table, kept, what)
+    factors: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    levels = None
+    found = evaluate_coded(p.linear.formula, table, kept, what) if coded and p.scalar and p.random is None else None
+    if found is None:
+        formula, values = evaluate(p.linear.formula, table, kept, what)
+    else:
+        formula, values, factors, levels = found
     more = p.linear.offset or p.linear.exposure
     offset_formula, offset = None, None
     if more is not None:
@@ -243,9 +265,12 @@ def first_design(
     size = np.sqrt(np.mean(few**2, axis=0))
     size = np.where(size > 0, size, 1.0)
     constant = np.linalg.lstsq(few / size, np.ones(len(few)), rcond=1e-10)[0] / size
+    for start, own in factors:
+        constant = np.insert(constant, start, np.zeros(len(own)))
     mean = np.zeros(()) if offset is None else np.mean(offset, axis=0)
     random_formula, random = _first_random(p, table, kept)
-    return Design(p, formula, offset_formula, constant, mean, random_formula), DesignValues(values, offset, random)
+    made = Design(p, formula, offset_formula, constant, mean, random_formula, factors)
+    return made, DesignValues(values, offset, random, levels)
 
 
 def _first_random(p: Predictor, table: Table, kept: Any) -> tuple[FittedFormula | None, np.ndarray | None]:
@@ -268,7 +293,7 @@ def design_columns(
     view: str,
     rows: Rows | None = None,
     index: Any = None,
-) -> dict[DesignKey, Any]:
+) -> dict[Any, Any]:
     """A design and its offset as columns of a table.
 
     Args:
@@ -282,9 +307,15 @@ def design_columns(
     if design.piece.labels is not None:
         import pandas as pd
 
-        matrix = pd.DataFrame(matrix, columns=list(design.piece.labels), index=index, copy=False)
+        own = {label for _, labels in design.factors for label in labels} if values.levels is not None else ()
+        columns = [label for label in design.piece.labels if label not in own]
+        matrix = pd.DataFrame(matrix, columns=columns, index=index, copy=False)
     parts = {"offset": values.offset, "random": values.random}
-    beside = {DesignKey(name, part, view): _in_all_rows(v, rows) for part, v in parts.items() if v is not None}
+    beside: dict[Any, Any] = {
+        DesignKey(name, part, view): _in_all_rows(v, rows) for part, v in parts.items() if v is not None
+    }
+    if values.levels is not None:
+        beside[LevelsKey(name, view, design.factors)] = _in_all_rows(values.levels, rows)
     return {DesignKey(name, "design", view): matrix, **beside}
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
+from mlejax.data.formulas.long_factors import codes_of, long_factors, whole_formula
 from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text, uses
-from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks
+from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks, rows_with_levels
 from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
@@ -90,9 +91,54 @@ def evaluate(
     if values.shape[0] != len(frame):
         raise DataError(f"{what}: the formula gives {values.shape[0]} rows for {len(frame)} rows of data")
     _refuse_not_finite(values, labels, what)
-    few = np.unique(np.linspace(0, len(frame) - 1, _N_COMPARED).astype(int))
+    few = _few_rows(len(frame))
     sample = frame.iloc[few].reset_index(drop=True) if columns else pd.DataFrame(index=range(few.size))
     return FittedFormula(text, columns, labels, spec, sample, values[few]), values
+
+
+def evaluate_coded(
+    text: str, table: Table, kept: Int[Host, " m"] | None, what: str
+) -> tuple[FittedFormula, Float[Host, "n k"], tuple[tuple[int, tuple[str, ...]], ...], Float[Host, "n m"]] | None:
+    """As `evaluate`, without the columns of factors of many levels; None where there are none, or they have no treatment coding.
+
+    Returns:
+        The whole formula, the other columns, of each factor the place of its first column and their labels, and the levels of
+        the rows: 0 for the level that has no column.
+    """
+    if text in table:
+        return None
+    parsed = parse(text, what)
+    frame = _frame(table, columns_of(text, table, what), kept, what)
+    long = long_factors(parsed, frame)
+    if not long:
+        return None
+    short = type(parsed)([term for term in parsed if str(term) not in long])
+    found = in_chunks(short, frame, lambda make, chunk: _materialise(make, chunk, what))
+    if found is None:
+        matrix = _materialise(short.get_model_matrix, frame, what)
+        found = matrix.model_spec, np.asarray(matrix, np.float64)
+    spec, values = found
+    few = rows_with_levels(frame, set(long.values()))
+    whole = whole_formula(parsed, spec, lambda make: _materialise(make, frame.iloc[few].reset_index(drop=True), what))
+    labels = tuple(str(name) for name in whole.column_names)
+    own = {term: whole.term_indices[term] for term in whole.terms if str(term) in long}
+    factors = tuple((min(at), tuple(labels[i] for i in at)) for at in own.values())
+    codes = [codes_of(whole, str(term), frame[long[str(term)]]) for term in own]
+    rest = [label for i, label in enumerate(labels) if not any(i in at for at in own.values())]
+    if rest != [str(name) for name in spec.column_names] or any(
+        len(at) != code.max() or list(at) != list(range(min(at), max(at) + 1))
+        for at, code in zip(own.values(), codes, strict=True)
+    ):
+        return None
+    _refuse_not_finite(values, rest, what)
+    few = _few_rows(len(frame))
+    sample = frame.iloc[few].reset_index(drop=True)
+    known = np.asarray(_materialise(whole.get_model_matrix, sample, what), np.float64)
+    return FittedFormula(text, tuple(frame.columns), labels, whole, sample, known), values, factors, np.stack(codes, axis=1)
+
+
+def _few_rows(n: int) -> Int[Host, " k"]:
+    return np.unique(np.linspace(0, n - 1, _N_COMPARED).astype(int))
 
 
 def evaluate_again(

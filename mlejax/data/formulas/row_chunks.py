@@ -22,7 +22,7 @@ BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))
 BY_ENTRY_NUMPY = frozenset(
     "abs arctan cos exp exp2 expm1 log log10 log1p log2 sign sin sqrt square tanh".split()  # noqa: SIM905
 )
-_CATEGORY = re.compile(r"C\(\s*([^\W\d]\w*)\s*\)")
+CATEGORY = re.compile(r"C\(\s*([^\W\d]\w*)\s*\)")
 _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load)
 
 
@@ -44,7 +44,7 @@ def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -
     if categories is None:
         return None
     try:
-        rows = _with_every_level(frame, categories)
+        rows = rows_with_levels(frame, categories)
     except TypeError:  # values that cannot be told apart
         return None
     if rows.size > limits().read_rows:
@@ -69,7 +69,7 @@ def chunks(n: int) -> Iterator[slice]:
     return (slice(at, min(at + limits().read_rows, n)) for at in range(0, n, limits().read_rows))
 
 
-def _with_every_level(frame: Any, categories: set[str]) -> np.ndarray:
+def rows_with_levels(frame: Any, categories: set[str]) -> np.ndarray:
     """A few rows among which is every level of these columns, in the order of the table."""
     wanted = np.zeros(len(frame), bool)
     wanted[:2] = True
@@ -86,9 +86,9 @@ def categories_of(parsed: Any, frame: Any) -> set[str] | None:
             kind, text = factor.eval_method.value, factor.expr
             if kind == "literal":
                 continue
-            category = _CATEGORY.fullmatch(text) if kind == "python" else None
+            category = CATEGORY.fullmatch(text) if kind == "python" else None
             if kind == "lookup" and text in frame:
-                if not _is_number(frame[text]):
+                if not is_number(frame[text]):
                     found.add(text)
             elif category is not None and category[1] in frame and "C" not in frame:
                 found.add(category[1])
@@ -97,7 +97,8 @@ def categories_of(parsed: Any, frame: Any) -> set[str] | None:
     return found
 
 
-def _is_number(column: Any) -> bool:
+def is_number(column: Any) -> bool:
+    """Whether a column holds numbers of NumPy's own."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu"
 
 
@@ -111,7 +112,7 @@ def _by_entry(text: str, frame: Any) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             if node.id in frame:
-                if id(node) in functions or not _is_number(frame[node.id]):
+                if id(node) in functions or not is_number(frame[node.id]):
                     return False
                 n_columns += 1
             elif node.id != "np" and not (id(node) in functions and node.id in BY_ENTRY):

@@ -63,6 +63,11 @@ class View(Mapping[Any, Any]):
         self[key]  # recorded, so that the answer is the same at run time
         return True
 
+    @property
+    def names(self) -> tuple[Hashable, ...]:
+        """All keys, none of which counts as read."""
+        return self._keys
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._all())
 

@@ -267,7 +267,7 @@ def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain:
             return a.sums(w)
         return jnp.zeros((a.k, b.k), w.dtype).at[a.codes, b.codes].add(w, mode="drop")
     if isinstance(a, Dummies):
-        return a.sums(b * w[:, None])
+        return a.sums(jnp.asarray(b) * w[:, None])
     return b.sums(a * w[:, None]).T if isinstance(b, Dummies) else plain(a, w, b)
 
 

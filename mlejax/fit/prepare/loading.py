@@ -52,6 +52,7 @@ def reading_of(
     others: Sequence[str],
     beside: Sequence[tuple[str, Any]] = (),
     example: np.ndarray | None = None,
+    coded: bool = False,
 ) -> Reading:
     """What the likelihood reads of a table; formulas are evaluated on the rows that are used.
 
@@ -63,6 +64,7 @@ def reading_of(
         others: further columns in use.
         beside: (name, values) of weights that are no column of the data.
         example: rows of the one data set that a whole model is traced on; None for all.
+        coded: long factors of formulas may be known by their levels.
     """
     designs, columns = None, likelihood.open_columns
     table = data_room.with_observed(table, columns)
@@ -86,7 +88,7 @@ def reading_of(
         rows, gaps = table.read(reads, [*others, *used], beside)
         refuse_gaps(rows, [] if missing is None else [g for g in gaps if g.infinite or missing == "raise"])
         rows = without_gaps(rows, gaps)
-        table, designs = add_designs(likelihood.predictors, table, rows, natural, view, used, others)
+        table, designs = add_designs(likelihood.predictors, table, rows, natural, view, used, others, coded)
     space = likelihood.space(table, start)
     traced = table if example is None or likelihood.mode != "whole" else data_room.ingest(table.take(example))
     names, n_out = trace_reads(likelihood, traced, space, data_room.by_row(table.keys))
@@ -134,7 +136,9 @@ def load(
         beside.append(("weights", weights))
     for name in others:
         source.contents(name)
-    reading, designs, space, names, n_out = reading_of(likelihood, source, start, missing, others, beside)
+    reading, designs, space, names, n_out = reading_of(
+        likelihood, source, start, missing, others, beside, coded=likelihood.mode == "rows"
+    )
     # the gaps of weights beside the data are gaps of the designs now
     rows = reading.convert(names, missing=missing, others=others, beside=beside if designs is None else ())
     del reading  # where rows are dropped, designs of all rows

@@ -162,7 +162,7 @@ def _row_coordinates(fit: Fit, params: Any) -> Any:
     for leaf in fit.loaded.designs.natural.leaves:
         value = params[leaf.name]
         if leaf.name in predictors:
-            rows = predictors[leaf.name].value(value, *designs[leaf.name])
+            rows = predictors[leaf.name].value(value, *designs[leaf.name][:3])
         else:
             rows = jnp.broadcast_to(jnp.asarray(value), (n, *leaf.shape))
         parts.append(jax.vmap(lambda v, leaf=leaf: jnp.ravel(leaf.transform.free(v)))(rows))

@@ -261,7 +261,7 @@ def predict_parameter(
     p, source = design.predictor, data_room.ingest(data)
     wanted = p.name
     with float64():
-        matrix, offset, _ = design.again(source, None)
+        matrix, offset = design.again(source, None)[:2]
         options: Any = {"alpha": alpha, "reason": reason, "df": df}
         linear = nlcom(lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, **options)
         n = len(matrix)

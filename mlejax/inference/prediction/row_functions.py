@@ -83,7 +83,7 @@ def evaluated_rows(
     assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
     if form == "plain":
         return function({**params, **more} if more else params, assembled(leaves))
-    values = {p.name: p.value(params[p.name], *made[p.name]) for p in predictors} | more
+    values = {p.name: p.value(params[p.name], *made[p.name][:3]) for p in predictors} | more
     if form == "array":
         return function({**params, **values}, assembled(leaves))
     one = lambda value, row: function({**params, **value}, assembled([a[None] for a in row]))

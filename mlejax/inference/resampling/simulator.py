@@ -200,7 +200,7 @@ def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, Desig
     if not likelihood.predictors:
         return params
     with float64():
-        values = {p.name: np.asarray(p.value(params[p.name], *made[p.name])) for p in likelihood.predictors}
+        values = {p.name: np.asarray(p.value(params[p.name], *made[p.name][:3])) for p in likelihood.predictors}
     return {**params, **values}
 
 
