@@ -108,6 +108,7 @@ def covariance(
     inverse: Float[Host, "L p p"] | None = None,
     unidentified: Bool[Host, "L p"] | None = None,
     absorbed: int = 0,
+    effects: Bool[Host, " p"] | None = None,
 ) -> Covariances:
     """The covariances of theta.
 
@@ -123,6 +124,7 @@ def covariance(
         unidentified: entries that flat directions move, where flat directions have been found: these get NaN
             (NOT_IDENTIFIED) and the others the inverse on the complement.
         absorbed: parameters that factors count beside these.
+        effects: entries that are effects of levels: negative eigenvalues of the other entries' covariance are looked at apart.
 
     Returns:
         `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
@@ -145,7 +147,7 @@ def covariance(
             ok = ok & made.ok & (~identified | ~free | (_diagonals(meat) > least)).all(axis=1)
             found = made.matrix
         else:
-            found, negative = _sandwich(found, meat, two_way=factors.shape[1] > 1)
+            found, negative = _sandwich(found, meat, factors.shape[1] > 1, effects)
     elif kind == "nonrobust" and penalised is not None:
         found, _ = _sandwich(found, np.where(both, information, 0.0))
     with np.errstate(invalid="ignore"):
@@ -260,18 +262,29 @@ def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tupl
 
 
 def _sandwich(
-    bread: Float[Host, "L p p"], meat: Float[Host, "L p p"], two_way: bool = False
+    bread: Float[Host, "L p p"],
+    meat: Float[Host, "L p p"],
+    two_way: bool = False,
+    effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
     """B M B; of two-way clusters negative eigenvalues become 0, and are counted."""
-    found, negative = _symmetric(bread @ meat @ bread), np.zeros(len(bread), int)
-    if two_way:
-        usable = np.isfinite(found).all(axis=(1, 2))
-        values, vectors = np.linalg.eigh(np.where(usable[:, None, None], found, 0.0))
-        size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
-        negative = (values < -1e-12 * size).sum(axis=1)
-        mended = _symmetric((vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2))
-        found = np.where((negative > 0)[:, None, None], mended, found)
+    plain = _symmetric(bread @ meat @ bread)
+    if not two_way:
+        return plain, np.zeros(len(bread), int)
+    found, negative = _without_negative(plain)
+    if effects is not None and effects.any():
+        at = np.flatnonzero(~effects)
+        found[:, at[:, None], at], negative = _without_negative(plain[:, at[:, None], at])
     return found, negative
+
+
+def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
+    usable = np.isfinite(a).all(axis=(1, 2))
+    values, vectors = np.linalg.eigh(np.where(usable[:, None, None], a, 0.0))
+    size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
+    negative = (values < -1e-12 * size).sum(axis=1)
+    mended = _symmetric((vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, 1, 2))
+    return np.where((negative > 0)[:, None, None], mended, a), negative
 
 
 def _diagonals(a: Float[Host, "L p p"]) -> Float[Host, "L p"]:

@@ -16,7 +16,17 @@ column, the rows and what to do. Nothing is silently cast.
 from typing import TypeAlias
 
 from mlejax.data.crossing import Crossing, crossing
-from mlejax.data.effects import EffectKey, Levels, effect_position, levels_of, with_effects
+from mlejax.data.effects import (
+    Coded,
+    CodesKey,
+    EffectKey,
+    Levels,
+    codes_keys,
+    effect_position,
+    levels_of,
+    with_codes,
+    with_effects,
+)
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
@@ -36,6 +46,8 @@ __all__ = [
     "OBSERVED",
     "SHOWN_ROWS",
     "TRACED_UNIT_LENGTH",
+    "Coded",
+    "CodesKey",
     "Crossing",
     "DataError",
     "DataTypeError",
@@ -67,6 +79,7 @@ __all__ = [
     "check_steps",
     "check_weight_kind",
     "check_weights",
+    "codes_keys",
     "column_labels",
     "columns_of",
     "constant_within",
@@ -88,6 +101,7 @@ __all__ = [
     "replace_zero_weight",
     "rows_phrase",
     "units",
+    "with_codes",
     "with_effects",
     "with_observed",
 ]

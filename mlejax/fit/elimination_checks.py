@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from mlejax import optimize
 from mlejax.covariance import NULL_EIGENVALUE
 from mlejax.fit.prepare.loaded import Effects, Loaded
 from mlejax.fit.prepare.loading import leave_out
+from mlejax.likelihood import Likelihood, eliminating
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import SEVERAL_STARTS, Verdict
@@ -21,9 +22,6 @@ SEPARATED = ("report", "drop", "raise")
 SHOWN = 5
 CONSTANT = 1e-6  # spread of the effects' change along a direction, relative to it, that is none
 SAME = 1e-9  # change of the log-likelihood along it, relative, that is none
-
-NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
-
 
 class Settling(NamedTuple):
     """The data that a search is made on.
@@ -73,6 +71,17 @@ def check_options(
             )
 
 
+def with_more_levels_eliminated(likelihood: Likelihood, data: Any) -> Likelihood:
+    """The likelihood which eliminates the effects of the column with most levels."""
+    if not likelihood.coded:
+        return likelihood
+    import pandas as pd
+
+    table = data_room.ingest(data)
+    keys = [*likelihood.effects, *likelihood.coded]
+    return eliminating(likelihood, max(keys, key=lambda key: len(pd.unique(np.asarray(table.column(key.by))))))
+
+
 def refuse_effects(likelihood: Any, what: str, instead: str) -> None:
     """Raise ValueError if the likelihood has effects by index, for what does not eliminate them."""
     if likelihood.effects:
@@ -110,20 +119,47 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
     Raises:
         DataError: levels without a finite effect under "raise"; nothing else than those.
     """
-    key, levels, left_out = evaluator.spec.likelihood.effects[0], evaluator.levels, NOTHING_LEFT_OUT
+    key = evaluator.spec.likelihood.effects[0]
     evaluator.eliminated(u0)
     gone = evaluator.signs != 0
     if gone.any():
-        left_out = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
-        _check_separated(key.by, left_out, len(levels), separated)
-        loaded = leave_out(loaded, gone[levels.codes], evaluator.spec.likelihood.mode)
-        before = evaluator
+        before, loaded = evaluator, _without(loaded, evaluator, separated)
         evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
+    left_out = loaded.left_out
     evaluator, remark = _without_redundant(evaluator, u0)
     told = separated == "report" and bool(left_out[2].size)
     if left_out[2].size and not told:
         remark = f"{_left_out_in_words(key.by, left_out)}. {remark}".strip()
     return Settling(loaded, evaluator, left_out, remark, told)
+
+
+def without_open_levels(
+    likelihood: Likelihood, loaded: Loaded, separated: str, start: Callable[[EffectsEvaluator, Loaded], Float[Host, " p"]]
+) -> Loaded:
+    """The data without the rows of levels that have no finite effect; without them, levels of other effects may fall apart.
+
+    Args:
+        likelihood: with effects of several columns.
+        loaded: all data.
+        separated: "report", "drop" or "raise".
+        start: of an evaluator and its data.
+    """
+    while True:
+        spec = Spec(likelihood, loaded.problem.space)
+        evaluator = effects_evaluator_of(spec, loaded, None)
+        evaluator.eliminated(start(evaluator, loaded))
+        if not evaluator.signs.any():
+            return loaded
+        loaded = _without(loaded, evaluator, separated)
+
+
+def _without(loaded: Loaded, evaluator: EffectsEvaluator, separated: str) -> Loaded:
+    """The data without the rows of levels whose effect is infinite."""
+    levels, likelihood, gone = evaluator.levels, evaluator.spec.likelihood, evaluator.signs != 0
+    more = levels.labels[gone], evaluator.signs[gone], evaluator.grouped.counts[gone]
+    _check_separated(likelihood.effects[0].by, more, len(levels), separated)
+    labels, signs, counts = (np.concatenate(parts) for parts in zip(loaded.left_out, more, strict=True))
+    return replace(leave_out(loaded, gone[levels.codes], likelihood.mode), left_out=(labels, signs, counts))
 
 
 def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, separated: str) -> None:

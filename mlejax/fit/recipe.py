@@ -22,7 +22,13 @@ from mlejax.fit.diagnose import (
     Problems,
     search_centred,
 )
-from mlejax.fit.elimination_checks import check_options, refuse_effects, settled_levels
+from mlejax.fit.elimination_checks import (
+    check_options,
+    refuse_effects,
+    settled_levels,
+    with_more_levels_eliminated,
+    without_open_levels,
+)
 from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effects
 from mlejax.fit.maximise.em_steps import Climbed, climb
 from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
@@ -101,6 +107,7 @@ def fit_once(
     ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout; ``on`` are devices,
     ``engine`` runs the passes over a stream; ``arranged`` adds to data in memory.
     """
+    likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     start, listed = listed_starts(likelihood, start)
     n_starts = check_n_starts(n_starts, len(listed))
@@ -121,6 +128,8 @@ def fit_once(
             loaded = _load(likelihood, data, start, missing, groups, weights, weight_kind, engine)
             if arranged is not None and loaded.stream is None:
                 loaded = arranged(loaded)
+            if likelihood.coded:
+                loaded = without_open_levels(likelihood, loaded, separated)
             reading = (start, missing, weights, weight_kind)
             loaded, kept_back = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
             given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)

@@ -8,7 +8,7 @@ from mlejax.likelihood.of_unit import OfUnit
 from mlejax.likelihood.regressed import Regressed, regressed
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
-from mlejax.likelihood.with_effects import declared_likelihood
+from mlejax.likelihood.with_effects import declared_likelihood, eliminating, looked_up
 
 __all__ = [
     "EVERY_ROW",
@@ -22,7 +22,9 @@ __all__ = [
     "calls_lapack",
     "check_rows_once",
     "declared_likelihood",
+    "eliminating",
     "example_params",
+    "looked_up",
     "missing_derivatives",
     "natural_values",
     "regressed",

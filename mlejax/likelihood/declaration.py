@@ -124,6 +124,11 @@ class Likelihood:
         """The parameters with one value a level of a column, which come with the data; empty for most models."""
         return getattr(self.function, "effects", ())
 
+    @cached_property
+    def coded(self) -> tuple[data_room.EffectKey, ...]:
+        """Those of further columns, which are a vector of coefficients looked up by codes."""
+        return getattr(self.function, "coded", ())
+
     @property
     def grouping(self) -> tuple[str, ...]:
         """Columns that say which rows are of one unit; empty for models without units."""
@@ -256,10 +261,13 @@ class Likelihood:
         if self.parameters is None:
             made = bare_space(start, self.name)
         else:
-            columns = {
+            columns: dict[str, tuple[tuple[str, ...] | None, int]] = {
+                key.parameter: (key.labels, len(key.labels)) for key in data_room.codes_keys(table.keys)
+            }
+            columns |= {
                 name: data_room.column_labels(table, parameter.columns)
                 for name, parameter in self.parameters.items()
-                if isinstance(parameter, Parameter) and parameter.shape is None
+                if isinstance(parameter, Parameter) and parameter.shape is None and parameter.by is None
             }
             made = make_space(self.parameters, columns)
         if self.predictors:

@@ -42,6 +42,11 @@ class Regressed:
         return getattr(self.function, "effects", ())
 
     @property
+    def coded(self) -> tuple[data_room.EffectKey, ...]:
+        """Those of them that have coefficients."""
+        return getattr(self.function, "coded", ())
+
+    @property
     def per_unit(self) -> tuple[str, ...]:
         """Columns of which the function of a unit gets one value."""
         return getattr(self.function, "per_unit", ())

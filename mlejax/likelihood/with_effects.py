@@ -1,18 +1,24 @@
-"""The likelihood with effects by index: the function gets the value of each row's own level among its parameters."""
+"""The likelihood with effects by index: the function gets the value of each row's own level among its parameters.
+
+One column of levels is eliminated, that with more of them; a second one has a coefficient for each level among the parameters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from mlejax.data import EffectKey, View
+from mlejax.data import EffectKey, View, codes_keys
+from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
-from mlejax.parameters import Declaration, Parameter
+from mlejax.likelihood.regressed import regressed
+from mlejax.parameters import Declaration, Parameter, Real
 from mlejax.portable import portable, restore
-from mlejax.shapes import PyTree
+from mlejax.shapes import Either, Float, PyTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +27,16 @@ class WithEffects:
 
     Attributes:
         function: the user's own.
-        effects: the keys of the columns of effects.
+        effects: the key of the column of effects that are eliminated.
+        coded: of those that have coefficients.
     """
 
     function: Callable[[Any, Any], jax.Array]
     effects: tuple[EffectKey, ...]
+    coded: tuple[EffectKey, ...] = ()
 
     def __reduce__(self) -> Any:
-        return _again, (portable(self.function), self.effects)
+        return _again, (portable(self.function), self.effects, self.coded)
 
     @property
     def __name__(self) -> str:
@@ -37,15 +45,26 @@ class WithEffects:
     def __call__(self, params: PyTree, data: Any) -> jax.Array:
         """``function(params, data)`` with the effects taken out of ``data`` and put into ``params``."""
         values = {key.parameter: data[key] for key in self.effects}
+        coded = codes_keys(data.names if isinstance(data, View) else data) if self.coded else []
+        values |= {key.parameter: looked_up(params[key.parameter], data[key]) for key in coded}
+        hidden = {*self.effects, *coded}
         if isinstance(data, View):
-            rest: Any = data.without(set(self.effects))
+            rest: Any = data.without(hidden)
         else:
-            rest = {name: column for name, column in data.items() if name not in self.effects}
+            rest = {name: column for name, column in data.items() if name not in hidden}
         return self.function({**params, **values}, rest)
 
 
-def _again(function: Any, effects: tuple[EffectKey, ...]) -> WithEffects:
-    return WithEffects(restore(function), effects)
+def looked_up(coefficients: Float[Either, " k"], codes: Float[Either, " n"]) -> Float[Either, " n"]:
+    """The value of every row by its code: 0 for 0, the j-th coefficient for j."""
+    code = jnp.asarray(codes).astype(int)
+    if not coefficients.shape[0]:
+        return jnp.zeros(code.shape, jnp.result_type(float))
+    return jnp.where(code > 0, jnp.asarray(coefficients).at[jnp.maximum(code - 1, 0)].get(mode="clip"), 0.0)
+
+
+def _again(function: Any, *keys: tuple[EffectKey, ...]) -> WithEffects:
+    return WithEffects(restore(function), *keys)
 
 
 def declared_likelihood(
@@ -54,7 +73,7 @@ def declared_likelihood(
     """The likelihood of a function and its declarations.
 
     Raises:
-        ValueError: effects of a model that is not row-wise, two of them, or nothing but effects.
+        ValueError: effects of a model that is not row-wise, two of one column, or nothing but effects.
     """
     effects = tuple(
         EffectKey(name, parameter.by)
@@ -68,16 +87,43 @@ def declared_likelihood(
     if unit is not None or not rowwise:
         option = "rowwise=False" if unit is None else f"unit={unit!r}"
         raise ValueError(f"{what} gives one value for each row, and {option} has no rows of its own: leave that out")
-    if len(effects) > 1:
-        raise ValueError(
-            f"{what} and {effects[1].parameter}=Real(by={effects[1].by!r}): one column of effects is eliminated, two are not "
-            "yet. Declare by= for the column with more levels, and give the other one as regressors, "
-            f'"C({effects[1].by})"'
-        )
     assert declared is not None
-    dense = {name: parameter for name, parameter in declared.items() if name != first.parameter}
-    if not dense:
+    if len({key.by for key in effects}) < len(effects):
+        raise ValueError(f"{what}: two parameters have one number for each level of the same column; expected one")
+    if len(declared) == 1:
         raise ValueError(
             f"{what} is the only parameter: each level would be a fit of its own, which fit_groups(data, by={first.by!r}) does"
         )
-    return Likelihood(WithEffects(function, effects), dense, rowwise, unit)
+    return _eliminating(first, effects, function, declared, rowwise)
+
+
+def _eliminating(
+    first: EffectKey, effects: tuple[EffectKey, ...], function: Any, declared: Mapping[str, Declaration], rowwise: bool
+) -> Likelihood:
+    dense: dict[str, Declaration] = {}
+    for name, parameter in declared.items():
+        if not isinstance(parameter, Parameter) or parameter.by is None:
+            dense[name] = parameter
+        elif name != first.parameter:
+            dense[name] = replace(parameter, shape=None)
+    coded = tuple(key for key in effects if key != first)
+    return Likelihood(WithEffects(function, (first,), coded), dense, rowwise, None)
+
+
+def eliminating(likelihood: Likelihood, first: EffectKey) -> Likelihood:
+    """The same likelihood, with these of its effects eliminated and the others among the parameters."""
+    if likelihood.effects[0] == first:
+        return likelihood
+    natural = likelihood.natural or likelihood
+    function, declared = natural.function, natural.parameters
+    assert isinstance(function, WithEffects)
+    assert declared is not None
+
+    def make() -> Likelihood:
+        keys = (*function.effects, *function.coded)
+        order = {key.parameter: Real(by=key.by) for key in keys}
+        made = _eliminating(first, keys, function.function, {**declared, **order}, natural.rowwise)
+        return replace(made, companions=natural.companions, open_columns=natural.open_columns)
+
+    made = cached(natural, ("eliminating", first), make)
+    return regressed(made, {p.name: p.linear for p in likelihood.predictors}) if likelihood.predictors else made

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax import inference, report, transforms
-from mlejax.data import OBSERVED
+from mlejax.data import OBSERVED, Coded
 from mlejax.data.formulas import MOST_COLUMNS
 from mlejax.execution import device_kind, float64
 from mlejax.fit import Fit, counts
@@ -233,7 +233,17 @@ def _effects(fit: Fit) -> str:
         "those of a Poisson model or the slopes of a normal one (a logit with two rows a level gives twice the slope); "
         f"conditional logit and a random effect, mle.Latent(by={effects.key.by!r}), do not have that bias."
     )
-    return f"{what}; res.effects() lists them with their errors." + (few if median < FEW_ROWS else "")
+    beside = "".join(f" {one.key.parameter}: {_references(one)}." for one in fit.loaded.coded)
+    return f"{what}; res.effects() lists them with their errors.{beside}" + (few if median < FEW_ROWS else "")
+
+
+def _references(one: Coded) -> str:
+    """What the coefficients of effects are compared with, in words."""
+    first = one.key.references
+    if len(first) == 1:
+        return f"effects of {one.key.by}, differences from {first[0]}"
+    shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
+    return f"effects of {one.key.by}, differences from one level in each of {len(first)} sets that no row connects: {shown}"
 
 
 def _long_factors(entries: Entries) -> dict[str, list[int]]:
@@ -243,7 +253,14 @@ def _long_factors(entries: Entries) -> dict[str, list[int]]:
         of = _OF_FACTOR.fullmatch(label)
         if of is not None:
             found.setdefault(f"{of[1]}]", []).append(i)
-    return {name: at for name, at in found.items() if len(at) >= MOST_COLUMNS}
+    space = entries.space
+    effects = {one.key.parameter for one in entries.fit.loaded.coded}
+    found |= {
+        leaf.name: list(range(at.start, at.stop))
+        for leaf, at in zip(space.leaves, space.reported_slices, strict=True)
+        if leaf.name in effects
+    }
+    return {name: at for name, at in found.items() if len(at) >= MOST_COLUMNS or (name in effects and at)}
 
 
 def _unfolded(entries: Entries, long: Mapping[str, Any]) -> list[int]:

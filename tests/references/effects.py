@@ -30,6 +30,7 @@ if __name__ == "__main__":
     for name, fit in (
         ("poisson", lambda vcov: pf.fepois("y ~ x1 + x2 | firm", frame, vcov=vcov, **tight)),
         ("logit", lambda vcov: pf.feglm("z ~ x1 + x2 | firm", frame, family="logit", vcov=vcov, **tight)),
+        ("poisson two ways", lambda vcov: pf.fepois("y ~ x1 + x2 | firm + year", frame, vcov=vcov, fixef_tol=1e-13, **tight)),
     ):
         made[name] = {"params": fit("hetero").coef().tolist()}
         made[name] |= {kind: fit(vcov).se().tolist() for kind, vcov in CLUSTERS.items()}

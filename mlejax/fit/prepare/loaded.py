@@ -13,6 +13,8 @@ from mlejax.data.streams import Streamed
 from mlejax.fit.common import Problem
 from mlejax.shapes import PyTree
 
+NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True)
 class Remembered:
@@ -76,6 +78,8 @@ class Loaded:
         stream: rows that are read in every pass, of data larger than memory; then ``problem``, ``rows`` and ``source`` refuse.
         of_sample: some of these rows, loaded as data in memory are.
         levels: of the effects by index, row by row; None for most models.
+        coded: effects of further columns, which have coefficients.
+        left_out: levels that were left out, as in `Effects`.
         effects: these at the estimate, once it is known.
         crossing: the levels of latents of several columns; None for most models.
     """
@@ -93,6 +97,8 @@ class Loaded:
     stream: Streamed | None = None
     of_sample: Loaded | None = None
     levels: data_room.Levels | None = None
+    coded: tuple[data_room.Coded, ...] = ()
+    left_out: tuple[np.ndarray, np.ndarray, np.ndarray] = NOTHING_LEFT_OUT
     effects: Effects | None = None
     crossing: data_room.Crossing | None = None
 

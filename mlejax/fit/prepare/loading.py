@@ -14,7 +14,7 @@ from mlejax import data as data_room
 from mlejax.data.formulas import Designs, add_designs, formula_columns, has_designs
 from mlejax.data.read import refuse_gaps, without_gaps
 from mlejax.data.read.table import check_missing
-from mlejax.execution import aligned, float64, limits
+from mlejax.execution import aligned, cached, float64, limits
 from mlejax.fit.common import Problem
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.latent import LEVELS, THERE, mixture_of
@@ -70,6 +70,7 @@ def reading_of(
     table = data_room.with_observed(table, columns)
     if likelihood.effects and likelihood.effects[0] not in table:
         table = data_room.with_effects(table, likelihood.effects)
+        table = data_room.with_codes(table, likelihood.coded) if likelihood.coded else table
     if likelihood.predictors and not has_designs(table):
         if table.kind != "mapping":
             raise data_room.DataTypeError(
@@ -124,11 +125,8 @@ def load(
     check_missing_allowed(likelihood, missing)
     whole = likelihood.mode == "whole"
     time = None if likelihood.joint is None else likelihood.joint.time
-    others = [
-        name
-        for name in (*likelihood.grouping, time, *(key.by for key in likelihood.effects), *groups)
-        if name is not None
-    ]
+    by = [key.by for key in (*likelihood.effects, *likelihood.coded)]
+    others = [name for name in (*likelihood.grouping, time, *by, *groups) if name is not None]
     beside: list[tuple[str, Any]] = []
     if isinstance(weights, str) and not whole:
         others.append(weights)
@@ -153,6 +151,15 @@ def load(
         if weighing is not None:
             per_unit = data_room.constant_within(weighing.values, codes, grouped.labels)
             weighing = data_room.make_weights(weighing.kind, weighing.name, per_unit, len(grouped.labels))
+    levels = _levels(likelihood.effects[0], source, rows, weighing) if likelihood.effects else None
+    coded: tuple[data_room.Coded, ...] = ()
+    if levels is not None and likelihood.coded:
+        coded = tuple(_coded(key, source, rows) for key in data_room.codes_keys(rows.layout.keys))
+        rows, space, coded = _recoded(rows, space, coded, levels, weighing)
+        made = space
+        space = cached(likelihood, ("space", made), lambda: made)
+        if designs is not None:
+            designs = replace(designs, natural=_with_coefficients(designs.natural, coded))
     by_term = rows if likelihood.unit is None else grouped.rows
     scaled = None if weighing is None else weighing.values / weighing.scale
     if whole and scaled is None:
@@ -172,7 +179,7 @@ def load(
     loaded = Loaded(
         Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels, crossing=crossed
     )
-    return replace(loaded, levels=_levels(likelihood.effects[0], loaded)) if likelihood.effects else loaded
+    return replace(loaded, levels=levels, coded=coded)
 
 
 def _into_units(
@@ -192,10 +199,43 @@ def _into_units(
     return replace(grouped, rows=found.there(grouped.rows, THERE)), found
 
 
-def _levels(key: data_room.EffectKey, loaded: Loaded) -> data_room.Levels:
+def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
+    """Effects with coefficients, of all levels."""
+    codes = np.asarray(rows[key]).astype(np.int64) - 1
+    return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))
+
+
+def _recoded(
+    rows: data_room.Rows,
+    space: Space,
+    coded: tuple[data_room.Coded, ...],
+    levels: data_room.Levels,
+    weights: data_room.Weights | None,
+) -> tuple[data_room.Rows, Space, tuple[data_room.Coded, ...]]:
+    """Rows and layout with coefficients for the levels that occur, but for one in each connected component."""
+    used = np.ones(rows.n, bool) if weights is None else weights.used
+    found = []
+    for one in coded:
+        now, codes = one.among(levels, used)
+        entries = [e._replace(key=now.key) if e.key == one.key else e for e in rows.layout.entries]
+        position = next(e.slots[0].position for e in entries if e.key == now.key)
+        leaves = (*rows.leaves[:position], codes, *rows.leaves[position + 1 :])
+        rows = replace(rows, leaves=leaves, layout=replace(rows.layout, entries=tuple(entries)))
+        found.append(now)
+    return rows, _with_coefficients(space, found), tuple(found)
+
+
+def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
+    labels = {one.key.parameter: one.key.labels for one in coded}
+    of = lambda x: replace(x, shape=(len(labels[x.name]),), labels=labels[x.name]) if x.name in labels else x
+    return replace(space, leaves=tuple(map(of, space.leaves)))
+
+
+def _levels(
+    key: data_room.EffectKey, source: data_room.Table, rows: data_room.Rows, w: data_room.Weights | None
+) -> data_room.Levels:
     """The levels of the rows; rows of weight 0 have that of the row whose values they hold."""
-    levels = data_room.levels_of(loaded.rows.select(loaded.source.column(key.by)), key.by)
-    w = loaded.weights
+    levels = data_room.levels_of(rows.select(source.column(key.by)), key.by)
     if w is None or w.used.all():
         return levels
     return levels.of_rows(np.where(w.used, np.arange(len(w.used)), np.argmax(w.used)))
@@ -208,11 +248,16 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
     w, block = loaded.weights, loaded.problem.data.block
     weights = None if w is None else data_room.make_weights(w.kind, w.name, w.values[kept], rows.n)
     scaled = None if weights is None else weights.values / weights.scale
-    packed = data_room.pack(rows, scaled, mode=mode, block=max(block, limits().block_rows))
-    levels = loaded.levels
+    levels, coded, space = loaded.levels, tuple(one.of_rows(kept) for one in loaded.coded), loaded.problem.space
     if levels is not None:
         levels = levels.of_rows(kept)
-    return replace(loaded, problem=replace(loaded.problem, data=packed), rows=rows, weights=weights, levels=levels)
+        rows, space, coded = _recoded(rows, space, coded, levels, weights)
+    packed = data_room.pack(rows, scaled, mode=mode, block=max(block, limits().block_rows))
+    designs = loaded.designs
+    if designs is not None and coded:
+        designs = replace(designs, natural=_with_coefficients(designs.natural, coded))
+    data = Problem(packed, space)
+    return replace(loaded, problem=data, rows=rows, weights=weights, designs=designs, levels=levels, coded=coded)
 
 
 def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Any) -> None:

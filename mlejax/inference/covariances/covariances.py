@@ -74,6 +74,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
         penalised=None if penalised is None else penalised[None],
         unidentified=flat,
         absorbed=absorbed,
+        effects=_of_effects(fit),
     )
     factor = None
     if centred is not None:
@@ -118,19 +119,36 @@ def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
     return None
 
 
+def _of_effects(fit: Fit) -> Any:
+    """Flags of the entries of theta that are coefficients of effects of a second column; None where there are none."""
+    names = {one.key.parameter for one in fit.loaded.coded}
+    if not names:
+        return None
+    return np.array([label.partition("[")[0] in names for label in fit.spec.space.theta_labels])
+
+
 def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
     """Effects by index that factors of small samples count; under ``correction="ssc"`` those within clusters count as one."""
     effects = fit.loaded.effects
     if effects is None:
         return 0
     if options.get("correction") == "ssc":
-        used, codes = fit.loaded.weights, effects.levels.codes
-        inside = codes if used is None else codes[used.used]
-        for groups in options["groups"]:
-            pairs = inside.astype(np.int64) * (len(codes) + 1) + cluster_codes(fit, groups)
-            if np.unique(pairs).size == np.unique(inside).size:
-                return 1 - int(effects.given.sum())
+        clusters = [cluster_codes(fit, groups) for groups in options["groups"]]
+        nested = lambda levels: any(_within(fit, levels.codes, groups) for groups in clusters)
+        count = 1 - int(effects.given.sum()) if nested(effects.levels) else effects.n_free
+        # as pyfixest counts: all levels but one, whether they are connected or not; those within clusters not
+        for one in fit.loaded.coded:
+            count += -len(one.key.labels) if nested(one.levels) else len(one.key.references) - 1
+        return count
     return effects.n_free
+
+
+def _within(fit: Fit, codes: Any, clusters: Any) -> bool:
+    """Whether every level lies within a cluster."""
+    used = fit.loaded.weights
+    inside = codes if used is None else codes[used.used]
+    pairs = inside.astype(np.int64) * (len(codes) + 1) + clusters
+    return bool(np.unique(pairs).size == np.unique(inside).size)
 
 
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:

@@ -9,7 +9,7 @@ with V the covariance of theta: entries of the inverse of the whole information,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from mlejax.fit import Effects, Fit
 from mlejax.inference.intervals import DeltaResult
 from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
+from mlejax.likelihood import looked_up
 from mlejax.parameters import near
 from mlejax.shapes import Float, Host, Int
 
@@ -143,15 +144,28 @@ def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
     Raises:
         DataError: levels that the fit did not have, or that have no finite effect.
     """
-    by = effects.key.by
+    known = {label: i for i, label in enumerate(effects.levels.labels.tolist())}
+    return _numbers_of_rows(effects.key.by, known, table, set(effects.left_out[0].tolist()))
+
+
+def _codes_of_rows(one: data_room.Coded, table: data_room.Table) -> Int[Host, " n"]:
+    """The code of each row of new data, of effects that have coefficients."""
+    known = dict.fromkeys(one.key.references, 0) | {label: j + 1 for j, label in enumerate(one.key.labels)}
+    return _numbers_of_rows(one.key.by, known, table, set(), text=True)
+
+
+def _numbers_of_rows(
+    by: str, known: Mapping[Any, int], table: data_room.Table, left_out: set[Any], text: bool = False
+) -> Int[Host, " n"]:
     if by not in table:
         raise data_room.MissingColumnError(f"predict needs the column {by!r}, whose levels have the effects", by)
     found = data_room.levels_of(table.column(by), by)
-    known = {label: i for i, label in enumerate(effects.levels.labels.tolist())}
+    if text:
+        found = replace(found, labels=np.array([str(label) for label in found.labels.tolist()], object))
     numbers = np.array([known.get(label, -1) for label in found.labels.tolist()], np.int64)
     unknown = [label for label, i in zip(found.labels.tolist(), numbers, strict=True) if i < 0]
     if unknown:
-        without = set(effects.left_out[0].tolist()) & set(unknown)
+        without = left_out & set(unknown)
         why = "have no finite effect" if without == set(unknown) else "were not in the data of the fit"
         shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         rows = int(np.isin(found.codes, np.flatnonzero(numbers < 0)).sum())
@@ -176,13 +190,17 @@ class RowEffects:
     n_more = 1
 
     def __init__(self, fit: Fit, table: data_room.Table) -> None:
-        self.effects, self.theta = _of(fit), fit.theta
+        self.effects, self.theta, self.fit = _of(fit), fit.theta, fit
         self.rows = levels_of_rows(self.effects, table)
+        self.codes = {one.key.parameter: _codes_of_rows(one, table) for one in fit.loaded.coded}
 
     def at(self, extended: Any) -> dict[str, Any]:
         """theta and the shift (p + 1,) -> the parameter by row."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
-        return {self.effects.key.parameter: values - lever @ (extended[:-1] - self.theta) + extended[-1]}
+        eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]
+        params = self.fit.spec.space.params_from_theta(extended[:-1], self.fit.fixed) if self.codes else {}
+        beside = {name: looked_up(params[name], codes) for name, codes in self.codes.items()}
+        return {self.effects.key.parameter: eliminated, **beside}
 
     def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
         """Predictions by row with the variance of each row's own effect added."""
