@@ -1,7 +1,7 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution, check_count
-from mlejax.fit.elimination_checks import refuse_effects
+from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
@@ -29,6 +29,7 @@ __all__ = [
     "column_unchanged",
     "continued",
     "counts",
+    "effects_evaluator_of",
     "evaluate",
     "evaluated",
     "evaluator_of",

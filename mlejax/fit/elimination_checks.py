@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -123,7 +123,13 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
     evaluator.eliminated(u0)
     gone = evaluator.signs != 0
     if gone.any():
-        before, loaded = evaluator, _without(loaded, evaluator, separated)
+        before, space, loaded = evaluator, loaded.problem.space, _without(loaded, evaluator, separated)
+        if loaded.problem.space != space:
+            names = ", ".join(one.key.by for one in loaded.coded)
+            raise data_room.DataError(
+                f"levels of {key.by} without a finite effect tie levels of {names} together: {_listed(loaded.left_out[0])}. Drop "
+                "their rows beforehand"
+            )
         evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
     left_out = loaded.left_out
     evaluator, remark = _without_redundant(evaluator, u0)
@@ -133,21 +139,20 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
     return Settling(loaded, evaluator, left_out, remark, told)
 
 
-def without_open_levels(
-    likelihood: Likelihood, loaded: Loaded, separated: str, start: Callable[[EffectsEvaluator, Loaded], Float[Host, " p"]]
-) -> Loaded:
-    """The data without the rows of levels that have no finite effect; without them, levels of other effects may fall apart.
+def without_open_levels(likelihood: Likelihood, loaded: Loaded, separated: str) -> Loaded:
+    """The data without the rows of levels that have no finite effect, whatever the other parameters.
+
+    Without them levels of other effects may fall apart or be gone, so that the parameters are not known before.
 
     Args:
         likelihood: with effects of several columns.
         loaded: all data.
         separated: "report", "drop" or "raise".
-        start: of an evaluator and its data.
     """
     while True:
         spec = Spec(likelihood, loaded.problem.space)
         evaluator = effects_evaluator_of(spec, loaded, None)
-        evaluator.eliminated(start(evaluator, loaded))
+        evaluator.eliminated(np.zeros(spec.space.n_free))
         if not evaluator.signs.any():
             return loaded
         loaded = _without(loaded, evaluator, separated)

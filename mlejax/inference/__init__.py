@@ -70,10 +70,12 @@ from mlejax.inference.resampling import (
     BootstrapKind,
     CrossValidation,
     Jackknife,
+    SplitPanel,
     bootstrap,
     cross_validate,
     jackknife,
     simulate,
+    split_panel,
 )
 from mlejax.inference.resampling.log_density import LogDensity, logdensity
 from mlejax.inference.tables.effect_estimates import covariance_of_some, effects_table
@@ -139,6 +141,7 @@ __all__ = [
     "ScoreTest",
     "SimulationStudy",
     "Simultaneous",
+    "SplitPanel",
     "SubsetErrors",
     "TTest",
     "TermTests",
@@ -203,6 +206,7 @@ __all__ = [
     "score_test",
     "simulate",
     "simulation_study",
+    "split_panel",
     "standard_errors",
     "standard_errors_of",
     "stretched",

@@ -241,6 +241,10 @@ class Postestimation(Fitted):
             self._fit, groups, approximate=approximate, memory_limit=memory_limit, progress=progress
         )
 
+    @documented_by(inference.split_panel)
+    def split_panel(self, time: str, n: int = 200, *, seed: int = 0) -> inference.SplitPanel:
+        return inference.split_panel(self._fit, time, n, seed=seed)
+
     @documented_by(inference.cross_validate)
     def cross_validate(
         self,

@@ -255,14 +255,18 @@ class EffectsEvaluator:
         spread = np.random.default_rng(0).permutation(counts.size)
         chosen = np.zeros(counts.size, bool)
         chosen[spread[: 1 + int(np.searchsorted(np.cumsum(counts[spread]), n_rows))]] = True
-        n = len(self.levels.codes)
-        index = np.flatnonzero(chosen[self.levels.codes] & (np.asarray(self.data.weights)[:n] > 0))
-        rows = self.data.taken(index)
-        weights = np.asarray(self.data.weights)[index]
-        some = replace(self.data, rows=rows, weights=weights, n=np.asarray(index.size, np.int64), block=index.size)
-        place = np.cumsum(chosen) - 1
-        levels = Levels(place[self.levels.codes[index]], self.levels.labels[chosen])
-        return EffectsEvaluator(self.spec, some, self.fixed, self.hyper, levels=levels, given=self.given[chosen])
+        weights = np.asarray(self.data.weights)[: len(self.levels.codes)]
+        return self.weighted(np.where(chosen[self.levels.codes], weights, 0.0))
+
+    def weighted(self, weights: Float[Host, " n"]) -> EffectsEvaluator:
+        """The same rows with other weights; those of weight 0 are left out, and so are levels without another row."""
+        index = np.flatnonzero(weights > 0)
+        rows, there = self.data.taken(index), np.bincount(self.levels.codes[index], minlength=len(self.levels)) > 0
+        some = replace(self.data, rows=rows, weights=weights[index], n=np.asarray(index.size, np.int64), block=index.size)
+        levels, given = self.levels.of_rows(index), self.given[there]
+        one = EffectsEvaluator(self.spec, some, self.fixed, self.hyper, levels=levels, given=given)
+        one._near = self._near[there]
+        return one
 
     def minimised(self, u: Any) -> tuple[Any, Any, Any]:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised."""

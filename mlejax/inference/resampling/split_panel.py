@@ -1,0 +1,215 @@
+r"""The half-panel jackknife: fixed effects without the first term of the bias that few rows a level leave.
+
+With estimates of the whole panel and of its halves of consecutive periods, S_1 and S_2 of T periods,
+
+.. math:: \tilde\theta = 2 \hat\theta - \sum_g \frac{|S_g|}{T} \hat\theta_{S_g};
+
+where T is odd the panel is halved both ways and the results are averaged (Dhaene & Jochmans 2015, Review of Economic Studies
+82, 991).  Errors come from resampled levels, each with all of its rows.  The halves have the same limit where the process is
+stationary; a Wald test compares them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from mlejax import data as data_room
+from mlejax import optimize
+from mlejax.execution import float64
+from mlejax.fit import Fit, effects_evaluator_of
+from mlejax.fit.common import check_count
+from mlejax.inference.normal import critical_value
+from mlejax.inference.resampling.refitting import Replicates
+from mlejax.inference.resampling.resampled import Resampled, facts_of
+from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.objective import EffectsEvaluator
+from mlejax.shapes import Bool, Float, Host
+from mlejax.status import End
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAST_PERIODS = 4
+ENDS = (End.CONVERGED, End.PRECISION_FLOOR)
+REFUSED = ("llf", "aic", "bic", "lr_test", "profile", "contour")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SplitPanel(Resampled):
+    """Estimates of a half-panel jackknife; prints as a table.
+
+    Attributes:
+        adjusted: the corrected estimates (r,).
+        first, second: estimates of the halves, averaged over the ways to halve an odd number of periods (r,).
+        differences: second minus first half of the resampled panels (B, r).
+        periods: their number.
+        by: the column of the levels that were resampled.
+    """
+
+    adjusted: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    differences: np.ndarray
+    periods: int
+    by: str
+
+    @property
+    def corrected(self) -> pd.Series:
+        """The estimates without the first term of their bias."""
+        return self._series(self.adjusted, "coef")
+
+    @property
+    def halves(self) -> pd.DataFrame:
+        """Estimates of the first and the second half."""
+        import pandas as pd
+
+        return pd.DataFrame({"first": self.first, "second": self.second}, index=list(self.labels))
+
+    @property
+    def halves_test(self) -> tuple[float, int, float]:
+        """Wald statistic, degrees of freedom and p-value of equal halves; the bias is not of one kind where they differ."""
+        free = np.flatnonzero(~self.fixed)
+        spread = np.cov(self.differences[self.refits.good][:, free], rowvar=False).reshape(free.size, free.size)
+        apart = (self.second - self.first)[free]
+        from scipy.special import chdtrc
+
+        statistic = float(apart @ np.linalg.solve(spread, apart))
+        return statistic, free.size, float(chdtrc(free.size, statistic))
+
+    def summary(self, alpha: float = 0.05) -> str:
+        """The table: estimates, their bias, errors of the corrected ones and intervals corrected -+ z std err."""
+        reach = critical_value(alpha) * self._errors
+        head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
+        statistic, df, p = self.halves_test
+        found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, p = {format_test_p(p)}"
+        more = [found, "coef is the estimate of the whole panel; the interval is about coef - bias"]
+        return "\n".join(self._lines(head, alpha, self.adjusted - reach, self.adjusted + reach, more))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in REFUSED:
+            raise AttributeError(
+                f"split_panel() has no {name}: corrected estimates maximise no likelihood; use halves_test, bse, or the fit"
+            )
+        raise AttributeError(f"SplitPanel has no {name!r}")
+
+    @property
+    def _bias(self) -> Float[Host, " r"]:
+        return np.where(self.fixed, np.nan, self.fitted - self.adjusted)
+
+    @property
+    def _errors(self) -> Float[Host, " r"]:
+        spread = np.std(self.refits.values[self.refits.good], axis=0, ddof=1)
+        return np.where(self.fixed, np.nan, spread)
+
+
+def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPanel:
+    """Estimates corrected for the bias of few rows a level, by the two halves of the panel (Dhaene & Jochmans 2015).
+
+    Twice the estimate minus the mean of those of the first and the second half of the periods; an odd number is halved both
+    ways.  A logit with fixed effects and T periods has a bias of order 1/T, of which this removes the first term.
+
+    Args:
+        time: the column of the periods, at least 4 of them.
+        n: resamples of the levels (with all their rows) for standard errors.
+        seed: of the resamples.
+
+    Returns:
+        :class:`mlejax.inference.SplitPanel`: prints as a table; ``corrected``, ``bse``, ``bias``, ``halves``, ``halves_test``,
+        ``replicates``.  It has no log-likelihood, and so no criteria, likelihood-ratio tests or profiles.
+
+    Raises:
+        ValueError: a model without effects by index, with several columns of them or with an intercept beside them, fewer than
+            4 periods.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, mlejax as mle
+        >>> @mle.model(beta=mle.Real(), alpha=mle.Real(by="firm"))
+        ... def logit(params, data):
+        ...     eta = params["beta"] * data["x"] + params["alpha"]
+        ...     return jax.nn.log_sigmoid(jnp.where(data["y"] == 1, eta, -eta))
+        >>> rng = np.random.default_rng(0)
+        >>> firm, year = np.repeat(np.arange(200), 8), np.tile(np.arange(8), 200)
+        >>> x = rng.normal(size=1600)
+        >>> y = (rng.logistic(size=1600) < x + rng.normal(size=200)[firm]).astype(int)
+        >>> res = logit.fit({"y": y, "x": x, "firm": firm, "year": year}, separated="drop")
+        >>> found = res.split_panel("year", n=20)
+        >>> bool(found.corrected["beta"] < res.params["beta"])
+        True
+    """
+    draws = check_count("n", n, 2)
+    whole, period = _checked(fit, time)
+    ways = _ways(period)
+    rng, used = np.random.default_rng(seed), np.asarray(whole.data.weights)[: len(period)]
+    with float64():
+        halves = [(_of(fit, whole, used * ~second), _of(fit, whole, used * second)) for second in ways]
+        bad = [one for pair in halves for one in pair if one is None]
+        if bad:
+            raise ValueError("split_panel: the fit of a half did not end at a maximum; its periods say too little alone")
+        first, second, adjusted = _combined(fit, facts_of(fit)[1], halves, ways, period)
+        values, apart = np.full((draws, len(adjusted)), np.nan), np.full((draws, len(adjusted)), np.nan)
+        for b in range(draws):
+            copies = np.bincount(rng.integers(0, len(whole.levels), len(whole.levels)), minlength=len(whole.levels))
+            weights = used * copies[whole.levels.codes]
+            every = _of(fit, whole, weights)
+            pairs = [(_of(fit, whole, weights * ~late), _of(fit, whole, weights * late)) for late in ways]
+            if every is None or any(one is None for pair in pairs for one in pair):
+                continue
+            one, two, values[b] = _combined(fit, every, pairs, ways, period)
+            apart[b] = two - one
+    good: Bool[Host, " n"] = np.isfinite(values).all(axis=1)
+    failures = Counter({"no maximum": int((~good).sum())}) if not good.all() else Counter[str]()
+    refits = Replicates(values, None, good, dict(failures))
+    by = fit.spec.likelihood.effects[0].by
+    periods = len(np.unique(period))
+    facts = (*facts_of(fit), refits, False, fit.spec.likelihood.name)
+    return SplitPanel(*facts, adjusted, first, second, apart, periods, by)
+
+
+def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
+    """The evaluator of the fit, and the period of every row as a number."""
+    effects, name = fit.loaded.effects, fit.spec.likelihood.name
+    if effects is None:
+        raise ValueError(f"split_panel is for effects by index, declared mle.Real(by=...), and {name} has none")
+    if fit.loaded.coded or effects.given.any():
+        other = f"effects of {fit.loaded.coded[0].key.by}" if fit.loaded.coded else "an intercept"
+        raise ValueError(
+            f"split_panel is not offered with {other} beside the effects of {effects.key.by}: the halves would not have the same "
+            "parameters"
+        )
+    if fit.constraints or fit.penalised is not None:
+        raise ValueError("split_panel is not offered for fits with constraints or penalties")
+    codes, labels = data_room.group_codes(fit.loaded.rows.select(fit.loaded.source.column(time)), time)
+    order = np.argsort(np.argsort(labels))[codes]
+    if len(labels) < LEAST_PERIODS:
+        raise ValueError(f"split_panel expected at least {LEAST_PERIODS} periods in {time!r}, got {len(labels)}")
+    return effects_evaluator_of(fit.spec, fit.loaded, fit.fixed), order
+
+
+def _ways(period: np.ndarray) -> list[Bool[Host, " n"]]:
+    """Flags of the rows of the second half; two ways to halve an odd number of periods."""
+    n = int(period.max()) + 1
+    return [period >= half for half in sorted({n // 2, (n + 1) // 2})]
+
+
+def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[Host, " r"] | None:
+    """The estimates from rows with weights, from those of the fit on; None without a maximum."""
+    end = whole.weighted(weights).run(optimize.Newton(), fit.u[None]).of(0)
+    if int(end.status) not in ENDS:
+        return None
+    return np.asarray(fit.spec.space.reported(fit.spec.space.params_from_u(end.u, fit.fixed)))
+
+
+def _combined(
+    fit: Fit, whole: Any, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First half, second half and corrected estimate, averaged over the ways."""
+    n = int(period.max()) + 1
+    share = [len(np.unique(period[second])) / n for second in ways]
+    mean = np.mean([(1 - s) * one + s * two for s, (one, two) in zip(share, halves, strict=True)], axis=0)
+    first, second = (np.mean([pair[k] for pair in halves], axis=0) for k in (0, 1))
+    return first, second, 2.0 * whole - mean
