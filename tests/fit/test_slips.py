@@ -259,3 +259,8 @@ def test_a_unit_gets_one_number_of_what_is_constant_within() -> None:
         panel.fit(FRAME.assign(z=FRAME["x"]))
     with pytest.raises(ValueError, match="give unit= too"):
         mle.model(mu=mle.Real(), per_unit=["z"])
+
+
+def test_columns_of_units_are_not_offered_beside_latents() -> None:
+    with pytest.raises(ValueError, match=r"per_unit= is not offered together with latents"):
+        mle.model(mu=mle.Real(), b=mle.Latent(by="id"), unit="id", per_unit=["z"])(lambda params, data: 0.0)
