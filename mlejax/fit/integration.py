@@ -25,7 +25,7 @@ from mlejax.objective import ChunkedEvaluator
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
-MOST = {1: 159, 2: 39, 3: 15}
+MOST = {1: 159, 2: 79, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
 # While points are held their score is not quite that of points that move, and a search for its root creeps at the end.
 HELD_TOL, HELD_STEPS = 1e-7, 60

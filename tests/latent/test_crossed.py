@@ -151,6 +151,7 @@ def test_parts_that_no_latent_connects_are_contributions(penicillin: mle.Results
     [
         (lambda res, table: diameters.fit(table, cov_type="HC0").bse, "cov_type='HC0' is refused: latents of plate and sample"),
         (lambda res, table: res.bootstrap(10), "latents of plate and sample connect all rows"),
+        (lambda res, table: res.influence(), "latents of plate and sample connect all rows"),
         (lambda res, table: res.jackknife(), "latents of plate and sample connect all rows"),
         (lambda res, table: res.cross_validate(3), "latents of plate and sample connect all rows"),
         (lambda res, table: diameters.fit(table, integrate=mle.Quadrature(5)), "by Laplace's approximation; leave out"),
@@ -160,6 +161,21 @@ def test_parts_that_no_latent_connects_are_contributions(penicillin: mle.Results
 def test_what_needs_several_contributions_is_refused_by_name(penicillin: mle.Results, ask: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(penicillin, pd.read_csv(EXAMPLES / "penicillin.csv"))
+
+
+def test_pairs_of_columns_are_the_levels_of_one_latent() -> None:
+    def strength(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["strength"], params["mu"] + params["sd"] * params["u"], params["sigma"])
+
+    declared = {"mu": mle.Real(), "sd": mle.NonNegative(), "sigma": mle.Positive()}
+    table = pd.read_csv(DATA / "pastes.csv")
+    pairs = mle.model(**declared, u=mle.Latent(by=("batch", "cask")))(strength).fit(table, integrate="laplace")
+    one = mle.model(**declared, u=mle.Latent(by="both"))(strength)
+    joined = one.fit(table.assign(both=table["batch"] + table["cask"]), integrate="laplace")
+    assert pairs.n_units == joined.n_units == 30
+    assert pairs.llf == pytest.approx(joined.llf, rel=1e-12)
+    assert pairs.latent().columns[0] == "batch:cask"
+    assert len(pairs.influence().index) == 30
 
 
 def test_clusters_have_to_contain_the_levels_of_all_latents(pastes: mle.Results) -> None:

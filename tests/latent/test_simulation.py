@@ -12,6 +12,7 @@ from scipy import stats
 
 import mlejax as mle
 from benchmarks import mixed_logit
+from tests.latent import brute_force
 
 XLOGIT = json.loads((Path(__file__).parent.parent / "references" / "xlogit.json").read_text())
 
@@ -138,3 +139,32 @@ def test_the_monte_carlo_error_is_honest() -> None:
     ratio = np.array(off) / np.array(error)
     assert ((np.abs(ratio) <= stats.t.ppf(0.975, 7)).sum(axis=0) >= 180).all()
     assert (np.sqrt((ratio**2).mean(axis=0)) > 0.5).all()
+
+
+@pytest.mark.slow
+def test_points_go_on_to_79_a_dimension_where_39_are_too_few() -> None:
+    """Binary intercepts and slopes of large spread, six rows a unit, against brute force."""
+
+    @mle.model(beta=mle.Real(shape=2), L=mle.Cholesky(shape=2), u=mle.Latent(2, by="unit", cov="L"))
+    def slopes(params: Any, data: Any) -> Any:
+        b = params["beta"] + params["u"]
+        eta = b[:, 0] + b[:, 1] * data["x"]
+        return mle.special.log_sigmoid(jnp.where(data["y"] == 1, eta, -eta))
+
+    rng = np.random.default_rng([7, 2])
+    unit = np.repeat(np.arange(30), 6)
+    x = rng.normal(size=180)
+    sd, correlation = rng.uniform(0.5, 1.2, 2), rng.uniform(-0.7, 0.7)
+    z = rng.normal(size=(30, 2))
+    z[:, 1] = correlation * z[:, 0] + np.sqrt(1 - correlation**2) * z[:, 1]
+    b = np.array([rng.uniform(-0.5, 0.8), rng.uniform(-0.7, 0.7)]) + (sd * z)[unit]
+    y = (rng.random(180) < 1 / (1 + np.exp(-(b[:, 0] + b[:, 1] * x)))).astype(float)
+    res = slopes.fit({"y": y, "x": x, "unit": unit})
+    assert res.integration is not None
+    assert (res.integration.points, res.integration.accepted) == (79, True)
+    columns = np.stack([np.ones(180), x], axis=1)
+    family = brute_force.binomial(y.astype(np.longdouble), np.ones(180, np.longdouble))
+    truth = brute_force.maximum(family, columns, columns, unit, res.params.to_numpy())
+    assert res.llf == pytest.approx(truth.loglik, rel=1e-8)
+    np.testing.assert_allclose((res.params - truth.estimates) / truth.errors, 0.0, atol=1e-4)
+    np.testing.assert_allclose(res.bse, truth.errors, rtol=1e-6)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlejax.data import group_codes
 from mlejax.execution import float64
-from mlejax.fit import Fit
+from mlejax.fit import Fit, refuse_connected
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.tables.formatting import format_number, table_lines
@@ -133,6 +133,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         raise ValueError(
             f"{what} needs contributions that stand alone; with rowwise=False there is no estimate without a row"
         )
+    refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
         raise ValueError(f"{what} needs the information, which was not formed for so many parameters")
     space, w = fit.spec.space, fit.loaded.weights
@@ -183,7 +184,8 @@ def _summed(values: Float[Host, "n k"], codes: Any) -> Float[Host, "G k"]:
 def _names(fit: Fit, groups: Any, m: int, used: np.ndarray) -> np.ndarray:
     """What the rows, units or clusters are called."""
     rows = fit.loaded.rows
-    labels = groups if groups is not None else fit.spec.likelihood.unit
+    units = fit.spec.likelihood.unit if fit.loaded.crossing is None else fit.loaded.crossing.units
+    labels = groups if groups is not None else units
     if labels is not None:
         column = rows.select(fit.loaded.source.column(labels)) if isinstance(labels, str) else labels
         names = group_codes(column)[1]
