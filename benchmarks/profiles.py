@@ -1,11 +1,15 @@
 """Profile-likelihood intervals of all parameters of a logit, beside a warm fit and beside iminuit's MINOS.
 
 MINOS gets the same log-likelihood and the same exact gradient, compiled, and begins at the maximum with its Hessian known.  All
-three are run in turn, so that other work on the machine touches them alike.  Run: python benchmarks/profiles.py [rounds]
+three are run in turn, so that other work on the machine touches them alike.
+
+    python benchmarks/profiles.py            # 7 rounds
+    python benchmarks/profiles.py --write    # kept in benchmarks/results/profiles.json
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
+from benchmarks.recorded import circumstances, keep
 
 N, P = 10_000, 10
 
@@ -56,7 +61,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, found
 
 
-def main(rounds: int = 7) -> None:
+def main(rounds: int, write: bool) -> None:
     d = data()
     res = logit.fit(d)
     m = minuit(d, res.params.to_numpy())
@@ -77,8 +82,18 @@ def main(rounds: int = 7) -> None:
     faster = np.array(times["minos"]) / np.array(times["profile"])
     print(f"all ends in warm fits: median {np.median(fits):.2f} ({fits.min():.2f} to {fits.max():.2f})")
     print(f"faster than MINOS:     median {np.median(faster):.1f} ({faster.min():.1f} to {faster.max():.1f})")
+    if write:
+        ratios = {"all_ends_in_warm_fits": fits, "faster_than_minos": faster}
+        middle = {name: round(float(np.median(r)), 2) for name, r in ratios.items()}
+        times_ms = {name: [round(1e3 * x, 2) for x in t] for name, t in times.items()}
+        record = {"n": N, "p": P, "ends": 2 * P, "rounds": rounds, **middle, "largest_difference_in_se": float(off.max())}
+        keep("profiles", {**record, "times_ms": times_ms, "made_with": circumstances("iminuit")})
     print(f"MINOS is off by up to {off.max():.1e} standard errors; mlejax's log-likelihoods are verified to 1e-8")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", nargs="?", type=int, default=7)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    main(options.rounds, options.write)
