@@ -348,6 +348,9 @@ def test_every_field_of_a_fit_is_saved_or_left_out_on_purpose(folder: Path) -> N
         "stream",  # read in passes: nothing of it is kept
         "effects",  # a fit with effects is not saved
         "levels",
+        "coded",  # long factors: their names and levels are those of the designs
+        "left_out",  # levels of effects without rows
+        "crossing",  # levels of latents of several columns: found again in the data
         "of_sample",
     }
     assert fields(Spec) == {"likelihood", "space", "penalty", "hessian", "reduction"}

@@ -9,6 +9,7 @@ from jax.scipy.stats import norm, poisson
 
 import mlejax as mle
 from mlejax.data import LevelsKey
+from mlejax.fit.prepare import loading
 
 G, N = 30, 900
 
@@ -155,7 +156,7 @@ def test_the_intercept_is_the_level_without_a_column(coded):
 @pytest.mark.parametrize("formula", ["x1 * C(region)", "0 + C(region)", "x1 + C(region, contr.sum)", "x1 + C(size)"])
 def test_what_has_columns_keeps_them(formula):
     with jax.enable_x64(True):
-        loaded = mle.fit.loading.load(normal.regress(mu=formula).likelihood, FRAME, None, "raise")
+        loaded = loading.load(normal.regress(mu=formula).likelihood, FRAME, None, "raise")
     assert not [key for key in loaded.rows.layout.keys if isinstance(key, LevelsKey)]
 
 

@@ -187,12 +187,33 @@ def test_what_is_refused(random: str, message: str) -> None:
         gaussian.regress(mu=mle.Linear("days", random=random)).fit(data)
 
 
-def test_vectors_and_two_groupings_are_refused() -> None:
+def test_vectors_are_refused() -> None:
     pair = mle.model(beta=mle.Real(shape=2))(lambda params, data: -jnp.sum((data["y"][:, None] - params["beta"]) ** 2, 1))
     with pytest.raises(ValueError, match="single numbers"):
         pair.regress(beta=mle.Linear("1", random="1 | g"))
-    with pytest.raises(ValueError, match="different columns"):
-        gaussian.regress(mu=mle.Linear("1", random="1 | subject"), sigma=mle.Linear("1", random="1 | days"))
+
+
+@pytest.mark.slow
+def test_effects_of_two_columns_are_crossed() -> None:
+    """Groups of the mean and other groups of the spread: as with the latents written by hand."""
+    rng = np.random.default_rng(1)
+    g, h = rng.integers(0, 20, 400), rng.integers(0, 15, 400)
+    y = 1 + 0.8 * rng.normal(size=20)[g] + np.exp(0.2 + 0.4 * rng.normal(size=15)[h]) * rng.normal(size=400)
+    data = {"reaction": y, "g": g, "h": h}
+    by_formula = gaussian.regress(mu=mle.Linear("1", random="1 | g"), sigma=mle.Linear("1", random="1 | h")).fit(data)
+
+    @mle.model(
+        mu=mle.Real(), s=mle.Real(), tau=mle.NonNegative(), omega=mle.NonNegative(), u=mle.Latent(by="g"), v=mle.Latent(by="h")
+    )
+    def by_hand(params, data):
+        spread = jnp.exp(params["s"] + params["omega"] * params["v"])
+        return norm.logpdf(data["reaction"], params["mu"] + params["tau"] * params["u"], spread)
+
+    written = by_hand.fit(data)
+    assert by_formula.verdict.code == written.verdict.code == "verified"
+    np.testing.assert_allclose(by_formula.llf, written.llf, rtol=1e-10)
+    np.testing.assert_allclose(by_formula.params.to_numpy(), written.params.to_numpy(), rtol=1e-6)
+    np.testing.assert_allclose(by_formula.bse.to_numpy(), written.bse.to_numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
