@@ -5,7 +5,7 @@ The arithmetic runs over L >= 1 data sets (:mod:`mlejax.fit.search`).  A single 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from mlejax import optimize
 from mlejax.data import formulas
-from mlejax.data.streams import Engine
 from mlejax.execution import cached, doing, float64, progress_line
 from mlejax.fit import start as start_room
 from mlejax.fit.common import check_count
@@ -23,6 +22,7 @@ from mlejax.fit.diagnose import (
     search_centred,
 )
 from mlejax.fit.elimination_checks import (
+    Settling,
     check_options,
     refuse_effects,
     settled_levels,
@@ -49,6 +49,7 @@ from mlejax.fit.prepare.constrained import CHOICES, Restrictions, another_choice
 from mlejax.fit.prepare.loaded import Loaded, unscaled
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
+from mlejax.fit.prepare.request import Request
 from mlejax.fit.prepare.streaming import (
     AnyEvaluator,
     check_place,
@@ -73,153 +74,164 @@ from mlejax.objective import (
 )
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host, PyTree
+from mlejax.shapes import Float, Host
 from mlejax.status import End
 
 
-def fit_once(
-    likelihood: Likelihood,
-    data: Any,
-    *,
-    start: Any = None,
-    fixed: Mapping[str, Any] | None = None,
-    weights: Any = None,
-    weight_kind: str | None = None,
-    method: Any = "newton",
-    missing: str = "raise",
-    seed: int = 0,
-    progress: bool | None = None,
-    groups: Sequence[str] = (),
-    n_starts: int | None = None,
-    penalty: Any = None,
-    hyper: PyTree = None,
-    restrict: Callable[[Space], Restrictions] | None = None,
-    bias_reduction: str | None = None,
-    validation: Any = None,
-    resume: Any = None,
-    on: Any = None,
-    engine: Engine | None = None,
-    separated: str = "report",
-    arranged: Callable[[Loaded], Loaded] | None = None,
-) -> Fit:
-    """Maximum likelihood for one data set; arguments as in ``Model.fit``.
-
-    ``groups`` are the columns of clusters, if any; ``restrict`` gives the constraints in a layout; ``on`` are devices,
-    ``engine`` runs the passes over a stream; ``arranged`` adds to data in memory.
-    """
+def fit_once(likelihood: Likelihood, data: Any, **asked: Any) -> Fit:
+    """Maximum likelihood for one data set; ``asked`` are the fields of `Request`."""
+    request = Request(**asked)
     likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)
-    algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
-    start, listed = listed_starts(likelihood, start)
-    n_starts = check_n_starts(n_starts, len(listed))
-    check_options(likelihood, separated, algorithm, bias_reduction, n_starts, start, fixed)
-    epochs: int | None = getattr(algorithm, "epochs", None) if optimize.batched(algorithm) else None
+    method, seed = optimize.resolve(request.method), check_count("seed", request.seed, 0)
+    start, listed = listed_starts(likelihood, request.start)
+    n_starts = check_n_starts(request.n_starts, len(listed))
+    check_options(likelihood, request.separated, method, request.bias_reduction, n_starts, start, request.fixed)
+    request = replace(request, start=start, seed=seed, n_starts=n_starts)
+    epochs: int | None = getattr(method, "epochs", None) if optimize.batched(method) else None
     with (
-        progress_line(progress, f"fit of {likelihood.name}", "step" if epochs is None else "epoch", epochs) as line,
+        progress_line(
+            request.progress, f"fit of {likelihood.name}", "step" if epochs is None else "epoch", epochs
+        ) as line,
         float64(),
         missing_derivatives(likelihood),
         outside_transformations(),
     ):
-        doing("reading the data")
         with before_the_first_step(likelihood):
-            if on is not None:
-                check_place(data, on, engine)
-            if is_stream(data):
-                check_stream_options(algorithm, bias_reduction, validation)
-            loaded = _load(likelihood, data, start, missing, groups, weights, weight_kind, engine)
-            if arranged is not None and loaded.stream is None:
-                loaded = arranged(loaded)
-            if likelihood.coded:
-                loaded = without_open_levels(likelihood, loaded, separated)
-            reading = (start, missing, weights, weight_kind)
-            loaded, kept_back = held_out_data(likelihood, loaded, algorithm, n_starts, validation, reading)
-            given = start_room.given_values(loaded.problem.space, likelihood.parameters, start)
-            space, values = fix_on_host(loaded.problem.space, fixed)
-            if method == "newton" and space.n_free > MANY_PARAMETERS:
-                warn_of_dense_steps(likelihood.name, space.n_free)
-            if optimize.batched(algorithm) and (restrict is not None or bias_reduction is not None):
-                raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
-            remark, labels, begun = "", tuple[str, ...](), None
-            places = None if engine is not None else on
-            wanted = None if restrict is None else restrict(space)
-            if wanted is not None and wanted.functions:
-                plainly = evaluator_of(Spec(likelihood, space), loaded, values, resume, places)
-                plain_start = _first_start(plainly, algorithm, loaded, given, seed)
-                begun = begin(space, values, wanted, likelihood, algorithm, plain_start)
-                space, values, labels = begun.space, begun.reference, begun.equations.labels
-            elif wanted is not None:
-                space, labels, remark = restricted(space, values, wanted)
-            if begun is not None and bias_reduction is not None:
-                raise ValueError(
-                    "bias_reduction is not offered under constraints= given as functions; give linear ones as text"
-                )
-            loaded, spec = _specified(likelihood, loaded, space, penalty, hyper, bias_reduction, keep=begun is None)
-            evaluator = evaluator_of(spec, loaded, values, resume, places)
-            doing("choosing a start")
-            u0 = _first_start(evaluator, algorithm, loaded, given, seed) if begun is None else begun.u
-            check_rows_once(likelihood, space, loaded.seen.problem.data, u0, values)
-            settling = None
-            if isinstance(evaluator, EffectsEvaluator):
-                settling = settled_levels(evaluator, loaded, u0, separated)
-                loaded, evaluator = settling.loaded, settling.evaluator
-                remark = _joined(remark, settling.remark)
-        if space.n_free == 0:
-            done = replace(nothing_to_estimate(evaluator, loaded), constraints=labels, note=remark)
-            return done if settling is None else with_effects(done, evaluator, settling)
-        if start is not None and labels:
-            remark += start_moved(space, given, u0, values)
-        starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
-
-        def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
-            """Constraints that are functions, solved for other parameters than before; None where these will do."""
-            other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
-            if other is None:
-                return None
-            space, values, u0 = other
-            return evaluator_of(replace(evaluator.spec, space=space), loaded, values, resume, places), u0
-
+            ready = _ready(likelihood, data, method, request, listed)
+        if ready.evaluator.spec.space.n_free == 0:
+            done = nothing_to_estimate(ready.evaluator, ready.loaded)
+            done = replace(done, constraints=ready.constraints, note=ready.remark)
+            return done if ready.settling is None else with_effects(done, ready.evaluator, ready.settling)
         watch = Watch(line)
-        searched = _searched(evaluator, algorithm, loaded, u0, starts, n_starts, kept_back, watch, seed, rechosen)
-        check_rows_once(likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed)
-        loaded, evaluator = with_fingerprint(loaded), searched.evaluator
-        done = at_estimate(finish(evaluator, loaded, searched.found, searched.method))
-        if settling is not None:
-            done = with_effects(done, evaluator, settling)
-        if loaded.designs is not None and done.verdict.code != "verified":
-            remark = _joined(remark, formulas.remark(loaded.designs, loaded.seen.rows))
-        note = f"Held out to watch the training: {kept_back.origin}." if kept_back is not None else searched.found.note
-        path = watch.path(loaded.scale * float(evaluator.scale)) if searched.history is None else ()
-        done = replace(done, note=_joined(note, remark), modes=searched.modes, constraints=labels)
-        done = with_modes(replace(done, history=searched.history, path=path), searched.modes)
-        climbed = searched.climbed
-        if climbed is not None:
-            done = replace(done, method=f"{climbed.text}; {done.method}", n_steps=done.n_steps + climbed.n_steps)
+        return _finished(ready, _searched(ready, method, n_starts, watch, seed), watch)
+
+
+class Ready(NamedTuple):
+    """A log-likelihood of which a search can begin.
+
+    Attributes:
+        evaluator: of the log-likelihood.
+        loaded: the data.
+        u0: the first start, (p,).
+        starts: the starts that the user gave, each as values by parameter.
+        validation: data that are watched during training, or None.
+        constraints: labels of the constraints.
+        remark: what a reader of the result should know.
+        settling: levels of effects that were left out or given, or None.
+        rechosen: an evaluator in other coordinates and a start in them, where these coordinates do not suit an end.
+    """
+
+    evaluator: AnyEvaluator
+    loaded: Loaded
+    u0: Float[Host, " p"]
+    starts: list[list[Any]]
+    validation: ValidationData | None
+    constraints: tuple[str, ...]
+    remark: str
+    settling: Settling | None
+    rechosen: Callable[[AnyEvaluator, Float[Host, " p"]], tuple[AnyEvaluator, Float[Host, " p"]] | None]
+
+
+def _ready(likelihood: Likelihood, data: Any, method: Any, request: Request, listed: list[Any]) -> Ready:
+    """Read the data, place them, apply what is fixed and constrained, and choose the start."""
+    doing("reading the data")
+    loaded, validation = _read(likelihood, data, method, request)
+    given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
+    space, fixed = fix_on_host(loaded.problem.space, request.fixed)
+    if request.method == "newton" and space.n_free > MANY_PARAMETERS:
+        warn_of_dense_steps(likelihood.name, space.n_free)
+    constrained = None if request.restrict is None else request.restrict(space)
+    _check_constrained(constrained, method, request.bias_reduction)
+    places = None if request.engine is not None else request.on
+    labels, remark, begun = tuple[str, ...](), "", None
+    if constrained is not None and constrained.functions:
+        plain = evaluator_of(Spec(likelihood, space), loaded, fixed, request.resume, places)
+        begun = begin(
+            space, fixed, constrained, likelihood, method, _first_start(plain, method, loaded, given, request.seed)
+        )
+        space, fixed, labels = begun.space, begun.reference, begun.equations.labels
+    elif constrained is not None:
+        space, labels, remark = restricted(space, fixed, constrained)
+    loaded, spec = _specified(likelihood, loaded, space, request, keep=begun is None)
+    evaluator = evaluator_of(spec, loaded, fixed, request.resume, places)
+    doing("choosing a start")
+    u0 = _first_start(evaluator, method, loaded, given, request.seed) if begun is None else begun.u
+    check_rows_once(likelihood, space, loaded.seen.problem.data, u0, fixed)
+    settling = None
+    if isinstance(evaluator, EffectsEvaluator):
+        settling = settled_levels(evaluator, loaded, u0, request.separated)
+        loaded, evaluator, remark = settling.loaded, settling.evaluator, _joined(remark, settling.remark)
+    if request.start is not None and labels and space.n_free:
+        remark += start_moved(space, given, u0, fixed)
+    starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
+
+    def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
+        """Constraints that are functions, solved for other parameters than before; None where these will do."""
+        other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
+        if other is None:
+            return None
+        space, fixed, u0 = other
+        return evaluator_of(replace(evaluator.spec, space=space), loaded, fixed, request.resume, places), u0
+
+    return Ready(evaluator, loaded, u0, starts, validation, labels, remark, settling, rechosen)
+
+
+def _read(likelihood: Likelihood, data: Any, method: Any, request: Request) -> tuple[Loaded, ValidationData | None]:
+    """The data of the fit, in memory or as a stream, and those that are held out."""
+    start, missing, weights, kind = request.start, request.missing, request.weights, request.weight_kind
+    if request.on is not None:
+        check_place(data, request.on, request.engine)
+    if is_stream(data):
+        check_stream_options(method, request.bias_reduction, request.validation)
+        refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
+        loaded = load_stream(likelihood, data, start, missing, request.groups, weights, kind, request.engine)
+    else:
+        loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
+        loaded = loaded if request.arranged is None else request.arranged(loaded)
+    if likelihood.coded:
+        loaded = without_open_levels(likelihood, loaded, request.separated)
+    assert request.n_starts is not None
+    reading = (start, missing, weights, kind)
+    return held_out_data(likelihood, loaded, method, request.n_starts, request.validation, reading)
+
+
+def _check_constrained(constrained: Restrictions | None, method: Any, bias_reduction: str | None) -> None:
+    """Raise ValueError for constraints and bias reduction where they do not go with the rest."""
+    if optimize.batched(method) and (constrained is not None or bias_reduction is not None):
+        raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
+    if constrained is not None and constrained.functions and bias_reduction is not None:
+        raise ValueError(
+            "bias_reduction is not offered under constraints= given as functions; give linear ones as text"
+        )
+
+
+def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
+    """The fit at the end of its searches, with what a reader should know of how it was reached."""
+    loaded, evaluator, climbed = ready.loaded, searched.evaluator, searched.climbed
+    check_rows_once(
+        evaluator.spec.likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed
+    )
+    loaded = with_fingerprint(loaded)
+    done = at_estimate(finish(evaluator, loaded, searched.found, searched.method))
+    if ready.settling is not None:
+        done = with_effects(done, evaluator, ready.settling)
+    remark, kept_back = ready.remark, ready.validation
+    if loaded.designs is not None and done.verdict.code != "verified":
+        remark = _joined(remark, formulas.remark(loaded.designs, loaded.seen.rows))
+    note = f"Held out to watch the training: {kept_back.origin}." if kept_back is not None else searched.found.note
+    path = watch.path(loaded.scale * float(evaluator.scale)) if searched.history is None else ()
+    done = replace(done, note=_joined(note, remark), constraints=ready.constraints, history=searched.history, path=path)
+    done = with_modes(replace(done, modes=searched.modes), searched.modes)
+    if climbed is not None:
+        done = replace(done, method=f"{climbed.text}; {done.method}", n_steps=done.n_steps + climbed.n_steps)
     return done
-
-
-def _load(
-    likelihood: Likelihood,
-    data: Any,
-    start: Any,
-    missing: str,
-    groups: Sequence[str],
-    weights: Any,
-    weight_kind: str | None,
-    engine: Engine | None,
-) -> Loaded:
-    """The data, in memory or as a stream."""
-    if not is_stream(data):
-        return load(likelihood, data, start, missing, groups, weights, weight_kind)
-    refuse_effects(likelihood, "a stream", "load the columns that are used into memory")
-    return load_stream(likelihood, data, start, missing, groups, weights, weight_kind, engine)
 
 
 def _specified(
     likelihood: Likelihood,
     loaded: Loaded,
     space: Space,
-    penalty: Any,
-    hyper: PyTree,
-    bias_reduction: str | None,
+    request: Request,
     keep: bool,
 ) -> tuple[Loaded, Spec]:
     """What is maximised: the log-likelihood, with a penalty or bias reduction if there is one; and the data, on its scale.
@@ -228,8 +240,8 @@ def _specified(
     """
     make = lambda: Spec(likelihood, space)
     spec = cached(likelihood, ("spec", space), make) if keep else make()
-    penalty, hyper = bind_penalty(penalty, hyper, loaded.problem.space)
-    reduction = checked_reduction(bias_reduction, likelihood, penalty, loaded, space)
+    penalty, hyper = bind_penalty(request.penalty, request.hyper, loaded.problem.space)
+    reduction = checked_reduction(request.bias_reduction, likelihood, penalty, loaded, space)
     if penalty is None and reduction is None:
         return loaded, spec
     return replace(unscaled(loaded), hyper=hyper), replace(spec, penalty=penalty, reduction=reduction)
@@ -258,36 +270,23 @@ class Searched(NamedTuple):
     climbed: Climbed | None
 
 
-def _searched(
-    evaluator: AnyEvaluator,
-    method: Any,
-    loaded: Loaded,
-    u0: Float[Host, " p"],
-    starts: list[list[Any]],
-    n_starts: int,
-    validation: ValidationData | None,
-    watch: Watch,
-    seed: int,
-    rechosen: Callable[[AnyEvaluator, Float[Host, " p"]], tuple[AnyEvaluator, Float[Host, " p"]] | None],
-) -> Searched:
-    """Search from u0, by EM or minibatches first where the method says so, then from further starts.
+def _searched(ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int) -> Searched:
+    """Search from the first start, by EM or minibatches first where the method says so, then from further starts.
 
     Args:
-        evaluator, method, loaded: the log-likelihood, the method and the data.
-        u0: the first start, (p,).
-        starts: the starts that the user gave, each as values by parameter.
+        ready: the log-likelihood and its starts.
+        method: from ``optimize.resolve``.
         n_starts: starts in total, with those that are drawn.
-        validation: data that are watched during training.
         watch: called after every step.
         seed: of starts that are drawn.
-        rechosen: an evaluator in other coordinates and a start in them, where these coordinates do not suit the end.
     """
+    evaluator, loaded, u0, starts = ready.evaluator, ready.loaded, ready.u0, ready.starts
     climbed, reached, history, modes = None, None, None, tuple[Mode, ...]()
     if isinstance(method, optimize.EM):
         climbed = climb(evaluator, method, u0, watch)
         u0, method = climbed.u, optimize.Newton()
     if optimize.batched(method):
-        reached, history = train(evaluator.spec, method, loaded, u0, evaluator.fixed, validation, watch)
+        reached, history = train(evaluator.spec, method, loaded, u0, evaluator.fixed, ready.validation, watch)
         reached = reached.alone()
     for choices_left in reversed(range(CHOICES + 1)):
         space, fixed = evaluator.spec.space, evaluator.fixed
@@ -296,7 +295,7 @@ def _searched(
             problems, evaluator, u0[None], np.zeros(1, np.int64), reached=reached, report=watch
         )
         evaluator, found = evaluator.with_spec(outcome.spec), outcome.diagnosed(0)
-        other = None if found.end.end == End.INTERRUPTED else rechosen(evaluator, found.end.u)
+        other = None if found.end.end == End.INTERRUPTED else ready.rechosen(evaluator, found.end.u)
         if other is None or not choices_left:
             break
         evaluator, u0 = other

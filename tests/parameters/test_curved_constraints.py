@@ -208,7 +208,7 @@ def test_what_is_fitted_again_keeps_the_constraint() -> None:
         np.testing.assert_allclose(ours.loc[mine][:2].astype(float), theirs.loc[name][:2].astype(float), rtol=1e-7)
     ends = ours.loc["beta[1]"][["upper", "lower"]].astype(float)
     np.testing.assert_allclose(1 / ends, theirs.loc["sigma"][:2].astype(float), rtol=1e-7)
-    a, b = (res.bootstrap(50, seed=3).params.to_numpy() for res in (one, other))
+    a, b = (res.bootstrap(50, seed=3).replicates.to_numpy() for res in (one, other))
     np.testing.assert_allclose(a[:, [0, 2, 3]], b, rtol=1e-6)
     np.testing.assert_allclose(a[:, 1] * a[:, 3], 1.0, rtol=1e-12)
 

@@ -1,0 +1,47 @@
+"""What is asked of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlejax.data.streams import Engine
+from mlejax.fit.prepare.constrained import Restrictions
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.parameters import Space
+from mlejax.shapes import PyTree
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a fit; what is not said here is as in ``Model.fit``.
+
+    Attributes:
+        groups: columns of clusters.
+        restrict: gives the constraints in a layout, or None.
+        on: devices, or None.
+        engine: runs the passes over a stream, or None.
+        arranged: adds to data in memory, or None.
+    """
+
+    start: Any = None
+    fixed: Mapping[str, Any] | None = None
+    weights: Any = None
+    weight_kind: str | None = None
+    method: Any = "newton"
+    missing: str = "raise"
+    seed: int = 0
+    progress: bool | None = None
+    groups: Sequence[str] = ()
+    n_starts: int | None = None
+    penalty: Any = None
+    hyper: PyTree = None
+    restrict: Callable[[Space], Restrictions] | None = None
+    bias_reduction: str | None = None
+    validation: Any = None
+    resume: Any = None
+    on: Any = None
+    engine: Engine | None = None
+    separated: str = "report"
+    arranged: Callable[[Loaded], Loaded] | None = None
