@@ -255,7 +255,7 @@ def test_a_formula_that_overflows_on_the_way_is_not_said_to_rise_without_bound()
     verdict = von_mises.fit({"y": np.random.default_rng(0).normal(0.0, 1e-5, size=100)}).verdict
     assert verdict.code == "not_computable"
     assert "kappa -> +inf" in verdict.statement
-    assert "mle.special" in verdict.statement
+    assert "mle.special" in verdict.advice
 
 
 def test_where_only_second_derivatives_lose_digits_they_are_differenced() -> None:
