@@ -56,7 +56,7 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     own, held = spec.space.in_own(u, fixed)
     theta = np.asarray(spec.space.own.theta_from_u(own, held))
     at = ", ".join(f"{name} = {x:.6g}" for name, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
-    found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at)
+    found = movements.explain_non_finite(values, scores, spec.space.theta_labels, at, spec.likelihood)
     if found:
         return found
     if spec.reduction is not None:

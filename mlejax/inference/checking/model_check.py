@@ -157,7 +157,7 @@ def _finiteness(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any
         if k > 0 and not values_finite:
             continue  # a random point outside the support of some row proves nothing
         where = _at(spec, fixed, u)
-        text = movements.explain_non_finite(values, scores, spec.space.theta_labels, where)
+        text = movements.explain_non_finite(values, scores, spec.space.theta_labels, where, spec.likelihood)
         if values_finite:
             return [Finding("error", "where_guard", text, _WHERE)]
         return [Finding("error", "start_not_finite", f"at the start {text.removeprefix('the ')}", _START)]

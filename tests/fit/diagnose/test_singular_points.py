@@ -42,16 +42,15 @@ def loglik_of(t: Any, y: Any) -> float:
     return float((np.log(2.0) + stats.norm.logpdf(z) - t[1] + stats.norm.logcdf(t[2] * z)).sum())
 
 
-def highest(y: Any) -> tuple[float, float]:
-    """Log-likelihood and alpha at the highest end of eight starts with the sample's mean and variance."""
+def highest(y: Any) -> float:
+    """The highest of the finite ends, alpha below 50, of eight starts with the sample's mean and variance; -inf for none."""
     ends = []
     for alpha in (-20.0, -5.0, -2.0, -1.0, 1.0, 2.0, 5.0, 20.0):
         delta = alpha / np.hypot(1.0, alpha)
         omega = y.std() / np.sqrt(1.0 - 2.0 * delta**2 / np.pi)
         start = [y.mean() - omega * delta * np.sqrt(2.0 / np.pi), np.log(omega), alpha]
         ends.append(optimize.minimize(lambda t: -loglik_of(t, y), start, options={"gtol": 1e-7}))
-    best = min(ends, key=lambda end: end.fun)
-    return -float(best.fun), float(best.x[2])
+    return max((-float(end.fun) for end in ends if abs(end.x[2]) < 50.0), default=-np.inf)
 
 
 def half_normal(y: Any) -> float:
@@ -62,14 +61,15 @@ def half_normal(y: Any) -> float:
 
 
 def assert_highest(y: Any, verdict: Any, llf: float) -> None:
-    right, alpha = highest(y)
-    if abs(alpha) < 50.0 and right > half_normal(y) + 1e-6:
+    """The highest finite maximum, or the limit where that is higher: both are true there, no other end is."""
+    finite, limit = highest(y), half_normal(y)
+    if verdict.code == "verified":
         # where the sample is next to symmetrical there are two maxima, of next to the same height
-        assert verdict.code == "verified", verdict
-        assert llf == pytest.approx(right, abs=5e-3)
+        assert llf > finite - 5e-3
     else:
+        assert limit > finite - 1e-6, verdict
         assert verdict.code == "no_finite_maximum", verdict
-        assert verdict.evidence["supremum"] == pytest.approx(half_normal(y), abs=0.01)
+        assert verdict.evidence["supremum"] == pytest.approx(limit, abs=0.01)
 
 
 def symmetric_samples(n: int, n_samples: int) -> Any:
@@ -85,7 +85,7 @@ def test_the_search_leaves_the_inflection_of_a_skew_normal(n: int, n_samples: in
     for y in symmetric_samples(n, n_samples):
         res = skew_normal.fit({"y": y})
         assert_highest(y, res.verdict, res.llf)
-        assert not res.bse["alpha"] > 10.0 * max(1.0, abs(res.params["alpha"]))
+        assert not res.bse["alpha"] > 15.0 * max(1.0, abs(res.params["alpha"]))  # 20 to 66 at the inflection
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 from mlejax import transforms
 from mlejax.execution import compiled, float64
 from mlejax.fit.diagnose.ends import curved
+from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 
@@ -155,21 +156,28 @@ def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
     return " ".join(out) + (" + ..." if len(names) > N_SHOWN else "")
 
 
-def explain_non_finite(values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str) -> str:
+def explain_non_finite(
+    values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str, likelihood: Likelihood
+) -> str:
     """Which contributions and scores are not finite, and at which parameter values; empty if all are."""
+    kind, which = {
+        "rows": ("rows", "rows"),
+        "units": ("units", f"numbers in the order of {likelihood.unit}:"),
+        "whole": ("contributions", "number"),
+    }[likelihood.mode]
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
-        rows = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
+        numbers = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
         return (
-            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} contributions "
-            f"(rows {rows}; first: {values[bad[0]]:g})"
+            f"the log-likelihood is not finite at {at}: {bad.size} of {values.size} {kind} "
+            f"({which} {numbers}; first: {values[bad[0]]:g})"
         )
     if scores is None or np.isfinite(scores).all():
         return ""
-    rows_bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     columns = [labels[int(j)] for j in np.flatnonzero(~np.isfinite(scores).all(axis=0))]
-    rows = ", ".join(str(int(i)) for i in rows_bad[:5]) + (", ..." if rows_bad.size > 5 else "")
+    numbers = ", ".join(str(int(i)) for i in bad[:5]) + (", ..." if bad.size > 5 else "")
     return (
-        f"the log-likelihood is finite but its score is not at {at}: {rows_bad.size} of {values.size} rows (rows {rows}), "
+        f"the log-likelihood is finite but its score is not at {at}: {bad.size} of {values.size} {kind} ({which} {numbers}), "
         f"parameters {', '.join(columns[:5])}; typical of a jnp.where whose unused branch has no finite derivative"
     )
