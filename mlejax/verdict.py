@@ -258,7 +258,7 @@ def steepest(directions: tuple[Direction, ...]) -> Direction | None:
 
 
 NEGATED = (
-    "where the search began it curves upwards in every parameter, as minus a log-likelihood does: if the function returns that, "
+    "where the search began the function curves upwards in every parameter, as minus a log-likelihood does: if it returns that, "
     "leave out the minus sign"
 )
 

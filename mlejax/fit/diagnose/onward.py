@@ -46,7 +46,7 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import SMALL_DECREMENT
+from mlejax.verdict import NEGATED, SMALL_DECREMENT
 
 MAX_RESTARTS = 4
 CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
@@ -118,20 +118,32 @@ def search_on(
         rising = any(d.behaviour == "rises" for d in found.findings.directions)
         evaluator, again = _with_good_digits(evaluator.with_spec(found.spec), u0, found.end, last=not rising)
         if isinstance(again, Diagnosed):
-            return again._replace(note=found.note)
+            return _perhaps_negated(evaluator, u0, again._replace(note=found.note))
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
     unbounded = any(d.behaviour == "rises" and not d.bounded for d in found.findings.directions)
     if found.end.information is not None and (unbounded or found.end.end == End.MAX_STEPS):
-        information = evaluator.with_spec(found.spec).evaluate(u0[None]).information
-        convex = information is not None and bool((information[0].diagonal() < 0.0).all())
-        found = found._replace(findings=replace(found.findings, convex=convex))
+        found = found._replace(findings=replace(found.findings, convex=_convex(evaluator.with_spec(found.spec), u0)))
     if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
     if _is_rounding(evaluator.with_spec(found.spec), found):
-        return _shown_as_lost(found)
+        return _perhaps_negated(evaluator, u0, _shown_as_lost(found))
     return found
+
+
+def _convex(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
+    """Where the search began the log-likelihood curves upwards in every parameter."""
+    information = evaluator.evaluate(u0[None]).information
+    return information is not None and bool((information[0].diagonal() < 0.0).all())
+
+
+def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
+    """An end without digits, with the advice to leave out a minus sign where the function may be minus a log-likelihood."""
+    findings = found.findings
+    if findings.advice not in (STABLE_FORM, OR_ANOTHER_START) or not _convex(evaluator.with_spec(found.spec), u0):
+        return found
+    return found._replace(findings=replace(findings, advice=NEGATED[0].upper() + NEGATED[1:] + "."))
 
 
 def _is_rounding(evaluator: SingleEvaluator, found: Diagnosed) -> bool:
@@ -186,10 +198,11 @@ def _with_good_digits(
     if back.words and not (last and (nothing_left or noise or maximum)):
         return evaluator, end
     at = back.end._replace(status=np.asarray(int(End.DIVERGED), np.int32))
-    if back.at_start and noise:
+    nowhere = back.end is end  # no point on the way has good digits
+    if nowhere and noise:
         at = at._replace(loglik=np.asarray(np.nan))  # its own rounding exceeds half a unit: no number to show
     along = () if back.direction is None else (back.direction,)
-    advice = "" if not back.words else OR_ANOTHER_START if back.at_start else STABLE_FORM
+    advice = "" if not back.words else OR_ANOTHER_START if nowhere else STABLE_FORM
     return evaluator, Diagnosed(evaluator.spec, at, Findings(along, rows=back.words, advice=advice))
 
 

@@ -92,8 +92,12 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
         if kept is not None and found and abs(loglik - found[-1][0]) <= kept.loglik and rest_to_rise(gains) is not None:
             break  # it has levelled off, and what follows is rounding
         found.append((loglik, u.copy(), here))
-    if not found:
-        return Regained(None, end, None, LOST_AT_START, at_start=True)
+    if not found:  # at the start, or where the other coordinates ran away from it
+        first = end_at(evaluator, u0, end)
+        kept = None if first is None else digits(evaluator, first)
+        if first is None or (kept is not None and not kept.good):
+            return Regained(None, end, None, LOST_AT_START, at_start=True)
+        return Regained(None, end, None, LOST_WHERE_IT_ENDED)
     values = np.array([loglik for loglik, _, _ in found])
     last, best = found[-1][2], int(np.argmax(values))
     gains = np.diff(values)
