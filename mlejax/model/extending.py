@@ -20,7 +20,7 @@ def extended(
 
     Args:
         total: ``params`` -> expected number of rows, ().
-        params, **parameters: declarations, as for :func:`model`.
+        params, parameters: declarations, as for :func:`model`.
 
     Returns:
         A decorator that makes a :class:`Model` of the whole data (``rowwise=False``); the total is one more entry beside the
