@@ -93,7 +93,7 @@ def compilation_begins() -> None:
 
 
 def compilation_ends() -> None:
-    """A program was called: if it had to be compiled, that is over."""
+    """A program that had to be compiled has run."""
     if _current is not None:
         _current.compiling = False
 

@@ -127,10 +127,11 @@ class _Program:
     def __init__(self, function: Callable[..., Any], how: str) -> None:
         @functools.wraps(function)
         def announced(*args: Any, **kwargs: Any) -> Any:
+            self.tracing = True
             compilation_begins()  # after the tracing that comes now
             return function(*args, **kwargs)
 
-        self.how, self.function = how, announced
+        self.how, self.function, self.tracing = how, announced, False
         self.plain = jax.jit(announced)  # for calls inside a trace, where JAX refuses options
         self.current = self._jitted()
 
@@ -142,7 +143,9 @@ class _Program:
         current = self.current
         try:
             result = current(*args, **kwargs)
-            compilation_ends()
+            if self.tracing:
+                self.tracing = False
+                compilation_ends()
             return result
         except jax.errors.JaxRuntimeError as error:
             said = str(error)

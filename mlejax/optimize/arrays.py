@@ -71,14 +71,14 @@ def maximum(a: Any, b: Any) -> Any:
 
 def all_finite(f: Any, g: Any, H: Any) -> Any:
     """Whether a value (), its gradient (p,) and its curvature (q, q) are finite throughout, ()."""
-    if namespace(g) is np:
+    if isinstance(g, HOST):
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
     return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
 
 
 def norm(x: Float[Either, " p"]) -> Scalar:
     """The length of a vector, by a sum of squares: under `vmap` no library is called for it."""
-    return np.sqrt(x.dot(x)) if namespace(x) is np else jnp.sqrt((x * x).sum())
+    return np.sqrt(x.dot(x)) if isinstance(x, HOST) else jnp.sqrt((x * x).sum())
 
 
 def select(condition: Any, a: Tuple, b: Tuple) -> Tuple:
@@ -122,7 +122,7 @@ def promoting() -> Iterator[None]:
 
 def push(history: Shaped[Either, " k"], value: Any, wanted: Any) -> Shaped[Either, " k"]:
     """A history without its oldest entry and with a value added at its end, if wanted."""
-    if namespace(history) is np:
+    if isinstance(history, HOST):
         return np.array([*history.tolist()[1:], value], history.dtype) if wanted else history
     longer = jnp.concatenate([history[1:], jnp.asarray(value, history.dtype).reshape(1)])
     return jnp.where(wanted, longer, history)
