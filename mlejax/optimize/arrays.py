@@ -71,7 +71,7 @@ def maximum(a: Any, b: Any) -> Any:
 
 def all_finite(f: Any, g: Any, H: Any) -> Any:
     """Whether a value (), its gradient (p,) and its curvature (q, q) are finite throughout, ()."""
-    if isinstance(g, HOST):
+    if isinstance(g, np.ndarray):
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
     return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
 
