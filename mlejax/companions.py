@@ -54,7 +54,7 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
     found = registered(likelihood, name)
     if found is None:
         arguments, body, meaning = _LINES[name]
-        before = " and above regress()" if likelihood.natural is not None else ""
+        before = ", above regress(), and fit again" if likelihood.natural is not None else ""
         raise CompanionError(
             f"{why} needs the {name} of {likelihood.name}, which is not declared.  Add it once, below the model{before} "
             f"({meaning}; here for a normal distribution):\n\n"

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import jax
 
 Class = TypeVar("Class", bound=type)
+Error = TypeVar("Error", bound=Exception)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = str(Path(__file__).parent)
@@ -91,16 +92,20 @@ def door(function: Function) -> Function:
     return made
 
 
-def warn(text: str, category: type[Warning], stacklevel: int = 2) -> None:
-    """A warning that ends with the address of its section on the page of messages; arguments as of ``warnings.warn``."""
-    section = "verdicts" if category.__name__ == "ConvergenceWarning" else "warnings"
-    warnings.warn(f"{text}  ({PAGE}#{section})", category, stacklevel=stacklevel + 1)
+def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> None:
+    """A warning that ends with the address of its row on the page of messages; other arguments as of ``warnings.warn``."""
+    warnings.warn(f"{text}  ({PAGE}#{row})", category, stacklevel=stacklevel + 1)
 
 
-def _linked(error: Exception) -> Exception:
-    """The error with the address of its section as a note, which a traceback shows below the message."""
+def linked(error: Error, row: str = "") -> Error:
+    """The error with its address on the page of messages as a note, which a traceback shows below the message.
+
+    Args:
+        error: what will be raised.
+        row: the anchor of its row; without one the section of its class is named, unless there is a note already.
+    """
     if not any(PAGE in note for note in getattr(error, "__notes__", ())):
-        error.add_note(f"See {PAGE}#{_SECTIONS.get(type(error).__name__, 'errors-about-options')}")
+        error.add_note(f"See {PAGE}#{row or _SECTIONS.get(type(error).__name__, 'errors-about-options')}")
     return error
 
 
@@ -117,19 +122,21 @@ def unknown_option(function: Callable[..., Any], options: dict[str, Any], error:
         options_of = f"its options are {', '.join(k for k in known if k != 'self')}"
         advice = instead if not instead or instead.startswith("leave") else f"write {instead}"
         lines.append(f"{function.__name__} has no option {name}=; {advice or options_of}")
-    return _linked(TypeError(".  ".join(lines)).with_traceback(None))
+    return linked(TypeError(".  ".join(lines)).with_traceback(None), "unknown-option")
 
 
 def shortened(error: Exception) -> Exception:
     """The error with the caller's own lines as its traceback; as it is where it may be a fault of this package."""
     if jax.config.jax_traceback_filtering == "off":  # type: ignore[attr-defined]
         return error
+    if hasattr(error, "__notes__"):  # of these JAX says that it has left frames out, as is done here
+        error.__notes__ = [note for note in error.__notes__ if "JAX_TRACEBACK_FILTERING" not in note]
     entries = list(_entries(error.__traceback__))
     raised_here = _is_ours(entries[-1])
     if raised_here and not isinstance(error, (ValueError, TypeError, KeyError)):
         return error
     if raised_here:
-        _linked(error)
+        linked(error)
     cause = error.__cause__
     own = [entry for entry in entries if not _is_ours(entry)]
     if raised_here and cause is not None:

@@ -126,8 +126,8 @@ class Verdict:
 
     @property
     def address(self) -> str:
-        """Where the documentation explains this code and statement."""
-        return f"{PAGE}#verdicts"
+        """The row of the documentation that explains this code."""
+        return f"{PAGE}#{self.code}"
 
     def __str__(self) -> str:
         return f"{self.code}: {self.statement}"

@@ -170,7 +170,8 @@ def anchors(text: str) -> set[str]:
     """The anchors that GitHub and the site make of a page's headings."""
     code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", code.sub("", text), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    made = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    return made | set(re.findall(r'<a id="([\w-]+)"></a>', text))
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,36 @@ def test_the_page_of_messages_is_complete() -> None:
     errors = [n for n in mle.__all__ if isinstance(getattr(mle, n), type) and issubclass(getattr(mle, n), Exception)]
     words = [*(e.name for e in End), *(s.name for s in CovarianceState), *(n for n in errors if n != "ConvergenceWarning")]
     assert [word for word in words if f"| {word} |" not in page] == []
+
+
+def test_messages_name_their_row() -> None:
+    """The rows that warnings and errors of the source name are anchors of the page, and each anchor is of one, or a verdict."""
+    page = (ROOT / "docs" / "messages.md").read_text()
+    rows = re.findall(r'<a id="([\w-]+)"></a>', page)
+    named = {"verified", *CODES}
+    for path in sorted((ROOT / "mlejax").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split(".")[-1] in ("warn", "linked"):
+                at = 2 if ast.unparse(call.func).endswith("warn") else 1
+                named |= {str(row.value) for row in call.args[at : at + 1] if isinstance(row, ast.Constant)}
+    assert len(rows) == len(set(rows)) > 35
+    assert named == set(rows)
+    sections = runpy.run_path(str(ROOT / "mlejax" / "misuse.py"))["_SECTIONS"]
+    assert {"errors-about-options", *sections.values()} <= anchors(page)
+
+
+def test_a_message_ends_with_its_row() -> None:
+    """As a user meets them: below an error, at the end of a warning, in a verdict."""
+    normal = mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p["mu"]) ** 2))
+    with pytest.raises(mle.MissingColumnError) as error:
+        normal.fit({"x": [1.0, 2.0]})
+    assert error.value.__notes__ == ["See docs/messages.md#no-column"]
+    with pytest.raises(ValueError, match="no parameter") as other:
+        normal.fit({"y": [1.0, 2.0]}, fixed={"nu": 1.0})
+    assert other.value.__notes__ == ["See docs/messages.md#no-parameter"]
+    flat = mle.model(mu=mle.Real())(lambda p, d: p["mu"] * d["y"])
+    with pytest.warns(mle.ConvergenceWarning, match=r"docs/messages.md#no_finite_maximum"):
+        assert flat.fit({"y": [1.0, 2.0]}).verdict.address == "docs/messages.md#no_finite_maximum"
 
 
 def written(node: ast.AST) -> str:

@@ -243,5 +243,6 @@ def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
         misuse.warn(
             f"{name}: {sum(failed.values())} of {len(codes)} data sets did not end at a maximum ({each}); res.failed says why",
             ConvergenceWarning,
+            "failed-data-sets",
             stacklevel=stacklevel,
         )

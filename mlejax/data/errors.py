@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.misuse import linked
+
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 20
 
@@ -99,7 +101,7 @@ def missing_column(name: Any, known: Iterable[Any]) -> MissingColumnError:
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
     have = f" The data have the columns {listing(known)}." if known else " The data have no columns."
-    return MissingColumnError(f"no column {name!r} in the data.{hint}{have}", name)
+    return linked(MissingColumnError(f"no column {name!r} in the data.{hint}{have}", name), "no-column")
 
 
 def type_name(value: Any) -> str:

@@ -22,6 +22,7 @@ from mlejax.data.errors import DataError, rows_phrase
 from mlejax.data.read.columns import NUMERIC, Column
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.values import read
+from mlejax.misuse import linked
 from mlejax.shapes import Bool, Float, Host, Int
 
 KINDS = ("frequency", "sampling", "importance")
@@ -91,7 +92,7 @@ def check_weight_kind(weights: Any, kind: Any) -> str | None:
             raise ValueError(f"weight_kind={kind!r} without weights: give weights= as well")
         return None
     if kind is None:
-        raise ValueError(f"weights= needs weight_kind=: {choice}; the standard errors depend on it")
+        raise linked(ValueError(f"weights= needs weight_kind=: {choice}; the standard errors depend on it"), "weights")
     if kind in _ANALYTIC:
         raise ValueError(
             f"weight_kind={kind!r} is refused: that a row is a mean of w observations is part of the model.  Put it into the "
@@ -117,7 +118,9 @@ def weight_values(column: Column, n: int) -> Float[Host, " n"]:
     """One float64 number per row, NaN where it is missing. Raises DataError: another shape than (n,)."""
     values, missing = read(column)
     if values.shape != (n,):
-        raise DataError(f"{column.where}: expected one number per row, shape ({n},), got shape {values.shape}")
+        raise linked(
+            DataError(f"{column.where}: expected one number per row, shape ({n},), got shape {values.shape}"), "weights"
+        )
     return np.where(missing, np.nan, values) if missing is not None else values.astype(np.float64, copy=False)
 
 
@@ -152,12 +155,18 @@ def check_weights(
     w = weight_values(column, n)
     for flags, words in wrong_weights(w, kind):
         at = np.flatnonzero(flags)
-        raise DataError(
-            f"{column.where}: {at.size} of {n} are {words}, at {rows_phrase(at, index)}; first: {w[at[0]]}. Weights must be "
-            "finite and not negative, and whole numbers under weight_kind='frequency'; weight 0 leaves a row out"
+        raise linked(
+            DataError(
+                f"{column.where}: {at.size} of {n} are {words}, at {rows_phrase(at, index)}; first: {w[at[0]]}. Weights must be "
+                "finite and not negative, and whole numbers under weight_kind='frequency'; weight 0 leaves a row out"
+            ),
+            "weights",
         )
     if not (w > 0).any():
-        raise DataError(f"{column.where}: all {n} are zero, so that no row is left; at least one must be positive")
+        raise linked(
+            DataError(f"{column.where}: all {n} are zero, so that no row is left; at least one must be positive"),
+            "weights",
+        )
     return w
 
 

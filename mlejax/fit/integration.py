@@ -48,7 +48,8 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
         found = _chosen(likelihood, data, options) if how is None else _asked(likelihood, how, data, options)
         done = _with_units_named(_with_rank(found))
     if not done.verdict.converged:
-        misuse.warn(f"{likelihood.name}: {done.verdict}. {done.verdict.advice}", ConvergenceWarning, stacklevel=4)
+        verdict = done.verdict
+        misuse.warn(f"{likelihood.name}: {verdict}. {verdict.advice}", ConvergenceWarning, verdict.code, stacklevel=4)
     return done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
+from mlejax.misuse import linked
 
 
 class missing_derivatives:
@@ -28,9 +29,12 @@ class missing_derivatives:
             ) from error
         if "ifferentiation rule" not in text and "gradient with respect to" not in text:
             return
-        raise LikelihoodError(
-            f"{name} uses an operation that JAX cannot differentiate as often as needed "
-            f"({text.splitlines()[0]}).  "
-            "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
-            "function write a jax.custom_jvp rule"
+        raise linked(
+            LikelihoodError(
+                f"{name} uses an operation that JAX cannot differentiate as often as needed "
+                f"({text.splitlines()[0]}).  "
+                "mle.special has betainc, gammainc, gammaincc and stdtr with all derivatives in their parameters; for another "
+                "function write a jax.custom_jvp rule"
+            ),
+            "not-differentiable",
         ) from error

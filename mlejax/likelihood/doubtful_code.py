@@ -47,14 +47,16 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
             "computed in float32, although the fit is in float64.  Make them with NumPy (np.arange for jnp.arange), or inside "
             "the function",
             RuntimeWarning,
+            "float32-constants",
             stacklevel=2,
         )
     if draws:
-        raise LikelihoodError(f"{name} {DRAWS}")
+        raise misuse.linked(LikelihoodError(f"{name} {DRAWS}"), "random-numbers")
     if any(eqn.primitive.name in _RANDOM for eqn in _equations(program)):
         misuse.warn(
             f"{name} {DRAWS}",
             RuntimeWarning,
+            "random-numbers",
             stacklevel=2,
         )
 
@@ -69,6 +71,7 @@ def warn_of_betaln(likelihood: Likelihood, program: Program) -> None:
             "to 1e-6 in this JAX where its larger argument is 8 or more; estimates follow.  Use mle.special.betaln: the "
             "log-density of a beta is (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y) - mle.special.betaln(a, b)",
             RuntimeWarning,
+            "betaln",
             stacklevel=2,
         )
 
@@ -87,6 +90,7 @@ def warn_of_waiting(likelihood: Likelihood, space: Space, calls: list[tuple[int,
             "such calls run on: on few cores two of them can wait for each other for ever.  Declare unit= and write the "
             "function for one matrix, or use jax.lax.map in the place of jax.vmap; jaxlib 0.12 needs neither",
             RuntimeWarning,
+            "lapack",
             stacklevel=2,
         )
 

@@ -13,6 +13,7 @@ from mlejax.data import Prepared, assemble, bucket
 from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
+from mlejax.misuse import linked
 from mlejax.parameters import Space
 from mlejax.shapes import Device, Float, Host, PyTree
 
@@ -81,10 +82,13 @@ def refuse_unmasked_units(likelihood: Likelihood, as_they_are: np.ndarray, longe
                 f"{as_they_are[point, unit]:.6g} to {longer[point, unit]:.6g}).  If it centres or scales a column, do that "
                 "beforehand or pass the mean as mle.Shared(mean)"
             )
-        raise LikelihoodError(
-            f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
-            f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum with "
-            "jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
+        raise linked(
+            LikelihoodError(
+                f"{likelihood.name} is declared with unit={likelihood.unit!r}, but counts padded rows: with two more of them the "
+                f"log-likelihood of unit {unit} is {longer[point, unit]:.6g} instead of {as_they_are[point, unit]:.6g}.  Sum "
+                "with jnp.sum(jnp.where(data['mask'], l, 0.0)), and use data['mask'] in means and counts too"
+            ),
+            "padded-rows",
         )
     return bool(finite.any(axis=1).all())
 
@@ -107,13 +111,16 @@ def refuse_dependent_rows(likelihood: Likelihood, together: np.ndarray, alone: n
     where = np.argwhere(bad)
     point, kind, row = (int(x) for x in where[0])
     what = "log-likelihood" if kind == 0 else "score"
-    raise LikelihoodError(
-        f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {row} is "
-        f"{together[point, kind, row]:.6g} when evaluated with other rows and {alone[point, kind, row]:.6g} by itself "
-        f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
-        "If it centres or scales a column, do that beforehand or pass the mean as "
-        "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
-        "declare @mle.model(..., rowwise=False) or unit="
+    raise linked(
+        LikelihoodError(
+            f"{likelihood.name} is declared row-wise, but its entries use other rows: the {what} of row {row} is "
+            f"{together[point, kind, row]:.6g} when evaluated with other rows and {alone[point, kind, row]:.6g} by itself "
+            f"({len(set(where[:, 2].tolist()))} of {bad.shape[-1]} rows checked differ).  "
+            "If it centres or scales a column, do that beforehand or pass the mean as "
+            "mle.Shared(mean); do not divide by the number of rows; if the rows are truly joined (a time series, groups), "
+            "declare @mle.model(..., rowwise=False) or unit="
+        ),
+        "other-rows",
     )
 
 

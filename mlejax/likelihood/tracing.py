@@ -29,6 +29,7 @@ from mlejax.likelihood.doubtful_code import (
     warn_of_constants,
     warn_of_waiting,
 )
+from mlejax.misuse import linked
 from mlejax.parameters import Space, near
 from mlejax.shapes import PyTree
 
@@ -194,15 +195,21 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
             example_params(space, regressed, lead), structs, mask, latents
         )
     except jax.errors.TracerArrayConversionError as error:
-        raise LikelihoodError(
-            f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
-            f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
+        raise linked(
+            LikelihoodError(
+                f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
+                f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
+            ),
+            "numpy",
         ) from error
     except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
-        raise _calls_math(likelihood, error) or LikelihoodError(
-            f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
-            "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
-            f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
+        raise _calls_math(likelihood, error) or linked(
+            LikelihoodError(
+                f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
+                "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
+                f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
+            ),
+            "concrete-value",
         ) from error
     except KeyError as error:
         raise _wrong_key(likelihood, table, space, error) from error
@@ -220,9 +227,8 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
                 ) from error
         taken = tables_outside(likelihood)
         if taken and not isinstance(error, (DataError, LikelihoodError)):
-            raise LikelihoodError(
-                f"{likelihood.name} fails.  {taken}The error: {str(error).splitlines()[0]}"
-            ) from error
+            failed = LikelihoodError(f"{likelihood.name} fails.  {taken}The error: {str(error).splitlines()[0]}")
+            raise linked(failed, "outside-table") from error
         raise
     _check_output(likelihood, out, 1 if n is None else n)
     n_out = int(np.prod(out.shape, dtype=np.int64))
@@ -271,9 +277,12 @@ def _calls_math(likelihood: Likelihood, error: BaseException) -> LikelihoodError
     called = scalar_functions(error)
     if not called:
         return None
-    return LikelihoodError(
-        f"{likelihood.name} calls {called}, which takes one number and cannot be differentiated: write "
-        f"{called.replace('math.', 'jnp.')} (import jax.numpy as jnp), which takes arrays"
+    return linked(
+        LikelihoodError(
+            f"{likelihood.name} calls {called}, which takes one number and cannot be differentiated: write "
+            f"{called.replace('math.', 'jnp.')} (import jax.numpy as jnp), which takes arrays"
+        ),
+        "math",
     )
 
 
@@ -285,14 +294,20 @@ def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyErr
     name = likelihood.name
     if (missing and key in params) or (not missing and key in table):
         there, kind = ("data", "a parameter") if missing else ("params", "a column of the data")
-        return LikelihoodError(
-            f"{name} reads {there}[{key!r}], but {key!r} is {kind}: expected a function of (params, data), in this order"
+        return linked(
+            LikelihoodError(
+                f"{name} reads {there}[{key!r}], but {key!r} is {kind}: expected a function of (params, data), in this order"
+            ),
+            "swapped-arguments",
         )
     if missing or not isinstance(key, str) or not params:
         return error
-    return LikelihoodError(
-        f"{name} looks up {key!r}, which is not declared{near(key, params)}; the parameters are {', '.join(params)}.  "
-        f"Declare it, @mle.model(..., {key}=mle.Real()), or correct the name"
+    return linked(
+        LikelihoodError(
+            f"{name} looks up {key!r}, which is not declared{near(key, params)}; the parameters are {', '.join(params)}.  "
+            f"Declare it, @mle.model(..., {key}=mle.Real()), or correct the name"
+        ),
+        "undeclared",
     )
 
 
@@ -335,10 +350,13 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
                 f"{name} should return one value per time point or group, or one scalar, got shape {shape}"
             )
     elif shape == ():
-        raise LikelihoodError(
-            f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
-            "Leave out the final .sum() or .mean(); if the rows cannot be told apart (a time series, one joint "
-            "density), declare @mle.model(..., rowwise=False)"
+        raise linked(
+            LikelihoodError(
+                f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
+                "Leave out the final .sum() or .mean(); if the rows cannot be told apart (a time series, one joint "
+                "density), declare @mle.model(..., rowwise=False)"
+            ),
+            "scalar",
         )
     elif shape != (n,):
         hint = (

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, overload
 from mlejax.data import OpenColumns
 from mlejax.latent import ClassLike, Latent, marginal_likelihood, mixture_likelihood
 from mlejax.likelihood import Likelihood, OfUnit, declared_likelihood
+from mlejax.misuse import linked
 from mlejax.model.doors import Model
 from mlejax.parameters import Declaration, FreeParameter, Parameter
 
@@ -99,8 +100,11 @@ def model(
     if not isinstance(rowwise, bool):
         raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
     if unit is not None and not rowwise:
-        raise ValueError(
-            "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
+        raise linked(
+            ValueError(
+                "give unit= or rowwise=False, not both: with unit= the function sees one unit, with rowwise=False all data"
+            ),
+            "unit-or-whole",
         )
     columns = OpenColumns(_names("optional", optional), _names("infinite", infinite))
     of_unit = _names("per_unit", per_unit)

@@ -23,9 +23,10 @@ def extended(
         params, parameters: declarations, as for :func:`model`.
 
     Returns:
-        A decorator that makes a :class:`Model` of the whole data (``rowwise=False``); the total is one more entry beside the
-        rows, which ``nobs`` and ``score_obs`` count.  Covariances ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` and
-        ``"stata"`` allow for the number of rows, which is Poisson; others, the bootstrap and the jackknife are refused.
+        A decorator that makes a :class:`Model`.  Covariances ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` and ``"stata"``
+        allow for the number of rows, which is Poisson, and so does :meth:`Results.bootstrap`, which takes each row a Poisson
+        number of times; others, the jackknife and the parametric bootstrap are refused.  ``weights=`` multiply the rows and not
+        the total, which is the last entry of ``score_obs``.
 
     Source:
         Barlow (1990), Extended maximum likelihood, Nuclear Instruments and Methods A 297, 496-506.

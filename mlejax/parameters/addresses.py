@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
+from mlejax.misuse import linked
 from mlejax.parameters.leaf import Leaf
 from mlejax.shapes import PyTree
 
@@ -56,7 +57,7 @@ def locate(leaves: Sequence[Leaf], address: str) -> Located:
     entries = [label for leaf in leaves if leaf.size <= _LABEL_LIMIT for label in leaf.entry_labels]
     known = list(dict.fromkeys(entries + names))
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    raise AddressError(f"no parameter {text!r}{near(text, known)}; the parameters are {shown}")
+    raise linked(AddressError(f"no parameter {text!r}{near(text, known)}; the parameters are {shown}"), "no-parameter")
 
 
 def _entry(leaf: Leaf, inner: str) -> int | None:
@@ -157,10 +158,13 @@ def with_addresses(
 
 
 def _regressed(leaf: Leaf) -> ValueError:
-    return ValueError(
-        f"params[{leaf.name!r}] is regressed: the log-likelihood sees one value of it for each row, and here it would be its "
-        f"{leaf.size} coefficients.  Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
-        "res.predict(f, data), for their average res.margins(of=f)"
+    return linked(
+        ValueError(
+            f"params[{leaf.name!r}] is regressed: the log-likelihood sees one value of it for each row, and here it would be its "
+            f"{leaf.size} coefficients.  Write params[{leaf.entry_labels[-1]!r}] for a coefficient; for values by row use "
+            "res.predict(f, data), for their average res.margins(of=f)"
+        ),
+        "rows-of-regressed",
     )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.plot.canvas import band, legend, new_axes, percent
+from mlejax.misuse import door
+from mlejax.plot.canvas import band, gray, intervals, legend, new_axes, percent, rows_with_labels
 
 
+@door
 def predictions(
     result: Any, data: Any, x: str, ax: Any = None, *, of: Any = None, alpha: float = 0.05, **options: Any
 ) -> Any:
@@ -62,11 +64,13 @@ def margins(frame: Any, x: str, others: list[str], ax: Any, ylabel: str) -> Any:
         ax: matplotlib Axes; made if left out.
         ylabel: of the vertical axis.
     """
+    import pandas as pd
+
     ax = new_axes(ax)
     for key, part in frame.groupby(others, sort=False) if others else [((), frame)]:
         label = ", ".join(f"{c} = {v}" for c, v in zip(others, key, strict=True)) or None
         estimate, low, high = (part[name].to_numpy(float) for name in ("estimate", "conf_low", "conf_high"))
-        if np.issubdtype(part[x].dtype, np.number):
+        if pd.api.types.is_numeric_dtype(part[x]):
             band(ax, part[x], estimate, low, high, label)
         else:
             reach = [estimate - low, high - estimate]
@@ -74,4 +78,21 @@ def margins(frame: Any, x: str, others: list[str], ax: Any, ylabel: str) -> Any:
     ax.set_xlabel(x)
     ax.set_ylabel(ylabel)
     legend(ax)
+    return ax
+
+
+def listed(frame: Any, ax: Any, xlabel: str) -> Any:
+    """Estimates with intervals, one row each, beside a line at 0.
+
+    Args:
+        frame: columns ``margin``, ``estimate``, ``conf_low``, ``conf_high``.
+        ax: matplotlib Axes; made if left out, as high as the rows need.
+        xlabel: of the horizontal axis.
+    """
+    ax = new_axes(ax, len(frame))
+    estimate, low, high = (frame[name].to_numpy(float) for name in ("estimate", "conf_low", "conf_high"))
+    intervals(ax, np.arange(len(frame)), estimate, low, high, "C0")
+    rows_with_labels(ax, list(frame["margin"].astype(str)))
+    ax.axvline(0.0, color=gray(ax), linewidth=0.8)
+    ax.set_xlabel(xlabel)
     return ax

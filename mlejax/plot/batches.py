@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mlejax.misuse import door
 from mlejax.plot.canvas import gray, intervals, legend, new_axes, percent, rows_with_labels
 
 COLORS = {
@@ -17,6 +18,7 @@ FOREST = 60  # data sets that are listed one by one
 MARGIN = 0.1  # of the range of estimates
 
 
+@door
 def estimates(
     many: Any,
     term: str | None = None,

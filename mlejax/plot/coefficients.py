@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.misuse import door
 from mlejax.plot.canvas import SMALL, gray, intervals, legend, new_axes, percent, rows_with_labels
 
 SPREAD = 0.5  # of a row, over which the points of several fits are spread
 
 
+@door
 def coefficients(
     results: Any,
     ax: Any = None,

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from mlejax.companions import companion
+from mlejax.misuse import door
 from mlejax.plot.canvas import gray, legend, new_axes, percent
 
 POINTS = 61  # at which fitted curves are evaluated
 MOST_VALUES = 60  # of a discrete outcome that are drawn one by one
 
 
+@door
 def kaplan_meier(time: Any, event: Any = None, entry: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """The product-limit estimate of a survival function.
 
@@ -45,6 +47,7 @@ def kaplan_meier(time: Any, event: Any = None, entry: Any = None) -> tuple[np.nd
     return at, np.cumprod(1.0 - ended / at_risk)
 
 
+@door
 def survival(
     result: Any,
     data: Any,
@@ -121,6 +124,7 @@ def _curve(ax: Any, x: Any, s: Any, error: Any, z: float, color: str, label: str
     ax.fill_between(x, inner**reach, inner ** (1 / reach), color=color, alpha=0.2, linewidth=0)
 
 
+@door
 def density(result: Any, data: Any, outcome: str, ax: Any = None, *, of: Any = None, bins: Any = "auto") -> Any:
     """The fitted density of an outcome, averaged over rows, beside its histogram; of counts, probabilities beside frequencies.
 

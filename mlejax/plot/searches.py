@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mlejax.misuse import door
 from mlejax.plot.canvas import SMALL, gray, legend, new_axes, rows_with_labels
 
 SMALLEST = 1e-12  # relative distance to the maximum that is drawn; below is rounding
@@ -13,6 +14,7 @@ KINDS = {"maximum": "C0", "copy": "C2", "plateau": "C1", "spike": "C3"}
 MOST = 60  # ends that are listed
 
 
+@door
 def convergence(result: Any, ax: Any = None) -> Any:
     """How far each step of the search was below the highest log-likelihood met; of a training its log-likelihoods by epoch.
 
@@ -63,6 +65,7 @@ def convergence(result: Any, ax: Any = None) -> Any:
     return ax
 
 
+@door
 def modes(result: Any, ax: Any = None) -> Any:
     """Where the starts of ``fit(..., n_starts=...)`` ended: one row an end, larger points for more starts.
 

@@ -14,6 +14,7 @@ from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Float, Host, Int, Shaped
@@ -357,7 +358,7 @@ class BatchResults:
     @cached_property
     def _nobs(self) -> np.ndarray:
         sets = self._batch.sets
-        if sets.mode == "whole":
+        if sets.mode == "whole" and not isinstance(self._batch.spec.likelihood.function, ExpectedTotal):
             out = [sets.n_out.get(int(n), 1) for n in sets.lengths]
             return np.array([m if m > 1 else n for m, n in zip(out, sets.n_rows, strict=True)], np.int64)
         return sets.n_rows

@@ -16,6 +16,7 @@ from mlejax import fit as fit_room
 from mlejax import inference, misuse, report
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, Integration, counts
+from mlejax.misuse import linked
 from mlejax.results import reporting
 from mlejax.results.documented import documented_by
 from mlejax.verdict import Verdict
@@ -145,7 +146,9 @@ class Fitted:
 
         if method == "profile":
             if scale != "link":
-                raise ValueError("profile intervals are the same on every scale; leave out scale=")
+                raise linked(
+                    ValueError("profile intervals are the same on every scale; leave out scale="), "profile-scale"
+                )
             self._refuse_effects("a profile interval", "use method='wald'")
             low, high, below, above = inference.profile_intervals(self._fit, self._cov, alpha, adjusted)
             columns = {"lower": low, "upper": high, "lower_status": below, "upper_status": above}
@@ -324,8 +327,11 @@ class Fitted:
     def information(self) -> pd.DataFrame:
         """Observed information, minus the Hessian of the log-likelihood in free natural coordinates; (p, p)."""
         if self._fit.information is None:
-            raise ValueError(
-                f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method"
+            raise linked(
+                ValueError(
+                    f"no Hessian was formed for {self._fit.spec.space.n_free} parameters by a first-order method"
+                ),
+                "no-hessian",
             )
         return self._frame(self._fit.information, list(self._fit.spec.space.theta_labels))
 

@@ -77,10 +77,46 @@ def test_what_does_not_hold_is_refused(res: mle.Results) -> None:
     for kind, options in (("HC3", {}), ("HAC", {"maxlags": 2}), ("cluster", {"groups": np.arange(301)})):
         with pytest.raises(ValueError, match="not offered for an extended likelihood"):
             res.with_cov(kind, options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="refused"):
-        res.bootstrap(20)
+    with pytest.raises(ValueError, match="draws Poisson numbers of rows"):
+        res.jackknife()
+    with pytest.raises(ValueError, match="draws Poisson numbers of rows"):
+        res.bootstrap(20, "parametric")
+    with pytest.raises(ValueError, match="groups= is refused for an extended likelihood"):
+        res.bootstrap(20, "bayesian", groups=np.arange(300) // 2)
+    with pytest.raises(ValueError, match="number of rows is an outcome"):
+        res.influence()
     with pytest.raises(TypeError, match="total= expected a function"):
         mle.extended(total=3.0, n=mle.Positive())  # type: ignore[arg-type]
     by_row = mle.extended(total=lambda p: p["n"] * jnp.ones(3), n=mle.Positive())(lambda p, d: jnp.log(p["n"]) + 0 * d["x"])
     with pytest.raises(mle.LikelihoodError, match="a total of one number"):
         by_row.fit({"x": X})
+
+
+def test_rows_are_counted_without_the_total(res: mle.Results) -> None:
+    assert (res.nobs, res.n_units) == (300.0, 300)
+    assert res.bic == pytest.approx(-2 * res.llf + 2 * np.log(300), rel=1e-12)
+
+
+def test_the_bootstrap_draws_poisson_numbers_of_rows(res: mle.Results) -> None:
+    """Each resample has the closed form of its own rows: n their number, whose variance is that of the data, and 1 / mean."""
+    for kind in ("case", "bayesian"):
+        boot = res.bootstrap(400, kind, seed=3)
+        n, rate = boot.replicates["n"].to_numpy(), boot.replicates["rate"].to_numpy()
+        assert boot.n_failed == 0
+        assert abs(n.std() / np.sqrt(300) - 1) < 0.15  # four standard errors of a standard deviation of 400
+        assert abs(n.mean() - 300) < 4 * np.sqrt(300 / 400)
+        spread = np.sqrt((X - X.mean()) @ (X - X.mean())) / 300 / X.mean() ** 2
+        assert abs(rate.std() / spread - 1) < 0.15
+        assert (kind == "case") == bool(np.allclose(n, np.rint(n), atol=1e-6))
+    with pytest.raises(ValueError, match="BCa intervals are refused for an extended likelihood"):
+        res.bootstrap(20).conf_int("bca")
+
+
+def test_weights_multiply_the_rows_and_not_the_total() -> None:
+    """Signal weights of a mass fit: n is their sum, and its sandwich error the root of the sum of their squares."""
+    w = np.random.default_rng(1).uniform(0.2, 1.5, 300)
+    res = decays.fit({"x": X, "w": w}, weights="w", weight_kind="importance", cov_type="HC0")
+    np.testing.assert_allclose(res.params, [w.sum(), w.sum() / (w @ X)], rtol=1e-9)
+    assert res.bse["n"] == pytest.approx(np.sqrt(w @ w), rel=1e-8)
+    twice = decays.fit({"x": X}, weights=np.full(300, 2), weight_kind="frequency")
+    np.testing.assert_allclose([twice.params["n"], twice.bse["n"], twice.nobs], [600, np.sqrt(600), 600], rtol=1e-8)

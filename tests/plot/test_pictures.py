@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,20 @@ def test_pictures_without_matplotlib_say_what_to_install() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'mlejax[plot]'" in run.stderr
+
+
+def test_margins_are_a_list_or_points_by_level() -> None:
+    """Columns of text; slopes and contrasts without at= are rows of a list, whose points are the margins."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"y": Y, "x": rng.normal(size=60), "size": rng.choice(["small", "large"], 60)})
+    fit = gaussian.regress(mu="x + size").fit(frame)
+    effects = fit.margins(["x", "size"])
+    ax = effects.plot()
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["x", "size: small - large"]
+    np.testing.assert_allclose(ax.get_lines()[0].get_xdata(), effects.params)
+    by_level = fit.margins(over="size").plot()
+    assert by_level.get_xlabel() == "size"
+    assert [t.get_text() for t in by_level.get_xticklabels()] == ["large", "small"]
+    with pytest.raises(ValueError, match="x='z': expected one of the columns of the margins") as error:
+        effects.plot(x="z")
+    assert all("inference" not in entry.filename for entry in traceback.extract_tb(error.value.__traceback__))

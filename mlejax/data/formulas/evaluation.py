@@ -25,6 +25,7 @@ from mlejax.data.read.columns import Column, is_pandas
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.table import Table
 from mlejax.execution import limits
+from mlejax.misuse import linked
 from mlejax.shapes import Float, Host, Int, PyTree
 
 _N_COMPARED = 6
@@ -134,7 +135,12 @@ def evaluate_coded(
     few = _few_rows(len(frame))
     sample = frame.iloc[few].reset_index(drop=True)
     known = np.asarray(_materialise(whole.get_model_matrix, sample, what), np.float64)
-    return FittedFormula(text, tuple(frame.columns), labels, whole, sample, known), values, factors, np.stack(codes, axis=1)
+    return (
+        FittedFormula(text, tuple(frame.columns), labels, whole, sample, known),
+        values,
+        factors,
+        np.stack(codes, axis=1),
+    )
 
 
 def _few_rows(n: int) -> Int[Host, " k"]:
@@ -329,10 +335,13 @@ def _refuse_not_finite(values: Float[Host, "n k"], labels: Sequence[str], what: 
     columns = np.flatnonzero(bad.any(axis=0))
     rows = np.flatnonzero(bad[:, columns[0]])
     shown = listing([labels[int(j)] for j in columns], 5)
-    raise DataError(
-        f"{what}: the formula gives missing or infinite values in {shown}: {rows.size} of {len(values)} rows, "
-        f"{rows_phrase(rows)} (counted among the rows used; first: {values[rows[0], columns[0]]}).  The columns themselves are "
-        "complete, so a function such as log() is undefined there; correct the values, or make them missing beforehand"
+    raise linked(
+        DataError(
+            f"{what}: the formula gives missing or infinite values in {shown}: {rows.size} of {len(values)} rows, "
+            f"{rows_phrase(rows)} (counted among the rows used; first: {values[rows[0], columns[0]]}).  The columns themselves "
+            "are complete, so a function such as log() is undefined there; correct the values, or make them missing beforehand"
+        ),
+        "missing-values",
     )
 
 

@@ -18,6 +18,7 @@ from mlejax.data.layout import Layout, assemble, build
 from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.values import is_narrow_float, read
+from mlejax.misuse import linked
 from mlejax.shapes import Bool, Host, Int, Shaped
 
 
@@ -258,23 +259,29 @@ def refuse_gaps(rows: Rows, gaps: Sequence[Gap], advice: str = DROP) -> None:
     infinite = next((gap for gap in gaps if gap.infinite), None)
     if infinite is not None:
         values = np.asarray(read(infinite.column)[0])
-        raise DataError(
-            f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
-            f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
-            + (_declared(infinite, "infinite", "they are bounds that are not there") if advice is DROP else "")
+        raise linked(
+            DataError(
+                f"{infinite.phrase(rows.index)}; first: {values[infinite.entries][0]}. "
+                f"Expected finite numbers: correct them, or {'make them missing (NaN) and ' if advice is DROP else ''}{advice}"
+                + (_declared(infinite, "infinite", "they are bounds that are not there") if advice is DROP else "")
+            ),
+            "infinite-values",
         )
     if gaps:
         phrases = [gap.phrase(rows.index) for gap in gaps[:10]]
         if len(gaps) > 10:
             phrases.append(f"and {len(gaps) - 10} further columns")
-        raise DataError(
-            f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
-            f"Impute them, or {advice}"
-            + (
-                _declared(gaps[0], "optional", "a value is missing because it could not be observed")
-                if advice is DROP
-                else ""
-            )
+        raise linked(
+            DataError(
+                f"{'; '.join(phrases)}. {int(rows_of(gaps, rows.n).sum())} of {rows.n} rows are affected. "
+                f"Impute them, or {advice}"
+                + (
+                    _declared(gaps[0], "optional", "a value is missing because it could not be observed")
+                    if advice is DROP
+                    else ""
+                )
+            ),
+            "missing-values",
         )
 
 

@@ -171,7 +171,8 @@ def _elements(column: Column) -> Exception:
         big = [(r, v) for r, v in _flat(column) if isinstance(v, int) and (abs(v) >= 2**63 or int(float(v)) != v)]
         range_ = f"; {big[0][1]} in row {big[0][0]} is beyond what 64 bits hold exactly" if big else ""
         return DataTypeError(
-            f"{expected} {what} {came}{also}{range_}. Convert with pd.to_numeric(column), or np.asarray(column, float)"
+            f"{expected} {what} {came}{also}{range_}. Convert with pd.to_numeric(column), np.asarray(column, float), "
+            "or polars' cast(pl.Float64)"
         )
     if sorts == {"text"}:
         return _text(column, expected, came + also, count - len(missing), not_numbers)
@@ -208,7 +209,8 @@ _PLURAL = {
 def _text(column: Column, expected: str, came: str, count: int, not_numbers: list[tuple[int, Any]]) -> Exception:
     if not not_numbers:
         return DataTypeError(
-            f"{expected} numbers written as text {came}. Convert with pd.to_numeric(column) or .astype(float)"
+            f"{expected} numbers written as text {came}. Convert with pd.to_numeric(column), .astype(float), or "
+            "polars' cast(pl.Float64)"
         )
     row, value = not_numbers[0]
     label = "" if column.index is None else rows_phrase([row], column.index).partition("(")[2]

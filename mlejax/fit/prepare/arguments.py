@@ -91,9 +91,7 @@ def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, n
     return layout, None if values is None else np.asarray(values)
 
 
-def restricted(
-    space: Space, held: np.ndarray | None, wanted: Restrictions
-) -> tuple[Space, tuple[str, ...], str]:
+def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
     """The layout under linear constraints, their labels, and a remark on those that follow from others."""
     labels = wanted.labels
     tied, redundant = space.tie(wanted.R, wanted.r, labels, held)
@@ -124,6 +122,7 @@ def warn_of_dense_steps(name: str, p: int) -> None:
         "operations).  Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; "
         "method=mle.Newton() says that Newton's method is meant",
         RuntimeWarning,
+        "network",
         stacklevel=2,
     )
 

@@ -82,6 +82,7 @@ class Loaded:
         left_out: levels that were left out, as in `Effects`.
         effects: these at the estimate, once it is known.
         crossing: the levels of latents of several columns; None for most models.
+        with_total: the last term is the expected total of an extended likelihood, which is no observation.
     """
 
     problem: Problem
@@ -101,6 +102,7 @@ class Loaded:
     left_out: tuple[np.ndarray, np.ndarray, np.ndarray] = NOTHING_LEFT_OUT
     effects: Effects | None = None
     crossing: data_room.Crossing | None = None
+    with_total: bool = False
 
     @property
     def seen(self) -> Loaded:
@@ -122,11 +124,11 @@ def counts(loaded: Loaded) -> tuple[float, float]:
         count = loaded.stream.sum_weights if frequency else float(loaded.stream.n_used)
         return count, count
     data = loaded.problem.data
-    n = data.n_contributions
+    n = data.n_contributions - loaded.with_total
     w = loaded.weights
     if w is None:
         return float(n if data.mode == "whole" and n > 1 else loaded.rows.n), float(n)
-    size = w.values if w.kind == "frequency" else w.used.astype(np.float64)
+    size = (w.values if w.kind == "frequency" else w.used.astype(np.float64))[:n]
     rows = size if loaded.unit_codes is None else size[loaded.unit_codes]
     return float(rows.sum()), float(size.sum())
 

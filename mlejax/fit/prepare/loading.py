@@ -18,7 +18,7 @@ from mlejax.execution import aligned, cached, float64, limits
 from mlejax.fit.common import Problem
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.latent import LEVELS, THERE, mixture_of
-from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
+from mlejax.likelihood import ExpectedTotal, Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
 from mlejax.shapes import Host, PyTree, Shaped
@@ -179,7 +179,7 @@ def load(
     loaded = Loaded(
         Problem(packed, space), rows, source, codes, found, weighing, designs, unit_labels=unit_labels, crossing=crossed
     )
-    return replace(loaded, levels=levels, coded=coded)
+    return replace(loaded, levels=levels, coded=coded, with_total=isinstance(likelihood.function, ExpectedTotal))
 
 
 def _into_units(
@@ -291,6 +291,8 @@ def _read_weights(
             f"weights= multiplies separate contributions, but {likelihood.name} returns one scalar; return one value per "
             "time point or group"
         )
+    if isinstance(likelihood.function, ExpectedTotal) and len(values) == n_out - 1:
+        values = np.append(np.asarray(values, np.float64), 1.0)  # the total stands in the log-likelihood as it is
     if len(values) != n_out:
         raise data_room.DataError(
             f"weights: expected one for each of the {n_out} values that {likelihood.name} returns, got {len(values)}"

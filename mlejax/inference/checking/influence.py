@@ -130,9 +130,12 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
             f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
         )
     if fit.loaded.problem.data.mode == "whole":
-        raise ValueError(
-            f"{what} needs contributions that stand alone; with rowwise=False there is no estimate without a row"
+        why = (
+            "in an extended likelihood the number of rows is an outcome, which an estimate without a row does not have"
+            if fit.loaded.with_total
+            else "with rowwise=False there is no estimate without a row"
         )
+        raise ValueError(f"{what} needs contributions that stand alone; {why}")
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
         raise ValueError(f"{what} needs the information, which was not formed for so many parameters")

@@ -31,5 +31,6 @@ def warn_of_count(fit: Fit, what: str) -> None:
             f"expected count by it (an extended likelihood), {what} leaves out that this number varies, and the error of the "
             "count is too small: declare it by mle.extended(total=lambda params: ...), or use cov_type='nonrobust'",
             RuntimeWarning,
+            "number-of-rows",
             stacklevel=2,
         )

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import misuse
 from mlejax.companions import companion, registered
 from mlejax.covariance import CovarianceResult
 from mlejax.data import ingest
@@ -59,6 +60,7 @@ STACKED = 1_000_000  # rows of one table, up to which predictions at several val
 FACTOR = re.compile(r"C\((?P<name>.+)\)")
 
 
+@misuse.doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Margins(DeltaResult):
     """Margins with delta-method standard errors; prints as a table.
@@ -76,11 +78,13 @@ class Margins(DeltaResult):
         return pd.concat([pd.DataFrame(list(self.where)), self.table().reset_index(drop=True)], axis=1)
 
     def plot(self, ax: Any = None, *, x: str | None = None) -> Any:
-        """The margins with their intervals over the values of a column of ``at=``; other columns make lines of their own.
+        """The margins with their intervals over the values of a column; other columns make lines of their own.
+
+        Without ``at=`` and ``over=`` they are a list, a row each.
 
         Args:
             ax: matplotlib axes; made if left out.
-            x: the column; the first of ``at=`` by default.
+            x: the column; the last of ``over=`` and ``at=`` by default.
 
         Returns:
             The axes.
@@ -91,11 +95,14 @@ class Margins(DeltaResult):
         """
         frame = self.frame()
         columns = [c for c in frame.columns[: frame.columns.get_loc("estimate")] if frame[c].nunique() > 1]
-        x = columns[-1] if x is None and columns else x
-        if x is None or x not in frame.columns:
+        ylabel = f"margin, with {100 * (1 - self.alpha):g} % interval"
+        if x is None and columns in ([], ["margin"]):
+            return bands.listed(frame, ax, ylabel)
+        x = columns[-1] if x is None else x
+        if x not in frame.columns:
             raise ValueError(f"x={x!r}: expected one of the columns of the margins, {columns}")
         others = [c for c in columns if c != x]
-        return bands.margins(frame, x, others, ax, f"margin, with {100 * (1 - self.alpha):g} % interval")
+        return bands.margins(frame, x, others, ax, ylabel)
 
 
 class _Margin(NamedTuple):
@@ -215,7 +222,10 @@ def _estimated(
     with float64():
         if plain and not sampled and len(terms) > 1 and sum(t.weights.size for t in terms) <= STACKED:
             # predictions at many values are evaluated together, as rows of one table: one program, not many
-            o, weights = opened(joined_tables([t.margin.rows for t in terms])), np.concatenate([t.weights for t in terms])
+            o, weights = (
+                opened(joined_tables([t.margin.rows for t in terms])),
+                np.concatenate([t.weights for t in terms]),
+            )
             which = np.repeat(np.arange(len(terms)), [t.weights.size for t in terms])
             together = lambda t: jax.ops.segment_sum(
                 weights * jnp.ravel(o.call(t, o.made, o.leaves)), which, len(terms)

@@ -164,7 +164,8 @@ class Profile:
         """The interval, how its ends were verified, and what there is to say."""
         percent, z = f"{100 * (1 - self.alpha):g} %", np.sqrt(chi2_cut(self.alpha))
         title = f"Profile likelihood of {self.label}"
-        wald = f"; Wald {format_number(self.estimate - z * self.std_err)} to {format_number(self.estimate + z * self.std_err)}"
+        below, above = (format_number(self.estimate + sign * z * self.std_err) for sign in (-1, 1))
+        wald = f"; estimate +- {z:.3g} standard errors: {below} to {above}"
         lines = [title, "-" * len(title), f"estimate  {format_number(self.estimate)}"]
         if all(end.known for end in (self.lower, self.upper)) and self.better is None:
             between = f"{format_number(self.lower.value)} to {format_number(self.upper.value)}"

@@ -156,10 +156,11 @@ class Bootstrap(Resampled):
 
     @cached_property
     def _accelerated(self) -> tuple[Float[Host, " r"], str]:
-        if self.kind not in ("case", "cluster"):
+        if self.kind not in ("case", "cluster") or self.fit.loaded.with_total:
+            which = "an extended likelihood" if self.fit.loaded.with_total else f"kind={self.kind!r}"
             raise ValueError(
-                f"BCa intervals are refused for kind={self.kind!r}: their acceleration comes from leaving out what was drawn; "
-                "use 'percentile', 'basic' or 'normal'"
+                f"BCa intervals are refused for {which}: their acceleration comes from leaving out what was drawn; use "
+                "'percentile', 'basic' or 'normal'"
             )
         refits, copies, how = without_each(self.fit, self.groups, self.approximate)
         values, good = refits.values, refits.good
@@ -197,6 +198,7 @@ class Bootstrap(Resampled):
                 f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: extreme replicates are the limits of "
                 f"{', '.join(short)}",
                 UserWarning,
+                "few-replicates",
                 stacklevel=3,
             )
         if lost:
@@ -204,6 +206,7 @@ class Bootstrap(Resampled):
                 f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates lie on one side of the estimate, or its "
                 "jackknife does not vary",
                 UserWarning,
+                "one-sided-replicates",
                 stacklevel=3,
             )
         return out[0], out[1]
@@ -226,7 +229,8 @@ def bootstrap(
         n: number of replicates.
         kind: ``"case"`` draws rows with replacement (units, where the model has units); ``"cluster"`` whole groups;
             ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
-            the model at the estimates, by its :meth:`Model.simulator`.
+            the model at the estimates, by its :meth:`Model.simulator`.  Of :func:`mlejax.extended` likelihoods ``"case"`` takes
+            each row a Poisson number of times, and ``"bayesian"`` exponential weights: the number of rows varies, too.
         seed: of the draws; a replicate does not depend on n.
         groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
         approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times as fast,
@@ -268,7 +272,8 @@ def bootstrap(
             )
         refits, drawn = refit_simulated(fit, n, seed, memory_limit, progress), "data sets"
     else:
-        check_separable(fit, what, "kind='parametric' simulates such data from the model")
+        if not fit.loaded.with_total:
+            check_separable(fit, what, "kind='parametric' simulates such data from the model")
         if kind == "cluster" and groups is None:
             raise ValueError("kind='cluster' needs groups=: a column's name, or one label for each row")
         if kind == "case" and groups is not None:
@@ -283,6 +288,7 @@ def bootstrap(
         misuse.warn(
             f"bootstrap of {made.model}: {made.failed_statement}; they are left out of errors and intervals",
             ConvergenceWarning,
+            "failed-replicates",
             stacklevel=4,
         )
     return made

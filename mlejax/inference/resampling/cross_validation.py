@@ -174,6 +174,7 @@ def cross_validate(
         misuse.warn(
             f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum; there is no total without them",
             ConvergenceWarning,
+            "failed-folds",
             stacklevel=4,
         )
     weights_used = pool.base * scale if fit.loaded.weights is not None else np.where(fold >= 0, 1.0, 0.0)

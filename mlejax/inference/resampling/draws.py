@@ -29,6 +29,8 @@ class Pool:
         base: (n,) the weights of the fit, as the optimiser sees them.
         copies: (m,) number of equal rows that each represents (frequency weights), else ones.
         frequency: copies are drawn apart, so that a draw replaces the weight instead of multiplying it.
+        with_total: the last contribution is an expected total, which is in every resample; each is drawn a Poisson number of
+            times then, since how many there are is an outcome.
     """
 
     what: str
@@ -36,6 +38,7 @@ class Pool:
     base: np.ndarray
     copies: np.ndarray
     frequency: bool
+    with_total: bool = False
 
     @property
     def m(self) -> int:
@@ -52,7 +55,10 @@ class Pool:
         if self.m == len(self.codes) and not self.frequency and (self.base == 1.0).all():
             return each.astype(np.float64)
         out = each[:, np.maximum(self.codes, 0)] * np.where(self.codes < 0, 0.0, 1.0)
-        return out if self.frequency else out * self.base
+        out = out if self.frequency else out * self.base
+        if self.with_total:
+            out[:, -1] = self.base[-1]
+        return out
 
 
 def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
@@ -67,23 +73,27 @@ def pool_of(fit: Fit, groups: object) -> Pool:
 
     Raises:
         DataError: labels that do not fit; fewer than two to draw from.
+        ValueError: groups of an extended likelihood.
     """
     loaded, data = fit.loaded, fit.loaded.problem.data
+    if loaded.with_total and groups is not None:
+        raise ValueError("groups= is refused for an extended likelihood, whose rows are independent; leave it out")
     n = data.n_contributions
     base = np.asarray(data.weights, np.float64)[:n]
     frequency = fit.weight_kind == "frequency"
     if groups is None:
-        labels, what = np.arange(n), data.mode if data.mode != "whole" else "entries"
+        labels, what = np.arange(n), "rows" if loaded.with_total else data.mode if data.mode != "whole" else "entries"
     else:
         labels, what, frequency = clusters_of(loaded, groups), "clusters", False
     used = base > 0
+    used[-1] &= not loaded.with_total
     codes = np.full(n, -1)
     distinct, inside = np.unique(labels[used], return_inverse=True)
     codes[used] = inside
     copies = base[used].astype(np.int64) if frequency else np.ones(len(distinct), np.int64)
     if int(copies.sum()) < 2:
         raise data_room.DataError(f"resampling needs at least two {what}, got {int(copies.sum())}")
-    return Pool(what, codes, base, copies, frequency)
+    return Pool(what, codes, base, copies, frequency, loaded.with_total)
 
 
 def draws(pool: Pool, kind: str, seed: int) -> Draws:
@@ -101,10 +111,14 @@ def draws(pool: Pool, kind: str, seed: int) -> Draws:
 
 
 def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of times (64, m) that each is drawn; every row sums to the total."""
+    """Numbers of times (64, m) that each is drawn; every row sums to the total, but for Poisson numbers of rows."""
     m, total = pool.m, pool.total
+    if pool.with_total and kind != "bayesian":
+        return np.asarray(rng.poisson(pool.copies, (BLOCK, m)))
     if kind == "bayesian":
         share = rng.standard_gamma(np.broadcast_to(pool.copies.astype(float), (BLOCK, m)))
+        if pool.with_total:
+            return np.asarray(share)
         return np.asarray(share * (total / share.sum(axis=1, keepdims=True)))
     if total != m:
         return np.asarray(rng.multinomial(total, pool.copies / total, size=BLOCK))

@@ -124,6 +124,7 @@ def jackknife(
         misuse.warn(
             f"jackknife of {made.model}: {made.failed_statement}; there are no jackknife errors without them",
             ConvergenceWarning,
+            "failed-jackknife",
             stacklevel=4,
         )
     return made

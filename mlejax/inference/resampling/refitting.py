@@ -75,6 +75,11 @@ def check_fit(fit: Fit, what: str, exact: bool = True) -> None:
 
 def check_separable(fit: Fit, what: str, instead: str) -> None:
     """Refuse models of the whole data, whose contributions cannot be left out or repeated."""
+    if fit.loaded.with_total:
+        raise ValueError(
+            f"{what} is refused for an extended likelihood, in which the number of rows is an outcome: leaving rows out says "
+            "nothing of it.  res.bootstrap() draws Poisson numbers of rows"
+        )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
             f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
@@ -230,6 +235,11 @@ def refits_by_chunk(
             "weight; use kind='case', or expand the rows of frequency weights"
         )
     loaded = drawn.loaded
+    if loaded.with_total:
+        raise ValueError(
+            f"{what} is refused for an extended likelihood: a simulator draws as many rows as there are, and here their number "
+            "is an outcome.  kind='case' draws Poisson numbers of rows"
+        )
     if loaded.crossing is not None:
         raise ValueError(
             f"{what} is not offered for latents of several columns ({drawn.spec.likelihood.unit}): simulate data by "
