@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jax.numpy as jnp
 import matplotlib
 import pytest
 
@@ -334,7 +335,7 @@ def test_a_message_ends_with_its_row() -> None:
     with pytest.raises(ValueError, match="no parameter") as other:
         normal.fit({"y": [1.0, 2.0]}, fixed={"nu": 1.0})
     assert other.value.__notes__ == ["See docs/messages.md#no-parameter"]
-    flat = mle.model(mu=mle.Real())(lambda p, d: p["mu"] * d["y"])
+    flat = mle.model(mu=mle.Real())(lambda p, d: -jnp.exp(p["mu"]) * d["y"])  # rises towards 0
     with pytest.warns(mle.ConvergenceWarning, match=r"docs/messages.md#no_finite_maximum"):
         assert flat.fit({"y": [1.0, 2.0]}).verdict.address == "docs/messages.md#no_finite_maximum"
 
