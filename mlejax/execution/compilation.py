@@ -28,7 +28,7 @@ import numpy as np
 
 from .activity import compilation_begins, compilation_ends
 from .caching import ByOwners
-from .devices import on_cpu
+from .devices import check_process, on_cpu
 from .limits import overriding_limits
 from .precision import in_float64
 from .trace.jaxprs import Program, called_program
@@ -140,6 +140,7 @@ class _Program:
         return jax.jit(self.function, compiler_options=options) if options else self.plain
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        check_process()
         current = self.current
         try:
             result = current(*args, **kwargs)

@@ -1,9 +1,13 @@
-"""What the machine has: where programs run, cores, free memory, and memory that XLA reads without a copy."""
+"""What the machine has: where programs run, cores, free memory, and memory that XLA reads without a copy.
+
+A fork of a process in which JAX has run lacks JAX's threads; `check_process` refuses to compute there.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,11 +15,56 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import DTypeLike
 
+from mlejax import misuse
+
 from .limits import limits
 
-__all__ = ["aligned", "device_kind", "free_memory", "is_aligned", "n_cores", "of_many_processes", "on_cpu"]
+__all__ = ["aligned", "check_process", "device_kind", "free_memory", "is_aligned", "n_cores", "of_many_processes", "on_cpu"]
 
+FORKED = (
+    "this process is a fork of one in which JAX has run: JAX's threads do not exist here, and a computation would wait for ever. "
+    "Start processes anew, by multiprocessing.get_context('spawn') or 'forkserver' or by joblib (loky): models travel to them. "
+    "Tables, intervals and Wald tests of finished results work here too"
+)
 ALIGNMENT = 64  # bytes; XLA copies arrays of NumPy that begin elsewhere
+
+
+class _Process:
+    """Whether JAX has run in this process, and whether a fork has left its threads behind."""
+
+    used = False
+    used_at_fork = False
+    without_threads = False
+
+    def before_fork(self) -> None:
+        self.used_at_fork = self.used or _xla_threads()
+
+    def in_child(self) -> None:
+        self.without_threads = self.without_threads or self.used_at_fork
+
+
+def _xla_threads() -> bool:
+    """Whether threads of XLA run in this process, where the system lists threads by name (Linux)."""
+    try:
+        return any((task / "comm").read_text().startswith("tf_XLA") for task in Path("/proc/self/task").iterdir())
+    except OSError:
+        return False
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_process.before_fork, after_in_child=_process.in_child)
+
+
+def check_process() -> None:
+    """To be called before a program runs.
+
+    Raises:
+        RuntimeError: in a fork of a process in which JAX has run.
+    """
+    if _process.without_threads:
+        raise misuse.linked(RuntimeError(FORKED), "fork")
+    _process.used = True
 
 
 def device_kind() -> str:

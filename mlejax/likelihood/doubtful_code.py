@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from functools import cache
 from math import lgamma as gamma_log
+from types import CodeType
 from typing import Any
 
 import jax
@@ -17,13 +18,14 @@ import numpy as np
 
 from mlejax import misuse
 from mlejax.execution import lapack, limits
-from mlejax.execution.trace.jaxprs import Equation, Program, inner_programs, is_literal
+from mlejax.execution.trace.jaxprs import Equation, Program, closed_over, inner_programs, is_literal
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space
 
 _LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
+_GENERATORS = frozenset(("default_rng", "RandomState"))
 
 
 DRAWS = (
@@ -39,9 +41,11 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
         LikelihoodError: numbers that NumPy or Python drew while the function was traced.
     """
     name = likelihood.name
-    narrow = [c for c in program.consts if getattr(c, "dtype", None) == np.float32]
-    if narrow and jnp.result_type(float) == np.float64:
-        shown = outside(likelihood, dtype=np.float32) or "of shape " + ", ".join(str(np.shape(c)) for c in narrow)
+    shown = outside(likelihood, dtype=np.float32)
+    if not shown:
+        shapes = (np.shape(c) for c in closed_over(program) if getattr(c, "dtype", None) == np.float32)
+        shown = ", ".join(f"of shape {shape}" for shape in shapes)
+    if shown and jnp.result_type(float) == np.float64:
         misuse.warn(
             f"{name} uses float32 constants that were made outside the function: {shown}.  What is computed from them alone is "
             "computed in float32, although the fit is in float64.  Make them with NumPy (np.arange for jnp.arange), or inside "
@@ -52,7 +56,7 @@ def warn_of_constants(likelihood: Likelihood, program: Any, draws: bool) -> None
         )
     if draws:
         raise misuse.linked(LikelihoodError(f"{name} {DRAWS}"), "random-numbers")
-    if any(eqn.primitive.name in _RANDOM for eqn in _equations(program)):
+    if any(eqn.primitive.name in _RANDOM for eqn in _equations(program)) or _makes_generators(likelihood):
         misuse.warn(
             f"{name} {DRAWS}",
             RuntimeWarning,
@@ -102,12 +106,16 @@ def _equations(program: Program) -> Iterator[Equation]:
             yield from _equations(inner)
 
 
+def _function(likelihood: Likelihood) -> Any:
+    """The user's own function."""
+    function = likelihood.function
+    return inspect.unwrap(function.function if isinstance(function, Regressed) else function)
+
+
 def _taken(likelihood: Likelihood) -> dict[str, Any]:
     """What the function uses that is neither an argument nor its own, by name."""
-    function = likelihood.function
-    function = inspect.unwrap(function.function if isinstance(function, Regressed) else function)
     try:
-        names = inspect.getclosurevars(function)
+        names = inspect.getclosurevars(_function(likelihood))
     except TypeError:  # a callable object
         return {}
     return {**names.globals, **names.nonlocals}
@@ -118,7 +126,7 @@ def outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> 
     found = [
         f"{name} (shape {np.shape(value)})"
         for name, value in _taken(likelihood).items()
-        if (isinstance(value, (np.ndarray, jax.Array)) or (dtype is None and is_table(value)))
+        if (isinstance(value, (np.ndarray, np.floating, jax.Array)) or (dtype is None and is_table(value)))
         and (n is None or np.shape(value)[:1] == (n,))
         and (dtype is None or value.dtype == dtype)
     ]
@@ -141,6 +149,17 @@ def tables_outside(likelihood: Likelihood) -> str:
 def generators(likelihood: Likelihood) -> list[Any]:
     """Generators of random numbers that the function takes from outside."""
     return [v for v in _taken(likelihood).values() if isinstance(v, (np.random.Generator, random.Random))]
+
+
+def _makes_generators(likelihood: Likelihood) -> bool:
+    """Whether the function makes a generator of NumPy, with a seed of its own, each time it is traced."""
+    codes = [getattr(_function(likelihood), "__code__", None)]
+    for code in codes:
+        if code is not None:
+            if not _GENERATORS.isdisjoint(code.co_names):
+                return True
+            codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return False
 
 
 def scalar_functions(error: BaseException) -> str:

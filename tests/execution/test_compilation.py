@@ -122,3 +122,43 @@ def test_other_errors_are_not_swallowed() -> None:
         compilation.compiled(lambda x: x / (1 // 0))(jnp.ones(()))
     with jax.enable_x64(True):
         assert compilation.compiled(lambda x: x + 1, how="careful")(jnp.ones(())).dtype == jnp.float64
+
+
+FORKS = """
+import os, sys, warnings
+import jax
+from mlejax.execution import compiled
+warnings.simplefilter("ignore")  # of JAX, that forks may wait for ever
+double = compiled(lambda x: 2.0 * x)
+
+def in_a_fork(*run):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)
+    for function in run:
+        try:
+            print(function())
+        except RuntimeError as error:
+            print(error)
+    sys.stdout.flush()
+    os._exit(0)
+
+in_a_fork(lambda: double(1.0))
+%s
+in_a_fork(lambda: double(1.0))
+print(double(3.0))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("use", ["double(1.0)", "jax.numpy.ones(3)"])
+def test_a_fork_says_at_once_that_it_cannot_compute(use: str) -> None:
+    """One of a process in which JAX has run; JAX itself waits for ever there."""
+    run = subprocess.run(
+        [sys.executable, "-c", FORKS % use], capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    before, after, here = run.stdout.splitlines()
+    assert before == "2.0", run.stderr
+    assert after.startswith("this process is a fork of one in which JAX has run")
+    assert here == "6.0"

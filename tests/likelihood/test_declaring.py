@@ -269,6 +269,13 @@ def test_float32_constants_are_named() -> None:
     with pytest.warns(RuntimeWarning, match=r"f uses float32 constants .*: nodes \(shape \(5,\)\)"):
         model(narrow).fit(DATA)
     model(wide).fit(DATA)
+    # inside of a function that is compiled by itself, and a number
+    nested = jax.jit(lambda x: x + jnp.sum(narrow))
+    number = np.float32(0.1)
+    with pytest.warns(RuntimeWarning, match=r"float32 constants .*: of shape \(5,\)"):
+        mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - nested(p["mu"])) ** 2)).fit(DATA)
+    with pytest.warns(RuntimeWarning, match=r"float32 constants .*: number \(shape \(\)\)"):
+        mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p["mu"] - number) ** 2)).fit(DATA)
 
 
 def test_random_numbers_inside_are_named() -> None:
@@ -279,6 +286,10 @@ def test_random_numbers_inside_are_named() -> None:
 
     with pytest.warns(RuntimeWarning, match="draws random numbers"):
         model(lambda n: jax.random.normal(jax.random.key(0), (n,))).fit(DATA)
+    with pytest.warns(RuntimeWarning, match="draws random numbers"):
+        mle.model(mu=mle.Real())(
+            lambda p, d: -((d["y"] - p["mu"]) ** 2) + 0.0 * np.random.default_rng(0).normal(size=3).sum()
+        ).fit(DATA)
     with pytest.raises(mle.LikelihoodError, match="draws random numbers"):
         model(lambda n: np.random.normal()).fit(DATA)  # noqa: NPY002
 

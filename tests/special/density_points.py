@@ -127,7 +127,7 @@ SKEW_PLACES = (
     (9.0, 1.0, 0.5, 0.7),
 )
 SKEWT_POINTS = [(x, df, *rest) for df in (0.7, 3.0, 18.9, 19.1, 300.0) for x, *rest in SKEW_PLACES]
-SKEWNORMAL_POINTS = [*SKEW_PLACES, (-8.0, 0.0, 1.0, 2.0), (0.0, 0.0, 1.0, 3.0)]
+SKEWNORMAL_POINTS = [*SKEW_PLACES, (-8.0, 0.0, 1.0, 2.0), (0.0, 0.0, 1.0, 3.0), (15.0, 1.0, 2.0, -18.0)]
 
 
 def betabinom(y: Any, n: Any, mu: Any, rho: Any) -> Any:

@@ -53,7 +53,7 @@ T_POINTS = [
     (x, df, loc, scale)
     for df in (0.4, 3.0, 19.9, 20.1, 500.0)
     for x, loc, scale in ((0.3, 0.2, 1.3), (2.5, 0.5, 1.0), (-3.0, 1.0, 0.8), (-20.0, 0.0, 1.5))
-]
+] + [(-60.0, 1e6, 1.0, 1.5)]
 
 
 def gpd(x: Any, scale: Any, xi: Any) -> tuple[Any, Any]:

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Equation", "Program", "Variable", "called_program", "dependence", "inner_programs", "is_literal", "part_of"]
+__all__ = [
+    "Equation",
+    "Program",
+    "Variable",
+    "called_program",
+    "closed_over",
+    "dependence",
+    "inner_programs",
+    "is_literal",
+    "part_of",
+]
 
 
 class Variable(Protocol):
@@ -64,13 +74,25 @@ def is_literal(v: Variable) -> bool:
     return isinstance(v, core.Literal)
 
 
-def inner_programs(eqn: Equation) -> Iterator[Program]:
-    """All programs inside an equation: that of a call, bodies of loops, branches, rules of derivatives that are traced."""
+def _inside(eqn: Equation) -> Iterator[Any]:
+    """The programs inside an equation, with the arrays that they close over where there are any."""
     for value in eqn.params.values():
         for part in value if isinstance(value, (tuple, list)) else (value,):
-            program: Any = getattr(part, "jaxpr", part)
-            if hasattr(program, "eqns"):
-                yield program
+            if hasattr(getattr(part, "jaxpr", part), "eqns"):
+                yield part
+
+
+def inner_programs(eqn: Equation) -> Iterator[Program]:
+    """All programs inside an equation: that of a call, bodies of loops, branches, rules of derivatives that are traced."""
+    return (getattr(part, "jaxpr", part) for part in _inside(eqn))
+
+
+def closed_over(program: Any) -> Iterator[Any]:
+    """The arrays that a program takes from outside, those of programs inside it included."""
+    yield from getattr(program, "consts", ())
+    for eqn in getattr(program, "jaxpr", program).eqns:
+        for part in _inside(eqn):
+            yield from closed_over(part)
 
 
 def called_program(eqn: Equation) -> Called | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import float64
+from mlejax.execution.trace.jaxprs import closed_over
 from mlejax.fit import Loaded
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose.directions import movements
@@ -268,7 +269,7 @@ def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
             f"the function closes over a float32 array of shape {np.shape(constant)}, made outside the fit",
             advice,
         )
-        for constant in traced.consts
+        for constant in closed_over(traced)
         if _narrow(np.asarray(constant).dtype)
     ]
     made = {
@@ -290,7 +291,7 @@ def _captured(traced: Any) -> list[Finding]:
         "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
         "when they are cut into blocks or resampled, and another array means another compilation"
     )
-    found = [np.shape(constant) for constant in traced.consts if np.size(constant) >= CAPTURED]
+    found = [np.shape(constant) for constant in closed_over(traced) if np.size(constant) >= CAPTURED]
     text = "the function closes over an array of shape {} instead of reading it from the data"
     return [Finding("warning", "captured_array", text.format(shape), advice) for shape in found]
 

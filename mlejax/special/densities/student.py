@@ -139,8 +139,22 @@ def _cdf_jvp(log: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Arra
         finite = jnp.abs(t) < jnp.inf
         log_slope = _log_pdf(nu, jnp.where(finite, t, 0.0)) - (jnp.where(finite, out, 0.0) if log else 0.0)
         slope = jnp.where(finite, jnp.exp(log_slope), jnp.where(jnp.isnan(out), jnp.nan, 0.0))
+        if log:
+            slope = _tail_slope(nu, t, slope)
         tangent = tangent + slope * dt
     return out, tangent
+
+
+def _tail_slope(nu: jax.Array, t: jax.Array, slope: jax.Array) -> jax.Array:
+    """The derivative of log P(T <= t) in t: ``slope`` but far in the lower tail of a nearly normal distribution.
+
+    There density and tail are both as small as exp(-t^2 / 2), so that neither their ratio nor its derivative has digits; the
+    derivative of the logarithm of the integral has.
+    """
+    far = (nu >= _DIRECT_FROM) & (t < -2.0) & (t > -jnp.inf)
+    big, size = jnp.where(far, nu, _DIRECT_FROM), jnp.where(far, -t, 2.0)
+    _, slope_of_tail = jax.jvp(lambda u: _direct_piece(big, u)[0], (size,), (jnp.ones_like(size),))
+    return jnp.where(far, -slope_of_tail, slope)
 
 
 _cdf.defjvp(_cdf_jvp, symbolic_zeros=True)

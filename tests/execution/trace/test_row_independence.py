@@ -44,6 +44,7 @@ APART: dict[str, Callable[..., Any]] = {
     "joined": lambda p, X, y, g: jnp.concatenate([X, y[:, None]], axis=1).sum(1) - jnp.cumsum(X, axis=1)[:, -1],
     "quadratic form": lambda p, X, y, g: jnp.einsum("ni,ij,nj->n", X, jnp.outer(p["b"], p["b"]), X),
     "filled": lambda p, X, y, g: y + jnp.full(y.shape, 2.0) * p["s"],
+    "integers": lambda p, X, y, g: jnp.where(g > 0, y, p["s"]) * (g // 2 + 1),
 }
 
 MIXED: dict[str, Callable[..., Any]] = {
@@ -69,6 +70,7 @@ MIXED: dict[str, Callable[..., Any]] = {
     "captured": lambda p, X, y, g: y * jnp.resize(jnp.asarray(CAPTURED), y.shape),
     "if many": lambda p, X, y, g: y if y.shape[0] < 100 else y * p["s"],
     "constant": lambda p, X, y, g: jnp.ones(y.shape) * p["s"],
+    "a loop as long as a column says": lambda p, X, y, g: jax.lax.fori_loop(0, jnp.max(g), lambda i, c: c + y, p["s"] * y),
     "a loop that ends together": lambda p, X, y, g: log_gammaincc(jnp.exp(p["s"]), y) + jax.lax.while_loop(
         lambda c: jnp.any(c < 1.0), lambda c: c + jnp.exp(y), y
     ),
