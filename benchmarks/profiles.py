@@ -1,9 +1,9 @@
 """Profile-likelihood intervals of all parameters of a logit, beside a warm fit and beside iminuit's MINOS.
 
 MINOS gets the same log-likelihood and the same exact gradient, compiled, and begins at the maximum with its Hessian known.  All
-three are run in turn, so that other work on the machine touches them alike.
+three are run in turn, in processor seconds of all threads, so that other work on the machine matters little and alike.
 
-    python benchmarks/profiles.py            # 7 rounds
+    python benchmarks/profiles.py            # 15 rounds
     python benchmarks/profiles.py --write    # kept in benchmarks/results/profiles.json
 """
 
@@ -56,9 +56,9 @@ def minuit(d: dict[str, np.ndarray], estimate: np.ndarray) -> Any:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = function()
-    return time.perf_counter() - begin, found
+    return time.process_time() - begin, found
 
 
 def main(rounds: int, write: bool) -> None:
@@ -75,13 +75,13 @@ def main(rounds: int, write: bool) -> None:
             times["minos"].append(timed(lambda: m.minos(cl=0.95))[0])
     theirs = np.array([[m.values[i] + e.lower, m.values[i] + e.upper] for i, e in enumerate(m.merrors.values())])
     off = np.abs(ours[["lower", "upper"]].to_numpy() - theirs) / res.bse.to_numpy()[:, None]
-    print(f"logit, n = {N}, p = {P}, {2 * P} ends at 95 %; {rounds} rounds in turn")
-    for name, t in times.items():
-        print(f"{name:8} median {1e3 * np.median(t):9.1f} ms   ({1e3 * min(t):.1f} to {1e3 * max(t):.1f})")
+    print(f"logit, n = {N}, p = {P}, {2 * P} ends at 95 %; {rounds} rounds in turn, processor time")
     fits = np.array(times["profile"]) / np.array(times["fit"])
     faster = np.array(times["minos"]) / np.array(times["profile"])
-    print(f"all ends in warm fits: median {np.median(fits):.2f} ({fits.min():.2f} to {fits.max():.2f})")
-    print(f"faster than MINOS:     median {np.median(faster):.1f} ({faster.min():.1f} to {faster.max():.1f})")
+    in_ms = {f"{name}, ms": 1e3 * np.array(t) for name, t in times.items()}
+    for name, numbers in {**in_ms, "all ends in warm fits": fits, "faster than MINOS": faster}.items():
+        low, middle, high = np.quantile(numbers, (0.25, 0.5, 0.75))
+        print(f"{name:22} median {middle:7.2f}  quartiles {low:7.2f} {high:7.2f}  all {min(numbers):7.2f} to {max(numbers):7.2f}")
     if write:
         ratios = {"all_ends_in_warm_fits": fits, "faster_than_minos": faster}
         middle = {name: round(float(np.median(r)), 2) for name, r in ratios.items()}
@@ -93,7 +93,7 @@ def main(rounds: int, write: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("rounds", nargs="?", type=int, default=7)
+    parser.add_argument("rounds", nargs="?", type=int, default=15)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     main(options.rounds, options.write)

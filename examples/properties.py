@@ -35,7 +35,7 @@ def main() -> None:
     study = mle.simulation_study(gaussian, TRUTH, SIZES, n_reps=10_000, seed=1)
     print(study)
 
-    table = study.table().set_index(["n", "term"])
+    table = study.frame().set_index(["n", "term"])
     print("\nConsistency: rmse x sqrt(n) settles")
     for n in SIZES:
         mu, var = (table.loc[(n, term), "rmse"] * np.sqrt(n) for term in ("mu", "var"))

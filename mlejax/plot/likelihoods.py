@@ -23,15 +23,15 @@ def profile(found: Any, ax: Any, root: bool) -> Any:
     drawn = (lambda s: s) if root else (lambda s: -0.5 * s**2 * found.factor)
     ax.plot(fine, drawn(smooth), color="C0", label="profile")
     ax.plot(x, drawn(r), "o", color="C0", markersize=3.5)
-    if np.isfinite(found.std_err) and found.std_err > 0:
-        wald = (fine - found.estimate) / found.std_err
+    if np.isfinite(found.bse) and found.bse > 0:
+        wald = (fine - found.params) / found.bse
         wald = np.where(np.abs(wald) <= 1.9 * z, wald, np.nan)
         ax.plot(fine, drawn(wald), "--", color=gray(ax), label="quadratic approximation")
     for level in (-z, z) if root else (-0.5 * z**2 * found.factor,):
         ax.axhline(level, color="C3", linewidth=0.8)
     for end in ends:
         ax.axvline(end, color="C3", linewidth=0.8, linestyle=":")
-    ax.axvline(found.estimate, color=gray(ax, 0.3), linewidth=0.8)
+    ax.axvline(found.params, color=gray(ax, 0.3), linewidth=0.8)
     ax.set_xlabel(found.label)
     ax.set_ylabel("signed root of the likelihood ratio" if root else "log-likelihood less its maximum")
     shown = " to ".join(f"{e.value:.4g}" if e.known else "?" for e in (found.lower, found.upper))
@@ -57,7 +57,7 @@ def contour(found: Any, ax: Any) -> Any:
     around = [np.append(a, a[0]) for a in found.ellipse]
     ax.plot(*around, "--", color=gray(ax), label="quadratic approximation")
     ax.margins(0.1)
-    ax.plot(*found.estimate, "+", color="C3", markersize=9)
+    ax.plot(*found.params, "+", color="C3", markersize=9)
     ax.set_xlabel(found.labels[0])
     ax.set_ylabel(found.labels[1])
     ax.set_title(f"{percent(found.alpha)} {'region' if found.joint else 'contour of chi-squared 1'}", fontsize=10)

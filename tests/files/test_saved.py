@@ -100,7 +100,7 @@ def test_inference_goes_on(folder: Path) -> None:
         back.lr_test(mle.load(saved(folder, "units")))
     assert back.aic == res.aic
     ratio = lambda p: p["beta"][0] / p["sigma"]
-    same(back.nlcom(ratio).table(), res.nlcom(ratio).table())
+    same(back.nlcom(ratio).frame(), res.nlcom(ratio).frame())
     data = REGRESSION.make(13)
     mean = lambda p, d: d["X"] @ p["beta"]
     same(back.predict(mean, data), res.predict(mean, data))

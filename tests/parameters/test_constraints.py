@@ -88,7 +88,7 @@ def test_what_a_constrained_fit_reports() -> None:
     assert test.statistic == pytest.approx(2 * (free().llf - one.llf), rel=1e-9)
     np.testing.assert_allclose(one.conf_int().loc["s[0]"], other.conf_int().loc["scale"], rtol=1e-7)
     difference = one.nlcom(lambda p: p["mu"][0] - p["mu"][1] + p["mu"][2])
-    assert float(difference.table()["std_error"].iloc[0]) == pytest.approx(other.bse["c"], rel=1e-7)
+    assert float(difference.frame()["std_error"].iloc[0]) == pytest.approx(other.bse["c"], rel=1e-7)
     assert "no" in one.wald_test("mu[a] = mu[b]").reason
     assert one.wald_test("mu[c] = 1").statistic == pytest.approx(other.wald_test("c = 1").statistic, rel=1e-7)
 

@@ -95,7 +95,7 @@ def test_what_such_a_fit_reports() -> None:
     assert one.verdict.code == "verified"
     assert "inverse(params) = 0" in str(one.summary())
     assert abs(one.params["beta[1]"] * one.params["sigma"] - 1) < 1e-15
-    ours, theirs = one.nlcom(lambda p: p["beta"][1] ** 2).table(), other.nlcom(lambda p: p["sigma"] ** -2.0).table()
+    ours, theirs = one.nlcom(lambda p: p["beta"][1] ** 2).frame(), other.nlcom(lambda p: p["sigma"] ** -2.0).frame()
     np.testing.assert_allclose(ours.iloc[0, :2].astype(float), theirs.iloc[0, :2].astype(float), rtol=1e-8)
 
 

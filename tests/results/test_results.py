@@ -250,7 +250,7 @@ def test_delta_method() -> None:
         lambda p: {"signal": p["mu"] / p["sigma"], "both": jnp.stack([p["mu"] ** 2, jnp.log(p["sigma"])])}
     )
     J = np.array([[1 / sigma, -mu / sigma**2], [2 * mu, 0.0], [0.0, 1 / sigma]])
-    table = found.table()
+    table = found.frame()
     order = [list(table.index).index(name) for name in ("signal", "both[0]", "both[1]")]
     np.testing.assert_allclose(np.asarray(found.params)[order], [mu / sigma, mu**2, np.log(sigma)], rtol=1e-8)
     np.testing.assert_allclose(table["std_error"].to_numpy()[order], np.sqrt(np.diag(J @ V @ J.T)), rtol=1e-8)
@@ -261,7 +261,7 @@ def test_delta_method_of_structured_parameters() -> None:
     res, want = fitted(MULTINOMIAL)
     p = want.values
     found = res.nlcom(lambda params: jnp.log(params["pi"][0] / params["pi"][3]))
-    assert float(found.table()["std_error"].iloc[0]) == pytest.approx(np.sqrt((1 / p[0] + 1 / p[3]) / 61), rel=1e-7)
+    assert float(found.frame()["std_error"].iloc[0]) == pytest.approx(np.sqrt((1 / p[0] + 1 / p[3]) / 61), rel=1e-7)
 
 
 def test_predict() -> None:

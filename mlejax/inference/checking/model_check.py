@@ -7,8 +7,8 @@ points near it.  Nothing is optimised.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,9 @@ from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
 from mlejax.shapes import Float, Host, PyTree
 from mlejax.verdict import ADVICE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CAPTURED = 256  # numbers in an array that the function closes over, above which it is named
 NULL = 1e-10  # singular value of the scaled scores that counts as 0: columns far from 0 leave more
@@ -78,6 +81,12 @@ class Check:
     def codes(self) -> tuple[str, ...]:
         """The codes of the findings."""
         return tuple(f.code for f in self.findings)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a finding: level, code, statement and advice."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(f) for f in self.findings], columns=[f.name for f in fields(Finding)])
 
     def __str__(self) -> str:
         if not self.findings:

@@ -98,7 +98,7 @@ class SimulationStudy:
     alpha: float
     start: str
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """One row for each size and term, over the fits that ended at a maximum.
 
         Returns:
@@ -130,7 +130,7 @@ class SimulationStudy:
     def summary(self) -> str:
         """The table in words and numbers; Monte Carlo errors in parentheses, in units of the last digits shown."""
         head = ["n", "term", "truth", "bias", "rmse", "sd", "mean std err", "coverage", "efficiency"]
-        cells = [head, *map(_cells, self.table().to_dict("records"))]
+        cells = [head, *map(_cells, self.frame().to_dict("records"))]
         lines = [
             f"Simulation study of {self.model}: {self.n_reps} data sets of each size, seed {self.seed}, {self.cov_type} errors, "
             f"fits started at {'the truth' if self.start == 'truth' else 'a search of their own'}",
@@ -156,7 +156,7 @@ class SimulationStudy:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return diagnostics.study(self.table(), self.alpha)
+        return diagnostics.study(self.frame(), self.alpha)
 
     # ---- behind the doors
 

@@ -83,7 +83,7 @@ def simulation_study(
         ... def _(key, params, data):
         ...     return {"t": jax.random.exponential(key, (data.n_rows,)) / params["rate"]}
         >>> study = mle.simulation_study(exponential, {"rate": 2.0}, 50, n_reps=500, seed=1)
-        >>> abs(float(study.table()["bias"].iloc[0]) - 2 / 49) < 0.06  # E(estimate) = rate n / (n - 1)
+        >>> abs(float(study.frame()["bias"].iloc[0]) - 2 / 49) < 0.06  # E(estimate) = rate n / (n - 1)
         True
     """
     likelihood = getattr(model, "likelihood", None)

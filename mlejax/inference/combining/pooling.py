@@ -77,7 +77,7 @@ class Pooled(Estimates):
         """One row an entry: broom's columns, ``df``, ``fmi`` and ``riv``, the relative increase of the variance."""
         with np.errstate(all="ignore"):
             increase = (1.0 + 1.0 / self.n_sets) * np.diag(self.between) / np.diag(self.within)
-        table = self.table()
+        table = super().frame()
         where = table.columns.get_loc("note")
         for name, values in (("riv", increase), ("fmi", self.fmi), ("df", self.df_entries)):
             table.insert(where, name, values)

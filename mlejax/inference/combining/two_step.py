@@ -69,7 +69,7 @@ class TwoStep(Estimates):
 
     def frame(self) -> pd.DataFrame:
         """One row an entry: broom's columns, and ``std_error_second``, which takes the first step as known."""
-        table = self.table()
+        table = super().frame()
         table.insert(2, "std_error_second", self.bse_second)
         return table
 

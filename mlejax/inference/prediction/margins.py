@@ -72,10 +72,10 @@ class Margins(DeltaResult):
     where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """One row a margin: where it was taken, then broom's columns, as `table`."""
+        """One row a margin: where it was taken, then broom's columns, as of :class:`Estimates`."""
         import pandas as pd
 
-        return pd.concat([pd.DataFrame(list(self.where)), self.table().reset_index(drop=True)], axis=1)
+        return pd.concat([pd.DataFrame(list(self.where)), super().frame().reset_index(drop=True)], axis=1)
 
     def plot(self, ax: Any = None, *, x: str | None = None) -> Any:
         """The margins with their intervals over the values of a column; other columns make lines of their own.

@@ -298,7 +298,7 @@ def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence
     """Estimates with errors, in the order of the data's rows and with their index; the reason where there is no error."""
     import pandas as pd
 
-    table = found.table()
+    table = found.frame()
     missing = np.isnan(found.bse).any() or np.isnan(found.conf_low).any()
     columns = [*_COLUMNS, "note"] if missing else _COLUMNS
     out = table[columns].reset_index(drop=True)

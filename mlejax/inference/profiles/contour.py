@@ -34,7 +34,7 @@ class Contour:
 
     Attributes:
         labels: of the two.
-        estimate: of the two.
+        params: the estimates of the two.
         x, y: the boundary, one point a direction, NaN where it has none, (k,).
         status: of each point, as of the ends of a profile, (k,).
         gap, decrement: log-likelihood minus the cut, and what maximising over the others would add, twice, (k,).
@@ -44,7 +44,7 @@ class Contour:
     """
 
     labels: tuple[str, str]
-    estimate: tuple[float, float]
+    params: tuple[float, float]
     x: np.ndarray
     y: np.ndarray
     status: tuple[str, ...]
@@ -75,7 +75,7 @@ class Contour:
         title = f"{100 * (1 - self.alpha):g} % profile-likelihood {kind} of {self.labels[0]} and {self.labels[1]}"
         lines = [title, "-" * len(title)]
         known = np.isfinite(self.x) & np.isfinite(self.y)
-        for name, values, at in zip(self.labels, (self.x, self.y), self.estimate, strict=True):
+        for name, values, at in zip(self.labels, (self.x, self.y), self.params, strict=True):
             if known.any():
                 lines.append(f"{name}  {values[known].min():.5g} to {values[known].max():.5g}, estimate {at:.5g}")
         finite = np.array([s == "finite" for s in self.status])

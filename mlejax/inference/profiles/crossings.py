@@ -1,7 +1,8 @@
 """Newton's method for ends of profiles, all of them side by side: where the profile crosses a level, or at given values.
 
-From the estimate the first step leads to the ends of the Wald interval, and the steps converge quadratically.  What does not
-converge here is walked to (:mod:`mlejax.inference.profiles.walks`).
+From the estimate the first step leads to the ends of the Wald interval, and the steps converge quadratically.  Where scores
+cost less than information, the information of the estimate serves for the second step, and the last one that was evaluated for
+steps near an end.  What does not converge here is walked to (:mod:`mlejax.inference.profiles.walks`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlejax.inference.profiles.paths import Paths, newton
+from mlejax.inference.profiles.paths import Order, Paths, newton
 from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host, Int
 
@@ -19,6 +20,8 @@ GAP = 1e-9  # log-likelihood: distance from the level
 DECREMENT = 1e-10  # log-likelihood: what maximising the others further is worth, twice
 OFF_PATH = 1e-9  # in units of the path's direction
 MOST_SHORTENED = 6
+NEAR = 0.01  # log-likelihood: within this of an end, an information that was evaluated serves for the next step too
+FALLS = 0.01  # and as long as the distance falls to this share at each step
 
 
 class Points(NamedTuple):
@@ -79,13 +82,15 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
     out, u = empty(m, p), np.clip(u, paths.lower, paths.upper)
     before, step = u.copy(), np.zeros((m, p))
     shortened, running = np.zeros(m, np.int64), np.ones(m, bool)
+    information, full, distance = paths.information0.copy(), np.full(m, not paths.lags), np.zeros(m)
     with np.errstate(all="ignore"):
         for _ in range(MOST_TURNS):
             lanes = np.flatnonzero(running)
             if not lanes.size:
                 break
             some = paths.of(lanes)
-            at = some.evaluate(u[lanes], some.sets)
+            at = _evaluated(some, u[lanes], information[lanes], full[lanes])
+            information[lanes] = at.information
             out.n_evaluations[lanes] += 1
             assert at.score is not None
             assert at.information is not None
@@ -102,7 +107,10 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
             if not lanes.size:
                 continue
             at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
-            done, d = _turn(some, at, out, lanes, None if rho is None else rho[lanes])
+            done, d, left = _turn(some, at, out, lanes, None if rho is None else rho[lanes])
+            if paths.lags:
+                full[lanes] = np.where(full[lanes], left > NEAR, left > FALLS * distance[lanes])
+                distance[lanes] = left
             running[lanes[done]] = False
             before[lanes], step[lanes] = u[lanes], d
             lost = ~np.isfinite(d).all(axis=1)
@@ -112,10 +120,25 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
     return out
 
 
+def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p p"], full: Bool[Host, " k"]) -> Evaluation:
+    """The log-likelihoods and scores at u; the information anew where ``full``."""
+    if full.all():
+        return some.evaluate(u, some.sets, 2)
+    out = Evaluation(u, np.empty(len(u)), np.empty(u.shape), information)
+    orders: tuple[Order, ...] = (1, 2)
+    for order in orders:
+        mine = np.flatnonzero(full == (order == 2))
+        if mine.size:
+            found = some.evaluate(u[mine], some.sets[mine], order)
+            for whole, part in zip(out[1 : 2 + order], found[1 : 2 + order], strict=True):
+                whole[mine] = part  # type: ignore[index]
+    return out
+
+
 def _turn(
     some: Paths, at: Evaluation, out: Points, lanes: Int[Host, " k"], rho: Float[Host, " k"] | None
-) -> tuple[Bool[Host, " k"], Float[Host, "k p"]]:
-    """One turn of the paths ``lanes``: record where they are, whether that is the end, and the next step."""
+) -> tuple[Bool[Host, " k"], Float[Host, "k p"], Float[Host, " k"]]:
+    """One turn of the paths ``lanes``: record where they are; whether that is the end, the next step, and what is left."""
     u = at.u
     constraints = some.constraints(u)
     equations = newton(some, u, at, constraints)
@@ -125,6 +148,7 @@ def _turn(
     inner = equations.step(here)
     decrement = equations.decrement(inner)
     done = (np.abs(gap) <= rounding_of(at.loglik)) & (np.abs(decrement) <= DECREMENT)
+    left = np.abs(gap) + np.abs(decrement)
     done &= off <= OFF_PATH * np.maximum(1.0, here)
     slope = (equations.kappa(here) * some.direction).sum(axis=1)
     curvature = (equations.kappa1 * some.direction).sum(axis=1)
@@ -133,11 +157,11 @@ def _turn(
         mine[lanes] = theirs
     out.reached[lanes] = done & equations.regular & (here >= 0)
     if rho is not None:
-        return done, inner
+        return done, inner, left
     d = equations.step(_crossing(equations.model(at.loglik), some.level, here))
     length = np.sqrt(np.maximum(np.einsum("mi,mij,mj->m", d, some.information0, d), 0.0))
     longest = 1.05 * np.sqrt(2.0 * (some.loglik0 - some.level))
-    return done, d * np.minimum(1.0, longest / np.maximum(length, 1e-300))[:, None]
+    return done, d * np.minimum(1.0, longest / np.maximum(length, 1e-300))[:, None], left
 
 
 def _crossing(model: tuple[np.ndarray, ...], level: Float[Host, " m"], here: Float[Host, " m"]) -> Float[Host, " m"]:

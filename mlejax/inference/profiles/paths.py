@@ -17,13 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mlejax.inference.profiles.targets import Target
+from mlejax.inference.profiles.targets import Coordinate, Target
 from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host, Int
+
+Order = Literal[1, 2]
+CURVED = 1e-4  # least pivot of an information of unit diagonal that is solved by its triangular factors
 
 
 class Constraints(NamedTuple):
@@ -39,7 +42,8 @@ class Paths:
     """m paths, each from the estimate of one data set.
 
     Attributes:
-        evaluate: (points (m, p), numbers of their data sets (m,)) -> their log-likelihoods, scores and information.
+        evaluate: (points (m, p), numbers of their data sets (m,), order) -> their log-likelihoods and scores, and of order 2
+            their information.
         targets: the different targets.
         which: numbers of the targets of each path, (m, q).
         sets: number of the data set of each path, (m,).
@@ -51,9 +55,10 @@ class Paths:
         direction: change of the targets along the path for rho = 1, about one standard error, (m, q).
         farthest: largest rho in the support, inf where there is no bound, (m,).
         lower, upper: the box of u, (p,).
+        lags: scores cost so much less than information that this is not evaluated at every point.
     """
 
-    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"]], Evaluation]
+    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"], Order], Evaluation]
     targets: Sequence[Target]
     which: Int[Host, "m q"]
     sets: Int[Host, " m"]
@@ -66,6 +71,7 @@ class Paths:
     farthest: Float[Host, " m"]
     lower: Float[Host, " p"]
     upper: Float[Host, " p"]
+    lags: bool = False
 
     def __len__(self) -> int:
         return len(self.sets)
@@ -78,6 +84,9 @@ class Paths:
     def constraints(self, u: Float[Host, "m p"]) -> Constraints:
         """The targets of every path at its own point."""
         (m, q), p = self.which.shape, u.shape[1]
+        own = np.array([t.j if isinstance(t, Coordinate) else -1 for t in self.targets])[self.which]
+        if (own >= 0).all():
+            return Constraints(np.take_along_axis(u, own, 1), np.eye(p)[own], None)
         values, gradients, hessians = np.empty((m, q)), np.empty((m, q, p)), None
         for number in np.unique(self.which):
             for k in range(q):
@@ -195,6 +204,12 @@ def _solved(
     scale = np.concatenate([s, t], axis=1)[:, :, None]
     good = np.isfinite(K).all(axis=(1, 2)) & np.isfinite(right).all(axis=(1, 2))
     K = np.where(good[:, None, None], K, np.eye(p + q))
+    try:
+        pivots = np.einsum("mii->mi", np.linalg.cholesky(K[:, :p, :p]))
+    except np.linalg.LinAlgError:
+        pivots = np.zeros((m, p))
+    if pivots.min(initial=1.0) > CURVED and (good & (norm > 0).all(axis=1)).all() and q == 1:
+        return np.linalg.solve(K, right * scale) * scale, good
     values, vectors = np.linalg.eigh(K)
     regular = good & ((values < 0).sum(axis=1) == q) & (np.abs(values).min(axis=1) > 1e-13 * (p + q))
     inverse = 1.0 / np.where(np.abs(values) > 1e-300, values, 1e-300)

@@ -84,8 +84,8 @@ class Profile:
 
     Attributes:
         label: of what is profiled.
-        estimate: natural scale.
-        std_err: standard error of the quadratic approximation, natural scale (delta method); NaN on an edge.
+        params: the estimate, natural scale.
+        bse: standard error of the quadratic approximation, natural scale (delta method); NaN on an edge.
         lower, upper: the ends of the interval that holds the estimate.
         alpha: 1 - coverage.
         llf: the log-likelihood at the estimate, with the bias reduction if there is one.
@@ -97,8 +97,8 @@ class Profile:
     """
 
     label: str
-    estimate: float
-    std_err: float
+    params: float
+    bse: float
     lower: End
     upper: End
     alpha: float
@@ -164,12 +164,12 @@ class Profile:
         """The interval, how its ends were verified, and what there is to say."""
         percent, z = f"{100 * (1 - self.alpha):g} %", np.sqrt(chi2_cut(self.alpha))
         title = f"Profile likelihood of {self.label}"
-        below, above = (format_number(self.estimate + sign * z * self.std_err) for sign in (-1, 1))
+        below, above = (format_number(self.params + sign * z * self.bse) for sign in (-1, 1))
         wald = f"; estimate +- {z:.3g} standard errors: {below} to {above}"
-        lines = [title, "-" * len(title), f"estimate  {format_number(self.estimate)}"]
+        lines = [title, "-" * len(title), f"estimate  {format_number(self.params)}"]
         if all(end.known for end in (self.lower, self.upper)) and self.better is None:
             between = f"{format_number(self.lower.value)} to {format_number(self.upper.value)}"
-            lines.append(f"{percent}      {between}" + (wald if np.isfinite(self.std_err) else ""))
+            lines.append(f"{percent}      {between}" + (wald if np.isfinite(self.bse) else ""))
         else:
             lines.append(f"{percent}      no interval: {', '.join(self.flags)}")
         for name, end in (("lower", self.lower), ("upper", self.upper)):

@@ -16,13 +16,14 @@ from mlejax.batch import Batch
 from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.profiles.crossings import Points, empty, solve
-from mlejax.inference.profiles.paths import Paths, newton
+from mlejax.inference.profiles.paths import Order, Paths, newton
 from mlejax.inference.profiles.targets import Coordinate, Target
 from mlejax.inference.profiles.walks import Stop, side_by_side, walk
 from mlejax.objective import DataSetsEvaluator, Evaluation, PointsEvaluator, Spec
 from mlejax.shapes import Bool, Float, Host, Int
 
 MOST_PARAMETERS = 500
+MANY_PRODUCTS = 100_000  # of columns, over all rows, from which scores cost much less than information
 IRREGULAR = 3.0  # ratio of slopes of the signed root beyond which an end is walked to
 
 
@@ -32,7 +33,7 @@ class Profiled:
 
     Attributes:
         spec: of the fits.
-        evaluate: as in `Paths`.
+        evaluate, lags: as in `Paths`.
         u: estimates, (L, p).
         loglik: log-likelihoods there, with the bias reduction if there is one, (L,).
         information: there, (L, p, p).
@@ -40,11 +41,12 @@ class Profiled:
     """
 
     spec: Spec
-    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"]], Evaluation]
+    evaluate: Callable[[Float[Host, "m p"], Int[Host, " m"], Order], Evaluation]
     u: Float[Host, "L p"]
     loglik: Float[Host, " L"]
     information: Float[Host, "L p p"]
     scale: Float[Host, " L"]
+    lags: bool = False
 
 
 def profiled_fit(fit: Fit) -> Profiled:
@@ -52,9 +54,9 @@ def profiled_fit(fit: Fit) -> Profiled:
     with float64():
         points = PointsEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed)
 
-        def evaluate(u: Float[Host, "m p"], sets: Int[Host, " m"]) -> Evaluation:
+        def evaluate(u: Float[Host, "m p"], sets: Int[Host, " m"], order: Order) -> Evaluation:
             with float64():
-                return points.evaluate(u)
+                return points.evaluate(u, order)
 
         u, scale = fit.u[None], fit.loaded.scale
         if fit.interior.all() and fit.spec.reduction is None:  # the score is 0 there, so that information is a tensor
@@ -63,10 +65,11 @@ def profiled_fit(fit: Fit) -> Profiled:
             information = fit.jacobian.T @ fit.information @ fit.jacobian / scale
             loglik, information = np.array([fit.llf / scale]), 0.5 * (information + information.T)[None]
         else:
-            at = evaluate(u, np.zeros(1, np.int64))
+            at = evaluate(u, np.zeros(1, np.int64), 2)
             assert at.information is not None
             loglik, information = at.loglik, at.information
-    return Profiled(fit.spec, evaluate, u, loglik, information, np.array([scale]))
+    lags = fit.spec.reduction is None and fit.loaded.problem.data.n_padded * u.size**2 >= MANY_PRODUCTS
+    return Profiled(fit.spec, evaluate, u, loglik, information, np.array([scale]), lags)
 
 
 def profiled_batch(batch: Batch) -> Profiled:
@@ -76,14 +79,14 @@ def profiled_batch(batch: Batch) -> Profiled:
     assert batch.ends.information is not None
     many = DataSetsEvaluator(spec, sets, batch.budget, batch.fixed, sets.hyper, (False, sets.own_hyper))
 
-    def evaluate(u: Float[Host, "m p"], which: Int[Host, " m"]) -> Evaluation:
+    def evaluate(u: Float[Host, "m p"], which: Int[Host, " m"], order: Order) -> Evaluation:
         p = u.shape[1]
         out = Evaluation(u, np.empty(len(u)), np.empty((len(u), p)), np.empty((len(u), p, p)))
         turn = _occurrence(which)
         with float64():
             for k in range(int(turn.max(initial=-1)) + 1):
                 mine = np.flatnonzero(turn == k)
-                found = many.evaluate(u[mine], 2, which[mine])
+                found = many.evaluate(u[mine], order, which[mine])
                 for whole, part in zip(out[1:], found[1:], strict=True):
                     whole[mine] = part  # type: ignore[index]
         return out
@@ -126,7 +129,7 @@ def make_paths(
     u, nothing = fits.u[sets], np.zeros(m)
     start = Paths(
         fits.evaluate, targets, which, sets, u, fits.loglik[sets], fits.loglik[sets] - drop, fits.information[sets],
-        np.zeros_like(direction), direction, nothing + np.inf, space.lower, space.upper,
+        np.zeros_like(direction), direction, nothing + np.inf, space.lower, space.upper, fits.lags,
     )  # fmt: skip
     constraints = start.constraints(u)
     curvature = (newton(start, u, at_estimates(start), constraints).kappa1 * direction).sum(axis=1)
@@ -141,7 +144,7 @@ def make_paths(
             farthest = np.fmin(farthest, np.where(direction[:, k] == 0, np.inf, room))
     return Paths(
         fits.evaluate, targets, which, sets, u, start.loglik0, start.level, start.information0, constraints.values,
-        direction, np.maximum(farthest, 0.0), space.lower, space.upper,
+        direction, np.maximum(farthest, 0.0), space.lower, space.upper, fits.lags,
     )  # fmt: skip
 
 

@@ -224,8 +224,8 @@ def profile(
     std_err = abs(float(paths.direction[0, 0]) * slope) * np.sqrt(factor / at.fits.scale[0])
     return Profile(
         label=target.label,
-        estimate=natural_value(target, float(paths.origin[0, 0])),
-        std_err=std_err if (paths.farthest > 0).all() else float("nan"),
+        params=natural_value(target, float(paths.origin[0, 0])),
+        bse=std_err if (paths.farthest > 0).all() else float("nan"),
         lower=low,
         upper=high,
         alpha=float(alpha),

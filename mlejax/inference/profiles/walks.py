@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Stop(NamedTuple):
     limit: float = float("nan")
 
 
-def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any], Evaluation], sets: Any) -> dict[int, T]:
+def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any, Literal[2]], Evaluation], sets: Any) -> dict[int, T]:
     """What several walks find; the points that all of them ask for are evaluated in one call.
 
     Args:
@@ -71,7 +71,7 @@ def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any], Evalua
             answers = {}
             if wanted:
                 lanes = np.array(list(wanted))
-                at = evaluate(np.stack(list(wanted.values())), np.asarray(sets)[lanes])
+                at = evaluate(np.stack(list(wanted.values())), np.asarray(sets)[lanes], 2)
                 for k, i in enumerate(wanted):
                     answers[i] = Evaluation(*(a[k : k + 1] for a in at))  # type: ignore[index]
     return found

@@ -61,14 +61,6 @@ class Bootstrap(Resampled):
     groups: Any = None
     mapping: tuple[Callable[[Any], Any], str] | None = None
 
-    def cov_params(self) -> pd.DataFrame:
-        """Covariance of the replicates."""
-        import pandas as pd
-
-        names = list(self.labels)
-        cov = np.cov(self._good, rowvar=False).reshape(len(names), len(names))
-        return pd.DataFrame(cov, index=names, columns=names)
-
     def conf_int(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> pd.DataFrame:
         """Intervals from the replicates, natural scale.
 
@@ -136,6 +128,13 @@ class Bootstrap(Resampled):
         return "\n".join(lines)
 
     # ---- behind the doors
+
+    @property
+    def _covariance(self) -> Float[Host, "r r"]:
+        return np.cov(self._good, rowvar=False).reshape(len(self.labels), len(self.labels))
+
+    def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+        return self._limits("percentile", alpha)
 
     @cached_property
     def _good(self) -> Float[Host, "n r"]:

@@ -53,8 +53,7 @@ class CrossValidation:
     good: np.ndarray
     model: str
 
-    @property
-    def folds(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """One row a fold: contributions (the sum of their weights, if there are any), out-of-sample log-likelihood, the
         same per contribution, and whether its refit ended at a maximum."""
         import pandas as pd
@@ -97,7 +96,7 @@ class CrossValidation:
                 "there is no total without them"
             )
         if self.k <= 20:
-            lines += ["", self.folds.to_string(float_format=lambda x: f"{x:.4f}")]
+            lines += ["", self.frame().to_string(float_format=lambda x: f"{x:.4f}")]
         return "\n".join(lines)
 
 
@@ -128,7 +127,7 @@ def cross_validate(
     stands for are kept in one fold.
 
     Returns:
-        :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``folds``,
+        :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``frame()``,
         ``by_contribution``.
 
     Example:

@@ -58,12 +58,22 @@ class Jackknife(Resampled):
 
     def summary(self, alpha: float = 0.05) -> str:
         """The table: estimates, bias, standard errors, intervals estimate - bias -+ z std err."""
-        reach, centre = critical_value(alpha) * self._errors, self.fitted - self._bias
         head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
-        lines = self._lines(head, alpha, centre - reach, centre + reach, [])
+        lines = self._lines(head, alpha, *self._reach(alpha), [])
         if self.n_failed:
             lines += ["", "No bias and errors: the jackknife needs all of its refits."]
         return "\n".join(lines)
+
+    def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+        reach, centre = critical_value(alpha) * self._errors, self.fitted - self._bias
+        return centre - reach, centre + reach
+
+    @property
+    def _covariance(self) -> Float[Host, "r r"]:
+        total, apart = self.copies.sum(), self.refits.values - self._mean
+        lost = np.isnan(self._errors)
+        found = (total - 1.0) / total * (apart.T * self.copies) @ apart
+        return np.where(lost[:, None] | lost, np.nan, found)
 
     @cached_property
     def _mean(self) -> Float[Host, " r"]:

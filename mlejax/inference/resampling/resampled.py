@@ -57,6 +57,20 @@ class Resampled(ABC):
         """Estimated bias of the estimates; NaN where there is none."""
         return self._series(self._bias, "bias")
 
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance from the refits; NaN where there is none."""
+        import pandas as pd
+
+        return pd.DataFrame(self._covariance, index=list(self.labels), columns=list(self.labels))
+
+    def frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """One row an entry: estimate, bias, std_error, conf_low and conf_high, the numbers of :meth:`summary`."""
+        import pandas as pd
+
+        low, high = self._reach(alpha)
+        columns = {"estimate": self.fitted, "bias": self._bias, "std_error": self._errors, "conf_low": low, "conf_high": high}
+        return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
+
     @property
     def n(self) -> int:
         """Number of refits asked for."""
@@ -93,6 +107,13 @@ class Resampled(ABC):
     @property
     @abstractmethod
     def _bias(self) -> Float[Host, " r"]: ...
+
+    @property
+    @abstractmethod
+    def _covariance(self) -> Float[Host, "r r"]: ...
+
+    @abstractmethod
+    def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]: ...
 
     @abstractmethod
     def summary(self) -> str:

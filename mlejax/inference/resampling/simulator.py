@@ -15,7 +15,7 @@ from mlejax import data as data_room
 from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
 from mlejax.data.formulas import DesignValues, design_columns, first_design, joined
-from mlejax.execution import compiled, float64
+from mlejax.execution import cached, compiled, float64
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
 from mlejax.latent import Marginal, marginal_of
@@ -99,19 +99,29 @@ def simulator(
             ) from error
     names = tuple(check_columns(likelihood.name, made, n_rows, seen.absent))
     columns = {key: value for key, value in seen.items() if key not in statics}
+    known = tuple((key, Static(value)) for key, value in statics.items())
+    return Simulator(n_rows, columns, names, functools.partial(_drawn_sets, function, n_rows, known, names))
 
-    @compiled
-    def draw(params: PyTree, columns: Any, seed: Any, numbers: Any) -> Any:
-        root = jax.random.key(seed)
 
-        def one(number: Any) -> Any:
-            data = Columns({**columns, **statics}, n_rows)
-            made = function(jax.random.fold_in(root, number), params, data)
-            return {key: made[key] for key in names}
+@functools.partial(compiled, static=("function", "n_rows", "statics", "names"))
+def _drawn_sets(
+    function: Callable[..., Any],
+    n_rows: int,
+    statics: tuple[tuple[Hashable, Static], ...],
+    names: tuple[Hashable, ...],
+    params: PyTree,
+    columns: Any,
+    seed: Any,
+    numbers: Any,
+) -> Any:
+    """The columns ``names`` of several data sets, by their numbers."""
+    root, known = jax.random.key(seed), {key: static.value for key, static in statics}
 
-        return jax.vmap(one)(numbers)
+    def one(number: Any) -> Any:
+        made = function(jax.random.fold_in(root, number), params, Columns({**columns, **known}, n_rows))
+        return {key: made[key] for key in names}
 
-    return Simulator(n_rows, columns, names, draw)
+    return jax.vmap(one)(numbers)
 
 
 def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str) -> Callable[..., Any]:
@@ -133,7 +143,8 @@ def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str
         latents = jax.vmap(lambda one: marginal.values(params, one)[0])(z)
         return function(rest, marginal.seen({**params, **latents}), data)
 
-    return drawn
+    made: Callable[..., Any] = cached(likelihood, ("simulator with latents", function), lambda: drawn)
+    return made
 
 
 def _drawn(key: Any, factor: tuple[str, ...], marginal: Marginal, data: Any) -> Any:

@@ -83,12 +83,11 @@ class SplitPanel(Resampled):
 
     def summary(self, alpha: float = 0.05) -> str:
         """The table: estimates, their bias, errors of the corrected ones and intervals corrected -+ z std err."""
-        reach = critical_value(alpha) * self._errors
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
         found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, p = {format_test_p(p)}"
         more = [found, "coef is the estimate of the whole panel; the interval is about coef - bias"]
-        return "\n".join(self._lines(head, alpha, self.adjusted - reach, self.adjusted + reach, more))
+        return "\n".join(self._lines(head, alpha, *self._reach(alpha), more))
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in REFUSED:
@@ -96,6 +95,15 @@ class SplitPanel(Resampled):
                 f"split_panel() has no {name}: corrected estimates maximise no likelihood; use halves_test, bse, or the fit"
             )
         raise AttributeError(f"SplitPanel has no {name!r}")
+
+    def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
+        reach = critical_value(alpha) * self._errors
+        return self.adjusted - reach, self.adjusted + reach
+
+    @property
+    def _covariance(self) -> Float[Host, "r r"]:
+        found = np.cov(self.refits.values[self.refits.good], rowvar=False).reshape(len(self.fixed), len(self.fixed))
+        return np.where(self.fixed[:, None] | self.fixed, np.nan, found)
 
     @property
     def _bias(self) -> Float[Host, " r"]:

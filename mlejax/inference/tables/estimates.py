@@ -87,7 +87,7 @@ class Estimates:
         found = adjusted_pvalues(method, self.tvalues, self.cov_params(), getattr(self, "df", np.inf))
         return pd.Series(found, index=list(self.labels), name=f"p ({method})")
 
-    def table(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """One row a quantity, broom's columns: estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
         import pandas as pd
 

@@ -37,9 +37,11 @@ class ScoreTest(ChiSquared):
 
     Attributes:
       one_sided: the restriction is on an edge of its support: the reference is half a chi2 with one degree of freedom.
+      replicates: statistics of the wild draws, with ``bootstrap=``, (B,).
     """
 
     one_sided: bool = False
+    replicates: np.ndarray | None = None
     title = "Score test"
 
     @property
@@ -142,8 +144,8 @@ def _tested(
     if bootstrap is not None:
         codes = [cluster_codes(at, groups) for groups in options.get("groups", ())]
         influence = weighted_scores(at) @ bread @ H.T
-        p, note = wild_p(influence, codes[0] if codes else None, bootstrap, seed)
-        return ScoreTest(found.statistic, found.df, p, labels, note)
+        p, note, drawn = wild_p(influence, codes[0] if codes else None, bootstrap, seed)
+        return ScoreTest(found.statistic, found.df, p, labels, note, replicates=found.statistic * drawn)
     if not on_edge.size:
         return ScoreTest(found.statistic, found.df, found.pvalue, labels, note)
     return ScoreTest(found.statistic, 1, 0.5 * found.pvalue, labels, note, one_sided=True)

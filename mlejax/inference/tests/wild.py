@@ -18,8 +18,10 @@ from mlejax.shapes import Float, Host, Int
 WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(1.5)])
 
 
-def wild_p(influence: Float[Host, "n m"], codes: Int[Host, " n"] | None, n: int, seed: int) -> tuple[float, str]:
-    """The p-value of a score test from wild draws, and how it was made.
+def wild_p(
+    influence: Float[Host, "n m"], codes: Int[Host, " n"] | None, n: int, seed: int
+) -> tuple[float, str, Float[Host, " B"]]:
+    """The p-value of a score test from wild draws, how it was made, and the statistics of the draws over the observed one.
 
     Args:
         influence: H A^-1 s_i of every contribution.
@@ -41,12 +43,13 @@ def wild_p(influence: Float[Host, "n m"], codes: Int[Host, " n"] | None, n: int,
         rng = np.random.default_rng(seed)
         w = rng.choice(WEBB if G < 10 else np.array([-1.0, 1.0]), size=(n, G))
     observed = _statistics(influence, np.ones((1, G)))[0]
-    above = int((_statistics(influence, w) >= observed * (1 - 1e-10)).sum())
+    drawn = _statistics(influence, w) / np.maximum(observed, np.finfo(float).tiny)
+    above = int((drawn >= 1 - 1e-10).sum())
     what = f"{G} {'rows' if codes is None else 'clusters'}"
     if every:
-        return above / len(w), f"p from all {len(w)} signs of the scores of {what}"
+        return above / len(w), f"p from all {len(w)} signs of the scores of {what}", drawn
     law = "Webb" if G < 10 else "Rademacher"
-    return (1 + above) / (n + 1), f"p from {n} wild draws ({law}) of the scores of {what}"
+    return (1 + above) / (n + 1), f"p from {n} wild draws ({law}) of the scores of {what}", drawn
 
 
 def _statistics(c: Float[Host, "G m"], w: Float[Host, "B G"]) -> Float[Host, " B"]:

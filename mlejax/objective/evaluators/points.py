@@ -1,4 +1,4 @@
-"""One data set at many points: value, score and information of all of them in one compiled call.
+"""One data set at many points: value, score and, on request, information of all of them in one compiled call.
 
 The points are the leading axis of a program over the same rows.  They are worked on a few at a time under ``vmap``, where
 linear predictors of all of them are one matrix product, and so are their information matrices.
@@ -26,23 +26,24 @@ from mlejax.shapes import Float, Host
 MOST_POINTS = 32  # of one call: one program serves any number of points
 
 
-@partial(compiled, static=("spec", "width"))
-def _at_points(spec: Spec, width: int, u: Any, data: Prepared, fixed: Any, n_blocks: Any) -> Any:
-    """What is minimised with gradient and Hessian, one row a point, of the first ``n_blocks * width`` points."""
+@partial(compiled, static=("spec", "width", "order"))
+def _at_points(spec: Spec, width: int, order: int, u: Any, data: Prepared, fixed: Any, n_blocks: Any) -> Any:
+    """What is minimised with gradient and, of order 2, Hessian, one row a point, of the first ``n_blocks * width`` points."""
     used = None if data.n_blocks <= 1 or spec.reduction is not None else blocks_used(data)
     objective = replace(objective_of(spec, data, fixed, None, used), shared_rows=True)
     p = u.shape[1]
 
     def one(point: Any) -> Any:
-        value, gradient, hessian = objective.with_hessian(point)
-        return jnp.concatenate([jnp.reshape(value, (1,)), gradient, jnp.reshape(hessian, (-1,))])
+        found = objective.with_hessian(point) if order == 2 else objective.value_and_grad(point)
+        return jnp.concatenate([jnp.ravel(part) for part in found])
 
     def block(i: Any, out: Any) -> Any:
         part = lax.dynamic_slice_in_dim(u, i * width, width)
         found = one(part[0])[None] if width == 1 else jax.vmap(one)(part)
         return lax.dynamic_update_slice_in_dim(out, found.astype(out.dtype), i * width, 0)
 
-    return lax.fori_loop(0, n_blocks, block, jnp.zeros((u.shape[0], 1 + p + p * p), jnp.result_type(float)))
+    n_numbers = 1 + p + (p * p if order == 2 else 0)
+    return lax.fori_loop(0, n_blocks, block, jnp.zeros((u.shape[0], n_numbers), jnp.result_type(float)))
 
 
 class PointsEvaluator:
@@ -60,30 +61,31 @@ class PointsEvaluator:
         self._chunks = Chunks(spec, data, fixed, self.scale, None, None)
         self._width = _width(spec, data, fixed)
 
-    def evaluate(self, u: Float[Host, "m p"]) -> Evaluation:
-        """Log-likelihoods (m,), scores (m, p) and information (m, p, p) at the points."""
+    def evaluate(self, u: Float[Host, "m p"], order: int = 2) -> Evaluation:
+        """Log-likelihoods (m,), scores (m, p) and information (m, p, p), None of order 1, at the points."""
         m, p = u.shape
         capacity = max(min(MOST_POINTS, (1 << 22) // (p * p)) // self._width, 1) * self._width
-        out = np.empty((m, 1 + p + p * p))
+        parts = []
         for begin in range(0, m, capacity):
             part = u[begin : begin + capacity]
             at = np.concatenate([part, np.broadcast_to(part[:1], (capacity - len(part), p))])
             n = np.int32(-(-len(part) // self._width))
             found = self._chunks.total(
-                lambda chunk, at=at, n=n: _at_points(self.spec, self._width, at, chunk, self.fixed, n)  # type: ignore[misc]
+                lambda chunk, at=at, n=n: _at_points(self.spec, self._width, order, at, chunk, self.fixed, n)  # type: ignore[misc]
             )
-            out[begin : begin + len(part)] = found[: len(part)]
-        scale = np.full(m, self.scale)
-        loglik, score, information = to_loglik(out[:, 0], out[:, 1 : p + 1], out[:, p + 1 :].reshape(m, p, p), scale)
-        return Evaluation(u, loglik, score, information)
+            parts.append(found[: len(part)])
+        out, scale = np.concatenate(parts), np.full(m, self.scale)
+        hessian = out[:, p + 1 :].reshape(m, p, p) if order == 2 else None
+        return Evaluation(u, *to_loglik(out[:, 0], out[:, 1 : p + 1], hessian, scale))
 
 
 def _width(spec: Spec, data: Prepared, fixed: Any) -> int:
-    """Points that are worked on together, a power of two: the derivatives of a block of rows fit twice the cache."""
+    """Points that are worked on together: the derivatives of a block of rows fit three times the cache; so that both ends of
+    all p profiles are shared out evenly."""
     if spec.reduction is not None:  # it factorises by LAPACK and takes many gradients by itself
         return 1
     each = 8 * data.block * (spec.space.n_free + 2)
-    fitting = min(2 * limits().cache_bytes // each, MOST_POINTS)
+    fitting = min(3 * limits().cache_bytes // each, MOST_POINTS)
     allowed = data_sets_at_once(spec, data, fixed, None)
-    fitting = fitting if allowed is None else min(fitting, allowed)
-    return 1 << max(int(fitting).bit_length() - 1, 0)
+    fitting, ends = max(fitting if allowed is None else min(fitting, allowed), 1), 2 * spec.space.n_free
+    return -(-ends // -(-ends // int(fitting)))

@@ -47,7 +47,7 @@ def coverage_of_the_mean(n: int) -> float:
 
 
 def test_normal_mean_and_variance(study: Any) -> None:
-    table = study.table().set_index(["n", "term"])
+    table = study.frame().set_index(["n", "term"])
     for n in (20, 100):
         mu, var = table.loc[(n, "mu")], table.loc[(n, "var")]
         assert mu["bias_mc"] == pytest.approx(2 / np.sqrt(n * R), rel=0.1)
@@ -95,7 +95,7 @@ def test_regressed_model_on_its_covariates() -> None:
     reg = gaussian.regress(mu="x + C(g)")
     truth = {"mu": [1.0, 2.0, -1.0], "var": 1.0}
     study = mle.simulation_study(reg, truth, data, 400, seed=2)
-    table = study.table().set_index("term")
+    table = study.frame().set_index("term")
     columns = {"mu[Intercept]": np.ones(40), "mu[x]": data["x"], "mu[C(g)[T.b]]": np.array([0.0, 1.0] * 20)}
     assert set(table.index) == {*columns, "var"}
     assert list(table["truth"]) == [1.0, 2.0, -1.0, 1.0]
@@ -113,7 +113,7 @@ def test_data_sets_without_a_maximum_are_counted() -> None:
     share = 0.8**5 + 0.2**5
     good = study.verdicts().get("verified", 0.0).iloc[0]
     assert good == pytest.approx(1 - share, abs=4 * np.sqrt(share * (1 - share) / R))
-    assert int(study.table()["n_good"].iloc[0]) == round(good * R)
+    assert int(study.frame()["n_good"].iloc[0]) == round(good * R)
     assert "fits without a maximum are left out" in str(study)
     assert study.params(5)["p"].isna().mean() == pytest.approx(1 - good)
 
@@ -148,7 +148,7 @@ def test_coverage_of_a_logistic_regression() -> None:
         return {"s": jnp.where(up, 1.0, -1.0)}
 
     study = mle.simulation_study(logit, {"beta": [0.3, 1.0, -0.5]}, {"X": X}, 10_000, seed=4)
-    table = study.table()
+    table = study.frame()
     assert (np.abs(table["coverage"] - 0.95) < 4 * table["coverage_mc"] + 0.005).all()
     assert (np.abs(table["mean_se"] / table["sd"] - 1) < 0.04).all()
     assert (table["efficiency"] < 1.02).all()

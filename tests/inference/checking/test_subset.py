@@ -50,7 +50,7 @@ def test_given_and_estimated_against_the_dense_information() -> None:
         np.testing.assert_allclose(both.cov_given, given.cov, rtol=1e-12)
         assert np.linalg.eigvalsh(both.cov - given.cov).min() > -1e-10
         np.testing.assert_allclose(both.bse, res.bse.iloc[index], rtol=1e-6)
-        np.testing.assert_allclose(both.table()[["conf_low", "conf_high"]], res.conf_int().iloc[index], rtol=1e-5)
+        np.testing.assert_allclose(both.frame()[["conf_low", "conf_high"]], res.conf_int().iloc[index], rtol=1e-5)
         assert list(both.labels) == list(res.params.index[index])
         assert abs(both.decrement) < 1e-10
     assert np.isnan(res.subset_errors("scale").tvalues[0]), "0 is no interior point of its support"

@@ -64,7 +64,7 @@ def test_labels_follow_the_users_own_order():
 
 def test_nlcom_table_and_joint_test():
     out = nlcom(lambda t: {"ld50": lethal_dose(t)[1], "slope": t[2]}, THETA, COV, value=[3.0, 1.0])
-    table = out.table()
+    table = out.frame()
     assert list(table.columns) == ["estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high", "note"]
     assert list(table.index) == ["ld50", "slope"]
     row = table.loc["ld50"]

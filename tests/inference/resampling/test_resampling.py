@@ -163,7 +163,7 @@ def test_cross_validation_equals_a_loop(logits: dict[str, np.ndarray]) -> None:
         one = logit.fit({k: v[~out] for k, v in logits.items()}, {"beta": np.zeros(3)})
         with jax.enable_x64(True):
             mine = float(jnp.sum(logit(one.params_tree, {k: v[out] for k, v in logits.items()})))
-        assert cv.folds["llf"][fold] == pytest.approx(mine, rel=1e-9)
+        assert cv.frame()["llf"][fold] == pytest.approx(mine, rel=1e-9)
         total += mine
     assert cv.llf == pytest.approx(total, rel=1e-10)
     assert cv.llf < res.llf

@@ -223,3 +223,17 @@ def test_hausman_by_stacked_scores(breaks: pd.DataFrame) -> None:
     assert small.hausman_test(large).df == 2
     with pytest.raises(ValueError, match="is not estimated by both"):
         large.hausman_test(small, "mu[trend]")
+
+
+def test_bootstrap_against_a_model_without_free_parameters() -> None:
+    """n rate mean is Gamma(n, 1), so that the law of LR = 2 (n log(n / S) - n + S) is known."""
+    from scipy import optimize, stats
+
+    t = np.random.default_rng(8).exponential(size=10)
+    test = exponential.fit({"t": t}).lr_test(exponential.fit({"t": t}, fixed={"rate": 1.0}), bootstrap=999, seed=3)
+    law, n = stats.gamma(t.size), t.size
+    ratio = lambda s: 2 * (n * np.log(n / s) - n + s)
+    assert test.statistic == pytest.approx(ratio(t.sum()), rel=1e-6)
+    low, high = optimize.brentq(lambda s: ratio(s) - 4.0, 1e-3, n), optimize.brentq(lambda s: ratio(s) - 4.0, n, 99.0)
+    exact = law.cdf(low) + law.sf(high)
+    assert np.mean(test.replicates >= 4.0) == pytest.approx(exact, abs=3.5 * np.sqrt(exact * (1 - exact) / 999))

@@ -205,7 +205,7 @@ def test_t_test_says_what_is_missing_and_what_is_exact():
     assert test.bse[2] == pytest.approx(np.sqrt((0.8 - 0.04) / 100), rel=1e-12)
     assert np.isnan(test.pvalues).tolist() == [True, True, False]
     assert "flat" in test.summary()
-    assert list(test.table().columns)[:2] == ["estimate", "std_error"]
+    assert list(test.frame().columns)[:2] == ["estimate", "std_error"]
 
 
 def test_a_negative_variance_has_no_standard_error():

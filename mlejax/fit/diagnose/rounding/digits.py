@@ -62,7 +62,7 @@ def suspect(
 
 def _explained_beside(evaluator: Evaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
     """Flags (m,) of ends at which the information explains the change of the score over 0.001 standard errors."""
-    if not isinstance(result.information, np.ndarray):
+    if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
     information, u = result.information[which], result.u[which]
     try:
