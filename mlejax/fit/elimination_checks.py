@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,11 +11,15 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.covariance import NULL_EIGENVALUE
+from mlejax.fit.diagnose.ends import curved, is_clean
 from mlejax.fit.prepare.loaded import Effects, Loaded
 from mlejax.fit.prepare.loading import leave_out
 from mlejax.likelihood import Likelihood, eliminating
-from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms
-from mlejax.shapes import Bool, Float, Host
+from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms, separated_rows
+from mlejax.optimize import OptimizeResult
+from mlejax.parameters import CurvedTies
+from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.status import End
 from mlejax.verdict import SEVERAL_STARTS, Verdict
 
 SEPARATED = ("report", "drop", "raise")
@@ -255,6 +259,8 @@ def with_effects_at_end(
 def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Any, settling: Settling) -> Verdict:
     """The verdict with what the levels add to it: those without a maximum, those left out."""
     by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
+    if not u.size:
+        verdict = replace(verdict, statement=f"a local maximum: effects of {by} alone are estimated")
     open_: Bool[Host, " levels"] = at.open | (evaluator.signs != 0)
     if open_.any() and verdict.converged:
         return replace(
@@ -280,3 +286,75 @@ def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Any, sett
     if settling.told:
         return replace(verdict, statement=f"{verdict.statement}; {_left_out_in_words(by, settling.left_out)}")
     return verdict
+
+
+class Separation(NamedTuple):
+    """Rows that parameters and effects together fit ever better.
+
+    Attributes:
+        rows: their numbers in the user's data, (m,).
+        statement: what happened, in words.
+    """
+
+    rows: Int[Host, " m"]
+    statement: str
+
+
+def separation_of(
+    evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], reached: OptimizeResult, separated: str
+) -> Separation | None:
+    """The rows that are separated where a search did not end at a clean maximum, or None.
+
+    Args:
+        evaluator: of all rows.
+        loaded: these.
+        u0: the start.
+        reached: the end of the search.
+        separated: "report", "drop" or "raise".
+
+    Raises:
+        DataError: there are such rows under "raise".
+    """
+    spec, space = evaluator.spec, evaluator.spec.space
+    ended = int(reached.status[0]) != int(End.INTERRUPTED)
+    if not ended or is_clean(reached.of(0), space) or spec.penalty is not None or isinstance(space.ties, CurvedTies):
+        return None
+    straight = ~curved(space) & np.isneginf(space.lower) & np.isposinf(space.upper)
+    found = separated_rows(evaluator, u0, straight)
+    if found is None:
+        return None
+    kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
+    index = kept if loaded.rows.index is None else np.asarray(loaded.rows.index)
+    size = np.abs(found.direction)
+    ways = [
+        f"{space.theta_labels[i]} -> {'-inf' if found.direction[i] < 0 else 'inf'}"
+        for i in np.flatnonzero(size > 1e-6 * size.max(initial=0.0))
+    ]
+    one, by = len(found.rows) == 1, spec.likelihood.effects[0].by
+    what = f"{len(found.rows)} row{'' if one else 's'} ({_listed(index[found.rows].tolist())})"
+    why = (
+        f"as {_listed(ways) or 'infinity is approached'}, with effects of {by} that follow, the log-likelihood of "
+        f"{'this row' if one else 'these rows'} rises all the way and that of no other row changes"
+    )
+    if separated == "raise":
+        raise data_room.DataError(
+            f"{what} {'is' if one else 'are'} separated: {why}. separated='report' leaves {'it' if one else 'them'} out, which "
+            "changes no estimate that is finite, and says so; or drop them beforehand"
+        )
+    left = f"{what} {'is' if one else 'are'} separated and {'was' if one else 'were'} left out: {why}"
+    return Separation(kept[found.rows], left)
+
+
+def without_rows(loaded: Loaded, rows: Sequence[int], mode: str) -> Loaded:
+    """The data without rows, by their numbers in the user's data."""
+    if not len(rows):
+        return loaded
+    kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
+    return leave_out(loaded, np.isin(kept, np.asarray(rows)), mode)
+
+
+def with_separated_told(fit: Any, separation: Separation, separated: str) -> Any:
+    """The fit of the other rows, whose verdict (or note) tells of the separated ones."""
+    if separated == "drop":
+        return replace(fit, note=f"{separation.statement}. {fit.note}".strip())
+    return replace(fit, verdict=replace(fit.verdict, statement=f"{fit.verdict.statement}; {separation.statement}"))

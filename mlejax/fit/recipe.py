@@ -25,12 +25,16 @@ from mlejax.fit.elimination_checks import (
     Settling,
     check_options,
     refuse_effects,
+    separation_of,
     settled_levels,
     with_more_levels_eliminated,
+    with_separated_told,
     without_open_levels,
+    without_rows,
 )
 from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effects
 from mlejax.fit.maximise.em_steps import Climbed, climb
+from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
 from mlejax.fit.prepare.arguments import (
     MANY_PARAMETERS,
@@ -102,8 +106,14 @@ def fit_once(likelihood: Likelihood, data: Any, **asked: Any) -> Fit:
             done = nothing_to_estimate(ready.evaluator, ready.loaded)
             done = replace(done, constraints=ready.constraints, note=ready.remark)
             return done if ready.settling is None else with_effects(done, ready.evaluator, ready.settling)
-        watch = Watch(line)
-        return _finished(ready, _searched(ready, method, n_starts, watch, seed), watch)
+        watch, reached, separation = Watch(line), None, None
+        if isinstance(ready.evaluator, EffectsEvaluator):
+            reached = maximise(ready.evaluator, method, ready.u0[None], report=watch)[1]
+            separation = separation_of(ready.evaluator, ready.loaded, ready.u0, reached, request.separated)
+        if separation is None:
+            return _finished(ready, _searched(ready, method, n_starts, watch, seed, reached), watch)
+    rows = [*request.left_out, *separation.rows.tolist()]
+    return with_separated_told(fit_once(likelihood, data, **{**asked, "left_out": rows}), separation, request.separated)
 
 
 class Ready(NamedTuple):
@@ -188,6 +198,7 @@ def _read(likelihood: Likelihood, data: Any, method: Any, request: Request) -> t
     else:
         loaded = load(likelihood, data, start, missing, request.groups, weights, kind)
         loaded = loaded if request.arranged is None else request.arranged(loaded)
+        loaded = without_rows(loaded, request.left_out, likelihood.mode)
     if likelihood.coded:
         loaded = without_open_levels(likelihood, loaded, request.separated)
     assert request.n_starts is not None
@@ -270,7 +281,9 @@ class Searched(NamedTuple):
     climbed: Climbed | None
 
 
-def _searched(ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int) -> Searched:
+def _searched(
+    ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int, reached: OptimizeResult | None
+) -> Searched:
     """Search from the first start, by EM or minibatches first where the method says so, then from further starts.
 
     Args:
@@ -279,9 +292,10 @@ def _searched(ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int)
         n_starts: starts in total, with those that are drawn.
         watch: called after every step.
         seed: of starts that are drawn.
+        reached: the end of the search from the first start, if it was made.
     """
     evaluator, loaded, u0, starts = ready.evaluator, ready.loaded, ready.u0, ready.starts
-    climbed, reached, history, modes = None, None, None, tuple[Mode, ...]()
+    climbed, history, modes = None, None, tuple[Mode, ...]()
     if isinstance(method, optimize.EM):
         climbed = climb(evaluator, method, u0, watch)
         u0, method = climbed.u, optimize.Newton()
@@ -298,7 +312,7 @@ def _searched(ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int)
         other = None if found.end.end == End.INTERRUPTED else ready.rechosen(evaluator, found.end.u)
         if other is None or not choices_left:
             break
-        evaluator, u0 = other
+        (evaluator, u0), reached = other, None
     if n_starts > 1 and found.end.end != End.INTERRUPTED:
         found, modes = several_starts(problems, evaluator, loaded, found, starts[0], starts[1:], n_starts)
     return Searched(found, evaluator, space, fixed, method, modes, history, climbed)

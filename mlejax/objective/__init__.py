@@ -1,7 +1,7 @@
 """The log-likelihood as what is minimised: its derivatives, and the evaluators that sum it over data anywhere."""
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
-from mlejax.objective.elimination import EffectsEvaluator, Eliminated
+from mlejax.objective.elimination import EffectsEvaluator, Eliminated, separated_rows
 from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SingleEvaluator, row_terms
 from mlejax.objective.evaluators.chunked import (
     ChunkedEvaluator,
@@ -64,6 +64,7 @@ __all__ = [
     "run_of_starts",
     "sample_chunks",
     "sample_rows",
+    "separated_rows",
     "streamed_products",
     "sum_over_blocks",
     "to_loglik",

@@ -79,6 +79,10 @@ def _run(evaluator: E, method: Method, u0: Any, which: Any, report: Any) -> tupl
         return evaluator, evaluator.run(method, u0, which, report)
     if evaluator.spec.hessian == "differenced" or not _only_curvature_missing(result, which):
         return evaluator, result
+    if evaluator.spec.likelihood.effects:
+        at_start = evaluator.evaluate(u0).information
+        if at_start is not None and finite_each(at_start).all():
+            return evaluator, result  # effects run away where they are separated, and take the curvature with them
     evaluator = evaluator.with_spec(replace(evaluator.spec, hessian="differenced"))
     return evaluator, evaluator.run(method, u0, which, report)
 

@@ -23,6 +23,7 @@ class Request:
         on: devices, or None.
         engine: runs the passes over a stream, or None.
         arranged: adds to data in memory, or None.
+        left_out: numbers of rows of the data that are separated, and left out.
     """
 
     start: Any = None
@@ -45,3 +46,4 @@ class Request:
     engine: Engine | None = None
     separated: str = "report"
     arranged: Callable[[Loaded], Loaded] | None = None
+    left_out: Sequence[int] = ()

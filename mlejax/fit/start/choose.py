@@ -71,7 +71,7 @@ def choose(
 
     def ranked(some: Any, data: Prepared) -> np.ndarray:
         values = candidates(space, given, own, some, data, seed, designs, declared)
-        flat = many_to_u(space, [v.reshape(-1, *v.shape[2:]) for v in values])
+        flat = many_to_u(space, [v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]) for v in values])
         return flat.reshape(len(some), -1, space.n_free)
 
     u0[rest] = evaluator.best(ranked, which[rest], n_ranked)

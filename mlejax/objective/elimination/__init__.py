@@ -1,5 +1,6 @@
 """A log-likelihood with one effect a level of a column, as a function of the other parameters alone."""
 
 from mlejax.objective.elimination.effects_evaluator import EffectsEvaluator, Eliminated
+from mlejax.objective.elimination.separation import separated_rows
 
-__all__ = ["EffectsEvaluator", "Eliminated"]
+__all__ = ["EffectsEvaluator", "Eliminated", "separated_rows"]

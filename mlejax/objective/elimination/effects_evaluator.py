@@ -98,7 +98,7 @@ class EffectsEvaluator:
         self.grouped = grouped or GroupedRows(data, levels.codes, len(levels), self.position)
         self.given = np.zeros(len(levels), bool) if given is None else given
         work = self.grouped.n_rows * max(spec.space.n_free, 1)
-        self._how = "careful" if work >= limits().long_work else "quick"
+        self.how = "careful" if work >= limits().long_work else "quick"
         self.signs = np.zeros(len(levels))
         self._near = np.zeros(len(levels))
         self._last: Eliminated | None = None
@@ -138,7 +138,7 @@ class EffectsEvaluator:
     # ---- the log-likelihood with its effects at their best
 
     def _terms(self, u: Any, values: Any, some: Any) -> np.ndarray:
-        program = by_effect[self._how]
+        program = by_effect[self.how]
         return self.grouped.run(
             lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE, some
         )[1]
@@ -174,7 +174,7 @@ class EffectsEvaluator:
         """Value, score and information at u (p,), without a penalty."""
         if self._last is not None and np.array_equal(self._last.u, u):
             return self._last
-        program, p = by_all[self._how], len(u)
+        program, p = by_all[self.how], len(u)
         every = lambda values: self.grouped.run(
             lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE + p
         )

@@ -205,7 +205,7 @@ def with_differences(
     None where that is not so, or the differences are no better: near an edge they reach over it, and the log-likelihood one
     standard error away does not fall as they say.
     """
-    if not found.first or evaluator.spec.hessian == "differenced":
+    if not found.first or evaluator.spec.hessian == "differenced" or evaluator.spec.likelihood.effects:
         return None
     after, result = maximise(evaluator.with_spec(replace(evaluator.spec, hessian="differenced")), Newton(), end.u[None])
     again = result.of(0)

@@ -1,0 +1,133 @@
+r"""Rows that effects and other parameters together fit ever better, all the way to infinity.
+
+A direction (gamma, alpha) moves the linear predictor of row i by z_i = x_i' gamma + alpha_g(i).  With s_i = 1 or -1 where the
+contribution of a row rises all the way as its predictor goes to plus or minus infinity, and 0 where it falls on both sides, the
+log-likelihood has no finite maximum if a direction exists with
+
+.. math:: z_i = 0 \;\text{where}\; s_i = 0, \qquad s_i z_i \ge 0 \;\text{else}, \qquad z \ne 0,
+
+and the rows with s_i z_i > 0 are separated: without them the other estimates are their limits (Correia, Guimaraes & Zylkin
+2019, arXiv:1903.01633).  Directions that leave the first rows alone are a null space; of these, one that separates as many
+rows as any is found by a linear program, max sum t_i with 0 <= t_i <= 1 and t_i <= s_i z_i.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax.objective.elimination.effects_evaluator import EffectsEvaluator
+from mlejax.objective.elimination.grouped import GroupedRows
+from mlejax.objective.elimination.inner import Settled, infinite
+from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect
+from mlejax.shapes import Bool, Float, Host, Int
+
+SHIFT = 0.5  # of the effects, between the two points at which derivatives are compared
+STRAIGHT = 1e-6  # change of a row's regressor between them, relative, that is none
+NULL = 1e-9  # singular value, relative, of directions that leave a row alone
+REACH = 1e7  # of a direction, in units in which the largest regressor is 1
+MOST_NUMBERS = 50_000_000  # rows times parameters that are looked at
+
+
+class Separated(NamedTuple):
+    """Separated rows.
+
+    Attributes:
+        rows: their numbers among those of the evaluator.
+        direction: along which they are, in u (p,).
+    """
+
+    rows: Int[Host, " m"]
+    direction: Float[Host, " p"]
+
+
+def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: Bool[Host, " p"]) -> Separated | None:
+    """The rows that are separated, or None.
+
+    Args:
+        evaluator: of a log-likelihood without a penalty.
+        u: where derivatives are taken; a start.
+        straight: coordinates of u that may go to infinity either way, (p,).
+    """
+    data, codes = evaluator.data, evaluator.levels.codes
+    n, p = len(codes), len(u)
+    if n * (p + 1) > MOST_NUMBERS:
+        return None
+    effects = evaluator.eliminated(u).effects[codes]
+    if not np.isfinite(effects).all():
+        return None
+    alone = GroupedRows(data, np.arange(n), n, evaluator.position)  # each row its own level
+    used = np.asarray(data.weights)[:n] > 0
+    terms = lambda program, count, at, some=None: alone.run(
+        lambda rows: program(evaluator.spec, evaluator.position, u, rows, evaluator.fixed), at, count, some
+    )[1]
+    by_own = lambda at, some: terms(by_effect[evaluator.how], ALONE, at, some)
+    signs = infinite(by_own, Settled(effects, by_own(effects, None), used))
+    if not signs.any():
+        return None
+    with np.errstate(all="ignore"):
+        near, off = (
+            -made[ALONE:].T / made[2][:, None]
+            for made in (terms(by_all[evaluator.how], ALONE + p, effects + shift) for shift in (0.0, SHIFT))
+        )
+        linear = straight & (np.abs(near - off) <= STRAIGHT * (1.0 + np.abs(near)))[used].all(axis=0)
+    X = np.where(linear, near, 0.0)
+    found = certificate(X[used], signs[used], codes[used], evaluator.given)
+    return None if found is None else Separated(np.flatnonzero(used)[found[0]], found[1])
+
+
+def certificate(
+    X: Float[Host, "n p"], signs: Float[Host, " n"], codes: Int[Host, " n"], given: Bool[Host, " levels"]
+) -> tuple[Bool[Host, " n"], Float[Host, " p"]] | None:
+    """Flags of all separated rows, and gamma (p,) of a direction along which they are; None where there are none.
+
+    Args:
+        X: regressors.
+        signs: +1 or -1 where a contribution rises all the way as its predictor goes to that infinity, else 0.
+        codes: the level of each row.
+        given: levels whose effect cannot move.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_matrix, hstack, identity
+
+    size = np.abs(X).max(axis=0, initial=0.0)
+    X, still, n_levels = X / np.where(size > 0, size, 1.0), signs == 0, len(given)
+    counts = np.bincount(codes[still], minlength=n_levels)
+    anchored = given | (counts > 0)  # levels whose effect has to follow gamma
+    centre = np.stack([np.bincount(codes[still], x, n_levels) for x in X[still].T], axis=1) if X.size else X[:0]
+    centre = np.where(given[:, None], 0.0, centre / np.maximum(counts, 1)[:, None]) if X.size else np.zeros((n_levels, 0))
+    V = X - np.where(anchored[:, None], centre, 0.0)[codes]
+    null = _null_space(V[still])
+    V, moved, s = V[~still] @ null, codes[~still], signs[~still]
+    free = np.flatnonzero(~anchored & (np.bincount(moved, minlength=n_levels) > 0))
+    m, k, g = len(s), null.shape[1], len(free)
+    if not m or not k + g:
+        return None
+    place = np.full(n_levels, -1)
+    place[free] = np.arange(g)
+    own = np.flatnonzero(place[moved] >= 0)
+    dummies = csr_matrix((s[own], (own, place[moved[own]])), shape=(m, g))
+    z = hstack([csr_matrix(V * s[:, None]), dummies])
+    bounds = [(-REACH, REACH)] * (k + g) + [(0.0, 1.0)] * m
+    cost = np.append(np.zeros(k + g), -np.ones(m))
+    made = linprog(cost, hstack([-z, identity(m)]).tocsr(), np.zeros(m), bounds=bounds, method="highs")
+    if made.x is None:
+        return None
+    separated = made.x[k + g :] > 0.5
+    if not separated.any():
+        return None
+    flags = np.zeros(len(signs), bool)
+    flags[np.flatnonzero(~still)[separated]] = True
+    return flags, null @ made.x[:k] / np.where(size > 0, size, 1.0)
+
+
+def _null_space(V: Float[Host, "m p"]) -> Float[Host, "p k"]:
+    """Directions in which V does nothing."""
+    p = V.shape[1]
+    if not p or not len(V):
+        return np.eye(p)
+    R = np.linalg.qr(V, "r")
+    _, values, rows = np.linalg.svd(np.vstack([R, np.zeros((max(p - len(R), 0), p))]))
+    null: Float[Host, "p k"] = rows[values <= NULL * max(1.0, values[0])].T
+    return null
