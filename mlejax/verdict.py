@@ -198,6 +198,8 @@ class Evidence:
         n_steps: steps taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
         convex: where the search began the log-likelihood curves upwards in every parameter.
+        beside: that the log-likelihood has no bound elsewhere, in words, where the first search went there.
+        n_retried: further starts from which no maximum was found.
         contributions: how many the log-likelihood sums, and what one is, ``(3, "rows")``; where it is known.
         n_free: free parameters.
         message: of an end without a Hessian, the statement in place of the usual one.
@@ -223,6 +225,8 @@ class Evidence:
     n_steps: int = 0
     dense: bool = True
     convex: bool = False
+    beside: str = ""
+    n_retried: int = 0
     contributions: tuple[float, str] = (float("inf"), "")
     n_free: int = 0
     message: str = ""
@@ -292,12 +296,16 @@ def judge(e: Evidence) -> Verdict:
         facts["decided_within"] = e.within
     if e.rounding:
         facts["rounding"] = e.rounding
+    if code in ("verified", "boundary") and e.beside:
+        statement = f"{statement}; {e.beside}"
     advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
     if code == "no_finite_maximum":
         if e.convex:
             advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
         elif e.contributions[0] <= e.n_free:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
+        elif e.n_retried:
+            advice += f" No finite maximum was met from {e.n_retried} other starts{SEVERAL_STARTS}."
     return Verdict(code, statement, Facts(facts), advice)
 
 

@@ -23,7 +23,7 @@ from mlejax.fit.diagnose import (
     suspect,
 )
 from mlejax.fit.finish.finish import Fit
-from mlejax.fit.finish.natural import InTheta
+from mlejax.fit.finish.natural import InTheta, many_to_u
 from mlejax.fit.maximise.em_steps import class_starts
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, maximise
 from mlejax.fit.prepare.loaded import Loaded
@@ -164,7 +164,8 @@ def problems_of(
     """Data sets as the recipe sees them; by default one, whose evaluator is that of all."""
     again = partial(start_of_one, seed=seed, n_ranked=None)
     scattered = partial(_scattered, n=N_SCATTERED, seed=seed)
-    return Problems(method, fixed, seed, loaded, one, given, again, scattered, together)
+    listed = partial(_candidates, seed=seed)
+    return Problems(method, fixed, seed, loaded, one, given, again, scattered, listed, together)
 
 
 def _scattered(
@@ -174,6 +175,14 @@ def _scattered(
     one = end.alone()
     data = with_leading_axis(loaded.seen.problem.data)
     return start_room.scatter(space, data, given, one.u, one.information, n, seed)[0]
+
+
+def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, "n p"]:
+    """The candidates among which a first start is chosen, in u."""
+    data = with_leading_axis(loaded.seen.problem.data)
+    declared, own, first = spec.likelihood.parameters, [False] * len(given), np.zeros(1, np.int64)
+    values = start_room.candidates(spec.space, given, own, first, data, seed, loaded.designs, declared)
+    return many_to_u(spec.space, [v[0] for v in values])
 
 
 def start_of_one(

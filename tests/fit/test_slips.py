@@ -28,7 +28,7 @@ def normal(p: Any, d: Any) -> Any:
 def test_minus_the_log_likelihood_is_asked_about() -> None:
     negative = mle.model(mu=mle.Real(), sigma=mle.Positive())(lambda p, d: -normal(p, d))
     with pytest.warns(mle.ConvergenceWarning, match="leave out the minus sign"):
-        assert negative.fit(DATA).verdict.code in ("no_finite_maximum", "not_computable")
+        assert negative.fit(DATA).verdict.code == "no_finite_maximum"  # -> inf as sigma -> 0, at any mu
 
     @mle.model(scale=mle.Positive())
     def exponential(p: Any, d: Any) -> Any:

@@ -7,15 +7,16 @@ answered together, in chunks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from mlejax import optimize
+from mlejax import linalg, optimize
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.probes import rays_of_many
 from mlejax.fit.diagnose.ends import clean, is_clean
-from mlejax.fit.diagnose.onward import SAME_LEVEL, search, search_centred, search_on
+from mlejax.fit.diagnose.onward import SAME_LEVEL, limited, search, search_centred, search_on
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rounding.digits import (
     lost,
@@ -26,6 +27,7 @@ from mlejax.objective import Evaluator, SingleEvaluator
 from mlejax.optimize import OptimizeResult
 from mlejax.shapes import Float, Host
 from mlejax.status import End
+from mlejax.verdict import Direction, steepest
 
 N_SCATTERED = 4  # further starts where the first search did not leave its start, or ended at infinity
 SCATTERED_STEPS = 60
@@ -44,23 +46,34 @@ def diagnose(
         some = list(which[k : k + problems.together])
         loaded = {i: problems.loaded(i) for i in some}
         one = {i: problems.one(evaluator, i) for i in some}
-        for i in list(some):
+        found: dict[int, Diagnosed] = {}
+        for i in some:
             centred = search_centred(problems, one[i], loaded[i], u0[i], result.of(i))
             if centred is not None:
-                some.remove(i)
-                yield i, centred
-        if not some:
-            continue
-        first = rays_of_many(evaluator.spec, {i: result.of(i) for i in some}, u0)
-        asks = {i: search_on(problems, one[i], loaded[i], u0[i], result.of(i), first.get(i)) for i in some}
-        if len(which) == 1:  # one alone is answered by its own program, compiled for its own size
-            i = some[0]
-            found = {i: rays.answered(asks[i], lambda at, own=one[i]: own.logliks({0: at})[0])}  # type: ignore[misc]
-        else:
-            found = rays.answer_together(asks, evaluator.logliks)
-        found = {i: _started_anew(problems, one[i], loaded[i], i, found[i]) for i in some}
-        found |= _from_elsewhere(problems, evaluator, one, loaded, found)
+                found[i] = centred
+        found |= _followed_from(problems, evaluator, one, loaded, u0, {i: result.of(i) for i in some if i not in found})
+        found |= _from_elsewhere(problems, evaluator, one, loaded, u0, found)
         yield from found.items()
+
+
+def _followed_from(
+    problems: Problems,
+    evaluator: Evaluator,
+    one: dict[int, SingleEvaluator],
+    loaded: dict[int, Loaded],
+    u0: Float[Host, "L p"],
+    reached: dict[int, OptimizeResult],
+) -> dict[int, Diagnosed]:
+    """Data sets from the ends ``reached`` on, whose rays are answered together."""
+    if not reached:
+        return {}
+    first = rays_of_many(evaluator.spec, reached, u0)
+    asks = {i: search_on(problems, one[i], loaded[i], u0[i], end, first.get(i)) for i, end in reached.items()}
+    if len(asks) == 1:  # one alone is answered by its own program, compiled for its own size
+        found = {i: rays.answered(ask, lambda at, own=one[i]: own.logliks({0: at})[0]) for i, ask in asks.items()}  # type: ignore[misc]
+    else:
+        found = rays.answer_together(asks, evaluator.logliks)
+    return {i: _started_anew(problems, one[i], loaded[i], i, found[i]) for i in reached}
 
 
 def _from_elsewhere(
@@ -68,22 +81,31 @@ def _from_elsewhere(
     evaluator: Evaluator,
     one: dict[int, SingleEvaluator],
     loaded: dict[int, Loaded],
+    u0: Float[Host, "L p"],
     found: dict[int, Diagnosed],
 ) -> dict[int, Diagnosed]:
     """Data sets that did not leave their start, or ended at infinity: searched again from a few scattered starts.
 
-    A maximum found there counts if the log-likelihood is higher than where the first search ended or levels off.
+    A maximum found there counts if the log-likelihood is higher than where the first search ended or levels off, or if it has
+    no bound there, which is said beside it.
     """
-    again = [i for i, d in found.items() if _worth_another_start(d)]
+    again = [i for i, d in found.items() if _worth_another_start(d, limited(problems.method))]
     if not again:
         return {}
     space, which = evaluator.spec.space, np.array(again)
-    starts = {i: problems.scattered(space, loaded[i], problems.given(i), found[i].end) for i in again}
+    starts = {}
+    for i in again:
+        around = _started_at(one[i], u0[i], found[i]) if _rising(found[i]) else found[i].end
+        starts[i] = problems.scattered(space, loaded[i], problems.given(i), around)
+        if not all(d.bounded for d in _rising(found[i])):
+            listed = problems.candidates(evaluator.spec, loaded[i], problems.given(i))
+            likely = _off_guards(one[i], listed)[: N_SCATTERED // 2]
+            starts[i][: len(likely)] = likely
     best: dict[int, OptimizeResult] = {}
     for k in range(N_SCATTERED):
-        u0 = np.zeros((evaluator.n_sets, space.n_free))
-        u0[which] = [starts[i][k] for i in again]
-        runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), u0, which)
+        begin = np.zeros((evaluator.n_sets, space.n_free))
+        begin[which] = [starts[i][k] for i in again]
+        runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), begin, which)
         evaluator = runner
         good = clean(result, space)
         for i in which[good[which]].tolist():
@@ -91,30 +113,71 @@ def _from_elsewhere(
             if end.loglik > _level(best[i] if i in best else found[i]) and not lost(one[i], end):
                 best[i] = end
     out = {}
+    for i in again:
+        if _rising(found[i]):
+            out[i] = found[i]._replace(findings=replace(found[i].findings, n_retried=N_SCATTERED))
     for i, end in best.items():
         asks = search_on(problems, one[i], loaded[i], end.u, end)
         elsewhere = rays.answered(asks, lambda at, own=one[i]: own.logliks({0: at})[0])  # type: ignore[misc]
         steps = found[i].end.n_steps + elsewhere.end.n_steps
-        out[i] = elsewhere._replace(end=elsewhere.end._replace(n_steps=steps), note=found[i].note)
+        higher = steepest(found[i].findings.directions)
+        beside = ""
+        if higher is not None and not higher.bounded:
+            beside = f"elsewhere the log-likelihood rises without bound, along {higher.movement}"
+        findings = replace(elsewhere.findings, beside=beside)
+        at = elsewhere.end._replace(n_steps=steps)
+        out[i] = elsewhere._replace(end=at, findings=findings, note=found[i].note)
     return out
 
 
-def _worth_another_start(d: Diagnosed) -> bool:
-    """The search stopped at its start, or the log-likelihood levels off along a direction in which a scale or shape moves."""
-    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE, End.MAX_STEPS):
+def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float[Host, "k p"]:
+    """The points at which the log-likelihood curves downwards in every parameter, the likeliest first.
+
+    A formula that guards itself with a tiny number is flat there, at values that may be higher than at any maximum.
+    """
+    kept = []
+    for u in np.unique(points, axis=0):
+        at = evaluator.evaluate(u[None])
+        assert at.information is not None
+        if np.isfinite(at.loglik[0]) and (linalg.symmetric(at.information[0]).diagonal() > 0.0).all():
+            kept.append((float(at.loglik[0]), u))
+    kept.sort(key=lambda pair: -pair[0])
+    return np.array([u for _, u in kept]).reshape(-1, points.shape[1])
+
+
+def _rising(found: Diagnosed) -> list[Direction]:
+    return [d for d in found.findings.directions if d.behaviour == "rises"]
+
+
+def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> OptimizeResult:
+    """Where the search began, as an end; of one at infinity nothing says how far parameters usually lie."""
+    at = evaluator.with_spec(found.spec).evaluate(u0[None])
+    assert at.information is not None
+    return found.end._replace(u=u0, information=at.information[0])
+
+
+def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
+    """The search stopped at its start, or the log-likelihood rises without bound, or levels off along a direction in which a
+    scale or shape moves."""
+    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
         return False
-    rising = [x for x in d.findings.directions if x.behaviour == "rises"]
+    if d.end.end == End.MAX_STEPS and limited:
+        return False
+    rising = _rising(d)
     bent = ends.curved(d.spec.space)
-    plateau = bool(rising) and all(x.bounded and bool(np.abs(x.vector)[bent].any()) for x in rising)
+    plateau = bool(rising) and all(bool(np.abs(x.vector)[bent].any()) for x in rising)
+    infinite = plateau or not all(x.bounded for x in rising)
     stuck = int(d.end.n_steps) == 0 and not is_clean(d.end, d.spec.space)
-    return d.spec.space.n_free <= MOST_SCATTERED and (stuck or plateau)
+    return d.spec.space.n_free <= MOST_SCATTERED and (stuck or infinite)
 
 
 def _level(found: Diagnosed | OptimizeResult) -> float:
     """The log-likelihood that another maximum has to exceed: at an end, or where it levels off."""
     if isinstance(found, OptimizeResult):
         return float(found.loglik)
-    suprema = [d.supremum for d in found.findings.directions if d.behaviour == "rises"]
+    suprema = [d.supremum for d in _rising(found)]
+    if any(not d.bounded for d in _rising(found)):
+        return -np.inf
     return max([float(found.end.loglik), *suprema]) + SAME_LEVEL
 
 

@@ -42,6 +42,8 @@ class Findings:
         within: log-likelihood by which the profile off an edge could be higher unseen, where that profile decided; else None.
         deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
         convex: where the search began the log-likelihood curves upwards in every parameter; looked at where it has no bound.
+        beside: that the log-likelihood has no bound elsewhere, in words, where the first search went there.
+        n_retried: further starts from which no maximum was found.
         mapped: the end in centred and scaled coordinates, where these were needed: directions are in these too.
     """
 
@@ -54,6 +56,8 @@ class Findings:
     within: float | None = None
     deciding: tuple[tuple[Any, ...], str] = ((), "")
     convex: bool = False
+    beside: str = ""
+    n_retried: int = 0
     mapped: Mapped | None = None
 
 

@@ -100,6 +100,8 @@ def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Finding
         rows=findings.rows,
         deciding=findings.deciding,
         convex=findings.convex,
+        beside=findings.beside,
+        n_retried=findings.n_retried,
         n_steps=int(end.n_steps),
         dense=end.information is not None,
         message=end.message,

@@ -85,7 +85,7 @@ def search_centred(
         return None
     if not isinstance(evaluator, ChunkedEvaluator) or end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
         return None
-    if end.end == End.MAX_STEPS and _limited(problems.method):
+    if end.end == End.MAX_STEPS and limited(problems.method):
         return None
     coordinates = coordinates_for(evaluator, u0, end.u, always)
     if coordinates is None:
@@ -127,7 +127,7 @@ def search_on(
     if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
-    if _is_rounding(evaluator.with_spec(found.spec), found):
+    if _is_rounding(evaluator.with_spec(found.spec), u0, found):
         return _perhaps_negated(evaluator, u0, _shown_as_lost(found))
     return found
 
@@ -146,12 +146,12 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
     return found._replace(findings=replace(findings, advice=NEGATED[0].upper() + NEGATED[1:] + "."))
 
 
-def _is_rounding(evaluator: SingleEvaluator, found: Diagnosed) -> bool:
+def _is_rounding(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> bool:
     """The log-likelihood of an end that is no maximum is rounding, and no more has been said of it."""
     end = found.end
     if end.information is None or found.findings.limit or found.findings.rows or end.end == End.INTERRUPTED:
         return False
-    return bool(np.isfinite(end.loglik)) and not is_clean(end, found.spec.space) and not value_is_real(evaluator, end.u)
+    return bool(np.isfinite(end.loglik)) and not is_clean(end, found.spec.space) and not value_is_real(evaluator, end.u, u0)
 
 
 def _shown_as_lost(found: Diagnosed) -> Diagnosed:
@@ -182,7 +182,8 @@ def _with_good_digits(
             if found is None:
                 return evaluator, end if believed else Diagnosed(evaluator.spec, end, Findings(blurred=True))
             found = found._replace(second=found.second and believed)
-        if found.good:
+        risen = found.loglik > HALF and not is_clean(end, evaluator.spec.space) and value_is_real(evaluator, end.u, u0)
+        if found.good or risen:
             return evaluator, end
         better = with_differences(evaluator, end, found) if found.known else None
         if better is not None:
@@ -231,7 +232,7 @@ def _searched_on(
     onward = problems.method if isinstance(problems.method, optimize.Newton) else optimize.Newton()
     for restarts in range(MAX_RESTARTS + 1):
         findings, unfinished = Findings(), end.end == End.MAX_STEPS
-        if unfinished and not end.polished and restarts < MAX_RESTARTS and not _limited(problems.method):
+        if unfinished and not end.polished and restarts < MAX_RESTARTS and not limited(problems.method):
             # along a ridge that bends the profile gets further than steps
             seen = levelled(evaluator, u0, end)
             if seen is not None and seen.point is None:
@@ -246,10 +247,10 @@ def _searched_on(
         point = None if is_clean(end, space) else off_the_edges(evaluator, end)
         if point is None and not is_clean(end, space):
             findings = yield from _followed(problems, evaluator, loaded, u0, end, first)
-            real, words = with_good_digits(evaluator, end, findings.directions)
+            real, words = with_good_digits(evaluator, u0, end, findings.directions)
             findings = replace(findings, directions=real, rows=words, advice=STABLE_FORM if words else "")
             if (
-                unfinished and not end.polished and _limited(problems.method)
+                unfinished and not end.polished and limited(problems.method)
             ):  # further steps may pass what is seen here
                 findings = replace(findings, directions=tuple(d for d in real if d.behaviour != "rises"))
             if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat") for d in real):
@@ -275,7 +276,7 @@ def _searched_on(
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 
-def _limited(method: Any) -> bool:
+def limited(method: Any) -> bool:
     """Whether the user set a limit on the steps that is not the method's own."""
     return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
 

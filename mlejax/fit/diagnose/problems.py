@@ -29,6 +29,7 @@ class Problems:
         given: number -> for each leaf its given start or None.
         start_anew: (evaluator of one, checked data, given starts) -> another start u (p,), chosen on all rows.
         scattered: (layout, checked data, given starts, end) -> further starts in u, (N_SCATTERED, p).
+        candidates: (declaration, checked data, given starts) -> the points among which a start is chosen, in u, (n, p).
         together: data sets diagnosed at one time, at most.
     """
 
@@ -40,6 +41,7 @@ class Problems:
     given: Callable[[int], list[Any]]
     start_anew: Callable[[SingleEvaluator, Loaded, list[Any]], Float[Host, " p"]]
     scattered: Callable[[Space, Loaded, list[Any], OptimizeResult], Float[Host, "n p"]]
+    candidates: Callable[[Spec, Loaded, list[Any]], Float[Host, "n p"]]
     together: int = TOGETHER
 
 

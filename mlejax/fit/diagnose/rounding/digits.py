@@ -26,6 +26,7 @@ EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever 
 NEARER = 1e-3  # share of the start's distance to an edge, below which they are, and the reverse
 ALLOWED = 0.01  # error bar of the log-likelihood, and of score and information in standard errors
 HALF = 0.5  # error bar of a log-likelihood, above which it is no number to show
+FAR_BELOW = 1e-3  # error bar over a rise, below which it is one though single units are lost
 LEAST_SHARE = 0.1  # error bar over a gain, above which the gain is not believed
 UNEXPLAINED = 3e-3  # `OptimizeResult.mismatch` above which the digits are looked at: good ones give 1e-4 and less
 FLAT_NOISE = 1e-9  # scaled curvature, of which flat directions of healthy formulas have much less
@@ -228,10 +229,18 @@ def bar_of_value(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> float:
     return 0.0 if bars is None else float(bars.loglik)
 
 
-def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> bool:
-    """Whether the log-likelihood at u is right to half a unit; true where its rounding is not known."""
+def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], since: Float[Host, " p"] | None = None) -> bool:
+    """Whether the log-likelihood at u is right to half a unit; true where its rounding is not known.
+
+    Of a rise ``since`` a point, whether it is right to half a unit or to a thousandth of the rise.
+    """
     bars = _bars(evaluator, u)
-    return bars is None or bars.loglik <= HALF
+    if bars is None or bars.loglik <= HALF:
+        return True
+    if since is None:
+        return False
+    at, before = evaluator.logliks({0: np.stack([u, since])})[0]
+    return bool(bars.loglik <= FAR_BELOW * (at - before))
 
 
 def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:

@@ -205,15 +205,15 @@ def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResul
 
 
 def with_good_digits(
-    evaluator: SingleEvaluator, end: OptimizeResult, found: Sequence[Direction]
+    evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, found: Sequence[Direction]
 ) -> tuple[tuple[Direction, ...], str]:
     """Of the directions found by rays from an end, what is no rounding; and where numbers end first, in words.
 
     A higher point counts if its gain exceeds its error bar; a supremum, if the log-likelihood has digits where it was seen; and
-    that it rises without bound, if it has digits where the search ended.
+    that it rises without bound, if it has digits where the search ended, or rose there by far more than it lost.
     """
     real = []
-    if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u):
+    if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u, u0):
         found = [d for d in found if d.behaviour != "rises" or d.bounded]
     for d in found:
         rises = d.behaviour == "rises"
