@@ -77,7 +77,7 @@ def door(function: Function) -> Function:
 
     short, unknown = shortened, unknown_option  # in the closure, since the globals are those of the function
 
-    def call(*args: Any, **options: Any) -> Any:
+    def call(*args: Any, **options: object) -> Any:
         try:
             return function(*args, **options)
         except Exception as error:

@@ -50,7 +50,7 @@ class Absent:
     def __name__(self) -> str:
         return self.name
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
+    def __call__(self, *_: object, **__: object) -> Any:
         """AbsentError."""
         raise AbsentError(
             f"this needs the {self.what} of {self.name}, but {self.why}.  Estimates, tables, intervals and tests are there; "
@@ -66,7 +66,7 @@ class Named:
     name: str
 
 
-def name_of(function: Any) -> Named | None:
+def name_of(function: object) -> Named | None:
     """The name under which a function, or the model around it, can be imported in any process; None if there is none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name or module in _MAIN:
@@ -92,7 +92,7 @@ def find(named: Named) -> Any:
 # ---- by value
 
 
-def portable(function: Any) -> Any:
+def portable(function: object) -> Any:
     """A function as something that pickles: its name, its bytes, or an :class:`Absent` where it cannot be pickled.
 
     While cloudpickle writes a function, the functions inside of it are left to cloudpickle: a function may refer to a model
@@ -175,7 +175,7 @@ _known: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
 _recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a worker share compiled programs
 
 
-def key_of(value: Any, parts: Any) -> bytes | None:
+def key_of(value: object, parts: Any) -> bytes | None:
     """A key under which :func:`recall` finds ``value``, made of the ``parts`` that it is pickled as."""
     key = None if _writing.active else _digest(pickle.dumps(parts))
     if key is not None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.model import Model
 
@@ -61,11 +62,16 @@ def regressor() -> Any:
         """A regressed model as a regressor; made by :func:`mlejax.sklearn`."""
 
         def __init__(
-            self, model: Any = None, X: str = "", y: str = "", fit_intercept: bool = True, options: Any = None
+            self,
+            model: Any = None,
+            X: str = "",
+            y: str = "",
+            fit_intercept: bool = True,
+            options: Mapping[str, Any] | None = None,
         ) -> None:
             self.model, self.X, self.y, self.fit_intercept, self.options = model, X, y, fit_intercept, options
 
-        def fit(self, X: Any, y: Any) -> Any:
+        def fit(self, X: Any, y: ArrayLike) -> Any:
             """Maximise the likelihood."""
             X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
             regressed = self.model.regress({self.X: FEATURES})

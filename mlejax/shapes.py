@@ -3,21 +3,37 @@
     def scores(u: Float[Host, " p"], rows: Float[Either, "n k"]) -> Float[Host, "n p"]: ...
 
 ``Host`` is NumPy, ``Device`` is JAX (traced arrays included), ``Either`` is whichever the caller works with; ``Scalar`` is a
-number or an array without axes.  Shapes stand on functions and NamedTuples.  Fields of pytree dataclasses carry none: JAX
-fills such fields with other objects inside ``tree.map`` and ``vmap``.
+number or an array without axes, ``Count`` a whole one and ``Flag`` a truth value.  ``Params`` is the user's structure of
+parameters on the natural scale, ``Data`` what a likelihood reads or a table that it can be read from; both are trees of any
+kind.  Shapes stand on functions and NamedTuples.  Fields of pytree dataclasses carry none: JAX fills such fields with other
+objects inside ``tree.map`` and ``vmap``.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree, Shaped
+from numpy.typing import DTypeLike
 
-__all__ = ["Bool", "Device", "Either", "Float", "Host", "Int", "PyTree", "Scalar", "Shaped"]
+# fmt: off
+__all__ = [
+    "Bool", "Count", "DTypeLike", "Data", "Device", "Either", "Flag", "Float", "Host", "Int", "Params", "PyTree", "Reduced",
+    "Scalar", "Shaped",
+]
+# fmt: on
 
 Host: TypeAlias = np.ndarray
 Device: TypeAlias = jax.Array
 Either: TypeAlias = np.ndarray | jax.Array
 Scalar: TypeAlias = float | np.floating | np.ndarray | jax.Array
+Flag: TypeAlias = bool | np.bool_ | np.ndarray | jax.Array
+Count: TypeAlias = int | np.integer | np.ndarray | jax.Array
+Params: TypeAlias = PyTree
+Data: TypeAlias = PyTree
+Reduced: TypeAlias = tuple[
+    Callable[..., Any], tuple[Any, ...]
+]  # what ``__reduce__`` gives: how to make the object again

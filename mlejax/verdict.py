@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax.misuse import PAGE
 from mlejax.notebook import in_notebooks
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Float, Host, Reduced
 from mlejax.status import End
 
 SMALL_DECREMENT = 1e-9  # log-likelihood units
@@ -79,7 +79,7 @@ class Facts(Mapping[str, Any]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return Facts, (self.known,)
 
 
@@ -106,7 +106,7 @@ class Verdict:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     advice: str = ""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return Verdict, (self.code, self.statement, self.evidence, self.advice)
 
     @property
@@ -168,7 +168,7 @@ class Direction:
         """The addresses that it moves, strongest first."""
         return self._said[1]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         parts = (self.behaviour, self.vector, self.gain, self.supremum, self._said, self.bounded, self.point)
         return Direction, parts
 

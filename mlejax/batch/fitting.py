@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,9 +31,9 @@ from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
 from mlejax.objective.blocks import budget_for
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, MethodLike, OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Host, PyTree
 from mlejax.verdict import ConvergenceWarning
 
 
@@ -41,13 +41,13 @@ def fit_many(
     likelihood: Likelihood,
     sets: DataSets,
     *,
-    start: Any = None,
+    start: PyTree = None,
     fixed: Mapping[str, Any] | None = None,
-    method: Any = "newton",
+    method: MethodLike = "newton",
     seed: int = 0,
     missing: str = "raise",
     columns: tuple[str, ...] = (),
-    penalty: Any = None,
+    penalty: Callable[..., Any] | None = None,
     hyper: PyTree = None,
     n_starts: int | None = None,
     budget: Budget,
@@ -86,14 +86,14 @@ def fit_many(
     return replace(done, missing=missing, columns=columns)
 
 
-def budget_for_largest(spec: Spec, sets: DataSets, held: Any, budget: Budget) -> Budget:
+def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
     """As `budget_for`, of the largest data set that can be used."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
     return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
 
 
-def _bound(penalty: Any, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
+def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
     """The penalty as programs take it, and the data sets with its hyper-parameters, common or one each."""
     leaves = jax.tree.leaves(hyper)
     own = bool(leaves) and all(np.ndim(a) and np.shape(a)[0] == len(sets) for a in leaves)
@@ -110,7 +110,7 @@ def _bound(penalty: Any, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
     return bound, replace(sets, hyper=each, own_hyper=own, scale=np.ones(len(sets)))
 
 
-def _given(spec: Spec, sets: DataSets, start: Any) -> tuple[list[Any], list[bool]]:
+def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[bool]]:
     """For each leaf its start or None, and whether it has one for each data set (a leading axis)."""
     if isinstance(start, str):
         if start != "pooled":
@@ -119,7 +119,7 @@ def _given(spec: Spec, sets: DataSets, start: Any) -> tuple[list[Any], list[bool
     return start_room.given_for_each(spec.space, len(sets), start, spec.likelihood.parameters)
 
 
-def _alone(sets: DataSets, i: int, space: Space) -> Any:
+def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
     """One data set as the recipe takes it, in the padded size of the batch."""
     data = sets.single(i)
     n = int(data.n)
@@ -128,7 +128,13 @@ def _alone(sets: DataSets, i: int, space: Space) -> Any:
 
 
 def _problems(
-    sets: DataSets, method: Any, held: Any, seed: int, given: list[Any], own: list[bool], budget: Budget
+    sets: DataSets,
+    method: Method,
+    held: Host | None,
+    seed: int,
+    given: list[Any],
+    own: list[bool],
+    budget: Budget,
 ) -> Problems:
     """The data sets as the diagnosis asks for them, one by one."""
     room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
@@ -143,7 +149,7 @@ def _problems(
     return problems_of(method, held, seed, loaded, given_of, one, int(min(max(room, 2), TOGETHER)))
 
 
-def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Any, sets: DataSets) -> Outcome:
+def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Host, sets: DataSets) -> Outcome:
     """The recipe over the data sets whose start is known; the others were interrupted."""
     space = evaluator.spec.space
     started = which[np.isfinite(u0[which]).all(axis=1)]
@@ -155,12 +161,12 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
     return replace(outcome, finished=outcome.finished and started.size == which.size)
 
 
-def _in_theta(spec: Spec, result: OptimizeResult, held: Any, budget: Budget) -> InTheta:
+def _in_theta(spec: Spec, result: OptimizeResult, held: Host | None, budget: Budget) -> InTheta:
     return in_theta(spec.space, result, held, budget)
 
 
 def _pooled(
-    spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Any, method: Any, seed: int
+    spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Host | None, method: Method, seed: int
 ) -> np.ndarray:
     """The estimates from all data sets together, as one start for each."""
     if sets.mode == "whole":
@@ -176,7 +182,7 @@ def _pooled(
     leaves = tuple(np.asarray(leaf[positions]) for leaf in sets.leaves)
     rows = data_room.Rows(leaves, sets.shared, sets.layout, len(positions))
     packed = data_room.pack(rows, mode=sets.mode)
-    pooled: Any = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
+    pooled: Loaded = Loaded(Problem(packed, spec.space), rows, None, None, None, designs=sets.designs, hyper=sets.hyper)  # type: ignore[arg-type]
     evaluator = ChunkedEvaluator(spec, packed, held, sets.hyper)
     problems = problems_of(method, held, seed, lambda _: pooled, lambda _: given)
     u0 = problems.start_anew(evaluator, pooled, given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +18,8 @@ from mlejax.fit.search import Outcome
 from mlejax.fit.start import Mode
 from mlejax.likelihood import Likelihood
 from mlejax.objective import DataSetsEvaluator, Spec
-from mlejax.optimize import OptimizeResult
-from mlejax.shapes import PyTree
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.shapes import Host, PyTree
 from mlejax.status import End
 from mlejax.verdict import code_of
 
@@ -53,8 +52,8 @@ class Batch:
     likelihood: Likelihood
     spec: Spec
     sets: DataSets
-    fixed: Any
-    method: Any
+    fixed: Host | None
+    method: Method
     u0: np.ndarray
     ends: OptimizeResult
     theta: np.ndarray
@@ -172,7 +171,7 @@ def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
     return f"interrupted after {int(end.n_steps)} steps"
 
 
-def _spread(part: Any, which: np.ndarray, n: int) -> np.ndarray:
+def _spread(part: PyTree, which: np.ndarray, n: int) -> np.ndarray:
     """Arrays of some data sets among NaN for the others."""
     out = np.full((n, *part.shape[1:]), np.nan)
     out[which] = part

@@ -24,7 +24,7 @@ from mlejax.execution import float64
 from mlejax.fit.prepare.loading import Reading, check_missing_allowed, reading_of
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.objective.blocks import contributions_at_once
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Data, Float, Host, Int, PyTree
 
 
 class _Groups(NamedTuple):
@@ -45,8 +45,8 @@ class _Groups(NamedTuple):
 
 def stacked(
     likelihood: Likelihood,
-    data: Any,
-    start: Any,
+    data: Data,
+    start: PyTree,
     missing: str,
     others: Sequence[str] = (),
     weights: Any = None,
@@ -72,7 +72,7 @@ def grouped(
     likelihood: Likelihood,
     frame: Any,
     by: Any,
-    start: Any,
+    start: PyTree,
     missing: str,
     others: Sequence[str] = (),
     weights: Any = None,
@@ -92,7 +92,7 @@ def grouped(
     return _split(likelihood, table, groups, start, missing, others, weights, weight_kind)
 
 
-def _stack_shape(data: Any) -> tuple[int, int]:
+def _stack_shape(data: Data) -> tuple[int, int]:
     """The number of data sets and of rows of a stack of arrays."""
     seen: dict[str, tuple[int, ...]] = {}
     parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
@@ -115,7 +115,7 @@ def _stack_shape(data: Any) -> tuple[int, int]:
     return n_sets, n
 
 
-def _stacked_array(leaf: Any, where: str) -> np.ndarray:
+def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
     """One array of a stack; a table is refused with what to call instead."""
     if hasattr(leaf, "iloc"):
         raise DataTypeError(
@@ -158,7 +158,7 @@ def _split(
     likelihood: Likelihood,
     table: data_room.Table,
     groups: _Groups,
-    start: Any,
+    start: PyTree,
     missing: str,
     others: Sequence[str],
     weights: Any,
@@ -257,7 +257,9 @@ def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Hos
     return np.array([padded_size(int(n)) for n in lengths], np.int64)
 
 
-def _without_gaps(runs: Runs, gaps: Sequence[Gap], missing: str, index: Any, bad: dict[int, str]) -> Runs:
+def _without_gaps(
+    runs: Runs, gaps: Sequence[Gap], missing: str, index: Sequence[Hashable] | None, bad: dict[int, str]
+) -> Runs:
     """The rows without missing values under missing="drop"; data sets with other gaps are added to ``bad``."""
     dropped = [gap for gap in gaps if missing == "drop" and not gap.infinite]
     phrases: dict[int, list[str]] = {}
@@ -291,7 +293,7 @@ def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int
 def _into_units(
     rows: data_room.Rows,
     runs: Runs,
-    values: Any,
+    values: Host,
     likelihood: Likelihood,
     weights: Float[Host, " n"] | None,
     bad: dict[int, str],

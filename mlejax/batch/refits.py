@@ -41,7 +41,7 @@ from mlejax.objective import (
 from mlejax.objective.blocks import budget_for
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Float, Host, PyTree
+from mlejax.shapes import Bool, Device, Either, Float, Host, PyTree
 from mlejax.status import End
 
 AT_THE_START = 1e-16  # a decrement this small after two steps or less: the start was the maximum
@@ -82,7 +82,7 @@ def refit(
     weights: Weights,
     n_refits: int,
     u0: np.ndarray,
-    fixed: Any,
+    fixed: Host | None,
     budget: Budget,
     hyper: PyTree = None,
 ) -> Refits:
@@ -121,7 +121,13 @@ def refit(
 
 
 def refit_data(
-    spec: Spec, method: Method, sets: DataSets, u0: np.ndarray, fixed: Any, budget: Budget, hyper: PyTree = None
+    spec: Spec,
+    method: Method,
+    sets: DataSets,
+    u0: np.ndarray,
+    fixed: Host | None,
+    budget: Budget,
+    hyper: PyTree = None,
 ) -> Refits:
     """Maximise the log-likelihood of many data sets from one start u0 (p,), without ray tests or other starts.
 
@@ -156,13 +162,13 @@ def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:
     return np.asarray(ends.status == int(End.INTERRUPTED))
 
 
-def _refits(space: Space, ends: OptimizeResult, good: Any, fixed: Any) -> Refits:
+def _refits(space: Space, ends: OptimizeResult, good: Host, fixed: Host | None) -> Refits:
     theta, params = theta_and_params(space, ends.u, fixed)
     loglik, status, n_steps = (np.asarray(a) for a in (ends.loglik, ends.status, ends.n_steps))
     return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
 
 
-def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Any) -> np.ndarray | None:
+def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Host | None) -> np.ndarray | None:
     """From one start for all, where the first Newton step leads (B, p): a matrix product in the place of an evaluation.
 
     Steps that a quadratic does not promise to be good (a decrement far beyond p) are not taken.  None where this is not
@@ -199,7 +205,7 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
 
 
 def _ended(
-    space: Space, ends: OptimizeResult, fixed: Any, budget: Budget | None
+    space: Space, ends: OptimizeResult, fixed: Host | None, budget: Budget | None
 ) -> tuple[OptimizeResult, Bool[Host, " B"]]:
     """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
 
@@ -240,11 +246,11 @@ def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
 
 
 @partial(compiled, static=("spec",))
-def _row_derivatives(spec: Spec, u: Any, data: Prepared, fixed: Any) -> Any:
+def _row_derivatives(spec: Spec, u: Either, data: Prepared, fixed: Host | None) -> tuple[Device, Device]:
     return objective_of(spec, data, fixed, None).row_derivatives(u)
 
 
-def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Host | None) -> tuple[np.ndarray, np.ndarray]:
     """Scores (n, p) in u and minus the Hessians (n, p, p) of every contribution, unweighted (rows or units)."""
     with float64():
         scores, hessians = (np.asarray(a) for a in _row_derivatives(spec, u, data, fixed))
@@ -257,7 +263,7 @@ def one_step(
     u: np.ndarray,
     data: Prepared,
     weights: np.ndarray,
-    fixed: Any,
+    fixed: Host | None,
     derivatives: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Refits:
     """One Newton step from u under many weight vectors (B, n): an approximation of :func:`refit`, for rows or units.

@@ -12,6 +12,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.data import Prepared, Weights
 from mlejax.data.formulas import Designs
+from mlejax.data.layout import Layout
 from mlejax.execution import aligned, limits, on_cpu
 from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
 from mlejax.parameters import Space
@@ -114,7 +115,7 @@ class DataSets:
 
     leaves: tuple[np.ndarray, ...]
     shared: tuple[np.ndarray, ...]
-    layout: Any
+    layout: Layout
     mode: str
     order: np.ndarray | None
     begins: np.ndarray
@@ -142,7 +143,7 @@ class DataSets:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def one(self, i: int) -> Any:
+    def one(self, i: int) -> Prepared:
         """One data set, as ``model.fit`` would take it."""
         return self.reading.take(self.table_rows(i))
 
@@ -254,7 +255,7 @@ class DataSets:
         rows = tuple(cut(leaf) for leaf in self.leaves)
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
-    def hyper_at(self, i: int) -> Any:
+    def hyper_at(self, i: int) -> PyTree:
         """The hyper-parameters of one data set."""
         return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 

@@ -7,11 +7,10 @@ x' V x, is what is left of terms c^2 times as large.  From the factor it is a su
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mlejax.shapes import Float, Host
+from mlejax.shapes import DTypeLike, Float, Host
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +23,7 @@ class Factored:
 
     factor: Float[Host, "p r"]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Host:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Host:
         return np.asarray(self.factor @ self.factor.T, dtype)
 
 

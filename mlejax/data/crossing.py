@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,13 +34,13 @@ class Crossing:
     unit: tuple[Int[Host, " g"], ...]
     within: tuple[Int[Host, " g"], ...]
 
-    def levels_of(self, rows: Rows, key: Any) -> Rows:
+    def levels_of(self, rows: Rows, key: Hashable) -> Rows:
         """The rows with the level of every one as a further column."""
         return replace(
             rows, leaves=(*rows.leaves, *self.codes), layout=_with(rows.layout, key, len(rows.leaves), len(self.codes))
         )
 
-    def there(self, units: Rows, key: Any) -> Rows:
+    def there(self, units: Rows, key: Hashable) -> Rows:
         """The units with flags of their levels as a further column, (units, most levels of a unit) for each factor."""
         flags = []
         for unit, within in zip(self.unit, self.within, strict=True):
@@ -51,7 +51,7 @@ class Crossing:
         return replace(units, leaves=(*units.leaves, *flags), layout=layout)
 
 
-def _with(layout: Layout, key: Any, index: int, n: int) -> Layout:
+def _with(layout: Layout, key: Hashable, index: int, n: int) -> Layout:
     return layout.with_column(key, jax.tree.structure((0,) * n), index)
 
 

@@ -11,7 +11,7 @@ each a kind of the built-in error that a caller would look for:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,16 +74,16 @@ def rows_phrase(rows: Sequence[int] | np.ndarray, index: Any = None) -> str:
     return f"{text} ({word} {', '.join(label(each) for each in labels)}{dots})"
 
 
-def _same_label(label: Any, row: int) -> bool:
+def _same_label(label: object, row: int) -> bool:
     return isinstance(label, (int, np.integer)) and not isinstance(label, bool) and int(label) == row
 
 
-def label(value: Any) -> str:
+def label(value: object) -> str:
     """An index label as a user writes it, without NumPy's type around a number."""
     return repr(value) if isinstance(value, (str, bytes)) else str(value)
 
 
-def near_matches(name: Any, known: Iterable[Any]) -> list[Any]:
+def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
     """Those of the known names that resemble `name`, best first (case is ignored).
 
     >>> near_matches("Heigth", ["height", "weight", "age"])
@@ -95,7 +95,7 @@ def near_matches(name: Any, known: Iterable[Any]) -> list[Any]:
     return [by_text[text] for text in difflib.get_close_matches(str(name).lower(), by_text, n=3, cutoff=0.6)]
 
 
-def missing_column(name: Any, known: Iterable[Any]) -> MissingColumnError:
+def missing_column(name: Hashable, known: Iterable[Any]) -> MissingColumnError:
     """The error for a column that is not there."""
     known = list(known)
     near = near_matches(name, known)
@@ -104,7 +104,7 @@ def missing_column(name: Any, known: Iterable[Any]) -> MissingColumnError:
     return linked(MissingColumnError(f"no column {name!r} in the data.{hint}{have}", name), "no-column")
 
 
-def type_name(value: Any) -> str:
+def type_name(value: object) -> str:
     """The type of a value as a user writes it.
 
     >>> type_name(np.zeros(2)), type_name([1.0])

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 
 from mlejax.data.errors import DataError, DataTypeError, type_name
+from mlejax.shapes import Data, PyTree, Reduced
 
-ROOT: Any = None  # the key of data that are not a mapping
+ROOT: Hashable = None  # the key of data that are not a mapping
 MASK_TAKEN = "the data have a column 'mask', but with unit= data['mask'] marks the real rows: rename it"
 UNIT_NEEDS_NAMES = "unit= needs data with names (a dict or a DataFrame), since the function reads data['mask']"
 
@@ -33,7 +34,7 @@ class Shared:
     Shared(value=[0.0, 0.5, 1.0])
     """
 
-    value: Any
+    value: PyTree
 
     def __post_init__(self) -> None:
         if isinstance(self.value, (Shared, Static)):
@@ -74,7 +75,7 @@ class Static:
         return hash(_typed(self.value))
 
 
-def _typed(value: Any) -> Any:
+def _typed(value: PyTree) -> Any:
     """The value with its type, all the way down, so that 1, 1.0 and True are three keys of a compilation, not one."""
     if isinstance(value, tuple):
         return type(value), tuple(_typed(v) for v in value)
@@ -95,7 +96,7 @@ class Entry(NamedTuple):
     """One key of the data: the tree under it (None: a single leaf) and what its leaves are."""
 
     key: Hashable
-    treedef: Any
+    treedef: jax.tree_util.PyTreeDef
     slots: tuple[Slot, ...]
 
 
@@ -118,7 +119,7 @@ class Layout:
     def _hash(self) -> int:
         return hash((self.kind, self.entries))
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return Layout, (self.kind, self.entries)  # without the hash: the hash of a text differs between processes
 
     @staticmethod
@@ -149,14 +150,14 @@ class Layout:
             raise DataError(MASK_TAKEN)
         return self.with_column("mask", None, index)
 
-    def with_column(self, key: Hashable, treedef: Any, index: int) -> Layout:
+    def with_column(self, key: Hashable, treedef: jax.tree_util.PyTreeDef, index: int) -> Layout:
         """The layout with a further column, a tree (None: one array) whose arrays by row begin with the index-th."""
         n = 1 if treedef is None else treedef.num_leaves
         slots = tuple(Slot("row", index + i) for i in range(n))
         return replace(self, entries=(*self.entries, Entry(key, treedef, slots)))
 
 
-def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:
+def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Data:
     """The data as the user's function sees them: a plain dict, or the user's own structure, with nothing wrapped.
 
     Args:
@@ -172,13 +173,13 @@ def assemble(rows: Sequence[Any], shared: Sequence[Any], layout: Layout) -> Any:
     return built if layout.kind == "mapping" else built[ROOT]
 
 
-def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+def build(entry: Entry, rows: Sequence[Any], shared: Sequence[Any]) -> Data:
     """What is under one key of the data."""
     leaves = [_leaf(slot, rows, shared) for slot in entry.slots]
     return leaves[0] if entry.treedef is None else jax.tree_util.tree_unflatten(entry.treedef, leaves)
 
 
-def _leaf(slot: Slot, rows: Sequence[Any], shared: Sequence[Any]) -> Any:
+def _leaf(slot: Slot, rows: Sequence[Any], shared: Sequence[Any]) -> PyTree:
     if slot.source == "row":
         return rows[slot.position]
     if slot.source == "shared":

@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.execution import aligned
-from mlejax.shapes import PyTree
+from mlejax.shapes import Either, PyTree
 
 MIN_BLOCK = 16
 
@@ -117,7 +117,7 @@ def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
     return jax.tree_util.tree_unflatten(treedef, [fill(x) for x in leaves]), full
 
 
-def replace_zero_weight(rows: PyTree, weights: Any) -> Any:
+def replace_zero_weight(rows: PyTree, weights: Any) -> PyTree:
     """The rows with those of weight 0 replaced by the first row of positive weight; for traced weights (resampling).
 
     Args:
@@ -133,7 +133,7 @@ def replace_zero_weight(rows: PyTree, weights: Any) -> Any:
     zero = jnp.asarray(weights) <= 0
     donor = jnp.argmin(zero)
 
-    def fill(x: Any) -> Any:
+    def fill(x: Either) -> Either:
         x = jnp.asarray(x)
         return jnp.where(zero.reshape((-1,) + (1,) * (x.ndim - 1)), x[donor], x)
 

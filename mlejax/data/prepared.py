@@ -19,7 +19,7 @@ from mlejax.data.padding import blocks, pad
 from mlejax.data.read.checked import Rows
 from mlejax.data.streamed import StreamedColumn
 from mlejax.execution import limits
-from mlejax.shapes import PyTree
+from mlejax.shapes import Host, PyTree
 
 MODES = ("rows", "units", "whole")
 
@@ -67,7 +67,7 @@ class Prepared:
         """Whether the rows are read where they lie, chunk by chunk."""
         return any(isinstance(leaf, StreamedColumn) for leaf in self.rows)
 
-    def taken(self, at: Any) -> tuple[Any, ...]:
+    def taken(self, at: Host | slice) -> tuple[Any, ...]:
         """Some of the rows, by a slice without a step or by their numbers (m,)."""
         return tuple(leaf[at] for leaf in self.rows)
 
@@ -110,7 +110,7 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
     large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= limits().streamed_bytes
     if large and (weights is None or weights.all()):
         full = pad((), np.ones(rows.n) if weights is None else weights, n_blocks * size)[1]
-        leaves: Any = tuple(StreamedColumn(leaf, n_blocks * size) for leaf in rows.leaves)
+        leaves: tuple[Any, ...] = tuple(StreamedColumn(leaf, n_blocks * size) for leaf in rows.leaves)
     else:
         leaves, full = pad(rows.leaves, weights, n_blocks * size)
     return Prepared(leaves, rows.shared, full, n, rows.layout, mode, size)

@@ -11,14 +11,14 @@ when a copy is made: scores and bootstraps, long after the fit, are of the data 
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.execution import aligned, limits
-from mlejax.shapes import Host, Shaped
+from mlejax.shapes import DTypeLike, Host, Shaped
 
 
 @jax.tree_util.register_pytree_node_class
@@ -72,7 +72,7 @@ class StreamedColumn:
         out[n_real:] = self.values[0]
         return out
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         """The padded copy.
 
         Raises:
@@ -101,7 +101,7 @@ class StreamedColumn:
         return (np.asarray(self),), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any]) -> Any:
+    def tree_unflatten(cls, _: None, children: tuple[Any]) -> Self:
         """The array in the column's place, most often a traced one."""
         return children[0]
 

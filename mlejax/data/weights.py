@@ -74,7 +74,7 @@ class Weights:
         return text + (f", {zeros} of weight 0" if zeros else "")
 
 
-def check_weight_kind(weights: Any, kind: Any) -> str | None:
+def check_weight_kind(weights: Any, kind: str | None) -> str | None:
     """``weight_kind`` for these weights: both or neither.
 
     Raises:

@@ -16,6 +16,7 @@ from mlejax.data.errors import type_name
 from mlejax.data.streams import Engine
 from mlejax.engines.on_processes import OwnRows, Processes
 from mlejax.execution.devices import of_many_processes
+from mlejax.shapes import Data
 
 __all__ = ["engine_of", "source_of"]
 
@@ -48,7 +49,7 @@ def engine_of(on: Any) -> Engine | None:
     )
 
 
-def source_of(data: Any, on: Any, groups: bool = False) -> Any:
+def source_of(data: Data, on: Any, groups: bool = False) -> Any:
     """Tables that belong to an engine as sources of partitions; other data as they are.
 
     Args:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlejax.data.streams import Partition
 from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
+from mlejax.shapes import Data
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
 
 RETRIES = 3  # of a task whose worker was lost
 AHEAD = 16  # tasks a thread of the cluster
@@ -23,11 +27,11 @@ class Dask:
     def __init__(self, client: Any) -> None:
         self.client = client
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+    def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
         task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 
-        def submit(partition: Any) -> Any:
+        def submit(partition: Partition) -> Any:
             if not isinstance(partition, Held):
                 return self.client.submit(run, task, partition, pure=False, retries=RETRIES)
             import dask
@@ -46,9 +50,9 @@ class DaskFrame:
         frame: of Dask.
     """
 
-    frame: Any
+    frame: dd.DataFrame
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """Some rows with all columns."""
         return self.frame.head(256, npartitions=-1, compute=True)
 

@@ -7,7 +7,7 @@ the same sums, takes the same steps and ends with the same result; an error in o
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy as np
 
 from mlejax.data.read import ingest, map_columns
 from mlejax.data.streams import Batch, Partition, Threads
+from mlejax.shapes import Data
 
 ROWS = 1 << 18  # of a partition
 
@@ -25,7 +26,7 @@ ROWS = 1 << 18  # of a partition
 class Processes:
     """All processes of ``jax.distributed.initialize`` as an engine; every one of them has to ask for the same work."""
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+    def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`: of this process's partitions, and of those of all others, in their order."""
         import cloudpickle
 
@@ -73,7 +74,7 @@ class OwnRows:
         data: as the user gave them.
     """
 
-    data: Any = field(repr=False)
+    data: Data = field(repr=False)
 
     @cached_property
     def _tables(self) -> list[Batch]:
@@ -85,7 +86,7 @@ class OwnRows:
             for a in range(0, n, ROWS)
         ]
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """Some rows."""
         return self.data.peek() if hasattr(self.data, "peek") else _rows(ingest(self.data).raw, slice(0, 256))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mlejax.data import DataTypeError
 from mlejax.data.streams import Partition
 from mlejax.engines.tasks import Held, in_order, packed, run, run_on_table
+from mlejax.shapes import Data
+
+if TYPE_CHECKING:
+    import ray
 
 AHEAD = 16  # tasks a core of the cluster
 
@@ -20,18 +25,18 @@ class Ray:
         ray: the module.
     """
 
-    def __init__(self, ray: Any) -> None:
+    def __init__(self, ray: ModuleType) -> None:
         if not ray.is_initialized():
             raise DataTypeError("on=ray expected a connection: call ray.init() first")
         self.ray = ray
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+    def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`."""
         ray, task = self.ray, self.ray.put(packed(work))
         of_file, of_block = ray.remote(run), ray.remote(run_on_table)
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-        def submit(partition: Any) -> Any:
+        def submit(partition: Partition) -> Any:
             if isinstance(partition, Held):
                 return of_block.remote(task, partition.name, partition.handle)
             return of_file.remote(task, partition)
@@ -50,7 +55,7 @@ class RayData:
         dataset: of Ray.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: ray.data.Dataset) -> None:
         self.dataset = dataset
 
     @cached_property
@@ -60,7 +65,7 @@ class RayData:
         blocks = self.dataset.materialize().to_arrow_refs()
         return [Held(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """The first block that has rows."""
         tables = (block.read() for block in self._blocks)
         return next((table for table in tables if table.num_rows), self._blocks[0].read())

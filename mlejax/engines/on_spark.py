@@ -7,12 +7,16 @@ record batches, many at a time (``applyInArrow`` would call for each group).
 from __future__ import annotations
 
 import pickle
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlejax.data.streams import Partition, whole_groups
 from mlejax.engines.tasks import packed, run, run_on_table, unpacked
+from mlejax.shapes import Data
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 FOUND = "i long, found binary"
 
@@ -24,10 +28,10 @@ class Spark:
         session: of pyspark.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: SparkSession) -> None:
         self.session = session
 
-    def map(self, work: Any, partitions: Iterable[Partition]) -> Generator[Any, None, None]:
+    def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
         """As `mlejax.data.streams.Engine.map`; of a DataFrame the number of results is that of its record batches or groups."""
         import cloudpickle
 
@@ -99,15 +103,15 @@ class SparkFrame:
         by: columns of groups by which the rows of its partitions are sorted.
     """
 
-    frame: Any
+    frame: DataFrame
     by: tuple[str, ...] = ()
     name: str = "the Spark DataFrame"
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """Some rows with all columns."""
         return self.frame.limit(256).toArrow()
 
-    def read(self, columns: Any = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None) -> Data:
         """All rows, here."""
         return self.frame.toArrow()
 

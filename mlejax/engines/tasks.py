@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlejax.data.streams import Batch, Partition
 from mlejax.execution import float64
 from mlejax.portable import travelling
+from mlejax.shapes import Data
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Held:
     handle: Any = field(repr=False)
     fetch: Callable[[Any], Any] = field(repr=False)
 
-    def read(self, columns: Any = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None) -> Data:
         """The partition, here."""
         return self.fetch(self.handle)
 
 
-def packed(work: Any) -> bytes:
+def packed(work: Callable[[Partition], Any]) -> bytes:
     """The work on any partition as bytes."""
     import cloudpickle
 
@@ -62,7 +63,7 @@ def run(work: bytes, partition: Partition) -> bytes:
             )
 
 
-def run_on_table(work: bytes, name: str, table: Any) -> bytes:
+def run_on_table(work: bytes, name: str, table: Data) -> bytes:
     """As `run`, of a partition that the engine has brought to the worker."""
     return run(work, Batch(name, table))
 

@@ -17,18 +17,20 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
+from mlejax.shapes import Reduced
+
 __all__ = ["ByOwners", "cached"]
 
 T = TypeVar("T")
 _HIDDEN, _REFERENCE = "_kept_by_mlejax", "reference"
-_BY_IDENTITY: Any = object.__hash__
+_BY_IDENTITY: Callable[[object], int] = object.__hash__
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
 
 
 class _Kept(dict[Hashable, Any]):
     """What is kept beside an owner; a copy of the owner, or the owner sent to another process, begins with nothing."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _Kept, ()
 
 
@@ -73,14 +75,14 @@ class _Weakly:
         return self is other or (isinstance(other, _Weakly) and self.parts == other.parts)
 
 
-def _owners(reference: Any) -> list[weakref.ref[Any]]:
+def _owners(reference: Hashable) -> list[weakref.ref[Any]]:
     """The owners in a part of a key."""
     if isinstance(reference, weakref.ref):
         return [reference]
     return reference.owners if isinstance(reference, _Weakly) else []
 
 
-def _reference(value: Any) -> Any:
+def _reference(value: object) -> Any:
     """A value as part of a key: itself where no owner is in it."""
     if type(value) in _PLAIN:
         return value
@@ -92,7 +94,7 @@ def _reference(value: Any) -> Any:
         return _new_reference(value)
 
 
-def _new_reference(value: Any) -> Any:
+def _new_reference(value: object) -> Any:
     kind = type(value)
     if kind.__hash__ is _BY_IDENTITY and not isinstance(value, type):
         try:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax import lax
 
-from mlejax.shapes import Either, Host, Int, Shaped
+from mlejax.shapes import Count, Either, Host, Int, PyTree, Shaped
 
 from . import lapack
 from .devices import ALIGNMENT, aligned, free_memory, n_cores
@@ -96,10 +96,10 @@ class ChunkSource(Protocol):
     def data_set_bytes(self, size: int) -> int:
         """Bytes of one data set of this size."""
 
-    def fetch(self, lanes: Int[Host, " m"], capacity: int, *, views: bool = False) -> Any:
+    def fetch(self, lanes: Int[Host, " m"], capacity: int, *, views: bool = False) -> PyTree:
         """Their data, with a leading axis (capacity, ...); with ``views``, leaves are `ChunkView` if they are `in_place`."""
 
-    def single(self, i: int) -> Any:
+    def single(self, i: int) -> PyTree:
         """The data of one, without a leading axis."""
 
 
@@ -219,8 +219,8 @@ class ChunkView:
         shape: of one data set.
     """
 
-    values: Any
-    shift: Any
+    values: Host
+    shift: Count
     shape: tuple[int, ...]
 
     def block(self, first: Int[Either, ""] | int, width: int) -> jax.Array:

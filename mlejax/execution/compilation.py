@@ -26,6 +26,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mlejax.shapes import PyTree
+
 from .activity import compilation_begins, compilation_ends
 from .caching import ByOwners
 from .devices import check_process, on_cpu
@@ -75,7 +77,7 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
         >>> float(compiled(lambda x: 2 * x)(jnp.ones(())))
         2.0
     """
-    kind: Any = _OnHost if how == "host" else partial(_Program, how=how)
+    kind: Callable[..., Any] = _OnHost if how == "host" else partial(_Program, how=how)
     if not static:
         return kind(function)
     parameters = inspect.signature(function).parameters
@@ -86,14 +88,14 @@ def compiled(function: Callable[..., Any], *, static: tuple[str, ...] = (), how:
 
     def make() -> _Program:
         @functools.wraps(function)
-        def traced(*args: Any, **kwargs: Any) -> Any:
+        def traced(*args: PyTree, **kwargs: PyTree) -> PyTree:
             statics = zip(static, _in_progress.statics, strict=True)
             return function(**dict(statics), **dict(zip(others, args, strict=False)), **kwargs)
 
         return kind(traced)
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: PyTree, **kwargs: PyTree) -> PyTree:
         if leading and len(args) >= n_static:
             statics, dynamic = args[:n_static], args[n_static:]
         else:
@@ -126,7 +128,7 @@ class _Program:
 
     def __init__(self, function: Callable[..., Any], how: str) -> None:
         @functools.wraps(function)
-        def announced(*args: Any, **kwargs: Any) -> Any:
+        def announced(*args: PyTree, **kwargs: PyTree) -> PyTree:
             self.tracing = True
             compilation_begins()  # after the tracing that comes now
             return function(*args, **kwargs)
@@ -139,7 +141,7 @@ class _Program:
         options = {name: value for name, value in _OPTIONS[self.how].items() if name not in _UNKNOWN}
         return jax.jit(self.function, compiler_options=options) if options else self.plain
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         check_process()
         current = self.current
         try:
@@ -171,7 +173,7 @@ class _OnHost:
         self.function, self.compiled = function, _Program(function, "hasty")
         self.known: dict[Any, Callable[[Any], Sequence[Any]]] = {}
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: PyTree) -> PyTree:
         leaves, layout = jax.tree.flatten(args)
         if any(isinstance(a, jax.core.Tracer) for a in leaves):
             return self.compiled(*args)
@@ -180,7 +182,7 @@ class _OnHost:
             self.known[key] = self._prepared(args)
         return self.known[key](leaves)
 
-    def _prepared(self, args: Any) -> Callable[[Any], Any]:
+    def _prepared(self, args: tuple[PyTree, ...]) -> Callable[[Any], Any]:
         program, shape = jax.make_jaxpr(self.function, return_shape=True)(*args)
         treedef = jax.tree.structure(shape)
         if on_cpu() and _numbers(program.jaxpr) <= MOST_NUMBERS:
@@ -199,7 +201,7 @@ def _numbers(program: Program) -> int:
     )
 
 
-def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
+def evaluated(function: Callable[..., Any], *arguments: PyTree) -> PyTree:
     """``function(*arguments)``, evaluated once: a tree of arrays on the host.
 
     Args:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -72,13 +72,13 @@ def device_kind() -> str:
     return jax.default_backend()
 
 
-def mesh_of(given: Any, axis: str) -> Mesh:
+def mesh_of(given: Mesh | Sequence[jax.Device] | jax.Device | None, axis: str) -> Mesh:
     """A list of devices, one device, or a mesh of any shape as a mesh of one axis."""
     many = given.devices.reshape(-1) if isinstance(given, Mesh) else np.atleast_1d(np.array(given, dtype=object))
     return Mesh(many, (axis,))
 
 
-def of_many_processes(given: Any) -> bool:
+def of_many_processes(given: Mesh | Sequence[jax.Device] | jax.Device | None) -> bool:
     """Whether devices, or a mesh of them, belong to several processes (``jax.distributed``)."""
     if jax.process_count() == 1:
         return False

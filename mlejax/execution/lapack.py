@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jaxlib.version
 
+from mlejax.shapes import PyTree
+
 from .limits import limits
 from .precision import float64
 from .trace import lapack_calls
@@ -35,7 +37,7 @@ def cuts_calls_up() -> bool:
     return limits().on_cpu and (0, 10) <= jaxlib.version.__version_info__[:2] < (0, 12)
 
 
-def most_at_once(value: Callable[..., Any], *two: Any, p: int) -> int | None:
+def most_at_once(value: Callable[..., Any], *two: PyTree, p: int) -> int | None:
     """How many contributions or data sets may be evaluated in one call; None without calls of LAPACK for each of them.
 
     Args:

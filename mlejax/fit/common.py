@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from mlejax.data import Prepared
 from mlejax.fit.maximise.maximise import POLISH_LIMIT, POLISH_STEPS
 from mlejax.objective import objective_of
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Either, PyTree
 
 __all__ = ["POLISH_LIMIT", "POLISH_STEPS", "Problem", "Solution", "check_count", "objective_of"]
 
@@ -53,18 +52,18 @@ class Solution:
     """
 
     params: PyTree
-    theta: Any
-    u: Any
-    llf: Any
-    score: Any
-    information: Any
-    decrement: Any
-    n_steps: Any
-    status: Any
-    converged: Any
+    theta: Either
+    u: Either
+    llf: Either
+    score: Either
+    information: Either
+    decrement: Either
+    n_steps: Either
+    status: Either
+    converged: Either
 
 
-def check_count(name: str, value: Any, least: int) -> int:
+def check_count(name: str, value: object, least: int) -> int:
     """The value as an int, refused unless it is a whole number >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")

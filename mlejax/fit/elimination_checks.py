@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ from mlejax.fit.prepare.loaded import Effects, Loaded
 from mlejax.fit.prepare.loading import leave_out
 from mlejax.likelihood import Likelihood, eliminating
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms, separated_rows
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import MethodLike, OptimizeResult
 from mlejax.parameters import CurvedTies
-from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.shapes import Bool, Data, Float, Host, Int, PyTree
 from mlejax.status import End
 from mlejax.verdict import SEVERAL_STARTS, Verdict
 
@@ -46,7 +46,13 @@ class Settling(NamedTuple):
 
 
 def check_options(
-    likelihood: Any, separated: Any, method: Any, bias_reduction: Any, n_starts: int, start: Any, fixed: Any
+    likelihood: Likelihood,
+    separated: str,
+    method: MethodLike,
+    bias_reduction: str | None,
+    n_starts: int,
+    start: PyTree,
+    fixed: Mapping[str, Any] | None,
 ) -> None:
     """Raise ValueError for options that effects by index do not have, and for ``separated=`` without effects."""
     if separated not in SEPARATED:
@@ -75,7 +81,7 @@ def check_options(
             )
 
 
-def with_more_levels_eliminated(likelihood: Likelihood, data: Any) -> Likelihood:
+def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihood:
     """The likelihood which eliminates the effects of the column with most levels."""
     if not likelihood.coded:
         return likelihood
@@ -86,7 +92,7 @@ def with_more_levels_eliminated(likelihood: Likelihood, data: Any) -> Likelihood
     return eliminating(likelihood, max(keys, key=lambda key: len(pd.unique(np.asarray(table.column(key.by))))))
 
 
-def refuse_effects(likelihood: Any, what: str, instead: str) -> None:
+def refuse_effects(likelihood: Likelihood, what: str, instead: str) -> None:
     """Raise ValueError if the likelihood has effects by index, for what does not eliminate them."""
     if likelihood.effects:
         key = likelihood.effects[0]
@@ -96,7 +102,7 @@ def refuse_effects(likelihood: Any, what: str, instead: str) -> None:
         )
 
 
-def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Any) -> EffectsEvaluator:
+def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> EffectsEvaluator:
     """The evaluator of a data set with effects by index, at those of the estimate if there is one."""
     assert loaded.levels is not None
     given = None if loaded.effects is None else loaded.effects.given
@@ -104,7 +110,7 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Any) -> EffectsEvalu
     return made if loaded.effects is None else made.near(loaded.effects.values)
 
 
-def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Any, u: Float[Host, " p"]) -> RowTerms:
+def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
     """What each contribution of data in memory adds at u; scores with the effects by index partialled out."""
     if loaded.levels is None:
         return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
@@ -188,7 +194,7 @@ def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, s
         )
 
 
-def _listed(labels: Any) -> str:
+def _listed(labels: Sequence[Hashable] | Host) -> str:
     return ", ".join(str(label) for label in labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
 
 
@@ -238,7 +244,7 @@ def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tu
 
 
 def with_effects_at_end(
-    evaluator: EffectsEvaluator, loaded: Loaded, u: Any, jacobian: Any, settling: Settling
+    evaluator: EffectsEvaluator, loaded: Loaded, u: Host, jacobian: Host | None, settling: Settling
 ) -> Loaded:
     """The data with what is known of the effects at the estimate."""
     at = evaluator.eliminated(u)
@@ -256,7 +262,7 @@ def with_effects_at_end(
     return replace(loaded, effects=effects)
 
 
-def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Any, settling: Settling) -> Verdict:
+def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, settling: Settling) -> Verdict:
     """The verdict with what the levels add to it: those without a maximum, those left out."""
     by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
     if not u.size:

@@ -22,6 +22,7 @@ from mlejax.fit.with_classes import fit_with_classes
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator
+from mlejax.shapes import Data
 from mlejax.verdict import ConvergenceWarning, Verdict
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
@@ -33,7 +34,7 @@ SINGULAR = 1e-8  # eigenvalue of correlations
 WORST = 10  # units that are looked at on a fixed grid
 
 
-def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options: Any) -> Fit:
+def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **options: Any) -> Fit:
     """Maximum likelihood for one data set; arguments as in ``Model.fit``, with those of :func:`mlejax.fit.recipe.fit_once`."""
     how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
@@ -53,14 +54,14 @@ def fit(likelihood: Likelihood, data: Any, *, integrate: Any = "auto", **options
     return done
 
 
-def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Any, options: dict[str, Any]) -> Fit:
+def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
     if not isinstance(how, Quadrature):
         return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
     return replace(done, integration=Integration(tuple(_marginal(done).latents), how.points))
 
 
-def _chosen(likelihood: Likelihood, data: Any, options: dict[str, Any]) -> Fit:
+def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
     marginal = marginal_of(likelihood)
     assert marginal is not None
     points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))

@@ -76,13 +76,13 @@ from mlejax.objective import (
     PartitionedEvaluator,
     Spec,
 )
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Data, Float, Host
 from mlejax.status import End
 
 
-def fit_once(likelihood: Likelihood, data: Any, **asked: Any) -> Fit:
+def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
     """Maximum likelihood for one data set; ``asked`` are the fields of `Request`."""
     request = Request(**asked)
     likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)
@@ -142,7 +142,7 @@ class Ready(NamedTuple):
     rechosen: Callable[[AnyEvaluator, Float[Host, " p"]], tuple[AnyEvaluator, Float[Host, " p"]] | None]
 
 
-def _ready(likelihood: Likelihood, data: Any, method: Any, request: Request, listed: list[Any]) -> Ready:
+def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request, listed: list[Any]) -> Ready:
     """Read the data, place them, apply what is fixed and constrained, and choose the start."""
     doing("reading the data")
     loaded, validation = _read(likelihood, data, method, request)
@@ -186,7 +186,7 @@ def _ready(likelihood: Likelihood, data: Any, method: Any, request: Request, lis
     return Ready(evaluator, loaded, u0, starts, validation, labels, remark, settling, rechosen)
 
 
-def _read(likelihood: Likelihood, data: Any, method: Any, request: Request) -> tuple[Loaded, ValidationData | None]:
+def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) -> tuple[Loaded, ValidationData | None]:
     """The data of the fit, in memory or as a stream, and those that are held out."""
     start, missing, weights, kind = request.start, request.missing, request.weights, request.weight_kind
     if request.on is not None:
@@ -206,7 +206,7 @@ def _read(likelihood: Likelihood, data: Any, method: Any, request: Request) -> t
     return held_out_data(likelihood, loaded, method, request.n_starts, request.validation, reading)
 
 
-def _check_constrained(constrained: Restrictions | None, method: Any, bias_reduction: str | None) -> None:
+def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: str | None) -> None:
     """Raise ValueError for constraints and bias reduction where they do not go with the rest."""
     if optimize.batched(method) and (constrained is not None or bias_reduction is not None):
         raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
@@ -275,14 +275,14 @@ class Searched(NamedTuple):
     evaluator: AnyEvaluator
     space: Space
     fixed: Float[Host, " p"] | None
-    method: Any
+    method: Method
     modes: tuple[Mode, ...]
     history: History | None
     climbed: Climbed | None
 
 
 def _searched(
-    ready: Ready, method: Any, n_starts: int, watch: Watch, seed: int, reached: OptimizeResult | None
+    ready: Ready, method: Method, n_starts: int, watch: Watch, seed: int, reached: OptimizeResult | None
 ) -> Searched:
     """Search from the first start, by EM or minibatches first where the method says so, then from further starts.
 
@@ -368,7 +368,7 @@ def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Fl
 
 
 def _first_start(
-    evaluator: AnyEvaluator, method: Any, loaded: Loaded, given: list[Any], seed: int
+    evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
     """u of the start, from a subsample of many rows."""
     if isinstance(evaluator, PartitionedEvaluator):

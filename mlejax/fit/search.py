@@ -37,7 +37,7 @@ from mlejax.objective import (
     run_of_starts,
     with_leading_axis,
 )
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
@@ -153,8 +153,8 @@ def several_starts(
 
 
 def problems_of(
-    method: Any,
-    fixed: Any,
+    method: Method,
+    fixed: Host | None,
     seed: int,
     loaded: Callable[[int], Loaded],
     given: Callable[[int], list[Any]],

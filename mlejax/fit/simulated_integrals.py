@@ -16,12 +16,14 @@ from mlejax.fit.prepare.loading import most_units
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import LAPLACE, POINTS, Draws, Simulated, Sobol, around, checks, integrated, marginal_of, of_law
 from mlejax.likelihood import Likelihood
+from mlejax.objective import Spec
+from mlejax.shapes import Data
 
 MOST_BYTES = 2 << 30  # of points
 FEW, THINNED = 32, 8  # draws that give a start, of one in so many
 
 
-def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Any, options: dict[str, Any]) -> Fit:
+def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
     """Maximum simulated likelihood for one data set; ``options`` are those of :func:`mlejax.fit.recipe.fit_once`."""
     if isinstance(how, Draws):
         return _with_errors(_by_draws(likelihood, of_law(how), data, options), how.values.shape[1])
@@ -45,7 +47,7 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Any, options: di
     return done
 
 
-def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Any, options: dict[str, Any]) -> Fit:
+def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
     """The maximum with given points; scores of units cost an eighth of a Hessian, which is left to the last steps."""
     if options.get("method", "newton") == "newton":
         options = {**options, "method": "bhhh"}
@@ -57,12 +59,12 @@ def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Any, options: di
     return _at_points(likelihood, points, data, options)
 
 
-def _at_points(likelihood: Likelihood, points: np.ndarray, data: Any, options: dict[str, Any]) -> Fit:
+def _at_points(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
     own = integrated(likelihood, Simulated(points.shape[1], 1))
     return fit_once(own, data, arranged=lambda loaded: with_points(own, loaded, points), **options)
 
 
-def _laplace(fit: Fit) -> Any:
+def _laplace(fit: Fit) -> Spec:
     return replace(fit.spec, likelihood=integrated(fit.spec.likelihood, LAPLACE))
 
 

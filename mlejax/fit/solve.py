@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from mlejax import linalg, optimize
 from mlejax.data import Prepared
@@ -30,8 +31,9 @@ from mlejax.fit.prepare.fixed import fix
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.likelihood import missing_derivatives
 from mlejax.objective import Spec, objective_of
+from mlejax.optimize import Method, MethodLike
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Device, Either, Params, PyTree
 from mlejax.status import End
 
 PRECISION = 1e-6  # largest decrement at a precision floor that still counts as converged
@@ -40,12 +42,12 @@ PRECISION = 1e-6  # largest decrement at a precision floor that still counts as 
 def solve(
     model: Any,
     prepared: Problem,
-    start: Any,
+    start: PyTree,
     *,
-    weights: Any | None = None,
+    weights: ArrayLike | None = None,
     fixed: Mapping[str, Any] | None = None,
     hyper: PyTree = None,
-    method: Any = None,
+    method: MethodLike | None = None,
     penalty: Callable[..., Any] | None = None,
 ) -> Solution:
     """Maximise the log-likelihood: pure, for use under ``jit``, ``vmap``, ``grad``.
@@ -100,7 +102,7 @@ def solve(
             return _solution(differenced(spec, error), algorithm, data, u0, held, hyper)
 
 
-def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None, hyper: PyTree) -> Solution:
+def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Either | None, hyper: PyTree) -> Solution:
     """Search without derivatives, then one implicit step that carries them."""
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
@@ -109,11 +111,11 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None
     objective = objective_of(spec, data, held, hyper)
     on_edge = (u_found <= lower) | (u_found >= upper)
 
-    def equation(u: Any) -> Any:
+    def equation(u: Either) -> Device:
         gradient = objective.value_and_grad(u)[1]
         return jnp.where(on_edge, u - u_found, gradient)
 
-    def tangent_solve(linear: Callable[[Any], Any], y: Any) -> Any:
+    def tangent_solve(linear: Callable[[Any], Any], y: Device) -> Device:
         matrix = jax.vmap(linear)(jnp.eye(y.shape[0], dtype=y.dtype)).T
         matrix = jnp.where(on_edge[:, None] | on_edge[None, :], jnp.eye(y.shape[0], dtype=y.dtype), matrix)
         scaled, root, positive = linalg.unit_diagonal(0.5 * (matrix + matrix.T))
@@ -140,12 +142,12 @@ def _solution(spec: Spec, method: Any, data: Prepared, u0: Any, held: Any | None
     )
 
 
-def _search(spec: Spec, method: Any, still: Any) -> tuple[Any, tuple[Any, Any, Any]]:
+def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, Any, Any]]:
     """The optimiser to its end, and up to ten Newton steps after any other method (p <= 500), as in ``fit``."""
     data, u0, held, hyper = still
     objective = objective_of(spec, data, held, hyper)
 
-    def to_the_end(algorithm: Any, u: Any) -> Any:
+    def to_the_end(algorithm: Method, u: Either) -> PyTree:
         carry = optimize.begin(algorithm, u)
         turns = jnp.asarray(algorithm.max_steps + 2, jnp.int32)
         return optimize.advance(algorithm, objective, carry, spec.space.lower, spec.space.upper, objective.scale, turns)
@@ -158,7 +160,7 @@ def _search(spec: Spec, method: Any, still: Any) -> tuple[Any, tuple[Any, Any, A
     return lax.stop_gradient((carry.u, (n_steps, carry.status, carry.decrements[-1])))
 
 
-def _start_tree(space: Space, start: Any) -> Any:
+def _start_tree(space: Space, start: PyTree) -> Params:
     """``start`` completed at entries that are held fixed, for which it need say nothing."""
     if not isinstance(start, Mapping) or not any(leaf.all_fixed for leaf in space.leaves):
         return start
@@ -171,7 +173,7 @@ def _start_tree(space: Space, start: Any) -> Any:
     return complete
 
 
-def _with_weights(data: Prepared, weights: Any) -> Prepared:
+def _with_weights(data: Prepared, weights: ArrayLike) -> Prepared:
     """The same data with other weights; a row of weight 0 takes the values of one of positive weight (0 * inf is NaN).
 
     Raises:

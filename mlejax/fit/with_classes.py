@@ -21,6 +21,7 @@ from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Markov, mixture_of, posterior
 from mlejax.likelihood import Likelihood
+from mlejax.shapes import Data
 from mlejax.verdict import Verdict
 
 RESTARTS = 10  # starts, where the first search ended with a class too many
@@ -62,7 +63,7 @@ class ClassFindings:
         return not (self.empty or self.small or self.alike)
 
 
-def fit_with_classes(likelihood: Likelihood, data: Any, **options: Any) -> Fit:
+def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
     """Maximum likelihood of a model with a class; arguments as :func:`mlejax.fit.recipe.fit_once`."""
     done = fit_once(likelihood, data, **options)
     if done.loaded.stream is not None or not done.u.size:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Either, Float, PyTree
 
 
 class Chain(NamedTuple):
@@ -28,16 +28,16 @@ class Chain(NamedTuple):
         transition: probabilities from state to state, (k, k); (T, k, k) where covariates change them, that of a row leads to it.
     """
 
-    rows: Any
-    initial: Any
-    transition: Any
+    rows: Either
+    initial: Either
+    transition: Either
 
 
-def forward(chain: Chain, real: Any, total: Callable[..., Any] = jax.nn.logsumexp) -> Float[Device, ""]:
+def forward(chain: Chain, real: Device, total: Callable[..., Any] = jax.nn.logsumexp) -> Float[Device, ""]:
     """The log-likelihood of a series, (); ``real`` flags the rows that are no padding, (T,), which comes last."""
     by_row = chain.transition.ndim == 3
 
-    def step(alpha: Any, row: Any) -> tuple[Any, None]:
+    def step(alpha: Either, row: PyTree) -> tuple[Any, None]:
         density, there, *own = row
         log_a = own[0] if by_row else chain.transition
         after = total(alpha[:, None] + log_a, axis=0) + density

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -18,24 +19,24 @@ from mlejax.latent.integral import log_integral
 from mlejax.latent.marginal import Marginal, marginal_of
 from mlejax.latent.mode import curve, find
 from mlejax.latent.simulation import POINTS, Simulated, log_mean
-from mlejax.latent.variable import LAPLACE
+from mlejax.latent.variable import LAPLACE, Quadrature
 from mlejax.likelihood import natural_values
 from mlejax.linalg import entrywise
 from mlejax.objective import Spec
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Data, Device, Either, Float, Host, Params, PyTree
 
 WIDTH, PRIOR = 10.0, 7.0  # half-widths of a fixed grid: conditional and prior standard deviations
 FAR, FALL = 4.0, 1e-3  # standard deviations from a mode, and how much lower an integrand is there at least
 AXIS = {1: 101, 2: 101, 3: 33}  # points of a fixed grid along each axis
 
 
-def _by_unit(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, one: Any) -> Any:
+def _by_unit(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, one: Callable[..., Any]) -> PyTree:
     """``one(marginal, params, data of a unit)`` for every unit, block by block."""
     likelihood = spec.likelihood
     marginal = marginal_of(likelihood)
     params = spec.space.params_from_u(u, fixed)
 
-    def unit(rows: Any) -> Any:
+    def unit(rows: PyTree) -> PyTree:
         own = data_room.assemble(rows, data.shared, data.statics)
         values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
         return one(marginal, *values)
@@ -44,8 +45,8 @@ def _by_unit(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, one: Any)
 
 
 @partial(compiled, static=("spec", "finer"))
-def _two(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _two(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         f = marginal.joint(params, own)
         assert not isinstance(marginal.how, Simulated)
         return jnp.stack([log_integral(f, f, marginal.q, how) for how in (marginal.how, finer)])
@@ -53,19 +54,19 @@ def _two(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -
     return _by_unit(spec, u, data, fixed, one)
 
 
-def two_values(spec: Spec, finer: Any, u: Any, data: data_room.Prepared, fixed: Any) -> Float[Host, "n 2"]:
+def two_values(spec: Spec, finer: Quadrature, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, "n 2"]:
     """The log-likelihood of every unit by the quadrature of the likelihood and by a finer one, (n, 2)."""
     return np.asarray(_two(spec, finer, u, data, fixed))[: int(data.n)]
 
 
 @partial(compiled, static=("spec",))
-def _on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+def _on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
     q = marginal_of(spec.likelihood).q  # type: ignore[union-attr]
     axis = np.linspace(-WIDTH, WIDTH, AXIS[q])
     where = np.array(list(product(axis, repeat=q)))
     wide = np.linspace(-PRIOR, PRIOR, AXIS[q])
 
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         f = marginal.joint(params, own)
         mode = find(f, jnp.zeros(q))
         factor = entrywise.cholesky(mode.at.curvature)
@@ -82,7 +83,7 @@ def _on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
     return _by_unit(spec, u, data, fixed, one)
 
 
-def on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, units: Any) -> Float[Host, " m"]:
+def on_grid(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, units: Host) -> Float[Host, " m"]:
     """The log-likelihood of some units by the trapezoidal rule on a fixed grid, (m,)."""
     some = data_room.Prepared(
         data.taken(units), data.shared, np.ones(len(units)), np.int64(len(units)), data.statics, data.mode, len(units)
@@ -91,8 +92,8 @@ def on_grid(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, units: Any
 
 
 @partial(compiled, static=("spec",))
-def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         f = marginal.joint(params, own)
         mode = find(f, jnp.zeros(marginal.q))
         named = lambda z: marginal.stacked(params, z)
@@ -110,14 +111,14 @@ def _conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> An
     return _by_unit(spec, u, data, fixed, one)
 
 
-def conditional(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, ...]:
+def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, ...]:
     """Of every unit's latents given its rows: mode, mean and standard deviation (n, q), and the decrement at the mode (n,)."""
     return tuple(np.asarray(a)[: int(data.n)] for a in _conditional(spec, u, data, fixed))
 
 
 @partial(compiled, static=("spec",))
-def _by_level(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _by_level(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         s = marginal.structure(own)
         z, covariances, decrement = crossed.conditional(marginal.of_rows(params, own), s)
         slope, out = jax.jacfwd(lambda at: marginal.stacked(params, at))(jnp.zeros(marginal.q)), []
@@ -131,7 +132,7 @@ def _by_level(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
 
 
 def by_level(
-    spec: Spec, u: Any, data: data_room.Prepared, fixed: Any, levels: data_room.Crossing
+    spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None, levels: data_room.Crossing
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mode and standard deviation, by the curvature there, of latents of several columns: (G, q) of each factor."""
     found, _ = _by_level(spec, u, data, fixed)
@@ -140,8 +141,8 @@ def by_level(
 
 
 @partial(compiled, static=("spec",))
-def _standardised(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _standardised(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         mode = find(marginal.joint(params, own), jnp.zeros(marginal.q))
         factor = entrywise.cholesky(mode.at.curvature, safe=True)
         return mode.z, jnp.stack([jnp.stack(entrywise.solve_upper(factor, e)) for e in jnp.eye(marginal.q)], axis=1)
@@ -149,15 +150,15 @@ def _standardised(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> A
     return _by_unit(spec, u, data, fixed, one)
 
 
-def standardised_modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+def standardised_modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
     """Of every unit's standardised latents z: the mode (n, q), and A (n, q, q), A A' the inverse of the curvature there."""
     mode, factor = _standardised(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(factor)[: int(data.n)]
 
 
 @partial(compiled, static=("spec",))
-def _has_mode(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _has_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         f = marginal.joint(params, own)
         mode = find(f, jnp.zeros(marginal.q))
         factor = entrywise.cholesky(mode.at.curvature)
@@ -168,20 +169,20 @@ def _has_mode(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
     return _by_unit(spec, u, data, fixed, one)
 
 
-def without_mode(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> np.ndarray:
+def without_mode(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> np.ndarray:
     """Numbers of units whose integrand has no maximum: it does not fall within four standard deviations by its curvature."""
     has, used = (np.asarray(a)[: int(data.n)] for a in (_has_mode(spec, u, data, fixed), data.weights))
     return np.flatnonzero(~has & (used > 0))
 
 
 @partial(compiled, static=("spec",))
-def _repeats(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
+def _repeats(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
     likelihood, repeats = spec.likelihood, marginal_of(spec.likelihood).how.repeats  # type: ignore[union-attr]
 
-    def unit(rows: Any) -> Any:
+    def unit(rows: PyTree) -> PyTree:
         own = data_room.assemble(rows, data.shared, data.statics)
 
-        def logs(t: Any) -> tuple[Any, Any]:
+        def logs(t: Device) -> tuple[Any, Any]:
             params = spec.space.params_from_u(t, fixed)
             values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
             marginal = marginal_of(likelihood)
@@ -198,7 +199,9 @@ def _repeats(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
     return lax.map(unit, data.rows, batch_size=data.block)
 
 
-def simulation_error(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[float, np.ndarray, np.ndarray]:
+def simulation_error(
+    spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Sum over units of Var(f_i) / f_i^2, its gradient in u (p,), and the variance of the score in u (p, p), by simulation."""
     w = np.asarray(data.weights)[: int(data.n)]
     relative, slope, of_score = (np.asarray(a)[: int(data.n)] for a in _repeats(spec, u, data, fixed))
@@ -206,8 +209,8 @@ def simulation_error(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -
 
 
 @partial(compiled, static=("spec",))
-def _modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
-    def one(marginal: Marginal, params: Any, own: Any) -> Any:
+def _modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         q = marginal.q
         mode = find(marginal.joint(params, own), jnp.zeros(q))
         factor = entrywise.cholesky(mode.at.curvature)
@@ -218,7 +221,7 @@ def _modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Any:
     return _by_unit(spec, u, data, fixed, one)
 
 
-def modes(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> tuple[np.ndarray, np.ndarray]:
+def modes(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> tuple[np.ndarray, np.ndarray]:
     """Of every unit's latents given its rows: the mode (n, q), and S (n, q, q), S S' their covariance by the curvature there."""
     mode, spread = _modes(spec, u, data, fixed)
     return np.asarray(mode)[: int(data.n)], np.asarray(spread)[: int(data.n)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -162,18 +162,18 @@ class Markov:
 ClassLike: TypeAlias = Discrete | Markov
 
 
-def _check_number(kind: str, n: Any) -> None:
+def _check_number(kind: str, n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 2 <= n <= MOST_CLASSES:
         raise ValueError(f"{kind}: expected a number of classes from 2 to {MOST_CLASSES}, got {n!r}")
 
 
-def _check_columns(kind: str, **given: Any) -> None:
+def _check_columns(kind: str, **given: str | int | None) -> None:
     for what, value in given.items():
         if value is not None and (not isinstance(value, str) or not value):
             raise TypeError(f"{kind}: {what}= expected a name, got {value!r}")
 
 
-def _text(kind: str, n: int, **given: Any) -> str:
+def _text(kind: str, n: int, **given: str | int | None) -> str:
     return f"{kind}({', '.join([str(n), *(f'{k}={v!r}' for k, v in given.items() if v is not None)])})"
 
 

@@ -21,6 +21,8 @@ from jax import lax
 
 from mlejax.latent.mode import CLOSE, MOST_STEPS
 from mlejax.linalg import entrywise
+from mlejax.linalg.entrywise import Entries
+from mlejax.shapes import Count, Device, PyTree
 
 LEVELS = ("mlejax", "levels")  # columns: the level of each row within its unit, one for each factor
 THERE = ("mlejax", "there")  # for each factor flags of the levels of a unit, (G,)
@@ -53,7 +55,7 @@ class Structure:
         first = sum(self.widths[:factor])
         return range(first, first + self.widths[factor])
 
-    def by_row(self, z: Sequence[Any]) -> Any:
+    def by_row(self, z: Sequence[Any]) -> PyTree:
         """Latents by level (G, q), factor by factor, as latents by row (m, q)."""
         return jnp.concatenate([part[code] for part, code in zip(z, self.codes, strict=True)], axis=1)
 
@@ -65,19 +67,19 @@ class Structure:
 class Factor(NamedTuple):
     """What solves systems with H: the lower factor of A, entry by entry (G,); L^-1 B (T, q G); and the lower factor of S."""
 
-    of_blocks: Any
-    coupling: Any
-    of_border: Any
+    of_blocks: Entries
+    coupling: Device
+    of_border: Device
 
 
-def _derivatives(f: OfRows, s: Structure, z: Any) -> tuple[Any, Any, Any]:
+def _derivatives(f: OfRows, s: Structure, z: PyTree) -> tuple[Any, Any, Any]:
     """Values (m,), gradients (m, q) and Hessians (m, q, q) of rows in their own latents."""
     rows, q = s.by_row(z), sum(s.widths)
 
-    def first(t: Any) -> tuple[Any, Any]:
+    def first(t: PyTree) -> tuple[Any, Any]:
         return jax.jacfwd(lambda v: (f(rows + v),) * 2, has_aux=True)(t)
 
-    def second(t: Any) -> tuple[Any, tuple[Any, Any]]:
+    def second(t: PyTree) -> tuple[Any, tuple[Any, Any]]:
         gradient, value = first(t)
         return gradient, (value, gradient)
 
@@ -85,20 +87,20 @@ def _derivatives(f: OfRows, s: Structure, z: Any) -> tuple[Any, Any, Any]:
     return value, gradient, hessian
 
 
-def _first(f: OfRows, s: Structure, z: Any) -> Any:
+def _first(f: OfRows, s: Structure, z: PyTree) -> PyTree:
     """Gradients of rows in their own latents, (m, q)."""
     rows = s.by_row(z)
     return jax.jacfwd(lambda v: f(rows + v))(jnp.zeros(sum(s.widths)))
 
 
-def _gradient(s: Structure, z: Any, by_row: Any) -> tuple[Any, ...]:
+def _gradient(s: Structure, z: PyTree, by_row: PyTree) -> tuple[Any, ...]:
     """The gradient of h by level, factor by factor."""
     parts = [by_row[:, jnp.array(s.columns(k))] for k in range(len(s.codes))]
     sums = [jax.ops.segment_sum(p, c, g) for p, c, g in zip(parts, s.codes, s.sizes, strict=True)]
     return tuple(total - part for total, part in zip(sums, z, strict=True))
 
 
-def _factor(s: Structure, hessian: Any, safe: bool = False) -> Factor:
+def _factor(s: Structure, hessian: PyTree, safe: bool = False) -> Factor:
     """H factored, from the Hessians of rows."""
     e = s.eliminated
     others = [k for k in range(len(s.codes)) if k != e]
@@ -144,17 +146,17 @@ def _solve(s: Structure, by: Factor, right: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(out[k] for k in range(len(s.codes)))
 
 
-def _dot(a: Any, b: Any) -> Any:
+def _dot(a: Sequence[Device], b: Sequence[Device]) -> Any:
     return sum(jnp.sum(x * y) for x, y in zip(a, b, strict=True))
 
 
 class _State(NamedTuple):
-    z: Any
-    value: Any
-    step: Any
+    z: PyTree
+    value: Device
+    step: PyTree
     length: Any
     decrement: Any
-    n: Any
+    n: Count
 
 
 def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
@@ -178,7 +180,7 @@ def find(f: OfRows, s: Structure) -> tuple[Any, Any]:
     return state.z, state.decrement
 
 
-def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Any:
+def log_laplace(f: OfRows, stopped: OfRows, s: Structure) -> Device:
     """Laplace's approximation to the log of the integral over all latents of a unit, (); NaN where there is no mode.
 
     Args:

@@ -21,6 +21,7 @@ from jax import lax
 from mlejax.latent.mode import Curve, Integrand, curve, find, gradient
 from mlejax.latent.variable import Quadrature
 from mlejax.linalg import entrywise
+from mlejax.shapes import Device
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +49,7 @@ def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, Curve]:
     return z, curve(f, z)
 
 
-def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Any:
+def log_integral(f: Integrand, stopped: Integrand, q: int, how: Quadrature) -> Device:
     """log int exp f(z) dz, (); NaN where f has no maximum.  Arguments as in :func:`centred`."""
     points = how.points
     z, at = jax.tree.map(lax.stop_gradient, find(stopped, jnp.zeros(q)))[:2] if how.held else centred(f, stopped, q)

@@ -31,6 +31,7 @@ from mlejax.likelihood import Joint, Likelihood, LikelihoodError, Regressed, reg
 from mlejax.linalg import entrywise
 from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
+from mlejax.shapes import Data, Device, Params, PyTree, Reduced
 
 HIDDEN = ("mask", POINTS, LEVELS, THERE)  # columns that the user's function does not see
 _LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -54,7 +55,7 @@ class Marginal:
     how: Quadrature | Simulated
     factors: tuple[tuple[str, ...], ...]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         laws = {name: portable(v.law) if callable(v.law) else v.law for name, v in self.latents.items()}
         latents = {name: (v.shape, v.by, v.cov, v.labels) for name, v in self.latents.items()}
         return _marginal_again, (portable(self.function), latents, laws, self.factored, self.how, self.factors)
@@ -73,7 +74,7 @@ class Marginal:
         """Whether latents belong to several columns."""
         return len(self.factors) > 1
 
-    def __call__(self, params: Any, data: Any) -> Any:
+    def __call__(self, params: Params, data: Data) -> Device:
         """The log-likelihood of the unit, ()."""
         if self.crossed:
             fixed = jax.tree.map(lax.stop_gradient, params)
@@ -83,23 +84,23 @@ class Marginal:
         stopped = jax.tree.map(lax.stop_gradient, params)
         return log_integral(self.joint(params, data), self.joint(stopped, data), self.q, self.how)
 
-    def structure(self, data: Any) -> Structure:
+    def structure(self, data: Data) -> Structure:
         """Which latents belong to which rows of a unit, where they are nested or crossed."""
         widths = [sum(v.size for v in self.latents.values() if v.factor == factor) for factor in self.factors]
         return Structure(data[LEVELS], tuple(flags.shape[0] for flags in data[THERE]), tuple(widths))
 
-    def of_rows(self, params: Any, data: Any) -> OfRows:
+    def of_rows(self, params: Params, data: Data) -> OfRows:
         """The log density of each row of a unit (m,), as a function of its standardised latents (m, q)."""
         mask = data["mask"]
         rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
-        def log_densities(z: Any) -> Any:
+        def log_densities(z: PyTree) -> Device:
             by_row = jax.vmap(lambda one: self.values(params, one)[0])(z)
             return jnp.where(mask, self._checked(self.function({**params, **by_row}, rows), mask.shape), 0.0)
 
         return log_densities
 
-    def _checked(self, out: Any, shape: tuple[int, ...]) -> Any:
+    def _checked(self, out: Device, shape: tuple[int, ...]) -> Device:
         out = jnp.asarray(out)
         if out.shape != shape:
             raise LikelihoodError(
@@ -108,12 +109,12 @@ class Marginal:
             )
         return out
 
-    def joint(self, params: Any, data: Any) -> Callable[[Any], Any]:
+    def joint(self, params: Params, data: Data) -> Callable[[Any], Any]:
         """The log density of the unit's rows and of its standardised latents z (q,), as a function of z."""
         mask = data["mask"]
         rows = {key: value for key, value in data.items() if key not in HIDDEN}
 
-        def log_density(z: Any) -> Any:
+        def log_density(z: PyTree) -> Device:
             values, law = self.values(params, z)
             by_row = {name: jnp.broadcast_to(v, (*mask.shape, *v.shape)) for name, v in values.items()}
             out = self._checked(self.function({**params, **by_row}, rows), mask.shape)
@@ -121,7 +122,7 @@ class Marginal:
 
         return log_density
 
-    def nodes(self, f: Integrand, data: Any) -> tuple[Any, Any]:
+    def nodes(self, f: Integrand, data: Data) -> tuple[Any, Any]:
         """Points (m, q) at which the integral of exp f over the latents of a unit is evaluated, and log weights (m,)."""
         if isinstance(self.how, Simulated):
             return data[POINTS][:, :-1], data[POINTS][:, -1]
@@ -130,7 +131,7 @@ class Marginal:
         factor = entrywise.cholesky(curve(f, z).curvature)
         return jax.vmap(lambda t: z + jnp.stack(entrywise.solve_upper(factor, t)))(jnp.asarray(where)), log_w
 
-    def covariance(self, name: str, params: Any) -> Any:
+    def covariance(self, name: str, params: Params) -> Device:
         """The covariance of a normal latent at some params, (q, q)."""
         first = 0
         for other, latent in self.latents.items():
@@ -141,15 +142,15 @@ class Marginal:
         factor = factor[:, first : first + latent.size]
         return factor @ factor.T
 
-    def seen(self, params: Any) -> Any:
+    def seen(self, params: Params) -> Params:
         """Params with latents by row as the user's functions see them."""
         return getattr(self.function, "given", lambda same: same)(params)
 
-    def stacked(self, params: Any, z: Any) -> Any:
+    def stacked(self, params: Params, z: PyTree) -> Device:
         """The latents of a unit one after the other, (q,)."""
         return jnp.concatenate([jnp.reshape(v, (-1,)) for v in self.values(params, z)[0].values()])
 
-    def values(self, params: Any, z: Any) -> tuple[dict[str, Any], Any]:
+    def values(self, params: Params, z: Any) -> tuple[dict[str, Any], Any]:
         """The latents of a unit by name, each of its declared shape, and their log density () at z (q,)."""
         out, law, first = {}, jnp.zeros(()), 0
         for name, latent in self.latents.items():

@@ -33,7 +33,7 @@ from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Reg
 from mlejax.objective import Spec
 from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
-from mlejax.shapes import PyTree
+from mlejax.shapes import Count, Data, Device, Either, PyTree, Reduced
 
 LEAST_LOG = -1e30  # the logarithm of a probability of 0, finite so that derivatives are
 POSTERIOR = ("mlejax", "posterior")  # the column of class probabilities that the M step sees
@@ -53,18 +53,18 @@ class Mixture:
     name: str
     latent: ClassLike
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _mixture_again, (portable(self.function), self.name, self.latent)
 
     @property
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def __call__(self, params: PyTree, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Data) -> Device:
         """The log-likelihood of each row (n,), or of the unit ()."""
         return self.summed(self.terms(params, data), data)
 
-    def terms(self, params: PyTree, data: Any) -> Any:
+    def terms(self, params: PyTree, data: Data) -> PyTree:
         """a: log density with log probability of each class, (n, k) of rows, (k,) of a unit; of a chain its parts."""
         density, names = self.densities(params, data), self.latent.names(self.name)
         if isinstance(self.latent, Markov):
@@ -74,7 +74,7 @@ class Mixture:
             return density + log_p
         return jnp.sum(density, axis=0) + (log_p[0] if log_p.ndim == 2 else log_p)
 
-    def _chain(self, density: Any, law: Mapping[str, Any]) -> Chain:
+    def _chain(self, density: Device, law: Mapping[str, Any]) -> Chain:
         """The parts of the likelihood of a series."""
         transition = law["transition"]
         if self.latent.stationary and transition.ndim == 3:  # type: ignore[union-attr]
@@ -86,12 +86,12 @@ class Mixture:
         first = first[0] if first.ndim == 2 else first
         return Chain(density, log_probability(first), log_probability(transition))
 
-    def densities(self, params: PyTree, data: Any) -> Any:
+    def densities(self, params: PyTree, data: Data) -> Device:
         """The log density of each row in each class (n, k), 0 in the padding."""
         key = EVERY_ROW if self.latent.by is None else "mask"
         real, rows = data[key], {name: value for name, value in data.items() if name not in (key, POSTERIOR)}
 
-        def in_class(k: Any) -> Any:
+        def in_class(k: Count) -> Device:
             out = jnp.asarray(self.function({**params, self.name: jnp.broadcast_to(k, real.shape)}, rows))
             if out.shape != real.shape:
                 raise LikelihoodError(
@@ -102,34 +102,34 @@ class Mixture:
 
         return jax.vmap(in_class, out_axes=1)(jnp.arange(self.latent.n))
 
-    def summed(self, terms: Any, data: Any) -> Any:
+    def summed(self, terms: PyTree, data: Data) -> Device:
         """L(a)."""
         if isinstance(terms, Chain):
             return forward(terms, data["mask"])
         return jax.nn.logsumexp(terms, axis=-1)
 
-    def posterior(self, terms: Any, data: Any) -> Any:
+    def posterior(self, terms: PyTree, data: Data) -> Device:
         """dL(a): the probability of each class given the data, of the shape of :meth:`terms`."""
         return jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
 
-    def likeliest(self, terms: Any, data: Any) -> Any:
+    def likeliest(self, terms: PyTree, data: Data) -> Device:
         """Marks of the most probable class (k,), or of the most probable path of states (T, k)."""
         if isinstance(terms, Chain):
             return jax.grad(lambda rows: forward(terms._replace(rows=rows), data["mask"], jnp.max))(terms.rows)
         return terms
 
-    def shares(self, posterior: Any) -> Any:
+    def shares(self, posterior: Device) -> PyTree:
         """The probabilities of the classes of each row or unit, (N, k), of those of all terms; of chains rows summed up."""
         return posterior.rows.sum(axis=1) if isinstance(posterior, Chain) else posterior
 
-    def expected(self, terms: Any, posterior: Any) -> Any:
+    def expected(self, terms: PyTree, posterior: Device) -> Any:
         """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
         parts = jax.tree.map(lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, terms)
         over = lambda a: jnp.sum(a, axis=-1) if self.latent.by is None else jnp.sum(a)
         return sum(jax.tree.leaves(jax.tree.map(over, parts)))
 
 
-def log_probability(p: Any) -> Any:
+def log_probability(p: Device) -> Device:
     """log p, a large negative number where p is 0."""
     return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), LEAST_LOG)
 
@@ -186,21 +186,21 @@ class Posterior(NamedTuple):
         likeliest: the most probable class (N,), or path of states (N, length).
     """
 
-    loglik: Any
+    loglik: Either
     posterior: PyTree
-    densities: Any
-    likeliest: Any
+    densities: Either
+    likeliest: Either
 
 
 @partial(compiled, static=("spec",))
-def posterior(spec: Spec, u: Any, data: data_room.Prepared, fixed: Any) -> Posterior:
+def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Posterior:
     """Log-likelihood, probabilities of the classes given the data, and log densities in each class."""
     likelihood, mixture = spec.likelihood, mixture_of(spec.likelihood)
     assert mixture is not None
     by_row = likelihood.mode == "rows"
     params = spec.space.params_from_u(u, fixed)
 
-    def one(row: Any) -> Posterior:
+    def one(row: PyTree) -> Posterior:
         own = likelihood.seen(jax.tree.map(lambda a: a[None], row) if by_row else row, data.shared, data.statics)
         values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
         terms, densities = mixture.terms(*values), mixture.densities(*values)
@@ -222,7 +222,7 @@ class Completed:
     def __name__(self) -> str:
         return self.mixture.__name__
 
-    def __call__(self, params: PyTree, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Data) -> Device:
         """The expected log-likelihood of each row (n,), or of the unit ()."""
         return self.mixture.expected(self.mixture.terms(params, data), data[POSTERIOR])
 
@@ -233,7 +233,7 @@ def completed(spec: Spec) -> Spec:
     assert mixture is not None
 
     def make() -> Likelihood:
-        whole: Any = Completed(mixture)
+        whole: Completed = Completed(mixture)
         function = Regressed(whole, likelihood.predictors) if likelihood.predictors else whole
         return replace(likelihood, function=function)
 

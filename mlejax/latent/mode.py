@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mlejax.linalg import entrywise
+from mlejax.shapes import Count, Device, Either
 
 MOST_STEPS = 100
 CLOSE = 1e-13  # decrement, log-likelihood units: second derivatives of the mode are right to its root
@@ -20,22 +21,22 @@ Integrand = Callable[[Any], Any]  # z (q,) -> log of the integrand, ()
 class Curve(NamedTuple):
     """The log of an integrand at z: value (), gradient (q,) and minus its Hessian (q, q)."""
 
-    value: Any
-    gradient: Any
-    curvature: Any
+    value: Device
+    gradient: Device
+    curvature: Device
 
 
-def curve(f: Integrand, z: Any) -> Curve:
+def curve(f: Integrand, z: Either) -> Curve:
     """Value, gradient and curvature, by forward mode: z has few entries."""
     if z.shape[0] == 1:  # without a ``vmap`` over one direction
         along = lambda t: jax.jvp(f, (t,), (jnp.ones(1),))
         (value, slope), (_, bend) = jax.jvp(along, (z,), (jnp.ones(1),))
         return Curve(value, slope[None], -bend[None, None])
 
-    def first(t: Any) -> tuple[Any, Any]:
+    def first(t: Device) -> tuple[Any, Any]:
         return jax.jacfwd(lambda s: (f(s),) * 2, has_aux=True)(t)
 
-    def second(t: Any) -> tuple[Any, tuple[Any, Any]]:
+    def second(t: Device) -> tuple[Any, tuple[Any, Any]]:
         gradient, value = first(t)
         return gradient, (value, gradient)
 
@@ -43,35 +44,35 @@ def curve(f: Integrand, z: Any) -> Curve:
     return Curve(value, gradient, -hessian)
 
 
-def gradient(f: Integrand, z: Any) -> Any:
+def gradient(f: Integrand, z: Either) -> Device:
     """The gradient (q,), by forward mode."""
     return jax.jvp(f, (z,), (jnp.ones(1),))[1][None] if z.shape[0] == 1 else jax.jacfwd(f)(z)
 
 
 class _State(NamedTuple):
-    z: Any
+    z: Either
     at: Curve
-    step: Any
-    length: Any
-    decrement: Any
-    n: Any
+    step: Either
+    length: Either
+    decrement: Either
+    n: Count
 
 
 class Mode(NamedTuple):
     """Where an integrand is highest: z (q,), the curve there, and the Newton decrement (), large where no mode was found."""
 
-    z: Any
+    z: Either
     at: Curve
-    decrement: Any
+    decrement: Either
 
 
-def find(f: Integrand, z0: Any) -> Mode:
+def find(f: Integrand, z0: Either) -> Mode:
     """The mode near z0 (q,).
 
     ``f`` must be free of tracers that are differentiated: call it with ``lax.stop_gradient`` of the parameters.
     """
 
-    def going(state: _State) -> Any:
+    def going(state: _State) -> Either:
         return (state.n < MOST_STEPS) & ~(state.decrement <= CLOSE)
 
     def turn(state: _State) -> _State:

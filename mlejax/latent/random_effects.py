@@ -21,6 +21,7 @@ from mlejax.latent.mixture import mixture_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Cholesky, Linear, NonNegative, Predictor, predictor
+from mlejax.shapes import Data, Params
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +45,11 @@ class WithRandom:
     def __name__(self) -> str:
         return self.base.name
 
-    def __call__(self, params: Any, data: Any) -> jax.Array:
+    def __call__(self, params: Params, data: Data) -> jax.Array:
         """``function(params, data)``, params with the latents by row, (n, q)."""
         return self.function(self.given(params), data)
 
-    def given(self, params: Any) -> dict[str, Any]:
+    def given(self, params: Params) -> dict[str, Any]:
         """Params as the user's functions see them, from linear predictors and columns (n, 1 + q), and latents by row."""
         values = dict(params)
         for p in self.predictors:

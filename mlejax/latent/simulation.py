@@ -11,14 +11,14 @@ Owen (2023), Practical quasi-Monte Carlo integration; Shaw (2006), J. Comput. Fi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.latent.mode import Integrand
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Device, Float, Host
 
 POINTS = ("mlejax", "points")  # the column of points of each unit (D, q), and minus the log of D g beside them
 MOST_DRAWS = 1 << 20
@@ -90,7 +90,7 @@ class Draws:
 
     values: np.ndarray
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, values: ArrayLike) -> None:
         z = np.array(values, np.float64)
         if z.ndim != 3 or z.shape[1] < 2 or not np.isfinite(z).all():
             raise ValueError(
@@ -112,7 +112,7 @@ class Simulated:
     repeats: int
 
 
-def log_mean(f: Integrand, points: Any, repeats: int = 1) -> Any:
+def log_mean(f: Integrand, points: Device, repeats: int = 1) -> Device:
     """Log of the integral of exp f by each of the repeats, (repeats,); points (D, q + 1) with minus log D g(z)."""
     values = jax.vmap(lambda one: f(one[:-1]) + one[-1])(points)
     return jax.nn.logsumexp(jnp.reshape(values, (repeats, -1)), axis=1) + np.log(repeats)

@@ -57,7 +57,7 @@ class Latent:
         [1.192, 0.832]
     """
 
-    shape: Any = ()
+    shape: tuple[int, ...] = ()
     by: Any = None
     law: str | Callable[..., Any] | None = "normal"
     cov: str | None = None
@@ -65,9 +65,9 @@ class Latent:
 
     def __init__(
         self,
-        shape: Any = (),
+        shape: int | Sequence[int] = (),
         *,
-        by: Any,
+        by: str | Sequence[str],
         law: str | Callable[..., Any] | None = "normal",
         cov: str | None = None,
         labels: Sequence[str] | None = None,

@@ -26,6 +26,7 @@ from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.execution.trace import invariants
 from mlejax.likelihood import loops
+from mlejax.likelihood.loops import Terms
 from mlejax.likelihood.natural_values import natural_values
 from mlejax.parameters import (
     Declaration,
@@ -39,6 +40,7 @@ from mlejax.parameters import (
     with_coefficients,
 )
 from mlejax.portable import Named, find, key_of, name_of, portable, recall, restore
+from mlejax.shapes import Data, Params, PyTree, Reduced
 
 EVERY_ROW = ("mlejax", "rows")  # flags of the rows, which a function of rows with a class needs for their number
 
@@ -67,7 +69,7 @@ class Joint:
     time: str | None = None
     factors: tuple[tuple[str, ...], ...] = ()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         more = (self.latents, self.evaluations, self.classes, self.time, self.factors)
         return _joint_again, (portable(self.function), *more)
 
@@ -102,7 +104,7 @@ class Likelihood:
     companions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
     open_columns: data_room.OpenColumns = field(default_factory=data_room.OpenColumns)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         """By the name of its model where that can be imported, else by its parts."""
         named = name_of(self.written)
         if named is not None and getattr(find(named), "likelihood", None) is not self:
@@ -153,7 +155,7 @@ class Likelihood:
     def name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
+    def contributions(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> jax.Array:
         """l_i for a block of rows or units (N,), or the entries of a whole model (T,); a scalar becomes (1,).
 
         ``rows`` may have more arrays than ``layout``: what :meth:`split` found to be the same at all params.
@@ -169,15 +171,15 @@ class Likelihood:
             return self._contributions(params, own, shared, layout)
         return parts.rest(params, own, shared, beside)
 
-    def split(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> invariants.Split | None:
+    def split(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> invariants.Split | None:
         """The contributions in what depends on the data alone, and the rest."""
         return invariants.split(
             lambda p, r, s: self._contributions(p, r, s, layout), params, rows, shared, _designs_in(layout)
         )
 
-    def _contributions(self, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> jax.Array:
-        def terms(params: Any, rows: Any, shared: Any) -> jax.Array:
-            def call(part: Any) -> jax.Array:
+    def _contributions(self, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> jax.Array:
+        def terms(params: Params, rows: PyTree, shared: PyTree) -> jax.Array:
+            def call(part: PyTree) -> jax.Array:
                 return jnp.asarray(self.function(params, self.seen(part, shared, layout)))
 
             if self.predictors and data_room.by_row(layout.keys):
@@ -190,7 +192,7 @@ class Likelihood:
             return loops.by_forward_mode(terms, params, rows, shared)
         return terms(params, rows, shared)
 
-    def seen(self, rows: Any, shared: Any, layout: data_room.Layout) -> Any:
+    def seen(self, rows: PyTree, shared: PyTree, layout: data_room.Layout) -> Data:
         """The data of rows, or of one unit, as :attr:`function` takes them."""
         data = data_room.assemble(rows, shared, layout)
         if self.joint is None or self.mode != "rows":
@@ -204,7 +206,9 @@ class Likelihood:
             f"{self.name} has a latent, and needs data with names: pass a dict or a DataFrame, {{'y': values}}"
         )
 
-    def _needs_forward_mode(self, terms: Any, params: Any, rows: Any, shared: Any, layout: data_room.Layout) -> bool:
+    def _needs_forward_mode(
+        self, terms: Terms, params: Params, rows: PyTree, shared: PyTree, layout: data_room.Layout
+    ) -> bool:
         if self.joint is None or self.joint.classes:
             return loops.needs_forward_mode(terms, params, rows, shared)
         # the loop that finds the mode of an integrand is not differentiated: what matters is the function inside of it
@@ -219,7 +223,7 @@ class Likelihood:
         dtype = jnp.result_type(int if self.joint.classes else float)
         return {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.joint.latents.items()}
 
-    def given_latents(self, params: Any, latents: Any, data: Any) -> jax.Array:
+    def given_latents(self, params: Params, latents: PyTree, data: Data) -> jax.Array:
         """The log-likelihood of rows (N,) given latents by row."""
         assert self.joint is not None
         if not isinstance(data, Mapping):
@@ -234,14 +238,14 @@ class Likelihood:
     def weighted_sum(
         self,
         function: Callable[[Any, Any], jax.Array],
-        params: Any,
-        rows: Any,
+        params: Params,
+        rows: PyTree,
         weights: jax.Array,
         prepared: data_room.Prepared,
     ) -> jax.Array:
         """The weighted sum of a companion's values by row or unit (N, ...)."""
 
-        def call(part: Any) -> jax.Array:
+        def call(part: PyTree) -> jax.Array:
             return jnp.asarray(function(params, data_room.assemble(part, prepared.shared, prepared.statics)))
 
         values = jax.vmap(call)(rows) if self.mode == "units" else call(rows)
@@ -256,7 +260,7 @@ class Likelihood:
         """The same declaration with one companion more."""
         return replace(self, companions={**self.companions, name: function})
 
-    def space(self, table: data_room.Table, start: Any = None) -> Space:
+    def space(self, table: data_room.Table, start: PyTree = None) -> Space:
         """The layout of the parameters for these data (shapes and labels of ``columns=`` come from them)."""
         if self.parameters is None:
             made = bare_space(start, self.name)
@@ -298,7 +302,7 @@ def _unpickled(
     return recall(key, make)
 
 
-def bare_space(start: Any, name: str) -> Space:
+def bare_space(start: PyTree, name: str) -> Space:
     """The layout of a bare ``@mle.model``: the structure of ``start``, unconstrained."""
     if start is None:
         raise ValueError(
@@ -311,13 +315,13 @@ def bare_space(start: Any, name: str) -> Space:
     return Space((group,), tuple(leaves))
 
 
-def _free(value: Any) -> Declaration:
+def _free(value: PyTree) -> Declaration:
     if isinstance(value, (int, float, np.ndarray, jax.Array, list)) and np.asarray(value).dtype.kind in "fiu":
         return Real(shape=np.shape(value))
     return FreeParameter(value)
 
 
-def example_params(space: Space, by_row: Collection[str] = (), n: int = 0) -> Any:
+def example_params(space: Space, by_row: Collection[str] = (), n: int = 0) -> Params:
     """Abstract params (ShapeDtypeStructs) for tracing the user's function without numbers; some have n rows."""
     dtype = jnp.result_type(float)
     shapes = [(n, *leaf.shape) if leaf.name in by_row else leaf.shape for leaf in space.leaves]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import TracebackType
 
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
 from mlejax.misuse import linked
@@ -16,7 +16,9 @@ class missing_derivatives:
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if not isinstance(error, (NotImplementedError, ValueError)):
             return
         text = str(error)

@@ -22,6 +22,7 @@ from mlejax.execution.trace.jaxprs import Equation, Program, closed_over, inner_
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
 from mlejax.likelihood.regressed import Regressed
 from mlejax.parameters import Space
+from mlejax.shapes import DTypeLike
 
 _LAST_OF_ALGDIV = -0.165322962780713e-02  # a coefficient of the series in JAX's betaln
 _RANDOM = frozenset(("random_bits", "random_seed", "random_wrap", "threefry2x32", "rng_bit_generator", "random_gamma"))
@@ -121,7 +122,7 @@ def _taken(likelihood: Likelihood) -> dict[str, Any]:
     return {**names.globals, **names.nonlocals}
 
 
-def outside(likelihood: Likelihood, n: int | None = None, dtype: Any = None) -> str:
+def outside(likelihood: Likelihood, n: int | None = None, dtype: DTypeLike | None = None) -> str:
     """The arrays that the function closes over, for messages: those of n rows, or those of a dtype; empty if none is found."""
     found = [
         f"{name} (shape {np.shape(value)})"

@@ -21,7 +21,7 @@ import numpy as np
 
 from mlejax.likelihood.declaration import LikelihoodError
 from mlejax.portable import portable, restore
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, PyTree, Reduced
 
 SUMS_OF_ROWS = ("opg", "HC0", "HC1", "stata")  # covariances that sum products of rows which are not grouped or ordered
 
@@ -38,7 +38,7 @@ class ExpectedTotal:
     function: Callable[[Any, Any], Any]
     total: Callable[[Any], Any]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _again, (portable(self.function), portable(self.total))
 
     @property
@@ -49,7 +49,7 @@ class ExpectedTotal:
     def __wrapped__(self) -> Callable[[Any, Any], Any]:
         return self.function
 
-    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+    def __call__(self, params: PyTree, data: Data) -> jax.Array:
         """Terms of the log-likelihood."""
         rows, total = jnp.asarray(self.function(params, data)), jnp.asarray(self.total(params))
         if total.shape != () or rows.ndim != 1:
@@ -60,7 +60,7 @@ class ExpectedTotal:
         return jnp.append(rows, -total)
 
 
-def _again(function: Any, total: Any) -> ExpectedTotal:
+def _again(function: Any, total: Callable[..., Any]) -> ExpectedTotal:
     return ExpectedTotal(restore(function), restore(total))
 
 

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from mlejax.execution.trace.jaxprs import Program, inner_programs
+from mlejax.shapes import Device, Params, PyTree
 
 Terms = Callable[[Any, Any, Any], jax.Array]
 
 
-def needs_forward_mode(terms: Terms, params: Any, rows: Any, shared: Any) -> bool:
+def needs_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> bool:
     """Whether JAX refuses to differentiate the terms backward because of such a loop."""
     arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), (params, rows, shared))
     if not _has_while(jax.make_jaxpr(terms)(*arguments).jaxpr):
@@ -35,21 +36,21 @@ def _has_while(program: Program) -> bool:
     )
 
 
-def by_forward_mode(terms: Terms, params: Any, rows: Any, shared: Any) -> jax.Array:
+def by_forward_mode(terms: Terms, params: Params, rows: PyTree, shared: PyTree) -> jax.Array:
     """The terms (N,), which depend on the parameters by their Jacobian (N, k) of forward mode."""
     from jax.flatten_util import ravel_pytree  # only where it is needed: it is not among what JAX imports
 
     flat, unflatten = ravel_pytree(params)
 
     @jax.custom_jvp
-    def function(theta: Any, rows: Any, shared: Any) -> jax.Array:
+    def function(theta: PyTree, rows: PyTree, shared: PyTree) -> jax.Array:
         return terms(unflatten(theta), rows, shared)
 
     @function.defjvp
-    def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    def _(primals: tuple[PyTree, ...], tangents: tuple[PyTree, ...]) -> tuple[jax.Array, jax.Array]:
         theta, *data = primals
 
-        def twice(t: Any) -> tuple[jax.Array, jax.Array]:
+        def twice(t: Device) -> tuple[jax.Array, jax.Array]:
             values = terms(unflatten(t), *data)
             return values, values
 

@@ -8,10 +8,10 @@ from typing import Any
 from mlejax import data as data_room
 from mlejax.data.formulas import DesignValues
 from mlejax.parameters import Predictor
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, PyTree
 
 
-def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Any) -> tuple[dict[str, Any], Any]:
+def natural_values(predictors: Sequence[Predictor], params: PyTree, data: Data) -> tuple[dict[str, Any], Any]:
     """Coefficients and data with designs -> params with the regressed parameters' values by row, and the data without.
 
     Where the designs are meant for single rows, the values have the declared shape.

@@ -10,7 +10,7 @@ import jax
 
 from mlejax.data import View
 from mlejax.portable import portable, restore
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, PyTree, Reduced
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class OfUnit:
     function: Callable[[Any, Any], jax.Array]
     per_unit: tuple[str, ...]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _again, (portable(self.function), self.per_unit)
 
     @property
@@ -36,7 +36,7 @@ class OfUnit:
     def __wrapped__(self) -> Callable[[Any, Any], jax.Array]:
         return self.function
 
-    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+    def __call__(self, params: PyTree, data: Data) -> jax.Array:
         """``function(params, data)`` with the first entry of these columns in their place."""
         if isinstance(data, View):
             return self.function(params, data.replacing(self.per_unit, lambda a: a[0]))

@@ -14,7 +14,7 @@ from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.natural_values import natural_values
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, PyTree, Reduced
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Regressed:
     function: Callable[[Any, Any], jax.Array]
     predictors: tuple[Predictor, ...]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _regressed_again, (portable(self.function), self.predictors)
 
     @property
@@ -51,7 +51,7 @@ class Regressed:
         """Columns of which the function of a unit gets one value."""
         return getattr(self.function, "per_unit", ())
 
-    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+    def __call__(self, params: PyTree, data: Data) -> jax.Array:
         """``function(params, data)`` with the designs taken out of ``data`` and put into ``params``."""
         return self.function(*natural_values(self.predictors, params, data))
 

@@ -10,18 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared, assemble, bucket
+from mlejax.data.layout import Layout
 from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.misuse import linked
 from mlejax.parameters import Space
-from mlejax.shapes import Device, Float, Host, PyTree
+from mlejax.shapes import Device, Either, Float, Host, PyTree
 
 N_CHECKED_ROWS, N_CHECKED_UNITS = 256, 32
 
 
 def row_check(
-    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: PyTree, shared: PyTree, layout: Any
+    likelihood: Likelihood,
+    space: Space,
+    u: Float[Device, "2 p"],
+    fixed: Either | None,
+    rows: PyTree,
+    shared: PyTree,
+    layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
     """Values and one random directional score per row, evaluated with other rows and alone: two arrays (2, 2, N).
 
@@ -36,7 +43,7 @@ def row_check(
         return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), rows, shared, layout), at)
 
     def alone(at: jax.Array) -> jax.Array:
-        def one(row: Any) -> jax.Array:
+        def one(row: PyTree) -> jax.Array:
             part = jax.tree.map(lambda a: a[None], row)
             return both(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout), at)[
                 :, 0
@@ -48,7 +55,13 @@ def row_check(
 
 
 def unit_check(
-    likelihood: Likelihood, space: Space, u: Float[Device, "2 p"], fixed: Any, rows: PyTree, shared: PyTree, layout: Any
+    likelihood: Likelihood,
+    space: Space,
+    u: Float[Device, "2 p"],
+    fixed: Either | None,
+    rows: PyTree,
+    shared: PyTree,
+    layout: Layout,
 ) -> tuple[Float[Device, ...], Float[Device, ...]]:
     """Contributions of some units as they are and with two more padded rows each, at the points u (2, p): (2, N) each."""
     at_mask = layout.position("mask")
@@ -60,7 +73,7 @@ def unit_check(
     mask = jnp.concatenate([mask, jnp.zeros((mask.shape[0], 2), bool)], axis=1)
     padded = (*(longer(c) for c in columns), mask, *beside)
 
-    def at(part: Any) -> jax.Array:
+    def at(part: PyTree) -> jax.Array:
         return jax.vmap(lambda t: likelihood.contributions(space.params_from_u(t, fixed), part, shared, layout))(u)
 
     return at(tuple(rows)), at(padded)
@@ -160,7 +173,7 @@ def _rows_provably_apart(likelihood: Likelihood, space: Space, data: Prepared) -
     if likelihood.mode == "units":
         return _apart_given_latents(likelihood, space, data)
 
-    def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:
+    def contributions(params: PyTree, columns: PyTree, shared: PyTree) -> Device:
         return likelihood.contributions(params, tuple(columns), shared, data.statics)
 
     def rows(n: int) -> list[Any]:
@@ -173,7 +186,7 @@ def _apart_given_latents(likelihood: Likelihood, space: Space, data: Prepared) -
     """The same of the function of rows and latents, which are further columns."""
     names = list(likelihood.example_latents(1))
 
-    def contributions(params: PyTree, columns: Any, shared: PyTree) -> Any:
+    def contributions(params: PyTree, columns: PyTree, shared: PyTree) -> Device:
         own, latents = columns[: len(data.rows)], dict(zip(names, columns[len(data.rows) :], strict=True))
         return likelihood.given_latents(params, latents, assemble(own, shared, data.statics))
 

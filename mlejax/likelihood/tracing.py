@@ -8,7 +8,7 @@ found here and named.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from mlejax import data as data_room
 from mlejax.data import DataError, DataTypeError, MissingColumnError, Table
 from mlejax.execution import cached
 from mlejax.execution.trace import lapack_calls
+from mlejax.execution.trace.jaxprs import Program
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.doubtful_code import (
     generators,
@@ -46,7 +47,7 @@ class _Trace(NamedTuple):
 
     reads: tuple[Any, ...]
     n_out: int
-    jaxpr: Any
+    jaxpr: Program
     draws: bool
 
 
@@ -186,7 +187,7 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
     lead = table.most_rows if n is None and regressed else n or 0
     latents = {} if likelihood.joint is None else likelihood.example_latents(lead)
 
-    def run(params: PyTree, columns: Any, extra: Any, latents: PyTree) -> Any:
+    def run(params: PyTree, columns: PyTree, extra: PyTree, latents: PyTree) -> PyTree:
         view = table.view(columns, reads, {"mask": extra} if units else None)
         return likelihood.given_latents(params, latents, view) if latents else likelihood.function(params, view)
 
@@ -261,7 +262,7 @@ def _rowsoutside(likelihood: Likelihood, table: Table, space: Space, regressed: 
 
 def _random_states(likelihood: Likelihood) -> tuple[Any, ...]:
     """The states of the generators of NumPy and Python, also of those that the function takes from outside: draws change them."""
-    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    state: Mapping[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     own = [
         repr(g.bit_generator.state if isinstance(g, np.random.Generator) else g.getstate())
         for g in generators(likelihood)
@@ -317,7 +318,7 @@ def _about_shapes(error: Exception) -> bool:
     return any(word in text for word in ("shape", "broadcast", "dot_general", "dimension"))
 
 
-def _shapes(table: Table, reads: set[Any], structs: Any) -> str:
+def _shapes(table: Table, reads: set[Any], structs: PyTree) -> str:
     """``'y' of shape (12, 2), 'x' of shape (12,)``: the columns that were read before the function failed."""
     view = table.view(structs, set())
     parts = []

@@ -18,7 +18,7 @@ from mlejax.likelihood.declaration import Likelihood
 from mlejax.likelihood.regressed import regressed
 from mlejax.parameters import Declaration, Parameter, Real
 from mlejax.portable import portable, restore
-from mlejax.shapes import Either, Float, PyTree
+from mlejax.shapes import Data, Either, Float, PyTree, Reduced
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,21 +35,21 @@ class WithEffects:
     effects: tuple[EffectKey, ...]
     coded: tuple[EffectKey, ...] = ()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _again, (portable(self.function), self.effects, self.coded)
 
     @property
     def __name__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def __call__(self, params: PyTree, data: Any) -> jax.Array:
+    def __call__(self, params: PyTree, data: Data) -> jax.Array:
         """``function(params, data)`` with the effects taken out of ``data`` and put into ``params``."""
         values = {key.parameter: data[key] for key in self.effects}
         coded = codes_keys(data.names if isinstance(data, View) else data) if self.coded else []
         values |= {key.parameter: looked_up(params[key.parameter], data[key]) for key in coded}
         hidden = {*self.effects, *coded}
         if isinstance(data, View):
-            rest: Any = data.without(hidden)
+            rest: Data = data.without(hidden)
         else:
             rest = {name: column for name, column in data.items() if name not in hidden}
         return self.function({**params, **values}, rest)

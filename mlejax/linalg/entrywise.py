@@ -7,10 +7,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from mlejax.shapes import Either
+
 Entries = list[list[Any]]  # lower triangle, row by row
 
 
-def cholesky(matrix: Any, safe: bool = False) -> Entries:
+def cholesky(matrix: Either, safe: bool = False) -> Entries:
     """The lower factor of a symmetric matrix (q, q), q <= 8; NaN where it is not positive definite.
 
     Args:
@@ -33,7 +35,7 @@ def cholesky(matrix: Any, safe: bool = False) -> Entries:
     return factor
 
 
-def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
+def _dot(a: Sequence[Any], b: Any) -> Either:
     return sum((x * y for x, y in zip(a, b, strict=False)), jnp.zeros(()))
 
 
@@ -55,7 +57,7 @@ def solve_upper(factor: Entries, b: Any) -> list[Any]:
     return out
 
 
-def solve(factor: Entries, b: Any) -> Any:
+def solve(factor: Entries, b: Any) -> Either:
     """(L L')^-1 b, (q,)."""
     return jnp.stack(solve_upper(factor, solve_lower(factor, b)))
 
@@ -65,11 +67,11 @@ def multiply(factor: Entries, b: Any) -> Any:
     return jnp.stack([_dot(row, b) for row in factor])
 
 
-def rows_of(matrix: Any) -> Entries:
+def rows_of(matrix: Either) -> Entries:
     """The lower triangle of a matrix (q, q)."""
     return [[matrix[i, j] for j in range(i + 1)] for i in range(matrix.shape[0])]
 
 
-def log_diagonal(factor: Entries) -> Any:
+def log_diagonal(factor: Entries) -> Either:
     """log det L."""
     return sum((jnp.log(row[-1]) for row in factor), jnp.zeros(()))

@@ -18,7 +18,7 @@ unit: below that their sign is not known (Higham 2002, Accuracy and Stability of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -165,7 +165,9 @@ def solve_spd(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[De
     return jax.scipy.linalg.cho_solve((jnp.where(ok, L, eye), True), b), ok
 
 
-def _solve_entries(A: Sequence[Any], b: Sequence[Any], floor: float, where: Any) -> tuple[list[Any], Any]:
+def _solve_entries(
+    A: Sequence[Any], b: Sequence[Any], floor: float, where: Callable[..., Any]
+) -> tuple[list[Any], Any]:
     """Solve by LDL' entry by entry: so a batch of systems is one elementwise kernel, and one on the host is in Python's numbers.
 
     Args:

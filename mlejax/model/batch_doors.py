@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from mlejax import batch as batch_room
@@ -16,7 +16,7 @@ from mlejax.latent import Quadrature, integrated, quadrature_of, refuse_chains
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import MethodLike
 from mlejax.results import BatchResults, FitGroups, fit_streamed_groups
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, PyTree
 
 WeightKind: TypeAlias = Literal["frequency", "sampling", "importance"]
 Missing: TypeAlias = Literal["raise", "drop"]
@@ -34,8 +34,8 @@ class BatchDoors:
 
     def fit_batch(
         self,
-        data: Any,
-        start: Any = None,
+        data: Data,
+        start: PyTree = None,
         fixed: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
@@ -43,7 +43,7 @@ class BatchDoors:
         method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
-        penalty: Any = None,
+        penalty: Callable[..., Any] | None = None,
         hyper: PyTree = None,
         missing: Missing = "raise",
         n_starts: int | None = None,
@@ -97,9 +97,9 @@ class BatchDoors:
 
     def fit_groups(
         self,
-        frame: Any,
+        frame: Data,
         by: Any,
-        start: Any = None,
+        start: PyTree = None,
         fixed: Mapping[str, Any] | None = None,
         *,
         weights: Any = None,
@@ -107,7 +107,7 @@ class BatchDoors:
         method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
-        penalty: Any = None,
+        penalty: Callable[..., Any] | None = None,
         hyper: PyTree = None,
         missing: Missing = "raise",
         n_starts: int | None = None,
@@ -155,7 +155,8 @@ class BatchDoors:
         )  # fmt: skip
 
     def _fit_stream(
-        self, source: Any, by: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any,
+        self, source: Data, by: Any, weights: Any, weight_kind: str | None,
+        cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None,
         memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
     ) -> BatchResults:  # fmt: skip
         """Fit groups that are read in batches, here or by an engine, and warn of failures."""
@@ -174,8 +175,8 @@ class BatchDoors:
         self,
         weights: Any,
         weight_kind: str | None,
-        cov_type: Any,
-        cov_kwds: Any,
+        cov_type: CovarianceKind | None,
+        cov_kwds: Mapping[str, Any] | None,
         integrate: Any,
         options: dict[str, Any],
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
@@ -188,8 +189,9 @@ class BatchDoors:
         return self.likelihood if how is None else integrated(self.likelihood, how), kind, columns
 
     def _fit_many(
-        self, read: Any, weights: Any, weight_kind: str | None, cov_type: Any, cov_kwds: Any, memory_limit: float | None,
-        progress: Any, integrate: Any, **options: Any,
+        self, read: Any, weights: Any, weight_kind: str | None,
+        cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None, memory_limit: float | None,
+        progress: bool | None, integrate: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
         """Read the data sets, fit them, and warn of failures."""
         likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
@@ -200,12 +202,14 @@ class BatchDoors:
         return BatchResults.make(self, done, cov_type, cov_kwds)
 
 
-def named_groups(cov_type: str | None, cov_kwds: Any, kind: str | None, penalised: bool) -> tuple[str, ...]:
+def named_groups(
+    cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None, penalised: bool
+) -> tuple[str, ...]:
     """The columns of clusters that are given by name."""
     groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
     return tuple(name for name in groups if isinstance(name, str))
 
 
-def _structure(start: Any) -> Any:
+def _structure(start: PyTree) -> PyTree:
     """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
     return None if isinstance(start, str) else start

@@ -171,7 +171,7 @@ def _names(option: str, names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_signature(user: Any) -> None:
+def _check_signature(user: object) -> None:
     if isinstance(user, Model):
         raise TypeError(f"{user!r} is a model already")
     if not callable(user):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from mlejax.optimize import MethodLike
 from mlejax.parameters import Linear, Space, parameter_names
 from mlejax.portable import Named, find, name_of
 from mlejax.results import Results
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, Either, PyTree, Reduced
 
 
 @in_notebooks
@@ -50,11 +51,11 @@ class Model(CompanionDoors, BatchDoors):
                 object.__setattr__(self, name, getattr(self.likelihood.written, name))
         object.__setattr__(self, "__wrapped__", self.likelihood.written)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         """Pickled by its name where that can be imported, else without what cannot be pickled."""
         return _unpickled, (name_of(self.likelihood.written), self.likelihood)
 
-    def __call__(self, params: PyTree, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Data) -> Either:
         """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
@@ -81,8 +82,8 @@ class Model(CompanionDoors, BatchDoors):
 
     def fit(
         self,
-        data: Any,
-        start: Any = None,
+        data: Data,
+        start: PyTree = None,
         fixed: Mapping[str, Any] | None = None,
         *,
         constraints: Any = None,
@@ -91,7 +92,7 @@ class Model(CompanionDoors, BatchDoors):
         method: MethodLike = "newton",
         cov_type: CovarianceKind | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
-        penalty: Any = None,
+        penalty: Callable[..., Any] | None = None,
         hyper: PyTree = None,
         bias_reduction: Literal["jeffreys", "empirical"] | None = None,
         missing: Missing = "raise",
@@ -100,7 +101,7 @@ class Model(CompanionDoors, BatchDoors):
         progress: bool | None = None,
         validation: Any = None,
         integrate: Literal["auto", "laplace"] | Quadrature | Sobol | Draws = "auto",
-        resume: Any = None,
+        resume: str | os.PathLike[str] | None = None,
         on: Any = None,
         separated: Literal["report", "drop", "raise"] = "report",
         design: Survey | None = None,
@@ -236,8 +237,8 @@ class Model(CompanionDoors, BatchDoors):
 
     def check(
         self,
-        data: Any,
-        start: Any = None,
+        data: Data,
+        start: PyTree = None,
         fixed: Mapping[str, Any] | None = None,
         *,
         missing: Missing = "raise",
@@ -310,7 +311,7 @@ class Model(CompanionDoors, BatchDoors):
             )
         return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 
-    def prepare(self, data: Any, *, start: Any = None, missing: Missing = "raise") -> fit_room.Problem:
+    def prepare(self, data: Data, *, start: PyTree = None, missing: Missing = "raise") -> fit_room.Problem:
         """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
 
         Args:

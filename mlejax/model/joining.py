@@ -22,6 +22,7 @@ from mlejax.likelihood import Likelihood
 from mlejax.model.doors import Model
 from mlejax.parameters import Leaf, Parameter, near
 from mlejax.results import Results
+from mlejax.shapes import Data, Device, Params, PyTree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +103,7 @@ class JointModel:
         likelihoods = [model.likelihood for model in self.models]
         layouts = [problem.data.statics for problem in problems]
 
-        def function(params: Any, data: Any) -> Any:
+        def function(params: Params, data: Data) -> Device:
             total = jnp.zeros(jnp.shape(data["data set"]))
             for k, (likelihood, layout, own) in enumerate(zip(likelihoods, layouts, names, strict=True), 1):
                 mine = {name: params[there] for name, there in own.items()}
@@ -172,7 +173,7 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
     return JointModel(tuple(models), names)
 
 
-def _start(model: Model, name: str) -> Any:
+def _start(model: Model, name: str) -> PyTree:
     """The declared start of a parameter that is not regressed."""
     regressed = {p.name for p in model.likelihood.predictors}
     declared = (model.likelihood.parameters or {}).get(name)
@@ -193,7 +194,7 @@ def _stacked(parts: Sequence[Prepared]) -> dict[str, Any]:
     return out
 
 
-def _arrays(data: Any, key: str) -> tuple[Any, ...]:
+def _arrays(data: Data, key: str) -> tuple[Any, ...]:
     return tuple(data[key][name] for name in sorted(data[key])) if key in data else ()
 
 

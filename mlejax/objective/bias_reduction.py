@@ -24,6 +24,7 @@ from jax import lax
 
 from mlejax import linalg
 from mlejax.portable import portable, restore
+from mlejax.shapes import Device, Either, Reduced
 
 KINDS = ("jeffreys", "empirical")
 
@@ -41,7 +42,7 @@ class BiasReduction:
     kind: str
     expected: Callable[[Any, Any], Any] | None = None
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _reduction, (self.kind, portable(self.expected))
 
     @property
@@ -52,11 +53,11 @@ class BiasReduction:
         return f"Jeffreys (Firth 1993), {'observed' if self.expected is None else 'expected'} information"
 
 
-def _reduction(kind: str, expected: Any) -> BiasReduction:
+def _reduction(kind: str, expected: Callable[..., Any] | None) -> BiasReduction:
     return BiasReduction(kind, restore(expected))
 
 
-def check_reduction(kind: Any, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
+def check_reduction(kind: str | None, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
     """``bias_reduction=`` as an object.
 
     Raises:
@@ -69,7 +70,7 @@ def check_reduction(kind: Any, expected: Callable[[Any, Any], Any] | None) -> Bi
     return BiasReduction(kind, expected if kind == "jeffreys" else None)
 
 
-def adjustment(kind: str, information: Any, meat: Any | None) -> Any:
+def adjustment(kind: str, information: Device, meat: Device | None) -> Device:
     """What is subtracted from the log-likelihood, (): -log det I / 2, or tr(I^-1 E) / 2; infinite where I is not positive
     definite.
 
@@ -93,7 +94,7 @@ def adjustment(kind: str, information: Any, meat: Any | None) -> Any:
     return jnp.where(positive & definite, value, jnp.inf)
 
 
-def value_grad_hessian(function: Callable[[Any], Any], u: Any, step: float = 1e-3) -> tuple[Any, Any, Any]:
+def value_grad_hessian(function: Callable[[Any], Any], u: Either, step: float = 1e-3) -> tuple[Any, Any, Any]:
     """Value () and exact gradient (p,) of a function, and its Hessian (p, p) by differences of the gradient, O(h^4).
 
     The function already holds two derivatives of the log-likelihood: two more by automatic differentiation would cost

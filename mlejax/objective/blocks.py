@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
 
-from mlejax.data import Prepared
+from mlejax.data import Layout, Prepared
 from mlejax.execution import cached, on_cpu
 from mlejax.execution.chunking import Budget
 from mlejax.execution.lapack import most_at_once
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective.objective import Spec, objective_of
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Either, PyTree
 
 
 def contributions_at_once(
-    likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: Any
+    likelihood: Likelihood, space: Space, rows: PyTree, shared: PyTree, layout: Layout
 ) -> int | None:
     """The largest number of rows (or units) of a block; None for models that call no LAPACK for each of them.
 
@@ -42,7 +41,7 @@ def contributions_at_once(
     return cached(likelihood, key, count)
 
 
-def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: PyTree) -> int | None:
+def data_sets_at_once(spec: Spec, one: Prepared, fixed: Either | None, hyper: PyTree) -> int | None:
     """The largest number of data sets under one ``vmap``; None if LAPACK does not bound it.
 
     Args:
@@ -62,7 +61,9 @@ def data_sets_at_once(spec: Spec, one: Prepared, fixed: Any, hyper: PyTree) -> i
     return most_at_once(jax.vmap(value, in_axes=(0, axes)), u, two, p=space.n_free)
 
 
-def budget_for(spec: Spec, one: Prepared, data_set_bytes: int, fixed: Any, hyper: PyTree, limits: Budget) -> Budget:
+def budget_for(
+    spec: Spec, one: Prepared, data_set_bytes: int, fixed: Either | None, hyper: PyTree, limits: Budget
+) -> Budget:
     """The budget for these data: threads that can all hold the largest one, and as many at once as LAPACK allows.
 
     Args:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.shapes import Device, Float, PyTree
+from mlejax.shapes import Count, Device, Either, Float, PyTree
 
 MOST_PRODUCTS = 144  # products of two columns that are formed for many vectors of weights, at most
 
@@ -29,10 +29,10 @@ class RowFunction:
     separable: bool
 
 
-def value_grad_hessian(function: Callable[[Any], Any], u: Any) -> tuple[Any, Any, Any]:
+def value_grad_hessian(function: Callable[[Any], Any], u: Either) -> tuple[Any, Any, Any]:
     """Value (), gradient (p,) and Hessian (p, p) of a scalar function, tracing it once."""
 
-    def pair(t: Any) -> tuple[Any, tuple[Any, Any]]:
+    def pair(t: Device) -> tuple[Any, tuple[Any, Any]]:
         value, grad = jax.value_and_grad(function)(t)
         return grad, (value, grad)
 
@@ -58,7 +58,7 @@ def products_of_shared(
     return (w @ (x[:, i] * x[:, j]))[place]
 
 
-def values_and_scores(rows_of: RowFunction, u: Any, rows: PyTree) -> tuple[Any, Any]:
+def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[Any, Any]:
     """Contributions (N,) and their gradients (N, p).
 
     Separable functions are differentiated row by row (reverse mode, ``vmap`` of single rows); others through the
@@ -66,28 +66,28 @@ def values_and_scores(rows_of: RowFunction, u: Any, rows: PyTree) -> tuple[Any, 
     """
     if not rows_of.separable:
 
-        def pair(t: Any) -> tuple[Any, Any]:
+        def pair(t: Device) -> tuple[Any, Any]:
             values = rows_of.function(t, rows)
             return values, values
 
         scores, values = jax.jacfwd(pair, has_aux=True)(u)
         return values, scores
 
-    def one(row: Any) -> tuple[Any, Any]:
+    def one(row: PyTree) -> tuple[Any, Any]:
         alone = jax.tree.map(lambda a: a[None], row)
         return jax.value_and_grad(lambda t: rows_of.function(t, alone)[0])(u)
 
     return jax.vmap(one)(rows)
 
 
-def differenced_jacobian(gradient: Callable[[Any], Any], u: Any, step: float = 1e-3) -> Any:
+def differenced_jacobian(gradient: Callable[[Any], Any], u: Either, step: float = 1e-3) -> Device:
     """Symmetrised Jacobian (p, p) of an exact gradient by central differences and one Richardson extrapolation.
 
     Step ``h_j = step * max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.
     """
     h = step * jnp.maximum(1.0, jnp.abs(u))
 
-    def column(j: Any) -> Any:
+    def column(j: Count) -> Device:
         e = jnp.zeros_like(u).at[j].set(h[j])
         near = gradient(u + e) - gradient(u - e)
         far = gradient(u + 2 * e) - gradient(u - 2 * e)

@@ -16,13 +16,13 @@ import numpy as np
 from mlejax.execution import compiled
 from mlejax.objective.objective import Spec
 from mlejax.parameters import Space
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Either, Float, Host, Int, PyTree
 
 MOST_COORDINATES = 40  # of the whole model: derivatives by fixed coordinates are computed and not used
 
 
 @partial(compiled, static=("space",))
-def _to_u(space: Space, values: list[Any]) -> Any:
+def _to_u(space: Space, values: list[Any]) -> Either:
     return space.u_from_params(space.build(values))
 
 
@@ -46,12 +46,12 @@ class Embedding:
         out[..., self.free] = u
         return out
 
-    def of_free(self, value: Any, score: Any, hessian: Any) -> tuple[Any, Any, Any]:
+    def of_free(self, value: PyTree, score: PyTree, hessian: PyTree) -> tuple[Any, Any, Any]:
         """Value, gradient and Hessian in u from those of the whole model."""
         return value, score[self.free], hessian[np.ix_(self.free, self.free)]
 
 
-def embedding(spec: Spec, fixed: Any) -> Embedding | None:
+def embedding(spec: Spec, fixed: Either | None) -> Embedding | None:
     """The embedding of a model with fixed values; None where the whole model is too large or its coordinates do not do.
 
     Bias reduction is a function of the free coordinates, and constraints mix them.

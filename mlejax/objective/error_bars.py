@@ -16,6 +16,7 @@ import numpy as np
 
 from mlejax.data import Prepared, blocks
 from mlejax.execution import cached
+from mlejax.execution.trace.jaxprs import Closed
 from mlejax.execution.trace.rounding.adjoint_rounding import AdjointBound
 from mlejax.execution.trace.rounding.forward_rounding import RunningBound
 from mlejax.execution.trace.rounding.rounding_rules import sum_units
@@ -114,7 +115,7 @@ def loglik_bar(
     return bar if np.isfinite(value) and np.isfinite(bar) else np.inf
 
 
-def _arguments(sample: Prepared, u: Any, fixed: Any) -> list[Any]:
+def _arguments(sample: Prepared, u: Either, fixed: Any) -> list[Any]:
     point = [np.asarray(u, np.float64)] if fixed is None else [np.asarray(u, np.float64), np.asarray(fixed)]
     return [*point, *sample.rows, *sample.shared, sample.weights]
 
@@ -146,10 +147,10 @@ def _program(spec: Spec, sample: Prepared, fixed: Any) -> RunningBound:
     )
 
 
-def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Any:
+def _traced(spec: Spec, sample: Prepared, fixed: Any, order: int) -> Closed:
     """The closed jaxpr of the weighted sum over the rows and its derivatives up to an order."""
 
-    def sums(u: Any, fixed: Any, rows: PyTree, shared: PyTree, weights: Any) -> tuple[Any, ...]:
+    def sums(u: Either, fixed: Any, rows: PyTree, shared: PyTree, weights: Either) -> tuple[Any, ...]:
         data = replace(sample, rows=rows, shared=shared, weights=weights)
         loglik = Objective(spec, data, fixed, None, 1.0).loglik
         if order == 0:

@@ -16,7 +16,7 @@ import numpy as np
 from mlejax.data import Prepared
 from mlejax.objective.objective import Objective, Spec
 from mlejax.optimize import Method, OptimizeResult
-from mlejax.shapes import Float, Host, Int, Shaped
+from mlejax.shapes import Either, Float, Host, Int, PyTree, Shaped
 
 Points = Mapping[int, Float[Host, "m p"]]
 FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
@@ -104,7 +104,7 @@ class SingleEvaluator(Evaluator, Protocol):
         ...
 
     @property
-    def hyper(self) -> Any:
+    def hyper(self) -> PyTree:
         """Second argument of the penalty, or None."""
         ...
 
@@ -113,7 +113,7 @@ class SingleEvaluator(Evaluator, Protocol):
         """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
         ...
 
-    def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> Any:
+    def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
         """Any statistic of all rows: ``task(objective of a partition, u)`` for every partition, merged in pairs.
 
         Args:
@@ -143,7 +143,7 @@ class RowTerms(NamedTuple):
     weights: Float[Host, " n"]
 
 
-def _padded_terms(objective: Objective, u: Any) -> tuple[Any, ...]:
+def _padded_terms(objective: Objective, u: Either) -> tuple[Any, ...]:
     """As `RowTerms`, and flags of the rows that are no padding."""
     data = objective.prepared
     real = jnp.arange(data.n_padded) < (data.n_padded if data.mode == "whole" else data.n)

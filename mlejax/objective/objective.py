@@ -29,7 +29,7 @@ from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_gra
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 from mlejax.portable import portable, restore
-from mlejax.shapes import Device, Either, Float, PyTree
+from mlejax.shapes import Count, Device, Either, Float, PyTree, Reduced
 
 Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
 
@@ -59,7 +59,7 @@ class Spec:
     def _hash(self) -> int:
         return hash((self.likelihood, self.space, self.penalty, self.hessian, self.reduction))
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return _spec, (self.likelihood, self.space, portable(self.penalty), self.hessian, self.reduction)
 
     @property
@@ -73,13 +73,19 @@ class Spec:
         return self.penalty is not None or self.reduction is not None
 
 
-def _spec(likelihood: Likelihood, space: Space, penalty: Any, hessian: str, reduction: Any) -> Spec:
+def _spec(
+    likelihood: Likelihood,
+    space: Space,
+    penalty: Callable[..., Any] | None,
+    hessian: str,
+    reduction: BiasReduction | None,
+) -> Spec:
     return Spec(likelihood, space, restore(penalty), hessian, reduction)
 
 
 def sum_over_blocks(
-    function: Callable[[Any, Any], Any], rows: PyTree, weights: Any, n_blocks: int, n_used: Any = None
-) -> Any:
+    function: Callable[[Any, Any], Any], rows: PyTree, weights: Any, n_blocks: int, n_used: Count | None = None
+) -> PyTree:
     """Sum of ``function(rows of a block, weights of a block)`` over ``n_blocks`` equal blocks; any pytree of sums.
 
     With ``n_used``, which may be traced, only the first ``n_used`` blocks are summed: data of different lengths share
@@ -116,37 +122,37 @@ class Objective:
     fixed: Any
     hyper: PyTree
     scale: Any
-    n_blocks_used: Any = None
+    n_blocks_used: Count | None = None
     shared_rows: bool = False
 
-    def contributions(self, u: Float[Device, " p"], rows: PyTree) -> Float[Device, " n"]:
+    def contributions(self, u: Float[Either, " p"], rows: PyTree) -> Float[Device, " n"]:
         """l_i(u) for the given rows, (N,)."""
         params = self.spec.space.params_from_u(u, self.fixed)
         return self.spec.likelihood.contributions(params, rows, self.prepared.shared, self.prepared.statics)
 
-    def loglik(self, u: Float[Device, " p"]) -> Float[Device, ""]:
+    def loglik(self, u: Float[Either, " p"]) -> Float[Device, ""]:
         """The log-likelihood, summed and weighted, without penalty; ()."""
         return self._sum(lambda rows, weights: self._block_loglik(u, rows, weights))
 
-    def penalty(self, u: Float[Device, " p"]) -> Float[Device, ""]:
+    def penalty(self, u: Float[Either, " p"]) -> Float[Device, ""]:
         """P at u, ()."""
         return penalty_at(self.spec, self.spec.space.params_from_u(u, self.fixed), self.hyper)
 
-    def value(self, u: Float[Device, " p"]) -> Float[Device, ""]:
+    def value(self, u: Float[Either, " p"]) -> Float[Device, ""]:
         """f(u), ()."""
         total = self.loglik(u)
         if self.spec.adjusted:
             total = total - self._adjustment(u)
         return -total / self.scale
 
-    def value_and_grad(self, u: Float[Device, " p"]) -> tuple[Float[Device, ""], Float[Device, " p"]]:
+    def value_and_grad(self, u: Float[Either, " p"]) -> tuple[Float[Device, ""], Float[Device, " p"]]:
         """f(u) () and its gradient (p,)."""
         sums = self._sum(lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u))
         if self.spec.adjusted:
             sums = _minus(sums, jax.value_and_grad(self._adjustment)(u))
         return self._minimised(sums)
 
-    def with_hessian(self, u: Float[Device, " p"]) -> Minimised:
+    def with_hessian(self, u: Float[Either, " p"]) -> Minimised:
         """f(u) (), its gradient (p,) and its Hessian (p, p)."""
         if self.spec.hessian == "differenced":
             value, grad = self.value_and_grad(u)
@@ -159,10 +165,10 @@ class Objective:
         value, grad, hessian = self._minimised(sums)
         return value, grad, 0.5 * (hessian + hessian.T)
 
-    def with_opg(self, u: Float[Device, " p"]) -> Minimised:
+    def with_opg(self, u: Float[Either, " p"]) -> Minimised:
         """f(u) (), its gradient (p,) and the weighted mean outer product of the scores (p, p)."""
 
-        def block(rows: PyTree, weights: Any) -> tuple[Any, Any, Any]:
+        def block(rows: PyTree, weights: Device) -> tuple[Any, Any, Any]:
             values, scores = derivatives.values_and_scores(self._row_function(), u, rows)
             return jnp.sum(weights * values), weights @ scores, (scores * weights[:, None]).T @ scores
 
@@ -172,55 +178,55 @@ class Objective:
         value, grad = self._minimised((value, grad))
         return value, grad, opg / self.scale
 
-    def scores(self, u: Float[Device, " p"]) -> Float[Device, "n p"]:
+    def scores(self, u: Float[Either, " p"]) -> Float[Device, "n p"]:
         """Scores in u of every contribution, unweighted, (N, p), in row blocks."""
         return self._map_rows(lambda rows: derivatives.values_and_scores(self._row_function(), u, rows)[1])
 
-    def all_contributions(self, u: Float[Device, " p"]) -> Float[Device, " n"]:
+    def all_contributions(self, u: Float[Either, " p"]) -> Float[Device, " n"]:
         """l_i(u) of every contribution, unweighted, (N,), in row blocks."""
         return self._map_rows(lambda rows: self.contributions(u, rows))
 
-    def row_derivatives(self, u: Float[Device, " p"]) -> tuple[Float[Device, "n p"], Float[Device, "n p p"]]:
+    def row_derivatives(self, u: Float[Either, " p"]) -> tuple[Float[Device, "n p"], Float[Device, "n p p"]]:
         """Scores (N, p) and minus the Hessians (N, p, p) in u of every contribution, unweighted; rows or units."""
 
-        def one(row: Any) -> tuple[Any, Any]:
+        def one(row: PyTree) -> tuple[Any, Any]:
             alone = jax.tree.map(lambda a: a[None], row)
             _, score, hessian = derivatives.value_grad_hessian(lambda t: self.contributions(t, alone)[0], u)
             return score, -hessian
 
         return lax.map(one, self.prepared.rows, batch_size=min(256, self.prepared.block))
 
-    def in_loglik_units(self, value: Any, grad: Any, hessian: Any) -> tuple[Any, Any, Any]:
+    def in_loglik_units(self, value: PyTree, grad: PyTree, hessian: Either | None) -> tuple[Any, Any, Any]:
         """From f, its gradient and Hessian to the log-likelihood, its score and its information."""
         return to_loglik(value, grad, hessian, self.scale)
 
-    def _sum(self, function: Callable[[Any, Any], Any]) -> Any:
+    def _sum(self, function: Callable[[Any, Any], Any]) -> PyTree:
         prepared = self.prepared
         return sum_over_blocks(function, prepared.rows, prepared.weights, prepared.n_blocks, self.n_blocks_used)
 
-    def _block_loglik(self, u: Any, rows: PyTree, weights: Any) -> Any:
+    def _block_loglik(self, u: Either, rows: PyTree, weights: Device) -> PyTree:
         weighted = weights * self.contributions(u, rows)
         if self.prepared.mode == "whole":  # rows of a whole model cannot be replaced: entries of weight 0 are left out
             weighted = jnp.where(weights > 0, weighted, 0.0)
         return jnp.sum(weighted)
 
-    def _adjustment(self, u: Any) -> Any:
+    def _adjustment(self, u: Either) -> PyTree:
         """What is subtracted from the log-likelihood, ()."""
         return self.penalty(u) if self.spec.reduction is None else self._reduction(u)
 
-    def _reduction(self, u: Any) -> Any:
+    def _reduction(self, u: Either) -> PyTree:
         """The adjustment of :mod:`mlejax.objective.bias_reduction`, in theta, ()."""
         assert self.spec.reduction is not None
         kind, expected = self.spec.reduction.kind, self.spec.reduction.expected
         space, likelihood, prepared = self.spec.space, self.spec.likelihood, self.prepared
         theta = space.theta_from_u(u, self.fixed)
 
-        def at(t: Any, rows: PyTree) -> Any:
+        def at(t: Device, rows: PyTree) -> PyTree:
             params = space.params_from_theta(t, self.fixed)
             return likelihood.contributions(params, rows, prepared.shared, prepared.statics)
 
         @jax.checkpoint  # computing a block again is cheaper than keeping its intermediate values
-        def block(rows: PyTree, weights: Any) -> tuple[Any, Any]:
+        def block(rows: PyTree, weights: Device) -> tuple[Any, Any]:
             nothing = jnp.zeros((theta.shape[0],) * 2, theta.dtype)
             if expected is not None:
                 params = space.params_from_theta(theta, self.fixed)
@@ -242,19 +248,19 @@ class Objective:
         # log det of the information in theta
         return adjusted + jnp.linalg.slogdet(matrix)[1] if kind == "jeffreys" else adjusted
 
-    def _any_with_hessian(self, u: Any) -> Any:
+    def _any_with_hessian(self, u: Either) -> PyTree:
         return self._sum(
             lambda rows, weights: derivatives.value_grad_hessian(lambda t: self._block_loglik(t, rows, weights), u)
         )
 
-    def _rows_with_hessian(self, u: Any) -> Any:
+    def _rows_with_hessian(self, u: Either) -> PyTree:
         """Value, gradient and Hessian of the log-likelihood of independent rows, through its linear predictors if any."""
         prepared = self.prepared
         others, structure = jax.tree.flatten((self.fixed, prepared.shared))
         leaves, tree = jax.tree.flatten(prepared.rows)
         n = len(leaves)
 
-        def contributions(t: Any, *arrays: Any) -> Any:
+        def contributions(t: Device, *arrays: PyTree) -> PyTree:
             fixed, shared = jax.tree.unflatten(structure, arrays[n:])
             params = self.spec.space.params_from_u(t, fixed)
             rows = jax.tree.unflatten(tree, arrays[:n])
@@ -265,7 +271,7 @@ class Objective:
         traced = linear_predictors.trace(contributions, u, [*block, *others])
         if traced.inner is None:
 
-            def plainly(rows: PyTree, weights: Any) -> Any:
+            def plainly(rows: PyTree, weights: Device) -> PyTree:
                 arrays = [*jax.tree.leaves(rows), *others]
                 return derivatives.value_grad_hessian(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]), u)
 
@@ -276,7 +282,7 @@ class Objective:
         )
         return linear_predictors.assemble(traced, sums, u.shape[0])
 
-    def _map_rows(self, function: Callable[[Any], Any]) -> Any:
+    def _map_rows(self, function: Callable[[Any], Any]) -> PyTree:
         n_blocks = self.prepared.n_blocks
         if n_blocks <= 1:
             return function(self.prepared.rows)
@@ -290,11 +296,13 @@ class Objective:
         """Scores are taken row by row where entry i uses row i only, else through the whole vector."""
         return derivatives.RowFunction(self.contributions, separable=self.prepared.mode != "whole")
 
-    def _minimised(self, sums: Any) -> Any:
+    def _minimised(self, sums: PyTree) -> PyTree:
         return jax.tree.map(lambda a: -a / self.scale, sums)
 
 
-def objective_of(spec: Spec, data: Prepared, fixed: Any, hyper: PyTree, n_blocks_used: Any = None) -> Objective:
+def objective_of(
+    spec: Spec, data: Prepared, fixed: Either | None, hyper: PyTree, n_blocks_used: Count | None = None
+) -> Objective:
     """The objective of one data set, scaled by the sum of its weights."""
     return Objective(spec, data, fixed, hyper, jnp.maximum(jnp.sum(data.weights), SMALLEST_SCALE), n_blocks_used)
 
@@ -302,7 +310,7 @@ def objective_of(spec: Spec, data: Prepared, fixed: Any, hyper: PyTree, n_blocks
 SMALLEST_SCALE = 1e-300  # stands for the sum of the weights where all are 0
 
 
-def to_loglik(value: Any, grad: Any, hessian: Any, scale: Any) -> tuple[Any, Any, Any]:
+def to_loglik(value: PyTree, grad: PyTree, hessian: Either | None, scale: Any) -> tuple[Any, Any, Any]:
     """From what is minimised to log-likelihood, score and information, with any leading axes of data sets.
 
     Args:
@@ -325,16 +333,16 @@ def penalty_at(spec: Spec, params: PyTree, hyper: PyTree) -> Float[Device, ""]:
 
 
 @partial(compiled, static=("spec",))
-def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: PyTree) -> Float[Device, ""]:
+def penalty_value(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Float[Device, ""]:
     """The penalty at u, ()."""
     return penalty_at(spec, spec.space.params_from_u(u, fixed), hyper)
 
 
 @partial(compiled, static=("spec",))
-def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Any, hyper: PyTree) -> Minimised:
+def penalty_derivatives(spec: Spec, u: Float[Either, " p"], fixed: Either | None, hyper: PyTree) -> Minimised:
     """The penalty (), its gradient (p,) and its Hessian (p, p) in u."""
     return derivatives.value_grad_hessian(lambda t: penalty_at(spec, spec.space.params_from_u(t, fixed), hyper), u)
 
 
-def _minus(a: Any, b: Any) -> Any:
+def _minus(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.subtract, a, b)

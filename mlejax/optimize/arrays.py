@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TypeVar
 
 import jax
@@ -24,7 +25,7 @@ import numpy as np
 
 from mlejax import linalg
 from mlejax.execution import on_cpu
-from mlejax.shapes import Either, Float, Scalar, Shaped
+from mlejax.shapes import Either, Flag, Float, Scalar, Shaped
 
 __all__ = [
     "all_finite", "eigh", "maximum", "namespace", "norm", "not_", "possible", "promoting", "push", "scalar", "select",
@@ -37,7 +38,7 @@ T = TypeVar("T")
 Tuple = TypeVar("Tuple", bound=tuple[Any, ...])
 
 
-def namespace(x: object) -> Any:
+def namespace(x: object) -> ModuleType:
     """NumPy for NumPy's arrays and scalars, else `jax.numpy`.
 
     Example:
@@ -69,7 +70,7 @@ def maximum(a: Any, b: Any) -> Any:
     return (np if isinstance(a, HOST) and isinstance(b, HOST) else jnp).maximum(a, b)
 
 
-def all_finite(f: Any, g: Any, H: Any) -> Any:
+def all_finite(f: Any, g: Any, H: Any) -> Flag:
     """Whether a value (), its gradient (p,) and its curvature (q, q) are finite throughout, ()."""
     if isinstance(g, np.ndarray):
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
@@ -88,7 +89,7 @@ def select(condition: Any, a: Tuple, b: Tuple) -> Tuple:
     return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
 
-def possible(flag: Any) -> bool:
+def possible(flag: Flag) -> bool:
     """False only for a flag of NumPy that is not set: what depends on it need not be computed.
 
     Example:
@@ -99,7 +100,7 @@ def possible(flag: Any) -> bool:
     return bool(flag) if isinstance(flag, HOST) else True
 
 
-def where(condition: Any, a: Any, b: Any) -> Any:
+def where(condition: Flag, a: Any, b: Any) -> Any:
     """As `jnp.where`; with one flag of NumPy a plain choice, for which `np.where` takes a hundred times as long.
 
     Example:
@@ -120,7 +121,7 @@ def promoting() -> Iterator[None]:
         yield
 
 
-def push(history: Shaped[Either, " k"], value: Any, wanted: Any) -> Shaped[Either, " k"]:
+def push(history: Shaped[Either, " k"], value: Any, wanted: Flag) -> Shaped[Either, " k"]:
     """A history without its oldest entry and with a value added at its end, if wanted."""
     if isinstance(history, HOST):
         return np.array([*history.tolist()[1:], value], history.dtype) if wanted else history

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -14,7 +12,7 @@ from mlejax.shapes import Bool, Either, Float, Scalar
 __all__ = ["active_bounds", "clip", "outside", "setting_of"]
 
 
-def setting_of(u: Float[Either, " p"], lower: Any, upper: Any, scale: Scalar) -> Setting:
+def setting_of(u: Float[Either, " p"], lower: Either | None, upper: Either | None, scale: Scalar) -> Setting:
     """Box and scale of a run; no box where both edges are None, or known to be infinite when the program is built."""
     xp, scale = namespace(u), scalar(scale, u.dtype)
     if _infinite(lower) and _infinite(upper):
@@ -26,7 +24,7 @@ def setting_of(u: Float[Either, " p"], lower: Any, upper: Any, scale: Scalar) ->
     return Setting(low, high, scale)
 
 
-def _infinite(edge: Any) -> bool:
+def _infinite(edge: Either | None) -> bool:
     """Whether there is no edge, as far as is known when the program is built."""
     return edge is None or (not isinstance(edge, jax.core.Tracer) and bool(np.isinf(edge).all()))
 

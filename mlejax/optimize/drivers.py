@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -23,8 +24,8 @@ import numpy as np
 
 from mlejax.optimize.arrays import all_finite, namespace, not_, possible, push, scalar, select, where
 from mlejax.optimize.box import clip, setting_of
-from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Point, Setting
-from mlejax.shapes import Scalar
+from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Objective, Point, Setting
+from mlejax.shapes import Count, Either, Flag, Scalar
 from mlejax.status import End
 
 __all__ = ["advance", "begin", "run_in_dispatches", "run_on_host", "take_turn"]
@@ -37,7 +38,7 @@ INFORMATIVE = 1e-8  # decrement where a step begins, above which its change of t
 Report = Callable[[int, float, float], None]
 
 
-def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carry:
+def begin(method: Method, u0: Either, lower: Either | None = None, upper: Either | None = None) -> Carry:
     """Carry of an optimisation that has not evaluated anything yet.
 
     Args:
@@ -60,7 +61,7 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
         ([0.0, 0.0], 0)
     """
     traced = any(isinstance(a, jax.core.Tracer) for a in (u0, lower, upper))
-    xp: Any = jnp if traced else np  # NumPy's arrays are cheapest to make, and compile to the same program
+    xp: ModuleType = jnp if traced else np  # NumPy's arrays are cheapest to make, and compile to the same program
     u = xp.asarray(u0)
     if u.ndim != 1 or not jnp.issubdtype(u.dtype, jnp.floating):
         raise ValueError(f"expected the start as a vector of floats, got shape {u.shape} and dtype {u.dtype}")
@@ -87,13 +88,13 @@ def begin(method: Method, u0: Any, lower: Any = None, upper: Any = None) -> Carr
 
 def advance(
     method: Method,
-    objective: Any,
+    objective: Objective,
     carry: Carry,
-    lower: Any,
-    upper: Any,
+    lower: Either | None,
+    upper: Either | None,
     scale: Scalar,
-    n_turns: Any,
-    allow_trust_region_solve: Any = None,
+    n_turns: Count | None,
+    allow_trust_region_solve: Flag | None = None,
 ) -> Carry:
     """Take at most n_turns further turns in a traced loop.
 
@@ -146,7 +147,7 @@ def advance(
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
 
 
-def _without_unknowns(objective: Any, carry: Carry, n_turns: Any) -> Carry:
+def _without_unknowns(objective: Objective, carry: Carry, n_turns: Count | None) -> Carry:
     """A problem without unknowns: evaluated once, and solved."""
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)
@@ -213,7 +214,7 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
     )
 
 
-def _mismatch(carry: Carry, new: Point, accepted: Any) -> Scalar:
+def _mismatch(carry: Carry, new: Point, accepted: Flag) -> Scalar:
     """`Carry.mismatch` after a step: near a minimum the mean of both Hessians explains the change of the gradient to second
     order in the length of the step, unless one of them is rounding."""
     told = accepted & (carry.decrements[-1] > INFORMATIVE)

@@ -14,35 +14,41 @@ own everything else: evaluation, counting, finiteness, the box, the limit on ste
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-
-from mlejax.shapes import Bool, Either, Float, Scalar
+from mlejax.shapes import Bool, Count, Either, Flag, Float, PyTree, Scalar
 from mlejax.status import End
 
 __all__ = ["Carry", "Method", "Objective", "Point", "Setting", "Step", "check_options"]
 
 HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequence
-Evaluated: TypeAlias = tuple[Any, Any, Any]
-Flag: TypeAlias = bool | np.bool_ | Either
-Count: TypeAlias = int | np.integer | Either
+Evaluated: TypeAlias = tuple[Scalar, Either, Either | None]
+
+
+class Transformation(Protocol):
+    """An optax ``GradientTransformation``."""
+
+    @property
+    def init(self) -> Callable[..., PyTree]: ...
+    @property
+    def update(self) -> Callable[..., PyTree]: ...
 
 
 @runtime_checkable
 class Objective(Protocol):
     """A function to minimise, with its derivatives; pure functions of u, shape (p,). A method calls one of them."""
 
-    def value(self, u: Any, /) -> Any:
+    def value(self, u: Either, /) -> Scalar:
         """f(u), ()."""
 
-    def value_and_grad(self, u: Any, /) -> tuple[Any, Any]:
+    def value_and_grad(self, u: Either, /) -> tuple[Any, Any]:
         """f(u) () and its gradient (p,)."""
 
-    def with_hessian(self, u: Any, /) -> Evaluated:
+    def with_hessian(self, u: Either, /) -> Evaluated:
         """f(u) (), its gradient (p,) and its Hessian (p, p)."""
 
-    def with_opg(self, u: Any, /) -> Evaluated:
+    def with_opg(self, u: Either, /) -> Evaluated:
         """f(u) (), its gradient (p,) and the mean outer product of the contributions' gradients (p, p)."""
 
 
@@ -90,11 +96,11 @@ class Step(NamedTuple):
         full: whether the step was a whole undamped Newton step, shape (), bool.
     """
 
-    keep: Any
-    status: Any = End.RUNNING
-    accepted: Any = None
-    decrement: Any = float("inf")
-    full: Any = False
+    keep: Flag
+    status: Count = End.RUNNING
+    accepted: Flag | None = None
+    decrement: Scalar = float("inf")
+    full: Flag = False
 
 
 class Carry(NamedTuple):
@@ -128,7 +134,7 @@ class Carry(NamedTuple):
     status: Count
     n_steps: Count
     n_evaluations: Count
-    inner: Any
+    inner: PyTree
 
 
 @runtime_checkable
@@ -186,7 +192,7 @@ class Method(Protocol):
         """Whether the method evaluates a p x p curvature."""
         return self.curvature != "none"
 
-    def evaluate(self, objective: Any, u: Any) -> Evaluated:
+    def evaluate(self, objective: Objective, u: Either) -> Evaluated:
         """Value, gradient and curvature at u, one evaluation of the objective; curvature None if the method uses none."""
         if self.curvature == "hessian":
             return objective.with_hessian(u)
@@ -195,7 +201,7 @@ class Method(Protocol):
         return (*objective.value_and_grad(u), None)
 
     @abstractmethod
-    def init(self, u: Float[Either, " p"]) -> Any:
+    def init(self, u: Float[Either, " p"]) -> PyTree:
         """The method's state before the first evaluation: a pytree of arrays, from the shape and dtype of u alone.
 
         Nothing has been evaluated: the start is evaluated in the first turn like every other point, so that a compiled loop
@@ -203,7 +209,7 @@ class Method(Protocol):
         """
 
     @abstractmethod
-    def propose(self, state: Any, kept: Point) -> Float[Either, " p"]:
+    def propose(self, state: PyTree, kept: Point) -> Float[Either, " p"]:
         """The point to evaluate next, shape (p,).
 
         Args:
@@ -212,7 +218,7 @@ class Method(Protocol):
         """
 
     @abstractmethod
-    def update(self, state: Any, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
+    def update(self, state: PyTree, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
         """Judge a new point.
 
         Args:

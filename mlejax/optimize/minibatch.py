@@ -21,8 +21,8 @@ import numpy as np
 
 from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
-from mlejax.optimize.method import Count, Point, Setting
-from mlejax.shapes import Bool, Device, Float, Host, Int, PyTree, Scalar
+from mlejax.optimize.method import Point, Setting, Transformation
+from mlejax.shapes import Bool, Count, Device, Float, Host, Int, PyTree, Scalar
 
 __all__ = ["EpochCarry", "EpochFacts", "batched", "check_batches", "epoch", "refuse_batches", "shuffled"]
 
@@ -94,7 +94,7 @@ def check_batches(method: Any) -> None:
 
 
 def epoch(
-    transformation: Any,
+    transformation: Transformation,
     batch_value_and_grad: Callable[[Any, Any, Any], tuple[Any, Any]],
     carry: EpochCarry,
     rows: PyTree,

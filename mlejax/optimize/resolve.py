@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from mlejax.optimize.method import Method
+from mlejax.optimize.method import Method, Transformation
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 
 __all__ = ["MethodLike", "resolve"]
-
-
-class Transformation(Protocol):
-    """An optax ``GradientTransformation``."""
-
-    @property
-    def init(self) -> Any: ...
-    @property
-    def update(self) -> Any: ...
-
 
 MethodLike: TypeAlias = Literal["newton", "bhhh", "lbfgs", "adam"] | Method | type[Method] | Transformation
 

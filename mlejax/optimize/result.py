@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from mlejax.optimize.method import HISTORY
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Either, Float, Host, Int
 from mlejax.status import End
 
 __all__ = ["OptimizeResult"]
@@ -45,7 +45,7 @@ class OptimizeResult(NamedTuple):
     message: str = ""
 
     @property
-    def decrement(self) -> Any:
+    def decrement(self) -> Host | float:
         """Newton decrement at the last accepted point, log-likelihood units, (...,); NaN without second derivatives."""
         return self.decrements[..., -1] if self.information is not None else float("nan")
 
@@ -69,10 +69,10 @@ class OptimizeResult(NamedTuple):
     def joined(ends: Sequence[OptimizeResult]) -> OptimizeResult:
         """The results of several runs along the leading axis."""
         arrays = zip(*(end[:N_ARRAYS] for end in ends), strict=True)
-        together: Any = [None if a[0] is None else np.concatenate(a) for a in arrays]
+        together: list[Either | None] = [None if a[0] is None else np.concatenate(a) for a in arrays]
         return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
 
-    def of(self, which: Any) -> OptimizeResult:
+    def of(self, which: Host | slice | int | np.integer) -> OptimizeResult:
         """The result of one data set (an integer) or of some (an array of numbers or flags)."""
         return self._each(lambda a: a[which])
 
@@ -81,10 +81,10 @@ class OptimizeResult(NamedTuple):
         return self._each(lambda a: np.array(a)[None])
 
     def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
-        arrays: Any = [None if a is None else function(a) for a in self[:N_ARRAYS]]
+        arrays: list[Either | None] = [None if a is None else function(a) for a in self[:N_ARRAYS]]
         return OptimizeResult._make([*arrays, self.polished, self.message])
 
-    def put(self, which: Any, other: OptimizeResult) -> None:
+    def put(self, which: Host | slice | int | np.integer, other: OptimizeResult) -> None:
         """Write the results ``other`` of some data sets in their places."""
         for mine, theirs in zip(self[:N_ARRAYS], other[:N_ARRAYS], strict=True):
             if mine is not None and theirs is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from mlejax import transforms
 from mlejax.misuse import linked
 from mlejax.parameters.leaf import Leaf
-from mlejax.shapes import PyTree
+from mlejax.shapes import Params, PyTree
 
 if TYPE_CHECKING:
     from mlejax.parameters.space import Space
@@ -131,7 +131,7 @@ def with_addresses(
             f"expected a function of params, such as lambda p: p[{space.leaves[0].name!r}] ** 2, got {function!r}"
         )
 
-    def call(params: PyTree) -> Any:
+    def call(params: PyTree) -> Params:
         given = {k: v for k, v in params.items() if k not in regressed} if regressed else params
         while True:
             try:

@@ -12,9 +12,10 @@ from mlejax import transforms
 from mlejax.parameters.declare import Declaration, FreeParameter
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.space import Space
+from mlejax.shapes import Params
 
 
-def tree_space(start: Any, name: str | None) -> tuple[Group, list[Leaf]]:
+def tree_space(start: Params, name: str | None) -> tuple[Group, list[Leaf]]:
     """A pytree of arrays -> its group and leaves, addresses from its paths (``net.layer0.w``)."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(start)
     leaves = []

@@ -27,7 +27,7 @@ class Coordinates(NamedTuple):
         matrix: (p, p), invertible; rows of the identity for these.
     """
 
-    origin: Any
+    origin: Either
     matrix: Any
 
     def to_u(self, v: Float[Either, "*m p"]) -> Any:
@@ -48,7 +48,7 @@ class Coordinates(NamedTuple):
         full = np.linalg.solve(self.matrix.T, half.T)
         return 0.5 * (full + full.T)
 
-    def after(self, fixed: Any, n_values: int) -> Float[Host, " k"]:
+    def after(self, fixed: Either | None, n_values: int) -> Float[Host, " k"]:
         """The values under ``fixed=`` with the map behind them."""
         values = np.zeros(n_values) if fixed is None else np.asarray(fixed, np.float64)
         return np.concatenate([values, self.origin, self.matrix.ravel()])

@@ -27,7 +27,7 @@ from jax import lax
 from mlejax.parameters.addresses import with_addresses
 from mlejax.parameters.ties import Ties
 from mlejax.portable import portable, restore
-from mlejax.shapes import Either, Float, Host
+from mlejax.shapes import Device, Either, Float, Host, Params, PyTree, Reduced
 
 if TYPE_CHECKING:
     from mlejax.parameters.space import Space
@@ -60,7 +60,7 @@ class CurvedTies:
     matrix_bytes: bytes = field(default=b"", compare=False)
     reference_bytes: bytes = field(default=b"", compare=False)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         functions = tuple(map(portable, self.functions))
         tangent = self.matrix_bytes, self.reference_bytes
         return _again, (self.kept, self.n, functions, self.linear_bytes, self.regressed, *tangent)
@@ -85,7 +85,7 @@ class CurvedTies:
         offset = np.frombuffer(self.reference_bytes, np.float64) - self.matrix @ kept
         return Ties(self.kept, offset.tobytes(), self.matrix_bytes, self.n)
 
-    def residuals(self, space: Space, params: Any) -> Any:
+    def residuals(self, space: Space, params: Params) -> Either:
         """c(params), (m,), traced; ``space`` is the layout without constraints."""
         parts: list[Any] = []
         for function in self.functions:
@@ -97,7 +97,7 @@ class CurvedTies:
             parts.append(R.reshape(r.size, -1) @ jnp.concatenate(each) - r)
         return jnp.concatenate(parts)
 
-    def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Any:
+    def in_u(self, space: Space, u: Float[Either, " kept"], fixed: Either) -> Either:
         """All coordinates of u from the kept ones; NaN where the equations have no root near the reference."""
         start = space.u_from_params(space.at_fixed(fixed))
         found = self._completed(lambda x: self.residuals(space, space.params_from_u(x, fixed)), u, start)
@@ -106,12 +106,12 @@ class CurvedTies:
         inside = jnp.all((found >= space.lower) & (found <= space.upper))
         return jnp.where(inside, found, jnp.nan)
 
-    def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Any:
+    def in_theta(self, space: Space, theta: Float[Either, " kept"], fixed: Either) -> Either:
         """All natural coordinates from the kept ones."""
         start = space.theta_from_u(space.u_from_params(space.at_fixed(fixed)))
         return self._completed(lambda x: self.residuals(space, space.params_from_theta(x, fixed)), theta, start)
 
-    def _completed(self, residual: Callable[[Any], Any], kept: Any, reference: Any) -> Any:
+    def _completed(self, residual: Callable[[Any], Any], kept: Either, reference: Any) -> Either:
         reference = lax.stop_gradient(reference)
         whole = lambda k, d: reference.at[self.index].set(k).at[self.dependent].set(d)
         d = root(lambda d: residual(whole(lax.stop_gradient(kept), d)), reference[self.dependent])
@@ -124,27 +124,27 @@ class CurvedTies:
         return whole(kept, jnp.where(left <= ROOT, d, jnp.nan))
 
 
-def _again(kept: Any, n: int, functions: Any, *more: Any) -> CurvedTies:
+def _again(kept: tuple[int, ...], n: int, functions: Any, *more: Any) -> CurvedTies:
     return CurvedTies(kept, n, tuple(map(restore, functions)), *more)
 
 
-def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Any:
+def newton_step(function: Callable[[Any], Any], d: Float[Either, " m"]) -> Either:
     """The step of Newton's method for function(d) = 0, both (m,), traced."""
     value, slope = function(d), jax.jacfwd(function)(d)
     return -value / slope[0] if d.shape[0] == 1 else -jnp.linalg.solve(slope, value)
 
 
-def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Any:
+def root(function: Callable[[Any], Any], start: Float[Either, " m"]) -> Either:
     """A root near ``start`` by Newton's method, whose steps are halved until the equations are better satisfied; traced."""
     slope = jax.jacfwd(function)(start)
     weight = 1.0 / jnp.maximum(jnp.max(jnp.abs(slope), axis=1), 1e-300)
     size_of = lambda c: jnp.max(jnp.abs(c) * weight)
 
-    def going(state: Any) -> Any:
+    def going(state: PyTree) -> Device:
         _, _, step, size, n = state
         return (n < MOST_STEPS) & (size > 0) & (jnp.max(jnp.abs(step)) > 0)
 
-    def turn(state: Any) -> Any:
+    def turn(state: PyTree) -> PyTree:
         d, full, step, size, n = state
         new = d + step
         new_size = size_of(function(new))

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from mlejax import transforms
+from mlejax.shapes import PyTree
+from mlejax.transforms import Transform
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +26,7 @@ class Parameter:
     transform: Any
     shape: tuple[int, ...] | None = ()
     columns: str | tuple[str, ...] | None = None
-    start: Any = None
+    start: PyTree = None
     labels: tuple[str, ...] | None = None
     arguments: str = ""
     by: str | None = None
@@ -46,7 +48,7 @@ class Parameter:
 class FreeParameter:
     """A parameter of any structure (a pytree of arrays), unconstrained."""
 
-    start: Any
+    start: PyTree
 
     def __repr__(self) -> str:
         n = sum(int(np.size(x)) for x in jax.tree.leaves(self.start))
@@ -58,10 +60,10 @@ Declaration = Parameter | FreeParameter
 
 def _declare(
     kind: str,
-    transform: Any,
+    transform: Transform,
     shape: int | Sequence[int] | None,
     columns: str | Sequence[str] | None,
-    start: Any,
+    start: PyTree,
     labels: Sequence[str] | None,
     arguments: str = "",
 ) -> Parameter:
@@ -104,7 +106,12 @@ def _declare(
 
 
 def Real(
-    shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None, by: str | None = None
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+    by: str | None = None,
 ) -> Parameter:
     """Declare an unconstrained real parameter.
 
@@ -136,12 +143,24 @@ def Real(
     return replace(declared, by=by)
 
 
-def Positive(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Positive(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare a parameter in the open interval (0, inf), optimised on the log scale.  Arguments as in :func:`Real`."""
     return _declare("Positive", transforms.Log(), shape, columns, start, labels)
 
 
-def NonNegative(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def NonNegative(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare a parameter in [0, inf) whose estimate may lie on the edge 0 (a variance component, say).
 
     Optimised on its own scale under a bound.  Arguments as in :func:`Real`.
@@ -152,12 +171,12 @@ def NonNegative(shape: Any = None, *, columns: Any = None, start: Any = None, la
 def Interval(
     lo: float,
     hi: float,
-    shape: Any = None,
+    shape: int | Sequence[int] | None = None,
     *,
     closed: str = "neither",
-    columns: Any = None,
-    start: Any = None,
-    labels: Any = None,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
 ) -> Parameter:
     """Declare a parameter between ``lo`` and ``hi``.
 
@@ -178,7 +197,7 @@ def Interval(
         )
     if closed not in ("neither", "both", "left", "right"):
         raise ValueError(f"Interval: closed must be 'neither', 'both', 'left' or 'right', got {closed!r}")
-    transform: Any
+    transform: Transform
     if closed == "neither":
         transform = transforms.Logit(lo, hi)
     elif closed == "both":
@@ -189,7 +208,13 @@ def Interval(
     return _declare("Interval", transform, shape, columns, start, labels, arguments)
 
 
-def Simplex(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Simplex(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare probabilities that sum to one along the last axis.  Arguments as in :func:`Real`.
 
     In ``theta`` the last entry is left out; tables show every entry.
@@ -197,12 +222,24 @@ def Simplex(shape: Any = None, *, columns: Any = None, start: Any = None, labels
     return _declare("Simplex", transforms.Simplex(), shape, columns, start, labels)
 
 
-def Ordered(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Ordered(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare a strictly increasing vector (cut points).  Arguments as in :func:`Real`."""
     return _declare("Ordered", transforms.Ordered(), shape, columns, start, labels)
 
 
-def Covariance(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Covariance(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare a symmetric positive definite matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
 
     ``theta`` and tables hold the lower triangle with the diagonal.
@@ -210,7 +247,13 @@ def Covariance(shape: Any = None, *, columns: Any = None, start: Any = None, lab
     return _declare("Covariance", transforms.Covariance(), shape, columns, start, labels)
 
 
-def Cholesky(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Cholesky(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare the lower Cholesky factor L of a covariance matrix L L', with diagonal entries >= 0.
 
     Unlike :func:`Covariance` it may end singular, as the covariances of random effects often do; ``shape=d`` or ``(d, d)``.
@@ -219,7 +262,13 @@ def Cholesky(shape: Any = None, *, columns: Any = None, start: Any = None, label
     return _declare("Cholesky", transforms.Cholesky(), shape, columns, start, labels)
 
 
-def Correlation(shape: Any = None, *, columns: Any = None, start: Any = None, labels: Any = None) -> Parameter:
+def Correlation(
+    shape: int | Sequence[int] | None = None,
+    *,
+    columns: str | Sequence[str] | None = None,
+    start: PyTree = None,
+    labels: Sequence[str] | None = None,
+) -> Parameter:
     """Declare a correlation matrix; ``shape=d`` or ``(d, d)``.  Arguments as in :func:`Real`.
 
     ``theta`` and tables hold the strict lower triangle.
@@ -227,7 +276,7 @@ def Correlation(shape: Any = None, *, columns: Any = None, start: Any = None, la
     return _declare("Correlation", transforms.Correlation(), shape, columns, start, labels)
 
 
-def Free(start: Any) -> FreeParameter:
+def Free(start: PyTree) -> FreeParameter:
     """Declare a parameter of any structure: a pytree of real arrays, the weights of a network, say.
 
     Args:
@@ -242,7 +291,7 @@ def Free(start: Any) -> FreeParameter:
     return FreeParameter(start)
 
 
-def start_value(parameter: Parameter, value: Any, name: str) -> np.ndarray:
+def start_value(parameter: Parameter, value: PyTree, name: str) -> np.ndarray:
     """Check one starting or fixed value against its declaration; returns float64 of the full shape (host)."""
     shape = parameter.shape or ()
     try:

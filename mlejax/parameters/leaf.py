@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Either, Float, Reduced
+from mlejax.transforms import Transform
 
 COEFFICIENTS = "Coefficients"  # the kind of a leaf that replaces a regressed parameter
 
@@ -26,7 +27,7 @@ class Leaf:
 
     name: str
     kind: str
-    transform: Any
+    transform: Transform
     shape: tuple[int, ...]
     labels: tuple[str, ...] | None = None
     free: tuple[bool, ...] | None = None
@@ -85,11 +86,11 @@ class Leaf:
                 parts[-2] = self.labels[int(ix[-2])]
         return f"[{','.join(parts)}]"
 
-    def value(self, u: Float[Device, " n_free"], fixed: Any) -> Device:
+    def value(self, u: Float[Device, " n_free"], fixed: Either | None) -> Device:
         """u of this leaf and fixed values (size,) -> natural value (shape)."""
         return self._placed(None if self.all_fixed else self.transform.forward(u, self.working_shape), fixed)
 
-    def from_theta(self, theta: Float[Device, " n_free"], fixed: Any) -> Device:
+    def from_theta(self, theta: Float[Device, " n_free"], fixed: Either | None) -> Device:
         """theta of this leaf and fixed values (size,) -> natural value (shape)."""
         return self._placed(None if self.all_fixed else self.transform.expand(theta, self.working_shape), fixed)
 
@@ -101,7 +102,7 @@ class Leaf:
             fixed = jnp.asarray(fixed).at[self.free_index].set(value)
         return jnp.reshape(fixed, self.shape)
 
-    def working(self, value: Any) -> Device:
+    def working(self, value: Either) -> Device:
         """The part of a natural value that the transform sees."""
         return jnp.reshape(value, (-1,))[self.free_index] if self.partly_fixed else jnp.asarray(value)
 
@@ -111,15 +112,15 @@ class Group:
     """One top-level entry of ``params``: a single array (``treedef`` None) or a pytree of ``n_leaves`` arrays."""
 
     name: str | None
-    treedef: Any
+    treedef: jax.tree_util.PyTreeDef
     n_leaves: int
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         # a structure with the user's own classes pickles as long as these do
         numbers = None if self.treedef is None else jax.tree.unflatten(self.treedef, range(self.n_leaves))
         return _group, (self.name, self.treedef is None, numbers, self.n_leaves)
 
-    def split(self, value: Any) -> list[Any]:
+    def split(self, value: Either) -> list[Any]:
         """A value of this entry -> its arrays.
 
         Raises:

@@ -28,7 +28,7 @@ from mlejax.parameters.leaf import COEFFICIENTS, Leaf
 from mlejax.parameters.links import LINKS, Link, _pair
 from mlejax.parameters.space import Space
 from mlejax.portable import portable
-from mlejax.shapes import Either, Float
+from mlejax.shapes import Either, Float, Reduced
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Linear:
         if self.random is not None:
             random_part(self.random)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         link = tuple(map(portable, self.link)) if isinstance(self.link, tuple) else self.link
         return _linear, (self.formula, link, self.offset, self.exposure, self.baseline, self.random)
 

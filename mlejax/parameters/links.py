@@ -12,7 +12,7 @@ import numpy as np
 
 from mlejax import transforms
 from mlejax.portable import portable, restore
-from mlejax.shapes import Either
+from mlejax.shapes import Either, Reduced
 
 LINKS = ("identity", "log", "logit", "probit", "cloglog", "inverse", "softmax")
 
@@ -38,7 +38,7 @@ class Link:
     baseline: int = 0
     pair: tuple[Callable[[Either], Either], Callable[[Either], Either]] | None = None
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         pair = None if self.pair is None else (portable(self.pair[0]), portable(self.pair[1]))
         return _link_again, (self.name, self.lo, self.hi, self.baseline, pair)
 

@@ -19,7 +19,7 @@ from mlejax.parameters.coordinates import split_constants
 from mlejax.parameters.curved_ties import CurvedTies
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
-from mlejax.shapes import Either, Float, PyTree
+from mlejax.shapes import Either, Float, Params, PyTree, Reduced
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Space:
     def _hash(self) -> int:
         return hash((self.groups, self.leaves, self.ties, self.mapped))
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         # without the hash: the hash of a text differs between processes
         return Space, (self.groups, self.leaves, self.ties, self.mapped)
 
@@ -97,7 +97,7 @@ class Space:
 
     # ---- conversions
 
-    def build(self, values: Sequence[Any]) -> Any:
+    def build(self, values: Sequence[Any]) -> Params:
         """Arrays, one a leaf, -> the user's structure."""
         tree: dict[str, Any] = {}
         position = 0
@@ -133,12 +133,12 @@ class Space:
                 raise ValueError(f"{leaf.name}: expected shape {leaf.shape}, got {np.shape(value)}")
         return values
 
-    def at_fixed(self, values: Float[Either, " n_values"]) -> Any:
+    def at_fixed(self, values: Float[Either, " n_values"]) -> Params:
         """Params of the vector that fixed values stand in."""
         parts = [jnp.reshape(values[at], lf.shape) for at, lf in zip(self.value_slices, self.leaves, strict=True)]
         return self.build(parts)
 
-    def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
+    def params_from_u(self, u: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
         """u (n_free,) and fixed values (n_values,) -> params, differentiably."""
         if self.mapped:
             return self.own.params_from_u(*self.in_own(u, fixed))
@@ -149,7 +149,7 @@ class Space:
             return self.params_from_theta(self.theta_from_u(u, fixed), fixed)
         return self.build(self._values(u, fixed, "value"))
 
-    def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Any:
+    def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
         if self.mapped:
             return self.own.params_from_theta(*self.in_own(theta, fixed))
@@ -209,7 +209,7 @@ class Space:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @staticmethod
-    def _concatenate(parts: list[Either]) -> Either:
+    def _concatenate(parts: Sequence[Either]) -> Either:
         dtype = jnp.result_type(float)
         if not parts:
             return jnp.zeros((0,), dtype)

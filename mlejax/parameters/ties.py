@@ -16,11 +16,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mlejax import transforms
+from mlejax.transforms import Transform
 
 _ZERO = 1e-11  # relative to a restriction: smaller remainders after elimination count as 0
 LIMIT = 2000  # coordinates: the matrix T is dense
@@ -80,7 +81,7 @@ class Support(NamedTuple):
 REAL = Support(-math.inf, math.inf)
 
 
-def support_of(transform: Any) -> Support | None:
+def support_of(transform: Transform) -> Support | None:
     """Where an elementwise transform has its values; None of a structured one.
 
     >>> support_of(transforms.Log())

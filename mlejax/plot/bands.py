@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.misuse import door
 from mlejax.plot.canvas import band, gray, intervals, legend, new_axes, percent, rows_with_labels
+from mlejax.shapes import Data
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @door
 def predictions(
-    result: Any, data: Any, x: str, ax: Any = None, *, of: Any = None, alpha: float = 0.05, **options: Any
-) -> Any:
+    result: Any,
+    data: Data,
+    x: str,
+    ax: Axes | None = None,
+    *,
+    of: Callable[..., Any] | None = None,
+    alpha: float = 0.05,
+    **options: Any,
+) -> Axes:
     """Predictions for the rows of ``data`` over one of its columns, with their intervals.
 
     Args:
@@ -55,7 +68,7 @@ def predictions(
     return margins(pd.concat([rows, numbers], axis=1), x, named, ax, f"{what}, with {percent(alpha)} interval")
 
 
-def margins(frame: Any, x: str, others: list[str], ax: Any, ylabel: str) -> Any:
+def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, ylabel: str) -> Axes:
     """Estimates with intervals over a column, a line for each value of the others; points where the column has levels.
 
     Args:

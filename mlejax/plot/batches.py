@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mlejax.misuse import door
 from mlejax.plot.canvas import gray, intervals, legend, new_axes, percent, rows_with_labels
+from mlejax.shapes import Host
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLORS = {
     "verified": "C0", "boundary": "C2", "no_finite_maximum": "C3", "not_identified": "C1", "saddle": "C4",
@@ -22,11 +27,11 @@ MARGIN = 0.1  # of the range of estimates
 def estimates(
     many: Any,
     term: str | None = None,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     kind: Literal["forest", "hist"] | None = None,
     alpha: float = 0.05,
-) -> Any:
+) -> Axes:
     """The estimates of one entry over many data sets.
 
     Estimates of data sets without a maximum, which may be anywhere, do not stretch the axis: those beyond it are drawn as
@@ -84,14 +89,14 @@ def estimates(
     return ax
 
 
-def _limits(values: Any) -> tuple[float, float] | None:
+def _limits(values: Host) -> tuple[float, float] | None:
     if not values.size:
         return None
     reach = MARGIN * (values.max() - values.min()) or max(abs(values[0]), 1.0) * MARGIN
     return float(values.min() - reach), float(values.max() + reach)
 
 
-def _forest(ax: Any, labels: Any, codes: Any, numbers: tuple[Any, Any, Any], limits: Any) -> None:
+def _forest(ax: Axes, labels: Iterable[Hashable], codes: Host, numbers: tuple[Any, Any, Any], limits: Any) -> None:
     x, low, high = numbers
     for code in sorted(set(codes.tolist())):
         rows = np.flatnonzero(codes == code)
@@ -103,13 +108,13 @@ def _forest(ax: Any, labels: Any, codes: Any, numbers: tuple[Any, Any, Any], lim
     rows_with_labels(ax, [", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in labels])
 
 
-def _histogram(ax: Any, codes: Any, x: Any, limits: Any) -> None:
+def _histogram(ax: Axes, codes: Host, x: Host, limits: Any) -> None:
     inside = np.isfinite(x) & (x >= limits[0]) & (x <= limits[1]) if limits is not None else np.zeros(x.shape, bool)
     kinds = sorted(set(codes.tolist()), key=lambda code: (code not in GOOD, code))
     words = []
     for code in kinds:
         n, out = int((codes == code).sum()), int((~inside & (codes == code)).sum())
         words.append(f"{code.replace('_', ' ')}: {n:,}" + (f" ({out:,} not shown)" if out else ""))
-    edges = np.histogram_bin_edges(x[inside], "auto") if inside.any() else 1
+    edges = np.histogram_bin_edges(x[inside], "auto").tolist() if inside.any() else 1
     parts = [x[inside & (codes == code)] for code in kinds]
     ax.hist(parts, bins=edges, stacked=True, color=[COLORS[code] for code in kinds], label=words)

@@ -6,16 +6,22 @@ matplotlib is imported when a picture is drawn. Gray lines take the colour of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jax.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 SMALL = 8  # font size of legends and remarks
 LONGEST = 44  # characters of a label; longer ones are cut in the middle
 ROW = 0.28  # inches for one row of a list of estimates
 
 
-def new_axes(ax: Any, n_rows: float | None = None) -> Any:
+def new_axes(ax: Axes | None, n_rows: float | None = None) -> Axes:
     """The Axes given, or one of a new figure of pyplot, which notebooks show.
 
     Args:
@@ -31,7 +37,7 @@ def new_axes(ax: Any, n_rows: float | None = None) -> Any:
     return pyplot().subplots(figsize=(6.4, height), layout="constrained")[1]
 
 
-def pyplot() -> Any:
+def pyplot() -> ModuleType:
     """matplotlib.pyplot; ImportError says what to install."""
     try:
         from matplotlib import pyplot as plt
@@ -40,7 +46,7 @@ def pyplot() -> Any:
     return plt
 
 
-def gray(ax: Any, strength: float = 0.5) -> tuple[float, ...]:
+def gray(ax: Axes, strength: float = 0.5) -> tuple[float, float, float, float]:
     """The colour of the labels, transparent: readable on light and dark backgrounds.
 
     >>> from types import SimpleNamespace as S
@@ -71,7 +77,7 @@ def percent(alpha: float) -> str:
     return f"{100 * (1 - alpha):g} %"
 
 
-def rows_with_labels(ax: Any, labels: Sequence[str]) -> None:
+def rows_with_labels(ax: Axes, labels: Sequence[str]) -> None:
     """The y axis of a list from top to bottom; small letters if there are many."""
     ax.set_yticks(np.arange(len(labels)), [shortened(label) for label in labels])
     if len(labels) > 20:
@@ -79,20 +85,36 @@ def rows_with_labels(ax: Any, labels: Sequence[str]) -> None:
     ax.set_ylim(len(labels) - 0.4, -0.6)
 
 
-def intervals(ax: Any, y: Any, values: Any, low: Any, high: Any, color: Any, label: str | None = None) -> None:
+def intervals(
+    ax: Axes,
+    y: ArrayLike,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    color: str | tuple[float, ...],
+    label: str | None = None,
+) -> None:
     """Points with horizontal intervals: hollow without one, and nothing where there is no value."""
     y, values, low, high = (np.asarray(a, float) for a in (y, values, low, high))
     shown = np.isfinite(values)
     known = shown & np.isfinite(low) & np.isfinite(high)
     ax.hlines(y[known], low[known], high[known], color=color, linewidth=1.4)
     style: dict[str, Any] = {"marker": "o", "linestyle": "", "color": color, "markersize": 4.5}
-    for which, more in ((known, {}), (shown & ~known, {"markerfacecolor": "none"})):
+    for which, fill in ((known, color), (shown & ~known, "none")):
         if which.any():
-            ax.plot(values[which], y[which], label=label, **style, **more)
+            ax.plot(values[which], y[which], label=label, markerfacecolor=fill, **style)
             label = None
 
 
-def band(ax: Any, x: Any, values: Any, low: Any, high: Any, label: str | None = None, **style: Any) -> Any:
+def band(
+    ax: Axes,
+    x: ArrayLike,
+    values: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    label: str | None = None,
+    **style: Any,
+) -> Line2D:
     """A curve with the band of its intervals; returns the line."""
     order = np.argsort(np.asarray(x), kind="stable")
     x, values, low, high = (np.asarray(a, float)[order] for a in (x, values, low, high))
@@ -101,7 +123,7 @@ def band(ax: Any, x: Any, values: Any, low: Any, high: Any, label: str | None = 
     return line
 
 
-def legend(ax: Any, above: bool = False) -> None:
+def legend(ax: Axes, above: bool = False) -> None:
     """A legend without a frame, if anything is labelled; above the axes of a list, where it covers no row."""
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 3} if above else {}
     if ax.get_legend_handles_labels()[1]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.misuse import door
 from mlejax.plot.canvas import SMALL, gray, intervals, legend, new_axes, percent, rows_with_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SPREAD = 0.5  # of a row, over which the points of several fits are spread
 
@@ -16,7 +19,7 @@ SPREAD = 0.5  # of a row, over which the points of several fits are spread
 @door
 def coefficients(
     results: Any,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     alpha: float = 0.05,
     keep: Sequence[str] | None = None,
@@ -24,7 +27,7 @@ def coefficients(
     rename: Mapping[str, str] | None = None,
     names: Sequence[str] | None = None,
     eform: bool | Sequence[str] = False,
-) -> Any:
+) -> Axes:
     """Estimates with intervals, one row an entry, as the summary has them (natural scale; made on the scale of the support).
 
     A point without an interval is hollow, and a row without an estimate says so; fits without a maximum name their verdict.
@@ -96,7 +99,7 @@ def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
     return [n if f.converged else f"{n}: {f.verdict.code}" for n, f in zip(given, fits, strict=True)]
 
 
-def _ratios(ax: Any) -> None:
+def _ratios(ax: Axes) -> None:
     """A logarithmic axis with numbers such as 0.5, 1 and 2."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

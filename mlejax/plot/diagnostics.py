@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.plot.canvas import SMALL, gray, legend, new_axes, pyplot
+from mlejax.shapes import Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LABELLED = 5  # the most influential rows
 
 
-def quantiles(values: Any, name: str, ax: Any) -> Any:
+def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
     """Sorted values against normal quantiles, with the line on which they lie if they are standard normal."""
     ax, n = new_axes(ax), values.size
     theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
@@ -23,7 +30,7 @@ def quantiles(values: Any, name: str, ax: Any) -> Any:
     return ax
 
 
-def uniform(u: Any, ax: Any) -> Any:
+def uniform(u: Host, ax: Axes | None) -> Axes:
     """A histogram of probability integral transforms, flat if the model is true."""
     ax = new_axes(ax)
     ax.hist(u, bins=max(10, min(30, u.size // 20)), range=(0.0, 1.0), density=True)
@@ -33,7 +40,7 @@ def uniform(u: Any, ax: Any) -> Any:
     return ax
 
 
-def over(x: Any, values: Any, name: str, ax: Any) -> Any:
+def over(x: ArrayLike | None, values: Host, name: str, ax: Axes | None) -> Axes:
     """Values over x, or in their order."""
     ax = new_axes(ax)
     ax.plot(np.arange(values.size) if x is None else np.asarray(x), values, ".", markersize=4)
@@ -43,7 +50,7 @@ def over(x: Any, values: Any, name: str, ax: Any) -> Any:
     return ax
 
 
-def distances(values: Any, labels: Any, what: str, ax: Any) -> Any:
+def distances(values: Host, labels: Host, what: str, ax: Axes | None) -> Axes:
     """Cook's distances in their order, the largest labelled."""
     ax = new_axes(ax)
     ax.vlines(np.arange(values.size), 0.0, values, linewidth=0.8)
@@ -54,7 +61,7 @@ def distances(values: Any, labels: Any, what: str, ax: Any) -> Any:
     return ax
 
 
-def study(table: Any, alpha: float) -> Any:
+def study(table: pd.DataFrame, alpha: float) -> Figure:
     """A figure of a simulation study: bias, spread, coverage and efficiency over the number of rows, a column a term."""
     plt = pyplot()
     terms = list(dict.fromkeys(table["term"]))
@@ -69,7 +76,7 @@ def study(table: Any, alpha: float) -> Any:
     return figure
 
 
-def _panels(axes: Any, table: Any, alpha: float) -> None:
+def _panels(axes: Host, table: pd.DataFrame, alpha: float) -> None:
     n = table["n"].to_numpy()
     style: dict[str, Any] = {"capsize": 3, "marker": "o", "markersize": 4}
     line = {"color": gray(axes[0]), "linewidth": 0.8}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.plot.canvas import gray, legend, new_axes, percent
+from mlejax.shapes import Host
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def profile(found: Any, ax: Any, root: bool) -> Any:
+def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
     """One profile: log-likelihood less its maximum, or the signed root; dashed the quadratic approximation."""
     ax = new_axes(ax)
     z = -NormalDist().inv_cdf(found.alpha / 2)
@@ -40,7 +44,7 @@ def profile(found: Any, ax: Any, root: bool) -> Any:
     return ax
 
 
-def _smooth(x: Any, y: Any, fine: Any) -> Any:
+def _smooth(x: Host, y: Host, fine: Host) -> Host:
     """A curve through the points that overshoots nowhere (monotone cubic pieces)."""
     from scipy.interpolate import PchipInterpolator
 
@@ -48,7 +52,7 @@ def _smooth(x: Any, y: Any, fine: Any) -> Any:
     return PchipInterpolator(x, y[first])(fine) if len(x) > 2 else np.interp(fine, x, y[first])
 
 
-def contour(found: Any, ax: Any) -> Any:
+def contour(found: Any, ax: Axes | None) -> Axes:
     """The region of two parameters, and dashed the ellipse of the quadratic approximation."""
     ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)

@@ -9,21 +9,30 @@ Reference: Kaplan & Meier (1958), J. American Statistical Association 53, 457.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.companions import companion
 from mlejax.misuse import door
 from mlejax.plot.canvas import gray, legend, new_axes, percent
+from mlejax.shapes import Data, Either, Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 POINTS = 61  # at which fitted curves are evaluated
 MOST_VALUES = 60  # of a discrete outcome that are drawn one by one
 
 
 @door
-def kaplan_meier(time: Any, event: Any = None, entry: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def kaplan_meier(
+    time: ArrayLike, event: ArrayLike | None = None, entry: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The product-limit estimate of a survival function.
 
     Args:
@@ -50,16 +59,16 @@ def kaplan_meier(time: Any, event: Any = None, entry: Any = None) -> tuple[np.nd
 @door
 def survival(
     result: Any,
-    data: Any,
+    data: Data,
     time: str,
     event: str | None = None,
-    ax: Any = None,
+    ax: Axes | None = None,
     *,
     entry: str | None = None,
     by: str | None = None,
-    of: Any = None,
+    of: Callable[..., Any] | None = None,
     alpha: float = 0.05,
-) -> Any:
+) -> Axes:
     """The fitted survival function, averaged over rows, beside the Kaplan-Meier estimate of the same rows.
 
     Args:
@@ -106,7 +115,7 @@ def survival(
         ended = None if event is None else part[event]
         at, left = kaplan_meier(part[time], ended, None if entry is None else part[entry])
         label = None if i < len(groups) - 1 else "Kaplan-Meier"
-        style: Any = {"where": "post", "color": f"C{i}", "linewidth": 0.9, "label": label}
+        style: dict[str, Any] = {"where": "post", "color": f"C{i}", "linewidth": 0.9, "label": label}
         ax.step([0.0, *at, part[time].max()], [1.0, *left, left[-1]], **style)
     ax.set_xlim(left=0.0)
     ax.set_ylim(0.0, 1.02)
@@ -116,7 +125,7 @@ def survival(
     return ax
 
 
-def _curve(ax: Any, x: Any, s: Any, error: Any, z: float, color: str, label: str) -> None:
+def _curve(ax: Axes, x: Host, s: Host, error: Host, z: float, color: str, label: str) -> None:
     """A survival curve from 1 at 0 on, with a band between S^exp(+-r), r the error of log(-log S)."""
     inner = np.clip(s, 1e-12, 1 - 1e-12)
     reach = np.exp(z * error / np.abs(inner * np.log(inner)))
@@ -125,7 +134,15 @@ def _curve(ax: Any, x: Any, s: Any, error: Any, z: float, color: str, label: str
 
 
 @door
-def density(result: Any, data: Any, outcome: str, ax: Any = None, *, of: Any = None, bins: Any = "auto") -> Any:
+def density(
+    result: Any,
+    data: Data,
+    outcome: str,
+    ax: Axes | None = None,
+    *,
+    of: Callable[..., Any] | None = None,
+    bins: Any = "auto",
+) -> Axes:
     """The fitted density of an outcome, averaged over rows, beside its histogram; of counts, probabilities beside frequencies.
 
     Args:
@@ -168,7 +185,7 @@ def density(result: Any, data: Any, outcome: str, ax: Any = None, *, of: Any = N
     else:
         pad = 0.05 * (y.max() - y.min())
         grid = np.linspace(y.min() - pad * (y.min() < 0), y.max() + pad, 2 * POINTS)
-        ax.hist(y, bins=np.histogram_bin_edges(y, bins), density=True, color=gray(ax, 0.25), label="observed")
+        ax.hist(y, bins=np.histogram_bin_edges(y, bins).tolist(), density=True, color=gray(ax, 0.25), label="observed")
         style = {"linewidth": 2, "label": "fitted"}
     at = grid.astype(rows[outcome].dtype) if "marker" in style else grid
     ax.plot(grid, np.asarray(result.margins(of=of, data=rows, at={outcome: at}).params), color="C0", **style)
@@ -179,13 +196,13 @@ def density(result: Any, data: Any, outcome: str, ax: Any = None, *, of: Any = N
     return ax
 
 
-def _exp(values: Any) -> Any:
+def _exp(values: Host) -> Either:
     import jax.numpy as jnp
 
     return jnp.exp(values)
 
 
-def _frame(data: Any, *names: str | None) -> Any:
+def _frame(data: Data, *names: str | None) -> pd.DataFrame:
     import pandas as pd
 
     missing = [name for name in names if name is not None and name not in data]

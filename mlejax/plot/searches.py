@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.misuse import door
 from mlejax.plot.canvas import SMALL, gray, legend, new_axes, rows_with_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SMALLEST = 1e-12  # relative distance to the maximum that is drawn; below is rounding
 KINDS = {"maximum": "C0", "copy": "C2", "plateau": "C1", "spike": "C3"}
@@ -15,7 +18,7 @@ MOST = 60  # ends that are listed
 
 
 @door
-def convergence(result: Any, ax: Any = None) -> Any:
+def convergence(result: Any, ax: Axes | None = None) -> Axes:
     """How far each step of the search was below the highest log-likelihood met; of a training its log-likelihoods by epoch.
 
     Args:
@@ -49,7 +52,7 @@ def convergence(result: Any, ax: Any = None) -> Any:
             if column in seen:
                 ax.plot(seen.index, seen[column], label=label)
         ax.axvline(seen.index[seen["kept"]][0], color=gray(ax), linewidth=0.8, linestyle=":", label="kept")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params("x", integer=True)
         ax.set_xlabel("epoch")
         ax.set_ylabel("mean log-likelihood per row")
     else:
@@ -59,14 +62,14 @@ def convergence(result: Any, ax: Any = None) -> Any:
         ax.semilogy(steps, below, "o-", markersize=4)
         ax.set_xlabel("step")
         ax.set_ylabel("log-likelihood below the highest met")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params("x", integer=True)
         ax.set_title(f"{result.verdict.code.replace('_', ' ')}: {best:.6g} after {int(steps[-1])} steps", fontsize=10)
     legend(ax)
     return ax
 
 
 @door
-def modes(result: Any, ax: Any = None) -> Any:
+def modes(result: Any, ax: Axes | None = None) -> Axes:
     """Where the starts of ``fit(..., n_starts=...)`` ended: one row an end, larger points for more starts.
 
     Args:

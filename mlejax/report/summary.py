@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -107,7 +106,7 @@ def _leaves(leaves: tuple[Leaf, ...], markers: dict[str, str]) -> Table:
     return Table(("", "shape", "min", "mean", "max", "norm"), tuple(lines), kind="leaves")
 
 
-def leaf_row(name: str, value: Any) -> Leaf:
+def leaf_row(name: str, value: object) -> Leaf:
     """Summarise one array: shape, extremes, mean and norm of its finite entries.
 
     Args:

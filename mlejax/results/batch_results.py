@@ -17,11 +17,12 @@ from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariance
 from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import in_notebooks
 from mlejax.results.results import Results
-from mlejax.shapes import Float, Host, Int, Shaped
+from mlejax.shapes import Data, Float, Host, Int, Params, Shaped
 from mlejax.status import CovarianceState
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @in_notebooks
@@ -70,7 +71,7 @@ class BatchResults:
         return self._frame(self._values)
 
     @property
-    def params_tree(self) -> Any:
+    def params_tree(self) -> Params:
         """Estimates in the user's own structure, every array with a leading axis (n_datasets, ...)."""
         return self._batch.params
 
@@ -123,7 +124,7 @@ class BatchResults:
 
     # ---- tables
 
-    def tidy(self, alpha: float = 0.05) -> Any:
+    def tidy(self, alpha: float = 0.05) -> Data:
         """One row a data set and term: group, term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
 
         Args:
@@ -184,7 +185,7 @@ class BatchResults:
         errors = inference.stretched(self._errors.ravel(), alpha, df)
         return inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
 
-    def glance(self) -> Any:
+    def glance(self) -> Data:
         """One row a data set, in a table of the kind that was fitted: group, nobs, llf, aic, converged, verdict, n_steps."""
         return data_room.like(self._batch.sets.source, self._glance())
 
@@ -208,11 +209,11 @@ class BatchResults:
             }
         )
 
-    def plot(self, term: str | None = None, ax: Any = None, **options: Any) -> Any:
+    def plot(self, term: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
         """The estimates of one entry as a picture; arguments and returns as :func:`mlejax.plot.estimates`."""
         return plot.estimates(self, term, ax, **options)
 
-    def to_parquet(self, path: Any, alpha: float = 0.05) -> None:
+    def to_parquet(self, path: files.PathLike, alpha: float = 0.05) -> None:
         """Save one row a data set and term: the columns of :meth:`tidy`, with llf, nobs, converged and verdict.
 
         Args:
@@ -249,10 +250,10 @@ class BatchResults:
         """The labels of the data sets."""
         return iter(self._labels)
 
-    def __contains__(self, label: Any) -> bool:
+    def __contains__(self, label: Hashable) -> bool:
         return label in self._position
 
-    def __getitem__(self, label: Any) -> Results:
+    def __getitem__(self, label: Hashable) -> Results:
         """One data set's ordinary result, with its whole inference.
 
         Raises:
@@ -316,7 +317,7 @@ class BatchResults:
         return {label: i for i, label in enumerate(self._labels)}
 
     @cached_property
-    def _index(self) -> Any:
+    def _index(self) -> pd.Index:
         import pandas as pd
 
         names = self._batch.sets.label_names

@@ -19,6 +19,7 @@ from mlejax.fit import Fit, Integration, counts
 from mlejax.misuse import linked
 from mlejax.results import reporting
 from mlejax.results.documented import documented_by
+from mlejax.shapes import Params
 from mlejax.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Fitted:
     # ---- estimates
 
     @property
-    def params_tree(self) -> Any:
+    def params_tree(self) -> Params:
         """Estimates in the user's own structure, natural scale; accepted by ``model(...)`` and ``start=``."""
         return self._fit.params
 

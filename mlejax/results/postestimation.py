@@ -11,6 +11,7 @@ from mlejax.inference.resampling.bootstrap import BootstrapKind
 from mlejax.results import reporting
 from mlejax.results.documented import documented_by
 from mlejax.results.fitted import Fitted
+from mlejax.shapes import Data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +116,8 @@ class Postestimation(Fitted):
     @documented_by(inference.predict)
     def predict(
         self,
-        function: Any = None,
-        data: Any = None,
+        function: Callable[..., Any] | None = None,
+        data: Data = None,
         *,
         param: str | None = None,
         scale: Literal["natural", "link"] = "natural",
@@ -126,11 +127,11 @@ class Postestimation(Fitted):
         layer: str | Sequence[str] | None = None,
         damping: float = 0.0,
         alpha: float = 0.05,
-    ) -> Any:
+    ) -> Data:
         designs: Any = self._fit.loaded.designs
         if isinstance(designs, files.Unsaved):
             raise ValueError(f"predict evaluates the formulas of the model on new data, but {designs.why}")
-        options: Any = {"param": param, "scale": scale, "support": support, "random": random, "alpha": alpha}
+        options: dict[str, Any] = {"param": param, "scale": scale, "support": support, "random": random, "alpha": alpha}
         reason = self._entries.reason if errors == "all" else ""
         options |= {"errors": errors, "layer": layer, "damping": damping}
         return inference.predict(self._fit, self._cov, function, data, **options, reason=reason)
@@ -139,9 +140,9 @@ class Postestimation(Fitted):
     def margins(
         self,
         variables: str | Sequence[str] | None = None,
-        of: Any = None,
+        of: Callable[..., Any] | None = None,
         *,
-        data: Any = None,
+        data: Data = None,
         at: Mapping[str, Any] | None = None,
         over: str | Sequence[str] | None = None,
         at_means: bool = False,
@@ -151,7 +152,7 @@ class Postestimation(Fitted):
         alpha: float = 0.05,
     ) -> inference.Margins:
         self._refuse_effects("margins", "use predict(f, data) on data of your own")
-        options: Any = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
+        options: dict[str, Any] = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
         options["unconditional"] = unconditional
         options["random"] = random
         return inference.margins(

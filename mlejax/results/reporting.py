@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax import inference, report, transforms
+from mlejax.covariance import CovarianceResult
 from mlejax.data import OBSERVED, Coded
 from mlejax.data.formulas import MOST_COLUMNS
 from mlejax.execution import device_kind, float64
@@ -198,7 +199,7 @@ def _spreads(entries: Entries) -> str:
     return f"Random effects (standard errors): {', '.join(texts)}."
 
 
-def latent_table(fit: Fit, cov: Any) -> pd.DataFrame:
+def latent_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
     """The latents of every unit given its rows, as `Results.latent` shows them."""
     import pandas as pd
 

@@ -13,9 +13,10 @@ from mlejax.results import reporting
 from mlejax.results.adapters import OtherNames
 from mlejax.results.postestimation import Postestimation
 from mlejax.results.testing import Testing
+from mlejax.shapes import Data
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.axes import Axes
 
 
 @misuse.doors
@@ -94,7 +95,7 @@ class Results(Postestimation, Testing, OtherNames):
         """The table as Markdown of GitHub's flavour; ``options`` are those of :meth:`summary`."""
         return self.summary(alpha, **options).to_markdown()
 
-    def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Any:
+    def tidy(self, alpha: float = 0.05, *, exponentiate: bool | Sequence[str] = False) -> Data:
         """One row a term, broom's columns: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
 
         ``exponentiate``: as ``eform`` of :meth:`summary`.
@@ -104,15 +105,15 @@ class Results(Postestimation, Testing, OtherNames):
         """
         return like(self._fit.loaded.source, report.tidy(reporting.terms(self._entries, alpha, exponentiate)))
 
-    def glance(self) -> Any:
+    def glance(self) -> Data:
         """One row for the whole fit, a table of the kind that was fitted."""
         return like(self._fit.loaded.source, report.glance(reporting.glance(self._entries)))
 
-    def plot(self, ax: Any = None, *, alpha: float = 0.05, **options: Any) -> Any:
+    def plot(self, ax: Axes | None = None, *, alpha: float = 0.05, **options: Any) -> Axes:
         """The estimates with their intervals as a picture; arguments and returns as :func:`mlejax.plot.coefficients`."""
         return plot.coefficients(self, ax, alpha=alpha, **options)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: files.PathLike) -> None:
         """Write the result to a plain file, which :func:`mlejax.load` reads on any machine, without data or model.
 
         A JSON document with a checksum (``docs/file-format.md``): estimates, covariance, information, verdict, labels, the

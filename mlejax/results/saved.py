@@ -10,7 +10,7 @@ from mlejax import files, report
 from mlejax.likelihood import Likelihood
 from mlejax.results import reporting
 from mlejax.results.results import Results
-from mlejax.shapes import PyTree
+from mlejax.shapes import Data, Device, PyTree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,11 +29,11 @@ class SavedModel:
     def __repr__(self) -> str:
         return f"<mlejax model {self.likelihood.name}, from a file, without its function>"
 
-    def __call__(self, params: PyTree, data: Any) -> Any:
+    def __call__(self, params: PyTree, data: Data) -> Device:
         """AbsentError."""
         return self.likelihood.function(params, data)
 
-    def fit(self, *_: Any, **__: Any) -> Any:
+    def fit(self, *_: object, **__: object) -> Device:
         """AbsentError."""
         return self.likelihood.function(None, None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mlejax import inference
 from mlejax.results.batch_results import BatchResults
@@ -92,6 +91,6 @@ def stack(
     return inference.two_step(first._entries, second._entries, names, alpha)
 
 
-def _check(one: Any, what: str, which: str) -> None:
+def _check(one: object, what: str, which: str) -> None:
     if not isinstance(one, Results):
         raise TypeError(f"{what} expected results of fits, got {type(one).__name__} as {which}")

@@ -22,6 +22,7 @@ from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, surv
 from mlejax.fit.start import given_for_each
 from mlejax.likelihood import Likelihood
 from mlejax.results.batch_results import BatchResults
+from mlejax.shapes import Data
 
 __all__ = ["FitGroups", "fit_streamed_groups"]
 
@@ -86,7 +87,7 @@ class FitGroups:
             return replace(made, _batch=without_rows(made._batch), _absent=made._unused)
 
 
-def fit_streamed_groups(work: FitGroups, source: Any, engine: Engine | None) -> BatchResults:
+def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) -> BatchResults:
     """The results of all groups of a source.
 
     Args:

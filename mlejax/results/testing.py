@@ -27,7 +27,7 @@ class Testing(Fitted):
             value: right-hand side for a matrix or a function.
         """
         if callable(hypothesis):
-            options: Any = {"reason": self._entries.reason, "df": self._cov.df}
+            options: dict[str, Any] = {"reason": self._entries.reason, "df": self._cov.df}
             return inference.nlcom_of(self._fit, self._cov.full, hypothesis, **options).wald_test(value)
         h, entries = self._hypotheses(hypothesis, value), self._entries
         return inference.wald_test(
@@ -61,7 +61,7 @@ class Testing(Fitted):
     ) -> inference.ScoreTest:
         self._refuse_effects("score_test", "fit the larger model and use wald_test")
         kind = self.cov_type if cov_type is None and self.cov_type in ("HC0", "HC1") else cov_type or "nonrobust"
-        options: Any = {"cov_type": kind, "cov_kwds": cov_kwds, "bootstrap": bootstrap, "seed": seed}
+        options: dict[str, Any] = {"cov_type": kind, "cov_kwds": cov_kwds, "bootstrap": bootstrap, "seed": seed}
         return inference.score_test(self._fit, what, param=param, null=null, **options)
 
     def t_test(self, hypothesis: Any, value: Any = None, alpha: float = 0.05) -> inference.TTest:
@@ -126,7 +126,7 @@ class Testing(Fitted):
         )
 
 
-def _other(result: Any, what: str) -> Fitted:
+def _other(result: object, what: str) -> Fitted:
     if not isinstance(result, Fitted):
         raise TypeError(f"{what} expected the result of another fit of the same data, got {result!r}")
     return result

@@ -19,16 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax.shapes import Device
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 _FAR = 38.0  # beyond which the normal law has nothing in float64
 _SWITCH = 0.925
 
 
-def _ndtr(x: Any) -> Any:
+def _ndtr(x: Any) -> Device:
     return jax.scipy.special.ndtr(x)  # which JAX imports when it is asked for
 
 
-def _near_zero(h: Any, k: Any, rho: Any) -> Any:
+def _near_zero(h: Any, k: Any, rho: Any) -> Device:
     """P(X > h, Y > k), integrated from independence."""
     half = jnp.arcsin(rho) / 2.0
     sine = jnp.sin(half * (1.0 + _NODES))
@@ -36,7 +38,7 @@ def _near_zero(h: Any, k: Any, rho: Any) -> Any:
     return inner @ _WEIGHTS * half / (2.0 * jnp.pi) + _ndtr(-h) * _ndtr(-k)
 
 
-def _near_one(h: Any, k: Any, rho: Any) -> Any:
+def _near_one(h: Any, k: Any, rho: Any) -> Device:
     """The same for correlations of almost 1 or -1, integrated from there."""
     sign = jnp.where(rho < 0, -1.0, 1.0)
     k = sign * k
@@ -61,7 +63,7 @@ def _near_one(h: Any, k: Any, rho: Any) -> Any:
 
 
 @partial(jnp.vectorize, signature="(),(),()->()")
-def _value(x: Any, y: Any, rho: Any) -> Any:
+def _value(x: Any, y: Any, rho: Any) -> Device:
     h, k = -jnp.clip(x, -_FAR, _FAR), -jnp.clip(y, -_FAR, _FAR)
     inner = jnp.clip(rho, -_SWITCH, _SWITCH)
     outer = jnp.where(jnp.abs(rho) < _SWITCH, _SWITCH, rho)

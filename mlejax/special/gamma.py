@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.special.kernels import floats, horner, stirling
 
@@ -32,7 +33,7 @@ _FIRST = _B / _J
 
 
 @jax.custom_jvp
-def gammaln(x: Any) -> jax.Array:
+def gammaln(x: ArrayLike) -> jax.Array:
     """log Gamma(x) for x > 0, entry by entry, with fast derivatives: within 2e-15 of max(1, |log Gamma(x)|).
 
     Args:
@@ -57,7 +58,7 @@ def gammaln(x: Any) -> jax.Array:
 
 
 @jax.custom_jvp
-def digamma(x: Any) -> jax.Array:
+def digamma(x: ArrayLike) -> jax.Array:
     """The derivative of :func:`gammaln` for x > 0, entry by entry.
 
     Args:
@@ -79,7 +80,7 @@ def digamma(x: Any) -> jax.Array:
 
 
 @jax.custom_jvp
-def _trigamma(x: Any) -> jax.Array:
+def _trigamma(x: ArrayLike) -> jax.Array:
     x, z, low, small = _split(x)
     r = 1.0 / z
     value = r * (1.0 + r * (0.5 + horner(_B, r * r) * r))
@@ -87,7 +88,7 @@ def _trigamma(x: Any) -> jax.Array:
     return jnp.where(x > 0, value, jnp.nan)
 
 
-def _split(x: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _split(x: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """x, the argument of the series, x where it is below the shift (1 elsewhere), and where that is."""
     x = jnp.asarray(x)
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
@@ -133,7 +134,7 @@ def _trigamma_jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     return _trigamma(x), jax.scipy.special.polygamma(2, x) * t
 
 
-def betaln(a: Any, b: Any) -> jax.Array:
+def betaln(a: ArrayLike, b: ArrayLike) -> jax.Array:
     r"""log B(a, b) = log Gamma(a) + log Gamma(b) - log Gamma(a + b), entry by entry, with derivatives of every order.
 
     For b >= 8, with Stirling's remainder S and b the larger one,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+
+from mlejax.shapes import Count
 
 HALF_LOG_2PI = 0.5 * float(np.log(2.0 * np.pi))
 # The integrand of a tail at the end of its range is exp(-DEPTH) of its start: below float64's rounding.
@@ -60,7 +61,7 @@ def reach(
     """
     start = 2.0 * DEPTH / (slope + jnp.sqrt(slope * slope + 2.0 * curve * DEPTH))
 
-    def step(_: Any, r: jax.Array) -> jax.Array:
+    def step(_: Count, r: jax.Array) -> jax.Array:
         value, derivative = exponent(r)
         return jnp.clip(r - jnp.log(value / DEPTH) * value / derivative, 0.25 * r, 4.0 * r)
 

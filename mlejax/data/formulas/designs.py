@@ -86,7 +86,7 @@ class Design:
         """The terms that use a column, as a design of their own, and where its columns stand in this one."""
         pieces = [p if p is not None and name in p.columns else None for p in (self.piece, self.offset, self.random)]
         (piece, places), (random, others) = ((None, []) if p is None else terms_with(p, name) for p in pieces[::2])
-        part: Any = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
+        part: dict[str, Any] = {"piece": piece, "offset": pieces[1], "random": random}  # the piece of a part may be missing
         return replace(self, **part), DesignValues(places, None, others)
 
     def coded(self, values: DesignValues) -> DesignValues:
@@ -149,7 +149,7 @@ class Designs:
             d.predictor.name: d.predictor.value(params[d.predictor.name], *made[d.predictor.name][:3]) for d in self.designs
         }
 
-    def fingerprint(self, weights: Any = None) -> Fingerprint:
+    def fingerprint(self, weights: tuple[str, float, float] | None = None) -> Fingerprint:
         """Of the columns that the function reads and of those that the formulas use."""
         return fingerprint(self.rows, weights, **self.extra)
 
@@ -273,7 +273,7 @@ def first_design(
     return made, DesignValues(values, offset, random, levels)
 
 
-def _first_random(p: Predictor, table: Table, kept: Any) -> tuple[FittedFormula | None, np.ndarray | None]:
+def _first_random(p: Predictor, table: Table, kept: Host | None) -> tuple[FittedFormula | None, np.ndarray | None]:
     """The formula of random effects and its columns, one for each of its terms."""
     if p.random is None:
         return None, None
@@ -332,7 +332,7 @@ class _Joined(Mapping[Any, Any]):
     def __init__(self, raw: Any, keys: tuple[Hashable, ...], more: Mapping[Any, Any]) -> None:
         self.raw, self.columns, self.more = raw, keys, more
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Hashable) -> Any:
         return self.more[key] if key in self.more else self.raw[key]
 
     def __iter__(self) -> Iterator[Any]:

@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from mlejax.data.read.table import Table
 from mlejax.execution import limits
 from mlejax.misuse import linked
 from mlejax.shapes import Float, Host, Int, PyTree
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from formulaic import ModelMatrix, ModelSpec
 
 _N_COMPARED = 6
 
@@ -46,7 +50,7 @@ class FittedFormula:
     text: str
     columns: tuple[str, ...]
     labels: tuple[str, ...] | None
-    spec: Any = field(default=None, repr=False)
+    spec: ModelSpec = field(default=None, repr=False)
     rows: PyTree = field(default=None, repr=False)
     values: Any = field(default=None, repr=False)
 
@@ -251,7 +255,7 @@ def _unchanged(
     return values if kept is None else values[kept], labels
 
 
-def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> Any:
+def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, what: str) -> pd.DataFrame:
     """The columns of a formula as a DataFrame of the kept rows, numbered from 0."""
     import pandas as pd
 
@@ -268,7 +272,7 @@ def _frame(table: Table, columns: Sequence[str], kept: Int[Host, " m"] | None, w
     return pd.DataFrame(index=range(table.most_rows if kept is None else len(kept)))
 
 
-def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> Any:
+def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> pd.Series:
     """A column as formulaic takes it: numbers, booleans, text or the categories that occur."""
     import pandas as pd
 
@@ -301,7 +305,7 @@ def _series(raw: Any, kept: Int[Host, " m"] | None, name: str, what: str) -> Any
 # ---- checks
 
 
-def _materialise(make: Callable[..., Any], frame: Any, what: str) -> Any:
+def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> ModelMatrix:
     """A model matrix, by a method of formulaic's formula or of its ModelSpec; errors name the formula."""
     from formulaic import SimpleFormula
     from formulaic.errors import DataMismatchWarning
@@ -323,7 +327,7 @@ def _materialise(make: Callable[..., Any], frame: Any, what: str) -> Any:
         raise ValueError(f"{what}: formulaic cannot evaluate this formula.  It says: {plain_text(error)}") from error
 
 
-def materialise(spec: Any, frame: Any, what: str) -> Any:
+def materialise(spec: ModelSpec, frame: pd.DataFrame, what: str) -> ModelMatrix:
     """The model matrix of a formula's ModelSpec for the rows of a frame; errors name the formula."""
     return _materialise(spec.get_model_matrix, frame, what)
 
@@ -369,7 +373,7 @@ def levels(formula: FittedFormula) -> Mapping[str, tuple[Any, ...]]:
     return {name: tuple(categories) for name, categories in found.items() if categories is not None}
 
 
-def _refuse_new_levels(formula: FittedFormula, frame: Any, what: str) -> None:
+def _refuse_new_levels(formula: FittedFormula, frame: pd.DataFrame, what: str) -> None:
     for factor, known in levels(formula).items():
         used = [factor] if factor in formula.columns else [n for n, _ in names_in(factor) if n in formula.columns]
         if len(used) != 1:

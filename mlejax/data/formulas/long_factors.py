@@ -7,7 +7,7 @@ level.  Everything else (an interaction with the factor, another coding, a formu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,15 @@ from mlejax.data.formulas.parsing import names_in
 from mlejax.data.formulas.row_chunks import CATEGORY, is_number
 from mlejax.shapes import Float, Host
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from formulaic import Formula, ModelSpec
+    from formulaic.parser.types import Factor
+
 MOST_COLUMNS = 20  # levels up to which a factor has a column for each
 
 
-def long_factors(parsed: Any, frame: Any) -> dict[str, str]:
+def long_factors(parsed: Formula, frame: pd.DataFrame) -> dict[str, str]:
     """Terms that are factors of many levels, and their columns.
 
     Args:
@@ -45,14 +50,14 @@ def long_factors(parsed: Any, frame: Any) -> dict[str, str]:
     return {term: name for term, name in found.items() if uses.count(name) == 1 and many(frame[name])}
 
 
-def _names(factor: Any) -> list[str]:
+def _names(factor: Factor) -> list[str]:
     kind = factor.eval_method.value
     if kind == "literal":
         return []
     return [factor.expr] if kind == "lookup" else [name for name, _ in names_in(factor.expr)]
 
 
-def whole_formula(parsed: Any, short: Any, materialise: Callable[[Any], Any]) -> Any:
+def whole_formula(parsed: Formula, short: Formula, materialise: Callable[[Any], Any]) -> Formula:
     """The ModelSpec of a formula, from that of its short terms in all rows and from a few rows with all levels of the long ones.
 
     Args:
@@ -72,7 +77,7 @@ def whole_formula(parsed: Any, short: Any, materialise: Callable[[Any], Any]) ->
     return materialise(spec.get_model_matrix).model_spec
 
 
-def codes_of(whole: Any, term: str, column: Any) -> Float[Host, " n"]:
+def codes_of(whole: ModelSpec, term: str, column: pd.Series) -> Float[Host, " n"]:
     """The level of every row, in the order that the formula knows; 0 for the first, which has no column."""
     import pandas as pd
 

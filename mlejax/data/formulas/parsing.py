@@ -7,10 +7,14 @@ import builtins
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mlejax.data.errors import MissingColumnError, missing_column
 from mlejax.data.read.table import Table
+
+if TYPE_CHECKING:
+    from formulaic import Formula
+    from formulaic.parser.types import Factor
 
 _QUOTED = re.compile(r"`([^`]*)`")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
@@ -44,7 +48,7 @@ def check_formula(text: str, parameter: str) -> str:
     return rhs
 
 
-def parse(rhs: str, what: str) -> Any:
+def parse(rhs: str, what: str) -> Formula:
     """formulaic's formula of a right-hand side. Raises ValueError: it cannot be read, or has several parts."""
     import formulaic
 
@@ -72,7 +76,7 @@ def columns_in_terms(rhs: str, name: str) -> tuple[str, ...]:
     return tuple(str(term) for term in parse(rhs, rhs) if any(uses(factor, name) for factor in term.factors))
 
 
-def uses(factor: Any, name: str) -> bool:
+def uses(factor: Factor, name: str) -> bool:
     """Whether a factor of one of formulaic's terms is made of a column."""
     python = factor.eval_method.value == "python"
     return factor.expr == name or (python and name in {found for found, _ in names_in(factor.expr)})

@@ -12,11 +12,15 @@ import ast
 import gc
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.execution import aligned, limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from formulaic import Formula
 
 BY_ENTRY = frozenset(("I", "log", "log10", "log2", "exp", "exp2"))
 BY_ENTRY_NUMPY = frozenset(
@@ -26,7 +30,9 @@ CATEGORY = re.compile(r"C\(\s*([^\W\d]\w*)\s*\)")
 _ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Load)
 
 
-def in_chunks(parsed: Any, frame: Any, materialise: Callable[[Any, Any], Any]) -> tuple[Any, np.ndarray] | None:
+def in_chunks(
+    parsed: Formula, frame: pd.DataFrame, materialise: Callable[[Any, Any], Any]
+) -> tuple[Any, np.ndarray] | None:
     """The design of a formula, from chunks of its rows.
 
     Args:
@@ -69,7 +75,7 @@ def chunks(n: int) -> Iterator[slice]:
     return (slice(at, min(at + limits().read_rows, n)) for at in range(0, n, limits().read_rows))
 
 
-def rows_with_levels(frame: Any, categories: set[str]) -> np.ndarray:
+def rows_with_levels(frame: pd.DataFrame, categories: set[str]) -> np.ndarray:
     """A few rows among which is every level of these columns, in the order of the table."""
     wanted = np.zeros(len(frame), bool)
     wanted[:2] = True
@@ -78,7 +84,7 @@ def rows_with_levels(frame: Any, categories: set[str]) -> np.ndarray:
     return np.flatnonzero(wanted)
 
 
-def categories_of(parsed: Any, frame: Any) -> set[str] | None:
+def categories_of(parsed: Formula, frame: pd.DataFrame) -> set[str] | None:
     """The columns that a formula takes as categories; None if it does not work row by row, as far as can be seen."""
     found: set[str] = set()
     for term in parsed:
@@ -97,12 +103,12 @@ def categories_of(parsed: Any, frame: Any) -> set[str] | None:
     return found
 
 
-def is_number(column: Any) -> bool:
+def is_number(column: pd.Series) -> bool:
     """Whether a column holds numbers of NumPy's own."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiu"
 
 
-def _by_entry(text: str, frame: Any) -> bool:
+def _by_entry(text: str, frame: pd.DataFrame) -> bool:
     """Whether a Python expression is arithmetic of numeric columns, entry by entry."""
     if "`" in text:
         return False

@@ -19,7 +19,7 @@ from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pan
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.values import is_narrow_float, read
 from mlejax.misuse import linked
-from mlejax.shapes import Bool, Host, Int, Shaped
+from mlejax.shapes import Bool, Data, Host, Int, Shaped
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,11 @@ class Rows:
     float32: tuple[str, ...] = ()
     index: Any = field(default=None, repr=False)
 
-    def tree(self) -> Any:
+    def tree(self) -> Data:
         """The data as the user's function sees them."""
         return assemble(self.leaves, self.shared, self.layout)
 
-    def __getitem__(self, key: Hashable) -> Any:
+    def __getitem__(self, key: Hashable) -> Data:
         for entry in self.layout.entries:
             if entry.key == key:
                 return build(entry, self.leaves, self.shared)

@@ -10,16 +10,20 @@ import collections
 import contextlib
 import math
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data.read.foreign import ForeignColumn, foreign_series
+from mlejax.shapes import Host
+
+if TYPE_CHECKING:
+    pass
 
 NUMERIC = {"float": np.dtype(np.float64), "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 _KINDS = {
@@ -101,7 +105,7 @@ class Column:
         return self.given.index if is_pandas(self.given, "Series", "DataFrame") else None
 
 
-def is_pandas(value: Any, *names: str) -> bool:
+def is_pandas(value: object, *names: str) -> bool:
     """Whether the value is an instance of one of these pandas classes, without importing pandas."""
     pandas = sys.modules.get("pandas")
     if type(value) is np.ndarray or not hasattr(pandas, "DataFrame"):  # another thread may be importing pandas
@@ -109,13 +113,13 @@ def is_pandas(value: Any, *names: str) -> bool:
     return isinstance(value, tuple(getattr(pandas, name) for name in names))
 
 
-def is_extension_array(value: Any) -> bool:
+def is_extension_array(value: object) -> bool:
     """Whether the value is a bare pandas extension array (a Categorical, an IntegerArray, ...)."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
 
 
-def probe_dtype(dtype: Any) -> str:
+def probe_dtype(dtype: np.dtype) -> str:
     """The kind of a NumPy, JAX or pandas dtype.
 
     >>> probe_dtype(np.dtype("float32")), probe_dtype(np.dtype("<M8[s]"))
@@ -205,7 +209,7 @@ def _from_sequence(values: Any) -> tuple[np.ndarray | None, str]:
     return array, "text" if all(isinstance(v, (str, bytes)) for v in array) else "object"
 
 
-def _exact(array: np.ndarray, values: Any, types: set[type]) -> tuple[np.ndarray, str]:
+def _exact(array: np.ndarray, values: Sequence[Any] | Host, types: set[type]) -> tuple[np.ndarray, str]:
     """The array, unless NumPy made floats of integers and rounded them (from 2**53 on): then an array of objects."""
     large = array.dtype.kind == "f" and int in types and bool((np.abs(array) >= 2.0**53).any())
     if large and (float not in types or any(isinstance(v, int) and int(float(v)) != v for v in values)):
@@ -259,7 +263,7 @@ def missing_entries(array: Any) -> np.ndarray | None:
     return np.zeros(array.shape, np.bool_) if array.dtype.kind in "biuUST" else None
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a single Python value means a missing one: None, NaN, pd.NA, NaT.
 
     >>> [is_missing(v) for v in (None, float("nan"), 0.0, "")]

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, type_name
+from mlejax.shapes import Data
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import pyarrow as pa
 
 _KINDS = {
     "String": "text", "Categorical": "categorical", "Enum": "categorical", "Date": "datetime", "Datetime": "datetime",
@@ -31,7 +36,7 @@ class ForeignColumn:
         dtype: as its library names it.
     """
 
-    def __init__(self, dtype: Any, n: int, take: Callable[[], Any]) -> None:
+    def __init__(self, dtype: nw.dtypes.DType, n: int, take: Callable[[], Any]) -> None:
         self.kind, inner = _kind(dtype)
         self.dtype, self.shape, self._take = dtype, (n, *inner), take
 
@@ -72,7 +77,7 @@ class Frame(Mapping[str, Any]):
             self._columns[name] = ForeignColumn(self._schema[name], self.n_rows, series)
         return self._columns[name]
 
-    def __getitem__(self, name: Any) -> Any:
+    def __getitem__(self, name: str) -> Any:
         if name not in self._schema:
             raise KeyError(name)
         return self.column(name).values
@@ -97,7 +102,7 @@ class Frame(Mapping[str, Any]):
             )
         self._eager = found
 
-    def _series(self, name: str) -> Any:
+    def _series(self, name: str) -> nw.Series:
         self.load([name])
         return self._eager[name]
 
@@ -126,10 +131,10 @@ class _Query:
 class _Dataset:
     """A pyarrow Dataset: files of which some columns are read."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: pa.dataset.Dataset) -> None:
         self.dataset = dataset
 
-    def collect_schema(self) -> Any:
+    def collect_schema(self) -> nw.Schema:
         import narwhals as nw
 
         return nw.from_native(self.dataset.schema.empty_table()).collect_schema()
@@ -143,7 +148,7 @@ class _Dataset:
         return nw.from_native(self.dataset.to_table(columns=names))
 
 
-def columns_of(data: Any) -> Mapping[Any, Any] | None:
+def columns_of(data: Data) -> Mapping[Any, Any] | None:
     """A table of another library, records, or an xarray Dataset as a mapping of columns; None for anything else.
 
     >>> columns_of([{"x": 1.0, "g": "a"}, {"x": 2.0}])
@@ -179,7 +184,7 @@ def columns_of(data: Any) -> Mapping[Any, Any] | None:
     return None
 
 
-def foreign_series(value: Any) -> ForeignColumn | None:
+def foreign_series(value: object) -> ForeignColumn | None:
     """A single column of another library; None for anything else."""
     library = type(value).__module__.partition(".")[0]
     if library in ("numpy", "jax", "jaxlib", "builtins", "pandas") or not (
@@ -250,7 +255,7 @@ def _kind(dtype: Any) -> tuple[str, tuple[int, ...]]:
     return ("bool" if name == "Boolean" else _KINDS.get(name, "object")), ()
 
 
-def _values(series: Any, kind: str, shape: tuple[int, ...]) -> Any:
+def _values(series: nw.Series, kind: str, shape: tuple[int, ...]) -> Any:
     if len(shape) > 1:
         return np.asarray(series.to_list()).reshape(shape)
     if kind in ("float", "int", "bool"):
@@ -277,13 +282,13 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(np.all(same))
 
 
-def _arrow_table(data: Any) -> Any:
+def _arrow_table(data: Data) -> pa.Table:
     import pyarrow as pa
 
     return pa.table(data)
 
 
-def _needing_arrow(data: Any, take: Callable[[], Any]) -> Any:
+def _needing_arrow(data: Data, take: Callable[[], Any]) -> Any:
     """What ``take`` gives; where a library is missing for it, what to install."""
     try:
         return take()
@@ -294,7 +299,7 @@ def _needing_arrow(data: Any, take: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _xarray_columns(dataset: Any) -> Mapping[str, Any]:
+def _xarray_columns(dataset: pa.dataset.Dataset) -> Mapping[str, Any]:
     """The variables of an xarray Dataset and its coordinates as columns.
 
     Variables that all have the same dimensions are flattened: a row is a point of the grid. Else the one dimension that is

@@ -131,7 +131,7 @@ def _flat(column: Column) -> Iterator[tuple[int, Any]]:
             yield row, value
 
 
-def _sort_of(value: Any) -> str:
+def _sort_of(value: object) -> str:
     if is_missing(value):
         return "missing"
     if isinstance(value, (complex, np.complexfloating)) and not isinstance(value, (float, int)):
@@ -231,6 +231,6 @@ def _parses(text: Any) -> bool:
     return True
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 40 else text[:37] + "..."

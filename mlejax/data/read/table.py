@@ -23,6 +23,7 @@ from mlejax.data.read.foreign import Frame, columns_of
 from mlejax.data.read.refusals import TRACER, refusal
 from mlejax.data.read.trees import Contents, contents_of, is_column, map_columns
 from mlejax.data.read.view import View
+from mlejax.shapes import Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Table:
                 "expected it once: rename or drop the others"
             )
         if isinstance(self.raw, Frame):
-            value: Any = self.raw.column(str(key))
+            value: object = self.raw.column(str(key))
         else:
             value = self.raw if self.kind == "tree" else self.raw[key]
         made = contents_of(value, key, self.kind)
@@ -143,7 +144,7 @@ class Table:
             structs += [jax.ShapeDtypeStruct(shape, NUMERIC[kind]) for kind, shape in shared]
         return tuple(structs)
 
-    def view(self, arrays: Iterable[Any], reads: MutableSet[Any], extra: Mapping[Any, Any] | None = None) -> Any:
+    def view(self, arrays: Iterable[Any], reads: MutableSet[Any], extra: Mapping[Any, Any] | None = None) -> Data:
         """What the user's function gets while it is traced: arrays (tracers) in the place of the data.
 
         Args:
@@ -251,13 +252,13 @@ class Table:
         return found.rows[0].raw if found.entry.treedef is None and len(found.rows) == 1 else self.raw[key]
 
 
-def check_missing(missing: Any) -> None:
+def check_missing(missing: str) -> None:
     """Raise DataError unless ``missing`` is one of the two options."""
     if not isinstance(missing, str) or missing not in ("raise", "drop"):
         raise DataError(f"missing={missing!r}: expected 'raise' or 'drop'")
 
 
-def ingest(data: Any) -> Table:
+def ingest(data: Data) -> Table:
     """Data as the user has them, ready to be read by a traced function. Nothing is converted or checked yet.
 
     Args:
@@ -287,7 +288,7 @@ def ingest(data: Any) -> Table:
     return Table("tree", data, (ROOT,))
 
 
-def _refuse_foreign(data: Any) -> None:
+def _refuse_foreign(data: Data) -> None:
     if isinstance(data, jax.core.Tracer):
         raise DataTypeError(f"the data: {TRACER}")
     if isinstance(data, (np.ndarray, jax.Array, list, tuple)) or is_pandas(data, "Series", "Index"):

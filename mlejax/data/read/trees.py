@@ -13,6 +13,7 @@ from mlejax.data.errors import DataTypeError
 from mlejax.data.layout import Entry, Shared, Slot, Static
 from mlejax.data.read.columns import NUMERIC, Column
 from mlejax.data.read.foreign import ForeignColumn
+from mlejax.shapes import Data, PyTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Contents:
         return self.entry._replace(slots=slots)
 
 
-def contents_of(value: Any, key: Hashable, kind: str) -> Contents:
+def contents_of(value: object, key: Hashable, kind: str) -> Contents:
     """The columns of a value and their structure; ``kind`` is that of the table, "mapping" or "tree"."""
     where = "the data" if kind == "tree" else f"column {key!r}"
     columns, treedef = _flatten(value, where, is_column)
@@ -66,7 +67,7 @@ def contents_of(value: Any, key: Hashable, kind: str) -> Contents:
     return Contents(Entry(key, treedef, tuple(slots)), tuple(rows), tuple(shared))
 
 
-def _flatten(value: Any, where: str, stop: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:
+def _flatten(value: object, where: str, stop: Callable[[Any], bool]) -> tuple[list[tuple[str, Any]], Any]:
     """Leaves with their paths, and the tree; None for the tree of a single leaf."""
     if stop(value):
         return [("", value)], None
@@ -79,7 +80,7 @@ def _flatten(value: Any, where: str, stop: Callable[[Any], bool]) -> tuple[list[
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in pairs], treedef
 
 
-def is_column(value: Any) -> bool:
+def is_column(value: object) -> bool:
     """Whether the value is one column or a wrapper, and not a tree of columns."""
     if value is None or isinstance(value, (list, np.ndarray, jax.Array, Shared, Static, ForeignColumn)):
         return True
@@ -90,20 +91,20 @@ def is_column(value: Any) -> bool:
     return hasattr(value, "__iter__") or hasattr(value, "todense")
 
 
-def _is_shared_array(value: Any) -> bool:
+def _is_shared_array(value: object) -> bool:
     """In `Shared`, a list of arrays is a tree as in JAX, and a list of numbers is an array."""
     if isinstance(value, list):
         return not any(isinstance(v, dict) or (isinstance(v, (np.ndarray, jax.Array)) and v.ndim > 0) for v in value)
     return value is None or (hasattr(value, "__iter__") and not isinstance(value, (tuple, Mapping)))
 
 
-def map_columns(function: Callable[[Any], Any], data: Any) -> Any:
+def map_columns(function: Callable[[Any], Any], data: Data) -> Any:
     """The user's data with a function applied to every column by row; shared and static values stay.
 
     Columns keep their order, which ``jax.tree.map`` would sort.
     """
 
-    def each(leaf: Any) -> Any:
+    def each(leaf: PyTree) -> Any:
         return leaf if isinstance(leaf, (Shared, Static)) else function(leaf)
 
     if isinstance(data, Mapping):

@@ -5,12 +5,15 @@ Values are kept: floats become float64, integers int64, booleans stay. What cann
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, rows_phrase
 from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries, probe_dtype
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def canonical(array: np.ndarray, where: str, index: Any = None) -> np.ndarray:
@@ -79,7 +82,7 @@ def _read_sequence(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     return canonical(plain, column.where), missing
 
 
-def _read_pandas(column: Any, where: str, index: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_pandas(column: pd.Series, where: str, index: Any) -> tuple[np.ndarray, np.ndarray | None]:
     if isinstance(column.dtype, np.dtype):
         return canonical(column.to_numpy(), where, index), None
     kind = probe_dtype(column.dtype)
@@ -93,7 +96,7 @@ def _read_pandas(column: Any, where: str, index: Any) -> tuple[np.ndarray, np.nd
     return canonical(values, where, index), missing if has else None
 
 
-def _read_frame(frame: Any, where: str, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_frame(frame: pd.DataFrame, where: str, kind: str) -> tuple[np.ndarray, np.ndarray | None]:
     dtypes = set(frame.dtypes)
     if len(dtypes) == 1 and isinstance(next(iter(dtypes)), np.dtype):
         return canonical(frame.to_numpy(), where, frame.index), None

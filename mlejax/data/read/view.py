@@ -39,7 +39,7 @@ class View(Mapping[Any, Any]):
         self._values, self._keys, self._refuse, self._reads = values, keys, refuse, reads
         self._extra = dict(extra or {})
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Hashable) -> Any:
         try:
             if key in self._extra:
                 return self._extra[key]
@@ -86,7 +86,7 @@ class View(Mapping[Any, Any]):
         self._reads |= set(self._keys)
         return (*self._keys, *self._extra)
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: Hashable, default: Any = None) -> Any:
         if key not in self:  # an unreadable column is an error also here, never the default
             return default
         return self[key]
@@ -117,10 +117,10 @@ class View(Mapping[Any, Any]):
             raise AttributeError(name)
         raise AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]')
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Hashable, value: object) -> None:
         raise DataTypeError(f"data[{key!r}] = ...: the data cannot be changed; write {{**data, {key!r}: value}}")
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: Hashable) -> None:
         raise DataTypeError(f"del data[{key!r}]: the data cannot be changed; read only the columns needed")
 
     def __repr__(self) -> str:
@@ -135,5 +135,5 @@ def _flatten(view: View) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 # So that a function may hand its data on to jax.vmap, jax.tree.map or lax.scan, as it may with the dict at run time.
-_unflatten: Any = lambda keys, values: dict(zip(keys, values, strict=True))
+_unflatten: Callable[..., Any] = lambda keys, values: dict(zip(keys, values, strict=True))
 jax.tree_util.register_pytree_node(View, _flatten, _unflatten)

@@ -8,8 +8,9 @@ random numbers, so that another order of the rows is seen too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ class Cut:
                 table.convert(self.keys)  # says which
             return found, weights
 
-    def _raw(self, table: Table, key: Any) -> np.ndarray:
+    def _raw(self, table: Table, key: Hashable) -> np.ndarray:
         wrong = table.refusal(key)
         if wrong is not None:
             raise wrong
@@ -192,7 +193,9 @@ class naming:
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if isinstance(error, (DataError, DataTypeError, KeyError)) and not str(error).startswith(self.name):
             said = error.args[0] if error.args else error
             raise (DataTypeError if isinstance(error, DataTypeError) else DataError)(f"{self.name}: {said}") from error

@@ -174,7 +174,7 @@ class Streamed:
 class _Bound:
     """``work(partition, first)`` as a function of the partition, with its name, which travels in a pickle."""
 
-    def __init__(self, work: Any, first: bool) -> None:
+    def __init__(self, work: Callable[..., Any], first: bool) -> None:
         self.work, self.first = work, first
 
     def __call__(self, partition: Partition) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.streams.sources import Batch, Source
-from mlejax.execution import limits
+from mlejax.execution.limits import limits
 
 
 def whole_groups(tables: Iterable[Any], by: Sequence[str]) -> Iterator[Any]:

@@ -12,12 +12,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
 from mlejax.data.read import ingest
+from mlejax.shapes import Data, Reduced
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PEEKED = 256  # rows that are looked at to learn types
 
@@ -32,7 +36,7 @@ class Partition(Protocol):
     @property
     def name(self) -> str: ...
 
-    def read(self, columns: Sequence[str] | None = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None) -> Data:
         """A table of these columns (None: all), of any kind that a fit takes; it may hold further ones."""
         ...
 
@@ -48,11 +52,11 @@ class RowGroup:
 
     name: str
     n_rows: int
-    fragment: Any = field(repr=False)
-    schema: Any = field(repr=False)
-    filter: Any = field(default=None, repr=False)
+    fragment: pa.dataset.Fragment = field(repr=False)
+    schema: pa.Schema = field(repr=False)
+    filter: pa.compute.Expression | None = field(default=None, repr=False)
 
-    def read(self, columns: Sequence[str] | None = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None) -> Data:
         """A pyarrow Table, decoded in this thread."""
         wanted = None if columns is None else list(columns)
         self._refuse_absent(wanted or ())
@@ -75,7 +79,7 @@ class RowGroup:
             raise DataError(f"{self.name}: the file has no column {listing(absent)}, which the first file has")
 
 
-def _scanning(fragment: Any) -> dict[str, Any]:
+def _scanning(fragment: pa.dataset.Fragment) -> dict[str, Any]:
     """How files of this machine are read: column by column, without all bytes of the row group in memory beside its values."""
     import pyarrow.dataset
     import pyarrow.fs
@@ -96,9 +100,9 @@ class Batch:
     """
 
     name: str
-    table: Any = field(repr=False)
+    table: pa.Table = field(repr=False)
 
-    def read(self, columns: Sequence[str] | None = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None) -> Data:
         """The table as it came."""
         return self.table
 
@@ -194,7 +198,7 @@ class Parquet:
                 raise DataError(f"{name}: the file cannot be read as Parquet: {error}") from error
         return found
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """The first rows, with all columns."""
         dataset = self._dataset
         for fragment in dataset.get_fragments(filter=self._filter):  # one file after the other, so that a bad one is named
@@ -211,7 +215,7 @@ class Parquet:
         """Row groups that may hold rows, in order."""
         return self._groups
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> Reduced:
         return Parquet, (self.path, self.filters)
 
 
@@ -262,7 +266,7 @@ class Stream:
                 f"mle.Stream: expected that the function returns batches one after the other, got a {type_name(reader)}"
             ) from None
 
-    def peek(self) -> Any:
+    def peek(self) -> Data:
         """The first batch that has rows."""
         first, second = self._open(), self._open()
         if first is second:
@@ -284,7 +288,7 @@ class Stream:
 Source = Parquet | Stream
 
 
-def _columns(table: Any) -> Iterator[Any]:
+def _columns(table: pa.Table) -> Iterator[Any]:
     """The columns of a batch by row, as far as they have a length."""
     found = ingest(table)
     return (np.empty(c.probe.shape[:1]) for key in found.keys for c in found.contents(key).rows if c.probe.shape)

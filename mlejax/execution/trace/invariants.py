@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .jaxprs import Equation, dependence, inner_programs, is_literal, part_of
+from mlejax.shapes import Params, PyTree
+
+from .jaxprs import Equation, Variable, dependence, inner_programs, is_literal, part_of
 
 _NAMES = (
     "abs add add_any and broadcast_in_dim ceil clamp concatenate convert_element_type copy copy_p div eq floor ge gt "
@@ -38,9 +40,9 @@ class Split(NamedTuple):
 
 def split(
     function: Callable[[Any, Any, Any], jax.Array],
-    params: Any,
+    params: Params,
     rows: Sequence[Any],
-    shared: Any,
+    shared: PyTree,
     replaced: Sequence[int] = (),
 ) -> Split | None:
     """Split ``function(params, rows, shared) -> (N,)``; None if nothing can be gained.
@@ -84,10 +86,10 @@ def split(
     make = part_of(closed, invars=data, outvars=between, eqns=before)
     go_on = part_of(closed, invars=[*jaxpr.invars, *found], eqns=[*others, *after])
 
-    def known(rows: Any, shared: Any) -> tuple[jax.Array, ...]:
+    def known(rows: PyTree, shared: PyTree) -> tuple[jax.Array, ...]:
         return tuple(make(*jax.tree.leaves((rows, shared))))
 
-    def rest(params: Any, rows: Any, shared: Any, values: Sequence[jax.Array]) -> jax.Array:
+    def rest(params: Params, rows: PyTree, shared: PyTree, values: Sequence[jax.Array]) -> jax.Array:
         return go_on(*jax.tree.leaves((params, rows, shared)), *(values[i] for i in places))[0]
 
     return Split(tuple(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in between), known, rest)
@@ -100,11 +102,11 @@ class _Repeated:
         self.seen: dict[Any, Any] = {}
         self.aliases: dict[Any, Any] = {}
 
-    def first(self, v: Any) -> Any:
+    def first(self, v: Variable) -> Variable:
         """The first variable with the same value."""
         return self.aliases.get(v, v)
 
-    def note(self, eqn: Any) -> None:
+    def note(self, eqn: Equation) -> None:
         operands = tuple((repr(v.val), v.aval) if is_literal(v) else self.first(v) for v in eqn.invars)
         try:
             first = self.seen.setdefault((eqn.primitive, operands, frozenset(eqn.params.items())), eqn)

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
+
 __all__ = [
+    "Closed",
     "Equation",
     "Program",
     "Variable",
@@ -26,7 +29,7 @@ __all__ = [
 class Variable(Protocol):
     """An operand or result: a variable, or a number written into the program."""
 
-    aval: Any
+    aval: jax.core.ShapedArray
 
 
 class Equation(Protocol):
@@ -36,6 +39,13 @@ class Equation(Protocol):
     invars: Sequence[Any]
     outvars: Sequence[Any]
     params: Mapping[str, Any]
+
+
+class Closed(Protocol):
+    """A program with the arrays that it closes over."""
+
+    jaxpr: Any
+    consts: Sequence[Any]
 
 
 class Program(Protocol):

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.shapes import Device, Float, Int
+from mlejax.shapes import Device, Either, Float, Int, PyTree
 
 from .jaxprs import Equation, dependence, is_literal, part_of
 
@@ -156,7 +156,7 @@ class Sums(NamedTuple):
     theta: Float[Device, "s p"]
 
 
-def trace(function: Callable[..., jax.Array], u: Any, others: list[Any]) -> Traced:
+def trace(function: Callable[..., jax.Array], u: PyTree, others: list[Any]) -> Traced:
     """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
     closed = jax.make_jaxpr(function)(u, *others)
     jaxpr = closed.jaxpr
@@ -273,7 +273,7 @@ def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain:
 
 def sums(
     traced: Traced,
-    u: jax.Array,
+    u: Either,
     others: list[jax.Array],
     weights: jax.Array,
     products: Callable[..., jax.Array] | None = None,
@@ -297,11 +297,11 @@ def sums(
     def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
         return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
 
-    def pair(t: jax.Array, predictors: list[jax.Array]) -> Any:
+    def pair(t: jax.Array, predictors: list[jax.Array]) -> PyTree:
         value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
         return grads, (value, grads)
 
-    def along(dt: jax.Array, de: list[jax.Array]) -> Any:
+    def along(dt: jax.Array, de: list[jax.Array]) -> PyTree:
         _, bend, at = jax.jvp(pair, (u, etas), (dt, de), has_aux=True)
         return bend, at
 

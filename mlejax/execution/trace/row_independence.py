@@ -9,11 +9,13 @@ operation without a rule here proves nothing; then rows are checked by evaluatin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+
+from mlejax.shapes import Params, PyTree
 
 from .jaxprs import Equation, Program, Variable, called_program, is_literal
 
@@ -73,7 +75,9 @@ class _Unproved(Exception):
 _State: TypeAlias = _Rows | _Same
 
 
-def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], list[Any]], others: list[Any]) -> bool:
+def rows_apart(
+    function: Callable[..., Any], params: Params, rows: Callable[[int], list[Any]], others: list[Any]
+) -> bool:
     """Whether entry i of ``function(params, rows, others)`` provably uses row i only, for every number of rows.
 
     The same is then true of its first derivatives by the parameters, custom rules included.
@@ -84,7 +88,7 @@ def rows_apart(function: Callable[..., Any], params: Any, rows: Callable[[int], 
         rows: gives the abstract columns (N, ...) for a number of rows N.
     """
 
-    def with_score(at: Any, columns: Any, beside: Any) -> Any:
+    def with_score(at: PyTree, columns: PyTree, beside: PyTree) -> PyTree:
         point, direction = at
         return jax.jvp(lambda p: function(p, columns, beside), (point,), (direction,))
 
@@ -115,7 +119,7 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
 
 
-def _need(condition: Any) -> None:
+def _need(condition: object) -> None:
     if not condition:
         raise _Unproved
 
@@ -180,7 +184,7 @@ def _result(name: str, a: Equation, b: Equation, states: list[_State]) -> _State
     return _Rows(axis)
 
 
-def _but(shape: Any, axis: int) -> tuple[int, ...]:
+def _but(shape: Sequence[int], axis: int) -> tuple[int, ...]:
     return tuple(int(d) for i, d in enumerate(shape) if i != axis)
 
 
@@ -215,7 +219,7 @@ def _reshape(eqn: Equation, states: list[Any]) -> int:
     return fits[-1] if ahead == 1 and n == 1 else fits[0]
 
 
-def _without(axis: int, axes: Any) -> int:
+def _without(axis: int, axes: Sequence[int]) -> int:
     _need(axis not in axes)
     return axis - sum(1 for d in axes if d < axis)
 

@@ -12,7 +12,6 @@ collinear that their sums of products would lose digits, and a search that has e
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -96,7 +95,7 @@ def _scores(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Float[Host, "n
     return scores if len(scores) > u.size and np.isfinite(scores).all() else None
 
 
-def _orthogonal(scores: Float[Host, "n p"], mixed: Any, boxed: Any) -> tuple[Float[Host, "p p"], Float[Host, " k"]]:
+def _orthogonal(scores: Float[Host, "n p"], mixed: Host, boxed: Host) -> tuple[Float[Host, "p p"], Float[Host, " k"]]:
     """The matrix of the map, and what the columns before it leave of each column's scores.
 
     Columns of real coordinates come first.  One with a box is mixed into these where it is nearly collinear with them, and

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mlejax.fit.diagnose import ends
@@ -69,7 +67,7 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
     return f"the sum of the log-likelihood or its score overflows at {at}"
 
 
-def evidence_at(space: Space, fixed: Any, end: OptimizeResult, findings: Findings) -> Evidence:
+def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings: Findings) -> Evidence:
     """What :func:`mlejax.verdict.judge` looks at."""
     if findings.mapped is not None:
         space, fixed, end = findings.mapped.space, findings.mapped.constants, findings.mapped.end

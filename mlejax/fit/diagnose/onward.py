@@ -6,7 +6,6 @@ Back to good digits, onto edges, along rays, and on from a higher point if there
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -276,12 +275,12 @@ def _searched_on(
     return Diagnosed(evaluator.spec, end._replace(n_steps=steps), findings)
 
 
-def limited(method: Any) -> bool:
+def limited(method: Method) -> bool:
     """Whether the user set a limit on the steps that is not the method's own."""
     return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
 
 
-def _restart(evaluator: SingleEvaluator, method: Method, u0: Any) -> tuple[SingleEvaluator, OptimizeResult]:
+def _restart(evaluator: SingleEvaluator, method: Method, u0: Host) -> tuple[SingleEvaluator, OptimizeResult]:
     after, result = maximise(evaluator, method, u0[None])
     return after, result.of(0)
 
@@ -290,7 +289,7 @@ def _followed(
     problems: Problems,
     evaluator: SingleEvaluator,
     loaded: Loaded,
-    u0: Any,
+    u0: Host,
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Findings]:

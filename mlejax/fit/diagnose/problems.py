@@ -34,7 +34,7 @@ class Problems:
     """
 
     method: Method
-    fixed: Any
+    fixed: Host | None
     seed: int
     loaded: Callable[[int], Loaded]
     one: Callable[[Evaluator, int], SingleEvaluator]

@@ -21,7 +21,7 @@ from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
 from mlejax.likelihood import scores_of_rows
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
-from mlejax.optimize import OptimizeResult
+from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import PyTree
 from mlejax.verdict import Direction, Facts, Verdict, judge
 
@@ -181,7 +181,7 @@ class Fit:
         return scores_of_rows(self.spec.likelihood.function, found)
 
 
-def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
+def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
     """A diagnosed end as the numbers of a fit with their verdict."""
     own = found.findings.mapped
     if own is None:
@@ -226,7 +226,7 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
     )
 
 
-def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Any) -> Fit:
+def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
     if findings.directions:

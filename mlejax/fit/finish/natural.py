@@ -9,6 +9,7 @@ Exactly, and without differentiating the likelihood again: with J = d theta / d 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from mlejax.fit.finish.closed import Estimates
 from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Device, Float, Host, PyTree
+from mlejax.shapes import Bool, Device, Either, Float, Host, Params, PyTree
 
 
 class InTheta(NamedTuple):
@@ -52,14 +53,14 @@ class InTheta(NamedTuple):
     params: PyTree
 
 
-def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> Any:
+def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information: Any) -> PyTree:
     """Score and information from u to theta (module docstring); traced."""
-    theta_of: Any = partial(space.theta_from_u, fixed=fixed)
+    theta_of: Callable[..., Any] = partial(space.theta_from_u, fixed=fixed)
     if all(leaf.transform.unchanged for leaf in space.leaves):
         identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
         return Estimates(u, identity, score, information)
     if all(leaf.transform.elementwise for leaf in space.leaves):
-        one: Any = jnp.ones_like(u)
+        one: Device = jnp.ones_like(u)
         first, second = jax.jvp(lambda t: jax.jvp(theta_of, (t,), (one,))[1], (u,), (one,))
         natural = score / first
         inner = information + jnp.diag(natural * second)
@@ -73,7 +74,7 @@ def to_theta(space: Space, u: Any, fixed: Any, score: Any, information: Any) -> 
     return Estimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
 
 
-def off_edges(space: Space, u: Any) -> Float[Device, " p"]:
+def off_edges(space: Space, u: Either) -> Either:
     """A small step into the box from its edges, where the score may vanish by symmetry; traced."""
     if not space.boxed:
         return u
@@ -84,7 +85,9 @@ def off_edges(space: Space, u: Any) -> Float[Device, " p"]:
 
 
 @partial(compiled, how="host", static=("space",))
-def _estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
+def _estimates(
+    space: Space, u: Either, score: Either, information: Either, fixed: Either | None
+) -> tuple[Estimates, Any]:
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
 
@@ -96,7 +99,7 @@ def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
 
 
 @partial(compiled, how="host", static=("space",))
-def _to_u(space: Space, values: list[Any]) -> Any:
+def _to_u(space: Space, values: list[Any]) -> Either:
     return off_edges(space, space.u_from_params(space.build(values)))
 
 
@@ -107,7 +110,7 @@ def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
 
 
 @partial(compiled, how="host", static=("space",))
-def _many_to_u(space: Space, values: list[Any]) -> Any:
+def _many_to_u(space: Space, values: list[Any]) -> Either:
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
 
@@ -119,16 +122,16 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
 
 
 @partial(compiled, how="host", static=("space",))
-def _many_params(space: Space, u: Any, fixed: Any) -> Any:
+def _many_params(space: Space, u: Either, fixed: Either | None) -> Params:
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 
 
-def theta_and_params(space: Space, u: Float[Host, "L p"], fixed: Any) -> tuple[Float[Host, "L p"], Any]:
+def theta_and_params(space: Space, u: Float[Host, "L p"], fixed: Either | None) -> tuple[Float[Host, "L p"], Any]:
     """theta (L, p) and params, with a leading axis, of data sets without second derivatives."""
     return jax.tree.map(np.asarray, _many_params(space, u, fixed))
 
 
-def _inverse(a: Any, free: Any) -> tuple[Any, Any, Any]:
+def _inverse(a: Either, free: Either) -> tuple[Any, Any, Any]:
     eye = jnp.eye(a.shape[0], dtype=a.dtype)
     both = free[:, None] & free[None, :]
     scaled, root, positive = linalg.unit_diagonal(jnp.where(both, a, eye))
@@ -139,8 +142,8 @@ def _inverse(a: Any, free: Any) -> tuple[Any, Any, Any]:
 
 
 @partial(compiled, how="side by side", static=("space",))
-def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> Any:
-    def one(u: Any, score: Any, information: Any) -> Any:
+def _in_theta(space: Space, u: Either, score: Either, information: Either, fixed: Either | None) -> PyTree:
+    def one(u: Either, score: Either, information: Either) -> PyTree:
         at = to_theta(space, u, fixed, score, information)
         free = (u > space.lower) & (u < space.upper)
         inverse_u, trace, ok_u = _inverse(information, free)
@@ -155,17 +158,17 @@ def _in_theta(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
     return jax.vmap(one)(u, score, information)
 
 
-def in_theta(space: Space, result: OptimizeResult, fixed: Any, budget: Budget) -> InTheta:
+def in_theta(space: Space, result: OptimizeResult, fixed: Either | None, budget: Budget) -> InTheta:
     """The ends of L data sets in natural coordinates, in chunks of one size: one program for all sizes of data."""
     n, p = result.u.shape
     at_once = limits().described_numbers
     size = 1 << (at_once // min(max(p, 4), at_once)).bit_length() - 1 if on_cpu() else limits().chunk_data_sets
-    whole: Any = None
+    whole: PyTree = None
     lock = threading.Lock()
 
     def work(cuts: list[slice]) -> int:
         nonlocal whole
-        at: Any = (result.u, result.score, result.information)
+        at: PyTree = (result.u, result.score, result.information)
         out = [_in_theta(space, *(filled(np.asarray(a[cut]), size) for a in at), fixed) for cut in cuts]
         for cut, part in zip(cuts, out, strict=True):
             parts = jax.tree.map(np.asarray, part)

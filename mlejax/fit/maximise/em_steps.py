@@ -86,7 +86,7 @@ def climb(
     return Climbed(at.u, n_steps, n_extrapolated)
 
 
-def _extrapolated(evaluator: ChunkedEvaluator, u0: Any, u1: Any, u2: Any) -> Expectation | None:
+def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> Expectation | None:
     """Where the last two steps seem to lead; None where not beyond the second."""
     first, space = u1 - u0, evaluator.spec.space
     bend = (u2 - u1) - first

@@ -11,6 +11,7 @@ from mlejax import optimize
 from mlejax.execution import limits
 from mlejax.linalg import finite_each
 from mlejax.objective import Evaluator, Spec
+from mlejax.objective.evaluator import Report
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int
 from mlejax.status import End
@@ -26,7 +27,7 @@ def maximise(
     method: Method,
     u0: Float[Host, "L p"],
     which: Int[Host, " m"] | None = None,
-    report: Any = None,
+    report: Report | None = None,
 ) -> tuple[E, OptimizeResult]:
     """The method from u0 to its end, then up to ten Newton steps if it was another method (p <= 500).
 
@@ -71,7 +72,7 @@ def maximise(
     return evaluator, result
 
 
-def _run(evaluator: E, method: Method, u0: Any, which: Any, report: Any) -> tuple[E, OptimizeResult]:
+def _run(evaluator: E, method: Method, u0: Host, which: Any, report: Report | None) -> tuple[E, OptimizeResult]:
     try:
         result = evaluator.run(method, u0, which, report)
     except NotImplementedError as error:

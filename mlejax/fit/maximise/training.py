@@ -25,8 +25,8 @@ from mlejax.fit.prepare.loaded import Loaded
 from mlejax.fit.prepare.loading import load
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, Objective, Spec, objective_of
-from mlejax.optimize import PATIENCE_EPOCHS, OptimizeResult, setting_of, strong
-from mlejax.shapes import Device, Float, Host, Int, PyTree
+from mlejax.optimize import PATIENCE_EPOCHS, Adam, FirstOrder, OptimizeResult, setting_of, strong
+from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 from mlejax.status import End
 
 
@@ -99,7 +99,7 @@ def held_out_data(
     loaded: Loaded,
     method: Any,
     n_starts: int,
-    validation: Any,
+    validation: PyTree,
     reading: tuple[Any, str, Any, str | None],
 ) -> tuple[Loaded, ValidationData | None]:
     """Divide the data as ``validation=`` says.
@@ -176,14 +176,20 @@ def _subset(data: Prepared, index: Int[Host, " m"]) -> Prepared:
 
 @partial(compiled, static=("spec", "method"), how="careful")
 def _epoch(
-    spec: Spec, method: Any, carry: optimize.EpochCarry, batches: Any, data: Prepared, fixed: Any, hyper: PyTree
+    spec: Spec,
+    method: Adam | FirstOrder,
+    carry: optimize.EpochCarry,
+    batches: tuple[Device, Device],
+    data: Prepared,
+    fixed: Either | None,
+    hyper: PyTree,
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
     """One epoch; a penalty counts in every batch with its share of the weights."""
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)
     plain = replace(spec, penalty=None)
 
-    def value_and_grad(u: Any, rows: PyTree, weights: Any) -> tuple[Any, Any]:
+    def value_and_grad(u: Either, rows: PyTree, weights: Device) -> tuple[Any, Any]:
         batch = replace(data, rows=rows, weights=weights, block=weights.shape[0])
         scale = jnp.maximum(jnp.sum(weights > 0), 1).astype(mean_weight.dtype) * mean_weight
         value, grad = Objective(plain, batch, fixed, hyper, scale).value_and_grad(u)
@@ -198,7 +204,7 @@ def _epoch(
 
 
 @partial(compiled, static=("spec",))
-def _mean_loglik(spec: Spec, u: Float[Device, " p"], data: Prepared, fixed: Any) -> Float[Device, ""]:
+def _mean_loglik(spec: Spec, u: Float[Device, " p"], data: Prepared, fixed: Either | None) -> Float[Device, ""]:
     """Log-likelihood per unit of weight."""
     objective = objective_of(spec, data, fixed, None)
     return objective.loglik(u) / objective.scale
@@ -299,7 +305,7 @@ def train(
     return OptimizeResult(u, loglik, score, None, nothing, unknown, n_steps, status, False, message), history
 
 
-def _message(method: Any, history: History, validated: bool, end: End) -> str:
+def _message(method: Adam | FirstOrder, history: History, validated: bool, end: End) -> str:
     """Why the training ended, for the verdict."""
     ran = f"{len(history.train)} epochs of minibatches of {method.batch_size}"
     if end == End.INTERRUPTED:

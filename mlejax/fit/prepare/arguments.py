@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -23,13 +24,14 @@ from mlejax.objective import (
     check_reduction,
 )
 from mlejax.parameters import Space
+from mlejax.shapes import PyTree
 
 MOST_STARTS = 1_000_000
 MANY_PARAMETERS = 1000  # the default method is then named with its cost
 
 
 def checked_reduction(
-    kind: Any, likelihood: Likelihood, penalty: Any, loaded: Loaded, space: Space
+    kind: str | None, likelihood: Likelihood, penalty: Callable[..., Any] | None, loaded: Loaded, space: Space
 ) -> BiasReduction | None:
     """``bias_reduction=`` for this model and these data, or None.
 
@@ -57,7 +59,7 @@ def checked_reduction(
     return reduction
 
 
-def listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
+def listed_starts(likelihood: Likelihood, start: PyTree) -> tuple[Any, list[Any]]:
     """``start=`` as the first start and the list of all; a bare model's own structure may be a list: it is one start."""
     if likelihood.parameters is None or not isinstance(start, (list, tuple)):
         return start, [start]
@@ -66,7 +68,7 @@ def listed_starts(likelihood: Likelihood, start: Any) -> tuple[Any, list[Any]]:
     return start[0], list(start)
 
 
-def check_n_starts(n_starts: Any, n_listed: int) -> int:
+def check_n_starts(n_starts: int | None, n_listed: int) -> int:
     """``n_starts=`` as a number.
 
     Raises:
@@ -132,7 +134,7 @@ class outside_transformations:
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         if isinstance(error, jax.errors.TracerArrayConversionError):
             raise TypeError(
                 "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "

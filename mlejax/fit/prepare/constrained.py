@@ -19,9 +19,9 @@ import numpy as np
 from mlejax.execution import compiled
 from mlejax.fit.finish.finish import Fit
 from mlejax.likelihood import Likelihood
-from mlejax.optimize import EM
+from mlejax.optimize import EM, Method
 from mlejax.parameters import CurvedTies, Space, with_addresses
-from mlejax.shapes import Bool, Float, Host, PyTree
+from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 TRIES = 12  # points from which the equations are solved
 SPREAD = 0.1  # of the points at which derivatives are compared, in units of max(1, |u|)
@@ -48,7 +48,7 @@ class Equations:
     labels: tuple[str, ...]
     functions_of: tuple[int, ...]
 
-    def at(self, u: Float[Host, " n"], fixed: Any) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
+    def at(self, u: Float[Host, " n"], fixed: Either | None) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
         """Values and derivatives by u."""
         with np.errstate(all="ignore"):
             value, slope = _values(self.ties, self.space, u, fixed)
@@ -56,23 +56,23 @@ class Equations:
 
 
 @partial(compiled, static=("ties", "space"))
-def _values(ties: CurvedTies, space: Space, u: Any, fixed: Any) -> Any:
+def _values(ties: CurvedTies, space: Space, u: Either, fixed: Either | None) -> PyTree:
     residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
     return residual(u), jax.jacfwd(residual)(u)
 
 
 @partial(compiled, static=("space",))
-def _params(space: Space, u: Any, fixed: Any) -> PyTree:
+def _params(space: Space, u: Either, fixed: Either | None) -> PyTree:
     return space.params_from_u(u, fixed)
 
 
 @partial(compiled, static=("space",))
-def _u_of(space: Space, fixed: Any) -> Any:
+def _u_of(space: Space, fixed: Either) -> Either:
     return space.u_from_params(space.at_fixed(fixed))
 
 
 @partial(compiled, static=("space",))
-def _tangent(space: Space, theta: Any, fixed: Any) -> Any:
+def _tangent(space: Space, theta: Either, fixed: Either | None) -> Either:
     ties: Any = space.ties
     return jax.jacfwd(lambda t: ties.in_theta(space.untied, t, fixed))(theta)
 
@@ -102,7 +102,12 @@ class Begun(NamedTuple):
 
 
 def begin(
-    space: Space, fixed: Any, wanted: Restrictions, likelihood: Likelihood, method: Any, u: Float[Host, " n"]
+    space: Space,
+    fixed: Either | None,
+    wanted: Restrictions,
+    likelihood: Likelihood,
+    method: Method,
+    u: Float[Host, " n"],
 ) -> Begun:
     """The search under constraints that are functions, from a point u near which they are satisfied.
 
@@ -131,7 +136,7 @@ def begin(
 
 def equations_of(
     space: Space,
-    fixed: Any,
+    fixed: Either | None,
     functions: Sequence[Callable[[Any], Any]],
     regressed: Sequence[str],
     linear: tuple[np.ndarray, np.ndarray, Sequence[str]],
@@ -163,7 +168,7 @@ def equations_of(
     return Equations(space, ties, (*labels, *more), (*owners, *([-1] * len(r))))
 
 
-def _sizes(function: Any, name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
+def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
     """How many equations a function is, checked without evaluating it."""
     try:
         needed = [
@@ -199,7 +204,7 @@ def _sizes(function: Any, name: str, of_params: Callable[[Any], Any], params: Py
 # ---- a point that satisfies them
 
 
-def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Any) -> Float[Host, " n"]:
+def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> Float[Host, " n"]:
     """A point near u that satisfies the equations.
 
     Raises:
@@ -235,7 +240,7 @@ def _inside(space: Space, u: Float[Host, " n"]) -> Float[Host, " n"]:
     return np.clip(u, space.lower, space.upper)
 
 
-def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Any) -> None:
+def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
     rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
     bad = np.ones(len(equations.labels), bool)
     for k in range(4):
@@ -254,7 +259,7 @@ def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Any) ->
 
 
 def _solved(
-    equations: Equations, u: Float[Host, " n"], fixed: Any, of: Bool[Host, " m"]
+    equations: Equations, u: Float[Host, " n"], fixed: Either | None, of: Bool[Host, " m"]
 ) -> tuple[Float[Host, " n"], bool, Float[Host, " m"]]:
     """Gauss-Newton steps of least length from u for some of the equations: the end, whether they hold there, the values."""
     space = equations.space
@@ -283,7 +288,7 @@ def _solved(
     return u, bool((np.abs(value[of]) <= SATISFIED * scale[of]).all()), value
 
 
-def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Any) -> None:
+def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
     """Raise ValueError where the equations are not as many independent ones as there are, at and beside a solution."""
     rng, weight = np.random.default_rng(2), np.maximum(1.0, np.abs(u))
     beside = [_inside(equations.space, u + SPREAD * weight * rng.normal(size=u.size)) for _ in range(5)]
@@ -349,7 +354,7 @@ def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) ->
     return chosen, size
 
 
-def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Any) -> tuple[Space, Float[Host, " k"]]:
+def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> tuple[Space, Float[Host, " k"]]:
     """The layout under the constraints, solved at a point u that satisfies them, and the vector with the reference."""
     space = equations.space
     dependent, _ = _dependent(equations.at(u, fixed)[1], u, space)
@@ -372,7 +377,7 @@ def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
 
 
 def another_choice(
-    equations: Equations, space: Space, u: Float[Host, " q"], fixed: Any
+    equations: Equations, space: Space, u: Float[Host, " q"], fixed: Either | None
 ) -> tuple[Space, Float[Host, " k"], Float[Host, " q"]] | None:
     """Where the equations are badly solved at the end u of a search: the layout, reference and start of another one."""
     assert isinstance(space.ties, CurvedTies)
@@ -393,7 +398,7 @@ def another_choice(
 
 
 @partial(compiled, static=("space",))
-def _completed(space: Space, u: Any, fixed: Any) -> Any:
+def _completed(space: Space, u: Either, fixed: Either | None) -> Either:
     ties: Any = space.ties
     return ties.in_u(space.untied, u, fixed)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.parameters import COEFFICIENTS, Leaf, Space
+from mlejax.shapes import PyTree
 
 
 def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
@@ -44,7 +45,7 @@ def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
     return layout, jnp.concatenate(values)
 
 
-def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
+def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
     """ValueError for a concrete value outside the support of its parameter."""
     if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
         return
@@ -63,7 +64,7 @@ def _check_support(leaf: Leaf, value: Any, flat: np.ndarray | None) -> None:
         raise ValueError(f"fixed: {leaf.name} is declared {leaf.kind}: {problem}")
 
 
-def _parts(space: Space, address: str, value: Any, n: int) -> list[Any]:
+def _parts(space: Space, address: str, value: PyTree, n: int) -> list[Any]:
     """The arrays of one value in ``fixed=``, structure checked."""
     group = next((g for g in space.groups if g.name == address), None)
     if group is not None:

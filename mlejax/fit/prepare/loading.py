@@ -21,7 +21,7 @@ from mlejax.latent import LEVELS, THERE, mixture_of
 from mlejax.likelihood import ExpectedTotal, Likelihood, regressed_reads, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
-from mlejax.shapes import Host, PyTree, Shaped
+from mlejax.shapes import Data, Either, Host, PyTree, Shaped
 
 LATENT_NUMBERS = 16_384  # values of rows at the points of quadrature, of a block of units
 
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 def reading_of(
     likelihood: Likelihood,
     table: data_room.Table,
-    start: Any,
+    start: PyTree,
     missing: str | None,
     others: Sequence[str],
     beside: Sequence[tuple[str, Any]] = (),
@@ -96,7 +96,7 @@ def reading_of(
     return Reading(table, designs, space, names, n_out)
 
 
-def check_missing_allowed(likelihood: Likelihood, missing: Any) -> None:
+def check_missing_allowed(likelihood: Likelihood, missing: str) -> None:
     """Raise DataError or ValueError if ``missing`` is no option, or one that this likelihood does not allow."""
     check_missing(missing)
     if missing != "raise" and likelihood.mode == "whole":
@@ -108,8 +108,8 @@ def check_missing_allowed(likelihood: Likelihood, missing: Any) -> None:
 
 def load(
     likelihood: Likelihood,
-    data: Any,
-    start: Any,
+    data: Data,
+    start: PyTree,
     missing: str,
     groups: Sequence[str] = (),
     weights: Any = None,
@@ -260,7 +260,7 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
     return replace(loaded, problem=data, rows=rows, weights=weights, designs=designs, levels=levels, coded=coded)
 
 
-def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Any) -> None:
+def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Host) -> None:
     """DataError where covariates of the probabilities of classes of units vary within a unit."""
     mixture = mixture_of(likelihood)
     if mixture is None:
@@ -306,7 +306,7 @@ def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
     return copied
 
 
-def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: str = "raise") -> Problem:
+def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing: str = "raise") -> Problem:
     """Data -> the pytree that :func:`mlejax.solve` takes."""
     with float64():
         problem = load(likelihood, data, start, missing).problem
@@ -315,7 +315,7 @@ def prepare(likelihood: Likelihood, data: Any, *, start: Any = None, missing: st
     return problem
 
 
-def evaluate(likelihood: Likelihood, params: PyTree, data: Any) -> Any:
+def evaluate(likelihood: Likelihood, params: PyTree, data: Data) -> Either:
     """Contributions of a regressed model at coefficients ``params``; data are numbers, params may be traced."""
     problem = prepare(likelihood, data)
     arrays = problem.data

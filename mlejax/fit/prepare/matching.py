@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax import data as data_room
 from mlejax.fit.prepare.loaded import Loaded
@@ -92,7 +93,7 @@ def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
     )
 
 
-def as_fitted(leaf: Any) -> np.ndarray:
+def as_fitted(leaf: ArrayLike) -> np.ndarray:
     """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
     if not isinstance(leaf, data_room.StreamedColumn):
         return np.asarray(leaf)

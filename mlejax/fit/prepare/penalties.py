@@ -24,7 +24,7 @@ from mlejax.execution import compiled, lapack
 from mlejax.likelihood import LikelihoodError, example_params
 from mlejax.objective import Spec, penalty_at, penalty_derivatives
 from mlejax.parameters import Space
-from mlejax.shapes import Bool, Device, Float, Host, PyTree
+from mlejax.shapes import Bool, Device, Either, Float, Host, PyTree
 from mlejax.status import CovarianceState
 from mlejax.verdict import Verdict
 
@@ -54,7 +54,7 @@ class L2:
             space.locate(name)
         return replace(self, space=space)
 
-    def __call__(self, params: PyTree, hyper: PyTree = None) -> Any:
+    def __call__(self, params: PyTree, hyper: PyTree = None) -> Device | float:
         """The penalty at ``params``, (); ``hyper`` is the strength if it is given."""
         strength = self.strength if hyper is None else hyper
         if strength is None:
@@ -100,7 +100,9 @@ def l2(strength: float | None, *names: str) -> L2:
     return L2(tuple(names), strength)
 
 
-def bind_penalty(penalty: Any, hyper: PyTree, space: Space) -> tuple[Callable[..., Any] | None, Any]:
+def bind_penalty(
+    penalty: Callable[..., Any] | None, hyper: PyTree, space: Space
+) -> tuple[Callable[..., Any] | None, Any]:
     """Check a penalty and its hyper-parameters, and give them the form that compiled programs take.
 
     The strength of :func:`l2` becomes the hyper-parameter, so that all strengths share a program.
@@ -127,7 +129,7 @@ def bind_penalty(penalty: Any, hyper: PyTree, space: Space) -> tuple[Callable[..
     return penalty, hyper
 
 
-def _number(leaf: Any) -> Any:
+def _number(leaf: Either) -> Either:
     if isinstance(leaf, jax.Array):  # a tracer, too
         return leaf
     array = np.asarray(leaf)
@@ -191,13 +193,13 @@ class Penalised:
     name: str
 
 
-def finite_penalty(spec: Spec, u: Float[Host, " p"], fixed: Any, hyper: PyTree) -> bool:
+def finite_penalty(spec: Spec, u: Float[Host, " p"], fixed: Either | None, hyper: PyTree) -> bool:
     """Whether the penalty and its first two derivatives in u are finite."""
     return all(bool(jnp.isfinite(a).all()) for a in penalty_derivatives(spec, u, fixed, hyper))
 
 
 @partial(compiled, static=("spec",))
-def _gradients(spec: Spec, theta: Float[Any, "m p"], fixed: Any, hyper: PyTree) -> Float[Device, "m p"]:
+def _gradients(spec: Spec, theta: Float[Any, "m p"], fixed: Either | None, hyper: PyTree) -> Float[Device, "m p"]:
     """Gradients of the penalty in theta at many points."""
     gradient = jax.grad(lambda t: penalty_at(spec, spec.space.params_from_theta(t, fixed), hyper))
     return jax.lax.map(gradient, theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
@@ -208,7 +210,7 @@ def kinks(
     theta: Float[Host, " p"],
     information: Float[Host, "p p"],
     interior: Bool[Host, " p"],
-    fixed: Any,
+    fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[str, ...]:
     """Addresses along which the gradient of the penalty jumps at theta by enough to change the standard errors.

@@ -26,7 +26,7 @@ class Request:
         left_out: numbers of rows of the data that are separated, and left out.
     """
 
-    start: Any = None
+    start: PyTree = None
     fixed: Mapping[str, Any] | None = None
     weights: Any = None
     weight_kind: str | None = None

@@ -22,7 +22,7 @@ from mlejax.data.streams import FILTER, Engine, Parquet, Partition, Source, Stre
 from mlejax.data.weights import make_weights, weight_column, weight_values
 from mlejax.likelihood import Likelihood, regressed_reads, trace_reads
 from mlejax.parameters import Space
-from mlejax.shapes import Host, Int
+from mlejax.shapes import Host, Int, PyTree
 
 SAMPLED_ROWS, SAMPLED_BYTES = 1 << 19, 1 << 27
 BATCH_SAMPLE = 8192  # rows of a batch
@@ -162,7 +162,7 @@ class InUse(NamedTuple):
     view: str
 
     @staticmethod
-    def of(likelihood: Likelihood, peek: Table, start: Any) -> InUse:
+    def of(likelihood: Likelihood, peek: Table, start: PyTree) -> InUse:
         """From some rows.
 
         Raises:

@@ -5,6 +5,7 @@ What a fit has to know of all rows beforehand is collected by a survey (:mod:`ml
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator, ShardedEvaluator, Spec
+from mlejax.optimize import Method
+from mlejax.shapes import Data, Host, PyTree
 
 OF_ROWS = (
     "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Of a stream there are estimates, "
@@ -41,7 +44,7 @@ class Elsewhere:
         **known: attributes.
     """
 
-    def __init__(self, refusal: str = OF_ROWS, **known: Any) -> None:
+    def __init__(self, refusal: str = OF_ROWS, **known: object) -> None:
         self.__dict__.update(known, refusal=refusal)
 
     def __getattr__(self, name: str) -> Any:
@@ -49,18 +52,18 @@ class Elsewhere:
             raise AttributeError(name)
         raise DataError(self.__dict__.get("refusal", OF_ROWS))
 
-    def __call__(self, *_: Any) -> Any:
+    def __call__(self, *_: object) -> Any:
         """DataError."""
         raise DataError(self.refusal)
 
-    def __getitem__(self, _: Any) -> Any:
+    def __getitem__(self, _: object) -> Any:
         raise DataError(self.refusal)
 
 
 def load_stream(
     likelihood: Likelihood,
     source: Source,
-    start: Any,
+    start: PyTree,
     missing: str,
     groups: Sequence[str] = (),
     weights: Any = None,
@@ -133,7 +136,7 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
 
 
 def _check_options(
-    likelihood: Likelihood, missing: str, groups: Sequence[str], weights: Any, weight_kind: Any
+    likelihood: Likelihood, missing: str, groups: Sequence[str], weights: Any, weight_kind: str | None
 ) -> str | None:
     """The kind of the weights; options that a stream does not offer are refused by name."""
     kind = data_room.check_weight_kind(weights, weight_kind)
@@ -185,7 +188,9 @@ def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
 AnyEvaluator: TypeAlias = ChunkedEvaluator | EffectsEvaluator | PartitionedEvaluator
 
 
-def evaluator_of(spec: Spec, loaded: Loaded, fixed: Any, resume: Any = None, devices: Any = None) -> AnyEvaluator:
+def evaluator_of(
+    spec: Spec, loaded: Loaded, fixed: Host | None, resume: str | os.PathLike[str] | None = None, devices: Any = None
+) -> AnyEvaluator:
     """The evaluator of loaded data: in memory, there over several devices, or in partitions."""
     if loaded.stream is not None:
         return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper, resume)
@@ -202,7 +207,7 @@ def evaluator_of(spec: Spec, loaded: Loaded, fixed: Any, resume: Any = None, dev
     return ChunkedEvaluator(spec, loaded.problem.data, fixed, loaded.hyper)
 
 
-def check_place(data: Any, on: Any, engine: Engine | None) -> None:
+def check_place(data: Data, on: Any, engine: Engine | None) -> None:
     """Raise DataError where ``on=`` does not suit the data."""
     if engine is not None and not is_stream(data):
         raise DataError(
@@ -223,7 +228,7 @@ def with_fingerprint(loaded: Loaded) -> Loaded:
     )
 
 
-def check_stream_options(method: Any, bias_reduction: Any, validation: Any) -> None:
+def check_stream_options(method: Method, bias_reduction: str | None, validation: Any) -> None:
     """Raise ValueError for options that need all rows in memory."""
     name = type(method).__name__.lower()
     if not method.dense or optimize.batched(method):
@@ -239,6 +244,6 @@ def check_stream_options(method: Any, bias_reduction: Any, validation: Any) -> N
         raise ValueError("validation= goes with minibatches, which need all rows in memory")
 
 
-def is_stream(data: Any) -> bool:
+def is_stream(data: Data) -> bool:
     """Whether these data are read in passes."""
     return hasattr(data, "partitions") and hasattr(data, "peek")

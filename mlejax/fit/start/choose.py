@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ def choose(
     guess = first_guess(space, given, designs, declared)
     if guess is not None and n_ranked is not None and 0 < space.n_free <= POLISH_LIMIT:
 
-        def guessed(some: Any, data: Prepared) -> np.ndarray:
+        def guessed(some: Host, data: Prepared) -> np.ndarray:
             return many_to_u(space, guess(data, len(some)))
 
         try:
@@ -69,7 +68,7 @@ def choose(
             u0[good] = found.u[good]
             rest = np.flatnonzero(~good)
 
-    def ranked(some: Any, data: Prepared) -> np.ndarray:
+    def ranked(some: Host, data: Prepared) -> np.ndarray:
         values = candidates(space, given, own, some, data, seed, designs, declared)
         flat = many_to_u(space, [v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]) for v in values])
         return flat.reshape(len(some), -1, space.n_free)
@@ -78,7 +77,7 @@ def choose(
     return u0, None
 
 
-def _given_whole(evaluator: Evaluator, which: Any, given: Given, own: list[bool]) -> np.ndarray | None:
+def _given_whole(evaluator: Evaluator, which: Host, given: Given, own: list[bool]) -> np.ndarray | None:
     """u (m, p) of starts that the user gave for every leaf; else None."""
     space = evaluator.spec.space
     open_ = [v is None or np.isnan(v).any() for v in given]

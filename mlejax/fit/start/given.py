@@ -10,11 +10,12 @@ import numpy as np
 
 from mlejax.fit.start.supports import central
 from mlejax.parameters import COEFFICIENTS, Declaration, FreeParameter, Leaf, Parameter, Space, start_value
+from mlejax.shapes import PyTree
 
 Given = Sequence[np.ndarray | None]
 
 
-def given_values(space: Space, declared: Mapping[str, Declaration] | None, start: Any) -> list[np.ndarray | None]:
+def given_values(space: Space, declared: Mapping[str, Declaration] | None, start: PyTree) -> list[np.ndarray | None]:
     """The start of every leaf, natural scale, float64, or None: declared starts, overridden by ``start``.
 
     Args:
@@ -61,7 +62,7 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
 
 
 def given_for_each(
-    space: Space, n_sets: int, start: Any, declared: Mapping[str, Declaration] | None
+    space: Space, n_sets: int, start: PyTree, declared: Mapping[str, Declaration] | None
 ) -> tuple[list[np.ndarray | None], list[bool]]:
     """The starts of many data sets, from one value for all or one for each.
 
@@ -102,7 +103,7 @@ def given_for_each(
             entries = np.asarray(given[i]).reshape(n_sets, -1)
             entries[:, slice(None) if flat is None else flat] = values.reshape(n_sets, -1)
     for leaf, value, mine in zip(space.leaves, given, own, strict=True):
-        problem = leaf.transform.problem(value) if mine and leaf.transform.elementwise else None
+        problem = leaf.transform.problem(np.asarray(value)) if mine and leaf.transform.elementwise else None
         if problem is not None:
             raise ValueError(f"start: {leaf.name} is declared {leaf.kind}: {problem}")
     return given, own
@@ -119,7 +120,7 @@ def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
     return () if len(flat) == 1 else (len(flat),)
 
 
-def _set_entry(space: Space, values: list[np.ndarray | None], address: str, value: Any) -> None:
+def _set_entry(space: Space, values: list[np.ndarray | None], address: str, value: PyTree) -> None:
     for i, flat in space.locate(address):
         leaf = space.leaves[i]
         if flat is None:

@@ -151,7 +151,7 @@ def _merged(rest: list[Mode]) -> list[Mode]:
     return list(out.values())
 
 
-def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Any) -> list[Mode]:
+def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Host | None) -> list[Mode]:
     space = evaluator.spec.space
     out: list[Mode] = []
     terms: dict[int, Float[Host, " n"]] = {}

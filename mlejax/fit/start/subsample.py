@@ -18,7 +18,6 @@ the end: of all rows) and these rows are more likely at the default start.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -71,7 +70,7 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
 
 
 def improved(
-    spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Any
+    spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Host | None
 ) -> Float[Host, " p"] | None:
     """A start near the estimate, from a search that begins at u0 on the `first_rows`; None if u0 is the better start."""
 
@@ -140,7 +139,7 @@ def _one_step(evaluator: ChunkedEvaluator, near: Float[Host, " p"]) -> Float[Hos
     return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
 
 
-def _stepped(spec: Spec, u: Float[Host, " p"], score: Any, curvature: Any) -> Float[Host, " p"] | None:
+def _stepped(spec: Spec, u: Float[Host, " p"], score: Host, curvature: Host) -> Float[Host, " p"] | None:
     """u after Newton's step, within the bounds; None if the information is not positive definite."""
     inverse = linalg.scaled_inverse(curvature)
     onward = np.clip(u - inverse.inverse @ score, spec.space.lower, spec.space.upper)
@@ -169,7 +168,7 @@ def _searched(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host,
     ridge: np.ndarray | None = None
     with np.errstate(all="ignore"):
         while carry.status == End.RUNNING:
-            value, score, curvature = evaluator.minimised(_SEARCH, carry.trial)
+            value, score, curvature = evaluator.minimised(_SEARCH, np.asarray(carry.trial))
             if ridge is None:
                 size = np.abs(np.diag(curvature))
                 ridge = np.where(np.isfinite(size) & (size > 0), size, 1.0) / scale

@@ -50,7 +50,7 @@ def place(
         weights = np.exp(each)
         return weights / weights.sum(-1, keepdims=True)
     one = scale * np.exp(each.reshape(*lead, leaf.size)[..., 0])
-    power = {transforms.Covariance: 2, transforms.Cholesky: 1}.get(type(t), 0)
+    power = 2 if isinstance(t, transforms.Covariance) else 1 if isinstance(t, transforms.Cholesky) else 0
     size = one[over] ** power
     return np.broadcast_to(np.eye(leaf.shape[-1]) * size, shape).copy()
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,9 +27,10 @@ from mlejax.covariance import SANDWICH, CovarianceResult
 from mlejax.fit import Fit, counts
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.tests import FitFacts, data_difference
+from mlejax.shapes import Host
 
 
-def aic(llf: ArrayLike, k: ArrayLike) -> Any:
+def aic(llf: ArrayLike, k: ArrayLike) -> float | Host:
     """Akaike's criterion, ``-2 llf + 2 k``.
 
     Args:
@@ -47,7 +47,7 @@ def aic(llf: ArrayLike, k: ArrayLike) -> Any:
     return _plain(-2.0 * llf + 2.0 * k)
 
 
-def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
     """Akaike's criterion with the small-sample correction ``2 k (k + 1) / (n - k - 1)``.
 
     The correction is exact for the normal linear model and a habit elsewhere. NaN where n <= k + 1: the
@@ -70,7 +70,7 @@ def aicc(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
     return _plain(-2.0 * llf + 2.0 * k + correction)
 
 
-def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
     """Schwarz's criterion, ``-2 llf + k log n``.
 
     Args:
@@ -88,7 +88,7 @@ def bic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
     return _plain(-2.0 * llf + k * np.log(n))
 
 
-def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
     """Hannan and Quinn's criterion, ``-2 llf + 2 k log(log n)``.
 
     NaN where n <= 1: the iterated logarithm does not exist there.
@@ -111,7 +111,7 @@ def hqic(llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
 CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 
 
-def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> Any:
+def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
     """A criterion by its name, one of :data:`CRITERIA`; arguments as of :func:`bic`.
 
     >>> criterion("aic", -10.0, 2, 50)
@@ -275,5 +275,5 @@ def _checked(llf: ArrayLike, k: ArrayLike, n: ArrayLike = 1.0) -> tuple[np.ndarr
     return llf_, k_, n_
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Host) -> float | Host:
     return float(value) if np.ndim(value) == 0 else value

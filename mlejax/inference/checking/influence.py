@@ -32,6 +32,7 @@ from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 SHOWN = 5
 
@@ -82,7 +83,7 @@ class Influence:
         more = {f"dfbeta {name}": self.dfbeta[:, j] for j, name in enumerate(self.labels)}
         return pd.DataFrame({**columns, **more}, index=pd.Index(self.index, name=self.what[:-1]))
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Cook's distances in their order, the largest labelled; returns the axes."""
         return diagnostics.distances(self.cooks_distance, self.index, self.what[:-1], ax)
 
@@ -176,7 +177,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     return Influence(space.labels, kind, index, dfbeta, np.where(bse > 0, bse, np.nan), cooks, loglik, out, tr)
 
 
-def _summed(values: Float[Host, "n k"], codes: Any) -> Float[Host, "G k"]:
+def _summed(values: Float[Host, "n k"], codes: Host | None) -> Float[Host, "G k"]:
     if codes is None:
         return values
     out = np.zeros((int(codes.max()) + 1, values.shape[1]))

@@ -17,7 +17,7 @@ Pearlmutter (1994), Fast exact multiplication by the Hessian, Neural Computation
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class Point(NamedTuple):
 
     theta: Float[Either, " p"]
     data: Prepared
-    fixed: Any
+    fixed: Host | None
     hyper: PyTree
 
 
@@ -117,11 +117,11 @@ def _solve(
     def one(rhs: Either) -> _Solved:
         size = jnp.sum(rhs * rhs / diagonal)
 
-        def more(state: Any) -> Device:
+        def more(state: PyTree) -> Device:
             _, _, _, rr, n, least = state
             return (rr > tol**2 * size) & (n < max_steps) & (least > 0) & jnp.isfinite(rr)
 
-        def step(state: Any) -> Any:
+        def step(state: PyTree) -> PyTree:
             x, r, d, rr, n, least = state
             q = product(d)
             curvature = jnp.sum(d * q)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlejax.data import Prepared
 from mlejax.execution import float64
-from mlejax.execution.trace.jaxprs import closed_over
+from mlejax.execution.trace.jaxprs import Closed, closed_over
 from mlejax.fit import Loaded
 from mlejax.fit.common import check_count
 from mlejax.fit.diagnose.directions import movements
@@ -28,7 +28,7 @@ from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, miss
 from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
-from mlejax.shapes import Float, Host, PyTree
+from mlejax.shapes import Data, Either, Float, Host, PyTree
 from mlejax.verdict import ADVICE
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ class Check:
 
 def check(
     likelihood: Likelihood,
-    data: Any,
+    data: Data,
     *,
-    start: Any = None,
+    start: PyTree = None,
     fixed: Mapping[str, Any] | None = None,
     missing: str = "raise",
     seed: int = 0,
@@ -153,12 +153,12 @@ def examine(evaluator: SingleEvaluator, loaded: Loaded, u0: np.ndarray) -> list[
 # ---- numbers
 
 
-def _at(spec: Spec, fixed: Any, u: np.ndarray) -> str:
+def _at(spec: Spec, fixed: Either | None, u: np.ndarray) -> str:
     theta = np.asarray(spec.space.theta_from_u(u, fixed))
     return ", ".join(f"{k} = {x:.6g}" for k, x in list(zip(spec.space.theta_labels, theta, strict=True))[:6])
 
 
-def _finiteness(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+def _finiteness(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
     """A start that is not finite, or a finite value whose score is not: an unguarded branch of `where`."""
     for k, (u, (values, scores)) in enumerate(zip(points, each, strict=True)):
         values_finite = bool(np.isfinite(values).all())
@@ -184,7 +184,7 @@ _START = (
 )
 
 
-def _scores(spec: Spec, fixed: Any, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
+def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
     """Parameters without influence, combinations without influence, and fewer contributions than parameters."""
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape
@@ -229,12 +229,12 @@ def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Flo
 # ---- the function
 
 
-def _traced(spec: Spec, loaded: Loaded) -> Any:
+def _traced(spec: Spec, loaded: Loaded) -> Closed:
     """The user's function as a jaxpr, on abstract float64 parameters and data of a few rows."""
     data: Prepared = loaded.problem.data
     n = data.weights.shape[0] if data.mode == "whole" else min(2, data.weights.shape[0])
 
-    def short(a: Any) -> jax.ShapeDtypeStruct:
+    def short(a: Either) -> jax.ShapeDtypeStruct:
         lead = a.shape[:1] if data.mode == "whole" else (n,)
         return jax.ShapeDtypeStruct((*lead, *a.shape[1:]), a.dtype)
 
@@ -242,7 +242,7 @@ def _traced(spec: Spec, loaded: Loaded) -> Any:
     shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype), data.shared)
     values = [jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(float)) for leaf in spec.space.leaves]
 
-    def run(values: Any, rows: PyTree, shared: PyTree) -> Any:
+    def run(values: PyTree, rows: PyTree, shared: PyTree) -> PyTree:
         return spec.likelihood.contributions(spec.space.build(values), rows, shared, data.statics)
 
     return jax.make_jaxpr(run)(values, rows, shared)
@@ -259,11 +259,11 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
                     yield from _equations(inner)
 
 
-def _narrow(dtype: Any) -> bool:
+def _narrow(dtype: np.dtype) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating)) and jnp.finfo(dtype).bits < 64
 
 
-def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
+def _precision(loaded: Loaded, traced: Closed) -> list[Finding]:
     """Columns, constants and arithmetic of less than 64 bits."""
     advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
     out = [
@@ -294,7 +294,7 @@ def _precision(loaded: Loaded, traced: Any) -> list[Finding]:
     return out
 
 
-def _captured(traced: Any) -> list[Finding]:
+def _captured(traced: Closed) -> list[Finding]:
     """Arrays that the function closes over: compiled in, and not cut into rows."""
     advice = (
         "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "

@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.companions import companion, registered
 from mlejax.data import ingest
@@ -28,10 +29,11 @@ from mlejax.inference.row_designs import designs_of
 from mlejax.notebook import in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.plot import diagnostics
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Data, Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 ResidualKind = Literal["quantile", "pearson", "deviance", "response"]
 BELOW = 1e-9  # relative; what is just below an outcome
@@ -64,7 +66,7 @@ class Residuals:
         columns = {"residual": self.values}
         return pd.DataFrame(columns if self.uniform is None else {**columns, "uniform": self.uniform}, index=self.index)
 
-    def plot(self, kind: Literal["qq", "pit", "index"] = "qq", ax: Any = None, *, x: Any = None) -> Any:
+    def plot(self, kind: Literal["qq", "pit", "index"] = "qq", ax: Axes | None = None, *, x: ArrayLike | None = None) -> Axes:
         """A picture; returns the axes.
 
         Args:
@@ -75,9 +77,9 @@ class Residuals:
         """
         if kind not in ("qq", "pit", "index"):
             raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
-        if kind == "pit" and self.uniform is None:
-            raise ValueError("kind='pit' is for quantile residuals, which have u")
         if kind == "pit":
+            if self.uniform is None:
+                raise ValueError("kind='pit' is for quantile residuals, which have u")
             return diagnostics.uniform(self.uniform, ax)
         name = f"{self.kind} residual"
         return diagnostics.quantiles(self.values, name, ax) if kind == "qq" else diagnostics.over(x, self.values, name, ax)
@@ -98,7 +100,7 @@ def residuals(
     discrete: bool | None = None,
     random: Random = "integrate",
     seed: int = 0,
-) -> Any:
+) -> Residuals | pd.DataFrame:
     """Residuals, one for each row of the fit.
 
     Args:
@@ -199,7 +201,7 @@ def _response(fit: Fit) -> str:
     return read[0]
 
 
-def _companion_values(fit: Fit, what: str, data: Any, why: str, random: str) -> Float[Host, " n"]:
+def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) -> Float[Host, " n"]:
     likelihood = fit.spec.likelihood
     function, theta, more = companion(likelihood, what, why), fit.theta, {}
     space, fixed, k = fit.spec.space, fit.fixed, len(fit.theta)

@@ -13,6 +13,7 @@ from mlejax.plot import diagnostics
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 GOOD = ("verified", "boundary")
 
@@ -147,7 +148,7 @@ class SimulationStudy:
 
     __str__ = __repr__
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Bias, spread, coverage and efficiency against the number of rows: one column of panels for each term.
 
         Returns:

@@ -31,7 +31,9 @@ from mlejax.inference.resampling.simulator import Design, columns_of, design, lo
 from mlejax.inference.tables.entries import entry_intervals, reported, standard_errors_of
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec, sum_over_blocks
-from mlejax.shapes import Device, Float, Host, Int, PyTree
+from mlejax.optimize import MethodLike
+from mlejax.parameters import Space
+from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 
 N_INFORMATION = 1000
 
@@ -45,7 +47,7 @@ def simulation_study(
     seed: int = 0,
     start: str = "truth",
     fixed: Mapping[str, Any] | None = None,
-    method: Any = "newton",
+    method: MethodLike = "newton",
     cov_type: str | None = None,
     alpha: float = 0.05,
     memory_limit: float | None = None,
@@ -183,7 +185,9 @@ def _template(likelihood: Likelihood, made: Design, seed: int, number: np.ndarra
 
 
 @partial(compiled, static=("spec",))
-def _information_each(spec: Spec, theta: Float[Host, " p"], data: Prepared, fixed: Any) -> Float[Device, "C p p"]:
+def _information_each(
+    spec: Spec, theta: Float[Host, " p"], data: Prepared, fixed: Either | None
+) -> Float[Device, "C p p"]:
     """Minus the Hessians in theta of every data set of ``data``."""
 
     def one(data_set: tuple[Any, Device]) -> Device:
@@ -215,7 +219,7 @@ def _information(batch: Batch, made: Design, which: Int[Host, " m"]) -> Float[Ho
     return np.concatenate(out)
 
 
-def _bound(space: Any, information: Any) -> np.ndarray:
+def _bound(space: Space, information: Host | float) -> np.ndarray:
     """Variances (r,) of the Cramer-Rao bound; NaN where the information is not positive definite."""
     matrix = space.reported_matrix
     information = np.asarray(information)

@@ -269,7 +269,7 @@ def _on_the_point(fit: Fit, decrement: float) -> list[str]:
     ]
 
 
-def check_others(others: Any) -> None:
+def check_others(others: object) -> None:
     """ValueError unless ``others`` is one of :data:`OTHERS`.
 
     >>> check_others("given")

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlejax.fit import Fit, evaluated
 from mlejax.fit.prepare.arguments import fix_on_host
+from mlejax.fit.prepare.loaded import Loaded
 from mlejax.inference.covariances.combinations import standard_errors
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.normal import z_tests
@@ -198,7 +199,7 @@ def _same_rows(one: Fit, two: Fit) -> bool:
     return same_order(a, b)
 
 
-def _kept(loaded: Any) -> np.ndarray:
+def _kept(loaded: Loaded) -> np.ndarray:
     return np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
 
 

@@ -119,7 +119,7 @@ def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
     return None
 
 
-def _of_effects(fit: Fit) -> Any:
+def _of_effects(fit: Fit) -> Host | None:
     """Flags of the entries of theta that are coefficients of effects of a second column; None where there are none."""
     names = {one.key.parameter for one in fit.loaded.coded}
     if not names:
@@ -143,7 +143,7 @@ def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
     return effects.n_free
 
 
-def _within(fit: Fit, codes: Any, clusters: Any) -> bool:
+def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
     """Whether every level lies within a cluster."""
     used = fit.loaded.weights
     inside = codes if used is None else codes[used.used]

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.companions import registered
 from mlejax.data import Prepared
@@ -27,7 +28,7 @@ from mlejax.fit import Fit, evaluated
 from mlejax.inference.row_designs import designs_of
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import ChunkedEvaluator, row_terms
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Device, Float, Host, Params, PyTree
 
 SUM_TO_ONE = 1e-6
 DRAWS = 200
@@ -69,7 +70,7 @@ def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Ho
 # ---- over the outcomes
 
 
-def _over_outcomes(fit: Fit, outcomes: Any) -> tuple[Float[Host, "p p"], str]:
+def _over_outcomes(fit: Fit, outcomes: Host) -> tuple[Float[Host, "p p"], str]:
     data = fit.loaded.problem.data
     columns = {name: np.asarray(values, np.float64) for name, values in dict(outcomes).items()}
     count = {values.shape for values in columns.values()}
@@ -101,7 +102,7 @@ def _over_outcomes(fit: Fit, outcomes: Any) -> tuple[Float[Host, "p p"], str]:
     return information, f"summed over {k} outcomes"
 
 
-def replaced(data: Prepared, columns: Mapping[Any, Any], where: Any = True) -> Prepared:
+def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True) -> Prepared:
     """The data with other values, by row or one for all, in some columns; only in the rows ``where`` says (n,).
 
     Raises:
@@ -122,7 +123,7 @@ def replaced(data: Prepared, columns: Mapping[Any, Any], where: Any = True) -> P
     return replace(data, rows=tuple(rows))
 
 
-def _information(fit: Fit, data: Prepared, values: Any) -> Float[Host, "p p"]:
+def _information(fit: Fit, data: Prepared, values: PyTree) -> Float[Host, "p p"]:
     """The observed information of other data at the estimates, in theta."""
     loaded = replace(fit.loaded, problem=replace(fit.loaded.problem, data=data))
     found = evaluated(fit, fit.spec.likelihood, loaded, fit.spec.space, fit.fixed, values)
@@ -132,7 +133,7 @@ def _information(fit: Fit, data: Prepared, values: Any) -> Float[Host, "p p"]:
 # ---- as declared
 
 
-def _declared(fit: Fit, own: Any, natural: Any) -> Float[Host, "p p"]:
+def _declared(fit: Fit, own: PyTree, natural: PyTree) -> Float[Host, "p p"]:
     from mlejax.inference.prediction.row_functions import of_theta
     from mlejax.inference.prediction.row_tables import rows_of
 
@@ -153,7 +154,7 @@ def _declared(fit: Fit, own: Any, natural: Any) -> Float[Host, "p p"]:
     return np.einsum("n,nka,nkl,nlb->ab", weights, jacobian, each, jacobian, optimize=True)
 
 
-def _row_coordinates(fit: Fit, params: Any) -> Any:
+def _row_coordinates(fit: Fit, params: Params) -> Device:
     """The free natural coordinates of every row's own parameters, (n, k)."""
     likelihood, designs = fit.spec.likelihood, designs_of(fit.loaded)
     n, parts = fit.loaded.problem.data.n_contributions, []

@@ -10,11 +10,11 @@ from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult, Sums, Survey, survey_meat
 from mlejax.execution import float64
 from mlejax.fit import Fit, labels_per_contribution
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Data, Float, Host, Int
 from mlejax.status import CovarianceState
 
 
-def survey_weights(design: Survey, data: Any) -> Any:
+def survey_weights(design: Survey, data: Data) -> Any:
     """The weights of a design, 0 outside of its subpopulation: a column's name, or one number for each row."""
     if design.subpop is None:
         return design.weights

@@ -30,7 +30,7 @@ from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.estimates import Estimates
 from mlejax.inference.tests.wald import WaldTest, wald_test
 from mlejax.parameters import with_addresses
-from mlejax.shapes import Bool, Float, Host, PyTree
+from mlejax.shapes import Bool, Device, Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
         raise ValueError(f"theta: expected a vector (k,), got shape {point.shape}")
     labels: list[str] = []
 
-    def flat(t: Any) -> tuple[Any, Any]:
+    def flat(t: Device) -> tuple[Any, Any]:
         leaves = list(_leaves(function(t), ""))
         labels[:] = [text for label, leaf in leaves for text in _entry_labels(label, np.shape(leaf))]
         vector = _vector(leaves)
@@ -94,7 +94,7 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
     return Linearised(values, jacobian, tuple(labels))
 
 
-def _evaluated(function: Callable[[Any], Any], t: Any) -> Any:
+def _evaluated(function: Callable[[Any], Any], t: Device) -> PyTree:
     """`execution.evaluated`; a function that asks for its numbers (``if p["a"] > 1``) is evaluated as Python runs it."""
     try:
         return evaluated(function, t)
@@ -102,7 +102,7 @@ def _evaluated(function: Callable[[Any], Any], t: Any) -> Any:
         return function(t)
 
 
-def _vector(leaves: Sequence[tuple[str, Any]]) -> Any:
+def _vector(leaves: Sequence[tuple[str, Any]]) -> Device:
     return jnp.concatenate([jnp.ravel(leaf) for _, leaf in leaves]) if leaves else jnp.zeros(0)
 
 
@@ -156,7 +156,7 @@ class DeltaResult(Estimates):
 
         return pd.DataFrame(np.asarray(self._cov()), index=list(self.labels), columns=list(self.labels))
 
-    def _cov(self) -> Any:
+    def _cov(self) -> Host | Factored:
         """The covariance of the values, or its factor."""
         good = np.isfinite(self.jacobian).all(axis=1) & ~np.isnan(self.bse)
         found = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta)
@@ -244,7 +244,7 @@ def nlcom(
     return DeltaResult(title, names, at.values, bse, *tests, *limits, notes, float(alpha), at.jacobian, kept, null, df)
 
 
-def nlcom_of(fit: Fit, cov: Any, function: Callable[[Any], Any], **options: Any) -> DeltaResult:
+def nlcom_of(fit: Fit, cov: Host | Factored, function: Callable[[Any], Any], **options: Any) -> DeltaResult:
     """`nlcom` of a function of the params of a fit, by address too; ``cov`` is that of theta."""
     space, fixed = fit.spec.space, fit.fixed
     of_params = with_addresses(function, space, [p.name for p in fit.spec.likelihood.predictors])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 
 from mlejax.execution import evaluated, float64
 from mlejax.inference.normal import critical_value
+from mlejax.shapes import Either
 from mlejax.transforms import Identity, Log
 
 EDGE_DISTANCE = 2.0
@@ -39,9 +40,9 @@ SCALES = ("link", "natural")
 class Link(Protocol):
     """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
 
-    def forward(self, u: Any, shape: tuple[int, ...]) -> Any: ...
+    def forward(self, u: Either, shape: tuple[int, ...]) -> Either: ...
 
-    def inverse(self, value: Any) -> Any: ...
+    def inverse(self, value: Either) -> Either: ...
 
 
 @dataclass(frozen=True, eq=False)

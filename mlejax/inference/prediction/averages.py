@@ -10,7 +10,7 @@ sums over rows or clusters g, with the cross term of both parts: ``vce(unconditi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.covariance import CovarianceResult
+from mlejax.data.layout import Layout
 from mlejax.execution import compiled
 from mlejax.fit import Fit
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.prediction.row_functions import InParts, evaluated_rows
-from mlejax.shapes import Either, Float, Host, Int
+from mlejax.parameters import Predictor, Space
+from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 
 UNCONDITIONAL = ("HC0", "HC1", "cluster", "stata")
 
@@ -45,12 +47,12 @@ class Average(NamedTuple):
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space"))
 def _predicted(
-    function: Any, predictors: Any, form: str, layout: Any, space: Any,
-    theta: Any, fixed: Any, made: Any, leaves: Any, shared: Any, weights: Any,
-) -> Any:  # fmt: skip
+    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout, space: Space,
+    theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
+) -> PyTree:  # fmt: skip
     """The mean over rows with its gradient by theta, and the rows."""
 
-    def mean(t: Any) -> Any:
+    def mean(t: Device) -> PyTree:
         params = space.params_from_theta(t, fixed)
         rows = jnp.ravel(evaluated_rows(function, predictors, form, layout, params, made, leaves, shared, {}))
         return weights @ rows, rows
@@ -60,15 +62,16 @@ def _predicted(
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space", "column", "elasticity"))
 def _sloped(
-    function: Any, predictors: Any, form: str, layout: Any, space: Any, column: int | None, elasticity: str | None,
-    theta: Any, fixed: Any, made: Any, leaves: Any, shared: Any, weights: Any, moved: Any, x: Any,
-) -> Any:  # fmt: skip
+    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout, space: Space,
+    column: int | None, elasticity: str | None,
+    theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either, moved: PyTree, x: Either,
+) -> PyTree:  # fmt: skip
     """The same of slopes: ``moved`` are the derivatives of the designs, ``column`` the place of the column among the arrays."""
     leaves = tuple(a.astype(weights.dtype) if i == column else a for i, a in enumerate(leaves))
     still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
     along = tuple(jnp.ones_like(a) if i == column else still(a) for i, a in enumerate(leaves))
 
-    def mean(t: Any) -> Any:
+    def mean(t: Device) -> PyTree:
         params = space.params_from_theta(t, fixed)
         rows = lambda m, a: jnp.ravel(evaluated_rows(function, predictors, form, layout, params, m, a, shared, {}))
         y, slope = jax.jvp(rows, (made, leaves), (moved, along))
@@ -91,7 +94,7 @@ def sloped(
     weights: Float[Host, " n"],
     name: str,
     x: Float[Host, " n"],
-    moved: Any,
+    moved: PyTree,
     elasticity: str | None,
 ) -> Average:
     """The weighted mean of slopes or elasticities in a column with values x (n,), ``moved`` the derivatives of designs."""
@@ -104,7 +107,7 @@ def contrast(one: Average, other: Average) -> Average:
     return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows)
 
 
-def _average(found: Any) -> Average:
+def _average(found: PyTree) -> Average:
     (value, rows), gradient = found
     return Average(float(value), np.asarray(gradient), rows)
 

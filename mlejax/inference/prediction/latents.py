@@ -27,7 +27,7 @@ from mlejax.latent import (
     posterior,
 )
 from mlejax.likelihood import Likelihood
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Data, Device, Float, Host, Int, Params, PyTree
 
 POINTS = {1: 41, 2: 21, 3: 11}  # of the law of latents, by their number
 STEP = 1e-4  # of central differences, standard errors
@@ -198,8 +198,8 @@ def over_latents(
     weights = np.exp(log_w - 0.5 * (where**2).sum(axis=1))
     weights = weights / weights.sum()
 
-    def averaged(params: Any, data: Any) -> Any:
-        def at(z: Any) -> Any:
+    def averaged(params: Params, data: Data) -> Device:
+        def at(z: PyTree) -> Device:
             given = {**params, **{name: v[None] for name, v in marginal.values(params, z)[0].items()}}
             return function(marginal.seen(given), data)
 
@@ -211,7 +211,7 @@ def over_latents(
 def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Callable[[Any, Any], Any]:
     """A function of params, class and rows, averaged over the probabilities of the classes, which may vary by row."""
 
-    def alone(params: Any, data: Any) -> Any:
+    def alone(params: Params, data: Data) -> Device:
         try:
             return function(params, data)
         except KeyError as error:
@@ -225,7 +225,7 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
     if isinstance(mixture.latent, Markov):
         return alone
 
-    def averaged(params: Any, data: Any) -> Any:
+    def averaged(params: Params, data: Data) -> Device:
         values = jax.vmap(lambda k: function({**params, mixture.name: k[None]}, data))(jnp.arange(mixture.latent.n))
         p = params[mixture.latent.names(mixture.name)["probs"]]
         return jnp.einsum("nk,kn...->n...", p, values) if p.ndim == 2 else jnp.tensordot(p, values, axes=1)
@@ -265,7 +265,7 @@ class RowModes:
         lever[:, :, fit.interior] = np.stack(slopes, axis=-1) if slopes else 0.0
         self.lever = lever if fit.jacobian is None else lever @ np.linalg.pinv(fit.jacobian)
 
-    def at(self, extended: Any) -> dict[str, Any]:
+    def at(self, extended: Device) -> dict[str, Any]:
         """theta and the steps (p + q,) -> the latents by row."""
         theta, step = extended[: -self.n_more], extended[-self.n_more :]
         flat = self.mode[self.rows] + self.lever[self.rows] @ (theta - self.theta) + self.spread[self.rows] @ step
@@ -296,7 +296,7 @@ def _units_of_rows(fit: Fit, table: data_room.Table, by: str) -> Int[Host, " n"]
     return np.array([known[label] for label in found.labels.tolist()], np.int64)[found.codes]
 
 
-def _of_estimates(mean: Any, fit: Fit, cov: CovarianceResult) -> Any:
+def _of_estimates(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult) -> Host | float:
     """Variance of the means by the delta method, (n, q): along the axes of the covariance, by differences."""
     full = np.asarray(cov.full)
     if fit.jacobian is None or not np.isfinite(full).any():

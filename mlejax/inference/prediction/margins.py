@@ -50,10 +50,11 @@ from mlejax.inference.prediction.row_tables import (
     taken_rows,
 )
 from mlejax.plot import bands
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Data, Float, Host, Int
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 Elasticity = Literal["eyex", "dyex", "eydx"]
 STACKED = 1_000_000  # rows of one table, up to which predictions at several values are evaluated together
@@ -77,7 +78,7 @@ class Margins(DeltaResult):
 
         return pd.concat([pd.DataFrame(list(self.where)), super().frame().reset_index(drop=True)], axis=1)
 
-    def plot(self, ax: Any = None, *, x: str | None = None) -> Any:
+    def plot(self, ax: Axes | None = None, *, x: str | None = None) -> Axes:
         """The margins with their intervals over the values of a column; other columns make lines of their own.
 
         Without ``at=`` and ``over=`` they are a list, a row each.
@@ -109,8 +110,8 @@ class _Margin(NamedTuple):
     """One margin: its description, the rows whose predictions are averaged less those of other ones, or a slope's column."""
 
     where: dict[str, Any]
-    rows: Any
-    less: Any = None
+    rows: Host
+    less: Host | None = None
     column: str = ""
 
 
@@ -126,9 +127,9 @@ def margins(
     fit: Fit,
     cov: CovarianceResult,
     variables: str | Sequence[str] | None = None,
-    of: Any = None,
+    of: Callable[..., Any] | None = None,
     *,
-    data: Any = None,
+    data: Data = None,
     at: Mapping[str, Any] | None = None,
     over: str | Sequence[str] | None = None,
     at_means: bool = False,
@@ -193,7 +194,7 @@ def margins(
                 terms.append(_Term(one._replace(where={**one.where, **group, **values}), rows, w / w.sum()))
     where = tuple(term.margin.where for term in terms)
     labels = tuple(", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where)
-    options: Any = {"alpha": alpha, "labels": labels, "reason": reason, "df": cov.df}
+    options: dict[str, Any] = {"alpha": alpha, "labels": labels, "reason": reason, "df": cov.df}
     found = _estimated(fit, cov, function, terms, table, elasticity, unconditional, options)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
     kind = "Predictions" if variables is None else "Marginal effects"
@@ -208,12 +209,12 @@ def margins(
 def _estimated(
     fit: Fit,
     cov: CovarianceResult,
-    function: Any,
+    function: Callable[..., Any],
     terms: list[_Term],
-    whole: Any,
-    elasticity: Any,
+    whole: Data,
+    elasticity: Elasticity | None,
     sampled: bool,
-    options: Any,
+    options: dict[str, Any],
 ) -> DeltaResult:
     """All margins with their errors."""
     params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
@@ -251,12 +252,12 @@ def _estimated(
         return nlcom(None, fit.theta, cov.full, **options, at=known)
 
 
-def _moved(fit: Fit, o: InParts, one: _Margin, whole: Any) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
+def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
     """The values of the column of a slope, and the derivatives of the designs by it."""
     x, everywhere = (column_of(rows, one.column).astype(float) for rows in (one.rows, whole))
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
 
-    def moved(design: Design, values: Any, rows: Any) -> DesignValues:
+    def moved(design: Design, values: DesignValues, rows: Host) -> DesignValues:
         parts = (part for part in (design.piece, design.offset, design.random) if part is not None)
         names = list(dict.fromkeys(name for part in parts for name in part.columns))
         some = one.rows[names] if hasattr(one.rows, "columns") else {name: one.rows[name] for name in names}
@@ -268,7 +269,7 @@ def _moved(fit: Fit, o: InParts, one: _Margin, whole: Any) -> tuple[Float[Host, 
 
 
 def _margins_of(
-    base: Any, table: Any, variables: str | Sequence[str] | None, elasticity: Elasticity | None
+    base: Data, table: Data, variables: str | Sequence[str] | None, elasticity: Elasticity | None
 ) -> Iterator[_Margin]:
     """The margins at the rows of ``base``; the levels of columns are those in the whole ``table``."""
     if variables is None:
@@ -295,7 +296,7 @@ def _margins_of(
         yield _Margin({"margin": what[elasticity]}, base, column=name)
 
 
-def function_of(fit: Fit, of: Any, random: str) -> Callable[[Any, Any], Any]:
+def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callable[[Any, Any], Any]:
     """The function of a row whose margins are taken."""
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]

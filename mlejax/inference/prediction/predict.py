@@ -32,6 +32,7 @@ from mlejax.inference.prediction.row_functions import (
 )
 from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.parameters import Link
+from mlejax.shapes import Data
 from mlejax.transforms import Log, Logit
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ Random = Literal["integrate", "mode", "zero"]
 def predict(
     fit: Fit,
     cov: CovarianceResult,
-    function: Any = None,
-    data: Any = None,
+    function: Callable[..., Any] | str | None = None,
+    data: Data = None,
     *,
     param: str | None = None,
     scale: Literal["natural", "link"] = "natural",
@@ -56,7 +57,7 @@ def predict(
     damping: float = 0.0,
     alpha: float = 0.05,
     reason: str = "",
-) -> Any:
+) -> Data:
     """Predictions for the rows of new data, with delta-method errors.
 
     ``res.predict(data)`` gives the value of a regressed parameter, ``link^-1(x beta + offset)``, with the transforms
@@ -113,7 +114,7 @@ def predict(
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")
-    options: Any = {"alpha": alpha, "reason": reason, "df": cov.df}
+    options: dict[str, Any] = {"alpha": alpha, "reason": reason, "df": cov.df}
     if errors == "last-layer":
         known = last_layer_of(fit, layer, damping)
         at, options["reason"] = (data, known.params_at, known.theta, known.cov), ""
@@ -156,7 +157,7 @@ def predict(
 
 def predict_function(
     function: Callable[[Any, Any], Any],
-    data: Any,
+    data: Data,
     params_at: ParamsAt,
     theta: np.ndarray,
     cov: np.ndarray | Factored,
@@ -241,7 +242,7 @@ def _design_of(designs: Designs, name: str | None) -> Design:
 
 def predict_parameter(
     design: Design,
-    data: Any,
+    data: Data,
     params_at: ParamsAt,
     theta: np.ndarray,
     cov: np.ndarray | Factored,
@@ -262,7 +263,7 @@ def predict_parameter(
     wanted = p.name
     with float64():
         matrix, offset = design.again(source, None)[:2]
-        options: Any = {"alpha": alpha, "reason": reason, "df": df}
+        options: dict[str, Any] = {"alpha": alpha, "reason": reason, "df": df}
         linear = nlcom(lambda t: p.linear_predictor(params_at(t)[wanted], matrix, offset), theta, cov, **options)
         n = len(matrix)
         leaf = next(leaf for leaf in designs.natural.leaves if leaf.name == wanted)
@@ -294,7 +295,7 @@ def _expit(x: np.ndarray) -> np.ndarray:
     return np.asarray(jax.nn.sigmoid(x))
 
 
-def _table(found: DeltaResult, data: Any, n: int | None = None, labels: Sequence[str] = ()) -> pd.DataFrame:
+def _table(found: DeltaResult, data: Data, n: int | None = None, labels: Sequence[str] = ()) -> pd.DataFrame:
     """Estimates with errors, in the order of the data's rows and with their index; the reason where there is no error."""
     import pandas as pd
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,7 +11,9 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.data.formulas import Designs, DesignValues
+from mlejax.data.layout import Layout
 from mlejax.parameters import Predictor
+from mlejax.shapes import Data, Device, Either, Params, PyTree
 
 if TYPE_CHECKING:
     pass
@@ -25,7 +27,7 @@ NONE: Mapping[str, Any] = {}
 
 def of_theta(
     function: Callable[[Any, Any], Any],
-    data: Any,
+    data: Data,
     params_at: ParamsAt,
     theta: np.ndarray,
     designs: Designs | None,
@@ -55,14 +57,14 @@ class InParts(NamedTuple):
     function: Callable[[Any, Any], Any]
     predictors: tuple[Predictor, ...]
     form: str
-    layout: data_room.Layout | None
+    layout: Layout | None
     params_at: ParamsAt
     more: Callable[[Any], dict[str, Any]]
     made: dict[str, DesignValues]
     leaves: tuple[Any, ...]
-    shared: Any
+    shared: PyTree
 
-    def call(self, theta: Any, made: Any, leaves: Any) -> Any:
+    def call(self, theta: Either, made: PyTree, leaves: PyTree) -> Device:
         """The values at theta, with other designs and arrays by row."""
         params, more = self.params_at(theta), self.more(theta)
         statics = (self.function, self.predictors, self.form, self.layout)
@@ -77,8 +79,16 @@ class InParts(NamedTuple):
 
 
 def evaluated_rows(
-    function: Any, predictors: Any, form: str, layout: Any, params: Any, made: Any, leaves: Any, shared: Any, more: Any
-) -> Any:
+    function: Callable[..., Any],
+    predictors: Sequence[Predictor],
+    form: str,
+    layout: Layout | None,
+    params: Params,
+    made: PyTree,
+    leaves: PyTree,
+    shared: PyTree,
+    more: dict[str, Any],
+) -> Device:
     """``function(params, data)`` with regressed parameters by row; arguments as the attributes of `InParts`."""
     assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
     if form == "plain":
@@ -93,7 +103,7 @@ def evaluated_rows(
 
 def in_parts(
     function: Callable[[Any, Any], Any],
-    data: Any,
+    data: Data,
     params_at: ParamsAt,
     theta: np.ndarray,
     designs: Designs | None,
@@ -116,7 +126,7 @@ def in_parts(
     return InParts(*statics, params_at, by_row, made, leaves, shared)
 
 
-def _on_device(arrays: Any) -> tuple[Any, ...]:
+def _on_device(arrays: PyTree) -> tuple[Any, ...]:
     return tuple(None if a is None else jnp.asarray(a) for a in arrays)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from mlejax.data import columns_of
 from mlejax.fit import Fit
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Data, Float, Host, PyTree
 
 if TYPE_CHECKING:
     pass
 
 
-def rows_of(fit: Fit, data: Any, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
+def rows_of(fit: Fit, data: Data, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
     """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
     if data is not None:
         columns = columns_of(data)
@@ -36,11 +36,11 @@ def rows_of(fit: Fit, data: Any, what: str = "margins") -> tuple[Any, Float[Host
     return table, values if loaded.unit_codes is None else values[loaded.unit_codes]
 
 
-def _n_rows(table: Any) -> int:
+def _n_rows(table: Data) -> int:
     return len(table) if hasattr(table, "columns") else len(next(iter(table.values())))
 
 
-def column_of(table: Any, name: str) -> np.ndarray:
+def column_of(table: Data, name: str) -> np.ndarray:
     """A column, or ValueError with the names of those that there are."""
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
@@ -48,7 +48,7 @@ def column_of(table: Any, name: str) -> np.ndarray:
     return np.asarray(table[name])
 
 
-def levels_in(table: Any, name: str) -> list[Any]:
+def levels_in(table: Data, name: str) -> list[Any]:
     """The levels of a column: those that a categorical declares and has, in their order; else sorted."""
     column = table[name]
     values = column.cat.categories if hasattr(column, "cat") else np.unique(np.asarray(column))
@@ -59,7 +59,7 @@ def levels_in(table: Any, name: str) -> list[Any]:
     return levels
 
 
-def changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
+def changed(table: Data, values: Mapping[str, Any], like: Data) -> Data:
     """The table with some columns replaced, each by a value for all rows, of the kind of the column in ``like``, or by one
     value a row."""
     if not values:
@@ -69,7 +69,7 @@ def changed(table: Any, values: Mapping[str, Any], like: Any) -> Any:
     return table.assign(**new) if frame else {**table, **new}
 
 
-def _filled(column: Any, value: Any, n: int) -> Any:
+def _filled(column: PyTree, value: Any, n: int) -> Data:
     if hasattr(column, "cat"):
         import pandas as pd
 
@@ -77,7 +77,7 @@ def _filled(column: Any, value: Any, n: int) -> Any:
     return np.full(n, value) if not isinstance(value, str) else np.array([value] * n, dtype=object)
 
 
-def joined_tables(tables: Sequence[Any]) -> Any:
+def joined_tables(tables: Sequence[Any]) -> Data:
     """Tables of the same columns below each other."""
     if hasattr(tables[0], "columns"):
         import pandas as pd
@@ -86,12 +86,12 @@ def joined_tables(tables: Sequence[Any]) -> Any:
     return {name: np.concatenate([np.asarray(t[name]) for t in tables]) for name in tables[0]}
 
 
-def taken_rows(table: Any, rows: np.ndarray) -> Any:
+def taken_rows(table: Data, rows: np.ndarray) -> Data:
     """These rows of a DataFrame or a dict of columns, by position."""
     return table.iloc[rows] if hasattr(table, "iloc") else {k: np.asarray(v)[rows] for k, v in table.items()}
 
 
-def grouped_rows(table: Any, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def grouped_rows(table: Data, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """(description, numbers of the rows) of each group."""
     n = _n_rows(table)
     if over is None:
@@ -105,7 +105,7 @@ def grouped_rows(table: Any, over: str | Sequence[str] | None) -> Iterator[tuple
             yield dict(zip(names, values, strict=True)), rows
 
 
-def combinations_of(at: Mapping[str, Any], table: Any) -> Iterator[dict[str, Any]]:
+def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, Any]]:
     """Every combination of the values in ``at``; ValueError for a name that is no column."""
     for name in at:
         column_of(table, name)
@@ -114,7 +114,7 @@ def combinations_of(at: Mapping[str, Any], table: Any) -> Iterator[dict[str, Any
         yield dict(zip(at, values, strict=True))
 
 
-def mean_row(table: Any, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:
+def mean_row(table: Data, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:
     """One row with the means of the numeric columns; of others only those with one value: the rest has to be in ``at=``."""
     share, out = weights / weights.sum(), {}
     for name in table.columns if hasattr(table, "columns") else table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from mlejax.fit import Fit
 from mlejax.inference.intervals import nlcom_of
 from mlejax.inference.normal import critical_value
 from mlejax.latent import Latent, marginal_of
+from mlejax.shapes import Device, Params, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
     sizes = {name: np.ndim(fit.params[str(latent.cov)]) for name, latent in latents.items()}
     labels = [label for name, v in latents.items() for label in _labels(name, v, sizes[name] > 1)]
 
-    def values(params: Any) -> Any:
+    def values(params: Params) -> PyTree:
         found = {name: _spreads(marginal.covariance(name, params)) for name in latents}
         return jnp.concatenate([v if sizes[name] > 1 else v[: latents[name].size] for name, v in found.items()])
 
@@ -95,7 +96,7 @@ def _labels(name: str, latent: Latent, correlated: bool) -> list[str]:
     return [f"sd({name})[{e}]" for e in entries] + [f"corr({name})[{entries[i]},{entries[j]}]" for i, j in pairs]
 
 
-def _spreads(covariance: Any) -> Any:
+def _spreads(covariance: Device) -> Device:
     """Standard deviations and correlations (row by row) of a matrix (q, q); NaN beside a standard deviation of 0."""
     variance = jnp.diag(covariance)
     sd = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)

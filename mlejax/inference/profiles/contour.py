@@ -22,6 +22,7 @@ from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 DIRECTIONS = 72
 
@@ -61,7 +62,7 @@ class Contour:
         head = {self.labels[0]: self.x, self.labels[1]: self.y}
         return pd.DataFrame({**head, "status": list(self.status), "gap": self.gap, "decrement": self.decrement})
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """The region, dashed its quadratic approximation; takes and returns matplotlib Axes, a new one by default.
 
         Raises:

@@ -13,10 +13,11 @@ from mlejax.inference.normal import check_alpha
 from mlejax.inference.tables.formatting import format_number
 from mlejax.notebook import in_notebooks
 from mlejax.plot import likelihoods
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Float, Host, PyTree
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 def chi2_cut(alpha: float, df: int = 1) -> float:
@@ -145,7 +146,7 @@ class Profile:
         }  # fmt: skip
         return pd.DataFrame({**head, **{name: c.params[:, j] for j, name in enumerate(self.entries)}})
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """The log-likelihood profile, dashed its quadratic approximation; returns the matplotlib Axes.
 
         Args:
@@ -156,7 +157,7 @@ class Profile:
         """
         return likelihoods.profile(self, ax, root=False)
 
-    def plot_root(self, ax: Any = None) -> Any:
+    def plot_root(self, ax: Axes | None = None) -> PyTree:
         """The signed root of the likelihood ratio, straight where the Wald interval is right; as :meth:`plot`."""
         return likelihoods.profile(self, ax, root=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -211,7 +211,7 @@ def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
     return np.asarray(bound.any(axis=1))
 
 
-def refused(fit: Any) -> str:
+def refused(fit: Fit) -> str:
     """Why there are no profiles of a fit, or nothing."""
     verdict, p = fit.verdict, fit.spec.space.n_free
     if fit.penalised is not None:

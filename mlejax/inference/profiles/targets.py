@@ -19,8 +19,8 @@ import numpy as np
 from mlejax.execution import compiled, float64
 from mlejax.inference.intervals.delta import Linearised, linearise
 from mlejax.parameters import Space, with_addresses
-from mlejax.shapes import Float, Host
-from mlejax.transforms import Box, Identity, Log
+from mlejax.shapes import Count, Device, Either, Float, Host, Params, PyTree
+from mlejax.transforms import Box, Identity, Log, Transform
 
 POINTS = 32  # of one call of the compiled derivatives
 
@@ -47,7 +47,7 @@ class Coordinate:
     label: str
     space: Space
     j: int
-    link: Any
+    link: Transform
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -81,9 +81,9 @@ class OfParams:
     label: str
     space: Space
     function: Callable[[Any], Any] | None
-    fixed: Any
+    fixed: Either | None
     entry: int = 0
-    link: Any = None
+    link: Transform | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -109,7 +109,7 @@ class OfParams:
 Target = Coordinate | OfParams
 
 
-def _forward(link: Any, values: Float[Host, " m"]) -> Float[Host, " m"]:
+def _forward(link: Transform, values: Float[Host, " m"]) -> Float[Host, " m"]:
     if isinstance(link, (Identity, Log, Box)):
         with np.errstate(over="ignore"):
             return np.exp(values) if isinstance(link, Log) else values
@@ -118,32 +118,32 @@ def _forward(link: Any, values: Float[Host, " m"]) -> Float[Host, " m"]:
 
 
 @partial(compiled, how="hasty", static=("link",))
-def _mapped(link: Any, values: Any) -> Any:
+def _mapped(link: Transform, values: Host) -> PyTree:
     return link.forward(values, values.shape)
 
 
 @partial(compiled, static=("function", "space"))
-def _derivatives(function: Any, space: Space, u: Any, fixed: Any, entry: Any) -> Any:
-    def value(t: Any) -> Any:
+def _derivatives(function: Callable[..., Any], space: Space, u: Any, fixed: Either | None, entry: Count) -> PyTree:
+    def value(t: Device) -> PyTree:
         params = space.params_from_u(t, fixed)
         if function is None:
             return _on_links(space, params)[entry]
         return jnp.reshape(jax.tree.leaves(with_addresses(function, space)(params))[0], ()).astype(t.dtype)
 
-    def one(t: Any) -> Any:
+    def one(t: Device) -> PyTree:
         return value(t), jax.grad(value)(t), jax.hessian(value)(t)
 
     return jax.vmap(one)(u)
 
 
-def _on_links(space: Space, params: Any) -> Any:
+def _on_links(space: Space, params: Params) -> PyTree:
     """All reported entries on the scales of their links, traced."""
     parts = [jnp.ravel(v)[leaf.reported_index] for leaf, v in zip(space.leaves, space.split(params), strict=True)]
     entries = jnp.concatenate(parts)
     return jnp.concatenate([jnp.reshape(link.inverse(entries[k : k + 1]), (1,)) for k, link in enumerate(space.links)])
 
 
-def entry_targets(space: Space, fixed: Any, entries: Any) -> list[Target]:
+def entry_targets(space: Space, fixed: Either | None, entries: Any) -> list[Target]:
     """Targets of reported entries, by number; those that are fixed have none and must be left out by the caller."""
     own = _coordinates(space)
     out: list[Target] = []
@@ -168,7 +168,7 @@ def _coordinates(space: Space) -> np.ndarray:
 
 
 def function_target(
-    function: Callable[[Any], Any], space: Space, theta: Any, fixed: Any, regressed: Collection[str] = ()
+    function: Callable[[Any], Any], space: Space, theta: Either, fixed: Either | None, regressed: Collection[str] = ()
 ) -> OfParams:
     """The target of a user's function of params; those that are ``regressed`` are refused by their name alone.
 

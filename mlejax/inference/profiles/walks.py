@@ -104,7 +104,7 @@ def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Point
         trial[others] = carry.trial
         whole = _onto(path, values, trial, dependent)
         if whole is None:
-            reduced: Any = (np.inf, np.zeros(others.size), np.eye(others.size))
+            reduced: tuple[Any, ...] = (np.inf, np.zeros(others.size), np.eye(others.size))
         else:
             at = yield whole
             n += 1

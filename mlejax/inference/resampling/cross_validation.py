@@ -101,7 +101,9 @@ class CrossValidation:
 
 
 @partial(compiled, static=("spec",))
-def _contributions(spec: Spec, points: Float[Either, "k p"], data: Prepared, fixed: Any) -> Float[Device, "k n"]:
+def _contributions(
+    spec: Spec, points: Float[Either, "k p"], data: Prepared, fixed: Either | None
+) -> Float[Device, "k n"]:
     objective = objective_of(spec, data, fixed, None)
     return lax.map(objective.all_contributions, points)
 

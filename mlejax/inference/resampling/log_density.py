@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from mlejax.data import Prepared
 from mlejax.fit import Fit
 from mlejax.objective import Spec, objective_of
-from mlejax.shapes import PyTree
+from mlejax.shapes import Device, Either, Host, PyTree
 
 
 @partial(
@@ -37,14 +37,14 @@ class LogDensity:
         prior: log-density of ``params``, natural scale, or None.
     """
 
-    start: Any
+    start: Host
     data: Prepared
-    fixed: Any
-    scale: Any
+    fixed: Host | None
+    scale: float
     spec: Spec = field(repr=False)
     prior: Callable[[Any], Any] | None = None
 
-    def __call__(self, u: Any) -> jax.Array:
+    def __call__(self, u: Device) -> jax.Array:
         """Log-likelihood, summed and weighted, at u (p,); with a prior the log-posterior density of u up to a constant; ()."""
         objective = objective_of(self.spec, jax.tree.map(jnp.asarray, self.data), self.fixed, None)
         total = self.scale * objective.loglik(u)
@@ -54,7 +54,7 @@ class LogDensity:
         jacobian = jax.jacfwd(lambda v: space.theta_from_u(v, self.fixed))(u)
         return total + self.prior(self.params(u)) + jnp.linalg.slogdet(jacobian)[1]
 
-    def params(self, u: Any) -> PyTree:
+    def params(self, u: Either) -> PyTree:
         """The user's structure, natural scale, at u (p,); ``jax.vmap`` it over draws."""
         return self.spec.space.params_from_u(u, self.fixed)
 

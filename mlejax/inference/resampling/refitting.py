@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
 from mlejax.inference.row_designs import designs_of
 from mlejax.inference.tables.entries import reported
-from mlejax.likelihood import missing_derivatives
+from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Bool, Float, Host, PyTree
 from mlejax.status import End
@@ -105,7 +105,7 @@ def check_one_step(fit: Fit) -> None:
         raise ValueError(f"approximate='one-step' is refused: {reason}; leave it out for exact refits")
 
 
-def check_approximate(approximate: Any) -> bool:
+def check_approximate(approximate: str | None) -> bool:
     """Whether ``approximate=`` asks for one-step approximations."""
     if approximate not in (None, "one-step"):
         raise ValueError(
@@ -273,7 +273,7 @@ def refits_by_chunk(
             return
 
 
-def check_made(likelihood: Any, made: Any, columns: Mapping[Any, Any], used: Any) -> None:
+def check_made(likelihood: Likelihood, made: Any, columns: Mapping[Any, Any], used: Collection[Hashable]) -> None:
     """A simulator has to draw something that the log-likelihood reads, and nothing that formulas are made of.
 
     Raises:

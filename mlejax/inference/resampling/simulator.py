@@ -21,7 +21,7 @@ from mlejax.fit.start import given_values
 from mlejax.latent import Marginal, marginal_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
-from mlejax.shapes import PyTree
+from mlejax.shapes import Count, Data, Device, Params, PyTree
 
 AT_ONCE = 256
 NUMBERS = 2_000_000
@@ -77,7 +77,7 @@ def simulator(
     function = _with_latents(companion(likelihood, "simulator", why), likelihood, why)
     statics: dict[Hashable, Any] = {}
 
-    def looked_up(key: Hashable) -> Any:
+    def looked_up(key: Hashable) -> PyTree:
         found = None if lookup is None else lookup(key)
         if isinstance(found, Static):
             statics[key] = found.value
@@ -86,7 +86,7 @@ def simulator(
 
     seen = Columns({}, n_rows, looked_up)
 
-    def once(key: Any, params: PyTree) -> Any:
+    def once(key: Device, params: PyTree) -> PyTree:
         return _new(function(key, params, seen), seen)
 
     with float64():
@@ -111,13 +111,13 @@ def _drawn_sets(
     names: tuple[Hashable, ...],
     params: PyTree,
     columns: Any,
-    seed: Any,
-    numbers: Any,
-) -> Any:
+    seed: Count,
+    numbers: Device,
+) -> PyTree:
     """The columns ``names`` of several data sets, by their numbers."""
     root, known = jax.random.key(seed), {key: static.value for key, static in statics}
 
-    def one(number: Any) -> Any:
+    def one(number: Count) -> PyTree:
         made = function(jax.random.fold_in(root, number), params, Columns({**columns, **known}, n_rows))
         return {key: made[key] for key in names}
 
@@ -134,7 +134,7 @@ def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str
             f"{why}: latents are drawn where their law is 'normal'; draw data of {likelihood.name} with NumPy, and fit them"
         )
 
-    def drawn(key: Any, params: Any, data: Any) -> Any:
+    def drawn(key: Device, params: Params, data: Data) -> PyTree:
         own, rest = jax.random.split(key)
         if not marginal.crossed and len(marginal.factors[0]) == 1:
             z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
@@ -147,7 +147,7 @@ def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str
     return made
 
 
-def _drawn(key: Any, factor: tuple[str, ...], marginal: Marginal, data: Any) -> Any:
+def _drawn(key: Device, factor: tuple[str, ...], marginal: Marginal, data: Data) -> PyTree:
     """Standard normal draws for the levels of one or several columns, by row (n, width)."""
     width = sum(v.size for v in marginal.latents.values() if v.factor == factor)
     own = jax.random.fold_in(key, marginal.factors.index(factor))
@@ -156,7 +156,7 @@ def _drawn(key: Any, factor: tuple[str, ...], marginal: Marginal, data: Any) -> 
     return jax.vmap(of_level)(codes)
 
 
-def _new(made: Any, seen: Mapping[Hashable, Any]) -> Any:
+def _new(made: PyTree, seen: Mapping[Hashable, Any]) -> PyTree:
     """The columns that a simulator made, without those that it passed through (``{**data, "y": y}``)."""
     if not isinstance(made, Mapping):
         return None
@@ -174,7 +174,7 @@ def looking_up(likelihood: Likelihood, source: data_room.Source, rows: data_room
             f"{type(source.raw).__name__}"
         )
 
-    def lookup(key: Hashable) -> Any:
+    def lookup(key: Hashable) -> PyTree:
         if key not in source:
             return None
         raw = source.raw[key]
@@ -206,7 +206,7 @@ def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_ro
     return joined(source, source.keys, more), made
 
 
-def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> Any:
+def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> PyTree:
     """Params as the user's functions see them: regressed ones by row, of the columns ``made``."""
     if not likelihood.predictors:
         return params
@@ -262,7 +262,7 @@ class Design:
 
     source: data_room.Source
     params: PyTree
-    seen: Any
+    seen: Params
     simulator: Simulator
 
 

@@ -213,7 +213,7 @@ def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[
 
 
 def _combined(
-    fit: Fit, whole: Any, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
+    fit: Fit, whole: Host, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First half, second half and corrected estimate, averaged over the ways."""
     n = int(period.max()) + 1

@@ -23,7 +23,7 @@ from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
 from mlejax.likelihood import looked_up
 from mlejax.parameters import near
-from mlejax.shapes import Float, Host, Int
+from mlejax.shapes import Device, Float, Host, Int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +194,7 @@ class RowEffects:
         self.rows = levels_of_rows(self.effects, table)
         self.codes = {one.key.parameter: _codes_of_rows(one, table) for one in fit.loaded.coded}
 
-    def at(self, extended: Any) -> dict[str, Any]:
+    def at(self, extended: Device) -> dict[str, Any]:
         """theta and the shift (p + 1,) -> the parameter by row."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
         eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]

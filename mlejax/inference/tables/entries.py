@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
 
-from mlejax.covariance import CLUSTERED, COVARIANCE_LIMIT, CovarianceResult, entry_reason
+from mlejax.covariance import CLUSTERED, COVARIANCE_LIMIT, CovarianceResult, Factored, entry_reason
 from mlejax.fit import Fit
 from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.intervals import Intervals, confidence_intervals, supports
@@ -150,7 +149,7 @@ class Entries:
         return np.asarray(self.full_covariance)
 
     @cached_property
-    def full_covariance(self) -> Any:
+    def full_covariance(self) -> Host | Factored:
         """The same with all its digits: a matrix, or its factor."""
         self.refuse_large()
         return linear_covariance(self.space.reported_matrix, self.cov.full).full

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from mlejax.inference.intervals.link_scale import supports
 from mlejax.inference.row_designs import designs_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import COEFFICIENTS, Leaf, Predictor, Space
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Device, Either, Float, Host, PyTree
 
 SAME = 1e-7  # relative difference of two log-likelihoods that are the same model's
 
@@ -156,7 +156,7 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
     return Larger(fit.spec.likelihood, fit.loaded, space, fixed, "the model without the restrictions")
 
 
-def _check_fixed(space: Space, addresses: Any) -> None:
+def _check_fixed(space: Space, addresses: Collection[str]) -> None:
     for address in addresses:
         loose = [space.labels[i] for i in space.resolve(address) if not space.reported_fixed[i]]
         if loose:
@@ -243,14 +243,14 @@ def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any]
         for leaf in leaves
     ]
 
-    def values(theta: Any) -> list[Any]:
+    def values(theta: Either) -> list[Any]:
         own = small.split(small.params_from_theta(theta, fit.fixed))
         return [part(own) for part in parts]
 
     return values
 
 
-def _constant(value: Any) -> Callable[[Any], Any]:
+def _constant(value: Either) -> Callable[[Any], Any]:
     return lambda own: value
 
 
@@ -269,7 +269,7 @@ def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], 
     size = np.where(size > 0, size, 1.0)
     solve = np.linalg.pinv(design / size, rcond=1e-12) / size[:, None]
 
-    def coefficients(own: Any) -> Any:
+    def coefficients(own: PyTree) -> Device:
         if old is None or own_rows is None:
             value = jnp.broadcast_to(own[i], (n, *jnp.shape(own[i])))
             eta = new.link.link(value)
@@ -288,7 +288,7 @@ def _predictor(likelihood: Likelihood, name: str) -> Predictor | None:
     return next((p for p in likelihood.predictors if p.name == name), None)
 
 
-def _theta_of(space: Space, values: list[Any]) -> Any:
+def _theta_of(space: Space, values: list[Any]) -> Device:
     """Values of the leaves -> theta."""
     parts = [
         jnp.ravel(leaf.transform.free(leaf.working(v)))

@@ -101,7 +101,13 @@ def score_test(
 
 
 def _tested(
-    at: Fit, tangent: Float[Host, "p q"], text: str, cov_type: str, cov_kwds: Any, bootstrap: int | None, seed: int
+    at: Fit,
+    tangent: Float[Host, "p q"],
+    text: str,
+    cov_type: str,
+    cov_kwds: Mapping[str, Any] | None,
+    bootstrap: int | None,
+    seed: int,
 ) -> ScoreTest:
     """The test from the larger model at the restricted estimate, and the directions (p, q) that the smaller one has."""
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)

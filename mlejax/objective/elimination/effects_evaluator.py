@@ -13,7 +13,7 @@ right to second order in what is left of the inner search.  O(n p^2 + G p^2) for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -27,12 +27,12 @@ from mlejax.linalg import Arrow
 from mlejax.objective.elimination.grouped import GroupedRows
 from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, infinite, newton_steps, settle
 from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect, effect_scores
-from mlejax.objective.evaluator import Evaluation, Report, RowTerms, Task, row_terms
+from mlejax.objective.evaluator import Evaluation, FromData, Report, RowTerms, Task, row_terms
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.objective import Spec, penalty_derivatives, penalty_value
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
-from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Bool, Float, Host
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 ABSORBED = 1e-11  # eigenvalue of the Schur complement, relative to the block that it is made of, that is rounding
 SHORT_WAY = 1e-5  # squared way of an effect, in its own standard errors, up to which its prediction is taken as it is
@@ -85,8 +85,8 @@ class EffectsEvaluator:
         self,
         spec: Spec,
         data: Prepared,
-        fixed: Any,
-        hyper: Any = None,
+        fixed: Host | None,
+        hyper: PyTree = None,
         *,
         levels: Levels,
         given: Bool[Host, " levels"] | None = None,
@@ -137,7 +137,7 @@ class EffectsEvaluator:
 
     # ---- the log-likelihood with its effects at their best
 
-    def _terms(self, u: Any, values: Any, some: Any) -> np.ndarray:
+    def _terms(self, u: Either, values: PyTree, some: Host) -> np.ndarray:
         program = by_effect[self.how]
         return self.grouped.run(
             lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE, some
@@ -217,7 +217,7 @@ class EffectsEvaluator:
         """Rows."""
         return self.data.n_contributions
 
-    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+    def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
         """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
         u = np.asarray(u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u)
         if order == 0:
@@ -240,7 +240,7 @@ class EffectsEvaluator:
             ]
         return {0: np.array(out)}
 
-    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+    def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p)."""
         at = points(np.zeros(1, np.int64), with_leading_axis(self.data))[0]
         on = self if n_rows is None else self._some(max(n_rows, N_RANKED))
@@ -268,14 +268,14 @@ class EffectsEvaluator:
         one._near = self._near[there]
         return one
 
-    def minimised(self, u: Any) -> tuple[Any, Any, Any]:
+    def minimised(self, u: Either) -> tuple[Any, Any, Any]:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised."""
         _, value, score, information = self.evaluate(np.asarray(u)[None])
         assert score is not None
         assert information is not None
         return -value[0] / self.scale, -score[0] / self.scale, np.asarray(information[0] / self.scale, np.float64)
 
-    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+    def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """Newton's method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
         if not isinstance(method, optimize.Newton):
             raise ValueError(
@@ -294,7 +294,7 @@ class EffectsEvaluator:
         """The rows in the user's order with the effects at u in their column."""
         return with_values(self.data, self.position, self.levels, self.eliminated(u).effects)
 
-    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"]) -> Any:
+    def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
         """``task`` of the objective of all rows with the effects at u, and u (p,); NumPy."""
         return ChunkedEvaluator(self.spec, self.filled(u), self.fixed, self.hyper).map_reduce(task, merge, u)
 

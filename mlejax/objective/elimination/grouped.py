@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax.data import Prepared, bucket
 from mlejax.execution import aligned, float64, kept_pool, limits, n_cores
-from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.shapes import Bool, Float, Host, Int, PyTree
 
 FEW = 0.25  # share of the rows up to which those of some levels are copied into chunks of their own
 CODES_OF_16_BITS = 1 << 16  # levels up to which NumPy sorts in linear time
@@ -107,11 +107,11 @@ class GroupedRows:
         rows = tuple(_sorted(leaf, index) for leaf in data.rows)
         return _cut(replace(data, rows=rows, weights=weights), self._codes[index])
 
-    def _in_thread(self, program: Any, values: Any, run: list[Chunk]) -> list[tuple[Any, Any]]:
+    def _in_thread(self, program: Callable[..., Any], values: PyTree, run: list[Chunk]) -> list[tuple[Any, Any]]:
         with float64():  # a thread does not inherit the scope that it was started in
             return self._sums(program, values, run)
 
-    def _sums(self, program: Any, values: Any, run: list[Chunk]) -> list[tuple[Any, Any]]:
+    def _sums(self, program: Callable[..., Any], values: PyTree, run: list[Chunk]) -> list[tuple[Any, Any]]:
         out = []
         for chunk in run:
             rows = list(chunk.data.rows)
@@ -134,7 +134,7 @@ def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[Chunk]:
     return out
 
 
-def _sorted(values: Any, index: Int[Host, " n"]) -> np.ndarray:
+def _sorted(values: PyTree, index: Int[Host, " n"]) -> np.ndarray:
     array = np.asarray(values)
     out = aligned((index.size, *array.shape[1:]), array.dtype)
     np.take(array, index, axis=0, out=out)

@@ -11,6 +11,7 @@ parameters enter through linear predictors, those take one tangent each (`execut
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,15 +25,15 @@ from mlejax.execution import compiled
 from mlejax.execution.trace import linear_predictors
 from mlejax.execution.trace.jaxprs import dependence, is_literal
 from mlejax.objective.objective import Spec
-from mlejax.shapes import Device, Float
+from mlejax.shapes import Device, Either, Float, PyTree
 
 ALONE = 3  # terms of `by_effect`: value, score, curvature
 
 
-def _contributions(spec: Spec, data: Prepared, position: int) -> Any:
+def _contributions(spec: Spec, data: Prepared, position: int) -> Callable[..., Device]:
     """(u, effects (N,), fixed values, shared arrays, other rows) -> contributions (N,)."""
 
-    def function(u: Any, effects: Any, fixed: Any, shared: Any, rows: Any) -> Any:
+    def function(u: Either, effects: PyTree, fixed: Either | None, shared: PyTree, rows: PyTree) -> Device:
         params = spec.space.params_from_u(u, fixed)
         every = (*rows[:position], effects, *rows[position + 1 :])
         return spec.likelihood.contributions(params, every, shared, data.statics)
@@ -40,12 +41,12 @@ def _contributions(spec: Spec, data: Prepared, position: int) -> Any:
     return function
 
 
-def _by_effect(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tuple[tuple[()], Any]:
+def _by_effect(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> tuple[tuple[()], Any]:
     """Value, score and curvature of every row by its own effect, weighted, (3, N)."""
     contributions = _contributions(spec, data, position)
 
-    def slope(effects: Any) -> tuple[Any, Any]:
-        def total(a: Any) -> tuple[Any, Any]:
+    def slope(effects: PyTree) -> tuple[Any, Any]:
+        def total(a: PyTree) -> tuple[Any, Any]:
             each = data.weights * contributions(u, a, fixed, data.shared, data.rows)
             return jnp.sum(each), each
 
@@ -57,7 +58,7 @@ def _by_effect(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) ->
     return (), jnp.stack([values, score, -bend])
 
 
-def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tuple[Any, Any]:
+def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> tuple[Any, Any]:
     """Sums of the gradient (p,) and the Hessian (p, p) in u, and the terms by row (3 + p, N): value, score and curvature by
     the effect, and the second derivatives by effect and u; all weighted."""
     contributions = _contributions(spec, data, position)
@@ -65,7 +66,7 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
     effects = jnp.asarray(data.rows[position])
     n, p = effects.shape[0], u.shape[0]
 
-    def of_leaves(t: Any, a: Any, *others: Any) -> Any:
+    def of_leaves(t: PyTree, a: PyTree, *others: Device) -> PyTree:
         return contributions(t, a, *jax.tree.unflatten(tree, others))
 
     traced = linear_predictors.trace(of_leaves, u, [effects, *leaves])
@@ -77,15 +78,15 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
     etas = [linear_predictors.times(x, u[at]) for x, at in zip(matrices, places, strict=True)]
     q, s = len(etas), theta.size
 
-    def pair(t: Any, predictors: Any, a: Any) -> Any:
-        def total(t: Any, predictors: Any, a: Any) -> tuple[Any, Any]:
+    def pair(t: PyTree, predictors: PyTree, a: PyTree) -> PyTree:
+        def total(t: PyTree, predictors: PyTree, a: PyTree) -> tuple[Any, Any]:
             each = data.weights * inner(t, a, *leaves, *traced.arguments(predictors))[0]
             return jnp.sum(each), each
 
         (_, values), grads = jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(t, predictors, a)
         return grads, (values, grads)
 
-    def along(dt: Any, de: Any, da: Any) -> Any:
+    def along(dt: Device, de: PyTree, da: PyTree) -> PyTree:
         _, bend, at = jax.jvp(pair, (u, etas, effects), (dt, de, da), has_aux=True)
         return bend, at
 
@@ -117,11 +118,11 @@ def _by_all(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> tu
     return (grad, hessian), jnp.concatenate([jnp.stack([values, score, -bend_a[-1]]), crosses])
 
 
-def _weighted(x: Any, w: Any, y: Any) -> Any:
+def _weighted(x: Device, w: Device, y: Device) -> PyTree:
     return (x * w[:, None]).T @ y
 
 
-def _depend_on(function: Any, effects: Any) -> bool:
+def _depend_on(function: Callable[..., Any], effects: PyTree) -> bool:
     """Whether a function's values depend on the effects: matrices that do are no data."""
     jaxpr = jax.make_jaxpr(function)(effects).jaxpr
     depends = set(jaxpr.invars)
@@ -136,11 +137,11 @@ by_all = {how: compiled(_by_all, static=("spec", "position"), how=how) for how i
 
 
 @partial(compiled, static=("spec", "position"))
-def effect_scores(spec: Spec, position: int, u: Any, data: Prepared, fixed: Any) -> Float[Device, " n"]:
+def effect_scores(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either | None) -> Float[Device, " n"]:
     """The derivative of every row's contribution by its effect, unweighted, (N,)."""
     contributions = _contributions(spec, data, position)
 
-    def total(a: Any) -> Any:
+    def total(a: PyTree) -> PyTree:
         return jnp.sum(contributions(u, a, fixed, data.shared, data.rows))
 
     return jax.grad(total)(jnp.asarray(data.rows[position]))

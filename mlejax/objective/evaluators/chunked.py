@@ -31,11 +31,11 @@ from mlejax.data import Prepared
 from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.likelihood import example_params
 from mlejax.objective.embedding import embedding
-from mlejax.objective.evaluator import Evaluation, Report, Task
+from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
-from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Float, Host
+from mlejax.optimize import Carry, Method, OptimizeResult
+from mlejax.shapes import Count, Either, Float, Host, PyTree
 
 C = TypeVar("C", bound="ChunkedEvaluator")
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
@@ -43,12 +43,12 @@ POINTS = 24  # points of one call of `logliks`: one program serves any number of
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
 
 
-def blocks_used(data: Prepared) -> Any:
+def blocks_used(data: Prepared) -> Count:
     """The number of blocks that hold rows: a sample may fill its chunk in part."""
     return jnp.minimum(-(-data.n // data.block), data.n_blocks)
 
 
-def _evaluate(spec: Spec, method: Any, u: Any, data: Prepared, fixed: Any) -> Any:
+def _evaluate(spec: Spec, method: Any, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
     """Value, score and curvature in one vector: of little data one array is fetched in half the time of three."""
     # bias reduction differentiates the sum in reverse mode, and a GPU waits for the host at loops of unknown length
     filled = None if data.n_blocks <= 1 or spec.reduction is not None or not on_cpu() else blocks_used(data)
@@ -60,30 +60,32 @@ _PROGRAMS = {how: compiled(_evaluate, static=("spec", "method"), how=how) for ho
 
 
 @partial(compiled, static=("spec", "method"))
-def _advance(spec: Spec, method: Any, carry: Any, data: Prepared, fixed: Any, hyper: Any, n_turns: Any) -> Any:
+def _advance(
+    spec: Spec, method: Method, carry: Carry, data: Prepared, fixed: Either | None, hyper: PyTree, n_turns: Count
+) -> PyTree:
     objective = objective_of(spec, data, fixed, hyper)
     # bounds as NumPy: where all are infinite, no code for boxes is compiled
     return optimize.advance(method, objective, carry, spec.space.lower, spec.space.upper, objective.scale, n_turns)
 
 
 @partial(compiled, static=("spec",))
-def _logliks(spec: Spec, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+def _logliks(spec: Spec, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     objective = objective_of(spec, data, fixed, hyper)
     return lax.map(lambda t: -objective.value(t) * objective.scale, u, batch_size=8)
 
 
 @partial(compiled, static=("spec",))
-def _value_and_grad(spec: Spec, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+def _value_and_grad(spec: Spec, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     return objective_of(spec, data, fixed, hyper).value_and_grad(u)
 
 
 @partial(compiled, static=("spec", "task"))
-def _mapped(spec: Spec, task: Task, u: Any, data: Prepared, fixed: Any, hyper: Any) -> Any:
+def _mapped(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     return task(objective_of(spec, data, fixed, hyper), u)
 
 
 @lru_cache
-def _bare(method: Any) -> Any:
+def _bare(method: type[Method]) -> Method:
     """A method as it is compiled: its tolerances and limits are not part of the program."""
     return method()
 
@@ -114,8 +116,8 @@ class ChunkedEvaluator:
         self,
         spec: Spec,
         data: Prepared,
-        fixed: Any,
-        hyper: Any = None,
+        fixed: Host | None,
+        hyper: PyTree = None,
         *,
         threads: int | None = None,
         program_of: Prepared | None = None,
@@ -133,7 +135,7 @@ class ChunkedEvaluator:
             return self
         return type(self)(spec, self.data, self.fixed, self.hyper, threads=self._threads, program_of=self._program_of)
 
-    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+    def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
         """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the data."""
         u = u(np.zeros(1, np.int64), with_leading_axis(self.data)) if callable(u) else u
         if order == 0:
@@ -156,7 +158,7 @@ class ChunkedEvaluator:
             out.append(np.asarray(values)[: len(at) - i])
         return {0: np.concatenate(out) if out else np.zeros(0)}
 
-    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+    def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Of the points (1, m, p) that ``points(which, data)`` makes of the data the most likely one, (1, p).
 
         They are compared on at most ``n_rows`` rows.
@@ -177,7 +179,7 @@ class ChunkedEvaluator:
         """Rows, units, or the entries of a whole model."""
         return self.data.n_contributions
 
-    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"]) -> Any:
+    def map_reduce(self, task: Task, merge: Callable[[Any, Any], Any], u: Float[Host, " p"]) -> PyTree:
         """``task`` of the objective of all rows, one partition, and u (p,); NumPy."""
         return jax.tree.map(np.asarray, _mapped(self.spec, task, u, self.data, self.fixed, self.hyper))
 
@@ -185,14 +187,14 @@ class ChunkedEvaluator:
         """At most ``n_rows`` rows (or units), with weights under which they stand for all."""
         return sample_of_one(self.data, n_rows)
 
-    def minimised(self, method: Any, u: Any) -> Minimised:
+    def minimised(self, method: Method, u: Host) -> Minimised:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised, NumPy: one evaluation of ``method``."""
         key = type(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             self._last = key, self._minimised(method, u)
         return self._last[1]
 
-    def _minimised(self, method: Any, u: Any) -> Minimised:
+    def _minimised(self, method: Method, u: Host) -> Minimised:
         value, grad, curvature = self._summed(method, u)
         if self.spec.penalty is None:
             return value, grad, curvature
@@ -203,7 +205,7 @@ class ChunkedEvaluator:
             bend = np.zeros_like(curvature)
         return value + more, grad + slope, curvature + bend
 
-    def _summed(self, method: Any, u: Any) -> Minimised:
+    def _summed(self, method: Method, u: Host) -> Minimised:
         """The same without the penalty: of the whole model where that gives finite numbers, else of the fixed one."""
         if self._embedding is not None:
             found = self._chunked(self._embedding.spec, None).summed(method, self._embedding.full(u))
@@ -214,12 +216,12 @@ class ChunkedEvaluator:
             self._embedding = None
         return self._chunked(self.spec, self.fixed).summed(method, u)
 
-    def _chunked(self, spec: Spec, fixed: Any) -> Chunks:
+    def _chunked(self, spec: Spec, fixed: Host | None) -> Chunks:
         if self._chunks is None:
             self._chunks = Chunks(spec, self.data, fixed, self.scale, self._threads, self._program_of)
         return self._chunks
 
-    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+    def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
         space = self.spec.space
         if method.dense:
@@ -245,7 +247,13 @@ class Chunks:
     """The rows of one data set in chunks, and the program that evaluates one."""
 
     def __init__(
-        self, spec: Spec, data: Prepared, fixed: Any, scale: float, threads: int | None, program_of: Prepared | None
+        self,
+        spec: Spec,
+        data: Prepared,
+        fixed: Host | None,
+        scale: float,
+        threads: int | None,
+        program_of: Prepared | None,
     ) -> None:
         at = limits()
         size = data.n_padded if spec.reduction is not None else chunk_size(data)
@@ -273,9 +281,9 @@ class Chunks:
         ends = [round(i * len(self.chunks) / self.threads) for i in range(self.threads + 1)]
         self.runs = [range(a, b) for a, b in pairwise(ends)]
 
-    def summed(self, method: Any, u: Any) -> Minimised:
+    def summed(self, method: Method, u: Either) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
-        kind: Any = type(method)
+        kind: type[Method] = type(method)
         p, bare = len(u), _bare(kind)
         total = self.total(lambda chunk: self.program(self.spec, bare, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
@@ -339,15 +347,15 @@ def with_invariants(spec: Spec, data: Prepared) -> Prepared:
 
 
 @partial(compiled, static=("spec",))
-def _invariants(spec: Spec, data: Prepared) -> Any:
+def _invariants(spec: Spec, data: Prepared) -> PyTree:
     likelihood, filled = spec.likelihood, blocks_used(data)
     blocks = jax.tree.map(lambda a: jnp.reshape(a, (data.n_blocks, data.block, *a.shape[1:])), data.rows)
 
-    def of(rows: Any) -> Any:
+    def of(rows: PyTree) -> PyTree:
         parts = likelihood.split(example_params(spec.space), rows, data.shared, data.statics)
         return () if parts is None else parts.known(rows, data.shared)
 
-    def block(part: Any) -> Any:
+    def block(part: PyTree) -> PyTree:
         i, rows = part
         return lax.cond(i < filled, of, lambda r: jax.tree.map(jnp.zeros_like, jax.eval_shape(of, r)), rows)
 

@@ -18,14 +18,15 @@ import jax
 import numpy as np
 
 from mlejax import optimize
+from mlejax.data import Prepared
 from mlejax.execution import aligned, is_aligned, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget, ChunkSource, ChunkView, chunks
-from mlejax.objective.evaluator import Evaluation
+from mlejax.objective.evaluator import Evaluation, FromData, Report
 from mlejax.objective.evaluators.programs import advance_sets, evaluate_sets, logliks_of_sets
 from mlejax.objective.objective import Spec, to_loglik
 from mlejax.objective.sampling import sample_rows
 from mlejax.optimize import Method, OptimizeResult
-from mlejax.shapes import PyTree
+from mlejax.shapes import Host, PyTree
 from mlejax.status import End
 
 ROUNDS = (8, 8, 16, 64, 1024)  # turns a round; the last one is repeated
@@ -63,7 +64,7 @@ class DataSetsEvaluator:
         spec: Spec,
         sets: ChunkSource,
         budget: Budget,
-        fixed: Any = None,
+        fixed: Host | None = None,
         hyper: PyTree = None,
         own: tuple[bool, bool] = (False, False),
     ) -> None:
@@ -86,7 +87,7 @@ class DataSetsEvaluator:
         """The sum of the weights of each data set, (L,)."""
         return self.sets.total_weights
 
-    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+    def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
         """Values, scores and information of some data sets at u (m, p), or at what ``u(which, data)`` makes of the data.
 
         NaN where the keyboard interrupted.
@@ -110,7 +111,7 @@ class DataSetsEvaluator:
         self.each_chunk(which, work, "evaluation")
         return out
 
-    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+    def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Of the points (m, k, p) that ``points(which, data)`` makes of the data the most likely one for each, (m, p).
 
         They are compared on at most ``n_rows`` rows.  NaN where the keyboard interrupted.
@@ -189,7 +190,7 @@ class DataSetsEvaluator:
         return data, taken(self.fixed) if own_fixed else self.fixed, hyper
 
     def run(
-        self, method: Method, u0: np.ndarray, which: np.ndarray | None = None, report: Any = None
+        self, method: Method, u0: np.ndarray, which: np.ndarray | None = None, report: Report | None = None
     ) -> OptimizeResult:
         """The method from u0 (L, p) to its end for some data sets, in rounds."""
         which = np.arange(self.n_sets) if which is None else which
@@ -199,7 +200,7 @@ class DataSetsEvaluator:
         running = jax.tree.map(lambda a: np.empty((n, *a.shape), a.dtype), template)  # states of those that run on
         begun = cache(lambda capacity: jax.tree.map(lambda a: filled(a[None], capacity), template))
 
-        def carried(at: Any, n: int, capacity: int, first: bool) -> Any:
+        def carried(at: PyTree, n: int, capacity: int, first: bool) -> PyTree:
             """The states of n data sets, and of stand-ins that do not run."""
             if first:
                 start = filled(u0[at], capacity)
@@ -264,7 +265,7 @@ def _result(carry: Any, scale: np.ndarray, dense: bool) -> OptimizeResult:
     )
 
 
-def _aligned_rows(data: Any, own_rows: bool, memory: threading.local) -> Any:
+def _aligned_rows(data: Prepared, own_rows: bool, memory: threading.local) -> Prepared:
     """A chunk in memory that XLA reads in place, at a multiple of 64 bytes.
 
     Else XLA would copy it into new memory, for which threads queue.  Each thread has one buffer for its chunks; the next
@@ -286,7 +287,7 @@ def _aligned_rows(data: Any, own_rows: bool, memory: threading.local) -> Any:
     return replace(data, rows=tuple(place(i, a) for i, a in enumerate(data.rows)))
 
 
-def _as_slice(which: np.ndarray) -> Any:
+def _as_slice(which: np.ndarray) -> Host | slice:
     """The same numbers as a slice where they follow each other, which is faster to copy."""
     follow = which.size and which[-1] - which[0] + 1 == which.size and (np.diff(which) == 1).all()
     return slice(int(which[0]), int(which[-1]) + 1) if follow else which

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +20,23 @@ from mlejax.objective.blocks import data_sets_at_once
 from mlejax.objective.evaluator import Evaluation
 from mlejax.objective.evaluators.chunked import Chunks, blocks_used
 from mlejax.objective.objective import Spec, objective_of, to_loglik
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Count, Device, Either, Float, Host, PyTree
 
 MOST_POINTS = 32  # of one call: one program serves any number of points
 
 
 @partial(compiled, static=("spec", "width", "order"))
-def _at_points(spec: Spec, width: int, order: int, u: Any, data: Prepared, fixed: Any, n_blocks: Any) -> Any:
+def _at_points(spec: Spec, width: int, order: int, u: Either, data: Prepared, fixed: Either | None, n_blocks: Count) -> PyTree:
     """What is minimised with gradient and, of order 2, Hessian, one row a point, of the first ``n_blocks * width`` points."""
     used = None if data.n_blocks <= 1 or spec.reduction is not None else blocks_used(data)
     objective = replace(objective_of(spec, data, fixed, None, used), shared_rows=True)
     p = u.shape[1]
 
-    def one(point: Any) -> Any:
+    def one(point: Device) -> PyTree:
         found = objective.with_hessian(point) if order == 2 else objective.value_and_grad(point)
         return jnp.concatenate([jnp.ravel(part) for part in found])
 
-    def block(i: Any, out: Any) -> Any:
+    def block(i: Count, out: PyTree) -> PyTree:
         part = lax.dynamic_slice_in_dim(u, i * width, width)
         found = one(part[0])[None] if width == 1 else jax.vmap(one)(part)
         return lax.dynamic_update_slice_in_dim(out, found.astype(out.dtype), i * width, 0)
@@ -55,7 +54,7 @@ class PointsEvaluator:
         fixed: values under ``fixed=``, or None.
     """
 
-    def __init__(self, spec: Spec, data: Prepared, fixed: Any) -> None:
+    def __init__(self, spec: Spec, data: Prepared, fixed: Host | None) -> None:
         self.spec, self.data, self.fixed = spec, data, fixed
         self.scale = max(data.total_weight, 1e-300)
         self._chunks = Chunks(spec, data, fixed, self.scale, None, None)
@@ -79,7 +78,7 @@ class PointsEvaluator:
         return Evaluation(u, *to_loglik(out[:, 0], out[:, 1 : p + 1], hessian, scale))
 
 
-def _width(spec: Spec, data: Prepared, fixed: Any) -> int:
+def _width(spec: Spec, data: Prepared, fixed: Either | None) -> int:
     """Points that are worked on together: the derivatives of a block of rows fit three times the cache; so that both ends of
     all p profiles are shared out evenly."""
     if spec.reduction is not None:  # it factorises by LAPACK and takes many gradients by itself

@@ -22,11 +22,13 @@ from mlejax.data import Prepared
 from mlejax.execution import compiled
 from mlejax.execution.chunking import ChunkView
 from mlejax.objective.objective import Objective, Spec, objective_of
-from mlejax.optimize import Method
-from mlejax.shapes import PyTree
+from mlejax.optimize import Carry, Method
+from mlejax.shapes import Count, Device, Either, Host, PyTree
 
 
-def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Any, out: Any, sets: Any, data: Prepared) -> Any:
+def _over_blocks(
+    function: Callable[..., Any], width: int, n_blocks: Count, out: PyTree, sets: PyTree, data: Prepared
+) -> PyTree:
     """``function`` of one data set over the first blocks of ``sets`` (a tree with a leading axis), written into ``out``.
 
     Data sets of different lengths in one padded size: rows are summed over the blocks of rows that the longest data set
@@ -34,10 +36,10 @@ def _over_blocks(function: Callable[..., Any], width: int, n_blocks: Any, out: A
     """
     is_window = lambda a: isinstance(a, ChunkView)
 
-    def take(a: Any, first: Any) -> Any:
+    def take(a: Any, first: Count) -> PyTree:
         return a.block(first, width) if is_window(a) else lax.dynamic_slice_in_dim(a, first, width)
 
-    def body(i: Any, out: Any) -> Any:
+    def body(i: Count, out: PyTree) -> PyTree:
         part = jax.tree.map(lambda a: take(a, i * width), (sets, out), is_leaf=is_window)
         used = None
         if data.n_blocks > 1:
@@ -60,12 +62,14 @@ class _Split:
         own: whether rows, fixed values and hyper-parameters have a leading axis of data sets.
     """
 
-    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: PyTree, own: tuple[bool, bool, bool]) -> None:
+    def __init__(
+        self, spec: Spec, data: Prepared, fixed: Either | None, hyper: PyTree, own: tuple[bool, bool, bool]
+    ) -> None:
         self.spec, self.data, self.fixed, self.hyper, self.own = spec, data, fixed, hyper, own
-        rows, fixed, hyper = (a if mine else () for a, mine in zip((data.rows, fixed, hyper), own, strict=True))
-        self.sets = rows, data.weights, data.n, fixed, hyper
+        rows, own_fixed, own_hyper = (a if mine else () for a, mine in zip((data.rows, fixed, hyper), own, strict=True))
+        self.sets = rows, data.weights, data.n, own_fixed, own_hyper
 
-    def objective(self, part: Any, n_blocks_used: Any) -> Objective:
+    def objective(self, part: PyTree, n_blocks_used: Count | None) -> Objective:
         """The objective of one data set from its own arrays."""
         rows, weights, n, fixed, hyper = part
         own_rows, own_fixed, own_hyper = self.own
@@ -80,14 +84,14 @@ def advance_sets(
     method: Method,
     width: int,
     own: tuple[bool, bool, bool],
-    carry: Any,
+    carry: Carry,
     data: Prepared,
     fixed: Any,
     hyper: PyTree,
-    n_turns: Any,
-    n_blocks: Any,
-    allow_trust_region_solve: Any = None,
-) -> Any:
+    n_turns: Count,
+    n_blocks: Count,
+    allow_trust_region_solve: Either | None = None,
+) -> PyTree:
     """At most ``n_turns`` further turns of every data set.
 
     Args:
@@ -101,7 +105,7 @@ def advance_sets(
     """
     split, space = _Split(spec, data, fixed, hyper, own), spec.space
 
-    def one(part: Any, state: Any, used: Any) -> Any:
+    def one(part: PyTree, state: Carry, used: Count) -> PyTree:
         objective = split.objective(part, used)
         return optimize.advance(
             method, objective, state, space.lower, space.upper, objective.scale, n_turns, allow_trust_region_solve
@@ -115,21 +119,21 @@ def logliks_of_sets(
     spec: Spec,
     width: int,
     own: tuple[bool, bool, bool],
-    points: Any,
-    n_points: Any,
+    points: Host,
+    n_points: Count,
     data: Prepared,
-    fixed: Any,
+    fixed: Either | None,
     hyper: PyTree,
-    n_blocks: Any,
-) -> Any:
+    n_blocks: Count,
+) -> PyTree:
     """(Penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
     split = _Split(spec, data, fixed, hyper, own)
 
-    def one(part: Any, _: Any, used: Any) -> Any:
+    def one(part: PyTree, _: PyTree, used: Count) -> PyTree:
         own_part, at = part
         objective = split.objective(own_part, used)
 
-        def put(j: Any, found: Any) -> Any:
+        def put(j: Count, found: Device) -> PyTree:
             return found.at[j].set(-objective.value(at[j]) * objective.scale)
 
         return lax.fori_loop(0, n_points, put, jnp.zeros(at.shape[:1], at.dtype))
@@ -143,16 +147,16 @@ def evaluate_sets(
     spec: Spec,
     width: int,
     own: tuple[bool, bool, bool],
-    u: Any,
+    u: Either,
     data: Prepared,
-    fixed: Any,
+    fixed: Either | None,
     hyper: PyTree,
-    n_blocks: Any,
+    n_blocks: Count,
 ) -> tuple[Any, Any, Any]:
     """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
 
-    def one(part: Any, _: Any, used: Any) -> Any:
+    def one(part: PyTree, _: PyTree, used: Count) -> PyTree:
         own_part, at = part
         objective = split.objective(own_part, used)
         return objective.in_loglik_units(*objective.with_hessian(at))
@@ -163,12 +167,19 @@ def evaluate_sets(
 
 @partial(compiled, how="side by side", static=("spec", "width", "n_clusters"))
 def products_of_sets(
-    spec: Spec, width: int, u: Any, data: Prepared, fixed: Any, codes: Any, n_blocks: Any, n_clusters: int = 0
-) -> Any:
+    spec: Spec,
+    width: int,
+    u: Either,
+    data: Prepared,
+    fixed: Either | None,
+    codes: Device,
+    n_blocks: Count,
+    n_clusters: int = 0,
+) -> PyTree:
     """Sums of products of scores in u (C, p, p): over contributions, or over clusters ``codes`` (C, N) < n_clusters."""
     split, p = _Split(spec, data, fixed, None, (True, False, False)), u.shape[1]
 
-    def one(part: Any, _: Any, __: Any) -> Any:
+    def one(part: PyTree, _: PyTree, __: PyTree) -> PyTree:
         own_part, at, clusters = part
         objective = split.objective(own_part, None)
         scores = objective.scores(at) * objective.prepared.weights[:, None]

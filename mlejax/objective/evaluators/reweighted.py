@@ -17,7 +17,7 @@ from mlejax.data import Prepared
 from mlejax.execution import run_tasks
 from mlejax.execution.chunking import Budget, budget
 from mlejax.objective.blocks import budget_for
-from mlejax.objective.evaluator import Evaluation, SingleEvaluator
+from mlejax.objective.evaluator import Evaluation, Report, SingleEvaluator
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator
 from mlejax.objective.objective import Spec
@@ -102,7 +102,9 @@ class SeparateEvaluator:
     It answers what `maximise` and `suspect` ask.  The threads of the budget take a data set each.
     """
 
-    def __init__(self, spec: Spec, sets: Reweighted, budget: Budget, fixed: Any = None, hyper: PyTree = None) -> None:
+    def __init__(
+        self, spec: Spec, sets: Reweighted, budget: Budget, fixed: Host | None = None, hyper: PyTree = None
+    ) -> None:
         self.spec, self.sets, self.budget, self.fixed, self.hyper = spec, sets, budget, fixed, hyper
 
     @property
@@ -125,7 +127,7 @@ class SeparateEvaluator:
         return Evaluation(*parts)
 
     def run(
-        self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Any = None
+        self, method: Method, u0: Float[Host, "L p"], which: Int[Host, " m"] | None = None, report: Report | None = None
     ) -> OptimizeResult:
         """The method from u0 to its end; INTERRUPTED where the keyboard stopped it."""
         ends = OptimizeResult.empty(len(u0), u0.shape[1], method.dense)

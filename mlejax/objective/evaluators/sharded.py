@@ -7,6 +7,7 @@ information by their number, without a change of the estimates: so the check is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,8 @@ from mlejax.data import DataError, Prepared
 from mlejax.execution import cached, mesh_of
 from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised
 from mlejax.objective.objective import Spec, objective_of
-from mlejax.shapes import PyTree
+from mlejax.optimize import Method
+from mlejax.shapes import Either, Host, PyTree
 
 AXIS = "rows"
 
@@ -33,7 +35,14 @@ class ShardedEvaluator(ChunkedEvaluator):
         devices: a list of JAX devices, one device, or a Mesh.
     """
 
-    def __init__(self, spec: Spec, data: Prepared, fixed: Any, hyper: Any = None, devices: Any = ()) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        data: Prepared,
+        fixed: Host | None,
+        hyper: PyTree = None,
+        devices: Sequence[jax.Device] | Mesh = (),
+    ) -> None:
         super().__init__(spec, data, fixed, hyper)
         if data.mode == "whole":
             raise DataError(
@@ -67,18 +76,18 @@ class ShardedEvaluator(ChunkedEvaluator):
         weights = np.concatenate([np.asarray(data.weights), np.zeros(missing)])
         return replace(data, rows=rows, weights=jax.device_put(weights, sharding))
 
-    def _summed(self, method: Any, u: Any) -> Minimised:
+    def _summed(self, method: Method, u: Host) -> Minimised:
         data, spec = self.placed, replace(self.spec, penalty=None)
-        kind: Any = type(method)
+        kind: type[Method] = type(method)
         key = "sharded", spec, kind, self.mesh, data.statics, data.block
         program = cached(spec.likelihood, key, lambda: self._program(spec, kind()))
         value, grad, curvature = program(u, data.rows, data.weights, data.shared, self.fixed)
         return tuple(np.asarray(a) / self.scale for a in (value, grad, curvature))  # type: ignore[return-value]
 
-    def _program(self, spec: Spec, method: optimize.Method) -> Any:
+    def _program(self, spec: Spec, method: optimize.Method) -> Callable[..., Any]:
         statics, mode, block = self.data.statics, self.data.mode, self.data.block
 
-        def local(u: Any, rows: PyTree, weights: Any, shared: PyTree, fixed: Any) -> Any:
+        def local(u: Either, rows: PyTree, weights: Either, shared: PyTree, fixed: Either | None) -> PyTree:
             mine = Prepared(rows, shared, weights, np.int64(weights.shape[0]), statics, mode, block)
             objective = objective_of(spec, mine, fixed, None)
             sums = jax.tree.map(lambda a: a * objective.scale, method.evaluate(objective, u))

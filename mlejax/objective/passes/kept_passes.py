@@ -8,7 +8,8 @@ which the next pass is compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from mlejax.data import Prepared
 from mlejax.data.streams import Seen, Streamed
 from mlejax.objective.objective import Spec
+from mlejax.shapes import Either, Host
 
 NAMES = ("loglik", "score", "information")
 
@@ -31,7 +33,9 @@ class Kept:
         some: a sample of the rows.
     """
 
-    def __init__(self, folder: Any, rows: Streamed, spec: Spec, some: Prepared, fixed: Any) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], rows: Streamed, spec: Spec, some: Prepared, fixed: Host | None
+    ) -> None:
         self.folder, self.rows = Path(folder), rows
         self.folder.mkdir(parents=True, exist_ok=True)
         code = getattr(spec.likelihood.function, "__code__", None)
@@ -40,7 +44,7 @@ class Kept:
         facts += [float(np.sum(a)) for a in some.rows]
         self.digest = hashlib.sha256(repr(facts).encode())
 
-    def sums(self, method: str, u: Any, work: Callable[[], Any]) -> tuple[Any, ...]:
+    def sums(self, method: str, u: Either, work: Callable[[], Any]) -> tuple[Any, ...]:
         """The sums at u, from their file, or by ``work`` and into a file."""
         digest = self.digest.copy()
         digest.update(method.encode() + np.asarray(u).tobytes())
@@ -63,6 +67,6 @@ def _packed(seen: list[Seen | None]) -> dict[str, Any]:
     return {"n": n, **{k: np.array([getattr(s, k) for s in real]) for k in ("checksum", "size", "moments")}}
 
 
-def _unpacked(saved: Any) -> list[Seen | None]:
+def _unpacked(saved: Mapping[str, Any]) -> list[Seen | None]:
     rest = zip(saved["checksum"], saved["size"], saved["moments"], strict=True)
     return [None if n < 0 else Seen(int(n), *next(rest)) for n in saved["n"]]

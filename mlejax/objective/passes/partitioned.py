@@ -6,6 +6,7 @@ The sums of partitions are merged in a fixed tree, so that the result does not d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,31 +19,32 @@ from jax import lax
 from mlejax import optimize
 from mlejax.data import DataError, Prepared
 from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
+from mlejax.data.streams.cutting import Cut
 from mlejax.execution import compiled, float64
-from mlejax.objective.evaluator import Evaluation, Report, Task
+from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
 from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised, blocks_used
 from mlejax.objective.objective import Objective, Spec, objective_of, penalty_derivatives, penalty_value
 from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
-from mlejax.optimize import OptimizeResult
-from mlejax.shapes import Float, Host
+from mlejax.optimize import Method, OptimizeResult
+from mlejax.shapes import Either, Float, Host, PyTree
 
 P = TypeVar("P", bound="PartitionedEvaluator")
 
 
-def _program(spec: Spec, task: Task, u: Any, data: Prepared, fixed: Any) -> Any:
+def _program(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
     return task(objective_of(spec, data, fixed, None, blocks_used(data)), u)
 
 
 _RUN = compiled(_program, static=("spec", "task"), how="careful")
 
 
-def _score(objective: Objective, u: Any) -> Any:
+def _score(objective: Objective, u: Either) -> PyTree:
     value, grad = objective.value_and_grad(u)
     return -value * objective.scale, -grad * objective.scale
 
 
-def _logliks(objective: Objective, u: Any) -> Any:
+def _logliks(objective: Objective, u: Either) -> PyTree:
     return lax.map(objective.loglik, u)
 
 
@@ -54,19 +56,19 @@ class Curvature:
         method: as its class makes it: tolerances are no part of the program.
     """
 
-    method: Any
+    method: Method
 
-    def __call__(self, objective: Objective, u: Any) -> Any:
+    def __call__(self, objective: Objective, u: Either) -> PyTree:
         """The three sums."""
         return objective.in_loglik_units(*self.method.evaluate(objective, u))
 
 
-def added(a: Any, b: Any) -> Any:
+def added(a: PyTree, b: PyTree) -> PyTree:
     """The merge of sums."""
     return jax.tree.map(np.add, a, b)
 
 
-def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> Any:
+def in_pairs(parts: list[Any], merge: Callable[[Any, Any], Any]) -> PyTree:
     """Neighbours merged in a fixed tree, which does not depend on the order of arrival."""
     while len(parts) > 1:
         merged = [merge(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
@@ -88,11 +90,11 @@ class Job:
     """
 
     spec: Spec
-    fixed: Any
-    cut: Any
+    fixed: Either | None
+    cut: Cut
     task: Task
     merge: Callable[[Any, Any], Any]
-    u: Any
+    u: Either
     finish: Callable[..., Any] | None = None
 
     def __call__(self, partition: Partition, first: bool) -> tuple[Seen | None, Any]:
@@ -124,7 +126,7 @@ class Job:
         assert seen is not None
         return seen._replace(n=len(arrays[0])), self._merged(total, waiting)
 
-    def _merged(self, total: Any, part: Any) -> Any:
+    def _merged(self, total: PyTree, part: PyTree) -> PyTree:
         part = jax.tree.map(np.array, part)  # copies: what a program returns as it came lies in a buffer of the chunk
         return part if total is None else self.merge(total, part)
 
@@ -144,7 +146,13 @@ class PartitionedEvaluator:
     n_sets = 1
 
     def __init__(
-        self, spec: Spec, rows: Streamed, some: Prepared, fixed: Any = None, hyper: Any = None, resume: Any = None
+        self,
+        spec: Spec,
+        rows: Streamed,
+        some: Prepared,
+        fixed: Host | None = None,
+        hyper: PyTree = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
         self.spec, self.rows, self.some, self.fixed, self.hyper, self.resume = spec, rows, some, fixed, hyper, resume
         self.scale = max(rows.sum_weights / rows.cut.scale, 1e-300)
@@ -170,7 +178,13 @@ class PartitionedEvaluator:
     def _plain(self) -> Spec:
         return self.spec.plain if self.spec.penalty is not None else self.spec
 
-    def map_reduce(self, task: Task, merge: Any, u: Float[Host, " p"], finish: Any = None) -> Any:
+    def map_reduce(
+        self,
+        task: Task,
+        merge: Callable[[Any, Any], Any],
+        u: Float[Host, " p"],
+        finish: Callable[..., Any] | None = None,
+    ) -> PyTree:
         """One pass: ``task`` of every chunk's objective and u, ``finish``ed on the host and merged; NumPy."""
         job = Job(self._plain, self.fixed, self.rows.cut, task, merge, np.asarray(u), finish)
         return in_pairs(self.rows.pass_over(job), merge)
@@ -180,7 +194,7 @@ class PartitionedEvaluator:
         some = sample_of_one(self.some, n_rows)
         return replace(some, weights=np.asarray(some.weights) * (self.scale / max(some.total_weight, 1e-300)))
 
-    def evaluate(self, u: Any, order: Literal[0, 1, 2] = 2, which: Any = None) -> Evaluation:
+    def evaluate(self, u: Host | FromData, order: Literal[0, 1, 2] = 2, which: Host | None = None) -> Evaluation:
         """Values, scores and information at u (1, p), or at what ``u(which, data)`` makes of the sample."""
         u = u(np.zeros(1, np.int64), with_leading_axis(self.some)) if callable(u) else u
         if order == 0:
@@ -206,11 +220,11 @@ class PartitionedEvaluator:
             found = found - [float(penalty_value(self.spec, u, self.fixed, self.hyper)) for u in at]
         return {0: found}
 
-    def best(self, points: Any, which: Any = None, n_rows: int | None = None) -> np.ndarray:
+    def best(self, points: FromData, which: Host | None = None, n_rows: int | None = None) -> np.ndarray:
         """Of the points (1, m, p) that ``points(which, data)`` makes of the sample the most likely one of the sample, (1, p)."""
         return ChunkedEvaluator(self.spec, self.some, self.fixed, self.hyper).best(points, which, n_rows)
 
-    def minimised(self, method: Any, u: Any) -> Minimised:
+    def minimised(self, method: Method, u: Host) -> Minimised:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised: one pass."""
         key = type(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
@@ -223,18 +237,18 @@ class PartitionedEvaluator:
             self._last = key, found
         return self._last[1]
 
-    def _penalty(self, u: Any) -> tuple[Any, ...]:
+    def _penalty(self, u: Either) -> tuple[Any, ...]:
         return tuple(np.asarray(a) for a in penalty_derivatives(self.spec, u, self.fixed, self.hyper))
 
-    def _kept(self, method: Any, u: Any) -> Any:
+    def _kept(self, method: Method, u: Host) -> tuple[Any, ...]:
         """The sums at u, from the folder of an earlier run that was cut short where it has them."""
-        kind: Any = type(method)
+        kind: type[Method] = type(method)
         work = lambda: self.map_reduce(Curvature(kind()), added, u)
         if self.resume is None:
             return work()
         return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(kind.__name__, u, work)
 
-    def run(self, method: Any, u0: Any, which: Any = None, report: Report | None = None) -> OptimizeResult:
+    def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
         if not method.dense:
             raise DataError(
@@ -244,7 +258,7 @@ class PartitionedEvaluator:
         space = self.spec.space
         bounds = (space.lower, space.upper) if space.boxed else (None, None)
 
-        def minimised(u: Any) -> Minimised:
+        def minimised(u: Host) -> Minimised:
             with float64():
                 return self.minimised(method, u)
 

@@ -11,22 +11,22 @@ import numpy as np
 from mlejax.data import Prepared, Table, group_codes
 from mlejax.objective.objective import Objective
 from mlejax.objective.passes.partitioned import PartitionedEvaluator, added
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Either, Float, Host, PyTree
 
 Tables = tuple[tuple[Any, Float[Host, "G p"]], ...]
 
 
-def _by_weight(objective: Objective, u: Any) -> Any:
+def _by_weight(objective: Objective, u: Either) -> PyTree:
     scores = objective.scores(u)
     return (scores * objective.prepared.weights[:, None]).T @ scores
 
 
-def _by_square(objective: Objective, u: Any) -> Any:
+def _by_square(objective: Objective, u: Either) -> PyTree:
     scores = objective.scores(u) * objective.prepared.weights[:, None]
     return scores.T @ scores
 
 
-def _weighted(objective: Objective, u: Any) -> Any:
+def _weighted(objective: Objective, u: Either) -> PyTree:
     return objective.scores(u) * objective.prepared.weights[:, None]
 
 
@@ -56,7 +56,7 @@ class ByCluster:
         return tuple(_summed(each, scores[:m][used]) for each in labels)
 
 
-def _summed(labels: Any, scores: Float[Host, "n p"]) -> tuple[Any, Float[Host, "G p"]]:
+def _summed(labels: Host, scores: Float[Host, "n p"]) -> tuple[Any, Float[Host, "G p"]]:
     if not len(labels):
         return labels, scores
     codes, found = group_codes(labels, "groups")

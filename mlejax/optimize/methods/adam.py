@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlejax.optimize.method import check_options
+from mlejax.optimize.method import Transformation, check_options
 from mlejax.optimize.methods.first_order import OptaxMethod
 from mlejax.optimize.minibatch import check_batches
 
@@ -36,7 +37,7 @@ class Adam(OptaxMethod):
         10000
     """
 
-    learning_rate: Any = 0.01
+    learning_rate: float | Callable[..., Any] = 0.01
     tol: float = 1e-6
     max_steps: int = 10_000
     patience: int | None = None
@@ -52,7 +53,7 @@ class Adam(OptaxMethod):
         check_options(self)
         check_batches(self)
 
-    def gradient_transformation(self) -> Any:
+    def gradient_transformation(self) -> Transformation:
         """Adam as optax has it."""
         import optax
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlejax.optimize.method import Method, Point, Setting, Step, check_options
-from mlejax.shapes import Either, Float
+from mlejax.shapes import Either, Float, PyTree
 
 __all__ = ["EM"]
 
@@ -44,17 +44,17 @@ class EM(Method):
         if isinstance(self.inner, bool) or not isinstance(self.inner, int) or self.inner < 1:
             raise ValueError(f"EM(inner={self.inner!r}): expected a positive whole number")
 
-    def init(self, u: Float[Either, " p"]) -> Any:
+    def init(self, u: Float[Either, " p"]) -> PyTree:
         """Refused: where there is no likelihood to take expectations of."""
         raise ValueError(
             "method='em' is offered by fit, for one data set in memory and models with mle.Discrete or mle.Markov; leave it "
             "out here: Newton's method maximises the same log-likelihood"
         )
 
-    def propose(self, state: Any, kept: Point) -> Float[Either, " p"]:
+    def propose(self, state: PyTree, kept: Point) -> Float[Either, " p"]:
         """Never reached."""
         return kept.u
 
-    def update(self, state: Any, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
+    def update(self, state: PyTree, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
         """Never reached."""
         return state, Step(True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 
 from mlejax.optimize.arrays import promoting
 from mlejax.optimize.box import active_bounds, clip
-from mlejax.optimize.method import Method, Point, Setting, Step, check_options
+from mlejax.optimize.method import Method, Point, Setting, Step, Transformation, check_options
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.minibatch import PATIENCE, check_batches, refuse_batches
 from mlejax.shapes import Either, Float, PyTree, Scalar
@@ -53,7 +53,7 @@ class OptaxMethod(Method):
     patience: int | None
 
     @abstractmethod
-    def gradient_transformation(self) -> Any:
+    def gradient_transformation(self) -> Transformation:
         """The transformation, an `optax.GradientTransformation`."""
 
     def init(self, u: Float[Either, " p"]) -> FirstOrderState:
@@ -111,7 +111,7 @@ class FirstOrder(OptaxMethod):
         100
     """
 
-    transformation: Any
+    transformation: Transformation
     tol: float = 1e-6
     max_steps: int = 10_000
     patience: int | None = None
@@ -125,16 +125,16 @@ class FirstOrder(OptaxMethod):
         check_options(self)
         check_batches(self)
 
-    def gradient_transformation(self) -> Any:
+    def gradient_transformation(self) -> Transformation:
         """The transformation itself."""
         return self.transformation
 
 
-def strong(tree: PyTree) -> Any:
+def strong(tree: PyTree) -> PyTree:
     """The same numbers with types of their own, so that a loop's carry does not change type after the first turn."""
     return cast_like(tree, tree)
 
 
-def cast_like(tree: PyTree, like: Any) -> Any:
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """The numbers of one tree with the types of another."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.asarray(b).dtype), tree, like)

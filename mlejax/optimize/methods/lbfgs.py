@@ -18,7 +18,7 @@ import numpy as np
 
 from mlejax.optimize.arrays import norm, promoting, select
 from mlejax.optimize.box import active_bounds
-from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, check_options
+from mlejax.optimize.method import Count, Flag, Method, Point, Setting, Step, Transformation, check_options
 from mlejax.optimize.methods.first_order import cast_like, strong
 from mlejax.optimize.methods.progress import Progress, no_progress, watch
 from mlejax.optimize.methods.subproblem import without
@@ -82,7 +82,7 @@ class LBFGS(Method):
             raise ValueError(f"LBFGS(memory={self.memory!r}): expected a positive whole number")
         check_options(self)
 
-    def _transformation(self) -> Any:
+    def _transformation(self) -> Transformation:
         import optax
 
         return optax.scale_by_lbfgs(self.memory)

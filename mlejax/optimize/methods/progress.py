@@ -6,13 +6,13 @@ Without curvature no step says how far the maximum is; where the log-likelihood 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from mlejax.optimize.method import Count, Flag, Point, Setting
-from mlejax.shapes import Scalar
+from mlejax.shapes import DTypeLike, Scalar
 
 __all__ = ["Progress", "no_progress", "watch"]
 
@@ -24,7 +24,7 @@ class Progress(NamedTuple):
     age: Count
 
 
-def no_progress(dtype: Any) -> Progress:
+def no_progress(dtype: DTypeLike) -> Progress:
     """The window before the first evaluation."""
     return Progress(np.full((), np.inf, dtype), np.zeros((), np.int32))
 

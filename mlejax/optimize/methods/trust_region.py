@@ -160,7 +160,7 @@ class TrustRegion(Method):
 
 def _curvature_lasts(kept: Point, new: Point) -> Flag:
     """Whether enough curvature is left along the last step, as it was rounded, which may be none at all."""
-    s: Any = new.u - kept.u
+    s: Either = new.u - kept.u
     return s.dot(new.H.dot(s)) >= VANISHING * s.dot(kept.H.dot(s))
 
 
@@ -285,7 +285,7 @@ def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
     return None if setting.lower is None else active_bounds(point, setting)
 
 
-def _positive(x: Any) -> Any:
+def _positive(x: Either) -> Any:
     """x, with 1 for entries that are not positive."""
     return where(x > 0, x, 1.0)
 

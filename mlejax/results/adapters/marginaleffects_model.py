@@ -6,6 +6,7 @@ free parameters on the natural scale, with the formulas and their transforms of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from mlejax import inference
 from mlejax.data import columns_of
 from mlejax.execution import float64
 from mlejax.results import reporting
+from mlejax.shapes import Data
 
 if TYPE_CHECKING:
     from mlejax.results.adapters.other_names import OtherNames
 
 
-def adapted(results: OtherNames, of: Any) -> Any:
+def adapted(results: OtherNames, of: Callable[..., Any] | None) -> Any:
     """The model, with the rows of the fit as its data; arguments as `OtherNames.to_marginaleffects`."""
     try:
         from marginaleffects.classes import ModelVault
@@ -43,7 +45,7 @@ def adapted(results: OtherNames, of: Any) -> Any:
     return made
 
 
-def _frame(table: Any) -> Any:
+def _frame(table: Data) -> Any:
     """A table as polars, texts as levels in alphabetical order."""
     import polars as pl
 
@@ -86,14 +88,14 @@ def _class() -> Any:
             results = self.model if vcov is True else self.model.with_cov(vcov)
             return np.asarray(results._cov.full)
 
-        def get_exog(self, newdata: Any) -> Any:
+        def get_exog(self, newdata: Data) -> Any:
             return newdata
 
         @property
         def df_resid(self) -> float:
             return self.model._cov.df
 
-        def get_predict(self, params: np.ndarray, newdata: Any) -> Any:
+        def get_predict(self, params: np.ndarray, newdata: Data) -> Any:
             fit = self.model._fit
             params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
             with float64():

@@ -89,7 +89,7 @@ class OtherNames(Fitted):
         )
         return Prediction(table)
 
-    def to_marginaleffects(self, of: Any = None) -> Any:
+    def to_marginaleffects(self, of: Callable[..., Any] | None = None) -> Any:
         """A model for Python's marginaleffects: ``marginaleffects.avg_slopes(res.to_marginaleffects(), variables="x")``.
 
         Args:

@@ -19,9 +19,10 @@ import numpy as np
 from jax import lax
 
 from mlejax.execution.compilation import compiled
-from mlejax.execution.trace.jaxprs import Equation, Program, is_literal
+from mlejax.execution.trace.jaxprs import Closed, Equation, Program, is_literal
 from mlejax.execution.trace.rounding.forward_rounding import UNIT, Entered, entered
 from mlejax.execution.trace.rounding.rounding_rules import Operation, scalar_rule, sum_units
+from mlejax.shapes import Either, PyTree
 
 from . import rounding_arrays, rounding_sums
 
@@ -56,13 +57,13 @@ class AdjointBound:
         unknown: names of the operations that have no rule; then there is no bound.
     """
 
-    def __init__(self, program: Any, n_rows: int | None = None) -> None:
+    def __init__(self, program: Closed, n_rows: int | None = None) -> None:
         self.unknown = tuple(dict.fromkeys(_unknown(program.jaxpr)))
 
-        def evaluate(arguments: Sequence[Any], row_units: Any) -> tuple[Any, Any]:
+        def evaluate(arguments: Sequence[Any], row_units: Either) -> tuple[Any, Any]:
             run = _Run(n_rows, row_units)
 
-            def value(changes: Any) -> tuple[Any, Any]:
+            def value(changes: PyTree) -> tuple[Any, Any]:
                 results, sizes = run(program.jaxpr, program.consts, arguments, changes)
                 return results[0], sizes
 
@@ -107,7 +108,7 @@ def _has_rule(eqn: Equation) -> bool:
     return kind in ("f", "i", "u", "b") and scalar_rule(operation) is not None
 
 
-def _changed(eqn: Equation) -> Any:
+def _changed(eqn: Equation) -> PyTree:
     """What an equation's rounding changes: its result, or an operand; None if it is exact."""
     name = eqn.primitive.name
     if name in _INPUTS:
@@ -137,7 +138,7 @@ def _no_changes(program: Program) -> list[Any]:
 class _Run:
     """Evaluates a program with changes of its values, and the sizes of their rounding in the same structure."""
 
-    def __init__(self, n_rows: int | None, row_units: Any) -> None:
+    def __init__(self, n_rows: int | None, row_units: Either) -> None:
         self.n_rows, self.row_units = n_rows, row_units
 
     def __call__(
@@ -160,7 +161,7 @@ class _Run:
             sizes.append(size)
         return [read(v) for v in program.outvars], sizes
 
-    def _scan(self, eqn: Equation, operands: Sequence[Any], changes: Any) -> tuple[list[Any], Any]:
+    def _scan(self, eqn: Equation, operands: Sequence[Any], changes: PyTree) -> tuple[list[Any], Any]:
         params, body = eqn.params, eqn.params["jaxpr"]
         # what is scanned over, or stacked, has an axis more outside; JAX's versions count the rest under different names
         shapes = lambda variables: [v.aval.shape for v in variables]
@@ -169,7 +170,7 @@ class _Run:
         n_consts = len(operands) - n_carry - n_xs
         consts, carry, xs = operands[:n_consts], operands[n_consts:][:n_carry], operands[n_consts + n_carry :]
 
-        def step(carry: Any, x: Any) -> tuple[Any, Any]:
+        def step(carry: PyTree, x: PyTree) -> tuple[Any, Any]:
             own, change = x
             results, sizes = self(body.jaxpr, body.consts, [*consts, *carry, *own], change)
             return results[:n_carry], (results[n_carry:], sizes)
@@ -180,7 +181,7 @@ class _Run:
         )
         return [*last, *ys], sizes
 
-    def _operation(self, eqn: Equation, operands: list[Any], change: Any) -> tuple[list[Any], Any]:
+    def _operation(self, eqn: Equation, operands: list[Any], change: PyTree) -> tuple[list[Any], Any]:
         name = eqn.primitive.name
         if change is not None and name in _INPUTS:
             operands[_INPUTS[name]] = operands[_INPUTS[name]] + change
@@ -193,7 +194,7 @@ class _Run:
             results[0] = results[0] + change
         return results, jnp.broadcast_to(size, change.shape)
 
-    def _size(self, eqn: Equation, operands: Sequence[Any], v: Any) -> Any:
+    def _size(self, eqn: Equation, operands: Sequence[Any], v: Either) -> Either:
         """The rounding of an operation, in units."""
         name, params = eqn.primitive.name, eqn.params
         if name in ("reduce_sum", "dot_general", "cumsum"):
@@ -218,7 +219,7 @@ class _Run:
             return _OF_FUNCTIONS[name](operands[0], v)
         return _UNITS.get(name, 4.0) * jnp.abs(v)
 
-    def _sum_units(self, eqn: Equation) -> Any:
+    def _sum_units(self, eqn: Equation) -> Either | float:
         if eqn.primitive.name == "cumsum":
             return sum_units(eqn.invars[0].aval.shape[eqn.params["axis"]])
         shapes = [v.aval.shape for v in eqn.invars]

@@ -7,14 +7,16 @@ programs with loops are therefore refused by the name of the operation (see `adj
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from mlejax.execution.devices import device_kind
-from mlejax.execution.trace.jaxprs import Equation, Program, called_program, is_literal
+from mlejax.execution.trace.jaxprs import Closed, Equation, Program, called_program, is_literal
 from mlejax.execution.trace.rounding.rounding_rules import Bound, Operation, Rule, scalar_rule, sum_units
+from mlejax.shapes import DTypeLike, Host
 
 from . import rounding_arrays, rounding_sums
 
@@ -63,7 +65,7 @@ class RunningBound:
         n_rows: sums over this many terms stand for sums over all rows of the data, whose rounding ``__call__`` is told.
     """
 
-    def __init__(self, program: Any, n_rows: int | None = None) -> None:
+    def __init__(self, program: Closed, n_rows: int | None = None) -> None:
         self._values: list[Any] = [np.float64(0.0)]  # slot 0 has the rounding of sums over rows
         self._bounds: list[Bound] = [None]
         self._constant: list[bool] = [False]
@@ -108,13 +110,13 @@ class RunningBound:
 
     # ---- preparation
 
-    def _new(self, value: Any = None, bound: Bound = None, constant: bool = False) -> int:
+    def _new(self, value: Host | None = None, bound: Bound = None, constant: bool = False) -> int:
         self._values.append(value)
         self._bounds.append(bound)
         self._constant.append(constant)
         return len(self._values) - 1
 
-    def _literal(self, value: Any, dtype: Any) -> int:
+    def _literal(self, value: ArrayLike, dtype: DTypeLike) -> int:
         value = np.asarray(value, dtype)[()]
         if value.size > 1:
             return self._new(value, constant=True)
@@ -172,7 +174,7 @@ class RunningBound:
         shapes = [v.aval.shape for v in eqn.invars]
         return Operation(eqn.primitive.name, eqn.params, shapes, exact, eqn.outvars[0].aval)
 
-    def _key(self, eqn: Equation, operands: tuple[int, ...]) -> Any:
+    def _key(self, eqn: Equation, operands: tuple[int, ...]) -> Hashable:
         try:
             key = eqn.primitive, operands, frozenset(eqn.params.items())
             hash(key)
@@ -190,7 +192,7 @@ class RunningBound:
         self._seen = {}
 
 
-def bound(program: Any, arguments: Sequence[Any]) -> Rounded:
+def bound(program: Closed, arguments: Sequence[Any]) -> Rounded:
     """The results of a closed jaxpr at these arguments, with bounds of their rounding.
 
     Example:
@@ -242,7 +244,7 @@ def entered(eqn: Equation) -> Entered | None:
     called = called_program(eqn)
     if called is not None:
         return Entered(*called, 0)
-    params: Any = eqn.params
+    params: Mapping[str, Any] = eqn.params
     if eqn.primitive.name.startswith("custom_vjp_call"):
         return _closed(params.get("call_jaxpr") or params.get("fun_jaxpr"), 0)
     platforms = params.get("branches_platforms") if eqn.primitive.name == "cond" else None

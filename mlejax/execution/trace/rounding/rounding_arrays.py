@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.execution.trace.rounding.rounding_rules import Bound, Operation, Rule
+from mlejax.shapes import Host
 
 from . import rounding_sums
 
@@ -32,7 +33,7 @@ def _joined(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Operat
     def of(operation: Operation) -> Rule:
         function = make(operation)
 
-        def rule(*operands: Any) -> tuple[Any, Bound]:
+        def rule(*operands: Host) -> tuple[Any, Bound]:
             values, bounds = operands[: len(operands) // 2], operands[len(operands) // 2 :]
             exact = all(e is None for e in bounds)
             return function(*values), None if exact else function(*_zeros(values, bounds))
@@ -48,7 +49,7 @@ def _indexed(make: Callable[[Operation], Callable[..., Any]]) -> Callable[[Opera
     def of(operation: Operation) -> Rule:
         function = make(operation)
 
-        def rule(a: Any, *others: Any) -> tuple[Any, Bound]:
+        def rule(a: Host, *others: Host) -> tuple[Any, Bound]:
             n = len(others) // 2
             ea = others[n]
             return function(a, *others[:n]), None if ea is None else function(ea, *others[:n])
@@ -110,13 +111,13 @@ def _pad(operation: Operation) -> Rule:
         at.append(slice(start, start + (last - first) * (inside + 1) + 1 if kept.size else start, inside + 1))
     to, of = tuple(at), tuple(crop)
 
-    def filled(a: Any, fill: Any) -> Any:
+    def filled(a: Host, fill: Host | float) -> Host:
         out = np.empty(shape, a.dtype)
         out[...] = fill
         out[to] = a[of]
         return out
 
-    def rule(a: Any, fill: Any, ea: Bound, ef: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, fill: Host, ea: Bound, ef: Bound) -> tuple[Any, Bound]:
         if ea is None and ef is None:
             return filled(a, fill), None
         return filled(a, fill), filled(np.zeros(a.shape) if ea is None else ea, 0.0 if ef is None else ef)
@@ -130,7 +131,7 @@ def _pieces(cut: Callable[[Operation], Callable[[Any], tuple[Any, ...]]]) -> Cal
     def of(operation: Operation) -> Rule:
         function = cut(operation)
 
-        def rule(a: Any, ea: Bound) -> tuple[Any, Any]:
+        def rule(a: Host, ea: Bound) -> tuple[Any, Any]:
             parts = function(a)
             return parts, (None,) * len(parts) if ea is None else function(ea)
 
@@ -159,12 +160,12 @@ def _iota(operation: Operation) -> Rule:
 
 
 def _select(operation: Operation) -> Rule:
-    def choose(which: Any, cases: Sequence[Any]) -> Any:
+    def choose(which: Host, cases: Sequence[Any]) -> Host:
         if len(cases) == 2:
             return np.where(which, cases[1], cases[0])
         return np.choose(np.broadcast_to(which, np.shape(cases[0])), cases)
 
-    def rule(which: Any, *others: Any) -> tuple[Any, Bound]:
+    def rule(which: Host, *others: Host) -> tuple[Any, Bound]:
         n = len(others) // 2
         cases, bounds = others[:n], others[n + 1 :]
         if all(e is None for e in bounds):
@@ -183,7 +184,7 @@ def _sort(operation: Operation) -> Rule | None:
         return None
     axis = operation.params["dimension"]
 
-    def rule(*operands: Any) -> tuple[Any, Any]:
+    def rule(*operands: Host) -> tuple[Any, Any]:
         n = len(operands) // 2
         order = np.argsort(operands[0], axis=axis, kind="stable")
         moved = [None if a is None else np.take_along_axis(a, order, axis) for a in operands]
@@ -198,7 +199,7 @@ def _sort(operation: Operation) -> Rule | None:
 def _dynamic_slice(operation: Operation) -> Callable[..., Any]:
     sizes, shape = operation.params["slice_sizes"], operation.shapes[0]
 
-    def function(a: Any, *starts: Any) -> Any:
+    def function(a: Host, *starts: Host) -> Host:
         first = [int(np.clip(s, 0, n - m)) for s, n, m in zip(starts, shape, sizes, strict=True)]
         return a[tuple(slice(f, f + m) for f, m in zip(first, sizes, strict=True))]
 
@@ -206,7 +207,7 @@ def _dynamic_slice(operation: Operation) -> Callable[..., Any]:
 
 
 def _places(
-    operation: Operation, starts: Any, windows: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dims: Any
+    operation: Operation, starts: Host, windows: Sequence[int], sizes: Sequence[int], shape: Sequence[int], dims: Any
 ) -> tuple[tuple[Any, ...], Any]:
     """Where each number of a gather's result, or of a scatter's updates, lies in the operand; and whether it lies inside.
 
@@ -251,7 +252,7 @@ def _gather(operation: Operation) -> Callable[..., Any]:
     dims = (collapsed, numbers.start_index_map, batching, numbers.start_indices_batching_dims)
     fills = "FILL" in str(p["mode"])
 
-    def function(a: Any, starts: Any) -> Any:
+    def function(a: Host, starts: Host) -> Host:
         places, inside = _places(operation, starts, numbers.offset_dims, sizes, shape, dims)
         out = np.broadcast_to(np.asarray(a)[places], shape)
         return np.where(inside, out, np.nan if p["fill_value"] is None else p["fill_value"]) if fills else out
@@ -266,14 +267,14 @@ def _scatter_add(operation: Operation) -> Rule:
     dims = (collapsed, numbers.scatter_dims_to_operand_dims, batching, numbers.scatter_indices_batching_dims)
     drops = "CLIP" not in str(operation.params["mode"])
 
-    def added(a: Any, starts: Any, updates: Any) -> Any:
+    def added(a: Host, starts: Host, updates: Host) -> Host:
         places, inside = _places(operation, starts, numbers.update_window_dims, sizes, updates_shape, dims)
         out = np.array(a)
         updates = np.where(inside, updates, 0.0) if drops else np.asarray(updates)
         np.add.at(out, tuple(np.broadcast_to(place, updates_shape) for place in places), updates)
         return out
 
-    def rule(a: Any, starts: Any, updates: Any, ea: Bound, _: Bound, eu: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, starts: Host, updates: Host, ea: Bound, _: Bound, eu: Bound) -> tuple[Any, Bound]:
         most = added(np.zeros(np.shape(a)), starts, np.ones(updates_shape))  # additions at each place
         own = most * added(abs(a), starts, abs(updates))
         first, more = _zeros([a, updates], [ea, eu])

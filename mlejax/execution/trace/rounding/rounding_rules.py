@@ -12,7 +12,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
+from jax.typing import ArrayLike
+
+from mlejax.shapes import Host
 
 __all__ = ["Bound", "Operation", "Rule", "exact_factor", "scalar_rule", "sum_units"]
 
@@ -35,7 +39,7 @@ class Operation(NamedTuple):
     params: Mapping[str, Any]
     shapes: Sequence[tuple[int, ...]]
     constants: Sequence[Any]
-    out: Any
+    out: jax.core.ShapedArray
 
 
 def sum_units(n: int) -> float:
@@ -46,7 +50,7 @@ def sum_units(n: int) -> float:
     return float(depth)
 
 
-def exact_factor(constant: Any) -> bool:
+def exact_factor(constant: ArrayLike | None) -> bool:
     """Whether a product with this constant is exact: zeros and powers of two."""
     if constant is None or np.asarray(constant).dtype.kind != "f":
         return False
@@ -54,7 +58,7 @@ def exact_factor(constant: Any) -> bool:
     return bool(np.all((mantissa == 0.5) | (mantissa == 0.0)))
 
 
-def _sum(bound: Any, *others: Bound) -> Any:
+def _sum(bound: Bound, *others: Bound) -> Bound:
     """The bound, which is changed in place, and others."""
     for other in others:
         if other is not None:
@@ -65,17 +69,17 @@ def _sum(bound: Any, *others: Bound) -> Any:
 # ---- arithmetic
 
 
-def _add(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _add(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a + b
     return v, _sum(abs(v), ea, eb)
 
 
-def _sub(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _sub(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a - b
     return v, _sum(abs(v), ea, eb)
 
 
-def _mul(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _mul(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a * b
     e = abs(v)
     if ea is not None:
@@ -85,7 +89,7 @@ def _mul(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     return v, e
 
 
-def _mul_exact(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _mul_exact(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v, e = a * b, None
     if ea is not None:
         e = abs(b) * ea
@@ -94,7 +98,7 @@ def _mul_exact(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     return v, e
 
 
-def _div(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _div(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = a / b
     e = abs(v)
     size = abs(b)
@@ -105,11 +109,11 @@ def _div(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     return v, e
 
 
-def _div_exact(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _div_exact(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     return a / b, None if ea is None else ea / abs(b)
 
 
-def _pow(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _pow(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v = np.power(a, b)
     e = 2.0 * abs(v)
     if ea is not None:
@@ -117,7 +121,7 @@ def _pow(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     return v, e if eb is None else e + abs(v * np.where(v == 0, 0.0, np.log(abs(a)))) * eb
 
 
-def _atan2(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+def _atan2(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
     v, square = np.arctan2(a, b), a * a + b * b
     of_a = None if ea is None else abs(b) / square * ea
     return v, _sum(4.0 * abs(v), of_a, None if eb is None else abs(a) / square * eb)
@@ -127,7 +131,7 @@ def _integer_power(operation: Operation) -> Rule:
     power = int(operation.params["y"])
     n = abs(power)
 
-    def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
         base = 1.0 / a if power < 0 else a
         v, square, left = None, base, n
         while left:
@@ -145,21 +149,21 @@ def _integer_power(operation: Operation) -> Rule:
     return rule
 
 
-def _square(a: Any, ea: Bound) -> tuple[Any, Bound]:
+def _square(a: Host, ea: Bound) -> tuple[Any, Bound]:
     v = a * a
     return v, v if ea is None else v + 2.0 * abs(a) * ea
 
 
-def _neg(a: Any, ea: Bound) -> tuple[Any, Bound]:
+def _neg(a: Host, ea: Bound) -> tuple[Any, Bound]:
     return -a, ea
 
 
-def _abs(a: Any, ea: Bound) -> tuple[Any, Bound]:
+def _abs(a: Host, ea: Bound) -> tuple[Any, Bound]:
     return abs(a), ea
 
 
 def _chosen(pick: Callable[[Any, Any], Any], function: Callable[[Any, Any], Any]) -> Rule:
-    def rule(a: Any, b: Any, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, b: Host, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
         v = function(a, b)
         if ea is None and eb is None:
             return v, None
@@ -169,7 +173,7 @@ def _chosen(pick: Callable[[Any, Any], Any], function: Callable[[Any, Any], Any]
     return rule
 
 
-def _clamp(low: Any, a: Any, high: Any, *bounds: Bound) -> tuple[Any, Bound]:
+def _clamp(low: Host, a: Host, high: Host, *bounds: Bound) -> tuple[Any, Bound]:
     v, e = _MAX(low, a, *bounds[:2])
     return _MIN(v, high, e, bounds[2])
 
@@ -181,11 +185,13 @@ _MIN = _chosen(np.less_equal, np.minimum)
 # ---- functions of one operand
 
 
-def _unary(function: Any, slope: Callable[[Any, Any], Any], units: float | Callable[[Any, Any], Any]) -> Rule:
+def _unary(
+    function: Callable[..., Any], slope: Callable[[Any, Any], Any], units: float | Callable[[Any, Any], Any]
+) -> Rule:
     """A function with its derivative, of operand and value, and its own rounding: units, or their absolute bound."""
     own = units if callable(units) else (lambda a, v: units * abs(v))
 
-    def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
         v = function(a)
         e = own(a, v)
         return v, e if ea is None else e + abs(slope(a, v)) * ea
@@ -194,7 +200,7 @@ def _unary(function: Any, slope: Callable[[Any, Any], Any], units: float | Calla
 
 
 def _special(name: str) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
+    def call(*args: Host) -> Host:
         from scipy import special
 
         return getattr(special, name)(*args)
@@ -202,7 +208,7 @@ def _special(name: str) -> Callable[..., Any]:
     return call
 
 
-def _polygamma(m: Any, a: Any) -> Any:
+def _polygamma(m: Host, a: Host) -> Host:
     from scipy import special
 
     if np.ndim(m) == 0 and m == 0:
@@ -210,7 +216,7 @@ def _polygamma(m: Any, a: Any) -> Any:
     return np.where(np.asarray(m) % 2 == 0, -1.0, 1.0) * special.gamma(m + 1.0) * special.zeta(m + 1.0, a)
 
 
-def _polygamma_most(m: Any, a: Any) -> Any:
+def _polygamma_most(m: ArrayLike, a: Host) -> Host:
     """A bound of |psi^(m)(a)| for a > 0, within a factor of two; inf elsewhere."""
     if np.ndim(m) == 0 and m == 0:
         most = abs(np.log(a)) + 1.0 / a
@@ -221,21 +227,21 @@ def _polygamma_most(m: Any, a: Any) -> Any:
     return np.where(a > 0, most, np.inf)
 
 
-def _polygamma_rule(m: Any, a: Any, em: Bound, ea: Bound) -> tuple[Any, Bound]:
+def _polygamma_rule(m: Host, a: Host, em: Bound, ea: Bound) -> tuple[Any, Bound]:
     v = _polygamma(m, a)
     e = 16.0 * abs(v)
     return v, e if ea is None else e + _polygamma_most(m + 1.0, a) * ea
 
 
-def _log1p_rounding(a: Any, v: Any) -> Any:
+def _log1p_rounding(a: Host, v: Host) -> Host:
     return abs(v) * np.where((a > -0.45) & (a < -0.34), 256.0, 4.0)
 
 
-def _atanh_rounding(a: Any, v: Any) -> Any:
+def _atanh_rounding(a: Host, v: Host) -> Host:
     return abs(v) * np.where((abs(a) > 0.3) & (abs(a) < 0.5), 160.0, 4.0)
 
 
-def _logistic(a: Any) -> Any:
+def _logistic(a: Host) -> Host:
     return 1.0 / (1.0 + np.exp(-a))
 
 
@@ -295,13 +301,13 @@ _BINARY: dict[str, Rule] = {
 
 
 def _exact(function: Callable[..., Any]) -> Rule:
-    def rule(*operands: Any) -> tuple[Any, Bound]:
+    def rule(*operands: Host) -> tuple[Any, Bound]:
         return function(*operands[: len(operands) // 2]), None
 
     return rule
 
 
-def _integer_division(a: Any, b: Any) -> Any:
+def _integer_division(a: Host, b: Host) -> Host:
     return np.trunc(a / b).astype(np.result_type(a))
 
 
@@ -338,7 +344,7 @@ _INTEGER: dict[str, Callable[..., Any]] = {
 def _converted(operation: Operation) -> Rule:
     dtype = np.dtype(operation.params["new_dtype"])
 
-    def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
         return np.asarray(a).astype(dtype, copy=False), ea if dtype.kind == "f" else None
 
     return rule

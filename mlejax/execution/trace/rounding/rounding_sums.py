@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.execution.trace.rounding.rounding_rules import Bound, Operation, Rule, exact_factor, sum_units
+from mlejax.shapes import Host
 
 SUMS = frozenset({"reduce_sum", "dot_general"})
 
@@ -26,7 +27,7 @@ def _reduce_sum(operation: Operation) -> Rule:
     axes = tuple(operation.params["axes"])
     exact = operation.out.dtype.kind != "f"
 
-    def rule(units: Any, a: Any, _: Bound, ea: Bound) -> tuple[Any, Bound]:
+    def rule(units: Host, a: Host, _: Bound, ea: Bound) -> tuple[Any, Bound]:
         v = np.add.reduce(a, axis=axes)
         if exact:
             return v, None
@@ -36,11 +37,11 @@ def _reduce_sum(operation: Operation) -> Rule:
     return rule
 
 
-def _reduce_extreme(function: Any) -> Callable[[Operation], Rule]:
+def _reduce_extreme(function: Callable[..., Any]) -> Callable[[Operation], Rule]:
     def of(operation: Operation) -> Rule:
         axes = tuple(operation.params["axes"])
 
-        def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+        def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
             v = function(a, axis=axes, keepdims=True)
             e = None if ea is None else np.max(np.where(a == v, ea, 0.0), axis=axes)
             return np.reshape(v, operation.out.shape), e
@@ -50,7 +51,7 @@ def _reduce_extreme(function: Any) -> Callable[[Operation], Rule]:
     return of
 
 
-def _reduce_exact(function: Any) -> Callable[[Operation], Rule]:
+def _reduce_exact(function: Callable[..., Any]) -> Callable[[Operation], Rule]:
     def of(operation: Operation) -> Rule:
         axes = tuple(operation.params["axes"])
         return lambda a, ea: (function(a, axis=axes), None)
@@ -62,7 +63,7 @@ def _reduce_product(operation: Operation) -> Rule:
     axes = tuple(operation.params["axes"])
     n = int(np.prod([operation.shapes[0][i] for i in axes], dtype=np.int64))
 
-    def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
         v = np.prod(a, axis=axes)
         e = n * abs(v)
         return v, e if ea is None else e + abs(v) * np.sum(ea / abs(a), axis=axes)
@@ -75,7 +76,7 @@ def _running_sum(operation: Operation) -> Rule:
     units = sum_units(operation.shapes[0][axis])
     turned = (lambda a: np.flip(a, axis)) if backwards else (lambda a: a)
 
-    def rule(a: Any, ea: Bound) -> tuple[Any, Bound]:
+    def rule(a: Host, ea: Bound) -> tuple[Any, Bound]:
         total = lambda x: turned(np.cumsum(turned(x), axis=axis))
         e = units * total(abs(a))
         return total(a), e if ea is None else e + total(ea)
@@ -96,12 +97,12 @@ def _dot(operation: Operation) -> Rule:
     selects = any(_selects(c, axes) for c, axes in zip(operation.constants[:2], (ca, cb), strict=True))
     turn_a, turn_b = order_a != list(range(len(sa))), order_b != list(range(len(sb)))
 
-    def product(a: Any, b: Any) -> Any:
+    def product(a: Host, b: Host) -> Host:
         a = (a.transpose(order_a) if turn_a else a).reshape(shape_a)
         b = (b.transpose(order_b) if turn_b else b).reshape(shape_b)
         return np.matmul(a, b).reshape(out)
 
-    def rule(units: Any, a: Any, b: Any, _: Bound, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
+    def rule(units: Host, a: Host, b: Host, _: Bound, ea: Bound, eb: Bound) -> tuple[Any, Bound]:
         if selects and ea is None and eb is None:
             return product(a, b), None
         size_a, size_b = abs(a), abs(b)

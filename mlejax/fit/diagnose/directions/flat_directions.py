@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[
     return np.clip(end.u + step, space.lower, space.upper)
 
 
-def _errors_alone(end: OptimizeResult, otherwise: Any) -> Float[Host, " p"]:
+def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, " p"]:
     """Standard errors (p,), each given the other coordinates; ``otherwise`` where there is no curvature."""
     diagonal = symmetric(end.information).diagonal()
     usable = np.isfinite(diagonal) & (diagonal > 0)

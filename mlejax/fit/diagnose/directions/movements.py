@@ -13,11 +13,13 @@ from mlejax.fit.diagnose.ends import curved
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
+from mlejax.shapes import Either, Params
+from mlejax.transforms import Transform
 
 N_SHOWN = 6
 
 
-def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
+def _natural(u: np.ndarray, space: Space, fixed: Either | None) -> np.ndarray:
     if not curved(space).any():
         return u
     with float64():
@@ -25,13 +27,13 @@ def _natural(u: np.ndarray, space: Space, fixed: Any) -> np.ndarray:
 
 
 @partial(compiled, static=("space",))
-def theta_of(space: Space, u: Any, fixed: Any) -> Any:
+def theta_of(space: Space, u: Either, fixed: Either | None) -> Either:
     """u (p,) -> theta (p,)."""
     return space.theta_from_u(u, fixed)
 
 
 @partial(compiled, static=("space",))
-def _params(space: Space, u: Any, fixed: Any) -> Any:
+def _params(space: Space, u: Either, fixed: Either | None) -> Params:
     return space.params_from_u(u, fixed)
 
 
@@ -53,7 +55,7 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 
 def _in_own(
     line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray | None, Space, Any]:
+) -> tuple[tuple[Any, Any], np.ndarray | None, Space, Any]:
     """A point with a direction, and the information, in the user's coordinates, with their layout and the fixed values."""
     coordinates, fixed = split_constants(constants, space.n_free)
     own = None if information is None else coordinates.information_in_u(information)
@@ -61,7 +63,7 @@ def _in_own(
 
 
 def describe_movement(
-    u: np.ndarray, far: np.ndarray, space: Space, fixed: Any, information: np.ndarray | None = None
+    u: np.ndarray, far: np.ndarray, space: Space, fixed: Either | None, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
     if space.mapped:
@@ -100,7 +102,7 @@ def describe_movement(
     return ", ".join(parts[:N_SHOWN]) + more, tuple(name for _, name, _ in kept)
 
 
-def _limit(transform: Any, change: float) -> str:
+def _limit(transform: Transform, change: float) -> str:
     up = change > 0
     if isinstance(transform, transforms.Log):
         return "+inf" if up else "0"
@@ -112,7 +114,7 @@ def _limit(transform: Any, change: float) -> str:
 
 
 def describe_flat(
-    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Any, information: np.ndarray | None = None
+    u: np.ndarray, unit: np.ndarray, space: Space, fixed: Either | None, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
     """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
 

@@ -24,7 +24,7 @@ from mlejax.objective import SingleEvaluator, Spec
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
-from mlejax.shapes import Bool, Float, Host
+from mlejax.shapes import Bool, Either, Float, Host
 from mlejax.status import End
 from mlejax.verdict import Direction
 
@@ -172,7 +172,7 @@ def probe_directions(
     return flat + found
 
 
-def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Any) -> tuple[Direction, ...]:
+def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tuple[Direction, ...]:
     """Scales and probabilities that the search carried to the end of the numbers without a stop.
 
     Rounding hides there whether the log-likelihood still rises, so the profile is compared with that of ten logarithms before.
@@ -199,11 +199,11 @@ def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Any) -> tuple
 
 
 @partial(compiled, static=("space",))
-def _u_of_theta(space: Space, theta: Any, fixed: Any) -> Any:
+def _u_of_theta(space: Space, theta: Either, fixed: Either | None) -> Either:
     return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
 
 
-def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[tuple[Direction, ...]]:
+def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Host) -> Asks[tuple[Direction, ...]]:
     """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
     space = spec.space
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
@@ -213,7 +213,7 @@ def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Any) -> Asks[
     theta, score, information = natural.theta, natural.score, natural.information
     values = split_constants(fixed, space.n_free)[1] if space.mapped else fixed  # real coordinates are the same in both
 
-    def to_u(points: Any) -> np.ndarray:
+    def to_u(points: Host) -> np.ndarray:
         return np.concatenate(
             [
                 np.asarray(_u_of_theta(space.own, np.resize(part, (N_CONVERTED, part.shape[1])), values))[: len(part)]

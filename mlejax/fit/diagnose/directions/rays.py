@@ -76,7 +76,7 @@ class Origin(NamedTuple):
     value: float
     information: Float[Host, "p p"]
     space: Space
-    fixed: Any
+    fixed: Host | None
     chart: Chart | None = None
 
     @property

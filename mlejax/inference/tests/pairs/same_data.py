@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def data_difference(a: Fingerprint | None, b: Fingerprint | None) -> str:
     return ""
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[Hashable]) -> str:
     shown = [str(name) for name in names]
     return ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")
 

@@ -182,7 +182,7 @@ def _dimensions(x: Any) -> int:
         return -1
 
 
-def _numeric(x: Any, what: str) -> np.ndarray:
+def _numeric(x: object, what: str) -> np.ndarray:
     try:
         array = np.asarray(x, np.float64)
     except OverflowError:
