@@ -44,7 +44,7 @@ from mlejax.results import BatchResults, Results, compare, load, pool, stack
 from mlejax.scikit import sklearn
 from mlejax.verdict import ConvergenceWarning, Verdict
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BHHH",

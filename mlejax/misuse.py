@@ -104,9 +104,13 @@ def linked(error: Error, row: str = "") -> Error:
         error: what will be raised.
         row: the anchor of its row; without one the section of its class is named, unless there is a note already.
     """
-    if not any(PAGE in note for note in getattr(error, "__notes__", ())):
+    if not _names_page(error):
         error.add_note(f"See {PAGE}#{row or _SECTIONS.get(type(error).__name__, 'errors-about-options')}")
     return error
+
+
+def _names_page(error: Exception) -> bool:
+    return any(PAGE in note for note in getattr(error, "__notes__", ()))
 
 
 def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
@@ -133,7 +137,7 @@ def shortened(error: Exception) -> Exception:
         error.__notes__ = [note for note in error.__notes__ if "JAX_TRACEBACK_FILTERING" not in note]
     entries = list(_entries(error.__traceback__))
     raised_here = _is_ours(entries[-1])
-    if raised_here and not isinstance(error, (ValueError, TypeError, KeyError)):
+    if raised_here and not isinstance(error, (ValueError, TypeError, KeyError)) and not _names_page(error):
         return error
     if raised_here:
         linked(error)

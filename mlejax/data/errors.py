@@ -95,13 +95,13 @@ def near_matches(name: Hashable, known: Iterable[Any]) -> list[Any]:
     return [by_text[text] for text in difflib.get_close_matches(str(name).lower(), by_text, n=3, cutoff=0.6)]
 
 
-def missing_column(name: Hashable, known: Iterable[Any]) -> MissingColumnError:
-    """The error for a column that is not there."""
-    known = list(known)
+def missing_column(name: Hashable, known: Iterable[Any], what: str = "") -> MissingColumnError:
+    """The error for a column that is not there; ``what`` looked for it."""
+    known = [one for one in known if one is not None]
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
-    have = f" The data have the columns {listing(known)}." if known else " The data have no columns."
-    return linked(MissingColumnError(f"no column {name!r} in the data.{hint}{have}", name), "no-column")
+    have = f" The data have the columns {listing(known)}." if known else " The data have no columns with names."
+    return linked(MissingColumnError(f"{what and what + ': '}no column {name!r} in the data.{hint}{have}", name), "no-column")
 
 
 def type_name(value: object) -> str:

@@ -212,6 +212,8 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
             ),
             "concrete-value",
         ) from error
+    except AttributeError as error:
+        raise _wrong_attribute(likelihood, space, error) from error
     except KeyError as error:
         raise _wrong_key(likelihood, table, space, error) from error
     except (TypeError, ValueError) as error:
@@ -285,6 +287,14 @@ def _calls_math(likelihood: Likelihood, error: BaseException) -> LikelihoodError
         ),
         "math",
     )
+
+
+def _wrong_attribute(likelihood: Likelihood, space: Space, error: AttributeError) -> Exception:
+    """The error for a parameter that was read as an attribute; others as they are."""
+    if isinstance(error.obj, dict) and error.name in [group.name for group in space.groups]:
+        said = f"{likelihood.name} reads params.{error.name}: a parameter is read as params[{error.name!r}]"
+        return linked(LikelihoodError(said), "attributes")
+    return error
 
 
 def _wrong_key(likelihood: Likelihood, table: Table, space: Space, error: KeyError) -> Exception:

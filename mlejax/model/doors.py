@@ -305,9 +305,10 @@ class Model(CompanionDoors, BatchDoors):
         """
         if regressions is not None and not isinstance(regressions, Mapping):
             first = next(iter(self.likelihood.parameters or {"mu": None}))
+            came = repr(regressions) if isinstance(regressions, str) else type(regressions).__name__
             raise TypeError(
                 f"regress expected formulas by parameter, regress({first}='x'): the right side alone, since the log-likelihood "
-                f"itself says what is explained; got {regressions!r}"
+                f"itself says what is explained; got {came}"
             )
         return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 

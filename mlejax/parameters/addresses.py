@@ -111,7 +111,8 @@ def _tight(text: str) -> str:
 
 def near(text: str, known: Sequence[str]) -> str:
     """`` (did you mean ...?)`` with the nearest known names, or an empty string."""
-    matches = difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else []
+    inside = [name for name in known if text and name.endswith(f"[{text}]")][:3]  # a covariate by its name alone
+    matches = inside or (difflib.get_close_matches(text, known, n=3, cutoff=0.5) if text else [])
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlejax import files, report
+from mlejax import files, misuse, report
 from mlejax.likelihood import Likelihood
 from mlejax.results import reporting
 from mlejax.results.results import Results
@@ -38,6 +38,7 @@ class SavedModel:
         return self.likelihood.function(None, None)
 
 
+@misuse.door
 def load(path: files.PathLike, *, model: Any = None) -> Results:
     """Read a result that :meth:`Results.save` wrote.  Nothing in the file is evaluated.
 
@@ -81,6 +82,7 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
     return made
 
 
+@misuse.door
 def compare(
     *results: Results,
     names: Sequence[str] | None = None,

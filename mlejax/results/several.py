@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlejax import inference
+from mlejax import inference, misuse
 from mlejax.results.batch_results import BatchResults
 from mlejax.results.results import Results
 
 
+@misuse.door
 def pool(
     results: Sequence[Results] | BatchResults, *, df_complete: float | None = None, alpha: float = 0.05
 ) -> inference.Pooled:
@@ -46,6 +47,7 @@ def pool(
     return inference.pooled([one._entries for one in each], df_complete, alpha)
 
 
+@misuse.door
 def stack(
     first: Results, second: Results, *, names: Mapping[str, str] | None = None, alpha: float = 0.05
 ) -> inference.TwoStep:

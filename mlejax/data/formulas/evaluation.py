@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.data.errors import DataError, DataTypeError, MissingColumnError, listing, missing_column, rows_phrase
+from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, rows_phrase
 from mlejax.data.formulas.long_factors import codes_of, long_factors, whole_formula
 from mlejax.data.formulas.parsing import columns_of, names_in, parse, plain_text, uses
 from mlejax.data.formulas.row_chunks import categories_of, chunks, collect_cycles, in_chunks, rows_with_levels
@@ -163,7 +163,7 @@ def evaluate_again(
     """
     for name in formula.columns:
         if name not in table:
-            raise MissingColumnError(f"{what}: {missing_column(name, table.keys)}")
+            raise missing_column(name, table.keys, what)
     if kept is None and formula.columns:
         table.convert((), others=formula.columns)  # missing values are refused by column
     if formula.spec is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mlejax.data.errors import MissingColumnError, missing_column
+from mlejax.data.errors import missing_column
 from mlejax.data.read.table import Table
 
 if TYPE_CHECKING:
@@ -133,4 +133,4 @@ def _unknown(name: str, called: bool, table: Table, what: str) -> Exception:
             f"{what}: no function {name!r}; formulas see their own columns and formulaic's transforms (C, log, exp, scale, "
             "center, poly, bs, cr, np. ...) only, so make a column of it beforehand"
         )
-    return MissingColumnError(f"{what}: {missing_column(name, table.keys)}")
+    return missing_column(name, table.keys, what)

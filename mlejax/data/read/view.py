@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from mlejax.data.errors import DataTypeError, missing_column
+from mlejax.misuse import linked
 
 
 class View(Mapping[Any, Any]):
@@ -115,7 +116,7 @@ class View(Mapping[Any, Any]):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]')
+        raise linked(AttributeError(f'the data have no attribute {name!r}; a column is read as data["{name}"]'), "attributes")
 
     def __setitem__(self, key: Hashable, value: object) -> None:
         raise DataTypeError(f"data[{key!r}] = ...: the data cannot be changed; write {{**data, {key!r}: value}}")

@@ -45,7 +45,7 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
     if not isinstance(start, Mapping):
         raise TypeError(
             f"start= expected a dict of parameters, {{'{space.groups[0].name}': ...}}, or res.params_tree, "
-            f"got {type(start).__name__}"
+            f"got {type(start).__name__}; a list of these begins several searches"
         )
     entries: dict[str, Any] = {}
     for key, value in start.items():

@@ -19,6 +19,18 @@ from mlejax.results.fitted import Fitted
 if TYPE_CHECKING:
     import pandas as pd
 
+_ELSEWHERE = {
+    **dict.fromkeys(("coef", "coefs", "coefficients", "coef_", "values", "x", "estimates"), "res.params"),
+    **dict.fromkeys(("se", "std_err", "std_errors", "std_error", "stderr", "errors"), "res.bse"),
+    **dict.fromkeys(("vcov", "cov", "covariance"), "res.cov_params()"),
+    **dict.fromkeys(("loglik", "logLik", "log_likelihood", "ll", "fun", "fval"), "res.llf"),
+    **dict.fromkeys(("confint", "ci"), "res.conf_int()"),
+    **dict.fromkeys(("success", "valid", "status", "message"), "res.converged and res.verdict"),
+    **dict.fromkeys(("p_values", "pvalue", "pval"), "res.pvalues"),
+    **dict.fromkeys(("fitted", "fittedvalues", "fitted_values"), "res.predict(data)"),
+    **dict.fromkeys(("resid", "resids"), "res.residuals()"),
+    "summary2": "res.summary()",
+}  # fmt: skip
 _STATISTICS = {"N": "Observations", "ll": "Log-likelihood", "aic": "AIC", "bic": "BIC", "df_model": "Free parameters"}
 
 
@@ -58,6 +70,13 @@ class Prediction:
 @misuse.doors
 class OtherNames(Fitted):
     """A result as other packages read it."""
+
+    if not TYPE_CHECKING:  # so that editors know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """What other packages call differently is named; asked for only where there is no such attribute."""
+            instead = f"; write {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}", name=name, obj=self)
 
     @property
     def use_t(self) -> bool:
