@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mlejax.misuse import door
+from mlejax.parameters import near
 from mlejax.plot.canvas import gray, intervals, legend, new_axes, percent, rows_with_labels
 from mlejax.shapes import Host
 
@@ -63,7 +64,8 @@ def estimates(
     values = many.params
     term = values.columns[0] if term is None else term
     if term not in values.columns:
-        raise KeyError(f"no entry {term!r}; the entries are {', '.join(values.columns[:20])}")
+        meant = near(str(term), list(values.columns))
+        raise KeyError(f"no entry {term!r}{meant}; the entries are {', '.join(values.columns[:20])}")
     if kind not in (None, "forest", "hist"):
         raise ValueError(f"kind={kind!r}: expected 'forest' or 'hist'")
     forest = kind == "forest" or (kind is None and len(values) <= FOREST)
@@ -85,7 +87,7 @@ def estimates(
     if limits is not None:
         ax.set_xlim(*limits)
     if len(set(codes.tolist())) > 1 or not forest:
-        legend(ax, above=forest)
+        legend(ax, above=True)
     return ax
 
 

@@ -125,6 +125,9 @@ def band(
 
 def legend(ax: Axes, above: bool = False) -> None:
     """A legend without a frame, if anything is labelled; above the axes of a list, where it covers no row."""
-    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 3} if above else {}
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(frameon=False, fontsize=SMALL, **place)
+    handles, labels = ax.get_legend_handles_labels()
+    labels = [shortened(label) for label in labels]
+    beside = 3 if sum(map(len, labels[:3])) <= LONGEST else 1
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": beside} if above else {}
+    if labels:
+        ax.legend(handles, labels, frameon=False, fontsize=SMALL, **place)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.plot.canvas import gray, legend, new_axes, percent
-from mlejax.shapes import Host
+from mlejax.shapes import Float, Host
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,12 +52,28 @@ def _smooth(x: Host, y: Host, fine: Host) -> Host:
     return PchipInterpolator(x, y[first])(fine) if len(x) > 2 else np.interp(fine, x, y[first])
 
 
+def _around(x: Float[Host, " k"], y: Float[Host, " k"]) -> tuple[Float[Host, " m"], Float[Host, " m"]]:
+    """A smooth closed curve through points (centripetal parameter, so that it makes no loops); where some are unknown, lines."""
+    from scipy.interpolate import CubicSpline
+
+    if not np.isfinite(x + y).all() or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+        return x, y
+    steps = np.sqrt(np.hypot(np.diff(x) / np.ptp(x), np.diff(y) / np.ptp(y)))
+    along, kept = np.unique(np.append(0.0, np.cumsum(steps)), return_index=True)
+    if len(along) < 4:
+        return x, y
+    corners = np.stack([x, y], axis=1)[kept]
+    corners[-1] = corners[0]
+    drawn = CubicSpline(along, corners, bc_type="periodic")(np.linspace(0.0, along[-1], 721))
+    return drawn[:, 0], drawn[:, 1]
+
+
 def contour(found: Any, ax: Axes | None) -> Axes:
     """The region of two parameters, and dashed the ellipse of the quadratic approximation."""
     ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))
-    ax.plot(np.append(x, x[0]), np.append(y, y[0]), color="C0", label="profile likelihood")
+    ax.plot(*_around(np.append(x, x[0]), np.append(y, y[0])), color="C0", label="profile likelihood")
     around = [np.append(a, a[0]) for a in found.ellipse]
     ax.plot(*around, "--", color=gray(ax), label="quadratic approximation")
     ax.margins(0.1)

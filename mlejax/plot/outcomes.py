@@ -88,7 +88,7 @@ def survival(
 
     Raises:
         CompanionError: neither ``of`` nor a cdf.
-        ValueError: no column of that name.
+        ValueError: no column of that name; events that are not 0 and 1.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -101,6 +101,9 @@ def survival(
         'survival'
     """
     rows = _frame(data, time, event, entry, by)
+    if event is not None and not set(rows[event].unique().tolist()) <= {0, 1}:
+        came = ", ".join(map(repr, rows[event].unique().tolist()[:3]))
+        raise ValueError(f"event={event!r}: expected a column of 1 (the event) and 0 (censored), got {came}, ...")
     if of is None:
         cdf = companion(result.model.likelihood, "cdf", "mle.plot.survival without of=")
         of = lambda params, columns: 1.0 - cdf(params, columns)

@@ -226,3 +226,16 @@ def test_margins_are_a_list_or_points_by_level() -> None:
     with pytest.raises(ValueError, match="x='z': expected one of the columns of the margins") as error:
         effects.plot(x="z")
     assert all("inference" not in entry.filename for entry in traceback.extract_tb(error.value.__traceback__))
+
+
+def test_a_contour_is_a_smooth_curve_through_its_points(res: mle.Results) -> None:
+    region = res.contour("mu", "sigma", n=12)
+    drawn = np.array(region.plot().get_lines()[0].get_data())
+    far = np.abs(drawn[:, None, :] - np.array([region.x, region.y])[:, :, None]) / res.bse.to_numpy()[:, None, None]
+    assert far.max(axis=0).min(axis=1).max() < 0.02
+
+
+def test_events_are_zeros_and_ones(lung: pd.DataFrame) -> None:
+    fit = exponential.fit(lung)
+    with pytest.raises(ValueError, match=r"event='female'.*expected a column of 1 \(the event\) and 0 \(censored\), got 2, ..."):
+        mle.plot.survival(fit, lung.assign(female=2), "time", "female")
