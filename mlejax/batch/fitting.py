@@ -22,12 +22,15 @@ from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, in_theta
+from mlejax.fit.labels import in_order
 from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.prepare.loaded import Loaded, unscaled
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode
+from mlejax.fit.with_classes import RESTARTS
+from mlejax.latent import mixture_of
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
 from mlejax.objective.blocks import budget_for
@@ -54,6 +57,8 @@ def fit_many(
 ) -> Batch:
     """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
+    own_labels = start is not None or mixture_of(likelihood) is None
+    again = n_starts is None and not own_labels
     n_starts = check_n_starts(n_starts, 1)
     with float64(), missing_derivatives(likelihood), outside_transformations():
         space, held = fix_on_host(sets.space, fixed)
@@ -82,6 +87,12 @@ def fit_many(
         modes: dict[int, tuple[Mode, ...]] = {}
         if n_starts > 1 and outcome.finished:
             outcome, modes = _several_starts(problems, outcome, evaluator, which, n_starts)
+        elif again and outcome.finished:  # a class was lost, or coincides with another
+            outcome, modes = _several_starts(problems, outcome, evaluator, which[~outcome.clean[which]], RESTARTS)
+        if not own_labels and which.size:
+            good = outcome.clean | np.array([i in modes for i in range(len(sets))])
+            ends = in_order(outcome.spec, outcome.result, good, sets.single(int(which[0])), held)
+            outcome = replace(outcome, result=ends, at=None)
         done = judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
     return replace(done, missing=missing, columns=columns)
 

@@ -174,7 +174,8 @@ def _split(
             "inside the function"
         )
     runs, labels, label_names, equal = groups
-    others = [*([likelihood.unit] if likelihood.unit else []), *others]
+    time = None if likelihood.joint is None else likelihood.joint.time
+    others = [name for name in (likelihood.unit, time, *others) if name is not None]
     bad: dict[int, str] = {}
     with float64():
         reading = reading_of(likelihood, table, start, None, others, example=runs(0))
@@ -193,6 +194,8 @@ def _split(
             used, by_term = _without_zero_weights(used, weighing, bad), weighing.values
         n_rows = used.sums(by_term) if by_term is not None and kind == "frequency" else used.lengths.copy()
         if likelihood.unit is not None:
+            if time is not None:
+                _check_steps(rows, used, table, likelihood.unit, time)
             rows, used, by_term = _into_units(rows, used, table.column(likelihood.unit), likelihood, by_term, bad)
         n_out = _lengths_returned(likelihood, reading, runs, bad) if whole else {}
         most_rows = contributions_at_once(likelihood, reading.space, rows.leaves, rows.shared, rows.layout)
@@ -288,6 +291,15 @@ def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int
     for i in np.flatnonzero(left.lengths == 0).tolist():
         bad.setdefault(i, f"{where}: all {runs.lengths[i]} are zero, so that no row is left")
     return left
+
+
+def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit: str, time: str) -> None:
+    """DataError unless the times of each series of each data set grow by one step."""
+    taken = rows.take(runs.positions)
+    series, times = (np.asarray(taken.select(table.column(name))) for name in (unit, time))
+    inside = data_room.group_codes(series, f"unit column {unit!r}")[0]
+    _, first, codes = np.unique(runs.owner * (int(inside.max(initial=0)) + 1) + inside, return_index=True, return_inverse=True)
+    data_room.check_steps(times, codes, series[first], unit, time)
 
 
 def _into_units(

@@ -27,6 +27,7 @@ from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, on_nearest_edges, suspect
 from mlejax.fit.finish.natural import in_theta, theta_and_params
+from mlejax.fit.labels import exchangeable, in_order, order_of
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import (
@@ -117,7 +118,8 @@ def refit(
             apart = kind(spec, replace(shared, own_rows=True), budget, fixed, hyper)
             ends.put(again, maximise(apart, method, starts, again)[1].of(again))
             ends, good = _ended(spec.space, ends, fixed, None if separate else budget)
-        return _refits(spec.space, ends, good & ~_digits_lost(evaluator, ends, good, starts), fixed)
+        good = good & ~_digits_lost(evaluator, ends, good, starts)
+        return _refits(spec.space, _relabelled(spec, ends, good, starts[0], data, fixed), good, fixed)
 
 
 def refit_data(
@@ -144,7 +146,21 @@ def refit_data(
         _, ends = maximise(evaluator, method, starts, sets.usable)
         ends.status[list(sets.bad)] = int(End.START_NOT_FINITE)
         ends, good = _ended(spec.space, ends, fixed, budget)
-        return _refits(spec.space, ends, good & ~_digits_lost(evaluator, ends, good, starts), fixed)
+        good = good & ~_digits_lost(evaluator, ends, good, starts)
+        if good.any():
+            ends = _relabelled(spec, ends, good, starts[0], sets.single(int(np.flatnonzero(good)[0])), fixed)
+        return _refits(spec.space, ends, good, fixed)
+
+
+def _relabelled(
+    spec: Spec, ends: OptimizeResult, good: Bool[Host, " B"], u0: Float[Host, " p"], data: Prepared, fixed: Any
+) -> OptimizeResult:
+    """The ends with their classes in order, where those of the estimate u0 (p,) are."""
+    leaves = exchangeable(spec, u0, data, fixed)
+    if leaves is None:
+        return ends
+    order = np.asarray(order_of(spec.space, spec.space.params_from_u(u0, fixed), leaves))
+    return in_order(spec, ends, good, data, fixed) if (np.diff(order) > 0).all() else ends
 
 
 def _digits_lost(

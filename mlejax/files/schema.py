@@ -60,6 +60,7 @@ SUPPORTS = {
     "closed_interval": transforms.Box,
     "half_open_interval": transforms.HalfOpen,
     "simplex": transforms.Simplex,
+    "closed_simplex": transforms.ClosedSimplex,
     "ordered": transforms.Ordered,
     "covariance": transforms.Covariance,
     "cholesky": transforms.Cholesky,
@@ -77,6 +78,7 @@ def _support_written(transform: Any, where: str) -> Json:
         public: getattr(transform, end, None)
         for public, end in (("lower", "lo"), ("upper", "hi"), ("closed", "closed"))
     }
+    ends |= {own: getattr(transform, own) for own in ("rest", "edges") if hasattr(transform, own)}
     return {"name": name, **{public: to_json(value) for public, value in ends.items()}}
 
 
@@ -86,6 +88,8 @@ _SUPPORT = record(
     lower=("lo", optional(number)),
     upper=("hi", optional(number)),
     closed=optional(one_of("left", "right")),
+    rest=optional(list_of(count))._replace(absent=(None,)),
+    edges=optional(list_of(count))._replace(absent=(None,)),
 )
 SUPPORT = Field(_SUPPORT.read, _support_written)
 

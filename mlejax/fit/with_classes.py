@@ -7,7 +7,6 @@ that set the classes apart, and the highest proper maximum is what is reported (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax import transforms
 from mlejax.execution import float64
+from mlejax.fit import labels
+from mlejax.fit.empty_classes import on_closed_edges
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Markov, mixture_of, posterior
@@ -27,8 +27,7 @@ from mlejax.verdict import Verdict
 RESTARTS = 10  # starts, where the first search ended with a class too many
 EMPTY = 1e-2  # rows (units) that a class is expected to have
 ALIKE = 1e-2  # log densities of a row in two classes
-SAME = 1e-9  # log-likelihood, relative, of exchanged classes
-MOST_TRIED = 64  # sets of parameters that are exchanged
+STATIONARY = 1e-6  # a Newton decrement, log-likelihood units
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
         again = fit_once(likelihood, data, **{**options, "n_starts": RESTARTS})
         if again.verdict.converged or not done.verdict.converged:
             done, found = again, class_findings(again)
-    if options.get("start") is None:
+    if done.verdict.supremum is not None:
+        done, found = _onto_edges(done, found, keep=options.get("start") is not None)
+    elif options.get("start") is None:
         done, found = _in_order(done, found)
     return _exact(_judged(done, found))
 
@@ -110,7 +111,7 @@ def class_findings(done: Fit) -> ClassFindings:
 def _judged(done: Fit, found: ClassFindings) -> Fit:
     """The fit with a verdict that names what became of its classes."""
     if found.healthy:
-        return _on_an_edge(done)
+        return done
     name = next(iter(done.spec.likelihood.joint.latents))  # type: ignore[union-attr]
     said, unbounded = [], "without bound" in done.verdict.statement
     for a, b in found.alike:
@@ -124,7 +125,7 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
     if not said:
         return done
     text = ", and ".join(said)
-    if done.verdict.converged:
+    if done.verdict.converged and not found.empty:
         note = f"{text[0].upper()}{text[1:]}: such a maximum may mean nothing."
         return replace(done, note=" ".join(n for n in (done.note, note) if n))
     fewer = bool(found.empty or found.alike)
@@ -134,48 +135,33 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
         else "A class with a scale of its own has no bound: give the classes one scale, penalise small scales, or fit fewer "
         "classes; n_starts=50 looks for a proper maximum."
     )
-    return replace(
-        done, verdict=Verdict(done.verdict.code, f"{text}; {done.verdict.statement}", done.verdict.evidence, advice)
-    )
+    code, said_before = done.verdict.code, done.verdict.statement
+    if found.alike and not found.empty and done.decrement < STATIONARY:
+        code, said_before = "not_identified", "only the sum of their probabilities is known"
+    return replace(done, verdict=Verdict(code, f"{text}; {said_before}", done.verdict.evidence, advice))
 
 
-def _on_an_edge(done: Fit) -> Fit:
-    """The fit with advice where nothing but a probability of a class goes to 0."""
-    mixture, verdict = mixture_of(done.spec.likelihood), done.verdict
-    assert mixture is not None
-    law = set(mixture.latent.names(mixture.name).values()) - {p.name for p in done.spec.likelihood.predictors}
-    moving = [name for kind, names, _ in verdict.evidence.get("directions", ()) if kind == "rises" for name in names]
-    if verdict.supremum is None or not moving or any(name.split("[")[0] not in law for name in moving):
-        return done
-    name = moving[0].split("[")[0]
-    advice = (
-        "A probability of a class is 0 at the maximum, on the edge of its support; the estimates are those of the limit, and no "
-        f"errors are given. A small penalty keeps it off the edge: penalty=lambda p: -0.1 * jnp.log(p[{name!r}]).sum()."
-    )
-    return replace(done, verdict=Verdict(verdict.code, verdict.statement, verdict.evidence, advice))
-
-
-# ---- the order of labels
+def _onto_edges(done: Fit, found: ClassFindings, keep: bool) -> tuple[Fit, ClassFindings]:
+    """The fit with probabilities of classes that go to 0 on that edge, where it is a maximum; ``keep``: labels as they are."""
+    leaves = None if keep else _exchangeable(done)
+    order = np.arange(len(found.counts)) if leaves is None else _order(done, leaves)
+    closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
+    if closed is None:
+        return done, found
+    closed = closed if leaves is None else _with_order_told(closed, leaves)
+    return closed, class_findings(closed)
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
     """The fit with its classes in order of their first parameter, where their labels can be exchanged."""
-    exchanged, mixture = _exchangeable(done), mixture_of(done.spec.likelihood)
-    if exchanged is None:
+    leaves = _exchangeable(done) if done.verdict.converged else None
+    if leaves is None:
         return done, found
-    assert mixture is not None
-    space = done.spec.space
-    values = [np.asarray(a) for a in space.split(done.params)]
-    first = next((i for i in exchanged if space.leaves[i].transform.elementwise), exchanged[0])
-    by = values[first].reshape(len(found.counts), -1)[:, 0]
-    order = np.argsort(by, kind="stable")
-    label = space.leaves[first].name
-    word = "states" if mixture.latent.square(mixture.name) else "classes"
-    note = f"The labels of the {word} can be exchanged; they are in order of {label}."
-    done = replace(done, note=" ".join(n for n in (done.note, note) if n))
+    order, done = _order(done, leaves), _with_order_told(done, leaves)
     if (order == np.arange(len(order))).all():
         return done, found
-    u = _permuted(done, exchanged, order)
+    with float64():
+        u = np.asarray(labels.permuted(done.spec, done.u, done.fixed, leaves, order))
     again = continued(done, u, done.note)
     if again.verdict.code != done.verdict.code:
         return done, found
@@ -185,53 +171,24 @@ def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
     return kept, class_findings(kept)
 
 
+def _exchangeable(done: Fit) -> tuple[int, ...] | None:
+    return labels.exchangeable(done.spec, done.u, done.loaded.problem.data, done.fixed)
+
+
+def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:
+    with float64():
+        return np.asarray(labels.order_of(done.spec.space, done.params, leaves))
+
+
+def _with_order_told(done: Fit, leaves: tuple[int, ...]) -> Fit:
+    mixture, space = mixture_of(done.spec.likelihood), done.spec.space
+    assert mixture is not None
+    word = "states" if mixture.latent.square(mixture.name) else "classes"
+    label = space.leaves[labels.first_of(space, leaves)].name
+    note = f"The labels of the {word} can be exchanged; they are in order of {label}."
+    return replace(done, note=" ".join(n for n in (done.note, note) if n))
+
+
 def _verdict(before: Fit, after: Fit) -> Verdict:
     """The verdict of several starts stands; else that of the end in its new order."""
     return before.verdict if before.modes and before.verdict.converged else after.verdict
-
-
-def _exchangeable(done: Fit) -> tuple[int, ...] | None:
-    """Numbers of the leaves whose classes can be exchanged without a change of the log-likelihood; None if there are none."""
-    mixture, space = mixture_of(done.spec.likelihood), done.spec.space
-    assert mixture is not None
-    if space.ties is not None or space.mapped or not done.verdict.converged or done.spec.penalty is not None:
-        return None
-    k, laws = mixture.latent.n, set(mixture.latent.names(mixture.name).values())
-    law = [i for i, leaf in enumerate(space.leaves) if leaf.name in laws]
-    others = [i for i, leaf in enumerate(space.leaves) if i not in law and leaf.shape[:1] == (k,) and leaf.size]
-    plain = all(isinstance(space.leaves[i].transform, transforms.Simplex) for i in law)
-    if not others or not plain or any(space.leaves[i].free is not None for i in (*law, *others)):
-        return None
-    turned = np.roll(np.arange(k), 1)
-    for some in _subsets(others):
-        if any(
-            isinstance(space.leaves[i].transform, transforms.Ordered) and space.leaves[i].shape == (k,) for i in some
-        ):
-            continue
-        u = _permuted(done, (*some, *law), turned)
-        with float64():
-            found = posterior(done.spec, u, done.loaded.problem.data, done.fixed)
-        value = done.loaded.scale * float(np.asarray(done.loaded.problem.data.weights) @ np.asarray(found.loglik))
-        if abs(value - done.llf) <= SAME * (1.0 + abs(done.llf)):
-            return (*some, *law)
-    return None
-
-
-def _subsets(leaves: list[int]) -> Iterator[tuple[int, ...]]:
-    """Sets of leaves, the large ones first."""
-    several = (some for size in range(len(leaves), 0, -1) for some in combinations(leaves, size))
-    yield from (some for _, some in zip(range(MOST_TRIED), several, strict=False))
-
-
-def _permuted(done: Fit, leaves: tuple[int, ...], order: np.ndarray) -> np.ndarray:
-    """u (p,) with the classes of these leaves in another order."""
-    mixture, space = mixture_of(done.spec.likelihood), done.spec.space
-    assert mixture is not None
-    values = [np.asarray(a) for a in space.split(done.params)]
-    square = mixture.latent.square(mixture.name)
-    for i in leaves:
-        values[i] = values[i][order]
-        if space.leaves[i].name in square:
-            values[i] = values[i][:, order]
-    with float64():
-        return np.asarray(space.u_from_params(space.build(values)))

@@ -13,7 +13,6 @@ from mlejax.latent.mixture import (
     mixture_of,
     posterior,
     random_posterior,
-    refuse_chains,
     with_posterior,
 )
 from mlejax.latent.random_effects import regressed, without_random
@@ -51,7 +50,6 @@ __all__ = [
     "posterior",
     "quadrature_of",
     "random_posterior",
-    "refuse_chains",
     "regressed",
     "way_of",
     "with_posterior",

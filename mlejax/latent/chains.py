@@ -1,10 +1,11 @@
-r"""Hidden Markov chains: the log-likelihood of one series by the forward recursion in logarithms, and what follows from it.
+r"""Hidden Markov chains: the log-likelihood of one series by the scaled forward recursion, and what follows from it.
 
-    alpha_1(k) = log delta_k + log f(y_1 | k),    alpha_t(k) = log sum_j exp(alpha_{t-1}(j) + log A_jk) + log f(y_t | k),
+    a_1(k) = delta_k f(y_1 | k),    a_t(k) = sum_j a_{t-1}(j) A_jk f(y_t | k),    log-likelihood = log sum_k a_T(k),
 
-and the log-likelihood is log sum_k exp alpha_T(k).  Its gradient in log f(y_t | k) is the probability of state k at t given the
-whole series, and in log A_jk the expected number of steps from j to k.  With a maximum in place of the sum the gradient marks the
-most probable path (Viterbi).  Zucchini & MacDonald (2009), Hidden Markov Models for Time Series, ch. 2-5.
+each a_t divided by its sum, whose logarithms are added.  The gradient in log f(y_t | k) is the probability of state k at t given
+the whole series; that in A_jk, times A_jk, is the expected number of steps from j to k.  Probabilities may be 0, where the
+derivatives are finite.  With a maximum in place of the sum the gradient marks the most probable path (Viterbi).
+Zucchini & MacDonald (2009), Hidden Markov Models for Time Series, ch. 2-5.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from mlejax.shapes import Device, Either, Float, PyTree
 
+MOST_LOG = 700.0  # its exponential is finite
+
 
 class Chain(NamedTuple):
-    """Logarithms of what makes up the likelihood of one series of T rows, k states.
+    """What makes up the likelihood of one series of T rows, k states.
 
     Attributes:
-        rows: densities, (T, k), 0 in the padding.
+        rows: log densities, (T, k), 0 in the padding.
         initial: probabilities of the first state, (k,).
         transition: probabilities from state to state, (k, k); (T, k, k) where covariates change them, that of a row leads to it.
     """
@@ -33,19 +35,38 @@ class Chain(NamedTuple):
     transition: Either
 
 
-def forward(chain: Chain, real: Device, total: Callable[..., Any] = jax.nn.logsumexp) -> Float[Device, ""]:
+def log_total(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> Float[Device, "*n"]:
+    """log sum_k p_k exp d_k over the last axis; its derivative in a p_k of 0 is finite."""
+    weights, scale = weighed(log_densities, p)
+    return scale + jnp.log(jnp.sum(weights, axis=-1))
+
+
+def weighed(log_densities: Float[Either, "*n k"], p: Float[Either, "*n k"]) -> tuple[Device, Device]:
+    """p_k exp(d_k - m), (*n, k), and the constant m (*n): the largest d_k with p_k > 0."""
+    highest = lax.stop_gradient(jnp.max(jnp.where(p > 0.0, log_densities, -jnp.inf), axis=-1))
+    highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
+    return jnp.asarray(p) * jnp.exp(jnp.minimum(log_densities - highest[..., None], MOST_LOG)), highest
+
+
+def forward(chain: Chain, real: Device, over: Callable[..., Any] = jnp.sum) -> Float[Device, ""]:
     """The log-likelihood of a series, (); ``real`` flags the rows that are no padding, (T,), which comes last."""
     by_row = chain.transition.ndim == 3
 
-    def step(alpha: Either, row: PyTree) -> tuple[Any, None]:
+    def scaled(density: Either, p: Either) -> tuple[Device, Device]:
+        weights, highest = weighed(density, p)
+        size = lax.stop_gradient(jnp.sum(weights))
+        size = jnp.where(size > 0.0, size, 1.0)
+        return weights / size, highest + jnp.log(size)
+
+    def step(before: tuple[Device, Device], row: PyTree) -> tuple[tuple[Device, Device], None]:
         density, there, *own = row
-        log_a = own[0] if by_row else chain.transition
-        after = total(alpha[:, None] + log_a, axis=0) + density
-        return jnp.where(there, after, alpha), None
+        a, total = before
+        after, scale = scaled(density, over(a[:, None] * (own[0] if by_row else chain.transition), axis=0))
+        return (jnp.where(there, after, a), jnp.where(there, total + scale, total)), None
 
     rest = (chain.rows[1:], real[1:], *((chain.transition[1:],) if by_row else ()))
-    alpha, _ = lax.scan(step, chain.initial + chain.rows[0], rest)
-    return total(alpha, axis=0)
+    (a, total), _ = lax.scan(step, scaled(chain.rows[0], chain.initial), rest)
+    return total + jnp.log(over(a, axis=0))
 
 
 def stationary(a: Float[Device, "k k"]) -> Float[Device, " k"]:

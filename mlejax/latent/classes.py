@@ -26,8 +26,12 @@ class Discrete:
 
     one contribution of the model: weights, clusters and resampling are by unit.  The probabilities p are a parameter of the
     model, ``z_probs``, in tables, ``start=``, ``fixed=``, and ``regress(z_probs="age")``; covariates of the classes of units are
-    constant within each unit.  In a batch each data set has the labels with which its search ended, in no common order, and
-    is not started again where a class collapses: sort the classes before estimates of several data sets are averaged.
+    constant within each unit.
+
+    Where the labels can be exchanged, classes are in order of the first parameter with one value for each, also in a batch and in
+    the refits of a bootstrap.  A search that loses a class begins anew from starts that set the classes apart (in a batch unless
+    ``start=`` or ``n_starts=`` is given).  Where a probability is 0 at the maximum, the verdict of a fit is ``boundary``; in a
+    batch it is ``no_finite_maximum``, with the limit.
 
     Args:
         n: the number of classes, 2 to 50.

@@ -8,7 +8,8 @@ Its gradient in a is the probability of each class given the data (Fisher's iden
 
     L(a(theta)) - L(a(theta_0))  >=  < dL(a(theta_0)), a(theta) - a(theta_0) >,
 
-the right side of which is what the M step of EM maximises (Dempster, Laird & Rubin 1977).
+the right side of which is what the M step of EM maximises (Dempster, Laird & Rubin 1977).  It is computed from p_k itself, which
+may be 0.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax.execution import cached, compiled
-from mlejax.latent.chains import Chain, forward, stationary
+from mlejax.latent.chains import Chain, forward, log_total, stationary
 from mlejax.latent.classes import ClassLike, Markov, check_classes
 from mlejax.latent.marginal import marginal_of
 from mlejax.latent.variable import Latent
@@ -35,8 +36,14 @@ from mlejax.parameters import Declaration
 from mlejax.portable import portable, restore
 from mlejax.shapes import Count, Data, Device, Either, PyTree, Reduced
 
-LEAST_LOG = -1e30  # the logarithm of a probability of 0, finite so that derivatives are
 POSTERIOR = ("mlejax", "posterior")  # the column of class probabilities that the M step sees
+
+
+class Classes(NamedTuple):
+    """What makes up the likelihood of rows (n, k), or of one unit (k,): log densities in each class, and its probabilities."""
+
+    rows: Either
+    p: Either
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +72,14 @@ class Mixture:
         return self.summed(self.terms(params, data), data)
 
     def terms(self, params: PyTree, data: Data) -> PyTree:
-        """a: log density with log probability of each class, (n, k) of rows, (k,) of a unit; of a chain its parts."""
+        """Log densities and probabilities of the classes, (n, k) each of rows, (k,) of a unit; of a chain its parts."""
         density, names = self.densities(params, data), self.latent.names(self.name)
         if isinstance(self.latent, Markov):
             return self._chain(density, {what: params[name] for what, name in names.items()})
-        log_p = log_probability(params[names["probs"]])
+        p = params[names["probs"]]
         if self.latent.by is None:
-            return density + log_p
-        return jnp.sum(density, axis=0) + (log_p[0] if log_p.ndim == 2 else log_p)
+            return Classes(density, jnp.broadcast_to(p, density.shape))
+        return Classes(jnp.sum(density, axis=0), p[0] if p.ndim == 2 else p)
 
     def _chain(self, density: Device, law: Mapping[str, Any]) -> Chain:
         """The parts of the likelihood of a series."""
@@ -84,7 +91,7 @@ class Mixture:
             )
         first = stationary(transition) if "initial" not in law else law["initial"]
         first = first[0] if first.ndim == 2 else first
-        return Chain(density, log_probability(first), log_probability(transition))
+        return Chain(density, first, transition)
 
     def densities(self, params: PyTree, data: Data) -> Device:
         """The log density of each row in each class (n, k), 0 in the padding."""
@@ -104,34 +111,40 @@ class Mixture:
 
     def summed(self, terms: PyTree, data: Data) -> Device:
         """L(a)."""
-        if isinstance(terms, Chain):
-            return forward(terms, data["mask"])
-        return jax.nn.logsumexp(terms, axis=-1)
+        return forward(terms, data["mask"]) if isinstance(terms, Chain) else log_total(*terms)
 
-    def posterior(self, terms: PyTree, data: Data) -> Device:
-        """dL(a): the probability of each class given the data, of the shape of :meth:`terms`."""
-        return jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
+    def posterior(self, terms: PyTree, data: Data) -> PyTree:
+        """dL(a): the probability of each class given the data, (n, k) or (k,); of a chain of the shape of its parts."""
+        found = jax.grad(lambda terms: jnp.sum(self.summed(terms, data)))(terms)
+        if not isinstance(terms, Chain):
+            return found.rows
+        return Chain(found.rows, found.initial * terms.initial, found.transition * terms.transition)
 
     def likeliest(self, terms: PyTree, data: Data) -> Device:
-        """Marks of the most probable class (k,), or of the most probable path of states (T, k)."""
+        """The most probable class, (n,) or (); of a chain the most probable path of states, (T,)."""
         if isinstance(terms, Chain):
-            return jax.grad(lambda rows: forward(terms._replace(rows=rows), data["mask"], jnp.max))(terms.rows)
-        return terms
+            path = jax.grad(lambda rows: forward(terms._replace(rows=rows), data["mask"], jnp.max))(terms.rows)
+            return jnp.argmax(path, axis=-1)
+        return jnp.argmax(terms.rows + log_probability(terms.p), axis=-1)
 
-    def shares(self, posterior: Device) -> PyTree:
+    def shares(self, posterior: PyTree) -> Any:
         """The probabilities of the classes of each row or unit, (N, k), of those of all terms; of chains rows summed up."""
         return posterior.rows.sum(axis=1) if isinstance(posterior, Chain) else posterior
 
-    def expected(self, terms: PyTree, posterior: Device) -> Any:
+    def expected(self, terms: PyTree, posterior: PyTree) -> Any:
         """< posterior, a >: the expected log-likelihood of data and class, (n,) of rows, () of a unit."""
-        parts = jax.tree.map(lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, terms)
+        if isinstance(terms, Chain):
+            logs: Any = Chain(terms.rows, log_probability(terms.initial), log_probability(terms.transition))
+        else:
+            logs = terms.rows + log_probability(terms.p)
+        parts = jax.tree.map(lambda p, a: jnp.where(p > 0.0, p * jnp.where(p > 0.0, a, 0.0), 0.0), posterior, logs)
         over = lambda a: jnp.sum(a, axis=-1) if self.latent.by is None else jnp.sum(a)
         return sum(jax.tree.leaves(jax.tree.map(over, parts)))
 
 
-def log_probability(p: Device) -> Device:
-    """log p, a large negative number where p is 0."""
-    return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), LEAST_LOG)
+def log_probability(p: Either) -> Device:
+    """log p, -inf where p is 0, without a derivative there."""
+    return jnp.where(p > 0.0, jnp.log(jnp.where(p > 0.0, p, 1.0)), -jnp.inf)
 
 
 def _mixture_again(function: Any, name: str, latent: ClassLike) -> Mixture:
@@ -158,16 +171,6 @@ def mixture_of(likelihood: Likelihood) -> Mixture | None:
     if isinstance(function, Regressed):
         function = function.function
     return function if isinstance(function, Mixture) else None
-
-
-def refuse_chains(likelihood: Likelihood) -> None:
-    """ValueError for a batch of hidden Markov chains."""
-    mixture = mixture_of(likelihood)
-    if mixture is not None and isinstance(mixture.latent, Markov):
-        raise ValueError(
-            f"{mixture.name}={mixture.latent!r}: hidden Markov chains are not offered for many data sets at a time; loop over "
-            "them with fit"
-        )
 
 
 def latents_of(likelihood: Likelihood) -> Mapping[str, Latent | ClassLike]:
@@ -205,7 +208,7 @@ def posterior(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | N
         values = natural_values(likelihood.predictors, params, own) if likelihood.predictors else (params, own)
         terms, densities = mixture.terms(*values), mixture.densities(*values)
         value, known = mixture.summed(terms, values[1]), mixture.posterior(terms, values[1])
-        likeliest = jnp.argmax(mixture.likeliest(terms, values[1]), axis=-1)
+        likeliest = mixture.likeliest(terms, values[1])
         found = Posterior(value, known, densities, likeliest)
         return Posterior(value[0], known[0], densities, likeliest[0]) if by_row else found
 

@@ -53,22 +53,23 @@ class WithRandom:
         """Params as the user's functions see them, from linear predictors and columns (n, 1 + q), and latents by row."""
         values = dict(params)
         for p in self.predictors:
-            found, effects = params[p.name], params[latent_name(p)]
+            found = params[p.name]
             if jnp.ndim(found) == 2:  # else it is the value of a model without covariates
+                effects = sum(params[name] for name in latent_names(p))
                 values[p.name] = p.link.inverse(found[:, 0] + jnp.sum(found[:, 1:] * effects, axis=-1))
         return values
 
 
-def latent_name(p: Predictor) -> str:
-    """``mu|patient``."""
+def latent_names(p: Predictor) -> dict[str, tuple[str, ...]]:
+    """``mu|patient`` and its column; of nested effects ``mu|school`` and ``mu|school:class``."""
     assert p.random is not None
-    return f"{p.name}|{p.random.by}"
+    return {f"{p.name}|{':'.join(factor)}": factor for factor in p.random.by}
 
 
-def spread_name(p: Predictor, q: int) -> str:
-    """The parameter of their spread: ``sd(mu|patient)``, or ``chol(mu|patient)`` of correlated effects."""
+def spread_name(p: Predictor, latent: str, q: int) -> str:
+    """The parameter of the spread of a latent: ``sd(mu|patient)``, or ``chol(mu|patient)`` of correlated effects."""
     assert p.random is not None
-    return f"{'chol' if q > 1 and p.random.correlated else 'sd'}({latent_name(p)})"
+    return f"{'chol' if q > 1 and p.random.correlated else 'sd'}({latent})"
 
 
 def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Likelihood:
@@ -114,9 +115,11 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
             raise ValueError(f"{what}: random effects are offered for single numbers, and {name} is {p.parameter!r}")
         assert p.random is not None
         terms = terms_of(p.random.formula, what)
-        q, spread = len(terms), spread_name(p, len(terms))
-        latents[latent_name(p)] = Latent(q, by=p.random.by, cov=spread, labels=terms)
-        parameters[spread] = (Cholesky if spread.startswith("chol") else NonNegative)(shape=q, labels=terms)
+        q = len(terms)
+        for latent, factor in latent_names(p).items():
+            spread = spread_name(p, latent, q)
+            latents[latent] = Latent(q, by=factor if len(factor) > 1 else factor[0], cov=spread, labels=terms)
+            parameters[spread] = (Cholesky if spread.startswith("chol") else NonNegative)(shape=q, labels=terms)
         predictors.append(p)
     function = WithRandom(base, tuple(predictors))
     made = marginal_likelihood(function, parameters, latents, base.rowwise, None if base.joint else base.unit)

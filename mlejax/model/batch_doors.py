@@ -12,7 +12,7 @@ from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, check_kind
 from mlejax.data import DataTypeError, check_weight_kind
 from mlejax.data.errors import type_name
-from mlejax.latent import Quadrature, integrated, quadrature_of, refuse_chains
+from mlejax.latent import Quadrature, integrated, quadrature_of
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import MethodLike
 from mlejax.results import BatchResults, FitGroups, fit_streamed_groups
@@ -182,7 +182,6 @@ class BatchDoors:
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
         """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
         fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
-        refuse_chains(self.likelihood)
         how = quadrature_of(self.likelihood, integrate)
         kind = check_weight_kind(weights, weight_kind)
         columns = named_groups(cov_type, cov_kwds, kind, options["penalty"] is not None)

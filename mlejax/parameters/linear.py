@@ -48,7 +48,9 @@ class Linear:
             (correlated with slopes), ``"1 + visit || patient"`` (independent of them).  They are normal with mean 0, one vector
             a patient, and are integrated out, as those of :class:`mlejax.Latent` are.  Their standard deviation is
             ``sd(mu|patient)[Intercept]``; correlated ones have the lower factor ``chol(mu|patient)`` of their covariance, and
-            ``res.random_effects()`` gives standard deviations and correlations.
+            ``res.random_effects()`` gives standard deviations and correlations.  ``"1 | school/class"`` stands for nested
+            effects, of schools and of classes within them (``mu|school``, ``mu|school:class``), ``"1 | school:class"`` for the
+            latter alone.
 
     Example:
         >>> import mlejax as mle
@@ -107,12 +109,12 @@ class RandomPart(NamedTuple):
 
     Attributes:
         formula: of the columns whose coefficients vary.
-        by: the column of the units.
+        by: the columns of the units: of one factor, or of each of several nested ones, ``(("a",), ("a", "b"))`` of ``a/b``.
         correlated: one bar; two make them independent.
     """
 
     formula: str
-    by: str
+    by: tuple[tuple[str, ...], ...]
     correlated: bool
 
 
@@ -127,15 +129,18 @@ def random_part(text: str) -> RandomPart:
     inside = text.strip()
     inside = inside[1:-1] if inside.startswith("(") and inside.endswith(")") else inside
     formula, *rest = (part.strip() for part in re.split(r"\|\|?", inside))
-    by = rest[0].strip("`") if rest else ""
+    by = rest[0] if rest else ""
     if not formula or not by:
         raise ValueError(f"random={text!r}: expected columns, a bar and the column of the units, '1 + visit | patient'")
-    if len(rest) > 1 or re.search(r"[/:+*()]", by):
+    nested = [tuple(name.strip().strip("`") for name in part.split(":")) for part in by.split("/")]
+    if len(rest) > 1 or re.search(r"[+*()]", by) or not all(all(part) for part in nested):
         raise ValueError(
-            f"random={text!r}: expected the columns and one column of units, '1 + visit | patient'; nested and crossed "
-            "effects are not offered in formulas: give the outermost level, or make a column of the combinations"
+            f"random={text!r}: expected the columns and the column of the units, '1 + visit | patient', or nested ones, "
+            "'1 | school/class', or pairs, '1 | school:class'; crossed effects are those of latents, "
+            "u=mle.Latent(by='person'), v=mle.Latent(by='item')"
         )
-    return RandomPart(formula, by, "||" not in inside)
+    factors = tuple(sum(nested[: i + 1], ()) for i in range(len(nested)))
+    return RandomPart(formula, factors, "||" not in inside)
 
 
 def _linear(formula: str, link: Any, *more: Any) -> Linear:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlejax import transforms
 from mlejax.execution import evaluated, float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
@@ -248,7 +249,10 @@ class Space:
 
     @cached_property
     def reported_matrix(self) -> np.ndarray:
-        """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant)."""
+        """D (n_reported, n_free): derivative of the reported entries with respect to theta (constant).
+
+        Probabilities beside those that are 0 at the estimate are reported with these held there.
+        """
         if self.ties is not None:
             return np.asarray(self.untied.reported_matrix @ self.ties.matrix)
         matrix = np.zeros((self.n_reported, self.n_free))
@@ -264,6 +268,8 @@ class Space:
                     expand = lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,))
                     values = evaluated(jax.vmap(expand), basis)
                 matrix[row, at] = (values[1:] - values[0]).T[leaf.reported_index]
+                if isinstance(leaf.transform, transforms.ClosedSimplex):
+                    matrix[row, at] *= leaf.transform.not_held(leaf.shape)
         return matrix
 
     @cached_property

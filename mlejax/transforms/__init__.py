@@ -18,11 +18,12 @@ References: Stan Reference Manual, "Constraint Transforms"; Pinheiro & Bates (19
 """
 
 from mlejax.transforms.elementwise import Box, HalfOpen, Identity, Log, Logit, Transform
-from mlejax.transforms.structured import Cholesky, Correlation, Covariance, Ordered, Simplex, Triangular
+from mlejax.transforms.structured import Cholesky, ClosedSimplex, Correlation, Covariance, Ordered, Simplex, Triangular
 
 __all__ = [
     "Box",
     "Cholesky",
+    "ClosedSimplex",
     "Correlation",
     "Covariance",
     "HalfOpen",

@@ -196,13 +196,74 @@ class Simplex(Structured):
         return (Logit(0.0, 1.0),) * prod(shape)
 
     def _outside(self, a: np.ndarray) -> str | None:
-        if found := self._impossible(a) or first_bad(a, a <= 0, "> 0"):
-            return found
+        return self._impossible(a) or first_bad(a, a <= 0, "> 0") or self._off_one(a)
+
+    def _off_one(self, a: np.ndarray) -> str | None:
+        """Which vector does not sum to 1."""
         total = a.sum(axis=-1)
         for index in np.argwhere(np.abs(total - 1.0) > _SLACK):
             row = f"row {index.tolist()} " if index.size else ""
             return f"{row}sums to {float(total[tuple(index)]):.12g}, expected 1"
         return None
+
+
+@dataclass(frozen=True)
+class ClosedSimplex(Simplex):
+    """Entries >= 0 that sum to 1 along the last axis, of which some may be 0: the coordinates are all entries but one, boxed.
+
+    Args:
+        rest: for each of the stacked vectors the position of the entry that follows from the others; it must be large.
+        edges: positions, in the flattened value, of entries that are 0 at the estimate.
+
+    Example:
+        >>> ClosedSimplex((1,), (0,)).forward([0.0, 0.25], (3,)).tolist()
+        [0.0, 0.75, 0.25]
+    """
+
+    rest: tuple[int, ...]
+    edges: tuple[int, ...] = ()
+    unchanged: ClassVar[bool] = True
+
+    def _follows(self, shape: Shape) -> np.ndarray:
+        """Flags (..., K) of the entries that follow from the others."""
+        _, size = _vector_shape("ClosedSimplex", shape, 2)
+        return (np.array(self.rest)[:, None] == np.arange(size)).reshape(shape)
+
+    def forward(self, u: ArrayLike, shape: Shape) -> jax.Array:
+        return self.expand(u, shape)
+
+    def inverse(self, value: ArrayLike) -> jax.Array:
+        return self.free(value)
+
+    def free(self, value: ArrayLike) -> jax.Array:
+        v = as_float(value)
+        return v.reshape(-1)[np.flatnonzero(~self._follows(v.shape))]
+
+    def expand(self, theta: ArrayLike, shape: Shape) -> jax.Array:
+        follows, most = self._follows(shape), as_float(theta)
+        place = np.where(follows.ravel(), most.size, np.cumsum(~follows.ravel()) - 1)
+        v = jnp.concatenate([most, jnp.zeros(1, most.dtype)])[place].reshape(shape)
+        return jnp.where(follows, 1.0 - jnp.sum(v, axis=-1, keepdims=True), v)
+
+    def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        k = self.n_free(shape)
+        return np.zeros(k), np.ones(k)
+
+    def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
+        return tuple(Box(0.0, 1.0) if i in self.edges else Logit(0.0, 1.0) for i in range(prod(shape)))
+
+    def not_held(self, shape: Shape) -> np.ndarray:
+        """Flags (entries, coordinates): False where an entry follows from a coordinate on its edge and from others off it."""
+        follows = self._follows(shape)
+        own, vector = np.flatnonzero(~follows), np.arange(prod(shape)) // shape[-1]
+        on_edge, flags = np.isin(own, self.edges), np.ones((prod(shape), len(own)), bool)
+        for entry in np.flatnonzero(follows):
+            beside = vector[own] == vector[entry]
+            flags[entry] = ~(beside & on_edge) | bool((beside & on_edge).sum() == beside.sum())
+        return flags
+
+    def _outside(self, a: np.ndarray) -> str | None:
+        return self._impossible(a) or first_bad(a, a < 0, ">= 0") or self._off_one(a)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,19 +56,6 @@ def test_earthquakes_of_zucchini_and_macdonald() -> None:
     rate = QUAKES["count"].mean()
     alone = float(scipy_poisson.logpmf(QUAKES["count"], rate).sum())
     assert alone == pytest.approx(-391.9189, abs=5e-5)
-
-
-@pytest.mark.slow
-def test_three_states_end_on_an_edge() -> None:
-    """From the third state no step leads to the first; the log-likelihood of the limit is the published one."""
-    with pytest.warns(mle.ConvergenceWarning):
-        res = model(3).fit(QUAKES)
-    assert res.llf == pytest.approx(-329.4603, abs=5e-5)
-    assert "s_transition[2,0] -> 0" in res.verdict.statement
-    assert "A probability of a class is 0 at the maximum" in res.verdict.advice
-    kept = model(3).fit(QUAKES, penalty=lambda p: -0.1 * jnp.log(p["s_transition"]).sum())
-    assert kept.verdict.code == "verified"
-    assert np.isfinite(kept.bse).all()
 
 
 @pytest.mark.slow
@@ -151,7 +137,6 @@ def test_states_given_the_series() -> None:
         (lambda: two.fit(QUAKES.iloc[::-1]), "sort the table by series and year"),
         (lambda: two.fit(QUAKES.assign(year=QUAKES["year"] + 0.5)), "whole numbers or dates"),
         (lambda: two.fit(QUAKES.drop(columns="year")), "year"),
-        (lambda: two.fit_batch({k: QUAKES[k].to_numpy()[None] for k in QUAKES}), "not offered for many data sets"),
         (lambda: mle.Markov(2, by=None), "of one series give a constant one"),
         (lambda: mle.Markov(2, by="g", initial="uniform"), "'stationary' or 'free'"),
         (lambda: mle.Markov(1, by="g"), "from 2 to 50"),

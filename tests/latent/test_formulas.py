@@ -175,8 +175,8 @@ def test_travels_and_is_regressed_again(sleep: mle.Results, tmp_path: Path) -> N
     [
         ("days", "a bar and the column"),
         ("1 | ", "a bar and the column"),
-        ("(1 | subject) + (1 | days)", "nested and crossed"),
-        ("1 | school/subject", "nested and crossed"),
+        ("(1 | subject) + (1 | days)", "crossed effects are those of latents"),
+        ("1 | school/", "nested ones"),
         ("band | subject", "one for each of its terms"),
         ("1 | subjct", "no column 'subjct'"),
     ],
@@ -191,6 +191,24 @@ def test_vectors_are_refused() -> None:
     pair = mle.model(beta=mle.Real(shape=2))(lambda params, data: -jnp.sum((data["y"][:, None] - params["beta"]) ** 2, 1))
     with pytest.raises(ValueError, match="single numbers"):
         pair.regress(beta=mle.Linear("1", random="1 | g"))
+
+
+@pytest.mark.slow
+def test_nested_effects_are_those_of_lme4() -> None:
+    """lmer(strength ~ 1 + (1 | batch/cask), Pastes, REML = FALSE), tests/references/crossed.R; pairs are one factor."""
+    data = pd.read_csv(HERE / "data" / "pastes.csv").rename(columns={"strength": "reaction"})
+    res = gaussian.regress(mu=mle.Linear("1", random="1 | batch/cask")).fit(data)
+    want = json.loads((HERE.parent / "references" / "crossed.json").read_text())["pastes"]
+    assert res.verdict.code == "verified"
+    names = ["mu[Intercept]", "sd(mu|batch:cask)[Intercept]", "sd(mu|batch)[Intercept]", "sigma"]
+    assert res.llf == pytest.approx(want[0], rel=1e-8)
+    np.testing.assert_allclose(res.params[names], want[1:5], rtol=1e-4)
+    assert res.bse[names[0]] == pytest.approx(want[5], rel=1e-3)
+    assert set(res.random_effects().index) == set(names[1:3])
+    alone = gaussian.regress(mu=mle.Linear("1", random="1 | batch:cask")).fit(data)
+    pairs = gaussian.regress(mu=mle.Linear("1", random="1 | both")).fit(data.assign(both=data["batch"] + data["cask"]))
+    assert alone.llf == pytest.approx(pairs.llf, rel=1e-10)
+    np.testing.assert_allclose(alone.bse, pairs.bse, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,0 +1,68 @@
+"""Fits of models with classes in which a probability is 0 at the maximum.
+
+A simplex is open: a search approaches such a maximum and never reaches it.  So it is continued with probabilities as
+coordinates, boxed at 0, all but the largest of each vector; there an edge is decided as any other.  What belongs to a class that
+no row can have is fixed where it is, because the log-likelihood does not depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlejax import transforms
+from mlejax.execution import float64
+from mlejax.fit.elimination_checks import terms_of_rows
+from mlejax.fit.finish.finish import Fit
+from mlejax.fit.labels import laws
+from mlejax.fit.recipe import continued
+from mlejax.parameters import Space
+
+NEAR = 0.01  # a probability that may be 0 at the maximum
+LOST = 1e-6  # log-likelihood that going onto the edge may cost
+
+
+def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
+    """The fit continued with probabilities of 0 on their edge; None where that is no maximum either.
+
+    Args:
+        done: a fit whose log-likelihood levels off while probabilities of classes go to 0.
+        values: its parameters, an array a leaf, with the classes in the order that is wanted.
+    """
+    space = done.spec.space
+    if space.ties is not None or space.mapped or done.verdict.supremum is None:
+        return None
+    values, leaves, found = [np.array(v) for v in values], list(space.leaves), False
+    for i in laws(done.spec):
+        leaf, p = leaves[i], values[i].reshape(-1, leaves[i].shape[-1])
+        if leaf.free is None and (p < NEAR).any() and type(leaf.transform) is transforms.Simplex:
+            p = np.where(p < NEAR, 0.0, p)
+            values[i], found = (p / p.sum(axis=1, keepdims=True)).reshape(leaf.shape), True
+            edges = tuple(np.flatnonzero(p == 0.0).tolist())
+            leaves[i] = replace(leaf, transform=transforms.ClosedSimplex(tuple(p.argmax(axis=1).tolist()), edges))
+    return _continued(done, Space(space.groups, tuple(leaves)), values) if found else None
+
+
+def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
+    fixed = np.concatenate([np.ravel(v) for v in values])
+    with float64():
+        at = space.build(values)
+        scores = terms_of_rows(replace(done.spec, space=space), done.loaded, fixed, np.asarray(space.u_from_params(at))).scores
+    idle = [space.theta_labels[j] for j in np.flatnonzero((scores == 0.0).all(axis=0))]
+    try:
+        space = space.fix(idle)
+    except ValueError:  # what leads from a state that no step leads to: transitions are not fixed one by one
+        return None
+    with float64():
+        u = np.asarray(space.u_from_params(at))
+    on_edges = replace(done, spec=replace(done.spec, space=space), fixed=fixed)
+    again = continued(on_edges, u, done.note)
+    if not again.verdict.converged or again.llf < done.llf - LOST:
+        return None
+    if idle:
+        verdict = again.verdict
+        more = f"{', '.join(idle)} of a class without rows {'is' if len(idle) == 1 else 'are'} left where the search ended"
+        again = replace(again, verdict=replace(verdict, statement=f"{verdict.statement}; {more}"))
+    return replace(again, n_steps=done.n_steps + again.n_steps, modes=done.modes, history=done.history, path=done.path)
