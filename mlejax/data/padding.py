@@ -16,12 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.execution import aligned
-from mlejax.shapes import Either, PyTree
+from mlejax.shapes import PyTree
 
 MIN_BLOCK = 16
 
@@ -115,26 +114,3 @@ def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:
         return out
 
     return jax.tree_util.tree_unflatten(treedef, [fill(x) for x in leaves]), full
-
-
-def replace_zero_weight(rows: PyTree, weights: Any) -> PyTree:
-    """The rows with those of weight 0 replaced by the first row of positive weight; for traced weights (resampling).
-
-    Args:
-        rows: tree of arrays (N, ...).
-        weights: (N,) array >= 0, may be traced.
-
-    Returns:
-        The tree, same shapes. With all weights 0 every row becomes row 0.
-
-    >>> replace_zero_weight({"x": jnp.array([1.0, 2.0])}, jnp.array([0.0, 1.0]))["x"].tolist()
-    [2.0, 2.0]
-    """
-    zero = jnp.asarray(weights) <= 0
-    donor = jnp.argmin(zero)
-
-    def fill(x: Either) -> Either:
-        x = jnp.asarray(x)
-        return jnp.where(zero.reshape((-1,) + (1,) * (x.ndim - 1)), x[donor], x)
-
-    return jax.tree_util.tree_map(fill, rows)

@@ -39,9 +39,8 @@ class Limits:
         grouped_rows: rows of groups that are fitted together where they come from a stream.
         sampled_rows: rows (or units) from which a start is sought on a sample.
         dense_parameters: parameters up to which a Hessian is formed.
-        first_dispatch, last_dispatch: steps of an optimiser in the first call of its program, and at most in a later one.
+        first_dispatch: steps of an optimiser in the first call of its program.
         dispatch_work: rows times parameters from which the first call makes two steps.
-        dispatch_seconds: time of a call that is aimed at, so that Ctrl-C is heard.
         memory_share: share of the free memory that chunks of data sets may take where the user sets no limit.
         max_workers: threads that work on chunks of data sets.
         chunk_bytes: size of a chunk of data sets; twice that where the optimiser copies nothing.
@@ -51,7 +50,6 @@ class Limits:
         few_data_sets: data sets that remain, up to which none is deferred for the sake of others.
         rows_at_once: rows of all data sets that are worked on together on a GPU.
         single_rows: rows from which a data set is worked on by itself on a CPU.
-        ragged_block, ragged_blocks: least number of rows of a block, and most blocks, of data sets of different length.
         described_numbers: coordinates of data sets that are described in one call on a CPU.
         threaded_numbers: entries of information matrices from which threads describe faster than one does.
         answered_data_sets: data sets of a chunk for questions about few of them, on a CPU.
@@ -74,9 +72,7 @@ class Limits:
     sampled_rows: int = 65_536
     dense_parameters: int = 2000
     first_dispatch: int = 32
-    last_dispatch: int = 4096
     dispatch_work: int = 10_000_000
-    dispatch_seconds: float = 0.2
     memory_share: float = 0.25
     max_workers: int = 16
     chunk_bytes: int = 16 * _MB
@@ -86,8 +82,6 @@ class Limits:
     few_data_sets: int = 64
     rows_at_once: int = 1 << 22
     single_rows: int = 5000
-    ragged_block: int = 8
-    ragged_blocks: int = 16
     described_numbers: int = 8192
     threaded_numbers: int = 1_000_000
     answered_data_sets: int = 64

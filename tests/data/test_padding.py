@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlejax.data import DataError, DataTypeError, blocks, bucket, check_weights, ingest, pack, pad, replace_zero_weight
+from mlejax.data import DataError, DataTypeError, blocks, bucket, check_weights, ingest, pack, pad
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +85,6 @@ def test_only_rows_of_positive_weight_reach_the_function(data):
     assert flags.all()
     assert prepared.weights @ padded == weights @ x
     np.testing.assert_array_equal(padded[:n][weights > 0], x[weights > 0])
-    traced = jax.jit(replace_zero_weight)((poisoned, np.stack([poisoned, poisoned], 1)), weights)
-    np.testing.assert_array_equal(np.asarray(traced[0]), padded[:n])
-    np.testing.assert_array_equal(np.asarray(traced[1]), big[:n])
 
 
 def test_the_gradient_survives_a_row_outside_the_support():
@@ -100,9 +97,6 @@ def test_the_gradient_survives_a_row_outside_the_support():
     value, slope = jax.value_and_grad(loglik)(2.0, prepared)
     assert float(value) == pytest.approx(np.log(3) + np.log(4), rel=1e-14)
     assert float(slope) == pytest.approx(-1 / 3 - 1 / 4, rel=1e-14)
-    weights = jnp.array([[0.0, 1.0, 1.0], [0.0, 0.0, 2.0]])
-    resampled = jax.vmap(lambda w: jnp.sum(w * jnp.log(replace_zero_weight(prepared.rows, w)[0][:3] - 2.0)))(weights)
-    np.testing.assert_allclose(resampled, [np.log(12), 2 * np.log(4)], rtol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,11 @@ class Equations:
         space: the layout, without constraints.
         ties: the functions and the linear restrictions; ``kept`` is empty.
         labels: in the words of the user, one for each equation.
-        functions_of: for each equation the position of the function that it is of; -1 of linear restrictions.
     """
 
     space: Space
     ties: CurvedTies
     labels: tuple[str, ...]
-    functions_of: tuple[int, ...]
 
     def at(self, u: Float[Host, " n"], fixed: Either | None) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
         """Values and derivatives by u."""
@@ -154,18 +152,17 @@ def equations_of(
     Raises:
         TypeError, ValueError: a function that is none of the parameters alone, or returns no numbers.
     """
-    labels, owners = list[str](), list[int]()
+    labels = list[str]()
     params = _params(space, u, fixed)
     for k, function in enumerate(functions):
         name = getattr(function, "__name__", type(function).__name__)
         name = f"function {k + 1}" if name == "<lambda>" else name
         sizes = _sizes(function, name, with_addresses(function, space, regressed), params)
         labels += [f"{name}(params) = 0"] if sizes == 1 else [f"{name}(params)[{i}] = 0" for i in range(sizes)]
-        owners += [k] * sizes
     R, r, more = linear
     lines = (R.tobytes(), np.asarray(r, np.float64).tobytes()) if len(r) else None
     ties = CurvedTies((), space.n_free, tuple(functions), lines, tuple(regressed))
-    return Equations(space, ties, (*labels, *more), (*owners, *([-1] * len(r))))
+    return Equations(space, ties, (*labels, *more))
 
 
 def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:

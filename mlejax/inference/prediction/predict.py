@@ -9,7 +9,7 @@ so that intervals stay inside the support; those of a simplex's entries are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,13 +126,11 @@ def predict(
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
         function = over_latents(function, likelihood, random)
-        by_row = (
-            RowEffects(fit, data)
-            if fit.loaded.effects is not None
-            else RowModes(fit, data)
-            if random == "mode"
-            else None
-        )
+        by_row: RowEffects | RowModes | None = None
+        if fit.loaded.effects is not None:
+            by_row = RowEffects(fit, data)
+        elif random == "mode":
+            by_row = RowModes(fit, data)
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
         raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
@@ -142,17 +140,27 @@ def predict(
             "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
         )
     over_latents(lambda params, data: 0.0, likelihood, random)  # refuses other options
-    design = _design_of(designs, param)
+    return data_room.like(data, _of_parameter(fit, _design_of(designs, param), designs, at, scale, random, options))
+
+
+def _of_parameter(
+    fit: Fit,
+    design: Design,
+    designs: Designs,
+    at: tuple[Any, ...],
+    scale: Literal["natural", "link"],
+    random: Random,
+    options: Mapping[str, Any],
+) -> pd.DataFrame:
+    """A regressed parameter for the rows of new data, with its random coefficients averaged, at their modes or at 0."""
     p, linear = design.predictor, scale == "link"
     if design.random is None or random == "zero" or (linear and random == "integrate"):
-        return data_room.like(data, predict_parameter(design, *at, designs, scale=scale, **options))
+        return predict_parameter(design, *at, designs, scale=scale, **options)
     value = lambda params, data: p.link.link(params[p.name]) if linear else params[p.name]
-    by_row = RowModes(fit, data) if random == "mode" else None
+    function = over_latents(value, fit.spec.likelihood, random)
+    by_row = RowModes(fit, at[0]) if random == "mode" else None
     support = None if linear else p.link.support
-    table = predict_function(
-        over_latents(value, likelihood, random), *at, designs, by_row=by_row, support=support, **options
-    )
-    return data_room.like(data, table)
+    return predict_function(function, *at, designs, by_row=by_row, support=support, **options)
 
 
 def predict_function(

@@ -160,13 +160,11 @@ class Ends(NamedTuple):
         status: as in `walks.Stop`, (m,).
         points: the ends; of those that are not finite the last point that was seen (NaN where there was none).
         limit: the log-likelihood towards which an infinite end's profile levels off, (m,).
-        walked: the end was walked to, (m,).
     """
 
     status: list[str]
     points: Points
     limit: Float[Host, " m"]
-    walked: Bool[Host, " m"]
 
 
 def find_ends(paths: Paths) -> Ends:
@@ -188,7 +186,7 @@ def find_ends(paths: Paths) -> Ends:
     for i, stop in stops.items():
         status[i], limit[i] = stop.status, stop.limit
         points.put(np.array([i]), empty(1, p) if stop.point is None else stop.point)
-    return Ends(status, points, limit, doubtful)
+    return Ends(status, points, limit)
 
 
 def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
