@@ -26,6 +26,7 @@ HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequenc
 Evaluated: TypeAlias = tuple[Scalar, Either, Either | None]
 
 
+@runtime_checkable
 class Transformation(Protocol):
     """An optax ``GradientTransformation``."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mlejax.execution import doing, float64, kept_pool, n_cores
 Work = Callable[[Partition], Any]
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What runs a task on partitions: threads here, processes or machines elsewhere."""
 

@@ -8,7 +8,7 @@ contains (`inner_programs`), which one it simply calls (`called_program`), and a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -26,12 +26,14 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Variable(Protocol):
     """An operand or result: a variable, or a number written into the program."""
 
     aval: jax.core.ShapedArray
 
 
+@runtime_checkable
 class Equation(Protocol):
     """One operation."""
 
@@ -41,6 +43,7 @@ class Equation(Protocol):
     params: Mapping[str, Any]
 
 
+@runtime_checkable
 class Closed(Protocol):
     """A program with the arrays that it closes over."""
 
@@ -48,6 +51,7 @@ class Closed(Protocol):
     consts: Sequence[Any]
 
 
+@runtime_checkable
 class Program(Protocol):
     """A jaxpr; ``constvars`` stand for arrays that the function closes over."""
 

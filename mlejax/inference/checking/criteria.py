@@ -275,5 +275,5 @@ def _checked(llf: ArrayLike, k: ArrayLike, n: ArrayLike = 1.0) -> tuple[np.ndarr
     return llf_, k_, n_
 
 
-def _plain(value: Host) -> float | Host:
-    return float(value) if np.ndim(value) == 0 else value
+def _plain(value: Host | np.floating) -> float | Host:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value)

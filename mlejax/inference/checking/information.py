@@ -102,7 +102,7 @@ def _solve(
     spec: Spec,
     at: Point,
     b: Float[Either, "k p"],
-    others: Bool[Host, " p"],
+    others: Bool[Either, " p"],
     diagonal: Float[Host, " p"],
     damping: Scalar,
     tol: Scalar,
@@ -144,7 +144,7 @@ def information_of(
     spec: Spec,
     at: Point,
     chosen: Int[Host, " m"],
-    others: Bool[Host, " p"] | None,
+    others: Bool[Either, " p"] | None,
     *,
     damping: float = 0.0,
     tol: float = 1e-8,
@@ -200,7 +200,7 @@ def information_of(
 
 
 def _least_curvature(
-    spec: Spec, at: Point, others: Bool[Host, " p"], diagonal: Float[Host, " p"], damping: float, n_steps: int
+    spec: Spec, at: Point, others: Bool[Either, " p"], diagonal: Float[Host, " p"], damping: float, n_steps: int
 ) -> float:
     """Least curvature among the others met from a random vector: a column meets only what it is coupled with."""
     b = np.zeros((COLUMNS, others.size))

@@ -47,7 +47,7 @@ class Average(NamedTuple):
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space"))
 def _predicted(
-    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout, space: Space,
+    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout | None, space: Space,
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
 ) -> PyTree:  # fmt: skip
     """The mean over rows with its gradient by theta, and the rows."""
@@ -62,7 +62,7 @@ def _predicted(
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space", "column", "elasticity"))
 def _sloped(
-    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout, space: Space,
+    function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout | None, space: Space,
     column: int | None, elasticity: str | None,
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either, moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip

@@ -45,7 +45,7 @@ Random = Literal["integrate", "mode", "zero"]
 def predict(
     fit: Fit,
     cov: CovarianceResult,
-    function: Callable[..., Any] | str | None = None,
+    function: Callable[..., Any] | str | Data = None,
     data: Data = None,
     *,
     param: str | None = None,
@@ -147,7 +147,7 @@ def _of_parameter(
     fit: Fit,
     design: Design,
     designs: Designs,
-    at: tuple[Any, ...],
+    at: tuple[Any, Any, Any, Any],
     scale: Literal["natural", "link"],
     random: Random,
     options: Mapping[str, Any],

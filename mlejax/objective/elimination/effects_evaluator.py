@@ -137,7 +137,7 @@ class EffectsEvaluator:
 
     # ---- the log-likelihood with its effects at their best
 
-    def _terms(self, u: Either, values: PyTree, some: Host) -> np.ndarray:
+    def _terms(self, u: Either, values: PyTree, some: Host | None) -> np.ndarray:
         program = by_effect[self.how]
         return self.grouped.run(
             lambda rows: program(self.spec, self.position, u, rows, self.fixed), values, ALONE, some

@@ -85,7 +85,7 @@ def _mapped(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | N
 
 
 @lru_cache
-def _bare(method: type[Method]) -> Method:
+def _bare(method: Callable[[], Method]) -> Method:
     """A method as it is compiled: its tolerances and limits are not part of the program."""
     return method()
 

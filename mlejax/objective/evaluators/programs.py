@@ -105,7 +105,7 @@ def advance_sets(
     """
     split, space = _Split(spec, data, fixed, hyper, own), spec.space
 
-    def one(part: PyTree, state: Carry, used: Count) -> PyTree:
+    def one(part: PyTree, state: Carry, used: Count | None) -> PyTree:
         objective = split.objective(part, used)
         return optimize.advance(
             method, objective, state, space.lower, space.upper, objective.scale, n_turns, allow_trust_region_solve
@@ -129,7 +129,7 @@ def logliks_of_sets(
     """(Penalised) log-likelihoods (C, m) of every data set at the first ``n_points`` of its own points (C, m, p)."""
     split = _Split(spec, data, fixed, hyper, own)
 
-    def one(part: PyTree, _: PyTree, used: Count) -> PyTree:
+    def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
         own_part, at = part
         objective = split.objective(own_part, used)
 
@@ -156,7 +156,7 @@ def evaluate_sets(
     """(Penalised) log-likelihood (C,), score (C, p) and information (C, p, p) in u."""
     split, (c, p), dtype = _Split(spec, data, fixed, hyper, own), u.shape, jnp.result_type(float)
 
-    def one(part: PyTree, _: PyTree, used: Count) -> PyTree:
+    def one(part: PyTree, _: PyTree, used: Count | None) -> PyTree:
         own_part, at = part
         objective = split.objective(own_part, used)
         return objective.in_loglik_units(*objective.with_hessian(at))
