@@ -92,19 +92,18 @@ def _from_elsewhere(
     again = [i for i, d in found.items() if _worth_another_start(d, limited(problems.method))]
     if not again:
         return {}
-    space, which = evaluator.spec.space, np.array(again)
-    starts = {}
+    space, starts = evaluator.spec.space, {}
     for i in again:
         around = _started_at(one[i], u0[i], found[i]) if _rising(found[i]) else found[i].end
         starts[i] = problems.scattered(space, loaded[i], problems.given(i), around)
         if not all(d.bounded for d in _rising(found[i])):
             listed = problems.candidates(evaluator.spec, loaded[i], problems.given(i))
-            likely = _off_guards(one[i], listed)[: N_SCATTERED // 2]
-            starts[i][: len(likely)] = likely
+            starts[i] = np.concatenate([_off_guards(one[i], listed)[:N_SCATTERED], starts[i]])
     best: dict[int, OptimizeResult] = {}
-    for k in range(N_SCATTERED):
+    for k in range(max(map(len, starts.values()))):
+        which = np.array([i for i in again if k < len(starts[i])])
         begin = np.zeros((evaluator.n_sets, space.n_free))
-        begin[which] = [starts[i][k] for i in again]
+        begin[which] = [starts[i][k] for i in which]
         runner, result = maximise(evaluator, optimize.Newton(max_steps=SCATTERED_STEPS), begin, which)
         evaluator = runner
         good = clean(result, space)
@@ -115,7 +114,7 @@ def _from_elsewhere(
     out = {}
     for i in again:
         if _rising(found[i]):
-            out[i] = found[i]._replace(findings=replace(found[i].findings, n_retried=N_SCATTERED))
+            out[i] = found[i]._replace(findings=replace(found[i].findings, n_retried=len(starts[i])))
     for i, end in best.items():
         asks = search_on(problems, one[i], loaded[i], end.u, end)
         elsewhere = rays.answered(asks, lambda at, own=one[i]: own.logliks({0: at})[0])  # type: ignore[misc]
