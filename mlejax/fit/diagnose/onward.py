@@ -25,6 +25,7 @@ from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rounding.digits import (
     HALF,
+    by_score,
     digits,
     rounding_in_words,
     suspect,
@@ -221,6 +222,7 @@ def _searched_on(
         return Diagnosed(spec, end, Findings(rows=explain(evaluator, end.u)))
     if end.information is None:
         return Diagnosed(spec, end, Findings())
+    end = by_score(evaluator, end)
     steps = end.n_steps
     onto = onto_edges(end, space)
     if onto is not None:

@@ -1,7 +1,8 @@
-"""A log-likelihood without a bound may have a finite maximum beside it, which further starts find.
+"""Ends at infinity and ends whose last digits are lost: a finite maximum beside them, or a limit, is found.
 
 * Extreme values, written with a guard (`jnp.maximum(1 + xi z, 1e-300)`): outside the support the guard gives 690 (1 + 1/xi) a
   row, and for xi < -1 it rises without bound, as the density itself does (Smith 1985).  The maximum is scipy's.
+* Michaelis and Menten's curve of straight data, whose limit is a line; a beta of nearly equal shares, by mpmath.
 * A mixture of two normals, one of which starts on a single row (Kiefer & Wolfowitz 1956).  The maximum is that of EM in NumPy.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
+from jax.scipy.special import gammaln
 from jax.scipy.stats import norm
 from scipy import stats
 
@@ -42,23 +45,27 @@ def many() -> Any:
         return guarded_gev.fit_batch({"y": np.stack([extreme_values(3), extreme_values(5), np.full(60, 2.0)])})
 
 
-@pytest.mark.parametrize("i", [0, 1])
-def test_a_finite_maximum_is_found_beside_a_guard(many: Any, i: int) -> None:
-    y = extreme_values((3, 5)[i])
+def highest(y: Float[Host, " n"]) -> float:
     c, loc, scale = stats.genextreme.fit(y)
-    at = [loc, scale, -c]
-    assert many[i].verdict.code == "verified"
-    np.testing.assert_allclose(many[i].llf, stats.genextreme.logpdf(y, c, loc, scale).sum(), rtol=1e-7)
-    np.testing.assert_allclose(list(many[i].params), at, rtol=1e-3)
+    return float(stats.genextreme.logpdf(y, c, loc, scale).sum())
 
 
-def test_that_the_log_likelihood_has_no_bound_is_said(many: Any) -> None:
+def test_a_finite_maximum_is_found_beside_a_guard_and_both_are_said() -> None:
     one = guarded_gev.fit({"y": extreme_values(3)})
     assert one.verdict.code == "verified"
     assert "rises without bound" in one.verdict.statement
-    assert many[0].verdict.statement == one.verdict.statement
+    np.testing.assert_allclose(one.llf, highest(extreme_values(3)), rtol=1e-7)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("i", "seed"), [(0, 3), (1, 5)])
+def test_in_a_batch_too(many: Any, i: int, seed: int) -> None:
+    assert many[i].verdict.code == "verified"
+    assert "rises without bound" in many[i].verdict.statement
+    np.testing.assert_allclose(many[i].llf, highest(extreme_values(seed)), rtol=1e-7)
+
+
+@pytest.mark.slow
 def test_without_another_maximum_the_advice_names_further_starts(many: Any) -> None:
     assert many[2].verdict.code == "no_finite_maximum"
     assert "n_starts=" in many[2].verdict.advice
@@ -84,3 +91,63 @@ def test_a_mixture_that_starts_on_one_row_goes_to_a_maximum() -> None:
     assert res.verdict.code == "verified"
     assert "rises without bound" in res.verdict.statement
     np.testing.assert_allclose(res.llf, by_em(y, [0.0, 6.0], [1.0, 1.5]), rtol=1e-8)
+
+
+@mle.model(V=mle.Positive(), K=mle.Positive(), sigma=mle.Positive())
+def michaelis_menten(params: Any, data: Any) -> Any:
+    return norm.logpdf(data["y"], params["V"] * data["x"] / (params["K"] + data["x"]), params["sigma"])
+
+
+def test_a_curve_of_straight_data_levels_off_at_the_line() -> None:
+    """V and K to infinity together: a line through 0, whose maximum is in closed form.  V / K stays: flat for many doublings."""
+    rng = np.random.default_rng(4)
+    x = rng.uniform(0.1, 3.0, (6, 60))
+    y = 2.0 * x + 0.1 * x**2 + 0.3 * rng.normal(size=x.shape)  # bends upwards, which the curve cannot
+    slope = (x * y).sum(axis=1) / (x * x).sum(axis=1)
+    line = -30.0 * (np.log(2 * np.pi * ((y - slope[:, None] * x) ** 2).mean(axis=1)) + 1.0)
+    with pytest.warns(mle.ConvergenceWarning):
+        sets = michaelis_menten.fit_batch({"x": x, "y": y})
+    with pytest.warns(mle.ConvergenceWarning):
+        one = michaelis_menten.fit({"x": x[0], "y": y[0]})
+    for verdict, level in zip([one.verdict, *(sets[i].verdict for i in range(6))], [line[0], *line], strict=True):
+        assert verdict.code == "no_finite_maximum"
+        np.testing.assert_allclose(verdict.supremum, level, atol=1e-3)
+
+
+def test_scales_of_which_only_the_product_counts_are_not_identified() -> None:
+    @mle.model(a=mle.Positive(), b=mle.Positive())
+    def product(params: Any, data: Any) -> Any:
+        return norm.logpdf(data["y"], 0.0, params["a"] * params["b"])
+
+    with pytest.warns(mle.ConvergenceWarning):
+        assert product.fit({"y": np.random.default_rng(0).normal(size=40)}).verdict.code == "not_identified"
+
+
+@mle.model(m=mle.Interval(0, 1), phi=mle.Positive())
+def beta_by_precision(params: Any, data: Any) -> Any:
+    a, b, y = params["m"] * params["phi"], (1 - params["m"]) * params["phi"], data["y"]
+    return (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y) + gammaln(a + b) - gammaln(a) - gammaln(b)
+
+
+def test_where_the_value_has_fewer_digits_than_the_score_the_score_decides() -> None:
+    """A beta of shares within 1e-4 of one another: its value is right to 1e-4, and gains of 1e-6 cannot be seen in it.
+
+    The maximum is where the two equations of the score hold, solved by mpmath with 40 digits.
+    """
+    rng = np.random.default_rng(1373)
+    y = np.clip(0.4 + 1e-4 * rng.normal(size=(6, 80)), 0.0, 1.0)
+    many = beta_by_precision.fit_batch({"y": y})
+    with mpmath.workdps(40):
+        for i in range(6):
+            shares = [mpmath.mpf(float(v)) for v in y[i]]
+            first, second = (mpmath.fsum(map(mpmath.log, s)) / 80 for s in (shares, [1 - v for v in shares]))
+
+            def score(a: Any, b: Any, first: Any = first, second: Any = second) -> list[Any]:
+                both = mpmath.digamma(a + b)
+                return [mpmath.digamma(a) - both - first, mpmath.digamma(b) - both - second]
+
+            m, phi = map(float, many[i].params)
+            a, b = mpmath.findroot(score, (m * phi, (1 - m) * phi))
+            assert many[i].verdict.code == "verified"
+            np.testing.assert_allclose(m, float(a / (a + b)), rtol=1e-8)
+            np.testing.assert_allclose(phi, float(a + b), rtol=1e-3)  # its standard error is 0.16 of it

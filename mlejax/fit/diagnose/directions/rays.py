@@ -14,11 +14,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
+LOGARITHMS = 2.0 ** np.arange(7)  # and logits, in which a flat direction is followed to both ends
 FLAT = 1e-3  # change of the log-likelihood over 512 standard errors below which a direction is flat
 
 T = TypeVar("T")
@@ -238,6 +240,9 @@ def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
             return (yield from _rising(side, this, origin, noise))
     at = origin.in_u(origin.at)
     if seen[0].name == seen[1].name == "flat" and moves:
+        levels = yield from _far_along(sides, origin, noise)
+        if levels is not None:
+            return levels
         words = partial(movements.describe_flat, at, sides[0].unit, space, fixed, information)
         return Direction("flat", sides[0].unit, 0.0, origin.value, words)
     gain = max(one.gain for one in seen)
@@ -249,6 +254,28 @@ def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
         words = partial(movements.describe_movement, at, best, space, fixed, information)
         return Direction("higher", along, gain, words=words, point=best)
     return Direction("falls" if any(one.name == "falls" for one in seen) else "unknown", ray.unit)
+
+
+def _far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
+    """A direction of logarithms and logits that is flat nearby, followed to both ends: it levels off if just one side falls."""
+    unit = sides[0].unit / np.abs(sides[0].unit).max()
+    moved = np.abs(unit) > 0.01
+    if origin.chart is not None or not curved(origin.space)[moved].all():
+        return None
+    unit = np.where(moved, unit, 0.0)
+    points = origin.at + np.concatenate([np.outer(LOGARITHMS, unit), np.outer(LOGARITHMS, -unit)])
+    change = ((yield points) - origin.value).reshape(2, -1)
+    falls = [bool((c < -FLAT).any()) for c in change]
+    level = [np.flatnonzero(np.abs(c) <= noise) for c in change]
+    if falls[0] == falls[1]:
+        return None
+    k = falls.index(False)
+    if not level[k].size:
+        return None
+    far = points.reshape(2, -1, unit.size)[k, level[k][-1]]
+    along = unit if k == 0 else -unit
+    words = partial(movements.describe_movement, origin.at, far, origin.space, origin.fixed, origin.information)
+    return Direction("rises", along, 0.0, origin.value, words, True, far)
 
 
 def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[Direction]:

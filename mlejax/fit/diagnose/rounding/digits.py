@@ -20,6 +20,8 @@ from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bar
 from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int
+from mlejax.status import End
+from mlejax.verdict import SMALL_DECREMENT
 
 FAR = 5.0  # logarithms and logits, from the start, beyond which digits are looked at
 EXTREME = 12.0  # logarithms and logits, from 0, beyond which they are wherever the search began
@@ -215,6 +217,32 @@ def with_differences(
     if not falls_as_it_should(after, again, found.loglik):
         return None
     return after, again._replace(n_steps=end.n_steps + again.n_steps, polished=end.polished)
+
+
+def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
+    """The end after Newton steps that its score alone decides, where the log-likelihood's rounding hides what they gain."""
+    hidden = end.end in (End.STALLED, End.PRECISION_FLOOR) and end.decrement > SMALL_DECREMENT
+    if not hidden or not end.decrement <= bar_of_value(evaluator, end.u):
+        return end
+    free = ends.interior(evaluator.spec.space, end.u)
+    inverse = linalg.scaled_inverse(linalg.symmetric(end.information).block(free))
+    while inverse.ok and end.decrement > SMALL_DECREMENT:
+        u = end.u.copy()
+        u[free] += inverse.inverse @ end.score[free]
+        at = evaluator.evaluate(u[None])
+        assert at.score is not None
+        assert at.information is not None
+        inverse = linalg.scaled_inverse(linalg.symmetric(at.information[0]).block(free))
+        decrement = at.score[0][free] @ inverse.inverse @ at.score[0][free] if inverse.ok else np.nan
+        if not 0.0 <= decrement < 0.25 * end.decrement or not ends.interior(evaluator.spec.space, u)[free].all():
+            break
+        decrements = np.append(end.decrements[1:], decrement)
+        status = End.CONVERGED if decrement <= SMALL_DECREMENT else end.end
+        end = end._replace(
+            u=u, loglik=at.loglik[0], score=at.score[0], information=at.information[0], decrements=decrements,
+            n_steps=end.n_steps + 1, status=np.asarray(int(status), np.int32),
+        )  # fmt: skip
+    return end
 
 
 def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) -> bool:
