@@ -19,7 +19,7 @@ root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [  # of other projects, of rooms that users do not enter, and arguments described together
-    ("py:class", r"(numpy|collections\.abc|jaxtyping|mlejax\.\w+)\..*|.* .*|[a-z_]+|ChiSquared"),
+    ("py:class", r"(numpy|collections\.abc|jaxtyping|jax\.jaxlib|mlejax\.\w+)\..*|.* .*|[a-z_]+|ChiSquared"),
     ("py:data", "CODES"),
 ]
 

@@ -213,9 +213,9 @@ def test_pages_name_public_things(page: Path) -> None:
 TASKS = {
     "sample selection": ("how-to/selection", "optional="), "frontier": ("gallery/frontier", "regress("),
     "mixed logit": ("gallery/choice", "mixed"), "margins and their picture": ("how-to/margins", ".plot(x="),
-    "interval-censored Weibull": ("gallery/survival", "low"), "profile intervals": ("how-to/profiles", 'method="profile"'),
+    "interval-censored Weibull": ("how-to/censoring", "def weibull"), "profile intervals": ("how-to/profiles", 'method="profile"'),
     "survival picture": ("how-to/pictures", "mle.plot.survival"), "residuals": ("how-to/checking", "residuals("),
-    "forest": ("how-to/pictures", "many.plot("), "mixture": ("how-to/mixtures", "mle.Discrete"),
+    "forest": ("how-to/pictures", "ax = many.plot("), "mixture": ("how-to/mixtures", "mle.Discrete"),
     "extended likelihood": ("gallery/spectrum", "mle.extended"),
     "network with a band": ("how-to/networks", 'errors="last-layer"'),
     "hidden Markov chain": ("how-to/mixtures", "mle.Markov"), "50,000 curves": ("how-to/many-data-sets", "50_000"),

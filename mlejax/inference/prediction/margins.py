@@ -73,7 +73,7 @@ class Margins(DeltaResult):
     where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """One row a margin: where it was taken, then broom's columns, as of :class:`Estimates`."""
+        """One row a margin: where it was taken, then broom's columns, as those of `Estimates`."""
         import pandas as pd
 
         return pd.concat([pd.DataFrame(list(self.where)), super().frame().reset_index(drop=True)], axis=1)
