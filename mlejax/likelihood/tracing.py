@@ -376,6 +376,8 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
             else "sum over the other axes"
             if shape[:1] == (n,)
             else "declare unit= or rowwise=False if one contribution is not one row"
+            if likelihood.joint is None
+            else "a choice among alternatives is one row here: columns of shape (rows, alternatives)"
         )
         raise LikelihoodError(
             f"{name} returns shape {shape}, but a row-wise model returns one value per row, here ({n},); {hint}"

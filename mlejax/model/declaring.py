@@ -99,6 +99,10 @@ def model(
         )
     if not isinstance(rowwise, bool):
         raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
+    if isinstance(unit, (list, tuple)):
+        raise TypeError(
+            f"unit= is one column, got {unit!r}: make one of several, data.assign(unit=data.groupby({list(unit)}).ngroup())"
+        )
     if unit is not None and not rowwise:
         raise linked(
             ValueError(

@@ -264,3 +264,29 @@ def test_a_unit_gets_one_number_of_what_is_constant_within() -> None:
 def test_columns_of_units_are_not_offered_beside_latents() -> None:
     with pytest.raises(ValueError, match=r"per_unit= is not offered together with latents"):
         mle.model(mu=mle.Real(), b=mle.Latent(by="id"), unit="id", per_unit=["z"])(lambda params, data: 0.0)
+
+
+def test_alternatives_of_a_choice_are_no_rows_beside_latents() -> None:
+    """A long table of choices: what to make of it is said, and not an option that latents refuse."""
+    table = {"x": np.ones(6), "person": [0, 0, 0, 1, 1, 1]}
+
+    @mle.model(b=mle.Real(), sd=mle.NonNegative(), u=mle.Latent(by="person"))
+    def long(p: Any, d: Any) -> Any:
+        return jax.nn.log_softmax((d["x"] * (p["b"] + p["sd"] * p["u"])).reshape(-1, 3))[:, 0]
+
+    with pytest.raises(mle.LikelihoodError, match=r"a choice among alternatives is one row here") as error:
+        long.fit(table)
+    assert "unit=" not in str(error.value)
+    with pytest.raises(TypeError, match=r"unit= is one column, got \['person', 'task'\]: make one of several"):
+        mle.model(b=mle.Real(), unit=["person", "task"])  # type: ignore[call-overload]
+
+
+def test_what_other_packages_call_differently() -> None:
+    res = normal.regress(mu="x").fit({**DATA, "x": np.arange(50.0) % 7})
+    with pytest.raises(AttributeError, match=r"write res\.bse"):
+        res.se  # noqa: B018
+    assert not hasattr(res, "coef")
+    with pytest.raises(mle.AddressError, match=r"did you mean mu\[x\]"):
+        res.t_test("x = 2")
+    with pytest.raises(mle.LikelihoodError, match=r"a parameter is read as params\['mu'\]"):
+        mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p.mu) ** 2)).fit(DATA)
