@@ -193,7 +193,8 @@ def check_classes(
     others = [n for n in latents if n != name]
     if others:
         raise ValueError(
-            f"{name}={found!r} beside the latent {others[0]}: a class beside another latent is not offered; two classes of the "
+            f"{name}={found!r} together with the latent {others[0]}: a class with another latent is not offered; "
+            "two classes of the "
             "same rows or units are one class with the product of their numbers"
         )
     if unit is not None or not rowwise:

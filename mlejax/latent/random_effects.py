@@ -110,7 +110,7 @@ def _with_random(base: Likelihood, random: Mapping[str, Linear]) -> Likelihood:
                 "or random="
             )
         if mixture_of(base) is not None:
-            raise ValueError(f"{what}: random effects beside a class that is not observed are not offered; leave one out")
+            raise ValueError(f"{what}: random effects together with a latent class are not offered; leave one out")
         if not p.scalar:
             raise ValueError(f"{what}: random effects are offered for single numbers, and {name} is {p.parameter!r}")
         assert p.random is not None

@@ -68,7 +68,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, Any]) -> Likelihood:
     """
     declared = likelihood.parameters
     if declared is None:
-        raise ValueError(f"{likelihood.name} declares no parameters, so that there is none to regress")
+        raise ValueError(f"{likelihood.name} declares no parameters, so there is nothing to regress")
     if not given:
         raise ValueError(f"regress() expected parameters with formulas, {next(iter(declared))}='age + C(region)'")
     for name in given:

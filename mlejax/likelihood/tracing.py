@@ -364,7 +364,7 @@ def _check_output(likelihood: Likelihood, out: Any, n: int) -> None:
         raise linked(
             LikelihoodError(
                 f"{name} returns one scalar, but a row-wise model returns one log-likelihood value per row, here ({n},).  "
-                "Leave out the final .sum() or .mean(); if the rows cannot be told apart (a time series, one joint "
+                "Leave out the final .sum() or .mean(); if there is no value for each row (a time series, one joint "
                 "density), declare @mle.model(..., rowwise=False)"
             ),
             "scalar",

@@ -133,7 +133,8 @@ def _likelihood_of(
     indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
     if latents and indexed:
         raise ValueError(
-            f"{indexed[0]}=Real(by=...) beside the latent {next(iter(latents))}: effects by index are not offered together "
+            f"{indexed[0]}=Real(by=...) together with the latent {next(iter(latents))}: effects by index are not "
+            "offered together "
             "with latents; make a latent of both, or leave one out"
         )
     if latents and isinstance(function, OfUnit):

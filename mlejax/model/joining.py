@@ -166,7 +166,7 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
         ):
             raise ValueError(
                 f"joint takes models of rows or units with declared parameters, without latents and effects by index; {one!r} "
-                "is none: write the sum as one function"
+                "is not such a model: write the sum as one function"
             )
     if len(models) < 2 or not names:
         raise ValueError("joint expected two models or more, and the names of parameters in common, shared=['beta']")

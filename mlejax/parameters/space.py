@@ -405,7 +405,7 @@ class Space:
                 else:
                     raise ValueError(
                         f"fixed={address!r}: single entries of {leaf.kind} cannot be fixed, because the others depend "
-                        f"on them; fix the whole of {leaf.name!r}, or declare its entries apart"
+                        f"on them; fix the whole of {leaf.name!r}, or declare its entries as parameters of their own"
                     )
                 leaves[i] = replace(leaf, free=tuple(free.tolist()))
         return Space(self.groups, tuple(leaves))

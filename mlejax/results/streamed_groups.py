@@ -141,7 +141,10 @@ def _check_options(work: FitGroups, by: Sequence[Any], shuffles: bool, engine: E
             "fit files that are sorted by group, mle.Parquet(...)"
         )
     if work.likelihood.predictors and work.likelihood.open_columns.names:
-        raise DataError("optional= and infinite= beside formulas need all rows at once: load the columns in use into memory")
+        raise DataError(
+            "optional= and infinite= together with formulas need all rows at once: load the columns in use into "
+            "memory"
+        )
     if isinstance(start, str) or hasattr(start, "columns"):
         raise DataError(ONE_START)
     if any(np.ndim(leaf) for leaf in leaves):

@@ -189,7 +189,7 @@ def test_the_function_is_still_a_plain_function() -> None:
         (lambda: mle.Discrete(2, by=3), "expected a name"),
         (lambda: mle.model(z=mle.Discrete(2), unit="g")(counts.__wrapped__), "Leave out unit="),
         (lambda: mle.model(z=mle.Discrete(2), rowwise=False)(counts.__wrapped__), "Leave out rowwise="),
-        (lambda: mle.model(z=mle.Discrete(2), u=mle.Latent(by="g"))(counts.__wrapped__), "beside another latent"),
+        (lambda: mle.model(z=mle.Discrete(2), u=mle.Latent(by="g"))(counts.__wrapped__), "with another latent"),
         (lambda: mle.model(z=mle.Discrete(2), z_probs=mle.Real())(counts.__wrapped__), "call the other parameter"),
         (lambda: mle.model(z=mle.Discrete(2, probs="w"), w=mle.Real())(counts.__wrapped__), r"mle.Simplex\(shape=2\)"),
         (lambda: counts.fit(DEATHS, bias_reduction="jeffreys"), "not offered for models with latents"),

@@ -222,7 +222,7 @@ def test_what_is_fitted_again_keeps_the_constraint() -> None:
         (lambda p, data: p["a"], TypeError, "cannot depend on the data"),
         (lambda p: p["a"] == p["b"], TypeError, "truth values; return the difference"),
         (lambda p: jnp.ones(()), ValueError, "does not depend on the free parameters"),
-        (lambda p: jnp.log(-p["a"] ** 2 - 1), ValueError, "not finite, at the start and beside it; give a start="),
+        (lambda p: jnp.log(-p["a"] ** 2 - 1), ValueError, "not finite, at the start and near it; give a start="),
         (lambda p: float(p["a"]) - 1, TypeError, "cannot trace it.*jax.numpy"),
         (lambda p: p["c"], ValueError, "no parameter 'c'"),
         (lambda p: None, TypeError, "expected a function that returns floating-point numbers, got nothing"),

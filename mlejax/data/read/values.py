@@ -107,7 +107,7 @@ def _read_frame(frame: pd.DataFrame, where: str, kind: str) -> tuple[np.ndarray,
         if kind == "float" and values.dtype == np.int64 and (np.abs(values) > 2**53).any():
             at = np.flatnonzero(np.abs(values) > 2**53)
             raise DataError(
-                f"{where} (entry {name!r}): integers beyond 2**53 beside float columns would be rounded, at "
+                f"{where} (entry {name!r}): integers beyond 2**53 in one array with float columns would be rounded, at "
                 f"{rows_phrase(at, frame.index)}; pass the column on its own, or as float"
             )
         out[:, j] = values

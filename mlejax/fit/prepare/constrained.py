@@ -114,7 +114,8 @@ def begin(
     """
     if likelihood.effects:
         raise ValueError(
-            "constraints= given as functions are not offered beside effects by index (mle.Real(by=...)), which are eliminated "
+            "constraints= given as functions are not offered together with effects by index (mle.Real(by=...)), "
+            "which are eliminated "
             "one level at a time; give linear ones as text"
         )
     if isinstance(method, EM):
@@ -190,7 +191,7 @@ def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], A
     if any(leaf.dtype == bool for leaf in found):
         raise TypeError(
             f"constraints= {name} returns truth values; return the difference of both sides, lambda p: p['a'] * p['b'] - 1, "
-            "which is held at 0 (inequalities are not offered: declare a support)"
+            "which is kept at 0 (inequalities are not offered: declare a support)"
         )
     if not found or any(not np.issubdtype(leaf.dtype, np.floating) for leaf in found):
         kinds = ", ".join(str(leaf.dtype) for leaf in found) or "nothing"
@@ -248,7 +249,7 @@ def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either 
     for label, moves, wrong in zip(equations.labels, seen, bad, strict=True):
         if wrong:
             raise ValueError(
-                f"constraints= {label}: its value or derivative is not finite, at the start and beside it; give a start= where "
+                f"constraints= {label}: its value or derivative is not finite, at the start and near it; give a start= where "
                 "they are"
             )
         if not moves:

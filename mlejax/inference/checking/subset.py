@@ -227,7 +227,7 @@ def _check_size(m: int, p: int, others: str) -> None:
         )
     if others == "estimated" and 8.0 * m * p > MAX_BYTES:
         raise ValueError(
-            f"accounting for {p - m} others beside {m} parameters would hold {m} x {p} numbers ({8e-9 * m * p:.3g} GB); "
+            f"errors of {m} parameters with {p - m} others estimated need {m} x {p} numbers ({8e-9 * m * p:.3g} GB); "
             "choose fewer, or take the others as known: others='given'"
         )
 

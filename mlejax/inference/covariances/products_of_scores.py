@@ -69,7 +69,8 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
             )
         if fit.weight_kind == "frequency":
             raise ValueError(
-                "cov_type='HAC' expects one row for each point of time, and with frequency weights a row stands for several; "
+                "cov_type='HAC' expects one row for each point of time, and with frequency weights a row is several "
+                "observations; "
                 "use 'HC0' or 'cluster'"
             )
         return cov_room.score_products(kind, _centred(fit, weighted_scores(fit)), n, maxlags=options.get("maxlags"))
@@ -107,7 +108,7 @@ def _leveraged(fit: Fit, kind: str, options: Mapping[str, Any], n: float) -> Sum
     what = f"cov_type={kind!r}"
     if fit.weight_kind == "frequency" and kind in ("HC2", "HC3"):
         raise ValueError(
-            f"{what} is refused with frequency weights, of which a row stands for several; expand the rows"
+            f"{what} is refused with frequency weights, where a row is several observations; expand the rows"
         )
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     if codes and not codes[0].any():

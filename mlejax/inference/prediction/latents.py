@@ -60,11 +60,12 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
     joint = fit.spec.likelihood.joint
     if joint is None and fit.integration is not None:
         raise ValueError(
-            "latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it"
+            "latent() needs the rows of the data, which are not in the file of a result; fit again, or save what "
+            "latent() returns as well"
         )
     if joint is None:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no latents; declare one beside the parameters, u=mle.Latent(by=...) or "
+            f"{fit.spec.likelihood.name} has no latents; declare one among the parameters, u=mle.Latent(by=...) or "
             "z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
@@ -99,7 +100,8 @@ def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
     data, spec, levels, marginal = fit.loaded.problem.data, fit.spec, fit.loaded.crossing, marginal_of(fit.spec.likelihood)
     if fit.loaded.remembered is not None:
         raise ValueError(
-            "latent() needs the rows, and the file of a result holds none; fit again, or save latent() beside it"
+            "latent() needs the rows of the data, which are not in the file of a result; fit again, or save what "
+            "latent() returns as well"
         )
     assert levels is not None
     assert marginal is not None

@@ -288,7 +288,7 @@ def check_made(likelihood: Likelihood, made: Any, columns: Mapping[Any, Any], us
     if both:
         raise ValueError(
             f"the simulator of {likelihood.name} draws {', '.join(map(repr, both))}, which formulas of the model use: covariates "
-            "are held at the values that they have in the data"
+            "keep the values that they have in the data"
         )
 
 

@@ -186,7 +186,8 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
     if fit.loaded.coded or effects.given.any():
         other = f"effects of {fit.loaded.coded[0].key.by}" if fit.loaded.coded else "an intercept"
         raise ValueError(
-            f"split_panel is not offered with {other} beside the effects of {effects.key.by}: the halves would not have the same "
+            f"split_panel is not offered with {other} together with the effects of {effects.key.by}: the halves "
+            "would not have the same "
             "parameters"
         )
     if fit.constraints or fit.penalised is not None:

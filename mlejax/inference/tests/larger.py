@@ -161,7 +161,7 @@ def _check_fixed(space: Space, addresses: Collection[str]) -> None:
         loose = [space.labels[i] for i in space.resolve(address) if not space.reported_fixed[i]]
         if loose:
             raise ValueError(
-                f"score_test({address!r}): {', '.join(loose)} is estimated here, and a score test asks about what the fit holds "
+                f"score_test({address!r}): {', '.join(loose)} is estimated here, and a score test is about what the fit has "
                 "fixed: fit with fixed={...} first, or use wald_test"
             )
 

@@ -221,8 +221,9 @@ def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
     alone = len(H) == 1 and on_edge.size == 1 and np.flatnonzero(H[0]).tolist() == on_edge.tolist()
     if not alone:
         raise ValueError(
-            f"score_test: {', '.join(names)} is on the edge of its support under the hypothesis, beside other restrictions, so "
-            "that the statistic has no chi2 distribution; lr_test(..., bootstrap=999) of a fit of the larger model holds"
+            f"score_test: {', '.join(names)} is on the edge of its support under the hypothesis, and there are "
+            "other restrictions, so "
+            "that the statistic has no chi2 distribution; use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
 
 
@@ -264,8 +265,8 @@ def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
     name = at.spec.space.theta_labels[j]
     if tangent.shape[0] - tangent.shape[1] != 1:
         raise ValueError(
-            f"score_test: {name} is on the edge of its support under the hypothesis, beside other restrictions; "
-            "lr_test(..., bootstrap=999) of a fit of the larger model holds"
+            f"score_test: {name} is on the edge of its support under the hypothesis, and there are other restrictions; "
+            "use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
     if at.weight_kind not in (None, "frequency"):
         raise ValueError(f"score_test of {name} is refused under {at.weight_kind} weights")
