@@ -88,7 +88,7 @@ def in_order(
     Args:
         partitions: of which ``ahead`` are submitted before their results are needed: a reader's batches are in memory from
             then on.
-        submit, result, cancel: a task on a partition, its bytes, and the end of tasks that nobody waits for any more.
+        submit, result, cancel: a task on a partition, its bytes, and how tasks are cancelled whose results are no longer wanted.
         ahead: number of tasks.
     """
     waiting: deque[Any] = deque()

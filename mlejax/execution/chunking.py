@@ -51,12 +51,12 @@ class Chunk(NamedTuple):
     """Some data sets of one padded size.
 
     Attributes:
-        lanes: their numbers, (m,).
+        which: their numbers, (m,).
         width: data sets of a block.
         capacity: data sets that the program takes, a multiple of width, >= m.
     """
 
-    lanes: Int[Host, " m"]
+    which: Int[Host, " m"]
     width: int
     capacity: int
 
@@ -96,7 +96,7 @@ class ChunkSource(Protocol):
     def data_set_bytes(self, size: int) -> int:
         """Bytes of one data set of this size."""
 
-    def fetch(self, lanes: Int[Host, " m"], capacity: int, *, views: bool = False) -> PyTree:
+    def fetch(self, which: Int[Host, " m"], capacity: int, *, views: bool = False) -> PyTree:
         """Their data, with a leading axis (capacity, ...); with ``views``, leaves are `ChunkView` if they are `in_place`."""
 
     def single(self, i: int) -> PyTree:
@@ -158,12 +158,12 @@ def _power_of_two(n: int) -> int:
     return 1 << max(int(n).bit_length() - 1, 0)
 
 
-def chunks(sets: ChunkSource, lanes: Int[Host, " m"], p: int, budget: Budget, most: int | None = None) -> list[Chunk]:
+def chunks(sets: ChunkSource, which: Int[Host, " m"], p: int, budget: Budget, most: int | None = None) -> list[Chunk]:
     """All of these data sets in chunks, each of one padded size, and about as much work for every core.
 
     Args:
         sets: the data sets.
-        lanes: numbers of those to work on.
+        which: numbers of those to work on.
         p: coordinates of u.
         budget: memory and threads.
         most: data sets of a chunk, at most.
@@ -171,9 +171,9 @@ def chunks(sets: ChunkSource, lanes: Int[Host, " m"], p: int, budget: Budget, mo
     out: list[Chunk] = []
     last: list[Chunk] = []  # small chunks, scheduled last to balance the load
     n_at_work = min(budget.workers, n_cores()) if limits().on_cpu else budget.workers
-    sizes = sets.sizes[lanes]
+    sizes = sets.sizes[which]
     for size in np.unique(sizes)[::-1]:
-        mine = lanes[sizes == size]
+        mine = which[sizes == size]
         if sets.lengths is not None:  # the data sets of a block are about equally long
             mine = mine[np.argsort(-sets.lengths[mine], kind="stable")]
         width, capacity = capacity_of(int(size), sets.data_set_bytes(int(size)), p, budget, sets.in_place)
@@ -255,29 +255,29 @@ def viewable_run(leaf: Shaped[Host, ...], size: int, capacity: int) -> tuple[int
     return -(-begin // each), (begin + (flat.size - n - begin) // STEP * STEP + n) // each
 
 
-def view_chunk(leaf: Shaped[Host, "R ..."], lanes: Int[Host, " m"], size: int, capacity: int, worked: int) -> ChunkView:
+def view_chunk(leaf: Shaped[Host, "R ..."], which: Int[Host, " m"], size: int, capacity: int, worked: int) -> ChunkView:
     """Data sets of ``size`` rows of a table, in which data set i begins at row i * size.
 
     Args:
         leaf: the table.
-        lanes: numbers of the data sets, at most ``capacity``; a viewable run becomes a view, others are copied.
+        which: numbers of the data sets, at most ``capacity``; a viewable run becomes a view, others are copied.
         size: rows of a data set.
         capacity: data sets that the program takes.
-        worked: data sets that the program reads; those beyond ``lanes`` are any data sets.
+        worked: data sets that the program reads; those beyond ``which`` may be any.
     """
     shape = (size, *leaf.shape[1:])
     each = math.prod(shape)
     n = capacity * each + STEP
     flat = leaf.reshape(-1)
-    begin, end = int(lanes[0]) * each, (int(lanes[-1]) + 1) * each
+    begin, end = int(which[0]) * each, (int(which[-1]) + 1) * each
     first = _first_aligned(flat)
-    is_run = end - begin == each * len(lanes) and bool((np.diff(lanes) == 1).all())
+    is_run = end - begin == each * len(which) and bool((np.diff(which) == 1).all())
     start = first + min((begin - first) // STEP, (flat.size - n - first) // STEP) * STEP
     if is_run and start >= 0 and start + n >= begin + worked * each:
         return ChunkView(flat[start : start + n], np.int32(begin - start), shape)
     values = aligned((n,), leaf.dtype)
     part = values[: capacity * each].reshape(capacity, each)
     table = flat.reshape(-1, each)
-    part[: len(lanes)] = table[lanes[0] : lanes[-1] + 1] if is_run else table[lanes]
-    part[len(lanes) : worked] = part[0]
+    part[: len(which)] = table[which[0] : which[-1] + 1] if is_run else table[which]
+    part[len(which) : worked] = part[0]
     return ChunkView(values, np.int32(0), shape)

@@ -83,7 +83,7 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
 
 
 def _with_units_named(done: Fit) -> Fit:
-    """The fit, whose verdict names units whose integrand has no maximum: laws of the user's own need not have any."""
+    """The fit, with a verdict that names the units whose integrand has no maximum; a law that the user wrote may lack one."""
     marginal = _marginal(done)
     normal = all(latent.law == "normal" for latent in marginal.latents.values())
     if normal or marginal.crossed:

@@ -28,7 +28,7 @@ MOST_TRIED = 64  # sets of parameters that are exchanged
 
 
 def laws(spec: Spec) -> list[int]:
-    """Numbers of the leaves that are probabilities of classes."""
+    """Positions, among the leaves, of the parameters that are probabilities of latent classes."""
     mixture = mixture_of(spec.likelihood)
     assert mixture is not None
     names = set(mixture.latent.names(mixture.name).values())

@@ -337,7 +337,7 @@ def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.
         if not constraints:
             return fit_room.Restrictions(np.zeros((0, space.n_reported)), np.zeros(0), (), functions)
         if not all(isinstance(part, str) for part in constraints):
-            raise TypeError("constraints= expected functions of params and texts such as 'mu[a] = mu[b]' in the list")
+            raise TypeError("constraints= expected a list of functions of params and texts such as 'mu[a] = mu[b]'")
     indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
     if indexed:
         raise ValueError(

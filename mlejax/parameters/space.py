@@ -28,7 +28,7 @@ class Space:
     """The layout of all parameters: hashable, without data; converts between params, theta and u.
 
     With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`; with
-    :mod:`mlejax.parameters.curved_ties` near a point that stands among the fixed values).
+    :mod:`mlejax.parameters.curved_ties` near a point that is kept among the fixed values).
     With ``mapped``, u and theta are affine functions of the coordinates of a search, and the numbers of the map stand behind
     the fixed values (:mod:`mlejax.parameters.coordinates`); the search's own coordinates then take the places of u and theta.
     """

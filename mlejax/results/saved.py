@@ -78,7 +78,7 @@ def load(path: files.PathLike, *, model: Any = None) -> Results:
     try:
         str(made.summary())  # finds what no field shows by itself
     except Exception as error:
-        raise files.FileError(f"{path}: the content makes no result ({type(error).__name__}: {error})") from None
+        raise files.FileError(f"{path}: the content is not a valid result ({type(error).__name__}: {error})") from None
     return made
 
 

@@ -91,7 +91,7 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
     """The results of all groups of a source.
 
     Args:
-        work: without designs.
+        work: the model and the options of the fits.
         source: partitions; of an engine's table with ``grouped(by, columns)``, of others sorted by group.
         engine: where they are fitted, or None: here.
 

@@ -37,10 +37,10 @@ def test_chunks_stay_below_the_limit() -> None:
     for memory in (20_000, 200_000, 10**9):
         limits = chunking.Budget(memory, 2, False)
         cut = chunking.chunks(sets, sets.usable, 3, limits)
-        assert sorted(np.concatenate([lanes for lanes, _, _ in cut]).tolist()) == list(range(90))
-        for lanes, width, capacity in cut:
+        assert sorted(np.concatenate([which for which, _, _ in cut]).tolist()) == list(range(90))
+        for which, width, capacity in cut:
             assert capacity % width == 0
-            assert len(lanes) <= capacity
+            assert len(which) <= capacity
             assert 2 * limits.workers * capacity * sets.data_set_bytes(60) <= memory
 
 
@@ -68,8 +68,8 @@ def test_neighbours_in_memory_change_no_number() -> None:
     data = logits(90)
     sets = batch.stacked(logit.likelihood, data, None, "raise")
     alone = fit(data, 2)
-    for lanes, _, capacity in chunking.chunks(sets, sets.usable, 3, chunking.Budget(10**9, 2, False)):
-        fetched = sets.fetch(lanes, capacity)
+    for which, _, capacity in chunking.chunks(sets, sets.usable, 3, chunking.Budget(10**9, 2, False)):
+        fetched = sets.fetch(which, capacity)
         assert len(fetched.rows[0]) == len(fetched.weights) == capacity
     odd = {name: a.copy() for name, a in data.items()}
     odd["y"][45:] = 1.0  # no maximum, in the second half, beside the last of the first
@@ -84,7 +84,7 @@ def test_chunks_end_together() -> None:
     for workers in (1, 2, 3):
         cut = chunking.chunks(sets, sets.usable, 3, chunking.Budget(40_000 * workers, workers, False))
         assert len(cut) % workers == 0 or len(cut) == 23, "or each is one block"
-        blocks = [-(-len(lanes) // width) for lanes, width, _ in cut]
+        blocks = [-(-len(which) // width) for which, width, _ in cut]
         assert max(blocks) - min(blocks) <= 1
 
 
@@ -124,7 +124,7 @@ def test_every_core_has_equally_many_chunks(cores: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(chunking, "n_cores", lambda: cores)
     sets = batch.stacked(logit.likelihood, logits(9000), None, "raise")
     *parts, last = chunking.chunks(sets, sets.usable, 3, chunking.Budget(1 << 32, cores + 1))
-    assert sorted(np.concatenate([lanes for lanes, _, _ in (*parts, last)]).tolist()) == list(range(9000))
+    assert sorted(np.concatenate([which for which, _, _ in (*parts, last)]).tolist()) == list(range(9000))
     assert len(parts) % cores == 0
     assert last[0][0] == 0
     assert last[0][-1] == 8999  # what has to be copied comes last, where a core is idle

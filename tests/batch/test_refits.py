@@ -42,7 +42,7 @@ def test_refits_equal_weighted_fits(fitted: Any) -> None:
         fit.spec,
         optimize.Newton(),
         fit.loaded.problem.data,
-        lambda lanes: w[lanes],
+        lambda which: w[which],
         70,
         fit.u,
         None,

@@ -1,4 +1,4 @@
-"""Chunks of lanes that are read where they lie, against the same lanes cut out by NumPy."""
+"""Chunks of data sets that are read in place, against the same data sets cut out by NumPy."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, .
     copied = 0
     with jax.enable_x64(True):
         for first in range(n_sets):
-            lanes = np.arange(first, min(first + CAPACITY - first % 3, n_sets))
-            chunk = view_chunk(leaf, lanes, size, CAPACITY, min(CAPACITY, len(lanes) + 2))
+            which = np.arange(first, min(first + CAPACITY - first % 3, n_sets))
+            chunk = view_chunk(leaf, which, size, CAPACITY, min(CAPACITY, len(which) + 2))
             assert chunk.values.shape == (CAPACITY * size * int(np.prod(more, dtype=int)) + STEP,)
             assert chunk.values.ctypes.data % 64 == 0
             copied += not np.shares_memory(chunk.values, leaf)
             seen = np.concatenate([chunk.block(np.int32(i), 2) for i in range(0, CAPACITY, 2)])
             assert seen.dtype == leaf.dtype
-            np.testing.assert_array_equal(seen[: len(lanes)], stack[lanes])
+            np.testing.assert_array_equal(seen[: len(which)], stack[which])
     each = size * int(np.prod(more, dtype=int))
     at_the_ends = (
         1 + STEP // each + CAPACITY + -(-STEP // each)
@@ -50,11 +50,11 @@ def test_every_run_of_lanes_is_what_numpy_cuts_out(size: int, more: tuple[int, .
 
 def test_lanes_that_do_not_follow_each_other_are_copied() -> None:
     leaf = table(40, 6, offset=3)
-    lanes = np.array([2, 3, 7, 30])
-    chunk = view_chunk(leaf, lanes, 6, CAPACITY, 6)
+    which = np.array([2, 3, 7, 30])
+    chunk = view_chunk(leaf, which, 6, CAPACITY, 6)
     assert not np.shares_memory(chunk.values, leaf)
     with jax.enable_x64(True):
-        np.testing.assert_array_equal(chunk.block(np.int32(0), 4), leaf.reshape(40, 6)[lanes])
+        np.testing.assert_array_equal(chunk.block(np.int32(0), 4), leaf.reshape(40, 6)[which])
         np.testing.assert_array_equal(chunk.block(np.int32(4), 2), leaf.reshape(40, 6)[[2, 2]])
 
 
@@ -110,15 +110,15 @@ def test_every_lane_is_in_one_chunk_and_few_are_copied(size: int, workers: int) 
         y = table(n_sets, size, offset=3).reshape(n_sets, size)
         sets = stacked(gaussian.likelihood, {"y": y}, None, "raise")
         limits = Budget(10**9, workers, False)
-        for lanes in (np.arange(n_sets), np.arange(n_sets // 3, n_sets), np.arange(0, n_sets, 2)):
-            cut = chunks(sets, lanes, 2, limits)
-            assert (np.sort(np.concatenate([mine for mine, _, _ in cut])) == lanes).all()
+        for which in (np.arange(n_sets), np.arange(n_sets // 3, n_sets), np.arange(0, n_sets, 2)):
+            cut = chunks(sets, which, 2, limits)
+            assert (np.sort(np.concatenate([mine for mine, _, _ in cut])) == which).all()
             assert all(0 < mine.size <= capacity and capacity % width == 0 for mine, width, capacity in cut)
             with jax.enable_x64(True):
                 fetched = [(sets.fetch(mine, capacity, views=True).rows[0], mine.size) for mine, _, capacity in cut]
             copied = sum(m for chunk, m in fetched if not np.shares_memory(chunk.values, sets.leaves[0]))
-            if lanes.size == n_sets and n_sets > 2 * cut[0][2]:
-                assert copied <= 4 * 64, "the first and last lanes alone"
+            if which.size == n_sets and n_sets > 2 * cut[0][2]:
+                assert copied <= 4 * 64, "the first and last data sets alone"
 
 
 def test_columns_of_no_width_and_values_whose_sum_is_not_finite(recwarn: pytest.WarningsRecorder) -> None:

@@ -66,7 +66,7 @@ def in_chunks(
 
 
 def collect_cycles() -> None:
-    """Collect the young reference cycles that keep formulaic's temporary columns alive."""
+    """Collect the recent reference cycles that keep formulaic's temporary columns alive."""
     gc.collect(1)
 
 

@@ -119,7 +119,7 @@ def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Fl
 
 
 def class_starts(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], n: int, seed: int) -> Float[Host, "n p"]:
-    """Starts (n, p) in which the classes are of different rows: M steps from a few random rows each, then a few EM steps."""
+    """Starts (n, p): each class is fitted to a few random rows of its own (an M step), and a few EM steps follow."""
     mixture = mixture_of(evaluator.spec.likelihood)
     assert mixture is not None
     rng, out = np.random.default_rng(seed), []

@@ -1,1 +1,1 @@
-"""What a fit is given, checked and laid out: arguments, data, fixed values, penalties."""
+"""What a fit is given, checked and put into arrays: arguments, data, fixed values, penalties."""

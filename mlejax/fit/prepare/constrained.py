@@ -179,7 +179,7 @@ def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], A
     if len(needed) != 1:
         raise TypeError(
             f"constraints= {name}: expected a function of params alone, got one of {len(needed)} arguments.  A constraint cannot "
-            "depend on the data: what binds parameters row by row belongs into the log-likelihood"
+            "depend on the data: write a relation that differs by row into the log-likelihood"
         )
     try:
         found = jax.tree.leaves(jax.eval_shape(of_params, params))
@@ -377,7 +377,7 @@ def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
 def another_choice(
     equations: Equations, space: Space, u: Float[Host, " q"], fixed: Either | None
 ) -> tuple[Space, Float[Host, " k"], Float[Host, " q"]] | None:
-    """Where the equations are badly solved at the end u of a search: the layout, reference and start of another one."""
+    """Another choice of free coordinates, if the equations are nearly singular at u in this one: layout, reference and start."""
     assert isinstance(space.ties, CurvedTies)
     full = np.asarray(_completed(space, u, fixed))
     if not np.isfinite(full).all():

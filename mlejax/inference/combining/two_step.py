@@ -1,4 +1,4 @@
-r"""Two-step estimation: the second fit holds what the first one estimated, and its errors have to tell.
+r"""Two-step estimation: the second fit uses estimates of the first as if they were known; its errors account for theirs.
 
 With theta_1 of the first fit, (A_1, s_1) its information and scores, A_2 and s_2 those of the second fit in theta_2, and
 C = -d^2 l_2 / d theta_2 d theta_1' at the estimates,
@@ -217,7 +217,7 @@ def _robust(
     """The sandwich of stacked scores, with the factor that the second fit's own covariance has."""
     fit, groups = second.fit, second.cov.groups
     if len(groups) > 1:
-        raise ValueError("stack takes clusters of one way")
+        raise ValueError(f"stack expects clusters by one column, got {len(groups)}; fit the second model with one")
     parts = [moved, own]
     if groups:
         used, codes = fit.loaded.weights, cluster_codes(fit, groups[0])

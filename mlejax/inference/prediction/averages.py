@@ -66,7 +66,10 @@ def _sloped(
     column: int | None, elasticity: str | None,
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either, moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip
-    """The same of slopes: ``moved`` are the derivatives of the designs, ``column`` the place of the column among the arrays."""
+    """The mean over rows of slopes in a column with its gradient by theta, and the rows.
+
+    ``moved`` are the derivatives of the designs by the column, and ``column`` is its place among the arrays.
+    """
     leaves = tuple(a.astype(weights.dtype) if i == column else a for i, a in enumerate(leaves))
     still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
     along = tuple(jnp.ones_like(a) if i == column else still(a) for i, a in enumerate(leaves))

@@ -42,7 +42,7 @@ def of_theta(
 
 
 class InParts(NamedTuple):
-    """A function of params and rows, with what it takes of the rows laid open.
+    """A function of params and rows, with the arrays that it takes of the rows as arguments of their own.
 
     Attributes:
         function: of params and data.

@@ -109,7 +109,7 @@ def _tested(
     bootstrap: int | None,
     seed: int,
 ) -> ScoreTest:
-    """The test from the larger model at the restricted estimate, and the directions (p, q) that the smaller one has."""
+    """The score test of the larger model at the restricted estimate; ``tangent`` (p, q) are directions in the smaller."""
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
     on_edge = np.flatnonzero(~at.interior)
     if bootstrap is not None and (kind not in ("HC0", "cluster") or on_edge.size or len(options.get("groups", ())) > 1):

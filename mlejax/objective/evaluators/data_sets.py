@@ -1,9 +1,9 @@
 """Many data sets on the host: chunks of data sets through the compiled programs, on all cores, within a bound on memory.
 
 A chunk is read in place or copied from NumPy, advanced by a limited number of turns, and brought back.  Data sets that
-are still running are then gathered into new chunks, with more turns each round, so that a few hard data sets do not hold
-up their neighbours.  A data set that needs more than a Newton step is deferred to the second round, as long as few do:
-its neighbours under ``vmap`` would pay for it.
+are still running are then gathered into new chunks, with more turns each round, so that a few hard data sets do not delay
+the others.  A data set that needs more than a Newton step is deferred to the second round, as long as few do:
+under ``vmap`` the other data sets of its chunk would have to do as many operations.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class DataSetsEvaluator:
         return out
 
     def _places(self, which: np.ndarray) -> np.ndarray:
-        """Where each data set stands among ``which``."""
+        """The position of each data set in ``which``."""
         place = np.empty(self.n_sets, np.int64)
         place[which] = np.arange(len(which))
         return place

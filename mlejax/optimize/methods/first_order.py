@@ -131,7 +131,7 @@ class FirstOrder(OptaxMethod):
 
 
 def strong(tree: PyTree) -> PyTree:
-    """The same numbers with types of their own, so that a loop's carry does not change type after the first turn."""
+    """The same numbers without JAX's weak types, so that a loop's carry does not change type after the first turn."""
     return cast_like(tree, tree)
 
 

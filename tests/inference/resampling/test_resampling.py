@@ -147,7 +147,7 @@ def test_replicates_equal_a_loop_of_refits(logits: dict[str, np.ndarray]) -> Non
     assert (gap < 0.35 * boot.bse).all()
     assert "an approximation" in str(short)
     left_out = without_one(pool_of(res._fit, None))(np.array([5]))
-    exact, _ = refit_weights(res._fit, lambda lanes: left_out[lanes], 1, False, None, False)
+    exact, _ = refit_weights(res._fit, lambda which: left_out[which], 1, False, None, False)
     np.testing.assert_allclose(res.jackknife().refits.values[5], exact.values[0], rtol=1e-10)
     one_step = res.jackknife(approximate="one-step")
     np.testing.assert_allclose(one_step.bse, res.jackknife().bse, rtol=0.1)
@@ -192,7 +192,7 @@ def test_intervals_agree_with_boot() -> None:
     y = np.array([3.1, 0.4, 7.9, 1.2, 5.5, 2.8, 0.9, 4.1, 12.3, 1.7, 6.2, 2.2])
     res = gaussian.fit({"y": y})
     weights = r_weights(199, 12)
-    refits, _ = refit_weights(res._fit, lambda lanes: weights[lanes], 199, False, None, False)
+    refits, _ = refit_weights(res._fit, lambda which: weights[which], 199, False, None, False)
     boot = Bootstrap(
         labels=("mu", "sigma"), fitted=res.params.to_numpy(), fixed=np.zeros(2, bool), refits=refits, approximate=False,
         model="gaussian", kind="case", drawn="12 rows", seed=0, fit=res._fit,
