@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.scipy.stats import norm
 
@@ -211,6 +212,21 @@ def test_what_is_fitted_again_keeps_the_constraint() -> None:
     a, b = (res.bootstrap(50, seed=3).replicates.to_numpy() for res in (one, other))
     np.testing.assert_allclose(a[:, [0, 2, 3]], b, rtol=1e-6)
     np.testing.assert_allclose(a[:, 1] * a[:, 3], 1.0, rtol=1e-12)
+
+
+def test_what_a_file_holds_of_a_curved_constraint(tmp_path: Any) -> None:
+    """Its tangent, which is all that intervals and tests of functions use; what evaluates the likelihood is refused."""
+    res = bound()
+    res.save(tmp_path / "bound.mle")
+    back = mle.load(tmp_path / "bound.mle")
+    ratio = lambda p: p["beta"][0] ** 2 * jnp.exp(p["beta"][1]) / p["sigma"]
+    pd.testing.assert_frame_equal(back.nlcom(ratio).frame(), res.nlcom(ratio).frame(), rtol=1e-9)
+    pd.testing.assert_frame_equal(back.conf_int(), res.conf_int(), rtol=1e-9)
+    pd.testing.assert_frame_equal(back.cov_params(), res.cov_params(), rtol=1e-9)
+    one, other = (r.wald_test(lambda p: p["beta"][0] - p["beta"][1] ** 2) for r in (back, res))
+    assert one.pvalue == pytest.approx(other.pvalue, rel=1e-9)
+    with pytest.raises(ValueError, match="neither the function nor the data"):
+        back.profile("sigma")
 
 
 @pytest.mark.parametrize(

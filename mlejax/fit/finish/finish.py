@@ -173,12 +173,15 @@ class Fit:
 
         With effects by index these are partialled out; of an expected total they are 0.
         """
+        return self.row_terms()[1]
+
+    def row_terms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log-likelihoods (n,) of every contribution, unweighted, and :meth:`scores`."""
         if self.jacobian is None:
             raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
         with float64():
-            scores = terms_of_rows(self.spec, self.loaded, self.fixed, self.u).scores
-        found = np.linalg.solve(self.jacobian.T, scores.T).T
-        return scores_of_rows(self.spec.likelihood.function, found)
+            found = terms_of_rows(self.spec, self.loaded, self.fixed, self.u)
+        return found.values, scores_of_rows(self.spec.likelihood.function, found.scores @ np.linalg.inv(self.jacobian))
 
 
 def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:

@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.data import group_codes
-from mlejax.execution import float64
 from mlejax.fit import Fit, refuse_connected
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
-from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
+from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted
 from mlejax.inference.tables.formatting import format_number, table_lines
 from mlejax.linalg import scaled_inverse
 from mlejax.notebook import in_notebooks
-from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
 
@@ -143,14 +141,12 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     space, w = fit.spec.space, fit.loaded.weights
     used = np.ones(fit.loaded.problem.data.n_contributions, bool) if w is None else w.used
     codes = None if groups is None else cluster_codes(fit, groups)
-    with float64():
-        terms = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
-    terms = (terms if w is None else np.where(w.used, terms * w.values, 0.0))[used]
+    terms, scores = (weighted(fit, each) if used.all() else weighted(fit, each)[used] for each in fit.row_terms())
     free = fit.interior
     found = scaled_inverse(fit.information[np.ix_(free, free)])
     inverse = np.zeros(fit.information.shape)
     inverse[np.ix_(free, free)] = found.inverse
-    scores = _summed(weighted_scores(fit)[used], codes)
+    scores = _summed(scores, codes)
     loglik = _summed(terms[:, None], codes)[:, 0]
     moved, tr, loss = scores @ inverse, np.full(len(scores), np.nan), 0.0
     if leverage:
@@ -165,7 +161,7 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         tr = np.einsum("gij,ji->g", parts.information, parts.inverse)
         loss = 0.5 * np.einsum("gi,gij,gj->g", step, parts.information, step)
         moved = step @ fit.jacobian.T
-    cooks = np.einsum("gi,ij,gj->g", moved, fit.information, moved) / max(int(free.sum()), 1)
+    cooks = ((moved @ fit.information) * moved).sum(axis=1) / max(int(free.sum()), 1)
     D = space.reported_matrix
     with np.errstate(invalid="ignore"):
         bse = np.sqrt(np.einsum("ri,ij,rj->r", D, inverse, D))

@@ -108,7 +108,8 @@ def residuals(
             sqrt(variance), its :meth:`Model.mean` and :meth:`Model.variance`; ``"deviance"``, sign(y - mean) sqrt(2 (saturated -
             log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: as ``score_obs``.
         response: the column of outcomes; needed only if the function reads several columns.
-        discrete: outcomes have atoms at whole numbers, so that u is drawn between F(y - 1) and F(y); None: if all are whole.
+        discrete: outcomes have atoms at whole numbers, so that u is drawn between F(y - 1) and F(y); None: if all are whole, and
+            the likelihood of the rows is not the derivative of F there.
             Atoms elsewhere (censoring points) are found by evaluating F just below.
         random: of models with random effects: ``"integrate"``: distribution, mean and variance of an outcome are averaged over
             their law; ``"mode"``: at the mode of the unit's own effects; ``"zero"``: at effects of 0.
@@ -154,7 +155,10 @@ def residuals(
     value = lambda what, data: _companion_values(fit, what, data, f"residuals({kind!r})", random)
     if kind == "quantile":
         if registered(fit.spec.likelihood, "cdf") is not None:
-            u, note = _between(lambda v: value("cdf", changed(table, {name: v}, table)), y, discrete, seed)
+            cdf = lambda v: value("cdf", changed(table, {name: v}, table))
+            if discrete is None:
+                discrete = bool((y == np.round(y)).all()) and not _has_density(fit, cdf, y)
+            u, note = _between(cdf, y, discrete, seed)
         else:
             if random != "integrate":
                 raise ValueError(f"residuals(random={random!r}) needs the model's cdf: without it new effects are drawn")
@@ -177,8 +181,7 @@ def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) ->
     Raises:
         ValueError: a saturated log-likelihood below that of the fit.
     """
-    with float64():
-        own = row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
+    own = _row_logliks(fit)
     lost = saturated - own
     if (lost < -1e-8 * np.maximum(1.0, np.abs(own))).any():
         raise ValueError(
@@ -186,6 +189,21 @@ def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) ->
             f"{int((lost < 0).sum())} rows; it should be the highest that any mean gives"
         )
     return np.asarray(np.sign(gap) * np.sqrt(2.0 * np.maximum(lost, 0.0)))
+
+
+def _row_logliks(fit: Fit) -> Float[Host, " n"]:
+    with float64():
+        return row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
+
+
+def _has_density(fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]) -> bool:
+    """The likelihood of every row is the derivative of its distribution function, so that whole outcomes are no atoms."""
+    if fit.loaded.problem.data.mode != "rows":
+        return False
+    h = 1e-5 * np.maximum(1.0, np.abs(y))
+    density = (cdf(y + h) - cdf(y - h)) / (2.0 * h)
+    with np.errstate(over="ignore"):
+        return bool(np.allclose(density, np.exp(_row_logliks(fit)), rtol=1e-4, atol=1e-6))
 
 
 def _response(fit: Fit) -> str:
@@ -222,15 +240,20 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
 
 
 def _between(
-    cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"], discrete: bool | None, seed: int
+    cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"], whole: bool, seed: int
 ) -> tuple[Float[Host, " n"], str]:
     """u between F(y-) and F(y)."""
-    whole = bool((y == np.round(y)).all()) if discrete is None else discrete
     high = cdf(y)
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
     low = np.where(np.isfinite(low), low, 0.0)
     if np.isnan(high).any() or (high < low - 1e-9).any():
         raise ValueError("residuals('quantile'): the declared cdf is not increasing, or not a number, at some outcomes")
+    if whole and (never := (high == low) & (low > 0) & (low < 1 - 1e-9)).any():
+        i = int(np.argmax(never))
+        raise ValueError(
+            f"residuals('quantile'): row {i}: the declared cdf is {high[i]:.4g} at {y[i]:g} and at {y[i] - 1:g}, so that "
+            f"{y[i]:g} would have probability 0. It has to be 0 below the smallest outcome; say discrete=False of continuous ones"
+        )
     atom = (high - low > 1e-6) | whole
     v = np.random.default_rng(check_count("seed", seed, 0)).uniform(size=y.size)
     u = np.where(atom, low + v * (high - low), high)

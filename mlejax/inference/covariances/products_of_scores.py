@@ -34,8 +34,14 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
     """w_i s_i of every contribution, 0 where the weight is 0: their sum is the score of the log-likelihood."""
-    scores, w = fit.scores(), fit.loaded.weights
-    return scores if w is None else np.where(w.used[:, None], scores * w.values[:, None], 0.0)
+    return weighted(fit, fit.scores())
+
+
+def weighted(fit: Fit, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
+    """w_i values_i, 0 where the weight is 0."""
+    w = fit.loaded.weights
+    by_row = (-1,) + (1,) * (values.ndim - 1)
+    return values if w is None else np.where(w.used.reshape(by_row), values * w.values.reshape(by_row), 0.0)
 
 
 def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:

@@ -85,7 +85,7 @@ class Margins(DeltaResult):
 
         Args:
             ax: matplotlib axes; made if left out.
-            x: the column; the last of ``over=`` and ``at=`` by default.
+            x: the column; of those of ``over=`` and ``at=`` that with most values by default.
 
         Returns:
             The axes.
@@ -99,7 +99,7 @@ class Margins(DeltaResult):
         ylabel = f"margin, with {100 * (1 - self.alpha):g} % interval"
         if x is None and columns in ([], ["margin"]):
             return bands.listed(frame, ax, ylabel)
-        x = columns[-1] if x is None else x
+        x = max(columns, key=lambda c: frame[c].nunique()) if x is None else x
         if x not in frame.columns:
             raise ValueError(f"x={x!r}: expected one of the columns of the margins, {columns}")
         others = [c for c in columns if c != x]

@@ -144,6 +144,30 @@ def test_quantile_residuals_of_counts(counts: mle.Results) -> None:
     assert "randomised at whole outcomes" in repr(found)
 
 
+def test_whole_numbers_of_a_continuous_outcome_are_no_atoms() -> None:
+    """Where the likelihood is the derivative of the distribution function; a function that is not 0 below 0 is refused."""
+    y = np.array([1.0, 2.0, 6.0, 3.0, 5.0])
+    likelihood = tobit.likelihood.with_companion("cdf", lambda p, d: norm.cdf(d["v"], p["mu"], p["sigma"]))
+    res = mle.Model(likelihood).fit({"v": y})
+    np.testing.assert_allclose(res.residuals().values, (y - y.mean()) / y.std(), rtol=1e-6)
+    assert "randomised" in repr(res.residuals(discrete=True))
+    flat = mle.Model(poisson_without_zero()).fit({"k": [0.0, 1.0, 2.0, 4.0]})
+    with pytest.raises(ValueError, match=r"row 0: the declared cdf is 0.17.* at 0 and at -1"):
+        flat.residuals()
+
+
+def poisson_without_zero() -> Any:
+    """Poisson counts with a distribution function that is not 0 below 0."""
+
+    @mle.model(rate=mle.Positive())
+    def poisson(params: Any, data: Any) -> Any:
+        return data["k"] * jnp.log(params["rate"]) - params["rate"]
+
+    return poisson.likelihood.with_companion(
+        "cdf", lambda p, d: jax.scipy.special.gammaincc(jnp.floor(jnp.maximum(d["k"], 0.0)) + 1.0, p["rate"])
+    )
+
+
 def test_ranks_among_simulated_data_stand_for_a_distribution_function() -> None:
     """Of a censored outcome, against the exact u where it is not censored."""
     res = tobit.fit(frame)
