@@ -75,7 +75,7 @@ def contour(found: Any, ax: Axes | None) -> Axes:
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))
     ax.plot(*_around(np.append(x, x[0]), np.append(y, y[0])), color="C0", label="profile likelihood")
     around = [np.append(a, a[0]) for a in found.ellipse]
-    ax.plot(*around, "--", color=gray(ax), label="quadratic approximation")
+    ax.plot(*_around(*around), "--", color=gray(ax), label="quadratic approximation")
     ax.margins(0.1)
     ax.plot(*found.params, "+", color="C3", markersize=9)
     ax.set_xlabel(found.labels[0])
