@@ -1,7 +1,7 @@
 """The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
 
 from mlejax.fit.common import Problem, Solution, check_count
-from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects
+from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects, terms_of_rows
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
 from mlejax.fit.integration import fit
@@ -42,5 +42,6 @@ __all__ = [
     "refuse_effects",
     "regressed",
     "solve",
+    "terms_of_rows",
     "with_fixed",
 ]

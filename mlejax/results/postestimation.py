@@ -151,7 +151,6 @@ class Postestimation(Fitted):
         random: Literal["integrate", "zero"] = "integrate",
         alpha: float = 0.05,
     ) -> inference.Margins:
-        self._refuse_effects("margins", "use predict(f, data) on data of your own")
         options: dict[str, Any] = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
         options["unconditional"] = unconditional
         options["random"] = random
@@ -181,7 +180,6 @@ class Postestimation(Fitted):
         random: Literal["integrate", "mode", "zero"] = "integrate",
         seed: int = 0,
     ) -> Any:
-        self._refuse_effects("residuals", "compare the outcome with predict(f, data)")
         return inference.residuals(self._fit, kind, response=response, discrete=discrete, random=random, seed=seed)
 
     @documented_by(inference.subset_errors_of)
@@ -216,7 +214,6 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.Bootstrap:
-        self._refuse_effects("bootstrap", "cov_type='cluster' gives errors that allow for dependence")
         return inference.bootstrap(
             self._fit,
             n,
@@ -237,7 +234,6 @@ class Postestimation(Fitted):
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.Jackknife:
-        self._refuse_effects("jackknife", "cov_type='cluster' gives errors that allow for dependence")
         return inference.jackknife(
             self._fit, groups, approximate=approximate, memory_limit=memory_limit, progress=progress
         )

@@ -291,6 +291,73 @@ def test_predictions_have_the_errors_of_the_model_with_dummies(counts):
         counts.predict(lambda p, d: p["alpha"], few.assign(firm=["elsewhere", "f01", "f02"]))
 
 
+def test_the_bootstrap_draws_levels(counts):
+    """Random weights of firms: the refits of the model with dummies; drawn and left out: those of rows drawn by hand."""
+    dense = POISSON_DUMMIES.fit(DUMMIES)
+    boot, wanted = (m.bootstrap(4, "bayesian", groups=FRAME["firm"].to_numpy(), seed=3) for m in (counts, dense))
+    agree(boot.replicates, wanted.replicates.iloc[:, :2], 1e-7)
+    boot = counts.bootstrap(4, seed=1)
+    assert boot.drawn == "25 levels of firm"
+    by_number = counts.bootstrap(4, "cluster", groups=pd.factorize(FRAME["firm"])[0], seed=1)
+    agree(boot.replicates, by_number.replicates)
+    left_out = counts.jackknife()
+    first = pd.unique(FRAME["firm"])[:2]
+    agree(left_out.replicates.iloc[:2], [POISSON.fit(FRAME[FRAME["firm"] != firm]).params for firm in first], 1e-7)
+    with pytest.raises(ValueError, match="with an intercept beside the effects of firm"):
+        with_constant.fit(FRAME).bootstrap(4)
+
+
+@POISSON.mean
+@POISSON.variance
+def _(params, data):
+    return jnp.exp(slopes(params, data) + params["alpha"])
+
+
+@POISSON.saturated
+def _(params, data):
+    return poisson.logpmf(data["y"], jnp.maximum(data["y"], 1e-300) * 1.0)
+
+
+@POISSON.cdf
+def _(params, data):
+    return poisson.cdf(data["y"], jnp.exp(slopes(params, data) + params["alpha"]))
+
+
+@POISSON_DUMMIES.mean
+def _(params, data):
+    return jnp.exp(slopes(params, data) + data["D"] @ params["alpha"])
+
+
+def test_margins_have_the_errors_of_the_model_with_dummies():
+    """Predictions, slopes and contrasts of the mean over rows, with the errors of the effects."""
+    res, dense = POISSON.fit(FRAME), POISSON_DUMMIES.fit({**DUMMIES, "D": DUMMIES["D"]})
+    at = {"x2": [0.0, 1.0]}
+    for found, wanted in (
+        (res.margins(at=at), dense.margins(at=at)),
+        (res.margins(["x1", "x2"]), dense.margins(["x1", "x2"])),
+        (res.margins("x1", elasticity="eyex"), dense.margins("x1", elasticity="eyex")),
+    ):
+        agree(found.params, wanted.params)
+        agree(found.bse, wanted.bse)
+    with pytest.raises(ValueError, match="unconditional=True"):
+        res.margins("x1", unconditional=True)
+
+
+def test_residuals_are_statsmodels():
+    glm = by_statsmodels(FRAME.drop(columns="year").assign(year=0), [0])
+    res = POISSON.fit(FRAME)
+    agree(res.residuals("response", response="y").values, glm.resid_response)
+    agree(res.residuals("pearson", response="y").values, glm.resid_pearson)
+    agree(res.residuals("deviance", response="y").values, glm.resid_deviance, 1e-7)
+    from scipy.stats import norm as normal
+    from scipy.stats import poisson as law
+
+    found, mu = res.residuals(response="y"), np.asarray(glm.fittedvalues)
+    assert (found.uniform >= law.cdf(FRAME["y"] - 1, mu) - 1e-9).all()
+    assert (found.uniform <= law.cdf(FRAME["y"], mu) + 1e-9).all()
+    agree(found.values, normal.ppf(found.uniform))
+
+
 def test_formulas_beside_effects(counts):
     """The coefficients of a formula, its intercept beside a redundant level, tests between two fits, and pickles."""
 
@@ -339,8 +406,8 @@ def test_what_is_refused_is_named(counts):
     with pytest.raises(ValueError, match="constraints= on alpha"):
         POISSON.fit(FRAME, constraints="alpha[f01] = alpha[f02]")
     for refused in (
-        counts.influence, counts.diagnose, counts.residuals,
-        counts.bootstrap, counts.jackknife, counts.cross_validate, counts.margins, lambda: counts.profile("beta[x1]"),
+        counts.influence, counts.diagnose, counts.cross_validate, lambda: counts.bootstrap(kind="parametric"),
+        lambda: counts.profile("beta[x1]"),
         lambda: counts.contour("beta[x1]", "beta[x2]"), lambda: counts.conf_int(method="profile"),
         lambda: counts.score_test("beta[x1] = 0"), lambda: counts.vuong_test(counts), counts.information_matrix_test,
         lambda: counts.lr_test(counts, bootstrap=9), lambda: counts.subset_errors("beta"), lambda: counts.save("nowhere.json"),
@@ -348,6 +415,8 @@ def test_what_is_refused_is_named(counts):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not offered with alpha"):
             refused()
+    with pytest.raises(ValueError, match="one-step' is refused: effects by index are found anew in each refit"):
+        counts.bootstrap(approximate="one-step")
     with pytest.raises(ValueError, match="cov_type='opg' is refused with effects of firm"):
         counts.with_cov("opg")
     with pytest.raises(ValueError, match="separated='drop' is about levels of effects"):

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from mlejax.companions import companion, registered
 from mlejax.data import ingest
 from mlejax.execution import float64
-from mlejax.fit import Fit, check_count
+from mlejax.fit import Fit, check_count, refuse_effects, terms_of_rows
 from mlejax.inference.covariances.products_of_scores import weighted_scores
 from mlejax.inference.prediction.latents import RowModes, over_latents
 from mlejax.inference.prediction.predict import Random
@@ -26,8 +26,8 @@ from mlejax.inference.prediction.row_functions import of_theta
 from mlejax.inference.prediction.row_tables import changed, rows_of
 from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
 from mlejax.inference.row_designs import designs_of
+from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.notebook import in_notebooks
-from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.plot import diagnostics
 from mlejax.shapes import Data, Float, Host
 
@@ -193,7 +193,7 @@ def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) ->
 
 def _row_logliks(fit: Fit) -> Float[Host, " n"]:
     with float64():
-        return row_terms(ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed), fit.u).values
+        return terms_of_rows(fit.spec, fit.loaded, fit.fixed, fit.u).values
 
 
 def _has_density(fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]) -> bool:
@@ -227,8 +227,8 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
         given, mean = function, companion(likelihood, "mean", why)  # the variance of the means is part of it
         function = lambda params, rows: given(params, rows) + mean(params, rows) ** 2
     function = over_latents(function, likelihood, random)
-    if random == "mode":
-        by_row = RowModes(fit, ingest(data))
+    if random == "mode" or fit.loaded.effects is not None:
+        by_row = RowModes(fit, ingest(data)) if random == "mode" else RowEffects(fit, ingest(data))
         theta, more = np.append(theta, np.zeros(by_row.n_more)), {"by_row": by_row.at}
     params_at = lambda t: space.params_from_theta(t[:k], fixed)
     with float64():
@@ -266,6 +266,7 @@ def _ranks(fit: Fit, name: str, y: Float[Host, " n"], seed: int) -> tuple[Float[
     """u from the rank of each outcome among those drawn from the model."""
     likelihood, loaded = fit.spec.likelihood, fit.loaded
     why = "residuals('quantile') without a cdf"
+    refuse_effects(likelihood, why, f"declare the distribution function of the outcome, @{likelihood.name}.cdf")
     seen = seen_params(likelihood, fit.params, designs_of(loaded))
     sim = simulator(likelihood, seen, loaded.rows.n, looking_up(likelihood, loaded.source, loaded.rows), why)
     if name not in sim.made:

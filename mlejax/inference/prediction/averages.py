@@ -25,6 +25,8 @@ from mlejax.fit import Fit
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.prediction.row_functions import InParts, evaluated_rows
+from mlejax.inference.tables.effect_estimates import RowEffects
+from mlejax.likelihood import looked_up
 from mlejax.parameters import Predictor, Space
 from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 
@@ -38,33 +40,38 @@ class Average(NamedTuple):
         value: ().
         gradient: by theta (p,).
         rows: the values that were averaged (n,).
+        own: derivatives by effects by index (G,), where there are any.
     """
 
     value: float
     gradient: Float[Host, " p"]
     rows: Float[Either, " n"]
+    own: Float[Host, " levels"] | None = None
 
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space"))
 def _predicted(
     function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout | None, space: Space,
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
+    effects: dict[str, Either], codes: dict[str, Either],
 ) -> PyTree:  # fmt: skip
-    """The mean over rows with its gradient by theta, and the rows."""
+    """The mean over rows with its gradient by theta and by the effects of rows, and the rows."""
 
-    def mean(t: Device) -> PyTree:
+    def mean(t: Device, own: dict[str, Device]) -> PyTree:
         params = space.params_from_theta(t, fixed)
-        rows = jnp.ravel(evaluated_rows(function, predictors, form, layout, params, made, leaves, shared, {}))
+        more = own | {name: looked_up(params[name], code) for name, code in codes.items()}
+        rows = jnp.ravel(evaluated_rows(function, predictors, form, layout, params, made, leaves, shared, more))
         return weights @ rows, rows
 
-    return jax.value_and_grad(mean, has_aux=True)(theta)
+    return jax.value_and_grad(mean, argnums=(0, 1), has_aux=True)(theta, effects)
 
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space", "column", "elasticity"))
 def _sloped(
     function: Callable[..., Any], predictors: Sequence[Predictor], form: str, layout: Layout | None, space: Space,
     column: int | None, elasticity: str | None,
-    theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either, moved: PyTree, x: Either,
+    theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
+    effects: dict[str, Either], codes: dict[str, Either], moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip
     """The mean over rows of slopes in a column with its gradient by theta, and the rows.
 
@@ -74,21 +81,23 @@ def _sloped(
     still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
     along = tuple(jnp.ones_like(a) if i == column else still(a) for i, a in enumerate(leaves))
 
-    def mean(t: Device) -> PyTree:
+    def mean(t: Device, own: dict[str, Device]) -> PyTree:
         params = space.params_from_theta(t, fixed)
-        rows = lambda m, a: jnp.ravel(evaluated_rows(function, predictors, form, layout, params, m, a, shared, {}))
+        more = own | {name: looked_up(params[name], code) for name, code in codes.items()}
+        rows = lambda m, a: jnp.ravel(evaluated_rows(function, predictors, form, layout, params, m, a, shared, more))
         y, slope = jax.jvp(rows, (made, leaves), (moved, along))
         slope = slope * x if elasticity in ("eyex", "dyex") else slope
         slope = slope / y if elasticity in ("eyex", "eydx") else slope
         return weights @ slope, slope
 
-    return jax.value_and_grad(mean, has_aux=True)(theta)
+    return jax.value_and_grad(mean, argnums=(0, 1), has_aux=True)(theta, effects)
 
 
-def predicted(fit: Fit, o: InParts, weights: Float[Host, " n"]) -> Average:
-    """The weighted mean of a function over rows; weights of sum 1."""
+def predicted(fit: Fit, o: InParts, by_row: RowEffects | None, weights: Float[Host, " n"]) -> Average:
+    """The weighted mean of a function over rows; weights of sum 1; with the effects of rows, if there are any."""
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space)
-    return _average(_predicted(*statics, fit.theta, fit.fixed, o.made, o.leaves, o.shared, weights))
+    rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
+    return _average(_predicted(*statics, fit.theta, fit.fixed, *rows), by_row)
 
 
 def sloped(
@@ -99,20 +108,32 @@ def sloped(
     x: Float[Host, " n"],
     moved: PyTree,
     elasticity: str | None,
+    by_row: RowEffects | None = None,
 ) -> Average:
     """The weighted mean of slopes or elasticities in a column with values x (n,), ``moved`` the derivatives of designs."""
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space, o.columns.get(name), elasticity)
-    return _average(_sloped(*statics, fit.theta, fit.fixed, o.made, o.leaves, o.shared, weights, moved, x))
+    rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
+    return _average(_sloped(*statics, fit.theta, fit.fixed, *rows, moved, x), by_row)
+
+
+def _effects_of(by_row: RowEffects | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The effects of rows that are eliminated, and the codes of those that have coefficients."""
+    return ({}, {}) if by_row is None else (by_row.eliminated, by_row.codes)
 
 
 def contrast(one: Average, other: Average) -> Average:
     """The difference of two averages over the same rows."""
-    return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows)
+    own = None if one.own is None or other.own is None else one.own - other.own
+    return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows, own)
 
 
-def _average(found: PyTree) -> Average:
-    (value, rows), gradient = found
-    return Average(float(value), np.asarray(gradient), rows)
+def _average(found: PyTree, by_row: RowEffects | None) -> Average:
+    """With effects by index the gradient is that along their best values, which move with theta."""
+    (value, rows), (gradient, by_effect) = found
+    if by_row is None:
+        return Average(float(value), np.asarray(gradient), rows)
+    own = by_row.summed(*(np.asarray(a) for a in by_effect.values()))
+    return Average(float(value), np.asarray(gradient) - by_row.effects.lever.T @ own, rows, own)
 
 
 def unconditional_covariance(

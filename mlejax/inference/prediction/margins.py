@@ -31,7 +31,7 @@ from mlejax.covariance import CovarianceResult
 from mlejax.data import ingest
 from mlejax.data.formulas import Design, DesignValues
 from mlejax.execution import float64
-from mlejax.fit import Fit
+from mlejax.fit import Fit, refuse_effects
 from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
@@ -49,6 +49,7 @@ from mlejax.inference.prediction.row_tables import (
     rows_of,
     taken_rows,
 )
+from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.plot import bands
 from mlejax.shapes import Data, Float, Host, Int
 
@@ -178,6 +179,8 @@ def margins(
         raise ValueError(f"elasticity={elasticity!r}: expected 'eyex', 'dyex' or 'eydx'")
     if unconditional and (data is not None or at_means):
         raise ValueError("margins(unconditional=True) averages over the rows of the fit: leave out data= and at_means=")
+    if unconditional:
+        refuse_effects(fit.spec.likelihood, "margins(unconditional=True)", "leave it out: errors hold the rows fixed")
     table, weights = rows_of(fit, data)
     if random == "mode":
         raise ValueError(
@@ -218,15 +221,19 @@ def _estimated(
 ) -> DeltaResult:
     """All margins with their errors."""
     params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    opened = lambda d: in_parts(function, d, params_at, fit.theta, fit.loaded.designs)
-    plain = all(term.margin.less is None and not term.margin.column for term in terms)
+    effects = fit.loaded.effects
+
+    def opened(d: Any) -> tuple[InParts, RowEffects | None]:
+        own = None if effects is None else RowEffects(fit, ingest(d))
+        at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, 0.0)))
+        return in_parts(function, d, params_at, fit.theta, fit.loaded.designs, at), own
+
+    plain = effects is None and all(term.margin.less is None and not term.margin.column for term in terms)
     with float64():
         if plain and not sampled and len(terms) > 1 and sum(t.weights.size for t in terms) <= STACKED:
             # predictions at many values are evaluated together, as rows of one table: one program, not many
-            o, weights = (
-                opened(joined_tables([t.margin.rows for t in terms])),
-                np.concatenate([t.weights for t in terms]),
-            )
+            o, _ = opened(joined_tables([t.margin.rows for t in terms]))
+            weights = np.concatenate([t.weights for t in terms])
             which = np.repeat(np.arange(len(terms)), [t.weights.size for t in terms])
             together = lambda t: jax.ops.segment_sum(
                 weights * jnp.ravel(o.call(t, o.made, o.leaves)), which, len(terms)
@@ -239,17 +246,29 @@ def _estimated(
                 last if last[0] is one.rows else (one.rows, opened(one.rows))
             )  # slopes of all columns share one table
             if one.column:
-                x, moved = _moved(fit, last[1], one, whole)
-                found.append(sloped(fit, last[1], w, one.column, x, moved, elasticity))
+                x, moved = _moved(fit, last[1][0], one, whole)
+                found.append(sloped(fit, last[1][0], w, one.column, x, moved, elasticity, last[1][1]))
             else:
-                here = predicted(fit, last[1], w)
-                found.append(here if one.less is None else contrast(here, predicted(fit, opened(one.less), w)))
+                here = predicted(fit, *last[1], w)
+                found.append(here if one.less is None else contrast(here, predicted(fit, *opened(one.less), w)))
         values, gradients = np.array([one.value for one in found]), np.array([one.gradient for one in found])
         if sampled:
             spread = unconditional_covariance(fit, cov, found, [t.rows for t in terms], [t.weights for t in terms])
             return nlcom(lambda v: v, values, spread, **options)
-        known = Linearised(values, gradients, options["labels"])
-        return nlcom(None, fit.theta, cov.full, **options, at=known)
+        root = np.zeros((len(found), 0))
+        if effects is not None:  # the effects' own errors: further coordinates, of variance 1
+            root = np.linalg.qr((np.array([one.own for one in found]) / np.sqrt(effects.curvature)).T, "r").T
+        more = root.shape[1]
+        theta, spread = (fit.theta, cov.full) if not more else (np.append(fit.theta, np.zeros(more)), _widened(cov.full, more))
+        known = Linearised(values, np.hstack([gradients, root]), options["labels"])
+        return nlcom(None, theta, spread, **options, at=known)
+
+
+def _widened(cov: Any, more: int) -> Float[Host, "k k"]:
+    """The covariance with further coordinates, which are independent, of variance 1."""
+    wide = np.pad(np.asarray(cov), (0, more))
+    wide[-more:, -more:] = np.eye(more)
+    return wide
 
 
 def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:

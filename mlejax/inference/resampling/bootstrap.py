@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mlejax import misuse
-from mlejax.fit import Fit
+from mlejax.fit import Fit, refuse_effects
 from mlejax.fit.common import check_count
 from mlejax.inference.normal import check_alpha, critical_value
 from mlejax.inference.resampling.draws import draws, pool_of
@@ -226,7 +226,8 @@ def bootstrap(
 
     Args:
         n: number of replicates.
-        kind: ``"case"`` draws rows with replacement (units, where the model has units); ``"cluster"`` whole groups;
+        kind: ``"case"`` draws rows with replacement (units, where the model has units; levels with all of their rows, where it
+            has effects by index); ``"cluster"`` whole groups;
             ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
             the model at the estimates, by its :meth:`Model.simulator`.  Of :func:`mlejax.extended` likelihoods ``"case"`` takes
             each row a Poisson number of times, and ``"bayesian"`` exponential weights: the number of rows varies, too.
@@ -265,6 +266,7 @@ def bootstrap(
     what = f"bootstrap(kind={kind!r})"
     check_fit(fit, what)
     if kind == "parametric":
+        refuse_effects(fit.spec.likelihood, what, "kind='case' draws levels with their rows")
         if groups is not None or short:
             raise ValueError(
                 "kind='parametric' draws whole data sets and fits them: groups= and approximate= do not go with it"

@@ -24,7 +24,7 @@ class Pool:
     """The rows, units or clusters that are drawn.
 
     Attributes:
-        what: what is drawn: "rows", "units", "entries" or "clusters".
+        what: what is drawn: "rows", "units", "entries", "clusters" or "levels of firm".
         codes: (n,) which resampled row, unit or cluster each contribution belongs to, -1 for contributions of weight 0.
         base: (n,) the weights of the fit, as the optimiser sees them.
         copies: (m,) number of equal rows that each represents (frequency weights), else ones.
@@ -69,7 +69,7 @@ def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
 
 
 def pool_of(fit: Fit, groups: object) -> Pool:
-    """The pool of a fit: clusters if groups are given, else units or rows, without those of weight 0.
+    """The pool of a fit: clusters if groups are given, else levels of effects, units or rows, without those of weight 0.
 
     Raises:
         DataError: labels that do not fit; fewer than two to draw from.
@@ -81,7 +81,9 @@ def pool_of(fit: Fit, groups: object) -> Pool:
     n = data.n_contributions
     base = np.asarray(data.weights, np.float64)[:n]
     frequency = fit.weight_kind == "frequency"
-    if groups is None:
+    if groups is None and loaded.effects is not None:
+        labels, what, frequency = loaded.effects.levels.codes, f"levels of {loaded.effects.key.by}", False
+    elif groups is None:
         labels, what = np.arange(n), "rows" if loaded.with_total else data.mode if data.mode != "whole" else "entries"
     else:
         labels, what, frequency = clusters_of(loaded, groups), "clusters", False

@@ -15,7 +15,8 @@ from mlejax.batch import Refits, budget, one_step, refit, refit_data, row_deriva
 from mlejax.batch.sets import DataSets
 from mlejax.covariance import COVARIANCE_LIMIT
 from mlejax.execution import float64, progress_line
-from mlejax.fit import Fit, refuse_connected
+from mlejax.fit import Fit, effects_evaluator_of, refuse_connected
+from mlejax.fit.diagnose.ends import clean
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
 from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
@@ -85,6 +86,12 @@ def check_separable(fit: Fit, what: str, instead: str) -> None:
             f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
             f"left out or repeated is another series.  {instead}"
         )
+    effects = fit.loaded.effects
+    if effects is not None and effects.given.any():
+        raise ValueError(
+            f"{what} is not offered with an intercept beside the effects of {effects.key.by}, which a resample without its first "
+            "level does not have: leave the intercept out, and the effects have it"
+        )
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     warn_of_count(fit, what)
 
@@ -99,6 +106,8 @@ def check_one_step(fit: Fit) -> None:
         reason = "its second derivatives are differences"
     elif not fit.interior.all():
         reason = "an estimate is on the edge of its support"
+    elif spec.likelihood.effects:
+        reason = "effects by index are found anew in each refit"
     elif spec.space.boxed:
         reason = "a parameter has a closed support, over whose edge one step may lead"
     if reason:
@@ -119,12 +128,32 @@ def refit_weights(
 ) -> tuple[Replicates, Refits]:
     """Estimates under n weight vectors, starting at the estimate."""
     with progress_line(progress, f"refits of {fit.spec.likelihood.name}"), missing_derivatives(fit.spec.likelihood):
-        if approximate:
+        if fit.loaded.levels is not None:
+            done = _with_effects(fit, weights, n)
+        elif approximate:
             done = _steps(fit, weights, n)
         else:
             data, cut = fit.loaded.problem.data, budget(memory_limit, progress)
             done = refit(fit.spec, optimize.Newton(), data, weights, n, fit.u, fit.fixed, cut, fit.loaded.hyper)
     return _replicates(fit, done, approximate), done
+
+
+def _with_effects(fit: Fit, weights: Draws, n: int) -> Refits:
+    """Refits with effects by index, one after the other: each finds the effects of the levels that have rows."""
+    whole, space = effects_evaluator_of(fit.spec, fit.loaded, fit.fixed), fit.spec.space
+    with float64():
+        ends = [whole.weighted(weights(np.array([b]))[0]).run(optimize.Newton(), fit.u[None]) for b in range(n)]
+        theta = [np.asarray(space.theta_from_u(end.u[0], fit.fixed)) for end in ends]
+        params = [space.params_from_u(end.u[0], fit.fixed) for end in ends]
+    return Refits(
+        u=np.stack([end.u[0] for end in ends]),
+        theta=np.stack(theta),
+        params=jax.tree.map(lambda *each: np.stack([np.asarray(a) for a in each]), *params),
+        llf=np.array([float(end.loglik[0]) for end in ends]),
+        clean=np.array([clean(end, space)[0] for end in ends]),
+        end=np.array([int(end.status[0]) for end in ends]),
+        n_steps=np.array([int(end.n_steps[0]) for end in ends]),
+    )
 
 
 def _steps(fit: Fit, weights: Draws, n: int) -> Refits:

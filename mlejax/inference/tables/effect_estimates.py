@@ -194,6 +194,16 @@ class RowEffects:
         self.rows = levels_of_rows(self.effects, table)
         self.codes = {one.key.parameter: _codes_of_rows(one, table) for one in fit.loaded.coded}
 
+    @property
+    def eliminated(self) -> dict[str, Any]:
+        """The effects that are eliminated, at the estimates, by row."""
+        return {self.effects.key.parameter: self.effects.values[self.rows]}
+
+    def summed(self, by_row: Float[Host, " n"]) -> Float[Host, " levels"]:
+        """Numbers by row, summed over the rows of each level; of effects that were estimated."""
+        sums = np.bincount(self.rows, by_row, len(self.effects.values))
+        return np.where(self.effects.given, 0.0, sums)
+
     def at(self, extended: Device) -> dict[str, Any]:
         """theta and the shift (p + 1,) -> the parameter by row."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
