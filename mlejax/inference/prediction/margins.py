@@ -249,7 +249,7 @@ def _estimated(
                 x, moved = _moved(fit, last[1][0], one, whole)
                 found.append(sloped(fit, last[1][0], w, one.column, x, moved, elasticity, last[1][1]))
             else:
-                here = predicted(fit, *last[1], w)
+                here = predicted(fit, last[1][0], last[1][1], w)
                 found.append(here if one.less is None else contrast(here, predicted(fit, *opened(one.less), w)))
         values, gradients = np.array([one.value for one in found]), np.array([one.gradient for one in found])
         if sampled:
@@ -257,7 +257,8 @@ def _estimated(
             return nlcom(lambda v: v, values, spread, **options)
         root = np.zeros((len(found), 0))
         if effects is not None:  # the effects' own errors: further coordinates, of variance 1
-            root = np.linalg.qr((np.array([one.own for one in found]) / np.sqrt(effects.curvature)).T, "r").T
+            own = np.array([one.own for one in found]) / np.sqrt(effects.curvature)
+            root = np.asarray(np.linalg.qr(own.T, mode="r")).T
         more = root.shape[1]
         theta, spread = (fit.theta, cov.full) if not more else (np.append(fit.theta, np.zeros(more)), _widened(cov.full, more))
         known = Linearised(values, np.hstack([gradients, root]), options["labels"])
