@@ -103,7 +103,7 @@ def _solve(
     at: Point,
     b: Float[Either, "k p"],
     others: Bool[Either, " p"],
-    diagonal: Float[Host, " p"],
+    diagonal: Float[Either, " p"],
     damping: Scalar,
     tol: Scalar,
     max_steps: Scalar,
@@ -200,7 +200,7 @@ def information_of(
 
 
 def _least_curvature(
-    spec: Spec, at: Point, others: Bool[Either, " p"], diagonal: Float[Host, " p"], damping: float, n_steps: int
+    spec: Spec, at: Point, others: Bool[Either, " p"], diagonal: Float[Either, " p"], damping: float, n_steps: int
 ) -> float:
     """Least curvature among the others met from a random vector: a column meets only what it is coupled with."""
     b = np.zeros((COLUMNS, others.size))

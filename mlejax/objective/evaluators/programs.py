@@ -23,7 +23,7 @@ from mlejax.execution import compiled
 from mlejax.execution.chunking import ChunkView
 from mlejax.objective.objective import Objective, Spec, objective_of
 from mlejax.optimize import Carry, Method
-from mlejax.shapes import Count, Device, Either, Host, PyTree
+from mlejax.shapes import Count, Device, Either, PyTree
 
 
 def _over_blocks(
@@ -119,7 +119,7 @@ def logliks_of_sets(
     spec: Spec,
     width: int,
     own: tuple[bool, bool, bool],
-    points: Host,
+    points: Either,
     n_points: Count,
     data: Prepared,
     fixed: Either | None,
