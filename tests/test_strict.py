@@ -1,4 +1,4 @@
-"""Fits where the user's JAX refuses implicit promotion of types and of ranks, and computes in float64 everywhere.
+"""Fits where the user's JAX refuses implicit promotion of types and ranks and implicit transfers, and computes in float64.
 
 Whoever develops models under these settings keeps them while mlejax fits; and they show promotions that nobody meant.
 Run by ``make test-strict``.
@@ -63,6 +63,7 @@ def _strict() -> Iterator[None]:
     with (
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
+        jax.transfer_guard("disallow"),
         jax.enable_x64(True),
         warnings.catch_warnings(),
     ):
@@ -113,6 +114,6 @@ def test_nothing_is_promoted(name: str) -> None:
 def test_the_pure_core() -> None:
     prepared = gauss.prepare(TABLE)
     found = jax.jit(lambda start: mle.solve(gauss, prepared, start).params)(
-        {"mu": jnp.asarray(0.0), "sigma": jnp.asarray(1.0)}
+        jax.device_put({"mu": np.float64(0.0), "sigma": np.float64(1.0)})
     )
     chex.assert_trees_all_close(found, {"mu": TABLE["y"].mean(), "sigma": TABLE["y"].std()}, rtol=1e-7)

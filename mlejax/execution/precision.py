@@ -15,7 +15,9 @@ __all__ = ["float64", "in_float64"]
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """A scope, or a decorator, inside which JAX computes in float64.
+    """A scope, or a decorator, inside which JAX computes in float64 and takes arrays of NumPy.
+
+    Where the user has forbidden implicit transfers (``jax_transfer_guard``), those of the library are meant.
 
     Example:
         >>> import jax.numpy as jnp
@@ -25,7 +27,7 @@ def float64() -> Iterator[None]:
         >>> ones()
         dtype('float64')
     """
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.transfer_guard("allow"):
         yield
 
 
