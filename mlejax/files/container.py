@@ -14,6 +14,7 @@ and :mod:`mlejax.files.schema` checks every field afterwards.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -74,7 +75,9 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
         raise PermissionError(f"{os.fspath(path)}: the file is read-only")
     beside = target.parent / f".{secrets.token_hex(8)}.part"
     try:
-        with open(beside, "xb") as file:
+        # until it has the mode of the old file, the new one is for its owner alone
+        own = functools.partial(os.open, mode=0o666 if mode is None else 0o600)
+        with open(beside, "xb", opener=own) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

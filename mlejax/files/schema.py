@@ -158,7 +158,8 @@ def _structure_written(group: Group, where: str) -> Json:
 
 def _group(name: str | None, tree: PyTree, n_arrays: int) -> Group:
     numbers, treedef = ([0], None) if tree is None else jax.tree.flatten(from_skeleton(tree))
-    require(numbers == list(range(n_arrays)), "the structure of the parameters and the number of its arrays")
+    there = len(numbers) == n_arrays and numbers == list(range(n_arrays))
+    require(there, "the structure of the parameters and the number of its arrays")
     return Group(name, treedef, n_arrays)
 
 

@@ -157,6 +157,12 @@ def test_mode_and_links_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
     assert read(target)[1] == {"other": 1}
     assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+    target.chmod(0o600)
+    with replacing(target) as file:  # a private file is never readable by others, not even on its way
+        (beside,) = set(os.listdir(tmp_path)) - {"link", "real"}
+        assert stat.S_IMODE((tmp_path / beside).stat().st_mode) == 0o600
+        file.write(b"x")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 def test_no_file_can_be_planted_under_the_temporary_name(tmp_path: Path) -> None:

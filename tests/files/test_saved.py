@@ -240,6 +240,14 @@ def test_a_formula_of_a_file_is_shown_and_never_evaluated(folder: Path, tmp_path
     assert not sentinel.exists()
 
 
+@pytest.mark.parametrize("n", [10**12, 2**52, 3])
+def test_a_count_of_arrays_that_is_not_there_takes_no_memory(folder: Path, tmp_path: Path, n: int) -> None:
+    content = json.loads(saved(folder, "dropped").read_text())["content"]
+    content["structure"][0]["n_arrays"] = n
+    with pytest.raises(mle.FileError, match="the number of its arrays do not fit together"):
+        mle.load(forged(tmp_path / "f.json", json.dumps(content).encode()))
+
+
 def test_a_column_of_a_file_is_no_function(folder: Path, tmp_path: Path) -> None:
     """Columns and levels of a hostile file are values, whatever their names."""
     sentinel = tmp_path / "sentinel"
