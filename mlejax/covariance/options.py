@@ -110,9 +110,9 @@ def _check_values(options: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"cov_kwds {name}={value!r}: expected a whole number of at least {least}")
     lags = options.get("maxlags")
-    if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or lags < 0):
+    if lags is not None and (isinstance(lags, bool) or not isinstance(lags, (int, np.integer)) or not 0 <= lags < 2**53):
         raise ValueError(
-            f"cov_kwds maxlags={lags!r}: expected a whole number of lags >= 0, or None for 4 (n/100)^(2/9)"
+            f"cov_kwds maxlags={lags!r:.40}: expected a whole number of lags >= 0, or None for 4 (n/100)^(2/9)"
         )
 
 

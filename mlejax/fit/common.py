@@ -15,6 +15,8 @@ from mlejax.shapes import Either, PyTree
 
 __all__ = ["POLISH_LIMIT", "POLISH_STEPS", "Problem", "Solution", "check_count", "objective_of"]
 
+MOST = 100_000_000  # of what is counted
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,9 @@ class Solution:
 
 
 def check_count(name: str, value: object, least: int) -> int:
-    """The value as an int, refused unless it is a whole number >= ``least``."""
+    """The value as an int, refused unless it is a whole number >= ``least``, and of memory's order (seeds may be any)."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
+    if value > MOST and name != "seed":
+        raise ValueError(f"{name}= expected at most {MOST:,}, got a larger number")
     return int(value)

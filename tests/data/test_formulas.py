@@ -152,6 +152,8 @@ def test_complex_columns_are_refused() -> None:
             weight.regress(mu=formula).fit(df)
     with pytest.raises(mle.DataTypeError, match="complex"):
         weight.regress(mu="z").fit({**{k: df[k].to_numpy() for k in ("bwt", "age")}, "z": [1j] * len(df)})
+    with pytest.raises(mle.DataTypeError, match="the formula gives complex numbers"):
+        weight.regress(mu="age + I(age * 1j)").fit(df)
 
 
 def test_a_column_called_as_the_intercept_and_one_whose_square_overflows() -> None:

@@ -62,6 +62,19 @@ def test_seeds_are_whole_numbers(seed: Any) -> None:
         normal.fit_batch({"y": DATA["y"].reshape(5, 10)}, seed=seed)
 
 
+def test_numbers_beyond_all_bounds_are_refused(regressed: mle.Results) -> None:
+    """Integers that float64 and arrays cannot hold, where numbers of things or strengths are expected."""
+    many = 10**400
+    for call in (
+        lambda: regressed.bootstrap(many, seed=0),
+        lambda: regressed.with_cov("HAC", {"maxlags": many}),
+        lambda: mle.l2(many, "mu"),
+        lambda: regressed.model.fit({"y": np.arange(5.0), "x": np.arange(5.0)}, n_starts=many),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            call()
+
+
 def test_ctrl_c_before_the_first_step_says_so() -> None:
     @mle.model(mu=mle.Real())
     def interrupted(p: Any, d: Any) -> Any:

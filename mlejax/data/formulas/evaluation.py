@@ -316,7 +316,7 @@ def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mo
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)
             warnings.simplefilter("error", DataMismatchWarning)
-            return make(frame, context={}, **options)
+            matrix = make(frame, context={}, **options)
     except DataMismatchWarning as error:
         found = re.search(r"\{.*\}", str(error))
         raise DataError(
@@ -325,6 +325,9 @@ def _materialise(make: Callable[..., Any], frame: pd.DataFrame, what: str) -> Mo
         ) from error
     except Exception as error:
         raise ValueError(f"{what}: formulaic cannot evaluate this formula.  It says: {plain_text(error)}") from error
+    if np.iscomplexobj(matrix):
+        raise DataTypeError(f"{what}: the formula gives complex numbers; expected real ones, np.real(...) for instance")
+    return matrix
 
 
 def materialise(spec: ModelSpec, frame: pd.DataFrame, what: str) -> ModelMatrix:

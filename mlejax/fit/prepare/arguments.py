@@ -79,7 +79,7 @@ def check_n_starts(n_starts: int | None, n_listed: int) -> int:
     if isinstance(n_starts, bool) or not isinstance(n_starts, (int, np.integer)) or n_starts < 1:
         raise ValueError(f"n_starts= expected a whole number of at least 1, got {n_starts!r}")
     if n_starts > MOST_STARTS:
-        raise ValueError(f"n_starts= expected at most {MOST_STARTS:,}, got {n_starts:.3g}")
+        raise ValueError(f"n_starts= expected at most {MOST_STARTS:,}, got a larger number")
     if n_starts < n_listed:
         raise ValueError(f"n_starts={n_starts} is less than the {n_listed} starts in start=")
     return int(n_starts)

@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from sys import float_info
 from typing import Any
 
 import jax
@@ -91,8 +92,8 @@ def l2(strength: float | None, *names: str) -> L2:
         2.0
     """
     if strength is not None:
-        if isinstance(strength, (str, bytes)) or np.ndim(strength) or not np.isfinite(strength) or strength < 0:
-            raise ValueError(f"l2: expected a strength >= 0 and then addresses, l2(2.0, 'beta'), got {strength!r}")
+        if isinstance(strength, (str, bytes)) or np.ndim(strength) or not 0 <= strength <= float_info.max:
+            raise ValueError(f"l2: expected a strength >= 0 and then addresses, l2(2.0, 'beta'), got {strength!r:.40}")
         strength = float(strength)
     for name in names:
         if not isinstance(name, str):
