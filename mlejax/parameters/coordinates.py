@@ -12,11 +12,15 @@ A :class:`~mlejax.parameters.space.Space` with ``mapped`` converts from v.  The 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlejax.shapes import Either, Float, Host
+from mlejax.transforms import Ordered
+
+if TYPE_CHECKING:
+    from .space import Space
 
 
 class Coordinates(NamedTuple):
@@ -37,6 +41,17 @@ class Coordinates(NamedTuple):
     def to_v(self, u: Float[Host, " p"]) -> Float[Host, " p"]:
         """u (p,) -> v (p,)."""
         return np.linalg.solve(self.matrix, u - self.origin)
+
+    def in_theta(self, space: Space) -> Coordinates:
+        """The same map as one of theta, in which the entries of an ordered vector are sums of its first and of differences."""
+        sums, at = np.eye(space.n_free), 0
+        for leaf in space.leaves if space.ties is None else ():
+            if isinstance(leaf.transform, Ordered):
+                k = leaf.shape[-1]
+                block = np.kron(np.eye(leaf.n_free // k), np.tril(np.ones((k, k))))
+                sums[at : at + leaf.n_free, at : at + leaf.n_free] = block
+            at += leaf.n_free
+        return Coordinates(sums @ self.origin, sums @ self.matrix @ np.linalg.inv(sums))
 
     def score_in_u(self, score: Float[Host, " p"]) -> Float[Host, " p"]:
         """A gradient by v (p,) as one by u."""

@@ -59,13 +59,13 @@ class Space:
         """The same layout without constraints."""
         return replace(self, ties=None)
 
-    def in_own(self, point: Either, constants: Either | None) -> tuple[Any, Any]:
+    def in_own(self, point: Either, constants: Either | None, of_theta: bool = False) -> tuple[Any, Any]:
         """A point (..., n_free) of the search's coordinates in u (or of its theta in theta), and the fixed values."""
         if not self.mapped:
             return point, constants
         assert constants is not None
         coordinates, fixed = split_constants(constants, self.n_free)
-        return coordinates.to_u(point), fixed
+        return (coordinates.in_theta(self) if of_theta else coordinates).to_u(point), fixed
 
     # ---- sizes and offsets
 
@@ -153,7 +153,7 @@ class Space:
     def params_from_theta(self, theta: Float[Either, " n_free"], fixed: Either | None = None) -> Params:
         """theta (n_free,) and fixed values (n_values,) -> params, affine in both."""
         if self.mapped:
-            return self.own.params_from_theta(*self.in_own(theta, fixed))
+            return self.own.params_from_theta(*self.in_own(theta, fixed, of_theta=True))
         if isinstance(self.ties, CurvedTies):
             assert fixed is not None
             return self.untied.params_from_theta(self.ties.in_theta(self.untied, theta, fixed), fixed)

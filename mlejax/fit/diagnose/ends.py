@@ -15,6 +15,7 @@ from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
+from mlejax.transforms import Ordered
 from mlejax.verdict import Direction, superlinear
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Findings:
 def curved(space: Space) -> Bool[Host, " p"]:
     """Flags (p,) of the coordinates of u that are logarithms, logits and the like."""
     flags = [np.full(leaf.n_free, not leaf.transform.unchanged) for leaf in space.leaves]
+    for leaf, of_leaf in zip(space.leaves, flags, strict=True):
+        if isinstance(leaf.transform, Ordered) and space.ties is None:  # first entries, then logarithms of differences
+            of_leaf[:: leaf.shape[-1]] = False
     whole = np.concatenate(flags) if flags else np.zeros(0, bool)
     return whole if space.ties is None else whole[space.ties.index]
 

@@ -209,23 +209,25 @@ def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end:
 def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
     """A fit in centred coordinates as one in theta, which keeps its curvature in these.
 
-    Real coordinates are the same in u and in theta, so that one map serves both.
+    Real coordinates are the same in u and in theta, so that one map serves both; the entries of an ordered vector are sums of
+    its first and of differences, which keep their own scale.
     """
     to, penalised = own.coordinates, fit.penalised
+    in_theta = to.in_theta(fit.spec.space)
     information, in_w = fit.information, None if penalised is None else penalised.information
     if penalised is not None and in_w is not None:
-        penalised = replace(penalised, information=to.information_in_u(in_w))
+        penalised = replace(penalised, information=in_theta.information_in_u(in_w))
     return replace(
         fit,
         spec=replace(fit.spec, space=fit.spec.space.own),
         fixed=evaluator.fixed,
         u=to.to_u(fit.u),
-        theta=to.to_u(fit.theta),
-        score=to.score_in_u(fit.score),
-        information=None if information is None else to.information_in_u(information),
+        theta=in_theta.to_u(fit.theta),
+        score=in_theta.score_in_u(fit.score),
+        information=None if information is None else in_theta.information_in_u(information),
         directions=tuple(replace(d, vector=to.matrix @ d.vector) for d in fit.directions),
         penalised=penalised,
-        centred=None if information is None else Centred(to.matrix, information, in_w),
+        centred=None if information is None else Centred(in_theta.matrix, information, in_w),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,6 +38,13 @@ def gaussian(params: Any, data: Any) -> Any:
 @mle.model(p=mle.Interval(0, 1))
 def bernoulli(params: Any, data: Any) -> Any:
     return jnp.where(data["y"] > 0, jnp.log(params["p"]), jnp.log1p(-params["p"]))
+
+
+@mle.model(b=mle.Real(), c=mle.Ordered(shape=2))
+def grades(params: Any, data: Any) -> Any:
+    cuts = jnp.concatenate([jnp.array([-1e300]), params["c"], jnp.array([1e300])])
+    grade, eta = data["grade"].astype(int), params["b"] * data["x"]
+    return jnp.log(jax.nn.sigmoid(cuts[grade + 1] - eta) - jax.nn.sigmoid(cuts[grade] - eta))
 
 
 class Line(NamedTuple):
@@ -174,6 +182,23 @@ def test_separated_data_have_no_maximum_at_any_shift(shift: float) -> None:
         res = bernoulli.regress(p="x").fit({"x": x, "y": (x > shift + 9.5) * 1.0})
     assert res.verdict.code == "no_finite_maximum"
     assert res.verdict.evidence["supremum"] == pytest.approx(0.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["nonrobust", pytest.param("HC0", marks=pytest.mark.slow)])
+def test_cutpoints_take_up_the_shift_of_a_covariate(kind: Any) -> None:
+    """The cutpoints at x are c - b x, with the errors of the centred fit; those of c itself are far larger."""
+    rng = np.random.default_rng(11)
+    z = np.round(rng.normal(size=150) * 2**12) / 2**12
+    grade = np.digitize(0.8 * z + rng.logistic(size=150), [-0.5, 1.0])
+    base = grades.fit({"x": z, "grade": grade}, cov_type=kind)
+    for shift, scale in ((2.0**20, 1.0), (-(2.0**17), 2.0**-30)):
+        res = grades.fit({"x": (z + shift) * scale, "grade": grade}, cov_type=kind)
+        assert res.verdict.code == "verified"
+        assert res.params["b"] * scale == pytest.approx(base.params["b"], rel=1e-6)
+        assert res.bse["b"] * scale == pytest.approx(base.bse["b"], rel=1e-6)
+        found = res.nlcom(lambda p, at=shift * scale: p["c"] - p["b"] * at)
+        np.testing.assert_allclose(found.params, base.params[["c[0]", "c[1]"]], rtol=1e-6)
+        np.testing.assert_allclose(found.bse, base.bse[["c[0]", "c[1]"]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["jeffreys", "empirical"])
