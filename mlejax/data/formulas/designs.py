@@ -256,7 +256,7 @@ def first_design(
                 f"{what}: the offset {more!r} has {offset.shape[1]} columns, but {p.name} has linear predictors of shape "
                 f"{shape} in every row; give one column for all, or one for each"
             )
-    largest = float(np.abs(values).max(initial=0.0))
+    largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))  # np.abs would copy the design
     if largest > MOST:
         raise DataError(
             f"{what}: expected columns of at most {MOST:.0e} in size, got {largest:.3g}, whose square overflows: rescale it"
