@@ -14,7 +14,7 @@ import scipy.stats
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.data import bucket
+from mlejax.data import size_class
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 _seen: list[str] = []
@@ -102,27 +102,42 @@ def test_a_second_fit_without_a_start_compiles_nothing() -> None:
     assert second[0] == 0
 
 
-def test_eight_sizes_an_octave() -> None:
-    """30 different numbers of rows between 33 and 64 are 8 sizes, and each new one is compiled once."""
+def test_other_numbers_of_rows_share_programs() -> None:
+    """Twenty numbers of rows up to 3,000 are seven sizes, and each of them is compiled once."""
 
     @mle.model(rate=mle.Positive())
     def model(params: Any, data: Any) -> Any:
         return jnp.log(params["rate"]) - params["rate"] * data["t"]
 
-    sizes = [n for n in range(33, 65) if n not in (40, 57)]
-    assert len(sizes) == 30
-    compiled_at, seen = [], set()
-    for n in sizes:
+    seen = set()
+    for n in (5, 900, 17, 12, 700, 61, 100, 250, 30, 300, 1000, 2000, 400, 3000, 77, 640, 1500, 16, 2500, 257):
         with compilations() as count:
             t = np.random.default_rng(n).exponential(2.0, n)
             res = model.fit({"t": t}, start={"rate": 1.0})
         assert res.params["rate"] == pytest.approx(1 / t.mean(), rel=1e-9)
+        assert res.bse["rate"] == pytest.approx(1 / t.mean() / np.sqrt(n), rel=1e-9)
+        assert not (count[0] and size_class(n) in seen), f"n = {n} was compiled again"
+        seen.add(size_class(n))
+    assert len(seen) == 7
+
+
+@pytest.mark.slow
+def test_large_numbers_of_rows_share_programs() -> None:
+    """Chunks of large data are of two sizes, and those of very large data of one."""
+
+    @mle.model(rate=mle.Positive())
+    def model(params: Any, data: Any) -> Any:
+        return jnp.log(params["rate"]) - params["rate"] * data["t"]
+
+    compiled_at = []
+    for n in (20_000, 30_000, 131_072, 160_000, 17_000, 40_000, 66_000, 99_000, 200_000, 300_001):
+        t = np.random.default_rng(n).exponential(2.0, n)
+        with compilations() as count:
+            res = model.fit({"t": t}, start={"rate": 1.0})
+        assert res.params["rate"] == pytest.approx(1 / t.mean(), rel=1e-9)
         if count[0]:
             compiled_at.append(n)
-            assert bucket(n) not in seen, f"n = {n} was compiled again"
-        seen.add(bucket(n))
-    assert len(compiled_at) <= 8
-    assert len(seen) <= 8
+    assert len(compiled_at) <= 3, compiled_at
 
 
 def test_another_covariance_compiles_once() -> None:

@@ -103,8 +103,9 @@ def refit(
     """
     with float64():
         starts = np.broadcast_to(np.asarray(u0, np.float64), (n_refits, spec.space.n_free))
+        separate = not budget.given and n_refits <= FEW and n_refits * int(data.n) <= FEW_ROWS
+        data = data if separate else data.trimmed()
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        separate = not budget.given and n_refits <= FEW and n_refits * data.n_padded <= FEW_ROWS
         kind: Any = SeparateEvaluator if separate else DataSetsEvaluator
         near = None
         if not separate:

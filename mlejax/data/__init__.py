@@ -32,7 +32,7 @@ from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
 from mlejax.data.layout import Layout, Shared, Static, assemble
 from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
-from mlejax.data.padding import blocks, bucket, divisor, pad
+from mlejax.data.padding import blocks, bucket, divisor, pad, row_blocks, size_class
 from mlejax.data.prepared import Prepared, pack
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
 from mlejax.data.streamed import StreamedColumn
@@ -98,7 +98,9 @@ __all__ = [
     "near_matches",
     "pack",
     "pad",
+    "row_blocks",
     "rows_phrase",
+    "size_class",
     "units",
     "with_codes",
     "with_effects",

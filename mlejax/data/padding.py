@@ -8,7 +8,9 @@ exact:
 * A row of weight 0 never reaches the user's function. Its values are replaced by those of a row with positive weight,
   for the same reason: the row that a resample leaves out may be the one that makes the likelihood 0.
 
-Sizes come 8 per octave: 1..16, 18, 20, ..., 32, 36, ..., so that less than 1/8 of a call is wasted.
+Rows of one data set come in few sizes (`size_class`), since compiling costs more than evaluating some rows too many; they
+are cut into blocks, of which only those that hold real rows are evaluated. Units, and rows of many data sets, come in
+8 sizes per octave (`bucket`), so that less than 1/8 of a call is wasted.
 """
 
 from __future__ import annotations
@@ -35,6 +37,20 @@ def bucket(n: int) -> int:
         raise DataError(f"a padded size needs n >= 1 rows, got n = {n}")
     step = 1 << max((n - 1).bit_length() - 4, 0)
     return -(-n // step) * step
+
+
+def size_class(n: int) -> int:
+    """The padded number of rows of one data set: 11 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
+
+    >>> [size_class(n) for n in (3, 17, 100, 300, 1000, 5000, 20_000, 100_000, 1_000_000)]
+    [16, 64, 256, 512, 1024, 8192, 24576, 131072, 1048576]
+    """
+    if n > 1 << 17:
+        return bucket(n)
+    power = 1 << (max(n, 16) - 1).bit_length()
+    if power <= 256:
+        return {32: 64, 128: 256}.get(power, power)
+    return power * 3 // 4 if power > 1 << 14 and 4 * n <= 3 * power else power
 
 
 def divisor(n: int, most: int) -> int:
@@ -65,6 +81,22 @@ def blocks(n: int, block: int = 4096) -> tuple[int, int]:
         # A size above 16 is k * 2^j with k in 9..16 and j >= 1, so that halving is exact.
         size, n_blocks = size // 2, n_blocks * 2
     return n_blocks, size
+
+
+def row_blocks(n: int, block: int = 4096) -> tuple[int, int]:
+    """As `blocks`, for rows of one data set: ``n_blocks * size == size_class(n)``, the size a power of two <= block.
+
+    From half of ``block`` rows on there are two to four blocks or more, so that few rows too many are evaluated.
+
+    >>> row_blocks(100), row_blocks(1025), row_blocks(5000), row_blocks(20_000), row_blocks(1_000_000)
+    ((1, 256), (2, 1024), (4, 2048), (6, 4096), (256, 4096))
+    """
+    if block < 1:
+        raise DataError(f"expected block >= 1 rows, got {block}")
+    full = size_class(n)
+    most = min(block, max(full // 4, block // 4, 1024))
+    size = min(full & -full, 1 << (most.bit_length() - 1))
+    return full // size, size
 
 
 def pad(rows: PyTree, weights: Any, n_padded: int) -> tuple[Any, np.ndarray]:

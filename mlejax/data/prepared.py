@@ -6,7 +6,7 @@ their numbers of rows (n is an array, not part of the structure).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError
 from mlejax.data.layout import Layout
-from mlejax.data.padding import blocks, pad
+from mlejax.data.padding import blocks, pad, row_blocks
 from mlejax.data.read.checked import Rows
 from mlejax.data.streamed import StreamedColumn
 from mlejax.execution import limits
@@ -71,6 +71,14 @@ class Prepared:
         """Some of the rows, by a slice without a step or by their numbers (m,)."""
         return tuple(leaf[at] for leaf in self.rows)
 
+    def trimmed(self) -> Prepared:
+        """With as little padding as units have: for programs that evaluate the same rows very often."""
+        n_blocks, size = blocks(int(self.n), max(self.block, 1024))
+        if self.mode != "rows" or n_blocks * size >= self.n_padded:
+            return self
+        run = slice(n_blocks * size)
+        return replace(self, rows=self.taken(run), weights=self.weights[run], block=size)
+
     @property
     def n_contributions(self) -> int:
         """How many contributions the log-likelihood sums: rows, units, or the entries of a whole model."""
@@ -98,7 +106,7 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
     >>> from mlejax.data import ingest
     >>> prepared = pack(ingest({"x": np.arange(17.0)}).convert(["x"]))
     >>> prepared.rows[0].shape, prepared.weights[-2:].tolist(), int(prepared.n), prepared.block
-    ((18,), [1.0, 0.0], 17, 18)
+    ((64,), [0.0, 0.0], 17, 64)
     """
     if mode not in MODES:
         raise DataError(f"mode={mode!r}: expected one of {', '.join(MODES)}")
@@ -106,7 +114,7 @@ def pack(rows: Rows, weights: Any = None, *, mode: str = "rows", block: int = 40
     if mode == "whole":
         full = np.ones(rows.n) if weights is None else np.asarray(weights, np.float64)
         return Prepared(rows.leaves, rows.shared, full, n, rows.layout, mode, rows.n)
-    n_blocks, size = blocks(rows.n, block)
+    n_blocks, size = (row_blocks if mode == "rows" else blocks)(rows.n, block)
     large = mode == "rows" and sum(leaf.nbytes for leaf in rows.leaves) >= limits().streamed_bytes
     if large and (weights is None or weights.all()):
         full = pad((), np.ones(rows.n) if weights is None else weights, n_blocks * size)[1]

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlejax.data import DataError, DataTypeError, blocks, bucket, check_weights, ingest, pack, pad
+from mlejax.data import (
+    DataError,
+    DataTypeError,
+    blocks,
+    bucket,
+    check_weights,
+    ingest,
+    pack,
+    pad,
+    row_blocks,
+    size_class,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +48,29 @@ def test_blocks_hold_the_rows_with_little_waste(n, block):
     assert n_blocks & (n_blocks - 1) == 0
 
 
+@settings(deadline=None)
+@given(st.integers(1, 10**9), st.integers(1, 2**18))
+def test_rows_of_one_data_set_have_few_sizes(n, block):
+    size = size_class(n)
+    assert n <= size
+    assert size <= max(4 * n, 16)
+    assert size <= 1.5 * n or n <= 1 << 14
+    assert size <= 1.125 * n or n <= 1 << 17
+    assert size_class(size) == size
+    n_blocks, each = row_blocks(n, block)
+    assert n_blocks * each == size
+    assert each <= block
+    assert each == 1 << (each.bit_length() - 1)
+    assert -(-n // each) * each < 1.6 * n or n <= 1280, "of which few are evaluated in vain"
+
+
+def test_the_sizes_of_rows():
+    sizes = sorted({size_class(n) for n in range(1, 2**17 + 1)})
+    assert sizes == [16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 24576, 32768, 49152, 65536, 98304, 131072]
+
+
 def test_few_block_shapes():
+    assert len({row_blocks(n)[1] for n in range(4097, 400_000, 11)}) == 2
     assert len({blocks(n) for n in range(4097, 8193)}) == 8
     assert len({blocks(n)[1] for n in range(4097, 400_000, 11)}) == 8
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import mlejax as mle
+from mlejax.data import row_blocks
 from mlejax.execution import lapack
 from mlejax.objective import Spec, blocks
 
@@ -148,7 +149,7 @@ def test_units_are_summed_in_blocks_of_which_no_call_is_cut_up(n: int) -> None:
 
 
 def test_a_matrix_common_to_all_rows_needs_no_small_blocks() -> None:
-    assert common_matrix.prepare({"y": np.ones((3000, 3))}).data.block == 3072
+    assert common_matrix.prepare({"y": np.ones((3000, 3))}).data.block == row_blocks(3000)[1] == 1024
 
 
 def test_data_sets_side_by_side_are_counted_with_their_blocks() -> None:

@@ -111,6 +111,11 @@ def predict(
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     data = None if data is None else data_room.with_observed(data_room.ingest(data), likelihood.open_columns)
     if isinstance(function, str):
+        if function not in ("mean", "cdf"):
+            raise ValueError(
+                f"predict expected a function of params and data, 'mean' or 'cdf', got {function!r}; for the values of a "
+                f"regressed parameter write res.predict(data, param={function!r})"
+            )
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
         raise TypeError("predict expected new data: res.predict(data), or res.predict(f, data) for a function f")

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax import data as data_room
 from mlejax import optimize
 from mlejax.data import Prepared
 from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
@@ -91,11 +90,15 @@ def _bare(method: Callable[[], Method]) -> Method:
 
 
 def chunk_size(data: Prepared) -> int:
-    """Rows of a chunk: all of few rows; else a whole number of blocks, and a power of two of chunks."""
-    most = limits().chunk_rows
-    if data.mode == "whole" or most is None or data.n_padded <= most:
-        return data.n_padded
-    return max(data_room.blocks(data.n_padded, most)[1], data.block)
+    """Rows of a chunk, a whole number of blocks: all of few rows, the same of very many; between, chunks are 2, 4 or 8."""
+    most, size = limits().chunk_rows, data.n_padded
+    if data.mode == "whole" or most is None or size <= most:
+        return size
+    if size > 8 * most and size % most == 0 and most % data.block == 0:
+        return most
+    while size > most and size % (2 * data.block) == 0:
+        size //= 2
+    return size
 
 
 class ChunkedEvaluator:

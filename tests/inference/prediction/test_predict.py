@@ -99,6 +99,8 @@ def test_what_cannot_be_answered_is_refused_in_words() -> None:
     assert "does not depend on the parameters" in note["note"] or "edge of its support" in note["note"]
     with pytest.raises(TypeError, match="support= goes with a function"):
         res.predict(at, support=(0, 1))
+    with pytest.raises(ValueError, match=r"got 'mu'; .* write res.predict\(data, param='mu'\)"):
+        res.predict("mu", at)
 
 
 def test_a_last_layer_on_known_features_is_a_linear_model() -> None:
