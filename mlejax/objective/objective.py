@@ -30,6 +30,7 @@ from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 from mlejax.portable import portable, restore
 from mlejax.shapes import Count, Device, Either, Float, PyTree, Reduced
+from mlejax.special import softplus
 
 Minimised = tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]
 
@@ -268,7 +269,7 @@ class Objective:
 
         size = prepared.weights.shape[0] // prepared.n_blocks
         block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
-        traced = linear_predictors.trace(contributions, u, [*block, *others])
+        traced = linear_predictors.trace(contributions, u, [*block, *others], softplus)
         if traced.inner is None:
 
             def plainly(rows: PyTree, weights: Device) -> PyTree:

@@ -168,7 +168,7 @@ def test_the_sums_do_not_depend_on_the_number_of_threads(small_chunks: None) -> 
         for threads in (1, 2, 3, 8):
             evaluate = ChunkedEvaluator(spec, problem.data, None, None, threads=threads)
             found[threads] = evaluate.minimised(Newton(), u)
-            assert len(evaluate._chunks.chunks) == 16
+            assert len(evaluate._chunks.chunks) >= 8
             evaluate.close()
         whole = Newton().evaluate(chunked.objective_of(spec, problem.data, None, None), jnp.asarray(u))
     for threads in (2, 3, 8):

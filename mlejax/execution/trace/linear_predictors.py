@@ -30,6 +30,7 @@ import numpy as np
 
 from mlejax.shapes import Device, Either, Float, Int, PyTree
 
+from . import softplus_calls
 from .jaxprs import Equation, dependence, is_literal, part_of
 
 NARROW = 14  # columns up to which one product with a few more rows is no slower than two
@@ -156,9 +157,15 @@ class Sums(NamedTuple):
     theta: Float[Device, "s p"]
 
 
-def trace(function: Callable[..., jax.Array], u: PyTree, others: list[Any]) -> Traced:
-    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors."""
+def trace(
+    function: Callable[..., jax.Array], u: PyTree, others: list[Any], softplus: Callable[[Any], Any] | None = None
+) -> Traced:
+    """Trace ``function(u, *others) -> (N,)`` on abstract or concrete arguments, and look for linear predictors.
+
+    Calls of JAX's own softplus become calls of ``softplus``, if that is given.
+    """
     closed = jax.make_jaxpr(function)(u, *others)
+    closed = closed if softplus is None else softplus_calls.replaced(closed, softplus)
     jaxpr = closed.jaxpr
     p, n = int(u.shape[0]), int(jaxpr.outvars[0].aval.shape[0])
     places: dict[Any, np.ndarray] = {jaxpr.invars[0]: np.arange(p)}
