@@ -40,7 +40,7 @@ def bucket(n: int) -> int:
 
 
 def size_class(n: int) -> int:
-    """The padded number of rows of one data set: 11 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
+    """The padded number of rows of one data set: 9 sizes up to 16,384, 2 per octave up to 131,072, then `bucket`.
 
     >>> [size_class(n) for n in (3, 17, 100, 300, 1000, 5000, 20_000, 100_000, 1_000_000)]
     [16, 64, 256, 512, 1024, 8192, 24576, 131072, 1048576]

@@ -61,7 +61,8 @@ def test_rows_of_one_data_set_have_few_sizes(n, block):
     assert n_blocks * each == size
     assert each <= block
     assert each == 1 << (each.bit_length() - 1)
-    assert -(-n // each) * each < 1.6 * n or n <= 1280, "of which few are evaluated in vain"
+    usual = row_blocks(n)[1]
+    assert -(-n // usual) * usual < 1.6 * n or n <= 1280, "of which few are evaluated in vain"
 
 
 def test_the_sizes_of_rows():
