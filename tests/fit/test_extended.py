@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -92,8 +93,13 @@ def test_what_does_not_hold_is_refused(res: mle.Results) -> None:
         by_row.fit({"x": X})
 
 
-def test_rows_are_counted_without_the_total(res: mle.Results) -> None:
+def test_rows_are_counted_without_the_total(res: mle.Results, tmp_path: Path) -> None:
     assert (res.nobs, res.n_units) == (300.0, 300)
+    res.save(tmp_path / "decays.json")
+    back = mle.load(tmp_path / "decays.json")
+    assert (back.nobs, back.n_units, back.bic) == (300.0, 300, res.bic)
+    with pytest.raises(ValueError, match="holds neither the function nor the data"):
+        back.with_cov("HC1")
     assert res.bic == pytest.approx(-2 * res.llf + 2 * np.log(300), rel=1e-12)
 
 

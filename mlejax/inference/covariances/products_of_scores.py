@@ -61,7 +61,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     if fit.loaded.stream is not None:
         return _sums_of_stream(fit, kind, options)
     warn_of_count(fit, f"cov_type={kind!r}")
-    if data.mode == "whole" and data.n_contributions <= 1:
+    if data.mode == "whole" and data.n_contributions <= 1 and fit.loaded.remembered is None:  # a file has no contributions
         raise ValueError(one_scalar(kind, likelihood.name))
     if isinstance(likelihood.function, ExpectedTotal) and kind not in SUMS_OF_ROWS:
         raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {', '.join(SUMS_OF_ROWS)}")
