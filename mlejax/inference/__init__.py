@@ -75,9 +75,11 @@ from mlejax.inference.resampling import (
     cross_validate,
     jackknife,
     simulate,
+    simulate_fit,
     split_panel,
 )
 from mlejax.inference.resampling.log_density import LogDensity, logdensity
+from mlejax.inference.row_effects import Random
 from mlejax.inference.tables.effect_estimates import covariance_of_some, effects_table
 from mlejax.inference.tables.entries import (
     Entries,
@@ -137,6 +139,7 @@ __all__ = [
     "Margins",
     "Pooled",
     "Profile",
+    "Random",
     "Residuals",
     "ScoreTest",
     "SimulationStudy",
@@ -205,6 +208,7 @@ __all__ = [
     "rows_of",
     "score_test",
     "simulate",
+    "simulate_fit",
     "simulation_study",
     "split_panel",
     "standard_errors",

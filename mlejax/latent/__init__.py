@@ -1,6 +1,6 @@
 """A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
 
-from mlejax.latent.checks import by_level, conditional, modes
+from mlejax.latent.checks import at_zero, by_level, conditional, modes
 from mlejax.latent.classes import ClassLike, Discrete, Markov
 from mlejax.latent.crossed import LEVELS, THERE
 from mlejax.latent.integral import grid
@@ -35,6 +35,7 @@ __all__ = [
     "Simulated",
     "Sobol",
     "around",
+    "at_zero",
     "by_level",
     "completed",
     "conditional",

@@ -117,6 +117,19 @@ def conditional(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either |
 
 
 @partial(compiled, static=("spec",))
+def _at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
+    def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
+        return jnp.sum(marginal.of_rows(params, own)(jnp.zeros((*own["mask"].shape, marginal.q))))
+
+    return _by_unit(spec, u, data, fixed, one)
+
+
+def at_zero(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> Float[Host, " n"]:
+    """The log-likelihood of the rows of every unit at latents of 0, (n,)."""
+    return np.asarray(_at_zero(spec, u, data, fixed))[: int(data.n)]
+
+
+@partial(compiled, static=("spec",))
 def _by_level(spec: Spec, u: Either, data: data_room.Prepared, fixed: Either | None) -> PyTree:
     def one(marginal: Marginal, params: Params, own: Data) -> PyTree:
         s = marginal.structure(own)

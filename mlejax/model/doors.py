@@ -218,13 +218,17 @@ class Model(CompanionDoors, BatchDoors):
         )
         return Results.make(self, done, cov_type, cov_kwds)
 
-    def simulate(self, params: PyTree, data_or_n_rows: Any, seed: int = 0) -> dict[Any, Any]:
+    def simulate(
+        self, params: PyTree, data_or_n_rows: Any, seed: int = 0, *, random: inference.Random = "integrate"
+    ) -> dict[Any, Any]:
         """One data set drawn from the model by its :meth:`simulator`.
 
         Args:
             params: natural scale, the whole structure (``res.params_tree``) or a dict of addresses.
             data_or_n_rows: data with the covariates, or the number of rows of a model without any.
             seed: of the draw.
+            random: of models with random effects: ``"integrate"`` draws them from their law, ``"zero"`` leaves them at 0; those
+                of units of a fit are in its own ``simulate(random="mode")``.
 
         Returns:
             The columns that the simulator makes, NumPy.
@@ -232,8 +236,8 @@ class Model(CompanionDoors, BatchDoors):
         Raises:
             CompanionError: the model has no simulator; the message shows the lines to add.
         """
-        fit_room.refuse_effects(self.likelihood, "simulate", "draw with the effects as a column of the data")
-        return inference.simulate(self.likelihood, params, data_or_n_rows, seed)
+        fit_room.refuse_effects(self.likelihood, "model.simulate", "simulate() of a result has those of its fit")
+        return inference.simulate(self.likelihood, params, data_or_n_rows, seed, random)
 
     def check(
         self,

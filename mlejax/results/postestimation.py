@@ -122,7 +122,7 @@ class Postestimation(Fitted):
         param: str | None = None,
         scale: Literal["natural", "link"] = "natural",
         support: tuple[float | None, float | None] | None = None,
-        random: Literal["integrate", "mode", "zero"] = "integrate",
+        random: inference.Random = "integrate",
         errors: Literal["all", "last-layer"] = "all",
         layer: str | Sequence[str] | None = None,
         damping: float = 0.0,
@@ -148,7 +148,7 @@ class Postestimation(Fitted):
         at_means: bool = False,
         elasticity: inference.Elasticity | None = None,
         unconditional: bool = False,
-        random: Literal["integrate", "zero"] = "integrate",
+        random: inference.Random = "integrate",
         alpha: float = 0.05,
     ) -> inference.Margins:
         options: dict[str, Any] = {"data": data, "at": at, "over": over, "at_means": at_means, "elasticity": elasticity}
@@ -162,7 +162,7 @@ class Postestimation(Fitted):
 
     @documented_by(inference.influence)
     def influence(self, groups: Any = None, *, leverage: bool = False) -> inference.Influence:
-        self._refuse_effects("influence", "drop a group of rows and fit again")
+        self._refuse_effects("influence", "jackknife() leaves levels out, with all of their rows")
         return inference.influence(self._fit, groups, leverage=leverage)
 
     @documented_by(inference.diagnose)
@@ -177,7 +177,7 @@ class Postestimation(Fitted):
         *,
         response: str | None = None,
         discrete: bool | None = None,
-        random: Literal["integrate", "mode", "zero"] = "integrate",
+        random: inference.Random = "integrate",
         seed: int = 0,
     ) -> Any:
         return inference.residuals(self._fit, kind, response=response, discrete=discrete, random=random, seed=seed)
@@ -202,6 +202,10 @@ class Postestimation(Fitted):
 
     # ---- resampling
 
+    @documented_by(inference.simulate_fit)
+    def simulate(self, data: Data = None, seed: int = 0, *, random: inference.Random = "integrate") -> dict[Any, Any]:
+        return inference.simulate_fit(self._fit, data, seed, random=random)
+
     @documented_by(inference.bootstrap)
     def bootstrap(
         self,
@@ -211,6 +215,7 @@ class Postestimation(Fitted):
         seed: int = 0,
         groups: Any = None,
         approximate: Literal["one-step"] | None = None,
+        random: inference.Random = "integrate",
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.Bootstrap:
@@ -221,6 +226,7 @@ class Postestimation(Fitted):
             seed=seed,
             groups=groups,
             approximate=approximate,
+            random=random,
             memory_limit=memory_limit,
             progress=progress,
         )
@@ -249,10 +255,11 @@ class Postestimation(Fitted):
         *,
         seed: int = 0,
         groups: Any = None,
+        random: inference.Random = "integrate",
         memory_limit: float | None = None,
         progress: bool | None = None,
     ) -> inference.CrossValidation:
-        self._refuse_effects("cross_validate", "use aic or bic")
+        self._refuse_effects("cross_validate", "levels that are held out have none: use aic or bic")
         return inference.cross_validate(
-            self._fit, k, seed=seed, groups=groups, memory_limit=memory_limit, progress=progress
+            self._fit, k, seed=seed, groups=groups, random=random, memory_limit=memory_limit, progress=progress
         )

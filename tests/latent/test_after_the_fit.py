@@ -130,13 +130,25 @@ def test_what_is_refused(res: mle.Results) -> None:
     for call, message in (
         (lambda: res.predict(new.assign(subject=99), random="mode"), "subject 99 had no rows in the fit"),
         (lambda: res.predict("mean", new, random="none"), "'integrate', 'mode' or 'zero'"),
-        (lambda: res.margins("days", random="mode"), "take random='integrate'"),
+        (lambda: res.margins("days", random="mode", at_means=True), "a row of means belongs to no unit"),
+        (lambda: res.margins("days", random="mode", unconditional=True), "given, not a sample"),
+        (lambda: res.simulate(new.assign(subject=99), random="mode"), "subject 99 had no rows in the fit"),
+        (lambda: INTERCEPTS.simulate(res.params_tree, new, random="mode"), "of the units of a fit"),
+        (lambda: res.cross_validate(3, random="mode"), "no rows in the refit, and no mode there"),
+        (lambda: res.bootstrap(9, random="zero"), "draws units with their rows"),
+        (lambda: res.bootstrap(9, kind="parametric", random="none"), "'integrate', 'mode' or 'zero'"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
     plain = gaussian.regress(mu="days").fit(SLEEP)
-    with pytest.raises(ValueError, match="has none"):
-        plain.predict(new, random="mode")
+    for refused in (
+        lambda: plain.predict(new, random="mode"),
+        lambda: plain.simulate(random="zero"),
+        lambda: plain.cross_validate(3, random="zero"),
+        lambda: plain.bootstrap(9, kind="parametric", random="mode"),
+    ):
+        with pytest.raises(ValueError, match="has none"):
+            refused()
 
 
 @pytest.mark.slow

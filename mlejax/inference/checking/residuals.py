@@ -18,15 +18,13 @@ from jax.typing import ArrayLike
 from mlejax.companions import companion, registered
 from mlejax.data import ingest
 from mlejax.execution import float64
-from mlejax.fit import Fit, check_count, refuse_effects, terms_of_rows
+from mlejax.fit import Fit, check_count, terms_of_rows
 from mlejax.inference.covariances.products_of_scores import weighted_scores
-from mlejax.inference.prediction.latents import RowModes, over_latents
-from mlejax.inference.prediction.predict import Random
+from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.row_functions import of_theta
 from mlejax.inference.prediction.row_tables import changed, rows_of
-from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
-from mlejax.inference.row_designs import designs_of
-from mlejax.inference.tables.effect_estimates import RowEffects
+from mlejax.inference.resampling.simulator import simulator_of
+from mlejax.inference.row_effects import Random, row_effects
 from mlejax.notebook import in_notebooks
 from mlejax.plot import diagnostics
 from mlejax.shapes import Data, Float, Host
@@ -160,9 +158,7 @@ def residuals(
                 discrete = bool((y == np.round(y)).all()) and not _has_density(fit, cdf, y)
             u, note = _between(cdf, y, discrete, seed)
         else:
-            if random != "integrate":
-                raise ValueError(f"residuals(random={random!r}) needs the model's cdf: without it new effects are drawn")
-            u, note = _ranks(fit, name, y, seed)
+            u, note = _ranks(fit, name, y, random, seed)
         inside = np.clip(u, 1e-16, 1.0 - 1e-16)
         return Residuals(kind, np.array([NormalDist().inv_cdf(p) for p in inside]), u, index, note)
     gap = y - value("mean", table)
@@ -227,8 +223,8 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
         given, mean = function, companion(likelihood, "mean", why)  # the variance of the means is part of it
         function = lambda params, rows: given(params, rows) + mean(params, rows) ** 2
     function = over_latents(function, likelihood, random)
-    if random == "mode" or fit.loaded.effects is not None:
-        by_row = RowModes(fit, ingest(data)) if random == "mode" else RowEffects(fit, ingest(data))
+    by_row = row_effects(fit, ingest(data), random)
+    if by_row is not None:
         theta, more = np.append(theta, np.zeros(by_row.n_more)), {"by_row": by_row.at}
     params_at = lambda t: space.params_from_theta(t[:k], fixed)
     with float64():
@@ -262,16 +258,12 @@ def _between(
     return u, f"randomised at {'whole outcomes' if whole else f'{int(atom.sum())} atoms'}, seed {seed}"
 
 
-def _ranks(fit: Fit, name: str, y: Float[Host, " n"], seed: int) -> tuple[Float[Host, " n"], str]:
+def _ranks(fit: Fit, name: str, y: Float[Host, " n"], random: Random, seed: int) -> tuple[Float[Host, " n"], str]:
     """u from the rank of each outcome among those drawn from the model."""
-    likelihood, loaded = fit.spec.likelihood, fit.loaded
-    why = "residuals('quantile') without a cdf"
-    refuse_effects(likelihood, why, f"declare the distribution function of the outcome, @{likelihood.name}.cdf")
-    seen = seen_params(likelihood, fit.params, designs_of(loaded))
-    sim = simulator(likelihood, seen, loaded.rows.n, looking_up(likelihood, loaded.source, loaded.rows), why)
+    seen, sim = simulator_of(fit, "residuals('quantile') without a cdf", random)
     if name not in sim.made:
         raise ValueError(
-            f"residuals: the simulator of {likelihood.name} draws {', '.join(map(repr, sim.made))}, not {name!r}"
+            f"residuals: the simulator of {fit.spec.likelihood.name} draws {', '.join(map(repr, sim.made))}, not {name!r}"
         )
     drawn = np.asarray(sim.draw(seen, check_count("seed", seed, 0), np.arange(DRAWS))[name], float)
     v = np.random.default_rng(seed).uniform(size=y.size)

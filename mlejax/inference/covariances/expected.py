@@ -174,14 +174,11 @@ def _row_coordinates(fit: Fit, params: Params) -> Device:
 
 
 def _simulated(fit: Fit, n: int, seed: int) -> tuple[Float[Host, "p p"], str]:
-    from mlejax.inference.resampling.simulator import looking_up, seen_params, simulator
+    from mlejax.inference.resampling.simulator import simulator_of
 
-    loaded, likelihood, what = fit.loaded, fit.spec.likelihood, "cov_type='expected'"
-    lookup = looking_up(likelihood, loaded.source, loaded.rows)
-    seen = seen_params(likelihood, fit.params, designs_of(loaded))
-    sim = simulator(likelihood, seen, loaded.rows.n, lookup, what)
+    seen, sim = simulator_of(fit, "cov_type='expected'")
     drawn = sim.draw(seen, seed, np.arange(n))
-    data, values = loaded.problem.data, fit.spec.space.split(fit.params)
+    data, values = fit.loaded.problem.data, fit.spec.space.split(fit.params)
     read = [name for name in sim.made if name in data.statics.keys]
     each = [_information(fit, replaced(data, {name: drawn[name][i] for name in read}), values) for i in range(n)]
     mean = np.mean(each, axis=0)

@@ -25,7 +25,7 @@ from mlejax.fit import Fit
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
 from mlejax.inference.prediction.row_functions import InParts, evaluated_rows
-from mlejax.inference.tables.effect_estimates import RowEffects
+from mlejax.inference.row_effects import ByRow
 from mlejax.likelihood import looked_up
 from mlejax.parameters import Predictor, Space
 from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
@@ -40,13 +40,13 @@ class Average(NamedTuple):
         value: ().
         gradient: by theta (p,).
         rows: the values that were averaged (n,).
-        own: derivatives by effects by index (G,), where there are any.
+        own: derivatives by steps of variance 1 of the effects of levels or units (k,), where rows have some.
     """
 
     value: float
     gradient: Float[Host, " p"]
     rows: Float[Either, " n"]
-    own: Float[Host, " levels"] | None = None
+    own: Float[Host, " k"] | None = None
 
 
 @partial(compiled, static=("function", "predictors", "form", "layout", "space"))
@@ -93,7 +93,7 @@ def _sloped(
     return jax.value_and_grad(mean, argnums=(0, 1), has_aux=True)(theta, effects)
 
 
-def predicted(fit: Fit, o: InParts, by_row: RowEffects | None, weights: Float[Host, " n"]) -> Average:
+def predicted(fit: Fit, o: InParts, by_row: ByRow | None, weights: Float[Host, " n"]) -> Average:
     """The weighted mean of a function over rows; weights of sum 1; with the effects of rows, if there are any."""
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space)
     rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
@@ -108,7 +108,7 @@ def sloped(
     x: Float[Host, " n"],
     moved: PyTree,
     elasticity: str | None,
-    by_row: RowEffects | None = None,
+    by_row: ByRow | None = None,
 ) -> Average:
     """The weighted mean of slopes or elasticities in a column with values x (n,), ``moved`` the derivatives of designs."""
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space, o.columns.get(name), elasticity)
@@ -116,9 +116,9 @@ def sloped(
     return _average(_sloped(*statics, fit.theta, fit.fixed, *rows, moved, x), by_row)
 
 
-def _effects_of(by_row: RowEffects | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The effects of rows that are eliminated, and the codes of those that have coefficients."""
-    return ({}, {}) if by_row is None else (by_row.eliminated, by_row.codes)
+def _effects_of(by_row: ByRow | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The effects of rows, and the codes of those that have coefficients."""
+    return ({}, {}) if by_row is None else (by_row.values, dict(by_row.codes))
 
 
 def contrast(one: Average, other: Average) -> Average:
@@ -127,13 +127,13 @@ def contrast(one: Average, other: Average) -> Average:
     return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows, own)
 
 
-def _average(found: PyTree, by_row: RowEffects | None) -> Average:
-    """With effects by index the gradient is that along their best values, which move with theta."""
+def _average(found: PyTree, by_row: ByRow | None) -> Average:
+    """With effects of rows the gradient is that along their best values, which move with theta."""
     (value, rows), (gradient, by_effect) = found
     if by_row is None:
         return Average(float(value), np.asarray(gradient), rows)
-    own = by_row.summed(*(np.asarray(a) for a in by_effect.values()))
-    return Average(float(value), np.asarray(gradient) - by_row.effects.lever.T @ own, rows, own)
+    through, own = by_row.chained({name: np.asarray(a) for name, a in by_effect.items()})
+    return Average(float(value), np.asarray(gradient) + through, rows, own)
 
 
 def unconditional_covariance(

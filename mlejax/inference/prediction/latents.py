@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import data as data_room
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64
 from mlejax.fit import Fit
+from mlejax.inference.row_effects import check_random
 from mlejax.latent import (
     Latent,
     Markov,
@@ -23,7 +23,6 @@ from mlejax.latent import (
     grid,
     marginal_of,
     mixture_of,
-    modes,
     posterior,
 )
 from mlejax.likelihood import Likelihood
@@ -177,11 +176,8 @@ def over_latents(
     Raises:
         ValueError: no such option, or one that these latents do not have; averages where their law is the user's own.
     """
-    if random not in ("integrate", "mode", "zero"):
-        raise ValueError(f"random={random!r}: expected 'integrate', 'mode' or 'zero'")
+    check_random(random, likelihood)
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
-    if random != "integrate" and marginal is None:
-        raise ValueError(f"random={random!r} is for models with random effects, and {likelihood.name} has none")
     if mixture is not None:
         return _over_classes(function, mixture)
     if marginal is None:
@@ -233,69 +229,6 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
         return jnp.einsum("nk,kn...->n...", p, values) if p.ndim == 2 else jnp.tensordot(p, values, axes=1)
 
     return averaged
-
-
-class RowModes:
-    """The latents of the rows of new data at the modes of their units, as a function of theta and of one number a dimension.
-
-    They move with theta as the modes do, to first order.  The further coordinates, of variance 1, are steps along the axes of
-    the conditional covariance of the row's own unit, so that a prediction has the variance of its unit's latents, too.
-
-    Args:
-        fit: the fit, whose rows are here.
-        table: new data, with the column of the units.
-    """
-
-    def __init__(self, fit: Fit, table: data_room.Table) -> None:
-        spec, data, fixed = fit.spec, fit.loaded.problem.data, fit.fixed
-        marginal, by = marginal_of(spec.likelihood), spec.likelihood.unit
-        if fit.loaded.crossing is not None:
-            raise ValueError(
-                f"random='mode' is not offered for latents of several columns ({by}); res.latent() has the modes, "
-                "random='integrate' averages over new levels, and random='zero' takes latents of 0"
-            )
-        assert marginal is not None
-        assert by is not None
-        self.latents, self.theta, self.n_more = marginal.latents, fit.theta, marginal.q
-        self.rows = _units_of_rows(fit, table, by)
-        with float64():
-            self.mode, self.spread = modes(spec, fit.u, data, fixed)
-            steps = 1e-5 * (1.0 + np.abs(fit.u))
-            at = lambda i, sign: modes(spec, fit.u + sign * steps[i] * np.eye(len(steps))[i], data, fixed)[0]
-            slopes = [(at(i, 1.0) - at(i, -1.0)) / (2.0 * steps[i]) for i in np.flatnonzero(fit.interior)]
-        lever = np.zeros((*self.mode.shape, len(steps)))
-        lever[:, :, fit.interior] = np.stack(slopes, axis=-1) if slopes else 0.0
-        self.lever = lever if fit.jacobian is None else lever @ np.linalg.pinv(fit.jacobian)
-
-    def at(self, extended: Device) -> dict[str, Any]:
-        """theta and the steps (p + q,) -> the latents by row."""
-        theta, step = extended[: -self.n_more], extended[-self.n_more :]
-        flat = self.mode[self.rows] + self.lever[self.rows] @ (theta - self.theta) + self.spread[self.rows] @ step
-        parts, first = {}, 0
-        for name, latent in self.latents.items():
-            parts[name] = jnp.reshape(flat[:, first : first + latent.size], (-1, *latent.shape))
-            first += latent.size
-        return parts
-
-
-def _units_of_rows(fit: Fit, table: data_room.Table, by: str) -> Int[Host, " n"]:
-    """The number of each row's unit in new data.
-
-    Raises:
-        DataError: units that the fit did not have.
-    """
-    if by not in table:
-        raise data_room.MissingColumnError(f"random='mode' needs the column {by!r}, whose levels have the effects", by)
-    found = data_room.levels_of(table.column(by), by)
-    known = {label: i for i, label in enumerate(np.asarray(fit.loaded.unit_labels).tolist())}
-    unknown = [label for label in found.labels.tolist() if label not in known]
-    if unknown:
-        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise data_room.DataError(
-            f"random='mode': {by} {shown} had no rows in the fit, so that there is no mode; random='integrate' averages over new "
-            "units, random='zero' takes effects of 0"
-        )
-    return np.array([known[label] for label in found.labels.tolist()], np.int64)[found.codes]
 
 
 def _of_estimates(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult) -> Host | float:

@@ -36,7 +36,6 @@ from mlejax.inference.intervals import DeltaResult, Linearised, nlcom
 from mlejax.inference.prediction.averages import Average, contrast, predicted, sloped, unconditional_covariance
 from mlejax.inference.prediction.column_slopes import design_slope
 from mlejax.inference.prediction.latents import over_latents
-from mlejax.inference.prediction.predict import Random
 from mlejax.inference.prediction.row_functions import InParts, in_parts
 from mlejax.inference.prediction.row_tables import (
     changed,
@@ -49,7 +48,7 @@ from mlejax.inference.prediction.row_tables import (
     rows_of,
     taken_rows,
 )
-from mlejax.inference.tables.effect_estimates import RowEffects
+from mlejax.inference.row_effects import ByRow, Random, row_effects
 from mlejax.plot import bands
 from mlejax.shapes import Data, Float, Host, Int
 
@@ -151,7 +150,8 @@ def margins(
         at: column -> value or values that all rows get; all combinations of several.
         over: columns whose groups of rows are averaged separately.
         at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
-        random: of models with random effects: ``"integrate"``, averaged over their law, or ``"zero"``, at effects of 0.
+        random: of models with random effects: ``"integrate"``, averaged over their law; ``"mode"``, at the modes of the units
+            of the fit, errors with the variance that their effects have given the data; or ``"zero"``, at effects of 0.
         elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
         unconditional: the rows are a sample too: errors allow for its averages being others in another one.  For ``"HC0"``,
             ``"HC1"`` and clusters, of which it takes the factor (Stata's ``vce(unconditional)``).
@@ -182,12 +182,13 @@ def margins(
     if unconditional:
         refuse_effects(fit.spec.likelihood, "margins(unconditional=True)", "leave it out: errors hold the rows fixed")
     table, weights = rows_of(fit, data)
-    if random == "mode":
-        raise ValueError(
-            "margins(random='mode'): margins average over rows, and their errors over those of all units' modes; take "
-            "random='integrate', or average predict(f, data, random='mode') yourself"
-        )
+    if random == "mode" and (unconditional or at_means):
+        what, why = "unconditional", "the units of the fit are given, not a sample"
+        if at_means:
+            what, why = "at_means", "a row of means belongs to no unit"
+        raise ValueError(f"margins(random='mode', {what}=True): {why}; leave out {what}=, or take random='integrate'")
     function = function_of(fit, of, random)
+    of_rows = _OfRows(fit, function, random)
     terms: list[_Term] = []
     for group, rows in grouped_rows(table, over):
         part, w = taken_rows(table, rows), weights[rows]
@@ -198,7 +199,7 @@ def margins(
     where = tuple(term.margin.where for term in terms)
     labels = tuple(", ".join(str(v) if k == "margin" else f"{k} = {v}" for k, v in x.items()) for x in where)
     options: dict[str, Any] = {"alpha": alpha, "labels": labels, "reason": reason, "df": cov.df}
-    found = _estimated(fit, cov, function, terms, table, elasticity, unconditional, options)
+    found = _estimated(fit, cov, of_rows, terms, table, elasticity, unconditional, options)
     parts = {f.name: getattr(found, f.name) for f in fields(DeltaResult)}
     kind = "Predictions" if variables is None else "Marginal effects"
     averaged = "at the means" if at_means else f"averaged over {len(weights):,} rows"
@@ -209,10 +210,30 @@ def margins(
 # ---- what is averaged
 
 
+class _OfRows(NamedTuple):
+    """The function whose margins are taken, of params and rows."""
+
+    fit: Fit
+    function: Callable[..., Any]
+    random: Random
+
+    @property
+    def effects(self) -> bool:
+        """Rows have effects of their own, which are estimates too."""
+        return self.random == "mode" or self.fit.loaded.effects is not None
+
+    def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
+        """The function at the rows ``d``, and their effects, if there are any."""
+        fit, own = self.fit, row_effects(self.fit, ingest(d), self.random)
+        at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, jnp.zeros(own.n_more))))
+        params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
+        return in_parts(self.function, d, params_at, fit.theta, fit.loaded.designs, at), own
+
+
 def _estimated(
     fit: Fit,
     cov: CovarianceResult,
-    function: Callable[..., Any],
+    of_rows: _OfRows,
     terms: list[_Term],
     whole: Data,
     elasticity: Elasticity | None,
@@ -220,15 +241,8 @@ def _estimated(
     options: dict[str, Any],
 ) -> DeltaResult:
     """All margins with their errors."""
-    params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
-    effects = fit.loaded.effects
-
-    def opened(d: Any) -> tuple[InParts, RowEffects | None]:
-        own = None if effects is None else RowEffects(fit, ingest(d))
-        at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, 0.0)))
-        return in_parts(function, d, params_at, fit.theta, fit.loaded.designs, at), own
-
-    plain = effects is None and all(term.margin.less is None and not term.margin.column for term in terms)
+    opened = of_rows.opened
+    plain = not of_rows.effects and all(term.margin.less is None and not term.margin.column for term in terms)
     with float64():
         if plain and not sampled and len(terms) > 1 and sum(t.weights.size for t in terms) <= STACKED:
             # predictions at many values are evaluated together, as rows of one table: one program, not many
@@ -256,9 +270,8 @@ def _estimated(
             spread = unconditional_covariance(fit, cov, found, [t.rows for t in terms], [t.weights for t in terms])
             return nlcom(lambda v: v, values, spread, **options)
         root = np.zeros((len(found), 0))
-        if effects is not None:  # the effects' own errors: further coordinates, of variance 1
-            own = np.array([one.own for one in found]) / np.sqrt(effects.curvature)
-            root = np.asarray(np.linalg.qr(own.T, mode="r")).T
+        if found[0].own is not None:  # the effects' own errors: further coordinates, of variance 1
+            root = np.asarray(np.linalg.qr(np.array([one.own for one in found]).T, mode="r")).T
         more = root.shape[1]
         theta, spread = (fit.theta, cov.full) if not more else (np.append(fit.theta, np.zeros(more)), _widened(cov.full, more))
         known = Linearised(values, np.hstack([gradients, root]), options["labels"])

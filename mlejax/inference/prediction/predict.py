@@ -25,11 +25,12 @@ from mlejax.fit import Fit
 from mlejax.inference.intervals import DeltaResult, confidence_intervals, nlcom
 from mlejax.inference.normal import critical_value
 from mlejax.inference.prediction.last_layer import last_layer_of
-from mlejax.inference.prediction.latents import RowModes, over_latents
+from mlejax.inference.prediction.latents import over_latents
 from mlejax.inference.prediction.row_functions import (
     ParamsAt,
     of_theta,
 )
+from mlejax.inference.row_effects import ByRow, Random, RowModes, check_random, row_effects
 from mlejax.inference.tables.effect_estimates import RowEffects
 from mlejax.parameters import Link
 from mlejax.shapes import Data
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = ["estimate", "std_error", "conf_low", "conf_high"]
-Random = Literal["integrate", "mode", "zero"]
 
 
 def predict(
@@ -130,12 +130,7 @@ def predict(
     if function is not None:
         if param is not None or scale != "natural":
             raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
-        function = over_latents(function, likelihood, random)
-        by_row: RowEffects | RowModes | None = None
-        if fit.loaded.effects is not None:
-            by_row = RowEffects(fit, data)
-        elif random == "mode":
-            by_row = RowModes(fit, data)
+        function, by_row = over_latents(function, likelihood, random), row_effects(fit, data, random)
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
         raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
@@ -144,7 +139,7 @@ def predict(
             f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
             "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
         )
-    over_latents(lambda params, data: 0.0, likelihood, random)  # refuses other options
+    check_random(random, likelihood)
     return data_room.like(data, _of_parameter(fit, _design_of(designs, param), designs, at, scale, random, options))
 
 
@@ -163,7 +158,7 @@ def _of_parameter(
         return predict_parameter(design, *at, designs, scale=scale, **options)
     value = lambda params, data: p.link.link(params[p.name]) if linear else params[p.name]
     function = over_latents(value, fit.spec.likelihood, random)
-    by_row = RowModes(fit, at[0]) if random == "mode" else None
+    by_row = row_effects(fit, at[0], random)
     support = None if linear else p.link.support
     return predict_function(function, *at, designs, by_row=by_row, support=support, **options)
 
@@ -179,7 +174,7 @@ def predict_function(
     alpha: float = 0.05,
     reason: str = "",
     df: float = np.inf,
-    by_row: RowEffects | RowModes | None = None,
+    by_row: ByRow | None = None,
     support: tuple[float | None, float | None] | None = None,
 ) -> pd.DataFrame:
     """``function(params, data)`` at the estimates, one row for each value that it returns.

@@ -3,7 +3,7 @@
 from mlejax.inference.resampling.bootstrap import Bootstrap, BootstrapKind, bootstrap
 from mlejax.inference.resampling.cross_validation import CrossValidation, cross_validate
 from mlejax.inference.resampling.jackknife import Jackknife, jackknife
-from mlejax.inference.resampling.simulator import simulate
+from mlejax.inference.resampling.simulator import simulate, simulate_fit
 from mlejax.inference.resampling.split_panel import SplitPanel, split_panel
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "cross_validate",
     "jackknife",
     "simulate",
+    "simulate_fit",
     "split_panel",
 ]

@@ -30,6 +30,7 @@ from mlejax.inference.resampling.refitting import (
     refit_weights,
 )
 from mlejax.inference.resampling.resampled import Resampled, facts_of, mapped
+from mlejax.inference.row_effects import Random, check_random
 from mlejax.shapes import Float, Host
 from mlejax.verdict import ConvergenceWarning
 
@@ -219,6 +220,7 @@ def bootstrap(
     seed: int = 0,
     groups: Any = None,
     approximate: Literal["one-step"] | None = None,
+    random: Random = "integrate",
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> Bootstrap:
@@ -235,6 +237,9 @@ def bootstrap(
         groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
         approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times as fast,
             and marked as an approximation.
+        random: of models with random effects, for ``"parametric"``: ``"integrate"`` draws new effects for every data set;
+            ``"mode"`` leaves units their effects, at their modes, so that errors are those for these very units, smaller than
+            those for a sample of units; ``"zero"``: effects of 0.  All other kinds draw units.
         memory_limit, progress: as in :meth:`Model.fit_batch`.
 
     Refits climb from the estimate: where there are several maxima they stay in its neighbourhood.
@@ -265,13 +270,20 @@ def bootstrap(
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(map(repr, get_args(BootstrapKind)))}")
     what = f"bootstrap(kind={kind!r})"
     check_fit(fit, what)
+    check_random(random, fit.spec.likelihood)
+    if random != "integrate" and kind != "parametric":
+        raise ValueError(
+            f"random={random!r} says which effects simulated data have, for kind='parametric'; {what} draws units with their "
+            "rows, and no effects: leave out random="
+        )
     if kind == "parametric":
         refuse_effects(fit.spec.likelihood, what, "kind='case' draws levels with their rows")
         if groups is not None or short:
             raise ValueError(
                 "kind='parametric' draws whole data sets and fits them: groups= and approximate= do not go with it"
             )
-        refits, drawn = refit_simulated(fit, n, seed, memory_limit, progress), "data sets"
+        refits = refit_simulated(fit, n, seed, memory_limit, progress, random)
+        drawn = "data sets" + {"integrate": "", "mode": " with the modes of units", "zero": " with effects of 0"}[random]
     else:
         if not fit.loaded.with_total:
             check_separable(fit, what, "kind='parametric' simulates such data from the model")

@@ -16,9 +16,11 @@ from mlejax.fit import Fit
 from mlejax.fit.common import check_count, objective_of
 from mlejax.inference.resampling.draws import pool_of
 from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
+from mlejax.inference.row_effects import Random, check_random
+from mlejax.latent import at_zero, marginal_of
 from mlejax.notebook import in_notebooks
 from mlejax.objective import Spec
-from mlejax.shapes import Device, Either, Float
+from mlejax.shapes import Device, Either, Float, Host
 from mlejax.verdict import ConvergenceWarning
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class CrossValidation:
         in_sample: log-likelihood of the fit.
         good: (k,) whether the refit without the fold ended at a maximum.
         model: its name.
+        random: ``"integrate"``, or ``"zero"`` where contributions are those at random effects of 0, in sample too.
     """
 
     k: int
@@ -52,6 +55,7 @@ class CrossValidation:
     in_sample: float
     good: np.ndarray
     model: str
+    random: Random = "integrate"
 
     def frame(self) -> pd.DataFrame:
         """One row a fold: contributions (the sum of their weights, if there are any), out-of-sample log-likelihood, the
@@ -85,7 +89,7 @@ class CrossValidation:
     def __repr__(self) -> str:
         lines = [
             f"{self.k}-fold cross-validation of {self.model}, {int((self.fold >= 0).sum())} contributions, "
-            f"{self.what} kept together, seed {self.seed}",
+            f"{self.what} kept together{', effects of 0' if self.random == 'zero' else ''}, seed {self.seed}",
             f"Out-of-sample log-likelihood {self.llf:.4f} (std err {self.llf_bse:.3g}), {self.llf_mean:.5g} each; "
             f"in-sample {self.in_sample:.4f}",
         ]
@@ -114,6 +118,7 @@ def cross_validate(
     *,
     seed: int = 0,
     groups: Any = None,
+    random: Random = "integrate",
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> CrossValidation:
@@ -123,6 +128,8 @@ def cross_validate(
         k: number of folds; as many as there are rows (units) leaves one out at a time.
         seed: of the draw of the folds.
         groups: keep whole groups in one fold: a column's name, or one label for each row.
+        random: of models with random effects, whose folds are of whole units: ``"integrate"``, the log-likelihood of a unit
+            that was held out, effects integrated out; ``"zero"``, that of its rows at effects of 0.  ``"mode"`` is refused.
         memory_limit, progress: as in :meth:`bootstrap`.
 
     Designs of formulas are those of all rows (levels, knots, means of transforms).  The copies that a frequency weight
@@ -145,6 +152,7 @@ def cross_validate(
     k, seed = check_count("k", k, 2), check_count("seed", seed, 0)
     what = "cross_validate()"
     check_fit(fit, what)
+    _check_random(fit, random)
     check_separable(fit, what, "Fit the first part of the series and judge the rest with model(params, data)")
     pool = pool_of(fit, groups)
     if k > pool.m:
@@ -165,7 +173,7 @@ def cross_validate(
     with float64():
         for first in range(0, k, step):
             points = np.resize(done.u[first : first + step], (min(step, k), done.u.shape[1]))
-            values = np.asarray(_contributions(fit.spec.plain, points, data, fit.fixed))
+            values = _terms(fit, points, random)
             for i in range(first, min(first + step, k)):
                 if refits.good[i]:
                     found[fold == i] = values[i - first, : len(fold)][fold == i]
@@ -178,7 +186,34 @@ def cross_validate(
             "failed-folds",
             stacklevel=4,
         )
+    in_sample = fit.llf if random == "integrate" else float(_terms(fit, fit.u[None], random)[0, : len(fold)] @ pool.base) * scale
     weights_used = pool.base * scale if fit.loaded.weights is not None else np.where(fold >= 0, 1.0, 0.0)
     return CrossValidation(
-        k, seed, pool.what, fold, found, weights_used, fit.llf, refits.good, fit.spec.likelihood.name
+        k, seed, pool.what, fold, found, weights_used, in_sample, refits.good, fit.spec.likelihood.name, random
     )
+
+
+def _terms(fit: Fit, points: Float[Host, "k p"], random: Random) -> Float[Host, "k n"]:
+    """The log-likelihood of every contribution at several points u, effects integrated out or 0."""
+    data = fit.loaded.problem.data
+    with float64():
+        if random == "zero":
+            return np.stack([at_zero(fit.spec.plain, u, data, fit.fixed) for u in points])
+        return np.asarray(_contributions(fit.spec.plain, points, data, fit.fixed))
+
+
+def _check_random(fit: Fit, random: Random) -> None:
+    """Raise ValueError for effects that units out of sample do not have."""
+    likelihood, what = fit.spec.likelihood, f"cross_validate(random={random!r})"
+    check_random(random, likelihood)
+    marginal = marginal_of(likelihood)
+    if random == "mode":
+        raise ValueError(
+            f"{what}: folds are of whole units ({likelihood.unit}), so that one that is held out has no rows in the refit, and "
+            "no mode there; random='integrate' averages over its effects, random='zero' has effects of 0"
+        )
+    if random == "zero" and marginal is not None and any(latent.law is None for latent in marginal.latents.values()):
+        raise ValueError(
+            f"{what}: with law=None the density of the effects is among the values of {likelihood.name}, and cannot be left out; "
+            "use random='integrate'"
+        )

@@ -19,8 +19,8 @@ from mlejax.fit import Fit, effects_evaluator_of, refuse_connected
 from mlejax.fit.diagnose.ends import clean
 from mlejax.inference.covariances.expected_counts import warn_of_count
 from mlejax.inference.resampling.draws import Draws
-from mlejax.inference.resampling.simulator import columns_of, looking_up, seen_params, simulator, stack
-from mlejax.inference.row_designs import designs_of
+from mlejax.inference.resampling.simulator import columns_of, looking_up, simulator_of, stack
+from mlejax.inference.row_effects import Random
 from mlejax.inference.tables.entries import reported
 from mlejax.likelihood import Likelihood, missing_derivatives
 from mlejax.linalg import scaled_inverse
@@ -212,10 +212,12 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
         return (np.abs(u - fit.u) > FAR * spread)[:, curved].any(axis=1)
 
 
-def refit_simulated(fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None) -> Replicates:
+def refit_simulated(
+    fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None, random: Random = "integrate"
+) -> Replicates:
     """Estimates from n data sets drawn from the model at its estimates, starting there."""
     what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
-    return _replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress)[0])
+    return _replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
 
 
 def refits_of_drawn(
@@ -226,10 +228,11 @@ def refits_of_drawn(
     what: str,
     memory_limit: float | None = None,
     progress: bool | None = None,
+    random: Random = "integrate",
 ) -> list[Refits]:
     """Refits of several models, of the same rows, to n data sets drawn from one of them; arguments as of `refits_by_chunk`."""
     with progress_line(progress, f"refits of {drawn.spec.likelihood.name}"):
-        chunks = refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress)
+        chunks = refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress, random)
         parts = [[done for _, done in chunk] for chunk in chunks]
     return [joined([chunk[k] for chunk in parts]) for k in range(len(targets))]
 
@@ -248,6 +251,7 @@ def refits_by_chunk(
     what: str,
     memory_limit: float | None = None,
     progress: bool | None = None,
+    random: Random = "integrate",
 ) -> Iterator[list[tuple[DataSets, Refits]]]:
     """Data sets drawn from one fit at its estimates, and the refits of several models of the same rows, some at a time.
 
@@ -257,6 +261,7 @@ def refits_by_chunk(
         n, seed: of the data sets.
         what: needs them, for messages.
         memory_limit, progress: as in ``Model.fit_batch``.
+        random: the effects of the units of the data sets, as of `simulator`.
     """
     if any(fit.loaded.weights is not None for fit in (drawn, *(fit for fit, _ in targets))):
         raise ValueError(
@@ -275,8 +280,7 @@ def refits_by_chunk(
             "model.simulate, and fit them in a loop"
         )
     lookup = looking_up(drawn.spec.likelihood, loaded.source, loaded.rows)
-    seen = seen_params(drawn.spec.likelihood, drawn.params, designs_of(loaded))
-    sim = simulator(drawn.spec.likelihood, seen, loaded.rows.n, lookup, what)
+    seen, sim = simulator_of(drawn, what, random)
     cut, every = budget(memory_limit, progress), []
     for fit, _ in targets:
         likelihood, mine = fit.spec.likelihood, fit.loaded

@@ -16,8 +16,11 @@ from mlejax.companions import Columns, CompanionError, check_columns, companion
 from mlejax.data import Shared, Static
 from mlejax.data.formulas import DesignValues, design_columns, first_design, joined
 from mlejax.execution import cached, compiled, float64
+from mlejax.fit import Fit
 from mlejax.fit.common import check_count
 from mlejax.fit.start import given_values
+from mlejax.inference.row_designs import designs_of
+from mlejax.inference.row_effects import Random, check_random, row_effects
 from mlejax.latent import Marginal, marginal_of
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Space
@@ -60,7 +63,12 @@ class Simulator:
 
 
 def simulator(
-    likelihood: Likelihood, params: PyTree, n_rows: int, lookup: Callable[[Hashable], Any] | None, why: str
+    likelihood: Likelihood,
+    params: PyTree,
+    n_rows: int,
+    lookup: Callable[[Hashable], Any] | None,
+    why: str,
+    random: Random = "integrate",
 ) -> Simulator:
     """A simulator ready to draw.
 
@@ -70,11 +78,12 @@ def simulator(
         n_rows: rows of a data set.
         lookup: column name -> values (an array, or a ``Static``), or None where there is no such column.
         why: what needs it, for messages.
+        random: of models with latents: ``"integrate"`` draws them; ``"zero"``: they are 0; ``"mode"``: params have them by row.
 
     Raises:
         CompanionError: there is none, or it does not return columns by row.
     """
-    function = _with_latents(companion(likelihood, "simulator", why), likelihood, why)
+    function = _with_latents(companion(likelihood, "simulator", why), likelihood, why, random)
     statics: dict[Hashable, Any] = {}
 
     def looked_up(key: Hashable) -> PyTree:
@@ -124,26 +133,33 @@ def _drawn_sets(
     return jax.vmap(one)(numbers)
 
 
-def _with_latents(function: Callable[..., Any], likelihood: Likelihood, why: str) -> Callable[..., Any]:
+def _with_latents(
+    function: Callable[..., Any], likelihood: Likelihood, why: str, random: Random
+) -> Callable[..., Any]:
     """The simulator of a model with latents, which draws them, one value a unit; the same where there are none."""
     marginal, unit = marginal_of(likelihood), likelihood.unit
     if marginal is None:
         return function
-    if any(latent.law != "normal" for latent in marginal.latents.values()):
+    if random == "integrate" and any(latent.law != "normal" for latent in marginal.latents.values()):
         raise ValueError(
-            f"{why}: latents are drawn where their law is 'normal'; draw data of {likelihood.name} with NumPy, and fit them"
+            f"{why}: latents are drawn where their law is 'normal'; random='zero' has latents of 0, and data with others are "
+            f"drawn with NumPy, and fitted by {likelihood.name}"
         )
 
     def drawn(key: Device, params: Params, data: Data) -> PyTree:
+        if random == "mode":
+            return function(key, marginal.seen(params), data)
         own, rest = jax.random.split(key)
-        if not marginal.crossed and len(marginal.factors[0]) == 1:
+        if random == "zero":
+            z = jnp.zeros((data.n_rows, marginal.q))
+        elif not marginal.crossed and len(marginal.factors[0]) == 1:
             z = jax.random.normal(own, (data.n_rows, marginal.q))[jnp.asarray(data[unit]).astype(int)]  # by the unit's number
         else:
             z = jnp.concatenate([_drawn(own, factor, marginal, data) for factor in marginal.factors], axis=1)
         latents = jax.vmap(lambda one: marginal.values(params, one)[0])(z)
         return function(rest, marginal.seen({**params, **latents}), data)
 
-    made: Callable[..., Any] = cached(likelihood, ("simulator with latents", function), lambda: drawn)
+    made: Callable[..., Any] = cached(likelihood, ("simulator with latents", function, random), lambda: drawn)
     return made
 
 
@@ -266,7 +282,9 @@ class Design:
     simulator: Simulator
 
 
-def design(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str) -> Design:
+def design(
+    likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str, random: Random = "integrate"
+) -> Design:
     """Parameters and data, or a number of rows, read and checked for drawing.
 
     Raises:
@@ -295,11 +313,80 @@ def design(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str
         structure = space.build([np.asarray(v, np.float64) for v in given])
         n = int(data_or_n_rows) if counted else data_room.n_rows(source)
     seen = seen_params(likelihood, structure, made)
-    return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why))
+    return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why, random))
 
 
-def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int) -> dict[Any, Any]:
+def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int, random: Random) -> dict[Any, Any]:
     """One data set drawn from the model; arguments as in ``Model.simulate``."""
-    made = design(likelihood, params, data_or_n_rows, f"simulate() of {likelihood.name}")
-    drawn = made.simulator.draw(made.seen, check_count("seed", seed, 0), np.zeros(1, np.uint32))
+    why = f"simulate() of {likelihood.name}"
+    check_random(random, likelihood)
+    if random == "mode":
+        raise ValueError(f"{why}: modes are those of the units of a fit; call simulate(random='mode') of a result")
+    made = design(likelihood, params, data_or_n_rows, why, random)
+    return _one_set(made.seen, made.simulator, seed)
+
+
+def simulator_of(
+    fit: Fit, why: str, random: Random = "integrate", table: data_room.Table | None = None
+) -> tuple[Params, Simulator]:
+    """What the simulator of a fit sees of the estimates, and the simulator, in the rows of the fit or those of new data.
+
+    Raises:
+        ValueError, CompanionError: no such option, units without a mode, no simulator.
+    """
+    loaded, likelihood = fit.loaded, fit.spec.likelihood
+    check_random(random, likelihood)
+    if table is None:
+        made, n, rows = designs_of(loaded), loaded.rows.n, loaded.rows
+    else:
+        made, n, rows = {} if loaded.designs is None else loaded.designs.again(table), data_room.n_rows(table), None
+    seen, own = seen_params(likelihood, fit.params, made), row_effects(fit, table, random)
+    if own is not None:
+        at = np.append(fit.theta, np.zeros(own.n_more))
+        with float64():
+            seen = {**seen, **jax.tree.map(np.asarray, own.at(at))}
+    lookup = looking_up(likelihood, loaded.source if table is None else table, rows)
+    return seen, simulator(likelihood, seen, n, lookup, why, random)
+
+
+def simulate_fit(fit: Fit, data: Any = None, seed: int = 0, *, random: Random = "integrate") -> dict[Any, Any]:
+    """One data set drawn from the model at the estimates, by its :meth:`Model.simulator`.
+
+    Args:
+        data: new data, with the columns of the formulas; default the rows of the fit (those that were used).
+        seed: of the draw.
+        random: of models with random effects: ``"integrate"`` draws new effects from their law; ``"mode"`` takes those of units
+            of the fit, at their modes; ``"zero"``: effects of 0.  Effects by index are those of each row's own level.
+
+    Returns:
+        The columns that the simulator makes, NumPy.
+
+    Raises:
+        CompanionError: the model has no simulator; the message shows the lines to add.
+        ValueError: units without a mode, another option, rows that are not in memory.
+
+    Example:
+        >>> import jax, mlejax as mle
+        >>> from jax.scipy.stats import norm
+        >>> @mle.model(mu=mle.Real(), sigma=mle.Positive())
+        ... def gaussian(params, data):
+        ...     return norm.logpdf(data["y"], params["mu"], params["sigma"])
+        >>> @gaussian.simulator
+        ... def _(key, params, data):
+        ...     return {"y": params["mu"] + params["sigma"] * jax.random.normal(key, (data.n_rows,))}
+        >>> res = gaussian.fit({"y": [1.0, 2.0, 6.0, 3.0]})
+        >>> res.simulate(seed=1)["y"].shape
+        (4,)
+    """
+    loaded, likelihood = fit.loaded, fit.spec.likelihood
+    if loaded.remembered is not None or (data is None and loaded.stream is not None):
+        raise ValueError(
+            "simulate() draws in the rows of the fit, which this result does not hold; use model.simulate(params, data)"
+        )
+    table = None if data is None else data_room.with_observed(data_room.ingest(data), likelihood.open_columns)
+    return _one_set(*simulator_of(fit, f"simulate() of {likelihood.name}", random, table), seed)
+
+
+def _one_set(seen: Params, sim: Simulator, seed: int) -> dict[Any, Any]:
+    drawn = sim.draw(seen, check_count("seed", seed, 0), np.zeros(1, np.uint32))
     return {key: jax.tree.map(lambda a: a[0], value) for key, value in drawn.items()}

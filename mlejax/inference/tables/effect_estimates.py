@@ -23,7 +23,7 @@ from mlejax.inference.normal import critical_value, z_tests
 from mlejax.inference.tables.entries import Entries
 from mlejax.likelihood import looked_up
 from mlejax.parameters import near
-from mlejax.shapes import Device, Float, Host, Int
+from mlejax.shapes import Either, Float, Host, Int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,16 +195,17 @@ class RowEffects:
         self.codes = {one.key.parameter: _codes_of_rows(one, table) for one in fit.loaded.coded}
 
     @property
-    def eliminated(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """The effects that are eliminated, at the estimates, by row."""
         return {self.effects.key.parameter: self.effects.values[self.rows]}
 
-    def summed(self, by_row: Float[Host, " n"]) -> Float[Host, " levels"]:
-        """Numbers by row, summed over the rows of each level; of effects that were estimated."""
-        sums = np.bincount(self.rows, by_row, len(self.effects.values))
-        return np.where(self.effects.given, 0.0, sums)
+    def chained(self, by_row: Mapping[str, Float[Host, " n"]]) -> tuple[Float[Host, " p"], Float[Host, " levels"]]:
+        """Derivatives by the effects of rows -> by theta through the best effects, and by steps of variance 1 of every level."""
+        sums = np.bincount(self.rows, by_row[self.effects.key.parameter], len(self.effects.values))
+        own = np.where(self.effects.given, 0.0, sums)
+        return -self.effects.lever.T @ own, own / np.sqrt(self.effects.curvature)
 
-    def at(self, extended: Device) -> dict[str, Any]:
+    def at(self, extended: Either) -> dict[str, Any]:
         """theta and the shift (p + 1,) -> the parameter by row."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
         eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]
