@@ -354,6 +354,8 @@ def test_vmap_over_solve_gives_the_same() -> None:
     def fit(X: Any, y: Any) -> Any:
         from dataclasses import replace
 
+        size = len(one.data.rows[0])  # rows are padded to a size of their class, and those of padding have no weight
+        X, y = (jnp.concatenate([a, jnp.repeat(a[:1], size - len(a), axis=0)]) for a in (X, y))
         rows = (X, y) if one.data.rows[0].ndim == 2 else (y, X)
         best = mle.solve(logit, replace(one, data=replace(one.data, rows=rows)), START)
         return best.params["beta"], best.llf, best.converged
