@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from mlejax.shapes import Count
@@ -37,6 +38,37 @@ def floats(*args: ArrayLike) -> list[jax.Array]:
 def last_axis(constants: np.ndarray, x: jax.Array) -> np.ndarray:
     """Constants along a new last axis of x, in its precision and with its number of axes."""
     return constants.astype(x.dtype).reshape((1,) * x.ndim + (-1,))
+
+
+def derivatives_at_hand(
+    function: Callable[..., jax.Array], *slopes: Callable[..., jax.Array], orders: int = 2
+) -> Callable[..., jax.Array]:
+    """A function of arrays of one shape, entry by entry, whose partial derivatives are arrays of their own.
+
+    JAX takes each direction of a Hessian through all operations of a function; here each costs one product with a partial
+    derivative, which is evaluated once for all of them, and shares its operations with the value.
+
+    Args:
+        function: of arrays of one shape.
+        slopes: its partial derivatives by each argument, where they have a better form than JAX's.
+        orders: up to which derivatives are so; JAX makes those beyond.
+    """
+    if not orders:
+        return function
+    f = jax.custom_jvp(function)
+
+    def along(k: int, *args: jax.Array) -> jax.Array:
+        of_one = lambda x: function(*args[:k], x, *args[k + 1 :])
+        return jax.jvp(of_one, (args[k],), (jnp.ones_like(args[k]),))[1]
+
+    slope = cache(lambda k: derivatives_at_hand(slopes[k] if slopes else partial(along, k), orders=orders - 1))
+
+    def rule(args: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        moved = [slope(k)(*args) * t for k, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+        return f(*args), sum(moved, jnp.zeros_like(args[0]))
+
+    f.defjvp(rule, symbolic_zeros=True)
+    return f
 
 
 def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -257,9 +289,11 @@ def stirling_of_inverse(alpha: jax.Array) -> jax.Array:
     """Stirling's remainder of log Gamma at 1/alpha, for alpha >= 0."""
     large = alpha <= 0.08  # where the series has its second derivative to the last digit, too
     a = jnp.where(large, 0.08, alpha)
-    raised = (8.0 - 0.5) * jnp.log1p(8.0 * a) - 64.0 * a * log1p_rest(8.0 * a)
-    steps = jnp.log1p(a[..., None] * last_axis(np.arange(1, 8), a))
-    raised = raised - jnp.sum(steps, axis=-1) + stirling_inverse(a / (1.0 + 8.0 * a))
+    s = a / (1.0 + _RAISE * a)
+    ratio = jnp.ones_like(a)
+    for k in _STEPS[1:]:
+        ratio = ratio * (1.0 - float(k) * s)  # (1 + (8 - k) a) / (1 + 8 a): their product does not overflow
+    raised = 0.5 * jnp.log1p(_RAISE * a) - _RAISE * _RAISE * a * log1p_rest(_RAISE * a) - jnp.log(ratio) + stirling_inverse(s)
     return jnp.where(large, stirling_inverse(jnp.where(large, alpha, 0.0)), raised)
 
 
@@ -274,17 +308,18 @@ def _stirling_change(b: jax.Array, shrink: jax.Array) -> jax.Array:
 
 
 def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
-    """log Gamma(y + 1/a) - log Gamma(1/a) + y log a for y >= 0 and a >= 0: the sum of log(1 + k a) over k < y.
+    """log Gamma(y + 1/a) - log Gamma(1/a) + y log a for 0 <= y <= 8 and a >= 0: the sum of log(1 + k a) over k < y.
 
     Analytic at a = 0, where it is 0; at a = 1 it is log Gamma(y + 1). Stirling's series for 1/a + 8 and the recurrence
     down to 1/a, with log(8 a) and other terms that diverge at a = 0 removed by hand.
     """
     s = a / (1.0 + _RAISE * a)
     w = y * s
-    value = y * jnp.log1p(_RAISE * a) + (y - 0.5) * jnp.log1p(w) - y * w * log1p_rest(w)
-    value = value + _stirling_change(s, w)
-    y, a, step = y[..., None], a[..., None], last_axis(_STEPS, a)
-    return value - jnp.sum(jnp.log1p(y * (a / (1.0 + step * a))), axis=-1)
+    value = y * jnp.log1p(_RAISE * a) + (y - 0.5) * w - ((y - 0.5) * w + y) * w * log1p_rest(w) + _stirling_change(s, w)
+    ratio = 1.0 + y * a
+    for k in _STEPS[1:]:
+        ratio = ratio * (1.0 + y * (a / (1.0 + float(k) * a)))
+    return value - jnp.log(ratio)
 
 
 def log_ratio(ratio: jax.Array, excess: jax.Array) -> jax.Array:

@@ -19,10 +19,13 @@ from jax.typing import ArrayLike
 from mlejax.special.incomplete import beta_tail
 from mlejax.special.kernels import (
     HALF_LOG_2PI,
+    derivatives_at_hand,
     floats,
     integrate,
     log1p_over,
     log1p_rest,
+    log_ratio,
+    log_ratio_minus,
     log_rising,
     reach,
     relative_excess,
@@ -158,39 +161,59 @@ def _nb2(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
     inside = legal & support
     y, alpha = jnp.where(inside, y, 1.0), jnp.where(inside, alpha, 0.0)
     mu = jnp.where(inside, mu, 1.0)
+    return jnp.where(inside, _of_mean(y, mu, alpha) + _of_count(y, alpha), jnp.where(legal, -jnp.inf, jnp.nan))
+
+
+@derivatives_at_hand
+def _of_count(y: jax.Array, alpha: jax.Array) -> jax.Array:
+    """The terms without the mean: log of the rising factorial over y!; for large counts the log-probability at mu = y."""
     large = y >= _LARGE
-    value = jnp.where(
-        large,
-        _nb2_large(jnp.where(large, y, _LARGE), jnp.where(mu > 0, mu, 1.0), alpha),
-        _nb2_small(jnp.where(large, 1.0, y), mu, alpha),
-    )
-    return jnp.where(inside, value, jnp.where(legal, -jnp.inf, jnp.nan))
+    few, many = jnp.where(large, 1.0, y), jnp.where(large, y, _LARGE)
+    spread = 1.0 + alpha * many
+    remainders = stirling_of_inverse(alpha) + stirling_inverse(1.0 / many) - stirling_inverse(alpha / spread)
+    at_mean = -0.5 * (jnp.log(many) + jnp.log(spread)) - HALF_LOG_2PI - remainders
+    return jnp.where(large, at_mean, log_rising(few, alpha) - log_rising(few, jnp.ones_like(few)))
 
 
-def _nb2_small(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    """By rising factorials; y! is the one with alpha = 1."""
-    rate = alpha * mu
-    logarithm = jnp.log(jnp.where(mu > 0, mu, 1.0)) - jnp.log1p(rate)
-    rising, factorial = log_rising(jnp.stack([y, y]), jnp.stack([alpha, jnp.ones_like(alpha)]))
-    return y * logarithm + (rising - factorial) - log1p_over(mu, alpha)
+def _residual(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of the count m = y where that is large, else m = 0: m, r = (m - mu) / (1 + alpha mu), M(alpha r) of `log1p_rest`."""
+    m = jnp.where(y >= _LARGE, y, 0.0)
+    grow, spread = 1.0 + alpha * mu, 1.0 + alpha * m
+    excess = relative_excess(spread, grow, alpha * (m - mu))
+    return m, (m - mu) / grow, log1p_rest(excess, spread / grow)
 
 
-def _nb2_large(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
-    """By the deviance and Stirling remainders."""
-    grow, spread = 1.0 + alpha * mu, 1.0 + alpha * y
-    size = relative_excess(spread, grow, alpha * (y - mu))
-    mean = relative_excess(mu * spread, y * grow, mu - y)
-    near = jnp.abs(mean) < 0.5
-    mean, ratio = jnp.where(near, mean, 0.0), jnp.where(near, mu / y * (spread / grow), 1.0)
-    residual = (y - mu) / grow
-    close = alpha * (residual * residual) * log1p_rest(size, spread / grow) + y * (mean * mean) * log1p_rest(
-        mean, ratio
-    )
-    apart = y * (jnp.log(mu / y) + jnp.log1p(alpha * y) - jnp.log1p(alpha * mu))
-    apart = apart + log1p_over(y, alpha) - log1p_over(mu, alpha)
-    deviance = jnp.where(near, close, -apart)
-    remainders = stirling_of_inverse(alpha) + stirling_inverse(1.0 / y) - stirling_inverse(alpha / spread)
-    return -deviance - 0.5 * (jnp.log(y) + jnp.log1p(alpha * y)) - HALF_LOG_2PI - remainders
+def _odds(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """mu / (1 + alpha mu), for large counts over that at mu = y, and what it exceeds 1 by (of small counts: not close)."""
+    large = y >= _LARGE
+    at = jnp.where(large, y / (1.0 + alpha * y), 1.0)
+    grow = 1.0 + alpha * mu
+    excess = (mu - y) / (jnp.where(large, y, 1.0) * grow)
+    return jnp.where(mu > 0, mu, 1.0) / (at * grow), jnp.where(large, excess, 1.0)
+
+
+def _slope_in_y(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    return log_ratio(*_odds(y, mu, alpha))
+
+
+def _slope_in_mu(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    return (y / jnp.where(mu > 0, mu, 1.0) - 1.0) / (1.0 + alpha * mu)  # mu = 0 is legal with y = 0
+
+
+def _slope_in_alpha(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    m, r, rest = _residual(y, mu, alpha)
+    return r * (r * rest + (y - m))
+
+
+def _terms_of_mean(y: jax.Array, mu: jax.Array, alpha: jax.Array) -> jax.Array:
+    """y log(mu) - (y + 1/alpha) log(1 + alpha mu); of large counts less that at mu = y, by deviances."""
+    _, r, rest = _residual(y, mu, alpha)
+    odds, excess = _odds(y, mu, alpha)
+    more = jnp.where(y >= _LARGE, 0.0, r + y)  # else they cancel
+    return y * log_ratio_minus(odds, excess) + more - alpha * (r * r) * rest
+
+
+_of_mean = derivatives_at_hand(_terms_of_mean, _slope_in_y, _slope_in_mu, _slope_in_alpha)
 
 
 @jax.jit
