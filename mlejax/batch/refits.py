@@ -106,7 +106,7 @@ def refit(
         separate = not budget.given and n_refits <= FEW and n_refits * int(data.n) <= FEW_ROWS
         data = data if separate else data.trimmed()
         shared = Reweighted(jax.tree.map(np.asarray, data), weights, n_refits)
-        kind: Any = SeparateEvaluator if separate else DataSetsEvaluator
+        kind = SeparateEvaluator if separate else DataSetsEvaluator
         near = None
         if not separate:
             budget = budget_for(spec, shared.data, shared.data_set_bytes(data.n_padded), fixed, hyper, budget)
@@ -165,7 +165,10 @@ def _relabelled(
 
 
 def _digits_lost(
-    evaluator: DataSetsEvaluator, ends: OptimizeResult, good: Bool[Host, " B"], starts: Float[Host, "B p"]
+    evaluator: SeparateEvaluator | DataSetsEvaluator,
+    ends: OptimizeResult,
+    good: Bool[Host, " B"],
+    starts: Float[Host, "B p"],
 ) -> Bool[Host, " B"]:
     """Flags of the ends where the formula has lost its digits: maxima of rounding are no refits."""
     spec, out = evaluator.spec, np.zeros(len(good), bool)

@@ -2,7 +2,7 @@
 
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.elimination import EffectsEvaluator, Eliminated, separated_rows
-from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SingleEvaluator, row_terms
+from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SearchEvaluator, SingleEvaluator, row_terms
 from mlejax.objective.evaluators.chunked import (
     ChunkedEvaluator,
     Minimised,
@@ -44,6 +44,7 @@ __all__ = [
     "PointsEvaluator",
     "Reweighted",
     "RowTerms",
+    "SearchEvaluator",
     "SeparateEvaluator",
     "ShardedEvaluator",
     "SingleEvaluator",

@@ -22,7 +22,7 @@ Points = Mapping[int, Float[Host, "m p"]]
 FromData = Callable[[Int[Host, " m"], Prepared], Float[Host, "m *points p"]]
 Report = Callable[[int, float, float], None]
 Task = Callable[[Objective, Any], Any]
-E = TypeVar("E", bound="Evaluator")
+E = TypeVar("E", bound="SearchEvaluator")
 
 
 class Evaluation(NamedTuple):
@@ -42,8 +42,8 @@ class Evaluation(NamedTuple):
 
 
 @runtime_checkable
-class Evaluator(Protocol):
-    """L >= 1 data sets of one specification."""
+class SearchEvaluator(Protocol):
+    """L >= 1 data sets of one specification, as a search and the check of its end ask for them."""
 
     @property
     def spec(self) -> Spec:
@@ -59,28 +59,10 @@ class Evaluator(Protocol):
         """The same data under another specification of equal layout: without the penalty, or with differenced Hessians."""
         ...
 
-    @property
-    def total_weights(self) -> Float[Host, " L"]:
-        """The sum of the weights of each data set."""
-        ...
-
     def evaluate(
-        self, u: Float[Host, "m p"] | FromData, order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
+        self, u: Float[Host, "m p"], order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
     ) -> Evaluation:
-        """Values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its own u.
-
-        ``u`` may be a function of (numbers of some data sets, their data with a leading axis) that makes it of the data.
-        """
-        ...
-
-    def best(
-        self, points: FromData, which: Int[Host, " m"] | None = None, n_rows: int | None = None
-    ) -> Float[Host, "m p"]:
-        """Of the points (m, k, p) that are made of the data the most likely one for each, on at most ``n_rows`` rows."""
-        ...
-
-    def logliks(self, points: Points) -> dict[int, Float[Host, " m"]]:
-        """Log-likelihoods of some data sets, by number, each at many points of its own."""
+        """Values (order 0), scores (1) and information (2) of the data sets ``which`` (default: all), each at its own u."""
         ...
 
     def run(
@@ -91,6 +73,32 @@ class Evaluator(Protocol):
         report: Report | None = None,
     ) -> OptimizeResult:
         """The method from u0 to its end, for the data sets ``which``; arrays of all L, INTERRUPTED where nothing ran."""
+        ...
+
+
+@runtime_checkable
+class Evaluator(SearchEvaluator, Protocol):
+    """L >= 1 data sets of one specification, with what choosing starts and diagnosis ask for besides."""
+
+    @property
+    def total_weights(self) -> Float[Host, " L"]:
+        """The sum of the weights of each data set."""
+        ...
+
+    def evaluate(
+        self, u: Float[Host, "m p"] | FromData, order: Literal[0, 1, 2] = 2, which: Int[Host, " m"] | None = None
+    ) -> Evaluation:
+        """As of a search; ``u`` may be a function of (numbers of some data sets, their data with a leading axis) as well."""
+        ...
+
+    def best(
+        self, points: FromData, which: Int[Host, " m"] | None = None, n_rows: int | None = None
+    ) -> Float[Host, "m p"]:
+        """Of the points (m, k, p) that are made of the data the most likely one for each, on at most ``n_rows`` rows."""
+        ...
+
+    def logliks(self, points: Points) -> dict[int, Float[Host, " m"]]:
+        """Log-likelihoods of some data sets, by number, each at many points of its own."""
         ...
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mlejax import optimize
 from mlejax.execution import limits
 from mlejax.linalg import finite_each
-from mlejax.objective import Evaluator, Spec
+from mlejax.objective import SearchEvaluator, Spec
 from mlejax.objective.evaluator import Report
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Float, Host, Int
@@ -19,7 +19,7 @@ from mlejax.status import End
 POLISH_LIMIT = 500  # parameters up to which other methods end with Newton steps
 POLISH_STEPS = 10
 
-E = TypeVar("E", bound=Evaluator)
+E = TypeVar("E", bound=SearchEvaluator)
 
 
 def maximise(

@@ -15,7 +15,7 @@ from mlejax import linalg
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions.falls import falls_as_it_should
 from mlejax.fit.maximise.maximise import maximise
-from mlejax.objective import Evaluator, SingleEvaluator
+from mlejax.objective import SearchEvaluator, SingleEvaluator
 from mlejax.objective.error_bars import MOST_ROWS, ErrorBars, Unknown, error_bars, loglik_bar
 from mlejax.optimize import Newton, OptimizeResult
 from mlejax.parameters import Space
@@ -38,7 +38,7 @@ AT_ONCE = 1e-9  # decrements above this, whose square is so many times the next 
 
 
 def suspect(
-    evaluator: Evaluator, result: OptimizeResult, u0: Float[Host, "L p"], among: Bool[Host, " L"] | None = None
+    evaluator: SearchEvaluator, result: OptimizeResult, u0: Float[Host, "L p"], among: Bool[Host, " L"] | None = None
 ) -> Bool[Host, " L"]:
     """Flags (L,) of the ends at which the formula may have lost its digits.
 
@@ -63,7 +63,7 @@ def suspect(
     return doubted
 
 
-def _explained_beside(evaluator: Evaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
+def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
     """Flags (m,) of ends at which the information explains the change of the score over 0.001 standard errors."""
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
