@@ -319,7 +319,6 @@ FEW_CLUSTERS = {
 STUDIES = {**EXPONENTIAL, **BINOMIAL, **NORMAL, **ROBUST, **FEW_CLUSTERS}
 SLOW = ("exponential rate, score test", "mean of 8 clusters, wild score bootstrap",
         "exponential rate, likelihood ratio by bootstrap")  # fmt: skip  # one data set at a time
-NOT_YET = SLOW[1:]  # recorded: 100 and 400 seconds of a processor
 
 
 # ---- a wrong law of random effects: 500 units, four binary outcomes each
