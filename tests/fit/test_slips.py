@@ -189,6 +189,11 @@ def test_fewer_values_than_parameters_are_counted() -> None:
     ) as said:
         first.fit(DATA)
     assert "separation" not in str(said[0].message)
+    summed = mle.model(mu=mle.Real(), sigma=mle.Positive(), rowwise=False)(lambda p, d: normal(p, d).sum())
+    with pytest.warns(mle.ConvergenceWarning, match="rises without bound") as said:
+        summed.fit({**DATA, "y": np.full(50, 2.0)})
+    assert "to estimate them from" not in str(said[0].message)  # 50 rows, of which the function returns the sum
+    assert "a constant response" in str(said[0].message)
 
 
 def test_steps_that_ran_out_are_no_supremum() -> None:

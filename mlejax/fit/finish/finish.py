@@ -19,7 +19,8 @@ from mlejax.fit.prepare.loaded import Loaded, counts
 from mlejax.fit.prepare.penalties import Penalised, at_kink, kinks
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.start import Mode
-from mlejax.likelihood import scores_of_rows
+from mlejax.latent import Markov, mixture_of
+from mlejax.likelihood import Likelihood, scores_of_rows
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import PyTree
@@ -231,15 +232,26 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
     )
 
 
+def _contributions(likelihood: Likelihood, loaded: Loaded, params: PyTree) -> tuple[float, str]:
+    """How many the log-likelihood sums, and what one is; not known of a sum that the function returns, or of one series."""
+    n, mixture, data = counts(loaded)[1], mixture_of(likelihood), loaded.problem.data
+    if mixture is not None and isinstance(mixture.latent, Markov):
+        return float("inf"), ""
+    if likelihood.mode == "whole" and n == 1:
+        called = lambda p, rows: likelihood.function(p, likelihood.seen(rows, data.shared, data.statics))
+        if jax.eval_shape(called, params, data.rows).shape == ():
+            return float("inf"), ""
+    return n, {"rows": "rows", "units": "units", "whole": "values"}[likelihood.mode]
+
+
 def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
     if findings.directions:
         deciding = influential_rows(evaluator, loaded, end, findings.directions)
         findings = replace(findings, deciding=deciding)
-    kind = {"rows": "rows", "units": "units", "whole": "values"}[spec.likelihood.mode]
-    evidence = evidence_at(space, fixed, end, findings)
-    verdict = judge(replace(evidence, contributions=(counts(loaded)[1], kind), n_free=space.n_free))
+    terms = _contributions(spec.likelihood, loaded, space.params_from_u(end.u, fixed))
+    verdict = judge(replace(evidence_at(space, fixed, end, findings), contributions=terms, n_free=space.n_free))
     penalised, llf = None, float(end.loglik)
     if end.information is not None:
         at, params = estimates(space, end.u, end.score, end.information, fixed)
