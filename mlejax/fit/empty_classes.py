@@ -17,8 +17,10 @@ from mlejax.execution import float64
 from mlejax.fit.elimination_checks import terms_of_rows
 from mlejax.fit.finish.finish import Fit
 from mlejax.fit.labels import laws
+from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import continued
 from mlejax.parameters import Space
+from mlejax.shapes import Float, Host, PyTree
 
 NEAR = 0.01  # a probability that may be 0 at the maximum
 LOST = 1e-6  # log-likelihood that going onto the edge may cost
@@ -34,22 +36,46 @@ def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
     space = done.spec.space
     if space.ties is not None or space.mapped or done.verdict.supremum is None:
         return None
-    values, leaves, found = [np.array(v) for v in values], list(space.leaves), False
+    leaves, found = list(space.leaves), False
     for i in laws(done.spec):
-        leaf, p = leaves[i], values[i].reshape(-1, leaves[i].shape[-1])
+        leaf, p = leaves[i], np.asarray(values[i]).reshape(-1, leaves[i].shape[-1])
         if leaf.free is None and (p < NEAR).any() and type(leaf.transform) is transforms.Simplex:
-            p = np.where(p < NEAR, 0.0, p)
-            values[i], found = (p / p.sum(axis=1, keepdims=True)).reshape(leaf.shape), True
-            edges = tuple(np.flatnonzero(p == 0.0).tolist())
-            leaves[i] = replace(leaf, transform=transforms.ClosedSimplex(tuple(p.argmax(axis=1).tolist()), edges))
+            found, rest = True, tuple(p.argmax(axis=1).tolist())
+            leaves[i] = replace(leaf, transform=transforms.ClosedSimplex(rest))
     return _continued(done, Space(space.groups, tuple(leaves)), values) if found else None
+
+
+def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
+    """u with the probabilities at 0 of which each may go there, by itself, at no cost; a small one that counts stays."""
+    u = np.array(space.u_from_params(space.build(values)))
+    closed = [isinstance(leaf.transform, transforms.ClosedSimplex) for leaf in space.leaves]
+    of_law = np.concatenate([np.full(leaf.n_free, flag) for leaf, flag in zip(space.leaves, closed, strict=True)])
+    near = np.flatnonzero(of_law & (u < NEAR))
+    points = np.tile(u, (len(near) + 1, 1))
+    points[np.arange(len(near)), near] = 0.0
+    *there, here = evaluator_of(replace(done.spec, space=space), done.loaded, fixed).logliks({0: points})[0]
+    u[near[np.array(there) > here - LOST]] = 0.0
+    return u
+
+
+def _with_edges(space: Space, params: PyTree) -> Space:
+    """The layout whose closed simplices know the entries that are 0."""
+    leaves = [
+        replace(leaf, transform=replace(leaf.transform, edges=tuple(np.flatnonzero(np.asarray(value) == 0.0).tolist())))
+        if isinstance(leaf.transform, transforms.ClosedSimplex)
+        else leaf
+        for leaf, value in zip(space.leaves, space.split(params), strict=True)
+    ]
+    return Space(space.groups, tuple(leaves))
 
 
 def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
     fixed = np.concatenate([np.ravel(v) for v in values])
     with float64():
-        at = space.build(values)
-        scores = terms_of_rows(replace(done.spec, space=space), done.loaded, fixed, np.asarray(space.u_from_params(at))).scores
+        u = _on_edges(done, space, fixed, values)
+        at = space.params_from_u(u)
+        space, fixed = _with_edges(space, at), np.concatenate([np.ravel(v) for v in space.split(at)])
+        scores = terms_of_rows(replace(done.spec, space=space), done.loaded, fixed, u).scores
     idle = [space.theta_labels[j] for j in np.flatnonzero((scores == 0.0).all(axis=0))]
     try:
         space = space.fix(idle)
@@ -57,8 +83,10 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
         return None
     with float64():
         u = np.asarray(space.u_from_params(at))
-    on_edges = replace(done, spec=replace(done.spec, space=space), fixed=fixed)
-    again = continued(on_edges, u, done.note)
+    again = continued(replace(done, spec=replace(done.spec, space=space), fixed=fixed), u, done.note)
+    reached = _with_edges(again.spec.space, again.params)
+    if reached != again.spec.space:  # errors beside an edge are those with the probability fixed there
+        again = continued(replace(again, spec=replace(again.spec, space=reached)), again.u, done.note)
     if not again.verdict.converged or again.llf < done.llf - LOST:
         return None
     if idle:

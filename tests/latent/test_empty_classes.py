@@ -90,6 +90,31 @@ def test_three_states_of_the_earthquakes() -> None:
 
 
 @pytest.mark.slow
+def test_a_rare_step_beside_one_that_never_happens() -> None:
+    """States that the counts give away: transitions are shares of steps, with binomial errors; one is 1 in 300, one 0."""
+    rng = np.random.default_rng(2)
+    steps = np.array([[0.85, 0.144, 0.006], [0.2, 0.8, 0.0], [0.3, 0.2, 0.5]])
+    states = [0]
+    for _ in range(1500):
+        states.append(rng.choice(3, p=steps[states[-1]]))
+    s = np.array(states)
+    y = rng.poisson(np.array([4.0, 80.0, 400.0])[s])
+    series = {"y": y, "t": np.arange(len(s)), "g": ["a"] * len(s)}
+    start = {"rate": [4.0, 80.0, 400.0]}
+    res = model(3, "g", "t", "y", initial="free").fit(series, start=start)
+    n = np.zeros((3, 3))
+    np.add.at(n, (s[:-1], s[1:]), 1.0)
+    p = n / n.sum(axis=1, keepdims=True)
+    assert 0.0 < p[0, 2] < 0.01
+    assert n[1, 2] == 0.0
+    assert res.verdict.code == "boundary"
+    errors = np.where(p == 0.0, np.nan, np.sqrt(p * (1.0 - p) / n.sum(axis=1, keepdims=True)))
+    named = [f"s_transition[{i},{j}]" for i in range(3) for j in range(3)]
+    np.testing.assert_allclose(res.params[named], p.ravel(), atol=1e-6)
+    np.testing.assert_allclose(res.bse[named], errors.ravel(), rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_classes_that_are_the_same_are_named() -> None:
     """Two clusters without tails, and three classes: the likelihood says two."""
 
