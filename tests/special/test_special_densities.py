@@ -100,7 +100,8 @@ def test_the_committed_references_are_those_of_the_formulas(name: str) -> None:
     known = load(name)
     every = max(1, len(known["points"]) // 10)
     for key, value in unpacked(records(DENSITIES[name], DENSITIES[name].points[::every])).items():
-        np.testing.assert_allclose(known[key][::every], value, rtol=1e-14, atol=1e-40)
+        # third derivatives that are 0 are the rounding of differences with 50 digits, up to 4e-40
+        np.testing.assert_allclose(known[key][::every], value, rtol=1e-14, atol=1e-38)
 
 
 @pytest.mark.parametrize("name", sorted(OUTSIDE))
