@@ -52,7 +52,7 @@ class Profiled:
 def profiled_fit(fit: Fit) -> Profiled:
     """One fit, evaluated at many points in one program."""
     with float64():
-        points = PointsEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed)
+        points = PointsEvaluator(fit.spec, fit.loaded.problem.data.trimmed(), fit.fixed)
 
         def evaluate(u: Float[Host, "m p"], sets: Int[Host, " m"], order: Order) -> Evaluation:
             with float64():
