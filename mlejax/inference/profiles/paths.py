@@ -26,7 +26,6 @@ from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host, Int
 
 Order = Literal[1, 2]
-CURVED = 1e-4  # least pivot of an information of unit diagonal that is solved by its triangular factors
 
 
 class Constraints(NamedTuple):
@@ -204,12 +203,6 @@ def _solved(
     scale = np.concatenate([s, t], axis=1)[:, :, None]
     good = np.isfinite(K).all(axis=(1, 2)) & np.isfinite(right).all(axis=(1, 2))
     K = np.where(good[:, None, None], K, np.eye(p + q))
-    try:
-        pivots = np.einsum("mii->mi", np.linalg.cholesky(K[:, :p, :p]))
-    except np.linalg.LinAlgError:
-        pivots = np.zeros((m, p))
-    if pivots.min(initial=1.0) > CURVED and (good & (norm > 0).all(axis=1)).all() and q == 1:
-        return np.linalg.solve(K, right * scale) * scale, good
     values, vectors = np.linalg.eigh(K)
     regular = good & ((values < 0).sum(axis=1) == q) & (np.abs(values).min(axis=1) > 1e-13 * (p + q))
     inverse = 1.0 / np.where(np.abs(values) > 1e-300, values, 1e-300)
