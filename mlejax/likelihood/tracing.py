@@ -8,6 +8,7 @@ found here and named.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -235,7 +236,13 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
         raise
     _check_output(likelihood, out, 1 if n is None else n)
     n_out = int(np.prod(out.shape, dtype=np.int64))
-    return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, _random_states(likelihood) != before)
+    draws = _random_states(likelihood) != before
+    for _ in range(3):  # another thread may have drawn meanwhile, but hardly at every repetition
+        if draws and threading.active_count() > 1:
+            before = _random_states(likelihood)
+            jax.make_jaxpr(lambda *given: run(*given))(example_params(space, regressed, lead), structs, mask, latents)
+            draws = _random_states(likelihood) != before
+    return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, draws)
 
 
 # ---- what the function takes from outside

@@ -18,6 +18,7 @@ from mlejax.data import DataError
 from mlejax.data.formulas import Designs, category_columns, with_designs_again
 from mlejax.data.read import ingest
 from mlejax.data.streams import Engine, GroupedRows, Partition, Threads, has_rows
+from mlejax.execution import float64
 from mlejax.fit.prepare.stream_survey import InUse, Wanted, learnt_designs, survey
 from mlejax.fit.start import given_for_each
 from mlejax.likelihood import Likelihood
@@ -103,7 +104,8 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
     _check_options(work, by, shuffles, engine)
     peek = ingest(source.peek())
     likelihood, weights = work.likelihood, work.weights[0]
-    in_use = InUse.of(likelihood, peek, work.options["start"])
+    with float64():
+        in_use = InUse.of(likelihood, peek, work.options["start"])
     unit = [] if likelihood.unit is None else [likelihood.unit]
     others = [*by, *work.columns, *unit, *([weights] if weights else [])]
     for name in others:

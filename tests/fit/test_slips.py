@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import traceback
 from typing import Any
 
@@ -308,3 +309,24 @@ def test_what_other_packages_call_differently() -> None:
         res.t_test("x = 2")
     with pytest.raises(mle.LikelihoodError, match=r"a parameter is read as params\['mu'\]"):
         mle.model(mu=mle.Real())(lambda p, d: -((d["y"] - p.mu) ** 2)).fit(DATA)
+
+
+def test_draws_of_another_thread_are_not_the_functions() -> None:
+    drawn, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        np.random.random()  # noqa: NPY002
+        drawn.set()
+        done.wait()
+
+    @mle.model(mu=mle.Real())
+    def location(params: Any, data: Any) -> Any:
+        if not drawn.is_set():
+            threading.Thread(target=other).start()
+            drawn.wait()
+        return -0.5 * (data["y"] - params["mu"]) ** 2
+
+    try:
+        assert location.fit({"y": [1.0, 3.0]}).params["mu"] == pytest.approx(2.0)
+    finally:
+        done.set()
