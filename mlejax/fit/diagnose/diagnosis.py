@@ -122,6 +122,8 @@ def _from_elsewhere(
         higher = steepest(found[i].findings.directions)
         beside = ""
         if higher is not None and not higher.bounded:
+            if elsewhere.findings.directions:  # no maximum either: what is known of the first end stays
+                continue
             beside = f"elsewhere the log-likelihood rises without bound, along {higher.movement}"
         findings = replace(elsewhere.findings, beside=beside)
         at = elsewhere.end._replace(n_steps=steps)

@@ -68,7 +68,12 @@ def profiled_fit(fit: Fit) -> Profiled:
             at = evaluate(u, np.zeros(1, np.int64), 2)
             assert at.information is not None
             loglik, information = at.loglik, at.information
-    lags = fit.spec.reduction is None and fit.loaded.problem.data.n_padded * u.size**2 >= MANY_PRODUCTS
+    # on an edge the curvature tells whether a parameter leaves it: it is evaluated at every point
+    lags = (
+        bool(fit.interior.all())
+        and fit.spec.reduction is None
+        and fit.loaded.problem.data.n_padded * u.size**2 >= MANY_PRODUCTS
+    )
     return Profiled(fit.spec, evaluate, u, loglik, information, np.array([scale]), lags)
 
 
