@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
-class Estimates:
+class Estimates(ABC):
     """Quantities with standard errors; prints as a table.
 
     Attributes:
@@ -55,9 +56,9 @@ class Estimates:
         """Sentences below the table."""
         return ()
 
+    @abstractmethod
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the quantities."""
-        raise NotImplementedError
+        """Covariance of the quantities, (m, m), natural scale."""
 
     def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
         """Columns ``lower`` and ``upper``.
