@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,6 +23,7 @@ from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, in_theta
+from mlejax.fit.integration import with_latents_named
 from mlejax.fit.labels import in_order
 from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.prepare.loaded import Loaded, unscaled
@@ -29,8 +31,8 @@ from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode
-from mlejax.fit.with_classes import RESTARTS
-from mlejax.latent import mixture_of
+from mlejax.fit.with_classes import RESTARTS, on_edges
+from mlejax.latent import marginal_of, mixture_of
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec
 from mlejax.objective.blocks import budget_for
@@ -94,7 +96,32 @@ def fit_many(
             ends = in_order(outcome.spec, outcome.result, good, sets.single(int(which[0])), held)
             outcome = replace(outcome, result=ends, at=None)
         done = judged(likelihood, sets, problems, evaluator, outcome, modes, u0, which, budget)
-    return replace(done, missing=missing, columns=columns)
+    return _with_latents_named(replace(done, missing=missing, columns=columns), which, own_labels)
+
+
+def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
+    """With probabilities of classes that go to 0 on their edge, and the codes of verdicts that name units and classes.
+
+    Args:
+        batch: as it was judged, without a look at latents.
+        which: the data sets that can be used.
+        keep: labels of classes stay as they are.
+    """
+    marginal, asked = marginal_of(batch.likelihood), np.zeros(0, np.int64)
+    if mixture_of(batch.likelihood) is not None:
+        asked = which[batch.codes[which] != "verified"]
+    elif marginal is not None and any(latent.law != "normal" for latent in marginal.latents.values()):
+        asked = which
+    for i in asked[np.isfinite(batch.ends.u[asked]).all(axis=1)].tolist():
+        one = single(batch, i)
+        if one.verdict.supremum is not None and mixture_of(batch.likelihood) is not None:
+            one = on_edges(one, keep)
+            if one.verdict.code == "boundary":
+                batch.closed[i] = one
+                batch.ends.loglik[i] = one.llf / batch.sets.scale[i]
+                jax.tree.map(lambda whole, own, i=i: operator.setitem(whole, i, own), batch.params, one.params)
+        batch.codes[i] = one.verdict.code
+    return batch
 
 
 def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
@@ -219,6 +246,8 @@ def _several_starts(
 
 def single(batch: Batch, i: int) -> finish_room.Fit:
     """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
+    if i in batch.closed:
+        return batch.closed[i]
     sets = batch.sets
     with float64():
         structure = None
@@ -242,7 +271,7 @@ def single(batch: Batch, i: int) -> finish_room.Fit:
         found = Diagnosed(batch.spec, batch.ends.of(i), batch.found.get(i, Findings()))
         done = finish_room.finish(evaluator, loaded, found, batch.method)
     modes = tuple(replace(m, llf=loaded.scale * m.llf) for m in batch.modes.get(i, ()))
-    return with_modes(replace(done, note=batch.notes.get(i, ""), modes=modes), modes)
+    return with_latents_named(with_modes(replace(done, note=batch.notes.get(i, ""), modes=modes), modes))
 
 
 def statement(batch: Batch, i: int) -> str:

@@ -46,6 +46,8 @@ class Batch:
         modes: where the starts ended, by data set, if there were several.
         plain: log-likelihoods without the penalty (L,), of penalised fits, whose information is without it too.
         finished: nothing was cut short by the keyboard.
+        closed: by data set, fits with a probability of 0 on its edge, which have coordinates of their own; of these `theta` and
+            all matrices are not used.
         missing, columns: how missing values were treated, and the further columns in which they count (clusters).
     """
 
@@ -73,6 +75,7 @@ class Batch:
     missing: str = "raise"
     columns: tuple[str, ...] = ()
     budget: Budget | None = None
+    closed: dict[int, finish_room.Fit] = field(default_factory=dict, repr=False)
 
     @property
     def llf(self) -> np.ndarray:

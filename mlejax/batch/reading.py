@@ -21,7 +21,7 @@ from mlejax.data.read import is_column, map_columns
 from mlejax.data.read.checked import rows_of
 from mlejax.data.weights import weight_column, weight_values, wrong_weights
 from mlejax.execution import float64
-from mlejax.fit.prepare.loading import Reading, check_missing_allowed, reading_of
+from mlejax.fit.prepare.loading import Reading, check_missing_allowed, into_units, reading_of
 from mlejax.likelihood import Likelihood, trace_reads
 from mlejax.objective.blocks import contributions_at_once
 from mlejax.shapes import Data, Float, Host, Int, PyTree
@@ -175,7 +175,7 @@ def _split(
         )
     runs, labels, label_names, equal = groups
     time = None if likelihood.joint is None else likelihood.joint.time
-    others = [name for name in (likelihood.unit, time, *others) if name is not None]
+    others = [name for name in (*likelihood.grouping, time, *others) if name is not None]
     bad: dict[int, str] = {}
     with float64():
         reading = reading_of(likelihood, table, start, None, others, example=runs(0))
@@ -196,7 +196,7 @@ def _split(
         if likelihood.unit is not None:
             if time is not None:
                 _check_steps(rows, used, table, likelihood.unit, time)
-            rows, used, by_term = _into_units(rows, used, table.column(likelihood.unit), likelihood, by_term, bad)
+            rows, used, by_term = _into_units(rows, used, table, likelihood, by_term, bad)
         n_out = _lengths_returned(likelihood, reading, runs, bad) if whole else {}
         most_rows = contributions_at_once(likelihood, reading.space, rows.leaves, rows.shared, rows.layout)
     scale = np.ones(len(runs))
@@ -305,16 +305,19 @@ def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit:
 def _into_units(
     rows: data_room.Rows,
     runs: Runs,
-    values: Host,
+    table: data_room.Table,
     likelihood: Likelihood,
     weights: Float[Host, " n"] | None,
     bad: dict[int, str],
 ) -> tuple[data_room.Rows, Runs, Float[Host, " n_units"] | None]:
     """Rows -> padded units; a unit belongs to one data set, and the same label in another one is another unit."""
     owner, taken = runs.owner, rows.take(runs.positions)
-    inside = data_room.group_codes(taken.select(values), f"unit column {likelihood.unit!r}")[0]
-    labels = owner * (int(inside.max(initial=0)) + 1) + inside
-    made = data_room.units(taken, labels, str(likelihood.unit), likelihood.per_unit)
+
+    def labels(name: str) -> Int[Host, " n"]:
+        inside = data_room.group_codes(taken.select(table.column(name)), f"unit column {name!r}")[0]
+        return owner * (int(inside.max(initial=0)) + 1) + inside
+
+    made = into_units(likelihood, taken, labels)[0]
     first = np.unique(made.codes, return_index=True)[1]
     if weights is not None:
         each = weights[runs.positions]

@@ -72,7 +72,7 @@ def joined(parts: Sequence[Batch], by_label: bool) -> tuple[Batch, np.ndarray]:
         **sets,
     )
     whole: dict[str, Any] = {name: array(lambda b: b, name) for name in (*_ARRAYS, "params", "plain")}
-    dicts: dict[str, Any] = {name: numbered(lambda b: b, name) for name in ("statements", "notes", "modes")}
+    dicts: dict[str, Any] = {name: numbered(lambda b: b, name) for name in ("statements", "notes", "modes", "closed")}
     ends = OptimizeResult.joined([part.ends for part in parts]).of(order)
     done = all(part.finished for part in parts)
     return replace(parts[0], sets=together, ends=ends, finished=done, **whole, **dicts), order

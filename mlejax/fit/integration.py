@@ -18,7 +18,7 @@ from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.fit.simulated_integrals import simulated
-from mlejax.fit.with_classes import fit_with_classes
+from mlejax.fit.with_classes import fit_with_classes, with_classes_named
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator
@@ -52,6 +52,16 @@ def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **option
         verdict = done.verdict
         misuse.warn(f"{likelihood.name}: {verdict}. {verdict.advice}", ConvergenceWarning, verdict.code, stacklevel=4)
     return done
+
+
+def with_latents_named(done: Fit) -> Fit:
+    """One fit of a batch, with a verdict that names units, classes and covariances as that of a fit alone does."""
+    marginal = marginal_of(done.spec.likelihood)
+    if marginal is None:
+        return done if done.spec.likelihood.joint is None else with_classes_named(done)
+    assert isinstance(marginal.how, Quadrature)
+    done = replace(done, integration=Integration(tuple(marginal.latents), marginal.how.points))
+    return _with_units_named(_with_rank(done))
 
 
 def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:

@@ -74,10 +74,31 @@ def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
         if again.verdict.converged or not done.verdict.converged:
             done, found = again, class_findings(again)
     if done.verdict.supremum is not None:
-        done, found = _onto_edges(done, found, keep=options.get("start") is not None)
-    elif options.get("start") is None:
+        return on_edges(done, keep=options.get("start") is not None)
+    if options.get("start") is None:
         done, found = _in_order(done, found)
     return _exact(_judged(done, found))
+
+
+def on_edges(done: Fit, keep: bool) -> Fit:
+    """The fit with probabilities that go to 0 on their edge, where it is a maximum; ``keep``: labels as they are."""
+    leaves = None if keep else _exchangeable(done)
+    order = np.arange(_n_classes(done)) if leaves is None else _order(done, leaves)
+    closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
+    if closed is not None:
+        done = closed if leaves is None else _with_order_told(closed, leaves)
+    return with_classes_named(done)
+
+
+def with_classes_named(done: Fit) -> Fit:
+    """The fit, with a verdict that names classes which are empty, have collapsed, or are the same."""
+    return _exact(_judged(done, class_findings(done)))
+
+
+def _n_classes(done: Fit) -> int:
+    mixture = mixture_of(done.spec.likelihood)
+    assert mixture is not None
+    return mixture.latent.n
 
 
 def _exact(done: Fit) -> Fit:
@@ -139,17 +160,6 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
     if found.alike and not found.empty and done.decrement < STATIONARY:
         code, said_before = "not_identified", "only the sum of their probabilities is known"
     return replace(done, verdict=Verdict(code, f"{text}; {said_before}", done.verdict.evidence, advice))
-
-
-def _onto_edges(done: Fit, found: ClassFindings, keep: bool) -> tuple[Fit, ClassFindings]:
-    """The fit with probabilities of classes that go to 0 on that edge, where it is a maximum; ``keep``: labels as they are."""
-    leaves = None if keep else _exchangeable(done)
-    order = np.arange(len(found.counts)) if leaves is None else _order(done, leaves)
-    closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
-    if closed is None:
-        return done, found
-    closed = closed if leaves is None else _with_order_told(closed, leaves)
-    return closed, class_findings(closed)
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:

@@ -272,11 +272,6 @@ def quadrature_of(likelihood: Likelihood, integrate: object) -> Quadrature | Non
         ValueError, TypeError: as :func:`way_of`, and simulation.
     """
     how = way_of(likelihood, integrate)
-    if likelihood.joint is not None and likelihood.joint.factors:
-        raise ValueError(
-            f"latents of several columns ({likelihood.unit}) are not offered for many data sets at a time; loop over them with "
-            "fit"
-        )
     if isinstance(how, (Sobol, Draws)):
         raise ValueError(
             f"integrate={how!r} is not offered for many data sets at a time; loop over them with fit, or use 'laplace'"

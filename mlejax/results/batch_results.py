@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -183,7 +183,12 @@ class BatchResults:
         """Wald intervals of all entries of all data sets, by t where the covariance has degrees of freedom."""
         df = np.repeat(self._cov.df, self._values.shape[1])
         errors = inference.stretched(self._errors.ravel(), alpha, df)
-        return inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
+        found = inference.entry_intervals(self._batch.spec.space, self._values, errors, alpha)
+        notes, r = np.array(found.notes, object), self._values.shape[1]
+        for i, own in self._own.items():
+            for whole, name in ((found.low, "conf_low"), (found.high, "conf_high"), (notes, "note")):
+                whole[i * r : (i + 1) * r] = own.tidy(alpha)[name]
+        return replace(found, notes=tuple(notes))
 
     def glance(self) -> Data:
         """One row a data set, in a table of the kind that was fitted: group, nobs, llf, aic, converged, verdict, n_steps."""
@@ -197,12 +202,14 @@ class BatchResults:
         counts = batch.converged | (batch.codes == "not_identified")
         if self.cov_type in SANDWICH or batch.weight_kind == "sampling":
             counts = np.zeros_like(counts)
+        aic = np.where(counts, 2.0 * k - 2.0 * batch.llf, np.nan)
+        aic[list(self._own)] = [own.aic for own in self._own.values()]
         return pd.DataFrame(
             {
                 **self._label_columns(),
                 "nobs": self._nobs,
                 "llf": batch.llf,
-                "aic": np.where(counts, 2.0 * k - 2.0 * batch.llf, np.nan),
+                "aic": aic,
                 "converged": batch.converged,
                 "verdict": batch.codes.astype(object),
                 "n_steps": batch.ends.n_steps,
@@ -234,10 +241,8 @@ class BatchResults:
         glance = self._glance()
         for name in ("nobs", "llf", "aic", "converged", "verdict", "n_steps"):
             table[name] = np.repeat(glance[name].to_numpy(), r)
-        reasons = np.full(len(self), "", dtype=object)
-        for i in np.flatnonzero(~self._batch.converged).tolist():
-            reasons[i] = statement(self._batch, i)
-        table["reason"] = np.repeat(reasons, r)
+        reasons = ["" if fine else statement(self._batch, i) for i, fine in enumerate(self._batch.converged)]
+        table["reason"] = np.repeat(np.array(reasons, object), r)
         with files.replacing(path) as file:
             table.to_parquet(file)
 
@@ -266,19 +271,22 @@ class BatchResults:
                 f"no data set {label!r}" + (f"; did you mean {near}?" if near else f"; there are {len(self)}")
             )
         i = self._position[label]
-        batch = self._batch
-        if i in batch.sets.bad:
-            raise data_room.DataError(f"data set {label!r}: {batch.sets.bad[i]}")
-        options = inference.own_options(batch, self._cov_options, i)
+        if (why := self._batch.sets.bad.get(i)) is not None:
+            raise data_room.DataError(f"data set {label!r}: {why}")
+        options = inference.own_options(self._batch, self._cov_options, i)
         # too few clusters in this data set cost its errors, not its estimates
-        return Results.make(self.model, single(batch, i), self.cov_type, options, strict=False)
+        return Results.make(self.model, single(self._batch, i), self.cov_type, options, strict=False)
+
+    @cached_property
+    def _own(self) -> dict[int, Results]:
+        """Results of the data sets whose coordinates are not those of the others."""
+        return {i: self[self._labels[i]] for i in self._batch.closed}
 
     # ---- in words
 
     def summary(self) -> str:
         """Counts of verdicts and, for every entry, quantiles of the estimates and the median standard error."""
-        batch = self._batch
-        n = len(self)
+        batch, n = self._batch, len(self)
         lines = [
             f"Maximum likelihood, {n} data sets of {self.model.likelihood.name}",
             f"Rows: {int(np.nansum(self._nobs))} in all, {_span(self._nobs)} a data set",
@@ -287,8 +295,7 @@ class BatchResults:
         lines += [f"  {code}: {count}" for code, count in Counter(batch.codes.tolist()).most_common()]
         good = batch.converged
         if good.any():
-            names = list(batch.spec.space.labels)
-            width = max(len(name) for name in names)
+            names, width = batch.spec.space.labels, max(map(len, batch.spec.space.labels))
             lines.append(
                 f"{'':{width}}  {'5%':>10} {'median':>10} {'95%':>10} {'std err':>10}   (over those that converged)"
             )
@@ -303,8 +310,8 @@ class BatchResults:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        good = int(self._batch.converged.sum())
-        return f"<mlejax results of {len(self)} data sets of {self.model.likelihood.name}: {good} converged>"
+        good, name = int(self._batch.converged.sum()), self.model.likelihood.name
+        return f"<mlejax results of {len(self)} data sets of {name}: {good} converged>"
 
     # ---- behind the doors
 
@@ -354,7 +361,10 @@ class BatchResults:
 
     @cached_property
     def _errors(self) -> Float[Host, "L r"]:
-        return inference.standard_errors_of(self._batch.spec.space, self._cov.matrix)
+        errors = inference.standard_errors_of(self._batch.spec.space, self._cov.matrix)
+        for i, own in self._own.items():
+            errors[i] = own.bse
+        return errors
 
     @cached_property
     def _nobs(self) -> np.ndarray:

@@ -106,8 +106,7 @@ def fit_streamed_groups(work: FitGroups, source: Data, engine: Engine | None) ->
     likelihood, weights = work.likelihood, work.weights[0]
     with float64():
         in_use = InUse.of(likelihood, peek, work.options["start"])
-    unit = [] if likelihood.unit is None else [likelihood.unit]
-    others = [*by, *work.columns, *unit, *([weights] if weights else [])]
+    others = [*by, *work.columns, *likelihood.grouping, *([weights] if weights else [])]
     for name in others:
         peek.contents(name)
     columns = tuple(dict.fromkeys([*in_use.reads, *in_use.used, *others]))

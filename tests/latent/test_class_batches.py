@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from jax.scipy.stats import norm
 
 import mlejax as mle
 from tests.latent.test_chains import QUAKES, two
+from tests.latent.test_class_search import WAITING, normals, quiet
 
 RNG = np.random.default_rng(3)
 KIND = RNG.random((10, 80)) < 0.3
@@ -72,6 +74,27 @@ def test_a_search_that_loses_a_class_begins_anew_in_a_batch() -> None:
         alone = overlapping.fit({"y": Y[i]})
         if alone.verdict.code == "verified":
             assert many.llf.iloc[i] == pytest.approx(alone.llf, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_classes_and_units_without_a_mode_are_named_in_batches() -> None:
+    """In the words of the fit of one data set."""
+    waits, start = np.asarray(WAITING["y"]), {"mu": [43.0, 70.0], "sigma": [0.01, 13.0]}
+    collapsed = quiet(normals.fit_batch, {"y": np.stack([waits, waits])}, start=start)
+    assert collapsed.verdict.tolist() == ["no_finite_maximum"] * 2
+    assert collapsed.failed["reason"].str.startswith("the class 0 of z has collapsed on 1 row;").all()
+
+    @mle.model(mu=mle.Real(), u=mle.Latent(by="g", law=None))
+    def without_law(params: Any, data: Any) -> Any:
+        eta = params["mu"] + params["u"]
+        return mle.special.log_sigmoid(jnp.where(data["y"] == 1, eta, -eta))
+
+    mixed = np.tile([0.0, 1.0, 0.0, 1.0, 1.0, 0.0], (5, 1))
+    alike = np.where(np.arange(5)[:, None] == 2, 1.0, mixed)
+    data = {"y": np.r_[alike.ravel(), mixed.ravel()], "g": np.tile(np.arange(5).repeat(6), 2), "s": np.arange(2).repeat(30)}
+    units = quiet(without_law.fit_groups, data, "s")
+    assert units.verdict[0] == "not_computable"
+    assert units.failed["reason"][0].startswith("g 2: the inner problem has no maximum")
 
 
 @pytest.mark.slow

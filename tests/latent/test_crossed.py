@@ -155,12 +155,42 @@ def test_parts_that_no_latent_connects_are_contributions(penicillin: mle.Results
         (lambda res, table: res.jackknife(), "latents of plate and sample connect all rows"),
         (lambda res, table: res.cross_validate(3), "latents of plate and sample connect all rows"),
         (lambda res, table: diameters.fit(table, integrate=mle.Quadrature(5)), "by Laplace's approximation; leave out"),
-        (lambda res, table: diameters.fit_groups(table, by="plate"), "loop over them with fit"),
     ],
 )
 def test_what_needs_several_contributions_is_refused_by_name(penicillin: mle.Results, ask: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(penicillin, pd.read_csv(EXAMPLES / "penicillin.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crossed", [True, False])
+def test_data_sets_of_a_batch_have_latents_of_their_own(crossed: bool) -> None:
+    """The normal law of each data set's rows; the same labels in another data set are other levels."""
+    rng, frames = np.random.default_rng(0), []
+    columns = [["plate"], ["sample"]] if crossed else [["batch"], ["batch", "cask"]]
+    for k in range(3):
+        plate, sample = (a.ravel() for a in np.meshgrid(np.arange(6 + k).repeat(2), np.arange(5), indexing="ij"))
+        a, b = rng.normal(size=6 + k), 1.2 * rng.normal(size=(1 if crossed else 6 + k, 5))
+        y = 2.0 + 0.8 * a[plate] + b[0 if crossed else plate, sample] + 0.5 * rng.normal(size=len(plate))
+        frames.append(pd.DataFrame({"set": k, "plate": plate, "sample": sample, "diameter": y}))
+    table = pd.concat(frames).sample(frac=1.0, random_state=1)
+    model = diameters if crossed else strengths
+    table = table if crossed else table.rename(columns={"plate": "batch", "sample": "cask", "diameter": "strength"})
+    batch = model.fit_groups(table, by="set")
+    for k in range(3):
+        own = table[table["set"] == k]
+
+        def loglik(t: Any, own: pd.DataFrame = own) -> float:
+            sds = t[1:3] if crossed else t[2:0:-1]
+            mean = np.full(len(own), t[0])
+            return float(multivariate_normal(mean, covariance(own, columns, sds, t[3])).logpdf(own.iloc[:, 3]))
+
+        at, h = batch.params.loc[k].to_numpy(), 1e-5
+        assert batch.verdict[k] == "verified"
+        assert batch.llf[k] == pytest.approx(loglik(at), rel=1e-11)
+        score = np.array([loglik(at + e) - loglik(at - e) for e in h * np.eye(4)]) / (2 * h)
+        np.testing.assert_allclose(score * batch.bse.loc[k], 0.0, atol=1e-5)
+    assert len(batch[2].latent()) == (8 + 5 if crossed else 8 + 40)
 
 
 def test_pairs_of_columns_are_the_levels_of_one_latent() -> None:

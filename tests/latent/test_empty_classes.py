@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.scipy.stats import norm, poisson
 from mpmath import mp, mpf
@@ -51,6 +52,29 @@ def test_it_travels_and_counts_its_edge(zeros: mle.Results, tmp_path: Path) -> N
     again = mle.load(tmp_path / "zeros.json")
     np.testing.assert_allclose(again.bse, zeros.bse)
     assert again.verdict.code == "boundary"
+
+
+def test_data_sets_of_a_batch_are_on_their_edges(zeros: mle.Results) -> None:
+    """Beside one with zeros enough: there the share of zeros that a Poisson law does not have is the moment equation's."""
+    y = COUNTS["y"]
+    many = np.where(np.arange(len(y)) < 60, 0.0, y)
+    batch = with_zeros.fit_batch({"y": np.stack([y, many])})
+    assert batch.verdict.tolist() == ["boundary", "verified"]
+    assert batch.params["z_probs[1]"].tolist()[0] == 0.0
+    rate, share = batch.params["rate"], batch.params["z_probs[1]"]
+    assert rate[0] == pytest.approx(y.mean(), rel=1e-9)
+    assert batch.bse["rate"][0] == pytest.approx(np.sqrt(y.mean() / len(y)), rel=1e-8)
+    assert rate[1] / (1.0 - np.exp(-rate[1])) == pytest.approx(many[many > 0].mean(), rel=1e-8)
+    assert share[1] + (1.0 - share[1]) * np.exp(-rate[1]) == pytest.approx((many == 0).mean(), rel=1e-8)
+    alone = batch[0]
+    assert alone.verdict.statement == zeros.verdict.statement
+    assert batch.llf[0] == pytest.approx(zeros.llf, rel=1e-12)
+    table = batch.tidy().set_index(["group", "term"]).loc[0]
+    wanted = zeros.tidy()[["term", *table.columns]]
+    pd.testing.assert_frame_equal(table.reset_index(), wanted, check_dtype=False, check_names=False)
+    assert batch.glance()["aic"][0] == pytest.approx(zeros.aic)
+    robust = batch.with_cov("HC0")
+    assert robust.bse["rate"][0] == pytest.approx(zeros.with_cov("HC0").bse["rate"], rel=1e-9)
 
 
 @pytest.mark.slow

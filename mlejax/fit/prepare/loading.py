@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -143,7 +143,7 @@ def load(
     weighing = None if kind is None else _read_weights(likelihood, source, rows, kind, weights, n_out)
     codes, unit_labels, crossed = None, None, None
     if likelihood.unit is not None:
-        grouped, crossed = _into_units(likelihood, source, rows)
+        grouped, crossed = into_units(likelihood, rows, lambda name: rows.select(source.column(name)))
         codes, unit_labels = grouped.codes, grouped.labels
         _check_classes_of_units(likelihood, rows, codes, unit_labels)
         if time is not None:
@@ -182,19 +182,16 @@ def load(
     return replace(loaded, levels=levels, coded=coded, with_total=isinstance(likelihood.function, ExpectedTotal))
 
 
-def _into_units(
-    likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows
+def into_units(
+    likelihood: Likelihood, rows: data_room.Rows, labels: Callable[[str], Any]
 ) -> tuple[data_room.Units, data_room.Crossing | None]:
-    """The rows by unit, with the levels of several factors as further columns."""
+    """The rows by unit, with the levels of several factors as further columns; ``labels``: column -> one label a row."""
     assert likelihood.unit is not None
     factors = () if likelihood.joint is None else likelihood.joint.factors
     if not factors:
-        labels = rows.select(source.column(likelihood.unit))
-        return data_room.units(rows, labels, likelihood.unit, likelihood.per_unit), None
+        return data_room.units(rows, labels(likelihood.unit), likelihood.unit, likelihood.per_unit), None
     nested = likelihood.unit in likelihood.grouping
-    found = data_room.crossing(
-        factors, lambda name: rows.select(source.column(name)), likelihood.unit if nested else None
-    )
+    found = data_room.crossing(factors, labels, likelihood.unit if nested else None)
     grouped = data_room.units(found.levels_of(rows, LEVELS), found.units, likelihood.unit)
     return replace(grouped, rows=found.there(grouped.rows, THERE)), found
 

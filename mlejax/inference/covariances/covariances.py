@@ -165,10 +165,11 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
         return out
+    out.state[list(batch.closed)] = CovarianceState.OK  # these have errors of their own
     penalised = batch.spec.penalty is not None
     smooth = not penalised or isinstance(batch.spec.penalty, L2)  # other penalties may have kinks
     for which, flat in ((batch.converged, False), (batch.codes == "not_identified", True)):
-        chosen = np.flatnonzero(which)
+        chosen = np.setdiff1d(np.flatnonzero(which), list(batch.closed))
         if not smooth:
             kinked = np.array([bool(_kinks(single(batch, int(i)))) for i in chosen], bool)
             out.state[chosen[kinked]] = CovarianceState.PENALTY_NOT_SMOOTH
