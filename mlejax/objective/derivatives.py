@@ -52,10 +52,11 @@ def products_of_shared(
         return (x * w[:, None]).T @ y
     if x is not y:
         return jnp.reshape(w @ jnp.reshape(x[:, :, None] * y[:, None, :], (-1, k * m)), (k, m))
+    upper = jnp.concatenate([x[:, i : i + 1] * x[:, i:] for i in range(k)], axis=1)
     i, j = np.triu_indices(k)
     place = np.zeros((k, k), np.int64)
     place[i, j] = place[j, i] = np.arange(i.size)
-    return (w @ (x[:, i] * x[:, j]))[place]
+    return (w @ upper)[place]
 
 
 def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[Any, Any]:

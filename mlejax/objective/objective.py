@@ -148,7 +148,10 @@ class Objective:
 
     def value_and_grad(self, u: Float[Either, " p"]) -> tuple[Float[Device, ""], Float[Device, " p"]]:
         """f(u) () and its gradient (p,)."""
-        sums = self._sum(lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u))
+        if self.shared_rows and self.prepared.mode == "rows":
+            sums = self._rows_with_grad(u)
+        else:
+            sums = self._sum(lambda rows, weights: jax.value_and_grad(lambda t: self._block_loglik(t, rows, weights))(u))
         if self.spec.adjusted:
             sums = _minus(sums, jax.value_and_grad(self._adjustment)(u))
         return self._minimised(sums)
@@ -254,8 +257,8 @@ class Objective:
             lambda rows, weights: derivatives.value_grad_hessian(lambda t: self._block_loglik(t, rows, weights), u)
         )
 
-    def _rows_with_hessian(self, u: Either) -> PyTree:
-        """Value, gradient and Hessian of the log-likelihood of independent rows, through its linear predictors if any."""
+    def _traced_rows(self, u: Either) -> tuple[linear_predictors.Traced, list[Any]]:
+        """The contributions of a block of independent rows as (u, *arrays of the rows, *others) -> (N,), and the others."""
         prepared = self.prepared
         others, structure = jax.tree.flatten((self.fixed, prepared.shared))
         leaves, tree = jax.tree.flatten(prepared.rows)
@@ -269,7 +272,23 @@ class Objective:
 
         size = prepared.weights.shape[0] // prepared.n_blocks
         block = [jax.ShapeDtypeStruct((size, *a.shape[1:]), jnp.result_type(a)) for a in leaves]
-        traced = linear_predictors.trace(contributions, u, [*block, *others], softplus)
+        return linear_predictors.trace(contributions, u, [*block, *others], softplus), others
+
+    def _rows_with_grad(self, u: Either) -> PyTree:
+        """Value and gradient of the log-likelihood of independent rows, through its linear predictors if any."""
+        traced, others = self._traced_rows(u)
+
+        def block(rows: PyTree, weights: Device) -> PyTree:
+            arrays = [*jax.tree.leaves(rows), *others]
+            if traced.inner is not None:
+                return linear_predictors.score_sums(traced, u, arrays, weights)
+            return jax.value_and_grad(lambda t: jnp.sum(weights * traced.whole(t, *arrays)[0]))(u)
+
+        return self._sum(block)
+
+    def _rows_with_hessian(self, u: Either) -> PyTree:
+        """Value, gradient and Hessian of the log-likelihood of independent rows, through its linear predictors if any."""
+        traced, others = self._traced_rows(u)
         if traced.inner is None:
 
             def plainly(rows: PyTree, weights: Device) -> PyTree:

@@ -257,9 +257,9 @@ def _lookup(eqn: Equation, places: dict[Any, np.ndarray], n: int) -> tuple[Any, 
     return codes, Lookup(places[beta][:, None], shape, eqn.params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP)
 
 
-def times(x: jax.Array | Dummies, beta: jax.Array) -> jax.Array:
-    """X beta."""
-    return x.times(beta) if isinstance(x, Dummies) else x @ beta
+def times(x: jax.Array | Dummies, beta: jax.Array, shared: bool = False) -> jax.Array:
+    """X beta; of an X that is ``shared`` by many beta under one ``vmap`` multiplied from the left, each result side by side."""
+    return x.times(beta) if isinstance(x, Dummies) else beta @ x.T if shared else x @ beta
 
 
 def rows_times(rows: Float[Device, "m n"], x: jax.Array | Dummies) -> Float[Device, "m k"]:
@@ -278,6 +278,36 @@ def crossed(a: jax.Array | Dummies, w: jax.Array, b: jax.Array | Dummies, plain:
     return b.sums(a * w[:, None]).T if isinstance(b, Dummies) else plain(a, w, b)
 
 
+def _at_predictors(
+    traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array, shared: bool
+) -> tuple[list[jax.Array | Dummies], list[jax.Array], Callable[..., PyTree]]:
+    """The matrices and predictors of one block, and (t, predictors) -> gradients by both, (value, the same gradients)."""
+    assert traced.inner is not None
+    inner = traced.inner
+    matrices = traced.matrices(traced.data(u, *others), weights.shape[0])
+    etas = [times(x, u[at], shared) for x, at in zip(matrices, traced.places, strict=True)]
+
+    def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
+        return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
+
+    def pair(t: jax.Array, predictors: list[jax.Array]) -> PyTree:
+        value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
+        return grads, (value, grads)
+
+    return matrices, etas, pair
+
+
+def score_sums(
+    traced: Traced, u: Either, others: list[jax.Array], weights: jax.Array
+) -> tuple[Float[Device, ""], Float[Device, " p"]]:
+    """Value and gradient of one block whose rows are shared by many u under one ``vmap``."""
+    matrices, etas, pair = _at_predictors(traced, u, others, weights, shared=True)
+    _, (value, (grad, slopes)) = pair(u, etas)
+    for x, at, slope in zip(matrices, traced.places, slopes, strict=True):
+        grad = grad.at[at].add(rows_times(slope[None], x)[0])
+    return value, grad
+
+
 def sums(
     traced: Traced,
     u: Either,
@@ -293,20 +323,10 @@ def sums(
         weights: (N,).
         products: (X (N, k), w (N,), Y (N, l)) -> X' diag(w) Y (k, l); None for the plain one.
     """
-    assert traced.inner is not None
-    inner, n = traced.inner, weights.shape[0]
-    matrices = traced.matrices(traced.data(u, *others), n)
-    etas = [times(x, u[at]) for x, at in zip(matrices, traced.places, strict=True)]
-    q, s = len(etas), traced.theta.size
+    matrices, etas, pair = _at_predictors(traced, u, others, weights, products is not None)
+    q, s, n = len(etas), traced.theta.size, weights.shape[0]
     plain = products or (lambda a, w, b: (a * w[:, None]).T @ b)
     cross = lambda a, w, b: crossed(a, w, b, plain)
-
-    def total(t: jax.Array, predictors: list[jax.Array]) -> jax.Array:
-        return jnp.sum(weights * inner(t, *others, *traced.arguments(predictors))[0])
-
-    def pair(t: jax.Array, predictors: list[jax.Array]) -> PyTree:
-        value, grads = jax.value_and_grad(total, argnums=(0, 1))(t, predictors)
-        return grads, (value, grads)
 
     def along(dt: jax.Array, de: list[jax.Array]) -> PyTree:
         _, bend, at = jax.jvp(pair, (u, etas), (dt, de), has_aux=True)

@@ -88,7 +88,7 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
             lanes = np.flatnonzero(running)
             if not lanes.size:
                 break
-            some = paths.of(lanes)
+            some = paths if lanes.size == m else paths.of(lanes)
             at = _evaluated(some, u[lanes], information[lanes], full[lanes])
             information[lanes] = at.information
             out.n_evaluations[lanes] += 1
@@ -98,15 +98,16 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
             good &= np.isfinite(at.information).all(axis=(1, 2))
             if rho is None:
                 good &= at.loglik > some.level - 5.0 * (some.loglik0 - some.level) - 2.0
-            back = lanes[~good]
-            shortened[back] += 1
-            step[back] *= 0.3
-            u[back] = np.clip(before[back] + step[back], paths.lower, paths.upper)
-            running[back] = shortened[back] <= MOST_SHORTENED
-            lanes, some = lanes[good], some.of(np.flatnonzero(good))
-            if not lanes.size:
-                continue
-            at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
+            if not good.all():
+                back = lanes[~good]
+                shortened[back] += 1
+                step[back] *= 0.3
+                u[back] = np.clip(before[back] + step[back], paths.lower, paths.upper)
+                running[back] = shortened[back] <= MOST_SHORTENED
+                lanes, some = lanes[good], some.of(np.flatnonzero(good))
+                if not lanes.size:
+                    continue
+                at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
             done, d, left = _turn(some, at, out, lanes, None if rho is None else rho[lanes])
             if paths.lags:
                 full[lanes] = np.where(full[lanes], left > NEAR, left > FALLS * distance[lanes])

@@ -26,6 +26,7 @@ from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host, Int
 
 Order = Literal[1, 2]
+WELL_DEFINITE = 1e-4  # least diagonal of a Cholesky factor of a matrix with unit diagonal, above which no eigenvalue is asked for
 
 
 class Constraints(NamedTuple):
@@ -54,6 +55,7 @@ class Paths:
         direction: change of the targets along the path for rho = 1, about one standard error, (m, q).
         farthest: largest rho in the support, inf where there is no bound, (m,).
         lower, upper: the box of u, (p,).
+        tangent: du / drho at the estimate, (m, p).
         lags: scores cost so much less than information that this is not evaluated at every point.
     """
 
@@ -70,6 +72,7 @@ class Paths:
     farthest: Float[Host, " m"]
     lower: Float[Host, " p"]
     upper: Float[Host, " p"]
+    tangent: Float[Host, "m p"]
     lags: bool = False
 
     def __len__(self) -> int:
@@ -77,7 +80,7 @@ class Paths:
 
     def of(self, lanes: Int[Host, " k"]) -> Paths:
         """Some of the paths."""
-        names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest")
+        names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest", "tangent")
         return replace(self, **{name: getattr(self, name)[lanes] for name in names})
 
     def constraints(self, u: Float[Host, "m p"]) -> Constraints:
@@ -203,8 +206,18 @@ def _solved(
     scale = np.concatenate([s, t], axis=1)[:, :, None]
     good = np.isfinite(K).all(axis=(1, 2)) & np.isfinite(right).all(axis=(1, 2))
     K = np.where(good[:, None, None], K, np.eye(p + q))
+    if q == 1 and good.all() and _well_definite(K[:, :p, :p]):
+        return np.linalg.solve(K, right * scale) * scale, good & (norm[:, 0] > 0)
     values, vectors = np.linalg.eigh(K)
     regular = good & ((values < 0).sum(axis=1) == q) & (np.abs(values).min(axis=1) > 1e-13 * (p + q))
     inverse = 1.0 / np.where(np.abs(values) > 1e-300, values, 1e-300)
     solution = vectors @ (inverse[:, :, None] * (np.swapaxes(vectors, 1, 2) @ (right * scale))) * scale
     return np.where(good[:, None, None], solution, np.nan), regular
+
+
+def _well_definite(W: Float[Host, "m p p"]) -> bool:
+    """All of these matrices with unit diagonals are positive definite, and far from singular."""
+    try:
+        return bool(np.einsum("mii->mi", np.linalg.cholesky(W)).min() > WELL_DEFINITE)
+    except np.linalg.LinAlgError:
+        return False

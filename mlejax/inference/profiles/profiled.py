@@ -7,7 +7,7 @@ does not converge, or converges to an end that a regular profile would not have,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -134,10 +134,11 @@ def make_paths(
     u, nothing = fits.u[sets], np.zeros(m)
     start = Paths(
         fits.evaluate, targets, which, sets, u, fits.loglik[sets], fits.loglik[sets] - drop, fits.information[sets],
-        np.zeros_like(direction), direction, nothing + np.inf, space.lower, space.upper, fits.lags,
+        np.zeros_like(direction), direction, nothing + np.inf, space.lower, space.upper, np.zeros_like(u), fits.lags,
     )  # fmt: skip
     constraints = start.constraints(u)
-    curvature = (newton(start, u, at_estimates(start), constraints).kappa1 * direction).sum(axis=1)
+    equations = newton(start, u, at_estimates(start), constraints)
+    curvature = (equations.kappa1 * direction).sum(axis=1)
     with np.errstate(all="ignore"):
         unit = np.where(np.isfinite(curvature) & (curvature < 0), 1.0 / np.sqrt(-curvature), 1.0)
         direction = direction * unit[:, None]
@@ -147,10 +148,9 @@ def make_paths(
             bound = np.where(direction[:, k] > 0, bounds[:, 1], bounds[:, 0])
             room = (bound - constraints.values[:, k]) / direction[:, k]
             farthest = np.fmin(farthest, np.where(direction[:, k] == 0, np.inf, room))
-    return Paths(
-        fits.evaluate, targets, which, sets, u, start.loglik0, start.level, start.information0, constraints.values,
-        direction, np.maximum(farthest, 0.0), space.lower, space.upper, fits.lags,
-    )  # fmt: skip
+        tangent = equations.d1 * unit[:, None]
+    farthest = np.maximum(farthest, 0.0)
+    return replace(start, origin=constraints.values, direction=direction, farthest=farthest, tangent=tangent)
 
 
 def at_estimates(paths: Paths) -> Evaluation:
@@ -176,9 +176,8 @@ def find_ends(paths: Paths) -> Ends:
     """The ends of all paths."""
     m, p = paths.u0.shape
     with np.errstate(all="ignore"):
-        equations = newton(paths, paths.u0, at_estimates(paths), paths.constraints(paths.u0))
         rho = np.sqrt(2.0 * (paths.loglik0 - paths.level))
-        start = paths.u0 + np.minimum(rho, paths.farthest)[:, None] * equations.d1
+        start = paths.u0 + np.minimum(rho, paths.farthest)[:, None] * paths.tangent
         usable = np.isfinite(start).all(axis=1) & (paths.farthest > 0)
     points = empty(m, p)
     first = np.flatnonzero(usable)

@@ -79,12 +79,12 @@ class PointsEvaluator:
 
 
 def _width(spec: Spec, data: Prepared, fixed: Either | None) -> int:
-    """Points that are worked on together: the derivatives of a block of rows fit three times the cache; so that both ends of
-    all p profiles are shared out evenly."""
+    """Points that are worked on together: as many as share the products of a block's columns well (measured: up to eight
+    times the cache), and so that both ends of all p profiles are shared out evenly."""
     if spec.reduction is not None:  # it factorises by LAPACK and takes many gradients by itself
         return 1
     each = 8 * data.block * (spec.space.n_free + 2)
-    fitting = min(3 * limits().cache_bytes // each, MOST_POINTS)
+    fitting = min(8 * limits().cache_bytes // each, MOST_POINTS)
     allowed = data_sets_at_once(spec, data, fixed, None)
     fitting, ends = max(fitting if allowed is None else min(fitting, allowed), 1), 2 * spec.space.n_free
     return -(-ends // -(-ends // int(fitting)))
