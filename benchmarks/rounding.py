@@ -4,8 +4,8 @@
     python benchmarks/rounding.py --write    # 100 of each, kept in benchmarks/results/rounding.json
 
 Each data set is drawn where a textbook formula is in danger, and is fitted twice in a batch: by that formula, and by the form of
-`mle.special` that keeps its digits (right to 1e-12 against mpmath, `tests/special/test_special_densities.py`).  A fit by
-the textbook formula is a *miss* if its verdict is clean and the log-likelihood is off by more than 0.01, or a standard error
+`mle.special` that keeps its digits (right to 1e-12 against mpmath, `tests/special/densities/test_special_densities.py`).  A fit
+by the textbook formula is a *miss* if its verdict is clean and the log-likelihood is off by more than 0.01, or a standard error
 by more than 1 %, or the other form has no maximum there.
 """
 

@@ -220,3 +220,13 @@ def test_all_rooms_are_documented() -> None:
 def test_no_two_modules_have_one_name() -> None:
     names = [path.stem for path in FILES if path.stem != "__init__"]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_tests_mirror_the_package() -> None:
+    """Every folder of the package has a folder of tests of its name, and every folder of tests one of the package."""
+    tests = ROOT / "tests"
+    tested = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")} - {Path()}
+    packages = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("__init__.py")} - {Path()}
+    assert sorted(tested - packages) == []
+    within = {folder for path in tested for folder in (path, *path.parents)}
+    assert sorted(packages - within) == []

@@ -1,6 +1,6 @@
 """Malformed input through `fit` itself: more than 2,000 inputs, each refused with a documented error or fitted rightly.
 
-The data room's own tests (`tests/data/test_malformed.py`) draw their inputs at random; here every kind of damage meets every
+The data room's own tests (`tests/data/read/test_malformed.py`) draw their inputs at random; here every kind of damage meets every
 container, row and column of one small regression, so that what a user calls is what is tested.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from tests.data.test_malformed import DAMAGES, DOCUMENTED, FORMS, NOT_IN_A_FRAME, series
+from tests.data.read.test_malformed import DAMAGES, DOCUMENTED, FORMS, NOT_IN_A_FRAME, series
 
 N = 12
 RNG = np.random.default_rng(3)

@@ -23,7 +23,7 @@ for (fit in list(
 }
 print(packageVersion("survey"))
 
-# Replicate weights: the schools in eight strata of 25, in two primary units each; factors by primary unit, for tests/inference/covariances/test_survey.py
+# Replicate weights: the schools in eight strata of 25, in two primary units each; factors by primary unit, for tests/covariance/test_survey.py
 set.seed(1)
 apistrat$stratum <- (seq_len(200) - 1) %/% 25; apistrat$unit <- 2 * apistrat$stratum + (seq_len(200) - 1) %% 2
 pairs <- svydesign(id = ~unit, strata = ~stratum, weights = ~pw, data = apistrat, nest = FALSE)

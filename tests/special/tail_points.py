@@ -12,7 +12,7 @@ from typing import Any
 
 import mpmath as mp
 
-from tests.special.density_points import (
+from tests.special.densities.density_points import (
     ALL_GEV,
     ALL_GPD,
     Density,

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from mlejax import special
-from tests.special.density_points import records
-from tests.special.density_reference import NOISE, load, misfits, unpacked
+from tests.special.densities.density_points import records
+from tests.special.densities.density_reference import NOISE, load, misfits, unpacked
 from tests.special.tail_points import DENSITIES
 
 # Second derivatives that the docstrings name.

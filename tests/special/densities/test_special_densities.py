@@ -14,8 +14,8 @@ import pytest
 from scipy import stats
 
 from mlejax import special
-from tests.special.density_points import DENSITIES, records
-from tests.special.density_reference import computed, load, misfits, unpacked
+from tests.special.densities.density_points import DENSITIES, records
+from tests.special.densities.density_reference import computed, load, misfits, unpacked
 
 BOUNDS = (1e-12, 1e-12, 1e-12, 1e-9)
 # Second derivatives that the docstrings name.

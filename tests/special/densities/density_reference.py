@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 
-REFERENCES = Path(__file__).parents[1] / "references"
+REFERENCES = Path(__file__).parents[2] / "references"
 STEP = mp.mpf(10) ** -20
 NODES = range(1, 8)
 KEYS = ("value", "gradient", "hessian", "third")

@@ -16,7 +16,7 @@ from scipy import stats
 
 import mlejax as mle
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 R = json.loads((ROOT / "tests/references/imputed.json").read_text())
 
 

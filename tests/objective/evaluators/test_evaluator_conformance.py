@@ -30,7 +30,7 @@ from mlejax.fit.prepare.streaming import evaluator_of, load_stream
 from mlejax.linalg import Dense, dense_each, diagonal_each, finite_each
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Reweighted, Spec, row_terms, run_of_starts
 from mlejax.status import End
-from tests.objective.toys import Arrow, Bordered, Partitioned
+from tests.objective.evaluators.toys import Arrow, Bordered, Partitioned
 
 N_GROUPS, N_ROWS, N_SETS = 5, 203, 3
 NEWTON = optimize.Newton()

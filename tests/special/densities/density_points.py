@@ -1,6 +1,6 @@
 """The log-densities as mpmath formulas, and the points at which they are compared.
 
-python -m tests.special.density_points [name ...]     # writes tests/references/densities.json
+python -m tests.special.densities.density_points [name ...]     # writes tests/references/densities.json
 
 The distribution functions are in ``tail_points.py``.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import mpmath as mp
 
-from tests.special.density_reference import REFERENCES, derivatives, packed
+from tests.special.densities.density_reference import REFERENCES, derivatives, packed
 
 
 class Density(NamedTuple):

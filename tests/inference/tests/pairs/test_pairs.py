@@ -18,7 +18,7 @@ import mlejax as mle
 from mlejax.inference.tests.pairs.chi_bar_square import Weights, chi_bar_tail, chi_bar_weights
 from mlejax.inference.tests.weighted_chi_squared import tail
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 R = json.loads((ROOT / "tests" / "references" / "vuong.json").read_text())
 
 

@@ -16,7 +16,7 @@ import mlejax as mle
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.start import candidates
 from mlejax.objective import with_leading_axis
-from tests.likelihood.test_regress import LINEAR, bernoulli, births, ols, table, weight
+from tests.model.test_regress import LINEAR, bernoulli, births, ols, table, weight
 
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ import mlejax as mle
 from mlejax.data import DataError
 from mlejax.objective.elimination.separation import certificate
 
-FILE = pd.read_csv(Path(__file__).parent.parent / "references/separation.csv", dtype={"set": str})
+FILE = pd.read_csv(Path(__file__).parents[2] / "references/separation.csv", dtype={"set": str})
 SETS = {number: d.dropna(axis=1).reset_index(drop=True) for number, d in FILE.groupby("set")}
 
 

@@ -16,7 +16,7 @@ from jax.scipy.stats import norm, poisson
 import mlejax as mle
 from tests.zoo import FAMILY
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 R = json.loads((ROOT / "tests" / "references" / "covariances.json").read_text())
 SEED = 13
 

@@ -16,7 +16,7 @@ from mlejax.data import DataError
 from mlejax.fit.prepare.loading import load
 from mlejax.objective import EffectsEvaluator, Spec
 
-REFERENCES = Path(__file__).parent.parent / "references"
+REFERENCES = Path(__file__).parents[2] / "references"
 FRAME = pd.read_csv(REFERENCES / "effects.csv")
 FIRMS = np.unique(FRAME["firm"])
 DUMMIES = {**FRAME.to_dict("list"), "D": (FRAME["firm"].to_numpy()[:, None] == FIRMS).astype(float)}

@@ -13,7 +13,7 @@ from scipy import stats
 import mlejax as mle
 from mlejax.fit.diagnose.directions.falls import falls_as_it_should
 from mlejax.optimize import OptimizeResult
-from tests.fit.diagnose.test_digits import nb2, negative_binomial
+from tests.fit.diagnose.rounding.test_digits import nb2, negative_binomial
 
 pytestmark = pytest.mark.filterwarnings("ignore::mlejax.ConvergenceWarning")
 
