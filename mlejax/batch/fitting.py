@@ -23,15 +23,15 @@ from mlejax.fit.common import Problem, check_count
 from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, in_theta
-from mlejax.fit.integration import with_latents_named
-from mlejax.fit.labels import in_order
+from mlejax.fit.latents.integration import with_latents_named
+from mlejax.fit.latents.labels import in_order
+from mlejax.fit.latents.with_classes import RESTARTS, on_edges
 from mlejax.fit.prepare.arguments import check_n_starts, fix_on_host, outside_transformations
 from mlejax.fit.prepare.loaded import Loaded, unscaled
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty
 from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
 from mlejax.fit.start import Mode
-from mlejax.fit.with_classes import RESTARTS, on_edges
 from mlejax.latent import marginal_of, mixture_of
 from mlejax.likelihood import Likelihood, check_rows_once, missing_derivatives
 from mlejax.objective import ChunkedEvaluator, DataSetsEvaluator, Evaluator, Spec

@@ -27,7 +27,7 @@ from mlejax.execution import compiled, float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit.diagnose import clean, interior, is_clean, lost, near_an_edge, on_nearest_edges, suspect
 from mlejax.fit.finish.natural import in_theta, theta_and_params
-from mlejax.fit.labels import exchangeable, in_order, order_of
+from mlejax.fit.latents.labels import exchangeable, in_order, order_of
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.linalg import scaled_inverse
 from mlejax.objective import (

@@ -12,7 +12,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax.data import Prepared, Weights
 from mlejax.data.formulas import Designs
-from mlejax.data.layout import Layout
+from mlejax.data.packing.layout import Layout
 from mlejax.execution import aligned, limits, on_cpu
 from mlejax.execution.chunking import can_be_viewed, view_chunk, viewable_run
 from mlejax.parameters import Space

@@ -30,12 +30,12 @@ from mlejax.data.effects import (
 from mlejax.data.errors import SHOWN_ROWS, DataError, DataTypeError, MissingColumnError, near_matches, rows_phrase
 from mlejax.data.fingerprint import Fingerprint, fingerprint
 from mlejax.data.formulas import DesignKey, LevelsKey, by_row, check_formula, design_labels, levels_key
-from mlejax.data.layout import Layout, Shared, Static, assemble
 from mlejax.data.observed import OBSERVED, OpenColumns, with_observed
-from mlejax.data.padding import blocks, bucket, divisor, pad, row_blocks, size_class
-from mlejax.data.prepared import Prepared, pack
+from mlejax.data.packing.layout import Layout, Shared, Static, assemble
+from mlejax.data.packing.padding import blocks, bucket, divisor, pad, row_blocks, size_class
+from mlejax.data.packing.prepared import Prepared, pack
+from mlejax.data.packing.streamed import StreamedColumn
 from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, ingest, like
-from mlejax.data.streamed import StreamedColumn
 from mlejax.data.units import TRACED_UNIT_LENGTH, Units, check_steps, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mlejax.data.layout import Layout
-from mlejax.data.padding import bucket
+from mlejax.data.packing.layout import Layout
+from mlejax.data.packing.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.units import group_codes
 from mlejax.shapes import Host, Int

@@ -19,7 +19,7 @@ import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError
 from mlejax.data.formulas.designs import joined
-from mlejax.data.layout import Layout
+from mlejax.data.packing.layout import Layout
 from mlejax.data.read.table import Table
 from mlejax.data.units import group_codes
 from mlejax.shapes import Bool, Float, Host, Int

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, label, rows_phrase, type_name
-from mlejax.data.padding import bucket
+from mlejax.data.packing.padding import bucket
 from mlejax.data.read.checked import Rows
 from mlejax.data.read.columns import is_extension_array, is_pandas, missing_entries
 

@@ -39,8 +39,8 @@ from mlejax.fit.maximise.training import History
 from mlejax.fit.prepare.penalties import Penalised
 from mlejax.fit.start import Mode
 from mlejax.parameters import Group, Leaf
+from mlejax.parameters.constraints.ties import Ties
 from mlejax.parameters.links import LINKS
-from mlejax.parameters.ties import Ties
 from mlejax.shapes import PyTree
 from mlejax.verdict import CODES, Verdict
 

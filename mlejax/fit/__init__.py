@@ -4,8 +4,8 @@ from mlejax.fit.common import Problem, Solution, check_count
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects, terms_of_rows
 from mlejax.fit.finish.elsewhere import evaluated
 from mlejax.fit.finish.finish import Centred, Fit, Integration
-from mlejax.fit.integration import fit
-from mlejax.fit.prepare.constrained import Restrictions
+from mlejax.fit.latents.integration import fit
+from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.loaded import Effects, Loaded, Remembered, counts
 from mlejax.fit.prepare.loading import evaluate, prepare
 from mlejax.fit.prepare.matching import column_unchanged, labels_per_contribution, refuse_connected

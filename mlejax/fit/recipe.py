@@ -49,7 +49,7 @@ from mlejax.fit.prepare.arguments import (
     start_moved,
     warn_of_dense_steps,
 )
-from mlejax.fit.prepare.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
+from mlejax.fit.prepare.constraints.constrained import CHOICES, Restrictions, another_choice, at_estimate, begin
 from mlejax.fit.prepare.loaded import Loaded, unscaled
 from mlejax.fit.prepare.loading import load
 from mlejax.fit.prepare.penalties import bind_penalty

@@ -40,6 +40,7 @@ from mlejax.inference.intervals import (
     with_addresses,
 )
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
+from mlejax.inference.log_density import LogDensity, logdensity
 from mlejax.inference.normal import stretched, z_tests
 from mlejax.inference.prediction import (
     ClassValues,
@@ -78,7 +79,6 @@ from mlejax.inference.resampling import (
     simulate_fit,
     split_panel,
 )
-from mlejax.inference.resampling.log_density import LogDensity, logdensity
 from mlejax.inference.row_effects import Random
 from mlejax.inference.tables.effect_estimates import covariance_of_some, effects_table
 from mlejax.inference.tables.entries import (

@@ -1,11 +1,9 @@
 """A joint log-likelihood in, an ordinary one out: latent variables are integrated out, unit by unit."""
 
 from mlejax.latent.checks import at_zero, by_level, conditional, modes
-from mlejax.latent.classes import ClassLike, Discrete, Markov
 from mlejax.latent.crossed import LEVELS, THERE
-from mlejax.latent.integral import grid
-from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of, way_of
-from mlejax.latent.mixture import (
+from mlejax.latent.discrete.classes import ClassLike, Discrete, Markov
+from mlejax.latent.discrete.mixture import (
     Mixture,
     completed,
     latents_of,
@@ -15,6 +13,8 @@ from mlejax.latent.mixture import (
     random_posterior,
     with_posterior,
 )
+from mlejax.latent.integral import grid
+from mlejax.latent.marginal import Marginal, integrated, marginal_likelihood, marginal_of, quadrature_of, way_of
 from mlejax.latent.random_effects import regressed, without_random
 from mlejax.latent.simulation import POINTS, Draws, Simulated, Sobol, around, of_law
 from mlejax.latent.variable import LAPLACE, Latent, Quadrature

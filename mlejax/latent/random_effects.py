@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from mlejax import likelihood as likelihood_room
 from mlejax.data.formulas import terms_of
 from mlejax.execution import cached
+from mlejax.latent.discrete.mixture import mixture_of
 from mlejax.latent.marginal import marginal_likelihood, marginal_of
-from mlejax.latent.mixture import mixture_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import Likelihood
 from mlejax.parameters import Cholesky, Linear, NonNegative, Predictor, predictor
@@ -76,7 +76,7 @@ def regressed(likelihood: Likelihood, given: Mapping[str, str | Linear]) -> Like
     """The likelihood with these parameters regressed, beside those that are already.
 
     Raises:
-        ValueError, TypeError: as :func:`mlejax.likelihood.regressed`; random effects of a vector, or of several columns.
+        ValueError, TypeError: as :func:`mlejax.likelihood.forms.regressed`; random effects of a vector, or of several columns.
     """
     base = without_random(likelihood)
     found = {p.name: p.linear for p in likelihood.predictors} | dict(given)

@@ -2,13 +2,13 @@
 
 from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
-from mlejax.likelihood.expected_total import SUMS_OF_ROWS, ExpectedTotal, scores_of_rows
-from mlejax.likelihood.natural_values import natural_values
-from mlejax.likelihood.of_unit import OfUnit
-from mlejax.likelihood.regressed import Regressed, regressed
+from mlejax.likelihood.forms.expected_total import SUMS_OF_ROWS, ExpectedTotal, scores_of_rows
+from mlejax.likelihood.forms.natural_values import natural_values
+from mlejax.likelihood.forms.of_unit import OfUnit
+from mlejax.likelihood.forms.regressed import Regressed, regressed
+from mlejax.likelihood.forms.with_effects import declared_likelihood, eliminating, looked_up
 from mlejax.likelihood.row_checks import check_rows_once
 from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
-from mlejax.likelihood.with_effects import declared_likelihood, eliminating, looked_up
 
 __all__ = [
     "EVERY_ROW",

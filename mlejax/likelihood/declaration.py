@@ -26,8 +26,8 @@ from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.execution.trace import invariants
 from mlejax.likelihood import loops
+from mlejax.likelihood.forms.natural_values import natural_values
 from mlejax.likelihood.loops import Terms
-from mlejax.likelihood.natural_values import natural_values
 from mlejax.parameters import (
     Declaration,
     FreeParameter,

@@ -20,7 +20,7 @@ from mlejax import misuse
 from mlejax.execution import lapack, limits
 from mlejax.execution.trace.jaxprs import Equation, Program, closed_over, inner_programs, is_literal
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError
-from mlejax.likelihood.regressed import Regressed
+from mlejax.likelihood.forms.regressed import Regressed
 from mlejax.parameters import Space
 from mlejax.shapes import DTypeLike
 

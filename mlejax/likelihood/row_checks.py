@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.data import Prepared, assemble, bucket
-from mlejax.data.layout import Layout
+from mlejax.data.packing.layout import Layout
 from mlejax.execution import cached, compiled
 from mlejax.execution.trace import rows_apart
 from mlejax.likelihood.declaration import Likelihood, LikelihoodError, example_params

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlejax.likelihood.expected_total import ExpectedTotal
+from mlejax.likelihood.forms.expected_total import ExpectedTotal
 from mlejax.model.declaring import Declared, model
 from mlejax.model.doors import Model
 

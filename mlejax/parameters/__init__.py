@@ -14,8 +14,9 @@ are an ordinary array beside it, so that one can differentiate with respect to t
 """
 
 from mlejax.parameters.addresses import AddressError, near, with_addresses
+from mlejax.parameters.constraints.curved_ties import CurvedTies
+from mlejax.parameters.constraints.ties import Ties
 from mlejax.parameters.construction import make_space, tree_space
-from mlejax.parameters.curved_ties import CurvedTies
 from mlejax.parameters.declare import (
     Cholesky,
     Correlation,
@@ -37,7 +38,6 @@ from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
 from mlejax.parameters.linear import Linear, Predictor, RandomPart, predictor, random_part, with_coefficients
 from mlejax.parameters.links import Link
 from mlejax.parameters.space import Space
-from mlejax.parameters.ties import Ties
 
 __all__ = [
     "COEFFICIENTS",

@@ -16,10 +16,10 @@ from mlejax import transforms
 from mlejax.execution import evaluated, float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
+from mlejax.parameters.constraints.curved_ties import CurvedTies
+from mlejax.parameters.constraints.ties import REAL, Ties, solve_ties, support_of
 from mlejax.parameters.coordinates import split_constants
-from mlejax.parameters.curved_ties import CurvedTies
 from mlejax.parameters.leaf import Group, Leaf
-from mlejax.parameters.ties import REAL, Ties, solve_ties, support_of
 from mlejax.shapes import Either, Float, Params, PyTree, Reduced
 
 
@@ -27,8 +27,9 @@ from mlejax.shapes import Either, Float, Params, PyTree, Reduced
 class Space:
     """The layout of all parameters: hashable, without data; converts between params, theta and u.
 
-    With ``ties``, theta and u are the coordinates that these keep, and the others follow (:mod:`mlejax.parameters.ties`; with
-    :mod:`mlejax.parameters.curved_ties` near a point that is kept among the fixed values).
+    With ``ties``, theta and u are the coordinates that these keep, and the others follow
+    (:mod:`mlejax.parameters.constraints.ties`; with :mod:`mlejax.parameters.constraints.curved_ties` near a point that is
+    kept among the fixed values).
     With ``mapped``, u and theta are affine functions of the coordinates of a search, and the numbers of the map stand behind
     the fixed values (:mod:`mlejax.parameters.coordinates`); the search's own coordinates then take the places of u and theta.
     """

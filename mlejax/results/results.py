@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlejax import files, misuse, plot, report
 from mlejax.data import like
-from mlejax.results import reporting
 from mlejax.results.adapters import OtherNames
-from mlejax.results.postestimation import Postestimation
-from mlejax.results.testing import Testing
+from mlejax.results.doors import reporting
+from mlejax.results.doors.postestimation import Postestimation
+from mlejax.results.doors.testing import Testing
 from mlejax.shapes import Data
 
 if TYPE_CHECKING:

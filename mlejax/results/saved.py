@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from mlejax import files, misuse, report
 from mlejax.likelihood import Likelihood
-from mlejax.results import reporting
+from mlejax.results.doors import reporting
 from mlejax.results.results import Results
 from mlejax.shapes import Data, Device, PyTree
 

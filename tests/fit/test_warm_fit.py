@@ -17,7 +17,7 @@ from jax.scipy.stats import norm
 
 import mlejax as mle
 from mlejax.data import Layout, ingest
-from mlejax.data.layout import Entry, Slot
+from mlejax.data.packing.layout import Entry, Slot
 from mlejax.inference import standard_errors
 from mlejax.special import softplus
 from tests.test_compilations import compilations

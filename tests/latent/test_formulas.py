@@ -16,7 +16,7 @@ from jax.scipy.stats import norm
 from scipy.stats import multivariate_normal
 
 import mlejax as mle
-from mlejax.fit.integration import rank_of
+from mlejax.fit.latents.integration import rank_of
 from tests.cases import Case
 from tests.latent import brute_force
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.data.errors import DataError, label, listing, rows_phrase
-from mlejax.data.layout import Layout, assemble, build
+from mlejax.data.packing.layout import Layout, assemble, build
 from mlejax.data.read.columns import NUMERIC, Column, is_extension_array, is_pandas, missing_entries
 from mlejax.data.read.refusals import refusal
 from mlejax.data.read.values import is_narrow_float, read

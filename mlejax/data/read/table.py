@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataError, DataTypeError, listing, missing_column, type_name
-from mlejax.data.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
+from mlejax.data.packing.layout import MASK_TAKEN, ROOT, UNIT_NEEDS_NAMES, Entry, Layout, Shared, Static, build
 from mlejax.data.read.checked import Gap, Rows, common_length, read_columns, refuse_gaps, without_gaps
 from mlejax.data.read.columns import NUMERIC, Column, is_pandas, probe
 from mlejax.data.read.foreign import Frame, columns_of

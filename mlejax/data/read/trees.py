@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataTypeError
-from mlejax.data.layout import Entry, Shared, Slot, Static
+from mlejax.data.packing.layout import Entry, Shared, Slot, Static
 from mlejax.data.read.columns import NUMERIC, Column
 from mlejax.data.read.foreign import ForeignColumn
 from mlejax.shapes import Data, PyTree

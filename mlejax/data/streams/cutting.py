@@ -18,8 +18,8 @@ import numpy as np
 from mlejax.data.errors import DataError, DataTypeError
 from mlejax.data.formulas import Designs
 from mlejax.data.formulas.designs import with_designs_again
-from mlejax.data.layout import Layout
-from mlejax.data.prepared import Prepared
+from mlejax.data.packing.layout import Layout
+from mlejax.data.packing.prepared import Prepared
 from mlejax.data.read import Table, ingest, refuse_gaps
 from mlejax.data.streams.sources import Partition
 from mlejax.data.weights import check_weights, weight_column, weight_values, wrong_weights

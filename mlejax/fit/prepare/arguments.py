@@ -13,7 +13,7 @@ import numpy as np
 from mlejax import misuse
 from mlejax.execution.activity import Line
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
-from mlejax.fit.prepare.constrained import Restrictions
+from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.likelihood import (

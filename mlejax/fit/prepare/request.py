@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlejax.data.streams import Engine
-from mlejax.fit.prepare.constrained import Restrictions
+from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.parameters import Space
 from mlejax.shapes import PyTree

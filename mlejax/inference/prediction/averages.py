@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax.covariance import CovarianceResult
-from mlejax.data.layout import Layout
+from mlejax.data.packing.layout import Layout
 from mlejax.execution import compiled
 from mlejax.fit import Fit
 from mlejax.inference.covariances.covariances import covariance_of

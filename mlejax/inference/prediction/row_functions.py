@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax import data as data_room
 from mlejax.data.formulas import Designs, DesignValues
-from mlejax.data.layout import Layout
+from mlejax.data.packing.layout import Layout
 from mlejax.parameters import Predictor
 from mlejax.shapes import Data, Device, Either, Params, PyTree
 

@@ -11,7 +11,7 @@ import numpy as np
 from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
-from mlejax.inference.profiles.descriptions import natural_slope, natural_value
+from mlejax.inference.profiles.ends.descriptions import natural_slope, natural_value
 from mlejax.inference.profiles.paths import Paths, newton
 from mlejax.inference.profiles.profile import chi2_cut, higher_maximum
 from mlejax.inference.profiles.profiled import at_estimates, find_ends, make_paths

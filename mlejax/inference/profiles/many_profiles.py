@@ -8,7 +8,7 @@ import numpy as np
 
 from mlejax.batch import Batch, single
 from mlejax.execution import float64
-from mlejax.inference.profiles.descriptions import described
+from mlejax.inference.profiles.ends.descriptions import described
 from mlejax.inference.profiles.profile import chi2_cut
 from mlejax.inference.profiles.profiled import find_ends, make_paths, profiled_batch, refused
 from mlejax.inference.profiles.profiling import free_entries

@@ -20,13 +20,13 @@ from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
 from mlejax.inference.normal import check_alpha
-from mlejax.inference.profiles.crossings import Points, solve
-from mlejax.inference.profiles.descriptions import described, natural_slope, natural_value
+from mlejax.inference.profiles.ends.crossings import Points, solve
+from mlejax.inference.profiles.ends.descriptions import described, natural_slope, natural_value
+from mlejax.inference.profiles.ends.walks import Asks, Beyond, beyond, constrained_fit, side_by_side
 from mlejax.inference.profiles.paths import Paths
 from mlejax.inference.profiles.profile import Curve, Profile, chi2_cut, higher_maximum
 from mlejax.inference.profiles.profiled import Ends, Profiled, find_ends, make_paths, profiled_fit, refused
 from mlejax.inference.profiles.targets import Target, entry_targets, function_target
-from mlejax.inference.profiles.walks import Asks, Beyond, beyond, constrained_fit, side_by_side
 from mlejax.objective.error_bars import ErrorBars, error_bars
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int

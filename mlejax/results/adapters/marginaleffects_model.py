@@ -15,7 +15,7 @@ import numpy as np
 from mlejax import inference
 from mlejax.data import columns_of
 from mlejax.execution import float64
-from mlejax.results import reporting
+from mlejax.results.doors import reporting
 from mlejax.shapes import Data
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax import inference, misuse, report
-from mlejax.results import reporting
-from mlejax.results.fitted import Fitted
+from mlejax.results.doors import reporting
+from mlejax.results.doors.fitted import Fitted
 
 if TYPE_CHECKING:
     import pandas as pd

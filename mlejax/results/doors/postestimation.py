@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlejax import files, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.inference.resampling.bootstrap import BootstrapKind
-from mlejax.results import reporting
-from mlejax.results.documented import documented_by
-from mlejax.results.fitted import Fitted
+from mlejax.results.doors import reporting
+from mlejax.results.doors.documented import documented_by
+from mlejax.results.doors.fitted import Fitted
 from mlejax.shapes import Data
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from mlejax.data import EffectKey, View, codes_keys
 from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
-from mlejax.likelihood.regressed import regressed
+from mlejax.likelihood.forms.regressed import regressed
 from mlejax.parameters import Declaration, Parameter, Real
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, Either, Float, PyTree, Reduced

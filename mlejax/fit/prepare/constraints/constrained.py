@@ -1,8 +1,8 @@
 """Constraints that are not linear: checked, satisfied at a first point, and solved for some of the coordinates.
 
-The search runs over the kept coordinates, as any search does (:mod:`mlejax.parameters.curved_ties`).  Which ones are kept is
-decided at the first point and again at the end: where the equations cannot be solved for the others any more (on a circle, a
-quarter of a turn away), the search goes on with another choice.
+The search runs over the kept coordinates, as any search does (:mod:`mlejax.parameters.constraints.curved_ties`).  Which ones
+are kept is decided at the first point and again at the end: where the equations cannot be solved for the others any more (on a
+circle, a quarter of a turn away), the search goes on with another choice.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from scipy.stats import poisson as scipy_poisson
 import mlejax as mle
 from tests.latent import high_precision
 
-QUAKES = pd.read_csv(Path(__file__).parents[2] / "examples" / "data" / "earthquakes.csv").assign(series=0)
+QUAKES = pd.read_csv(Path(__file__).parents[3] / "examples" / "data" / "earthquakes.csv").assign(series=0)
 SERIES = {"y": [1, 0, 7, 9, 1, 2, 8, 6, 0, 1, 1], "t": [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4], "g": list("aaaaaaabbbb")}
 START = {"rate": [1.0, 7.0], "s_transition": [[0.6, 0.4], [0.4, 0.6]]}
 

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from mlejax.execution import float64
-from mlejax.fit import labels
-from mlejax.fit.empty_classes import on_closed_edges
 from mlejax.fit.finish.finish import Fit, Integration
+from mlejax.fit.latents import labels
+from mlejax.fit.latents.empty_classes import on_closed_edges
 from mlejax.fit.recipe import continued, fit_once
 from mlejax.latent import Markov, mixture_of, posterior
 from mlejax.likelihood import Likelihood

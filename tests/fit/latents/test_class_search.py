@@ -9,7 +9,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from tests.latent.test_classes import CASE, DEATHS, WAITING, answers, counts, normals, people
+from tests.latent.discrete.test_classes import CASE, DEATHS, WAITING, answers, counts, normals, people
 
 SADDLE = {"mu": [70.9, 70.9], "sigma": [13.57, 13.57], "z_probs": [0.5, 0.5]}
 

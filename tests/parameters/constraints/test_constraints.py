@@ -15,7 +15,7 @@ from jax.scipy.stats import norm
 from scipy import stats
 
 import mlejax as mle
-from mlejax.parameters.ties import REAL, Support, range_of, solve_ties, support_of
+from mlejax.parameters.constraints.ties import REAL, Support, range_of, solve_ties, support_of
 from tests.cases import Case
 from tests.zoo import MULTINOMIAL, REGRESSION
 

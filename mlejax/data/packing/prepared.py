@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from mlejax.data.errors import DataError
-from mlejax.data.layout import Layout
-from mlejax.data.padding import blocks, pad, row_blocks
+from mlejax.data.packing.layout import Layout
+from mlejax.data.packing.padding import blocks, pad, row_blocks
+from mlejax.data.packing.streamed import StreamedColumn
 from mlejax.data.read.checked import Rows
-from mlejax.data.streamed import StreamedColumn
 from mlejax.execution import limits
 from mlejax.shapes import Host, PyTree
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from mlejax import inference, misuse
 from mlejax.covariance import CovarianceKind
-from mlejax.results.documented import documented_by
-from mlejax.results.fitted import Fitted
+from mlejax.results.doors.documented import documented_by
+from mlejax.results.doors.fitted import Fitted
 
 
 @misuse.doors

@@ -9,8 +9,8 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from tests.latent.test_chains import QUAKES, two
-from tests.latent.test_class_search import WAITING, normals, quiet
+from tests.fit.latents.test_class_search import WAITING, normals, quiet
+from tests.latent.discrete.test_chains import QUAKES, two
 
 RNG = np.random.default_rng(3)
 KIND = RNG.random((10, 80)) < 0.3

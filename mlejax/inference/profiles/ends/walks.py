@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from mlejax import optimize
-from mlejax.inference.profiles.crossings import DECREMENT, Points, rounding_of
+from mlejax.inference.profiles.ends.crossings import DECREMENT, Points, rounding_of
 from mlejax.inference.profiles.paths import Paths, newton
 from mlejax.objective import Evaluation
 from mlejax.shapes import Bool, Float, Host

@@ -2,7 +2,7 @@
 
 From the estimate the first step leads to the ends of the Wald interval, and the steps converge quadratically.  Where scores
 cost less than information, the information of the estimate serves for the second step, and the last one that was evaluated for
-steps near an end.  What does not converge here is walked to (:mod:`mlejax.inference.profiles.walks`).
+steps near an end.  What does not converge here is walked to (:mod:`mlejax.inference.profiles.ends.walks`).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 
 from mlejax.parameters.addresses import with_addresses
-from mlejax.parameters.ties import Ties
+from mlejax.parameters.constraints.ties import Ties
 from mlejax.portable import portable, restore
 from mlejax.shapes import Device, Either, Float, Host, Params, PyTree, Reduced
 

@@ -11,9 +11,9 @@ from jax.scipy.stats import norm, poisson
 from mpmath import mp, mpf
 
 import mlejax as mle
+from tests.fit.latents.test_class_search import quiet
 from tests.latent import high_precision
-from tests.latent.test_chains import QUAKES, model
-from tests.latent.test_class_search import quiet
+from tests.latent.discrete.test_chains import QUAKES, model
 
 COUNTS = {"y": np.repeat([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [4, 30, 50, 50, 25, 9])}  # fewer zeros than a Poisson law has
 

@@ -16,9 +16,9 @@ from mlejax import linalg, misuse, optimize
 from mlejax.execution import float64
 from mlejax.fit.diagnose.ends import interior
 from mlejax.fit.finish.finish import Fit, Integration
+from mlejax.fit.latents.simulated_integrals import simulated
+from mlejax.fit.latents.with_classes import fit_with_classes, with_classes_named
 from mlejax.fit.recipe import continued, fit_once
-from mlejax.fit.simulated_integrals import simulated
-from mlejax.fit.with_classes import fit_with_classes, with_classes_named
 from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated, marginal_of, way_of
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator

@@ -17,8 +17,8 @@ from mlejax import inference, misuse, report
 from mlejax.covariance import CovarianceKind, CovarianceResult, check_kind
 from mlejax.fit import Fit, Integration, counts
 from mlejax.misuse import linked
-from mlejax.results import reporting
-from mlejax.results.documented import documented_by
+from mlejax.results.doors import reporting
+from mlejax.results.doors.documented import documented_by
 from mlejax.shapes import Params
 from mlejax.verdict import Verdict
 

@@ -16,7 +16,7 @@ from mlejax import transforms
 from mlejax.execution import float64
 from mlejax.fit.elimination_checks import terms_of_rows
 from mlejax.fit.finish.finish import Fit
-from mlejax.fit.labels import laws
+from mlejax.fit.latents.labels import laws
 from mlejax.fit.prepare.streaming import evaluator_of
 from mlejax.fit.recipe import continued
 from mlejax.parameters import Space

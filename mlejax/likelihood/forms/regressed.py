@@ -11,7 +11,7 @@ import jax
 from mlejax import data as data_room
 from mlejax.execution import cached
 from mlejax.likelihood.declaration import Likelihood
-from mlejax.likelihood.natural_values import natural_values
+from mlejax.likelihood.forms.natural_values import natural_values
 from mlejax.parameters import Predictor, near, predictor
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, PyTree, Reduced

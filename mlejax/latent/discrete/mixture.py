@@ -26,8 +26,8 @@ from jax import lax
 
 from mlejax import data as data_room
 from mlejax.execution import cached, compiled
-from mlejax.latent.chains import Chain, forward, log_total, stationary
-from mlejax.latent.classes import ClassLike, Markov, check_classes
+from mlejax.latent.discrete.chains import Chain, forward, log_total, stationary
+from mlejax.latent.discrete.classes import ClassLike, Markov, check_classes
 from mlejax.latent.marginal import marginal_of
 from mlejax.latent.variable import Latent
 from mlejax.likelihood import EVERY_ROW, Joint, Likelihood, LikelihoodError, Regressed, natural_values

@@ -1,0 +1,1 @@
+"""Latents that take a few values: classes and hidden Markov chains."""

@@ -1,0 +1,1 @@
+"""Equality constraints: coordinates that are kept, and those that follow from them."""
