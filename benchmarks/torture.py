@@ -8,7 +8,7 @@ hand and by `mle.Latent`.  Their truth is a second formula in NumPy (the eigenva
 Cholesky factor for ARMA, a fixed grid for random effects), of which Nelder and Mead look for the highest point, also along edges.
 *Designs* are logits, Poisson and normal regressions whose columns are permuted, or shifted by up to 10^6 of their spreads and
 multiplied by 1e±9; their truth is iterated least squares on orthonormal columns.  *Constructions* are the data sets of
-`tests/torture.py`.
+`tests/verdict/torture.py`.
 
 A fit is *right* if it is clean and within 1e-4 of the highest log-likelihood (a design: with slopes and errors to 1e-6), or says
 that the log-likelihood levels off, with a supremum within 0.01 of it.  It is *untrue* if it says anything else that is not so.
@@ -42,8 +42,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import mlejax as mle
 from benchmarks.limits import CLOSE, Judged, judged
 from benchmarks.recorded import RESULTS, circumstances, keep
-from tests.test_torture import HONEST, stacks, verdicts
-from tests.torture import problems
+from tests.verdict.test_torture import HONEST, stacks, verdicts
+from tests.verdict.torture import problems
 
 N_SAMPLES, A_FEW, EVERY = 20, 2, 4
 SAME = 1e-6
@@ -507,7 +507,7 @@ DESIGN_KINDS += [("separated", "logit"), *(("collinear", f) for f in DESIGNS)]
 
 
 def run_constructions(seeds: int) -> dict[str, Any]:
-    """The problems of `tests/torture.py`, alone and in batches: false alarms on clean ones, and what is dishonest."""
+    """The problems of `tests/verdict/torture.py`, alone and in batches: false alarms on clean ones, and what is dishonest."""
     counts, wrong = verdicts(problems(range(1, 1 + max(1, seeds // 5))))
     for size in (60, 300):
         for name, group in stacks(range(20, 20 + seeds), size).items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 LIST = Path(__file__).parent / "slow.txt"
 SECONDS = 500.0  # of two processors, on the machine that measured: two workers need some more to start and to collect
-KEPT = "tests/test_torture.py::test_one_of_each"  # one hard fit of each kind, whatever it takes
+KEPT = "tests/verdict/test_torture.py::test_one_of_each"  # one hard fit of each kind, whatever it takes
 
 
 def durations(report: Path) -> dict[str, float]:

@@ -299,7 +299,7 @@ def test_the_page_of_messages_is_complete() -> None:
     page = (ROOT / "docs" / "messages.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
     said = [said for path in sorted((ROOT / "mlejax").rglob("*.py")) for said in warned(ast.parse(path.read_text()))]
-    verdicts = ast.walk(ast.parse((ROOT / "mlejax" / "verdict.py").read_text()))
+    verdicts = ast.walk(ast.parse((ROOT / "mlejax" / "verdict" / "rules.py").read_text()))
     rules = [n for n in verdicts if isinstance(n, ast.FunctionDef) and n.name in ("_rule", "_indefinite", "_curved", "_risen")]
     nodes = [n for rule in rules for statement in rule.body[1:] for n in ast.walk(statement)]  # without the docstring
     parts = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}

@@ -33,6 +33,7 @@ from mlejax.fit.elimination_checks import (
     without_rows,
 )
 from mlejax.fit.finish.finish import Fit, finish, nothing_to_estimate, with_effects
+from mlejax.fit.first_start import first_start
 from mlejax.fit.maximise.em_steps import Climbed, climb
 from mlejax.fit.maximise.maximise import maximise
 from mlejax.fit.maximise.training import History, ValidationData, held_out_data, train
@@ -63,8 +64,8 @@ from mlejax.fit.prepare.streaming import (
     load_stream,
     with_fingerprint,
 )
-from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
-from mlejax.fit.start import Mode, subsample
+from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
+from mlejax.fit.start import Mode
 from mlejax.likelihood import (
     Likelihood,
     check_rows_once,
@@ -73,7 +74,6 @@ from mlejax.likelihood import (
 from mlejax.objective import (
     ChunkedEvaluator,
     EffectsEvaluator,
-    PartitionedEvaluator,
     Spec,
 )
 from mlejax.optimize import Method, OptimizeResult
@@ -157,7 +157,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     if constrained is not None and constrained.functions:
         plain = evaluator_of(Spec(likelihood, space), loaded, fixed, request.resume, places)
         begun = begin(
-            space, fixed, constrained, likelihood, method, _first_start(plain, method, loaded, given, request.seed)
+            space, fixed, constrained, likelihood, method, first_start(plain, method, loaded, given, request.seed)
         )
         space, fixed, labels = begun.space, begun.reference, begun.equations.labels
     elif constrained is not None:
@@ -165,7 +165,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     loaded, spec = _specified(likelihood, loaded, space, request, keep=begun is None)
     evaluator = evaluator_of(spec, loaded, fixed, request.resume, places)
     doing("choosing a start")
-    u0 = _first_start(evaluator, method, loaded, given, request.seed) if begun is None else begun.u
+    u0 = first_start(evaluator, method, loaded, given, request.seed) if begun is None else begun.u
     check_rows_once(likelihood, space, loaded.seen.problem.data, u0, fixed)
     settling = None
     if isinstance(evaluator, EffectsEvaluator):
@@ -348,7 +348,7 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
         space, held = fix_on_host(loaded.problem.space, fixed)
         evaluator = evaluator_of(replace(fit.spec, space=space), loaded, held)
         given = start_room.given_values(space, likelihood.parameters, fit.params)
-        u0 = _first_start(evaluator, method, loaded, given, 0)
+        u0 = first_start(evaluator, method, loaded, given, 0)
         problems = problems_of(method, held, 0, lambda _: loaded, lambda _: given)
         found = search_all(problems, evaluator, u0[None], np.zeros(1, np.int64)).diagnosed(0)
         return finish(evaluator.with_spec(found.spec), loaded, found, method)
@@ -365,37 +365,3 @@ def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Fl
     return Outcome(
         found.spec, found.end.alone(), np.zeros(1, bool), {0: found.findings}, {0: found.note} if found.note else {}
     )
-
-
-def _first_start(
-    evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
-) -> Float[Host, " p"]:
-    """u of the start, from a subsample of many rows."""
-    if isinstance(evaluator, PartitionedEvaluator):
-        return _start_of_stream(evaluator, loaded, given, seed)
-    spec, data = evaluator.spec, loaded.problem.data
-    if isinstance(evaluator, EffectsEvaluator):
-        return start_of_one(evaluator, loaded, given, seed)
-    if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
-        return start_of_one(evaluator, loaded, given, seed)
-    sample = subsample.first_rows(spec, data)
-    of_sample = ChunkedEvaluator(spec, sample, evaluator.fixed, program_of=data)
-    plain = start_of_one(of_sample, loaded, given, seed)
-    try:
-        near = subsample.improved(spec, data, sample, plain, evaluator.fixed)
-    except NotImplementedError:  # JAX lacks a second derivative
-        near = None
-    return plain if near is None else subsample.chosen(evaluator, near, plain)
-
-
-def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
-    """u of the start: the estimate from the rows of the sample, if it serves all rows."""
-    of_sample = ChunkedEvaluator(evaluator.spec, evaluator.some, evaluator.fixed, evaluator.hyper)
-    plain = start_of_one(of_sample, loaded.seen, given, seed)
-    if any(v is not None for v in given) or not plain.size:
-        return plain
-    try:
-        near = subsample.estimate(of_sample, plain)
-    except NotImplementedError:  # JAX lacks a second derivative
-        near = None
-    return plain if near is None else subsample.chosen(evaluator, near, plain)

@@ -3,15 +3,9 @@
 from mlejax.objective.bias_reduction import BiasReduction, check_reduction
 from mlejax.objective.elimination import EffectsEvaluator, Eliminated, separated_rows
 from mlejax.objective.evaluator import Evaluation, Evaluator, RowTerms, SearchEvaluator, SingleEvaluator, row_terms
-from mlejax.objective.evaluators.chunked import (
-    ChunkedEvaluator,
-    Minimised,
-    chunk_size,
-    hoists,
-    sample_chunks,
-    with_invariants,
-)
+from mlejax.objective.evaluators.chunked import ChunkedEvaluator, Minimised, chunk_size, sample_chunks
 from mlejax.objective.evaluators.data_sets import DataSetsEvaluator, filled
+from mlejax.objective.evaluators.hoisting import hoists, with_invariants
 from mlejax.objective.evaluators.points import PointsEvaluator
 from mlejax.objective.evaluators.programs import products_of_sets
 from mlejax.objective.evaluators.reweighted import Reweighted, SeparateEvaluator, Weights, run_of_starts

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlejax import transforms
+from mlejax.execution import evaluated, float64
+from mlejax.parameters.constraints.ties import REAL, Support, support_of
 from mlejax.shapes import Device, Either, Float, Reduced
 from mlejax.transforms import Transform
 
@@ -70,6 +72,35 @@ class Leaf:
     @cached_property
     def entry_labels(self) -> tuple[str, ...]:
         return tuple(self.name + self.suffix(int(i)) for i in self.reported_index)
+
+    @cached_property
+    def theta_labels(self) -> tuple[str, ...]:
+        """One address for each entry of theta of this leaf."""
+        if self.partly_fixed:
+            flat = self.free_index
+        else:
+            with float64():
+                where = np.arange(self.size, dtype=np.float64).reshape(self.shape)
+                flat = evaluated(self.transform.free, where).astype(int)
+        return tuple(self.name + self.suffix(int(i)) for i in flat)
+
+    @cached_property
+    def supports(self) -> tuple[Support, ...]:
+        """Where each reported entry may lie."""
+        links = self.transform.interval_links(self.shape)
+        return tuple(support_of(self.transform) or support_of(link) or REAL for link in links)
+
+    def write_reported(self, out: np.ndarray) -> None:
+        """Write the derivative of the reported entries with respect to theta of this leaf, into zeros (reported, n_free)."""
+        if self.transform.elementwise:
+            out[self.free_index if self.partly_fixed else np.arange(self.size), np.arange(self.n_free)] = 1.0
+            return
+        with float64():
+            basis = np.vstack([np.zeros(self.n_free), np.eye(self.n_free)])
+            values = evaluated(jax.vmap(lambda t: jnp.reshape(self.transform.expand(t, self.shape), (-1,))), basis)
+        out[:] = (values[1:] - values[0]).T[self.reported_index]
+        if isinstance(self.transform, transforms.ClosedSimplex):
+            out *= self.transform.not_held(self.shape)
 
     def suffix(self, flat: int) -> str:
         if not self.shape:

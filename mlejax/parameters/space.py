@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax import transforms
 from mlejax.execution import evaluated, float64
 from mlejax.parameters import addresses
 from mlejax.parameters.addresses import near
 from mlejax.parameters.constraints.curved_ties import CurvedTies
-from mlejax.parameters.constraints.ties import REAL, Ties, solve_ties, support_of
+from mlejax.parameters.constraints.ties import Ties, solve_ties, support_of
 from mlejax.parameters.coordinates import split_constants
 from mlejax.parameters.leaf import Group, Leaf
 from mlejax.shapes import Either, Float, Params, PyTree, Reduced
@@ -258,19 +257,8 @@ class Space:
             return np.asarray(self.untied.reported_matrix @ self.ties.matrix)
         matrix = np.zeros((self.n_reported, self.n_free))
         for leaf, at, row in zip(self.leaves, self.u_slices, self.reported_slices, strict=True):
-            if not leaf.n_free:
-                continue
-            if leaf.transform.elementwise:
-                index = leaf.free_index if leaf.partly_fixed else np.arange(leaf.size)
-                matrix[row.start + index, at.start + np.arange(leaf.n_free)] = 1.0
-            else:
-                with float64():
-                    basis = np.vstack([np.zeros(leaf.n_free), np.eye(leaf.n_free)])
-                    expand = lambda t, lf=leaf: jnp.reshape(lf.transform.expand(t, lf.shape), (-1,))
-                    values = evaluated(jax.vmap(expand), basis)
-                matrix[row, at] = (values[1:] - values[0]).T[leaf.reported_index]
-                if isinstance(leaf.transform, transforms.ClosedSimplex):
-                    matrix[row, at] *= leaf.transform.not_held(leaf.shape)
+            if leaf.n_free:
+                leaf.write_reported(matrix[row, at])
         return matrix
 
     @cached_property
@@ -283,17 +271,7 @@ class Space:
     @cached_property
     def theta_labels(self) -> tuple[str, ...]:
         """One address for each entry of theta (and of u)."""
-        out: list[str] = []
-        for leaf in self.leaves:
-            if not leaf.n_free:
-                continue
-            if leaf.partly_fixed:
-                out.extend(leaf.name + leaf.suffix(int(i)) for i in leaf.free_index)
-            else:
-                with float64():
-                    where = np.arange(leaf.size, dtype=np.float64).reshape(leaf.shape)
-                    flat = evaluated(leaf.transform.free, where).astype(int)
-                out.extend(leaf.name + leaf.suffix(int(i)) for i in flat)
+        out = [label for leaf in self.leaves if leaf.n_free for label in leaf.theta_labels]
         return tuple(out) if self.ties is None else tuple(out[j] for j in self.ties.kept)
 
     @cached_property
@@ -326,23 +304,15 @@ class Space:
     @cached_property
     def zero_is_interior(self) -> np.ndarray:
         """Flags (n_reported,): 0 is an interior point of the support, so that z and p have a meaning."""
-        flags: list[bool] = []
-        for leaf in self.leaves:
-            for link in leaf.transform.interval_links(leaf.shape):
-                support = support_of(leaf.transform) or support_of(link) or REAL
-                flags.append(support.low < 0.0 < support.high)
+        flags = [support.low < 0.0 < support.high for leaf in self.leaves for support in leaf.supports]
         return np.asarray(flags, dtype=bool)
 
     @cached_property
     def closed_edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Closed lower and upper edges of the reported entries (n_reported,) each; infinite where there is none."""
-        lower = np.full(self.n_reported, -np.inf)
-        upper = np.full(self.n_reported, np.inf)
-        for leaf, row in zip(self.leaves, self.reported_slices, strict=True):
-            links = leaf.transform.interval_links(leaf.shape)
-            supports = [support_of(leaf.transform) or support_of(link) or REAL for link in links]
-            lower[row] = [s.low if s.low_closed else -np.inf for s in supports]
-            upper[row] = [s.high if s.high_closed else np.inf for s in supports]
+        supports = [support for leaf in self.leaves for support in leaf.supports]
+        lower = np.array([s.low if s.low_closed else -np.inf for s in supports], np.float64)
+        upper = np.array([s.high if s.high_closed else np.inf for s in supports], np.float64)
         return lower, upper
 
     # ---- addresses

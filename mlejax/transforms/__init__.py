@@ -18,7 +18,8 @@ References: Stan Reference Manual, "Constraint Transforms"; Pinheiro & Bates (19
 """
 
 from mlejax.transforms.elementwise import Box, HalfOpen, Identity, Log, Logit, Transform
-from mlejax.transforms.structured import Cholesky, ClosedSimplex, Correlation, Covariance, Ordered, Simplex, Triangular
+from mlejax.transforms.matrices import Cholesky, Correlation, Covariance, Triangular
+from mlejax.transforms.structured import ClosedSimplex, Ordered, Simplex
 
 __all__ = [
     "Box",

@@ -13,7 +13,6 @@ Many rows are cut into equal chunks, whose sums are added in the order of the ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -27,10 +26,10 @@ from jax import lax
 
 from mlejax import optimize
 from mlejax.data import Prepared
-from mlejax.execution import aligned, cached, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
-from mlejax.likelihood import example_params
+from mlejax.execution import aligned, compiled, float64, is_aligned, kept_pool, limits, n_cores, on_cpu
 from mlejax.objective.embedding import embedding
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
+from mlejax.objective.evaluators.hoisting import blocks_used, hoists, with_invariants
 from mlejax.objective.objective import Spec, objective_of, penalty_derivatives, to_loglik
 from mlejax.objective.sampling import sample_of_one, with_leading_axis
 from mlejax.optimize import Carry, Method, OptimizeResult
@@ -40,11 +39,6 @@ C = TypeVar("C", bound="ChunkedEvaluator")
 POINTS = 24  # points of one call of `logliks`: one program serves any number of them
 
 Minimised = tuple[Any, Any, Any]  # value (), gradient (p,) and curvature (p, p) of what is minimised
-
-
-def blocks_used(data: Prepared) -> Count:
-    """The number of blocks that hold rows: a sample may fill its chunk in part."""
-    return jnp.minimum(-(-data.n // data.block), data.n_blocks)
 
 
 def _evaluate(spec: Spec, method: Any, u: Either, data: Prepared, fixed: Either | None) -> PyTree:
@@ -321,49 +315,6 @@ class Chunks:
 def _aligned(chunks: list[Prepared]) -> bool:
     """Whether programs read these chunks in place; else each call would copy them."""
     return all(is_aligned(a) for c in chunks for a in (*c.rows, c.weights) if isinstance(a, np.ndarray))
-
-
-def hoists(spec: Spec, data: Prepared) -> bool:
-    """Whether a part of the contributions depends on the data alone, and is worth keeping as further columns."""
-    if data.mode == "whole" or data.streamed:
-        return False
-    shapes = (
-        tuple((a.shape[1:], a.dtype) for a in data.rows),
-        tuple((np.shape(a), np.result_type(a)) for a in data.shared),
-    )
-    key = ("splits", data.statics, spec.space, data.block, shapes)
-
-    def worth() -> bool:
-        block = tuple(jax.ShapeDtypeStruct((data.block, *a.shape[1:]), a.dtype) for a in data.rows)
-        parts = spec.likelihood.split(example_params(spec.space), block, data.shared, data.statics)
-        size = lambda arrays: sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
-        return parts is not None and size(parts.shapes) <= limits().invariants_memory * size(block)
-
-    return cached(spec.likelihood, key, worth)
-
-
-def with_invariants(spec: Spec, data: Prepared) -> Prepared:
-    """A chunk with its hoisted values as further arrays by row, if they are not there already."""
-    if len(data.rows) > data.statics.n_leaves:
-        return data
-    return replace(data, rows=(*data.rows, *_invariants(spec, data)))
-
-
-@partial(compiled, static=("spec",))
-def _invariants(spec: Spec, data: Prepared) -> PyTree:
-    likelihood, filled = spec.likelihood, blocks_used(data)
-    blocks = jax.tree.map(lambda a: jnp.reshape(a, (data.n_blocks, data.block, *a.shape[1:])), data.rows)
-
-    def of(rows: PyTree) -> PyTree:
-        parts = likelihood.split(example_params(spec.space), rows, data.shared, data.statics)
-        return () if parts is None else parts.known(rows, data.shared)
-
-    def block(part: PyTree) -> PyTree:
-        i, rows = part
-        return lax.cond(i < filled, of, lambda r: jax.tree.map(jnp.zeros_like, jax.eval_shape(of, r)), rows)
-
-    found = lax.map(block, (jnp.arange(data.n_blocks), blocks))
-    return jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), found)
 
 
 def _cut(data: Prepared, size: int) -> list[Prepared]:

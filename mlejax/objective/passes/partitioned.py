@@ -22,7 +22,8 @@ from mlejax.data.streams import Partition, Seen, Streamed, joined, naming
 from mlejax.data.streams.cutting import Cut
 from mlejax.execution import compiled, float64
 from mlejax.objective.evaluator import Evaluation, FromData, Report, Task
-from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised, blocks_used
+from mlejax.objective.evaluators.chunked import POINTS, ChunkedEvaluator, Minimised
+from mlejax.objective.evaluators.hoisting import blocks_used
 from mlejax.objective.objective import Objective, Spec, objective_of, penalty_derivatives, penalty_value
 from mlejax.objective.passes.kept_passes import Kept
 from mlejax.objective.sampling import sample_of_one, with_leading_axis

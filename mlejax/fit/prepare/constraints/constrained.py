@@ -7,9 +7,8 @@ circle, a quarter of a turn away), the search goes on with another choice.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,55 +17,19 @@ import numpy as np
 
 from mlejax.execution import compiled
 from mlejax.fit.finish.finish import Fit
+from mlejax.fit.prepare.constraints.equations import Equations, equations_of, params_at, satisfied
 from mlejax.likelihood import Likelihood
 from mlejax.optimize import EM, Method
-from mlejax.parameters import CurvedTies, Space, with_addresses
-from mlejax.shapes import Bool, Either, Float, Host, PyTree
+from mlejax.parameters import CurvedTies, Space
+from mlejax.shapes import Either, Float, Host, PyTree
 
-TRIES = 12  # points from which the equations are solved
-SPREAD = 0.1  # of the points at which derivatives are compared, in units of max(1, |u|)
-SINGULAR = 1e-5  # derivative at a solution, relative to that beside it, that is none
-DEPENDENT = 1e-7  # part of a derivative outside the span of the others, that is none
-SATISFIED = 1e-8  # relative to the derivative times max(1, |u|)
 WORSE = 0.1  # determinant of the coordinates that follow, relative to the best choice, at which another is taken
 CHOICES = 4  # of the kept coordinates
 
 
-@dataclass(frozen=True)
-class Equations:
-    """c(params) = 0 over the coordinates of a layout.
-
-    Attributes:
-        space: the layout, without constraints.
-        ties: the functions and the linear restrictions; ``kept`` is empty.
-        labels: in the words of the user, one for each equation.
-    """
-
-    space: Space
-    ties: CurvedTies
-    labels: tuple[str, ...]
-
-    def at(self, u: Float[Host, " n"], fixed: Either | None) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
-        """Values and derivatives by u."""
-        with np.errstate(all="ignore"):
-            value, slope = _values(self.ties, self.space, u, fixed)
-        return np.asarray(value), np.asarray(slope)
-
-
-@partial(compiled, static=("ties", "space"))
-def _values(ties: CurvedTies, space: Space, u: Either, fixed: Either | None) -> PyTree:
-    residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
-    return residual(u), jax.jacfwd(residual)(u)
-
-
-@partial(compiled, static=("space",))
-def _params(space: Space, u: Either, fixed: Either | None) -> PyTree:
-    return space.params_from_u(u, fixed)
-
-
 @partial(compiled, static=("space",))
 def _u_of(space: Space, fixed: Either) -> Either:
-    return space.u_from_params(space.at_fixed(fixed))
+    return space.u_fromparams_at(space.at_fixed(fixed))
 
 
 @partial(compiled, static=("space",))
@@ -130,202 +93,6 @@ def begin(
     return Begun(equations, tied, reference, point[tied.ties.index])
 
 
-# ---- what the user gave
-
-
-def equations_of(
-    space: Space,
-    fixed: Either | None,
-    functions: Sequence[Callable[[Any], Any]],
-    regressed: Sequence[str],
-    linear: tuple[np.ndarray, np.ndarray, Sequence[str]],
-    u: Float[Host, " n"],
-) -> Equations:
-    """The constraints as equations.
-
-    Args:
-        space, fixed: layout and fixed values.
-        functions: of params, which are to be 0.
-        regressed: names of regressed parameters.
-        linear: R, r and labels of restrictions R reported = r.
-        u: any point.
-
-    Raises:
-        TypeError, ValueError: a function that is none of the parameters alone, or returns no numbers.
-    """
-    labels = list[str]()
-    params = _params(space, u, fixed)
-    for k, function in enumerate(functions):
-        name = getattr(function, "__name__", type(function).__name__)
-        name = f"function {k + 1}" if name == "<lambda>" else name
-        sizes = _sizes(function, name, with_addresses(function, space, regressed), params)
-        labels += [f"{name}(params) = 0"] if sizes == 1 else [f"{name}(params)[{i}] = 0" for i in range(sizes)]
-    R, r, more = linear
-    lines = (R.tobytes(), np.asarray(r, np.float64).tobytes()) if len(r) else None
-    ties = CurvedTies((), space.n_free, tuple(functions), lines, tuple(regressed))
-    return Equations(space, ties, (*labels, *more))
-
-
-def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
-    """How many equations a function is, checked without evaluating it."""
-    try:
-        needed = [
-            p
-            for p in inspect.signature(function).parameters.values()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):
-        needed = [None]  # type: ignore[list-item]
-    if len(needed) != 1:
-        raise TypeError(
-            f"constraints= {name}: expected a function of params alone, got one of {len(needed)} arguments.  A constraint cannot "
-            "depend on the data: write a relation that differs by row into the log-likelihood"
-        )
-    try:
-        found = jax.tree.leaves(jax.eval_shape(of_params, params))
-    except TypeError as error:
-        raise TypeError(
-            f"constraints= {name}: JAX cannot trace it as a function that returns numbers ({str(error).splitlines()[0][:200]}); "
-            "write it with jax.numpy, without if on values"
-        ) from error
-    if any(leaf.dtype == bool for leaf in found):
-        raise TypeError(
-            f"constraints= {name} returns truth values; return the difference of both sides, lambda p: p['a'] * p['b'] - 1, "
-            "which is kept at 0 (inequalities are not offered: declare a support)"
-        )
-    if not found or any(not np.issubdtype(leaf.dtype, np.floating) for leaf in found):
-        kinds = ", ".join(str(leaf.dtype) for leaf in found) or "nothing"
-        raise TypeError(f"constraints= {name}: expected a function that returns floating-point numbers, got {kinds}")
-    return sum(int(np.prod(leaf.shape)) for leaf in found)
-
-
-# ---- a point that satisfies them
-
-
-def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> Float[Host, " n"]:
-    """A point near u that satisfies the equations.
-
-    Raises:
-        ValueError: more equations than parameters can be bound by; none that satisfies them was found; derivatives that are 0
-            there; equations that follow from the others.
-    """
-    m, n = len(equations.labels), u.size
-    if m >= n:
-        raise ValueError(
-            f"constraints= are {m} equation{'s' * (m > 1)} for {n} free parameter{'s' * (n > 1)}, which leave nothing to "
-            "estimate; give the values that they imply as fixed="
-        )
-    _refuse_constants(equations, u, fixed)
-    rng, best = np.random.default_rng(0), (np.inf, "")
-    every = np.ones(m, bool)
-    for k in range(TRIES):
-        begin = u if k == 0 else u + (0.3, 1.0, 3.0)[k % 3] * np.maximum(1.0, np.abs(u)) * rng.normal(size=n)
-        found = _solved(equations, _inside(equations.space, begin), fixed, every)
-        if found[1]:
-            _refuse_singular(equations, found[0], fixed)
-            return found[0]
-        worst = int(np.nanargmax(np.abs(found[2]))) if np.isfinite(found[2]).any() else 0
-        size = abs(found[2][worst])
-        best = min(best, (size if np.isfinite(size) else np.inf, equations.labels[worst]))
-    raise ValueError(
-        f"constraints= cannot be satisfied: from {TRIES} points no values of the parameters were found at which all are 0.  The "
-        f"nearest leave {best[1].removesuffix(' = 0')} at {best[0]:.3g}.  They contradict each other, fixed= or the supports, or "
-        "need start= near values that satisfy them"
-    )
-
-
-def _inside(space: Space, u: Float[Host, " n"]) -> Float[Host, " n"]:
-    return np.clip(u, space.lower, space.upper)
-
-
-def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
-    rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
-    bad = np.ones(len(equations.labels), bool)
-    for k in range(4):
-        point = u if k == 0 else u + np.maximum(1.0, np.abs(u)) * rng.normal(size=u.size)
-        value, slope = equations.at(_inside(equations.space, point), fixed)
-        seen |= (slope != 0).any(axis=1)
-        bad &= ~np.isfinite(value) | ~np.isfinite(slope).all(axis=1)
-    for label, moves, wrong in zip(equations.labels, seen, bad, strict=True):
-        if wrong:
-            raise ValueError(
-                f"constraints= {label}: its value or derivative is not finite, at the start and near it; give a start= where "
-                "they are"
-            )
-        if not moves:
-            raise ValueError(f"constraints= {label}: it does not depend on the free parameters")
-
-
-def _solved(
-    equations: Equations, u: Float[Host, " n"], fixed: Either | None, of: Bool[Host, " m"]
-) -> tuple[Float[Host, " n"], bool, Float[Host, " m"]]:
-    """Gauss-Newton steps of least length from u for some of the equations: the end, whether they hold there, the values."""
-    space = equations.space
-    value, slope = equations.at(u, fixed)
-    first = np.abs(slope) @ np.maximum(1.0, np.abs(u))
-    for _ in range(100):
-        weight = np.maximum(1.0, np.abs(u))
-        rows = np.maximum(np.abs(slope[of]) @ weight, 1e-300)
-        c, A = value[of] / rows, slope[of] * weight / rows[:, None]
-        if not (np.isfinite(c).all() and np.isfinite(A).all()):
-            return u, False, value
-        step = -weight * (np.linalg.pinv(A, rcond=1e-10) @ c)
-        size, t = np.abs(c).max(), 1.0
-        if np.abs(step / weight).max() <= 1e-14:
-            break
-        while t > 1e-6:
-            trial = _inside(space, u + t * step)
-            new, new_slope = equations.at(trial, fixed)
-            if np.isfinite(new).all() and np.abs(new[of] / rows).max() < size:
-                break
-            t *= 0.5
-        else:
-            break
-        u, value, slope = trial, new, new_slope
-    scale = np.maximum(np.abs(slope) @ np.maximum(1.0, np.abs(u)), np.where(np.isfinite(first), first, 0.0))
-    return u, bool((np.abs(value[of]) <= SATISFIED * scale[of]).all()), value
-
-
-def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
-    """Raise ValueError where the equations are not as many independent ones as there are, at and beside a solution."""
-    rng, weight = np.random.default_rng(2), np.maximum(1.0, np.abs(u))
-    beside = [_inside(equations.space, u + SPREAD * weight * rng.normal(size=u.size)) for _ in range(5)]
-    slope = equations.at(u, fixed)[1] * weight
-    norms = np.linalg.norm(slope, axis=1)
-    usual = np.nanmax([np.linalg.norm(equations.at(b, fixed)[1] * weight, axis=1) for b in beside], axis=0)
-    for label, here, there in zip(equations.labels, norms, usual, strict=True):
-        if here <= SINGULAR * there:
-            raise ValueError(
-                f"constraints= {label}: its derivative is 0 where it holds, as that of a square, so that it implies no "
-                "covariance; write it so that it changes its sign, a - b instead of (a - b)**2"
-            )
-    unit, basis, kept = slope / norms[:, None], list[np.ndarray](), np.zeros(len(norms), bool)
-    for j, row in enumerate(unit):
-        rest = row - sum((b @ row) * b for b in basis)
-        rest = rest - sum((b @ rest) * b for b in basis)
-        size = float(np.linalg.norm(rest))
-        if size > DEPENDENT:
-            basis.append(rest / size)
-            kept[j] = True
-            continue
-        others = [_solved(equations, b, fixed, kept) for b in beside]
-        gaps = [abs(value[j]) / norms[j] for _, holds, value in others if holds]
-        if gaps and max(gaps) <= 1e-6:
-            raise ValueError(
-                f"constraints= {equations.labels[j]} follows from the others ({', '.join(_first(equations.labels, kept))}): "
-                "leave it out"
-            )
-        raise ValueError(
-            f"constraints= have derivatives of rank {int(kept.sum())} of {len(norms)} where they hold: {equations.labels[j]} "
-            f"touches the others ({', '.join(_first(equations.labels, kept))}) without crossing them, which implies no "
-            "covariance.  Fix the parameters that they determine with fixed="
-        )
-
-
-def _first(labels: Sequence[str], which: Bool[Host, " m"]) -> list[str]:
-    return [labels[i] for i in np.flatnonzero(which)[:6]]
-
-
 # ---- the coordinates that are kept
 
 
@@ -357,7 +124,7 @@ def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) ->
     space = equations.space
     dependent, _ = _dependent(equations.at(u, fixed)[1], u, space)
     kept = tuple(np.setdiff1d(np.arange(u.size), dependent).tolist())
-    reference = _vector(space, jax.tree.map(np.asarray, _params(space, u, fixed)))
+    reference = _vector(space, jax.tree.map(np.asarray, params_at(space, u, fixed)))
     return with_tangent(replace(space, ties=replace(equations.ties, kept=kept)), reference), reference
 
 

@@ -1,4 +1,4 @@
-"""The verdicts on data sets whose truth is known by construction (`tests/torture.py`), alone and in batches.
+"""The verdicts on data sets whose truth is known by construction (`tests/verdict/torture.py`), alone and in batches.
 
 Never `verified`: what has no maximum, a flat direction, or its maximum on an edge; a bad start may end at a true local
 maximum, which is checked by moving every parameter.  At most one clean fit in a hundred is flagged.
@@ -17,7 +17,7 @@ import pytest
 
 import mlejax as mle
 from benchmarks.recorded import RESULTS
-from tests.torture import Problem, problems
+from tests.verdict.torture import Problem, problems
 
 HONEST = {
     "none": {"no_finite_maximum", "stopped_early"},

@@ -1,0 +1,47 @@
+"""The first start of a fit: from a subsample where there are many rows, from the sample of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlejax.fit.prepare.loaded import Loaded
+from mlejax.fit.prepare.streaming import AnyEvaluator
+from mlejax.fit.search import start_of_one
+from mlejax.fit.start import subsample
+from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, PartitionedEvaluator
+from mlejax.optimize import Method
+from mlejax.shapes import Float, Host
+
+
+def first_start(
+    evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
+) -> Float[Host, " p"]:
+    """u of the start, from a subsample of many rows."""
+    if isinstance(evaluator, PartitionedEvaluator):
+        return _start_of_stream(evaluator, loaded, given, seed)
+    spec, data = evaluator.spec, loaded.problem.data
+    if isinstance(evaluator, EffectsEvaluator):
+        return start_of_one(evaluator, loaded, given, seed)
+    if any(v is not None for v in given) or not subsample.worthwhile(spec, data, method):
+        return start_of_one(evaluator, loaded, given, seed)
+    sample = subsample.first_rows(spec, data)
+    of_sample = ChunkedEvaluator(spec, sample, evaluator.fixed, program_of=data)
+    plain = start_of_one(of_sample, loaded, given, seed)
+    try:
+        near = subsample.improved(spec, data, sample, plain, evaluator.fixed)
+    except NotImplementedError:  # JAX lacks a second derivative
+        near = None
+    return plain if near is None else subsample.chosen(evaluator, near, plain)
+
+
+def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
+    """u of the start: the estimate from the rows of the sample, if it serves all rows."""
+    of_sample = ChunkedEvaluator(evaluator.spec, evaluator.some, evaluator.fixed, evaluator.hyper)
+    plain = start_of_one(of_sample, loaded.seen, given, seed)
+    if any(v is not None for v in given) or not plain.size:
+        return plain
+    try:
+        near = subsample.estimate(of_sample, plain)
+    except NotImplementedError:  # JAX lacks a second derivative
+        near = None
+    return plain if near is None else subsample.chosen(evaluator, near, plain)

@@ -1,0 +1,173 @@
+"""The rules from evidence to a verdict, in the order in which a problem outweighs the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mlejax.status import End
+from mlejax.verdict.codes import ADVICE, NO_ESTIMATES, SEVERAL_STARTS, Facts, Verdict
+from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, steepest
+
+UNSETTLED = 0.1  # log-likelihood units that a Newton step still promises where the steps ran out
+NEGATED = (
+    "where the search began the function curves upwards in every parameter, as minus a log-likelihood does: if it returns that, "
+    "leave out the minus sign"
+)
+
+
+def judge(e: Evidence) -> Verdict:
+    """Evidence -> verdict; rules in the order in which a problem outweighs the next."""
+    facts: dict[str, Any] = {
+        "decrement": e.decrement,
+        "decrements": e.decrements,
+        "smallest_eigenvalue": e.smallest_eigenvalue,
+        "condition": e.condition,
+        "n_steps": e.n_steps,
+        "optimiser": e.end.name,
+    }
+    code, said = _rule(e)
+    statement = said() if callable(said) else said
+    if e.directions:
+        facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.directions)
+        risen = [d for d in e.directions if d.behaviour == "rises"]
+        if risen and all(d.bounded for d in risen):
+            facts["supremum"] = max(d.supremum for d in risen)
+        if risen and e.deciding[0]:
+            facts["rows"] = e.deciding[0]
+    if e.edges:
+        facts["edges"] = e.edges
+    if e.dense:
+        facts["mismatch"] = e.mismatch
+    if e.limit:
+        facts["limit"] = True
+    if e.edges and e.within is not None:
+        facts["decided_within"] = e.within
+    if e.rounding:
+        facts["rounding"] = e.rounding
+    if code in ("verified", "boundary") and e.beside:
+        statement = f"{statement}; {e.beside}"
+    advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
+    if code == "no_finite_maximum":
+        if e.convex:
+            advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
+        elif e.contributions[0] <= e.n_free:
+            advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
+        elif e.n_retried:
+            advice += f" No finite maximum was met from {e.n_retried} other starts{SEVERAL_STARTS}."
+    return Verdict(code, statement, Facts(facts), advice)
+
+
+def code_of(e: Evidence) -> str:
+    """The code alone, without the words of :func:`judge`."""
+    return _rule(e)[0]
+
+
+def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
+    """The code, and the statement or what writes it."""
+    if e.end == End.INTERRUPTED and not e.n_steps:
+        return "stopped_early", "interrupted before the first step; the values are those of the start"
+    if e.rows:
+        return "not_computable", e.rows
+    if not e.dense:
+        usual = f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
+        return "stopped_early", e.message or usual
+    rising = steepest(e.directions)
+    unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
+    if rising is not None and not (unsettled and rising.bounded):
+        return "no_finite_maximum", partial(_risen, rising, e)
+    flat = [d for d in e.directions if d.behaviour == "flat"]
+    if flat:
+        return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
+    higher = [d for d in e.directions if d.behaviour == "higher"]
+    best = max(higher, key=lambda d: d.gain) if higher else None
+    settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
+    if best is not None and settled and not e.definite:
+        return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
+    for d in e.directions:
+        if d.behaviour == "inflection":
+            return "saddle", (
+                f"an inflection: the score is zero and the information nearly singular, but the log-likelihood is {d.gain:.3g} "
+                f"higher along {d.movement}"
+            )
+    return _curved(e, best) if e.definite else ("stopped_early", _indefinite(e))
+
+
+def _indefinite(e: Evidence) -> str:
+    """What is said where the search stopped and the information is not positive definite."""
+    if any(d.behaviour == "ridge" for d in e.directions):
+        return (
+            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
+            "two components have become one, or the start was too far; give another start="
+        )
+    if e.end == End.INTERRUPTED:
+        return f"interrupted after {e.n_steps} steps, before a maximum was near"
+    if e.end == End.MAX_STEPS:
+        negated = f"; {NEGATED}" if e.convex else ""
+        return f"max_steps was reached after {e.n_steps} steps, before a maximum was near{negated}"
+    if np.isnan(e.smallest_eigenvalue):
+        return (
+            f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "
+            f"{e.n_steps} steps): no maximum"
+        )
+    return (
+        f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
+        f"{e.n_steps} steps; smallest scaled eigenvalue {e.smallest_eigenvalue:.2g}): parameters that can hardly be told apart, "
+        "or no maximum"
+    )
+
+
+def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
+    """The code and the statement where the information is positive definite; ``best`` is a direction to higher values."""
+    # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
+    fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
+    followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
+    stopped = f"{_ended(e.end)} after {e.n_steps} steps"
+    if e.blurred and not e.doubtful:
+        return "stopped_early", (
+            f"{stopped}, where the log-likelihood one standard error away does not fall as its "
+            "second derivatives say: the formula has lost its digits, or is not smooth there"
+        )
+    if e.blurred:
+        return "stopped_early", (
+            f"{stopped}, where a standard error is beyond belief and the log-likelihood does not "
+            "follow its own score: a plateau, on which the formula loses its digits (a difference of large terms)"
+        )
+    if e.doubtful and e.end != End.CONVERGED and not followed:
+        return "stopped_early", f"{stopped}, where a standard error is beyond belief: a plateau"
+    if e.end == End.CONVERGED or followed:
+        if e.edges:
+            where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
+            limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
+            ladder = (
+                ""
+                if e.within is None
+                else f"; near it the log-likelihood is not higher, decided to within {e.within:.1g}"
+            )
+            return "boundary", f"{where}{ladder}; standard errors of the others hold it there{limit}"
+        elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
+        return "verified", f"a local maximum{elsewhere}"
+    if e.end == End.PRECISION_FLOOR and e.decrement <= 1e3 * SMALL_DECREMENT:
+        return (
+            "verified",
+            f"a local maximum to the precision of the arithmetic: the decrement {e.decrement:.1e} cannot be made smaller",
+        )
+    # on a ridge that bends a maximum may be far higher than the curvature promises: no distance is stated
+    left = f"; g'H^-1 g = {e.decrement:.1e}" if np.isfinite(e.decrement) else ""
+    return "stopped_early", f"{stopped}{left}"
+
+
+def _risen(rising: Direction, e: Evidence) -> str:
+    deciding, (n, kind) = e.deciding[1], e.contributions
+    where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
+    few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
+    if rising.bounded:
+        return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}{few}"
+    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if e.convex else few)
+
+
+def _ended(end: End) -> str:
+    return end.name.lower().replace("_", " ")
