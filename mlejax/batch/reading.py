@@ -166,13 +166,7 @@ def _split(
 ) -> DataSets:
     """Read the table once and split it by group."""
     check_missing_allowed(likelihood, missing)
-    kind = data_room.check_weight_kind(weights, weight_kind)
-    whole = likelihood.mode == "whole"
-    if kind is not None and whole:
-        raise ValueError(
-            "weights= in a batch is for models by row or unit; with rowwise=False fit the data sets one by one, or multiply "
-            "inside the function"
-        )
+    kind, whole = _kind_of_weights(likelihood, weights, weight_kind), likelihood.mode == "whole"
     runs, labels, label_names, equal = groups
     time = None if likelihood.joint is None else likelihood.joint.time
     others = [name for name in (*likelihood.grouping, time, *others) if name is not None]
@@ -228,6 +222,17 @@ def _split(
         space=reading.space,
         designs=reading.designs,
     )
+
+
+def _kind_of_weights(likelihood: Likelihood, weights: Any, weight_kind: str | None) -> str | None:
+    """What weights stand for; they are refused where one contribution is a whole data set."""
+    kind = data_room.check_weight_kind(weights, weight_kind)
+    if kind is not None and likelihood.mode == "whole":
+        raise ValueError(
+            "weights= in a batch is for models by row or unit; with rowwise=False fit the data sets one by one, or multiply "
+            "inside the function"
+        )
+    return kind
 
 
 def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad: Mapping[int, str]) -> dict[int, int]:

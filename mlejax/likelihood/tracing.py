@@ -196,44 +196,11 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
         jaxpr, out = jax.make_jaxpr(run, return_shape=True)(
             example_params(space, regressed, lead), structs, mask, latents
         )
-    except jax.errors.TracerArrayConversionError as error:
-        raise linked(
-            LikelihoodError(
-                f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
-                f"(jnp.exp for np.exp) and jax.scipy.  JAX said: {str(error).splitlines()[0]}"
-            ),
-            "numpy",
-        ) from error
-    except (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError) as error:
-        raise _calls_math(likelihood, error) or linked(
-            LikelihoodError(
-                f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
-                "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
-                f"lags and numbers of categories as mle.Static(value).  JAX said: {str(error).splitlines()[0]}"
-            ),
-            "concrete-value",
-        ) from error
-    except AttributeError as error:
-        raise _wrong_attribute(likelihood, space, error) from error
-    except KeyError as error:
-        raise _wrong_key(likelihood, table, space, error) from error
-    except (TypeError, ValueError) as error:
-        math_called = _calls_math(likelihood, error) if type(error) is TypeError else None
-        if math_called is not None:
-            raise math_called from error
-        if reads and table.kind == "mapping":
-            table.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
-            if not isinstance(error, DataError) and _about_shapes(error):
-                raise LikelihoodError(
-                    f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  "
-                    + (tables_outside(likelihood) or "Check that each column has one value per row.  ")
-                    + f"JAX said: {str(error).splitlines()[0]}"
-                ) from error
-        taken = tables_outside(likelihood)
-        if taken and not isinstance(error, (DataError, LikelihoodError)):
-            failed = LikelihoodError(f"{likelihood.name} fails.  {taken}The error: {str(error).splitlines()[0]}")
-            raise linked(failed, "outside-table") from error
-        raise
+    except Exception as error:
+        explained = _explained(likelihood, table, space, reads, structs, error)
+        if explained is None:
+            raise
+        raise explained from error
     _check_output(likelihood, out, 1 if n is None else n)
     n_out = int(np.prod(out.shape, dtype=np.int64))
     draws = _random_states(likelihood) != before
@@ -243,6 +210,47 @@ def _traced(likelihood: Likelihood, table: Table, space: Space, n: int | None, r
             jax.make_jaxpr(lambda *given: run(*given))(example_params(space, regressed, lead), structs, mask, latents)
             draws = _random_states(likelihood) != before
     return _Trace(tuple(sorted(reads, key=str)), n_out, jaxpr, draws)
+
+
+def _explained(
+    likelihood: Likelihood, table: Table, space: Space, reads: set[Any], structs: PyTree, error: Exception
+) -> Exception | None:
+    """The error of a function that cannot be traced, in words that say what to do; None where its own says it."""
+    said = f"JAX said: {(str(error) or type(error).__name__).splitlines()[0]}"
+    if isinstance(error, jax.errors.TracerArrayConversionError):
+        text = (
+            f"{likelihood.name} hands parameters or data to NumPy, SciPy or pandas, which cannot be traced: use jax.numpy "
+            f"(jnp.exp for np.exp) and jax.scipy.  {said}"
+        )
+        return linked(LikelihoodError(text), "numpy")
+    if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError)):
+        text = (
+            f"{likelihood.name} needs the concrete value of a parameter or of data while it is traced (Python if, "
+            "float(), int(), boolean indexing, a shape computed from values).  Use jnp.where instead of if; pass sizes, "
+            f"lags and numbers of categories as mle.Static(value).  {said}"
+        )
+        return _calls_math(likelihood, error) or linked(LikelihoodError(text), "concrete-value")
+    if isinstance(error, AttributeError):
+        return _wrong_attribute(likelihood, space, error)
+    if isinstance(error, KeyError):
+        return _wrong_key(likelihood, table, space, error)
+    if not isinstance(error, (TypeError, ValueError)):
+        return None
+    if type(error) is TypeError and (called := _calls_math(likelihood, error)) is not None:
+        return called
+    outside = tables_outside(likelihood)
+    if reads and table.kind == "mapping":
+        table.length(reads)  # columns of different lengths: a clearer message than JAX's on broadcasting
+        if not isinstance(error, DataError) and _about_shapes(error):
+            return LikelihoodError(
+                f"{likelihood.name} cannot combine what it read: {_shapes(table, reads, structs)}.  "
+                + (outside or "Check that each column has one value per row.  ")
+                + said
+            )
+    if outside and not isinstance(error, (DataError, LikelihoodError)):
+        text = f"{likelihood.name} fails.  {outside}The error: {(str(error) or type(error).__name__).splitlines()[0]}"
+        return linked(LikelihoodError(text), "outside-table")
+    return None
 
 
 # ---- what the function takes from outside

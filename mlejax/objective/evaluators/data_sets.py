@@ -214,14 +214,11 @@ class DataSetsEvaluator:
         defer_no_more = threading.Event()  # affects speed, not results
         waiting, finished = which, True
         for r in range(10_000):
-            turns = ROUNDS[min(r, len(ROUNDS) - 1)]
             few = waiting.size <= limits().few_data_sets  # no neighbours that would be held up by many
-            if few and r != 1:  # in the second round some have only begun
-                turns = max(turns, FEW_LEFT)
             if few or r:
                 defer_no_more.set()
 
-            def work(task: Task, turns: int = turns, first: bool = r == 0) -> int:
+            def work(task: Task, turns: int = _turns(r, few), first: bool = r == 0) -> int:
                 mine, width, capacity = task
                 data, fixed, hyper = self._chunk(mine, capacity, views=True)
                 data = _aligned_rows(data, self.sets.own_rows, memory)
@@ -256,6 +253,12 @@ class DataSetsEvaluator:
                 break
         ends.status[waiting] = int(End.INTERRUPTED)
         return ends
+
+
+def _turns(r: int, few: bool) -> int:
+    """Steps of round r; ``few`` data sets are left."""
+    turns = ROUNDS[min(r, len(ROUNDS) - 1)]
+    return max(turns, FEW_LEFT) if few and r != 1 else turns  # in the second round some have only begun
 
 
 def _result(carry: Any, scale: np.ndarray, dense: bool) -> OptimizeResult:
