@@ -13,8 +13,6 @@ Users see `Shared`, `Static` and the three errors. What is dropped is counted. W
 column, the rows and what to do. Nothing is silently cast.
 """
 
-from typing import TypeAlias
-
 from mlejax.data.crossing import Crossing, crossing
 from mlejax.data.effects import (
     Coded,
@@ -39,9 +37,6 @@ from mlejax.data.read import Gap, Rows, Table, View, column_labels, columns_of, 
 from mlejax.data.units import TRACED_UNIT_LENGTH, Units, check_steps, constant_within, group_codes, units
 from mlejax.data.weights import Weights, check_weight_kind, check_weights, make_weights
 
-Source: TypeAlias = Table  # names of before, for other rooms
-Tall: TypeAlias = StreamedColumn
-
 __all__ = [
     "OBSERVED",
     "SHOWN_ROWS",
@@ -63,11 +58,9 @@ __all__ = [
     "Prepared",
     "Rows",
     "Shared",
-    "Source",
     "Static",
     "StreamedColumn",
     "Table",
-    "Tall",
     "Units",
     "View",
     "Weights",

@@ -276,7 +276,7 @@ def _loaded(data: SimpleNamespace, space: Space, designs: Any, made_with: Mappin
     prepared = data_room.Prepared((), (), np.zeros(0), n, layout, data.mode, 1)
     rows = data_room.Rows((), (), layout, data.rows, n_dropped=data.n_dropped, float32=data.float32_columns)
     remembered = Remembered(data.nobs, data.n_units, made_with)
-    source = data_room.Source("mapping", {}, ())
+    source = data_room.Table("mapping", {}, ())
     return Loaded(
         Problem(prepared, space), rows, source, None, data.fingerprint, data.weights, designs, remembered=remembered
     )

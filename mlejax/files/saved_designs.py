@@ -38,7 +38,7 @@ class Unsaved(NamedTuple):
 # ---- writing
 
 
-def evaluated_of(piece: formulas.Piece) -> SimpleNamespace:
+def evaluated_of(piece: formulas.FittedFormula) -> SimpleNamespace:
     """A formula that was evaluated, as the schema has it.
 
     Raises:
@@ -99,14 +99,14 @@ def designs_of(content: SimpleNamespace, predictors: Sequence[Predictor], natura
     return Designs(tuple(made), content.view, rows, natural, used=used, extra={})
 
 
-def _piece(text: str, found: SimpleNamespace) -> formulas.Piece:
+def _piece(text: str, found: SimpleNamespace) -> formulas.FittedFormula:
     """A formula of the user's model with what the file has learnt, tried on the rows of the file."""
     import formulaic
     import pandas as pd
     from formulaic.parser.types import Factor
 
     if found.learnt is None:
-        return formulas.Piece(text, found.columns, found.labels)
+        return formulas.FittedFormula(text, found.columns, found.labels)
     levels = {name: {"categories": list(values)} for name, values in found.levels.items()}
     frame = pd.DataFrame({name: _series(c) for name, c in found.rows.items()}, index=range(len(found.design)))
     try:
@@ -129,7 +129,7 @@ def _piece(text: str, found: SimpleNamespace) -> formulas.Piece:
             f"the formula {text!r} of the model gives other columns than when the result was saved (here: {', '.join(names)}). "
             f"This is formulaic {formulaic.__version__}; saved_with of the result names the version that made the file"
         )
-    return formulas.Piece(text, found.columns, found.labels, again.model_spec, frame, found.design)
+    return formulas.FittedFormula(text, found.columns, found.labels, again.model_spec, frame, found.design)
 
 
 def _state(value: Any) -> Any:

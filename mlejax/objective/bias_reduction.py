@@ -20,11 +20,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from mlejax import linalg
 from mlejax.portable import portable, restore
-from mlejax.shapes import Device, Either, Reduced
+from mlejax.shapes import Device, Reduced
 
 KINDS = ("jeffreys", "empirical")
 
@@ -92,18 +91,3 @@ def adjustment(kind: str, information: Device, meat: Device | None) -> Device:
         assert meat is not None
         value = 0.5 * jnp.trace(jax.scipy.linalg.cho_solve((factor, True), meat / root[:, None] / root[None, :]))
     return jnp.where(positive & definite, value, jnp.inf)
-
-
-def value_grad_hessian(function: Callable[[Any], Any], u: Either, step: float = 1e-3) -> tuple[Any, Any, Any]:
-    """Value () and exact gradient (p,) of a function, and its Hessian (p, p) by differences of the gradient, O(h^4).
-
-    The function already holds two derivatives of the log-likelihood: two more by automatic differentiation would cost
-    far more to compile than the 4p further gradients do to compute.
-    """
-    p = u.shape[0]
-    h = step * jnp.maximum(1.0, jnp.abs(u))
-    shifts = jnp.concatenate([jnp.zeros((1, p)), *(k * jnp.diag(h) for k in (1.0, -1.0, 2.0, -2.0))]).astype(u.dtype)
-    values, grads = lax.map(jax.value_and_grad(function), u[None] + shifts)
-    near, far = grads[1 : p + 1] - grads[p + 1 : 2 * p + 1], grads[2 * p + 1 : 3 * p + 1] - grads[3 * p + 1 :]
-    hessian = (8.0 * near - far) / (12.0 * h[:, None])
-    return values[0], grads[0], 0.5 * (hessian + hessian.T)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.shapes import Count, Device, Either, Float, PyTree
+from mlejax.shapes import Device, Either, Float, PyTree
 
 MOST_PRODUCTS = 144  # products of two columns that are formed for many vectors of weights, at most
 
@@ -81,18 +81,16 @@ def values_and_scores(rows_of: RowFunction, u: Either, rows: PyTree) -> tuple[An
     return jax.vmap(one)(rows)
 
 
-def differenced_jacobian(gradient: Callable[[Any], Any], u: Either, step: float = 1e-3) -> Device:
-    """Symmetrised Jacobian (p, p) of an exact gradient by central differences and one Richardson extrapolation.
+def differenced(value_and_grad: Callable[[Any], tuple[Any, Any]], u: Either) -> tuple[Any, Any, Any]:
+    """Value (), exact gradient (p,), and the Hessian (p, p) by central differences of the gradient, extrapolated once.
 
-    Step ``h_j = step * max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.
+    Step ``h_j = 1e-3 max(1, |u_j|)``; error O(h^4) plus rounding of order eps / h.  One program evaluates all 4p + 1 points,
+    which costs far less to compile than two more derivatives of a function that holds two already.
     """
-    h = step * jnp.maximum(1.0, jnp.abs(u))
-
-    def column(j: Count) -> Device:
-        e = jnp.zeros_like(u).at[j].set(h[j])
-        near = gradient(u + e) - gradient(u - e)
-        far = gradient(u + 2 * e) - gradient(u - 2 * e)
-        return (8.0 * near - far) / (12.0 * h[j])
-
-    jacobian = lax.map(column, jnp.arange(u.shape[0]))
-    return 0.5 * (jacobian + jacobian.T)
+    p = u.shape[0]
+    h = 1e-3 * jnp.maximum(1.0, jnp.abs(u))
+    shifts = jnp.concatenate([jnp.zeros((1, p)), *(k * jnp.diag(h) for k in (1.0, -1.0, 2.0, -2.0))]).astype(u.dtype)
+    values, grads = lax.map(value_and_grad, u[None] + shifts)
+    near, far = grads[1 : p + 1] - grads[p + 1 : 2 * p + 1], grads[2 * p + 1 : 3 * p + 1] - grads[3 * p + 1 :]
+    hessian = (8.0 * near - far) / (12.0 * h[:, None])
+    return values[0], grads[0], 0.5 * (hessian + hessian.T)

@@ -127,7 +127,7 @@ def _row_units(data: Prepared, n_rows: int | None = None) -> float | None:
 
 
 def _of_differences(score: Float[Host, " p"], u: Float[Host, " p"]) -> Float[Host, "p p"]:
-    """The bars of a Hessian by `derivatives.differenced_jacobian`, which adds scores with weights of 18 / (12 h) in all."""
+    """The bars of a Hessian by `derivatives.differenced`, which adds scores with weights of 18 / (12 h) in all."""
     h = 1e-3 * np.maximum(1.0, np.abs(u))
     return 1.5 * score[None, :] / h[:, None]
 

@@ -25,7 +25,7 @@ from mlejax.execution import compiled
 from mlejax.execution.trace import linear_predictors
 from mlejax.likelihood import Likelihood
 from mlejax.objective import derivatives
-from mlejax.objective.bias_reduction import BiasReduction, adjustment, value_grad_hessian
+from mlejax.objective.bias_reduction import BiasReduction, adjustment
 from mlejax.parameters import Space
 from mlejax.parameters.coordinates import split_constants
 from mlejax.portable import portable, restore
@@ -159,13 +159,12 @@ class Objective:
     def with_hessian(self, u: Float[Either, " p"]) -> Minimised:
         """f(u) (), its gradient (p,) and its Hessian (p, p)."""
         if self.spec.hessian == "differenced":
-            value, grad = self.value_and_grad(u)
-            return value, grad, derivatives.differenced_jacobian(lambda t: self.value_and_grad(t)[1], u)
+            return derivatives.differenced(self.value_and_grad, u)
         sums = self._rows_with_hessian(u) if self.prepared.mode == "rows" else self._any_with_hessian(u)
         if self.spec.penalty is not None:
             sums = _minus(sums, derivatives.value_grad_hessian(self.penalty, u))
         if self.spec.reduction is not None:
-            sums = _minus(sums, value_grad_hessian(self._reduction, u))
+            sums = _minus(sums, derivatives.differenced(jax.value_and_grad(self._reduction), u))
         value, grad, hessian = self._minimised(sums)
         return value, grad, 0.5 * (hessian + hessian.T)
 

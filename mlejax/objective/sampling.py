@@ -7,13 +7,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from mlejax.data import Prepared, Tall, divisor
+from mlejax.data import Prepared, StreamedColumn, divisor
 from mlejax.shapes import Bool, Host, Int
 
 
 def with_leading_axis(data: Prepared) -> Prepared:
     """One data set on the host as a batch of one; the arrays are views."""
-    rows = tuple(np.asarray(leaf.values if isinstance(leaf, Tall) else leaf)[None] for leaf in data.rows)
+    rows = tuple(np.asarray(leaf.values if isinstance(leaf, StreamedColumn) else leaf)[None] for leaf in data.rows)
     return replace(data, rows=rows, weights=np.asarray(data.weights)[None], n=np.asarray(data.n)[None])
 
 

@@ -114,10 +114,8 @@ class Evidence:
     advice: str = ""
 
 
-def superlinear(
-    decrements: Float[Host, "*sets history"], tolerance: float = 1e-10, ratio: float = 0.05
-) -> Bool[Host, "*sets"]:
-    """Flags: the last decrements fell faster than linearly, by a factor below ``ratio`` on the way to the tolerance.
+def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]:
+    """Flags: the last decrements fell faster than linearly, by a factor below 0.05 on the way to 1e-10.
 
     A fall by 1/e a step is what every run to infinity shows; quadratic convergence passes far below it.  Values at
     the rounding floor, where ratios mean nothing, count only together with a preceding fall.
@@ -126,7 +124,7 @@ def superlinear(
     before, after = d[..., :-1], d[..., 1:]
     with np.errstate(invalid="ignore"):
         known = np.isfinite(before) & np.isfinite(after) & (before >= 0) & (after >= 0)
-        return np.asarray((known & (after <= tolerance) & (after < ratio * before)).any(axis=-1))
+        return np.asarray((known & (after <= 1e-10) & (after < 0.05 * before)).any(axis=-1))
 
 
 def steepest(directions: tuple[Direction, ...]) -> Direction | None:

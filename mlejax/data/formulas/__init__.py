@@ -1,7 +1,5 @@
 """Formulas, by formulaic: their text, their columns on first and on new data, and the designs of regressed parameters."""
 
-from typing import TypeAlias
-
 from mlejax.data.formulas.collinearity import collinear, null_directions, remark
 from mlejax.data.formulas.design_keys import DesignKey, LevelsKey, by_row, design_labels, has_designs, levels_key
 from mlejax.data.formulas.designs import (
@@ -20,8 +18,6 @@ from mlejax.data.formulas.evaluation import FittedFormula, evaluate, evaluate_ag
 from mlejax.data.formulas.long_factors import MOST_COLUMNS
 from mlejax.data.formulas.parsing import check_formula, columns_in_terms, columns_of, terms_of
 
-Piece: TypeAlias = FittedFormula  # its name of before, for other rooms
-
 __all__ = [
     "MOST_COLUMNS",
     "Design",
@@ -30,7 +26,6 @@ __all__ = [
     "Designs",
     "FittedFormula",
     "LevelsKey",
-    "Piece",
     "add_designs",
     "by_row",
     "category_columns",

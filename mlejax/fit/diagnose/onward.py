@@ -58,11 +58,9 @@ SAME_LEVEL = 1e-9  # log-likelihood, relative: no loss from moving onto an edge
 HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that gains more is kept
 
 
-def search(
-    problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"], method: Method | None = None
-) -> Diagnosed:
+def search(problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Diagnosed:
     """One data set from a start to its diagnosed end."""
-    maximised, result = maximise(evaluator, method or problems.method, u0[None])
+    maximised, result = maximise(evaluator, problems.method, u0[None])
     asks = search_on(problems, maximised, loaded, u0, result.of(0))
     return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
 

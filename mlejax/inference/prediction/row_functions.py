@@ -131,7 +131,7 @@ def _on_device(arrays: PyTree) -> tuple[Any, ...]:
 
 
 def _form(
-    function: Callable[[Any, Any], Any], source: data_room.Source, designs: Designs, more: Mapping[str, Any] = NONE
+    function: Callable[[Any, Any], Any], source: data_room.Table, designs: Designs, more: Mapping[str, Any] = NONE
 ) -> tuple[str, set[Any]]:
     """How the function takes regressed parameters: "array" by row, or "row" by "row"; and the columns that it reads.
 

@@ -143,7 +143,7 @@ def free_entries(space: Space) -> Int[Host, " k"]:
 
 
 def profile_intervals(
-    fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False, progress: bool | None = None
+    fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False
 ) -> tuple[Float[Host, " r"], Float[Host, " r"], list[str], list[str]]:
     """Profile-likelihood intervals of all reported entries.
 
@@ -154,7 +154,7 @@ def profile_intervals(
         ValueError: the fit has no profiles, or one of them rises above the fit's log-likelihood.
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
-    with progress_line(progress, f"profile intervals of {fit.spec.likelihood.name}"), float64():
+    with progress_line(None, f"profile intervals of {fit.spec.likelihood.name}"), float64():
         entries = free_entries(at.space)
         targets = entry_targets(at.space, fit.fixed, entries)
         ends = described(*at.ends(targets), alpha, at.rounding)

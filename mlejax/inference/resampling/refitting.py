@@ -52,7 +52,7 @@ class Replicates:
     finished: bool = True
 
 
-def check_fit(fit: Fit, what: str, exact: bool = True) -> None:
+def check_fit(fit: Fit, what: str) -> None:
     """Refuse what cannot be refitted.
 
     Raises:

@@ -179,7 +179,7 @@ def _new(made: PyTree, seen: Mapping[Hashable, Any]) -> PyTree:
     return {key: value for key, value in made.items() if not (key in seen and value is seen[key])}
 
 
-def looking_up(likelihood: Likelihood, source: data_room.Source, rows: data_room.Rows | None) -> Callable[..., Any]:
+def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows | None) -> Callable[..., Any]:
     """Column name -> its values in the rows that are used, converted and checked when they are read.
 
     The column of units is given as numbers 0, 1, ...
@@ -207,7 +207,7 @@ def looking_up(likelihood: Likelihood, source: data_room.Source, rows: data_room
     return lookup
 
 
-def with_rows(likelihood: Likelihood, source: data_room.Source) -> tuple[data_room.Source, dict[str, Any]]:
+def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_room.Table, dict[str, Any]]:
     """The data with the designs of a regressed model beside them, without looking at what its function reads.
 
     Returns:
@@ -257,7 +257,7 @@ def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray],
     return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
 
 
-def natural_space(likelihood: Likelihood, source: data_room.Source, params: PyTree) -> tuple[Space, dict[str, Any]]:
+def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTree) -> tuple[Space, dict[str, Any]]:
     """The layout of the parameters for data whose response need not be there yet, and the designs."""
     if not likelihood.predictors:
         return likelihood.space(source, params), {}
@@ -276,7 +276,7 @@ class Design:
         simulator: ready to draw.
     """
 
-    source: data_room.Source
+    source: data_room.Table
     params: PyTree
     seen: Params
     simulator: Simulator
@@ -299,7 +299,7 @@ def design(
         raise ValueError(
             f"{why}: {likelihood.name} is regressed on covariates, so that a number of rows is not enough; give data with them"
         )
-    source = data_room.Source("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
+    source = data_room.Table("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
     source = source if counted else data_room.with_observed(source, likelihood.open_columns)
     lookup = None if counted else looking_up(likelihood, source, None)
     with float64():

@@ -42,8 +42,8 @@ def format_test_p(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else ("0" if p == 0 else f"{p:.2e}")
 
 
-def format_statistic(z: float, decimals: int = 3) -> str:
-    """A test statistic: fixed decimals, scientific where that would be zero or too long.
+def format_statistic(z: float) -> str:
+    """A test statistic: three decimals, scientific where that would be zero or too long.
 
     >>> format_statistic(1.9634), format_statistic(-2e-5), format_statistic(1.5e9)
     ('1.963', '-2.0e-05', '1.50e+09')
@@ -54,7 +54,7 @@ def format_statistic(z: float, decimals: int = 3) -> str:
         return "inf" if z > 0 else "-inf"
     if abs(z) >= 1e6:
         return f"{z:.2e}"
-    return _never_zero(f"{z:.{decimals}f}", z, 1)
+    return _never_zero(f"{z:.3f}", z, 1)
 
 
 def format_number(x: float, digits: int = 5) -> str:
