@@ -29,7 +29,7 @@ CHOICES = 4  # of the kept coordinates
 
 @partial(compiled, static=("space",))
 def _u_of(space: Space, fixed: Either) -> Either:
-    return space.u_fromparams_at(space.at_fixed(fixed))
+    return space.u_from_params(space.at_fixed(fixed))
 
 
 @partial(compiled, static=("space",))
