@@ -39,8 +39,7 @@ if os.environ.get("MLEJAX_CHECK_SHAPES"):
 
     assert tests.shape_checks.checked
 
-    rooms = ["linalg", "optimize", "objective", "covariance", "batch", "inference", "fit.diagnose", "fit.start"]
-    rooms += [f"fit.{name}" for name in ("recipe", "maximise", "finish", "natural", "closed", "penalties", "training")]
+    rooms = ["linalg", "optimize", "objective", "covariance", "batch", "inference", "fit", "verdict"]
     install_import_hook([f"mlejax.{room}" for room in rooms], "tests.shape_checks.checked")
 
 

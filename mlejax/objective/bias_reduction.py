@@ -56,7 +56,7 @@ def _reduction(kind: str, expected: Callable[..., Any] | None) -> BiasReduction:
     return BiasReduction(kind, restore(expected))
 
 
-def check_reduction(kind: str | None, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
+def check_reduction(kind: object, expected: Callable[[Any, Any], Any] | None) -> BiasReduction | None:
     """``bias_reduction=`` as an object.
 
     Raises:

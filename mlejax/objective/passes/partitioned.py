@@ -183,7 +183,7 @@ class PartitionedEvaluator:
         self,
         task: Task,
         merge: Callable[[Any, Any], Any],
-        u: Float[Host, " p"],
+        u: Float[Host, "*points p"],
         finish: Callable[..., Any] | None = None,
     ) -> PyTree:
         """One pass: ``task`` of every chunk's objective and u, ``finish``ed on the host and merged; NumPy."""
