@@ -1,4 +1,5 @@
-"""Profile-likelihood intervals of all parameters of a logit, beside a warm fit and beside iminuit's MINOS.
+"""Profile-likelihood intervals of all parameters of a logit, beside a warm fit and beside iminuit's MINOS; and what each row does
+to the estimates, beside one evaluation of value, score and Hessian.
 
 MINOS gets the same log-likelihood and the same exact gradient, compiled, and begins at the maximum with its Hessian known.  All
 three are run in turn, in processor seconds of all threads, so that other work on the machine matters little and alike.
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import mlejax as mle
 from benchmarks.recorded import circumstances, keep
+from mlejax.execution import float64
+from mlejax.objective import ChunkedEvaluator
 
 N, P = 10_000, 10
 
@@ -34,10 +37,10 @@ def logit(params: Any, data: Any) -> Any:
     return data["y"] * eta - jnp.logaddexp(0.0, eta)
 
 
-def data(seed: int = 0) -> dict[str, np.ndarray]:
+def data(n: int = N, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    X = np.column_stack([np.ones(N), rng.normal(size=(N, P - 1))])
-    return {"X": X, "y": (rng.random(N) < 1 / (1 + np.exp(-X @ rng.normal(0, 0.3, P)))).astype(float)}
+    X = np.column_stack([np.ones(n), rng.normal(size=(n, P - 1))])
+    return {"X": X, "y": (rng.random(n) < 1 / (1 + np.exp(-X @ rng.normal(0, 0.3, P)))).astype(float)}
 
 
 def minuit(d: dict[str, np.ndarray], estimate: np.ndarray) -> Any:
@@ -61,6 +64,20 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - begin, found
 
 
+def influence_in_hessians(rounds: int, n: int = 100_000) -> np.ndarray:
+    """Processor time of ``res.influence()`` of n rows in evaluations of value, score and Hessian, (rounds,)."""
+    fit = logit.fit(data(n))
+    evaluator, rng = ChunkedEvaluator(fit._fit.spec, fit._fit.loaded.problem.data, None), np.random.default_rng(0)
+
+    def hessian() -> None:
+        with float64():
+            evaluator.minimised(mle.Newton(), fit._fit.u + 1e-9 * rng.normal(size=P))
+
+    hessian()
+    fit.influence()
+    return np.array([timed(fit.influence)[0] / timed(hessian)[0] for _ in range(rounds)])
+
+
 def main(rounds: int, write: bool) -> None:
     d = data()
     res = logit.fit(d)
@@ -82,8 +99,11 @@ def main(rounds: int, write: bool) -> None:
     for name, numbers in {**in_ms, "all ends in warm fits": fits, "faster than MINOS": faster}.items():
         low, middle, high = np.quantile(numbers, (0.25, 0.5, 0.75))
         print(f"{name:22} median {middle:7.2f}  quartiles {low:7.2f} {high:7.2f}  all {min(numbers):7.2f} to {max(numbers):7.2f}")
+    influence = influence_in_hessians(rounds)
+    print(f"influence of 100,000 rows: {np.median(influence):.2f} evaluations of value, score and Hessian (median)")
     if write:
         ratios = {"all_ends_in_warm_fits": fits, "faster_than_minos": faster}
+        ratios["influence_in_hessians"] = influence
         middle = {name: round(float(np.median(r)), 2) for name, r in ratios.items()}
         times_ms = {name: [round(1e3 * x, 2) for x in t] for name, t in times.items()}
         record = {"n": N, "p": P, "ends": 2 * P, "rounds": rounds, **middle, "largest_difference_in_se": float(off.max())}

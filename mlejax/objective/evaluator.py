@@ -155,7 +155,7 @@ def _padded_terms(objective: Objective, u: Either) -> tuple[Any, ...]:
     """As `RowTerms`, and flags of the rows that are no padding."""
     data = objective.prepared
     real = jnp.arange(data.n_padded) < (data.n_padded if data.mode == "whole" else data.n)
-    return objective.all_contributions(u), objective.scores(u), data.weights, real
+    return *objective.values_and_scores(u), data.weights, real
 
 
 def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -165,4 +165,7 @@ def _joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
 def row_terms(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> RowTerms:
     """What each contribution adds at u (p,)."""
     *terms, real = evaluator.map_reduce(_padded_terms, _joined, u)
+    n = int(real.sum())
+    if real[:n].all():  # padding is at the end, and nothing has to be copied
+        return RowTerms(*(a[:n] for a in terms))
     return RowTerms(*(a[real] for a in terms))

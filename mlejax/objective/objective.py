@@ -183,7 +183,11 @@ class Objective:
 
     def scores(self, u: Float[Either, " p"]) -> Float[Device, "n p"]:
         """Scores in u of every contribution, unweighted, (N, p), in row blocks."""
-        return self._map_rows(lambda rows: derivatives.values_and_scores(self._row_function(), u, rows)[1])
+        return self.values_and_scores(u)[1]
+
+    def values_and_scores(self, u: Float[Either, " p"]) -> tuple[Float[Device, " n"], Float[Device, "n p"]]:
+        """:meth:`all_contributions` and :meth:`scores`."""
+        return self._map_rows(lambda rows: derivatives.values_and_scores(self._row_function(), u, rows))
 
     def all_contributions(self, u: Float[Either, " p"]) -> Float[Device, " n"]:
         """l_i(u) of every contribution, unweighted, (N,), in row blocks."""
@@ -308,8 +312,7 @@ class Objective:
         blocks = jax.tree.map(
             lambda a: jnp.reshape(a, (n_blocks, a.shape[0] // n_blocks, *a.shape[1:])), self.prepared.rows
         )
-        out = lax.map(function, blocks)
-        return jnp.reshape(out, (-1, *out.shape[2:]))
+        return jax.tree.map(lambda out: jnp.reshape(out, (-1, *out.shape[2:])), lax.map(function, blocks))
 
     def _row_function(self) -> derivatives.RowFunction:
         """Scores are taken row by row where entry i uses row i only, else through the whole vector."""

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlejax.data import group_codes
-from mlejax.fit import Fit, refuse_connected
+from mlejax.execution import float64
+from mlejax.fit import Fit, refuse_connected, terms_of_rows
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted
 from mlejax.inference.tables.formatting import format_number, table_lines
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 5
+AT_ONCE = 4096  # rows of a product
 
 
 @in_notebooks
@@ -121,7 +123,53 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         >>> res.influence().dfbeta[:, 0].tolist()  # (y - mean) / n
         [-0.5, -0.25, 0.75, 0.0]
     """
-    what = "influence()"
+    _refuse(fit, what := "influence()")
+    assert fit.information is not None
+    assert fit.jacobian is not None
+    space, w = fit.spec.space, fit.loaded.weights
+    used = np.ones(fit.loaded.problem.data.n_contributions, bool) if w is None else w.used
+    codes = None if groups is None else cluster_codes(fit, groups)
+    with float64():
+        found = terms_of_rows(fit.spec, fit.loaded, fit.fixed, fit.u)
+    parts = (weighted(fit, each) if used.all() else weighted(fit, each)[used] for each in found[:2])
+    loglik, scores = (_summed(each, codes) for each in parts)
+    free = fit.interior
+    inverted = scaled_inverse(fit.information[np.ix_(free, free)])
+    if not inverted.ok:
+        raise ValueError(f"{what} needs an information that is positive definite; see the verdict")
+    inverse = np.zeros(fit.information.shape)
+    inverse[np.ix_(free, free)] = inverted.inverse
+    D = np.where(space.reported_fixed[:, None], 0.0, space.reported_matrix)
+    with np.errstate(invalid="ignore"):
+        bse = np.sqrt(np.einsum("ri,ij,rj->r", D, inverse, D))
+    if leverage:
+        own = parts_of(fit, codes, what)
+        adjusted, certain = adjusted_scores(own, 1.0)
+        if certain.any():
+            raise ValueError(
+                f"{what}: without {int(certain.sum())} of the {len(certain)} left out a parameter is not identified "
+                "(a leverage of 1); leverage=False has its influence to first order"
+            )
+        step = adjusted @ own.inverse
+        tr = np.einsum("gij,ji->g", own.information, own.inverse)
+        moved = step @ fit.jacobian.T
+        dfbeta, size = moved @ D.T, ((moved @ fit.information) * moved).sum(axis=1)
+        loss = np.einsum("gi,gi->g", scores, step) + 0.5 * np.einsum("gi,gij,gj->g", step, own.information, step)
+    else:
+        to_theta, tr = np.linalg.inv(fit.jacobian), np.full(len(scores), np.nan)
+        root = np.zeros(inverse.shape)
+        root[np.ix_(free, free)] = np.linalg.cholesky(inverse[np.ix_(free, free)])
+        dfbeta, size = _first_order(scores, to_theta @ inverse @ D.T, to_theta @ root)
+        loss = size  # s' I^-1 s: both d' I d and s' d
+    kind = "clusters" if codes is not None else "units" if fit.loaded.unit_codes is not None else "rows"
+    index, cooks = _names(fit, groups, len(scores), used), size / max(int(free.sum()), 1)
+    return Influence(
+        space.labels, kind, index, dfbeta, np.where(bse > 0, bse, np.nan), cooks, loglik, loglik - loss, tr
+    )
+
+
+def _refuse(fit: Fit, what: str) -> None:
+    """Fits whose rows have no influence that could be computed."""
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
         raise ValueError(f"{what} evaluates the scores of all rows, which are not in memory")
     if fit.penalised is not None or fit.spec.reduction is not None or not fit.verdict.converged:
@@ -138,45 +186,25 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
         raise ValueError(f"{what} needs the information, which was not formed for so many parameters")
-    space, w = fit.spec.space, fit.loaded.weights
-    used = np.ones(fit.loaded.problem.data.n_contributions, bool) if w is None else w.used
-    codes = None if groups is None else cluster_codes(fit, groups)
-    terms, scores = (weighted(fit, each) if used.all() else weighted(fit, each)[used] for each in fit.row_terms())
-    free = fit.interior
-    found = scaled_inverse(fit.information[np.ix_(free, free)])
-    inverse = np.zeros(fit.information.shape)
-    inverse[np.ix_(free, free)] = found.inverse
-    scores = _summed(scores, codes)
-    loglik = _summed(terms[:, None], codes)[:, 0]
-    moved, tr, loss = scores @ inverse, np.full(len(scores), np.nan), 0.0
-    if leverage:
-        parts = parts_of(fit, codes, what)
-        adjusted, certain = adjusted_scores(parts, 1.0)
-        if certain.any():
-            raise ValueError(
-                f"{what}: without {int(certain.sum())} of the {len(certain)} left out a parameter is not identified "
-                "(a leverage of 1); leverage=False has its influence to first order"
-            )
-        step = adjusted @ parts.inverse
-        tr = np.einsum("gij,ji->g", parts.information, parts.inverse)
-        loss = 0.5 * np.einsum("gi,gij,gj->g", step, parts.information, step)
-        moved = step @ fit.jacobian.T
-    cooks = ((moved @ fit.information) * moved).sum(axis=1) / max(int(free.sum()), 1)
-    D = space.reported_matrix
-    with np.errstate(invalid="ignore"):
-        bse = np.sqrt(np.einsum("ri,ij,rj->r", D, inverse, D))
-    kind = "clusters" if codes is not None else "units" if fit.loaded.unit_codes is not None else "rows"
-    held = space.reported_fixed
-    dfbeta = np.where(held, 0.0, moved @ D.T)
-    index = _names(fit, groups, len(scores), used)
-    out = loglik - np.einsum("gi,gi->g", scores, moved) - loss
-    return Influence(space.labels, kind, index, dfbeta, np.where(bse > 0, bse, np.nan), cooks, loglik, out, tr)
 
 
-def _summed(values: Float[Host, "n k"], codes: Host | None) -> Float[Host, "G k"]:
+def _first_order(
+    scores: Float[Host, "m p"], linear: Float[Host, "p r"], root: Float[Host, "p p"]
+) -> tuple[Float[Host, "m r"], Float[Host, " m"]]:
+    """scores @ linear (m, r) and the squared lengths of scores @ root (m,), a few rows at a time: they stay in cache."""
+    moved, size = np.empty((len(scores), linear.shape[1])), np.empty(len(scores))
+    for begin in range(0, len(scores), AT_ONCE):
+        part = slice(begin, begin + AT_ONCE)
+        np.matmul(scores[part], linear, out=moved[part])
+        turned = scores[part] @ root
+        np.einsum("mi,mi->m", turned, turned, out=size[part])
+    return moved, size
+
+
+def _summed(values: Float[Host, "n ..."], codes: Host | None) -> Float[Host, "G ..."]:
     if codes is None:
         return values
-    out = np.zeros((int(codes.max()) + 1, values.shape[1]))
+    out = np.zeros((int(codes.max()) + 1, *values.shape[1:]))
     np.add.at(out, codes, values)
     return out
 
