@@ -1,8 +1,8 @@
-"""Functions that belong to a model beside its log-likelihood: how to draw data from it, its distribution function, its mean.
+"""Further functions of a model (companions): its simulator, cdf, mean, variance and saturated log-likelihood.
 
-They are registered once (``@gaussian.simulator``), and used by simulation, prediction and bias reduction.  Each sees params as
-the log-likelihood does.  In a model with regressed parameters these vary by row (a vector with one entry per row; of a vector
-of K entries an array (rows, K)), so that a companion of the plain model is also one of the regressed models made from it later.
+They are registered once (``@gaussian.simulator``), and used by simulation, prediction and bias reduction.  Each is called with
+the same params as the log-likelihood.  A parameter that has a formula is passed as one value per row, (rows,), or (rows, K) for a
+vector of K entries, so that a companion of a model also serves the models that ``model.regress`` makes from it.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ _LINES = {
     "simulator": (
         "(key, params, data)",
         'return {{"y": params["mu"] + params["sigma"] * jax.random.normal(key, (data.n_rows,))}}',
-        "a dict of columns that replace those of the data; key is a JAX random key",
+        "returns a dict of columns that replace those of the data; key is a JAX random key",
     ),
     "cdf": (
         "(params, data)",
         'return norm.cdf(data["y"], params["mu"], params["sigma"])',
-        "the probability of a value at most as large, one for each row",
+        "returns P(Y <= y), one value for each row",
     ),
-    "mean": ("(params, data)", 'return params["mu"] + 0.0 * data["x"]', "the expected value, one for each row"),
-    "variance": ("(params, data)", 'return params["sigma"] ** 2 + 0.0 * data["y"]', "the variance, one for each row"),
+    "mean": ("(params, data)", 'return params["mu"] + 0.0 * data["x"]', "returns the expected value of each row"),
+    "variance": ("(params, data)", 'return params["sigma"] ** 2 + 0.0 * data["y"]', "returns the variance of each row"),
     "saturated": (
         "(params, data)",
         'return norm.logpdf(data["y"], data["y"], params["sigma"])',
-        "the highest log-likelihood that any mean gives a row, one for each row",
+        "returns the maximum over the mean of each row's log-likelihood",
     ),
 }
 
 
 class CompanionError(ValueError):
-    """A model has no such companion, or it does not return what it should."""
+    """A companion function (simulator, cdf, mean, ...) is not declared, or it returns something invalid."""
 
 
 def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]:
-    """A model's companion; of a regressed model, that of the model without covariates.
+    """Return a companion function of a model; for a model with formulas, by default that of the model without them.
 
     Args:
+        likelihood: the model.
         name: ``"simulator"``, ``"cdf"``, ``"mean"``, ``"variance"`` or ``"saturated"``.
-        why: what needs it, for the message.
+        why: the feature that needs it, the first words of the message.
 
     Raises:
-        CompanionError: there is none; the message shows the lines to add.
+        CompanionError: the model has no such companion; the message shows the lines to add.
     """
     found = registered(likelihood, name)
     if found is None:
@@ -64,7 +65,7 @@ def companion(likelihood: Likelihood, name: str, why: str) -> Callable[..., Any]
 
 
 def registered(likelihood: Likelihood, name: str) -> Callable[..., Any] | None:
-    """A companion of the model or of the one that it regresses, or None."""
+    """The companion of the model, else that of the model from which ``regress`` made it; None if neither has one."""
     found = likelihood.companions.get(name)
     if found is None and likelihood.natural is not None and name in INHERITED:
         found = likelihood.natural.companions.get(name)
@@ -72,14 +73,19 @@ def registered(likelihood: Likelihood, name: str) -> Callable[..., Any] | None:
 
 
 class Columns(dict[Hashable, Any]):
-    """What a simulator sees: a dict of columns that knows its number of rows, and looks columns up when they are read.
+    """The ``data`` argument of a simulator: a dict of columns with a number of rows, which loads columns when they are read.
 
-    A column that is not there, because there are no data yet, reads as NaN for each row and is written down: a simulator may
-    take the shape of the column that it makes, but not its values.
+    A missing column reads as NaN in every row, and its name is recorded in ``absent``: a simulator may use the shape of the
+    column that it makes, but not its values.
+
+    Args:
+        columns: name -> array.
+        n_rows: number of rows.
+        lookup: function that returns a column by name, or None if there is none.
 
     Attributes:
         n_rows: number of rows.
-        absent: names of the columns that were read but are not there.
+        absent: names of the missing columns that were read.
     """
 
     def __init__(
@@ -98,10 +104,17 @@ class Columns(dict[Hashable, Any]):
 
 
 def check_columns(name: str, made: Any, n_rows: int, absent: Set[Hashable]) -> dict[Hashable, Any]:
-    """What a simulator returned: a dict of columns with one entry per row, and the columns that it read if they were absent.
+    """Check what a simulator returned, and return it as a dict.
+
+    Args:
+        name: name of the model, for messages.
+        made: what the simulator returned.
+        n_rows: expected number of rows of each column.
+        absent: names of columns that the simulator read although the data lack them.
 
     Raises:
-        CompanionError: no dict, another number of rows, or a column that was read is neither there nor made.
+        CompanionError: not a dict of columns, a column with another number of rows, or a column that was read is neither
+            in the data nor made by the simulator.
     """
     if not isinstance(made, Mapping) or not made:
         raise CompanionError(
@@ -110,8 +123,8 @@ def check_columns(name: str, made: Any, n_rows: int, absent: Set[Hashable]) -> d
     unknown = sorted(str(key) for key in absent if key not in made)
     if unknown:
         raise CompanionError(
-            f"the simulator of {name} reads {', '.join(map(repr, unknown))}, which is not among the data and which it does not "
-            "make: give data with that column, or let the simulator draw it"
+            f"the simulator of {name} reads {', '.join(map(repr, unknown))}, which is neither a column of the data nor made by "
+            "the simulator: give data with that column, or let the simulator draw it"
         )
     for key, value in made.items():
         shapes = {tuple(leaf.shape) for leaf in jax.tree.leaves(value) if hasattr(leaf, "shape")}

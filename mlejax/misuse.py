@@ -1,4 +1,4 @@
-"""What callers get wrong: options of other packages are named with what to write here, and tracebacks are short.
+"""Errors of public functions: unknown options are answered with the option to use instead, and tracebacks are shortened.
 
 A traceback shows the caller's own lines: the call, and the line of the caller's function where there is one. The lines of this
 package between them are left out, as JAX leaves out its own; ``JAX_TRACEBACK_FILTERING=off`` shows them.
@@ -65,7 +65,7 @@ _INSTEAD = {
 
 
 def doors(cls: Class) -> Class:
-    """The class, whose public methods name unknown options and raise with short tracebacks; a decorator."""
+    """Class decorator: apply :func:`door` to every public method."""
     for name, method in list(vars(cls).items()):
         if isinstance(method, FunctionType) and not name.startswith("_"):
             setattr(cls, name, door(method))
@@ -73,7 +73,7 @@ def doors(cls: Class) -> Class:
 
 
 def door(function: Function) -> Function:
-    """The function, which names unknown options and raises with a short traceback; a decorator."""
+    """Decorator: the function raises errors with short tracebacks, and TypeErrors that suggest an option for an unknown one."""
 
     short, unknown = shortened, unknown_option  # in the closure, since the globals are those of the function
 
@@ -93,16 +93,23 @@ def door(function: Function) -> Function:
 
 
 def warn(text: str, category: type[Warning], row: str, stacklevel: int = 2) -> None:
-    """A warning that ends with the address of its row on the page of messages; other arguments as of ``warnings.warn``."""
+    """``warnings.warn`` with a link to the documentation of the message appended.
+
+    Args:
+        text: the message.
+        category: class of the warning.
+        row: anchor of the message in docs/messages.md.
+        stacklevel: as of ``warnings.warn``, counted from the caller.
+    """
     warnings.warn(f"{text}  ({PAGE}#{row})", category, stacklevel=stacklevel + 1)
 
 
 def linked(error: Error, row: str = "") -> Error:
-    """The error with its address on the page of messages as a note, which a traceback shows below the message.
+    """The same error with a note that links to its documentation, which a traceback shows below the message.
 
     Args:
-        error: what will be raised.
-        row: the anchor of its row; without one the section of its class is named, unless there is a note already.
+        error: the error that will be raised; unchanged if it has such a note.
+        row: anchor of the message in docs/messages.md; default the section for the class of the error.
     """
     if not _names_page(error):
         error.add_note(f"See {PAGE}#{row or _SECTIONS.get(type(error).__name__, 'errors-about-options')}")
@@ -110,11 +117,20 @@ def linked(error: Error, row: str = "") -> Error:
 
 
 def _names_page(error: Exception) -> bool:
+    """True if a note of the error links to docs/messages.md."""
     return any(PAGE in note for note in getattr(error, "__notes__", ()))
 
 
 def unknown_option(function: Callable[..., Any], options: dict[str, Any], error: Exception) -> Exception:
-    """The error for a call that does not fit the function's signature."""
+    """The error to raise for a call that failed on the function's signature.
+
+    A TypeError that suggests what to write for each unknown option; ``error`` itself if no option is unknown.
+
+    Args:
+        function: the function that was called.
+        options: keyword arguments of the call.
+        error: what Python raised.
+    """
     known = list(inspect.signature(function).parameters)
     unknown = [name for name in options if name not in known]
     if not unknown or not isinstance(error, TypeError):
@@ -130,7 +146,7 @@ def unknown_option(function: Callable[..., Any], options: dict[str, Any], error:
 
 
 def shortened(error: Exception) -> Exception:
-    """The error with the caller's own lines as its traceback; as it is where it may be a fault of this package."""
+    """The error with a traceback of the caller's own lines only; unchanged if it may be a bug of this package."""
     if jax.config.jax_traceback_filtering == "off":  # type: ignore[attr-defined]
         return error
     if hasattr(error, "__notes__"):  # of these JAX says that it has left frames out, as is done here
@@ -155,14 +171,17 @@ def shortened(error: Exception) -> Exception:
 
 
 def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """The entries of a traceback, outermost call first."""
     while traceback is not None:
         yield traceback
         traceback = traceback.tb_next
 
 
 def _is_ours(entry: TracebackType) -> bool:
+    """True if the line is in mlejax."""
     return entry.tb_frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _is_users(entry: TracebackType) -> bool:
+    """True if the line is neither in mlejax nor in an installed or standard library."""
     return not _is_ours(entry) and not any(part in entry.tb_frame.f_code.co_filename for part in _LIBRARIES)

@@ -1,8 +1,8 @@
-"""How users' functions travel in pickles: by name where they can be imported, else by value through cloudpickle.
+"""Pickling of users' functions: by name where they can be imported, else by value through cloudpickle.
 
-A function decorated by ``@mle.model`` is hidden behind its model, so that pickle's own rule (the object of that name is this
-very function) fails for it; here the name may lead to the model as well.  ``__main__`` (a script, a notebook) is another
-module in every process, so that its functions travel by value.
+The name of a function decorated by ``@mle.model`` is bound to the model, so that pickle's own rule (the object of that name is
+this very function) fails for it; here the name may be bound to the model as well.  ``__main__`` (a script, a notebook) differs
+between processes, so that its functions are pickled by value.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ T = TypeVar("T")
 
 
 class AbsentError(ValueError):
-    """Something needs a function or data that did not come along with a saved or pickled result."""
+    """A method of a saved or pickled result needs a function or data that were not stored with it."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Stands where a function was that did not come along; calling it says so.
+    """Placeholder for a function of a model that was not stored with a result; calling it raises AbsentError.
 
     Attributes:
-        name: of the model.
-        why: how the result came here without it.
-        what: which function of the model it was.
-        token: of one function that could not be pickled, so that two of them are not taken for one.
+        name: name of the model.
+        why: why the function is missing, for the message.
+        what: which function of the model it was, such as "log-likelihood".
+        token: random text that keeps the placeholders of different functions unequal; may be empty.
     """
 
     name: str
@@ -51,23 +51,23 @@ class Absent:
         return self.name
 
     def __call__(self, *_: object, **__: object) -> Any:
-        """AbsentError."""
+        """Raise AbsentError, whatever the arguments."""
         raise AbsentError(
-            f"this needs the {self.what} of {self.name}, but {self.why}.  Estimates, tables, intervals and tests are there; "
-            "for what evaluates the likelihood again, fit the model anew"
+            f"this needs the {self.what} of {self.name}, but {self.why}.  Estimates, tables, intervals and tests are available; "
+            "to evaluate the likelihood again, fit the model again"
         )
 
 
 @dataclass(frozen=True)
 class Named:
-    """A function, or what it decorates, by module and qualified name."""
+    """Module and qualified name under which a function, or the model that it was decorated into, can be imported."""
 
     module: str
     name: str
 
 
 def name_of(function: object) -> Named | None:
-    """The name under which a function, or the model around it, can be imported in any process; None if there is none."""
+    """The name under which a function, or the model made from it, can be imported in any process; None if there is none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name or module in _MAIN:
         return None
@@ -79,7 +79,7 @@ def name_of(function: object) -> Named | None:
 
 
 def find(named: Named) -> Any:
-    """The object under a name, or None."""
+    """Import the object with this name; None if it cannot be imported."""
     try:
         found = importlib.import_module(named.module)
         for part in named.name.split("."):
@@ -93,10 +93,11 @@ def find(named: Named) -> Any:
 
 
 def portable(function: object) -> Any:
-    """A function as something that pickles: its name, its bytes, or an :class:`Absent` where it cannot be pickled.
+    """Return a picklable form of a function, for :func:`restore`.
 
-    While cloudpickle writes a function, the functions inside of it are left to cloudpickle: a function may refer to a model
-    that refers to it.
+    That is (Named, name) if it can be imported, else bytes from cloudpickle, else :class:`Absent`.  None and Absent are
+    returned unchanged.  While cloudpickle writes a function, functions inside it are returned unchanged, for cloudpickle to
+    write: a function may refer to a model that refers to it.
     """
     if function is None or isinstance(function, Absent):
         return function
@@ -118,7 +119,7 @@ def portable(function: object) -> Any:
 
 
 def restore(carried: Any) -> Any:
-    """The inverse of :func:`portable`; an :class:`Absent` where the name leads nowhere here."""
+    """The inverse of :func:`portable`; an :class:`Absent` if the name cannot be imported here."""
     if isinstance(carried, bytes):
         return recall(_digest(carried), lambda: pickle.loads(carried))
     if isinstance(carried, tuple) and len(carried) == 2 and isinstance(carried[0], Named):
@@ -131,7 +132,7 @@ def restore(carried: Any) -> Any:
 
 @contextmanager
 def travelling() -> Iterator[None]:
-    """Functions of modules that are not installed travel by value: another machine may not have these modules."""
+    """Context in which functions of modules that are not installed are pickled by value: another machine may lack the modules."""
     import cloudpickle
 
     here = cloudpickle.cloudpickle.list_registry_pickle_by_value()
@@ -152,7 +153,7 @@ def travelling() -> Iterator[None]:
 
 
 def _installed(module: str) -> bool:
-    """Whether a module is Python's own, or was installed as a package; mlejax itself is wherever it works."""
+    """True if a module is of the standard library, an installed package, or mlejax itself."""
     top = module.partition(".")[0]
     if top == "mlejax" or top in sys.stdlib_module_names:
         return True
@@ -164,7 +165,12 @@ def _installed(module: str) -> bool:
 
 
 class _Writing(threading.local):
-    """Whether cloudpickle is writing a function in this thread, and whether it is for another machine."""
+    """State of this thread.
+
+    Attributes:
+        active: cloudpickle is writing a function.
+        travelling: inside the context :func:`travelling`.
+    """
 
     active = False
     travelling = False
@@ -176,7 +182,7 @@ _recent: deque[Any] = deque(maxlen=8)  # kept alive, so that the tasks of a work
 
 
 def key_of(value: object, parts: Any) -> bytes | None:
-    """A key under which :func:`recall` finds ``value``, made of the ``parts`` that it is pickled as."""
+    """Register ``value`` for :func:`recall` and return its key, a hash of the pickled ``parts``; None inside cloudpickle."""
     key = None if _writing.active else _digest(pickle.dumps(parts))
     if key is not None:
         _known[key] = value
@@ -184,11 +190,12 @@ def key_of(value: object, parts: Any) -> bytes | None:
 
 
 def _digest(content: bytes) -> bytes:
+    """SHA-256 of the bytes."""
     return hashlib.sha256(content).digest()
 
 
 def recall(key: bytes | None, make: Callable[[], T]) -> T:
-    """What was made under this key if it is still there, else what ``make`` returns."""
+    """Return the object registered under ``key`` if it is still alive, else call ``make`` and register its result."""
     found: T | None = None if key is None else _known.get(key)
     if found is None:
         found = make()

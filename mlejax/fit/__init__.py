@@ -1,4 +1,4 @@
-"""The one recipe of a fit: a pure core (:mod:`mlejax.fit.solve`) and a thin host shell (:mod:`mlejax.fit.recipe`)."""
+"""The steps of a fit: :mod:`mlejax.fit.recipe` in Python for ``model.fit``, :mod:`mlejax.fit.solve` as one pure JAX function."""
 
 from mlejax.fit.common import Problem, Solution, check_count
 from mlejax.fit.elimination_checks import effects_evaluator_of, refuse_effects, terms_of_rows

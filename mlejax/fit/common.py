@@ -1,4 +1,4 @@
-"""What the pure core takes and gives: a problem, and its solution."""
+"""Input and output of the pure core `solve`: a problem and its solution."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MOST = 100_000_000  # of what is counted
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A log-likelihood with its data ready for the pure core; made by ``model.prepare(data)``.
+    """Data prepared for `solve` by ``model.prepare(data)``, with the layout of the parameters.
 
     A JAX pytree: the arrays in ``data`` are its leaves, so that it may be an argument of the user's own ``jit``,
     ``vmap`` and ``grad``.
 
     Attributes:
         data: rows, weights and shared arrays, padded.
-        space: layout of the parameters (static).
+        space: layout of the parameters (static under ``jit``).
     """
 
     data: Prepared
@@ -38,17 +38,17 @@ class Problem:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What the pure core returns: arrays only, a JAX pytree.
+    """The result of `solve`: arrays only, a JAX pytree.
 
     Attributes:
         params: estimates in the user's structure, natural scale.
-        theta: free natural coordinates, (p,).
-        u: the same in the optimiser's coordinates, (p,).
+        theta: free parameters on the natural scale, as a vector, (p,).
+        u: the same parameters in the optimiser's unconstrained coordinates, (p,).
         llf: log-likelihood, summed and weighted, without penalty, ().
-        score: gradient of the (penalised) log-likelihood in theta, (p,).
-        information: minus its Hessian in theta, (p, p).
+        score: gradient of the (penalised) log-likelihood with respect to theta, (p,).
+        information: minus its Hessian with respect to theta, (p, p).
         decrement: Newton decrement g' H^-1 g, log-likelihood units, ().
-        n_steps: steps of the optimiser, ().
+        n_steps: number of optimiser steps, ().
         status: an ``End`` code, ().
         converged: the optimiser met its tolerance at positive definite information, ().
     """
@@ -66,7 +66,10 @@ class Solution:
 
 
 def check_count(name: str, value: object, least: int) -> int:
-    """The value as an int, refused unless it is a whole number >= ``least``, and of memory's order (seeds may be any)."""
+    """Return the value as an int; ValueError unless it is a whole number from ``least`` to 100 million (a seed may be larger).
+
+    ``name``: of the argument, for the message.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name}= expected a whole number of at least {least}, got {value!r}")
     if value > MOST and name != "seed":

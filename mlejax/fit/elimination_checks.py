@@ -1,4 +1,4 @@
-"""Effects by index around a search: levels without a finite effect, a redundant one, and what is known of them at the end."""
+"""Fixed effects of ``mle.Real(by=...)``: levels without a finite effect, a redundant level, and the effects at the estimate."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CONSTANT = 1e-6  # spread of the effects' change along a direction, relative to 
 SAME = 1e-9  # change of the log-likelihood along it, relative, that is none
 
 class Settling(NamedTuple):
-    """The data that a search is made on.
+    """The data on which a search with fixed effects is made.
 
     Attributes:
-        loaded: without the rows of levels that have no finite effect.
-        evaluator: of these, with a redundant level's effect given.
-        left_out: the levels that were left out: labels, signs, rows.
-        remark: what a reader should know.
-        told: the levels that were left out are part of the verdict.
+        loaded: the data without the rows of levels that have no finite effect.
+        evaluator: evaluator of these data, with the effect of a redundant level fixed at 0.
+        left_out: the levels that were left out: labels, signs of their infinite effects, and numbers of rows.
+        remark: a note for the user; may be empty.
+        told: the statement of the verdict mentions the levels left out (else the remark does).
     """
 
     loaded: Loaded
@@ -54,35 +54,38 @@ def check_options(
     start: PyTree,
     fixed: Mapping[str, Any] | None,
 ) -> None:
-    """Raise ValueError for options that effects by index do not have, and for ``separated=`` without effects."""
+    """Raise ValueError for options not supported with fixed effects, and for ``separated=`` in a model without them."""
     if separated not in SEPARATED:
         raise ValueError(f"separated={separated!r}: expected one of {', '.join(map(repr, SEPARATED))}")
     if not likelihood.effects:
         if separated != "report":
             raise ValueError(
-                f"separated={separated!r} is about levels of effects, and {likelihood.name} has none: declare one with "
-                "mle.Real(by=...)"
+                f"separated={separated!r} sets what to do with levels whose effect has no finite estimate, but "
+                f"{likelihood.name} has no effects: leave separated= out, or declare them with mle.Real(by=...)"
             )
         return
     key = likelihood.effects[0]
     what = f"with effects of {key.by}"
     if not isinstance(method, optimize.Newton):
-        raise ValueError(f"method= is refused {what}: they are eliminated within Newton's method; leave it out")
+        raise ValueError(f"method= is not supported {what}: Newton's method eliminates them; leave method= out")
     if bias_reduction is not None:
-        raise ValueError(f"bias_reduction= is refused {what}: its adjustment needs the whole information as a matrix")
+        raise ValueError(
+            f"bias_reduction= is not supported {what}: its adjustment needs the information of all parameters as a matrix; "
+            "leave it out"
+        )
     if n_starts > 1:
-        raise ValueError(f"n_starts= is refused {what}: give the start of the other parameters with start=")
+        raise ValueError(f"n_starts= is not supported {what}: give a start of the other parameters with start= instead")
     for name, given in (("start", start), ("fixed", fixed)):
         named = [a for a in given if str(a).partition("[")[0] == key.parameter] if isinstance(given, Mapping) else []
         if named:
             raise ValueError(
-                f"{name}={{{named[0]!r}: ...}}: the effects of {key.by} are eliminated, and none of them can be given; "
-                f"{'leave them out' if name == 'start' else 'make an offset of it, a column of the data'}"
+                f"{name}={{{named[0]!r}: ...}}: the effects of {key.by} are eliminated from the search, so their values cannot "
+                f"be given; {'leave them out' if name == 'start' else 'add the known effect as an offset, a column of the data'}"
             )
 
 
 def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihood:
-    """The likelihood which eliminates the effects of the column with most levels."""
+    """Of several columns of fixed effects, let the likelihood eliminate those of the column with most levels in the data."""
     if not likelihood.coded:
         return likelihood
     import pandas as pd
@@ -93,17 +96,23 @@ def with_more_levels_eliminated(likelihood: Likelihood, data: Data) -> Likelihoo
 
 
 def refuse_effects(likelihood: Likelihood, what: str, instead: str) -> None:
-    """Raise ValueError if the likelihood has effects by index, for what does not eliminate them."""
+    """Raise ValueError if the likelihood has fixed effects (``mle.Real(by=...)``).
+
+    Args:
+        likelihood: the model.
+        what: the feature that does not support them, first words of the message.
+        instead: what to do, last words of the message.
+    """
     if likelihood.effects:
         key = likelihood.effects[0]
         raise ValueError(
-            f"{what} is not offered with {key.parameter}=Real(by={key.by!r}), whose effects would have to be found anew each "
-            f"time; {instead}"
+            f"{what} is not supported with {key.parameter}=Real(by={key.by!r}), whose effects would have to be estimated again "
+            f"each time; {instead}"
         )
 
 
 def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> EffectsEvaluator:
-    """The evaluator of a data set with effects by index, at those of the estimate if there is one."""
+    """Return the evaluator of a data set with fixed effects, which starts from the estimated effects if they are known."""
     assert loaded.levels is not None
     given = None if loaded.effects is None else loaded.effects.given
     made = EffectsEvaluator(spec, loaded.problem.data, fixed, loaded.hyper, levels=loaded.levels, given=given)
@@ -111,23 +120,24 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 
 
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
-    """What each contribution of data in memory adds at u; scores with the effects by index partialled out."""
+    """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out."""
     if loaded.levels is None:
         return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
     return effects_evaluator_of(spec, loaded, fixed).row_terms(u)
 
 
 def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], separated: str) -> Settling:
-    """Leave out the levels that have no finite effect, and give the effect of a redundant one.
+    """Leave out the levels that have no finite effect, and fix the effect of a redundant level at 0.
 
     Args:
-        evaluator: of all rows.
-        loaded: the same.
-        u0: the start.
+        evaluator: evaluator of all rows.
+        loaded: all rows.
+        u0: start of the other parameters, (p,).
         separated: "report", "drop" or "raise".
 
     Raises:
-        DataError: levels without a finite effect under "raise"; nothing else than those.
+        DataError: there are levels without a finite effect and ``separated`` is "raise"; or all levels are so; or without
+            them other factors fall apart.
     """
     key = evaluator.spec.likelihood.effects[0]
     evaluator.eliminated(u0)
@@ -137,8 +147,8 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
         if loaded.problem.space != space:
             names = ", ".join(one.key.by for one in loaded.coded)
             raise data_room.DataError(
-                f"levels of {key.by} without a finite effect tie levels of {names} together: {_listed(loaded.left_out[0])}. Drop "
-                "their rows beforehand"
+                f"levels of {key.by} have no finite effect, and without their rows the levels of {names} are no longer "
+                f"connected: {_listed(loaded.left_out[0])}. Drop their rows beforehand"
             )
         evaluator = effects_evaluator_of(evaluator.spec, loaded, evaluator.fixed).near(before.nearest[~gone])
     left_out = loaded.left_out
@@ -150,12 +160,12 @@ def settled_levels(evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, 
 
 
 def without_open_levels(likelihood: Likelihood, loaded: Loaded, separated: str) -> Loaded:
-    """The data without the rows of levels that have no finite effect, whatever the other parameters.
+    """Leave out the rows of levels that have no finite effect, repeatedly, in models with fixed effects of several columns.
 
-    Without them levels of other effects may fall apart or be gone, so that the parameters are not known before.
+    Without those rows, levels of other columns may be gone or no longer connected, which changes the parameters.
 
     Args:
-        likelihood: with effects of several columns.
+        likelihood: the model, with fixed effects of several columns.
         loaded: all data.
         separated: "report", "drop" or "raise".
     """
@@ -178,6 +188,7 @@ def _without(loaded: Loaded, evaluator: EffectsEvaluator, separated: str) -> Loa
 
 
 def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, separated: str) -> None:
+    """Raise DataError if all levels have infinite effects, or some and ``separated`` is "raise"."""
     labels, signs, counts = left_out
     shown = _listed(labels)
     what = (
@@ -189,16 +200,18 @@ def _check_separated(by: str, left_out: tuple[np.ndarray, ...], n_levels: int, s
         raise data_room.DataError(f"{what}. No level is left to estimate from")
     if separated == "raise":
         raise data_room.DataError(
-            f"{what}. separated='report' leaves their rows out, which changes no other estimate, and says so; or drop them "
-            "beforehand"
+            f"{what}. Use separated='report', which leaves their rows out (this changes no other estimate) and mentions it in "
+            "the verdict; or drop them beforehand"
         )
 
 
 def _listed(labels: Sequence[Hashable] | Host) -> str:
+    """The first five labels, comma-separated."""
     return ", ".join(str(label) for label in labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
 
 
 def _left_out_in_words(by: str, left_out: tuple[np.ndarray, ...]) -> str:
+    """A phrase on the levels that were left out: "2 levels of firm (10 rows) without a finite effect were left out: ..."."""
     labels, _, counts = left_out
     one = len(labels) == 1
     return (
@@ -208,7 +221,10 @@ def _left_out_in_words(by: str, left_out: tuple[np.ndarray, ...]) -> str:
 
 
 def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tuple[EffectsEvaluator, str]:
-    """With the effect of the first level given as 0, where adding a number to all effects is what another parameter does."""
+    """Fix the effect of the first level at 0 if adding a constant to all effects is equivalent to changing another parameter.
+
+    Returns the evaluator (unchanged if there is no such parameter) and a note for the user.
+    """
     at = evaluator.eliminated(u0)
     root = np.sqrt(np.abs(at.arrow.head.diagonal()))
     root = np.where(root > 0, root, 1.0)
@@ -237,8 +253,8 @@ def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tu
     size = np.abs(direction) * root
     with_it = ", ".join(names[i] for i in np.flatnonzero(size > 1e-6 * size.max())[:SHOWN])
     remark = (
-        f"{with_it} and a number added to every effect of {key.by} are the same thing, so that the effect of {key.by} "
-        f"{labels[first]} is 0 and the others are differences from it."
+        f"A change of {with_it} is equivalent to adding a constant to every effect of {key.by}: the effect of {key.by} "
+        f"{labels[first]} is fixed at 0, and the others are differences from it."
     )
     return evaluator.with_given(np.arange(len(labels)) == first), remark
 
@@ -246,7 +262,15 @@ def _without_redundant(evaluator: EffectsEvaluator, u0: Float[Host, " p"]) -> tu
 def with_effects_at_end(
     evaluator: EffectsEvaluator, loaded: Loaded, u: Host, jacobian: Host | None, settling: Settling
 ) -> Loaded:
-    """The data with what is known of the effects at the estimate."""
+    """The data with the estimated fixed effects and their curvature.
+
+    Args:
+        evaluator: evaluator with fixed effects.
+        loaded: its data.
+        u: the estimate, (p,).
+        jacobian: d theta / d u, (p, p), or None if theta equals u.
+        settling: the levels left out.
+    """
     at = evaluator.eliminated(u)
     lever = at.arrow.lever if jacobian is None else np.linalg.solve(jacobian.T, at.arrow.lever.T).T
     effects = Effects(
@@ -263,7 +287,7 @@ def with_effects_at_end(
 
 
 def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, settling: Settling) -> Verdict:
-    """The verdict with what the levels add to it: those without a maximum, those left out."""
+    """The verdict at the estimate u, (p,), extended by statements on levels without a maximum and levels left out."""
     by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
     if not u.size:
         verdict = replace(verdict, statement=f"a local maximum: effects of {by} alone are estimated")
@@ -273,10 +297,10 @@ def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, set
             verdict,
             code="no_finite_maximum",
             statement=(
-                f"the effects of {int(open_.sum())} levels of {by} have no maximum where the others have theirs: "
-                f"{_listed(evaluator.levels.labels[open_])}"
+                f"the effects of {int(open_.sum())} levels of {by} have no finite maximum at the estimates of the other "
+                f"parameters: {_listed(evaluator.levels.labels[open_])}"
             ),
-            advice=f"Look at the rows of these levels of {by}; leave them out, or bound or penalise what varies there.",
+            advice=f"Look at the rows of these levels of {by}; leave them out, or bound or penalise the parameters involved.",
         )
     alone = (at.information.diagonal() == 0) & (at.arrow.head.diagonal() > 0)
     if verdict.code == "not_identified" and alone.any():
@@ -284,8 +308,8 @@ def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, set
         one = len(names) == 1
         verdict = replace(
             verdict,
-            statement=f"{', '.join(names)} {'is' if one else 'are'} not identified: the effects of {by} do all that "
-            f"{'it does' if one else 'they do'}, as with a covariate that is constant within each level of {by}",
+            statement=f"{', '.join(names)} {'is' if one else 'are'} not identified: collinear with the effects of "
+            f"{by}, as a covariate that is constant within each level of {by}",
             advice=f"Leave {'it' if one else 'them'} out, or leave out the effects.",
         )
     verdict = replace(verdict, advice=verdict.advice.replace(SEVERAL_STARTS, ""))  # these are refused
@@ -295,11 +319,11 @@ def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, set
 
 
 class Separation(NamedTuple):
-    """Rows that parameters and effects together fit ever better.
+    """Separated rows: their log-likelihood keeps rising as parameters and fixed effects go to infinity together.
 
     Attributes:
-        rows: their numbers in the user's data, (m,).
-        statement: what happened, in words.
+        rows: row numbers in the user's data, (m,).
+        statement: a sentence for the verdict.
     """
 
     rows: Int[Host, " m"]
@@ -309,17 +333,17 @@ class Separation(NamedTuple):
 def separation_of(
     evaluator: EffectsEvaluator, loaded: Loaded, u0: Float[Host, " p"], reached: OptimizeResult, separated: str
 ) -> Separation | None:
-    """The rows that are separated where a search did not end at a clean maximum, or None.
+    """Find separated rows, if a search did not end at a clear maximum; None if there are none.
 
     Args:
-        evaluator: of all rows.
-        loaded: these.
-        u0: the start.
-        reached: the end of the search.
+        evaluator: evaluator of all rows.
+        loaded: all rows.
+        u0: start of the search, (p,).
+        reached: its final point.
         separated: "report", "drop" or "raise".
 
     Raises:
-        DataError: there are such rows under "raise".
+        DataError: there are such rows and ``separated`` is "raise".
     """
     spec, space = evaluator.spec, evaluator.spec.space
     ended = int(reached.status[0]) != int(End.INTERRUPTED)
@@ -339,20 +363,20 @@ def separation_of(
     one, by = len(found.rows) == 1, spec.likelihood.effects[0].by
     what = f"{len(found.rows)} row{'' if one else 's'} ({_listed(index[found.rows].tolist())})"
     why = (
-        f"as {_listed(ways) or 'infinity is approached'}, with effects of {by} that follow, the log-likelihood of "
-        f"{'this row' if one else 'these rows'} rises all the way and that of no other row changes"
+        f"as {_listed(ways) or 'parameters go to infinity'}, together with effects of {by}, the log-likelihood of "
+        f"{'this row' if one else 'these rows'} keeps rising and that of no other row changes"
     )
     if separated == "raise":
         raise data_room.DataError(
-            f"{what} {'is' if one else 'are'} separated: {why}. separated='report' leaves {'it' if one else 'them'} out, which "
-            "changes no estimate that is finite, and says so; or drop them beforehand"
+            f"{what} {'is' if one else 'are'} separated: {why}. Use separated='report', which leaves {'it' if one else 'them'} "
+            "out (this changes no finite estimate) and mentions it in the verdict; or drop them beforehand"
         )
     left = f"{what} {'is' if one else 'are'} separated and {'was' if one else 'were'} left out: {why}"
     return Separation(kept[found.rows], left)
 
 
 def without_rows(loaded: Loaded, rows: Sequence[int], mode: str) -> Loaded:
-    """The data without rows, by their numbers in the user's data."""
+    """The data without the given rows (numbers in the user's data).  ``mode``: of the likelihood, "rows"."""
     if not len(rows):
         return loaded
     kept = np.arange(loaded.rows.n) if loaded.rows.kept is None else loaded.rows.kept
@@ -360,7 +384,7 @@ def without_rows(loaded: Loaded, rows: Sequence[int], mode: str) -> Loaded:
 
 
 def with_separated_told(fit: Any, separation: Separation, separated: str) -> Any:
-    """The fit of the other rows, whose verdict (or note) tells of the separated ones."""
+    """The fit of the other rows with a statement on the separated ones in its verdict (under "drop": in its note)."""
     if separated == "drop":
         return replace(fit, note=f"{separation.statement}. {fit.note}".strip())
     return replace(fit, verdict=replace(fit.verdict, statement=f"{fit.verdict.statement}; {separation.statement}"))

@@ -1,4 +1,4 @@
-"""The first start of a fit: from a subsample where there are many rows, from the sample of a stream."""
+"""The first start of a fit: estimated from a subsample if there are many rows, or from the sample of a stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mlejax.shapes import Float, Host
 def first_start(
     evaluator: AnyEvaluator, method: Method, loaded: Loaded, given: list[Any], seed: int
 ) -> Float[Host, " p"]:
-    """u of the start, from a subsample of many rows."""
+    """u of the first start, (p,); for many rows improved by a search on a subsample.
+
+    ``given``: for each leaf the value under ``start=``, or None.
+    """
     if isinstance(evaluator, PartitionedEvaluator):
         return _start_of_stream(evaluator, loaded, given, seed)
     spec, data = evaluator.spec, loaded.problem.data
@@ -35,7 +38,7 @@ def first_start(
 
 
 def _start_of_stream(evaluator: PartitionedEvaluator, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, " p"]:
-    """u of the start: the estimate from the rows of the sample, if it serves all rows."""
+    """u of the first start of a stream, (p,): the estimate from a sample of its rows, if that is likelier on all rows."""
     of_sample = ChunkedEvaluator(evaluator.spec, evaluator.some, evaluator.fixed, evaluator.hyper)
     plain = start_of_one(of_sample, loaded.seen, given, seed)
     if any(v is not None for v in given) or not plain.size:

@@ -1,6 +1,6 @@
-"""The one recipe: check the data, choose starts, maximise, diagnose the ends that are not clean, finish.
+"""The steps of a fit: check the data, choose starts, maximise, diagnose final points that are not clear maxima, finish.
 
-The arithmetic runs over L >= 1 data sets (:mod:`mlejax.fit.search`).  A single fit is L = 1; what differs is the evaluator.
+The search runs over L >= 1 data sets (:mod:`mlejax.fit.search`); here L = 1.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ from mlejax.status import End
 
 
 def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
-    """Maximum likelihood for one data set; ``asked`` are the fields of `Request`."""
+    """Fit one data set by maximum likelihood and return the `Fit`; ``asked`` are the fields of `Request`."""
     request = Request(**asked)
     likelihood = likelihood if is_stream(data) else with_more_levels_eliminated(likelihood, data)
     method, seed = optimize.resolve(request.method), check_count("seed", request.seed, 0)
@@ -117,18 +117,19 @@ def fit_once(likelihood: Likelihood, data: Data, **asked: Any) -> Fit:
 
 
 class Ready(NamedTuple):
-    """A log-likelihood of which a search can begin.
+    """Everything that a search needs.
 
     Attributes:
-        evaluator: of the log-likelihood.
+        evaluator: evaluator of the log-likelihood.
         loaded: the data.
         u0: the first start, (p,).
-        starts: the starts that the user gave, each as values by parameter.
-        validation: data that are watched during training, or None.
+        starts: the starts that the user gave, each a list with an array or None for every leaf.
+        validation: validation data of a training on minibatches, or None.
         constraints: labels of the constraints.
-        remark: what a reader of the result should know.
-        settling: levels of effects that were left out or given, or None.
-        rechosen: an evaluator in other coordinates and a start in them, where these coordinates do not suit an end.
+        remark: a note for the user; may be empty.
+        settling: levels of fixed effects that were left out, or None.
+        rechosen: (evaluator, final point) -> evaluator and start in other coordinates, or None if these suit the point.  Used
+            for nonlinear constraints, which are solved for some of the parameters.
     """
 
     evaluator: AnyEvaluator
@@ -143,7 +144,7 @@ class Ready(NamedTuple):
 
 
 def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request, listed: list[Any]) -> Ready:
-    """Read the data, place them, apply what is fixed and constrained, and choose the start."""
+    """Read the data, apply fixed values and constraints, make the evaluator and choose the start."""
     doing("reading the data")
     loaded, validation = _read(likelihood, data, method, request)
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
@@ -176,7 +177,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
 
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
-        """Constraints that are functions, solved for other parameters than before; None where these will do."""
+        """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,); None if they are not."""
         other = begun and another_choice(begun.equations, evaluator.spec.space, u, evaluator.fixed)
         if other is None:
             return None
@@ -187,7 +188,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
 
 
 def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) -> tuple[Loaded, ValidationData | None]:
-    """The data of the fit, in memory or as a stream, and those that are held out."""
+    """Load the data of the fit, in memory or as a stream, and the validation data (None if there are none)."""
     start, missing, weights, kind = request.start, request.missing, request.weights, request.weight_kind
     if request.on is not None:
         check_place(data, request.on, request.engine)
@@ -207,17 +208,17 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
 
 
 def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: str | None) -> None:
-    """Raise ValueError for constraints and bias reduction where they do not go with the rest."""
+    """Raise ValueError for constraints or bias reduction with minibatches, or both with nonlinear constraints."""
     if optimize.batched(method) and (constrained is not None or bias_reduction is not None):
-        raise ValueError("constraints= and bias_reduction= are for methods on all rows; leave out batch_size")
+        raise ValueError("constraints= and bias_reduction= are not supported on minibatches: leave out batch_size=")
     if constrained is not None and constrained.functions and bias_reduction is not None:
         raise ValueError(
-            "bias_reduction is not offered under constraints= given as functions; give linear ones as text"
+            "bias_reduction= is not supported with constraints= given as functions; write linear constraints as strings"
         )
 
 
 def _finished(ready: Ready, searched: Searched, watch: Watch) -> Fit:
-    """The fit at the end of its searches, with what a reader should know of how it was reached."""
+    """Make the `Fit` from the result of the searches, with notes, path, modes and number of steps."""
     loaded, evaluator, climbed = ready.loaded, searched.evaluator, searched.climbed
     check_rows_once(
         evaluator.spec.likelihood, searched.space, loaded.seen.problem.data, searched.found.end.u, searched.fixed
@@ -245,9 +246,9 @@ def _specified(
     request: Request,
     keep: bool,
 ) -> tuple[Loaded, Spec]:
-    """What is maximised: the log-likelihood, with a penalty or bias reduction if there is one; and the data, on its scale.
+    """Return the data and the specification of what is maximised: the log-likelihood, with a penalty or bias reduction if given.
 
-    ``keep``: equal specifications are one object, looked up at every dispatch.
+    With these the weights of the data are not rescaled.  ``keep``: cache the specification, so that equal ones are one object.
     """
     make = lambda: Spec(likelihood, space)
     spec = cached(likelihood, ("spec", space), make) if keep else make()
@@ -259,16 +260,16 @@ def _specified(
 
 
 class Searched(NamedTuple):
-    """Where the searches of a fit ended.
+    """The result of the searches of a fit.
 
     Attributes:
-        found: the end, with what was diagnosed there.
-        evaluator: at its specification, which a search in other coordinates may have changed.
-        space, fixed: the layout that was searched, and the values under ``fixed=`` in it.
-        method: of the last search.
-        modes: the maxima that several starts reached.
-        history: of the training on minibatches, or None.
-        climbed: what EM did first, or None.
+        found: the final point and its diagnosis.
+        evaluator: evaluator with the specification of the last search.
+        space, fixed: layout of the parameters in the last search, and its fixed values (or None).
+        method: method of the last search.
+        modes: points that the starts reached, if there were several starts.
+        history: history of a training on minibatches, or None.
+        climbed: result of the EM steps, or None.
     """
 
     found: Diagnosed
@@ -284,15 +285,15 @@ class Searched(NamedTuple):
 def _searched(
     ready: Ready, method: Method, n_starts: int, watch: Watch, seed: int, reached: OptimizeResult | None
 ) -> Searched:
-    """Search from the first start, by EM or minibatches first where the method says so, then from further starts.
+    """Search from the first start (by EM or minibatches first if ``method`` is one of these), then from further starts.
 
     Args:
-        ready: the log-likelihood and its starts.
+        ready: evaluator, data and starts.
         method: from ``optimize.resolve``.
-        n_starts: starts in total, with those that are drawn.
+        n_starts: number of starts in total, random ones included.
         watch: called after every step.
-        seed: of starts that are drawn.
-        reached: the end of the search from the first start, if it was made.
+        seed: seed of random starts.
+        reached: result of the search from the first start, if it was made already.
     """
     evaluator, loaded, u0, starts = ready.evaluator, ready.loaded, ready.u0, ready.starts
     climbed, history, modes = None, None, tuple[Mode, ...]()
@@ -319,11 +320,12 @@ def _searched(
 
 
 def _joined(*sentences: str) -> str:
+    """Join the sentences that are not empty by spaces."""
     return " ".join(s for s in sentences if s)
 
 
 def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
-    """The fit of the same data by Newton's method from another point u0 (p,)."""
+    """Fit the same data and specification again by Newton's method from u0, (p,); ``note`` becomes the note of the fit."""
     loaded, method, space = fit.loaded, optimize.Newton(), fit.spec.space
     with float64(), missing_derivatives(fit.spec.likelihood), outside_transformations():
         evaluator = evaluator_of(fit.spec, loaded, fit.fixed)
@@ -334,15 +336,20 @@ def continued(fit: Fit, u0: Float[Host, " p"], note: str) -> Fit:
 
 
 def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
-    """The fit of the same data with these entries fixed, by Newton's method from near the estimate.
+    """Fit the same data again with some parameters fixed, by Newton's method from the estimates of the others.
+
+    Args:
+        fit: the fit.
+        fixed: name of a parameter or entry -> value, natural scale.
 
     Raises:
-        ValueError: entries that cannot be fixed, or a fit under constraints, of a stream, or of effects by index.
+        ValueError: entries that cannot be fixed, or a fit under constraints, of a stream, with fixed effects, or from a file.
     """
     loaded, method, likelihood = fit.loaded, optimize.Newton(), fit.spec.likelihood
     if fit.constraints or loaded.stream is not None or loaded.remembered is not None or likelihood.effects:
         raise ValueError(
-            "this fit cannot be repeated with entries fixed: fit the smaller model, and compare by lr_test"
+            "a fit under constraints=, of a stream, with effects, or loaded from a file cannot be repeated with parameters "
+            "fixed: fit the smaller model yourself, and compare by lr_test"
         )
     with float64(), missing_derivatives(likelihood), outside_transformations():
         space, held = fix_on_host(loaded.problem.space, fixed)
@@ -355,7 +362,10 @@ def with_fixed(fit: Fit, fixed: Mapping[str, float]) -> Fit:
 
 
 def _centred(problems: Problems, evaluator: AnyEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Outcome | None:
-    """The whole search in centred and scaled coordinates where bias reduction differences gradients, by steps of one scale."""
+    """Run the whole search in centred and scaled coordinates, for bias reduction; None without it, or if that is not possible.
+
+    Bias reduction takes finite differences of gradients, whose steps need coordinates of one scale.
+    """
     if evaluator.spec.reduction is None or not isinstance(evaluator, ChunkedEvaluator):
         return None
     start = OptimizeResult.empty(1, u0.size, dense=True).of(0)._replace(u=u0, status=np.asarray(int(End.RUNNING)))

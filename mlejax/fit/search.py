@@ -1,4 +1,4 @@
-"""The search of L >= 1 data sets: maximise from a start, test whether the end is a maximum, diagnose the others."""
+"""The search of L >= 1 data sets: maximise from a start, accept clear maxima, and diagnose the other final points."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ from mlejax.status import End
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the recipe found for L data sets.
+    """The result of the searches of L data sets.
 
     Attributes:
-        spec: with a differenced Hessian where JAX lacked a second derivative.
-        result: the ends, arrays of all L.
-        clean: flags (L,) of the ends that are maxima without further tests.
-        findings, notes: of the diagnosis, by number of the data set.
-        finished: nothing was cut short by the keyboard.
-        unexamined: numbers of the data sets whose ends were not examined before the keyboard interrupted.
-        at: the ends in natural coordinates before the diagnosis, where they were formed.
+        spec: the specification; with a differenced Hessian if JAX lacked a second derivative.
+        result: final points, arrays with a leading axis L.
+        clean: mask, (L,), of the final points that are accepted as maxima without further tests.
+        findings, notes: findings and notes of the diagnosis, by number of the data set.
+        finished: False if Ctrl-C interrupted the searches or the diagnosis.
+        unexamined: numbers of the data sets that were not diagnosed before the interruption.
+        at: the final points in natural coordinates, before the diagnosis; None if they were not computed.
     """
 
     spec: Spec
@@ -67,7 +67,7 @@ class Outcome:
     at: InTheta | None = None
 
     def diagnosed(self, i: int) -> Diagnosed:
-        """One data set's end with what was found."""
+        """The diagnosis of data set number i."""
         return Diagnosed(self.spec, self.result.of(i), self.findings.get(i, Findings()), self.notes.get(i, ""))
 
 
@@ -81,16 +81,16 @@ def search_all(
     report: Callable[..., None] | None = None,
     in_theta: Callable[[OptimizeResult], InTheta] | None = None,
 ) -> Outcome:
-    """Maximise from u0; diagnose the ends that are not clean, and go on from where the log-likelihood is higher.
+    """Maximise from u0, and diagnose final points that are not clear maxima, continuing from higher points.
 
     Args:
-        problems: the data sets, as the diagnosis asks for them.
-        evaluator: of the same data sets.
+        problems: the data sets, for the diagnosis.
+        evaluator: evaluator of the same data sets.
         u0: starts, (L, p).
         which: numbers of the data sets to work on.
-        reached: ends that were reached already.
-        report: called with (steps, mean log-likelihood) on the way.
-        in_theta: how to form ends in natural coordinates, whose inverses the clean test then uses.
+        reached: results of searches from u0, if they were made already.
+        report: called after each step with (number of steps, mean log-likelihood).
+        in_theta: converts final points to natural coordinates; the check for clear maxima uses the inverse information from it.
     """
     searched = reached is None
     if reached is None:
@@ -126,12 +126,25 @@ def several_starts(
     listed: Sequence[Any],
     n_starts: int,
 ) -> tuple[Diagnosed, tuple[Mode, ...]]:
-    """Run further starts of one data set, listed and drawn, and go to the highest maximum that any of them reached."""
+    """Search one data set from further starts, listed and random, and return the highest maximum that any start reached.
+
+    Args:
+        problems: the data set, for the diagnosis.
+        evaluator: its evaluator.
+        loaded: its data.
+        first: the diagnosis of the first search.
+        given: for each leaf the value under ``start=``, or None.
+        listed: further starts that the user gave, each like ``given``.
+        n_starts: number of starts in total; those not listed are random.
+
+    Returns:
+        The diagnosis at the highest maximum (``first`` if there is none), and the points that the starts reached.
+    """
     space = evaluator.spec.space
     if space.n_free > POLISH_LIMIT:
         raise ValueError(
-            f"n_starts={n_starts} runs Newton's method from every start, which is offered for up to {POLISH_LIMIT} parameters; "
-            f"here are {space.n_free}"
+            f"n_starts={n_starts} runs Newton's method from every start, which is supported for up to {POLISH_LIMIT} parameters, "
+            f"and this model has {space.n_free}: leave out n_starts="
         )
     points = [start_of_one(evaluator, loaded, values, problems.seed) for values in listed]
     n_drawn = n_starts - 1 - len(points)
@@ -161,7 +174,14 @@ def problems_of(
     one: Callable[[Any, int], SingleEvaluator] = lambda evaluator, _: evaluator,
     together: int = TOGETHER,
 ) -> Problems:
-    """Data sets as the recipe sees them; by default one, whose evaluator is that of all."""
+    """Make the `Problems` of the data sets; by default of a single one, whose evaluator is the one of all.
+
+    Args:
+        method, fixed, seed, together: as in `Problems`.
+        loaded: number of a data set -> its data.
+        given: number -> for each leaf the value under ``start=``, or None.
+        one: (evaluator of all, number) -> evaluator of one data set.
+    """
     again = partial(start_of_one, seed=seed, n_ranked=None)
     scattered = partial(_scattered, n=N_SCATTERED, seed=seed)
     listed = partial(_candidates, seed=seed)
@@ -171,14 +191,14 @@ def problems_of(
 def _scattered(
     space: Space, loaded: Loaded, given: list[Any], end: OptimizeResult, n: int, seed: int
 ) -> Float[Host, "n p"]:
-    """Starts in u around an end and on the scales of the data."""
+    """n random starts in u, (n, p): half around the final point ``end``, half on the scales of the data's columns."""
     one = end.alone()
     data = with_leading_axis(loaded.seen.problem.data)
     return start_room.scatter(space, data, given, one.u, one.information, n, seed)[0]
 
 
 def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Float[Host, "n p"]:
-    """The candidates among which a first start is chosen, in u."""
+    """The candidates among which a first start is chosen, in u, (n, p)."""
     data = with_leading_axis(loaded.seen.problem.data)
     declared, own, first = spec.likelihood.parameters, [False] * len(given), np.zeros(1, np.int64)
     values = start_room.candidates(spec.space, given, own, first, data, seed, loaded.designs, declared)
@@ -188,7 +208,7 @@ def _candidates(spec: Spec, loaded: Loaded, given: list[Any], seed: int) -> Floa
 def start_of_one(
     evaluator: Evaluator, loaded: Loaded, given: list[Any], seed: int, n_ranked: int | None = start_room.N_RANKED
 ) -> Float[Host, " p"]:
-    """u of one data set's start: the given one, or the best found."""
+    """u of the start of one data set, (p,): the given one, or the best candidate on ``n_ranked`` rows (None: on all rows)."""
     spec, designs = evaluator.spec, loaded.designs
     if spec.space.n_free == 0:
         return np.zeros(0)
@@ -197,7 +217,7 @@ def start_of_one(
 
 
 def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:
-    """The fit with its verdict's statement of the maxima that were found, if there were several starts."""
+    """Add the number of maxima found from several starts to the statement of the verdict, if there were several."""
     if not modes or not done.verdict.converged:
         return done
     n_starts = sum(mode.n_starts for mode in modes)

@@ -1,7 +1,7 @@
 r"""The pure core: one fit as a JAX function, for the user's own ``jit``, ``vmap`` and ``grad``.
 
-Differentiable through the solution by the implicit function theorem: u*(data) solves score(u, data) = 0 on the
-coordinates that are not on an edge, so that
+Differentiable through the solution by the implicit function theorem: u*(data) solves score(u, data) = 0 for the
+coordinates that are not at a bound, so that
 
     du* / d data = I_u^-1  d score / d data,
 
@@ -50,23 +50,23 @@ def solve(
     method: MethodLike | None = None,
     penalty: Callable[..., Any] | None = None,
 ) -> Solution:
-    """Maximise the log-likelihood: pure, for use under ``jit``, ``vmap``, ``grad``.
+    """Maximise the log-likelihood as a pure JAX function, for use under ``jit``, ``vmap``, ``grad``.
 
-    No checks of data, no verdict, no search for a start: what comes back is as good as ``converged`` says.  Follows
-    the ambient precision, so call it inside ``with jax.enable_x64(True):`` or with x64 on: in float32 standard
+    It does not check data, make a verdict or search for a start: check ``converged``.  It computes in JAX's default
+    precision, so call it inside ``with jax.enable_x64(True):`` or with x64 on: in float32 standard
     errors are easily wrong.
 
     ``jax.vmap`` over it fits many data sets, as a part of your own program.  To just fit many, prefer ``model.fit_batch`` or
-    ``fit_groups``: under one large ``vmap`` every data set takes as many steps as the slowest, its working set leaves the
-    cache, and there is neither a search for starts nor a verdict; they are several times faster, and their answers the same.
+    ``fit_groups``, which are several times faster and give the same estimates, with a search for starts and verdicts: under one
+    large ``vmap`` every data set takes as many steps as the slowest, and the arrays do not fit the processor's cache.
 
     Args:
         model: a :class:`mlejax.model.Model` or its likelihood.
         prepared: ``model.prepare(data)``; may hold tracers or stacked arrays under ``vmap``.
-        start: the user's structure, natural scale, in the interior of the supports.
-        weights: one weight >= 0 per contribution (n,), or padded (N,); multiplies them. None: those of ``prepared``. A
+        start: start of all parameters, in the structure of ``params``, natural scale, inside their supports.
+        weights: weights >= 0 that multiply the log-likelihood terms, (n,), or padded, (N,). None for those of ``prepared``. A
             row of weight exactly 0 is replaced by another one, so that the derivative by its weight is not its influence.
-        fixed: address -> value held fixed, natural scale; the values may be tracers.
+        fixed: name of a parameter or entry -> its fixed value, natural scale; the values may be tracers.
         hyper: second argument of ``penalty``.
         method: an optimiser object; default :class:`mlejax.Newton`.
         penalty: ``penalty(params)`` or ``penalty(params, hyper)``, subtracted from the log-likelihood.
@@ -103,7 +103,7 @@ def solve(
 
 
 def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Either | None, hyper: PyTree) -> Solution:
-    """Search without derivatives, then one implicit step that carries them."""
+    """Run the search with derivatives stopped, then one implicit step that defines the derivatives of the solution."""
     space = spec.space
     lower = jnp.asarray(space.lower, jnp.result_type(float))
     upper = jnp.asarray(space.upper, jnp.result_type(float))
@@ -143,7 +143,16 @@ def _solution(spec: Spec, method: Method, data: Prepared, u0: Either, held: Eith
 
 
 def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, Any, Any]]:
-    """The optimiser to its end, and up to ten Newton steps after any other method (p <= 500), as in ``fit``."""
+    """Run the optimiser, then up to ten Newton steps after any other method (p <= 500), as in ``fit``.
+
+    Args:
+        spec: the specification.
+        method: the optimiser.
+        still: (data, u0, fixed values, hyper-parameters), with derivatives stopped.
+
+    Returns:
+        The final point, (p,), and (number of steps, status, Newton decrement).
+    """
     data, u0, held, hyper = still
     objective = objective_of(spec, data, held, hyper)
 
@@ -161,7 +170,7 @@ def _search(spec: Spec, method: Method, still: PyTree) -> tuple[Any, tuple[Any, 
 
 
 def _start_tree(space: Space, start: PyTree) -> Params:
-    """``start`` completed at entries that are held fixed, for which it need say nothing."""
+    """``start`` with zeros added for parameters that are fixed and missing in it."""
     if not isinstance(start, Mapping) or not any(leaf.all_fixed for leaf in space.leaves):
         return start
     complete = dict(start)
@@ -174,11 +183,11 @@ def _start_tree(space: Space, start: PyTree) -> Params:
 
 
 def _with_weights(data: Prepared, weights: ArrayLike) -> Prepared:
-    """The same data with other weights; a row of weight 0 takes the values of one of positive weight (0 * inf is NaN).
+    """The data with other weights; rows of weight 0 get the values of a row of positive weight (0 * inf is NaN).
 
     Raises:
-        ValueError: neither one for each of the n contributions nor one for each of the padded ones.  Where n is traced,
-            too few are NaN, so that the solution does not converge.
+        ValueError: the number of weights is neither that of the terms, n, nor the padded number, or a weight is negative or
+            not finite.  If n is traced and there are too few weights, they become NaN, so that the solution does not converge.
     """
     given = jnp.asarray(weights, jnp.result_type(float))
     padded, n = data.weights.shape[0], data.n if data.mode != "whole" else data.weights.shape[0]
@@ -186,7 +195,7 @@ def _with_weights(data: Prepared, weights: ArrayLike) -> Prepared:
     length = given.shape[0] if given.ndim == 1 else -1
     if length < 1 or length > padded or (known is not None and length not in (known, padded)):
         text = f"at most {padded}" if known is None else f"{known}" + (f" (or {padded}, padded)" * (known != padded))
-        raise ValueError(f"weights: expected one per contribution, {text}, got shape {given.shape}")
+        raise ValueError(f"weights: expected one per row or unit, {text}, got shape {given.shape}")
     if not isinstance(weights, jax.core.Tracer):
         bad = ~np.isfinite(np.asarray(given)) | (np.asarray(given) < 0)
         if bad.any():

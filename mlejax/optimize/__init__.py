@@ -1,7 +1,7 @@
-"""Optimisers: a method a file, one contract (`Method`), one set of drivers.
+"""Optimisers: one file per method, one interface (`Method`), one set of drivers.
 
 `begin` and `advance` run any method on any objective (see `method` and `drivers`); `resolve` turns what a user writes
-("newton", an instance, an optax transformation) into a method. Everything here minimises, knows nothing of statistics,
+("newton", an instance, an optax transformation) into a method. Everything here minimises, uses no statistics,
 prints nothing, and can be traced.
 """
 

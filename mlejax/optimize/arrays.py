@@ -1,14 +1,14 @@
-"""One set of formulas, two array namespaces: `jax.numpy` inside a trace, NumPy on the host.
+"""Array functions that work both on NumPy arrays and on JAX arrays (traced or not).
 
 A trust-region step is a few dozen operations on a p x p matrix. Compiling them takes seconds (about 120 small kernels, four
 times the value, score and Hessian of a typical likelihood); in NumPy they take a fraction of a millisecond. A single fit
-therefore takes its steps on the host; batches and the pure core trace the same functions.
+therefore computes its steps in NumPy; batches and the pure core trace the same functions.
 
     xp = namespace(u)
     xp.sqrt(u)
 
-The functions below have different names, or different costs, in the two namespaces. Call NumPy's under
-``np.errstate(all="ignore")``, since both sides of a ``where`` are computed.
+The functions below have different names, or different costs, in NumPy and JAX. On NumPy arrays, call them under
+``np.errstate(all="ignore")``, since both branches of a ``where`` are computed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Tuple = TypeVar("Tuple", bound=tuple[Any, ...])
 
 
 def namespace(x: object) -> ModuleType:
-    """NumPy for NumPy's arrays and scalars, else `jax.numpy`.
+    """Return the module `numpy` for NumPy arrays and scalars and Python numbers, else `jax.numpy`.
 
     Example:
         >>> import numpy as np
@@ -51,19 +51,19 @@ def namespace(x: object) -> ModuleType:
 
 
 def scalar(x: Any, dtype: Any) -> Any:
-    """x in the given type, (): on the host one of NumPy's scalars, which are ten times as fast as its arrays of shape ()."""
+    """Convert x to a scalar of the given dtype, (): a NumPy scalar (faster than an array of shape ()), or a JAX array."""
     if isinstance(x, np.generic) and x.dtype == dtype:
         return x
     return np.dtype(dtype).type(x) if isinstance(x, HOST) else jnp.asarray(x, dtype)
 
 
 def not_(flag: Any) -> Any:
-    """``~flag``, (): of NumPy's flags by a quicker operation."""
+    """Return ``~flag``, (), by a faster operation for `np.bool_`."""
     return flag ^ np.True_ if isinstance(flag, np.bool_) else ~flag
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """As `jnp.maximum`; of two numbers on the host a plain choice, for which `np.maximum` takes ten times as long."""
+    """Elementwise maximum of a and b, as `jnp.maximum`; two floats are compared in Python, ten times as fast as `np.maximum`."""
     if isinstance(a, NUMBER) and isinstance(b, NUMBER):
         chosen = a if a >= b or a != a else b
         return np.float64(chosen) if type(chosen) is float else chosen
@@ -71,26 +71,26 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def all_finite(f: Any, g: Any, H: Any) -> Flag:
-    """Whether a value (), its gradient (p,) and its curvature (q, q) are finite throughout, ()."""
+    """True, (), if a value (), its gradient (p,) and its curvature matrix (q, q) have only finite entries."""
     if isinstance(g, np.ndarray):
         return np.bool_(math.isfinite(f) and linalg.all_finite(g) and linalg.all_finite(H))
     return jnp.isfinite(f) & jnp.isfinite(g).all() & jnp.isfinite(H).all()
 
 
 def norm(x: Float[Either, " p"]) -> Scalar:
-    """The length of a vector, by a sum of squares: under `vmap` no library is called for it."""
+    """Euclidean norm of a vector, (), computed as the root of a sum of squares (no LAPACK call under `vmap`)."""
     return np.sqrt(x.dot(x)) if isinstance(x, HOST) else jnp.sqrt((x * x).sum())
 
 
 def select(condition: Any, a: Tuple, b: Tuple) -> Tuple:
-    """One of two named tuples of arrays of the same shapes."""
+    """Return the named tuple ``a`` if the scalar condition holds, else ``b``; their arrays have the same shapes."""
     if isinstance(condition, HOST):
         return a if condition else b
     return a.__class__(*(jnp.where(condition, x, y) for x, y in zip(a, b, strict=True)))
 
 
 def possible(flag: Flag) -> bool:
-    """False only for a flag of NumPy that is not set: what depends on it need not be computed.
+    """Return False only if the flag is known to be False (NumPy); True for JAX arrays, which may be traced.
 
     Example:
         >>> import numpy as np
@@ -101,7 +101,7 @@ def possible(flag: Flag) -> bool:
 
 
 def where(condition: Flag, a: Any, b: Any) -> Any:
-    """As `jnp.where`; with one flag of NumPy a plain choice, for which `np.where` takes a hundred times as long.
+    """As `jnp.where`; for a NumPy scalar condition return ``a`` or ``b`` itself, a hundred times as fast as `np.where`.
 
     Example:
         >>> import numpy as np
@@ -116,13 +116,13 @@ def where(condition: Flag, a: Any, b: Any) -> Any:
 
 @contextmanager
 def promoting() -> Iterator[None]:
-    """A scope for optax's own arithmetic, which promotes types and ranks also where the user's JAX is set to refuse that."""
+    """Context that allows implicit promotion of dtypes and ranks, which optax needs even if the user's JAX forbids it."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
 def push(history: Shaped[Either, " k"], value: Any, wanted: Flag) -> Shaped[Either, " k"]:
-    """A history without its oldest entry and with a value added at its end, if wanted."""
+    """If ``wanted``, return the history (k,) shifted by one, without its first entry and with ``value`` as its last."""
     if isinstance(history, HOST):
         return np.array([*history.tolist()[1:], value], history.dtype) if wanted else history
     longer = jnp.concatenate([history[1:], jnp.asarray(value, history.dtype).reshape(1)])
@@ -131,12 +131,16 @@ def push(history: Shaped[Either, " k"], value: Any, wanted: Flag) -> Shaped[Eith
 
 @jax.custom_batching.sequential_vmap
 def _eigh_one_by_one(A: Float[jax.Array, "p p"]) -> tuple[Float[jax.Array, " p"], Float[jax.Array, "p p"]]:
+    """`jnp.linalg.eigh`, which `vmap` runs as a loop over matrices."""
     values, vectors = jnp.linalg.eigh(A)
     return values, vectors
 
 
 def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p p"]]:
-    """Eigenvalues (p,) and vectors (p, p); under `vmap` on the CPU one matrix at a time (see `execution.lapack`)."""
+    """Eigenvalues (p,), ascending, and eigenvectors (p, p) of a symmetric matrix.
+
+    Under `vmap` on the CPU matrices are decomposed one at a time (see `execution.lapack`).
+    """
     if namespace(A) is np:
         values, vectors = np.linalg.eigh(A)
     elif on_cpu() and A.shape[-1] > linalg.UNROLLED:
@@ -147,12 +151,12 @@ def eigh(A: Float[Either, "p p"]) -> tuple[Float[Either, " p"], Float[Either, "p
 
 
 def solve_scaled(A: Any, b: Any) -> tuple[Any, Any, Any]:
-    """`linalg.solve_scaled`: the solution x (p,), b'x (), and whether A is safely positive definite ()."""
+    """Solve A x = b for symmetric A; return x (p,), b'x (), and whether A is safely positive definite (). See `linalg`."""
     return linalg.solve_scaled_host(A, b) if namespace(A) is np else linalg.solve_scaled(A, b)
 
 
 def while_loop(more: Callable[[T], Any], body: Callable[[T], T], state: T) -> T:
-    """As `jax.lax.while_loop`."""
+    """As `jax.lax.while_loop`: apply ``body`` while ``more(state)``; a Python loop if the state is of NumPy arrays."""
     if namespace(jax.tree.leaves(state)[0]) is np:
         while more(state):
             state = body(state)

@@ -1,14 +1,14 @@
-"""The drivers of every method: they own evaluation, counting, finiteness, the box, limits and status.
+"""Drivers, which run any method: they evaluate, count, check finiteness, apply bounds and limits, and set the status.
 
-Each turn evaluates the method's derivatives exactly once, at the trial point, and lets the method judge it and propose the
-next. The start is the first trial point, so a compiled program holds one copy of the objective. There is no inner line search:
-under `vmap` every data set would pay for the slowest one.
+Each turn evaluates the objective and its derivatives exactly once, at the trial point; the method accepts or rejects that point
+and proposes the next. The start is the first trial point, so a compiled program holds one copy of the objective. There is no
+inner line search: under `vmap` every data set would take as many evaluations as the slowest one.
 
     advance            many turns in one traced loop: inside `jit`, `vmap`, or the caller's trace
-    run_on_host        one evaluation a turn, the step in NumPy: for a single fit, whose steps are not compiled
-    run_in_dispatches  many turns a dispatch of a compiled `advance`, so that progress shows and Ctrl-C works
+    run_on_host        one evaluation per turn, the step in NumPy: for a single fit, whose steps are not compiled
+    run_in_dispatches  many turns per call of a compiled `advance`, so that progress shows and Ctrl-C works
 
-All three take `take_turn`. A finished carry passes through unchanged.
+All three call `take_turn`. A carry whose status is not RUNNING is returned unchanged.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ Report = Callable[[int, float, float], None]
 
 
 def begin(method: Method, u0: Either, lower: Either | None = None, upper: Either | None = None) -> Carry:
-    """Carry of an optimisation that has not evaluated anything yet.
+    """Return the initial state of an optimisation, before any evaluation.
 
     Args:
         method: the method.
         u0: start, shape (p,); its dtype is the dtype of the run.
-        lower: lower edges of the box, shape (p,), or None; the start is moved into the box.
-        upper: upper edges of the box, shape (p,), or None.
+        lower: lower bounds, shape (p,), or None; the start is projected onto the bounds.
+        upper: upper bounds, shape (p,), or None.
 
     Returns:
         `Carry` with status RUNNING and the start as its trial point.
@@ -96,23 +96,23 @@ def advance(
     n_turns: Count | None,
     allow_trust_region_solve: Flag | None = None,
 ) -> Carry:
-    """Take at most n_turns further turns in a traced loop.
+    """Take at most n_turns further turns (one evaluation each) in a traced loop, until the status is no longer RUNNING.
 
     Args:
         method: the method that the carry was begun with.
         objective: function to minimise, with the derivatives that the method evaluates (`Objective`).
         carry: state of the run.
-        lower: lower edges of the box, shape (p,), -inf where there is none; None for none at all. NumPy edges that are
-            all infinite are seen when the program is built, and nothing of a box is compiled.
-        upper: upper edges of the box, likewise.
+        lower: lower bounds, shape (p,), -inf for no bound; None if no coordinate has one. If NumPy bounds are all infinite,
+            no code for bounds is compiled.
+        upper: upper bounds, likewise.
         scale: what the log-likelihood was divided by, so that scale * g'H^-1 g is in its units, shape ().
         n_turns: turns, each one evaluation; may be traced.
-        allow_trust_region_solve: of a method with curvature, False to stop before a turn that solves the trust-region
-            subproblem: under `vmap` all data sets would pay for it. The turn is taken when `advance` is called again with
+        allow_trust_region_solve: for methods with curvature; if False, stop before a turn that must solve the trust-region
+            subproblem: under `vmap` that would slow all data sets down. The turn is taken when `advance` is called again with
             True. Affects speed, not results. May be traced.
 
     Returns:
-        `Carry`; its status is RUNNING if the turns ran out first, or a turn was not allowed.
+        `Carry`; its status is RUNNING if n_turns was reached first, or a turn was not allowed.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -148,7 +148,7 @@ def advance(
 
 
 def _without_unknowns(objective: Objective, carry: Carry, n_turns: Count | None) -> Carry:
-    """A problem without unknowns: evaluated once, and solved."""
+    """The carry after evaluating an objective of no variables (p = 0) once: CONVERGED if its value is finite."""
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)
     status = jnp.where(jnp.isfinite(value), int(End.CONVERGED), BAD_START)
@@ -161,14 +161,13 @@ def _without_unknowns(objective: Objective, carry: Carry, n_turns: Count | None)
 
 
 def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setting) -> Carry:
-    """What follows from one evaluation at the trial point: judge it, keep it or not, propose the next, count.
+    """Update the state after one evaluation at the trial point: accept or reject the point, propose the next, count.
 
     Args:
         method: the method that the carry was begun with.
-        evaluated: what `method.evaluate` gave at `carry.trial`: value (), gradient (p,), curvature (p, p) or None.
-        carry: state of the run; all NumPy to take the turn on the host (under `np.errstate(all="ignore")`), traced or JAX
-            arrays otherwise.
-        setting: box and scale, of the same kind.
+        evaluated: what `method.evaluate` returned at `carry.trial`: value (), gradient (p,), curvature (p, p) or None.
+        carry: state of the run; either all NumPy arrays (call under `np.errstate(all="ignore")`), or JAX arrays.
+        setting: bounds and scale, arrays of the same kind.
 
     Returns:
         `Carry` after the turn.
@@ -215,8 +214,11 @@ def take_turn(method: Method, evaluated: Evaluated, carry: Carry, setting: Setti
 
 
 def _mismatch(carry: Carry, new: Point, accepted: Flag) -> Scalar:
-    """`Carry.mismatch` after a step: near a minimum the mean of both Hessians explains the change of the gradient to second
-    order in the length of the step, unless one of them is rounding."""
+    """`Carry.mismatch` after a step: the largest part of the gradient's change that the mean of both Hessians does not explain.
+
+    Near a minimum that mean explains the change to second order in the length of the step, unless rounding dominates one of
+    the Hessians.  Returns the previous mismatch if the step is not accepted or began within 1e-4 standard errors of a minimum.
+    """
     told = accepted & (carry.decrements[-1] > INFORMATIVE)
     if not possible(told):
         return carry.mismatch
@@ -235,19 +237,19 @@ def run_on_host(
     scale: Scalar = 1.0,
     report: Report | None = None,
 ) -> Carry:
-    """A whole run with one evaluation a turn and the steps in NumPy.
+    """Run a method until it stops, with one call of ``evaluate`` per turn and the steps in NumPy.
 
     Args:
         method: the method.
-        evaluate: u (p,) -> value (), gradient (p,) and curvature (p, p) or None, in NumPy: what the method needs.
+        evaluate: u (p,) -> value (), gradient (p,) and curvature (p, p) or None, as NumPy arrays.
         u0: start, shape (p,).
-        bounds: lower and upper edges of the box, shape (p,) each; None for none.
-        scale: what the log-likelihood was divided by.
-        report: called after every turn with the accepted steps, minus the objective at the kept point, and the rise that its
-            curvature still promises there (half its Newton decrement, log-likelihood units; inf where unknown).
+        bounds: lower and upper bounds, shape (p,) each; None for none.
+        scale: what the log-likelihood was divided by, ().
+        report: called after every turn with the number of accepted steps, minus the objective at the kept point, and half the
+            Newton decrement there (the predicted increase of the log-likelihood, its units; inf where unknown).
 
     Returns:
-        `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
+        `Carry` of NumPy arrays; its status is INTERRUPTED after Ctrl-C.
 
     Example:
         >>> import numpy as np
@@ -272,17 +274,17 @@ def run_on_host(
 def run_in_dispatches(
     dispatch: Callable[[Carry, Any], Carry], carry: Carry, turns: int = 32, report: Report | None = None
 ) -> Carry:
-    """A whole run with many turns a dispatch.
+    """Run a method until it stops, by repeated calls of a compiled function that takes many turns.
 
     Args:
         dispatch: (carry, number of turns) -> carry: a compiled `advance`.
         carry: from `begin`.
-        turns: of the first dispatch; later ones take about `DISPATCH_SECONDS` each.
-        report: called after every dispatch with the accepted steps, minus the objective at the kept point, and the rise that its
-            curvature still promises there (half its Newton decrement, log-likelihood units; inf where unknown).
+        turns: number of turns of the first call; later calls take as many as fit in about `DISPATCH_SECONDS`.
+        report: called after every call with the number of accepted steps, minus the objective at the kept point, and half the
+            Newton decrement there (the predicted increase of the log-likelihood, its units; inf where unknown).
 
     Returns:
-        `Carry` of NumPy's arrays; its status is INTERRUPTED after Ctrl-C.
+        `Carry` of NumPy arrays; its status is INTERRUPTED after Ctrl-C.
 
     Example:
         >>> import jax

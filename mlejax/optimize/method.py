@@ -1,14 +1,14 @@
-"""What an objective offers, what a method does, and what a driver carries between turns.
+"""Interfaces: what an objective computes (`Objective`), what a method does (`Method`), and the state of a driver (`Carry`).
 
-The objective is f(u) = -(sum of contributions) / scale, minimised over a flat vector u of length p within a box
-[lower, upper] (infinite where free). With that sign and scale
+The objective is f(u) = -(sum of log-likelihood terms) / scale, minimised over a flat vector u of length p subject to bounds
+lower <= u <= upper (infinite for no bound). With that sign and scale
 
     N = scale * g' H^-1 g
 
-is the Newton decrement in log-likelihood units: twice the rise that a quadratic approximation still promises.
+is the Newton decrement in log-likelihood units: twice the increase that a quadratic approximation predicts.
 
 A method is a frozen, hashable dataclass: its options, the derivatives that it needs, and three functions on arrays. Drivers
-own everything else: evaluation, counting, finiteness, the box, the limit on steps and the status.
+do everything else: evaluation, counting, checks of finiteness, bounds, the limit on steps and the status.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Transformation(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A function to minimise, with its derivatives; pure functions of u, shape (p,). A method calls one of them."""
+    """A function f to minimise, with its derivatives: pure functions of u, shape (p,). A method calls one of them."""
 
     def value(self, u: Either, /) -> Scalar:
         """f(u), ()."""
@@ -50,17 +50,17 @@ class Objective(Protocol):
         """f(u) (), its gradient (p,) and its Hessian (p, p)."""
 
     def with_opg(self, u: Either, /) -> Evaluated:
-        """f(u) (), its gradient (p,) and the mean outer product of the contributions' gradients (p, p)."""
+        """f(u) (), its gradient (p,) and the sum of outer products of the terms' gradients divided by the scale, (p, p)."""
 
 
 class Point(NamedTuple):
-    """A point and what was evaluated there.
+    """A point, and the objective and its derivatives there.
 
     Attributes:
         u: coordinates, shape (p,).
-        f: objective, shape (); +inf where the objective or a derivative is not finite, or nothing has been evaluated.
+        f: objective, shape (); +inf if the objective or a derivative is not finite, or before the first evaluation.
         g: gradient, shape (p,); finite.
-        H: curvature, shape (p, p), finite; shape (0, 0) for methods without.
+        H: curvature matrix (Hessian or outer products), shape (p, p), finite; shape (0, 0) for first-order methods.
     """
 
     u: Float[Either, " p"]
@@ -70,14 +70,14 @@ class Point(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What stays the same over a run.
+    """Constants of a run.
 
     Attributes:
-        lower: lower edges of the box, shape (p,), -inf where there is none; None without a box.
-        upper: upper edges, likewise.
+        lower: lower bounds, shape (p,), -inf for no bound; None if no coordinate has a bound.
+        upper: upper bounds, likewise.
         scale: what the log-likelihood was divided by, shape ().
         allow_trust_region_solve: if False, a method with curvature returns a step of NaN instead of solving the trust-region
-            subproblem, so that the caller can retry; shape (). None: always allowed.
+            subproblem, so that the caller can retry; shape (). None for always allowed.
     """
 
     lower: Float[Either, " p"] | None
@@ -87,14 +87,14 @@ class Setting(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a method concludes from one evaluation.
+    """A method's decision about one evaluated point.
 
     Attributes:
         keep: whether the new point replaces the kept one, shape (), bool.
-        status: `End.RUNNING`, or why to stop, shape (), int32.
-        accepted: whether the step counts, shape (), bool; None: counted where it is kept.
+        status: `End.RUNNING`, or the reason to stop, shape (), int32.
+        accepted: whether the step is counted in `Carry.n_steps`, shape (), bool; None for the same as ``keep``.
         decrement: Newton decrement at the new kept point, log-likelihood units, shape (); inf where unknown.
-        full: whether the step was a whole undamped Newton step, shape (), bool.
+        full: whether the step was a full (undamped) Newton step, shape (), bool.
     """
 
     keep: Flag
@@ -105,22 +105,22 @@ class Step(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """State of a driver between turns; arrays only, so it passes through `jit`, `vmap` and a host loop.
+    """State of a driver between turns; arrays only, so it passes through `jit`, `vmap` and a Python loop.
 
     Attributes:
-        u: kept point, shape (p,); the start until it has been evaluated.
+        u: kept point (the best or current one, by the method's rule), shape (p,); the start until it has been evaluated.
         f: objective there, shape (); +inf until the start has been evaluated.
         g: gradient there, shape (p,).
-        H: curvature there, shape (p, p); shape (0, 0) for methods without.
+        H: curvature matrix there, shape (p, p); shape (0, 0) for first-order methods.
         trial: the point that the next turn evaluates, shape (p,).
-        decrements: undamped Newton decrements of the last four accepted points, log-likelihood units, most recent last,
-            shape (4,); inf where the curvature was not positive definite or nothing is known.
-        full_steps: whether the step that led to each of these points was a whole undamped Newton step, shape (4,).
-        mismatch: share of the change of the gradient along a step that the curvature at both its ends does not explain, of
-            the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf where there was none.
+        decrements: Newton decrements at the last four accepted points, log-likelihood units, most recent last, shape (4,);
+            inf where the curvature was not positive definite or is not known.
+        full_steps: whether the step that led to each of these points was a full (undamped) Newton step, shape (4,).
+        mismatch: share of the gradient's change along a step that the mean of the Hessians at its two ends does not explain,
+            for the last accepted step that began more than 1e-4 standard errors from a minimum, (); inf if there was none.
         status: an `End` code, shape (), int32.
-        n_steps: accepted steps, shape (), int32.
-        n_evaluations: evaluations of the derivative set, the start included, shape (), int32.
+        n_steps: number of accepted steps, shape (), int32.
+        n_evaluations: number of evaluations of the objective with its derivatives, the start included, shape (), int32.
         inner: the method's own state.
     """
 
@@ -142,16 +142,16 @@ class Carry(NamedTuple):
 class Method(Protocol):
     r"""An optimisation method: subclass it with a frozen dataclass and give it to ``model.fit(method=...)``.
 
-    The functions work on arrays alone, NumPy's or JAX's, and do not branch on values: drivers trace and vmap them. They
-    minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver evaluates ``propose``'s point, moved
-    into the box, and hands it to ``update``. The first point is the start, for which ``kept.f`` is inf. Where the objective
-    or a derivative is not finite, ``new.f`` is inf and the derivatives are those of the kept point.
+    The functions take and return arrays, NumPy's or JAX's, and must not branch on their values: drivers trace and vmap them.
+    They minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver projects the point that ``propose``
+    returns onto the bounds, evaluates it and passes it to ``update``. The first point is the start, for which ``kept.f`` is inf.
+    If the objective or a derivative is not finite, ``new.f`` is inf and the derivatives are those of the kept point.
 
     Attributes:
         curvature: derivatives that the method needs beyond the gradient: "none", "hessian", or "opg" for the mean outer
-            product of the contributions' scores. With curvature, the class must work without arguments.
-        tol: when to stop, in log-likelihood units.
-        max_steps: steps tried after the start; a run that uses them up ends as `End.MAX_STEPS`.
+            product of the scores. With curvature, the class must be constructible without arguments.
+        tol: tolerance of the stopping rule, log-likelihood units.
+        max_steps: most evaluations after the start, rejected steps included; then the status is `End.MAX_STEPS`.
 
     Example:
         Steepest ascent of the log-likelihood with a fixed rate, until a step gains next to nothing:
@@ -190,11 +190,11 @@ class Method(Protocol):
 
     @property
     def dense(self) -> bool:
-        """Whether the method evaluates a p x p curvature."""
+        """True if the method evaluates a p x p curvature matrix."""
         return self.curvature != "none"
 
     def evaluate(self, objective: Objective, u: Either) -> Evaluated:
-        """Value, gradient and curvature at u, one evaluation of the objective; curvature None if the method uses none."""
+        """Evaluate the objective once at u: value (), gradient (p,), and curvature (p, p), or None if the method uses none."""
         if self.curvature == "hessian":
             return objective.with_hessian(u)
         if self.curvature == "opg":
@@ -203,38 +203,38 @@ class Method(Protocol):
 
     @abstractmethod
     def init(self, u: Float[Either, " p"]) -> PyTree:
-        """The method's state before the first evaluation: a pytree of arrays, from the shape and dtype of u alone.
+        """Return the method's initial state, a pytree of arrays that depends only on the shape and dtype of u.
 
-        Nothing has been evaluated: the start is evaluated in the first turn like every other point, so that a compiled loop
+        The start is evaluated in the first turn like every other point, so that a compiled loop
         holds one copy of the objective, and all data sets of a batch begin with the same state.
         """
 
     @abstractmethod
     def propose(self, state: PyTree, kept: Point) -> Float[Either, " p"]:
-        """The point to evaluate next, shape (p,).
+        """Return the point to evaluate next, shape (p,).
 
         Args:
-            state: from `update`.
-            kept: the point that has been kept.
+            state: the method's state, from `update`.
+            kept: the point kept by the last `update`.
         """
 
     @abstractmethod
     def update(self, state: PyTree, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
-        """Judge a new point.
+        """Decide whether to keep a new point and whether to stop.
 
         Args:
             state: the method's state.
-            kept: the kept point; at the start its f is inf and its derivatives are 0.
-            new: the point just evaluated; f is inf where anything there is not finite.
-            setting: box and scale.
+            kept: the kept point; for the start its f is inf and its derivatives are 0.
+            new: the point just evaluated; its f is inf if its value or a derivative is not finite.
+            setting: bounds and scale.
 
         Returns:
-            The state from here on, and the conclusion. The first new point is to be kept.
+            The new state and the `Step`. The start must be kept.
         """
 
 
 def check_options(method: Method) -> None:
-    """Refuse options that cannot work; called when a method is made.
+    """Check ``tol`` and ``max_steps`` of a method; called by its constructor.
 
     Raises:
         ValueError: tol is not positive, or max_steps is not a positive whole number.

@@ -5,7 +5,7 @@ The rows are shuffled for every epoch and divided into batches B; each gives the
     f_B(u) = -(1 / |B|) sum_{i in B} (w_i / mean w) l_i(u) + P(u) / sum w
 
 of the objective, whose gradient goes through an optax transformation. Padding is shuffled to the end and has weight 0.
-A batch without a single row moves nothing, nor does one whose value or gradient is not finite; the latter are counted.
+Batches without rows, and batches whose value or gradient is not finite, are skipped; the latter are counted.
 
 Robbins & Monro (1951), Annals of Mathematical Statistics 22; Kingma & Ba (2015), ICLR.
 """
@@ -32,14 +32,20 @@ PATIENCE_EPOCHS = 10
 
 
 class EpochCarry(NamedTuple):
-    """State between steps: the point u (p,) and the transformation's memory."""
+    """State between batches: the point u, (p,), and the state of the optax transformation."""
 
     u: Float[Device, " p"]
     memory: PyTree
 
 
 class EpochFacts(NamedTuple):
-    """Mean of f_B over the batches of an epoch (), the number of batches used, and the number that were not finite."""
+    """Summary of an epoch.
+
+    Attributes:
+        f: mean of the objective estimates f_B over the batches used, ().
+        used: number of batches used, ().
+        not_finite: number of batches skipped because their value or gradient was not finite, ().
+    """
 
     f: Scalar
     used: Count
@@ -47,7 +53,7 @@ class EpochFacts(NamedTuple):
 
 
 def batched(method: Any) -> bool:
-    """Whether a method works on minibatches.
+    """True if a method trains on minibatches (has a ``batch_size``).
 
     >>> from mlejax.optimize import Adam
     >>> batched(Adam(batch_size=32)), batched(Adam())
@@ -57,7 +63,7 @@ def batched(method: Any) -> bool:
 
 
 def refuse_batches(method: Any) -> None:
-    """ValueError for a method on minibatches where the whole objective is needed at every step."""
+    """Raise ValueError if a method trains on minibatches, where every step needs all rows."""
     if batched(method):
         raise ValueError(
             f"{type(method).__name__}(batch_size={method.batch_size}) trains on minibatches, which only model.fit does; "
@@ -66,20 +72,20 @@ def refuse_batches(method: Any) -> None:
 
 
 def check_batches(method: Any) -> None:
-    """Check the options on minibatches and fill in those left out; called when a method is made.
+    """Check the minibatch options of a method and set defaults for those that are None; called by its constructor.
 
     Raises:
-        ValueError: options that mean nothing without ``batch_size``, or with it.
+        ValueError: an option that has no effect without ``batch_size``, or with it, or that is not a whole number in range.
     """
     name, defaults = type(method).__name__, type(method).__dataclass_fields__
     changed = lambda *options: next((o for o in options if getattr(method, o) != defaults[o].default), None)
     filled = {"patience": PATIENCE}
     if method.batch_size is None:
         if option := changed("epochs", "seed"):
-            raise ValueError(f"{name}({option}=...) is for minibatches: give batch_size= too")
+            raise ValueError(f"{name}({option}=...) is an option of minibatches: give batch_size= too, or leave it out")
     else:
         if option := changed("tol", "max_steps"):
-            raise ValueError(f"{name}({option}=...) means nothing with batch_size=: epochs= says how long to train")
+            raise ValueError(f"{name}({option}=...) has no effect with batch_size=: leave it out; epochs= sets how long to train")
         filled = {"epochs": EPOCHS, "patience": PATIENCE_EPOCHS}
     for option, value in filled.items():
         if getattr(method, option) is None:
@@ -102,16 +108,16 @@ def epoch(
     batches: tuple[Int[Device, "b size"], Bool[Device, "b size"]],
     setting: Setting,
 ) -> tuple[EpochCarry, EpochFacts]:
-    """One pass through the rows.
+    """Run one epoch: one optimiser step for each batch of rows.
 
     Args:
         transformation: an optax gradient transformation.
         batch_value_and_grad: (u, rows of a batch, their weights) -> f_B () and its gradient (p,); weights of padding are 0.
-        carry: the point and the memory.
-        rows: tree of arrays (N, ...).
-        weights: (N,), 0 in the padding.
-        batches: what `shuffled` returns, (n_batches, size) each.
-        setting: the box.
+        carry: the point and the state of the transformation.
+        rows: pytree of arrays (N, ...).
+        weights: weights of the rows, (N,), 0 in the padding.
+        batches: row positions and mask from `shuffled`, (n_batches, size) each.
+        setting: the bounds.
 
     Returns:
         The carry after the epoch, and its `EpochFacts`.
@@ -144,10 +150,16 @@ def epoch(
 def shuffled(
     weights: Float[Host, " N"], batch_size: int, rng: np.random.Generator
 ) -> tuple[Int[Host, "b size"], Bool[Host, "b size"]]:
-    """Positions of the rows, divided into batches (n_batches, size), and flags of the positions that count.
+    """Shuffle the rows of positive weight and divide them into batches.
 
-    Rows of positive weight come first, in random order; positions that fill up the last batches do not count. The shape
-    depends on the padded length alone, as the compiled program does.
+    Args:
+        weights: weights of the rows, (N,), 0 in the padding.
+        batch_size: rows per batch.
+        rng: NumPy random generator.
+
+    Returns:
+        Row positions and a mask, (n_batches, size) each. Positions beyond the number of rows repeat some rows and are False
+        in the mask. The shape depends on the padded length N alone, as the compiled program does.
 
     >>> index, counted = shuffled(np.array([1.0, 1.0, 1.0, 0.0]), 2, np.random.default_rng(0))
     >>> sorted(index[counted].tolist()), counted.tolist()

@@ -1,4 +1,4 @@
-"""From what a user writes for `method=` to a `Method`."""
+"""Convert the user's `method=` to a `Method`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam":
 
 
 def resolve(method: Any) -> Method:
-    """The method that a user asked for.
+    """Return the `Method` for what a user gave as ``method=``.
 
     Args:
         method: "newton", "bhhh", "lbfgs", "adam" or "em" in any case, a `Method`, a class of this package, or an optax
@@ -55,7 +55,7 @@ def resolve(method: Any) -> Method:
 
 
 def _complete(method: Any) -> Method:
-    """A user's method, if it has every part of `Method`."""
+    """Return a user's method unchanged; TypeError if it lacks an attribute of `Method` or is not hashable."""
     missing = [part for part in ("tol", "max_steps", "curvature", "init", "evaluate") if not hasattr(method, part)]
     if missing:
         raise TypeError(f"method {method!r} has no {', '.join(missing)}: derive its class from mle.Method")

@@ -1,4 +1,4 @@
-"""What an optimiser leaves behind: one record, with or without a leading axis of data sets."""
+"""The result of an optimiser, for one data set or, with a leading axis, for many."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ N_ARRAYS: Final = 8  # the first fields, which have the leading axis
 
 
 class OptimizeResult(NamedTuple):
-    """Where a search stopped, in log-likelihood units and in u.
+    """Final point of a search: values and derivatives of the (penalised) log-likelihood in unconstrained coordinates u.
 
     Attributes:
-        u: the point, (..., p).
+        u: the final point, (..., p).
         loglik: (penalised) log-likelihood, summed and weighted, (...,).
         score: its gradient, (..., p).
         information: minus its Hessian, (..., p, p), or None without second derivatives.
         decrements: Newton decrements of the last four accepted points, most recent last, (..., 4); inf where unknown.
-        mismatch: share of the change of the score along the last step but for the smallest that the information at both its
-            ends does not explain, (...,); inf where unknown. Large where a formula has lost its digits.
-        n_steps: accepted steps, (...,).
+        mismatch: share of the score's change along a step that the mean of the informations at its two ends does not explain,
+            for the last step that began more than 1e-4 standard errors from an optimum, (...,); inf where unknown. Large if
+            rounding errors dominate.
+        n_steps: number of accepted steps, (...,).
         status: an :class:`mlejax.status.End` code, (...,).
         polished: the search ended with Newton steps after another method.
-        message: what the verdict says of an end without second derivatives; empty for the usual text.
+        message: statement of the verdict for a search without second derivatives; empty for the usual one.
     """
 
     u: Float[Host, "*sets p"]
@@ -56,7 +57,10 @@ class OptimizeResult(NamedTuple):
 
     @staticmethod
     def empty(n: int, p: int, dense: bool) -> OptimizeResult:
-        """Nothing done yet for n data sets: each INTERRUPTED until its end is known."""
+        """A result for n data sets with p parameters, NaN throughout and status INTERRUPTED, to be filled by `put`.
+
+        ``dense``: with an information matrix.
+        """
 
         def nan(*shape: int) -> Float[Host, ...]:
             return np.full(shape, np.nan)
@@ -67,25 +71,26 @@ class OptimizeResult(NamedTuple):
 
     @staticmethod
     def joined(ends: Sequence[OptimizeResult]) -> OptimizeResult:
-        """The results of several runs along the leading axis."""
+        """Concatenate the results of several runs along the leading axis."""
         arrays = zip(*(end[:N_ARRAYS] for end in ends), strict=True)
         together: list[Either | None] = [None if a[0] is None else np.concatenate(a) for a in arrays]
         return OptimizeResult._make([*together, ends[0].polished, ends[0].message])
 
     def of(self, which: Host | slice | int | np.integer) -> OptimizeResult:
-        """The result of one data set (an integer) or of some (an array of numbers or flags)."""
+        """Select data sets: one by its number (no leading axis then), or several by an array of numbers or booleans."""
         return self._each(lambda a: a[which])
 
     def alone(self) -> OptimizeResult:
-        """The result of one data set with a leading axis of length 1."""
+        """Add a leading axis of length 1 to the result of one data set."""
         return self._each(lambda a: np.array(a)[None])
 
     def _each(self, function: Callable[[Any], Any]) -> OptimizeResult:
+        """Apply a function to every array that is not None."""
         arrays: list[Either | None] = [None if a is None else function(a) for a in self[:N_ARRAYS]]
         return OptimizeResult._make([*arrays, self.polished, self.message])
 
     def put(self, which: Host | slice | int | np.integer, other: OptimizeResult) -> None:
-        """Write the results ``other`` of some data sets in their places."""
+        """Overwrite, in place, the results of the data sets ``which`` (a number, numbers or booleans) with ``other``."""
         for mine, theirs in zip(self[:N_ARRAYS], other[:N_ARRAYS], strict=True):
             if mine is not None and theirs is not None:
                 mine[which] = theirs

@@ -1,4 +1,4 @@
-"""The codes of verdicts, the advice that each gives, and what a fit is worth."""
+"""Verdicts: their codes, the advice for each code, and the class `Verdict`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NO_ESTIMATES = "The estimates printed are where the search was stopped, not a ma
 ADVICE = {
     "verified": f"That no higher maximum exists elsewhere is not claimed{SEVERAL_STARTS}.",
     "boundary": (
-        "The estimate lies on a closed edge of its support. No Wald error is given for it, and those of the others hold it "
-        "there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or "
+        "The estimate is at a bound of its support. It has no Wald standard error, and the standard errors of the other "
+        "parameters treat it as fixed there. Use a likelihood-ratio test (its null distribution is a mixture of chi-squares) or "
         "res.conf_int(method='profile'), or fit without the parameter."
     ),
     "no_finite_maximum": (
@@ -29,14 +29,14 @@ ADVICE = {
     ),
     "not_identified": (
         "The log-likelihood does not change along a direction, so the data cannot tell these parameters apart. Drop a "
-        "collinear column or an unused parameter, or hold one of them with fixed=."
+        "collinear column or an unused parameter, or fix one of them with fixed=."
     ),
     "saddle": "The score is zero, but the log-likelihood rises in some direction. Give another start=.",
     "stopped_early": (
         "The estimates are the best point found, not a maximum. Raise max_steps, give a better start=, or use another method=."
     ),
     "not_computable": (
-        "The log-likelihood or its score is not a finite number. Look at the rows named: a logarithm of zero, a value "
+        "The log-likelihood or its score is not finite. Look at the rows named in the statement: a logarithm of zero, a value "
         "outside the support, or, where the value is finite but the score is not, a jnp.where whose unused branch divides "
         "by zero or takes the root or logarithm of zero: put a safe value inside the branch too. Or give another start=."
     ),
@@ -44,7 +44,12 @@ ADVICE = {
 
 
 class Facts(Mapping[str, Any]):
-    """The evidence behind a verdict: numbers that are known, and further ones that are computed when they are first read."""
+    """A read-only mapping, name -> number, of the evidence behind a verdict; some values are computed when first read.
+
+    Args:
+        known: name -> value.
+        later: name -> function without arguments that computes the value.
+    """
 
     def __init__(self, known: Mapping[str, Any], later: Mapping[str, Callable[[], Any]] | None = None) -> None:
         self.known, self.later = dict(known), dict(later or {})
@@ -68,20 +73,20 @@ class Facts(Mapping[str, Any]):
 
 
 class ConvergenceWarning(UserWarning):
-    """A fit did not end at a maximum; the verdict in the message says what was found instead."""
+    """Warning that a fit did not reach a maximum; its message holds the verdict, which says what was found instead."""
 
 
 @in_notebooks
 @dataclass(frozen=True)
 class Verdict:
-    """What a fit is worth.
+    """Whether a fit reached a maximum of the log-likelihood, and if not, what was found.
 
     Attributes:
         code: one of :data:`CODES`.
-        statement: one line, in the user's addresses.
-        evidence: the numbers behind it.  ``"error_bars"`` bound how far rounding of the formula may have moved the
-            log-likelihood (``loglik``, its units), the score (``score``, standard errors) and the standard errors
-            (``information``, relative), each at most 0.01 where the verdict is ``verified``; they are computed when first read.
+        statement: one line that names the parameters concerned, as tables print them.
+        evidence: name -> number that led to the code.  ``"error_bars"`` bound the effect of floating-point rounding on the
+            log-likelihood (``loglik``, its units), on the estimates (``score``, in standard errors) and on the standard errors
+            (``information``, relative), each at most 0.01 if the verdict is ``verified``; they are computed when first read.
         advice: what to do.
     """
 
@@ -100,17 +105,20 @@ class Verdict:
 
     @property
     def supremum(self) -> float | None:
-        """The log-likelihood that is approached and never reached, where it levels off; None elsewhere."""
+        """For ``no_finite_maximum`` with a bounded log-likelihood: its least upper bound, approached as parameters go to a limit.
+
+        None for other codes, and where the log-likelihood has no bound.
+        """
         return self.evidence.get("supremum") if self.code == "no_finite_maximum" else None
 
     def with_note(self, note: str) -> Verdict:
-        """The same verdict after several starts: more said at the end of its statement, and none advised."""
+        """A copy with ``note`` appended to the statement, and without the advice to try several starts (they were tried)."""
         advice = self.advice.replace(SEVERAL_STARTS, "")
         return replace(self, statement=f"{self.statement}; {note}", advice=advice)
 
     @property
     def address(self) -> str:
-        """The row of the documentation that explains this code."""
+        """Path and anchor of the row of the documentation that explains this code: "docs/messages.md#saddle"."""
         return f"{PAGE}#{self.code}"
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What is known at the end of a fit: numbers of the optimiser, and what the log-likelihood does along directions."""
+"""The evidence at the final point of a fit: numbers of the optimiser, and what the log-likelihood does along directions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ Words = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Direction:
-    """What the log-likelihood does along one direction: ``falls``, ``rises`` (to ``supremum``), ``flat``,
-    ``ridge`` (flat only where the search ended), ``higher``, ``inflection`` (higher on one side, at third order), or
-    ``unknown`` where it could not be evaluated.
+    """What the log-likelihood does along a straight line from the final point of a search.
 
-    ``words``: the movement and the names of what moves, or what makes them when they are first asked for.
+    Attributes:
+        behaviour: ``falls``, ``rises`` (without a maximum), ``flat``, ``ridge`` (flat at the final point only), ``higher``
+            (at some distance), ``inflection`` (higher on one side, by the third derivative), or ``unknown`` (not evaluable).
+        vector: the direction, unconstrained coordinates, (p,).
+        gain: increase of the log-likelihood along it, ().
+        supremum: the limit of a log-likelihood that rises and levels off, ().
+        words: (movement, names), or a function that makes them when first needed.
+        bounded: the log-likelihood levels off.
+        point: where the log-likelihood was higher, (p,), or None.
     """
 
     behaviour: str
@@ -36,17 +42,18 @@ class Direction:
 
     @cached_property
     def _said(self) -> Words:
+        """``words``, made if it is a function."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return self.words() if callable(self.words) else self.words
 
     @property
     def movement(self) -> str:
-        """Where the direction leads, in the user's addresses."""
+        """Where the parameters go, such as ``"beta[x] -> +inf"``."""
         return self._said[0]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The addresses that it moves, strongest first."""
+        """Names of the parameters that change along the direction, the largest change first."""
         return self._said[1]
 
     def __reduce__(self) -> Reduced:
@@ -56,35 +63,37 @@ class Direction:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known at the end of a fit, on the host.
+    """What is known of the final point of a search; numbers are Python floats or NumPy arrays.
 
     Attributes:
         end: why the optimiser stopped.
-        decrement: Newton decrement g' H^-1 g, log-likelihood units (over the coordinates not on an edge).
-        decrements: the last undamped ones, most recent last.
-        smallest_eigenvalue, condition: of the scaled information over the same coordinates.
+        decrement: Newton decrement g' H^-1 g over the coordinates that are not at a bound, log-likelihood units.
+        decrements: decrements of the last undamped Newton steps, most recent last.
+        smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal,
+            over the same coordinates.
         definite: the scaled information is positive definite.
-        mismatch: share of the score's change along the last step but for the smallest that the information does not explain,
-            inf if there was none; above 0.003 the error bars of the rounding are looked at.
-        doubtful: so it is, but some standard error is beyond belief (a plateau, or rounding).
-        blurred: the log-likelihood does not follow its score and information: rounding.
-        edges: addresses on a closed edge of their support, with the edge and the multiplier.
-        directions: ray tests, where they were needed.
-        rows: for a log-likelihood or score that is not finite: text on which rows.
-        rounding: what is known of the rounding of the log-likelihood there, where it was looked at.
-        limit: the end is a limit on an edge, where the formula itself has no digits.
-        within: log-likelihood by which the profile off an edge could be higher unseen, where that profile decided; else None.
-        deciding: the rows or units that make the log-likelihood rise without a maximum, where they are few, and the
-            same in words.
-        n_steps: steps taken.
+        mismatch: share of the change of the score along the last sizeable step that the information at both its ends does
+            not explain, as `OptimizeResult.mismatch`; inf if there was none.  Above 0.003 rounding errors are estimated.
+        doubtful: the information is positive definite, but some standard error is implausibly large (a plateau, or rounding).
+        blurred: finite differences of the log-likelihood disagree with its score and information, because of rounding.
+        edges: (name, bound, Lagrange multiplier) of each parameter at a bound that belongs to its support.
+        directions: what ray tests found; empty where they were not needed.
+        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
+        rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
+        limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
+        within: how much higher the profile log-likelihood could be away from a bound without being noticed, log-likelihood
+            units; None unless that profile was evaluated.
+        deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
+            that lists them; empty if they are many.
+        n_steps: iterations taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
-        convex: where the search began the log-likelihood curves upwards in every parameter.
-        beside: that the log-likelihood has no bound elsewhere, in words, where the first search went there.
-        n_retried: further starts from which no maximum was found.
-        contributions: how many the log-likelihood sums, and what one is, ``(3, "rows")``; where it is known.
-        n_free: free parameters.
-        message: of an end without a Hessian, the statement in place of the usual one.
-        advice: in place of the usual one.
+        convex: at the start the log-likelihood curves upwards in every parameter.
+        beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
+        n_retried: number of further starts from which no maximum was found.
+        contributions: number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; inf if unknown.
+        n_free: number of free parameters.
+        message: statement that replaces the usual one if there is no Hessian.
+        advice: advice that replaces the usual one.
     """
 
     end: End
@@ -115,10 +124,10 @@ class Evidence:
 
 
 def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]:
-    """Flags: the last decrements fell faster than linearly, by a factor below 0.05 on the way to 1e-10.
+    """True, (...), for data sets whose Newton decrements, (..., history), show superlinear convergence.
 
-    A fall by 1/e a step is what every run to infinity shows; quadratic convergence passes far below it.  Values at
-    the rounding floor, where ratios mean nothing, count only together with a preceding fall.
+    That is, some decrement in the history is at most 1e-10 and less than 0.05 times the one before it.  Where
+    parameters go to infinity, decrements fall by about 1/e per iteration; quadratic convergence is far faster.
     """
     d = np.asarray(decrements)
     before, after = d[..., :-1], d[..., 1:]
@@ -128,10 +137,10 @@ def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]
 
 
 def steepest(directions: tuple[Direction, ...]) -> Direction | None:
-    """Of the directions along which the log-likelihood rises without a maximum, the one that says most.
+    """The most informative of the directions along which the log-likelihood rises without a maximum; None if there are none.
 
-    Of those without bound the one that moves the fewest entries (others go along for the ride), else the one with the
-    largest gain.
+    If the log-likelihood is unbounded along some of them: the one of those that changes the fewest parameters.  Else the one
+    with the largest gain.
     """
     rising = [d for d in directions if d.behaviour == "rises"]
     unbounded = [d for d in rising if not d.bounded]

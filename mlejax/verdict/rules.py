@@ -1,4 +1,4 @@
-"""The rules from evidence to a verdict, in the order in which a problem outweighs the next."""
+"""The rules from evidence to a verdict; of several problems the most severe decides the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlejax.status import End
 from mlejax.verdict.codes import ADVICE, NO_ESTIMATES, SEVERAL_STARTS, Facts, Verdict
 from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, steepest
 
-UNSETTLED = 0.1  # log-likelihood units that a Newton step still promises where the steps ran out
+UNSETTLED = 0.1  # Newton decrement, log-likelihood units, above which a search that used up max_steps is far from an optimum
 NEGATED = (
     "where the search began the function curves upwards in every parameter, as minus a log-likelihood does: if it returns that, "
     "leave out the minus sign"
@@ -20,7 +20,7 @@ NEGATED = (
 
 
 def judge(e: Evidence) -> Verdict:
-    """Evidence -> verdict; rules in the order in which a problem outweighs the next."""
+    """Return the verdict for this evidence; of several problems the most severe decides the code."""
     facts: dict[str, Any] = {
         "decrement": e.decrement,
         "decrements": e.decrements,
@@ -57,23 +57,23 @@ def judge(e: Evidence) -> Verdict:
         elif e.contributions[0] <= e.n_free:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
         elif e.n_retried:
-            advice += f" No finite maximum was met from {e.n_retried} other starts{SEVERAL_STARTS}."
+            advice += f" {e.n_retried} other starts reached no finite maximum either{SEVERAL_STARTS}."
     return Verdict(code, statement, Facts(facts), advice)
 
 
 def code_of(e: Evidence) -> str:
-    """The code alone, without the words of :func:`judge`."""
+    """The code of the verdict that :func:`judge` would return, without making its statement."""
     return _rule(e)[0]
 
 
 def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
-    """The code, and the statement or what writes it."""
+    """The code, and the statement or a function that returns it."""
     if e.end == End.INTERRUPTED and not e.n_steps:
         return "stopped_early", "interrupted before the first step; the values are those of the start"
     if e.rows:
         return "not_computable", e.rows
     if not e.dense:
-        usual = f"a first-order end after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
+        usual = f"a first-order method stopped after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
         return "stopped_early", e.message or usual
     rising = steepest(e.directions)
     unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
@@ -97,21 +97,21 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
 
 
 def _indefinite(e: Evidence) -> str:
-    """What is said where the search stopped and the information is not positive definite."""
+    """The statement for a final point where the information is not positive definite."""
     if any(d.behaviour == "ridge" for d in e.directions):
         return (
-            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not beside it: "
-            "two components have become one, or the start was too far; give another start="
+            f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not nearby: "
+            "two components have become identical, or the start was too far away; give another start="
         )
     if e.end == End.INTERRUPTED:
-        return f"interrupted after {e.n_steps} steps, before a maximum was near"
+        return f"interrupted after {e.n_steps} steps, far from a maximum"
     if e.end == End.MAX_STEPS:
         negated = f"; {NEGATED}" if e.convex else ""
-        return f"max_steps was reached after {e.n_steps} steps, before a maximum was near{negated}"
+        return f"max_steps was reached after {e.n_steps} steps, far from a maximum{negated}"
     if np.isnan(e.smallest_eigenvalue):
         return (
             f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "
-            f"{e.n_steps} steps): no maximum"
+            f"{e.n_steps} steps), so this is not a maximum"
         )
     return (
         f"the information is too close to singular to be inverted where the search stopped ({_ended(e.end)} after "
@@ -121,8 +121,11 @@ def _indefinite(e: Evidence) -> str:
 
 
 def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
-    """The code and the statement where the information is positive definite; ``best`` is a direction to higher values."""
-    # every suspicious ray was followed and falls: that outweighs what the optimiser could tell from its last step
+    """The code and the statement for a final point with positive definite information.
+
+    ``best``: a direction along which the log-likelihood is higher at some distance, or None.
+    """
+    # the log-likelihood falls along every suspicious ray: that outweighs what the optimiser could tell from its last step
     fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
     followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
     stopped = f"{_ended(e.end)} after {e.n_steps} steps"
@@ -133,22 +136,22 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
         )
     if e.blurred:
         return "stopped_early", (
-            f"{stopped}, where a standard error is beyond belief and the log-likelihood does not "
-            "follow its own score: a plateau, on which the formula loses its digits (a difference of large terms)"
+            f"{stopped}, where a standard error is implausibly large and finite differences of the log-likelihood disagree with "
+            "its score: a plateau, on which the formula loses its digits (a difference of large terms)"
         )
     if e.doubtful and e.end != End.CONVERGED and not followed:
-        return "stopped_early", f"{stopped}, where a standard error is beyond belief: a plateau"
+        return "stopped_early", f"{stopped}, where a standard error is implausibly large: a plateau of the log-likelihood"
     if e.end == End.CONVERGED or followed:
         if e.edges:
-            where = ", ".join(f"{name} is on its edge {edge:g}" for name, edge, _ in e.edges)
-            limit = "; the log-likelihood there is the limit of a formula that has no digits" if e.limit else ""
+            where = ", ".join(f"{name} is at the bound {edge:g} of its support" for name, edge, _ in e.edges)
+            limit = "; the log-likelihood there is a limit, because the formula has no digits at the bound" if e.limit else ""
             ladder = (
                 ""
                 if e.within is None
-                else f"; near it the log-likelihood is not higher, decided to within {e.within:.1g}"
+                else f"; the log-likelihood is not higher near the bound, to within {e.within:.1g}"
             )
-            return "boundary", f"{where}{ladder}; standard errors of the others hold it there{limit}"
-        elsewhere = f"; a higher value was met along {best.movement}" if best is not None else ""
+            return "boundary", f"{where}{ladder}; standard errors of the others treat it as fixed there{limit}"
+        elsewhere = f"; the log-likelihood is higher along {best.movement}" if best is not None else ""
         return "verified", f"a local maximum{elsewhere}"
     if e.end == End.PRECISION_FLOOR and e.decrement <= 1e3 * SMALL_DECREMENT:
         return (
@@ -161,6 +164,7 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
 
 
 def _risen(rising: Direction, e: Evidence) -> str:
+    """The statement for a log-likelihood that rises without a maximum along a direction."""
     deciding, (n, kind) = e.deciding[1], e.contributions
     where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
     few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
@@ -170,4 +174,5 @@ def _risen(rising: Direction, e: Evidence) -> str:
 
 
 def _ended(end: End) -> str:
+    """The name of an optimiser status as words: "precision floor"."""
     return end.name.lower().replace("_", " ")

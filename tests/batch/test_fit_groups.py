@@ -152,7 +152,7 @@ def test_whole_models_keep_their_exact_lengths() -> None:
         assert res.params.loc[g, "phi"] == pytest.approx(y[1:] @ y[:-1] / (y[:-1] @ y[:-1]), rel=1e-8)
     assert res.nobs.tolist() == [19, 19, 22]
     same(res, 2, ar1.fit(frame[frame["g"] == 2], begin))
-    with pytest.raises(ValueError, match="missing='drop' is refused"):
+    with pytest.raises(ValueError, match="missing='drop' is not supported"):
         ar1.fit_groups(frame, by="g", missing="drop")
     with pytest.raises(ValueError, match="can be pooled"):
         ar1.fit_groups(frame, by="g", start="pooled")

@@ -419,7 +419,7 @@ def test_solve_takes_one_weight_per_contribution() -> None:
         assert not bool(short.converged), "n is traced: the shape alone cannot tell"
         assert np.isnan(short.llf)
         for bad in (np.ones(53), np.ones(padded + 1), np.ones((54, 1)), np.float64(1.0)):
-            with pytest.raises(ValueError, match="one per contribution"):
+            with pytest.raises(ValueError, match="one per row or unit"):
                 mle.solve(counts, prepared, start, weights=bad)
         with pytest.raises(ValueError, match=">= 0"):
             mle.solve(counts, prepared, start, weights=-w)

@@ -250,7 +250,7 @@ def test_misuse_of_solve() -> None:
             solve(method="newtn")
         with pytest.raises(ValueError, match="no parameter 'sgma'"):
             solve(fixed={"sgma": 1.0})
-        with pytest.raises(ValueError, match="weights: expected one per contribution"):
+        with pytest.raises(ValueError, match="weights: expected one per row or unit"):
             solve(weights=np.ones(500))
         with pytest.raises(ValueError, match=r"missing: \['sigma'\]"):
             mle.solve(GAUSSIAN.plain, PREPARED, {"mu": 0.0})

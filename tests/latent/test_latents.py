@@ -139,7 +139,7 @@ def test_declarations_that_are_refused(declare: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bias_reduction": "jeffreys"}, "not offered for models with latents"),
+        ({"bias_reduction": "jeffreys"}, "not supported for models with latents"),
         ({"integrate": "exact"}, "'auto', 'laplace'"),
         ({"missing": "ignore"}, "missing"),
     ],
@@ -223,6 +223,6 @@ def test_a_unit_whose_integrand_has_no_maximum_is_named() -> None:
     fine = without_law.fit(data, integrate="laplace")
     assert fine.verdict.code == "verified"
     data["y"][data["g"] == 7] = 1.0
-    with pytest.warns(mle.ConvergenceWarning, match="g 7: the inner problem has no maximum"):
+    with pytest.warns(mle.ConvergenceWarning, match="g 7: the joint log density of its rows"):
         res = without_law.fit(data, integrate="laplace")
     assert res.verdict.code == "not_computable"

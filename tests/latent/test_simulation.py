@@ -93,7 +93,7 @@ def test_given_draws_give_the_plain_simulated_log_likelihood() -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (mle.Draws(np.zeros((5, 4, 1))), "expected draws for each g, 60 of them"),
+        (mle.Draws(np.zeros((5, 4, 1))), "expected draws for each of the 60 g"),
         (mle.Draws(np.zeros((60, 4, 2))), "expected 1 numbers in each draw"),
         ("sobol", "expected 'auto', 'laplace', mle.Quadrature"),
     ],

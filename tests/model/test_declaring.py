@@ -422,7 +422,7 @@ def test_whole_models_are_never_padded() -> None:
     assert lengths == {42}
     meat = np.sum((y[:-1] * e) ** 2)
     assert res.with_cov("HC0").bse["phi"] == pytest.approx(np.sqrt(meat) / (y[:-1] @ y[:-1]), rel=1e-6)
-    with pytest.raises(ValueError, match=r"missing='drop' is refused"):
+    with pytest.raises(ValueError, match=r"missing='drop' is not supported"):
         autoregression.fit({"y": y}, missing="drop")
 
 

@@ -1,4 +1,7 @@
-"""What an end is worth: clean or not, what the log-likelihood does around it, and where the search goes on."""
+"""Diagnosis of the final point of a search: whether it is a maximum, and if not, what the log-likelihood does around it.
+
+If the log-likelihood is found to be higher at another point, the search continues from there.
+"""
 
 from mlejax.fit.diagnose.centring import Mapped, mapped
 from mlejax.fit.diagnose.diagnosis import N_SCATTERED, diagnose

@@ -1,12 +1,12 @@
 r"""Centred and scaled coordinates for a search whose columns are far from 0: an affine map from a QR of the rows' scores.
 
-With S the scores of single rows, by the coordinates that are straight lines to the user (no logarithms, no logits),
+With S the scores of single rows with respect to the unbounded, untransformed coordinates (no logarithms, no logits),
 
     S = Q R,    u = origin + R^-1 D v,
 
-makes the scores of the rows by v orthogonal, and D gives each of them the mean square 1.  Rows of large and of small scores
-count alike in the QR, which then sees the columns and not the residuals.  The map is used where columns are so nearly
-collinear that their sums of products would lose digits, and a search that has ended goes on in v from there.
+makes the scores with respect to v orthogonal, and D gives each of them the mean square 1.  Rows are normalised before the QR, so
+that it reflects the columns and not the residuals.  The map is used if columns are so nearly collinear that their sums of
+products would lose digits; a search that has ended continues in v from its final point.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MOST_ROWS = 20_000  # whose scores are computed
 
 @dataclass(frozen=True, eq=False)
 class Mapped:
-    """An end in the coordinates of its search.
+    """The result of a search in centred and scaled coordinates v.
 
     Attributes:
-        coordinates: the map to u.
-        end: the end in v.
-        space: the layout, mapped.
-        constants: the fixed values with the map behind them.
+        coordinates: the affine map between u and v.
+        end: the result in v.
+        space: the layout of the parameters, marked as mapped.
+        constants: the fixed values, followed by the numbers of the map, (k,).
     """
 
     coordinates: Coordinates
@@ -45,27 +45,27 @@ class Mapped:
 
     @property
     def end_in_u(self) -> OptimizeResult:
-        """The end in the user's coordinates; its information is right as far as its digits go."""
+        """The result in u; converting the information may lose digits."""
         to, end = self.coordinates, self.end
         information = None if end.information is None else to.information_in_u(end.information)
         return end._replace(u=to.to_u(end.u), score=to.score_in_u(end.score), information=information)
 
 
 def straight(space: Space) -> Bool[Host, " p"]:
-    """Flags (p,) of the coordinates that may be mixed: real numbers."""
+    """Boolean mask, (p,): coordinates that are untransformed and unbounded, which the map may combine linearly."""
     return ~curved(space) & ~np.isfinite(space.lower) & ~np.isfinite(space.upper)
 
 
 def coordinates_for(
     evaluator: ChunkedEvaluator, u0: Float[Host, " p"], u: Float[Host, " p"], always: bool = False
 ) -> Coordinates | None:
-    """The map for a search from u on; None where the user's own coordinates do as well, or nothing is known of the rows.
+    """Return the affine map for a search that continues from u; None if it is not needed or the rows' scores are not finite.
 
     Args:
-        evaluator: of one data set.
-        u0: the start, at whose scores the map is made: at an end that is no maximum they may have vanished.
-        u: where v = 0 shall lie, but for the coordinates that keep their own scale.
-        always: also where no columns are nearly collinear.
+        evaluator: evaluator of one data set.
+        u0: start of the search, (p,), at whose scores the map is computed (at u they may be zero).
+        u: the point that becomes v = 0, (p,), except for coordinates that keep their own scale.
+        always: return a map even if no columns are nearly collinear.
     """
     space = evaluator.spec.space
     mixed = np.flatnonzero(straight(space))
@@ -86,7 +86,7 @@ def coordinates_for(
 
 
 def _scores(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Float[Host, "n p"] | None:
-    """Scores of rows spread over the data, times the roots of their weights; None where they are not finite or too few."""
+    """Scores of a sample of rows, (n, p), times the square roots of their weights; None if not finite or n <= p."""
     if evaluator.n_contributions > MOST_ROWS and evaluator.data.mode != "whole":
         some = evaluator.sample(MOST_ROWS)
         evaluator = ChunkedEvaluator(evaluator.spec.plain, some, evaluator.fixed, evaluator.hyper)
@@ -96,10 +96,10 @@ def _scores(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Float[Host, "n
 
 
 def _orthogonal(scores: Float[Host, "n p"], mixed: Host, boxed: Host) -> tuple[Float[Host, "p p"], Float[Host, " k"]]:
-    """The matrix of the map, and what the columns before it leave of each column's scores.
+    """Return the matrix R^-1 D of the map, (p, p), and the part of each column's scores that earlier columns do not explain.
 
-    Columns of real coordinates come first.  One with a box is mixed into these where it is nearly collinear with them, and
-    keeps its own scale.
+    Columns are ordered ``mixed`` (unbounded coordinates) first, then ``boxed`` (bounded ones).  A bounded coordinate keeps its
+    own scale; if it is nearly collinear with the others, they compensate for it.
     """
     p = scores.shape[1]
     columns = np.concatenate([mixed, boxed]).astype(np.int64)
@@ -135,7 +135,7 @@ def _orthogonal(scores: Float[Host, "n p"], mixed: Host, boxed: Host) -> tuple[F
 
 
 def mapped(evaluator: ChunkedEvaluator, coordinates: Coordinates) -> ChunkedEvaluator:
-    """The same data in the coordinates of the map."""
+    """Return an evaluator of the same data in the coordinates v."""
     spec = evaluator.spec
     spec = replace(spec, space=replace(spec.space, mapped=True))
     constants = coordinates.after(evaluator.fixed, spec.space.n_values)

@@ -1,7 +1,7 @@
-"""From ends to findings: where an end is not clean, rays are tested, and the search goes on from a higher point.
+"""Diagnose final points that are not clearly maxima: test rays, and continue the search from a higher point.
 
-The diagnosis of one data set is a generator that asks for log-likelihoods along rays; those of many data sets are
-answered together, in chunks.
+The diagnosis of one data set is a generator that yields points along rays and is sent their log-likelihoods; the points of many
+data sets are evaluated together, in chunks.
 """
 
 from __future__ import annotations
@@ -37,10 +37,17 @@ MOST_SCATTERED = 50  # parameters
 def diagnose(
     problems: Problems, evaluator: Evaluator, u0: Float[Host, "L p"], result: OptimizeResult, which: Sequence[int]
 ) -> Iterator[tuple[int, Diagnosed]]:
-    """For each of the data sets ``which``, whose ends are not clean: (number, what the diagnosis found).
+    """Diagnose the data sets ``which``, whose final points are not clearly maxima, and yield (number, `Diagnosed`) for each.
+
+    Args:
+        problems: the data sets.
+        evaluator: evaluator of all L data sets.
+        u0: starts, (L, p).
+        result: final points of all L data sets.
+        which: numbers of the data sets to diagnose.
 
     Raises:
-        KeyboardInterrupt: what has been yielded until then stands.
+        KeyboardInterrupt: after Ctrl-C; diagnoses already yielded remain valid.
     """
     for k in range(0, len(which), problems.together):
         some = list(which[k : k + problems.together])
@@ -64,7 +71,7 @@ def _followed_from(
     u0: Float[Host, "L p"],
     reached: dict[int, OptimizeResult],
 ) -> dict[int, Diagnosed]:
-    """Data sets from the ends ``reached`` on, whose rays are answered together."""
+    """Diagnose data sets from the final points ``reached`` (by number); rays of all are evaluated together."""
     if not reached:
         return {}
     first = rays_of_many(evaluator.spec, reached, u0)
@@ -84,10 +91,13 @@ def _from_elsewhere(
     u0: Float[Host, "L p"],
     found: dict[int, Diagnosed],
 ) -> dict[int, Diagnosed]:
-    """Data sets that did not leave their start, or ended at infinity: searched again from a few scattered starts.
+    """Search again, from a few random starts, those data sets whose search did not leave its start or went to infinity.
 
-    A maximum found there counts if the log-likelihood is higher than where the first search ended or levels off, or if it has
-    no bound there, which is said beside it.
+    A maximum found so replaces the first diagnosis if its log-likelihood is higher than where the first search stopped or
+    levelled off, or if the first log-likelihood was unbounded, which the new findings then mention.
+
+    Returns:
+        New diagnoses by number, only of data sets whose diagnosis changed.
     """
     again = [i for i, d in found.items() if _worth_another_start(d, limited(problems.method))]
     if not again:
@@ -132,9 +142,10 @@ def _from_elsewhere(
 
 
 def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float[Host, "k p"]:
-    """The points at which the log-likelihood curves downwards in every parameter, the likeliest first.
+    """Those of the points at which every diagonal entry of the information is positive, highest log-likelihood first, (k, p).
 
-    A formula that guards itself with a tiny number is flat there, at values that may be higher than at any maximum.
+    Functions that add a tiny number to avoid log(0) are flat where it dominates, with log-likelihoods that may exceed those at
+    any maximum; this leaves such points out.
     """
     kept = []
     for u in np.unique(points, axis=0):
@@ -147,19 +158,23 @@ def _off_guards(evaluator: SingleEvaluator, points: Float[Host, "n p"]) -> Float
 
 
 def _rising(found: Diagnosed) -> list[Direction]:
+    """The directions along which the log-likelihood rises without a maximum."""
     return [d for d in found.findings.directions if d.behaviour == "rises"]
 
 
 def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> OptimizeResult:
-    """Where the search began, as an end; of one at infinity nothing says how far parameters usually lie."""
+    """The result with its point and information replaced by those of the start, around which random starts are drawn."""
     at = evaluator.with_spec(found.spec).evaluate(u0[None])
     assert at.information is not None
     return found.end._replace(u=u0, information=at.information[0])
 
 
 def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
-    """The search stopped at its start, or the log-likelihood rises without bound, or levels off along a direction in which a
-    scale or shape moves."""
+    """True if the search stopped at its start, or the log-likelihood is unbounded or levels off as a transformed parameter moves.
+
+    False for more than 50 parameters, and where the search was interrupted or used up the user's ``max_steps``
+    (``limited``).
+    """
     if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
         return False
     if d.end.end == End.MAX_STEPS and limited:
@@ -173,7 +188,7 @@ def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
 
 
 def _level(found: Diagnosed | OptimizeResult) -> float:
-    """The log-likelihood that another maximum has to exceed: at an end, or where it levels off."""
+    """The log-likelihood that another maximum must exceed: at the final point, or its supremum; -inf if it is unbounded."""
     if isinstance(found, OptimizeResult):
         return float(found.loglik)
     suprema = [d.supremum for d in _rising(found)]
@@ -185,7 +200,7 @@ def _level(found: Diagnosed | OptimizeResult) -> float:
 def _started_anew(
     problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, i: int, before: Diagnosed
 ) -> Diagnosed:
-    """Where the first start was not usable, the diagnosis from another one, if that is usable."""
+    """If the log-likelihood was not finite at the start, search and diagnose from another start, unless that fails as well."""
     if before.end.end != End.START_NOT_FINITE:
         return before
     space = before.spec.space
@@ -193,4 +208,7 @@ def _started_anew(
     again = search(problems, evaluator, loaded, problems.start_anew(evaluator, loaded, given))
     if again.end.end == End.START_NOT_FINITE:
         return before
-    return again._replace(note=f"The first start was not usable ({before.findings.rows}); started elsewhere.")
+    return again._replace(
+        note=f"The log-likelihood or its score is not finite at the first start ({before.findings.rows}). The search began from "
+        "a start chosen from the data instead; values of start= for declared parameters were not used."
+    )

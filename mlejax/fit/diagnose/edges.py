@@ -1,8 +1,8 @@
-"""Whether an edge of a parameter's support is the maximum, where the score on it does not say so.
+"""Decide whether a bound of a parameter's support is the maximum, if the score at the bound does not tell.
 
-On an edge where the score vanishes by symmetry (the standard deviation of an effect, the inefficiency of a frontier) the
-log-likelihood may rise at third order only, and no derivative on the edge sees it.  So its profile is climbed like a ladder:
-the parameter is put at h = 2^j / sqrt(information), inside its support, and the others are maximised again.
+At a bound where the score vanishes by symmetry (the standard deviation of a random effect, the inefficiency of a frontier) the
+log-likelihood may rise at third order only, which no derivative at the bound shows.  So the profile log-likelihood is evaluated
+at growing distances h = 2^j / sqrt(information) from the bound, inside the support.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ STEPS = 100
 
 
 def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """Flags of the coordinates on an edge whose score does not push against it clearly, in units of no scale."""
+    """Boolean mask, (p,), of the coordinates at a bound whose scaled score does not clearly point across the bound.
+
+    ``lower`` and ``upper`` are the bounds, (p,).
+    """
     assert end.information is not None
     size = np.sqrt(np.abs(linalg.symmetric(end.information).diagonal()) + 1e-300)
     with np.errstate(invalid="ignore"):
@@ -35,10 +38,10 @@ def unclear(end: OptimizeResult, lower: Float[Host, " p"], upper: Float[Host, " 
 
 
 def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host, " p"] | None:
-    """A point (p,) in u, off an edge where the end lies, at which the log-likelihood is higher; None if there is none.
+    """Return a point in u, (p,), away from the bounds of the final point, with a higher log-likelihood; None if none is found.
 
     Raises:
-        KeyboardInterrupt: from a run of the optimiser.
+        KeyboardInterrupt: Ctrl-C during a search over the other parameters.
     """
     space = evaluator.spec.space
     if not space.boxed or end.information is None or interior(space, end.u).all():
@@ -53,7 +56,10 @@ def off_the_edges(evaluator: SingleEvaluator, end: OptimizeResult) -> Float[Host
 
 
 def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | None:
-    """The rise of the profile off the edges of an end that its ladder would not have seen; None where no ladder was needed."""
+    """How much the profile could rise away from the bounds without `off_the_edges` noticing, log-likelihood units.
+
+    None if no coordinate is at a bound, or the score decides there.
+    """
     space = evaluator.spec.space
     if not space.boxed or end.information is None or not unclear(end, space.lower, space.upper).any():
         return None
@@ -63,14 +69,17 @@ def decided_within(evaluator: SingleEvaluator, end: OptimizeResult) -> float | N
 def climbed(
     evaluator: SingleEvaluator, end: OptimizeResult, e: int, side: float, unit: float
 ) -> tuple[float, Float[Host, " p"]] | None:
-    """The gain and the point (p,) of the first peak of the profile of coordinate e to one side; None where it does not rise.
+    """Follow the profile log-likelihood of coordinate e to one side, at distances unit * 2^j, up to its first peak.
 
     Args:
-        evaluator: of one data set.
-        end: where the ladder stands.
-        e: the coordinate; the others are maximised at each of its values.
+        evaluator: evaluator of one data set.
+        end: the final point from which distances count.
+        e: number of the coordinate; the others are maximised at each of its values.
         side: 1 or -1.
-        unit: length of a rung of number 0.
+        unit: distance for j = 0.
+
+    Returns:
+        Increase of the log-likelihood at the peak, and the point, (p,); None if the profile does not rise.
     """
     space, u, best = evaluator.spec.space, np.array(end.u), None
     for h in unit * 2.0**RUNGS:
@@ -87,9 +96,10 @@ def climbed(
 
 
 def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: OptimizeResult) -> OptimizeResult:
-    """The maximum with the coordinates on edges of u (p,) held there; the whole search that led to ``end`` is counted.
+    """Maximise over the coordinates of u, (p,), that are not at a bound, with those at a bound fixed there.
 
-    Where the score vanishes on the edge, that of a mean may be collinear with it, and a search over both does not converge.
+    If the score vanishes at a bound, the scores of other parameters may be collinear with it, and a search over all does not
+    converge.  The steps of the search that led to ``end`` are added to ``n_steps``.
     """
     carry, whole = _maximised(evaluator, u, ~interior(evaluator.spec.space, u))
     found = evaluator.evaluate(whole[None])
@@ -108,7 +118,7 @@ def held_on_edges(evaluator: SingleEvaluator, u: Float[Host, " p"], end: Optimiz
 
 
 def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -> tuple[Float[Host, " p"], float]:
-    """The maximum (p,) over all coordinates but one, and the log-likelihood there."""
+    """Maximise over all coordinates but number e, from u, (p,); return the point, (p,), and its log-likelihood."""
     carry, whole = _maximised(evaluator, u, np.arange(u.size) == e)
     return whole, -float(carry.f) * float(evaluator.total_weights[0])
 
@@ -116,7 +126,7 @@ def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -
 def _maximised(
     evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"]
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
-    """The search over all coordinates that are not held, from u on, and its end (p,)."""
+    """Minimise over the coordinates that are not ``held`` (mask), from u; return the optimiser's state and the point, (p,)."""
     space, others, method = evaluator.spec.space, ~held, optimize.Newton(max_steps=STEPS)
     whole, scale = u.copy(), float(evaluator.total_weights[0])
 

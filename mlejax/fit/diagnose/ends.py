@@ -1,4 +1,4 @@
-"""Where a search ended: on edges or off them, how definite the information is, and whether that is a clean end."""
+"""Final points of searches: which coordinates are at bounds, the information there, and whether it is clearly a maximum."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ class Findings:
     """What the diagnosis of one data set found.
 
     Attributes:
-        directions: what the log-likelihood does along the directions that were followed.
-        rows: which rows make the log-likelihood or its score not finite, in words; empty if none.
-        advice: what to do about them; empty for the usual advice.
-        blurred: the log-likelihood does not follow its own score and information.
-        rounding: what is known of the rounding there, where it was looked at; empty elsewhere.
-        limit: the end is a limit on an edge, where the formula itself is no number.
-        within: log-likelihood by which the profile off an edge could be higher unseen, where that profile decided; else None.
-        deciding: the rows or units that make the log-likelihood rise without a maximum, and the same in words.
-        convex: where the search began the log-likelihood curves upwards in every parameter; looked at where it has no bound.
-        beside: that the log-likelihood has no bound elsewhere, in words, where the first search went there.
-        n_retried: further starts from which no maximum was found.
-        mapped: the end in centred and scaled coordinates, where these were needed: directions are in these too.
+        directions: what the log-likelihood does along each tested direction.
+        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
+        advice: advice for them; empty for the usual advice.
+        blurred: finite differences of the log-likelihood disagree with its score and information.
+        rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
+        limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
+        within: how much higher the profile log-likelihood could be away from a bound without being noticed; None unless that
+            profile was evaluated.
+        deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
+            that lists them; empty if they are many.
+        convex: at the start the log-likelihood curves upwards in every parameter; False also if that was not checked.
+        beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
+        n_retried: number of further starts from which no maximum was found.
+        mapped: the result in centred and scaled coordinates if these were used; ``directions`` are then in these coordinates.
     """
 
     directions: tuple[Direction, ...] = ()
@@ -64,7 +66,7 @@ class Findings:
 
 @lru_cache(maxsize=256)
 def curved(space: Space) -> Bool[Host, " p"]:
-    """Flags (p,) of the coordinates of u that are logarithms, logits and the like."""
+    """Boolean mask, (p,), of the coordinates of u that are transformed parameters (logarithms, logits, ...)."""
     flags = [np.full(leaf.n_free, not leaf.transform.unchanged) for leaf in space.leaves]
     for leaf, of_leaf in zip(space.leaves, flags, strict=True):
         if isinstance(leaf.transform, Ordered) and space.ties is None:  # first entries, then logarithms of differences
@@ -74,9 +76,10 @@ def curved(space: Space) -> Bool[Host, " p"]:
 
 
 def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
-    """Standard errors in u beyond which there may be a plateau: far beyond the estimate, or a factor of hundreds.
+    """Largest plausible standard errors in u, (..., p); larger ones suggest a plateau of the log-likelihood.
 
-    It is 0 for a scale beyond 1e11 or a probability within 1e-11 of its edge.
+    A thousand times the estimate (at least 1000) for untransformed coordinates, 6 for logarithms and logits, and 0 for
+    those beyond 25 in size (a scale beyond 1e11, a probability within 1e-11 of 0 or 1).
     """
     straight = ABSURD_ERROR * np.maximum(1.0, np.abs(u))
     bent = curved(space)
@@ -84,22 +87,23 @@ def believable(u: Float[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"
 
 
 def near_an_edge(u: Float[Host, "*sets p"], errors: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Flags of coordinates nearer to an edge of their box than can be told from it, though not on it.
+    """Boolean mask, (..., p), of the coordinates within 1e-4 standard errors (``errors``) of a bound, but not at it.
 
-    A standard deviation may end there: by symmetry its score is 0 at 0, and the information is positive definite.
+    A search for a standard deviation may end so close to 0: by symmetry its score is 0 at 0, and the information is positive
+    definite.
     """
     near = np.minimum(u - space.lower, space.upper - u)
     return (near > 0) & (near < NEAR_EDGE * errors)
 
 
 def on_nearest_edges(u: Float[Host, "*sets p"], near: Bool[Host, "*sets p"], space: Space) -> Float[Host, "*sets p"]:
-    """u with the flagged coordinates moved onto their nearest edge."""
+    """u, (..., p), with the coordinates of the mask ``near`` set to their nearest bound."""
     edge = np.where(u - space.lower < space.upper - u, space.lower, space.upper)
     return np.where(near, edge, u)
 
 
 def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
-    """Flags of the coordinates that are not on an edge of their box."""
+    """Boolean mask, (..., p), of the coordinates strictly between their bounds."""
     if not space.boxed:
         return np.isfinite(u)
     with np.errstate(invalid="ignore"):
@@ -107,27 +111,27 @@ def interior(space: Space, u: Float[Host, "*sets p"]) -> Bool[Host, "*sets p"]:
 
 
 def information_over(information: Any, free: Bool[Host, " p"]) -> linalg.Symmetric:
-    """The information, an array (p, p) or `Symmetric`, over the given coordinates."""
+    """The information (an array (p, p) or `Symmetric`) restricted to the coordinates of the mask ``free``."""
     return linalg.symmetric(information).among(free)
 
 
 def errors_over(information: linalg.Symmetric, free: Bool[Host, " p"]) -> Float[Host, " p"]:
-    """Standard errors in u (p,) by the information over the free coordinates, 0 for the others."""
+    """Standard errors in u, (p,), from the information over the ``free`` coordinates (k of p); 0 for the others."""
     errors = np.zeros(free.size)
     errors[free] = np.sqrt(information.inverse_diagonal())
     return errors
 
 
 def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bool[Host, " L"]:
-    """Flags (L,) of ends that are maxima without further tests.
+    """Boolean mask, (L,), of the final points that are accepted as maxima without further tests (clean).
 
-    They converged faster than linearly, to positive definite information, with standard errors that can be believed, and
-    off every edge where the score vanishes.
+    Those converged faster than linearly to positive definite information, with plausible standard errors, and at no bound
+    where the score vanishes.
 
     Args:
-        result: of L data sets.
-        space: the layout.
-        at: the same in natural coordinates, where known: its inverses spare most of the eigenvalues.
+        result: final points of L data sets.
+        space: the layout of the parameters.
+        at: the same points in natural coordinates, if known; their inverse information saves computing eigenvalues.
     """
     if result.information is None:
         return np.zeros(len(result.u), bool)
@@ -155,14 +159,14 @@ def clean(result: OptimizeResult, space: Space, at: InTheta | None = None) -> Bo
 
 
 def is_clean(end: OptimizeResult, space: Space) -> bool:
-    """:func:`clean` of one data set."""
+    """True if :func:`clean` accepts the final point of one data set as a maximum."""
     return bool(clean(end.alone(), space)[0])
 
 
 def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
-    """u of one end with the coordinates put on the edges from which they cannot be told.
+    """u, (p,), of a final point with coordinates that are within 1e-4 standard errors of a bound set to it.
 
-    None where none is moved, unless the search did not converge with some on their edges.
+    None if no coordinate is that close, unless the search did not converge and some are at their bounds already.
     """
     if not space.boxed or end.information is None:
         return None
@@ -178,7 +182,7 @@ def onto_edges(end: OptimizeResult, space: Space) -> Float[Host, " p"] | None:
 
 
 def doubtful(end: OptimizeResult, space: Space) -> bool:
-    """The information of one end is positive definite, but a standard error is beyond belief."""
+    """True if the information at a final point is positive definite, but some standard error is implausibly large."""
     if end.information is None:
         return False
     free = interior(space, end.u)

@@ -1,4 +1,4 @@
-"""What is known of an end: the evidence that verdicts rest on, and the rows that made it not finite."""
+"""The evidence at a final point, from which `verdict.judge` makes a verdict, and the rows whose values are not finite."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ADVICE_AFTER_TRAINING = (
 
 
 def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
-    """Rounding of the log-likelihood outweighs its curvature in a coordinate whose error is beyond belief.
+    """True if, in a coordinate with an implausibly large standard error, rounding dominates the log-likelihood.
 
-    The change of the log-likelihood over half a unit either way is compared with the integral of its score, by Simpson's
-    rule: they agree where the formula keeps its digits.
+    Its change over half a unit (or one standard error) to both sides is compared with the integral of the score, by Simpson's
+    rule: they agree unless rounding dominates.
     """
     assert end.information is not None
     space = evaluator.spec.space
@@ -48,7 +48,7 @@ def blurred(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
 
 
 def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """Which rows and parameters make the log-likelihood or its score not finite at u."""
+    """A statement that names the rows and parameters for which the log-likelihood or its score is not finite at u, (p,)."""
     spec, fixed = evaluator.spec, evaluator.fixed
     values, scores, *_ = row_terms(evaluator, u)
     own, held = spec.space.in_own(u, fixed)
@@ -68,7 +68,14 @@ def explain(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
 
 
 def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings: Findings) -> Evidence:
-    """What :func:`mlejax.verdict.judge` looks at."""
+    """Collect the `Evidence` for :func:`mlejax.verdict.judge`.
+
+    Args:
+        space: the layout of the parameters.
+        fixed: values under ``fixed=``, or None.
+        end: the final point of one data set.
+        findings: what the diagnosis found.
+    """
     if findings.mapped is not None:
         space, fixed, end = findings.mapped.space, findings.mapped.constants, findings.mapped.end
     free = interior(space, end.u)

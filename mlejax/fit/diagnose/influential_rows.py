@@ -1,11 +1,10 @@
-"""Which rows decide that there is no maximum: those whose contributions rise along the direction in which it is missing.
+"""Find the rows because of which there is no maximum: those whose log-likelihood rises along the direction d without a maximum.
 
-Where the log-likelihood rises without bound, the direction d is followed onward, and the rows that gain decide.  Where it
-levels off, little is left to gain at the point where a fit ended, and that hangs on whichever rows lie nearest.  So d is
-followed backwards, until what was gained along it is lost again: to u - t d with the smallest t at which the
-log-likelihood is lower by one unit a contribution, or with the lowest value where none is as low as that.  For a linear
-index the rows that lose are those with x'd != 0, however near: the rows of a dummy under quasi-complete separation, all
-rows under complete separation (Albert & Anderson 1984).
+If the log-likelihood is unbounded, the rows whose terms rise further along d are named.  If it levels off, little is left to
+gain at the final point, so the line is followed backwards, to u - t d with the smallest t at which the log-likelihood is lower
+by one unit per term (or the t with the lowest value), and the rows whose terms fall there are named.  For a linear predictor
+those are the rows with x'd != 0: the rows of a dummy under quasi-complete separation, all rows under complete separation
+(Albert & Anderson 1984).
 """
 
 from __future__ import annotations
@@ -29,7 +28,10 @@ FEW_SHARE = 0.01
 
 
 def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator) -> Float[Host, " p"] | None:
-    """A point (p,) on the line of a rising direction that tells its rows apart; None if the line tells nothing."""
+    """A point on the line of a rising direction, (p,), where the terms of influential rows differ from those at the final point.
+
+    None if the log-likelihood hardly changes along the line.
+    """
     space, value = evaluator.spec.space, float(end.loglik)
     unit = d.vector / np.max(np.abs(d.vector) / np.maximum(1.0, np.abs(end.u)))
     points = np.clip(end.u + np.outer(-STEPS if d.bounded else STEPS, unit), space.lower, space.upper)
@@ -45,8 +47,9 @@ def telling_point(d: Direction, end: OptimizeResult, evaluator: SingleEvaluator)
 
 
 def few_that_move(change: np.ndarray) -> tuple[int, ...]:
-    """The entries that make up nearly all of the change (n,), if they are few: at most five, or 1 % of all; with them
-    those that move less, if these are few too.
+    """Positions of the few entries that make up 95 % of the total absolute change (n,); empty if they are many.
+
+    Few means at most five, or 1 % of n.  If the entries that change at all are few, they are all included.
 
     >>> few_that_move(np.array([0.0, 1e-9, 3.0, 0.0, 2.0, 0.0, 0.0]))
     (2, 4)
@@ -69,11 +72,11 @@ def few_that_move(change: np.ndarray) -> tuple[int, ...]:
 def influential_rows(
     evaluator: SingleEvaluator, loaded: Loaded, end: OptimizeResult, directions: tuple[Direction, ...]
 ) -> tuple[tuple[Any, ...], str]:
-    """What makes the log-likelihood rise from where the search ended, if it is few rows, units or entries.
+    """Find the few rows, units or terms because of which the log-likelihood rises without a maximum.
 
     Returns:
-        Their numbers in the user's table (labels of units), and the same in words; ``((), "")`` if they are many, or
-        if no direction rises.
+        Their numbers in the user's table (or labels of units), and a phrase that lists them; ``((), "")`` if they are many,
+        or if the log-likelihood rises along none of the directions.
     """
     rising = steepest(directions)
     if rising is None:
@@ -88,7 +91,7 @@ def influential_rows(
 
 
 def _named(unit: str | None, loaded: Loaded, numbers: tuple[int, ...]) -> tuple[tuple[Any, ...], str]:
-    """Contributions as the user knows them: rows of the table as it came, labels of units, entries of a whole model."""
+    """Row numbers of the user's table (or labels of units, or positions of terms) for term ``numbers``, and a phrase for them."""
     rows, at = loaded.rows, np.array(numbers)
     if unit is not None:
         column = rows.select(loaded.source.column(unit)) if loaded.crossing is None else loaded.crossing.units

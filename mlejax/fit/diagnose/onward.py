@@ -1,6 +1,6 @@
-"""One data set from where an optimiser stopped to an end of which all is known.
+"""Diagnose one data set from where an optimiser stopped, and continue its search where the log-likelihood is higher.
 
-Back to good digits, onto edges, along rays, and on from a higher point if there is one.
+In turn: go back to points with small rounding errors, set coordinates to bounds, test rays, and restart from a higher point.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ HIGHER = 1e-8, 1e-10  # log-likelihood, absolute and relative: a restart that ga
 
 
 def search(problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, u0: Float[Host, " p"]) -> Diagnosed:
-    """One data set from a start to its diagnosed end."""
+    """Maximise the log-likelihood of one data set from the start u0, (p,), and diagnose the final point."""
     maximised, result = maximise(evaluator, problems.method, u0[None])
     asks = search_on(problems, maximised, loaded, u0, result.of(0))
     return rays.answered(asks, lambda at: maximised.logliks({0: at})[0])
@@ -73,11 +73,15 @@ def search_centred(
     end: OptimizeResult,
     always: bool = False,
 ) -> Diagnosed | None:
-    """On from an end in centred and scaled coordinates, where its columns ask for them; None where they do not.
+    """Continue a search in centred and scaled coordinates, if columns are nearly collinear; None if they are not.
 
     Args:
-        u0: where the search began; ``end`` may be that point, not yet evaluated.
-        always: also where the columns would do as they are.
+        problems: the data sets.
+        evaluator: evaluator of one data set.
+        loaded: its data.
+        u0: start of the search, (p,).
+        end: where the search stopped, or the start itself, not yet evaluated.
+        always: use these coordinates even if no columns are nearly collinear.
     """
     if not isinstance(end.information, np.ndarray) or not np.isfinite(end.u).all():
         return None
@@ -106,9 +110,15 @@ def search_on(
     end: OptimizeResult,
     first: RaysOfEnd | None = None,
 ) -> Asks[Diagnosed]:
-    """From the optimiser's end on: back to good digits, onto edges, along rays, and on from a higher point if there is one.
+    """Diagnose the final point ``end``, as a generator that yields points (m, p) and is sent their log-likelihoods (m,).
 
-    ``first`` are the rays from that end, where they are known already.
+    Args:
+        problems: the data sets.
+        evaluator: evaluator of one data set.
+        loaded: its data.
+        u0: start of the search, (p,).
+        end: where the optimiser stopped.
+        first: the rays from that point, if they were made already.
     """
     evaluator, found = _with_good_digits(evaluator, u0, end)
     if isinstance(found, OptimizeResult):
@@ -131,13 +141,13 @@ def search_on(
 
 
 def _convex(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
-    """Where the search began the log-likelihood curves upwards in every parameter."""
+    """True if at the start u0, (p,), the log-likelihood curves upwards in every parameter (as minus a log-likelihood does)."""
     information = evaluator.evaluate(u0[None]).information
     return information is not None and bool((information[0].diagonal() < 0.0).all())
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """An end without digits, with the advice to leave out a minus sign where the function may be minus a log-likelihood."""
+    """The diagnosis with the advice to leave out a minus sign, if rounding dominates and the function may be negated."""
     findings = found.findings
     if findings.advice not in (STABLE_FORM, OR_ANOTHER_START) or not _convex(evaluator.with_spec(found.spec), u0):
         return found
@@ -145,7 +155,10 @@ def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: D
 
 
 def _is_rounding(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> bool:
-    """The log-likelihood of an end that is no maximum is rounding, and no more has been said of it."""
+    """True if the final point is not clearly a maximum and the rounding error of its log-likelihood exceeds half a unit.
+
+    False if the findings already say so.
+    """
     end = found.end
     if end.information is None or found.findings.limit or found.findings.rows or end.end == End.INTERRUPTED:
         return False
@@ -153,7 +166,7 @@ def _is_rounding(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagn
 
 
 def _shown_as_lost(found: Diagnosed) -> Diagnosed:
-    """An end whose log-likelihood is rounding: its number is not shown, and nothing is said of what it does from there."""
+    """The diagnosis without directions and with a log-likelihood of NaN, because the rounding error dominates it."""
     end = found.end._replace(loglik=np.asarray(np.nan), status=np.asarray(int(End.DIVERGED), np.int32))
     findings = replace(found.findings, directions=(), rows=LOST_WHERE_IT_ENDED, advice=OR_ANOTHER_START)
     return found._replace(end=end, findings=findings)
@@ -162,10 +175,14 @@ def _shown_as_lost(found: Diagnosed) -> Diagnosed:
 def _with_good_digits(
     evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, last: bool = False
 ) -> tuple[SingleEvaluator, OptimizeResult | Diagnosed]:
-    """The end itself where its digits are good; else the end of a search that keeps them, or why there is none.
+    """Return the final point if its rounding errors are small, else a point where they are, or a diagnosis that says why not.
 
-    That the digits end where the log-likelihood still rises is said only of an end that would be called a maximum, once the
-    rays from it have shown no more (``last``).
+    ``last``: the rays from the final point have been tested.  Only then may the diagnosis say that rounding dominates while
+    the log-likelihood still rises, and only of a point that would otherwise be called a maximum.
+
+    Returns:
+        The evaluator (with a differenced Hessian if only second derivatives were inaccurate), and a result to continue with,
+        or a final diagnosis.
     """
     if end.end == End.INTERRUPTED or not np.isfinite(end.loglik) or not linalg.all_finite(end.score):
         return evaluator, end
@@ -213,6 +230,7 @@ def _searched_on(
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Diagnosed]:
+    """`search_on` for a final point with small rounding errors: set to bounds, test rays, restart from higher points."""
     spec, space = evaluator.spec, evaluator.spec.space
     if end.end == End.INTERRUPTED:
         return Diagnosed(spec, end, Findings())
@@ -276,11 +294,12 @@ def _searched_on(
 
 
 def limited(method: Method) -> bool:
-    """Whether the user set a limit on the steps that is not the method's own."""
+    """True if the user changed ``max_steps`` from the method's default."""
     return bool(getattr(method, "max_steps", None) != getattr(type(method), "max_steps", None))
 
 
 def _restart(evaluator: SingleEvaluator, method: Method, u0: Host) -> tuple[SingleEvaluator, OptimizeResult]:
+    """Maximise from u0, (p,); return the evaluator (perhaps with a differenced Hessian) and the result."""
     after, result = maximise(evaluator, method, u0[None])
     return after, result.of(0)
 
@@ -293,7 +312,7 @@ def _followed(
     end: OptimizeResult,
     first: RaysOfEnd | None,
 ) -> Asks[Findings]:
-    """What the log-likelihood does around an end that is not clean."""
+    """Test rays from a final point that is not clearly a maximum, and return the findings (a generator, as `search_on`)."""
     spec = evaluator.spec
     # a penalty may tell apart what the rows cannot
     known = [] if spec.penalty is not None else formulas.null_directions(loaded.designs, spec.space, loaded.seen.rows)

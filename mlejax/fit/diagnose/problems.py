@@ -1,4 +1,4 @@
-"""What the diagnosis is given, and what it gives: the data sets, and the end of each with what was found."""
+"""Input and output of the diagnosis: the data sets (`Problems`), and the final point of each with its findings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TOGETHER = 1024  # data sets that are diagnosed at one time, at most
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """L >= 1 data sets of one declaration, as the recipe and the diagnosis see them.
+    """L >= 1 data sets of one model, with functions that provide the parts of each on demand.
 
     Attributes:
         method: the optimiser.
-        fixed: values under ``fixed=``, or None.
-        seed: of random candidates among starts.
+        fixed: values under ``fixed=``, (k,), or None.
+        seed: seed of random starts.
         loaded: number of a data set -> its checked data.
         one: (evaluator of all, number) -> evaluator of one data set.
-        given: number -> for each leaf its given start or None.
-        start_anew: (evaluator of one, checked data, given starts) -> another start u (p,), chosen on all rows.
-        scattered: (layout, checked data, given starts, end) -> further starts in u, (N_SCATTERED, p).
-        candidates: (declaration, checked data, given starts) -> the points among which a start is chosen, in u, (n, p).
-        together: data sets diagnosed at one time, at most.
+        given: number -> for each parameter array (leaf) the value under ``start=``, or None.
+        start_anew: (evaluator of one, checked data, given values) -> another start u (p,), chosen on all rows.
+        scattered: (layout, checked data, given values, final point) -> random starts in u, (N_SCATTERED, p).
+        candidates: (model, checked data, given values) -> the candidates among which a start is chosen, in u, (n, p).
+        together: most data sets diagnosed at one time.
     """
 
     method: Method
@@ -46,7 +46,14 @@ class Problems:
 
 
 class Diagnosed(NamedTuple):
-    """One data set after its diagnosis: its final end, what was found, and a remark on its start."""
+    """The diagnosis of one data set.
+
+    Attributes:
+        spec: the specification; with a differenced Hessian if JAX's second derivatives were missing or inaccurate.
+        end: its final point, perhaps after further searches.
+        findings: what was found there.
+        note: a remark on its start, for the user; may be empty.
+    """
 
     spec: Spec
     end: OptimizeResult

@@ -1,1 +1,1 @@
-"""From an end to a finished fit: estimates in natural coordinates, labels, and the verdict."""
+"""From the final point of a search to a `Fit`: estimates on the natural scale, their derivatives, and the verdict."""

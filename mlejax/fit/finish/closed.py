@@ -1,8 +1,8 @@
-"""Real and positive parameters in NumPy: both ends of a fit without compiling a program for them.
+"""Conversions between u and theta in NumPy, for models whose parameters are all real or positive.
 
-With theta = u or theta = exp(u), coordinate by coordinate, the conversions of `fit.common` are a line of NumPy each, where a
-compiled program would take a twentieth of a second the first time.  Every function here gives None for a layout with other
-parameters, which then takes the general way.
+With theta = u or theta = exp(u), coordinate by coordinate, they need no compiled program, which would take a twentieth of a
+second the first time.  Every function here returns None for a model with other parameters; callers then use the general
+functions of `natural`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from mlejax.transforms import Identity, Log
 
 
 class Estimates(NamedTuple):
-    """Theta with its derivatives by u, and score and information in theta, of one data set."""
+    """The estimates of one data set in natural coordinates.
+
+    Attributes:
+        theta: free parameters, natural scale, (p,).
+        jacobian: d theta / d u, (p, p).
+        score: gradient of the log-likelihood with respect to theta, (p,).
+        information: minus its Hessian with respect to theta, (p, p).
+    """
 
     theta: Float[Host, " p"]
     jacobian: Float[Host, "p p"]
@@ -29,7 +36,7 @@ class Estimates(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _logarithms(space: Space) -> np.ndarray | None:
-    """Flags (p,) of the coordinates that are logarithms."""
+    """Boolean mask, (p,), of the coordinates that are logarithms; None if some parameter is neither real nor positive."""
     free = [leaf for leaf in space.leaves if leaf.n_free]
     if space.mapped or space.ties is not None or not all(isinstance(leaf.transform, (Identity, Log)) for leaf in free):
         return None
@@ -37,7 +44,7 @@ def _logarithms(space: Space) -> np.ndarray | None:
 
 
 def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
-    """Natural values, one array a leaf, -> u (p,)."""
+    """Convert natural values, one array per leaf, to u, (p,); None for models with other parameters."""
     logs = _logarithms(space)
     if logs is None:
         return None
@@ -53,7 +60,7 @@ def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
 def at_optimum(
     space: Space, u: np.ndarray, score: np.ndarray, information: np.ndarray, fixed: np.ndarray | None
 ) -> tuple[Estimates, Any] | None:
-    """Score and information in theta, and params, at the end of a fit."""
+    """Convert a point u, (p,), with score and information, to `Estimates` and the user's params; None for other models."""
     logs = _logarithms(space)
     if logs is None:
         return None
@@ -76,7 +83,7 @@ def at_optimum(
 
 
 def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> Estimates:
-    """`at_optimum` without params, where some coordinates are logarithms."""
+    """The `Estimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
         slope = np.where(logs, theta, 1.0)

@@ -1,4 +1,4 @@
-"""The numbers of a fit at a point that is no maximum of its own: where another, smaller fit ended."""
+"""Evaluate a model at the estimate of another, smaller model, in the form of a `Fit`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mlejax.parameters import Space
 def evaluated(
     fit: Fit, likelihood: Likelihood, loaded: Loaded, space: Space, fixed: np.ndarray | None, values: Sequence[Any]
 ) -> Fit:
-    """Log-likelihood, score and information of a likelihood at a point, in the form of a fit.
+    """Return a copy of ``fit`` with log-likelihood, score and information of another likelihood at a given point.
 
     Args:
-        fit: another one, whose verdict, method and notes are kept.
-        likelihood, loaded, space, fixed: what is evaluated.
-        values: the point, one array a leaf, natural scale; edges of closed supports are allowed.
+        fit: the fit whose verdict, method and notes are kept.
+        likelihood, loaded, space, fixed: the model, data, layout and fixed values to evaluate.
+        values: the point, one array per leaf, natural scale; bounds that belong to a support are allowed.
     """
     with float64(), missing_derivatives(likelihood):
         spec = cached(likelihood, ("spec", space), lambda: Spec(likelihood, space))

@@ -1,4 +1,4 @@
-"""The end of a fit: where the search stopped, told in theta and in params, with its verdict."""
+"""The `Fit`: estimates on the natural scale with their derivatives and verdict, made from the final point of a search."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from mlejax.verdict import Direction, Facts, Verdict, judge
 
 @dataclass(frozen=True, eq=False)
 class Centred:
-    """The curvature at an estimate in centred and scaled coordinates, theta = constant + matrix w.
+    """The information at an estimate in centred and scaled coordinates w, with theta = constant + matrix w.
 
     Attributes:
-        matrix: (p, p).
-        information: minus the Hessian of the log-likelihood in w, (p, p).
-        penalised: the same of the penalised log-likelihood, of a penalised fit, or None.
+        matrix: d theta / d w, (p, p).
+        information: minus the Hessian of the log-likelihood with respect to w, (p, p).
+        penalised: minus the Hessian of the penalised log-likelihood, (p, p); None without a penalty.
     """
 
     matrix: np.ndarray
@@ -44,23 +44,24 @@ class Centred:
 
 @dataclass(frozen=True)
 class Integration:
-    """How latents were integrated out, and how far from the truth that may be.
+    """How random effects (latents) were integrated out, and how accurately.
 
     Attributes:
-        latents: their names.
-        points: of Gauss-Hermite quadrature, for each latent number of a unit; 1 is Laplace's approximation, 0 the exact sum over
-            classes.  Of a simulation: draws for each unit.
-        tried: points of the fit that was compared with twice as many and one; 0 if none was.
-        shift: largest difference of their estimates, standard errors.
-        errors: largest relative difference of their standard errors.
-        loglik: difference of their log-likelihoods; of a simulation, how far it is too low on average, half the sum over units
-            of the relative variance of their integrals.
-        worst: the unit whose log-likelihood is farthest from a fixed grid, of those that differ most.
-        off: how far, log-likelihood units.
-        accepted: all of these are small.
+        latents: names of the latents.
+        points: number of Gauss-Hermite points per random effect; 1 is Laplace's approximation, 0 the exact sum over
+            classes.  For a simulation: number of draws for each unit.
+        tried: number q of points that was compared with 2 q + 1; 0 without a comparison.
+        shift: largest difference between the two estimates of a parameter, in standard errors.
+        errors: largest relative difference between the two standard errors of a parameter.
+        loglik: difference of the two log-likelihoods.  For a simulation: its expected downward bias, half the sum over units of
+            the relative variance of their simulated integrals.
+        worst: label of the unit whose log-likelihood differs most from that on a fixed grid, among the ten most uncertain.
+        off: that difference, log-likelihood units.
+        accepted: all of these differences are small.
         kind: ``"quadrature"`` or ``"simulation"``.
-        repeats: independent parts of the draws, from whose spread Monte Carlo errors are computed; of given draws all of them.
-        monte_carlo: Monte Carlo error of each free estimate, its bias included, in standard errors of the estimate.
+        repeats: number of independent parts of the draws, whose variation gives Monte Carlo errors; for draws that the user
+            gave, their number.
+        monte_carlo: Monte Carlo error of each free estimate, including simulation bias, in standard errors of the estimate.
     """
 
     latents: tuple[str, ...]
@@ -77,13 +78,13 @@ class Integration:
     monte_carlo: tuple[float, ...] = ()
 
     def judged(self, shift: float, errors: float, loglik: float) -> Integration:
-        """With what is said of these limits."""
+        """Return a copy with ``accepted`` set: True if all differences are at most these limits (``off`` at most ``loglik``)."""
         good = self.shift <= shift and self.errors <= errors and self.loglik <= loglik and self.off <= loglik
         return replace(self, accepted=good)
 
     @property
     def statement(self) -> str:
-        """One line for the summary."""
+        """How random effects were integrated out, as a phrase for the summary."""
         if self.kind == "simulation":
             text = f"by simulation with {self.points:,} draws"
             if not self.monte_carlo:
@@ -102,34 +103,34 @@ class Integration:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The numbers of one fit, on the host, float64.
+    """The numbers of one fit: NumPy arrays, float64.
 
     Attributes:
-        spec: what was compiled (declaration, layout with fixed entries, Hessian route).
+        spec: the specification: model, layout of parameters with fixed entries, kind of Hessian.
         loaded: the data.
-        fixed: values held fixed (n_values,), or None.
-        u, theta: the estimates in the optimiser's and in natural free coordinates (p,).
-        params: the user's structure, NumPy.
-        llf: log-likelihood, summed.
-        score: its gradient in theta (p,).
-        information: minus its Hessian in theta (p, p), or None for first-order fits of many parameters.
-        jacobian: d theta / d u (p, p), or None.
-        interior: flags (p,) of the coordinates that are not on an edge.
-        verdict: what the fit is worth.
-        method: text for the header.
-        n_steps: steps of the optimiser.
-        decrement: Newton decrement at the end, log-likelihood units.
-        note: what a reader should know about the start or the data; empty if nothing.
-        modes: where the starts ended, if there were several.
-        constraints: linear restrictions on the parameters, in the words of the user.
-        reduced: what bias reduction adds to the log-likelihood at the estimate.
-        penalised: the penalty at the estimate, of a penalised fit; ``llf``, ``score`` and ``information`` are without it.
-        history: of a training on minibatches.
-        path: (step, objective in log-likelihood units) of the search, in order; empty where it was not kept.
-        backend: what it was computed on, for the header; of this process if empty.
-        directions: those that the diagnosis followed from the end.
-        integration: how latents were integrated out, of models that have some.
-        centred: the curvature in coordinates in which it has digits, where theta is none; else None.
+        fixed: vector with the values of fixed entries, (n_values,), or None.
+        u, theta: the estimates in unconstrained coordinates, and the free parameters on the natural scale, (p,) each.
+        params: the estimates in the user's structure, natural scale.
+        llf: log-likelihood, summed and weighted.
+        score: its gradient with respect to theta, (p,).
+        information: minus its Hessian with respect to theta, (p, p), or None for first-order fits of many parameters.
+        jacobian: d theta / d u, (p, p), or None.
+        interior: mask, (p,), of the coordinates that are not at a bound.
+        verdict: the verdict.
+        method: description of the method, for the header of the summary.
+        n_steps: number of optimiser steps.
+        decrement: Newton decrement at the estimate, log-likelihood units.
+        note: a note for the user on the start or the data; may be empty.
+        modes: points that the starts reached, if there were several starts.
+        constraints: labels of the constraints.
+        reduced: bias-reduction term at the estimate, which is added to the log-likelihood.
+        penalised: the penalty at the estimate, or None; ``llf``, ``score`` and ``information`` are without it.
+        history: history of a training on minibatches, or None.
+        path: (step, objective in log-likelihood units) of the search, in order; empty if it was not recorded.
+        backend: hardware on which it was computed, for the header; empty for that of this process.
+        directions: directions that the diagnosis tested.
+        integration: how random effects were integrated out, or None.
+        centred: the information in centred and scaled coordinates, if it would lose digits in theta; else None.
     """
 
     spec: Spec
@@ -161,32 +162,36 @@ class Fit:
 
     @property
     def weight_kind(self) -> str | None:
-        """The kind of weights, or None."""
+        """"frequency", "sampling" or "importance"; None without weights."""
         return None if self.loaded.weights is None else self.loaded.weights.kind
 
     @property
     def n_effects(self) -> int:
-        """Effects by index that were estimated beside theta."""
+        """Number of fixed effects (``mle.Real(by=...)``) that were estimated in addition to theta."""
         return 0 if self.loaded.effects is None else self.loaded.effects.n_free
 
     def scores(self) -> np.ndarray:
-        """Scores in theta of every contribution, unweighted, (n, p); those of weight 0 are of another row's values.
+        """Scores of every row or unit with respect to theta, unweighted, (n, p).
 
-        With effects by index these are partialled out; of an expected total they are 0.
+        Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The scores of an extended
+        likelihood leave out its expected total.
         """
         return self.row_terms()[1]
 
     def row_terms(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-likelihoods (n,) of every contribution, unweighted, and :meth:`scores`."""
+        """Log-likelihood terms of every row or unit, unweighted, (n,), and :meth:`scores`, (n, p)."""
         if self.jacobian is None:
-            raise ValueError(f"scores are not formed for {self.u.size} parameters after a first-order fit")
+            raise ValueError(
+                f"scores of single rows are not supported after a first-order fit without second derivatives "
+                f"({self.u.size} parameters): fit with method='newton'"
+            )
         with float64():
             found = terms_of_rows(self.spec, self.loaded, self.fixed, self.u)
         return found.values, scores_of_rows(self.spec.likelihood.function, found.scores @ np.linalg.inv(self.jacobian))
 
 
 def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
-    """A diagnosed end as the numbers of a fit with their verdict."""
+    """Make the `Fit`, with its verdict, from a diagnosed final point; ``method``: the method of the search."""
     own = found.findings.mapped
     if own is None:
         fit = _finished(evaluator, loaded, found, method)
@@ -201,17 +206,16 @@ def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method:
 
 
 def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end: OptimizeResult) -> dict[str, Any]:
-    """The rounding at an end, for those who ask; the data are those that the fit holds anyway."""
+    """Compute the error bars of `Verdict.evidence` at a final point."""
     with float64():
         evaluator: Any = evaluator_of(spec, loaded, fixed)
         return bars_of_end(evaluator, end) if own is None else bars_of_end(mapped(evaluator, own.coordinates), own.end)
 
 
 def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
-    """A fit in centred coordinates as one in theta, which keeps its curvature in these.
+    """Convert a fit from centred and scaled coordinates to u and theta; the centred information is stored beside.
 
-    Real coordinates are the same in u and in theta, so that one map serves both; the entries of an ordered vector are sums of
-    its first and of differences, which keep their own scale.
+    The map combines untransformed coordinates only, which are the same in u and theta.
     """
     to, penalised = own.coordinates, fit.penalised
     in_theta = to.in_theta(fit.spec.space)
@@ -233,7 +237,7 @@ def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
 
 
 def _contributions(likelihood: Likelihood, loaded: Loaded, params: PyTree) -> tuple[float, str]:
-    """How many the log-likelihood sums, and what one is; not known of a sum that the function returns, or of one series."""
+    """Number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; (inf, "") if the function returns a sum."""
     n, mixture, data = counts(loaded)[1], mixture_of(likelihood), loaded.problem.data
     if mixture is not None and isinstance(mixture.latent, Markov):
         return float("inf"), ""
@@ -245,6 +249,7 @@ def _contributions(likelihood: Likelihood, loaded: Loaded, params: PyTree) -> tu
 
 
 def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method: Method) -> Fit:
+    """Make the `Fit` in the coordinates of the evaluator."""
     spec, space, fixed, hyper = evaluator.spec, evaluator.spec.space, evaluator.fixed, evaluator.hyper
     end, findings = found.end, found.findings
     if findings.directions:
@@ -299,16 +304,18 @@ def _finished(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, meth
 
 
 def with_effects(fit: Fit, evaluator: Any, settling: Settling) -> Fit:
-    """The fit with what is known of its effects, and a verdict on their levels."""
+    """Add the estimated fixed effects to the fit, and statements on their levels to its verdict."""
     loaded = with_effects_at_end(evaluator, fit.loaded, fit.u, fit.jacobian, settling)
     return replace(fit, loaded=loaded, verdict=with_levels_told(fit.verdict, evaluator, fit.u, settling))
 
 
 def _penalty_name(spec: Spec) -> str:
+    """The name of the penalty function, for the summary."""
     return getattr(spec.penalty, "__name__", None) or repr(spec.penalty)
 
 
 def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
+    """Description of the search for the summary: "newton, 5 steps"."""
     text = f"{type(method).__name__.lower()}, {int(end.n_steps)} steps"
     if optimize.batched(method):
         text += f" on minibatches of {method.batch_size}"
@@ -320,7 +327,7 @@ def _method_text(method: Any, end: OptimizeResult, spec: Spec) -> str:
 
 
 def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
-    """The log-likelihood where every parameter is fixed."""
+    """The `Fit` of a model in which every parameter is fixed: the log-likelihood is only evaluated."""
     spec, fixed, empty, square = evaluator.spec, evaluator.fixed, np.zeros(0), np.zeros((0, 0))
     value = loaded.scale * float(evaluator.with_spec(spec.plain).logliks({0: empty[None]})[0][0])
     penalised = None
@@ -328,7 +335,7 @@ def nothing_to_estimate(evaluator: SingleEvaluator, loaded: Loaded) -> Fit:
         penalty = float(penalty_value(spec, empty, fixed, evaluator.hyper))
         penalised = Penalised(penalty, square, (), _penalty_name(spec))
     rows = "" if np.isfinite(value) else explain(evaluator, empty)
-    fixed_all = "every parameter is held fixed: the log-likelihood was evaluated, nothing was estimated"
+    fixed_all = "every parameter is fixed: the log-likelihood was evaluated, nothing was estimated"
     return Fit(
         spec=spec,
         loaded=loaded,

@@ -1,6 +1,6 @@
-r"""Ends in natural coordinates: the way from u to theta and params, for one data set or many.
+r"""Convert points, scores and informations from unconstrained coordinates u to natural ones theta, for one data set or many.
 
-Exactly, and without differentiating the likelihood again: with J = d theta / d u,
+Exact, and without differentiating the likelihood again: with J = d theta / d u,
 
     score_theta = J^-T score_u,
     I_theta = J^-T ( I_u + sum_k score_theta,k  d^2 theta_k / du du' ) J^-1.
@@ -31,15 +31,17 @@ from mlejax.shapes import Bool, Device, Either, Float, Host, Params, PyTree
 
 
 class InTheta(NamedTuple):
-    """The ends of L data sets in natural coordinates.
+    """Final points of L data sets in natural coordinates.
 
     Attributes:
-        theta, score, information, jacobian: as in `Estimates`, with a leading axis.
-        inverse: of the information in theta over the coordinates off their edges, 0 elsewhere, (L, p, p).
+        theta, score, information, jacobian: as in `Estimates`, with a leading axis L.
+        inverse: inverse of the information with respect to theta over the coordinates that are not at a bound, 0 elsewhere,
+            (L, p, p).
         errors_u: standard errors in u, (L, p).
-        trace: of the inverse of the information in u scaled to unit diagonal; its reciprocal bounds the eigenvalues below.
-        definite: both inverses stand, (L,).
-        params: the user's structure, with a leading axis.
+        trace: trace of the inverse of the information in u scaled to unit diagonal, (L,); all its eigenvalues are at least
+            1 / trace.
+        definite: whether the information is positive definite in u and in theta, (L,).
+        params: the user's structure, arrays with a leading axis L.
     """
 
     theta: Float[Host, "L p"]
@@ -54,7 +56,7 @@ class InTheta(NamedTuple):
 
 
 def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information: Any) -> PyTree:
-    """Score and information from u to theta (module docstring); traced."""
+    """Convert score, (p,), and information, (p, p), at u, (p,), to `Estimates` (module docstring); traceable by JAX."""
     theta_of: Callable[..., Any] = partial(space.theta_from_u, fixed=fixed)
     if all(leaf.transform.unchanged for leaf in space.leaves):
         identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
@@ -75,7 +77,7 @@ def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information
 
 
 def off_edges(space: Space, u: Either) -> Either:
-    """A small step into the box from its edges, where the score may vanish by symmetry; traced."""
+    """Move coordinates of u, (p,), that are at a bound a small step inside, since the score may vanish there by symmetry."""
     if not space.boxed:
         return u
     width = space.upper - space.lower
@@ -88,11 +90,12 @@ def off_edges(space: Space, u: Either) -> Either:
 def _estimates(
     space: Space, u: Either, score: Either, information: Either, fixed: Either | None
 ) -> tuple[Estimates, Any]:
+    """`to_theta` and the user's params at u, compiled."""
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
 
 def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
-    """Theta, score and information in theta, and params, of one data set; NumPy."""
+    """The `Estimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
     information = linalg.dense_each(information)
     found = closed.at_optimum(space, u, score, information, fixed)
     return found or jax.tree.map(np.asarray, _estimates(space, u, score, information, fixed))
@@ -100,22 +103,24 @@ def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) ->
 
 @partial(compiled, how="host", static=("space",))
 def _to_u(space: Space, values: list[Any]) -> Either:
+    """`to_u`, compiled."""
     return off_edges(space, space.u_from_params(space.build(values)))
 
 
 def to_u(space: Space, values: list[Any]) -> Float[Host, " p"]:
-    """Natural values, one array a leaf, -> u (p,), a small step off the edges of the box."""
+    """Convert natural values, one array per leaf, to u, (p,), with coordinates at a bound moved a small step inside."""
     u = closed.to_u(space, values)
     return np.asarray(_to_u(space, values)) if u is None else u
 
 
 @partial(compiled, how="host", static=("space",))
 def _many_to_u(space: Space, values: list[Any]) -> Either:
+    """`many_to_u`, compiled."""
     return jax.vmap(lambda parts: off_edges(space, space.u_from_params(space.build(parts))))(values)
 
 
 def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
-    """Natural values, one array a leaf with a leading axis, -> u (L, p), a small step off the edges of the box."""
+    """Convert natural values, one array (L, ...) per leaf, to u, (L, p); coordinates at a bound are moved a small step inside."""
     if len(values[0]) == 1:
         return to_u(space, [v[0] for v in values])[None]
     return np.asarray(_many_to_u(space, values))
@@ -123,15 +128,22 @@ def many_to_u(space: Space, values: list[Any]) -> Float[Host, "L p"]:
 
 @partial(compiled, how="host", static=("space",))
 def _many_params(space: Space, u: Either, fixed: Either | None) -> Params:
+    """`theta_and_params`, compiled."""
     return jax.vmap(lambda t: (space.theta_from_u(t, fixed), space.params_from_u(t, fixed)))(u)
 
 
 def theta_and_params(space: Space, u: Float[Host, "L p"], fixed: Either | None) -> tuple[Float[Host, "L p"], Any]:
-    """theta (L, p) and params, with a leading axis, of data sets without second derivatives."""
+    """Convert u, (L, p), to theta, (L, p), and to params with a leading axis L."""
     return jax.tree.map(np.asarray, _many_params(space, u, fixed))
 
 
 def _inverse(a: Either, free: Either) -> tuple[Any, Any, Any]:
+    """Invert a symmetric matrix, (p, p), over the coordinates of a mask, (p,).
+
+    Returns:
+        The inverse with 0 elsewhere, (p, p); the trace of the inverse of the matrix scaled to unit diagonal; whether it is
+        positive definite.
+    """
     eye = jnp.eye(a.shape[0], dtype=a.dtype)
     both = free[:, None] & free[None, :]
     scaled, root, positive = linalg.unit_diagonal(jnp.where(both, a, eye))
@@ -143,6 +155,8 @@ def _inverse(a: Either, free: Either) -> tuple[Any, Any, Any]:
 
 @partial(compiled, how="side by side", static=("space",))
 def _in_theta(space: Space, u: Either, score: Either, information: Either, fixed: Either | None) -> PyTree:
+    """`in_theta` for one chunk of data sets, compiled."""
+
     def one(u: Either, score: Either, information: Either) -> PyTree:
         at = to_theta(space, u, fixed, score, information)
         free = (u > space.lower) & (u < space.upper)
@@ -159,7 +173,10 @@ def _in_theta(space: Space, u: Either, score: Either, information: Either, fixed
 
 
 def in_theta(space: Space, result: OptimizeResult, fixed: Either | None, budget: Budget) -> InTheta:
-    """The ends of L data sets in natural coordinates, in chunks of one size: one program for all sizes of data."""
+    """Convert the final points of L data sets to natural coordinates, in chunks of one size so that one program serves all L.
+
+    ``budget`` limits the threads.
+    """
     n, p = result.u.shape
     at_once = limits().described_numbers
     size = 1 << (at_once // min(max(p, 4), at_once)).bit_length() - 1 if on_cpu() else limits().chunk_data_sets

@@ -1,8 +1,8 @@
-"""Fits of models with classes in which a probability is 0 at the maximum.
+"""Fits of models with latent classes in which a class probability is 0 at the maximum.
 
-A simplex is open: a search approaches such a maximum and never reaches it.  So it is continued with probabilities as
-coordinates, boxed at 0, all but the largest of each vector; there an edge is decided as any other.  What belongs to a class that
-no row can have is fixed where it is, because the log-likelihood does not depend on it.
+Softmax coordinates approach such a maximum and never reach it.  So the search is continued with the probabilities themselves as
+coordinates, all but the largest of each vector, with lower bound 0; whether 0 is the maximum is decided as at any bound.  The
+parameters of a class of probability 0 are fixed at their current values, because the log-likelihood does not depend on them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LOST = 1e-6  # log-likelihood that going onto the edge may cost
 
 
 def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
-    """The fit continued with probabilities of 0 on their edge; None where that is no maximum either.
+    """Continue a fit with vanishing class probabilities set to 0; None if that is not a maximum either.
 
     Args:
-        done: a fit whose log-likelihood levels off while probabilities of classes go to 0.
-        values: its parameters, an array a leaf, with the classes in the order that is wanted.
+        done: a fit whose log-likelihood levels off while class probabilities go to 0.
+        values: its parameters, one array per leaf, natural scale, with the classes in the final order.
     """
     space = done.spec.space
     if space.ties is not None or space.mapped or done.verdict.supremum is None:
@@ -46,7 +46,7 @@ def on_closed_edges(done: Fit, values: list[Any]) -> Fit | None:
 
 
 def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[Host, " p"]:
-    """u with the probabilities at 0 of which each may go there, by itself, at no cost; a small one that counts stays."""
+    """u, (p,), with those small probabilities set to 0 that, each by itself, can be 0 without lowering the log-likelihood."""
     u = np.array(space.u_from_params(space.build(values)))
     closed = [isinstance(leaf.transform, transforms.ClosedSimplex) for leaf in space.leaves]
     of_law = np.concatenate([np.full(leaf.n_free, flag) for leaf, flag in zip(space.leaves, closed, strict=True)])
@@ -59,7 +59,7 @@ def _on_edges(done: Fit, space: Space, fixed: Host, values: list[Any]) -> Float[
 
 
 def _with_edges(space: Space, params: PyTree) -> Space:
-    """The layout whose closed simplices know the entries that are 0."""
+    """The layout with the positions of zero probabilities in ``params`` recorded in its closed simplices."""
     leaves = [
         replace(leaf, transform=replace(leaf.transform, edges=tuple(np.flatnonzero(np.asarray(value) == 0.0).tolist())))
         if isinstance(leaf.transform, transforms.ClosedSimplex)
@@ -70,6 +70,7 @@ def _with_edges(space: Space, params: PyTree) -> Space:
 
 
 def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
+    """Search from ``values`` in the layout with bounded probabilities; None if no maximum is found or the fit is worse."""
     fixed = np.concatenate([np.ravel(v) for v in values])
     with float64():
         u = _on_edges(done, space, fixed, values)
@@ -91,6 +92,7 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
         return None
     if idle:
         verdict = again.verdict
-        more = f"{', '.join(idle)} of a class without rows {'is' if len(idle) == 1 else 'are'} left where the search ended"
+        values_of = "keeps its last value" if len(idle) == 1 else "keep their last values"
+        more = f"{', '.join(idle)} of an empty class {values_of}, because the log-likelihood does not depend on it"
         again = replace(again, verdict=replace(verdict, statement=f"{verdict.statement}; {more}"))
     return replace(again, n_steps=done.n_steps + again.n_steps, modes=done.modes, history=done.history, path=done.path)

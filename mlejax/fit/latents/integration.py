@@ -1,8 +1,9 @@
-"""Fits of models with latents: the number of points of quadrature chooses itself, at the estimate.
+"""Fits of models with random effects or latent variables; the number of quadrature points is chosen automatically.
 
-Points are accepted where twice as many and one give the same answer: estimates within 1e-3 standard errors, standard errors
-within 1e-3 relative, log-likelihood within 1e-4, and the ten units that differ most within 1e-4 of a fixed grid.  The fit goes
-on with twice as many, and these are what is reported.  Else it begins anew from there.
+At the estimate, q points are compared with 2 q + 1: q is accepted if the estimates differ by at most 1e-3 standard errors,
+standard errors by 1e-3 relative, the log-likelihood by 1e-4, and the ten units that differ most by 1e-4 from a fixed grid.  The
+fit then continues with 2 q + 1 points, which gives the results.  If q is not accepted, 2 q + 1 are compared with 4 q + 3, and so
+on.
 """
 
 from __future__ import annotations
@@ -28,19 +29,26 @@ from mlejax.verdict import ConvergenceWarning, Verdict
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
 MOST = {1: 159, 2: 79, 3: 15}
 SHIFT, ERRORS, LOGLIK = 1e-3, 1e-3, 1e-4
-# While points are held their score is not quite that of points that move, and a search for its root creeps at the end.
+# With quadrature points that are fixed during a step the score is not exact, and convergence is slow near the optimum.
 HELD_TOL, HELD_STEPS = 1e-7, 60
 SINGULAR = 1e-8  # eigenvalue of correlations
 WORST = 10  # units that are looked at on a fixed grid
 
 
 def fit(likelihood: Likelihood, data: Data, *, integrate: Any = "auto", **options: Any) -> Fit:
-    """Maximum likelihood for one data set; arguments as in ``Model.fit``, with those of :func:`mlejax.fit.recipe.fit_once`."""
+    """Fit one data set by maximum likelihood, random effects integrated out, and warn if the verdict is not a maximum.
+
+    Args:
+        likelihood: the model.
+        data: as ``Model.fit`` takes them.
+        integrate: how random effects are integrated out, as in ``Model.fit``.
+        **options: fields of :class:`mlejax.fit.prepare.request.Request`.
+    """
     how, marginal = way_of(likelihood, integrate), marginal_of(likelihood)
     if likelihood.joint is not None and options.get("bias_reduction") is not None:
         raise ValueError(
-            "bias_reduction= is not offered for models with latents: its adjustment is that of independent rows.  Leave it "
-            "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it off 0"
+            "bias_reduction= is not supported for models with latents: its adjustment assumes independent rows.  Leave it "
+            "out; a penalty on the standard deviation, penalty=lambda p: -jnp.log(p['sd']), keeps it away from 0"
         )
     if marginal is None:
         one = fit_once if likelihood.joint is None else fit_with_classes
@@ -65,6 +73,7 @@ def with_latents_named(done: Fit) -> Fit:
 
 
 def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
+    """Fit with the integration method that the user gave."""
     if not isinstance(how, Quadrature):
         return simulated(likelihood, how, data, options)
     done = fit_once(integrated(likelihood, how), data, **options)
@@ -72,6 +81,7 @@ def _asked(likelihood: Likelihood, how: Quadrature | Sobol | Draws, data: Data, 
 
 
 def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
+    """Fit by quadrature, with more points until they are enough (see the module docstring)."""
     marginal = marginal_of(likelihood)
     assert marginal is not None
     points, method = FIRST[marginal.q], optimize.resolve(options.get("method", "newton"))
@@ -93,7 +103,7 @@ def _chosen(likelihood: Likelihood, data: Data, options: dict[str, Any]) -> Fit:
 
 
 def _with_units_named(done: Fit) -> Fit:
-    """The fit, with a verdict that names the units whose integrand has no maximum; a law that the user wrote may lack one."""
+    """Replace the verdict by one that names the units whose integrand has no maximum (possible with a user's own log density)."""
     marginal = _marginal(done)
     normal = all(latent.law == "normal" for latent in marginal.latents.values())
     if normal or marginal.crossed:
@@ -106,18 +116,18 @@ def _with_units_named(done: Fit) -> Fit:
     more = f" (and of {len(labels) - 1} more)" if len(labels) > 1 else ""
     verdict = Verdict(
         "not_computable",
-        f"{done.spec.likelihood.unit} {labels[0]}: the inner problem has no maximum{more}: the log density of its rows and of "
-        f"{', '.join(marginal.latents)} does not fall on both sides, so that its integral is infinite or not known",
+        f"{done.spec.likelihood.unit} {labels[0]}{more}: the joint log density of its rows and {', '.join(marginal.latents)} has "
+        f"no maximum in {', '.join(marginal.latents)}, so that its integral is infinite or cannot be computed",
         advice=(
-            "Give the latent a law, mle.Latent(by=..., law='normal') or a log density that falls faster than its rows rise, or "
-            "leave out units whose outcomes are all alike"
+            "Give the latent a distribution, mle.Latent(by=..., law='normal') or a log density that falls faster than the "
+            "log-likelihood of the rows rises, or leave out units whose outcomes are all alike"
         ),
     )
     return replace(done, verdict=verdict)
 
 
 def _with_rank(done: Fit) -> Fit:
-    """The fit, whose verdict on an edge says which covariances are singular, and their rank."""
+    """Add the rank of singular covariance matrices of random effects to the statement of a ``boundary`` verdict."""
     if done.verdict.code != "boundary":
         return done
     marginal, texts = _marginal(done), []
@@ -133,7 +143,7 @@ def _with_rank(done: Fit) -> Fit:
 
 
 def rank_of(covariance: np.ndarray) -> int:
-    """The rank of a covariance, whatever the units and the order of its entries."""
+    """The rank of a covariance matrix, (q, q), from the eigenvalues of its correlations, so that units do not matter."""
     sd = np.sqrt(np.diag(covariance))
     there = sd > 0
     correlations = covariance[np.ix_(there, there)] / np.outer(sd[there], sd[there])
@@ -141,37 +151,38 @@ def rank_of(covariance: np.ndarray) -> int:
 
 
 def _inaccurate(done: Fit) -> Fit:
-    """The fit with the verdict that its integrals are not known well enough."""
+    """The fit with the verdict ``not_computable``, because its integrals are not accurate enough."""
     found = done.integration
     assert found is not None
     verdict = Verdict(
         "not_computable",
-        f"the integrals over the latents are not settled: {found.points} points of quadrature move an estimate by "
-        f"{found.shift:.2g} standard errors and the log-likelihood by {found.loglik:.2g} from those of {found.tried} points, and "
-        f"the log-likelihood of {done.spec.likelihood.unit} {found.worst} is {found.off:.2g} from that on a fixed grid",
+        f"the integrals over the latents are not accurate: with {found.points} quadrature points instead of {found.tried} an "
+        f"estimate changes by {found.shift:.2g} standard errors and the log-likelihood by {found.loglik:.2g}, and the "
+        f"log-likelihood of {done.spec.likelihood.unit} {found.worst} differs by {found.off:.2g} from that on a fixed grid",
         advice=(
-            "Give mle.Quadrature(points) more points, or look at that unit: an integrand with several modes or heavy tails "
-            "needs a latent on another scale"
+            "Use more points, integrate=mle.Quadrature(points), or look at that unit: if its integrand has several modes or "
+            "heavy tails, declare the latent on another scale"
         ),
     )
     return replace(done, verdict=verdict)
 
 
 def _quadrature(fit: Fit) -> Quadrature:
-    """What the latents of a fit were integrated out by."""
+    """The quadrature by which the random effects of a fit were integrated out."""
     how = _marginal(fit).how
     assert isinstance(how, Quadrature)
     return how
 
 
 def _marginal(fit: Fit) -> Marginal:
+    """The marginal likelihood of a fit with random effects."""
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
     return marginal
 
 
 def _continued(done: Fit, how: Quadrature) -> Fit:
-    """The fit continued with another quadrature, from where it ended."""
+    """Continue the fit from its estimate with another quadrature; steps are added up."""
     spec = replace(done.spec, likelihood=integrated(done.spec.likelihood, how))
     again = continued(replace(done, spec=spec), done.u, done.note)
     method = done.method.replace(f", {done.n_steps} steps", f", {done.n_steps + again.n_steps} steps")
@@ -180,7 +191,7 @@ def _continued(done: Fit, how: Quadrature) -> Fit:
 
 
 def _against(done: Fit, finer: Quadrature) -> Integration:
-    """What more points say at an estimate."""
+    """Compare the quadrature of a fit with a ``finer`` one, at its estimate."""
     with float64():
         data, u, spec = done.loaded.problem.data, done.u, done.spec
         points = _quadrature(done).points
@@ -210,7 +221,12 @@ def _against(done: Fit, finer: Quadrature) -> Integration:
 
 
 def _compared(one: Any, two: Any, free: np.ndarray) -> tuple[float, float]:
-    """Largest shift of an estimate in standard errors, and largest relative change of a standard error."""
+    """Compare two evaluations at one point, over the coordinates ``free`` (mask).
+
+    Returns:
+        The largest change of an estimate (one Newton step) in standard errors, and the largest relative change of a standard
+        error; inf if an information is not positive definite.
+    """
     first, second = (linalg.symmetric(e.information[0]).block(free) for e in (one, two))
     a, b = linalg.scaled_inverse(first), linalg.scaled_inverse(second)
     if not (a.ok and b.ok):

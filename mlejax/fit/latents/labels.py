@@ -1,7 +1,7 @@
-"""The labels of classes: where they can be exchanged without a change of the log-likelihood, and putting them in order.
+"""Labels of latent classes: whether classes can be exchanged without changing the log-likelihood, and sorting them.
 
-Classes are in order of the first value of the first parameter with one for each class.  In unconstrained coordinates an exchange
-of classes is a linear map u' = M u: softmax coordinates are differences of logarithms, all others change places.
+Classes are sorted by the first entry of the first parameter with one value per class.  In unconstrained coordinates an exchange
+of classes is a linear map u' = M u: softmax coordinates are differences of logarithms, all others are permuted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_TRIED = 64  # sets of parameters that are exchanged
 
 
 def laws(spec: Spec) -> list[int]:
-    """Positions, among the leaves, of the parameters that are probabilities of latent classes."""
+    """Positions, among the parameter arrays (leaves), of the probabilities of latent classes."""
     mixture = mixture_of(spec.likelihood)
     assert mixture is not None
     names = set(mixture.latent.names(mixture.name).values())
@@ -36,7 +36,11 @@ def laws(spec: Spec) -> list[int]:
 
 
 def exchangeable(spec: Spec, u: Float[Host, " p"], data: Prepared, fixed: Either | None) -> tuple[int, ...] | None:
-    """Numbers of the leaves whose classes can be exchanged, as seen at u (p,); None if there are none, or no classes."""
+    """Find the leaves whose classes can be exchanged together without changing the log-likelihood at u, (p,).
+
+    Returns:
+        Positions of these leaves, the probabilities included; None if there are none or the model has no classes.
+    """
     mixture, space = mixture_of(spec.likelihood), spec.space
     if mixture is None or space.ties is not None or space.mapped or spec.penalty is not None:
         return None
@@ -59,18 +63,18 @@ def exchangeable(spec: Spec, u: Float[Host, " p"], data: Prepared, fixed: Either
 
 
 def _increasing(space: Space, i: int) -> bool:
-    """Whether the values of the classes are in order by declaration."""
+    """True if leaf i is declared as an increasing vector (`Ordered`), so that its classes cannot be exchanged."""
     return isinstance(space.leaves[i].transform, transforms.Ordered) and len(space.leaves[i].shape) == 1
 
 
 def _subsets(leaves: list[int]) -> Iterator[tuple[int, ...]]:
-    """Sets of leaves, the large ones first."""
+    """Non-empty subsets of the leaves, the largest first, at most 64."""
     several = (some for size in range(len(leaves), 0, -1) for some in combinations(leaves, size))
     yield from (some for _, some in zip(range(MOST_TRIED), several, strict=False))
 
 
 def exchanged(spec: Spec, params: PyTree, leaves: tuple[int, ...], order: Int[Host, " k"]) -> list[Any]:
-    """The parameters, an array a leaf, with the classes of these leaves in another order."""
+    """The parameters, one array per leaf, with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
     mixture, space = mixture_of(spec.likelihood), spec.space
     assert mixture is not None
     values, square = space.split(params), mixture.latent.square(mixture.name)
@@ -82,30 +86,30 @@ def exchanged(spec: Spec, params: PyTree, leaves: tuple[int, ...], order: Int[Ho
 
 
 def permuted(spec: Spec, u: Either, fixed: Either | None, leaves: tuple[int, ...], order: Int[Host, " k"]) -> Either:
-    """u (p,) with the classes of these leaves in another order."""
+    """u, (p,), with the classes of the given ``leaves`` permuted by ``order``, (k,)."""
     space = spec.space
     return space.u_from_params(space.build(exchanged(spec, space.params_from_u(u, fixed), leaves, order)))
 
 
 def first_of(space: Space, leaves: tuple[int, ...]) -> int:
-    """Number of the leaf whose values put the classes in order."""
+    """Position of the leaf by whose values classes are sorted: the first with an elementwise transform, else the first."""
     return next((i for i in leaves if space.leaves[i].transform.elementwise), leaves[0])
 
 
 def order_of(space: Space, params: PyTree, leaves: tuple[int, ...]) -> Either:
-    """The classes in order, (k,)."""
+    """The permutation, (k,), that sorts the classes."""
     values = jnp.asarray(space.split(params)[first_of(space, leaves)])
     return jnp.argsort(jnp.reshape(values, (values.shape[0], -1))[:, 0], stable=True)
 
 
 def in_order(spec: Spec, ends: OptimizeResult, good: Bool[Host, " L"], data: Prepared, fixed: Either | None) -> OptimizeResult:
-    """Ends of many searches with their classes in order, where these can be exchanged; the same ends where not.
+    """Sort the classes in the results of many searches; return the results unchanged if classes cannot be exchanged.
 
     Args:
-        spec: of all.
-        ends: with a leading axis L.
-        good: flags of those that are maxima.
-        data: of one of them, at whose end it is seen whether classes can be exchanged.
+        spec: the specification, the same for all.
+        ends: results of L data sets.
+        good: mask, (L,), of those that are maxima; the others stay as they are.
+        data: data of the first of these, at whose estimate exchangeability is tested.
         fixed: values under ``fixed=``, or None.
     """
     at, space = np.flatnonzero(good), spec.space

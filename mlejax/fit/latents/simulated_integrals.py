@@ -1,4 +1,4 @@
-"""Fits of models with latents by simulation: points that come with the data, and the Monte Carlo error of every estimate."""
+"""Maximum simulated likelihood: random effects integrated out over draws, with the Monte Carlo error of every estimate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ FEW, THINNED = 32, 8  # draws that give a start, of one in so many
 
 
 def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: dict[str, Any]) -> Fit:
-    """Maximum simulated likelihood for one data set; ``options`` are those of :func:`mlejax.fit.recipe.fit_once`."""
+    """Fit one data set by maximum simulated likelihood.
+
+    With `Sobol` points, the fit is repeated with twice as many until Monte Carlo errors are at most ``how.within``.
+
+    Args:
+        likelihood: the model.
+        how: Sobol points, or draws that the user gave.
+        data: as ``Model.fit`` takes them.
+        options: fields of `Request`.
+    """
     if isinstance(how, Draws):
         return _with_errors(_by_draws(likelihood, of_law(how), data, options), how.values.shape[1])
     done = fit_once(integrated(likelihood, LAPLACE), data, **options)
@@ -48,7 +57,10 @@ def simulated(likelihood: Likelihood, how: Sobol | Draws, data: Data, options: d
 
 
 def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
-    """The maximum with given points; scores of units cost an eighth of a Hessian, which is left to the last steps."""
+    """Fit with given draws, by BHHH unless the user chose a method: scores cost an eighth of a Hessian.
+
+    With many draws, a fit with one draw in eight gives the start.
+    """
     if options.get("method", "newton") == "newton":
         options = {**options, "method": "bhhh"}
     if points.shape[1] >= FEW * THINNED and options.get("start") is None:  # a start by some of the draws
@@ -60,16 +72,23 @@ def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: d
 
 
 def _at_points(likelihood: Likelihood, points: np.ndarray, data: Data, options: dict[str, Any]) -> Fit:
+    """Fit with these points of every unit, (n, D, q + 1)."""
     own = integrated(likelihood, Simulated(points.shape[1], 1))
     return fit_once(own, data, arranged=lambda loaded: with_points(own, loaded, points), **options)
 
 
 def _laplace(fit: Fit) -> Spec:
+    """The specification of a fit with Laplace's approximation for its random effects."""
     return replace(fit.spec, likelihood=integrated(fit.spec.likelihood, LAPLACE))
 
 
 def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> Loaded:
-    """The data with the points of every unit (n, D, q + 1) as a column, in place of those that are there.
+    """The data with integration points as a further column (replaced if there is one).
+
+    Args:
+        likelihood: the model.
+        loaded: the data.
+        points: D points of q random effects, with their log weight, for each of n units, (n, D, q + 1).
 
     Raises:
         DataError: another number of units.
@@ -78,7 +97,7 @@ def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> L
     n = int(data.n)
     if len(points) != n:
         raise data_room.DataError(
-            f"Draws: expected draws for each {likelihood.unit}, {n} of them in the data (the first is "
+            f"mle.Draws: expected draws for each of the {n} {likelihood.unit} in the data (the first is "
             f"{'' if labels is None else labels.tolist()[0]!r}), got draws for {len(points)}"
         )
     entries = tuple(entry for entry in data.statics.entries if entry.key != POINTS)
@@ -94,7 +113,7 @@ def with_points(likelihood: Likelihood, loaded: Loaded, points: np.ndarray) -> L
 
 
 def _with_errors(done: Fit, repeats: int) -> Fit:
-    """The fit with the Monte Carlo error of every estimate, from the spread over repeats, or over given draws."""
+    """The fit with the Monte Carlo error of every estimate, from the variation between ``repeats`` parts of the draws."""
     marginal = marginal_of(done.spec.likelihood)
     assert marginal is not None
     points = marginal.how.points

@@ -1,8 +1,8 @@
-"""Fits of models with classes: what their verdicts say of classes that collapse, vanish or coincide, and the order of labels.
+"""Fits of models with latent classes: verdicts on classes that collapse, vanish or coincide, and sorting of labels.
 
-The log-likelihood of a mixture has maxima that mean nothing and, where a class has a scale of its own, no upper bound: a class on
-one row.  It is the same when classes exchange their labels.  So a search that ended with a class too many begins anew from starts
-that set the classes apart, and the highest proper maximum is what is reported (Redner & Walker 1984, SIAM Review 26, 195).
+The log-likelihood of a mixture has spurious maxima, and no upper bound if a class with its own scale can collapse on one row.  It
+does not change when classes are relabelled.  If a search ends with a class too many, it is repeated from starts in which each
+class is fitted to other rows, and the highest proper maximum is reported (Redner & Walker 1984, SIAM Review 26, 195).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ STATIONARY = 1e-6  # a Newton decrement, log-likelihood units
 
 @dataclass(frozen=True)
 class ClassFindings:
-    """What is found of the classes at the end of a fit.
+    """Sizes of the latent classes at the estimate.
 
     Attributes:
-        counts: rows (units) that each class is expected to have, (k,).
-        few: a class of fewer has hardly more rows than parameters.
-        alike: pairs of classes with the same densities in all rows.
-        what: "row" or the name of units.
+        counts: expected number of rows (units) of each class, sums of posterior probabilities, (k,).
+        few: number of rows below which a class is called small (about one more than parameters per class).
+        alike: pairs of classes with the same density in every row.
+        what: "row", or the name of the unit column.
     """
 
     counts: tuple[float, ...]
@@ -48,22 +48,22 @@ class ClassFindings:
 
     @property
     def empty(self) -> tuple[int, ...]:
-        """Classes without rows."""
+        """Numbers of the classes with an expected number of rows below 0.01."""
         return tuple(k for k, n in enumerate(self.counts) if n < EMPTY)
 
     @property
     def small(self) -> tuple[int, ...]:
-        """Classes of few rows."""
+        """Numbers of the classes that have rows, but fewer than ``few``."""
         return tuple(k for k, n in enumerate(self.counts) if EMPTY <= n < self.few)
 
     @property
     def healthy(self) -> bool:
-        """Whether every class has rows of its own, and more than a few."""
+        """True if no class is empty, small, or the same as another."""
         return not (self.empty or self.small or self.alike)
 
 
 def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
-    """Maximum likelihood of a model with a class; arguments as :func:`mlejax.fit.recipe.fit_once`."""
+    """Fit a model with latent classes by maximum likelihood; ``options`` are fields of `Request`."""
     done = fit_once(likelihood, data, **options)
     if done.loaded.stream is not None or not done.u.size:
         return _exact(done)
@@ -81,7 +81,7 @@ def fit_with_classes(likelihood: Likelihood, data: Data, **options: Any) -> Fit:
 
 
 def on_edges(done: Fit, keep: bool) -> Fit:
-    """The fit with probabilities that go to 0 on their edge, where it is a maximum; ``keep``: labels as they are."""
+    """Set class probabilities that go to 0 to 0, if that is a maximum; ``keep``: do not sort the labels of the classes."""
     leaves = None if keep else _exchangeable(done)
     order = np.arange(_n_classes(done)) if leaves is None else _order(done, leaves)
     closed = on_closed_edges(done, labels.exchanged(done.spec, done.params, leaves or (), order))
@@ -91,24 +91,26 @@ def on_edges(done: Fit, keep: bool) -> Fit:
 
 
 def with_classes_named(done: Fit) -> Fit:
-    """The fit, with a verdict that names classes which are empty, have collapsed, or are the same."""
+    """The fit with a verdict (or a note, if it is a maximum) that names empty, small and identical classes."""
     return _exact(_judged(done, class_findings(done)))
 
 
 def _n_classes(done: Fit) -> int:
+    """The number of latent classes of a fit."""
     mixture = mixture_of(done.spec.likelihood)
     assert mixture is not None
     return mixture.latent.n
 
 
 def _exact(done: Fit) -> Fit:
+    """The fit with the statement that its classes were summed over exactly."""
     joint = done.spec.likelihood.joint
     assert joint is not None
     return replace(done, integration=Integration(tuple(joint.latents), 0, accepted=True))
 
 
 def class_findings(done: Fit) -> ClassFindings:
-    """The expected numbers of rows of the classes at an end, and which classes are the same."""
+    """Compute the expected numbers of rows of the classes at the estimate, and which classes are the same."""
     mixture = mixture_of(done.spec.likelihood)
     assert mixture is not None
     data = done.loaded.problem.data
@@ -130,7 +132,7 @@ def class_findings(done: Fit) -> ClassFindings:
 
 
 def _judged(done: Fit, found: ClassFindings) -> Fit:
-    """The fit with a verdict that names what became of its classes."""
+    """The fit with a verdict (or a note, if it is a maximum) that names empty, small and identical classes."""
     if found.healthy:
         return done
     name = next(iter(done.spec.likelihood.joint.latents))  # type: ignore[union-attr]
@@ -163,7 +165,7 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
-    """The fit with its classes in order of their first parameter, where their labels can be exchanged."""
+    """Sort the classes by their first parameter, if their labels can be exchanged; return the fit and its `ClassFindings`."""
     leaves = _exchangeable(done) if done.verdict.converged else None
     if leaves is None:
         return done, found
@@ -182,15 +184,18 @@ def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:
 
 
 def _exchangeable(done: Fit) -> tuple[int, ...] | None:
+    """Positions of the leaves whose classes can be exchanged at the estimate, or None."""
     return labels.exchangeable(done.spec, done.u, done.loaded.problem.data, done.fixed)
 
 
 def _order(done: Fit, leaves: tuple[int, ...]) -> np.ndarray:
+    """The permutation, (k,), that sorts the classes of these leaves."""
     with float64():
         return np.asarray(labels.order_of(done.spec.space, done.params, leaves))
 
 
 def _with_order_told(done: Fit, leaves: tuple[int, ...]) -> Fit:
+    """Add to the note of the fit by which parameter the classes are sorted."""
     mixture, space = mixture_of(done.spec.likelihood), done.spec.space
     assert mixture is not None
     word = "states" if mixture.latent.square(mixture.name) else "classes"
@@ -200,5 +205,5 @@ def _with_order_told(done: Fit, leaves: tuple[int, ...]) -> Fit:
 
 
 def _verdict(before: Fit, after: Fit) -> Verdict:
-    """The verdict of several starts stands; else that of the end in its new order."""
+    """The verdict of the fit ``before`` relabelling if it came from several starts; else the one ``after``."""
     return before.verdict if before.modes and before.verdict.converged else after.verdict

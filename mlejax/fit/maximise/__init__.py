@@ -1,1 +1,1 @@
-"""From starts to ends: the methods of a fit in turn, EM, and training on minibatches."""
+"""Run optimisers from given starts: a method with its fallbacks, EM, and training on minibatches."""

@@ -1,7 +1,7 @@
-"""EM for likelihoods with a class: E and M steps, extrapolation, and starts that set the classes apart.
+"""EM for models with latent classes: E and M steps, extrapolation, and starts with well-separated classes.
 
-The M step is a search of its own by Newton's method, for the log-likelihood of rows and classes in which the probabilities of the
-classes are data.  Dempster, Laird & Rubin (1977), J. R. Stat. Soc. B 39, 1; Varadhan & Roland (2008), Scand. J. Stat. 35, 335.
+The M step maximises the expected complete-data log-likelihood, with the posterior probabilities of the classes as data, by
+Newton's method.  Dempster, Laird & Rubin (1977), J. R. Stat. Soc. B 39, 1; Varadhan & Roland (2008), Scand. J. Stat. 35, 335.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from mlejax.objective import ChunkedEvaluator, penalty_value
 from mlejax.optimize import EM
 from mlejax.shapes import Float, Host, PyTree
 
-SLACK = 1e-10  # of a log-likelihood, relative: a fall by less is rounding
-SHORT = EM(tol=1e-3, max_steps=6, accelerate=False)  # from a start that sets the classes apart
+SLACK = 1e-10  # relative decrease of the log-likelihood that may be rounding
+SHORT = EM(tol=1e-3, max_steps=6, accelerate=False)  # from a start with well-separated classes
 
 
 class Expectation(NamedTuple):
-    """An E step: where, the (penalised) log-likelihood there, and the probabilities of the classes given the data."""
+    """The result of an E step.
+
+    Attributes:
+        u: the point, (p,).
+        loglik: (penalised) log-likelihood there, ().
+        posterior: probabilities of the classes given the data.
+    """
 
     u: Float[Host, " p"]
     loglik: float
@@ -31,7 +37,13 @@ class Expectation(NamedTuple):
 
 
 class Climbed(NamedTuple):
-    """Where EM ended, u (p,), after how many steps, and how many of them were extrapolated."""
+    """The result of EM.
+
+    Attributes:
+        u: final point, (p,).
+        n_steps: number of steps, extrapolated ones included.
+        n_extrapolated: number of extrapolated steps.
+    """
 
     u: Float[Host, " p"]
     n_steps: int
@@ -39,29 +51,32 @@ class Climbed(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For the header of a summary."""
+        """Description for the header of the summary: "em, 12 steps (3 extrapolated)"."""
         return f"em, {self.n_steps} steps" + (f" ({self.n_extrapolated} extrapolated)" if self.n_extrapolated else "")
 
 
 def climb(
     evaluator: Any, method: EM, u0: Float[Host, " p"], report: Callable[..., None] | None = None
 ) -> Climbed:
-    """EM from u0 (p,) until a step gains next to nothing, or the limit on steps; ``report`` sees every step.
+    """Run EM from u0, (p,), until a step increases the log-likelihood by at most ``method.tol``, or ``method.max_steps``.
+
+    ``report`` is called after every step with (number of steps, mean log-likelihood).
 
     Raises:
-        ValueError: a likelihood without a class, or data that are not in memory.
+        ValueError: a model without latent classes, or data that are not in memory.
     """
     if not isinstance(evaluator, ChunkedEvaluator) or mixture_of(evaluator.spec.likelihood) is None:
         method.init(u0)  # refuses
     n_steps = n_extrapolated = 0
 
     def seen(found: Expectation) -> Expectation:
+        """Report a step."""
         if report is not None:
             report(n_steps, found.loglik / float(evaluator.scale))
         return found
 
     def step(before: Expectation) -> tuple[Expectation, bool]:
-        """An EM step, and whether to go on from it; where rounding makes the log-likelihood fall, the point before."""
+        """Take an EM step; return its result and whether to continue.  If the log-likelihood falls (rounding), undo the step."""
         nonlocal n_steps
         after = expectation(evaluator, maximisation(evaluator, before, method.inner))
         gain = after.loglik - before.loglik
@@ -87,7 +102,7 @@ def climb(
 
 
 def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> Expectation | None:
-    """Where the last two steps seem to lead; None where not beyond the second."""
+    """Extrapolate two EM steps, u0 -> u1 -> u2, by SQUAREM; None if that leads no further than u2 or is not finite."""
     first, space = u1 - u0, evaluator.spec.space
     bend = (u2 - u1) - first
     length = float(np.linalg.norm(first)) / max(float(np.linalg.norm(bend)), 1e-300)
@@ -99,7 +114,7 @@ def _extrapolated(evaluator: ChunkedEvaluator, u0: Host, u1: Host, u2: Host) -> 
 
 
 def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectation:
-    """The E step at u (p,)."""
+    """Take the E step at u, (p,)."""
     spec, data = evaluator.spec, evaluator.data
     found = posterior(spec, u, data, evaluator.fixed)
     value = float(np.dot(np.asarray(data.weights), np.asarray(found.loglik)))
@@ -109,7 +124,7 @@ def expectation(evaluator: ChunkedEvaluator, u: Float[Host, " p"]) -> Expectatio
 
 
 def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Float[Host, " p"]:
-    """The M step from an E step: u (p,)."""
+    """Take the M step after an E step, by at most ``steps`` Newton steps; return u, (p,)."""
     known = jax.tree.map(np.asarray, at.posterior)
     inner = ChunkedEvaluator(
         completed(evaluator.spec), with_posterior(evaluator.data, known), evaluator.fixed, evaluator.hyper
@@ -119,7 +134,7 @@ def maximisation(evaluator: ChunkedEvaluator, at: Expectation, steps: int) -> Fl
 
 
 def class_starts(evaluator: ChunkedEvaluator, u0: Float[Host, " p"], n: int, seed: int) -> Float[Host, "n p"]:
-    """Starts (n, p): each class is fitted to a few random rows of its own (an M step), and a few EM steps follow."""
+    """Return n random starts, (n, p): each class is fitted to a few random rows of its own, and a few EM steps follow."""
     mixture = mixture_of(evaluator.spec.likelihood)
     assert mixture is not None
     rng, out = np.random.default_rng(seed), []

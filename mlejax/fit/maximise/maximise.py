@@ -1,4 +1,4 @@
-"""From starts to ends: the method, its fallback without second derivatives, and Newton steps after any other method."""
+"""Run a method from given starts, with a fallback if second derivatives are missing, and Newton steps after other methods."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def maximise(
     which: Int[Host, " m"] | None = None,
     report: Report | None = None,
 ) -> tuple[E, OptimizeResult]:
-    """The method from u0 to its end, then up to ten Newton steps if it was another method (p <= 500).
+    """Run a method from u0, then up to ten Newton steps if it is not Newton's method (p <= 500).
 
-    Score and information at the end are exact whatever the method was.
+    Score and information at the final point are then exact whatever the method was.
 
     Args:
         evaluator: L >= 1 data sets.
         method: an optimiser object.
         u0: starts, (L, p).
         which: numbers of the data sets to work on; default all.
-        report: called with (steps, mean log-likelihood) on the way.
+        report: called after each step with (number of steps, mean log-likelihood).
 
     Returns:
-        The evaluator, whose specification says ``differenced`` where JAX lacked a second derivative; and the result, arrays
-        of all L data sets. Without second derivatives (p > 500) its information is None.
+        The evaluator, with a differenced Hessian in its specification if JAX lacked a second derivative; and the results of all
+        L data sets. Without second derivatives (p > 500) the information is None.
 
     Raises:
         ValueError: too many parameters for Newton's method.
@@ -52,8 +52,8 @@ def maximise(
     most = limits().dense_parameters
     if newton and p > most:
         raise ValueError(
-            f"method='newton' forms a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB); for more than {most} "
-            "parameters use method='lbfgs' or 'adam'"
+            f"method='newton' needs a Hessian of {p} x {p} numbers ({8 * p * p / 1e9:.3g} GB) and supports at most {most} "
+            "parameters; use method='lbfgs' or 'adam'"
         )
     which = np.arange(evaluator.n_sets) if which is None else which
     evaluator, result = _run(evaluator, method, u0, which, report)
@@ -73,6 +73,7 @@ def maximise(
 
 
 def _run(evaluator: E, method: Method, u0: Host, which: Any, report: Report | None) -> tuple[E, OptimizeResult]:
+    """Run a method; if second derivatives are missing or not finite, run it again with a differenced Hessian."""
     try:
         result = evaluator.run(method, u0, which, report)
     except NotImplementedError as error:
@@ -89,7 +90,7 @@ def _run(evaluator: E, method: Method, u0: Host, which: Any, report: Report | No
 
 
 def _only_curvature_missing(result: OptimizeResult, which: Int[Host, " m"]) -> bool:
-    """At every one of these ends log-likelihood and score are finite, and second derivatives are not: those of 0**k, say."""
+    """True if at all these final points log-likelihood and score are finite, but second derivatives are not (as of 0**k)."""
     if result.information is None or not len(which):
         return False
     finite = np.isfinite(result.loglik[which]) & np.isfinite(result.score[which]).all(axis=-1)
@@ -97,9 +98,9 @@ def _only_curvature_missing(result: OptimizeResult, which: Int[Host, " m"]) -> b
 
 
 def differenced(spec: Spec, error: NotImplementedError) -> Spec:
-    """The specification with a differenced Hessian, if that is what the error calls for; else the error is raised again.
+    """Return the specification with a differenced Hessian, if the error says that JAX lacks a derivative; else raise the error.
 
-    JAX has no other sign of a missing rule than the text of this error.
+    JAX marks a missing differentiation rule by the text of this error only.
     """
     if spec.hessian == "differenced" or "ifferentiation rule" not in str(error):
         raise error

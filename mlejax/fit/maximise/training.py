@@ -1,7 +1,8 @@
 """Training on minibatches: epochs on the host, with the log-likelihood of validation data after each.
 
-The data go to the device once, and an epoch is one compiled program (:func:`mlejax.optimize.epoch`). The end has no second
-derivatives, unless there are few enough parameters for Newton's method to polish it, and that converges.
+The data are copied to the device once, and an epoch is one compiled program (:func:`mlejax.optimize.epoch`). The result has no
+second derivatives, unless there are at most 500 parameters and no validation data, and Newton steps after the last epoch
+converge.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from mlejax.status import End
 
 
 class ValidationData(NamedTuple):
-    """Data that training does not see.
+    """Validation data of a training on minibatches.
 
     Attributes:
         data: the prepared rows or units.
-        origin: where they come from, for the summary.
+        origin: where they come from, a phrase for the summary.
     """
 
     data: Prepared
@@ -44,12 +45,12 @@ class ValidationData(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """Mean log-likelihood per contribution, epoch by epoch.
+    """Mean log-likelihood per row (or unit) of each epoch of a training.
 
     Attributes:
-        train: over the minibatches of each epoch, at the parameters of each step.
-        held_out: over the validation data after each epoch; empty without them.
-        best: the epoch (from 1) whose parameters were kept.
+        train: mean over the minibatches of the epoch, each at the parameters before its step.
+        held_out: mean over the validation data after the epoch; empty without validation data.
+        best: number (from 1) of the epoch whose parameters are the result; 0 for those of the start.
     """
 
     train: tuple[float, ...]
@@ -61,12 +62,12 @@ class History:
 
 
 def split(loaded: Loaded, fraction: float, seed: int) -> tuple[Loaded, ValidationData]:
-    """Set a random fraction of the rows (units) aside for validation; the rest are the data of the fit."""
+    """Split off a random fraction of the rows (units) for validation; return the data of the fit and the validation data."""
     n = loaded.problem.data.n_contributions
     n_out = round(fraction * n)
     if not 0 < n_out < n:
         raise ValueError(
-            f"validation={fraction} of {n} contributions holds out {n_out}: nothing would be left on one side; give a "
+            f"validation={fraction} of {n} rows or units gives {n_out} validation rows, so that one part is empty; give a "
             "fraction between 1/n and 1 - 1/n"
         )
     order = np.random.default_rng(seed).permutation(n)
@@ -102,26 +103,26 @@ def held_out_data(
     validation: PyTree,
     reading: tuple[Any, str, Any, str | None],
 ) -> tuple[Loaded, ValidationData | None]:
-    """Divide the data as ``validation=`` says.
+    """Split off or load the validation data for ``validation=``.
 
     Args:
         likelihood, loaded: the model and the data of the fit.
         method: from ``optimize.resolve``.
-        n_starts: starts asked for.
-        validation: a fraction of the rows (units), or data like those of the fit; None for none.
-        reading: (start, missing, weights, weight_kind) of the fit, for reading validation data.
+        n_starts: number of starts.
+        validation: a fraction of the rows (units), or data with the columns of the fit; None for no validation data.
+        reading: (start, missing, weights, weight_kind) of the fit, with which validation data are read.
 
     Returns:
-        The data of the fit and the validation data.
+        The data of the fit, and the validation data or None.
 
     Raises:
-        ValueError: no minibatches, a model that sees the whole data, a fraction outside (0, 1), other columns.
+        ValueError: a method without minibatches, a model of the whole data, a fraction outside (0, 1), other columns.
     """
     if not optimize.batched(method):
         if validation is not None:
             raise ValueError(
-                "validation= is for training on minibatches, which evaluates it after every epoch: give "
-                "method=mle.Adam(batch_size=..., epochs=...)"
+                "validation= is an option of training on minibatches: give method=mle.Adam(batch_size=..., epochs=...) too, or "
+                "leave it out"
             )
         return loaded, None
     if loaded.problem.data.mode == "whole":
@@ -131,7 +132,8 @@ def held_out_data(
         )
     if n_starts > 1:
         raise ValueError(
-            f"n_starts={n_starts} compares maxima, and training on minibatches ends before a maximum; leave out batch_size"
+            f"n_starts={n_starts} compares maxima, and training on minibatches does not reach a maximum: leave out n_starts= or "
+            "batch_size="
         )
     if validation is None:
         if method.patience != PATIENCE_EPOCHS:
@@ -145,7 +147,9 @@ def held_out_data(
         return split(loaded, float(validation), method.seed)
     start, missing, weights, kind = reading
     if weights is not None and not isinstance(weights, str):
-        raise ValueError("validation data of their own need weights by the name of a column: weights='w', got an array")
+        raise ValueError(
+            "weights=: with a separate validation data set, expected the name of a column of both data sets, got an array"
+        )
     if loaded.designs is not None:
         others = [name for name in (likelihood.unit, weights) if name is not None]
         table = with_observed(ingest(validation), likelihood.open_columns)
@@ -184,7 +188,7 @@ def _epoch(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[optimize.EpochCarry, optimize.EpochFacts]:
-    """One epoch; a penalty counts in every batch with its share of the weights."""
+    """Run one epoch, compiled; in every batch the penalty is multiplied by the batch's share of the weights."""
     total = objective_of(spec, data, fixed, hyper)
     mean_weight = total.scale / jnp.maximum(jnp.sum(data.weights > 0), 1).astype(total.scale.dtype)
     plain = replace(spec, penalty=None)
@@ -205,13 +209,13 @@ def _epoch(
 
 @partial(compiled, static=("spec",))
 def _mean_loglik(spec: Spec, u: Float[Device, " p"], data: Prepared, fixed: Either | None) -> Float[Device, ""]:
-    """Log-likelihood per unit of weight."""
+    """Log-likelihood divided by the sum of weights, ()."""
     objective = objective_of(spec, data, fixed, None)
     return objective.loglik(u) / objective.scale
 
 
 class _Training:
-    """A training in progress: the carry, the best parameters, and what the epochs gave."""
+    """State of a training: optimiser state, best parameters so far, and mean log-likelihoods of the epochs."""
 
     def __init__(self, method: Any, u0: Float[Host, " p"]) -> None:
         u = jnp.asarray(u0)
@@ -222,7 +226,7 @@ class _Training:
         self.n_steps = self.n_skipped = 0
 
     def record(self, facts: optimize.EpochFacts, validation: float | None) -> None:
-        """Count an epoch, and keep its parameters if they are the best."""
+        """Record an epoch; store its parameters if its validation log-likelihood is the highest (or there is none)."""
         self.n_steps += int(facts.used)
         self.n_skipped += int(facts.not_finite)
         self.train.append(-float(facts.f))
@@ -245,23 +249,23 @@ def train(
     validation: ValidationData | None,
     report: Callable[..., None] | None,
 ) -> tuple[OptimizeResult, History]:
-    """Train from u0; call inside ``float64()``.
+    """Train on minibatches from u0; call inside ``float64()``.
 
-    With validation data the parameters after the best epoch are kept, and training stops when ``method.patience`` epochs
-    have not improved on it. Without, those after the last epoch are kept; if there are at most 500, Newton steps polish them,
-    and the polished end is returned if it converged.
+    With validation data, training stops when ``method.patience`` epochs have not improved their log-likelihood, and the
+    parameters after the best epoch are returned. Without, those after the last epoch; if there are at most 500, Newton steps
+    follow, and their result is returned if they converge.
 
     Args:
-        spec: the compiled declaration.
-        method: with ``batch_size``.
+        spec: the specification.
+        method: a method with ``batch_size``.
         loaded: data of the fit.
-        u0: start.
-        fixed: values under ``fixed=``.
-        validation: from `held_out_data`.
+        u0: start, (p,).
+        fixed: values under ``fixed=``, or None.
+        validation: validation data from `held_out_data`, or None.
         report: called after every epoch with its number and its mean log-likelihoods (training, validation or None).
 
     Returns:
-        The end and the mean log-likelihoods by epoch.
+        The final point, and the mean log-likelihoods by epoch.
     """
     hyper = loaded.hyper
     data, watched = jax.device_put((loaded.problem.data, None if validation is None else validation.data))
@@ -298,7 +302,7 @@ def train(
     message += (
         f"; no maximum: the largest entry of the mean score is {size:.2g}, and second derivatives were not evaluated"
     )
-    message += f"; {done.n_skipped} minibatches that were not finite were left out" if done.n_skipped else ""
+    message += f"; {done.n_skipped} minibatches with a value that is not finite were left out" if done.n_skipped else ""
     nothing, n_steps, status = np.full(4, np.nan), np.asarray(done.n_steps), np.asarray(int(end))
     u = np.asarray(done.kept)
     unknown = np.full(loglik.shape, np.inf)
@@ -306,17 +310,17 @@ def train(
 
 
 def _message(method: Adam | FirstOrder, history: History, validated: bool, end: End) -> str:
-    """Why the training ended, for the verdict."""
+    """The statement of the verdict: why the training stopped."""
     ran = f"{len(history.train)} epochs of minibatches of {method.batch_size}"
     if end == End.INTERRUPTED:
         return f"interrupted after {ran}"
     if end in (End.STALLED, End.START_NOT_FINITE):
         return f"the log-likelihood or its gradient is not finite in any minibatch, after {ran}"
     if not validated:
-        return f"{ran} are used up"
+        return f"stopped after {ran}"
     if history.best == 0:
-        return f"{ran}; the held-out log-likelihood was never finite, so that the parameters are those of the start"
+        return f"{ran}; the validation log-likelihood was never finite, so that the parameters are those of the start"
     return (
-        f"{ran}; the parameters are those after epoch {history.best}, where the held-out log-likelihood was highest "
-        f"({history.held_out[history.best - 1]:.6g} each)"
+        f"{ran}; the parameters are those after epoch {history.best}, where the validation log-likelihood was highest "
+        f"({history.held_out[history.best - 1]:.6g} per row or unit)"
     )

@@ -1,4 +1,4 @@
-"""The arguments of a fit, checked and put into the words of the search."""
+"""Check the arguments of a fit and convert them to what the search needs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ MANY_PARAMETERS = 1000  # the default method is then named with its cost
 def checked_reduction(
     kind: str | None, likelihood: Likelihood, penalty: Callable[..., Any] | None, loaded: Loaded, space: Space
 ) -> BiasReduction | None:
-    """``bias_reduction=`` for this model and these data, or None.
+    """Return the `BiasReduction` for ``bias_reduction=``, or None if it is None.
 
     Raises:
-        ValueError: with a penalty, more parameters than a dense information is formed for, or weights or a model for which it
-            has no meaning.
+        ValueError: a penalty is given too, there are more than 500 parameters, or this kind is not defined for the weights or
+            the model.
     """
     reduction = check_reduction(kind, likelihood.companions.get("expected_information"))
     if reduction is None:
@@ -45,22 +45,28 @@ def checked_reduction(
     if penalty is not None:
         raise ValueError("give penalty= or bias_reduction=, not both: bias reduction is a penalty of its own")
     if space.n_free > POLISH_LIMIT:
-        raise ValueError(f"bias_reduction needs a dense information; it is offered for up to {POLISH_LIMIT} parameters")
+        raise ValueError(
+            f"bias_reduction= supports at most {POLISH_LIMIT} parameters, got {space.n_free}: leave it out, or use penalty="
+        )
     if reduction.kind == "empirical":
         if loaded.weights is not None and loaded.weights.kind != "frequency":
             raise ValueError(
-                f"bias_reduction='empirical' sums squares of scores, which {loaded.weights.kind} weights have no one meaning "
-                "for; leave out the weights, or use frequency weights"
+                f"bias_reduction='empirical' sums squares of scores, which is not defined for {loaded.weights.kind} weights: "
+                "leave out the weights, or use frequency weights"
             )
         if loaded.problem.data.mode == "whole" and loaded.problem.data.n_contributions <= 1:
             raise ValueError(
-                "bias_reduction='empirical' sums the scores of separate contributions, but the model returns one scalar"
+                "bias_reduction='empirical' needs the score of every row or unit, but the model returns one number: return one "
+                "log-likelihood value per row or unit, or use bias_reduction='jeffreys'"
             )
     return reduction
 
 
 def listed_starts(likelihood: Likelihood, start: PyTree) -> tuple[Any, list[Any]]:
-    """``start=`` as the first start and the list of all; a bare model's own structure may be a list: it is one start."""
+    """Return the first start and the list of all starts under ``start=``.
+
+    For a model without declared parameters a list is one start, since its params may be a list.
+    """
     if likelihood.parameters is None or not isinstance(start, (list, tuple)):
         return start, [start]
     if not start:
@@ -69,10 +75,10 @@ def listed_starts(likelihood: Likelihood, start: PyTree) -> tuple[Any, list[Any]
 
 
 def check_n_starts(n_starts: int | None, n_listed: int) -> int:
-    """``n_starts=`` as a number.
+    """Return the number of starts, ``n_starts=`` or by default the number of starts listed under ``start=``.
 
     Raises:
-        ValueError: no whole number of at least 1, or less than the starts that were listed.
+        ValueError: not a whole number of at least 1, or smaller than the number of listed starts.
     """
     if n_starts is None:
         return n_listed
@@ -86,15 +92,15 @@ def check_n_starts(n_starts: int | None, n_listed: int) -> int:
 
 
 def fix_on_host(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, np.ndarray | None]:
-    """``fixed=`` -> the layout with those entries fixed, and the vector of all values on the host, or None."""
+    """Apply ``fixed=``: return the layout with those entries fixed, and the vector of their values (NumPy; None if none)."""
     if fixed is not None and not isinstance(fixed, Mapping):
-        raise TypeError(f"fixed= expected a dict of address -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
+        raise TypeError(f"fixed= expected a dict of parameter name -> value, {{'sigma': 1.0}}, got {type(fixed).__name__}")
     layout, values = fix(space, fixed)
     return layout, None if values is None else np.asarray(values)
 
 
 def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> tuple[Space, tuple[str, ...], str]:
-    """The layout under linear constraints, their labels, and a remark on those that follow from others."""
+    """Apply linear constraints; return the layout, their labels, and a note on redundant ones, which are left out."""
     labels = wanted.labels
     tied, redundant = space.tie(wanted.R, wanted.r, labels, held)
     if not redundant:
@@ -105,24 +111,24 @@ def restricted(space: Space, held: np.ndarray | None, wanted: Restrictions) -> t
 
 
 def start_moved(space: Space, given: list[Any], u0: np.ndarray, held: np.ndarray | None) -> str:
-    """A remark if the start that was given breaks the constraints."""
+    """A note for the user if the start that they gave violates the constraints, so that u0, (p,), differs from it; else ""."""
     at = space.split(jax.tree.map(np.asarray, space.params_from_u(u0, held)))
     for leaf, wanted, value in zip(space.leaves, given, at, strict=True):
         if wanted is None:
             continue
         asked = np.isfinite(np.ravel(wanted)) & (True if leaf.free is None else np.asarray(leaf.free))
         if not np.allclose(np.ravel(wanted)[asked], np.ravel(value)[asked], rtol=1e-6, atol=1e-9):
-            return "start= does not satisfy the constraints: it was moved to where it does."
+            return "start= does not satisfy the constraints: the search began from a point near it that does."
     return ""
 
 
 def warn_of_dense_steps(name: str, p: int) -> None:
-    """Say what a step of the default method costs with so many parameters, and what suits networks."""
+    """Warn that Newton's method, the default, is slow with p parameters, and name methods for networks."""
     misuse.warn(
-        f"{name} has {p:,} parameters.  One step of Newton's method, the default, forms {p:,} x {p:,} second derivatives "
+        f"{name} has {p:,} parameters.  One step of Newton's method, the default, computes {p:,} x {p:,} second derivatives "
         f"({8e-9 * p * p:.2g} GB, about {p:,} times the time of a score) and factorises them ({p**3 / 3e9:.2g} billion "
         "operations).  Networks are trained with method=mle.Adam(batch_size=256, epochs=100); method='lbfgs' needs scores only; "
-        "method=mle.Newton() says that Newton's method is meant",
+        "to use Newton's method without this warning, give method=mle.Newton()",
         RuntimeWarning,
         "network",
         stacklevel=2,
@@ -130,21 +136,21 @@ def warn_of_dense_steps(name: str, p: int) -> None:
 
 
 class outside_transformations:
-    """``fit`` works on numbers: inside ``jit`` even constants are traced, which JAX reports less clearly."""
+    """Context that raises a clear TypeError if ``fit`` is called inside ``jit``, ``vmap`` or ``grad``, which trace its data."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
         if isinstance(error, jax.errors.TracerArrayConversionError):
             raise TypeError(
-                "fit was called inside jax.jit, vmap or grad; it needs numbers.  Call it outside, or use the pure core "
-                "mle.solve(model, model.prepare(data), start) there"
+                "fit was called inside jax.jit, vmap or grad, but it needs concrete numbers.  Call it outside, or use the pure "
+                "core mle.solve(model, model.prepare(data), start) there"
             ) from error
 
 
 @contextmanager
 def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
-    """Ctrl-C says that there is no estimate yet."""
+    """Context in which Ctrl-C raises a KeyboardInterrupt whose message says that nothing was estimated."""
     try:
         yield
     except KeyboardInterrupt:
@@ -154,14 +160,21 @@ def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
 
 
 class Watch:
-    """Called by the optimiser on its way: keeps (step, mean log-likelihood), and says where it is."""
+    """Callback of the optimiser: records (step, mean log-likelihood), and updates the progress line if there is one."""
 
     def __init__(self, line: Line | None = None) -> None:
         self.seen: list[tuple[int, float]] = []
         self.line = line
 
     def __call__(self, n_done: int, mean_loglik: float, gap: float = np.inf, held_out: float | None = None) -> None:
-        """One step: accepted steps, mean log-likelihood, the rise that is still promised, and the mean of validation rows."""
+        """Record one step.
+
+        Args:
+            n_done: number of steps (or epochs) so far.
+            mean_loglik: log-likelihood divided by the sum of weights.
+            gap: half the Newton decrement, the predicted increase of the log-likelihood.
+            held_out: mean log-likelihood of the validation data, or None.
+        """
         self.seen.append((n_done, mean_loglik))
         if self.line is None:
             return
@@ -171,7 +184,7 @@ class Watch:
         self.line.text = f"{self.line.unit} {n_done}: mean log-likelihood {mean_loglik:.6g}{more}"
 
     def path(self, scale: float) -> tuple[tuple[float, float], ...]:
-        """The last log-likelihood of each step, summed; steps of a polish count on."""
+        """(step, log-likelihood) of each step, the mean multiplied by ``scale``; steps of a second method are numbered on."""
         out: dict[int, float] = {}
         before = last = 0
         for step, mean in self.seen:

@@ -1,4 +1,4 @@
-"""``fixed=``: entries of the parameters that keep a given value, by address."""
+"""``fixed=``: parameters, or entries of them, that are fixed at given values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from mlejax.shapes import PyTree
 
 
 def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
-    """``fixed=`` -> the layout with those entries fixed, and all values (others 0) as a vector or None; they may be traced."""
+    """Apply ``fixed=`` (name -> value, natural scale; values may be traced).
+
+    Returns:
+        The layout with those entries fixed, and a vector with one value for each entry of the parameters, (k,), 0 for those
+        that are not fixed; None if nothing is fixed.
+    """
     if not fixed:
         return space, None
     layout = space.fix(list(fixed))
@@ -27,14 +32,15 @@ def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
             leaf = space.leaves[i]
             entries = {(i, int(j)) for j in (range(leaf.size) if flat is None else flat)}
             if entries & seen:
-                raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is fixed by another address already")
+                raise ValueError(f"fixed={address!r}: this entry of {leaf.name!r} is given twice; leave one of them out")
             seen |= entries
             _check_support(leaf, part, flat)
             if flat is None:
                 if leaf.kind == COEFFICIENTS and leaf.size > 1 and np.shape(part) != leaf.shape:
                     raise ValueError(
-                        f"fixed={address!r}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(part)}; "
-                        f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
+                        f"fixed={address!r}: {leaf.name} has a formula; expected an array of its coefficients, shape "
+                        f"{leaf.shape}, got shape {np.shape(part)}.  Give single coefficients by name: "
+                        f"{{{leaf.entry_labels[0]!r}: ...}}"
                     )
                 try:
                     values[i] = jnp.reshape(jnp.broadcast_to(jnp.asarray(part, values[i].dtype), leaf.shape), (-1,))
@@ -46,7 +52,10 @@ def fix(space: Space, fixed: Mapping[str, Any] | None) -> tuple[Space, Any]:
 
 
 def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
-    """ValueError for a concrete value outside the support of its parameter."""
+    """Raise ValueError if a value (not a tracer) lies outside the support of its parameter.
+
+    ``flat``: positions of the entries that it fixes; None for the whole array.
+    """
     if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(value)):
         return
     try:
@@ -65,7 +74,7 @@ def _check_support(leaf: Leaf, value: PyTree, flat: np.ndarray | None) -> None:
 
 
 def _parts(space: Space, address: str, value: PyTree, n: int) -> list[Any]:
-    """The arrays of one value in ``fixed=``, structure checked."""
+    """Split one value under ``fixed=`` into n arrays, one for each leaf that the name refers to; ValueError if it has others."""
     group = next((g for g in space.groups if g.name == address), None)
     if group is not None:
         return group.split(value)

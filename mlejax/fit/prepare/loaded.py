@@ -1,4 +1,4 @@
-"""What a fit knows of its data: the arrays of the programs, the rows, weights, designs, effects, and how much they count."""
+"""The data of a fit: arrays for compiled programs, rows, weights, design matrices, fixed effects, and numbers of observations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NOTHING_LEFT_OUT = np.zeros(0, object), np.zeros(0), np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Remembered:
-    """Facts about the data of a saved result, which does not contain them.
+    """Facts about the data of a result from a file, which does not contain the data.
 
     Attributes:
-        nobs, n_units: observations and contributions that count.
-        versions: of what made the result.
+        nobs, n_units: number of observations and of log-likelihood terms (see `counts`).
+        versions: package name -> version with which the result was made.
     """
 
     nobs: float
@@ -32,17 +32,17 @@ class Remembered:
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Effects by index at an estimate.
+    """Estimated fixed effects of ``mle.Real(by=...)``, of G levels.
 
     Attributes:
         key: their parameter and the column of their levels.
-        levels: row by row.
-        values: of each level, (G,).
-        counts: rows of each level, (G,).
-        given: levels whose effect is 0 because it is redundant beside an intercept, (G,).
-        curvature: minus the second derivative of the log-likelihood by the effect, (G,).
-        lever: minus the derivative of the best effects by theta, (G, p).
-        left_out: levels without a finite effect, whose rows were left out: labels, signs of their infinity, and rows.
+        levels: the level of each row.
+        values: estimated effect of each level, (G,).
+        counts: number of rows of each level, (G,).
+        given: mask of levels whose effect is fixed at 0 because it is redundant with an intercept, (G,).
+        curvature: minus the second derivative of the log-likelihood with respect to each effect, (G,).
+        lever: minus the derivative of the maximising effects with respect to theta, (G, p).
+        left_out: levels without a finite effect, whose rows were left out: labels, signs of their effects, numbers of rows.
     """
 
     key: data_room.EffectKey
@@ -56,33 +56,34 @@ class Effects:
 
     @property
     def n_free(self) -> int:
-        """Effects that were estimated."""
+        """Number of effects that were estimated, those fixed at 0 excluded."""
         return int((~self.given).sum())
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Checked data, and the facts about them that results need.
+    """Checked data of a fit, and what results need to know of them.
 
     Attributes:
         problem: arrays for the compiled programs, with the layout of the parameters.
         rows: the checked rows before grouping and padding.
-        source: the data as they came (for groups).
-        unit_codes: the unit of each row, for models of units.
-        unit_labels: their names.
-        fingerprint: of the data.
-        weights: of the contributions, or None.
-        designs: of the regressed parameters, or None.
+        source: the user's data (from which group columns are read later).
+        unit_codes: number of the unit of each row, (n,); None for models without ``unit=``.
+        unit_labels: labels of the units, or None.
+        fingerprint: summary of the data, by which two fits are recognised as of the same data.
+        weights: weights of the rows or units, or None.
+        designs: design matrices of the parameters that have formulas, or None.
         hyper: hyper-parameters of the penalty, or None.
-        remembered: facts about data that are not here, of a result from a file.
-        stream: rows that are read in every pass, of data larger than memory; then ``problem``, ``rows`` and ``source`` refuse.
-        of_sample: some of these rows, loaded as data in memory are.
-        levels: of the effects by index, row by row; None for most models.
-        coded: effects of further columns, which have coefficients.
+        remembered: facts about the data, if the result comes from a file without them; else None.
+        stream: source of rows that are read in every pass, for data larger than memory; then ``problem``, ``rows`` and
+            ``source`` raise DataError when rows are accessed.
+        of_sample: a sample of a stream's rows, loaded in memory; else None.
+        levels: level of the eliminated fixed effect of each row; None without fixed effects.
+        coded: fixed effects of further columns, which are estimated as coefficients.
         left_out: levels that were left out, as in `Effects`.
-        effects: these at the estimate, once it is known.
-        crossing: the levels of latents of several columns; None for most models.
-        with_total: the last term is the expected total of an extended likelihood, which is no observation.
+        effects: the estimated fixed effects, once they are known.
+        crossing: levels of random effects of several columns, or None.
+        with_total: the last log-likelihood term is the expected total of an extended likelihood, not an observation.
     """
 
     problem: Problem
@@ -106,17 +107,21 @@ class Loaded:
 
     @property
     def seen(self) -> Loaded:
-        """Data in memory: all rows, or the sample of a stream."""
+        """The data in memory: ``self``, or the sample of a stream."""
         return self if self.of_sample is None else self.of_sample
 
     @property
     def scale(self) -> float:
-        """What the log-likelihood of the optimiser has to be multiplied by."""
+        """Factor by which the optimiser's log-likelihood is multiplied to give the reported one (rescaling of weights)."""
         return 1.0 if self.weights is None else self.weights.scale
 
 
 def counts(loaded: Loaded) -> tuple[float, float]:
-    """Observations and contributions that count: the sum of frequency weights, else the number of positive ones."""
+    """Number of observations and number of log-likelihood terms, (nobs, n_terms).
+
+    Sums of frequency weights if given, else the counts of those with positive weight.  The terms are rows, units, or the values
+    that a function of the whole data returns.
+    """
     if loaded.remembered is not None:
         return loaded.remembered.nobs, loaded.remembered.n_units
     if loaded.stream is not None:
@@ -134,7 +139,7 @@ def counts(loaded: Loaded) -> tuple[float, float]:
 
 
 def unscaled(loaded: Loaded) -> Loaded:
-    """The same data with sampling weights as they were given: against a penalty their scale means something."""
+    """The same data with sampling weights as the user gave them, not rescaled, because a penalty depends on their scale."""
     w = loaded.weights
     if w is None or w.scale == 1.0:
         return loaded

@@ -1,4 +1,4 @@
-"""From the user's data to the arrays of a fit, and to labels per contribution."""
+"""Load the user's data into the arrays of a fit."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from mlejax.objective.blocks import contributions_at_once
 from mlejax.parameters import Space
 from mlejax.shapes import Data, Either, Host, PyTree, Shaped
 
-LATENT_NUMBERS = 16_384  # values of rows at the points of quadrature, of a block of units
+LATENT_NUMBERS = 16_384  # most values (rows times quadrature points) that are evaluated at once
 
 
 class Reading(NamedTuple):
-    """A table, and the part of it that the likelihood reads.
+    """A table, and which of its columns the likelihood reads.
 
     Attributes:
-        table: the data, with the designs of regressed parameters beside the columns in use.
-        designs: of the regressed parameters, or None.
+        table: the data, with design matrices as further columns.
+        designs: design matrices of the parameters that have formulas, or None.
         space: the layout of the parameters.
-        names: the columns that the function reads.
-        n_out: the number of terms of a whole model.
+        names: names of the columns that the user's function reads.
+        n_out: number of values that the function returns, for ``rowwise=False``.
     """
 
     table: data_room.Table
@@ -54,17 +54,17 @@ def reading_of(
     example: np.ndarray | None = None,
     coded: bool = False,
 ) -> Reading:
-    """What the likelihood reads of a table; formulas are evaluated on the rows that are used.
+    """Evaluate the formulas on a table, and trace the likelihood to find which columns it reads.
 
     Args:
         likelihood: the model.
         table: the data.
-        start: parameters of a bare model.
-        missing: "raise" or "drop"; None leaves out every row with a missing or infinite value.
-        others: further columns in use.
-        beside: (name, values) of weights that are no column of the data.
-        example: rows of the one data set that a whole model is traced on; None for all.
-        coded: long factors of formulas may be known by their levels.
+        start: example parameters of a model without declared parameters.
+        missing: "raise" or "drop" for rows with missing values; None leaves out every row with a missing or infinite value.
+        others: names of further columns in use (units, groups, weights).
+        beside: (name, values) of weights that are not a column of the data.
+        example: row numbers of one data set, on which a function of the whole data is traced; None for all rows.
+        coded: categorical predictors with many levels may be stored as integer codes instead of dummy columns.
     """
     designs, columns = None, likelihood.open_columns
     table = data_room.with_observed(table, columns)
@@ -81,8 +81,8 @@ def reading_of(
         unknown = [name for name in used if name in columns.names]
         if unknown:
             raise data_room.DataError(
-                f"column {unknown[0]!r} is declared optional or infinite, and a formula uses it: a covariate that is not there "
-                "has no coefficient; drop its rows, or impute it"
+                f"column {unknown[0]!r} is declared optional= or infinite=, and a formula uses it: a predictor needs a finite "
+                "value in every row; drop the rows without one, or impute it"
             )
         natural = likelihood.natural.space(table)
         view, reads = regressed_reads(likelihood, table, natural)
@@ -97,12 +97,12 @@ def reading_of(
 
 
 def check_missing_allowed(likelihood: Likelihood, missing: str) -> None:
-    """Raise DataError or ValueError if ``missing`` is no option, or one that this likelihood does not allow."""
+    """Raise DataError or ValueError if ``missing=`` is not "raise" or "drop", or not supported for this likelihood."""
     check_missing(missing)
     if missing != "raise" and likelihood.mode == "whole":
         raise ValueError(
-            "missing='drop' is refused for rowwise=False: dropping rows changes what the whole function sees (the lags of "
-            "a time series); treat missing values inside the function or beforehand"
+            "missing='drop' is not supported for rowwise=False: dropping rows changes the data that the function sees as a whole "
+            "(the lags of a time series); treat missing values inside the function or beforehand"
         )
 
 
@@ -117,8 +117,18 @@ def load(
 ) -> Loaded:
     """Read, check, convert and pad the data; call inside ``float64()``.
 
-    ``groups`` are columns used elsewhere (clusters): their missing values count under ``missing="drop"``, and so do those
-    of the weights (a column's name or one number per row; per entry returned by a whole model).
+    Args:
+        likelihood: the model.
+        data: the user's table.
+        start: example parameters of a model without declared parameters.
+        missing: "raise" or "drop".
+        groups: names of further columns (clusters); rows with missing values in them are dropped too under "drop".
+        weights: name of a column, or one number per row (for ``rowwise=False``: per value that the function returns); rows with
+            missing weights are dropped under "drop".
+        weight_kind: "frequency", "sampling" or "importance".
+
+    Raises:
+        DataError, DataTypeError, MissingColumnError: unusable data.
     """
     source = data_room.ingest(data)
     kind = data_room.check_weight_kind(weights, weight_kind)
@@ -185,7 +195,10 @@ def load(
 def into_units(
     likelihood: Likelihood, rows: data_room.Rows, labels: Callable[[str], Any]
 ) -> tuple[data_room.Units, data_room.Crossing | None]:
-    """The rows by unit, with the levels of several factors as further columns; ``labels``: column -> one label a row."""
+    """Group the rows by unit; with random effects of several columns also return their levels (`Crossing`), else None.
+
+    ``labels``: name of a column -> its values, one per row.
+    """
     assert likelihood.unit is not None
     factors = () if likelihood.joint is None else likelihood.joint.factors
     if not factors:
@@ -197,7 +210,7 @@ def into_units(
 
 
 def _coded(key: data_room.CodesKey, source: data_room.Table, rows: data_room.Rows) -> data_room.Coded:
-    """Effects with coefficients, of all levels."""
+    """The fixed effects of one column as coefficients, with the level of each row; all levels included."""
     codes = np.asarray(rows[key]).astype(np.int64) - 1
     return data_room.Coded(key, data_room.Levels(codes, np.array(key.labels, object)))
 
@@ -209,7 +222,13 @@ def _recoded(
     levels: data_room.Levels,
     weights: data_room.Weights | None,
 ) -> tuple[data_room.Rows, Space, tuple[data_room.Coded, ...]]:
-    """Rows and layout with coefficients for the levels that occur, but for one in each connected component."""
+    """Reduce the coefficients of coded fixed effects to those that are identified.
+
+    Those are the levels that occur in the data, except one for each connected component of levels.
+
+    Returns:
+        Rows with new codes, the layout with these coefficients, and the coded effects.
+    """
     used = np.ones(rows.n, bool) if weights is None else weights.used
     found = []
     for one in coded:
@@ -223,6 +242,7 @@ def _recoded(
 
 
 def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
+    """The layout with shapes and labels of the coded effects."""
     labels = {one.key.parameter: one.key.labels for one in coded}
     of = lambda x: replace(x, shape=(len(labels[x.name]),), labels=labels[x.name]) if x.name in labels else x
     return replace(space, leaves=tuple(map(of, space.leaves)))
@@ -231,7 +251,7 @@ def _with_coefficients(space: Space, coded: Sequence[data_room.Coded]) -> Space:
 def _levels(
     key: data_room.EffectKey, source: data_room.Table, rows: data_room.Rows, w: data_room.Weights | None
 ) -> data_room.Levels:
-    """The levels of the rows; rows of weight 0 have that of the row whose values they hold."""
+    """The level of each row for fixed effects; rows of weight 0 get that of the row whose values replace theirs."""
     levels = data_room.levels_of(rows.select(source.column(key.by)), key.by)
     if w is None or w.used.all():
         return levels
@@ -239,7 +259,7 @@ def _levels(
 
 
 def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
-    """The data without some rows, which are counted as dropped; of row-wise models."""
+    """The data of a row-wise model without the rows of a mask ``gone``, (n,), which are counted as dropped."""
     kept = np.flatnonzero(~gone)
     rows = replace(loaded.rows.take(kept), n_dropped=loaded.rows.n_dropped + int(gone.sum()))
     w, block = loaded.weights, loaded.problem.data.block
@@ -258,7 +278,7 @@ def leave_out(loaded: Loaded, gone: np.ndarray, mode: str) -> Loaded:
 
 
 def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes: np.ndarray, labels: Host) -> None:
-    """DataError where covariates of the probabilities of classes of units vary within a unit."""
+    """Raise DataError if predictors of class probabilities, for classes of units, vary within a unit."""
     mixture = mixture_of(likelihood)
     if mixture is None:
         return
@@ -271,7 +291,7 @@ def _check_classes_of_units(likelihood: Likelihood, rows: data_room.Rows, codes:
 
 
 def most_units(likelihood: Likelihood, length: int) -> int:
-    """Units of a block, of ``length`` rows each, so many that their rows at all points of their integrals fit the cache."""
+    """Number of units, of ``length`` rows each, to evaluate at once so that values at all quadrature points fit the cache."""
     assert likelihood.joint is not None
     return max(LATENT_NUMBERS // (length * likelihood.joint.evaluations), 1)
 
@@ -279,13 +299,13 @@ def most_units(likelihood: Likelihood, length: int) -> int:
 def _read_weights(
     likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows, kind: str, weights: Any, n_out: int
 ) -> data_room.Weights:
-    """Checked weights of the rows, or of the terms that a whole model returns."""
+    """Check and convert weights of the rows, or of the ``n_out`` values that a function of the whole data returns."""
     name, values = (weights, source.column(weights)) if isinstance(weights, str) else ("", weights)
     if likelihood.mode != "whole":
         return data_room.make_weights(kind, name, rows.select(values), rows.n, rows.index)
     if n_out == 1:
         raise ValueError(
-            f"weights= multiplies separate contributions, but {likelihood.name} returns one scalar; return one value per "
+            f"weights= multiplies separate log-likelihood terms, but {likelihood.name} returns one number; return one value per "
             "time point or group"
         )
     if isinstance(likelihood.function, ExpectedTotal) and len(values) == n_out - 1:
@@ -298,13 +318,14 @@ def _read_weights(
 
 
 def _copy(column: Shaped[Host, "n ..."]) -> Shaped[Host, "n ..."]:
+    """Copy an array into aligned memory."""
     copied = aligned(column.shape, column.dtype)
     copied[...] = column
     return copied
 
 
 def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing: str = "raise") -> Problem:
-    """Data -> the pytree that :func:`mlejax.solve` takes."""
+    """Load the data and return the `Problem`, a pytree, that :func:`mlejax.solve` takes."""
     with float64():
         problem = load(likelihood, data, start, missing).problem
     if problem.data.streamed:  # whoever takes the tree apart takes all rows
@@ -313,7 +334,7 @@ def prepare(likelihood: Likelihood, data: Data, *, start: PyTree = None, missing
 
 
 def evaluate(likelihood: Likelihood, params: PyTree, data: Data) -> Either:
-    """Contributions of a regressed model at coefficients ``params``; data are numbers, params may be traced."""
+    """Log-likelihood terms, (n,), of a model with formulas at coefficients ``params``, which may be traced; data may not."""
     problem = prepare(likelihood, data)
     arrays = problem.data
     out = likelihood.contributions(params, jax.tree.map(jnp.asarray, arrays.rows), arrays.shared, arrays.statics)

@@ -1,4 +1,4 @@
-"""Labels and columns that are given or read after a fit, matched to the rows that were fitted."""
+"""Match labels and columns that are given or read after a fit to the rows that were fitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from mlejax.shapes import PyTree
 
 
 def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarray:
-    """Codes 0..G-1, one for each contribution, of labels given per row, per unit or per entry.
+    """Convert group labels to integer codes 0..G-1, one for each log-likelihood term (row, unit, or value of a whole model).
+
+    Args:
+        loaded: the data of the fit.
+        values: labels, one per row of the user's table or per term.
+        name: name of the labels, for messages.
 
     Raises:
         DataError: another number of labels, missing labels, another row index, labels that vary within a unit.
@@ -41,32 +46,35 @@ def labels_per_contribution(loaded: Loaded, values: Any, name: str) -> np.ndarra
             if loaded.crossing is None:
                 raise
             raise data_room.DataError(
-                f"{error}.  The model has latents of several columns, and its units are the parts of the data that no latent "
-                "connects: groups have to contain all rows of each level of all latents"
+                f"{error}.  The model has latents of several columns, so that its units are sets of rows connected by shared "
+                "levels: a group must contain all rows of each level of all latents"
             ) from None
     if len(values) != n:
-        raise data_room.DataError(f"{name}: expected one label per contribution ({n}), got {len(values)}")
+        raise data_room.DataError(f"{name}: expected one label per row or unit ({n}), got {len(values)}")
     return data_room.group_codes(values, name)[0]
 
 
 def refuse_connected(loaded: Loaded, likelihood: Likelihood, what: str) -> None:
-    """Raise ValueError for one contribution only, because latents of several columns connect all rows."""
+    """Raise ValueError if random effects of several columns connect all rows, so that there is a single log-likelihood term.
+
+    ``what``: the feature that needs several terms, first words of the message.
+    """
     if loaded.crossing is not None and loaded.problem.data.n_contributions == 1:
         raise ValueError(
-            f"{what} is refused: latents of {likelihood.unit} connect all rows, so that there is one contribution, and none to "
-            "compare it with.  Use cov_type='nonrobust'; or a model of one of the columns, whose levels are contributions"
+            f"{what} is not supported: latents of {likelihood.unit} connect all rows, so that the log-likelihood has one term "
+            "only.  Use cov_type='nonrobust', or a model with latents of one of the columns, which has one term per level"
         )
 
 
 def _moved(index: Any, rows: PyTree) -> bool:
-    """Row labels that differ from those of the data, where both have some."""
+    """True if an index differs from the row labels of the data; False if the data have none."""
     return rows is not None and not index.equals(rows)
 
 
 def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
-    """The user's table still holds the rows that were fitted, in their order.
+    """True if the user's table still holds the rows that were fitted, in the same order; the table is read again.
 
-    It is read anew: a table that was sorted in place has other columns than those that were seen before.
+    False, for instance, if it was sorted in place.  True for data that are not a dict or DataFrame.
     """
     rows, data, raw = loaded.rows, loaded.problem.data, loaded.source.raw
     if loaded.source.kind != "mapping":
@@ -94,7 +102,7 @@ def column_unchanged(loaded: Loaded, likelihood: Likelihood) -> bool:
 
 
 def as_fitted(leaf: ArrayLike) -> np.ndarray:
-    """A column that no program has to see, without its padding if it is long: refused if it was changed in place."""
+    """The column as a NumPy array; DataError if a column that was not copied was changed in place since the fit."""
     if not isinstance(leaf, data_room.StreamedColumn):
         return np.asarray(leaf)
     leaf.check()

@@ -1,10 +1,10 @@
-r"""Penalties: how they are declared and checked, their derivatives, and whether they are smooth at the estimate.
+r"""Penalties: declaration, checks, derivatives, and whether they are smooth at the estimate.
 
 A fit maximises l(params) - P(params), natural scale, summed (not divided by n).  At the estimate the score of l is not 0 but
 the gradient of P, so that the information I of l in natural coordinates is taken from the derivatives of l itself.
 
-A penalty with a kink at the estimate (the absolute value at 0) has no curvature there, and standard errors from it would mean
-nothing.  The change of its gradient over a small and over a smaller step tells the two apart: at a kink it stays, on a smooth
+A penalty with a kink at the estimate (the absolute value at 0) has no curvature there, and standard errors from it would have no
+meaning.  Kinks are found by the change of the gradient over a small and a smaller step: at a kink it stays the same, on a smooth
 curve it shrinks with the step.
 """
 
@@ -35,7 +35,13 @@ SMOOTH_LIMIT = 500
 
 @dataclass(frozen=True)
 class L2:
-    """Half the strength times a sum of squares; made by :func:`l2`."""
+    """The penalty ``strength / 2 * sum of squares``, made by :func:`l2`.
+
+    Attributes:
+        names: names of the penalised parameters or entries; empty for all.
+        strength: the strength, or None if it is given as ``hyper=``.
+        space: layout of the parameters, once bound to a model.
+    """
 
     names: tuple[str, ...]
     strength: float | None
@@ -46,20 +52,20 @@ class L2:
         return f"l2({', '.join(part for part in inside if part)})"
 
     def bind(self, space: Space) -> L2:
-        """The same penalty for one model's parameters; unknown addresses raise at once.
+        """Return the same penalty bound to the parameters of one model.
 
         Raises:
-            AddressError: no such parameter.
+            AddressError: a name that is not a parameter of the model.
         """
         for name in self.names:
             space.locate(name)
         return replace(self, space=space)
 
     def __call__(self, params: PyTree, hyper: PyTree = None) -> Device | float:
-        """The penalty at ``params``, (); ``hyper`` is the strength if it is given."""
+        """Evaluate the penalty at ``params``, natural scale, (); ``hyper``, if given, is the strength."""
         strength = self.strength if hyper is None else hyper
         if strength is None:
-            raise ValueError("l2(None, ...) takes its strength as hyper=: fit(..., hyper=2.0)")
+            raise ValueError("l2(None, ...) has no strength: give it as hyper=, fit(..., hyper=2.0)")
         if self.space is None:
             raise ValueError(
                 "l2(...) is not bound to a model: give it as penalty= to fit or solve, or call bind(space)"
@@ -80,7 +86,7 @@ def l2(strength: float | None, *names: str) -> L2:
 
     Args:
         strength: a number >= 0, on the scale of the summed log-likelihood; None to give it as ``hyper=``.
-        *names: addresses of what is penalised, ``"beta"``, ``"beta[age]"``; all parameters by default, natural scale.
+        *names: names of the parameters or entries to penalise, ``"beta"``, ``"beta[age]"``, on the natural scale; default all.
 
     Example:
         >>> import mlejax as mle
@@ -93,35 +99,40 @@ def l2(strength: float | None, *names: str) -> L2:
     """
     if strength is not None:
         if isinstance(strength, (str, bytes)) or np.ndim(strength) or not 0 <= strength <= float_info.max:
-            raise ValueError(f"l2: expected a strength >= 0 and then addresses, l2(2.0, 'beta'), got {strength!r:.40}")
+            raise ValueError(f"l2: expected a strength >= 0, then names of parameters, l2(2.0, 'beta'), got {strength!r:.40}")
         strength = float(strength)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"l2: expected addresses such as 'beta', got {name!r}")
+            raise TypeError(f"l2: expected names of parameters such as 'beta', got {name!r}")
     return L2(tuple(names), strength)
 
 
 def bind_penalty(
     penalty: Callable[..., Any] | None, hyper: PyTree, space: Space
 ) -> tuple[Callable[..., Any] | None, Any]:
-    """Check a penalty and its hyper-parameters, and give them the form that compiled programs take.
+    """Check a penalty and its hyper-parameters, and convert them to the form that compiled programs take.
 
     The strength of :func:`l2` becomes the hyper-parameter, so that all strengths share a program.
 
+    Args:
+        penalty: the user's function, or None.
+        hyper: its second argument, or None.
+        space: layout of the parameters.
+
     Raises:
-        TypeError, ValueError: not a function, the wrong number of arguments, no scalar, or hyper without penalty.
-        LikelihoodError: it cannot be traced.
+        TypeError, ValueError: not a function, the wrong number of arguments, or hyper without penalty.
+        LikelihoodError: it cannot be traced, or does not return one real number.
     """
     if penalty is None:
         if hyper is not None:
-            raise ValueError("hyper= is the second argument of penalty(params, hyper), but there is no penalty=")
+            raise ValueError("hyper= is the second argument of penalty(params, hyper): give penalty= too, or leave hyper= out")
         return None, None
     if not callable(penalty):
         raise TypeError(f"penalty= expected a function penalty(params) or mle.l2(strength), got {penalty!r}")
     if isinstance(penalty, L2):
         hyper = penalty.strength if hyper is None else hyper
         if hyper is None:
-            raise ValueError("l2(None, ...) takes its strength as hyper=: fit(..., hyper=2.0)")
+            raise ValueError("l2(None, ...) has no strength: give it as hyper=, fit(..., hyper=2.0)")
         penalty = replace(penalty.bind(space), strength=None)
     _check_arguments(penalty, hyper)
     if hyper is not None:
@@ -131,6 +142,7 @@ def bind_penalty(
 
 
 def _number(leaf: Either) -> Either:
+    """A hyper-parameter as a float64 array (tracers and JAX arrays unchanged); TypeError or ValueError if not finite numbers."""
     if isinstance(leaf, jax.Array):  # a tracer, too
         return leaf
     array = np.asarray(leaf)
@@ -142,6 +154,7 @@ def _number(leaf: Either) -> Either:
 
 
 def _check_arguments(penalty: Callable[..., Any], hyper: PyTree) -> None:
+    """Raise TypeError unless the penalty takes (params), or (params, hyper) if hyper is given."""
     given: tuple[Any, ...] = (None,) if hyper is None else (None, None)
     try:
         inspect.signature(penalty).bind(*given)
@@ -156,6 +169,7 @@ def _check_arguments(penalty: Callable[..., Any], hyper: PyTree) -> None:
 
 
 def _check_value(penalty: Callable[..., Any], hyper: PyTree, space: Space) -> None:
+    """Raise LikelihoodError unless the penalty can be traced and returns one real number."""
     name = getattr(penalty, "__name__", repr(penalty))
     arguments = (example_params(space),) if hyper is None else (example_params(space), hyper)
     try:
@@ -171,7 +185,9 @@ def _check_value(penalty: Callable[..., Any], hyper: PyTree, space: Space) -> No
     if out.shape != ():
         raise LikelihoodError(f"penalty {name} should return one number, got shape {out.shape}; sum over the entries")
     if not (jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)):
-        raise LikelihoodError(f"penalty {name} should return a real number, got {out.dtype}")
+        raise LikelihoodError(
+            f"penalty {name} should return a real number (floating-point or integer), got dtype {out.dtype}"
+        )
 
 
 # ---- at the estimate
@@ -179,13 +195,13 @@ def _check_value(penalty: Callable[..., Any], hyper: PyTree, space: Space) -> No
 
 @dataclass(frozen=True, eq=False)
 class Penalised:
-    """A penalised fit at its estimate.
+    """The penalty at the estimate of a penalised fit.
 
     Attributes:
-        value: the penalty.
-        information: minus the Hessian of the penalised log-likelihood in theta (p, p), or None.
-        kinks: addresses along which the penalty is not smooth; empty where it is.
-        name: of the penalty, for the summary.
+        value: value of the penalty, ().
+        information: minus the Hessian of the penalised log-likelihood with respect to theta, (p, p), or None.
+        kinks: names of the parameters in which the penalty is not smooth at the estimate; empty if it is smooth.
+        name: name of the penalty, for the summary.
     """
 
     value: float
@@ -195,13 +211,13 @@ class Penalised:
 
 
 def finite_penalty(spec: Spec, u: Float[Host, " p"], fixed: Either | None, hyper: PyTree) -> bool:
-    """Whether the penalty and its first two derivatives in u are finite."""
+    """True if the penalty and its first two derivatives with respect to u are finite at u, (p,)."""
     return all(bool(jnp.isfinite(a).all()) for a in penalty_derivatives(spec, u, fixed, hyper))
 
 
 @partial(compiled, static=("spec",))
 def _gradients(spec: Spec, theta: Float[Any, "m p"], fixed: Either | None, hyper: PyTree) -> Float[Device, "m p"]:
-    """Gradients of the penalty in theta at many points."""
+    """Gradients of the penalty with respect to theta at m points, (m, p)."""
     gradient = jax.grad(lambda t: penalty_at(spec, spec.space.params_from_theta(t, fixed), hyper))
     return jax.lax.map(gradient, theta, batch_size=min(64, lapack.side_by_side(theta.shape[1])))
 
@@ -214,13 +230,16 @@ def kinks(
     fixed: Either | None,
     hyper: PyTree,
 ) -> tuple[str, ...]:
-    """Addresses along which the gradient of the penalty jumps at theta by enough to change the standard errors.
+    """Names of the parameters in which the gradient of the penalty jumps at theta, so that it has no curvature there.
 
     Args:
-        spec, fixed, hyper: the problem.
-        theta: the estimate, free natural coordinates.
-        information: of the log-likelihood alone: the penalty's own curvature next to a kink has no bound.
-        interior: coordinates away from the edges of their supports.
+        spec, fixed, hyper: specification, fixed values, and hyper-parameters of the penalty.
+        theta: the estimate, free parameters on the natural scale, (p,).
+        information: information of the log-likelihood without the penalty, (p, p), which scales the steps.
+        interior: mask of the parameters that are not at a bound of their support, (p,).
+
+    Returns:
+        The names; empty for more than 500 parameters, which are not checked.
     """
     p = theta.size
     if p > SMOOTH_LIMIT:
@@ -243,12 +262,12 @@ def kinks(
 
 
 def at_kink(verdict: Verdict, penalised: Penalised) -> Verdict:
-    """The verdict on a search that stopped where the penalty has a kink: the score cannot vanish there."""
+    """Change a verdict that is not a maximum to say that the search stopped at a kink of the penalty, if it did."""
     if verdict.converged or not penalised.kinks or verdict.code == "not_computable":
         return verdict
     where = ", ".join(penalised.kinks[:6]) + (", ..." if len(penalised.kinks) > 6 else "")
     statement = (
-        f"the search ended where the penalty has a kink along {where}: the score does not vanish there, so that it cannot "
+        f"the search stopped where the penalty has a kink in {where}: the score does not vanish there, so that it cannot "
         "show whether this is the maximum"
     )
     return replace(verdict, code="stopped_early", statement=statement, advice=CovarianceState.PENALTY_NOT_SMOOTH.advice)

@@ -1,4 +1,4 @@
-"""What is asked of a fit."""
+"""The options of a fit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mlejax.shapes import PyTree
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a fit; what is not said here is as in ``Model.fit``.
+    """The options of a fit; those not listed here are as in ``Model.fit``.
 
     Attributes:
-        groups: columns of clusters.
-        restrict: gives the constraints in a layout, or None.
+        groups: names of cluster columns.
+        restrict: (layout of the parameters) -> the constraints, or None.
         on: devices, or None.
-        engine: runs the passes over a stream, or None.
-        arranged: adds to data in memory, or None.
-        left_out: numbers of rows of the data that are separated, and left out.
+        engine: engine that runs the passes over a stream, or None.
+        arranged: (loaded data) -> data with further columns, or None.
+        left_out: row numbers, in the user's data, of separated rows that are left out.
     """
 
     start: PyTree = None

@@ -1,7 +1,7 @@
-"""What a fit has to know of all rows beforehand, collected in one pass over these columns alone, and a sample of the rows.
+"""Survey of a stream before a fit: a pass over the data that collects what must be known of all rows, and a sample of rows.
 
-Row counts come from the footers of Parquet files; a reader's batches are counted in the pass.  Of weights the sum is needed, of
-categories the levels, and splines have to see their columns as a whole.
+That is: the number of rows (from the footers of Parquet files, else counted), the sum of weights, the levels of categorical
+columns, and whole columns for splines.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ LEARNT_BYTES = 1 << 30  # of columns that a formula has to see as a whole
 
 @dataclass
 class Survey:
-    """What one pass has collected of a partition.
+    """What the survey collected from one partition, or from all.
 
     Attributes:
-        n, n_used, sum_weights: rows, those of positive weight, and the sum of the weights.
-        levels: of the categories, in the order of their type or of appearance.
-        whole: columns that formulas have to see as a whole.
-        some: a few rows with all columns in use, or None.
+        n: number of rows.
+        n_used: number of rows with positive weight.
+        sum_weights: sum of the weights.
+        levels: column -> levels, for categorical columns, in the order of their type or of appearance.
+        whole: column -> all values, for columns that formulas need as a whole.
+        some: column -> values of a sample of rows, or None.
     """
 
     n: int
@@ -52,16 +54,16 @@ class Survey:
 
 @dataclass(frozen=True)
 class Surveying:
-    """The work of the survey on one partition; it travels in a pickle.
+    """The survey of one partition: a callable that can be pickled and sent to workers.
 
     Attributes:
-        columns: to read.
-        weights, weight_kind: the column of weights, and their kind.
+        columns: names of the columns to read.
+        weights, weight_kind: name and kind of the weight column; empty without weights.
         categories: columns of which all levels are needed.
         whole: columns that are needed as a whole.
-        per_partition: rows for the sample, of which the values are checked.
-        numeric: columns that the function reads.
-        gaps: as of `Wanted`.
+        per_partition: number of rows for the sample, whose values are checked; 0 for none.
+        numeric: names of the columns that the user's function reads.
+        gaps: as in `Wanted`.
     """
 
     columns: tuple[str, ...]
@@ -74,7 +76,7 @@ class Surveying:
     gaps: bool = False
 
     def __call__(self, partition: Partition) -> Survey | None:
-        """What is known of the partition; None if it has no rows."""
+        """Survey one partition; None if it has no rows."""
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
             n = table.length(self.columns) if has_rows(table, self.columns) else 0
@@ -101,6 +103,7 @@ class Surveying:
 
 
 def _levels(column: Any) -> list[Any]:
+    """The levels that occur in a column, in the order of its categorical type or of appearance; missing values left out."""
     import pandas as pd
 
     series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
@@ -111,7 +114,10 @@ def _levels(column: Any) -> list[Any]:
 
 
 def _some_rows(table: Table, columns: Sequence[str], good: Int[Host, " n"], most: int) -> dict[str, Any]:
-    """Runs of neighbouring rows, spread over the ``good`` ones of a table, with these columns."""
+    """A sample of about ``most`` of the ``good`` rows (row numbers) of a table: four runs of consecutive ones, spread evenly.
+
+    Returns column -> values.
+    """
     n = len(good)
     size = max(1, min(n, most) // RUNS)
     begins = np.unique(np.linspace(0, n - size, RUNS if n > size else 1).astype(int))
@@ -120,6 +126,7 @@ def _some_rows(table: Table, columns: Sequence[str], good: Int[Host, " n"], most
 
 
 def _taken(column: Any, rows: Int[Host, " m"]) -> Any:
+    """Select rows, by number, of a column: a NumPy array or pandas Series."""
     if hasattr(column, "iloc"):
         if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiub":
             return column.to_numpy()[rows]
@@ -128,7 +135,7 @@ def _taken(column: Any, rows: Int[Host, " m"]) -> Any:
 
 
 def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows of several partitions, one below the other."""
+    """Concatenate the columns of several partitions."""
     import pandas as pd
 
     def column(values: list[Any]) -> Any:
@@ -147,13 +154,13 @@ def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class InUse(NamedTuple):
-    """Columns in use.
+    """Columns of a stream that a model uses.
 
     Attributes:
-        reads: what the function reads.
-        used: what the formulas use.
-        natural: the layout of the parameters as declared.
-        view: how the function takes regressed parameters.
+        reads: names of the columns that the user's function reads.
+        used: names of the columns that formulas use.
+        natural: the layout of the parameters as declared, without formulas.
+        view: how the function takes parameters that have formulas: as one row's values or as vectors over rows.
     """
 
     reads: tuple[Any, ...]
@@ -163,10 +170,10 @@ class InUse(NamedTuple):
 
     @staticmethod
     def of(likelihood: Likelihood, peek: Table, start: PyTree) -> InUse:
-        """From some rows.
+        """Find the columns in use from a table of some rows, ``peek``.
 
         Raises:
-            DataTypeError: columns without names.
+            DataTypeError: the columns have no names.
         """
         if peek.kind != "mapping":
             raise DataTypeError(f"a stream needs columns with names, got batches of type {type(peek.raw).__name__}")
@@ -181,14 +188,15 @@ class InUse(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What has to be known of all rows before a fit.
+    """What the survey must collect.
 
     Attributes:
-        columns: in use.
-        weights, kind: the column of weights and their kind, or "".
-        categories, whole: columns whose levels are needed, and columns that are needed as a whole.
-        numeric: columns that the function reads.
-        gaps: rows of the sample with missing values are left out; else they are refused.
+        columns: names of all columns in use.
+        weights, kind: name and kind of the weight column; empty without weights.
+        categories: columns whose levels are needed.
+        whole: columns that are needed as a whole.
+        numeric: names of the columns that the user's function reads.
+        gaps: if True, rows of the sample with missing values are left out; else they raise DataError.
     """
 
     columns: tuple[str, ...]
@@ -200,13 +208,17 @@ class Wanted:
     gaps: bool = False
 
     def work(self, columns: tuple[str, ...], n_sampled: int) -> Surveying:
-        """The survey of one partition: of these columns, with so many rows for the sample."""
+        """The survey of one partition that reads ``columns`` and samples ``n_sampled`` rows."""
         categories, whole = self.categories, self.whole
         return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps)
 
 
 def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
-    """What has to be known of all rows, and a sample of them."""
+    """Survey a stream; return what was collected of all rows, and a sample of rows, column -> values.
+
+    Raises:
+        DataError: no rows, no row of positive weight, or a formula that needs columns too large for memory as a whole.
+    """
     if isinstance(source, Parquet):
         known, sample = _survey_files(source, engine, wanted)
     else:
@@ -214,19 +226,19 @@ def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[Survey, dict
     size = known.n * 8 * len(wanted.whole)
     if size > LEARNT_BYTES:
         raise DataError(
-            f"the formula has to see all rows of {listing(wanted.whole)} at once (scale, poly, splines, or functions of a "
-            f"column's mean), which takes {size / 2**30:.1f} GB: make these columns beforehand, and name them in the formula"
+            f"the formula needs all rows of {listing(wanted.whole)} at once (scale, poly, splines, or functions of a "
+            f"column's mean), which takes {size / 2**30:.1f} GB: compute these columns beforehand, and name them in the formula"
         )
     if known.n_used == 0:
-        raise DataError(f"weights column {wanted.weights!r}: all {known.n} are zero, so that no row is left")
+        raise DataError(f"weights column {wanted.weights!r}: expected positive weights, but all {known.n} are zero")
     return known, sample
 
 
 def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
-    """Row counts are in the footers; a pass reads the columns of weights, levels and knots alone; some row groups are sampled."""
+    """Survey Parquet files: row counts from their footers, one pass over the columns that are needed, a sample of row groups."""
     groups = [g for g in source.partitions() if g.n_rows]
     if not groups:
-        raise DataError(f"{source!r}: there are no rows, or none that passes the filters; expected at least one")
+        raise DataError(f"{source!r}: expected at least one row, but there is none, or none that passes the filters")
     n = sum(g.n_rows for g in groups)
     needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
     known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else Survey(n, n, float(n))
@@ -237,7 +249,7 @@ def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Surv
 
 
 def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
-    """One pass over all columns in use, which counts the rows and keeps some of every batch, or of every second, fourth, ..."""
+    """Survey a stream of batches in one pass over all columns in use: count rows, and sample rows of evenly spaced batches."""
     found: list[Survey] = []
     parts: list[dict[str, Any]] = []
     stride = 1
@@ -254,12 +266,12 @@ def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Sur
 
 
 def _rows_sampled(wanted: Wanted) -> int:
-    """Rows of the sample: so many that few passes are left to do, and no more than memory allows for many columns."""
+    """Number of rows of the sample: 524,288, or fewer if there are many columns (128 MB in all)."""
     return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
 
 
 def _merged(found: Iterable[Survey | None]) -> Survey:
-    """The surveys of all partitions, in order."""
+    """Combine the surveys of all partitions into one."""
     parts = [s for s in found if s is not None]
     if not parts:
         raise DataError("the data have zero rows; expected at least one")
@@ -272,13 +284,22 @@ def _merged(found: Iterable[Survey | None]) -> Survey:
 def learnt_designs(
     likelihood: Likelihood, sampled: Table, in_use: InUse, known: Survey, others: Sequence[str]
 ) -> Designs:
-    """The designs of the regressed parameters, from the sample; their levels and knots are those of all rows."""
+    """The designs of the parameters that have formulas, from the sample, with levels and knots from all rows.
+
+    Args:
+        likelihood: the model.
+        sampled: the sample of rows.
+        in_use: columns in use.
+        known: the survey of all rows.
+        others: names of further columns (weights, groups).
+    """
     seen = sampled.convert(in_use.reads, others=[*others, *in_use.used])
     made = _formulas_of(likelihood, sampled, in_use, known)
     return Designs(made, in_use.view, seen, in_use.natural, in_use.used, {})
 
 
 def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: Survey) -> tuple[Design, ...]:
+    """The design of each parameter that has a formula, learnt from the sample and the survey."""
     wide = _with_every_level(table, in_use.used, known.levels)
     made = []
     for p in likelihood.predictors:
@@ -290,7 +311,7 @@ def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: Sur
 
 
 def _with_every_level(table: Table, used: Sequence[str], levels: Mapping[str, list[Any]]) -> Table:
-    """The columns of formulas with further rows, in which every level occurs."""
+    """The columns of formulas with rows appended so that every level of the categorical ones occurs."""
     import pandas as pd
 
     columns = {name: table.column(name) for name in used}

@@ -1,6 +1,6 @@
-"""Data larger than memory: a sample is loaded as any data are, and the rest is known by passes over its partitions.
+"""Data larger than memory (streams): a sample of rows is loaded, and all rows are evaluated in passes over partitions.
 
-What a fit has to know of all rows beforehand is collected by a survey (:mod:`mlejax.fit.prepare.stream_survey`).
+What must be known of all rows before the fit is collected by a survey (:mod:`mlejax.fit.prepare.stream_survey`).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from mlejax.optimize import Method
 from mlejax.shapes import Data, Host, PyTree
 
 OF_ROWS = (
-    "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Of a stream there are estimates, "
+    "this needs all rows in memory, and the data are a stream (mle.Parquet or mle.Stream). Streams support estimates, "
     "tests, intervals (wald), functions (nlcom), predictions for new data, and the covariances nonrobust, opg, HC0, HC1 and "
     "cluster; for profiles, bootstrap, margins, score_obs and checks by row fit a sample in memory"
 )
 
 
 class Elsewhere:
-    """In place of rows that are not in memory: what is known of them; whatever needs the rows themselves is refused.
+    """Placeholder for data that are not in memory: has the attributes ``known``, and raises DataError for all others.
 
     Args:
-        refusal: what is said then.
-        **known: attributes.
+        refusal: message of the DataError.
+        **known: attributes and their values.
     """
 
     def __init__(self, refusal: str = OF_ROWS, **known: object) -> None:
@@ -53,7 +53,7 @@ class Elsewhere:
         raise DataError(self.__dict__.get("refusal", OF_ROWS))
 
     def __call__(self, *_: object) -> Any:
-        """DataError."""
+        """Raise DataError."""
         raise DataError(self.refusal)
 
     def __getitem__(self, _: object) -> Any:
@@ -70,14 +70,18 @@ def load_stream(
     weight_kind: str | None = None,
     engine: Engine | None = None,
 ) -> Loaded:
-    """As `load`, of data that are read in passes.
+    """Load a stream: survey it, and load a sample of its rows; arguments as of `load`.
+
+    ``source``: the stream; ``engine``: runs its passes, default threads.
 
     Raises:
-        DataError, DataTypeError: options that need all rows in memory; what `load` refuses of the sample.
+        DataError, DataTypeError: options that need all rows in memory; errors of `load` for the sample.
     """
     kind = _check_options(likelihood, missing, groups, weights, weight_kind)
     if likelihood.open_columns.names:
-        raise DataError("optional= and infinite= need all rows at once: load the columns that are used into memory")
+        raise DataError(
+            "optional= and infinite= are not supported for a stream: load the columns that are used into memory"
+        )
     engine = Threads() if engine is None else engine
     peek = ingest(source.peek())
     others = [*([weights] if weights else []), *groups]
@@ -102,7 +106,7 @@ def load_stream(
 
 
 def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
-    """The loaded data of a stream, from those of its sample."""
+    """The `Loaded` of a stream: that of its sample, with placeholders for what is not in memory; ``kind``: of the weights."""
     data: Prepared = sample.problem.data
     n = streamed.n
     known = {
@@ -138,34 +142,34 @@ def _elsewhere(sample: Loaded, streamed: Streamed, kind: str | None) -> Loaded:
 def _check_options(
     likelihood: Likelihood, missing: str, groups: Sequence[str], weights: Any, weight_kind: str | None
 ) -> str | None:
-    """The kind of the weights; options that a stream does not offer are refused by name."""
+    """Return the kind of the weights (None without weights); DataError for options that streams do not support."""
     kind = data_room.check_weight_kind(weights, weight_kind)
     if likelihood.mode != "rows":
         what = f"unit={likelihood.unit!r}" if likelihood.mode == "units" else "rowwise=False"
         raise DataError(
-            f"{likelihood.name}: models with {what} need their data in memory; a stream is for models by row. Load the columns "
-            "in use, or fit a sample of whole units"
+            f"{likelihood.name}: models with {what} need their data in memory; streams support row-wise models only. Load the "
+            "columns in use into memory, or fit a sample of whole units"
         )
     if missing != "raise":
         raise DataError(
-            "missing='drop' is not offered for a stream: exclude these rows where they are read, by filters= of mle.Parquet or "
+            "missing='drop' is not supported for a stream: exclude these rows where they are read, by filters= of mle.Parquet or "
             "in the query"
         )
     if weights is not None and not isinstance(weights, str):
         raise DataError(
-            "weights= of a stream is the name of a column, not numbers: their rows would have to be matched"
+            f"weights=: with a stream, expected the name of a column, got {type(weights).__name__}"
         )
     return kind
 
 
 def _cut_of(sample: Loaded, wanted: Wanted, scale: float) -> Cut:
-    """How partitions become chunks, from how the sample did."""
+    """The instructions (`Cut`) by which partitions are converted to chunks, taken from the loaded sample."""
     rows, data = sample.rows, sample.problem.data
     keys: dict[int, Any] = {}
     for entry in rows.layout.entries:
         by_row = [slot for slot in entry.slots if slot.source == "row"]
         if entry.treedef is not None or len(entry.slots) > 1:
-            raise DataError(f"column {entry.key!r}: a stream has plain columns, got a structure of several arrays")
+            raise DataError(f"column {entry.key!r}: expected a plain column in a stream, got a structure of several arrays")
         keys |= {slot.position: entry.key for slot in by_row}
     size = limits().chunk_rows or limits().block_rows
     block = min(data.block, size) if size % min(data.block, size) == 0 else size
@@ -191,12 +195,20 @@ AnyEvaluator: TypeAlias = ChunkedEvaluator | EffectsEvaluator | PartitionedEvalu
 def evaluator_of(
     spec: Spec, loaded: Loaded, fixed: Host | None, resume: str | os.PathLike[str] | None = None, devices: Any = None
 ) -> AnyEvaluator:
-    """The evaluator of loaded data: in memory, there over several devices, or in partitions."""
+    """Return the evaluator for loaded data: in memory, with fixed effects, on several devices, or in partitions of a stream.
+
+    Args:
+        spec: the specification.
+        loaded: the data.
+        fixed: values under ``fixed=``, or None.
+        resume: file in which the state of passes over a stream is stored, or None.
+        devices: devices over which rows in memory are divided, or None.
+    """
     if loaded.stream is not None:
         return PartitionedEvaluator(spec, loaded.stream, loaded.seen.problem.data, fixed, loaded.hyper, resume)
     if resume is not None:
         raise ValueError(
-            "resume= keeps the passes over a stream (mle.Parquet, mle.Stream); data in memory are fitted anew"
+            "resume= stores the progress of passes over a stream (mle.Parquet, mle.Stream): leave it out for data in memory"
         )
     if loaded.levels is not None:
         if devices is not None:
@@ -208,19 +220,19 @@ def evaluator_of(
 
 
 def check_place(data: Data, on: Any, engine: Engine | None) -> None:
-    """Raise DataError where ``on=`` does not suit the data."""
+    """Raise DataError if ``on=`` (devices or an engine) does not suit the data."""
     if engine is not None and not is_stream(data):
         raise DataError(
-            f"on={type(on).__name__} runs passes over files that its workers read: give mle.Parquet(...), not data in memory"
+            f"on={type(on).__name__} needs files that its workers read: give mle.Parquet(...), not data in memory"
         )
     if on is not None and engine is None and is_stream(data):
         raise DataError(
-            "on= with devices divides rows in memory; a stream is read by the host's cores, or by an engine"
+            "on= with devices is not supported for a stream, which is read by the host's cores or by an engine: leave it out"
         )
 
 
 def with_fingerprint(loaded: Loaded) -> Loaded:
-    """With the fingerprint of a stream's rows, which the first pass has summed."""
+    """The loaded data with the fingerprint of a stream, computed in its first pass; unchanged for data in memory."""
     if loaded.stream is None:
         return loaded
     return replace(
@@ -233,17 +245,17 @@ def check_stream_options(method: Method, bias_reduction: str | None, validation:
     name = type(method).__name__.lower()
     if not method.dense or optimize.batched(method):
         raise ValueError(
-            f"method={name!r} takes many short steps, and each would be a pass over the stream; use 'newton' or 'bhhh', or fit a "
-            "sample in memory"
+            f"method={name!r} is not supported for a stream, since each of its many steps would be a pass over the data: use "
+            "'newton' or 'bhhh', or fit a sample in memory"
         )
     if bias_reduction is not None:
         raise ValueError(
-            "bias_reduction= needs all rows in memory; with as many rows as a stream has, bias is negligible"
+            "bias_reduction= is not supported for a stream, which has so many rows that bias is negligible: leave it out"
         )
     if validation is not None:
-        raise ValueError("validation= goes with minibatches, which need all rows in memory")
+        raise ValueError("validation= is not supported for a stream: it needs minibatches, and these all rows in memory")
 
 
 def is_stream(data: Data) -> bool:
-    """Whether these data are read in passes."""
+    """True if the data are a stream (have ``partitions`` and ``peek``)."""
     return hasattr(data, "partitions") and hasattr(data, "peek")

@@ -1,4 +1,4 @@
-"""Where the search begins: given starts, candidates made from the data, a subsample, several starts."""
+"""Starts of the search: given by the user, chosen among candidates made from the data, from a subsample, several starts."""
 
 from mlejax.fit.start.candidates import CONCAVE, FirstGuess, acceptable, candidates, first_guess
 from mlejax.fit.start.choose import N_RANKED, choose

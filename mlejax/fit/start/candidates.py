@@ -1,13 +1,13 @@
-"""Candidate starts where the user gives none, made from the data's columns; the log-likelihood picks the best of them.
+"""Candidate starts, made from the columns of the data, for parameters without a given start; the likeliest one is used.
 
 A log-likelihood does not say which column a parameter describes, so the candidates are: no effects and unit scales; for
 every numeric column, locations at its mean (or the logarithm) with scales at its standard deviation (or the inverse); the
 same with one location or threshold, one scale, and shapes that do not depend on the units (:mod:`mlejax.fit.start.roles`);
-and seeded random points.  Parameters of equal declaration start at different values, because equal values are often a
-saddle point (the components of a mixture), and no real scalar starts at 0, where formulas have their symmetries and guards.
-Declared and given starts stay as they are in every candidate.
+and seeded random points.  Parameters with the same declaration start at different values, because equal values are often a
+saddle point (the components of a mixture), and no real scalar starts at 0, where many functions are symmetric or replaced by
+a limit.  Declared and given starts are the same in every candidate.
 
-All functions take many data sets, a single one being a batch of one.  The candidates of a data set depend on its own rows.
+All functions take many data sets (L); the candidates of a data set depend on its own rows only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mlejax.parameters import Declaration, Space
 from mlejax.shapes import Bool, Float, Host, Int
 
 N_RANDOM = 24
-SHAPE = 0.01  # a single real scalar beside a scale may be a shape, which is in no unit
+SHAPE = 0.01  # a single real scalar besides a scale may be a shape, which does not depend on the units of the data
 OFF_GUARDS = 1e-7  # real scalars are at least so large: formulas with a limit at 0 switch below 1e-8
 CONCAVE = 1e-4  # least eigenvalue of the information, scaled to unit diagonal, of an acceptable first guess
 
@@ -47,16 +47,19 @@ def candidates(
     designs: Designs | None = None,
     declared: Mapping[str, Declaration] | None = None,
 ) -> list[np.ndarray]:
-    """Candidate starts of some data sets, natural scale, one array (L, m, ...) for each leaf; the plain ones first.
+    """Return m candidate starts of each of L data sets, natural scale, one array (L, m, ...) for each leaf.
 
-    m depends on the layout and on the number of columns only, because it is part of what is compiled.
+    m depends on the layout and on the number of columns only, because compiled programs depend on it.
 
     Args:
-        given: for each leaf its start or None; with a leading axis over all data sets where ``own`` says so.
+        space: layout of the parameters.
+        given: for each leaf its given start, natural scale, or None.
+        own: for each leaf whether its given start has a leading axis over all data sets.
         which: numbers of the L data sets.
-        data: theirs, (L, N, ...), or more of which the first L are used.
-        designs, declared: of regressed parameters.  Their coefficients give every row what the candidate of the model
-            without covariates says: an intercept, and slopes of 0.  Given coefficients stand.
+        data: their data, arrays (L, N, ...), or more data sets, of which the first L are used.
+        seed: seed of the random candidates.
+        designs, declared: designs of the parameters that have formulas, and the declarations of all.  Candidates for
+            coefficients are an intercept that gives the candidate of the model without predictors, and slopes of 0.
     """
     if designs is not None:
         known = natural_given(designs, declared or {}, given)
@@ -92,13 +95,14 @@ def first_guess(
     designs: Designs | None = None,
     declared: Mapping[str, Declaration] | None = None,
 ) -> FirstGuess | None:
-    """The first of the `candidates` alone, where it may do without a comparison with the others.
+    """Return a function that makes only the first of the `candidates`, if that may be used without comparing it with others.
+
+    Arguments as of `candidates`.
 
     Returns:
-        None if a start is given, or if parameters could be exchanged for one another (no two scalars of equal declaration,
-        no vector but of real numbers, whose entries are most often effects), or if a parameter is neither real nor
-        positive.  Else a function of a chunk of data and its number of data sets that gives natural values, one array
-        (L, ...) for each leaf.  See `acceptable` for the second condition.
+        A function (data, number L of data sets) -> natural values, one array (L, ...) for each leaf.  None if a start is
+        given, if a parameter is neither real nor positive, or if parameters could be exchanged for one another (two scalars
+        of equal declaration, or a vector of positive numbers).  The start must also pass `acceptable`.
     """
     natural = space if designs is None else designs.natural
     known = given if designs is None else natural_given(designs, declared or {}, given)
@@ -120,11 +124,11 @@ def first_guess(
 def acceptable(
     score: Float[Host, "sets p"], information: Float[Host, "sets p p"], scale: Float[Host, " sets"]
 ) -> Bool[Host, " sets"]:
-    """Accept a start only if the log-likelihood is concave there and the Newton decrement is below one unit per row.
+    """Boolean mask, (sets,), of starts at which the log-likelihood is concave and the Newton decrement below one unit per row.
 
     Args:
-        score, information: of the log-likelihood in u; where they are not finite the start is not acceptable.
-        scale: the number of rows, or the sum of their weights.
+        score, information: of the summed log-likelihood with respect to u; a start where they are not finite is not acceptable.
+        scale: number of rows, or sum of their weights.
     """
     with np.errstate(all="ignore"):
         root = np.sqrt(information.diagonal(axis1=1, axis2=2))
@@ -137,7 +141,7 @@ def acceptable(
 
 
 def without_designs(data: Prepared, designs: Designs) -> Prepared:
-    """The columns that the user's function reads, without the designs."""
+    """The data with the columns that the user's function reads only, without design matrices."""
     n_read = len(designs.rows.leaves)
     mask = (data.rows[data.statics.position("mask")],) if data.mode == "units" else ()
     return replace(data, rows=(*data.rows[:n_read], *mask))
@@ -145,7 +149,7 @@ def without_designs(data: Prepared, designs: Designs) -> Prepared:
 
 @lru_cache(maxsize=256)
 def _all_distinct(space: Space) -> bool:
-    """Whether no two free parameters are declared alike, except entries of real vectors, and all are real or positive."""
+    """True if all free parameters are real or positive, vectors are real, and no two have the same declaration and kind."""
     leaves = [leaf for leaf in space.leaves if not leaf.all_fixed]
     kinds = [(leaf.kind, leaf.shape == ()) for leaf in leaves]
     real = all(isinstance(leaf.transform, transforms.Identity) or leaf.shape == () for leaf in leaves)
@@ -154,13 +158,15 @@ def _all_distinct(space: Space) -> bool:
 
 
 def _plain(small: np.ndarray) -> np.ndarray:
-    """The guess without effects and of unit scale, (L, 4); real scalars are nearly 0."""
+    """The guess of no effects and unit scale, (L, 4): columns as of `_guesses`, locations nearly 0."""
     return np.stack([np.maximum(small, OFF_GUARDS), np.ones_like(small), small, small], axis=-1)
 
 
 def _guesses(columns: Columns, small: np.ndarray, least: float) -> np.ndarray:
-    """Location, scale, and spread of scalars and of vectors, of every guess, (L, G, 4); ``least`` is the least location
-    other than of the first guess."""
+    """Make G guesses for each data set, (L, G, 4): location, scale, and spread of scalars and of vectors.
+
+    ``least``: smallest location of guesses "no location", except the first.
+    """
     plain = _plain(small)[:, None]
     mean, sd = columns.mean, columns.sd
     zero, one, tiny = (np.broadcast_to(plain[..., k], sd.shape) for k in range(3))
@@ -183,7 +189,10 @@ def _guesses(columns: Columns, small: np.ndarray, least: float) -> np.ndarray:
 
 
 def natural_given(designs: Designs, declared: Mapping[str, Declaration], given: Given) -> list[np.ndarray | None]:
-    """Starts on the natural scale: given ones of parameters without covariates, declared ones of regressed parameters."""
+    """For each leaf of the model without formulas, a start on the natural scale or None.
+
+    The given start, for parameters without a formula; the declared one, for parameters with a formula.
+    """
     regressed = {d.predictor.name for d in designs.designs}
     out: list[np.ndarray | None] = []
     for leaf, value in zip(designs.natural.leaves, given, strict=True):
@@ -195,7 +204,10 @@ def natural_given(designs: Designs, declared: Mapping[str, Declaration], given: 
 
 
 def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarray], given: Given) -> list[np.ndarray]:
-    """Natural values with any leading axes -> values of the layout with coefficients; given coefficients stand."""
+    """Replace the natural values of parameters that have formulas by coefficients (see `_coefficients`), for each leaf.
+
+    ``natural`` may have leading axes; ``given`` coefficients are kept.
+    """
     by_name = {d.predictor.name: d for d in designs.designs}
     return [
         _coefficients(by_name[leaf.name], value, stands) if leaf.name in by_name else value
@@ -204,7 +216,10 @@ def with_coefficients(designs: Designs, space: Space, natural: Sequence[np.ndarr
 
 
 def _coefficients(design: Design, value: Float[Host, "*values"], given: np.ndarray | None) -> Float[Host, "*lead k"]:
-    """Coefficients that give this natural value in every row, at the mean offset; NaN in ``given`` is to be filled."""
+    """Coefficients, (*lead, k), whose linear predictor gives this natural value in every row, at the mean offset.
+
+    Entries of ``given`` that are not NaN are used instead.
+    """
     with float64(), np.errstate(all="ignore"):
         eta = np.asarray(design.predictor.link.link(value), np.float64) - design.mean_offset
     out = np.multiply.outer(np.where(np.isfinite(eta), eta, 0.0), design.constant)

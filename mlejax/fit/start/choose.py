@@ -1,4 +1,4 @@
-"""Which start the search takes: the given one, the first guess where it is acceptable, or the best of the candidates."""
+"""Choose the start of a search: the given one, the first guess if it is acceptable, or the likeliest candidate."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def choose(
     seed: int = 0,
     n_ranked: int | None = N_RANKED,
 ) -> tuple[Float[Host, "m p"], Evaluation | None]:
-    """u of the starts of some data sets.
+    """Choose the starts of m data sets, in u.
 
     Args:
-        evaluator: of L data sets.
+        evaluator: evaluator of L data sets.
         which: numbers of the m data sets.
-        given: for each leaf its start or None; with a leading axis over all data sets where ``own`` says so.
-        own: as said; None for a start common to all.
-        designs, declared: of regressed parameters, and the declarations.
-        seed: of the random candidates.
-        n_ranked: rows on which candidates are compared, at most; None for all, and then the first guess is not enough.
+        given: for each leaf its given start, natural scale, or None.
+        own: for each leaf whether its given start has a leading axis over all data sets; None if none has.
+        designs, declared: designs of the parameters that have formulas, and the declarations of all.
+        seed: seed of the random candidates.
+        n_ranked: most rows on which candidates are compared; None for all rows, and then the first guess is not used.
 
     Returns:
-        u (m, p), NaN where the keyboard interrupted; and the evaluation of the first guess, where all took it.
+        u, (m, p), NaN for data sets not done before Ctrl-C; and the evaluation at the first guess, if all starts are that.
     """
     space = evaluator.spec.space
     own = [False] * len(given) if own is None else own
@@ -78,7 +78,7 @@ def choose(
 
 
 def _given_whole(evaluator: Evaluator, which: Host, given: Given, own: list[bool]) -> np.ndarray | None:
-    """u (m, p) of starts that the user gave for every leaf; else None."""
+    """u, (m, p), of the given starts, if the user gave one for every free leaf; else None."""
     space = evaluator.spec.space
     open_ = [v is None or np.isnan(v).any() for v in given]
     if any(missing and not leaf.all_fixed for missing, leaf in zip(open_, space.leaves, strict=True)):

@@ -1,4 +1,4 @@
-"""The starts that the user gives: declared ones, ``start=`` by name and address, and one value for each data set."""
+"""Starts given by the user: declared with the parameters, or under ``start=``, for one data set or many."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ Given = Sequence[np.ndarray | None]
 
 
 def given_values(space: Space, declared: Mapping[str, Declaration] | None, start: PyTree) -> list[np.ndarray | None]:
-    """The start of every leaf, natural scale, float64, or None: declared starts, overridden by ``start``.
+    """The given start of every leaf: the declared one, overridden by ``start``.
 
     Args:
+        space: layout of the parameters.
         declared: name -> declaration, or None for a model without declarations.
-        start: a whole ``params`` structure, or a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``.
+        start: a whole ``params`` structure, or a dict of parameter and entry names, ``{"mu": 1.0, "beta[2]": 0.5}``.
 
     Returns:
-        One array of the leaf's shape, or None, for each leaf.  Coefficients of which only some are given are NaN elsewhere.
+        For each leaf an array of its shape, natural scale, float64, or None.  If only some coefficients are given, the others
+        are NaN.
 
     Raises:
-        ValueError, TypeError: wrong shape, value outside its support, unknown address.
+        ValueError, TypeError: wrong shape, value outside its support, unknown name.
     """
     values: list[np.ndarray | None] = [None] * len(space.leaves)
     for name, parameter in (declared or {}).items():
@@ -45,7 +47,7 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
     if not isinstance(start, Mapping):
         raise TypeError(
             f"start= expected a dict of parameters, {{'{space.groups[0].name}': ...}}, or res.params_tree, "
-            f"got {type(start).__name__}; a list of these begins several searches"
+            f"got {type(start).__name__}; give a list of these to search from several starts"
         )
     entries: dict[str, Any] = {}
     for key, value in start.items():
@@ -64,12 +66,13 @@ def given_values(space: Space, declared: Mapping[str, Declaration] | None, start
 def given_for_each(
     space: Space, n_sets: int, start: PyTree, declared: Mapping[str, Declaration] | None
 ) -> tuple[list[np.ndarray | None], list[bool]]:
-    """The starts of many data sets, from one value for all or one for each.
+    """The given starts of many data sets, from one value for all or one for each.
 
     Args:
+        space: layout of the parameters.
         n_sets: L, the number of data sets.
         start: as in `given_values`, where a value may have a leading axis (L, ...); or a DataFrame with one row for each data
-            set and addresses as columns, such as the estimates of another batch.
+            set and parameter names as columns, such as the estimates of another batch.
         declared: name -> declaration.
 
     Returns:
@@ -110,7 +113,7 @@ def given_for_each(
 
 
 def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
-    """The shape of what an address names, a whole leaf or some of its entries; None if it names several leaves."""
+    """The shape of the leaf, or of the entries, that a name refers to; None if it refers to several leaves."""
     located = space.locate(address)
     if len(located) != 1:
         return None
@@ -121,6 +124,7 @@ def _shape_at(space: Space, address: str) -> tuple[int, ...] | None:
 
 
 def _set_entry(space: Space, values: list[np.ndarray | None], address: str, value: PyTree) -> None:
+    """Set, in place, the start of the entry with this name; other entries of its leaf get central values if they have none."""
     for i, flat in space.locate(address):
         leaf = space.leaves[i]
         if flat is None:
@@ -141,10 +145,11 @@ def _set_entry(space: Space, values: list[np.ndarray | None], address: str, valu
 
 
 def _checked(leaf: Leaf, value: Any) -> np.ndarray:
+    """A start of a leaf as a float64 array of its shape; ValueError if it has another shape or lies outside the support."""
     if leaf.kind == COEFFICIENTS and np.shape(value) != leaf.shape:
         raise ValueError(
-            f"start of {leaf.name}: expected its coefficients, shape {leaf.shape}, got shape {np.shape(value)}; "
-            f"{leaf.name} is regressed, so name them one by one, {{{leaf.entry_labels[0]!r}: ...}}"
+            f"start=: {leaf.name} has a formula; expected an array of its coefficients, shape {leaf.shape}, got shape "
+            f"{np.shape(value)}.  Give single coefficients by name: {{{leaf.entry_labels[0]!r}: ...}}"
         )
     parameter = Parameter(leaf.kind, leaf.transform, leaf.shape)
     return start_value(parameter, value, f"start of {leaf.name}")

@@ -1,10 +1,9 @@
-"""Several starts: the maxima that they reach, how many starts reach each, and the ends that are no maximum.
+"""Several starts: the maxima that they reach, how many starts reach each, and the final points that are no maximum.
 
-Ends are sorted into *maxima* (clean ends with good digits), *copies* of a maximum (an exchange of equally declared parameters
-turns one into the other, or every contribution is the same at both: the components of a mixture), *spikes* (the log-likelihood
-rises without bound), *plateaus* (it rises to a supremum that it never reaches), *digits lost* (its rounding outweighs what is
-to be seen) and the rest.  Two ends are one maximum if they lie within a hundredth of a standard error of one another at equal
-log-likelihood.
+Final points are sorted into *maxima*, *copies* of a maximum (equal to it after exchanging parameters of the same declaration, or
+with the same log-likelihood of every row: the components of a mixture), *spikes* (the log-likelihood is unbounded), *plateaus*
+(it rises towards a supremum), *digits lost* (rounding errors dominate) and others.  Two final points are the same maximum if they
+are within a hundredth of a standard error of one another and have equal log-likelihoods.
 """
 
 from __future__ import annotations
@@ -27,23 +26,24 @@ from mlejax.status import End
 from mlejax.verdict import judge, steepest
 
 MAX_STEPS = 150  # steps from one start, so that a search towards infinity does not delay the others
-EXAMINED = 6  # groups of unclean ends that are examined by ray tests
+EXAMINED = 6  # most final points that are no clear maximum to be diagnosed by ray tests
 SAME_PLACE = 1e-2  # standard errors
 SAME_LEVEL = 1e-7  # log-likelihood, relative
-TIE = 1e-11  # the same, of maxima of which none is called the higher one
+TIE = 1e-11  # log-likelihood, relative: maxima that differ by less count as equally high
 
 
 @dataclass(frozen=True, eq=False)
 class Mode:
-    """A point where some of the starts ended.
+    """A final point of one or more searches.
 
     Attributes:
-        kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"``, ``"digits lost"`` or the optimiser's end in lower case.
-        llf: log-likelihood there; NaN where its digits are lost.
-        u: the point in the optimiser's coordinates, (p,).
-        n_starts: how many starts ended there.
-        copy_of: for a copy, the position in the list of the maximum that it copies; else None.
-        statement: what the ray tests found, for all but maxima and copies.
+        kind: ``"maximum"``, ``"copy"``, ``"spike"``, ``"plateau"``, ``"digits lost"``, ``"flat"``, or the status of the
+            optimiser in lower case.
+        llf: log-likelihood there; NaN if rounding errors dominate it.
+        u: the point in unconstrained coordinates, (p,).
+        n_starts: number of starts from which the search stopped there.
+        copy_of: for a copy, the position in the list of the maximum that it equals; else None.
+        statement: what the ray tests found; empty for maxima and copies.
     """
 
     kind: str
@@ -55,6 +55,8 @@ class Mode:
 
 
 class _Maximum(NamedTuple):
+    """A maximum, and the number of starts that reached it."""
+
     diagnosed: Diagnosed
     n_starts: int
 
@@ -62,7 +64,11 @@ class _Maximum(NamedTuple):
 def modes_of(
     problems: Problems, evaluator: SingleEvaluator, loaded: Loaded, ends: Sequence[OptimizeResult]
 ) -> tuple[tuple[Mode, ...], Diagnosed | None]:
-    """The ends sorted into modes, maxima first and the highest of them first; and the end at the highest maximum, if any."""
+    """Sort the final points ``ends`` of several searches into modes.
+
+    Returns:
+        The modes, maxima first, the highest of them first; and the diagnosis at the highest maximum, or None.
+    """
     spec, space = evaluator.spec, evaluator.spec.space
     maxima: list[_Maximum] = []
     others: list[tuple[OptimizeResult, int]] = []
@@ -100,7 +106,7 @@ def modes_of(
 
 
 def _ranked(maxima: list[_Maximum]) -> list[_Maximum]:
-    """The highest first; of equally high ones that which was found first, so that rounding does not choose among copies."""
+    """Sort maxima by log-likelihood, the highest first; equally high ones (to 1e-11) in the order in which they were found."""
     left, out = sorted(enumerate(maxima), key=lambda m: -float(m[1].diagnosed.end.loglik)), []
     while left:
         top = float(left[0][1].diagnosed.end.loglik)
@@ -111,7 +117,10 @@ def _ranked(maxima: list[_Maximum]) -> list[_Maximum]:
 
 
 def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
-    """Count an end among the maxima: as another arrival at one of them, of which the better end is kept, or as a new one."""
+    """Add a maximum, reached from ``count`` starts, to the list in place, or count it for one that is already listed.
+
+    Of two points of the same maximum the one with the smaller Newton decrement is kept.
+    """
     for k, (seen, before) in enumerate(maxima):
         if _same(seen.end, found.end, in_errors=True):
             better = seen if seen.end.decrement <= found.end.decrement else found
@@ -121,6 +130,10 @@ def _count(maxima: list[_Maximum], found: Diagnosed, count: int) -> None:
 
 
 def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
+    """True if two final points have equal log-likelihoods and are within 0.01 standard errors of one another.
+
+    If not ``in_errors``, equal status is required instead of nearness.
+    """
     if not (np.isfinite(a.loglik) and np.isfinite(b.loglik)):
         return a.end == b.end and not np.isfinite(a.loglik) and not np.isfinite(b.loglik)
     if abs(a.loglik - b.loglik) > SAME_LEVEL * max(1.0, abs(float(a.loglik))):
@@ -132,14 +145,17 @@ def _same(a: OptimizeResult, b: OptimizeResult, in_errors: bool) -> bool:
 
 
 def _digits_lost(end: OptimizeResult, count: int) -> Mode:
+    """The mode of a final point at which rounding errors dominate, reached from ``count`` starts."""
     return Mode("digits lost", float("nan"), end.u, count)
 
 
 def _word(end: OptimizeResult) -> str:
+    """The status of the optimiser as words: "max steps"."""
     return end.end.name.lower().replace("_", " ")
 
 
 def _unclean(found: Diagnosed, count: int) -> Mode:
+    """The mode of a diagnosed final point that is no maximum, reached from ``count`` starts."""
     end, directions = found.end, found.findings.directions
     rising = steepest(directions)
     if rising is None:
@@ -150,7 +166,7 @@ def _unclean(found: Diagnosed, count: int) -> Mode:
 
 
 def _merged(rest: list[Mode]) -> list[Mode]:
-    """Ends of one kind and statement as one mode: the point on a spike where a search stops means nothing."""
+    """Merge modes of the same kind and statement into one, with the highest log-likelihood and the sum of starts."""
     out: dict[tuple[str, str], Mode] = {}
     for mode in rest:
         key = (mode.kind, mode.statement)
@@ -164,12 +180,13 @@ def _merged(rest: list[Mode]) -> list[Mode]:
 
 
 def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Host | None) -> list[Mode]:
+    """The modes of the maxima; those that equal an earlier one after an exchange of parameters are marked as copies."""
     space = evaluator.spec.space
     out: list[Mode] = []
     terms: dict[int, Float[Host, " n"]] = {}
 
     def same_terms(i: int, k: int) -> bool:
-        """Every contribution is the same at two maxima: the same law of the data, whatever its parameters are called."""
+        """True if the log-likelihood of every row (or unit) is the same at maxima i and k."""
         for j in (i, k):
             if j not in terms:
                 terms[j] = row_terms(evaluator, maxima[j].diagnosed.end.u)[0]
@@ -195,10 +212,10 @@ def _with_copies(evaluator: SingleEvaluator, maxima: list[_Maximum], fixed: Host
 
 
 def exchange_key(space: Space, values: Sequence[np.ndarray]) -> np.ndarray:
-    """Natural values, one array a leaf -> numbers that do not change when equally declared parameters are exchanged.
+    """Map natural values (one array per leaf) to a vector that does not change if equally declared parameters are exchanged.
 
     The values of scalars of equal declaration are sorted, and so are the entries of each array; a single probability p in
-    (0, 1) counts as the pair (p, 1 - p).
+    (0, 1) is replaced by the pair (p, 1 - p).
     """
     classes: dict[tuple[Any, ...], list[np.ndarray]] = {}
     for leaf, value in zip(space.leaves, values, strict=True):
@@ -216,7 +233,10 @@ def exchange_key(space: Space, values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def statement(modes: Sequence[Mode], n: int) -> str:
-    """``the highest of 2 maxima found from 50 starts (31 reached it)``, and how many starts ran into spikes."""
+    """The statement on n starts: ``"the highest of 2 maxima found from 50 starts (31 reached it)"``.
+
+    It also says how many starts ran into a spike.  ``modes``: from `modes_of`, the highest maximum first.
+    """
     maxima = [m for m in modes if m.kind == "maximum"]
     copies = [m for m in modes if m.kind == "copy"]
     reached = sum(m.n_starts for m in modes if m is modes[0] or (m.kind == "copy" and m.copy_of == 0))

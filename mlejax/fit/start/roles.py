@@ -1,8 +1,8 @@
-"""Candidates in which one real scalar is a location or a threshold, one positive scalar the scale, and the others are shapes.
+"""Start candidates in which one real scalar is a location or threshold, one positive scalar the scale, and the others are shapes.
 
-A density of a location, a scale and shapes has most of its parameters in no unit: a shape on the scale of the data (xi of an
+Shape parameters do not depend on the units of the data: a shape on the scale of the data (xi of an
 extreme-value distribution at the mean of its outcome) is far from any maximum, and often outside the support of the data.
-For every column, and for every choice of the location and the scale among the scalars:
+For every column, and for every choice of the location and the scale among the scalars, the candidates are:
 
 * location at the mean, scale at the standard deviation;
 * threshold a little below the least value, scale at the distance of the mean from there;
@@ -32,12 +32,13 @@ MOST_COLUMNS = 4
 
 
 class Role(NamedTuple):
-    """One kind of candidate: which scalar has which role.
+    """One kind of start candidate: which scalar parameter is the location and which the scale.
 
     Attributes:
-        kind: number of what is in the list above.
-        location, scale: numbers of their leaves, -1 for none.
-        shape: value of the other real scalars.
+        kind: number of the placement: 0 to 2 for the first three in the list of the module docstring, 3 and 4 for the last
+            (location below and above the mean).
+        location, scale: positions of their leaves, -1 for none.
+        shape: start of the other real scalars.
     """
 
     kind: int
@@ -47,7 +48,7 @@ class Role(NamedTuple):
 
 
 def _scalars(space: Space) -> tuple[list[int], list[int]]:
-    """Numbers of the real and of the positive scalars that are free."""
+    """Positions of the free scalar leaves: (real ones, positive ones)."""
     scalars = [(i, leaf) for i, leaf in enumerate(space.leaves) if leaf.shape == () and not leaf.all_fixed]
     real = [i for i, leaf in scalars if isinstance(leaf.transform, transforms.Identity)]
     return real, [i for i, leaf in scalars if positive(leaf)]
@@ -55,14 +56,17 @@ def _scalars(space: Space) -> tuple[list[int], list[int]]:
 
 @lru_cache(maxsize=256)
 def lone_shape(space: Space) -> bool:
-    """Whether the only real scalar may be a shape: there is a positive scalar beside it."""
+    """True if there is exactly one real scalar, and at least one positive one, so that the real one may be a shape."""
     real, scales = _scalars(space)
     return len(real) == 1 and len(scales) > 0
 
 
 @lru_cache(maxsize=256)
 def _roles(space: Space) -> tuple[Role, ...]:
-    """The candidates for one column; none where the scalars leave no choice."""
+    """Assignments of location and scale to the free scalar parameters, one per start candidate for a data column.
+
+    Empty without a real scalar if there are fewer than two positive ones.
+    """
     real, scales = _scalars(space)
     out = []
     for scale in scales[:MOST_SCALARS] or [-1]:
@@ -81,9 +85,14 @@ def _roles(space: Space) -> tuple[Role, ...]:
 
 
 def role_candidates(space: Space, columns: Columns, small: Float[Host, " sets"]) -> list[Float[Host, "*values"]]:
-    """The candidates of all columns, natural scale, one array (L, m, ...) for each leaf.
+    """Return the start candidates of all columns, natural scale, one array (L, m, ...) for each leaf.
 
-    Vectors and structures have no effects there; m depends on the layout and the number of columns only.
+    Real vectors are nearly 0 in them.  m depends on the layout and the number of columns only.
+
+    Args:
+        space: layout of the parameters.
+        columns: statistics of the columns of L data sets.
+        small: a small coefficient for each data set, (L,), from `small_effect`.
     """
     roles, n_sets = _roles(space), len(small)
     mean, sd, low = (a[:, :MOST_COLUMNS, None] for a in (columns.mean, columns.sd, columns.low))

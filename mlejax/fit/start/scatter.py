@@ -1,4 +1,4 @@
-"""Further starts, drawn around a first end and on the scales of the data."""
+"""Random further starts, around the final point of a first search and on the scales of the data."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ def scatter(
     n: int,
     seed: int,
 ) -> Float[Host, "sets n p"]:
-    """n random starts in u for each data set; half are near the end of a first search, half as widely spread as the data.
+    """Draw n random starts in u for each of L data sets, (L, n, p): half near u, half as widely spread as the data.
 
     The draws depend on the seed and on the data set's own rows, not on the other data sets.
 
-    Near the end the scale of a coordinate is the larger of 3 standard errors and half its own size; in logarithms and logits
-    it lies between 1 and 2.  Parameters that were given move like the others.  A start of a structure (kind "Free") has a
-    scale of its own, so that its entries only move by about half their size.
+    Near u the standard deviation of a coordinate is the larger of 3 standard errors and half its own size; for logarithms and
+    logits it is between 1 and 2.  Parameters with a given start are drawn as well.  Entries of a structure (kind "Free") vary
+    around their given start by about half their size.
 
     Args:
-        data: of the data sets, (L, N, ...).
-        given: the start of each leaf or None, as of `given_values`; used for structures.
-        u, information: where the first search ended and the information there, or None if it is not known.  Where it ended
-            at infinity, give the point where it began.
+        space: layout of the parameters.
+        data: the data sets, arrays (L, N, ...).
+        given: for each leaf its given start or None, from `given_values`; used for structures.
+        u, information: final point of the first search and the information there (None if not known); if that search went to
+            infinity, its start instead.
+        n: number of starts.
+        seed: seed of the draws.
     """
     n_sets, p = u.shape
     rng = np.random.default_rng([seed, 1])
@@ -55,6 +58,7 @@ def scatter(
 
 
 def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> np.ndarray:
+    """Standard deviations, (L, p), of random starts near u (see `scatter`)."""
     errors = np.ones_like(u)
     if information is not None:
         diagonal = diagonal_each(information)
@@ -67,7 +71,7 @@ def _scale_near(space: Space, u: np.ndarray, information: np.ndarray | None) -> 
 
 
 def _wide(space: Space, data: Prepared, n_sets: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n starts (L, n, p) on the scales of the columns, and of unit scale."""
+    """Random starts in u, (L, n, p), with locations and scales of the data's columns, or of unit scale."""
     columns, small = columns_of(data, n_sets), small_effect(data, n_sets)
     zero, one = np.zeros((n_sets, 1)), np.ones((n_sets, 1))
     location = np.concatenate([zero, np.where(columns.varies, columns.mean, 0.0)], axis=1)

@@ -1,18 +1,18 @@
-"""A start for many rows, from a sample of them: a search on one chunk costs less than one pass over the data.
+"""A start for many rows, estimated from a sample of them: a search on one chunk costs less than one pass over the data.
 
 The estimate from m of n rows is within about sqrt(p n / m) standard errors of the full one.  From there Newton's method takes
 three passes over the data and one that confirms, instead of six to ten.
 
-1. The search begins on as many blocks of rows (or whole units) as hold 200 rows for every parameter.
-2. It takes one more step on a whole chunk of the evaluator, 8,192 to 16,384 rows; all samples share that chunk's program.
+1. The search begins on a few blocks of rows (or whole units), at least 200 rows for every parameter.
+2. It takes one more step on a whole chunk of the evaluator, 8,192 to 16,384 rows; all samples use that chunk's program.
 3. It takes one more step on a fifth of the data.
 
-Each sample consists of sixteen runs of neighbouring rows, spread over the data.  A ridge worth one observation keeps
-parameters where they were if the sample says nothing about them (a rare level of a factor).
+Each sample consists of sixteen runs of consecutive rows, spread over the data.  A ridge penalty worth one observation keeps
+parameters at their start if the sample does not inform about them (a rare level of a factor).
 
-The sample only gives a start; the answer is that of all rows.  The default start is used instead if the search on the sample
-does not converge (a rare event may be separated there), or if the sample's estimate is far from a maximum of other rows (in
-the end: of all rows) and these rows are more likely at the default start.
+The sample only gives a start; the estimate is that of all rows.  The default start is used instead if the search on the sample
+does not converge (a rare event may be separated there), or if the sample's estimate is far from a maximum for other rows (in
+the end: for all rows) and the default start has a higher log-likelihood there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SEARCH = optimize.Newton(max_steps=20)
 
 
 def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
-    """Whether the data are large, separable, and a chunk of them enough for this many parameters."""
+    """True if a start from a subsample saves time: many rows, a method with curvature, and few enough parameters."""
     p = spec.space.n_free
     if data.mode == "whole" or spec.adjusted or not method.dense or p == 0 or int(data.n) < limits().sampled_rows:
         return False
@@ -55,12 +55,12 @@ def worthwhile(spec: Spec, data: Prepared, method: Method) -> bool:
 
 
 def _n_chunks(data: Prepared, p: int) -> int:
-    """Chunks in the sample: a power of two, enough for p parameters."""
+    """Number of chunks in the sample: a power of two, with at least 200 rows for each of p parameters."""
     return 1 << max(0, math.ceil(math.log2(ROWS_PER_PARAMETER * p / chunk_size(data))))
 
 
 def first_rows(spec: Spec, data: Prepared) -> Prepared:
-    """The rows on which the search begins: as few blocks of a chunk as are enough for the parameters."""
+    """The sample of rows on which the search begins: as few blocks as have 200 rows for each parameter."""
     p, size = spec.space.n_free, chunk_size(data)
     n_blocks = math.ceil(ROWS_PER_PARAMETER * p / data.block)
     if n_blocks * data.block >= size or data.block % N_RUNS:
@@ -72,7 +72,15 @@ def first_rows(spec: Spec, data: Prepared) -> Prepared:
 def improved(
     spec: Spec, data: Prepared, first: Prepared, u0: Float[Host, " p"], fixed: Host | None
 ) -> Float[Host, " p"] | None:
-    """A start near the estimate, from a search that begins at u0 on the `first_rows`; None if u0 is the better start."""
+    """Return a start near the estimate, (p,), from a search on samples that begins at u0; None if u0 is the better start.
+
+    Args:
+        spec: the specification.
+        data: all rows.
+        first: the first sample, from `first_rows`.
+        u0: the default start, (p,).
+        fixed: values under ``fixed=``, or None.
+    """
 
     def of(rows: Prepared) -> ChunkedEvaluator:
         return ChunkedEvaluator(spec, rows, fixed, program_of=data)
@@ -110,7 +118,7 @@ def improved(
 
 
 def estimate(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """The estimate from the rows in memory of data that are not, within its sampling error; None if the search fails."""
+    """Estimate from a stream's sample of rows in memory, to within its sampling error, (p,); None if the search fails."""
     few = evaluator.sample(limits().sampled_rows)
     on_few = (
         evaluator if few is evaluator.data else ChunkedEvaluator(evaluator.spec, few, evaluator.fixed, evaluator.hyper)
@@ -123,7 +131,10 @@ def estimate(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, 
 def chosen(
     evaluator: ChunkedEvaluator | PartitionedEvaluator, near: Float[Host, " p"], u0: Float[Host, " p"]
 ) -> Float[Host, " p"]:
-    """The better of ``near`` and u0 on all rows; u0 is evaluated only if ``near`` is far from a maximum."""
+    """Return the start, ``near`` or u0, (p,), with the higher log-likelihood on all rows.
+
+    u0 is evaluated only if ``near`` is far from a maximum.
+    """
     found, times = evaluator.minimised(_SEARCH, near), 1.0
     if isinstance(evaluator, PartitionedEvaluator):  # the estimate from rows that are few beside all of them
         times = max(1.0, evaluator.n_contributions / evaluator.some.n_contributions)
@@ -134,25 +145,28 @@ def chosen(
 
 
 def _one_step(evaluator: ChunkedEvaluator, near: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """Newton's step on these rows, or None if the point is not near a maximum of theirs."""
+    """Take one Newton step from ``near`` on these rows, (p,); None if it is not near a maximum for them."""
     found = evaluator.minimised(_SEARCH, near)
     return _stepped(evaluator.spec, near, *found[1:]) if _expected(found, evaluator.scale) else None
 
 
 def _stepped(spec: Spec, u: Float[Host, " p"], score: Host, curvature: Host) -> Float[Host, " p"] | None:
-    """u after Newton's step, within the bounds; None if the information is not positive definite."""
+    """u after a Newton step, (p,), projected onto the bounds; None if the information is not positive definite.
+
+    ``score`` and ``curvature`` are the derivatives of the minimised objective.
+    """
     inverse = linalg.scaled_inverse(curvature)
     onward = np.clip(u - inverse.inverse @ score, spec.space.lower, spec.space.upper)
     return onward if inverse.ok and np.isfinite(onward).all() else None
 
 
 def _most(p: int) -> float:
-    """The largest Newton decrement that is expected at the estimate of as many other rows, whose mean is 2 p."""
+    """Upper limit, 10 p + 20, of the Newton decrement expected at an estimate from as many other rows (its mean is 2 p)."""
     return 10.0 * p + 20.0
 
 
 def _expected(found: Minimised, scale: float) -> bool:
-    """Whether the Newton decrement is as small as at the estimate from as many other rows, where its mean is 2 p."""
+    """True if the Newton decrement, in log-likelihood units, is at most `_most`, as expected at an estimate from other rows."""
     _, score, curvature = found
     inverse = linalg.scaled_inverse(curvature)
     if not (inverse.smallest > DEFINITE and np.isfinite(score).all()):
@@ -161,7 +175,10 @@ def _expected(found: Minimised, scale: float) -> bool:
 
 
 def _searched(evaluator: ChunkedEvaluator, u0: Float[Host, " p"]) -> Float[Host, " p"] | None:
-    """Newton's method on the sample until it is within the sampling error, and a full step from there; None if it fails."""
+    """Run Newton's method on a sample until the decrement is within the sampling error; return the next point, (p,).
+
+    None if the search stops before.
+    """
     space, scale = evaluator.spec.space, evaluator.scale
     carry = optimize.begin(_SEARCH, u0)
     setting = optimize.setting_of(carry.u, space.lower, space.upper, scale)

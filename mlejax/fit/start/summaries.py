@@ -1,7 +1,6 @@
-"""The size of the data's columns, of which starts are made: means, spreads, least values, over a leading axis of data sets.
+"""Statistics of the data's columns from which starts are made: means, standard deviations, minima, for each data set.
 
-Only rows of positive weight count, and of many rows only some that are spread over all of them.  No number depends on the
-other data sets.
+Only rows of positive weight are used, and at most 4096 of them, spread over all.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ MAX_ROWS = 4096  # rows (or units) of which statistics are taken
 
 
 class Columns(NamedTuple):
-    """Statistics of numeric columns of one dimension.
+    """Statistics of the first K <= 8 numeric columns with one number per row, of L data sets.
 
     Attributes:
-        mean, sd, low: mean, standard deviation and least value, (L, K); columns that vary and are finite come first.
+        mean, sd, low: mean, standard deviation and minimum, (L, K); columns that vary and are finite come first.
         varies: whether a column varies and is finite, (L, K).
-        n_columns: how many such columns there are, at most `MAX_COLUMNS` of which are among the K.
+        n_columns: number of numeric columns in the data.
     """
 
     mean: Float[Host, "sets columns"]
@@ -35,7 +34,7 @@ class Columns(NamedTuple):
 
 
 def columns_of(data: Prepared, n_sets: int) -> Columns:
-    """Statistics of the columns of the first ``n_sets`` data sets of a chunk."""
+    """Compute the statistics of the columns of the first ``n_sets`` data sets."""
     rows, inside, lead = _rows(data, n_sets)
     numeric = [a for a in rows if a.ndim == lead and a.dtype.kind in "fi"]
     found = np.empty((4, n_sets, min(len(numeric), MAX_COLUMNS)))
@@ -50,7 +49,7 @@ def columns_of(data: Prepared, n_sets: int) -> Columns:
 
 
 def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
-    """A coefficient whose product with any column is small: 0.01 over the largest root mean square, at most 0.01."""
+    """A small coefficient for each data set, (L,): 0.01 divided by the largest root mean square of a column, at most 0.01."""
     rows, inside, lead = _rows(data, n_sets)
     largest = np.ones(n_sets)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -68,8 +67,12 @@ def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:
 
 
 def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | None, int]:
-    """Columns (L, n, ...) or (L, n, length, ...) of units, flags of the rows that count (None: all), and the axes before a
-    value's own."""
+    """The columns to summarise, without design matrices and padding.
+
+    Returns:
+        Arrays (L, n, ...), or (L, n, length, ...) for units; the mask of rows with positive weight (None: all); and the number
+        of axes before those of a value, 2 or 3.
+    """
     own = data.rows[: data.statics.position("mask") + 1] if data.mode == "units" else data.rows
     hidden = {slot.position for entry in data.statics.entries if isinstance(entry.key, tuple) for slot in entry.slots}
     rows = [np.asarray(leaf)[:n_sets] for i, leaf in enumerate(own) if i not in hidden]
@@ -86,6 +89,7 @@ def _rows(data: Prepared, n_sets: int) -> tuple[list[np.ndarray], np.ndarray | N
 
 
 def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Mean of a column for each data set, (L,), over the rows of the mask ``inside`` (None: all)."""
     axes = tuple(range(1, a.ndim))
     if inside is None:
         return np.asarray(a.mean(axis=axes))
@@ -93,7 +97,7 @@ def _mean(a: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
 
 
 def _moments(a: np.ndarray, inside: np.ndarray | None) -> tuple[np.ndarray, ...]:
-    """Mean, standard deviation, least and greatest value (L,) of a column."""
+    """Mean, standard deviation, minimum and maximum, (L,) each, of a column over the rows of the mask ``inside`` (None: all)."""
     mean, axes = _mean(a, inside), tuple(range(1, a.ndim))
     sd = np.sqrt(_mean(np.square(a - mean.reshape(-1, *(1,) * (a.ndim - 1))), inside))
     low, high = (a, a) if inside is None else (np.where(inside, a, np.inf), np.where(inside, a, -np.inf))

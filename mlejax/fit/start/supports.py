@@ -1,4 +1,4 @@
-"""Values inside every kind of support: central ones, and random ones, with any leading axes."""
+"""Start values inside the support of each kind of parameter: central ones and random ones, with any leading axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlejax.shapes import Float, Host
 
 
 def positive(leaf: Leaf) -> bool:
-    """Whether the leaf's support is the positive half-line, open or closed."""
+    """True if the support of the leaf is (0, inf) or [0, inf)."""
     t = leaf.transform
     return isinstance(t, transforms.Log) or (isinstance(t, transforms.Box) and t.lo == 0.0 and math.isinf(t.hi))
 
@@ -25,13 +25,16 @@ def place(
     offset: Float[Host, ...],
     deviation: Float[Host, ...],
 ) -> Float[Host, "*values"]:
-    """A leaf's values (\\*lead, \\*shape) around a location and a scale, inside its support.
+    """Values of a leaf, (\\*lead, \\*shape), around a location and a scale, inside its support.
 
-    Real entries are ``location + offset``, positive ones ``scale exp(2 d)``, others lie at the logistic function of 2 d between
-    their bounds; ordered ones are the sorted ``location + scale d``, a simplex is the softmax of d, a matrix is diagonal.
+    Real entries are ``location + offset``, positive ones ``scale exp(2 d)``, bounded ones ``lo + (hi - lo) logistic(2 d)``,
+    ordered ones the sorted ``location + scale d``; a simplex is the softmax of d, a matrix is diagonal.
 
     Args:
-        deviation: d, of the size of a standard normal draw for random values; 0 is the middle.
+        leaf: the parameter.
+        location, scale: location and scale, (\\*lead,).
+        offset: added to real entries, (\\*lead, size).
+        deviation: d, (\\*lead, size); 0 for central values, standard normal for random ones.
     """
     t, lead = leaf.transform, location.shape
     shape = (*lead, *leaf.shape)
@@ -62,7 +65,10 @@ def central(
     offset: Float[Host, ...],
     rank: Float[Host, " size"],
 ) -> Float[Host, "*values"]:
-    """A leaf's values near the location and the scale, kept apart by their ``rank`` in [-1, 1] among equal declarations."""
+    """Central values of a leaf, (\\*lead, \\*shape), that differ slightly between parameters of equal declaration.
+
+    ``rank``: position of each entry among those of equal declaration, in [-1, 1], (size,); other arguments as of `place`.
+    """
     if leaf.transform.elementwise:
         return place(leaf, location, scale, offset, 0.05 * rank)
     along = np.broadcast_to(np.linspace(-1.0, 1.0, leaf.shape[-1]), leaf.shape).reshape(-1)
@@ -73,7 +79,7 @@ def central(
 
 
 def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size"]) -> Float[Host, "*values"]:
-    """A leaf's values (\\*lead, \\*shape) at guesses: location, scale, spread of scalars, spread of vectors."""
+    """Values of a leaf, (\\*lead, \\*shape), for guesses (\\*lead, 4): location, scale, spread of scalars, spread of vectors."""
     location, scale, scalar, vector = (guess[..., i] for i in range(4))
     if leaf.shape == ():
         return central(leaf, location, scale, 0.5 * scalar[..., None] * rank, rank)
@@ -82,7 +88,7 @@ def at_guess(leaf: Leaf, guess: Float[Host, "*lead 4"], rank: Float[Host, " size
 
 @lru_cache(maxsize=256)
 def ranks(space: Space) -> tuple[np.ndarray, ...]:
-    """For each leaf the positions (size,) of its entries among all entries of equal declaration, in [-1, 1]."""
+    """For each leaf the positions of its entries among all entries of equal declaration, scaled to [-1, 1], (size,)."""
     totals: dict[tuple[str, bool], int] = {}
     places = []
     for leaf in space.leaves:
@@ -105,9 +111,16 @@ def random(
     width: Float[Host, " m"],
     normal: Float[Host, "m size"],
 ) -> Float[Host, "*values"]:
-    """A leaf's random values (\\*lead, m, \\*shape) from standard normal draws of this width.
+    """Random values of a leaf, (\\*lead, m, \\*shape), inside its support.
 
-    Real scalars vary by the scale; real vectors vary around 0 by ten times a small effect.
+    Real scalars vary around the location by ``scale``; real vectors vary around 0 by ten times ``small``.
+
+    Args:
+        leaf: the parameter.
+        location, scale: locations and scales.
+        small: a small coefficient, from `small_effect`.
+        width: factor on the standard normal draws.
+        normal: standard normal draws.
     """
     deviation = width[:, None] * normal
     if leaf.shape == ():

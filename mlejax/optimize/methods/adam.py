@@ -15,21 +15,21 @@ __all__ = ["Adam"]
 
 @dataclass(frozen=True)
 class Adam(OptaxMethod):
-    """Adam, on all rows at every step or, with `batch_size`, on minibatches.
+    """The Adam optimiser, on all rows at every step or, with `batch_size`, on minibatches.
 
     Args:
-        learning_rate: length of a typical move in each coordinate of u; a number, or a schedule of optax (steps so far
-            -> number).
-        tol: settle when the log-likelihood rose by at most this over `patience` turns.
-        max_steps: steps tried after the start.
-        patience: length of that window in turns (100). With `batch_size`: epochs without a higher validation
-            log-likelihood after which training stops (10).
-        batch_size: rows (or units) of a minibatch; None takes all of them at every step.
-        epochs: passes through the data at most, 100 by default; only with `batch_size`, instead of `tol` and `max_steps`.
-        seed: of the shuffling; only with `batch_size`.
+        learning_rate: typical size of a step in each unconstrained coordinate; a number, or an optax schedule (number of
+            steps so far -> number).
+        tol: stop when the log-likelihood increased by at most this over `patience` steps.
+        max_steps: most steps (evaluations after the start).
+        patience: number of steps in that rule, default 100. With `batch_size`: stop after this many epochs without a higher
+            validation log-likelihood, default 10.
+        batch_size: rows (or units) of a minibatch; None for all of them at every step.
+        epochs: most passes through the data, default 100; only with `batch_size`, instead of `tol` and `max_steps`.
+        seed: seed of the shuffling; only with `batch_size`.
 
     Raises:
-        ValueError: an option is not positive, or means nothing beside the others.
+        ValueError: an option is not positive, or has no effect in combination with the others.
 
     Example:
         >>> from mlejax.optimize import Adam
@@ -48,13 +48,13 @@ class Adam(OptaxMethod):
     def __post_init__(self) -> None:
         if not callable(self.learning_rate) and not self.learning_rate > 0:
             raise ValueError(
-                f"Adam(learning_rate={self.learning_rate!r}): expected a positive number, or a schedule of optax"
+                f"Adam(learning_rate={self.learning_rate!r}): expected a positive number, or an optax schedule"
             )
         check_options(self)
         check_batches(self)
 
     def gradient_transformation(self) -> Transformation:
-        """Adam as optax has it."""
+        """Return ``optax.adam`` with this learning rate."""
         import optax
 
         return optax.adam(self.learning_rate)

@@ -1,4 +1,4 @@
-"""BHHH: Newton's method with the outer product of the contributions' gradients in place of the Hessian.
+"""BHHH: Newton's method with the sum of outer products of the scores in place of the information.
 
 At the true parameters the mean outer product of the scores estimates the information, and it is never indefinite. It
 needs first derivatives only, but converges linearly, at a rate that depends on how well the model fits.
@@ -18,11 +18,12 @@ __all__ = ["BHHH"]
 
 @dataclass(frozen=True)
 class BHHH(TrustRegion):
-    """BHHH: outer products of scores as curvature, trust region, linear convergence.
+    """BHHH: Newton-type steps with outer products of scores as curvature, in a trust region; converges linearly.
 
     Args:
-        tol: stop when scale * g'B^-1 g is at most this, confirmed by one further step.
-        max_steps: steps tried after the start.
+        tol: stop when the decrement s'B^-1 s (score s, sum B of outer products of scores; log-likelihood units) is at most
+            this, confirmed by one further step.
+        max_steps: most evaluations after the start, rejected steps included.
 
     Raises:
         ValueError: tol or max_steps is not positive.

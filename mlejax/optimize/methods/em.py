@@ -1,4 +1,4 @@
-"""Expectation-maximisation: its options. The steps need the likelihood itself: :mod:`mlejax.fit.maximise.em_steps`."""
+"""Options of expectation-maximisation. Its steps, which need the likelihood, are in :mod:`mlejax.fit.maximise.em_steps`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class EM(Method):
     """EM for models with a class, :class:`mlejax.Discrete` or :class:`mlejax.Markov`, then Newton's method to the end.
 
     The M step takes Newton steps on the expected log-likelihood of data and classes, for any likelihood; the log-likelihood
-    never falls.  Extrapolated steps are kept where it rises (SQUAREM, Varadhan & Roland 2008).  ``res.path`` lists the steps.
-    Newton's method is faster, and finds the same maxima; EM needs no second look at a start far away.
+    never decreases.  Extrapolated steps are kept if they increase it (SQUAREM, Varadhan & Roland 2008).  ``res.path`` lists the
+    steps.  Newton's method is faster and finds the same maxima; EM is more robust to a start that is far away.
 
     Args:
-        tol: EM stops, and Newton's method begins, when a step gains at most this, log-likelihood units.
-        max_steps: EM steps at most.
-        accelerate: extrapolate.
-        inner: Newton steps of an M step at most.
+        tol: stop EM, and begin Newton's method, when a step increases the log-likelihood by at most this.
+        max_steps: most EM steps.
+        accelerate: whether to extrapolate (SQUAREM).
+        inner: most Newton steps in one M step.
 
     Raises:
         ValueError: an option is not positive.
@@ -45,16 +45,16 @@ class EM(Method):
             raise ValueError(f"EM(inner={self.inner!r}): expected a positive whole number")
 
     def init(self, u: Float[Either, " p"]) -> PyTree:
-        """Refused: where there is no likelihood to take expectations of."""
+        """Raise ValueError: EM runs in ``fit`` only, which does not call this."""
         raise ValueError(
-            "method='em' is offered by fit, for one data set in memory and models with mle.Discrete or mle.Markov; leave it "
-            "out here: Newton's method maximises the same log-likelihood"
+            "method='em' is supported by model.fit only, for one data set in memory and models with mle.Discrete or mle.Markov; "
+            "leave it out here: Newton's method maximises the same log-likelihood"
         )
 
     def propose(self, state: PyTree, kept: Point) -> Float[Either, " p"]:
-        """Never reached."""
+        """Required by `Method`; never called, since ``init`` raises."""
         return kept.u
 
     def update(self, state: PyTree, kept: Point, new: Point, setting: Setting) -> tuple[Any, Step]:
-        """Never reached."""
+        """Required by `Method`; never called, since ``init`` raises."""
         return state, Step(True)

@@ -1,11 +1,11 @@
-"""First-order methods: any optax gradient transformation in the common drivers, projected onto the box.
+"""First-order methods: any optax gradient transformation in the common drivers, projected onto the bounds.
 
-Each turn feeds the gradient at the current point to the transformation and moves by what comes out,
+Each turn passes the gradient at the current point to the transformation and adds the update that it returns,
 
     u <- clip(u + shrink * update, lower, upper),
 
-while the best point met so far is kept apart. A point that is not finite sends the search back to the best one, with
-its memory cleared and its moves halved. It stops as `progress` says.
+while the best point so far is stored as the kept point. If the objective is not finite at a point, the search goes back to the
+best one, resets the transformation's state and halves ``shrink``. The stopping rule is in `progress`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class FirstOrderState(NamedTuple):
     Attributes:
         memory: the transformation's own state.
         trial: the point to evaluate next, shape (p,).
-        shrink: factor on the transformation's updates, halved at each point that was not finite, ().
-        progress: the window in which the log-likelihood should rise.
+        shrink: factor on the transformation's updates, halved after each point where the objective was not finite, ().
+        progress: the state of the stopping rule.
     """
 
     memory: PyTree
@@ -48,13 +48,13 @@ class FirstOrderState(NamedTuple):
 
 
 class OptaxMethod(Method):
-    """Methods that are an optax gradient transformation."""
+    """Base class of methods whose steps are those of an optax gradient transformation."""
 
     patience: int | None
 
     @abstractmethod
     def gradient_transformation(self) -> Transformation:
-        """The transformation, an `optax.GradientTransformation`."""
+        """Return the `optax.GradientTransformation`."""
 
     def init(self, u: Float[Either, " p"]) -> FirstOrderState:
         """State before the first evaluation."""
@@ -63,11 +63,11 @@ class OptaxMethod(Method):
         return FirstOrderState(memory, u, np.ones((), u.dtype), no_progress(u.dtype))
 
     def propose(self, state: FirstOrderState, kept: Point) -> Float[Either, " p"]:
-        """The point that the transformation moves to."""
+        """Return the point to which the transformation's last update leads, (p,)."""
         return state.trial
 
     def update(self, state: FirstOrderState, kept: Point, new: Point, setting: Setting) -> tuple[FirstOrderState, Step]:
-        """Keep the new point if it is the best, and move on from it."""
+        """Keep the new point if it is the best so far, and compute the next trial point by the transformation."""
         import optax
 
         first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
@@ -94,14 +94,14 @@ class FirstOrder(OptaxMethod):
     """Any optax `GradientTransformation` as an optimiser; two are equal if their transformation is the same object.
 
     Args:
-        transformation: what optax's constructors return; one that searches along a line needs values elsewhere and is
-            refused when it is used.
-        tol: settle when the log-likelihood rose by at most this over `patience` turns.
-        max_steps: steps tried after the start.
+        transformation: such as ``optax.sgd(0.1)``. Transformations with a line search are not supported, because they
+            evaluate the objective at further points; they raise an error in the fit.
+        tol: stop when the log-likelihood increased by at most this over `patience` steps.
+        max_steps: most steps (evaluations after the start).
         patience, batch_size, epochs, seed: as in :class:`Adam`.
 
     Raises:
-        ValueError: an option is not positive, or means nothing beside the others.
+        ValueError: an option is not positive, or has no effect in combination with the others.
         TypeError: not a gradient transformation.
 
     Example:
@@ -131,10 +131,10 @@ class FirstOrder(OptaxMethod):
 
 
 def strong(tree: PyTree) -> PyTree:
-    """The same numbers without JAX's weak types, so that a loop's carry does not change type after the first turn."""
+    """Copy a pytree with its arrays' weak types removed, so that the carry of a JAX loop keeps its types."""
     return cast_like(tree, tree)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """The numbers of one tree with the types of another."""
+    """Cast the arrays of a pytree to the dtypes of another of the same structure."""
     return jax.tree.map(lambda a, b: jnp.asarray(a, jnp.asarray(b).dtype), tree, like)

@@ -1,10 +1,10 @@
-"""L-BFGS: curvature from the last few gradients (Liu & Nocedal 1989), through optax, projected onto the box.
+"""L-BFGS: curvature from the last few gradients (Liu & Nocedal 1989), through optax, projected onto the bounds.
 
-The direction is optax's two-loop recursion. Its line search is not used: each turn of a driver tries one point, and a step
-that does not bring an Armijo share of the predicted reduction is shortened on the next turn by interpolation. A pair of
-differences with no positive curvature along it is replaced by one with positive curvature (in the spirit of Powell 1978), so
-that directions stay downhill on surfaces that are not convex. It settles when -scale * g'd, its stand-in for the Newton
-decrement, is at most `tol` twice running, or when the log-likelihood has risen by no more than `tol` over `patience` turns.
+The direction is optax's two-loop recursion. Its line search is not used: each turn of a driver evaluates one point, and a step
+that fails the Armijo condition is shortened on the next turn by interpolation. A pair of differences with no positive curvature
+is replaced by one with positive curvature (in the spirit of Powell 1978), so that directions are descent directions on functions
+that are not convex. It stops with status SETTLED when the predicted increase -scale * g'd is at most `tol` at two accepted points
+in a row, or when the log-likelihood has increased by no more than `tol` over `patience` evaluations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["LBFGS", "LBFGSState"]
 ARMIJO = 1e-4
 LEAST_CURVATURE = 1e-8  # cosine between differences of points and of gradients below which a pair is replaced
 RESTART, GIVE_UP = 12, 40  # rejections in a row
-NEAR_RISE, NEAR_WINDOW = 1e-4, 1e-6  # rises below which giving up is settling, and not stalling
+NEAR_RISE, NEAR_WINDOW = 1e-4, 1e-6  # increases below which the status after GIVE_UP is SETTLED, not STALLED
 
 
 class LBFGSState(NamedTuple):
@@ -38,11 +38,11 @@ class LBFGSState(NamedTuple):
 
     Attributes:
         memory: optax's pairs of differences.
-        direction: from the kept point, shape (p,).
-        length: of the pending step along it, ().
-        below_tolerance: accepted points in a row with a predicted rise of at most tol, ().
-        rejected: steps rejected in a row, ().
-        progress: the window in which the log-likelihood should rise.
+        direction: search direction from the kept point, shape (p,).
+        length: factor on the direction for the pending step, ().
+        below_tolerance: number of accepted points in a row with a predicted increase of at most tol, ().
+        rejected: number of steps rejected in a row, ().
+        progress: the state of the stopping rule.
     """
 
     memory: PyTree
@@ -58,10 +58,10 @@ class LBFGS(Method):
     """L-BFGS with backtracking.
 
     Args:
-        memory: pairs of differences kept.
-        tol: settle when the predicted rise of the log-likelihood is at most this.
-        max_steps: points tried after the start.
-        patience: length of the window without progress, in turns.
+        memory: number of pairs of differences kept.
+        tol: stop when the predicted increase of the log-likelihood is at most this at two accepted points in a row.
+        max_steps: most evaluations after the start, rejected steps included.
+        patience: stop when the log-likelihood increased by at most ``tol`` over this many evaluations.
 
     Raises:
         ValueError: an option is not positive.
@@ -83,6 +83,7 @@ class LBFGS(Method):
         check_options(self)
 
     def _transformation(self) -> Transformation:
+        """optax's L-BFGS preconditioner, without a line search."""
         import optax
 
         return optax.scale_by_lbfgs(self.memory)
@@ -94,11 +95,11 @@ class LBFGS(Method):
         return LBFGSState(memory, np.zeros(u.shape, u.dtype), np.ones((), u.dtype), none, none, no_progress(u.dtype))
 
     def propose(self, state: LBFGSState, kept: Point) -> Float[Either, " p"]:
-        """The pending step along the direction."""
+        """Return the kept point plus the pending step, (p,)."""
         return kept.u + state.length * state.direction
 
     def update(self, state: LBFGSState, kept: Point, new: Point, setting: Setting) -> tuple[LBFGSState, Step]:
-        """Judge the new point, extend the memory if it is kept, find the next direction or a shorter step."""
+        """Accept or reject the new point; if accepted, extend the memory and find a direction, else shorten the step."""
         first = jnp.isinf(kept.f)
         accepted, shorter = _judge(kept, new, setting)
         best = select(accepted, new, kept)
@@ -131,7 +132,7 @@ class LBFGS(Method):
     def _direction(
         self, state: LBFGSState, kept: Point, best: Point, setting: Setting
     ) -> tuple[Float[Either, " p"], Any]:
-        """Downhill direction at the best point, and the memory with its newest pair."""
+        """Descent direction at the best point, (p,), and the memory with its newest pair of differences."""
         s, y = best.u - kept.u, best.g - kept.g
         bent = (s @ y < LEAST_CURVATURE * norm(s) * norm(y)) & ~jnp.isinf(kept.f)
         # a stand-in pair of positive curvature, as steep as the change of the gradient was
@@ -146,7 +147,7 @@ class LBFGS(Method):
 
 
 def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
-    """Whether the new point is accepted, and the factor on the step's length where it is not."""
+    """Whether the new point is accepted (Armijo condition), and the factor on the step's length if it is rejected."""
     first, finite = jnp.isinf(kept.f), jnp.isfinite(new.f)
     slope = kept.g @ (new.u - kept.u)  # 0 at the start
     fall = jnp.where(first, 0.0, kept.f) - new.f
@@ -161,5 +162,5 @@ def _judge(kept: Point, new: Point, setting: Setting) -> tuple[Flag, Scalar]:
 
 
 def _free_gradient(point: Point, setting: Setting) -> Float[Either, " p"]:
-    """The gradient, 0 in the coordinates that the box stops."""
+    """The gradient, (p,), with 0 for the active coordinates (at a bound, pushed against it)."""
     return without(point.g, active_bounds(point, setting))

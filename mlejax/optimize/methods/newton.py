@@ -1,7 +1,7 @@
 """Newton's method with the exact Hessian, made globally convergent by a trust region.
 
-Steps and stopping are those of `trust_region`: full Newton steps wherever the Hessian is positive definite and the quadratic
-model has proved good that far, trust-region steps elsewhere. Invariant to rescaling of u.
+Steps and the stopping rule are those of `trust_region`: full Newton steps if the Hessian is positive definite and the step lies
+within the trust region, else trust-region steps. Invariant to rescaling of u.
 
 References: More & Sorensen (1983), SIAM J. Sci. Stat. Comput. 4, 553; More (1978), Lecture Notes in Mathematics 630,
 105; Bertsekas (1982), SIAM J. Control Optim. 20, 221; Conn, Gould & Toint (2000), Trust-Region Methods.
@@ -22,10 +22,9 @@ class Newton(TrustRegion):
     """Newton's method: exact Hessian, trust region, quadratic convergence.
 
     Args:
-        tol: stop when the decrement scale * g'H^-1 g, in log-likelihood units, is at most this, confirmed by one
-            further full step. The estimate is then within about sqrt(tol) standard errors of the maximum before that
-            step.
-        max_steps: steps tried after the start.
+        tol: stop when the Newton decrement s'I^-1 s (score s, information I; log-likelihood units) is at most this, confirmed
+            by one further full step. Before that step the point is within about sqrt(tol) standard errors of the maximum.
+        max_steps: most evaluations after the start, rejected steps included.
 
     Raises:
         ValueError: tol or max_steps is not positive.

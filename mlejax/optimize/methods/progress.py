@@ -1,7 +1,6 @@
-"""The watch on progress that methods without curvature stop by: a window of turns in which the log-likelihood did not rise.
+"""Stopping rule of first-order methods: stop when the log-likelihood increased by at most ``tol`` over ``patience`` evaluations.
 
-Without curvature no step says how far the maximum is; where the log-likelihood has risen by at most ``tol`` over
-``patience`` turns, the search has settled. That is no proof of a maximum, and the status says so (`End.SETTLED`).
+Without curvature the distance to the maximum is not known, so this is no proof of a maximum; the status is `End.SETTLED`.
 """
 
 from __future__ import annotations
@@ -18,32 +17,38 @@ __all__ = ["Progress", "no_progress", "watch"]
 
 
 class Progress(NamedTuple):
-    """A window: the objective at the kept point when it began, (), and the turns since then, ()."""
+    """State of the stopping rule over consecutive windows of ``patience`` evaluations.
+
+    Attributes:
+        mark: objective at the kept point when the current window began, ().
+        age: evaluations since then, ().
+    """
 
     mark: Scalar
     age: Count
 
 
 def no_progress(dtype: DTypeLike) -> Progress:
-    """The window before the first evaluation."""
+    """The state of the stopping rule before the first evaluation."""
     return Progress(np.full((), np.inf, dtype), np.zeros((), np.int32))
 
 
 def watch(
     progress: Progress, kept: Point, first: Flag, setting: Setting, tol: float, patience: int
 ) -> tuple[Progress, Flag, Scalar]:
-    """One turn further.
+    """Update the stopping rule after one evaluation.
 
     Args:
-        progress: the window so far.
-        kept: the kept point after this turn.
-        first: whether it is the start.
+        progress: its state.
+        kept: the kept point after this evaluation.
+        first: whether that is the start.
         setting: scale of the log-likelihood.
-        tol: rise of the log-likelihood over a window that counts as progress.
-        patience: length of the window, in turns.
+        tol: increase of the log-likelihood over a window up to which the search stops.
+        patience: length of a window, in evaluations.
 
     Returns:
-        The window from here on; whether one ended without progress; the rise in this one, log-likelihood units.
+        The new state; whether to stop (a window ended without progress), (); the increase of the log-likelihood since the
+        window began, ().
     """
     age = jnp.where(first, 0, progress.age + 1)
     mark = jnp.where(first, kept.f, progress.mark)

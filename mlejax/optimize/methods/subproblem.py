@@ -1,8 +1,8 @@
-"""The trust-region subproblem: minimise g's + s'Hs / 2 over |s|_D <= radius within the box.
+"""The trust-region subproblem: minimise g's + s'Hs / 2 subject to |s|_D <= radius and the bounds.
 
-Without the box, s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & Sorensen 1983), through the eigenvalues
-of D^-1/2 H D^-1/2; a zero gradient at an indefinite H gets a step along the most negative eigenvalue. A direction of negative
-curvature that reduces the model by next to nothing is not followed to the radius.
+Without bounds, s solves (H + tD) s = -g for the t >= 0 that meets the radius (More & Sorensen 1983), through the eigenvalues
+of D^-1/2 H D^-1/2; for a zero gradient and an indefinite H the step is along the eigenvector of the smallest eigenvalue. The step
+is shortened along directions of negative curvature that hardly reduce the quadratic model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BISECTIONS = 30
 
 
 def without(x: Float[Either, " p"], active: Bool[Either, " p"] | None) -> Float[Either, " p"]:
-    """x (p,), with 0 in the active coordinates."""
+    """x, (p,), with 0 for the active coordinates (mask (p,), or None for none)."""
     return x if active is None else where(active, 0.0, x)
 
 
@@ -36,17 +36,17 @@ def bounded_step(
     radius: Scalar,
     setting: Setting,
 ) -> Float[Either, " p"]:
-    """The step within radius and box, shape (p,).
+    """Return the trust-region step subject to the bounds, shape (p,).
 
-    Coordinates that cross the box are put on its edge and the rest is solved for again, at most p times.
+    Coordinates that would cross a bound are set to it and the others are solved for again, at most p times.
 
     Args:
-        model: the kept point, with gradient and curvature of the model.
-        active: coordinates that do not move; None without a box.
-        otherwise: whether such a step is needed, and the step to return where it is not.
-        weight: root of the scaling, shape (p,).
-        radius: of the trust region.
-        setting: the box.
+        model: the kept point, with gradient and Hessian of the quadratic model.
+        active: mask of coordinates that do not move, (p,); None without bounds.
+        otherwise: whether the subproblem must be solved, (), and the step to return if not, (p,).
+        weight: square root of the diagonal scaling D, shape (p,).
+        radius: radius of the trust region, ().
+        setting: the bounds.
     """
     u, _, g, H = model
     needed, newton = otherwise
@@ -72,7 +72,7 @@ def bounded_step(
 
 
 def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scalar) -> Float[Either, " p"]:
-    """Minimiser of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
+    """Minimiser s, (p,), of g's + s'As/2 over |s| <= radius, through the eigenvalues of A (at most about 1 in size)."""
     xp = namespace(A)
     values, vectors = eigh(A)
     values, slopes = _tamed(values, vectors.T @ g, radius, pivot_floor(A.shape[0], A.dtype))
@@ -100,7 +100,20 @@ def _within_radius(A: Float[Either, "p p"], g: Float[Either, " p"], radius: Scal
 def _tamed(
     values: Float[Either, " p"], slopes: Float[Either, " p"], radius: Scalar, rounding: float
 ) -> tuple[Float[Either, " p"], Float[Either, " p"]]:
-    """Eigenvalues and the gradient along their vectors, changed where the plain subproblem would mislead."""
+    """Modify the eigenvalues of the Hessian and the gradient along its eigenvectors (slopes) so that steps are robust.
+
+    Directions whose curvature and slope are rounding errors get no step; negative curvature that hardly reduces the model is
+    made positive; a vanishing slope along the most negative curvature gets a small value.
+
+    Args:
+        values: eigenvalues, (p,).
+        slopes: gradient in the basis of eigenvectors, (p,).
+        radius: radius of the trust region.
+        rounding: size of rounding errors in the eigenvalues.
+
+    Returns:
+        The modified eigenvalues and slopes, (p,) each.
+    """
     xp = namespace(values)
     size = norm(slopes)
     # neither slope nor curvature beyond rounding: do not move along such a direction

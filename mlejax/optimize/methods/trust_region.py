@@ -1,29 +1,29 @@
-"""Trust-region steps for methods with a curvature matrix: what Newton's method and BHHH share.
+"""Trust-region steps for methods with a curvature matrix, shared by Newton's method and BHHH.
 
 At the kept point, with gradient g, curvature H and a diagonal scaling D, the next step minimises the model
 
     m(s) = g's + s'Hs / 2   subject to   |s|_D = sqrt(s'Ds) <= radius,
 
-which is the Newton step wherever H is positive definite and that step is short enough: one factorisation. Otherwise the
-trust-region subproblem is solved (`subproblem`), in a `while_loop` that runs only where it is needed; under `vmap`, as long as
+which is the Newton step if H is positive definite and that step is short enough: one factorisation. Otherwise the
+trust-region subproblem is solved (`subproblem`), in a `while_loop` that runs only if it is needed; under `vmap`, as long as
 one data set needs it.
 
-    scaling      D_i is the largest |H_ii| met so far (More 1978), so rescaling u changes nothing, and a radius of 1 is a
+    scaling      D_i is the largest |H_ii| so far (More 1978), so rescaling u changes nothing, and a radius of 1 is a
                  step whose curvature alone changes the mean log-likelihood by about half a unit.
     gain ratio   a step is accepted when the objective falls by more than 1e-4 of the predicted reduction. Where the predicted
                  reduction is below the rounding of f, it is accepted when the scores became smaller.
-    large f      where f exceeds `LARGE`, the model is that of LARGE log f: g / f and H / f - gg' / f^2, times LARGE. Along
-                 an exponential a Newton step only ever moves by 1, while the logarithm is straight and allows long
+    large f      if f exceeds `LARGE`, the model is that of LARGE log f: g / f and H / f - gg' / f^2, times LARGE. Along
+                 an exponential a Newton step has length 1, while the logarithm is linear and allows long
                  steps. Both have the same minima, and near a minimum both give the same step.
-    box          coordinates on an edge with the gradient pointing outwards are active and do not move (Bertsekas 1982); those
-                 that a step would take across are put on the edge, and the others are solved for again.
+    bounds       coordinates at a bound with -g pointing across it are active and do not move (Bertsekas 1982); those
+                 that a step would take across are set to the bound, and the others are solved for again.
 
 The search stops when the decrement N = scale * g'H^-1 g is at most tol, H is safely positive definite, and one further full
-step has been made whose end passes the same test. The curvature along that step must not have vanished: on a likelihood
+step has been made to a point that passes the same test. The curvature along that step must not have vanished: on a likelihood
 that is flat towards infinity N falls below any tolerance too, but each further step then loses the share 1 - 1/e of
-the curvature (a quartic minimum loses 5/9), where near a maximum it loses nothing. Where rounding allows no further
+the curvature (a quartic minimum loses 5/9), while near a regular maximum it loses nothing. If rounding allows no further
 progress, the same step is made from the best point reached. With many rows, whose evaluations are expensive, a full step that
-took the decrement from tol^(1/2) or less to tol^2 or less needs no confirmation: only a maximum is approached so fast.
+took the decrement from tol^(1/2) or less to tol^2 or less needs no confirmation: only at a maximum is convergence so fast.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ class TrustState(NamedTuple):
     """State between turns.
 
     Attributes:
-        scaling: D, shape (p,).
-        radius: of the trust region in that scaling, ().
+        scaling: the diagonal D, shape (p,).
+        radius: radius of the trust region in that scaling, ().
         step: pending step from the kept point, shape (p,).
-        predicted: reduction of f that the model predicts for it, ().
-        length: of the pending step in the scaling, ().
-        full: whether the pending step is a whole Newton step, ().
-        confirming: whether the pending step is the last, confirming one, ().
-        newton_decrement: at the kept point, log-likelihood units, ().
-        rejected: steps rejected in a row, ().
-        below_rounding: turns in a row with a predicted reduction below the rounding of f, ().
+        predicted: reduction of f that the quadratic model predicts for it, ().
+        length: length |s|_D of the pending step, ().
+        full: whether the pending step is a full Newton step, ().
+        confirming: whether the pending step is the last one, which confirms convergence, ().
+        newton_decrement: Newton decrement at the kept point, log-likelihood units, ().
+        rejected: number of steps rejected in a row, ().
+        below_rounding: number of evaluations in a row with a predicted reduction below the rounding error of f, ().
     """
 
     scaling: Float[Either, " p"]
@@ -87,7 +87,14 @@ class TrustState(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Whether the new point is accepted, what its predicted reduction was, and the radius and count that follow."""
+    """Decision about a new point.
+
+    Attributes:
+        accepted: whether it is accepted, ().
+        below_rounding: whether the predicted reduction was below the rounding error of f, ().
+        radius: the new radius, ().
+        rejected: the new number of steps rejected in a row, ().
+    """
 
     accepted: Flag
     below_rounding: Flag
@@ -96,8 +103,16 @@ class Judgement(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """A step (p,), its predicted reduction, its length in the scaling, whether it is a whole Newton step; the Newton decrement
-    at the point, and whether the curvature is positive definite there."""
+    """The next step from a point.
+
+    Attributes:
+        step: the step, (p,).
+        predicted: reduction of f that the quadratic model predicts, ().
+        length: its length |s|_D, ().
+        full: whether it is a full Newton step, ().
+        newton_decrement: Newton decrement at the point, log-likelihood units, (); inf unless positive definite.
+        definite: whether the curvature matrix at the point is positive definite, ().
+    """
 
     step: Float[Either, " p"]
     predicted: Scalar
@@ -108,7 +123,7 @@ class Proposal(NamedTuple):
 
 
 class TrustRegion(Method):
-    """Methods whose steps come from a trust region."""
+    """Base class of methods with trust-region steps."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -120,11 +135,11 @@ class TrustRegion(Method):
         return TrustState(vector, one, vector, zero, zero, no, no, infinite, NONE, NONE)
 
     def propose(self, state: TrustState, kept: Point) -> Float[Either, " p"]:
-        """The kept point plus the pending step."""
+        """Return the kept point plus the pending step, (p,)."""
         return kept.u + state.step
 
     def update(self, state: TrustState, kept: Point, new: Point, setting: Setting) -> tuple[TrustState, Step]:
-        """Judge the new point, then find the next step from the point that is kept."""
+        """Accept or reject the new point, then find the next step from the point that is kept."""
         later = kept.f < np.inf  # the start has been evaluated
         accepted, below_rounding, radius, rejected = _judge(state, kept, new, setting)
         nearest = select(accepted, new, kept)
@@ -159,29 +174,29 @@ class TrustRegion(Method):
 
 
 def _curvature_lasts(kept: Point, new: Point) -> Flag:
-    """Whether enough curvature is left along the last step, as it was rounded, which may be none at all."""
+    """True if the curvature along the last step at its end is at least 0.7 of that at its beginning (or the step is 0)."""
     s: Either = new.u - kept.u
     return s.dot(new.H.dot(s)) >= VANISHING * s.dot(kept.H.dot(s))
 
 
 def _level(f: Scalar) -> Scalar:
-    """What the model approximates: f, or LARGE (1 + log(f / LARGE)) above LARGE."""
+    """The function that the quadratic model approximates: f, or LARGE (1 + log(f / LARGE)) if f exceeds LARGE."""
     large = f > LARGE
     return where(large, LARGE * (1.0 + namespace(f).log(maximum(f, LARGE) / LARGE)), f) if possible(large) else f
 
 
 def _slope_of_level(f: Scalar) -> Scalar:
-    """Derivative of `_level`: 1, or LARGE / f above LARGE."""
+    """Derivative of `_level` by f: 1, or LARGE / f if f exceeds LARGE."""
     return LARGE / maximum(f, LARGE) if possible(f > LARGE) else 1.0
 
 
 def _rounding(level: Any) -> Scalar:
-    """Rounding in the objective where it has this `_level`: smaller changes mean nothing."""
+    """Bound on the rounding error of the objective at this `_level`, (); smaller changes are not significant."""
     return 50.0 * rounding_unit(level.dtype) * maximum(1.0, abs(level))
 
 
 def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judgement:
-    """Accept the new point or not, by its gain ratio, and adapt the radius."""
+    """Accept or reject the new point by its gain ratio, and adapt the radius."""
     predicted: Any = state.predicted
     first, finite = kept.f == np.inf, new.f < np.inf
     before = _level(where(first, 0.0, kept.f))
@@ -208,7 +223,7 @@ def _judge(state: TrustState, kept: Point, new: Point, setting: Setting) -> Judg
 
 
 def _scores_grew(scaling: Float[Either, " p"], kept: Point, new: Point, setting: Setting) -> Flag:
-    """Whether the scores are larger at the new point, in the scaling."""
+    """True if the squared norm of the scaled gradient (active coordinates left out) is larger at the new point."""
     size = lambda point: without(point.g, _active(point, setting)) ** 2
     return ((size(new) - size(kept)) / _positive(scaling)).sum() > 0
 
@@ -221,7 +236,7 @@ def _rescaled(
     accepted: Flag,
     setting: Setting,
 ) -> tuple[Float[Either, " p"], Float[Either, " p"], Scalar]:
-    """Scaling at the nearest point, its root, and the radius carried over to it."""
+    """The diagonal scaling at the nearest (kept) point, (p,), its square root, (p,), and the radius in that scaling, ()."""
     first = kept.f == np.inf
     slope = _slope_of_level(nearest.f)
     diagonal: Any = nearest.H.diagonal()
@@ -239,7 +254,15 @@ def _rescaled(
 
 
 def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: Scalar, setting: Setting) -> Proposal:
-    """The Newton step where it may be taken, else one within radius and box; ``weight`` is the root of the scaling."""
+    """The Newton step if it lies within radius and bounds, else the solution of the trust-region subproblem.
+
+    Args:
+        point: the kept point.
+        weight: square root of the scaling, (p,).
+        radius: radius of the trust region, ().
+        enough: decrement up to which the Newton step is taken whatever its length, ().
+        setting: bounds and scale.
+    """
     u, f, g, H = point
     active = _active(point, setting)
     x, product, definite = solve_scaled(_among_free(H, active), without(g, active))
@@ -281,12 +304,12 @@ def _propose(point: Point, weight: Float[Either, " p"], radius: Scalar, enough: 
 
 
 def _active(point: Point, setting: Setting) -> Bool[Either, " p"] | None:
-    """`active_bounds`, or None without a box: then no code for it is compiled."""
+    """`active_bounds`, (p,), or None without bounds, so that no code for them is compiled."""
     return None if setting.lower is None else active_bounds(point, setting)
 
 
 def _positive(x: Either) -> Any:
-    """x, with 1 for entries that are not positive."""
+    """x with entries that are not positive replaced by 1."""
     return where(x > 0, x, 1.0)
 
 

@@ -71,7 +71,7 @@ def test_em_is_refused_where_there_is_no_class() -> None:
 
     with pytest.raises(ValueError, match=r"models with mle\.Discrete"):
         plain.fit(WAITING, method="em")
-    with pytest.raises(ValueError, match="offered by fit"):
+    with pytest.raises(ValueError, match="is supported by model"):
         normals.fit_batch({"y": WAITING["y"][None]}, method="em")
     with pytest.raises(ValueError, match="positive"):
         mle.EM(inner=0)

@@ -34,7 +34,7 @@ def test_a_class_without_rows_is_on_the_edge_of_its_support(zeros: mle.Results) 
     """The zero-inflated Poisson model where there are few zeros is the Poisson model: rate its mean, error sqrt(mean / n)."""
     y = COUNTS["y"]
     assert zeros.verdict.code == "boundary"
-    assert "the class 1 of z is empty; z_probs[1] is on its edge 0" in zeros.verdict.statement
+    assert "the class 1 of z is empty; z_probs[1] is at the bound 0 of its support" in zeros.verdict.statement
     assert zeros.verdict.advice == "The data show fewer classes than 2: fit 1."
     assert zeros.params["z_probs[1]"] == 0.0
     assert zeros.llf == pytest.approx(float(poisson.logpmf(y, y.mean()).sum()), rel=1e-6)
@@ -83,7 +83,7 @@ def test_the_first_state_of_one_series() -> None:
     series = {"y": [1, 0, 7, 9, 1, 2, 8, 6, 0, 1, 1, 9], "t": range(12), "g": ["a"] * 12}
     res = model(2, "g", "t", "y", initial="free").fit(series)
     assert res.verdict.code == "boundary"
-    assert "s_initial[1] is on its edge 0" in res.verdict.statement
+    assert "s_initial[1] is at the bound 0 of its support" in res.verdict.statement
     assert res.params["s_initial[0]"] == 1.0
     names = ["rate[0]", "rate[1]", "s_transition[0,0]", "s_transition[1,1]"]
     at = res.params[names].tolist()
@@ -105,7 +105,7 @@ def test_three_states_of_the_earthquakes() -> None:
     res = model(3).fit(QUAKES)
     assert res.llf == pytest.approx(-329.4603, abs=5e-5)
     assert res.verdict.code == "boundary"
-    assert "s_transition[2,0] is on its edge 0" in res.verdict.statement
+    assert "s_transition[2,0] is at the bound 0 of its support" in res.verdict.statement
     assert np.isnan(res.bse["s_transition[2,0]"])
     assert res.bse["s_transition[2,1]"] == res.bse["s_transition[2,2]"] > 0.05
     kept = model(3).fit(QUAKES, penalty=lambda p: -0.1 * jnp.log(p["s_transition"]).sum())

@@ -220,7 +220,7 @@ def test_criteria_and_tests_that_need_a_maximum() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"hyper": 1.0}, ValueError, "no penalty="),
+        ({"hyper": 1.0}, ValueError, "give penalty= too"),
         ({"penalty": 2.0}, TypeError, r"expected a function penalty\(params\)"),
         ({"penalty": square}, TypeError, "give hyper= as well"),
         ({"penalty": lambda p: p["rate"] ** 2, "hyper": 1.0}, TypeError, "which it does not take"),
@@ -232,7 +232,7 @@ def test_criteria_and_tests_that_need_a_maximum() -> None:
         ({"penalty": lambda p: 1.0 if p["rate"] > 1 else 2.0}, mle.LikelihoodError, r"jnp\.where"),
         ({"penalty": lambda p: p["rat"]}, KeyError, "rat"),
         ({"penalty": mle.l2(1.0, "rat")}, mle.AddressError, "did you mean rate"),
-        ({"penalty": mle.l2(None)}, ValueError, "strength as hyper="),
+        ({"penalty": mle.l2(None)}, ValueError, "give it as hyper="),
         ({"cov_type": "bayes"}, ValueError, "no penalty"),
     ],
 )

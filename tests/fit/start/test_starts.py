@@ -90,7 +90,7 @@ def test_a_start_that_is_not_finite_is_left_and_said() -> None:
     res = GAUSSIAN.plain.fit(DATA, start={"mu": 0.0, "sigma": 1e-200})
     assert res.verdict.code == "verified"
     np.testing.assert_allclose(res.params, truth(GAUSSIAN, DATA).values, rtol=1e-8)
-    assert "start was not usable" in " ".join(str(res.summary()).split())
+    assert "is not finite at the first start" in " ".join(str(res.summary()).split())
 
 
 def test_no_finite_point_names_the_rows() -> None:

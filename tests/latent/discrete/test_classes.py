@@ -192,7 +192,7 @@ def test_the_function_is_still_a_plain_function() -> None:
         (lambda: mle.model(z=mle.Discrete(2), u=mle.Latent(by="g"))(counts.__wrapped__), "with another latent"),
         (lambda: mle.model(z=mle.Discrete(2), z_probs=mle.Real())(counts.__wrapped__), "call the other parameter"),
         (lambda: mle.model(z=mle.Discrete(2, probs="w"), w=mle.Real())(counts.__wrapped__), r"mle.Simplex\(shape=2\)"),
-        (lambda: counts.fit(DEATHS, bias_reduction="jeffreys"), "not offered for models with latents"),
+        (lambda: counts.fit(DEATHS, bias_reduction="jeffreys"), "not supported for models with latents"),
         (lambda: counts.fit(DEATHS, integrate="laplace"), "models with an mle.Latent"),
         (lambda: counts.fit(np.arange(3.0)), "data with names"),
     ],

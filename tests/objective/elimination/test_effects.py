@@ -260,7 +260,7 @@ def test_a_covariate_that_is_constant_within_levels_is_not_identified(counts):
     data = FRAME.assign(x2=FRAME.groupby("firm")["x2"].transform("mean"))
     res = POISSON.fit(data)
     assert res.verdict.code == "not_identified"
-    assert res.verdict.statement.startswith("beta[x2] is not identified: the effects of firm do all that it does")
+    assert res.verdict.statement.startswith("beta[x2] is not identified: collinear with the effects of firm")
     assert np.isnan(res.bse["beta[x2]"])
     assert np.isfinite(res.bse["beta[x1]"])
 
@@ -413,13 +413,13 @@ def test_what_is_refused_is_named(counts):
         lambda: counts.lr_test(counts, bootstrap=9), lambda: counts.subset_errors("beta"), lambda: counts.save("nowhere.json"),
         lambda: POISSON.fit_groups(FRAME, by="year"), lambda: POISSON.prepare(FRAME),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="is not offered with alpha"):
+        with pytest.raises(ValueError, match="is not supported with alpha"):
             refused()
     with pytest.raises(ValueError, match="one-step' is refused: effects by index are found anew in each refit"):
         counts.bootstrap(approximate="one-step")
     with pytest.raises(ValueError, match="cov_type='opg' is refused with effects of firm"):
         counts.with_cov("opg")
-    with pytest.raises(ValueError, match="separated='drop' is about levels of effects"):
+    with pytest.raises(ValueError, match="separated='drop' sets what to do with levels"):
         POISSON_DUMMIES.fit(DUMMIES, separated="drop")
     with pytest.raises(ValueError, match="each level of the same column"):
         mle.model(b=mle.Real(), a=mle.Real(by="firm"), t=mle.Real(by="firm"))(lambda params, data: data["y"])

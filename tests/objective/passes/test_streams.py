@@ -249,9 +249,9 @@ def by_unit(params: Any, data: Any) -> Any:
     ("model", "options", "message"),
     [
         (by_unit, {}, "unit='c' need their data in memory"),
-        (logit, {"missing": "drop"}, "missing='drop' is not offered"),
-        (logit, {"method": "lbfgs"}, "method='lbfgs' takes many short steps"),
-        (logit, {"weights": np.ones(N), "weight_kind": "frequency"}, "is the name of a column"),
+        (logit, {"missing": "drop"}, "missing='drop' is not supported"),
+        (logit, {"method": "lbfgs"}, "method='lbfgs' is not supported for a stream"),
+        (logit, {"weights": np.ones(N), "weight_kind": "frequency"}, "expected the name of a column, got ndarray"),
         (logit, {"bias_reduction": "jeffreys"}, "bias_reduction="),
         (logit, {"cov_type": "HAC"}, "cov_type='HAC' needs the rows in memory"),
         (logit, {"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(N)}}, "are names of columns"),

@@ -1,7 +1,7 @@
-"""Searches that crept along a ridge that bends: the profile along it tells where the log-likelihood levels off.
+"""Searches that advanced slowly along a curved ridge: the profile along it shows where the log-likelihood levels off.
 
-Where a family becomes a simpler one, location, scale and shape often run away together (a log-gamma that becomes a normal).
-Rays are straight and do not stay on such a ridge.
+If a family has a simpler one as a limit, location, scale and shape often go to infinity together (a log-gamma that becomes a
+normal).  Straight rays do not stay on such a ridge.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ LEAST_RISE = 1e-6  # log-likelihood over all points, below which the ridge is fl
 
 
 def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult) -> Direction | None:
-    """The direction in which the log-likelihood levels off, where a search crept along a ridge that bends; None if it does not.
+    """Return the direction along which the log-likelihood levels off on a curved ridge; None if it does not.
 
-    The coordinate that went furthest is taken back, by halves of itself and
-    then by halves of its way in u, with the others maximised again.  A direction with a ``point`` leads to a higher one.
+    The profile of the coordinate that moved furthest is evaluated at points back towards its start: at halves of the
+    parameter (for logarithms and logits), then at halves of the distance in u.  If the profile is higher at one of them, the
+    direction has the behaviour ``higher`` and that ``point``.
     """
     space = evaluator.spec.space
     straight = ~(ends.curved(space) | np.isfinite(space.lower) | np.isfinite(space.upper))
@@ -50,7 +51,10 @@ def levelled(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
 
 
 def _back_along(evaluator: SingleEvaluator, end: OptimizeResult, e: int, at: Sequence[float]) -> Direction | None:
-    """What the profile of coordinate e says at these values, from the end on back, as far as its digits are good."""
+    """Evaluate the profile of coordinate e at the values ``at`` (final point first) and return the direction that it shows.
+
+    Values where rounding dominates are left out.  None if too few are left, or the profile neither rises nor levels off.
+    """
     u, found = np.array(end.u), list[tuple[float, Float[Host, " p"]]]()
     for value in at:
         start = u if len(found) < 2 else 2.0 * u - found[-2][1]  # the others go on as they went

@@ -1,7 +1,7 @@
-"""The fall test: at a maximum the log-likelihood one standard error away is half a unit lower.
+"""The fall test: one standard error from a maximum the log-likelihood is half a unit lower.
 
-It stands in for error bars of score and information where a formula has operations whose rounding is not known.  A formula that
-has lost its digits in its second derivatives has standard errors over which its log-likelihood does something else.
+It replaces error bars of score and information if a function has operations whose rounding error is not known.  If rounding
+dominates the second derivatives, the log-likelihood one standard error away differs from that.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ MOST_COORDINATES = 50
 
 
 def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: float | None) -> bool:
-    """Whether the log-likelihood falls by about half a unit over one standard error, on the mean of both sides.
+    """True if the log-likelihood falls by about half a unit (0.25 to 1) over one standard error, on the mean of both sides.
 
-    Tried along every coordinate, the others following to first order, and along the weakest direction of the information;
-    the mean of both sides is free of the third derivative.  A direction that fails over a whole standard error is tried over
-    a half, a quarter and so on of it, where higher derivatives count less, as far as the digits allow.
+    Tested along every coordinate, with the others changing as the covariance says, and along the eigenvector of the smallest
+    eigenvalue of the information.  A direction that fails is tested again over a half, a quarter and so on of a standard error,
+    where higher derivatives matter less, as far as rounding allows.
 
     Args:
-        evaluator, end: the end of a search.
-        bar: the error bar of the log-likelihood there, or None where it is not known.
+        evaluator: evaluator of one data set.
+        end: the final point.
+        bar: bound on the rounding error of the log-likelihood there, or None if it is not known.
     """
     free = interior(evaluator.spec.space, end.u)
     found = linalg.scaled_inverse(linalg.symmetric(end.information).block(free))

@@ -1,4 +1,4 @@
-"""Directions along which the log-likelihood is flat: everywhere, or only where a search ended."""
+"""Directions along which the log-likelihood is flat: everywhere, or only at the final point of a search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ DEPENDENT = 1e-10  # smallest eigenvalue of the scaled outer products of scores,
 
 
 def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[Host, " p"]:
-    """A point (p,) about one standard error, each given the others, from an end; ``far``: a tenth of u."""
+    """A random point, (p,), about one conditional standard error from a final point in each coordinate.
+
+    ``far``: a tenth of max(1, abs(u)) instead.
+    """
     plain = np.maximum(1.0, np.abs(end.u))
     size = 0.1 * plain if far else np.minimum(_errors_alone(end, 0.1), plain)
     step = size * np.random.default_rng(0).uniform(0.5, 1.5, end.u.size) * interior(space, end.u)
@@ -30,14 +33,20 @@ def nearby_point(end: OptimizeResult, space: Space, far: bool = False) -> Float[
 
 
 def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, " p"]:
-    """Standard errors (p,), each given the other coordinates; ``otherwise`` where there is no curvature."""
+    """Conditional standard errors given the other coordinates, (p,): 1 / sqrt(diagonal of the information).
+
+    ``otherwise`` for coordinates whose diagonal entry is not positive.
+    """
     diagonal = symmetric(end.information).diagonal()
     usable = np.isfinite(diagonal) & (diagonal > 0)
     return np.where(usable, 1.0 / np.sqrt(np.where(usable, diagonal, 1.0)), otherwise)
 
 
 def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
-    """Tell flat directions from those that are flat only where the search ended, and add flat directions that are curved."""
+    """Mark directions that are flat only at the final point as ``ridge``, and add flat directions along curves.
+
+    A flat direction along a curve is the null vector of an information that is singular at nearby points as well.
+    """
     space = evaluator.spec.space
     information = dense_each(end.information)
     kinds = {d.behaviour for d in findings.directions}
@@ -63,10 +72,10 @@ def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findi
 
 
 def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult) -> bool | None:
-    """Whether the scores of all contributions leave a direction out near the end too; None where that cannot be told.
+    """True if the scores of all terms are linearly dependent at points near the final one too; None if not computable.
 
-    A direction that is flat there as well (collinear columns, a product of two parameters) is flat everywhere.  Where two
-    components have become one, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
+    Then the direction is flat everywhere (collinear columns, a product of two parameters).  If two components of a mixture have
+    become identical, the log-likelihood is flat at that point only, and its maximum may be elsewhere.
     """
     space, free = evaluator.spec.space, interior(evaluator.spec.space, end.u)
     if evaluator.n_contributions < free.sum():
@@ -88,7 +97,10 @@ def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult) -> bool |
 
 
 def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ...]) -> Asks[bool]:
-    """Along the flat directions there is no curvature thirty standard errors away either, or that cannot be told."""
+    """True if the log-likelihood is also flat along the flat directions from a point up to thirty standard errors away.
+
+    True also if it is not finite there.
+    """
     plain = np.maximum(1.0, np.abs(end.u))
     error = np.minimum(plain, _errors_alone(end, plain))
     moved = np.minimum(0.1 * plain, 30.0 * error) * np.random.default_rng(0).uniform(0.5, 1.5, error.size)
@@ -105,7 +117,7 @@ def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ..
 
 
 def independent(directions: tuple[Direction, ...], end: OptimizeResult) -> tuple[Direction, ...]:
-    """Without the flat directions that others, of fewer names, already span, each coordinate in its own scale."""
+    """The directions without flat ones that are linear combinations of other flat ones (those with fewer parameters are kept)."""
     flats = sorted((d for d in directions if d.behaviour == "flat"), key=lambda d: len(d.names))
     if len(flats) < 2:
         return directions

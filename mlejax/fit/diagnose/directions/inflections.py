@@ -1,8 +1,8 @@
-"""Stationary points at which the information is nearly singular: a search leaves an inflection on its rising side.
+"""Inflection points: leave a stationary point with nearly singular information on the side where the log-likelihood rises.
 
-At an inflection (the skew normal at 0) score and curvature vanish along one direction together, and the log-likelihood changes
-at third order only: Newton's steps halve, each standard error is beyond belief, and straight rays fall on both sides because the
-ridge bends.  So the profile is climbed off the point to both sides, as off an edge (`edges`).
+At an inflection (the skew normal at 0) score and curvature both vanish along one direction, and the log-likelihood changes
+at third order only: Newton's steps halve, standard errors are implausibly large, and the log-likelihood falls along straight rays
+to both sides because the ridge is curved.  So the profile is evaluated to both sides of the point, as next to a bound (`edges`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ TAKES_PART = 0.3  # in that eigenvector
 
 
 def off_an_inflection(evaluator: SingleEvaluator, end: OptimizeResult) -> tuple[Direction, ...]:
-    """The way off an end with nearly singular information to where the log-likelihood is higher; empty if there is none.
+    """Find a direction from a final point with nearly singular information to a point of higher log-likelihood.
+
+    Returns:
+        A tuple with one `Direction`, or an empty tuple if none is found.
 
     Raises:
-        KeyboardInterrupt: from a run of the optimiser.
+        KeyboardInterrupt: Ctrl-C during a search over the other parameters.
     """
     assert end.information is not None
     space, information = evaluator.spec.space, linalg.dense_each(end.information)

@@ -1,4 +1,4 @@
-"""Directions and rows in the user's addresses: what moves and where to, what is not identified, what is not finite."""
+"""Phrases for statements: which parameters go where along a direction, what is not identified, which rows are not finite."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ N_SHOWN = 6
 
 
 def _natural(u: np.ndarray, space: Space, fixed: Either | None) -> np.ndarray:
+    """Convert u, (p,), to natural coordinates theta, (p,)."""
     if not curved(space).any():
         return u
     with float64():
@@ -28,23 +29,27 @@ def _natural(u: np.ndarray, space: Space, fixed: Either | None) -> np.ndarray:
 
 @partial(compiled, static=("space",))
 def theta_of(space: Space, u: Either, fixed: Either | None) -> Either:
-    """u (p,) -> theta (p,)."""
+    """Convert unconstrained coordinates u, (p,), to natural coordinates theta, (p,)."""
     return space.theta_from_u(u, fixed)
 
 
 @partial(compiled, static=("space",))
 def _params(space: Space, u: Either, fixed: Either | None) -> Params:
+    """Convert unconstrained coordinates u, (p,), to the user's params."""
     return space.params_from_u(u, fixed)
 
 
 def _roots(information: np.ndarray) -> np.ndarray:
-    """How fast the log-likelihood curves by each coordinate (p,), 0 where it does not."""
+    """Square roots of the diagonal of the information, (p,); 0 where it is not positive."""
     diagonal = np.diag(information)
     return np.sqrt(np.where(np.isfinite(diagonal) & (diagonal > 0), diagonal, 0.0))
 
 
 def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
-    """What counts as one step of each coordinate: 1 or its own size, and less for a column on a larger scale than others."""
+    """Typical step of each coordinate, (p,): max(1, abs(u)), less for coefficients whose column has a larger scale than others.
+
+    ``roots``: square roots of the diagonal of the information, (p,).
+    """
     plain = np.maximum(1.0, np.abs(u))
     straight = ~curved(space) & (roots > 0)
     if not straight.any():
@@ -56,7 +61,7 @@ def _sizes(u: np.ndarray, space: Space, roots: np.ndarray) -> np.ndarray:
 def _in_own(
     line: tuple[np.ndarray, np.ndarray], information: np.ndarray | None, space: Space, constants: Any
 ) -> tuple[tuple[Any, Any], np.ndarray | None, Space, Any]:
-    """A point with a direction, and the information, in the user's coordinates, with their layout and the fixed values."""
+    """Convert from centred and scaled coordinates to u: (point, direction), information, layout, and fixed values."""
     coordinates, fixed = split_constants(constants, space.n_free)
     own = None if information is None else coordinates.information_in_u(information)
     return (coordinates.to_u(line[0]), coordinates.matrix @ line[1]), own, space.own, fixed
@@ -65,7 +70,17 @@ def _in_own(
 def describe_movement(
     u: np.ndarray, far: np.ndarray, space: Space, fixed: Either | None, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """``beta[x1] -> +inf, sigma -> 0``: the entries that a direction moves, strongest first, and where to."""
+    """Describe where parameters go between two points: ``"beta[x1] -> +inf, sigma -> 0"``.
+
+    Args:
+        u, far: the two points in u, (p,) each.
+        space: the layout.
+        fixed: values under ``fixed=``, or None.
+        information: at u, (p, p), to scale the changes; optional.
+
+    Returns:
+        The phrase, and the names of the parameters, largest change first.
+    """
     if space.mapped:
         (u, step), information, space, fixed = _in_own((u, far - u), information, space, fixed)
         far = u + step
@@ -103,6 +118,7 @@ def describe_movement(
 
 
 def _limit(transform: Transform, change: float) -> str:
+    """The limit of a parameter that increases (change > 0) or decreases: a bound of its support, "+inf" or "-inf"."""
     up = change > 0
     if isinstance(transform, transforms.Log):
         return "+inf" if up else "0"
@@ -116,9 +132,17 @@ def _limit(transform: Transform, change: float) -> str:
 def describe_flat(
     u: np.ndarray, unit: np.ndarray, space: Space, fixed: Either | None, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """``a - b is not identified; a + b is``: a flat direction in the natural coordinates.
+    """Describe a flat direction in natural coordinates: ``"a - b is not identified; a + b is"``.
 
-    The ``information`` of each coordinate alone tells a small part in a large column from none.
+    Args:
+        u: the point, (p,).
+        unit: the direction in u, (p,).
+        space: the layout.
+        fixed: values under ``fixed=``, or None.
+        information: at u, (p, p); its diagonal tells small coefficients of columns with large values from zero. Optional.
+
+    Returns:
+        The phrase, and the names of the parameters that change.
     """
     if space.mapped:
         (u, unit), information, space, fixed = _in_own((u, unit), information, space, fixed)
@@ -150,6 +174,7 @@ def describe_flat(
 
 
 def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
+    """The linear combination as text: "a - 0.5 b"."""
     out = []
     for i, (w, name) in enumerate(zip(weights[:N_SHOWN], names[:N_SHOWN], strict=True)):
         size = "" if np.isclose(abs(w), 1.0, atol=1e-4) else f"{abs(w):.4g} "
@@ -161,11 +186,19 @@ def _combination(weights: np.ndarray, names: tuple[str, ...]) -> str:
 def explain_non_finite(
     values: np.ndarray, scores: np.ndarray | None, labels: tuple[str, ...], at: str, likelihood: Likelihood
 ) -> str:
-    """Which contributions and scores are not finite, and at which parameter values; empty if all are."""
+    """A statement on the terms and scores that are not finite, with their numbers; empty if all are finite.
+
+    Args:
+        values: log-likelihood terms, (n,).
+        scores: their scores, (n, p), or None.
+        labels: names of the p parameters.
+        at: text of the parameter values, for the statement.
+        likelihood: the model.
+    """
     kind, which = {
         "rows": ("rows", "rows"),
         "units": ("units", f"numbers in the order of {likelihood.unit}:"),
-        "whole": ("contributions", "number"),
+        "whole": ("log-likelihood terms", "number"),
     }[likelihood.mode]
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

@@ -1,5 +1,4 @@
-"""Which directions from an end are worth a ray test: those in which the log-likelihood hardly curves, and the way that the
-search has come; and what the tests say."""
+"""Choose directions from a final point for ray tests, and test them: those of little curvature, and the path of the search."""
 
 from __future__ import annotations
 
@@ -34,7 +33,10 @@ MAX_COORDINATES = 12  # up to so many parameters every coordinate is tested, not
 
 
 def scaled(information: Float[Host, "*sets p p"]) -> tuple[Float[Host, "*sets p p"], Float[Host, "*sets p"]]:
-    """Information scaled to a unit diagonal, and the scale d (..., p), which is 0 where the diagonal is not positive."""
+    """Scale the information to unit diagonal: return d I d, (..., p, p), and d, (..., p).
+
+    d is 1 / sqrt(diagonal of I), or 0 where the diagonal is not positive.
+    """
     diagonal = np.einsum("...ii->...i", information)
     positive = np.isfinite(diagonal) & (diagonal > 0)
     d = np.where(positive, 1.0 / np.sqrt(np.where(positive, diagonal, 1.0)), 0.0)
@@ -49,16 +51,17 @@ def suspicious_directions(
     origin: Float[Host, "L p"],
     believed: Float[Host, "L p"],
 ) -> list[Float[Host, "k p"]]:
-    """For each of L ends the directions in u (k, p) worth a ray test.
+    """For each of L final points return the directions in u, (k, p), that need a ray test.
 
-    They are the coordinates without curvature, the weak and negative eigenvectors of the scaled information, the Newton
-    step, the path of the search, and single coordinates: all where there are few, else those with an error beyond belief.
+    They are the coordinates without curvature, the eigenvectors of the scaled information with small or negative eigenvalues,
+    the Newton step, the path of the search, and single coordinates: all if there are at most 12, else those with implausibly
+    large standard errors.
 
     Args:
-        u, score, information: at the ends.
-        free: coordinates that are not on an edge.
-        origin: where the searches began.
-        believed: the largest standard errors that are believed.
+        u, score, information: the final points, and the score and information there.
+        free: mask of coordinates that are not at a bound.
+        origin: starts of the searches.
+        believed: largest plausible standard errors.
     """
     p, eye = u.shape[1], np.eye(u.shape[1])
     s, d = scaled(np.where(np.isfinite(information), information, 0.0))
@@ -85,7 +88,10 @@ def suspicious_directions(
 
 
 def without(vectors: Iterable[Float[Host, " p"]], known: Sequence[Float[Host, " p"]]) -> list[Float[Host, " p"]]:
-    """The directions without their parts along known ones, each coordinate in its own scale; null directions are left out."""
+    """Project each direction onto the orthogonal complement of the ``known`` ones, each coordinate scaled by its largest size.
+
+    Directions of which nothing remains are left out.
+    """
     size = np.max(np.abs(np.stack([*vectors, *known])), axis=0)
     size = np.where(size > 0, size, 1.0)
     basis = np.linalg.qr((np.stack(known) / size).T)[0]
@@ -99,14 +105,14 @@ def without(vectors: Iterable[Float[Host, " p"]], known: Sequence[Float[Host, " 
 
 
 class RaysOfEnd(NamedTuple):
-    """The rays from one end u (p,)."""
+    """The rays from one final point u, (p,)."""
 
     u: Float[Host, " p"]
     rays: Sequence[rays.Ray]
 
 
 def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
-    """The rays from the ends of several data sets, by number."""
+    """The rays from the final points ``found`` of several data sets (by number), whose searches began at u0, (L, p)."""
     usable = {i: e for i, e in found.items() if e.information is not None and np.isfinite(e.score).all()}
     if not usable:
         return {}
@@ -124,7 +130,10 @@ def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "
 def suspicious(
     spec: Spec, found: Sequence[OptimizeResult], origins: Sequence[Float[Host, " p"]]
 ) -> list[Float[Host, "k p"]]:
-    """The directions worth a ray test from each end; the searches began at ``origins``."""
+    """For each final point the directions, (k, p), that need a ray test; the searches began at ``origins``.
+
+    As `suspicious_directions`, with the directions away from bounds added for coordinates at a bound.
+    """
     space = spec.space
     u, score = (np.stack([getattr(e, name) for e in found]) for name in ("u", "score"))
     information = np.stack([linalg.dense_each(e.information) for e in found])
@@ -145,10 +154,15 @@ def probe_directions(
     known: Sequence[Float[Host, " p"]] = (),
     first: RaysOfEnd | None = None,
 ) -> Asks[tuple[Direction, ...]]:
-    """What the log-likelihood does along every suspicious direction from an end.
+    """Test rays from a final point in every direction that needs it, and return what the log-likelihood does along each.
 
-    ``known`` directions are flat whatever the function is (collinear columns of a design); the others are followed
-    without their part in them, where rounding could pass for a rise.
+    Args:
+        evaluator: evaluator of one data set.
+        end: the final point.
+        u0: start of the search, (p,).
+        known: directions, (p,) each, that are flat for any likelihood (collinear columns of a design matrix). Other
+            directions are tested after projection onto their complement.
+        first: the rays from this point, if they were made already.
     """
     assert end.information is not None
     spec, space, fixed = evaluator.spec, evaluator.spec.space, evaluator.fixed
@@ -173,9 +187,9 @@ def probe_directions(
 
 
 def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tuple[Direction, ...]:
-    """Scales and probabilities that the search carried to the end of the numbers without a stop.
+    """Directions of transformed coordinates (scales, probabilities) that went to extreme values in a search without convergence.
 
-    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that of ten logarithms before.
+    Rounding hides there whether the log-likelihood still rises, so the profile is compared with that ten units of u earlier.
     """
     space, fixed = evaluator.spec.space, evaluator.fixed
     travelled = end.u - u0
@@ -200,11 +214,12 @@ def _runaways(evaluator: SingleEvaluator, end: OptimizeResult, u0: Host) -> tupl
 
 @partial(compiled, static=("space",))
 def _u_of_theta(space: Space, theta: Either, fixed: Either | None) -> Either:
+    """Convert natural coordinates (m, p) to unconstrained ones (m, p)."""
     return jax.vmap(lambda t: space.u_from_params(space.params_from_theta(t, fixed)))(theta)
 
 
 def _natural_rays(spec: Spec, fixed: Any, end: OptimizeResult, u0: Host) -> Asks[tuple[Direction, ...]]:
-    """Rays that are straight in natural coordinates, where u bends them: cutpoints that part, say."""
+    """Test rays that are straight lines in natural coordinates, if u is nonlinear in them (ordered cutpoints, for instance)."""
     space = spec.space
     joint = any(not leaf.transform.elementwise for leaf in space.leaves if leaf.n_free)
     if not joint or space.boxed or not interior(space, end.u).all():

@@ -1,8 +1,8 @@
-"""Ray tests: what the log-likelihood does along a direction, to both sides of an end.
+"""Ray tests: evaluate the log-likelihood along a straight line through the final point of a search, to both sides.
 
-Only ends that are not clean are tested.  A direction is measured in units of its own standard error (d' I d = 1): at a
-proper maximum the log-likelihood falls by t^2/2 on both sides.  A side on which it does not fall over hundreds of such
-units shows a plateau, and two such sides a flat direction.
+Only final points that are not clearly maxima are tested.  A direction d is scaled to its own standard error (d' I d = 1): at a
+regular maximum the log-likelihood falls by t^2/2 on both sides.  If it does not fall over hundreds of standard errors on one
+side, that is a plateau; on both sides, the direction is flat.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ Asks = Generator[Float[Host, "m p"], Float[Host, " m"], T]
 def answer_together(
     asks: Mapping[int, Asks[T]], logliks: Callable[[dict[int, Any]], dict[int, Float[Host, " m"]]]
 ) -> dict[int, T]:
-    """What several generators find; all that wait for log-likelihoods get them in one call.
+    """Run several generators to their end and return their return values, by number.
 
-    ``logliks`` takes and gives arrays by number.  Overflow along a ray causes no warnings.
+    Points that they yield are evaluated together: ``logliks`` takes points (m, p) by number and returns log-likelihoods (m,) by
+    number.  Overflow along a ray causes no warnings.
     """
     found: dict[int, T] = {}
     answers: dict[int, Any] = dict.fromkeys(asks)
@@ -50,12 +51,17 @@ def answer_together(
 
 
 def answered(asks: Asks[T], loglik: Callable[[Any], Float[Host, " m"]]) -> T:
-    """What one generator finds."""
+    """Run one generator to its end, sending ``loglik(points)`` for the points that it yields; return its return value."""
     return answer_together({0: asks}, lambda questions: {0: loglik(questions[0])})[0]
 
 
 class Chart(NamedTuple):
-    """The coordinates in which rays are straight: their box, and the way to u of many points (m, p)."""
+    """Coordinates in which rays are straight lines.
+
+    Attributes:
+        lower, upper: bounds in these coordinates, (p,).
+        to_u: converts points (m, p) to u, (m, p).
+    """
 
     lower: Float[Host, " p"]
     upper: Float[Host, " p"]
@@ -63,13 +69,13 @@ class Chart(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The end from which rays start.
+    """The final point from which rays start.
 
     Attributes:
         at: the point, in u or in the coordinates of ``chart``, (p,).
         value: the log-likelihood there.
-        information: there, in the same coordinates, (p, p).
-        space: the layout.
+        information: the information there, in the same coordinates, (p, p).
+        space: the layout of the parameters.
         fixed: values under ``fixed=``, or None.
         chart: coordinates other than u in which rays are straight, or None.
     """
@@ -83,22 +89,22 @@ class Origin(NamedTuple):
 
     @property
     def straight(self) -> Chart:
-        """The coordinates in which rays are straight."""
+        """``chart``, or u with its bounds if that is None."""
         return Chart(self.space.lower, self.space.upper, lambda points: points) if self.chart is None else self.chart
 
     def in_u(self, point: Float[Host, " p"]) -> Float[Host, " p"]:
-        """One point in u."""
+        """Convert one point, (p,), from the coordinates of rays to u."""
         return self.straight.to_u(point[None])[0]
 
 
 class Ray(NamedTuple):
-    """A direction with its unit.
+    """A direction, with step lengths.
 
     Attributes:
-        unit: the unit of the direction, (p,).
-        first: the share of the unit that is tried first.
-        steep: whether the curvature along it says what to expect.
-        values: log-likelihoods (2 m,) at the first points of both sides, once they are known.
+        unit: the direction, scaled to one standard error along it, (p,).
+        first: factor on the unit for the first step.
+        steep: whether the information along it is large enough to predict the fall of the log-likelihood.
+        values: log-likelihoods at the first points of both sides, (2 m,); None before they are evaluated.
     """
 
     unit: Float[Host, " p"]
@@ -111,10 +117,10 @@ class Side(NamedTuple):
     """One side of a ray.
 
     Attributes:
-        unit: its unit, (p,).
-        points: (m, p).
-        change: of the log-likelihood at the points, NaN outside the box, (m,).
-        expected: the falls that a proper maximum of this curvature would show, (m,).
+        unit: the scaled direction, (p,).
+        points: the points evaluated, nearest first, (m, p).
+        change: change of the log-likelihood at the points, NaN outside the bounds, (m,).
+        expected: fall of the log-likelihood at the points that the information predicts, (m,); inf if it predicts none.
     """
 
     unit: Float[Host, " p"]
@@ -124,8 +130,15 @@ class Side(NamedTuple):
 
 
 class Behaviour(NamedTuple):
-    """What one side shows: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (too near to tell) or
-    ``unknown``; the largest gain, the position of the last finite point, and whether the gain levels off."""
+    """What the log-likelihood does on one side of a ray.
+
+    Attributes:
+        name: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (no change, but points too near
+            to call it flat) or ``unknown``.
+        gain: largest increase.
+        last: position of the last finite point.
+        bounded: the increase levels off.
+    """
 
     name: str
     gain: float
@@ -134,7 +147,7 @@ class Behaviour(NamedTuple):
 
 
 def flat_direction(vector: Float[Host, " p"], origin: Origin) -> Direction:
-    """A direction that is known to be flat."""
+    """A `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(origin.at))))
     words = partial(movements.describe_flat, origin.at, unit, origin.space, origin.fixed)
     return Direction("flat", unit, 0.0, origin.value, words)
@@ -147,16 +160,15 @@ def make_rays(
     information: Float[Host, "*k p p"],
     bent: Bool[Host, " p"] | None,
 ) -> list[Ray]:
-    """The directions (k, p) with their units.
+    """Scale directions to one standard error each.
 
-    A direction without curvature of its own is measured by the coordinate that it moves most, in standard errors given the
-    others where these are small, so that the scale of a column does not matter.  In logarithms and logits a step is at
-    most 1.
+    A direction without curvature is scaled by the coordinate that it changes most, in conditional standard errors if these are
+    small, so that the scale of a column does not matter.  The first step changes logarithms and logits by at most 1.
 
     Args:
-        vectors: directions.
-        u, score, information: at the end, common to all, or of each direction.
-        bent: flags of logarithms and logits, or None.
+        vectors: directions, (k, p).
+        u, score, information: the final point, and score and information there; for all directions, or with a leading axis k.
+        bent: mask of the coordinates that are logarithms, logits and the like, (p,); or None.
     """
     if not len(vectors):
         return []
@@ -184,7 +196,7 @@ def make_rays(
 
 
 def follow_all(rays: Sequence[Ray], origin: Origin) -> Asks[tuple[Direction, ...]]:
-    """What the log-likelihood does along plus and minus each direction."""
+    """Test all rays, to both sides, and return a `Direction` for each (a generator that is sent log-likelihoods)."""
     if not rays:
         return ()
     straight, p = origin.straight, origin.at.size
@@ -204,9 +216,10 @@ def follow_all(rays: Sequence[Ray], origin: Origin) -> Asks[tuple[Direction, ...
 
 
 def plainly_falls(values: Float[Host, "k m"], value: float) -> Bool[Host, " k"]:
-    """Flags of directions that :func:`follow` would find to fall on both sides, from the first values (k, 2 m).
+    """Boolean mask, (k,), of rays along which the log-likelihood clearly falls on both sides, from the first values, (k, 2 m).
 
-    Enough, not needed: all values are finite, both sides fall by more than any rounding, and none rises beyond it.
+    True if all values are finite, both sides fall by more than rounding errors, and no value exceeds ``value`` by more.
+    :func:`follow` finds the same, and may find others to fall.
     """
     with np.errstate(invalid="ignore"):
         change = values.reshape(len(values), 2, -1) - value
@@ -218,12 +231,12 @@ def plainly_falls(values: Float[Host, "k m"], value: float) -> Bool[Host, " k"]:
 
 
 def _noise(value: float) -> float:
-    """Changes of the log-likelihood that may be rounding."""
+    """Size of changes of a log-likelihood of this value that may be rounding errors."""
     return 1e-8 + 1e-10 * abs(value)
 
 
 def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
-    """What the log-likelihood does along plus and minus one direction."""
+    """Test one ray, to both sides, and return its `Direction` (a generator that is sent log-likelihoods)."""
     noise, space, fixed = _noise(origin.value), origin.space, origin.fixed
     if not ray.steep and _curvature_cancels(ray.unit, origin.information):
         noise = max(noise, FLAT)
@@ -257,7 +270,11 @@ def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
 
 
 def _far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
-    """A direction of logarithms and logits that is flat nearby, followed to both ends: it levels off if just one side falls."""
+    """Follow a direction of logarithms and logits that is flat nearby much further, to both sides.
+
+    Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side (it levels off on the other);
+    else None.
+    """
     unit = sides[0].unit / np.abs(sides[0].unit).max()
     moved = np.abs(unit) > 0.01
     if origin.chart is not None or not curved(origin.space)[moved].all():
@@ -279,7 +296,7 @@ def _far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Directio
 
 
 def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[Direction]:
-    """A side that rises, or does not fall: to a supremum, without bound, or up to a higher point."""
+    """The `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point."""
     straight = origin.straight
     far, gain, bounded, turned = (
         np.clip(side.points[seen.last], straight.lower, straight.upper),
@@ -299,14 +316,17 @@ def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[D
 
 
 def _curvature_cancels(vector: Float[Host, " p"], information: Float[Host, "p p"]) -> bool:
-    """The coordinates that the direction moves are known well one by one, and their information cancels along it to rounding."""
+    """True if the information along the direction is the difference of large terms, so that it may be a rounding error.
+
+    That is, at least two coordinates with sizeable information of their own take part in the direction.
+    """
     diagonal = np.diag(information)
     each = vector**2 * np.where(np.isfinite(diagonal), diagonal, 0.0)
     return bool(np.isfinite(information).all() and each.sum() > 0 and (each > 1e-3 * each.sum()).sum() >= 2)
 
 
 def _both_sides(ray: Ray, origin: Origin) -> Asks[list[Side]]:
-    """Both sides of a ray, in units of ``first``, and from so near that the first points are finite, where that can be."""
+    """Evaluate both sides of a ray; if the first points are not finite, repeat with shorter steps, up to three times."""
     nearer, straight = STEPS[0] / STEPS[-1], origin.straight
     values, shrunk = ray.values, np.full(2, ray.first)
     for _ in range(4):
@@ -332,10 +352,13 @@ def _both_sides(ray: Ray, origin: Origin) -> Asks[list[Side]]:
 def _extended(
     unit: Float[Host, " p"], far: Float[Host, " p"], gain: float, noise: float, origin: Origin
 ) -> Asks[tuple[Float[Host, " p"], float, bool, bool]]:
-    """A side that still rises as steeply as at first, extended: (farthest point, gain there, levels off, turned down).
+    """Follow a side that still rises as steeply as at first to far greater distances.
 
-    Far from a maximum any log-likelihood rises like a straight line for a while; it is called unbounded only where it
-    rises until the numbers end.
+    Far from a maximum any log-likelihood rises linearly for a while; it is called unbounded only if it rises to the largest
+    distances at which it is finite.
+
+    Returns:
+        The highest point, (p,), the increase there, whether it levels off, and whether it falls again beyond.
     """
     straight = origin.straight
     for _ in range(4):
@@ -359,7 +382,8 @@ def _extended(
 
 
 def _lopsided(still: Side, other: Side, last: int, noise: float) -> bool:
-    """The other side falls a hundred times as far as the curvature promises where this one has not moved: no maximum."""
+    """True if the ``other`` side falls over a hundred times as far as its information predicts, at distances where ``still``
+    has not changed; a maximum does not look like that."""
     ratio = float(np.max(np.abs(other.unit)) / np.max(np.abs(still.unit)))
     near = STEPS * ratio <= STEPS[last]
     with np.errstate(invalid="ignore"):
@@ -367,7 +391,7 @@ def _lopsided(still: Side, other: Side, last: int, noise: float) -> bool:
 
 
 def _behaviour(change: Float[Host, " m"], noise: float, expected: Float[Host, " m"]) -> Behaviour:
-    """What one side shows."""
+    """Classify one side by the changes of the log-likelihood along it (`Side.change`, `Side.expected`)."""
     finite = np.isfinite(change)
     stop = int(np.argmin(finite)) if not finite.all() else change.size
     usable = change[:stop]

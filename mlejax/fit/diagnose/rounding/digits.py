@@ -1,7 +1,7 @@
-"""Which digits of a log-likelihood, its score and its information are good where a search ended.
+"""Rounding errors of the log-likelihood, its score and its information at the final point of a search.
 
-A negative binomial written with gamma functions is rounding noise where its dispersion is 1e-8, and a search that runs there
-finds maxima in the noise.  The error bars of log-likelihood, score and information (`mlejax.objective.error_bars`) show it.
+A negative binomial written with gamma functions is dominated by rounding errors at a dispersion of 1e-8, and a search that goes
+there finds maxima in the noise.  Bounds on the rounding errors (error bars, `mlejax.objective.error_bars`) show it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ AT_ONCE = 1e-9  # decrements above this, whose square is so many times the next 
 def suspect(
     evaluator: SearchEvaluator, result: OptimizeResult, u0: Float[Host, "L p"], among: Bool[Host, " L"] | None = None
 ) -> Bool[Host, " L"]:
-    """Flags (L,) of the ends at which the formula may have lost its digits.
+    """Boolean mask, (L,), of the final points at which rounding errors may be large.
 
-    The information there does not explain how the score changed on the way, or a coordinate went far, or the score vanished
-    at once after a point that was not curved downwards.  These cost nothing to find; the error bars, which decide, cost about
-    as much as a fit.  Of a search that began where it ended, came from where the log-likelihood is not curved downwards, or
-    whose score vanished faster than quadratically, the score beside the end tells whether the information explains it.
+    These are points where the information does not explain how the score changed during the search, or a transformed coordinate
+    moved far, or the score vanished at once after a point where the log-likelihood was not concave.  These checks cost nothing;
+    error bars, which decide, cost about as much as a fit.  If the search ended at its start, or the score vanished faster than
+    quadratically, the score is evaluated 0.001 standard errors away, to see whether the information explains the difference.
 
     Args:
-        evaluator: of the L data sets.
-        result: their ends.
-        u0: where the searches began.
-        among: flags (L,) of the ends that are asked about; default: all.
+        evaluator: evaluator of the L data sets.
+        result: their final points.
+        u0: starts of the searches, (L, p).
+        among: mask, (L,), of the points for which that further evaluation may be made; default all.
     """
     with np.errstate(invalid="ignore"):
         other = far_from_start(result.u, u0, evaluator.spec.space).any(axis=-1) | _vanished_at_once(result)
@@ -64,7 +64,7 @@ def suspect(
 
 
 def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which: Int[Host, " m"]) -> Bool[Host, " m"]:
-    """Flags (m,) of ends at which the information explains the change of the score over 0.001 standard errors."""
+    """Boolean mask, (m,), of points at which the information explains the change of the score over 0.001 standard errors."""
     if not isinstance(result.information, np.ndarray) or not result.u.shape[-1]:
         return np.ones(which.size, bool)
     information, u = result.information[which], result.u[which]
@@ -82,13 +82,13 @@ def _explained_beside(evaluator: SearchEvaluator, result: OptimizeResult, which:
 
 
 def _vanished_at_once(result: OptimizeResult) -> Bool[Host, "*sets"]:
-    """Flags of searches whose decrement was 0 to many digits right after a point at which there was none."""
+    """True for searches whose Newton decrement went at once from infinite (not concave) to at most 1e-14."""
     before, after = result.decrements[..., :-1], result.decrements[..., 1:]
     return np.asarray((_steps_seen(result)[..., :-1] & np.isinf(before) & (after <= VANISHES)).any(axis=-1))
 
 
 def _sudden(result: OptimizeResult) -> Bool[Host, "*sets"]:
-    """Flags of searches whose last decrements fell far faster than quadratically, or followed points that had none."""
+    """True for searches whose last decrements fell far faster than quadratically, or from infinite (not concave) to tiny."""
     before, after = result.decrements[..., :-1], result.decrements[..., 1:]
     with np.errstate(invalid="ignore", over="ignore"):
         faster = (before > AT_ONCE) & (after <= AT_ONCE * before**2)  # also where it was infinite
@@ -96,13 +96,17 @@ def _sudden(result: OptimizeResult) -> Bool[Host, "*sets"]:
 
 
 def _steps_seen(result: OptimizeResult) -> Bool[Host, "*sets history"]:
-    """Flags of the kept decrements that belong to points of the search; the others were never written."""
+    """True for the stored decrements that the search wrote: the last n_steps + 1 entries of each history."""
     length = result.decrements.shape[-1]
     return np.asarray(np.arange(length) >= length - 1 - np.asarray(result.n_steps)[..., None])
 
 
 def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space: Space) -> Bool[Host, "*sets p"]:
-    """Flags of logarithms and logits far from where they began, and of coordinates much nearer to an edge, or once so."""
+    """Boolean mask, (..., p), of coordinates that moved far from their start u0.
+
+    Logarithms and logits that moved by more than 5 or exceed 12 in size, and coordinates whose distance to a bound changed by a
+    factor of more than 1000.
+    """
     with np.errstate(invalid="ignore"):
         far = ends.curved(space) & ((np.abs(u - u0) > FAR) | (np.abs(u) > EXTREME))
         if space.boxed:
@@ -112,14 +116,14 @@ def far_from_start(u: Float[Host, "*sets p"], u0: Float[Host, "*sets p"], space:
 
 
 class Digits(NamedTuple):
-    """Which digits of an end are good.
+    """Whether the rounding errors at a final point are small.
 
     Attributes:
-        first: those of log-likelihood and score.
-        second: those of the information.
-        worst: the coordinate with the fewest.
+        first: the error bars of log-likelihood and score are at most 0.01 (units; standard errors).
+        second: those of the standard errors are at most 0.01 (relative).
+        worst: number of the coordinate with the largest relative error of its information.
         loglik: the error bar of the log-likelihood.
-        known: the bars of score and information are known; where not, their digits count as good here.
+        known: the error bars of score and information are known; if not, ``first`` and ``second`` assume that they are small.
     """
 
     first: bool
@@ -130,21 +134,21 @@ class Digits(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Nothing is lost."""
+        """True if all these errors are small."""
         return self.first and self.second
 
 
 def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
-    """An error bar exceeds 0.01: of the log-likelihood, or of score and information in standard errors.
+    """True if an error bar exceeds 0.01: of the log-likelihood, of the score in standard errors, or of a standard error.
 
-    False also where the rounding of an operation is not known.
+    False also if the error bars are not known.
     """
     found = digits(evaluator, end)
     return found is not None and not found.good
 
 
 def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
-    """The digits of an end by their error bars; None where these are not known."""
+    """Judge the rounding errors at a final point by their error bars; None if these are not known."""
     bars = _bars(evaluator, end.u)
     if bars is None:
         return None
@@ -167,15 +171,18 @@ def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
 def _in_errors(
     inverse: Float[Host, "q q"], score: Float[Host, " q"], information: Float[Host, "q q"]
 ) -> tuple[Float[Host, " q"], Float[Host, " q"]]:
-    """The bars of the score in standard errors of the parameters, and those of the standard errors, relative."""
+    """Convert error bars of score and information: to shifts of the estimates in standard errors, (q,), and relative errors of
+    the standard errors, (q,).  ``inverse``: the inverse information, (q, q)."""
     V, variance = np.abs(inverse), np.maximum(inverse.diagonal(), 1e-300)
     return (V @ score) / np.sqrt(variance), (V @ information @ V).diagonal() / (2.0 * variance)
 
 
 def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, Any]:
-    """The error bars at an end: of the log-likelihood, of the score in standard errors, of the standard errors (relative).
+    """The error bars at a final point, for `Verdict.evidence`.
 
-    The last two are the largest of all parameters; NaN, with the reason under ``unknown``, where they are not known.
+    Returns:
+        "loglik": of the log-likelihood; "score": largest effect on an estimate, in standard errors; "information": largest
+        relative error of a standard error.  NaN if not known; then "unknown" holds the reasons.
     """
     with np.errstate(all="ignore"):
         bars, unknown = _known(evaluator, end.u)
@@ -191,7 +198,7 @@ def bars_of_end(evaluator: SingleEvaluator, end: OptimizeResult) -> dict[str, An
 
 
 def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"]) -> bool:
-    """The curvature along the weakest direction is within its error bar, and that is more than the arithmetic alone leaves."""
+    """True if the error bar of the smallest eigenvalue of the scaled information exceeds that eigenvalue (and 1e-9)."""
     if not np.isfinite(information).all():
         return False
     d = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
@@ -203,10 +210,11 @@ def _weakest_is_noise(information: Float[Host, "q q"], bars: Float[Host, "q q"])
 def with_differences(
     evaluator: SingleEvaluator, end: OptimizeResult, found: Digits
 ) -> tuple[SingleEvaluator, OptimizeResult] | None:
-    """The end with an information of differences of the score, where only the second derivatives have lost their digits.
+    """Continue with an information from finite differences of the score, if only the second derivatives are inaccurate.
 
-    None where that is not so, or the differences are no better: near an edge they reach over it, and the log-likelihood one
-    standard error away does not fall as they say.
+    Returns:
+        The evaluator and the result with that information; None if the score is inaccurate too, or the differences are no
+        better (near a bound they may cross it, and then the log-likelihood one standard error away does not fall by half a unit).
     """
     if not found.first or evaluator.spec.hessian == "differenced" or evaluator.spec.likelihood.effects:
         return None
@@ -220,7 +228,10 @@ def with_differences(
 
 
 def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
-    """The end after Newton steps that its score alone decides, where the log-likelihood's rounding hides what they gain."""
+    """Take further Newton steps, judged by the score alone, if rounding errors of the log-likelihood hide their gain.
+
+    Returns ``end`` unchanged if the search did not stop for that reason.
+    """
     hidden = end.end in (End.STALLED, End.PRECISION_FLOOR) and end.decrement > SMALL_DECREMENT
     if not hidden or not end.decrement <= bar_of_value(evaluator, end.u):
         return end
@@ -246,21 +257,21 @@ def by_score(evaluator: SingleEvaluator, end: OptimizeResult) -> OptimizeResult:
 
 
 def gain_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], gain: float) -> bool:
-    """Whether a gain of the log-likelihood at u is not within its own rounding there; true where that is not known."""
+    """True if a gain of the log-likelihood at u, (p,), is at least ten times its rounding error there, or that is not known."""
     bars = _bars(evaluator, u)
     return bars is None or bars.loglik <= LEAST_SHARE * gain
 
 
 def bar_of_value(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> float:
-    """The error bar of the log-likelihood at u; 0 where its rounding is not known."""
+    """The error bar of the log-likelihood at u, (p,); 0 if it is not known."""
     bars = _bars(evaluator, u)
     return 0.0 if bars is None else float(bars.loglik)
 
 
 def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], since: Float[Host, " p"] | None = None) -> bool:
-    """Whether the log-likelihood at u is right to half a unit; true where its rounding is not known.
+    """True if the rounding error of the log-likelihood at u, (p,), is at most half a unit, or is not known.
 
-    Of a rise ``since`` a point, whether it is right to half a unit or to a thousandth of the rise.
+    With ``since``, (p,), also if it is at most a thousandth of the increase of the log-likelihood from there to u.
     """
     bars = _bars(evaluator, u)
     if bars is None or bars.loglik <= HALF:
@@ -272,7 +283,7 @@ def value_is_real(evaluator: SingleEvaluator, u: Float[Host, " p"], since: Float
 
 
 def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
-    """What is known of the rounding at u, for the evidence of a verdict."""
+    """A phrase on the rounding error of the log-likelihood at u, (p,), for the evidence of a verdict."""
     bars, unknown = _known(evaluator, u)
     said = "error bars" if bars is None else f"error bar of the log-likelihood {bars.loglik:.1e}"
     if unknown is None:
@@ -282,12 +293,12 @@ def rounding_in_words(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> str:
 
 
 def _bars(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> ErrorBars | None:
-    """The error bars, those of the derivatives NaN where just the log-likelihood's is known, or None."""
+    """The error bars at u, (p,); NaN for derivatives if only the log-likelihood's is known, None if that is not known either."""
     return _known(evaluator, u)[0]
 
 
 def _known(evaluator: SingleEvaluator, u: Float[Host, " p"]) -> tuple[ErrorBars | None, Unknown | None]:
-    """What is known of the error bars, and why it is not all."""
+    """The error bars at u, (p,), as `_bars`, and the reason why some are not known (None if all are)."""
     at = (evaluator.spec, evaluator.sample(MOST_ROWS), u, evaluator.fixed)
     try:
         found = error_bars(*at, n_rows=evaluator.n_contributions)

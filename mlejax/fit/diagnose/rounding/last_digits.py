@@ -1,7 +1,7 @@
-"""Ends where the user's formula has lost its digits: the search goes back along the coordinate that ran away.
+"""Final points at which rounding errors dominate: evaluate the profile of the coordinate that went to an extreme value.
 
-The coordinate that ran away is put at points on its way, and the others are maximised at each.  Among the points with good
-digits the profile has a maximum, or levels off, or still rises where the digits end.
+That coordinate is set to points between its start and its final value, and the others are maximised at each.  Over the points
+with small rounding errors the profile has a maximum, or levels off, or still rises at the last of them.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ LOST_AT_START = "the formula has lost its digits where the search began and wher
 
 
 class Regained(NamedTuple):
-    """What the points with good digits say.
+    """What the profile shows over the points with small rounding errors.
 
     Attributes:
-        point: where to go on from, (p,), if the profile has a maximum on the way; else None.
-        end: the last point with good digits, as an end.
-        direction: along which the log-likelihood rises, with its supremum, if it levels off; else None.
-        words: what to say where it neither has a maximum nor levels off before the digits end.
-        at_start: the digits were lost there already, so that nothing can be said.
-        on_edge: ``end`` is the limit on a closed edge, where the log-likelihood is highest.
+        point: where to continue the search, (p,), if the profile has a maximum; else None.
+        end: the last point with small rounding errors.
+        direction: the direction along which the log-likelihood rises, with its supremum, if it levels off; else None.
+        words: a statement if it neither has a maximum nor levels off; else empty.
+        at_start: rounding errors dominate at the start already.
+        on_edge: ``end`` is the limit at a bound of the support, where the log-likelihood is highest.
     """
 
     point: Float[Host, " p"] | None
@@ -74,7 +74,14 @@ class Regained(NamedTuple):
 
 
 def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, e: int) -> Regained:
-    """The profile along the coordinate that went furthest, or else has the fewest digits (e), as far as they are good."""
+    """Evaluate the profile of the coordinate that moved furthest, from its start on, while rounding errors are small.
+
+    Args:
+        evaluator: evaluator of one data set.
+        u0: start of the search, (p,).
+        end: its final point, where rounding errors dominate.
+        e: number of the coordinate to use if none moved far.
+    """
     space = evaluator.spec.space
     far = far_from_start(end.u, u0, space)
     e = int(np.argmax(np.where(far, travelled(end.u, u0, space), -1.0))) if far.any() else e
@@ -119,7 +126,10 @@ def regained(evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeRes
 
 
 def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Host, " p"], e: int) -> Direction:
-    """From a point of the profile of coordinate e to the last: the direction in which its others go along with it."""
+    """The direction, of behaviour ``rises``, from one point of the profile of coordinate e to another, (p,) each.
+
+    Coordinates that change by less than a tenth of the change of e are left out.
+    """
     space, way = evaluator.spec.space, last - before
     vector = np.where(np.abs(way) > ALONG * abs(way[e]), way, 0.0)
     vector /= np.abs(vector).max()
@@ -128,10 +138,11 @@ def along(evaluator: SingleEvaluator, before: Float[Host, " p"], last: Float[Hos
 
 
 def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> OptimizeResult | None:
-    """The end on a closed edge that coordinate e approaches, from the last two points, each half as far from it.
+    """Extrapolate the last two points of the profile to the bound that coordinate e approaches.
 
-    Score, information and the other coordinates are extrapolated, and the log-likelihood follows from the score by the
-    trapezoidal rule.  None if the score there pushes inwards.
+    The second is half as far from the bound as the first.  Score, information and the other coordinates are extrapolated, and
+    the log-likelihood follows from the score by the trapezoidal rule.  None if there is no bound or the score there points
+    inwards.
     """
     before, after = last
     edge = space.lower[e] if after.u[e] < before.u[e] else space.upper[e]
@@ -154,7 +165,10 @@ def _limit_on_edge(space: Space, last: Sequence[OptimizeResult], e: int) -> Opti
 
 
 def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
-    """What is left to rise, by the last gains of a doubling; None if these do not shrink, or do not say it to 0.01."""
+    """Estimate how much a sequence still rises from its last gains, (k,), which shrink about geometrically.
+
+    None if there are fewer than three, they do not shrink, or the estimate is not accurate to 0.01.
+    """
     if len(gains) < 3:
         return None
     last = gains[-3:]
@@ -171,7 +185,8 @@ def rest_to_rise(gains: Float[Host, " k"]) -> float | None:
 
 
 def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Float[Host, " p"]:
-    """How far each coordinate went, in logarithms."""
+    """Distance that each coordinate moved from u0 to u, (p,): of u itself for transformed ones, of the logarithm of the distance
+    to the bound for bounded ones, 0 for others."""
     bent = ends.curved(space)
     with np.errstate(invalid="ignore", divide="ignore"):
         before, after = (np.minimum(x - space.lower, space.upper - x) for x in (u0, u))
@@ -179,9 +194,11 @@ def travelled(u: Float[Host, " p"], u0: Float[Host, " p"], space: Space) -> Floa
 
 
 def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
-    """Points from the start on, each twice as far as the one before: in logarithms, or towards the edge of a box.
+    """Values for coordinate e from ``start`` to ``stop``, (k,), geometric: equal steps of log 2 for logarithms, halves of the
+    distance to a bound for bounded coordinates.
 
-    A coordinate without edges may be a logarithm in the formula, unless it went too far for one.
+    An untransformed coordinate is treated as a logarithm (the user's function may take its exponential) unless it moved by 41
+    or more; then its steps double.
     """
     k = np.arange(RUNGS)
     bent = ends.curved(space)[e]
@@ -195,7 +212,7 @@ def _way(start: float, stop: float, space: Space, e: int) -> Float[Host, " k"]:
 
 
 def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResult) -> OptimizeResult | None:
-    """The point as an end, or None where its derivatives are not finite."""
+    """Evaluate u, (p,), as an `OptimizeResult` with the other fields of ``like``; None if its derivatives are not finite."""
     found = evaluator.evaluate(u[None])
     assert found.score is not None
     assert found.information is not None
@@ -207,10 +224,15 @@ def end_at(evaluator: SingleEvaluator, u: Float[Host, " p"], like: OptimizeResul
 def with_good_digits(
     evaluator: SingleEvaluator, u0: Float[Host, " p"], end: OptimizeResult, found: Sequence[Direction]
 ) -> tuple[tuple[Direction, ...], str]:
-    """Of the directions found by rays from an end, what is no rounding; and where numbers end first, in words.
+    """Check the directions found by ray tests against rounding errors.
 
-    A higher point counts if its gain exceeds its error bar; a supremum, if the log-likelihood has digits where it was seen; and
-    that it rises without bound, if it has digits where the search ended, or rose there by far more than it lost.
+    A higher point counts if its gain exceeds ten times the error bar there; a supremum, if the error bar at the farthest point
+    is small; an unbounded rise, if the error bar at the final point is below half a unit or far below the rise.  Other
+    directions are followed again, only as far as error bars are small.
+
+    Returns:
+        The directions that remain, and a statement if the function stops being accurate while the log-likelihood still rises
+        (else empty).
     """
     real = []
     if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u, u0):
@@ -236,7 +258,7 @@ def with_good_digits(
 
 
 def _numbers_end(space: Space, d: Direction) -> bool:
-    """A direction moves logarithms and logits alone, and the formula ends far before their numbers do."""
+    """True for an unbounded rise along logarithms and logits that becomes not finite or inaccurate before they reach 100."""
     if d.point is None or d.behaviour != "rises" or d.bounded:
         return False
     share = np.abs(d.vector) / np.maximum(1.0, np.abs(d.point))
@@ -245,9 +267,10 @@ def _numbers_end(space: Space, d: Direction) -> bool:
 
 
 def _cut(evaluator: SingleEvaluator, end: OptimizeResult, d: Direction) -> Direction:
-    """A direction followed again, as far as the digits of the log-likelihood are good."""
+    """Test the direction again, using only points where the rounding error of the log-likelihood is small."""
 
     def digits_only(points: Float[Host, "m p"]) -> Float[Host, " m"]:
+        """Log-likelihoods (m,), NaN where the rounding error exceeds 0.1."""
         values = evaluator.logliks({0: points})[0]
         good = [bool(np.isfinite(v)) and gain_is_real(evaluator, u, 1.0) for u, v in zip(points, values, strict=True)]
         return np.where(good, values, np.nan)

@@ -1,1 +1,1 @@
-"""Constraints that are functions: checked, satisfied at a first point, and solved for some coordinates."""
+"""Nonlinear constraints: check them, find a point that satisfies them, and solve them for some coordinates."""

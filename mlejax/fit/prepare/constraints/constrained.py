@@ -1,8 +1,8 @@
-"""Constraints that are not linear: checked, satisfied at a first point, and solved for some of the coordinates.
+"""Nonlinear constraints: check them, find a point that satisfies them, and solve them for some of the coordinates.
 
-The search runs over the kept coordinates, as any search does (:mod:`mlejax.parameters.constraints.curved_ties`).  Which ones
-are kept is decided at the first point and again at the end: where the equations cannot be solved for the others any more (on a
-circle, a quarter of a turn away), the search goes on with another choice.
+The search runs over the other (kept) coordinates, as any search does (:mod:`mlejax.parameters.constraints.curved_ties`).  Which
+ones are kept is decided at the first point and again at the final one: if the equations are nearly singular there in the
+dependent coordinates (on a circle, a quarter turn further), the search continues with another choice.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ CHOICES = 4  # of the kept coordinates
 
 @partial(compiled, static=("space",))
 def _u_of(space: Space, fixed: Either) -> Either:
+    """Convert a vector of all natural values, (k,), to u, compiled."""
     return space.u_from_params(space.at_fixed(fixed))
 
 
 @partial(compiled, static=("space",))
 def _tangent(space: Space, theta: Either, fixed: Either | None) -> Either:
+    """Derivatives of all theta with respect to the kept ones, under the constraints, (n, q)."""
     ties: Any = space.ties
     return jax.jacfwd(lambda t: ties.in_theta(space.untied, t, fixed))(theta)
 
 
 class Restrictions(NamedTuple):
-    """``constraints=`` in a layout.
+    """``constraints=`` for one layout of parameters.
 
     Attributes:
-        R, r: R reported = r, (m, reported) and (m,).
-        labels: of these, m.
-        functions: of params, which are to be 0.
+        R, r: linear constraints R x = r on the reported entries x (those that tables show), natural scale, (m, n_reported)
+            and (m,).
+        labels: m labels of the linear constraints.
+        functions: nonlinear constraints, g(params) = 0, natural scale.
     """
 
     R: Float[Host, "m reported"]
@@ -54,7 +57,14 @@ class Restrictions(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """Where a search under equations begins: the layout, the vector of fixed values with the reference, and u (kept,)."""
+    """Start of a search under nonlinear constraints.
+
+    Attributes:
+        equations: the constraints.
+        space: the layout with the constraints solved for some coordinates.
+        reference: all natural values at a point that satisfies the constraints, (k,), passed as fixed values.
+        u: the kept coordinates there, (q,).
+    """
 
     equations: Equations
     space: Space
@@ -70,19 +80,26 @@ def begin(
     method: Method,
     u: Float[Host, " n"],
 ) -> Begun:
-    """The search under constraints that are functions, from a point u near which they are satisfied.
+    """Prepare a search under nonlinear constraints: find a point near u that satisfies them, and solve them for some coordinates.
+
+    Args:
+        space, fixed: layout and fixed values, without constraints.
+        wanted: the constraints.
+        likelihood: the model.
+        method: the method of the search.
+        u: a start that need not satisfy the constraints, (n,).
 
     Raises:
-        TypeError, ValueError: constraints that are refused (see `equations_of` and `satisfied`), or what they do not go with.
+        TypeError, ValueError: constraints that are not supported (see `equations_of` and `satisfied`), or not with this model
+            or method.
     """
     if likelihood.effects:
         raise ValueError(
-            "constraints= given as functions are not offered together with effects by index (mle.Real(by=...)), "
-            "which are eliminated "
-            "one level at a time; give linear ones as text"
+            "constraints= given as functions are not supported with effects of mle.Real(by=...), which are eliminated one level "
+            "at a time; write linear constraints as strings"
         )
     if isinstance(method, EM):
-        raise ValueError("constraints= given as functions are not offered with method='em'; leave out method=")
+        raise ValueError("constraints= given as functions are not supported with method='em'; leave out method=")
     regressed = [p.name for p in likelihood.predictors]
     equations = equations_of(space, fixed, wanted.functions, regressed, wanted[:3], u)
     if fixed is None:
@@ -97,9 +114,17 @@ def begin(
 
 
 def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) -> tuple[list[int], float]:
-    """The coordinates to solve for, by elimination with complete pivoting, and the size of their determinant.
+    """Choose m of n coordinates to solve the equations for, by elimination with complete pivoting.
 
-    Those in boxes are kept if that is possible.
+    Coordinates with bounds are avoided if possible.
+
+    Args:
+        slope: derivatives of the equations, (m, n).
+        u: the point, (n,).
+        space: the layout.
+
+    Returns:
+        Their numbers, and the absolute determinant of their scaled derivatives.
     """
     weight = np.maximum(1.0, np.abs(u))
     boxed = np.isfinite(space.lower) | np.isfinite(space.upper)
@@ -120,7 +145,11 @@ def _dependent(slope: Float[Host, "m n"], u: Float[Host, " n"], space: Space) ->
 
 
 def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> tuple[Space, Float[Host, " k"]]:
-    """The layout under the constraints, solved at a point u that satisfies them, and the vector with the reference."""
+    """Solve the equations for some coordinates at a point u, (n,), that satisfies them.
+
+    Returns:
+        The layout under the constraints, and the natural values at the point (`Begun.reference`), (k,).
+    """
     space = equations.space
     dependent, _ = _dependent(equations.at(u, fixed)[1], u, space)
     kept = tuple(np.setdiff1d(np.arange(u.size), dependent).tolist())
@@ -129,11 +158,12 @@ def tied_at(equations: Equations, u: Float[Host, " n"], fixed: Either | None) ->
 
 
 def _vector(space: Space, params: PyTree) -> Float[Host, " k"]:
+    """All natural values of params as one vector, (k,)."""
     return np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in space.split(params)])
 
 
 def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
-    """The layout with the derivatives of all coordinates by the kept ones at the reference."""
+    """The layout with the derivatives of all coordinates with respect to the kept ones, computed at the reference point."""
     assert isinstance(space.ties, CurvedTies)
     theta = np.asarray(space.untied.theta_from_u(_u_of(space.untied, reference)))
     matrix = np.asarray(_tangent(space, theta[space.ties.index], reference))
@@ -144,7 +174,11 @@ def with_tangent(space: Space, reference: Float[Host, " k"]) -> Space:
 def another_choice(
     equations: Equations, space: Space, u: Float[Host, " q"], fixed: Either | None
 ) -> tuple[Space, Float[Host, " k"], Float[Host, " q"]] | None:
-    """Another choice of free coordinates, if the equations are nearly singular at u in this one: layout, reference and start."""
+    """Choose other kept coordinates, if the equations are nearly singular in the dependent ones at u, (q,).
+
+    Returns:
+        Layout, reference and start (see `Begun`); None if the present choice is good enough.
+    """
     assert isinstance(space.ties, CurvedTies)
     full = np.asarray(_completed(space, u, fixed))
     if not np.isfinite(full).all():
@@ -164,12 +198,13 @@ def another_choice(
 
 @partial(compiled, static=("space",))
 def _completed(space: Space, u: Either, fixed: Either | None) -> Either:
+    """All coordinates, (n,), from the kept ones, (q,), by solving the constraints; compiled."""
     ties: Any = space.ties
     return ties.in_u(space.untied, u, fixed)
 
 
 def at_estimate(fit: Fit) -> Fit:
-    """The fit with its estimate as the reference of the constraints: their derivatives there give the covariance."""
+    """The fit with the derivatives of nonlinear constraints taken at its estimate, as the covariance needs them."""
     space = fit.spec.space
     if not isinstance(space.ties, CurvedTies):
         return fit

@@ -1,4 +1,4 @@
-"""Equations c(params) = 0 over the coordinates of a layout, and a point near the start that satisfies them."""
+"""Constraints as equations c(params) = 0 for the free coordinates, and a point near the start that satisfies them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mlejax.parameters import CurvedTies, Space, with_addresses
 from mlejax.shapes import Bool, Either, Float, Host, PyTree
 
 TRIES = 12  # points from which the equations are solved
-SPREAD = 0.1  # of the points at which derivatives are compared, in units of max(1, |u|)
-SINGULAR = 1e-5  # derivative at a solution, relative to that beside it, that is none
-DEPENDENT = 1e-7  # part of a derivative outside the span of the others, that is none
-SATISFIED = 1e-8  # relative to the derivative times max(1, |u|)
+SPREAD = 0.1  # distance of nearby points at which derivatives are compared, in units of max(1, |u|)
+SINGULAR = 1e-5  # derivative at a solution, relative to nearby points, below which it counts as 0
+DEPENDENT = 1e-7  # relative part of a derivative outside the span of the others, below which it counts as 0
+SATISFIED = 1e-8  # largest violation of an equation, relative to its derivative times max(1, |u|)
 
 
 @dataclass(frozen=True)
 class Equations:
-    """c(params) = 0 over the coordinates of a layout.
+    """The constraints as m equations c(params) = 0 for n free coordinates.
 
     Attributes:
-        space: the layout, without constraints.
-        ties: the functions and the linear restrictions; ``kept`` is empty.
-        labels: in the words of the user, one for each equation.
+        space: the layout without constraints.
+        ties: the functions and the linear constraints; its ``kept`` is empty.
+        labels: one label for each scalar equation.
     """
 
     space: Space
@@ -37,7 +37,7 @@ class Equations:
     labels: tuple[str, ...]
 
     def at(self, u: Float[Host, " n"], fixed: Either | None) -> tuple[Float[Host, " m"], Float[Host, "m n"]]:
-        """Values and derivatives by u."""
+        """Values of the equations at u, (m,), and their derivatives with respect to u, (m, n)."""
         with np.errstate(all="ignore"):
             value, slope = _values(self.ties, self.space, u, fixed)
         return np.asarray(value), np.asarray(slope)
@@ -45,13 +45,14 @@ class Equations:
 
 @partial(compiled, static=("ties", "space"))
 def _values(ties: CurvedTies, space: Space, u: Either, fixed: Either | None) -> PyTree:
+    """`Equations.at`, compiled."""
     residual = lambda t: ties.residuals(space, space.params_from_u(t, fixed))
     return residual(u), jax.jacfwd(residual)(u)
 
 
 @partial(compiled, static=("space",))
 def params_at(space: Space, u: Either, fixed: Either | None) -> PyTree:
-    """The params of u."""
+    """Convert u, (n,), to the user's params, compiled."""
     return space.params_from_u(u, fixed)
 
 
@@ -63,33 +64,43 @@ def equations_of(
     linear: tuple[np.ndarray, np.ndarray, Sequence[str]],
     u: Float[Host, " n"],
 ) -> Equations:
-    """The constraints as equations.
+    """Make `Equations` from nonlinear and linear constraints.
 
     Args:
         space, fixed: layout and fixed values.
-        functions: of params, which are to be 0.
-        regressed: names of regressed parameters.
-        linear: R, r and labels of restrictions R reported = r.
-        u: any point.
+        functions: nonlinear constraints, g(params) = 0.
+        regressed: names of parameters that have a formula.
+        linear: R, r and labels of linear constraints (see `Restrictions`).
+        u: any point, (n,).
 
     Raises:
-        TypeError, ValueError: a function that is none of the parameters alone, or returns no numbers.
+        TypeError, ValueError: a function that does not take params alone, or does not return floating-point numbers.
     """
     labels = list[str]()
     params = params_at(space, u, fixed)
     for k, function in enumerate(functions):
         name = getattr(function, "__name__", type(function).__name__)
         name = f"function {k + 1}" if name == "<lambda>" else name
-        sizes = _sizes(function, name, with_addresses(function, space, regressed), params)
-        labels += [f"{name}(params) = 0"] if sizes == 1 else [f"{name}(params)[{i}] = 0" for i in range(sizes)]
+        size = _n_equations(function, name, with_addresses(function, space, regressed), params)
+        labels += [f"{name}(params) = 0"] if size == 1 else [f"{name}(params)[{i}] = 0" for i in range(size)]
     R, r, more = linear
     lines = (R.tobytes(), np.asarray(r, np.float64).tobytes()) if len(r) else None
     ties = CurvedTies((), space.n_free, tuple(functions), lines, tuple(regressed))
     return Equations(space, ties, (*labels, *more))
 
 
-def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
-    """How many equations a function is, checked without evaluating it."""
+def _n_equations(function: Callable[..., Any], name: str, of_params: Callable[[Any], Any], params: PyTree) -> int:
+    """The number of scalar values that a constraint function returns, by ``jax.eval_shape``.
+
+    Args:
+        function: the user's function.
+        name: its name, for messages.
+        of_params: the same function, made to accept names such as "mu[age]" in params.
+        params: example parameters.
+
+    Raises:
+        TypeError: it does not take params alone, cannot be traced, or does not return floating-point numbers.
+    """
     try:
         needed = [
             p
@@ -112,8 +123,8 @@ def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], A
         ) from error
     if any(leaf.dtype == bool for leaf in found):
         raise TypeError(
-            f"constraints= {name} returns truth values; return the difference of both sides, lambda p: p['a'] * p['b'] - 1, "
-            "which is kept at 0 (inequalities are not offered: declare a support)"
+            f"constraints= {name} returns booleans; return the difference of both sides, lambda p: p['a'] * p['b'] - 1, "
+            "which is kept at 0 (inequalities are not supported: declare a support, mle.Interval(lo, hi))"
         )
     if not found or any(not np.issubdtype(leaf.dtype, np.floating) for leaf in found):
         kinds = ", ".join(str(leaf.dtype) for leaf in found) or "nothing"
@@ -122,16 +133,16 @@ def _sizes(function: Callable[..., Any], name: str, of_params: Callable[[Any], A
 
 
 def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> Float[Host, " n"]:
-    """A point near u that satisfies the equations.
+    """Find a point near u that satisfies the equations, (n,).
 
     Raises:
-        ValueError: more equations than parameters can be bound by; none that satisfies them was found; derivatives that are 0
-            there; equations that follow from the others.
+        ValueError: as many equations as parameters or more; no such point was found; an equation is not finite or constant; the
+            derivatives of the equations are 0 or linearly dependent there.
     """
     m, n = len(equations.labels), u.size
     if m >= n:
         raise ValueError(
-            f"constraints= are {m} equation{'s' * (m > 1)} for {n} free parameter{'s' * (n > 1)}, which leave nothing to "
+            f"constraints= are {m} equation{'s' * (m > 1)} for {n} free parameter{'s' * (n > 1)}, so that nothing is left to "
             "estimate; give the values that they imply as fixed="
         )
     _refuse_constants(equations, u, fixed)
@@ -147,17 +158,19 @@ def satisfied(equations: Equations, u: Float[Host, " n"], fixed: Either | None) 
         size = abs(found[2][worst])
         best = min(best, (size if np.isfinite(size) else np.inf, equations.labels[worst]))
     raise ValueError(
-        f"constraints= cannot be satisfied: from {TRIES} points no values of the parameters were found at which all are 0.  The "
-        f"nearest leave {best[1].removesuffix(' = 0')} at {best[0]:.3g}.  They contradict each other, fixed= or the supports, or "
-        "need start= near values that satisfy them"
+        f"constraints= cannot be satisfied: no parameter values were found, from {TRIES} starting points, at which all are 0.  "
+        f"At the nearest, {best[1].removesuffix(' = 0')} is {best[0]:.3g}.  Check that they contradict neither each other nor "
+        "fixed= nor the supports, or give start= near values that satisfy them"
     )
 
 
 def _inside(space: Space, u: Float[Host, " n"]) -> Float[Host, " n"]:
+    """Project u onto the bounds."""
     return np.clip(u, space.lower, space.upper)
 
 
 def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
+    """Raise ValueError for an equation that is constant, or not finite, at u and three random points near it."""
     rng, seen = np.random.default_rng(1), np.zeros(len(equations.labels), bool)
     bad = np.ones(len(equations.labels), bool)
     for k in range(4):
@@ -168,17 +181,21 @@ def _refuse_constants(equations: Equations, u: Float[Host, " n"], fixed: Either 
     for label, moves, wrong in zip(equations.labels, seen, bad, strict=True):
         if wrong:
             raise ValueError(
-                f"constraints= {label}: its value or derivative is not finite, at the start and near it; give a start= where "
-                "they are"
+                f"constraints= {label}: its value or derivative is not finite at the start and near it; give a start= where "
+                "both are finite"
             )
         if not moves:
-            raise ValueError(f"constraints= {label}: it does not depend on the free parameters")
+            raise ValueError(f"constraints= {label}: it does not depend on the free parameters; leave it out")
 
 
 def _solved(
     equations: Equations, u: Float[Host, " n"], fixed: Either | None, of: Bool[Host, " m"]
 ) -> tuple[Float[Host, " n"], bool, Float[Host, " m"]]:
-    """Gauss-Newton steps of least length from u for some of the equations: the end, whether they hold there, the values."""
+    """Solve some of the equations (mask ``of``) by Gauss-Newton steps of minimum length from u.
+
+    Returns:
+        The final point, (n,), whether these equations hold there, and the values of all equations, (m,).
+    """
     space = equations.space
     value, slope = equations.at(u, fixed)
     first = np.abs(slope) @ np.maximum(1.0, np.abs(u))
@@ -206,7 +223,7 @@ def _solved(
 
 
 def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either | None) -> None:
-    """Raise ValueError where the equations are not as many independent ones as there are, at and beside a solution."""
+    """Raise ValueError if the derivatives of the equations are 0 or linearly dependent at a solution u, (n,)."""
     rng, weight = np.random.default_rng(2), np.maximum(1.0, np.abs(u))
     beside = [_inside(equations.space, u + SPREAD * weight * rng.normal(size=u.size)) for _ in range(5)]
     slope = equations.at(u, fixed)[1] * weight
@@ -215,8 +232,8 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
     for label, here, there in zip(equations.labels, norms, usual, strict=True):
         if here <= SINGULAR * there:
             raise ValueError(
-                f"constraints= {label}: its derivative is 0 where it holds, as that of a square, so that it implies no "
-                "covariance; write it so that it changes its sign, a - b instead of (a - b)**2"
+                f"constraints= {label}: its derivative is 0 where it holds, as that of a square, so that no covariance can be "
+                "computed; write it so that it changes sign there, a - b instead of (a - b)**2"
             )
     unit, basis, kept = slope / norms[:, None], list[np.ndarray](), np.zeros(len(norms), bool)
     for j, row in enumerate(unit):
@@ -236,10 +253,11 @@ def _refuse_singular(equations: Equations, u: Float[Host, " n"], fixed: Either |
             )
         raise ValueError(
             f"constraints= have derivatives of rank {int(kept.sum())} of {len(norms)} where they hold: {equations.labels[j]} "
-            f"touches the others ({', '.join(_first(equations.labels, kept))}) without crossing them, which implies no "
-            "covariance.  Fix the parameters that they determine with fixed="
+            f"is tangent to the others ({', '.join(_first(equations.labels, kept))}), so that no covariance can be computed.  "
+            "Fix the parameters that they determine with fixed="
         )
 
 
 def _first(labels: Sequence[str], which: Bool[Host, " m"]) -> list[str]:
+    """The first six labels of the mask."""
     return [labels[i] for i in np.flatnonzero(which)[:6]]
