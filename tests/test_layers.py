@@ -222,6 +222,11 @@ def test_no_two_modules_have_one_name() -> None:
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
+def test_no_two_classes_have_one_name() -> None:
+    names = [n.name for path in FILES for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_tests_mirror_the_package() -> None:
     """Every folder of the package has a folder of tests of its name, and every folder of tests one of the package."""
     tests = ROOT / "tests"

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mlejax.data.read import ingest, map_columns
-from mlejax.data.streams import Batch, Partition, Threads
+from mlejax.data.streams import Partition, StreamBatch, Threads
 from mlejax.shapes import Data
 
 ROWS = 1 << 18  # of a partition
@@ -77,12 +77,12 @@ class OwnRows:
     data: Data = field(repr=False)
 
     @cached_property
-    def _tables(self) -> list[Batch]:
+    def _tables(self) -> list[StreamBatch]:
         table = ingest(self.data)
         n = table.most_rows
         process = jax.process_index()
         return [
-            Batch(f"process {process}, rows {a} to {min(a + ROWS, n) - 1}", _rows(table.raw, slice(a, a + ROWS)))
+            StreamBatch(f"process {process}, rows {a} to {min(a + ROWS, n) - 1}", _rows(table.raw, slice(a, a + ROWS)))
             for a in range(0, n, ROWS)
         ]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlejax.data.streams import Batch, Partition
+from mlejax.data.streams import Partition, StreamBatch
 from mlejax.execution import float64
 from mlejax.portable import travelling
 from mlejax.shapes import Data
@@ -65,7 +65,7 @@ def run(work: bytes, partition: Partition) -> bytes:
 
 def run_on_table(work: bytes, name: str, table: Data) -> bytes:
     """As `run`, of a partition that the engine has brought to the worker."""
-    return run(work, Batch(name, table))
+    return run(work, StreamBatch(name, table))
 
 
 def unpacked(found: bytes) -> Any:

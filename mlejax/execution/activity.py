@@ -18,10 +18,10 @@ __all__ = ["compilation_begins", "compilation_ends", "doing", "progress_bar", "p
 SECONDS = 2.0  # of work before a line shows that nobody asked for
 REFRESH = 0.5
 PLAIN = "{desc}{postfix} [{elapsed}]"
-_current: Line | None = None
+_current: ActivityLine | None = None
 
 
-class Line:
+class ActivityLine:
     """What is shown.
 
     Attributes:
@@ -56,7 +56,9 @@ class Line:
 
 
 @contextmanager
-def progress_line(progress: bool | None, title: str, unit: str = "step", total: int | None = None) -> Iterator[Line | None]:
+def progress_line(
+    progress: bool | None, title: str, unit: str = "step", total: int | None = None
+) -> Iterator[ActivityLine | None]:
     """A line for the work inside; inside of another one, that one.
 
     Args:
@@ -71,7 +73,7 @@ def progress_line(progress: bool | None, title: str, unit: str = "step", total: 
     if not progress and (progress is False or not sys.stderr.isatty()):
         yield None
         return
-    _current = line = Line(bool(progress), title, unit, total)
+    _current = line = ActivityLine(bool(progress), title, unit, total)
     try:
         yield line
     finally:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 
 from mlejax.files.container import FORMAT_VERSION, FileError, PathLike, read, replacing, write
-from mlejax.files.content import Parts, content_of, parts_of
+from mlejax.files.content import ResultParts, content_of, parts_of
 from mlejax.files.saved_designs import Unsaved
 from mlejax.files.version1 import upgraded
 from mlejax.likelihood import Likelihood
 
-__all__ = ["FORMAT_VERSION", "FileError", "Parts", "PathLike", "Unsaved", "load", "replacing", "save"]
+__all__ = ["FORMAT_VERSION", "FileError", "PathLike", "ResultParts", "Unsaved", "load", "replacing", "save"]
 
 
-def save(path: PathLike, parts: Parts) -> None:
+def save(path: PathLike, parts: ResultParts) -> None:
     """Write a result to a file, whole or not at all.
 
     Raises:
@@ -23,7 +23,7 @@ def save(path: PathLike, parts: Parts) -> None:
     write(path, content_of(parts))
 
 
-def load(path: PathLike, model: Likelihood | None = None) -> Parts:
+def load(path: PathLike, model: Likelihood | None = None) -> ResultParts:
     """Read a result from a file.
 
     Raises:

@@ -33,7 +33,7 @@ NOT_EVALUATED = (
 )
 
 
-class Parts(NamedTuple):
+class ResultParts(NamedTuple):
     """What a result consists of.
 
     Attributes:
@@ -52,7 +52,7 @@ class Parts(NamedTuple):
 # ---- writing
 
 
-def content_of(parts: Parts) -> Json:
+def content_of(parts: ResultParts) -> Json:
     """A result as JSON that the schema accepts.
 
     Raises:
@@ -148,7 +148,7 @@ def _designs(designs: Designs | Unsaved | None) -> SimpleNamespace | None:
 # ---- reading
 
 
-def parts_of(content: Json, model: Likelihood | None = None) -> Parts:
+def parts_of(content: Json, model: Likelihood | None = None) -> ResultParts:
     """The inverse of :func:`content_of`.
 
     Args:
@@ -182,7 +182,7 @@ def parts_of(content: Json, model: Likelihood | None = None) -> Parts:
         expected = Absent(name, WHY, "expected information") if c.bias_reduction.information == "expected" else None
         reduction = BiasReduction(c.bias_reduction.kind, expected)
     designs = _loaded_designs(c, predictors, space, model is not None)
-    return Parts(
+    return ResultParts(
         name,
         c.covariance.kind,
         _fit(c, Spec(shell, space, None, c.hessian, reduction), _loaded(c.data, space, designs, c.made_with)),

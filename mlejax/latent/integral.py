@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from mlejax.latent.mode import Curve, Integrand, curve, find, gradient
+from mlejax.latent.mode import Integrand, IntegrandCurve, curve, find, gradient
 from mlejax.latent.variable import Quadrature
 from mlejax.linalg import entrywise
 from mlejax.shapes import Device
@@ -33,7 +33,7 @@ def grid(points: int, q: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(2.0) * t[at], log_w[at].sum(axis=1)
 
 
-def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, Curve]:
+def centred(f: Integrand, stopped: Integrand, q: int) -> tuple[Any, IntegrandCurve]:
     """The mode of f (q,), with derivatives in what f depends on, and the curve there.
 
     Args:

@@ -18,7 +18,7 @@ CLOSE = 1e-13  # decrement, log-likelihood units: second derivatives of the mode
 Integrand = Callable[[Any], Any]  # z (q,) -> log of the integrand, ()
 
 
-class Curve(NamedTuple):
+class IntegrandCurve(NamedTuple):
     """The log of an integrand at z: value (), gradient (q,) and minus its Hessian (q, q)."""
 
     value: Device
@@ -26,12 +26,12 @@ class Curve(NamedTuple):
     curvature: Device
 
 
-def curve(f: Integrand, z: Either) -> Curve:
+def curve(f: Integrand, z: Either) -> IntegrandCurve:
     """Value, gradient and curvature, by forward mode: z has few entries."""
     if z.shape[0] == 1:  # without a ``vmap`` over one direction
         along = lambda t: jax.jvp(f, (t,), (jnp.ones(1),))
         (value, slope), (_, bend) = jax.jvp(along, (z,), (jnp.ones(1),))
-        return Curve(value, slope[None], -bend[None, None])
+        return IntegrandCurve(value, slope[None], -bend[None, None])
 
     def first(t: Device) -> tuple[Any, Any]:
         return jax.jacfwd(lambda s: (f(s),) * 2, has_aux=True)(t)
@@ -41,7 +41,7 @@ def curve(f: Integrand, z: Either) -> Curve:
         return gradient, (value, gradient)
 
     hessian, (value, gradient) = jax.jacfwd(second, has_aux=True)(z)
-    return Curve(value, gradient, -hessian)
+    return IntegrandCurve(value, gradient, -hessian)
 
 
 def gradient(f: Integrand, z: Either) -> Device:
@@ -49,45 +49,45 @@ def gradient(f: Integrand, z: Either) -> Device:
     return jax.jvp(f, (z,), (jnp.ones(1),))[1][None] if z.shape[0] == 1 else jax.jacfwd(f)(z)
 
 
-class _State(NamedTuple):
+class _ModeState(NamedTuple):
     z: Either
-    at: Curve
+    at: IntegrandCurve
     step: Either
     length: Either
     decrement: Either
     n: Count
 
 
-class Mode(NamedTuple):
+class InnerMode(NamedTuple):
     """Where an integrand is highest: z (q,), the curve there, and the Newton decrement (), large where no mode was found."""
 
     z: Either
-    at: Curve
+    at: IntegrandCurve
     decrement: Either
 
 
-def find(f: Integrand, z0: Either) -> Mode:
+def find(f: Integrand, z0: Either) -> InnerMode:
     """The mode near z0 (q,).
 
     ``f`` must be free of tracers that are differentiated: call it with ``lax.stop_gradient`` of the parameters.
     """
 
-    def going(state: _State) -> Either:
+    def going(state: _ModeState) -> Either:
         return (state.n < MOST_STEPS) & ~(state.decrement <= CLOSE)
 
-    def turn(state: _State) -> _State:
+    def turn(state: _ModeState) -> _ModeState:
         trial = state.z + state.length * state.step
         there = curve(f, trial)
         slack = 1e-12 * (1.0 + jnp.abs(there.value))
         known = jnp.isfinite(there.value) & jnp.isfinite(there.gradient).all() & jnp.isfinite(there.curvature).all()
         better = known & (there.value >= state.at.value - slack)
         step = entrywise.solve(entrywise.cholesky(there.curvature, safe=True), there.gradient)
-        moved = _State(trial, there, step, jnp.ones(()), jnp.dot(step, there.gradient), state.n + 1)
+        moved = _ModeState(trial, there, step, jnp.ones(()), jnp.dot(step, there.gradient), state.n + 1)
         shorter = state._replace(length=0.25 * state.length, n=state.n + 1)
         return jax.tree.map(lambda a, b: jnp.where(better, a, b), moved, shorter)
 
     q = z0.shape[0]
-    nowhere = Curve(jnp.array(-jnp.inf), jnp.zeros(q), jnp.eye(q))
-    begun = _State(z0, nowhere, jnp.zeros(q), jnp.ones(()), jnp.array(jnp.inf), jnp.zeros((), jnp.int32))
+    nowhere = IntegrandCurve(jnp.array(-jnp.inf), jnp.zeros(q), jnp.eye(q))
+    begun = _ModeState(z0, nowhere, jnp.zeros(q), jnp.ones(()), jnp.array(jnp.inf), jnp.zeros((), jnp.int32))
     state = lax.while_loop(going, turn, begun)
-    return Mode(state.z, state.at, state.decrement)
+    return InnerMode(state.z, state.at, state.decrement)

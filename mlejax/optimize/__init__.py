@@ -7,7 +7,7 @@ prints nothing, and can be traced.
 
 from mlejax.optimize.box import setting_of
 from mlejax.optimize.drivers import advance, begin, run_in_dispatches, run_on_host, take_turn
-from mlejax.optimize.method import Carry, Method, Objective, Point, Setting, Step
+from mlejax.optimize.method import Carry, DifferentiableObjective, Method, Point, Setting, Step
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 from mlejax.optimize.methods.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
@@ -21,13 +21,13 @@ __all__ = [
     "PATIENCE_EPOCHS",
     "Adam",
     "Carry",
+    "DifferentiableObjective",
     "EpochCarry",
     "EpochFacts",
     "FirstOrder",
     "Method",
     "MethodLike",
     "Newton",
-    "Objective",
     "OptimizeResult",
     "Point",
     "Setting",

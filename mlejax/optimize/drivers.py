@@ -24,7 +24,7 @@ import numpy as np
 
 from mlejax.optimize.arrays import all_finite, namespace, not_, possible, push, scalar, select, where
 from mlejax.optimize.box import clip, setting_of
-from mlejax.optimize.method import HISTORY, Carry, Evaluated, Method, Objective, Point, Setting
+from mlejax.optimize.method import HISTORY, Carry, DifferentiableObjective, Evaluated, Method, Point, Setting
 from mlejax.shapes import Count, Either, Flag, Scalar
 from mlejax.status import End
 
@@ -88,7 +88,7 @@ def begin(method: Method, u0: Either, lower: Either | None = None, upper: Either
 
 def advance(
     method: Method,
-    objective: Objective,
+    objective: DifferentiableObjective,
     carry: Carry,
     lower: Either | None,
     upper: Either | None,
@@ -100,7 +100,7 @@ def advance(
 
     Args:
         method: the method that the carry was begun with.
-        objective: function to minimise, with the derivatives that the method evaluates (`Objective`).
+        objective: function to minimise, with the derivatives that the method evaluates (`DifferentiableObjective`).
         carry: state of the run.
         lower: lower bounds, shape (p,), -inf for no bound; None if no coordinate has one. If NumPy bounds are all infinite,
             no code for bounds is compiled.
@@ -147,7 +147,7 @@ def advance(
     return jax.lax.while_loop(more, turn, (jnp.zeros((), jnp.int32), carry))[1]
 
 
-def _without_unknowns(objective: Objective, carry: Carry, n_turns: Count | None) -> Carry:
+def _without_unknowns(objective: DifferentiableObjective, carry: Carry, n_turns: Count | None) -> Carry:
     """The carry after evaluating an objective of no variables (p = 0) once: CONVERGED if its value is finite."""
     value = jnp.asarray(objective.value(carry.u), carry.u.dtype)
     due = (jnp.asarray(n_turns) > 0) & (carry.status == RUNNING)

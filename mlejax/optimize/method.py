@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runt
 from mlejax.shapes import Bool, Count, Either, Flag, Float, PyTree, Scalar
 from mlejax.status import End
 
-__all__ = ["Carry", "Method", "Objective", "Point", "Setting", "Step", "check_options"]
+__all__ = ["Carry", "DifferentiableObjective", "Method", "Point", "Setting", "Step", "check_options"]
 
 HISTORY = 4  # decrements kept: enough to tell a linear from a quadratic sequence
 Evaluated: TypeAlias = tuple[Scalar, Either, Either | None]
@@ -37,7 +37,7 @@ class Transformation(Protocol):
 
 
 @runtime_checkable
-class Objective(Protocol):
+class DifferentiableObjective(Protocol):
     """A function f to minimise, with its derivatives: pure functions of u, shape (p,). A method calls one of them."""
 
     def value(self, u: Either, /) -> Scalar:
@@ -193,7 +193,7 @@ class Method(Protocol):
         """True if the method evaluates a p x p curvature matrix."""
         return self.curvature != "none"
 
-    def evaluate(self, objective: Objective, u: Either) -> Evaluated:
+    def evaluate(self, objective: DifferentiableObjective, u: Either) -> Evaluated:
         """Evaluate the objective once at u: value (), gradient (p,), and curvature (p, p), or None if the method uses none."""
         if self.curvature == "hessian":
             return objective.with_hessian(u)

@@ -1,17 +1,17 @@
 """Reports: the numbers of a result as text, HTML, LaTeX, Markdown and data frames. No number is computed here."""
 
-from mlejax.report.comparison import Column, Comparison, compare
+from mlejax.report.comparison import Comparison, ComparisonColumn, compare
 from mlejax.report.frames import glance, history, modes_table, tidy
 from mlejax.report.presentation import STARS_SAID, Presentation, readable
 from mlejax.report.summary import SUMMARISED_ABOVE, Summary, leaf_row
-from mlejax.report.term_rows import Leaf, Term
+from mlejax.report.term_rows import LargeArray, Term
 
 __all__ = [
     "STARS_SAID",
     "SUMMARISED_ABOVE",
-    "Column",
     "Comparison",
-    "Leaf",
+    "ComparisonColumn",
+    "LargeArray",
     "Presentation",
     "Summary",
     "Term",

@@ -17,10 +17,10 @@ from mlejax import inference
 from mlejax.inference import CRITERIA, FitFacts
 from mlejax.inference.tables.formatting import MISSING, format_estimates, format_statistic
 from mlejax.report.frames import tidy
-from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.page import Cell, Line, Page, TextTable, note_markers
 from mlejax.report.presentation import STARS_SAID, Presentation, checked_presentation, marked
 from mlejax.report.printed import Printed
-from mlejax.report.term_rows import Leaf, Term
+from mlejax.report.term_rows import LargeArray, Term
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ _SHOWN = ("aic", "bic")
 
 
 @dataclass(frozen=True)
-class Column:
+class ComparisonColumn:
     """One fit in a comparison.
 
     Attributes:
@@ -56,7 +56,7 @@ class Column:
     no_criterion: str = ""
     only_aic: str = ""
     edf: float = math.nan
-    leaves: tuple[Leaf, ...] = ()
+    leaves: tuple[LargeArray, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +71,7 @@ class Comparison(Printed):
       extra: further rows, a text for each fit.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[ComparisonColumn, ...]
     criteria: tuple[str, ...] = _SHOWN
     presentation: Presentation = field(default_factory=Presentation)
     remark: str = ""
@@ -135,7 +135,7 @@ class Comparison(Printed):
 
 
 def compare(
-    columns: Sequence[Column],
+    columns: Sequence[ComparisonColumn],
     *,
     names: Sequence[str] | None = None,
     criteria: Sequence[str] | None = None,
@@ -189,7 +189,7 @@ def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
     return heads
 
 
-def _criterion(column: Column, name: str) -> float:
+def _criterion(column: ComparisonColumn, name: str) -> float:
     """A criterion of one fit; NaN where it has none."""
     if _refused(column, name):
         return math.nan
@@ -198,7 +198,7 @@ def _criterion(column: Column, name: str) -> float:
     return float(inference.criterion(name, llf, k, n))
 
 
-def _refused(column: Column, name: str) -> str:
+def _refused(column: ComparisonColumn, name: str) -> str:
     """Why a fit does not have a criterion, or nothing."""
     return column.no_criterion or ("" if name == "aic" else column.only_aic)
 
@@ -224,7 +224,7 @@ def _page(table: Comparison) -> Page:
     below += [STARS_SAID] if wanted.stars else []
     below += [table.remark] if table.remark else []
     facts = _fact_lines(table, markers, verdicts, withheld)
-    body = Table(("", *(c.name for c in columns)), (*lines, *facts), (len(lines),), hanging=True)
+    body = TextTable(("", *(c.name for c in columns)), (*lines, *facts), (len(lines),), hanging=True)
     notes = [*((marker, note) for note, marker in markers.items()), *(("", text) for text in below)]
     return Page("Comparison of fits", (), (body,), tuple(notes))
 
@@ -247,7 +247,7 @@ def merged(lists: Sequence[Sequence[str]]) -> list[str]:
     return out
 
 
-def _why(column: Column, term: Term) -> str:
+def _why(column: ComparisonColumn, term: Term) -> str:
     return term.note if not term.fixed and math.isnan(term.std_err) else ""
 
 
@@ -262,7 +262,7 @@ def _withheld(table: Comparison, name: str) -> list[str]:
 
 
 def _term_cells(
-    column: Column, notes: Sequence[str], markers: dict[str, str], wanted: Presentation
+    column: ComparisonColumn, notes: Sequence[str], markers: dict[str, str], wanted: Presentation
 ) -> dict[str, tuple[Cell, Cell]]:
     rows = [(t.coef, math.nan if t.fixed else t.std_err, t.low, t.high) for t in column.terms]
     found = {}

@@ -21,7 +21,7 @@ class Line(NamedTuple):
     code: bool = True
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A table of strings.
 
     Attributes:
@@ -52,7 +52,7 @@ class Page(NamedTuple):
 
     title: str
     facts: tuple[tuple[str, str], ...]
-    tables: tuple[Table, ...]
+    tables: tuple[TextTable, ...]
     notes: tuple[tuple[str, str], ...]
     footer: tuple[str, ...] = ()
 

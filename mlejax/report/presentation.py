@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from mlejax.report.term_rows import Leaf, Term
+from mlejax.report.term_rows import LargeArray, Term
 
 Shown: TypeAlias = Literal["se", "t", "ci"]
 Names: TypeAlias = str | Sequence[str]
@@ -83,7 +83,7 @@ def marked(p: float) -> str:
     return next((mark for level, mark in STARS if p < level), "")
 
 
-def checked_presentation(known: Sequence[Sequence[Term | Leaf]], wanted: Presentation) -> dict[str, str]:
+def checked_presentation(known: Sequence[Sequence[Term | LargeArray]], wanted: Presentation) -> dict[str, str]:
     """Names and labels of the rows of several fits together."""
     return wanted.names(list(dict.fromkeys(term.name for terms in known for term in terms)))
 

@@ -20,10 +20,10 @@ from mlejax.inference.tables.formatting import (
     format_statistic,
     percent_labels,
 )
-from mlejax.report.page import Cell, Line, Page, Table, note_markers
+from mlejax.report.page import Cell, Line, Page, TextTable, note_markers
 from mlejax.report.presentation import Presentation, marked
 from mlejax.report.printed import Printed
-from mlejax.report.term_rows import Leaf, Term
+from mlejax.report.term_rows import LargeArray, Term
 
 SUMMARISED_ABOVE = 200
 """A structure of more numbers than this is shown leaf by leaf."""
@@ -56,7 +56,7 @@ class Summary(Printed):
     alpha: float = 0.05
     coef_label: str = "coef"
     stat_label: str = "z"
-    leaves: tuple[Leaf, ...] = ()
+    leaves: tuple[LargeArray, ...] = ()
     presentation: Presentation = field(default_factory=Presentation)
 
     def page(self) -> Page:
@@ -66,7 +66,7 @@ class Summary(Printed):
         notes = [(marker, note) for note, marker in markers.items()] + [("", note) for note in self.notes]
         return Page(self.title, self.header, tuple(t for t in tables if t.lines), tuple(notes), self.footer)
 
-    def _estimates(self, markers: dict[str, str]) -> Table:
+    def _estimates(self, markers: dict[str, str]) -> TextTable:
         terms, letter, wanted = self.terms, self.stat_label, self.presentation
         texts = format_estimates(
             [(t.coef, _NAN if t.fixed else t.std_err, t.low, t.high) for t in terms], wanted.digits
@@ -79,7 +79,7 @@ class Summary(Printed):
             lines.append(Line(Cell(t.name, markers.get(t.note, "")), tuple(cells[i] for i in chosen)))
         breaks = tuple(i for i in range(1, len(terms)) if terms[i].group != terms[i - 1].group)
         heads = (self.coef_label, "std err", letter, f"P>|{letter}|", *percent_labels(self.alpha))
-        return Table(("", *(heads[i] for i in chosen)), tuple(lines), breaks, hanging=wanted.stars)
+        return TextTable(("", *(heads[i] for i in chosen)), tuple(lines), breaks, hanging=wanted.stars)
 
 
 _COLUMNS: dict[str | None, tuple[int, ...]] = {
@@ -97,16 +97,16 @@ def _cells(term: Term, text: tuple[str, str, str, str]) -> tuple[str, ...]:
     return (coef, error, z, "" if math.isnan(term.p) else format_p(term.p), low, high)
 
 
-def _leaves(leaves: tuple[Leaf, ...], markers: dict[str, str]) -> Table:
+def _leaves(leaves: tuple[LargeArray, ...], markers: dict[str, str]) -> TextTable:
     lines = []
     for leaf in leaves:
         numbers = [format_number(x, 4) for x in (leaf.minimum, leaf.mean, leaf.maximum, leaf.norm)]
         cells = map(Cell, (" x ".join(map(str, leaf.shape)) or "scalar", *numbers))
         lines.append(Line(Cell(leaf.name, markers.get(leaf.note, "")), tuple(cells)))
-    return Table(("", "shape", "min", "mean", "max", "norm"), tuple(lines), kind="leaves")
+    return TextTable(("", "shape", "min", "mean", "max", "norm"), tuple(lines), kind="leaves")
 
 
-def leaf_row(name: str, value: object) -> Leaf:
+def leaf_row(name: str, value: object) -> LargeArray:
     """Summarise one array: shape, extremes, mean and norm of its finite entries.
 
     Args:
@@ -124,6 +124,6 @@ def leaf_row(name: str, value: object) -> Leaf:
     lost = array.size - finite.size
     note = f"{lost} of {array.size} entries are not finite" if lost else ""
     if finite.size == 0:
-        return Leaf(name, array.shape, _NAN, _NAN, _NAN, _NAN, note or "empty")
+        return LargeArray(name, array.shape, _NAN, _NAN, _NAN, _NAN, note or "empty")
     norm = float(np.linalg.norm(finite.ravel()))
-    return Leaf(name, array.shape, float(finite.min()), float(finite.mean()), float(finite.max()), norm, note)
+    return LargeArray(name, array.shape, float(finite.min()), float(finite.mean()), float(finite.max()), norm, note)

@@ -37,7 +37,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class LargeArray:
     """A large array, summarised in one row.
 
     Attributes:

@@ -142,7 +142,7 @@ class Results(Postestimation, Testing, OtherNames):
             True
         """
         self._refuse_effects("save", "pickle it, or save effects() as a table beside summary()")
-        files.save(path, files.Parts(self._model.likelihood.name, self.cov_type, self._fit, self._cov))
+        files.save(path, files.ResultParts(self._model.likelihood.name, self.cov_type, self._fit, self._cov))
 
     @property
     def saved_with(self) -> Mapping[str, str] | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mlejax.data import Fingerprint
 from mlejax.inference import FitFacts
-from mlejax.report import Column, Presentation, Term, compare, leaf_row
+from mlejax.report import ComparisonColumn, Presentation, Term, compare, leaf_row
 from tests.report.samples import FLAT, term
 
 
@@ -12,8 +12,8 @@ def facts(llf, k, n=100.0, **more):
     return FitFacts(llf, k, n, more.pop("fingerprint", Fingerprint(int(n), {"y": (1.5, 2.5)})), **more)
 
 
-SMALL = Column("small", (term("mu", 1.5, 0.25), term("sigma", 2.0, 0.1, tested=False)), facts(-150.5, 2))
-LARGE = Column(
+SMALL = ComparisonColumn("small", (term("mu", 1.5, 0.25), term("sigma", 2.0, 0.1, tested=False)), facts(-150.5, 2))
+LARGE = ComparisonColumn(
     "large",
     (
         term("mu", 1.25, 0.5),
@@ -24,7 +24,7 @@ LARGE = Column(
     facts(-140.25, 3),
     cov="nonrobust",
 )
-LOST = Column(
+LOST = ComparisonColumn(
     "lost_fit",
     (Term("mu", 0.5, note=FLAT), term("b[x_1 & <i>50%</i>|*]", 12.5, 3.75)),
     facts(-149.0, 2, converged=False),
@@ -40,7 +40,7 @@ ROBUST = replace(
     no_criterion="with cov_type='HC0'",
     n_units=20,
 )
-NET = Column("net", (), facts(-80.0, 221), leaves=(leaf_row("net.w", [[1.0, 2.0], [3.0, 4.0]]),))
+NET = ComparisonColumn("net", (), facts(-80.0, 221), leaves=(leaf_row("net.w", [[1.0, 2.0], [3.0, 4.0]]),))
 OTHER = replace(SMALL, name="other", facts=facts(-90.0, 2, 60.0))
 
 COMPARISONS = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import mlejax as mle
 from mlejax.data import Fingerprint
-from mlejax.report import Column, Summary, Term, compare
+from mlejax.report import ComparisonColumn, Summary, Term, compare
 from mlejax.report.comparison import merged
 from tests.report.samples import SAMPLES
 from tests.report.samples_comparison import COMPARISONS, LARGE, OTHER, SMALL
@@ -108,7 +108,7 @@ def test_what_compare_refuses() -> None:
 
 
 def test_values_of_a_shared_column_tell_data_apart() -> None:
-    same_n = Column("b", SMALL.terms, sample_facts(-150.5, 2, fingerprint=Fingerprint(100, {"y": (1.5, 2.6)})))
+    same_n = ComparisonColumn("b", SMALL.terms, sample_facts(-150.5, 2, fingerprint=Fingerprint(100, {"y": (1.5, 2.6)})))
     table = compare([SMALL, same_n])
     assert table.criteria == ()
     assert "AIC and BIC are not compared: small and b are fits of different data" in " ".join(str(table).split())

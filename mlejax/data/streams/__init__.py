@@ -3,11 +3,10 @@
 from mlejax.data.streams.cutting import FILTER, Cut, Seen, has_rows, joined, naming
 from mlejax.data.streams.passes import Engine, Streamed, Threads
 from mlejax.data.streams.sorted_rows import GroupedRows, whole_groups
-from mlejax.data.streams.sources import Batch, Parquet, Partition, RowGroup, Source, Stream
+from mlejax.data.streams.sources import Parquet, Partition, RowGroup, Source, Stream, StreamBatch
 
 __all__ = [
     "FILTER",
-    "Batch",
     "Cut",
     "Engine",
     "GroupedRows",
@@ -17,6 +16,7 @@ __all__ = [
     "Seen",
     "Source",
     "Stream",
+    "StreamBatch",
     "Streamed",
     "Threads",
     "has_rows",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlejax.data.streams.sources import Batch, Source
+from mlejax.data.streams.sources import Source, StreamBatch
 from mlejax.execution.limits import limits
 
 
@@ -64,8 +64,8 @@ class GroupedRows:
     by: tuple[str, ...]
     columns: tuple[str, ...]
 
-    def partitions(self) -> Iterator[Batch]:
+    def partitions(self) -> Iterator[StreamBatch]:
         """In order."""
         tables = (partition.read(self.columns) for partition in self.source.partitions())
         for i, table in enumerate(whole_groups(tables, self.by)):
-            yield Batch(f"groups {i}", table)
+            yield StreamBatch(f"groups {i}", table)

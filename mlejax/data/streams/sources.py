@@ -92,7 +92,7 @@ def _scanning(fragment: pa.dataset.Fragment) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class StreamBatch:
     """What a reader gave.
 
     Attributes:
@@ -280,10 +280,10 @@ class Stream:
                 return table
         raise DataError("mle.Stream: the function gave no rows; expected at least one")
 
-    def partitions(self) -> Iterator[Batch]:
+    def partitions(self) -> Iterator[StreamBatch]:
         """Batches, read one after the other."""
         for i, table in enumerate(self._open()):
-            yield Batch(f"batch {i}", table)
+            yield StreamBatch(f"batch {i}", table)
 
 
 Source = Parquet | Stream

@@ -137,7 +137,7 @@ class Dummies(NamedTuple):
         return jnp.zeros((self.k, *rows.shape[1:]), rows.dtype).at[self.codes].add(rows, mode="drop")
 
 
-class Sums(NamedTuple):
+class PredictorSums(NamedTuple):
     """Sums over blocks, from which `assemble` makes the derivatives.
 
     Attributes:
@@ -314,7 +314,7 @@ def sums(
     others: list[jax.Array],
     weights: jax.Array,
     products: Callable[..., jax.Array] | None = None,
-) -> Sums:
+) -> PredictorSums:
     """The sums of one block.
 
     Args:
@@ -340,10 +340,10 @@ def sums(
     x = matrices[0]
     if q == 1 and not isinstance(x, Dummies) and (k := x.shape[1]) <= NARROW and products is None:  # the matrix is read once
         every = jnp.concatenate([(x * bend_e[0][0][:, None]).T, slopes[0][None], bend_e[0][1:]]) @ x
-        return Sums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
+        return PredictorSums(value, grad, [every[k]], [every[:k]], [every[k + 1 :].T], bend_u[1:])
     # one product with each matrix: further ones would read it again
     once = [rows_times(jnp.concatenate([slopes[a][None], bend_e[a][q:]]), matrices[a]) for a in range(q)]
-    return Sums(
+    return PredictorSums(
         value,
         grad,
         [found[0] for found in once],
@@ -366,7 +366,7 @@ def _pairs(matrices: list[Any], bend: list[jax.Array], crossed: Callable[..., ja
     return list((weights @ (x[:, i] * x[:, j]))[:, place])
 
 
-def assemble(traced: Traced, sums: Sums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
+def assemble(traced: Traced, sums: PredictorSums, p: int) -> tuple[Float[Device, ""], Float[Device, " p"], Float[Device, "p p"]]:
     """Value (), gradient (p,) and Hessian (p, p) from the sums over all blocks."""
     dtype = sums.grad.dtype
     places, theta = traced.places, traced.theta

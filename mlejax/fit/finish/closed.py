@@ -18,7 +18,7 @@ from mlejax.shapes import Float, Host
 from mlejax.transforms import Identity, Log
 
 
-class Estimates(NamedTuple):
+class NaturalEstimates(NamedTuple):
     """The estimates of one data set in natural coordinates.
 
     Attributes:
@@ -59,13 +59,13 @@ def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
 
 def at_optimum(
     space: Space, u: np.ndarray, score: np.ndarray, information: np.ndarray, fixed: np.ndarray | None
-) -> tuple[Estimates, Any] | None:
+) -> tuple[NaturalEstimates, Any] | None:
     """Convert a point u, (p,), with score and information, to `Estimates` and the user's params; None for other models."""
     logs = _logarithms(space)
     if logs is None:
         return None
     if not logs.any():
-        found = Estimates(np.array(u), np.eye(u.size), score, information)
+        found = NaturalEstimates(np.array(u), np.eye(u.size), score, information)
     else:
         found = _of_logarithms(logs, u, score, information)
     theta = found.theta
@@ -82,11 +82,11 @@ def at_optimum(
     return found, space.build(values)
 
 
-def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> Estimates:
+def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> NaturalEstimates:
     """The `Estimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
         slope = np.where(logs, theta, 1.0)
         natural = score / slope
         curved = information + np.diag(np.where(logs, score, 0.0))  # the second derivative of exp is its first
-        return Estimates(theta, np.diag(slope), natural, curved / np.outer(slope, slope))
+        return NaturalEstimates(theta, np.diag(slope), natural, curved / np.outer(slope, slope))

@@ -23,7 +23,7 @@ from mlejax import linalg
 from mlejax.execution import compiled, lapack, limits, on_cpu, run_tasks
 from mlejax.execution.chunking import Budget
 from mlejax.fit.finish import closed
-from mlejax.fit.finish.closed import Estimates
+from mlejax.fit.finish.closed import NaturalEstimates
 from mlejax.objective import filled
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
@@ -34,7 +34,7 @@ class InTheta(NamedTuple):
     """Final points of L data sets in natural coordinates.
 
     Attributes:
-        theta, score, information, jacobian: as in `Estimates`, with a leading axis L.
+        theta, score, information, jacobian: as in `NaturalEstimates`, with a leading axis L.
         inverse: inverse of the information with respect to theta over the coordinates that are not at a bound, 0 elsewhere,
             (L, p, p).
         errors_u: standard errors in u, (L, p).
@@ -56,24 +56,24 @@ class InTheta(NamedTuple):
 
 
 def to_theta(space: Space, u: Any, fixed: Either | None, score: Any, information: Any) -> PyTree:
-    """Convert score, (p,), and information, (p, p), at u, (p,), to `Estimates` (module docstring); traceable by JAX."""
+    """Convert score, (p,), and information, (p, p), at u, (p,), to `NaturalEstimates` (module docstring); traceable by JAX."""
     theta_of: Callable[..., Any] = partial(space.theta_from_u, fixed=fixed)
     if all(leaf.transform.unchanged for leaf in space.leaves):
         identity: Any = jnp.eye(u.shape[0], dtype=u.dtype)
-        return Estimates(u, identity, score, information)
+        return NaturalEstimates(u, identity, score, information)
     if all(leaf.transform.elementwise for leaf in space.leaves):
         one: Device = jnp.ones_like(u)
         first, second = jax.jvp(lambda t: jax.jvp(theta_of, (t,), (one,))[1], (u,), (one,))
         natural = score / first
         inner = information + jnp.diag(natural * second)
         slopes: Any = jnp.diag(first)
-        return Estimates(theta_of(u), slopes, natural, inner / (first[:, None] * first[None, :]))
+        return NaturalEstimates(theta_of(u), slopes, natural, inner / (first[:, None] * first[None, :]))
     jacobian: Any = jax.jacfwd(theta_of)(u)
     natural = jnp.linalg.solve(jacobian.T, score)
     inner = information + jax.hessian(lambda t: natural @ theta_of(t))(u)
     left = jnp.linalg.solve(jacobian.T, inner)
     full = jnp.linalg.solve(jacobian.T, left.T).T
-    return Estimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
+    return NaturalEstimates(theta_of(u), jacobian, natural, 0.5 * (full + full.T))
 
 
 def off_edges(space: Space, u: Either) -> Either:
@@ -89,13 +89,13 @@ def off_edges(space: Space, u: Either) -> Either:
 @partial(compiled, how="host", static=("space",))
 def _estimates(
     space: Space, u: Either, score: Either, information: Either, fixed: Either | None
-) -> tuple[Estimates, Any]:
+) -> tuple[NaturalEstimates, Any]:
     """`to_theta` and the user's params at u, compiled."""
     return to_theta(space, u, fixed, score, information), space.params_from_u(u, fixed)
 
 
-def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[Estimates, Any]:
-    """The `Estimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
+def estimates(space: Space, u: Any, score: Any, information: Any, fixed: Any) -> tuple[NaturalEstimates, Any]:
+    """The `NaturalEstimates` and the user's params of one data set from u, score and information in u; NumPy arrays."""
     information = linalg.dense_each(information)
     found = closed.at_optimum(space, u, score, information, fixed)
     return found or jax.tree.map(np.asarray, _estimates(space, u, score, information, fixed))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mlejax import misuse
-from mlejax.execution.activity import Line
+from mlejax.execution.activity import ActivityLine
 from mlejax.fit.maximise.maximise import POLISH_LIMIT
 from mlejax.fit.prepare.constraints.constrained import Restrictions
 from mlejax.fit.prepare.fixed import fix
@@ -162,7 +162,7 @@ def before_the_first_step(likelihood: Likelihood) -> Iterator[None]:
 class Watch:
     """Callback of the optimiser: records (step, mean log-likelihood), and updates the progress line if there is one."""
 
-    def __init__(self, line: Line | None = None) -> None:
+    def __init__(self, line: ActivityLine | None = None) -> None:
         self.seen: list[tuple[int, float]] = []
         self.line = line
 

@@ -32,7 +32,7 @@ LEARNT_BYTES = 1 << 30  # of columns that a formula has to see as a whole
 
 
 @dataclass
-class Survey:
+class StreamSurvey:
     """What the survey collected from one partition, or from all.
 
     Attributes:
@@ -75,7 +75,7 @@ class Surveying:
     numeric: tuple[Any, ...]
     gaps: bool = False
 
-    def __call__(self, partition: Partition) -> Survey | None:
+    def __call__(self, partition: Partition) -> StreamSurvey | None:
         """Survey one partition; None if it has no rows."""
         with naming(partition.name):
             table = ingest(partition.read(self.columns))
@@ -99,7 +99,7 @@ class Surveying:
                     refuse_gaps(rows, gaps, FILTER)
                 good = np.flatnonzero(~rows_of(gaps, n)) if gaps else np.arange(n)
                 some = _some_rows(table, self.columns, good, self.per_partition) if good.size else None
-            return Survey(n, used, total, levels, whole, some)
+            return StreamSurvey(n, used, total, levels, whole, some)
 
 
 def _levels(column: Any) -> list[Any]:
@@ -213,7 +213,7 @@ class Wanted:
         return Surveying(columns, self.weights, self.kind, categories, whole, n_sampled, self.numeric, self.gaps)
 
 
-def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
     """Survey a stream; return what was collected of all rows, and a sample of rows, column -> values.
 
     Raises:
@@ -234,23 +234,23 @@ def survey(source: Source, engine: Engine, wanted: Wanted) -> tuple[Survey, dict
     return known, sample
 
 
-def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+def _survey_files(source: Parquet, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
     """Survey Parquet files: row counts from their footers, one pass over the columns that are needed, a sample of row groups."""
     groups = [g for g in source.partitions() if g.n_rows]
     if not groups:
         raise DataError(f"{source!r}: expected at least one row, but there is none, or none that passes the filters")
     n = sum(g.n_rows for g in groups)
     needed = tuple(dict.fromkeys([*([wanted.weights] if wanted.weights else []), *wanted.categories, *wanted.whole]))
-    known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else Survey(n, n, float(n))
+    known = _merged(engine.map(wanted.work(needed, 0), groups)) if needed else StreamSurvey(n, n, float(n))
     chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, SAMPLED_PARTITIONS).astype(int))]
     per = max(RUNS, -(-_rows_sampled(wanted) // len(chosen)))
     found = engine.map(Surveying(wanted.columns, "", "", (), (), per, wanted.numeric, wanted.gaps), chosen)
     return known, _together([s.some for s in found if s is not None and s.some])
 
 
-def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[Survey, dict[str, Any]]:
+def _survey_batches(source: Stream, engine: Engine, wanted: Wanted) -> tuple[StreamSurvey, dict[str, Any]]:
     """Survey a stream of batches in one pass over all columns in use: count rows, and sample rows of evenly spaced batches."""
-    found: list[Survey] = []
+    found: list[StreamSurvey] = []
     parts: list[dict[str, Any]] = []
     stride = 1
     with closing(engine.map(wanted.work(wanted.columns, BATCH_SAMPLE), source.partitions())) as surveys:
@@ -270,7 +270,7 @@ def _rows_sampled(wanted: Wanted) -> int:
     return min(SAMPLED_ROWS, SAMPLED_BYTES // (8 * max(len(wanted.columns), 1)))
 
 
-def _merged(found: Iterable[Survey | None]) -> Survey:
+def _merged(found: Iterable[StreamSurvey | None]) -> StreamSurvey:
     """Combine the surveys of all partitions into one."""
     parts = [s for s in found if s is not None]
     if not parts:
@@ -278,11 +278,11 @@ def _merged(found: Iterable[Survey | None]) -> Survey:
     levels = {name: list(dict.fromkeys(level for s in parts for level in s.levels[name])) for name in parts[0].levels}
     whole = _together([s.whole for s in parts]) if parts[0].whole else {}
     totals = [sum(s.n for s in parts), sum(s.n_used for s in parts), float(np.sum([s.sum_weights for s in parts]))]
-    return Survey(int(totals[0]), int(totals[1]), totals[2], levels, whole)
+    return StreamSurvey(int(totals[0]), int(totals[1]), totals[2], levels, whole)
 
 
 def learnt_designs(
-    likelihood: Likelihood, sampled: Table, in_use: InUse, known: Survey, others: Sequence[str]
+    likelihood: Likelihood, sampled: Table, in_use: InUse, known: StreamSurvey, others: Sequence[str]
 ) -> Designs:
     """The designs of the parameters that have formulas, from the sample, with levels and knots from all rows.
 
@@ -298,7 +298,7 @@ def learnt_designs(
     return Designs(made, in_use.view, seen, in_use.natural, in_use.used, {})
 
 
-def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: Survey) -> tuple[Design, ...]:
+def _formulas_of(likelihood: Likelihood, table: Table, in_use: InUse, known: StreamSurvey) -> tuple[Design, ...]:
     """The design of each parameter that has a formula, learnt from the sample and the survey."""
     wide = _with_every_level(table, in_use.used, known.levels)
     made = []

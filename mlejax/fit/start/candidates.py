@@ -24,7 +24,7 @@ from mlejax.data.formulas import Design, Designs
 from mlejax.execution import float64
 from mlejax.fit.start.given import Given
 from mlejax.fit.start.roles import lone_shape, role_candidates
-from mlejax.fit.start.summaries import Columns, columns_of, small_effect
+from mlejax.fit.start.summaries import ColumnStatistics, columns_of, small_effect
 from mlejax.fit.start.supports import at_guess, random, ranks
 from mlejax.parameters import Declaration, Space
 from mlejax.shapes import Bool, Float, Host, Int
@@ -162,7 +162,7 @@ def _plain(small: np.ndarray) -> np.ndarray:
     return np.stack([np.maximum(small, OFF_GUARDS), np.ones_like(small), small, small], axis=-1)
 
 
-def _guesses(columns: Columns, small: np.ndarray, least: float) -> np.ndarray:
+def _guesses(columns: ColumnStatistics, small: np.ndarray, least: float) -> np.ndarray:
     """Make G guesses for each data set, (L, G, 4): location, scale, and spread of scalars and of vectors.
 
     ``least``: smallest location of guesses "no location", except the first.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax import transforms
-from mlejax.fit.start.summaries import Columns
+from mlejax.fit.start.summaries import ColumnStatistics
 from mlejax.fit.start.supports import at_guess, positive, ranks
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
@@ -84,7 +84,9 @@ def _roles(space: Space) -> tuple[Role, ...]:
     return tuple(out)
 
 
-def role_candidates(space: Space, columns: Columns, small: Float[Host, " sets"]) -> list[Float[Host, "*values"]]:
+def role_candidates(
+    space: Space, columns: ColumnStatistics, small: Float[Host, " sets"]
+) -> list[Float[Host, "*values"]]:
     """Return the start candidates of all columns, natural scale, one array (L, m, ...) for each leaf.
 
     Real vectors are nearly 0 in them.  m depends on the layout and the number of columns only.

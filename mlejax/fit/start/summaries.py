@@ -17,7 +17,7 @@ MAX_COLUMNS = 8  # columns of which statistics are taken
 MAX_ROWS = 4096  # rows (or units) of which statistics are taken
 
 
-class Columns(NamedTuple):
+class ColumnStatistics(NamedTuple):
     """Statistics of the first K <= 8 numeric columns with one number per row, of L data sets.
 
     Attributes:
@@ -33,7 +33,7 @@ class Columns(NamedTuple):
     n_columns: int
 
 
-def columns_of(data: Prepared, n_sets: int) -> Columns:
+def columns_of(data: Prepared, n_sets: int) -> ColumnStatistics:
     """Compute the statistics of the columns of the first ``n_sets`` data sets."""
     rows, inside, lead = _rows(data, n_sets)
     numeric = [a for a in rows if a.ndim == lead and a.dtype.kind in "fi"]
@@ -45,7 +45,7 @@ def columns_of(data: Prepared, n_sets: int) -> Columns:
         varies = np.isfinite(mean) & np.isfinite(sd) & (sd > 0) & (low < high)
     first = np.argsort(~varies, axis=1, kind="stable")
     mean, sd, low = np.take_along_axis(found[:3], first[None], axis=2)
-    return Columns(mean, sd, low, np.take_along_axis(varies, first, axis=1), len(numeric))
+    return ColumnStatistics(mean, sd, low, np.take_along_axis(varies, first, axis=1), len(numeric))
 
 
 def small_effect(data: Prepared, n_sets: int) -> Float[Host, " sets"]:

@@ -55,7 +55,7 @@ class Information(NamedTuple):
     negative: float | None = None
 
 
-class Point(NamedTuple):
+class InformationPoint(NamedTuple):
     """Where the information is taken: estimates in theta, data, fixed values and hyper-parameters of the penalty."""
 
     theta: Float[Either, " p"]
@@ -73,7 +73,7 @@ class _Solved(NamedTuple):
     curvature: Float[Either, " k"]
 
 
-def _gradient(spec: Spec, at: Point, theta: Float[Device, " p"]) -> Float[Device, " p"]:
+def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> Float[Device, " p"]:
     """Score of the penalised log-likelihood in theta."""
     data = at.data
 
@@ -91,7 +91,9 @@ def _gradient(spec: Spec, at: Point, theta: Float[Device, " p"]) -> Float[Device
 
 
 @partial(compiled, static=("spec",))
-def _products(spec: Spec, at: Point, vectors: Float[Either, "k p"]) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
+def _products(
+    spec: Spec, at: InformationPoint, vectors: Float[Either, "k p"]
+) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
     """I v for several v, and the score."""
     score, along = jax.linearize(partial(_gradient, spec, at), at.theta)
     return -jax.vmap(along)(vectors), score
@@ -100,7 +102,7 @@ def _products(spec: Spec, at: Point, vectors: Float[Either, "k p"]) -> tuple[Flo
 @partial(compiled, static=("spec",))
 def _solve(
     spec: Spec,
-    at: Point,
+    at: InformationPoint,
     b: Float[Either, "k p"],
     others: Bool[Either, " p"],
     diagonal: Float[Either, " p"],
@@ -142,7 +144,7 @@ def _solve(
 
 def information_of(
     spec: Spec,
-    at: Point,
+    at: InformationPoint,
     chosen: Int[Host, " m"],
     others: Bool[Either, " p"] | None,
     *,
@@ -200,7 +202,12 @@ def information_of(
 
 
 def _least_curvature(
-    spec: Spec, at: Point, others: Bool[Either, " p"], diagonal: Float[Either, " p"], damping: float, n_steps: int
+    spec: Spec,
+    at: InformationPoint,
+    others: Bool[Either, " p"],
+    diagonal: Float[Either, " p"],
+    damping: float,
+    n_steps: int,
 ) -> float:
     """Least curvature among the others met from a random vector: a column meets only what it is coupled with."""
     b = np.zeros((COLUMNS, others.size))
@@ -209,7 +216,7 @@ def _least_curvature(
     return float(np.asarray(_solve(spec, at, b, others, diagonal, *numbers).curvature)[0])
 
 
-def _diagonal(spec: Spec, at: Point, damping: float) -> Float[Host, " p"]:
+def _diagonal(spec: Spec, at: InformationPoint, damping: float) -> Float[Host, " p"]:
     """About the diagonal of the information, positive: a scale to compute in."""
     p = np.size(at.theta)
     found = np.full(p, damping)

@@ -27,7 +27,7 @@ from mlejax.inference.checking.simulation_results import SimulationStudy, Studie
 from mlejax.inference.covariances.covariances import covariances_of
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.resampling.refitting import check_made, chunk_of
-from mlejax.inference.resampling.simulator import Design, columns_of, design, looking_up, stack
+from mlejax.inference.resampling.simulator import SimulationDesign, columns_of, design, looking_up, stack
 from mlejax.inference.tables.entries import entry_intervals, reported, standard_errors_of
 from mlejax.likelihood import Likelihood, calls_lapack
 from mlejax.objective import Spec, sum_over_blocks
@@ -117,7 +117,7 @@ def _designs(given: Any) -> Sequence[Any]:
 
 def _study(
     likelihood: Likelihood,
-    made: Design,
+    made: SimulationDesign,
     numbers: np.ndarray,
     seed: int,
     cov: tuple[str, Any],
@@ -169,7 +169,7 @@ def _study(
     )
 
 
-def _template(likelihood: Likelihood, made: Design, seed: int, number: np.ndarray) -> tuple[Loaded, dict[Any, Any]]:
+def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number: np.ndarray) -> tuple[Loaded, dict[Any, Any]]:
     """One data set read as a fit reads it, and the columns of all: those that are drawn as they are in it."""
     drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in made.simulator.draw(made.seen, seed, number).items()}
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
@@ -205,7 +205,7 @@ def _information_each(
     return lax.map(one, (data.rows, data.weights), batch_size=1 if lapack else 8)
 
 
-def _information(batch: Batch, made: Design, which: Int[Host, " m"]) -> Float[Host, "m p p"]:
+def _information(batch: Batch, made: SimulationDesign, which: Int[Host, " m"]) -> Float[Host, "m p p"]:
     """The information at the truth of some data sets."""
     spec, space = batch.spec, batch.spec.space
     out = []

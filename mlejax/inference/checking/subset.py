@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax.execution import float64
 from mlejax.fit import Fit
-from mlejax.inference.checking.information import Information, Point, information_of
+from mlejax.inference.checking.information import Information, InformationPoint, information_of
 from mlejax.inference.intervals import confidence_intervals
 from mlejax.inference.normal import z_tests
 from mlejax.inference.tables.entries import dense_cost
@@ -163,7 +163,7 @@ def subset_errors_of(
         beside = np.array(fit.interior)
         beside[chosen.theta] = False
     with float64(), missing_derivatives(fit.spec.likelihood):
-        at = Point(fit.theta, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
+        at = InformationPoint(fit.theta, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
         found = information_of(
             fit.spec, at, chosen.theta, beside, damping=damping / scale, tol=tol, max_steps=max_steps
         )

@@ -9,13 +9,13 @@ from mlejax.inference.intervals.delta import (
     nlcom_of,
     with_addresses,
 )
-from mlejax.inference.intervals.link_scale import Intervals, Link, confidence_intervals, supports
+from mlejax.inference.intervals.link_scale import IntervalLink, Intervals, confidence_intervals, supports
 
 __all__ = [
     "DeltaResult",
+    "IntervalLink",
     "Intervals",
     "Linearised",
-    "Link",
     "confidence_intervals",
     "exponentiated",
     "linearise",

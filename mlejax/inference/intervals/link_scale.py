@@ -37,7 +37,7 @@ SCALES = ("link", "natural")
 
 
 @runtime_checkable
-class Link(Protocol):
+class IntervalLink(Protocol):
     """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
 
     def forward(self, u: Either, shape: tuple[int, ...]) -> Either: ...
@@ -64,7 +64,7 @@ class Intervals:
     scale: str
 
 
-def supports(links: Sequence[Link]) -> tuple[np.ndarray, np.ndarray]:
+def supports(links: Sequence[IntervalLink]) -> tuple[np.ndarray, np.ndarray]:
     """The ends of every link's support: where its forward map goes at minus and plus infinity.
 
     Args:
@@ -85,7 +85,7 @@ def confidence_intervals(
     params: ArrayLike,
     bse: ArrayLike,
     *,
-    links: Sequence[Link] | None = None,
+    links: Sequence[IntervalLink] | None = None,
     lower_edge: ArrayLike = -np.inf,
     upper_edge: ArrayLike = np.inf,
     alpha: float = 0.05,
@@ -134,14 +134,14 @@ def confidence_intervals(
     return Intervals(low, high, tuple(notes), float(alpha), scale)
 
 
-def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[Link]) -> list[str]:
+def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[IntervalLink]) -> list[str]:
     """Notes on the limits that are outside their support."""
     lowest, highest = supports(links)
     return ["leaves the support" if out else "" for out in (low < lowest) | (high > highest)]
 
 
 def _on_link_scale(
-    value: np.ndarray, error: np.ndarray, links: Sequence[Link], reach: float
+    value: np.ndarray, error: np.ndarray, links: Sequence[IntervalLink], reach: float
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
     notes = [""] * value.size
@@ -158,7 +158,7 @@ def _on_link_scale(
     return low, high, notes
 
 
-def _linearised(link: Link, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """u of the values (m,), the size of the derivative of the value by u (m,), and the way back from u."""
     if isinstance(link, Identity):
         return value, np.ones_like(value), lambda u: u
@@ -190,9 +190,9 @@ def _edge_notes(
     return found
 
 
-def _grouped(links: Sequence[Link]) -> list[tuple[Link, list[int]]]:
+def _grouped(links: Sequence[IntervalLink]) -> list[tuple[IntervalLink, list[int]]]:
     """Equal links together, so that a thousand positive entries are one call."""
-    groups: dict[Hashable, tuple[Link, list[int]]] = {}
+    groups: dict[Hashable, tuple[IntervalLink, list[int]]] = {}
     for i, link in enumerate(links):
         key = link if isinstance(link, Hashable) else id(link)
         groups.setdefault(key, (link, []))[1].append(i)

@@ -115,7 +115,7 @@ class Paths:
         return (u <= self.lower) | (u >= self.upper)
 
 
-class Newton(NamedTuple):
+class NewtonSolution(NamedTuple):
     """The equations of the module's docstring, solved at m points.
 
     Attributes:
@@ -156,7 +156,7 @@ class Newton(NamedTuple):
         return a, b, self.decrement(self.d1)
 
 
-def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> Newton:
+def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> NewtonSolution:
     """Solve the equations of the profile at every point."""
     assert at.score is not None
     assert at.information is not None
@@ -177,7 +177,7 @@ def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Con
     right[:, p:, 1] = paths.direction
     solution, regular = _solved(W, A, right)
     first, second = solution[:, :, 0], solution[:, :, 1]
-    return Newton(first[:, :p], second[:, :p], first[:, p:], second[:, p:], W, g, free, regular)
+    return NewtonSolution(first[:, :p], second[:, :p], first[:, p:], second[:, p:], W, g, free, regular)
 
 
 def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[Host, "m p"]) -> Float[Host, "m q"]:

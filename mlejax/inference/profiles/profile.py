@@ -31,7 +31,7 @@ def chi2_cut(alpha: float, df: int = 1) -> float:
 
 
 @dataclass(frozen=True)
-class End:
+class ProfileEnd:
     """One end of a profile interval.
 
     Attributes:
@@ -100,8 +100,8 @@ class Profile:
     label: str
     params: float
     bse: float
-    lower: End
-    upper: End
+    lower: ProfileEnd
+    upper: ProfileEnd
     alpha: float
     llf: float
     factor: float

@@ -288,7 +288,7 @@ def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, lis
     return points, higher, pieces
 
 
-class Row(NamedTuple):
+class CurvePoint(NamedTuple):
     """One point of a curve: the target, the log-likelihood, gap and decrement in the optimiser's units, what it is, and u."""
 
     value: float
@@ -302,16 +302,16 @@ class Row(NamedTuple):
 def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Curve:
     """The estimate, the ends, points between them, and those met beyond."""
     c, p = float(paths.origin[0, 0]), ends.points
-    rows = [Row(c, float(paths.loglik0[0]), np.nan, 0.0, "estimate", paths.u0[0])]
+    rows = [CurvePoint(c, float(paths.loglik0[0]), np.nan, 0.0, "estimate", paths.u0[0])]
     for k in np.flatnonzero(np.isfinite(p.loglik)).tolist():
         gap = float(p.loglik[k] - paths.level[k]) if ends.status[k] == "finite" else np.nan
         kind = "end" if ends.status[k] in ("finite", "on the boundary") else "beyond"
         value = c + float(p.rho[k] * paths.direction[k, 0])
-        rows.append(Row(value, float(p.loglik[k]), gap, float(p.decrement[k]), kind, p.u[k]))
+        rows.append(CurvePoint(value, float(p.loglik[k]), gap, float(p.decrement[k]), kind, p.u[k]))
     between = _between_ends(paths, ends)
     for point, kind in [*((q, "curve") for q in between), *((q, "beyond") for q in further)]:
         value = float(paths.constraints(np.broadcast_to(point.u, paths.u0.shape)).values[0, 0])
-        rows.append(Row(value, float(point.loglik[0]), np.nan, float(point.decrement[0]), kind, point.u[0]))
+        rows.append(CurvePoint(value, float(point.loglik[0]), np.nan, float(point.decrement[0]), kind, point.u[0]))
     target, scale = paths.targets[0], float(at.fits.scale[0])
     natural = target.natural(np.array([r.value for r in rows]))
     order = np.argsort(natural, kind="stable")

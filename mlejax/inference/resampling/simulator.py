@@ -266,7 +266,7 @@ def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTre
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class SimulationDesign:
     """Data to simulate from: parameters on the natural scale, and how to draw.
 
     Attributes:
@@ -284,7 +284,7 @@ class Design:
 
 def design(
     likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str, random: Random = "integrate"
-) -> Design:
+) -> SimulationDesign:
     """Parameters and data, or a number of rows, read and checked for drawing.
 
     Raises:
@@ -313,7 +313,7 @@ def design(
         structure = space.build([np.asarray(v, np.float64) for v in given])
         n = int(data_or_n_rows) if counted else data_room.n_rows(source)
     seen = seen_params(likelihood, structure, made)
-    return Design(source, structure, seen, simulator(likelihood, seen, n, lookup, why, random))
+    return SimulationDesign(source, structure, seen, simulator(likelihood, seen, n, lookup, why, random))
 
 
 def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int, random: Random) -> dict[Any, Any]:

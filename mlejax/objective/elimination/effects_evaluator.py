@@ -24,7 +24,7 @@ from mlejax import optimize
 from mlejax.data import Levels, Prepared, effect_position
 from mlejax.execution import limits
 from mlejax.linalg import Arrow
-from mlejax.objective.elimination.grouped import GroupedRows
+from mlejax.objective.elimination.grouped import RowsByLevel
 from mlejax.objective.elimination.inner import LOOK_AFTER, WAY, Settled, infinite, newton_steps, settle
 from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect, effect_scores
 from mlejax.objective.evaluator import Evaluation, FromData, Report, RowTerms, Task, row_terms
@@ -90,12 +90,12 @@ class EffectsEvaluator:
         *,
         levels: Levels,
         given: Bool[Host, " levels"] | None = None,
-        grouped: GroupedRows | None = None,
+        grouped: RowsByLevel | None = None,
     ) -> None:
         self.spec, self.data, self.fixed, self.hyper, self.levels = spec, data, fixed, hyper, levels
         self.scale = max(data.total_weight, 1e-300)
         self.position = effect_position(data.statics, spec.likelihood.effects[0])
-        self.grouped = grouped or GroupedRows(data, levels.codes, len(levels), self.position)
+        self.grouped = grouped or RowsByLevel(data, levels.codes, len(levels), self.position)
         self.given = np.zeros(len(levels), bool) if given is None else given
         work = self.grouped.n_rows * max(spec.space.n_free, 1)
         self.how = "careful" if work >= limits().long_work else "quick"

@@ -18,7 +18,7 @@ CODES_OF_16_BITS = 1 << 16  # levels up to which NumPy sorts in linear time
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
+class LevelChunk:
     """Neighbouring rows in the order of their levels.
 
     Attributes:
@@ -32,7 +32,7 @@ class Chunk:
     levels: slice
 
 
-class GroupedRows:
+class RowsByLevel:
     """The rows of one data set, by level; those of weight 0 are left out.
 
     Args:
@@ -94,7 +94,7 @@ class GroupedRows:
             total[:, chunk.levels] += sums
         return [made for made, _ in found], total
 
-    def _chunks_of(self, some: Bool[Host, " levels"]) -> list[Chunk]:
+    def _chunks_of(self, some: Bool[Host, " levels"]) -> list[LevelChunk]:
         """The chunks with rows of these levels; of few rows chunks of their own, for the same program."""
         n_some = int(self.counts[some].sum())
         if n_some > FEW * self.n_rows or not n_some:
@@ -107,11 +107,11 @@ class GroupedRows:
         rows = tuple(_sorted(leaf, index) for leaf in data.rows)
         return _cut(replace(data, rows=rows, weights=weights), self._codes[index])
 
-    def _in_thread(self, program: Callable[..., Any], values: PyTree, run: list[Chunk]) -> list[tuple[Any, Any]]:
+    def _in_thread(self, program: Callable[..., Any], values: PyTree, run: list[LevelChunk]) -> list[tuple[Any, Any]]:
         with float64():  # a thread does not inherit the scope that it was started in
             return self._sums(program, values, run)
 
-    def _sums(self, program: Callable[..., Any], values: PyTree, run: list[Chunk]) -> list[tuple[Any, Any]]:
+    def _sums(self, program: Callable[..., Any], values: PyTree, run: list[LevelChunk]) -> list[tuple[Any, Any]]:
         out = []
         for chunk in run:
             rows = list(chunk.data.rows)
@@ -123,14 +123,14 @@ class GroupedRows:
         return out
 
 
-def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[Chunk]:
+def _cut(data: Prepared, codes: Int[Host, " n"]) -> list[LevelChunk]:
     """Chunks of so many rows as a block of the data has; views."""
     out = []
     for begin in range(0, len(codes), data.block):
         run = slice(begin, begin + data.block)
         part = replace(data, rows=tuple(leaf[run] for leaf in data.rows), weights=data.weights[run])
         first, last = int(codes[begin]), int(codes[run][-1])
-        out.append(Chunk(part, codes[run] - first, slice(first, last + 1)))
+        out.append(LevelChunk(part, codes[run] - first, slice(first, last + 1)))
     return out
 
 

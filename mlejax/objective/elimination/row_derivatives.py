@@ -101,7 +101,7 @@ def _by_all(spec: Spec, position: int, u: Either, data: Prepared, fixed: Either 
     )
     crosses = jnp.zeros((p, n), u.dtype).at[theta].set(bend_a[q : q + s])
     rows_times, crossed = linear_predictors.rows_times, linear_predictors.crossed
-    sums = linear_predictors.Sums(
+    sums = linear_predictors.PredictorSums(
         jnp.sum(values),
         grad,
         [rows_times(slopes[b][None], x)[0] for b, x in enumerate(matrices)],

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlejax.objective.elimination.effects_evaluator import EffectsEvaluator
-from mlejax.objective.elimination.grouped import GroupedRows
+from mlejax.objective.elimination.grouped import RowsByLevel
 from mlejax.objective.elimination.inner import Settled, infinite
 from mlejax.objective.elimination.row_derivatives import ALONE, by_all, by_effect
 from mlejax.shapes import Bool, Float, Host, Int
@@ -57,7 +57,7 @@ def separated_rows(evaluator: EffectsEvaluator, u: Float[Host, " p"], straight: 
     effects = evaluator.eliminated(u).effects[codes]
     if not np.isfinite(effects).all():
         return None
-    alone = GroupedRows(data, np.arange(n), n, evaluator.position)  # each row its own level
+    alone = RowsByLevel(data, np.arange(n), n, evaluator.position)  # each row its own level
     used = np.asarray(data.weights)[:n] > 0
     terms = lambda program, count, at, some=None: alone.run(
         lambda rows: program(evaluator.spec, evaluator.position, u, rows, evaluator.fixed), at, count, some

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mlejax.report.page import Cell, Page, Table, in_pairs
+from mlejax.report.page import Cell, Page, TextTable, in_pairs
 
 STYLE = """
 .mlejax { font-size: 0.9em; line-height: 1.35; max-width: 60em; overflow-x: auto; }
@@ -58,7 +58,7 @@ def _cell(cell: Cell) -> str:
     return escape(cell.text) + (f"<sup>{escape(cell.mark)}</sup>" if cell.mark else "")
 
 
-def _table(table: Table) -> str:
+def _table(table: TextTable) -> str:
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     lines = [f'<table class="{table.kind}">', "<thead>", f"<tr>{heads}</tr>", "</thead>", "<tbody>"]
     for i, line in enumerate(table.lines):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlejax.report.page import Cell, Page, Table, in_pairs
+from mlejax.report.page import Cell, Page, TextTable, in_pairs
 from mlejax.report.writers.markup import latex, latex_cell
 
 _SHORT = 36  # a fact that is longer goes below the table
@@ -78,7 +78,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
-def _tabular(table: Table) -> list[str]:
+def _tabular(table: TextTable) -> list[str]:
     lines = [rf"\begin{{tabular}}{{l{'r' * (len(table.heads) - 1)}}}", r"\toprule"]
     lines += [" & ".join(latex_cell(head) for head in table.heads) + r" \\", r"\midrule"]
     for i, line in enumerate(table.lines):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlejax.report.page import Cell, Page, Table, in_pairs
+from mlejax.report.page import Cell, Page, TextTable, in_pairs
 from mlejax.report.writers.markup import markdown, markdown_code, markdown_paragraph
 
 
@@ -45,7 +45,7 @@ def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[s
     return "\n".join([lines[0], "|" + "|".join(align) + "|", *lines[1:]])
 
 
-def _table(table: Table) -> str:
+def _table(table: TextTable) -> str:
     rows = []
     for line in table.lines:
         name = markdown_code(line.name.text) if line.code else markdown(line.name.text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 
 from mlejax.inference.tables.formatting import table_lines
-from mlejax.report.page import Cell, Page, Table, in_pairs
+from mlejax.report.page import Cell, Page, TextTable, in_pairs
 
 WIDTH = 78
 _BETWEEN = 4
@@ -47,7 +47,7 @@ def write_text(page: Page) -> str:
     return "\n".join(lines)
 
 
-def _spread(table: Table) -> list[str]:
+def _spread(table: TextTable) -> list[str]:
     """The table's lines; a narrow table is spread to the standard width, its numbers flush with the right edge."""
     hang = max([1, *(len(_mark(c.mark)) for line in table.lines for c in line.cells)]) if table.hanging else 0
     marked = any(line.name.mark for line in table.lines)

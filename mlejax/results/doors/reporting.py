@@ -275,7 +275,7 @@ def _summarised(kept: Sequence[int]) -> bool:
     return len(kept) > report.SUMMARISED_ABOVE
 
 
-def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.Leaf, ...]:
+def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.LargeArray, ...]:
     """One row for each array of a structure of too many numbers, else for each long factor of a formula."""
     space = entries.space
     if not _summarised(_unfolded(entries, long)):
@@ -284,13 +284,13 @@ def _leaves(entries: Entries, long: Mapping[str, Any]) -> tuple[report.Leaf, ...
     return tuple(report.leaf_row(leaf.name, v) for leaf, v in zip(space.leaves, values, strict=False))
 
 
-def column(entries: Entries) -> report.Column:
+def column(entries: Entries) -> report.ComparisonColumn:
     """The result as one column of a comparison."""
     fit, cov = entries.fit, entries.cov
     penalised = fit.penalised is not None
     long = _long_factors(entries) if _summarised(_unfolded(entries, {})) else {}
     kept = _unfolded(entries, long)
-    return report.Column(
+    return report.ComparisonColumn(
         name=fit.spec.likelihood.name,
         terms=() if _summarised(kept) else tuple(terms(entries, 0.05)[i] for i in kept),
         facts=replace(inference.facts_of(fit, cov), df_model=inference.df_model(fit, cov)),

@@ -14,7 +14,7 @@ import pytest
 
 from mlejax.data import DataError
 from mlejax.data.read import ingest
-from mlejax.data.streams import Batch, Seen, Threads
+from mlejax.data.streams import Seen, StreamBatch, Threads
 from mlejax.data.streams.passes import Streamed
 from tests.data.streams.samples import frame, write
 
@@ -22,8 +22,8 @@ from tests.data.streams.samples import frame, write
 class Six:
     """A source of six batches."""
 
-    def partitions(self) -> Iterator[Batch]:
-        return (Batch(f"batch {i}", i) for i in range(6))
+    def partitions(self) -> Iterator[StreamBatch]:
+        return (StreamBatch(f"batch {i}", i) for i in range(6))
 
 
 def test_a_pass_that_is_given_up_leaves_no_work_behind() -> None:

@@ -108,7 +108,7 @@ class RaysOfEnd(NamedTuple):
     """The rays from one final point u, (p,)."""
 
     u: Float[Host, " p"]
-    rays: Sequence[rays.Ray]
+    rays: Sequence[rays.ScaledRay]
 
 
 def rays_of_many(spec: Spec, found: dict[int, OptimizeResult], u0: Float[Host, "L p"]) -> dict[int, RaysOfEnd]:
@@ -173,7 +173,7 @@ def probe_directions(
         vectors = suspicious(spec, [end], [u0])[0]
         if known:
             vectors = np.reshape(without(vectors, known), (-1, end.u.size))
-        tested: Sequence[rays.Ray] = rays.make_rays(vectors, end.u, end.score, information, ends.curved(space))
+        tested: Sequence[rays.ScaledRay] = rays.make_rays(vectors, end.u, end.score, information, ends.curved(space))
     else:
         tested = first.rays
     found = yield from rays.follow_all(tested, origin)

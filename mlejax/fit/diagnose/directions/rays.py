@@ -97,7 +97,7 @@ class Origin(NamedTuple):
         return self.straight.to_u(point[None])[0]
 
 
-class Ray(NamedTuple):
+class ScaledRay(NamedTuple):
     """A direction, with step lengths.
 
     Attributes:
@@ -159,7 +159,7 @@ def make_rays(
     score: Float[Host, "*k p"],
     information: Float[Host, "*k p p"],
     bent: Bool[Host, " p"] | None,
-) -> list[Ray]:
+) -> list[ScaledRay]:
     """Scale directions to one standard error each.
 
     A direction without curvature is scaled by the coordinate that it changes most, in conditional standard errors if these are
@@ -192,10 +192,10 @@ def make_rays(
     # where it still slopes, the first step is at most what a straight line needs for a gain of 1: with next to no
     # curvature (down a spike) the standard error is far too long a step
     first = 1.0 / np.maximum(np.maximum(slope, farthest), 1.0)
-    return [Ray(*each) for each in zip(unit, first.tolist(), steep.tolist(), strict=True)]
+    return [ScaledRay(*each) for each in zip(unit, first.tolist(), steep.tolist(), strict=True)]
 
 
-def follow_all(rays: Sequence[Ray], origin: Origin) -> Asks[tuple[Direction, ...]]:
+def follow_all(rays: Sequence[ScaledRay], origin: Origin) -> Asks[tuple[Direction, ...]]:
     """Test all rays, to both sides, and return a `Direction` for each (a generator that is sent log-likelihoods)."""
     if not rays:
         return ()
@@ -235,7 +235,7 @@ def _noise(value: float) -> float:
     return 1e-8 + 1e-10 * abs(value)
 
 
-def follow(ray: Ray, origin: Origin) -> Asks[Direction]:
+def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
     """Test one ray, to both sides, and return its `Direction` (a generator that is sent log-likelihoods)."""
     noise, space, fixed = _noise(origin.value), origin.space, origin.fixed
     if not ray.steep and _curvature_cancels(ray.unit, origin.information):
@@ -325,7 +325,7 @@ def _curvature_cancels(vector: Float[Host, " p"], information: Float[Host, "p p"
     return bool(np.isfinite(information).all() and each.sum() > 0 and (each > 1e-3 * each.sum()).sum() >= 2)
 
 
-def _both_sides(ray: Ray, origin: Origin) -> Asks[list[Side]]:
+def _both_sides(ray: ScaledRay, origin: Origin) -> Asks[list[Side]]:
     """Evaluate both sides of a ray; if the first points are not finite, repeat with shorter steps, up to three times."""
     nearer, straight = STEPS[0] / STEPS[-1], origin.straight
     values, shrunk = ray.values, np.full(2, ray.first)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 
 from mlejax.inference.profiles.paths import Paths
-from mlejax.inference.profiles.profile import End, chi2_cut
+from mlejax.inference.profiles.profile import ProfileEnd, chi2_cut
 from mlejax.inference.profiles.profiled import Ends, on_edges
 from mlejax.inference.profiles.targets import Target
 from mlejax.shapes import Float, Host
@@ -19,7 +19,7 @@ ROUGH = 0.01  # error bar of a log-likelihood from which no profile is said to l
 Rounding = Callable[[Float[Host, " p"]], float]
 
 
-def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambda u: 0.0) -> list[End]:
+def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambda u: 0.0) -> list[ProfileEnd]:
     """Every end with its value and what there is to say of it.
 
     Args:
@@ -40,7 +40,7 @@ def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambd
             )
         p = ends.points
         gap = float(p.loglik[i] - paths.level[i])
-        out.append(End(value, status, gap, float(p.decrement[i]), int(p.n_evaluations[i]), note))
+        out.append(ProfileEnd(value, status, gap, float(p.decrement[i]), int(p.n_evaluations[i]), note))
     return out
 
 

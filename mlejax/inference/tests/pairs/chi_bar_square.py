@@ -22,7 +22,7 @@ DRAWS = 200_000
 MOST = 8  # coordinates on edges: the cone has 2^m faces
 
 
-class Weights(NamedTuple):
+class ChiSquaredWeights(NamedTuple):
     """The weights of chi-squared distributions.
 
     Attributes:
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
     simulated: int
 
 
-def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: int = 0) -> Weights:
+def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: int = 0) -> ChiSquaredWeights:
     """The weights for the efficient information of the tested coordinates, some of which are on an edge.
 
     >>> chi_bar_weights(np.eye(2), np.array([True, True])).values.round(4).tolist()
@@ -46,13 +46,13 @@ def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: 
     correlation = covariance * np.outer(root, root)
     if m <= 2:
         both = np.arccos(correlation[0, 1]) / (2 * np.pi) if m == 2 else 0.0
-        return Weights(np.array([[1.0], [0.5, 0.5], [both, 0.5, 0.5 - both]][m]), 0)
+        return ChiSquaredWeights(np.array([[1.0], [0.5, 0.5], [both, 0.5, 0.5 - both]][m]), 0)
     if m > MOST:
         raise ValueError(
             f"boundary: expected at most {MOST} restrictions on an edge, got {m}; bootstrap=999 holds for more"
         )
     z = np.random.default_rng(seed).standard_normal((DRAWS, m)) @ np.linalg.cholesky(correlation).T
-    return Weights(np.bincount(_off_edges(z, correlation), minlength=m + 1) / DRAWS, DRAWS)
+    return ChiSquaredWeights(np.bincount(_off_edges(z, correlation), minlength=m + 1) / DRAWS, DRAWS)
 
 
 def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndarray:
@@ -69,7 +69,7 @@ def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndar
     return out
 
 
-def chi_bar_tail(statistic: float, weights: Weights, df: int) -> tuple[float, float]:
+def chi_bar_tail(statistic: float, weights: ChiSquaredWeights, df: int) -> tuple[float, float]:
     """P(chi-bar-squared > statistic), and its simulation error (one standard deviation); ``df`` is the largest.
 
     >>> chi_bar_tail(0.0, Weights(np.array([0.5, 0.5]), 0), 1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlejax.fit import Fit, check_count
 from mlejax.inference.tests.larger import at_restricted
-from mlejax.inference.tests.pairs.chi_bar_square import Weights, chi_bar_weights
+from mlejax.inference.tests.pairs.chi_bar_square import ChiSquaredWeights, chi_bar_weights
 from mlejax.inference.tests.score import scores_with_variances, symmetric_edges
 from mlejax.linalg import scaled_inverse
 from mlejax.shapes import Float, Host
@@ -14,7 +14,7 @@ from mlejax.shapes import Float, Host
 FALL = 1e-6  # a full refit below the restricted one by more than this has failed
 
 
-def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Weights:
+def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> ChiSquaredWeights:
     """Weights of the chi-bar-squared mixture, from the information of the full model at the restricted estimate.
 
     Standard deviations at 0, whose score vanishes there, enter by their squares, with products of scores as the information.

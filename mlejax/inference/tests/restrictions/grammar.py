@@ -29,7 +29,7 @@ class _Token(NamedTuple):
     start: int
 
 
-class Linear(NamedTuple):
+class LinearForm(NamedTuple):
     """sum of weight * theta[indices] + constant, elementwise over indices of one common length (or length one)."""
 
     terms: tuple[tuple[np.ndarray, float], ...]
@@ -39,7 +39,7 @@ class Linear(NamedTuple):
 class Row(NamedTuple):
     """One restriction, linear = 0, in the words of the user; elementwise where an address has several entries."""
 
-    linear: Linear
+    linear: LinearForm
     text: str
 
 
@@ -174,7 +174,7 @@ def _restriction(source: _Source, at: int, depth: int) -> tuple[list[Row], int]:
         if end != inside:
             source.refuse(end, _after_operand(source, end))
         return rows, end + 1
-    sides: list[tuple[Linear, str]] = []
+    sides: list[tuple[LinearForm, str]] = []
     start = at
     while True:
         side, end = _sum(source, at, depth)
@@ -184,10 +184,10 @@ def _restriction(source: _Source, at: int, depth: int) -> tuple[list[Row], int]:
             break
         at = end + 1
     if len(sides) == 1:
-        sides.append((Linear((), 0.0), "0"))
+        sides.append((LinearForm((), 0.0), "0"))
     rows = []
     for (left, left_text), (right, right_text) in itertools.pairwise(sides):
-        linear = Linear(left.terms + _scaled(right, -1.0).terms, left.constant - right.constant)
+        linear = LinearForm(left.terms + _scaled(right, -1.0).terms, left.constant - right.constant)
         if not linear.terms:
             source.refuse(start, "this restriction contains no parameter")
         _check_sizes(source, start, linear)
@@ -209,7 +209,7 @@ def _parenthesised_restriction(source: _Source, at: int) -> int | None:
     return None
 
 
-def _sum(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
+def _sum(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
     total, at = _term(source, at, depth)
     terms, constant = list(total.terms), total.constant
     while source.tokens[at].kind in ("+", "-"):
@@ -217,10 +217,10 @@ def _sum(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
         term, at = _term(source, at + 1, depth)
         terms += _scaled(term, sign).terms
         constant += sign * term.constant
-    return Linear(tuple(terms), constant), at
+    return LinearForm(tuple(terms), constant), at
 
 
-def _term(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
+def _term(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
     product, at = _factor(source, at, depth)
     while source.tokens[at].kind in ("*", "/"):
         operator = at
@@ -242,7 +242,7 @@ def _term(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
     return product, at
 
 
-def _factor(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
+def _factor(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
     sign = 1.0
     while source.tokens[at].kind in ("+", "-"):
         sign = -sign if source.tokens[at].kind == "-" else sign
@@ -252,9 +252,9 @@ def _factor(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
         number = float(token.text)
         if not math.isfinite(number):
             source.refuse(at, "this number is too large")
-        return Linear((), sign * number), at + 1
+        return LinearForm((), sign * number), at + 1
     if token.kind == "address":
-        return Linear(((entry_indices(token.text, source.resolve, source.n), sign),), 0.0), at + 1
+        return LinearForm(((entry_indices(token.text, source.resolve, source.n), sign),), 0.0), at + 1
     if token.kind == "(":
         if depth >= _DEEPEST:
             source.refuse(at, f"parentheses nested deeper than {_DEEPEST}")
@@ -265,8 +265,8 @@ def _factor(source: _Source, at: int, depth: int) -> tuple[Linear, int]:
     source.refuse(at, "expected a number, an address or '(' here")
 
 
-def _scaled(linear: Linear, factor: float) -> Linear:
-    return Linear(tuple((i, w * factor) for i, w in linear.terms), linear.constant * factor)
+def _scaled(linear: LinearForm, factor: float) -> LinearForm:
+    return LinearForm(tuple((i, w * factor) for i, w in linear.terms), linear.constant * factor)
 
 
 def entry_indices(address: str, resolve: Resolve, n: int) -> np.ndarray:
@@ -283,7 +283,7 @@ def entry_indices(address: str, resolve: Resolve, n: int) -> np.ndarray:
     return found.ravel()
 
 
-def _check_sizes(source: _Source, at: int, linear: Linear) -> None:
+def _check_sizes(source: _Source, at: int, linear: LinearForm) -> None:
     sizes = {i.size for i, _ in linear.terms} - {1}
     if len(sizes) > 1:
         a, b = sorted(sizes)[:2]

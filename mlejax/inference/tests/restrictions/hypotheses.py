@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlejax.inference.tables.formatting import format_number
-from mlejax.inference.tests.restrictions.grammar import Linear, Resolve, Row, entry_indices, read_text
+from mlejax.inference.tests.restrictions.grammar import LinearForm, Resolve, Row, entry_indices, read_text
 
 
 class Hypotheses(NamedTuple):
@@ -100,11 +100,11 @@ def _from_dict(hypotheses: Mapping[Any, Any], resolve: Resolve, n: int) -> list[
             raise ValueError(f"{address!r}: expected one value or {where.size}, one per entry, got {values.size}")
         if values.size == 1:
             value_text = format_number(float(values[0]), 10)
-            rows.append(Row(Linear(((where, 1.0),), -float(values[0])), f"{address} = {value_text}"))
+            rows.append(Row(LinearForm(((where, 1.0),), -float(values[0])), f"{address} = {value_text}"))
         else:
             for i, v in zip(where, values, strict=True):
                 text = f"{address} = {format_number(float(v), 10)}"
-                rows.append(Row(Linear(((np.asarray([i]), 1.0),), -float(v)), text))
+                rows.append(Row(LinearForm(((np.asarray([i]), 1.0),), -float(v)), text))
     return rows
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 INTERCEPT = "1"
 
 
-class Term(NamedTuple):
+class FormulaTerm(NamedTuple):
     """A term of the formula of a regressed parameter.
 
     Attributes:
@@ -41,7 +41,7 @@ class Term(NamedTuple):
         return f"{self.parameter}[{self.text}]"
 
 
-def terms_of(fit: Fit) -> list[Term]:
+def terms_of(fit: Fit) -> list[FormulaTerm]:
     """The terms of all formulas of a fit, in their order; none of a design matrix that was taken as it is."""
     space, found = fit.spec.space, []
     for design in getattr(fit.loaded.designs, "designs", ()):
@@ -54,7 +54,7 @@ def terms_of(fit: Fit) -> list[Term]:
         for term, columns in design.piece.spec.term_indices.items():
             entries = (starts[:, None] + np.asarray(columns, int)).ravel()
             if entries.size:
-                found.append(Term(name, str(term), entries))
+                found.append(FormulaTerm(name, str(term), entries))
     return found
 
 

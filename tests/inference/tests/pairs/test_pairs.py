@@ -15,7 +15,7 @@ from jax.scipy.special import gammaln
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.inference.tests.pairs.chi_bar_square import Weights, chi_bar_tail, chi_bar_weights
+from mlejax.inference.tests.pairs.chi_bar_square import ChiSquaredWeights, chi_bar_tail, chi_bar_weights
 from mlejax.inference.tests.weighted_chi_squared import tail
 
 ROOT = Path(__file__).parents[4]
@@ -77,7 +77,7 @@ def test_weights_of_three_edges() -> None:
     p, error = chi_bar_tail(4.0, found, 3)
     assert 0 < error < 1e-3
     assert p == pytest.approx(
-        chi_bar_tail(4.0, Weights(np.array([0.5 - two, 0.5 - three, two, three]), 0), 3)[0], abs=5 * error
+        chi_bar_tail(4.0, ChiSquaredWeights(np.array([0.5 - two, 0.5 - three, two, three]), 0), 3)[0], abs=5 * error
     )
 
 
