@@ -1,4 +1,5 @@
-"""Interfaces: what an objective computes (`Objective`), what a method does (`Method`), and the state of a driver (`Carry`).
+"""Interfaces: what an objective computes (`DifferentiableObjective`), what a method does (`Method`), the state of a driver
+(`Carry`).
 
 The objective is f(u) = -(sum of log-likelihood terms) / scale, minimised over a flat vector u of length p subject to bounds
 lower <= u <= upper (infinite for no bound). With that sign and scale

@@ -60,7 +60,7 @@ def to_u(space: Space, values: Sequence[Any]) -> np.ndarray | None:
 def at_optimum(
     space: Space, u: np.ndarray, score: np.ndarray, information: np.ndarray, fixed: np.ndarray | None
 ) -> tuple[NaturalEstimates, Any] | None:
-    """Convert a point u, (p,), with score and information, to `Estimates` and the user's params; None for other models."""
+    """Convert a point u, (p,), with score and information, to `NaturalEstimates` and the user's params; None for other models."""
     logs = _logarithms(space)
     if logs is None:
         return None
@@ -83,7 +83,7 @@ def at_optimum(
 
 
 def _of_logarithms(logs: np.ndarray, u: np.ndarray, score: np.ndarray, information: np.ndarray) -> NaturalEstimates:
-    """The `Estimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
+    """The `NaturalEstimates` at u, (p,), if some coordinates (mask ``logs``) are logarithms."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         theta = np.where(logs, np.exp(np.where(logs, u, 0.0)), u)
         slope = np.where(logs, theta, 1.0)
