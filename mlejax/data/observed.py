@@ -39,8 +39,14 @@ class OpenColumns:
         return tuple(dict.fromkeys((*self.optional, *self.infinite)))
 
 
-def with_observed(table: Table, columns: OpenColumns) -> Table:
+def with_observed(table: Table, columns: OpenColumns, *, to_fit: bool = False) -> Table:
     """The table with finite columns and their masks; the same one where the masks are there already.
+
+    Args:
+        table: columns.
+        columns: those that may be open.
+        to_fit: refuse a column without any finite value, of which nothing can be estimated. Elsewhere (a prediction for one
+            row whose bound is infinite) such a column is filled with 1.
 
     Raises:
         DataError: a column without any value, or of bounds in both directions; a column of the user's called "observed".
@@ -66,9 +72,8 @@ def with_observed(table: Table, columns: OpenColumns) -> Table:
     masks: dict[str, np.ndarray] = {}
     for name in columns.names:
         if name in table:
-            filled[name], masks[name] = _filled(
-                _column(table, name), name in columns.optional, name in columns.infinite
-            )
+            column = _column(table, name)
+            filled[name], masks[name] = _filled(column, name in columns.optional, name in columns.infinite, to_fit)
     keys = [key for key in table.keys if key not in filled]
     return joined(table, keys, {**filled, OBSERVED: masks}) if masks else table
 
@@ -82,15 +87,16 @@ def _column(table: Table, name: str) -> Column:
     return rows[0]
 
 
-def _filled(column: Column, optional: bool, infinite: bool) -> tuple[np.ndarray, np.ndarray]:
+def _filled(column: Column, optional: bool, infinite: bool, to_fit: bool) -> tuple[np.ndarray, np.ndarray]:
     """The values, finite where they may be open, and flags of those that were observed."""
     values, mask = read(column)
     values = np.array(values, np.float64)
     gone = np.isnan(values) if mask is None else mask | np.isnan(values)
     endless = np.isinf(values) & ~gone
     known = values[~gone & ~endless]
-    if not known.size:
+    if not known.size and to_fit:
         raise DataError(f"{column.where} has no finite value; expected some")
+    known = known if known.size else np.ones(1)
     observed = np.ones(values.shape, bool)
     if optional:
         values[gone], observed = known[0], observed & ~gone

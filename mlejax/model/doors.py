@@ -20,9 +20,9 @@ from mlejax.latent import Draws, Quadrature, Sobol, latents_of, without_random
 from mlejax.likelihood import Likelihood
 from mlejax.model.batch_doors import BatchDoors, Missing, WeightKind
 from mlejax.model.companion_doors import CompanionDoors
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.optimize import MethodLike
-from mlejax.parameters import Linear, Space, parameter_names
+from mlejax.parameters import Linear, Space
 from mlejax.portable import Named, find, name_of
 from mlejax.results import Results
 from mlejax.shapes import Data, Either, PyTree, Reduced
@@ -65,20 +65,25 @@ class Model(CompanionDoors, BatchDoors):
         return self.likelihood.written(params, data)
 
     def __repr__(self) -> str:
+        return f"<mlejax model {self.likelihood.name}({', '.join(self._inside())})>"
+
+    def _shown(self) -> Text:
+        return Text([f"mlejax model {self.likelihood.name}", *(f"  {part}" for part in self._inside())])
+
+    def _inside(self) -> list[str]:
         declared = self.likelihood.parameters
-        inside = "structure from start=" if declared is None else parameter_names(declared)
-        mode = {"rows": "", "units": f", unit={self.likelihood.unit!r}", "whole": ", rowwise=False"}[
+        mode = {"rows": [], "units": [f"unit={self.likelihood.unit!r}"], "whole": ["rowwise=False"]}[
             self.likelihood.mode
         ]
-        if self.likelihood.predictors and declared is not None:
-            regressed = {p.name: str(p) for p in self.likelihood.predictors}
+        regressed = {p.name: str(p) for p in self.likelihood.predictors}
+        if regressed:
             declared = without_random(self.likelihood).parameters or declared  # effects are said in their formulas
-            inside = ", ".join(regressed.get(name, f"{name}={value!r}") for name, value in declared.items())
-        inside += "".join(f", {key.parameter}=Real(by={key.by!r})" for key in self.likelihood.effects)
-        latents = latents_of(self.likelihood)
-        if latents:
-            mode = "".join(f", {name}={latent!r}" for name, latent in latents.items() if "|" not in name)
-        return f"<mlejax model {self.likelihood.name}({inside}{mode})>"
+        written = {} if declared is None else {name: f"{name}={value!r}" for name, value in declared.items()}
+        inside = ["structure from start="] if declared is None else [regressed.get(name, text) for name, text in written.items()]
+        inside += [f"{key.parameter}=Real(by={key.by!r})" for key in self.likelihood.effects]
+        if latents := latents_of(self.likelihood):
+            mode = [f"{name}={latent!r}" for name, latent in latents.items() if "|" not in name]
+        return [*inside, *mode]
 
     def fit(
         self,

@@ -31,7 +31,6 @@ from mlejax.parameters.declare import (
     Positive,
     Real,
     Simplex,
-    parameter_names,
     start_value,
 )
 from mlejax.parameters.leaf import COEFFICIENTS, Group, Leaf
@@ -66,7 +65,6 @@ __all__ = [
     "Ties",
     "make_space",
     "near",
-    "parameter_names",
     "predictor",
     "random_part",
     "start_value",

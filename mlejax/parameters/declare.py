@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -311,8 +311,3 @@ def start_value(parameter: Parameter, value: PyTree, name: str) -> np.ndarray:
     if problem is not None:
         raise ValueError(f"{name} is declared {parameter!r}: {problem}")
     return np.array(array)
-
-
-def parameter_names(declared: Mapping[str, Declaration]) -> str:
-    """One line for reprs: ``mu=Real(), sigma=Positive()``."""
-    return ", ".join(f"{name}={value!r}" for name, value in declared.items())

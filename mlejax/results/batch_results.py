@@ -15,7 +15,7 @@ from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.likelihood import ExpectedTotal
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Table, Text, in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Data, Float, Host, Int, Params, Shaped
 from mlejax.status import CovarianceState
@@ -284,7 +284,7 @@ class BatchResults:
 
     # ---- in words
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """Counts of verdicts and, for every entry, quantiles of the estimates and the median standard error."""
         batch, n = self._batch, len(self)
         lines = [
@@ -296,18 +296,20 @@ class BatchResults:
         good = batch.converged
         if good.any():
             names, width = batch.spec.space.labels, max(map(len, batch.spec.space.labels))
-            lines.append(
-                f"{'':{width}}  {'5%':>10} {'median':>10} {'95%':>10} {'std err':>10}   (over those that converged)"
-            )
+            cells = [["", "5%", "median", "95%", "std err"]]
             values, errors = self._values[good], self._errors[good]
             for j, name in enumerate(names[:200]):
                 low, middle, high = np.quantile(values[:, j], [0.05, 0.5, 0.95])
                 known = errors[:, j][np.isfinite(errors[:, j])]
-                error = f"{np.median(known):10.4g}" if known.size else f"{'':>10}"
-                lines.append(f"{name:{width}}  {low:10.4g} {middle:10.4g} {high:10.4g} {error}")
+                error = f"{np.median(known):.4g}" if known.size else ""
+                cells.append([name, f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", error])
+            shown = [f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells]
+            over = "   (over those that converged)"
+            shown[0], cells[0][-1] = shown[0] + over, cells[0][-1] + over
+            lines.append(Table("\n".join(shown), cells))
         if not batch.finished:
             lines.append("Interrupted: data sets marked stopped_early were not finished.")
-        return "\n".join(lines)
+        return Text(lines)
 
     def __repr__(self) -> str:
         good, name = int(self._batch.converged.sum()), self.model.likelihood.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlejax.misuse import PAGE
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.shapes import Reduced
 
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
@@ -123,3 +123,6 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.statement}"
+
+    def _shown(self) -> Text:
+        return Text([str(self), *([self.advice] if self.advice else []), f"See {self.address}"])

@@ -95,3 +95,14 @@ def test_what_cannot_be_meant_is_refused() -> None:
         mle.model(mu=mle.Real(), infinite="high")
     with pytest.raises(mle.DataError, match="missing values"):
         lognormal.fit(data.assign(low=np.nan))
+
+
+def test_predictions_where_every_bound_is_infinite() -> None:
+    """They are those of the same rows among others; a gap in every row of an outcome does no harm either."""
+    data = salinity()
+    res = lognormal.fit(data)
+    above = lambda p, d: jnp.where(d["observed"]["high"], p["mu"] * d["high"], p["mu"] - d["low"])
+    among = res.predict(above, data)[np.isinf(data["high"]).to_numpy()]
+    assert len(among) > 1
+    alone = res.predict(above, data[np.isinf(data["high"])])
+    np.testing.assert_allclose(alone.to_numpy(float), among.to_numpy(float), rtol=1e-12)

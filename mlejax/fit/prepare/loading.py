@@ -67,7 +67,7 @@ def reading_of(
         coded: categorical predictors with many levels may be stored as integer codes instead of dummy columns.
     """
     designs, columns = None, likelihood.open_columns
-    table = data_room.with_observed(table, columns)
+    table = data_room.with_observed(table, columns, to_fit=True)
     if likelihood.effects and likelihood.effects[0] not in table:
         table = data_room.with_effects(table, likelihood.effects)
         table = data_room.with_codes(table, likelihood.coded) if likelihood.coded else table

@@ -23,9 +23,9 @@ from mlejax.execution import float64
 from mlejax.fit import Fit, refuse_connected, terms_of_rows
 from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted
-from mlejax.inference.tables.formatting import format_number, table_lines
+from mlejax.inference.tables.formatting import format_number, table
 from mlejax.linalg import scaled_inverse
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.plot import diagnostics
 from mlejax.shapes import Float, Host
 
@@ -96,7 +96,7 @@ class Influence:
             moved = f"{self.labels[j]} {self.dfbetas[i, j]:+.2f}"
             rows.append((str(self.index[i]), format_number(float(self.cooks_distance[i]), 3), moved))
         total = f"leave-one-out log-likelihood {self.loglik_out.sum():.6g} (at the estimate {self.loglik.sum():.6g})"
-        return "\n".join([f"Influence of {len(self.index):,} {self.what}; {total}", *table_lines(rows)])
+        return Text([f"Influence of {len(self.index):,} {self.what}; {total}", table(rows)])
 
 
 def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influence:

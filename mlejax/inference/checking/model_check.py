@@ -25,7 +25,7 @@ from mlejax.fit.prepare.loading import load
 from mlejax.fit.search import start_of_one
 from mlejax.fit.start import given_values
 from mlejax.likelihood import Likelihood, LikelihoodError, check_rows_once, missing_derivatives
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, row_terms
 from mlejax.parameters import AddressError
 from mlejax.shapes import Data, Either, Float, Host, PyTree
@@ -88,10 +88,10 @@ class Check:
 
         return pd.DataFrame([asdict(f) for f in self.findings], columns=[f.name for f in fields(Finding)])
 
-    def __str__(self) -> str:
+    def __str__(self) -> Text:
         if not self.findings:
-            return f"{self.name}: nothing found"
-        return "\n".join([f"{self.name}: {'fine' if self.ok else 'found'}", *(f"  {f}" for f in self.findings)])
+            return Text([f"{self.name}: nothing found"])
+        return Text([f"{self.name}: {'fine' if self.ok else 'found'}", *(f"  {f}" for f in self.findings)])
 
     def __repr__(self) -> str:
         return f"<mlejax check {self}>"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlejax.inference.tables.formatting import table_lines
-from mlejax.notebook import in_notebooks
+from mlejax.inference.tables.formatting import table
+from mlejax.notebook import Text, in_notebooks
 from mlejax.plot import diagnostics
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class SimulationStudy:
         """Standard errors at one size, as :meth:`params`."""
         return self._frame(n_rows, "errors")
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """The table in words and numbers; Monte Carlo errors in parentheses, in units of the last digits shown."""
         head = ["n", "term", "truth", "bias", "rmse", "sd", "mean std err", "coverage", "efficiency"]
         cells = [head, *map(_cells, self.frame().to_dict("records"))]
@@ -137,11 +137,11 @@ class SimulationStudy:
             f"fits started at {'the truth' if self.start == 'truth' else 'a search of their own'}",
             f"(in parentheses Monte Carlo errors; nominal coverage {1 - self.alpha:g}; efficiency against the Cramer-Rao bound)",
             "",
-            *table_lines(cells, left=2),
+            table(cells, left=2),
             "",
             *self._verdict_lines(),
         ]
-        return "\n".join(lines)
+        return Text(lines)
 
     def __repr__(self) -> str:
         return self.summary()

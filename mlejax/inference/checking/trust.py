@@ -22,9 +22,9 @@ from mlejax.execution import float64
 from mlejax.fit import Fit
 from mlejax.inference.checking.influence import Influence, influence
 from mlejax.inference.covariances.covariances import covariance_of
-from mlejax.inference.tables.formatting import format_number, table_lines
+from mlejax.inference.tables.formatting import format_number, table
 from mlejax.linalg import scaled_inverse
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.objective import ChunkedEvaluator
 from mlejax.shapes import Float, Host
 
@@ -74,9 +74,9 @@ class Trust:
         for name, (error, ratio, skew), turns in zip(self.labels, numbers, self.reversal, strict=True):
             shown = "." if np.isnan(ratio) else f"{ratio:.2f}"
             cells.append((name, format_number(float(error), 4), shown, f"{skew:+.2f}", "yes" if turns else ""))
-        lines = [f"Checks of the fit; condition of the scaled information {self.condition:.3g}", *table_lines(cells)]
+        lines = [f"Checks of the fit; condition of the scaled information {self.condition:.3g}", table(cells)]
         lines += [] if self.rows is None else ["", repr(self.rows)]
-        return "\n".join([*lines, *(f"- {remark}" for remark in self.remarks)])
+        return Text([*lines, *(f"- {remark}" for remark in self.remarks)])
 
 
 def diagnose(fit: Fit) -> Trust:

@@ -17,6 +17,7 @@ from mlejax.inference.profiles.profile import chi2_cut, higher_maximum
 from mlejax.inference.profiles.profiled import at_estimates, find_ends, make_paths
 from mlejax.inference.profiles.profiling import Profiling, target_of
 from mlejax.inference.profiles.targets import Target
+from mlejax.notebook import Text
 from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host
 
@@ -70,7 +71,7 @@ class Contour:
         """
         return likelihoods.contour(self, ax)
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """How far the region reaches, and how its points were verified."""
         kind = "joint region (chi-squared 2)" if self.joint else "contour (chi-squared 1)"
         title = f"{100 * (1 - self.alpha):g} % profile-likelihood {kind} of {self.labels[0]} and {self.labels[1]}"
@@ -88,7 +89,7 @@ class Contour:
             )
         others = sorted({s for s in self.status if s != "finite"})
         lines += [f"{self.status.count(s)} directions: {s}" for s in others]
-        return "\n".join(lines)
+        return Text(lines)
 
     def __repr__(self) -> str:
         return self.summary()

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.tables.formatting import format_number
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Table, Text, in_notebooks
 from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host, PyTree
 
@@ -161,26 +161,26 @@ class Profile:
         """The signed root of the likelihood ratio, straight where the Wald interval is right; as :meth:`plot`."""
         return likelihoods.profile(self, ax, root=True)
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """The interval, how its ends were verified, and what there is to say."""
         percent, z = f"{100 * (1 - self.alpha):g} %", np.sqrt(chi2_cut(self.alpha))
         title = f"Profile likelihood of {self.label}"
         below, above = (format_number(self.params + sign * z * self.bse) for sign in (-1, 1))
         wald = f"; estimate +- {z:.3g} standard errors: {below} to {above}"
-        lines = [title, "-" * len(title), f"estimate  {format_number(self.params)}"]
+        facts, lines = [("estimate", format_number(self.params))], []
         if all(end.known for end in (self.lower, self.upper)) and self.better is None:
             between = f"{format_number(self.lower.value)} to {format_number(self.upper.value)}"
-            lines.append(f"{percent}      {between}" + (wald if np.isfinite(self.bse) else ""))
+            facts.append((percent, between + (wald if np.isfinite(self.bse) else "")))
         else:
-            lines.append(f"{percent}      no interval: {', '.join(self.flags)}")
+            facts.append((percent, f"no interval: {', '.join(self.flags)}"))
         for name, end in (("lower", self.lower), ("upper", self.upper)):
             shown = (
                 f", l - cut = {end.gap:.1e}, nuisance decrement {end.decrement:.1e}"
                 if end.status.startswith("finite")
                 else ""
             )
-            lines.append(f"{name}     {end.status}{shown}, {end.n_evaluations} evaluations")
-            lines += [f"          {end.note}"] if end.note else []
+            facts.append((name, f"{end.status}{shown}, {end.n_evaluations} evaluations"))
+            facts += [("", end.note)] if end.note else []
         if self.factor != 1.0:
             lines.append(f"The cut is multiplied by V_robust / V_model = {self.factor:.4g} (Rotnitzky & Jewell 1990).")
         if len(self.pieces) > 1:
@@ -190,7 +190,8 @@ class Profile:
             )
         if self.better is not None:
             lines.append(higher_maximum([self.label], "profile.better"))
-        return "\n".join(lines)
+        table = Table("\n".join(f"{name:<10}{value}" for name, value in facts), [("", ""), *facts], left=2)
+        return Text([title, "-" * len(title), table, *lines])
 
     def __repr__(self) -> str:
         return self.summary()

@@ -31,6 +31,7 @@ from mlejax.inference.resampling.refitting import (
 )
 from mlejax.inference.resampling.resampled import Resampled, facts_of, mapped
 from mlejax.inference.row_effects import Random, check_random
+from mlejax.notebook import Text
 from mlejax.shapes import Float, Host
 from mlejax.verdict import ConvergenceWarning
 
@@ -116,7 +117,7 @@ class Bootstrap(Resampled):
         fixed = np.zeros(len(labels), bool)
         return replace(self, labels=labels, fitted=fitted[0], refits=refits, fixed=fixed, mapping=(function, name))
 
-    def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> str:
+    def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> Text:
         """The table: estimates, bias, standard errors and intervals, with how many refits failed."""
         limits = self._limits(kind, alpha)
         head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"
@@ -126,7 +127,7 @@ class Bootstrap(Resampled):
             lines += ["", "Failed refits are left out: bias, errors and intervals are those of the others."]
         if not self.refits.finished:
             lines += ["", "Interrupted: refits that were not run count as failed."]
-        return "\n".join(lines)
+        return Text(lines)
 
     # ---- behind the doors
 

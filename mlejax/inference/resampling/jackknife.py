@@ -22,6 +22,7 @@ from mlejax.inference.resampling.refitting import (
     refit_weights,
 )
 from mlejax.inference.resampling.resampled import Resampled, facts_of
+from mlejax.notebook import Text
 from mlejax.shapes import Float, Host
 from mlejax.status import End
 from mlejax.verdict import ConvergenceWarning
@@ -56,13 +57,13 @@ class Jackknife(Resampled):
 
         return pd.DataFrame(influence_of(self.refits.values, self.copies), columns=list(self.labels))
 
-    def summary(self, alpha: float = 0.05) -> str:
+    def summary(self, alpha: float = 0.05) -> Text:
         """The table: estimates, bias, standard errors, intervals estimate - bias -+ z std err."""
         head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
         lines = self._lines(head, alpha, *self._reach(alpha), [])
         if self.n_failed:
             lines += ["", "No bias and errors: the jackknife needs all of its refits."]
-        return "\n".join(lines)
+        return Text(lines)
 
     def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
         reach, centre = critical_value(alpha) * self._errors, self.fitted - self._bias

@@ -13,8 +13,8 @@ import numpy as np
 from mlejax.execution import evaluated, float64
 from mlejax.fit import Fit
 from mlejax.inference.resampling.refitting import Replicates
-from mlejax.inference.tables.formatting import format_estimates, percent_labels, table_lines
-from mlejax.notebook import in_notebooks
+from mlejax.inference.tables.formatting import format_estimates, percent_labels, table
+from mlejax.notebook import Text, in_notebooks
 from mlejax.shapes import Bool, Float, Host, PyTree
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Resampled(ABC):
     def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]: ...
 
     @abstractmethod
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """The table as text."""
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
@@ -133,8 +133,8 @@ class Resampled(ABC):
             for name, bias, (coef, *rest) in zip(self.labels, biases, format_estimates(rows), strict=True)  # type: ignore[arg-type]
         ]
         how = "one Newton step each, an approximation" if self.approximate else "exact refits"
-        table = table_lines([["", "coef", "bias", "std err", *percent_labels(alpha)], *body])
-        return [head, f"Refits: {how}; {self.failed_statement}", *more, "", *table]
+        shown = table([["", "coef", "bias", "std err", *percent_labels(alpha)], *body])
+        return [head, f"Refits: {how}; {self.failed_statement}", *more, "", shown]
 
     def __repr__(self) -> str:
         return self.summary()

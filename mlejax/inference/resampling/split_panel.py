@@ -27,6 +27,7 @@ from mlejax.inference.normal import critical_value
 from mlejax.inference.resampling.refitting import Replicates
 from mlejax.inference.resampling.resampled import Resampled, facts_of
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
+from mlejax.notebook import Text
 from mlejax.objective import EffectsEvaluator
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
@@ -81,13 +82,13 @@ class SplitPanel(Resampled):
         statistic = float(apart @ np.linalg.solve(spread, apart))
         return statistic, free.size, float(chdtrc(free.size, statistic))
 
-    def summary(self, alpha: float = 0.05) -> str:
+    def summary(self, alpha: float = 0.05) -> Text:
         """The table: estimates, their bias, errors of the corrected ones and intervals corrected -+ z std err."""
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
         found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, p = {format_test_p(p)}"
         more = [found, "coef is the estimate of the whole panel; the interval is about coef - bias"]
-        return "\n".join(self._lines(head, alpha, *self._reach(alpha), more))
+        return Text(self._lines(head, alpha, *self._reach(alpha), more))
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in REFUSED:

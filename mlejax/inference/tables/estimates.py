@@ -12,7 +12,7 @@ import numpy as np
 from mlejax.inference.intervals.simultaneous import Adjustment, Simultaneous, adjusted_pvalues, pointwise_alpha
 from mlejax.inference.normal import critical_value
 from mlejax.inference.tables.formatting import small_table
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,13 +103,13 @@ class Estimates(ABC):
         }
         return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
 
-    def summary(self) -> str:
-        """The table as text."""
+    def summary(self) -> Text:
+        """The table; a text that shows as HTML in a notebook."""
         rows = (self.params, self.bse, self.conf_low, self.conf_high)
         text = small_table(
             self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha, self.letter
         )
-        return "\n".join([text, *(line for remark in self.remarks for line in textwrap.wrap(remark, 78))])
+        return Text([text, *("\n".join(textwrap.wrap(remark, 78)) for remark in self.remarks)])
 
     def __repr__(self) -> str:
         return self.summary()

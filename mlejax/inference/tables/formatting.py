@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mlejax.notebook import Table, Text
+
 MISSING = "."
 _MOST_DECIMALS = 8
 _MOST_DIGITS = 11
@@ -104,6 +106,11 @@ def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) 
     return [pad.join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
+def table(cells: Sequence[Sequence[str]], *, left: int = 1) -> Table:
+    """Cells, the first row of heads, as the lines of `table_lines`, or in a notebook as a table."""
+    return Table("\n".join(table_lines(cells, left=left)), cells, left)
+
+
 def small_table(
     title: str,
     names: Sequence[str],
@@ -113,7 +120,7 @@ def small_table(
     notes: Sequence[str],
     alpha: float,
     letter: str = "z",
-) -> str:
+) -> Text:
     """Estimates, errors, tests and limits as aligned text, the notes below.
 
     Args:
@@ -136,7 +143,8 @@ def small_table(
     lines = table_lines(cells)
     width = max(map(len, lines))
     said = [f"  {name}: {note}" for name, note in zip(names, notes, strict=True) if note]
-    return "\n".join([title, "-" * width, lines[0], "-" * width, *lines[1:], "-" * width, *said])
+    rule = "-" * width
+    return Text([title, Table("\n".join([rule, lines[0], rule, *lines[1:], rule]), cells), *said])
 
 
 def percent_labels(alpha: float) -> tuple[str, str]:

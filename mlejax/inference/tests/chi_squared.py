@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class ChiSquared:
     def _stated(self) -> str:
         return f"{self.distribution}({self._degrees}) = {format_statistic(self.statistic)}"
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """The restrictions and the test, as text.
 
         >>> print(ChiSquared(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
@@ -74,7 +74,7 @@ class ChiSquared:
             lines.append(f"  {self._stated}    Prob > {self.distribution} = {format_test_p(self.pvalue)}")
             if self.note:
                 lines.append(f"  note: {self.note}")
-        return "\n".join(lines)
+        return Text(lines)
 
     def frame(self) -> pd.DataFrame:
         """One row: statistic, df, p_value, note."""

@@ -8,21 +8,8 @@ from __future__ import annotations
 
 from html import escape
 
+from mlejax.notebook import STYLE
 from mlejax.report.page import Cell, Page, TextTable, in_pairs
-
-STYLE = """
-.mlejax { font-size: 0.9em; line-height: 1.35; max-width: 60em; overflow-x: auto; }
-.mlejax table { border-collapse: collapse; margin: 0 0 0.6em 0; font-variant-numeric: tabular-nums; }
-.mlejax caption { caption-side: top; text-align: left; font-weight: bold; padding: 0.2em 0; color: inherit; }
-.mlejax th, .mlejax td { padding: 0.15em 0.7em; text-align: right; border: none; background: none; }
-.mlejax th.name, .mlejax td.text { text-align: left; }
-.mlejax th.name, .mlejax .label { font-weight: normal; }
-.mlejax .label { text-align: left; opacity: 0.75; }
-.mlejax table.estimates, .mlejax table.leaves { border-top: 2px solid; border-bottom: 2px solid; }
-.mlejax thead th { border-bottom: 1px solid; }
-.mlejax tr.group th, .mlejax tr.group td { border-top: 1px solid; }
-.mlejax p { margin: 0.2em 0; }
-"""
 
 
 def write_html(page: Page) -> str:

@@ -26,7 +26,7 @@ from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weig
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
 from mlejax.latent import mixture_of
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class LRTest:
             return "LR"
         return "chibar2" if self.boundary else "chi2"
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """Both log-likelihoods and the test, as text.
 
         >>> print(lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50)).summary())
@@ -147,7 +147,7 @@ class LRTest:
             )
         for name in self.limits:
             lines.append(f"  note: the log-likelihood of {name} is the limit that it approaches")
-        return "\n".join(lines)
+        return Text(lines)
 
     def frame(self) -> pd.DataFrame:
         """One row: statistic, df, p_value, llf_full, llf_restricted, distribution."""

@@ -26,7 +26,7 @@ from mlejax.inference.tests.pairs.likelihood_ratio import FitFacts, names_of
 from mlejax.inference.tests.pairs.nesting import not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_order
 from mlejax.inference.tests.weighted_chi_squared import tail
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.objective import ChunkedEvaluator, row_terms
 from mlejax.shapes import Float, Host
 
@@ -70,7 +70,7 @@ class VuongTest:
         rows = {"statistic": [self.statistic_variance, self.statistic], "p_value": [self.p_variance, self.pvalue]}
         return pd.DataFrame(rows, index=pd.Index(["distinguishable", "closer"], name="test"))
 
-    def summary(self) -> str:
+    def summary(self) -> Text:
         """Both tests in words."""
         which = self.first if self.llr > 0 else self.second
         less = f", less the difference of {self.correction.upper()} penalties" if self.correction else ""
@@ -84,7 +84,7 @@ class VuongTest:
         ]
         if self.p_variance > 0.05 and not self.nested:
             lines.append("  note: the models are not told apart by these data, so that z has no meaning")
-        return "\n".join(lines)
+        return Text(lines)
 
     def __repr__(self) -> str:
         return self.summary()

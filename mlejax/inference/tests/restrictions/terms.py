@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlejax.fit import Fit
-from mlejax.inference.tables.formatting import format_statistic, format_test_p, table_lines
+from mlejax.inference.tables.formatting import format_statistic, format_test_p, table
 from mlejax.inference.tests.wald import WaldTest
-from mlejax.notebook import in_notebooks
+from mlejax.notebook import Text, in_notebooks
 from mlejax.parameters import COEFFICIENTS, Space
 from mlejax.shapes import Host, Int
 
@@ -107,4 +107,4 @@ class TermTests:
         rows: list[Sequence[str]] = [("", "chi2", "df", "P>chi2")]
         for name, t in zip(self.terms, self.tests, strict=True):
             rows.append((name, format_statistic(t.statistic), str(t.df), format_test_p(t.pvalue)))
-        return "\n".join(["Wald tests of the terms", *table_lines(rows)])
+        return Text(["Wald tests of the terms", table(rows)])
