@@ -4,7 +4,12 @@ import os
 import sys
 from importlib import metadata
 
-sys.path.insert(0, os.path.abspath(".."))
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath(".")]
+os.environ["PYTHONPATH"] = os.path.abspath("..")  # of the kernels that run the pages
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
+
+import page_reader  # noqa: E402
 
 project = "mlejax"
 author = "The mlejax authors"
@@ -13,8 +18,7 @@ try:
 except metadata.PackageNotFoundError:
     release = version = ""
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-source_suffix = {".md": "markdown"}
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -29,6 +33,16 @@ autodoc_member_order = "bysource"
 
 myst_heading_anchors = 4  # page.md#heading, as GitHub has it
 myst_links_external_new_tab = True
+
+nb_custom_formats = {".md": ("page_reader.read", {}, False)}
+nb_execution_mode = "cache"  # _build/.jupyter_cache: what did not change is not run again
+nb_execution_excludepatterns = page_reader.without_code()
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_execution_timeout = 300  # seconds a cell
+nb_merge_streams = True
+nb_output_stderr = "remove-warn"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mlejax"

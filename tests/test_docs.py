@@ -43,7 +43,8 @@ def name(page: Path) -> str:
 _HEAVY = "bootstrap latents many-data-sets mixtures networks penalties profiles pure-core several-fits several-maxima tests units"
 SLOW = {f"docs/how-to/{page}.md" for page in _HEAVY.split()}
 SLOW |= {name(page) for page in PAGES if page.parent.name == "gallery"}
-BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+BLOCK = runpy.run_path(str(ROOT / "docs" / "page_reader.py"))["BLOCK"]
+QUIET = re.compile(r";\s*(#.*)?$")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 NOISE = 1e-9
 
@@ -73,7 +74,10 @@ def blocks(text: str) -> list[Block]:
 
 
 def run(page: Path, where: Path) -> Iterator[tuple[Block, str, list[str]]]:
-    """Run a page's blocks in one namespace in the folder `where`: what each prints, and its convergence warnings."""
+    """Run a page's blocks in one namespace in the folder `where`: what each prints, and its convergence warnings.
+
+    A last expression is printed, as in a notebook, unless a semicolon ends it.
+    """
     text = page.read_text()
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": page.stem, "backend": "agg"})
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # pictures of the same numbers are the same files
@@ -82,11 +86,14 @@ def run(page: Path, where: Path) -> Iterator[tuple[Block, str, list[str]]]:
     namespace = {"__name__": "__main__"}
     for block in blocks(text):
         printed = io.StringIO()
-        source = "\n" * (block.line - 1) + block.code  # so that a traceback shows the page's own line numbers
+        *body, last = ast.parse("\n" * (block.line - 1) + block.code).body  # a traceback shows the page's own line numbers
+        shown = [last] if isinstance(last, ast.Expr) and not QUIET.search(block.code) else []
         with contextlib.chdir(where), contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("error")
             warnings.simplefilter("always", mle.ConvergenceWarning)
-            exec(compile(source, str(page), "exec"), namespace)
+            exec(compile(ast.Module(body if shown else [*body, last], []), str(page), "exec"), namespace)
+            for value in (eval(compile(ast.Expression(one.value), str(page), "eval"), namespace) for one in shown):
+                print(end="" if value is None else f"{value!r}\n")
         yield block, printed.getvalue(), [str(warning.message) for warning in seen]
 
 
