@@ -8,6 +8,8 @@ sys.path[:0] = [os.path.abspath(".."), os.path.abspath(".")]
 os.environ["PYTHONPATH"] = os.path.abspath("..")  # of the kernels that run the pages
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("_build/.compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import page_reader  # noqa: E402
 

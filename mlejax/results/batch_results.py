@@ -303,10 +303,8 @@ class BatchResults:
                 known = errors[:, j][np.isfinite(errors[:, j])]
                 error = f"{np.median(known):.4g}" if known.size else ""
                 cells.append([name, f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", error])
-            shown = [f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells]
-            over = "   (over those that converged)"
-            shown[0], cells[0][-1] = shown[0] + over, cells[0][-1] + over
-            lines.append(Table("\n".join(shown), cells))
+            shown = "\n".join(f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells)
+            lines += [Table(shown, cells), "over those that converged"]
         if not batch.finished:
             lines.append("Interrupted: data sets marked stopped_early were not finished.")
         return Text(lines)
