@@ -44,7 +44,7 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 300  # seconds a cell
 nb_merge_streams = True
-nb_output_stderr = "remove-warn"
+nb_output_stderr = "remove"  # a progress bar; warnings are errors but for those of fits
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mlejax"
