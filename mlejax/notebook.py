@@ -1,6 +1,6 @@
 """Objects that print as text show as HTML in notebooks: their tables as tables, their lines as paragraphs and lists.
 
-A printed text is a :class:`Text`, which knows its parts; a part that is a table is a :class:`Table`, which knows its cells.
+A printed text is a :class:`Text`, which knows its parts; a part that is a table is a :class:`CellText`, which knows its cells.
 The style has no fixed colours, for a notebook may be dark: rules take the colour of the text.
 """
 
@@ -28,13 +28,13 @@ STYLE = """
 """
 
 
-class Table(str):
+class CellText(str):
     """The lines of an aligned table; ``cells`` are its rows, the first of heads, ``left`` the columns of words."""
 
     cells: tuple[tuple[str, ...], ...]
     left: int
 
-    def __new__(cls, text: str, cells: Iterable[Sequence[str]], left: int = 1) -> Table:
+    def __new__(cls, text: str, cells: Iterable[Sequence[str]], left: int = 1) -> CellText:
         """``text`` is what prints."""
         made = super().__new__(cls, text)
         made.cells, made.left = tuple(map(tuple, cells)), left
@@ -80,13 +80,13 @@ class Text(str):
         >>> Text(["Test", "  a < b"])._repr_html_().split("</style>")[1]
         '<p><strong>Test</strong></p><ul style="margin: 0.2em 0"><li>a &lt; b</li></ul></div>'
         """
-        lines = [line for part in self.parts for line in ([part] if isinstance(part, Table) else part.split("\n"))]
+        lines = [line for part in self.parts for line in ([part] if isinstance(part, CellText) else part.split("\n"))]
         lines = [line for line in lines if line.strip(" -")]
-        kind_of = lambda line: "table" if isinstance(line, Table) else "li" if line[0] == " " else "p"
+        kind_of = lambda line: "table" if isinstance(line, CellText) else "li" if line[0] == " " else "p"
         spaced, shown = re.compile("  +"), []
         for kind, run in groupby(lines, key=kind_of):
             if kind == "table":
-                shown += [line.to_html() for line in run if isinstance(line, Table)]
+                shown += [line.to_html() for line in run if isinstance(line, CellText)]
             else:
                 each = [f"<{kind}>{spaced.sub('&emsp;', escape(line.strip()))}</{kind}>" for line in run]
                 shown.append(f'<ul style="margin: 0.2em 0">{"".join(each)}</ul>' if kind == "li" else "".join(each))

@@ -11,7 +11,7 @@ import pytest
 from jax.scipy.stats import norm
 
 import mlejax as mle
-from mlejax.notebook import STYLE, Table, Text
+from mlejax.notebook import STYLE, CellText, Text
 
 
 @mle.model(mu=mle.Real(), sigma=mle.Positive())
@@ -70,7 +70,7 @@ def test_style_has_no_colours() -> None:
 
 def test_text_is_a_string() -> None:
     """It prints at the prompt as by print, and is copied and pickled as the string that it is."""
-    text = Text(["a", Table("x  y\n1  2", [("x", "y"), ("1", "2")])])
+    text = Text(["a", CellText("x  y\n1  2", [("x", "y"), ("1", "2")])])
     assert repr(text) == str(text) == text == "a\nx  y\n1  2"
     assert pickle.loads(pickle.dumps(text)) == copy.deepcopy(text) == text
     assert Text([text, "b"]).parts == (*text.parts, "b")

@@ -100,6 +100,8 @@ def missing_column(name: Hashable, known: Iterable[Any], what: str = "") -> Miss
     known = [one for one in known if one is not None]
     near = near_matches(name, known)
     hint = f" Near matches: {listing(near)}." if near else ""
+    if name == "observed":
+        hint = " data['observed'] is there in models declared with optional= or infinite=, @mle.model(..., infinite=['high'])."
     have = f" The data have the columns {listing(known)}." if known else " The data have no columns with names."
     return linked(MissingColumnError(f"{what and what + ': '}no column {name!r} in the data.{hint}{have}", name), "no-column")
 

@@ -15,7 +15,7 @@ from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.likelihood import ExpectedTotal
-from mlejax.notebook import Table, Text, in_notebooks
+from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.results.results import Results
 from mlejax.shapes import Data, Float, Host, Int, Params, Shaped
 from mlejax.status import CovarianceState
@@ -304,7 +304,7 @@ class BatchResults:
                 error = f"{np.median(known):.4g}" if known.size else ""
                 cells.append([name, f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", error])
             shown = "\n".join(f"{name:{width}}  {a:>10} {b:>10} {c:>10} {d:>10}".rstrip() for name, a, b, c, d in cells)
-            lines += [Table(shown, cells), "over those that converged"]
+            lines += [CellText(shown, cells), "over those that converged"]
         if not batch.finished:
             lines.append("Interrupted: data sets marked stopped_early were not finished.")
         return Text(lines)

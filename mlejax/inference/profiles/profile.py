@@ -11,7 +11,7 @@ import numpy as np
 
 from mlejax.inference.normal import check_alpha
 from mlejax.inference.tables.formatting import format_number
-from mlejax.notebook import Table, Text, in_notebooks
+from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.plot import likelihoods
 from mlejax.shapes import Float, Host, PyTree
 
@@ -190,7 +190,7 @@ class Profile:
             )
         if self.better is not None:
             lines.append(higher_maximum([self.label], "profile.better"))
-        table = Table("\n".join(f"{name:<10}{value}" for name, value in facts), [("", ""), *facts], left=2)
+        table = CellText("\n".join(f"{name:<10}{value}" for name, value in facts), [("", ""), *facts], left=2)
         return Text([title, "-" * len(title), table, *lines])
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from mlejax.inference.resampling.draws import pool_of
 from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
 from mlejax.inference.row_effects import Random, check_random
 from mlejax.latent import at_zero, marginal_of
-from mlejax.notebook import Table, Text, in_notebooks
+from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.objective import Spec
 from mlejax.shapes import Device, Either, Float, Host
 from mlejax.verdict import ConvergenceWarning
@@ -102,7 +102,7 @@ class CrossValidation:
         if self.k <= 20:
             table = self.frame().round(4)
             cells = [("fold", *table.columns), *(tuple(map(str, row)) for row in table.itertuples())]
-            lines += ["", Table(self.frame().to_string(float_format=lambda x: f"{x:.4f}"), cells)]
+            lines += ["", CellText(self.frame().to_string(float_format=lambda x: f"{x:.4f}"), cells)]
         return Text(lines)
 
 

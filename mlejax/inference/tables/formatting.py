@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlejax.notebook import Table, Text
+from mlejax.notebook import CellText, Text
 
 MISSING = "."
 _MOST_DECIMALS = 8
@@ -106,9 +106,9 @@ def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) 
     return [pad.join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
-def table(cells: Sequence[Sequence[str]], *, left: int = 1) -> Table:
+def table(cells: Sequence[Sequence[str]], *, left: int = 1) -> CellText:
     """Cells, the first row of heads, as the lines of `table_lines`, or in a notebook as a table."""
-    return Table("\n".join(table_lines(cells, left=left)), cells, left)
+    return CellText("\n".join(table_lines(cells, left=left)), cells, left)
 
 
 def small_table(
@@ -144,7 +144,7 @@ def small_table(
     width = max(map(len, lines))
     said = [f"  {name}: {note}" for name, note in zip(names, notes, strict=True) if note]
     rule = "-" * width
-    return Text([title, Table("\n".join([rule, lines[0], rule, *lines[1:], rule]), cells), *said])
+    return Text([title, CellText("\n".join([rule, lines[0], rule, *lines[1:], rule]), cells), *said])
 
 
 def percent_labels(alpha: float) -> tuple[str, str]:
