@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 
+from mlejax.covariance.kinds import KINDS
 from mlejax.covariance.survey import Survey
 
-CovarianceKind: TypeAlias = Literal[
-    "nonrobust", "expected", "opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC", "bayes", "bootstrap",
-    "survey", "robust",
-]  # fmt: skip
-
 _SAME = {"robust": "HC0"}
-KINDS: tuple[str, ...] = tuple(kind for kind in get_args(CovarianceKind) if kind not in _SAME)
-LEVERAGE = {"HC2": 0.5, "HC3": 1.0, "CR2": 0.5, "CR3": 1.0}  # kinds that divide scores by powers of one minus leverages
-NEEDS_SCORES = ("opg", "HC0", "HC1", "HC2", "HC3", "cluster", "CR2", "CR3", "stata", "HAC")
-SANDWICH = (*NEEDS_SCORES[1:], "bootstrap", "survey")
-CLUSTERED = ("cluster", "CR2", "CR3")
-MODEL_BASED = ("nonrobust", "expected", "opg", "bayes")
 CORRECTIONS = ("G", "none", "full", "ssc")
 COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them is formed
-_OPTIONS = {
-    "survey": {"design"},
-    "cluster": {"groups", "correction"}, "CR2": {"groups"}, "CR3": {"groups"}, "stata": {"groups"}, "HAC": {"maxlags"},
-    "bootstrap": {"groups", "n", "seed"}, "expected": {"outcomes", "n", "seed"},
-}  # fmt: skip
-_ALIASES = {
-    "oim": "nonrobust", "classical": "nonrobust", "eim": "expected", "fisher": "expected", "sandwich": "HC0", "hc": "HC0",
-    "white": "HC0", "huber": "HC0", "newey-west": "HAC", "nw": "HAC", "clustered": "cluster", "cluster-robust": "cluster",
-    "boot": "bootstrap",
-}  # fmt: skip
 
 
 def check_kind(
@@ -50,44 +30,40 @@ def check_kind(
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
     kind = _SAME.get(kind, kind)
     if kind not in KINDS:
-        suggestion = ({k.lower(): k for k in KINDS} | _ALIASES).get(kind.lower())
+        known = {word: k.name for k in KINDS.values() for word in (k.name.lower(), *k.aliases)}
+        suggestion = known.get(kind.lower())
         raise ValueError(
             f"cov_type={cov_type!r} is not known; choose from {', '.join(KINDS)}"
             + (f" (did you mean {suggestion!r}?)" if suggestion else "")
         )
-    if sampled and kind in MODEL_BASED:
+    of = KINDS[kind]
+    if sampled and of.model_based:
         raise ValueError(
             f"cov_type={kind!r} counts every row as one observation, and its errors would change with the scale of the "
             "sampling weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if "
             "the weights count rows"
         )
-    if kind == "bayes" and not penalised:
+    if of.form == "penalised" and not penalised:
         raise ValueError(
-            "cov_type='bayes' is the inverse of the penalised information, and this fit has no penalty: without one it is "
+            f"cov_type={kind!r} is the inverse of the penalised information, and this fit has no penalty: without one it is "
             "'nonrobust'"
         )
-    if kind == "expected" and penalised:
-        raise ValueError("cov_type='expected' is refused with a penalty; use 'nonrobust', 'bayes' or 'HC0'")
-    if kind == "opg" and penalised:
-        raise ValueError(
-            "cov_type='opg' replaces the information by products of scores, which leave out the penalty; use "
-            "'nonrobust', 'bayes' or 'HC0'"
-        )
+    if of.unpenalised and penalised:
+        raise ValueError(f"cov_type={kind!r} {of.unpenalised}; use 'nonrobust', 'bayes' or 'HC0'")
     if cov_kwds is not None and not isinstance(cov_kwds, Mapping):
         raise ValueError(f"cov_kwds= expected a dict of options, got {cov_kwds!r}")
     options = dict(cov_kwds or {})
-    allowed = _OPTIONS.get(kind, set())
-    unknown = set(options) - allowed
+    unknown = set(options) - of.options
     if unknown:
         raise ValueError(
             f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
-            + (f"; it takes {sorted(allowed)}" if allowed else "; it takes none")
+            + (f"; it takes {sorted(of.options)}" if of.options else "; it takes none")
         )
     if kind == "survey" and not (isinstance(options.get("design"), Survey) and sampled):
         raise ValueError("cov_type='survey' comes with a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
     if kind == "stata" and "groups" in options:
         kind = "cluster"  # whose default factor is that of Stata's ml
-    if kind in CLUSTERED or "groups" in options:
+    if KINDS[kind].over == "clusters" or "groups" in options:
         options["groups"] = _groupings(options.get("groups"), kind)
         if kind != "cluster" and len(options["groups"]) > 1:
             raise ValueError(f"cov_type={kind!r} is for clusters of one way; two-way clusters are for 'cluster'")

@@ -13,6 +13,8 @@ With I the observed information (minus the Hessian of the log-likelihood) and s_
   (Cameron, Gelbach & Miller 2011, J. Business & Economic Statistics 29, 238)
 * ``HC2``, ``HC3``, ``CR2``, ``CR3``: as ``HC0`` and ``cluster`` without factors, of scores divided by one minus their leverage,
   (1 - h)^-1/2 or (1 - h)^-1 with h = I_g I^-1 (MacKinnon & White 1985; Bell & McCaffrey 2002)
+* ``HC4``: as ``HC3`` with (1 - h)^(-d/2), d = min(4, tr h / mean of tr h) (Cribari-Neto 2004, Computational Statistics & Data
+  Analysis 45, 215)
 * ``stata``: n / (n - 1) times ``HC0``; with clusters G / (G - 1), as its ``ml``
 * ``HAC``: I^-1 (G_0 + sum_{j=1}^L (1 - j/(L+1)) (G_j + G_j')) I^-1 with G_j = sum_t s_t s_{t-j}' over rows in the order of
   time, L = floor(4 (n/100)^(2/9)) lags by default, no factor (Newey & West 1987, 1994)
@@ -32,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlejax.covariance.options import CLUSTERED
+from mlejax.covariance.kinds import KINDS
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import CovarianceState
 
@@ -113,7 +115,7 @@ def covariance(
     """The covariances of theta.
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: a key of :data:`KINDS`.
         information: observed information in theta, summed.
         free: entries not on an edge of their support; the others get NaN (ON_BOUNDARY), and the covariance of the rest is
             conditional on them.
@@ -128,8 +130,14 @@ def covariance(
 
     Returns:
         `Covariances`; too few clusters or contributions are a state (TOO_FEW_CLUSTERS, TOO_FEW_ROWS).
+
+    Raises:
+        ValueError: a kind that is not made of an information and these sums.
     """
-    n = len(free)
+    n, form = len(free), KINDS[kind].form
+    of_sums: tuple[str, ...] = ("products", "sandwich")
+    if (form in of_sums) is (sums is None) or form == "refits":
+        raise ValueError(f"cov_type={kind!r} of form {form!r} is not made from {'no ' * (sums is None)}products of scores")
     both = free[:, :, None] & free[:, None, :]
     curvature = information if penalised is None else penalised
     bread = _given(inverse, free) if inverse is not None else _inverses(curvature, free, unidentified is not None)
@@ -140,7 +148,7 @@ def covariance(
         factors, few = _factors(kind, sums, free.sum(axis=1) + absorbed, correction)
         signs = np.array([1.0, 1.0, -1.0])[: factors.shape[1]]
         meat = np.where(both, np.einsum("lw,lwij->lij", factors * signs, sums.products), 0.0)
-        if kind == "opg":
+        if form == "products":
             made = _inverses(meat, free, unidentified is not None)
             # scores that are zero but for rounding would pass once scaled to unit diagonal
             least = 1e-12 * _diagonals(information)
@@ -148,7 +156,7 @@ def covariance(
             found = made.matrix
         else:
             found, negative = _sandwich(found, meat, factors.shape[1] > 1, effects)
-    elif kind == "nonrobust" and penalised is not None:
+    elif form == "information" and penalised is not None:
         found, _ = _sandwich(found, np.where(both, information, 0.0))
     with np.errstate(invalid="ignore"):
         positive = _diagonals(found) > 1e-14 * _diagonals(bread.matrix)
@@ -166,7 +174,9 @@ def covariance(
     kept = state == CovarianceState.OK
     matrix = np.where(kept[:, :, None] & kept[:, None, :], found, np.nan)
     edf = np.where(bread.ok, np.sum(bread.matrix * np.where(both, information, 0.0), axis=(1, 2)), np.nan)
-    df = sums.groups[:, 0] - 1.0 if sums is not None and kind in ("CR2", "CR3") else np.full(len(state), np.inf)
+    df = np.full(len(state), np.inf)
+    if sums is not None and KINDS[kind].over == "clusters" and not KINDS[kind].plain:
+        df = sums.groups[:, 0] - 1.0
     return Covariances(matrix, state, factors, negative, bread.nullity, edf, bread.smallest, bread.condition, df)
 
 
@@ -241,20 +251,17 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
 
 def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
     """Factors of small samples for k free parameters, and the state where there are too few clusters or contributions."""
-    n, groups = sums.n[:, None], sums.groups
+    of, n, groups = KINDS[kind], sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
     counted = np.minimum(groups, groups.min(axis=1, keepdims=True)) if correction == "ssc" else groups
     with np.errstate(divide="ignore", invalid="ignore"):
-        small = n / (n - k[:, None]) if kind == "HC1" else (n - 1.0) / (n - k[:, None])
-        if kind == "HC1":
-            factors = small
-        elif kind == "stata":
-            factors = n / (n - 1.0)
-        elif kind == "cluster" and correction != "none":
-            factors = counted / (counted - 1.0) * (small if correction in ("full", "ssc") else 1.0)
-    if kind == "HC1" or (kind == "cluster" and correction in ("full", "ssc")):
-        few[sums.n <= k] = CovarianceState.TOO_FEW_ROWS
-    if kind in CLUSTERED:
+        if of.factor is not None:
+            factors = of.factor(n, k[:, None])
+        elif "correction" in of.options and correction != "none":
+            small = (n - 1.0) / (n - k[:, None]) if correction in ("full", "ssc") else 1.0
+            factors = counted / (counted - 1.0) * small
+    few[~(np.isfinite(factors) & (factors > 0)).all(axis=1)] = CovarianceState.TOO_FEW_ROWS
+    if of.over == "clusters":
         few[groups.min(axis=1) < 2] = CovarianceState.TOO_FEW_CLUSTERS
     if sums.lags is not None:
         few[sums.lags >= sums.n] = CovarianceState.TOO_FEW_ROWS
@@ -295,29 +302,29 @@ def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:
     return 0.5 * (a + np.swapaxes(a, -1, -2))
 
 
+def default_lags(n: float) -> int:
+    """Lags of HAC by default: floor(4 (n/100)^(2/9)), at most n - 1."""
+    return min(math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)), int(n) - 1)
+
+
 def score_products(
-    kind: str,
     scores: Float[Host, "n p"],
     n: float,
     codes: Sequence[Int[Host, " n"]] = (),
-    maxlags: int | None = None,
+    lags: int | None = None,
 ) -> Sums:
     """Sums of products of the scores of one data set (L = 1).
 
     Args:
-        kind: of the covariance.
-        scores: one row a contribution, times its weight, in the order of time for HAC.
+        scores: one row a contribution, times its weight; in the order of time where there are lags.
         n: contributions that count.
         codes: clusters of every contribution, integers from 0: one array, or two for two-way clusters.
-        maxlags: of HAC; by default floor(4 (n/100)^(2/9)), at most n - 1.
+        lags: autocovariances that are added, with Bartlett's weights; None: of a kind without.
     """
     ways = [np.asarray(c) for c in codes]
     if len(ways) == 2:
         both = ways[0].astype(np.int64) * (int(ways[1].max(initial=0)) + 1) + ways[1]
         ways.append(np.unique(both, return_inverse=True)[1].reshape(-1))
-    lags = None
-    if kind == "HAC":
-        lags = min(math.floor(4.0 * (n / 100.0) ** (2.0 / 9.0)), int(n) - 1) if maxlags is None else int(maxlags)
     total = [_products(_by_cluster(scores, c)) for c in ways] or [_products(scores)]
     for j in range(1, min(lags or 0, len(scores) - 1) + 1):
         lagged = scores[j:].T @ scores[:-j]

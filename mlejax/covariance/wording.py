@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.covariance.factored import Factored
-from mlejax.covariance.options import CLUSTERED
+from mlejax.covariance.kinds import KINDS
 from mlejax.covariance.sandwich import Covariances, Sums
 from mlejax.shapes import Float, Host
 from mlejax.status import CovarianceState
@@ -100,12 +100,12 @@ def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -
     """Which clusters or contributions are too few for a kind of covariance."""
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
-    if kind in CLUSTERED and groups.min() < 2:
+    if KINDS[kind].over == "clusters" and groups.min() < 2:
         which = " in each way" if len(groups) > 1 else ""
         return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
-    if kind == "HAC":
+    if sums.lags is not None:
         return f"cov_kwds maxlags={sums.lags}: expected fewer lags than contributions, {n:g}"
-    what = f"correction={correction!r}" if kind == "cluster" else f"cov_type={kind!r}"
+    what = f"correction={correction!r}" if "correction" in KINDS[kind].options else f"cov_type={kind!r}"
     return f"{what} needs more contributions than free parameters, got n={n:g} and k={k}"
 
 
@@ -113,7 +113,8 @@ def _statement(
     kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
 ) -> tuple[str, list[str]]:
     """Type, factors and clusters in words, and remarks."""
-    if kind == "cluster" and sums is not None:
+    of = KINDS[kind]
+    if "correction" in of.options and sums is not None:
         sizes, fewest = sums.groups[i], int(sums.groups[i].min())
         small = "G/(G-1) (n-1)/(n-k) = "
         text = {"none": "no correction", "G": "G/(G-1) = ", "full": small, "ssc": f"ssc, {small}"}[correction]
@@ -131,26 +132,9 @@ def _statement(
                 f"{fewest} clusters are few (fewer than {FEW}), with which errors come out too small: cov_type='CR3' has larger "
                 "ones and t tests."
             )
-        return f"cluster ({lead}, {text})", notes
-    if kind in CLUSTERED and sums is not None:
-        power = "1/2" if kind == "CR2" else "1"
-        return (
-            f"{kind} ({sums.groups[i, 0]} clusters, scores over (1 - leverage)^{power}, t({sums.groups[i, 0] - 1}))",
-            [],
-        )
-    if kind == "HAC" and sums is not None:
-        return f"HAC (Bartlett, {sums.lags} lag{'s' * (sums.lags != 1)}, no factor)", []
-    text = {
-        "nonrobust": "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)"
-        if penalised
-        else "nonrobust (inverse observed information)",
-        "expected": "expected (inverse expected information)",
-        "bayes": "bayes (inverse penalised information)",
-        "opg": "opg (inverse outer product of scores)",
-        "HC0": "HC0 (sandwich, no factor)",
-        "HC2": "HC2 (sandwich of scores over (1 - leverage)^1/2)",
-        "HC3": "HC3 (sandwich of scores over 1 - leverage)",
-        "stata": f"stata (sandwich, n/(n-1) = {factors[0]:.4g})",
-        "HC1": f"HC1 (sandwich, n/(n-k) = {factors[0]:.4g})",
-    }[kind]
-    return text, []
+        return f"{kind} ({lead}, {text})", notes
+    if penalised and kind == "nonrobust":
+        return "nonrobust (H_P^-1 I H_P^-1 of a penalised fit, Gray 1992)", []
+    groups, lags = (0, 0) if sums is None else (int(sums.groups[i, 0]), sums.lags)
+    said = {"factor": f"{factors[0]:.4g}", "groups": groups, "df": groups - 1, "lags": f"{lags} lag{'s' * (lags != 1)}"}
+    return f"{kind} ({of.statement.format(**said)})", []

@@ -2,7 +2,7 @@
 
 from mlejax.likelihood.declaration import EVERY_ROW, Joint, Likelihood, LikelihoodError, example_params
 from mlejax.likelihood.derivative_errors import missing_derivatives
-from mlejax.likelihood.forms.expected_total import SUMS_OF_ROWS, ExpectedTotal, scores_of_rows
+from mlejax.likelihood.forms.expected_total import ExpectedTotal, scores_of_rows
 from mlejax.likelihood.forms.natural_values import natural_values
 from mlejax.likelihood.forms.of_unit import OfUnit
 from mlejax.likelihood.forms.regressed import Regressed, regressed
@@ -12,7 +12,6 @@ from mlejax.likelihood.tracing import calls_lapack, regressed_reads, trace_reads
 
 __all__ = [
     "EVERY_ROW",
-    "SUMS_OF_ROWS",
     "ExpectedTotal",
     "Joint",
     "Likelihood",

@@ -135,7 +135,7 @@ class Model(CompanionDoors, BatchDoors):
             method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, ``"em"`` (of models with a class), an object such as
                 ``mle.Newton(tol=1e-12)``, or any optax ``GradientTransformation``.
             cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"expected"`` (information, as R's ``glm``),
-                ``"opg"``, ``"HC0"`` to ``"HC3"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
+                ``"opg"``, ``"HC0"`` to ``"HC4"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
                 intervals; ``"HAC"`` (rows in the order of time); ``"bootstrap"``.
             cov_kwds: for ``"cluster"``: ``{"groups": column name or labels, "correction": "G" | "none" | "full"}``, a pair
                 of groups for two-way clusters; ``groups`` for ``"CR2"``, ``"CR3"``, ``"stata"`` and ``"bootstrap"``, the last

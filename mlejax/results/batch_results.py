@@ -13,7 +13,7 @@ import numpy as np
 from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
-from mlejax.covariance import NEEDS_SCORES, SANDWICH, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.covariance import KINDS, CovarianceKind, Covariances, check_kind, entry_reason
 from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.results.results import Results
@@ -49,7 +49,7 @@ class BatchResults:
     def make(model: Any, batch: Batch, cov_type: str | None, cov_kwds: Mapping[str, Any] | None) -> BatchResults:
         """A batch with the covariance that was asked for."""
         kind, options = check_kind(cov_type, cov_kwds, batch.weight_kind, batch.spec.adjusted)
-        if kind in NEEDS_SCORES and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
+        if KINDS[kind].over and batch.sets.mode == "whole" and set(batch.sets.n_out.values()) == {1}:
             raise ValueError(inference.one_scalar(kind, model.likelihood.name))
         return BatchResults(model, kind, batch, inference.covariances_of(batch, kind, options), options)
 
@@ -200,7 +200,7 @@ class BatchResults:
         batch = self._batch
         k = self._cov.edf if batch.spec.penalty is not None else batch.spec.space.n_free - self._cov.nullity
         counts = batch.converged | (batch.codes == "not_identified")
-        if self.cov_type in SANDWICH or batch.weight_kind == "sampling":
+        if not KINDS[self.cov_type].model_based or batch.weight_kind == "sampling":
             counts = np.zeros_like(counts)
         aic = np.where(counts, 2.0 * k - 2.0 * batch.llf, np.nan)
         aic[list(self._own)] = [own.aic for own in self._own.values()]

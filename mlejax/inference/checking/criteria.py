@@ -23,7 +23,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlejax.covariance import SANDWICH, CovarianceResult
+from mlejax.covariance import KINDS, CovarianceResult
 from mlejax.fit import Fit, counts
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.tests import FitFacts, data_difference
@@ -170,7 +170,7 @@ def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
 
 def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
     """Whether what was maximised is a pseudolikelihood: under sampling weights, or beside a sandwich covariance."""
-    return cov.kind in SANDWICH or fit.weight_kind == "sampling"
+    return not KINDS[cov.kind].model_based or fit.weight_kind == "sampling"
 
 
 def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
@@ -183,7 +183,7 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
         return "because bias-reduced estimates do not maximise the log-likelihood"
     if fit.weight_kind == "sampling":
         return "with sampling weights: the weighted sum is a pseudolikelihood, the log-likelihood of no sample that was drawn"
-    if cov.kind in SANDWICH:
+    if not KINDS[cov.kind].model_based:
         return (
             f"with cov_type={cov.kind!r}: a sandwich covariance says that the model may be wrong, and then the "
             "log-likelihood is a pseudolikelihood; res.with_cov('nonrobust') has it"

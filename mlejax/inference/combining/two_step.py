@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlejax.covariance import KINDS
 from mlejax.fit import Fit, evaluated
 from mlejax.fit.prepare.arguments import fix_on_host
 from mlejax.fit.prepare.loaded import Loaded
@@ -40,7 +41,6 @@ from mlejax.shapes import Float, Host, Int
 if TYPE_CHECKING:
     import pandas as pd
 
-ROBUST = ("HC0", "HC1", "cluster", "stata")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,8 +106,9 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
             "res.with_cov(...) changes it"
         )
     kind, same = second.cov.kind, _same_rows(one, two)
-    if kind not in (*ROBUST, "nonrobust"):
-        raise ValueError(f"stack is for cov_type='nonrobust', {', '.join(map(repr, ROBUST))}, not {kind!r}")
+    if not (KINDS[kind].plain_sandwich or kind == "nonrobust"):
+        robust = ", ".join(repr(k.name) for k in KINDS.values() if k.plain_sandwich)
+        raise ValueError(f"stack is for cov_type='nonrobust', {robust}, not {kind!r}")
     if same and kind == "nonrobust":
         R = s2.T @ s1
         middle = C @ V1 @ C.T - R @ V1 @ C.T - C @ V1 @ R.T

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlejax import covariance as cov_room
 from mlejax.batch import Batch, single
-from mlejax.covariance import COVARIANCE_LIMIT, CovarianceResult, Covariances
+from mlejax.covariance import COVARIANCE_LIMIT, KINDS, CovarianceResult, Covariances
 from mlejax.fit import Fit
 from mlejax.fit.prepare.penalties import L2
 from mlejax.inference.covariances.expected import expected_information
@@ -37,22 +37,21 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
     Raises:
         ValueError: the contributions do not suit the kind; too few clusters or contributions, if ``strict``.
     """
-    if kind == "opg" and fit.loaded.effects is not None:
+    if KINDS[kind].form == "products" and fit.loaded.effects is not None:
         raise ValueError(
-            f"cov_type='opg' is refused with effects of {fit.loaded.effects.key.by}: they are partialled out by the information, "
-            "not by products of scores; use 'nonrobust' or 'HC0'"
+            f"cov_type={kind!r} is refused with effects of {fit.loaded.effects.key.by}: they are partialled out by the "
+            "information, not by products of scores; use 'nonrobust' or 'HC0'"
         )
     none = _refused(fit, kind)
     if none is not None:
         return none
     assert fit.information is not None
-    if kind == "bootstrap":
+    if KINDS[kind].form == "refits":
         return _bootstrapped(fit, options)
     survey = survey_of(fit, options["design"]) if kind == "survey" else None
     if isinstance(survey, CovarianceResult):
         return survey
-    sums = sums_of(fit, kind, options) if kind in cov_room.NEEDS_SCORES else None
-    sums = sums if survey is None else survey.sums
+    sums = survey.sums if survey is not None else sums_of(fit, kind, options) if KINDS[kind].over else None
     correction, absorbed = options.get("correction", "G"), _absorbed(fit, options)
     k = int(fit.interior.sum()) + absorbed
     penalised = None if fit.penalised is None else fit.penalised.information
@@ -93,7 +92,7 @@ def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | No
         return replace(made, statement=f"expected (inverse expected information, {how})")
     if survey is not None:
         return replace(made, kind="survey", statement=survey.words, df=survey.df)
-    if made.kind == "HAC" and fit.loaded.rows.n_dropped:
+    if KINDS[made.kind].over == "lags" and fit.loaded.rows.n_dropped:
         note = f"{fit.loaded.rows.n_dropped} rows were dropped: lags count the rows that are left."
         return replace(made, notes=(*made.notes, note))
     return made
@@ -177,7 +176,7 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
         if not chosen.size:
             continue
         sums, ran = None, np.ones(chosen.size, bool)
-        if kind in cov_room.NEEDS_SCORES:
+        if KINDS[kind].over:
             sums, ran = sums_of_many(batch, chosen, kind, options)
         curvature = batch.information[chosen] if penalised else None
         if penalised and flat:

@@ -87,7 +87,13 @@ def _summed(values: Float[Host, "n k"], codes: Int[Host, " n"], groups: int) -> 
     return out
 
 
-def adjusted_scores(parts: Parts, power: float) -> tuple[Float[Host, "G p"], Bool[Host, " G"]]:
+def relative_leverages(parts: Parts) -> Float[Host, " G"]:
+    """Traces of h_g, divided by their mean."""
+    sizes = np.einsum("gij,ji->g", parts.information, parts.inverse)
+    return np.asarray(sizes / sizes.mean())
+
+
+def adjusted_scores(parts: Parts, power: float | Float[Host, "G 1"]) -> tuple[Float[Host, "G p"], Bool[Host, " G"]]:
     """(1 - h_g)^-power s_g, and flags of the g with a leverage of 1, whose part in that direction is left out.
 
     Example:

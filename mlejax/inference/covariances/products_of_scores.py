@@ -22,12 +22,12 @@ from mlejax import data as data_room
 from mlejax import fit as fit_room
 from mlejax.batch import Batch, single
 from mlejax.batch.products import summed_products
-from mlejax.covariance import Sums
+from mlejax.covariance import KINDS, Kind, Sums
 from mlejax.execution import float64
 from mlejax.fit import Fit, column_unchanged, counts, labels_per_contribution, refuse_connected
 from mlejax.inference.covariances.expected_counts import warn_of_count
-from mlejax.inference.covariances.leverage import adjusted_scores, parts_of
-from mlejax.likelihood import SUMS_OF_ROWS, ExpectedTotal
+from mlejax.inference.covariances.leverage import adjusted_scores, parts_of, relative_leverages
+from mlejax.likelihood import ExpectedTotal
 from mlejax.objective import streamed_products
 from mlejax.shapes import Bool, Float, Host, Int
 
@@ -49,53 +49,57 @@ def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
     return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
 
 
-def _by_root(kind: str, weight_kind: str | None) -> bool:
+def _by_root(kind: Kind, weight_kind: str | None) -> bool:
     """Products are weighted by w and not by w^2: of expanded rows, and where they stand for the information."""
-    return (weight_kind == "frequency" and kind != "cluster") or (weight_kind is not None and kind == "opg")
+    return (weight_kind == "frequency" and kind.over != "clusters") or (weight_kind is not None and kind.form == "products")
 
 
 def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
-    """Sums of products of one fit's scores."""
+    """Sums of products of one fit's scores, of a kind that is made of them (ValueError for others)."""
+    of = KINDS[kind]
     data, w = fit.loaded.problem.data, fit.loaded.weights
     likelihood = fit.spec.likelihood
     if fit.loaded.stream is not None:
-        return _sums_of_stream(fit, kind, options)
+        return _sums_of_stream(fit, of, options)
     warn_of_count(fit, f"cov_type={kind!r}")
     if data.mode == "whole" and data.n_contributions <= 1 and fit.loaded.remembered is None:  # a file has no contributions
         raise ValueError(one_scalar(kind, likelihood.name))
-    if isinstance(likelihood.function, ExpectedTotal) and kind not in SUMS_OF_ROWS:
-        raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {', '.join(SUMS_OF_ROWS)}")
+    if isinstance(likelihood.function, ExpectedTotal) and not (of.plain and of.over == "rows"):
+        offered = ", ".join(k.name for k in KINDS.values() if k.plain and k.over == "rows")
+        raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {offered}")
     refuse_connected(fit.loaded, likelihood, f"cov_type={kind!r}")
     n = counts(fit.loaded)[1]
-    if kind == "HAC":
+    if of.over == "lags":
         if data.mode == "units":
             raise ValueError(
-                f"cov_type='HAC' expects contributions in the order of time, but those of {likelihood.name} are units "
+                f"cov_type={kind!r} expects contributions in the order of time, but those of {likelihood.name} are units "
                 f"({likelihood.unit!r}), and units have no order; use 'cluster' or 'HC0'"
             )
         if fit.weight_kind == "frequency":
             raise ValueError(
-                "cov_type='HAC' expects one row for each point of time, and with frequency weights a row is several "
-                "observations; "
-                "use 'HC0' or 'cluster'"
+                f"cov_type={kind!r} expects one row for each point of time, and with frequency weights a row is several "
+                "observations; use 'HC0' or 'cluster'"
             )
-        return cov_room.score_products(kind, _centred(fit, weighted_scores(fit)), n, maxlags=options.get("maxlags"))
-    if kind in cov_room.LEVERAGE:
-        return _leveraged(fit, kind, options, n)
+        lags = options.get("maxlags")
+        lags = cov_room.default_lags(n) if lags is None else int(lags)
+        return cov_room.score_products(_centred(fit, weighted_scores(fit)), n, lags=lags)
+    if of.power is not None:
+        return _leveraged(fit, of, options, n)
+    if not of.plain:
+        raise ValueError(f"cov_type={kind!r} is not made of products of scores")
     scores = _centred(fit, fit.scores())
     if w is not None:
-        size = np.sqrt(w.values) if _by_root(kind, w.kind) else w.values
+        size = np.sqrt(w.values) if _by_root(of, w.kind) else w.values
         scores = (scores * size[:, None])[w.used]
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
-    return cov_room.score_products(kind, scores, n, codes)
+    return cov_room.score_products(scores, n, codes)
 
 
-def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
+def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
     """The same by one pass over the partitions."""
-    if kind == "HAC" or kind in cov_room.LEVERAGE:
-        raise ValueError(
-            f"cov_type={kind!r} needs the rows in memory; of a stream there are HC0, HC1, stata and cluster"
-        )
+    if not kind.plain:
+        offered = ", ".join(k.name for k in KINDS.values() if k.plain)
+        raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {offered}")
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(
@@ -109,19 +113,21 @@ def _sums_of_stream(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
 
 
-def _leveraged(fit: Fit, kind: str, options: Mapping[str, Any], n: float) -> Sums:
+def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Sums:
     """Sums of products of scores that were divided by powers of one minus their leverage."""
-    what = f"cov_type={kind!r}"
-    if fit.weight_kind == "frequency" and kind in ("HC2", "HC3"):
+    assert kind.power is not None
+    what = f"cov_type={kind.name!r}"
+    if fit.weight_kind == "frequency" and kind.over == "rows":
         raise ValueError(
             f"{what} is refused with frequency weights, where a row is several observations; expand the rows"
         )
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     if codes and not codes[0].any():
-        return cov_room.score_products("cluster", np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
+        return cov_room.score_products(np.zeros((codes[0].size, fit.theta.size)), n, codes)  # too few
     parts = parts_of(fit, codes[0] if codes else None, what)
-    scores, certain = adjusted_scores(parts, cov_room.LEVERAGE[kind])
-    if certain.any() and kind in ("HC3", "CR3"):
+    powers = np.broadcast_to(kind.power(relative_leverages(parts)), len(parts.scores))
+    scores, certain = adjusted_scores(parts, powers[:, None])
+    if (powers[certain] > 0.5).any():  # a residual goes to 0 as the root of one minus its leverage
         one = f"{int(certain.sum())} {'clusters' if codes else 'contributions'}"
         raise ValueError(
             f"{what}: {one} determine a parameter alone (a leverage of 1), so that there is no estimate without them; use "
@@ -129,7 +135,7 @@ def _leveraged(fit: Fit, kind: str, options: Mapping[str, Any], n: float) -> Sum
         )
     assert fit.jacobian is not None
     scores = _centred(fit, np.linalg.solve(fit.jacobian.T, scores.T).T)
-    made = cov_room.score_products("HC0", scores, n)
+    made = cov_room.score_products(scores, n)
     return made._replace(groups=np.array([[len(scores)]])) if codes else made
 
 
@@ -162,12 +168,12 @@ def sums_of_many(
 ) -> tuple[Sums, Bool[Host, " m"]]:
     """Sums of products of many fits: on the device where that has a program for them, else one by one; and which were summed."""
     sets, groups = batch.sets, options.get("groups", ())
-    if kind == "HAC" or kind in cov_room.LEVERAGE or len(groups) > 1 or (groups and sets.mode == "units"):
+    if not KINDS[kind].plain or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
     codes = _codes_of_many(batch, groups[0]) if groups else None
-    products, ran = summed_products(batch, which, codes, _by_root(kind, batch.weight_kind))
+    products, ran = summed_products(batch, which, codes, _by_root(KINDS[kind], batch.weight_kind))
     sizes = np.zeros(len(which), int) if codes is None else np.array([int(codes[i].max()) + 1 for i in which])
     return Sums(products[:, None], _counted(batch)[which], sizes[:, None]), ran
 

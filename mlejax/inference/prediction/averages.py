@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlejax.covariance import CovarianceResult
+from mlejax.covariance import KINDS, CovarianceResult
 from mlejax.data.packing.layout import Layout
 from mlejax.execution import compiled
 from mlejax.fit import Fit
@@ -29,8 +29,6 @@ from mlejax.inference.row_effects import ByRow
 from mlejax.likelihood import looked_up
 from mlejax.parameters import Predictor, Space
 from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
-
-UNCONDITIONAL = ("HC0", "HC1", "cluster", "stata")
 
 
 class Average(NamedTuple):
@@ -150,7 +148,7 @@ def unconditional_covariance(
     Raises:
         ValueError: a covariance that is no sandwich of rows or one-way clusters.
     """
-    if cov.kind not in UNCONDITIONAL or len(cov.groups) > 1:
+    if not KINDS[cov.kind].plain_sandwich or len(cov.groups) > 1:
         raise ValueError(
             f"margins(unconditional=True) sums products over rows or clusters, as cov_type='HC0' and 'cluster' do; here it is "
             f"{cov.kind!r}: res.with_cov('HC0').margins(..., unconditional=True)"

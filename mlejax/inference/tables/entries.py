@@ -8,7 +8,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from mlejax.covariance import CLUSTERED, COVARIANCE_LIMIT, CovarianceResult, Factored, entry_reason
+from mlejax.covariance import COVARIANCE_LIMIT, KINDS, CovarianceResult, Factored, entry_reason
 from mlejax.fit import Fit
 from mlejax.inference.covariances.combinations import linear_covariance, standard_errors
 from mlejax.inference.intervals import Intervals, confidence_intervals, supports
@@ -192,7 +192,7 @@ class Entries:
         """Rank of the covariance of theta where the number of clusters limits it, else inf."""
         known = np.isfinite(np.diag(self.cov.matrix))
         part = self.cov.matrix[np.ix_(known, known)]
-        if self.cov.kind not in CLUSTERED or not part.size:
+        if KINDS[self.cov.kind].over != "clusters" or not part.size:
             return float("inf")
         d = 1.0 / np.sqrt(np.diag(part))
         rank = int(np.linalg.matrix_rank(part * np.outer(d, d), tol=1e-10, hermitian=True))

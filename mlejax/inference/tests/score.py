@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.batch.refits import row_derivatives
-from mlejax.covariance import MODEL_BASED, check_kind
+from mlejax.covariance import KINDS, check_kind
 from mlejax.fit import Fit, column_unchanged
 from mlejax.inference.covariances.covariances import covariance_of
 from mlejax.inference.covariances.products_of_scores import cluster_codes, weighted_scores
@@ -127,7 +127,7 @@ def _tested(
             return ScoreTest(0.0, 1, 1.0, (label,), "the score points out of the support", one_sided=True)
     inside = replace(at, interior=np.ones(at.theta.size, bool))
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
-    if np.isnan(bread).any() and kind not in MODEL_BASED:
+    if np.isnan(bread).any() and not KINDS[kind].model_based:
         raise ValueError(
             "score_test: the information is not positive definite at the restricted estimate, so that there is no robust form; "
             "cov_type='opg', or lr_test of a fit of the larger model"
@@ -139,7 +139,7 @@ def _tested(
     elif np.isnan(bread).any():
         bread, kind = _inverse_products(at), "opg"
         note = "the observed information is not positive definite at the restricted estimate: products of scores stand for it"
-    cov = bread if kind in MODEL_BASED else covariance_of(inside, kind, options).matrix
+    cov = bread if KINDS[kind].model_based else covariance_of(inside, kind, options).matrix
     H, labels = _restrictions(at, tangent, bread, text)
     step = bread @ at.score
     if on_edge.size:

@@ -23,8 +23,6 @@ from mlejax.likelihood.declaration import LikelihoodError
 from mlejax.portable import portable, restore
 from mlejax.shapes import Data, PyTree, Reduced
 
-SUMS_OF_ROWS = ("opg", "HC0", "HC1", "stata")  # covariances that sum products of rows which are not grouped or ordered
-
 
 @dataclass(frozen=True, eq=False)
 class ExpectedTotal:

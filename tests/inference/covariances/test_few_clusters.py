@@ -6,7 +6,7 @@ import itertools
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,8 @@ from jax.scipy.stats import norm
 from scipy import stats
 
 import mlejax as mle
+from mlejax.covariance import KINDS, CovarianceKind, Kind, options, sandwich
+from mlejax.inference.covariances import covariances
 
 ROOT = Path(__file__).parents[3]
 R = json.loads((ROOT / "tests" / "references" / "clusters.json").read_text())
@@ -34,6 +36,7 @@ def gaussian(params: Any, data: Any) -> Any:
 
 
 frame = pd.read_csv(ROOT / "examples" / "data" / "warpbreaks.csv").astype(float)
+frame["far"] = np.exp(np.arange(len(frame)) / 6)
 frame["c"] = np.arange(len(frame)) % 7
 
 
@@ -53,6 +56,40 @@ def test_leverages_of_least_squares(line: mle.Results, kind: str) -> None:
     """vcovHC of sandwich; CR2 and CR3 are those of Bell & McCaffrey, by clubSandwich."""
     found = line.with_cov(kind, GROUPS if kind[0] == "C" else None).bse.to_numpy()[:3]
     np.testing.assert_allclose(found, list(R[f"lm_{kind}"].values()), rtol=1e-8)
+
+
+@pytest.fixture(scope="module")
+def far() -> mle.Results:
+    return poisson.regress(mu="wool_b + far").fit(frame)
+
+
+@pytest.mark.parametrize("kind", ["HC3", "HC4"])
+def test_rows_far_from_the_others(far: mle.Results, kind: str) -> None:
+    """vcovHC of sandwich: leverages from 0.7 to 6 times their mean, on both sides of the 4 of HC4."""
+    line = gaussian.regress(mu="wool_b + far").fit(frame, fixed={"sigma": 10.0}, cov_type=kind)  # type: ignore[arg-type]
+    np.testing.assert_allclose(line.bse.to_numpy()[:3], list(R[f"far_{kind}"].values()), rtol=1e-8)
+    if kind == "HC4":
+        np.testing.assert_allclose(far.with_cov(kind).bse, list(R["glm_far_HC4"].values()), rtol=1e-7)
+
+
+def test_no_two_kinds_have_the_same_numbers(far: mle.Results) -> None:
+    """A kind that is in the table without a formula of its own would have another one's numbers under its name."""
+    asked = {name: GROUPS for name in KINDS if KINDS[name].over == "clusters"}
+    asked |= {name: {} for name in KINDS if name == "nonrobust" or KINDS[name].over in ("rows", "lags")}
+    errors = {name: far.with_cov(name, options).bse.to_numpy() for name, options in asked.items()}  # type: ignore[arg-type]
+    assert len(errors) == len(KINDS) - len({"expected", "bayes", "bootstrap", "survey"})
+    for one, other in itertools.combinations(errors, 2):
+        assert np.max(np.abs(errors[one] / errors[other] - 1.0)) > 1e-3, (one, other)
+
+
+def test_a_kind_without_a_formula_is_refused(far: mle.Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the table that says nothing of how the covariance is made."""
+    assert get_args(CovarianceKind) == (*KINDS, "robust")
+    table = {**KINDS, "HC9": Kind("HC9", "sandwich")}  # type: ignore[arg-type]
+    for module in (options, sandwich, covariances):
+        monkeypatch.setattr(module, "KINDS", table)
+    with pytest.raises(ValueError, match="of form 'sandwich' is not made from no products of scores"):
+        far.with_cov("HC9")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["HC2", "HC3", "CR3"])
