@@ -5,13 +5,14 @@
 prints nothing, and can be traced.
 """
 
-from mlejax.optimize.box import setting_of
+from mlejax.optimize.arrays import namespace
+from mlejax.optimize.box import active_bounds, setting_of
 from mlejax.optimize.drivers import advance, begin, run_in_dispatches, run_on_host, take_turn
 from mlejax.optimize.method import Carry, DifferentiableObjective, Method, Point, Setting, Step
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 from mlejax.optimize.methods.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
-from mlejax.optimize.resolve import MethodLike, resolve
+from mlejax.optimize.resolve import MethodLike, evaluating, resolve
 from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
@@ -32,10 +33,13 @@ __all__ = [
     "Point",
     "Setting",
     "Step",
+    "active_bounds",
     "advance",
     "batched",
     "begin",
     "epoch",
+    "evaluating",
+    "namespace",
     "refuse_batches",
     "resolve",
     "run_in_dispatches",

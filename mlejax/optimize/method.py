@@ -143,14 +143,20 @@ class Carry(NamedTuple):
 class Method(Protocol):
     r"""An optimisation method: subclass it with a frozen dataclass and give it to ``model.fit(method=...)``.
 
-    The functions take and return arrays, NumPy's or JAX's, and must not branch on their values: drivers trace and vmap them.
-    They minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver projects the point that ``propose``
-    returns onto the bounds, evaluates it and passes it to ``update``. The first point is the start, for which ``kept.f`` is inf.
-    If the objective or a derivative is not finite, ``new.f`` is inf and the derivatives are those of the kept point.
+    The functions take and return arrays and must not branch on their values: drivers trace and vmap them, and one turn is
+    traced before any data are read. They minimise f, which is minus the log-likelihood divided by ``setting.scale``. A driver
+    projects the point that ``propose`` returns onto the bounds, evaluates it and passes it to ``update``. The first point is
+    the start, for which ``kept.f`` is inf. If the objective or a derivative is not finite, ``new.f`` is inf and the
+    derivatives are those of the kept point.
+
+    A single fit takes the steps of a method with curvature on the host, on NumPy's arrays, where jax.numpy is slow;
+    ``xp = mlejax.optimize.namespace(u)`` is numpy or jax.numpy, as u is. Projected onto bounds, a step need not lead downhill:
+    with bounds, a method with curvature computes its step in ``update``, which has the ``setting``, for the coordinates that
+    are not in ``mlejax.optimize.active_bounds(point, setting)``, and returns it in its state for ``propose``.
 
     Attributes:
         curvature: derivatives that the method needs beyond the gradient: "none", "hessian", or "opg" for the mean outer
-            product of the scores. With curvature, the class must be constructible without arguments.
+            product of the scores.
         tol: tolerance of the stopping rule, log-likelihood units.
         max_steps: most evaluations after the start, rejected steps included; then the status is `End.MAX_STEPS`.
 

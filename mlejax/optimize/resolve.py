@@ -6,11 +6,12 @@ import difflib
 from typing import Any, Literal, TypeAlias
 
 from mlejax.optimize.method import Method, Transformation
+from mlejax.optimize.method_checks import complete, made
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 
-__all__ = ["MethodLike", "resolve"]
+__all__ = ["MethodLike", "evaluating", "resolve"]
 
-MethodLike: TypeAlias = Literal["newton", "bhhh", "lbfgs", "adam"] | Method | type[Method] | Transformation
+MethodLike: TypeAlias = Literal["newton", "bhhh", "lbfgs", "adam", "em"] | Method | type[Method] | Transformation
 
 NAMES: dict[str, Any] = {"newton": Newton, "bhhh": BHHH, "lbfgs": LBFGS, "adam": Adam, "em": EM}
 
@@ -19,15 +20,17 @@ def resolve(method: Any) -> Method:
     """Return the `Method` for what a user gave as ``method=``.
 
     Args:
-        method: "newton", "bhhh", "lbfgs", "adam" or "em" in any case, a `Method`, a class of this package, or an optax
-            transformation.
+        method: "newton", "bhhh", "lbfgs", "adam" or "em" in any case, a `Method` or a class that is one and needs
+            no options, or an optax transformation.
 
     Returns:
         A frozen, hashable method.
 
     Raises:
-        ValueError: an unknown name, with near matches, or an object of another kind.
-        TypeError: a method that is not hashable, or lacks a part of `Method`.
+        ValueError: an unknown name, with near matches, or an object of another kind; tol, max_steps or curvature that
+            cannot work.
+        TypeError: a class that needs options; a method that is not hashable, lacks a part of `Method`, or whose functions
+            cannot be traced or change the types of its state.
 
     Example:
         >>> from mlejax.optimize import resolve
@@ -45,25 +48,22 @@ def resolve(method: Any) -> Method:
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.6)
         hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"unknown method {method!r}:{hint} Expected {_EXPECTED}")
-    if isinstance(method, type) and method in NAMES.values():
-        return method()
+    if isinstance(method, type) and Method in method.__mro__:
+        method = made(method)
+    if type(method) in (*NAMES.values(), FirstOrder):
+        return method
     if not isinstance(method, type) and all(callable(getattr(method, part, None)) for part in ("propose", "update")):
-        return _complete(method)
+        return complete(method)
     if callable(getattr(method, "init", None)) and callable(getattr(method, "update", None)):
         return FirstOrder(method)
     raise ValueError(f"unknown method {method!r}. Expected {_EXPECTED}")
 
 
-def _complete(method: Any) -> Method:
-    """Return a user's method unchanged; TypeError if it lacks an attribute of `Method` or is not hashable."""
-    missing = [part for part in ("tol", "max_steps", "curvature", "init", "evaluate") if not hasattr(method, part)]
-    if missing:
-        raise TypeError(f"method {method!r} has no {', '.join(missing)}: derive its class from mle.Method")
-    try:
-        hash(method)
-    except TypeError as error:
-        raise TypeError(f"method {method!r} is not hashable: make its class a frozen dataclass") from error
-    return method
+def evaluating(method: Method) -> Method:
+    """A method that evaluates the same derivatives; one for all, with one compiled program, unless `evaluate` is its own."""
+    if type(method).evaluate is not Method.evaluate:
+        return method
+    return {"hessian": Newton(), "opg": BHHH(), "none": LBFGS()}[method.curvature]
 
 
 _EXPECTED = (

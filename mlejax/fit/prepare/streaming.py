@@ -245,8 +245,8 @@ def check_stream_options(method: Method, bias_reduction: str | None, validation:
     name = type(method).__name__.lower()
     if not method.dense or optimize.batched(method):
         raise ValueError(
-            f"method={name!r} is not supported for a stream, since each of its many steps would be a pass over the data: use "
-            "'newton' or 'bhhh', or fit a sample in memory"
+            f"method={name!r} is not supported for a stream, since each of its many steps would be a pass over the data: use a "
+            "method with curvature, such as 'newton' or 'bhhh', or fit a sample in memory"
         )
     if bias_reduction is not None:
         raise ValueError(

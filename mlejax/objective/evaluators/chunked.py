@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
@@ -75,12 +75,6 @@ def _value_and_grad(spec: Spec, u: Either, data: Prepared, fixed: Either | None,
 @partial(compiled, static=("spec", "task"))
 def _mapped(spec: Spec, task: Task, u: Either, data: Prepared, fixed: Either | None, hyper: PyTree) -> PyTree:
     return task(objective_of(spec, data, fixed, hyper), u)
-
-
-@lru_cache
-def _bare(method: Callable[[], Method]) -> Method:
-    """A method as it is compiled: its tolerances and limits are not part of the program."""
-    return method()
 
 
 def chunk_size(data: Prepared) -> int:
@@ -186,7 +180,7 @@ class ChunkedEvaluator:
 
     def minimised(self, method: Method, u: Host) -> Minimised:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised, NumPy: one evaluation of ``method``."""
-        key = type(method), np.asarray(u).tobytes()
+        key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             self._last = key, self._minimised(method, u)
         return self._last[1]
@@ -280,9 +274,8 @@ class Chunks:
 
     def summed(self, method: Method, u: Either) -> Minimised:
         """Value, gradient and curvature of what is minimised, without the penalty."""
-        kind: type[Method] = type(method)
-        p, bare = len(u), _bare(kind)
-        total = self.total(lambda chunk: self.program(self.spec, bare, u, chunk, self.fixed))
+        p, evaluating = len(u), optimize.evaluating(method)
+        total = self.total(lambda chunk: self.program(self.spec, evaluating, u, chunk, self.fixed))
         return total[0], total[1 : p + 1], total[p + 1 :].reshape(p, p)
 
     def total(self, program: Callable[[Prepared], Any]) -> np.ndarray:

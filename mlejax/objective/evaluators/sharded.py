@@ -78,9 +78,9 @@ class ShardedEvaluator(ChunkedEvaluator):
 
     def _summed(self, method: Method, u: Host) -> Minimised:
         data, spec = self.placed, replace(self.spec, penalty=None)
-        kind: type[Method] = type(method)
-        key = "sharded", spec, kind, self.mesh, data.statics, data.block
-        program = cached(spec.likelihood, key, lambda: self._program(spec, kind()))
+        evaluating = optimize.evaluating(method)
+        key = "sharded", spec, evaluating, self.mesh, data.statics, data.block
+        program = cached(spec.likelihood, key, lambda: self._program(spec, evaluating))
         value, grad, curvature = program(u, data.rows, data.weights, data.shared, self.fixed)
         return tuple(np.asarray(a) / self.scale for a in (value, grad, curvature))  # type: ignore[return-value]
 

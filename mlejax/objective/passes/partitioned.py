@@ -227,7 +227,7 @@ class PartitionedEvaluator:
 
     def minimised(self, method: Method, u: Host) -> Minimised:
         """Value (), gradient (p,) and curvature (p, p) of what is minimised: one pass."""
-        key = type(method), np.asarray(u).tobytes()
+        key = optimize.evaluating(method), np.asarray(u).tobytes()
         if self._last is None or self._last[0] != key:
             loglik, score, information = self._kept(method, np.asarray(u))
             found = -loglik / self.scale, -score / self.scale, information / self.scale
@@ -243,18 +243,18 @@ class PartitionedEvaluator:
 
     def _kept(self, method: Method, u: Host) -> tuple[Any, ...]:
         """The sums at u, from the folder of an earlier run that was cut short where it has them."""
-        kind: type[Method] = type(method)
-        work = lambda: self.map_reduce(Curvature(kind()), added, u)
+        evaluating = optimize.evaluating(method)
+        work = lambda: self.map_reduce(Curvature(evaluating), added, u)
         if self.resume is None:
             return work()
-        return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(kind.__name__, u, work)
+        return Kept(self.resume, self.rows, self._plain, self.some, self.fixed).sums(repr(evaluating), u, work)
 
     def run(self, method: Method, u0: Host, which: Host | None = None, report: Report | None = None) -> OptimizeResult:
         """The method from u0 (1, p) to its end; arrays with a leading axis of length 1."""
         if not method.dense:
             raise DataError(
                 f"method={type(method).__name__.lower()!r} goes over the data many times with short steps; rows of a stream are "
-                "fitted by method='newton' or 'bhhh'"
+                "fitted by methods with curvature, such as 'newton' or 'bhhh'"
             )
         space = self.spec.space
         bounds = (space.lower, space.upper) if space.boxed else (None, None)

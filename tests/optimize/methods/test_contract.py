@@ -36,7 +36,7 @@ METHODS = [
     FirstOrder(optax.sgd(0.2, momentum=0.5), tol=1e-10),
 ]
 NAMES = [type(method).__name__ for method in METHODS]
-DENSE = METHODS[:2]
+DENSE = [method for method in METHODS if method.dense]
 each = pytest.mark.parametrize("method", METHODS, ids=NAMES)
 
 OBJECTIVE = terms_objective(poisson_groups)
@@ -367,6 +367,124 @@ def test_a_users_method_stays_in_the_box_and_its_steps_are_counted() -> None:
     short = run(GradientAscent(rate=0.01, max_steps=7), OBJECTIVE, [0.0, 0.0], scale=200.0)
     assert End(int(short.status)) is End.MAX_STEPS
     assert (int(short.n_evaluations), int(short.n_steps)) == (8, 7)
+
+
+@dataclass(frozen=True)
+class Scaled(PlainNewton):
+    """A required option, which the evaluation reads: a Hessian twice as large takes half of each Newton step."""
+
+    tol: float = 1e-12
+    max_steps: int = 100
+    factor: float = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.factor is None:
+            raise TypeError("factor is required")
+
+    def evaluate(self, objective: Any, u: Any) -> Any:
+        f, g, H = objective.with_hessian(u)
+        return f, g, self.factor * H
+
+
+def test_options_are_read_in_evaluations() -> None:
+    start = {"mu": 1.0, "sigma": 1.5}
+    steps = [gaussian.fit(HEIGHTS, start=start, method=Scaled(factor=factor)).n_steps for factor in (1.0, 2.0)]
+    assert steps[1] > 2 * steps[0]
+
+
+@pytest.mark.slow
+def test_options_are_read_alike_by_a_fit_and_a_batch() -> None:
+    start, method = {"mu": 1.0, "sigma": 1.5}, Scaled(factor=2.0)
+    one = gaussian.fit(HEIGHTS, start=start, method=method).n_steps
+    many = gaussian.fit_batch({"y": np.stack([HEIGHTS["y"]] * 2)}, start=start, method=method)
+    assert many.glance()["n_steps"].tolist() == [one, one]
+
+
+def test_a_class_is_accepted_that_needs_no_options() -> None:
+    assert resolve(PlainNewton) == PlainNewton()
+    with pytest.raises(TypeError, match=r"method=Scaled cannot be made without options .*give an instance, Scaled\(...\)"):
+        resolve(Scaled)
+
+
+@dataclass(frozen=True)
+class AtOnce(GradientAscent):
+    """Says at its start that it has converged."""
+
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        return (), mle.Step(True, End.CONVERGED)
+
+
+def test_a_fit_says_nothing_of_the_method_that_newton_finishes() -> None:
+    """What a method is worth is tested by the drivers alone: a fit polishes its end by Newton steps, and verifies that."""
+    carry = run(AtOnce(), OBJECTIVE, [0.0, 0.0], scale=200.0)
+    assert (End(int(carry.status)), int(carry.n_steps), carry.u.tolist()) == (End.CONVERGED, 0, [0.0, 0.0])
+    res = gaussian.fit(HEIGHTS, start={"mu": 1.0, "sigma": 1.5}, method=AtOnce)
+    assert res.verdict.code == "verified"
+    assert "polished by Newton" in str(res.summary())
+
+
+@dataclass(frozen=True)
+class Counting(GradientAscent):
+    def init(self, u: Any) -> Any:
+        return {"n": jnp.zeros((), jnp.int32), "u": u}
+
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        return {"n": state["n"] + jnp.sum(new.g > 0), "u": new.u}, mle.Step(True)
+
+
+class Branching(GradientAscent):
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        return (), mle.Step(True) if new.f < kept.f else mle.Step(False, End.SETTLED)
+
+
+class OnNumPy(GradientAscent):
+    def propose(self, state: Any, kept: Any) -> Any:
+        return np.clip(np.asarray(kept.u), 0.0, 1.0)
+
+
+class Shapeless(GradientAscent):
+    def propose(self, state: Any, kept: Any) -> Any:
+        return jnp.sum(kept.u)
+
+
+class Grown(GradientAscent):
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        return (new.u,), mle.Step(True)
+
+
+class Stepless(GradientAscent):
+    def update(self, state: Any, kept: Any, new: Any, setting: Any) -> Any:
+        return (), True
+
+
+class Misspelt(GradientAscent):
+    def propose(self, state: Any, kept: Any) -> Any:
+        return kept.u - self.rates * kept.g  # type: ignore[attr-defined]
+
+
+class Capital(GradientAscent):
+    curvature = "Hessian"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Counting, r"Counting.update: state\['n'\] is int32\(\) from init and int64\(\) from update.*\.astype\(int32\)"),
+        (Branching, r"Branching.update branches on a value .*jnp.where"),
+        (OnNumPy, r"OnNumPy.propose hands a traced array to NumPy.*namespace"),
+        (Shapeless, r"Shapeless.propose: expected an array like u, of shape \(3,\), got float64\(\)"),
+        (Grown, r"Grown.update: expected a state of the structure that init returns"),
+        (Stepless, r"expected a pair, the state and mle.Step\(...\), got \(\(\), True\)"),
+        (Misspelt, r"no attribute 'rates'"),
+        (Capital, r"Capital.curvature = 'Hessian': expected one of 'none', 'hessian', 'opg'"),
+        (lambda: GradientAscent(tol=-1.0), r"GradientAscent\(tol=-1.0\): expected a positive number"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_data_are_read(method: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError, AttributeError), match=said) as caught:
+        gaussian.fit({}, method=method())
+    if method is Misspelt:
+        assert "in Misspelt.propose" in caught.value.__notes__[0]
 
 
 def test_a_method_that_lacks_a_part_is_refused() -> None:
