@@ -149,7 +149,7 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     loaded, validation = _read(likelihood, data, method, request)
     given = start_room.given_values(loaded.problem.space, likelihood.parameters, request.start)
     space, fixed = fix_on_host(loaded.problem.space, request.fixed)
-    if request.method == "newton" and space.n_free > MANY_PARAMETERS:
+    if optimize.named_newton(request.method) and space.n_free > MANY_PARAMETERS:
         warn_of_dense_steps(likelihood.name, space.n_free)
     constrained = None if request.restrict is None else request.restrict(space)
     _check_constrained(constrained, method, request.bias_reduction)

@@ -12,7 +12,7 @@ from mlejax.optimize.method import Carry, DifferentiableObjective, Method, Point
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 from mlejax.optimize.methods.first_order import strong
 from mlejax.optimize.minibatch import PATIENCE_EPOCHS, EpochCarry, EpochFacts, batched, epoch, refuse_batches, shuffled
-from mlejax.optimize.resolve import MethodLike, evaluating, resolve
+from mlejax.optimize.resolve import MethodLike, evaluating, named_newton, resolve
 from mlejax.optimize.result import OptimizeResult
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "begin",
     "epoch",
     "evaluating",
+    "named_newton",
     "namespace",
     "refuse_batches",
     "resolve",

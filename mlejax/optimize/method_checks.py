@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mlejax.execution import float64
 from mlejax.optimize.box import setting_of
-from mlejax.optimize.drivers import begin
 from mlejax.optimize.method import Method, Point, Step, check_options
-from mlejax.shapes import PyTree
+from mlejax.shapes import Either, PyTree, Scalar
 
 __all__ = ["complete", "made"]
 
@@ -50,27 +50,25 @@ def complete(method: Any) -> Method:
 def _check_turn(method: Method) -> None:
     """TypeError for functions whose results a compiled loop could not carry from turn to turn."""
     name, q = type(method).__name__, P if method.dense else 0
+    u, f, H = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((P,), (), (q, q)))
+
+    def update(state: PyTree, u: Either, f: Scalar, H: Either) -> PyTree:
+        point = Point(u, f, u, H)
+        found = method.update(state, point, point, setting_of(u, None, None, f))
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Step)):
+            raise TypeError(f"expected a pair, the state and mle.Step(...), got {found!r:.60}")
+        return jax.tree.map(jnp.asarray, found[0])
+
     with float64():
-        u = jax.ShapeDtypeStruct((P,), jnp.float64)
-        number = jax.ShapeDtypeStruct((), jnp.float64)
-        point = Point(u, number, u, jax.ShapeDtypeStruct((q, q), jnp.float64))
-        state = _traced(f"{name}.init", lambda u: jax.tree.map(jnp.asarray, begin(method, u).inner), u)
-        trial = _traced(f"{name}.propose", method.propose, state, point)
+        state = _traced(f"{name}.init", lambda u: jax.tree.map(jnp.asarray, method.init(u)), u)
+        propose = lambda state, u, f, H: method.propose(state, Point(u, f, u, H))
+        trial = _traced(f"{name}.propose", propose, state, u, f, H)
         if getattr(trial, "shape", None) != (P,):
             raise TypeError(f"{name}.propose: expected an array like u, of shape ({P},), got {_shown(trial)}")
-
-        def update(state: PyTree, kept: Point, new: Point, scale: Any) -> Any:
-            after = method.update(state, kept, new, setting_of(kept.u, None, None, scale))
-            if not (isinstance(after, tuple) and len(after) == 2 and isinstance(after[1], Step)):
-                raise TypeError(f"expected a pair, the state and mle.Step(...), got {after!r:.60}")
-            return jax.tree.map(jnp.asarray, after[0])
-
-        after = _traced(f"{name}.update", update, state, point, point, number)
-    if jax.tree.structure(state) != jax.tree.structure(after):
-        raise TypeError(
-            f"{name}.update: expected a state of the structure that init returns, {jax.tree.structure(state)}, got "
-            f"{jax.tree.structure(after)}"
-        )
+        after = _traced(f"{name}.update", update, state, u, f, H)
+    first, then = (str(jax.tree.structure(found)) for found in (state, after))
+    if first != then:
+        raise TypeError(f"{name}.update: expected a state of the structure that init returns, {first}, got {then}")
     pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(after), strict=True)
     for (path, before), now in pairs:
         if (before.shape, before.dtype) != (now.shape, now.dtype):

@@ -9,7 +9,7 @@ from mlejax.optimize.method import Method, Transformation
 from mlejax.optimize.method_checks import complete, made
 from mlejax.optimize.methods import BHHH, EM, LBFGS, Adam, FirstOrder, Newton
 
-__all__ = ["MethodLike", "evaluating", "resolve"]
+__all__ = ["MethodLike", "evaluating", "named_newton", "resolve"]
 
 MethodLike: TypeAlias = Literal["newton", "bhhh", "lbfgs", "adam", "em"] | Method | type[Method] | Transformation
 
@@ -42,7 +42,7 @@ def resolve(method: Any) -> Method:
         ValueError: unknown method 'newtom': did you mean 'newton'? Expected 'newton', 'bhhh', 'lbfgs', 'adam', 'em', ...
     """
     if isinstance(method, str):
-        name = method.lower().replace("-", "").replace("_", "").strip()
+        name = _name(method)
         if name in NAMES:
             return NAMES[name]()
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.6)
@@ -57,6 +57,15 @@ def resolve(method: Any) -> Method:
     if callable(getattr(method, "init", None)) and callable(getattr(method, "update", None)):
         return FirstOrder(method)
     raise ValueError(f"unknown method {method!r}. Expected {_EXPECTED}")
+
+
+def named_newton(method: Any) -> bool:
+    """Whether Newton's method was given by its name, as is the default, and not as an object that the user made."""
+    return isinstance(method, str) and _name(method) == "newton"
+
+
+def _name(text: str) -> str:
+    return text.lower().replace("-", "").replace("_", "").strip()
 
 
 def evaluating(method: Method) -> Method:

@@ -222,14 +222,15 @@ def test_an_extended_likelihood_by_rows_is_named() -> None:
             resampled()
 
 
-def test_a_network_is_told_what_newton_costs() -> None:
+@pytest.mark.parametrize("method", ["newton", " Newton"])
+def test_a_network_is_told_what_newton_costs(method: Any) -> None:
     model = outcome(lambda p, d: normal(p, d) - jnp.sum(p["weights"] ** 2) / 50)
     wide = mle.model(mu=mle.Real(), sigma=mle.Positive(), weights=mle.Real(shape=1001))(model.likelihood.function)
     with (
         pytest.warns(RuntimeWarning, match=r"1,002 x 1,002 second derivatives.*mle\.Adam"),
         pytest.raises(ValueError, match="no such"),
     ):
-        wide.fit(DATA, hyper=0.0, fixed={"weights[0]": 0.0}, penalty=_refuse)
+        wide.fit(DATA, hyper=0.0, fixed={"weights[0]": 0.0}, penalty=_refuse, method=method)
 
 
 def _refuse(params: Any, hyper: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlejax import data as data_room
-from mlejax import linalg
+from mlejax import linalg, optimize
 from mlejax.execution import float64
 from mlejax.fit.finish.finish import Fit, Integration
 from mlejax.fit.prepare.loaded import Loaded
@@ -61,7 +61,7 @@ def _by_draws(likelihood: Likelihood, points: np.ndarray, data: Data, options: d
 
     With many draws, a fit with one draw in eight gives the start.
     """
-    if options.get("method", "newton") == "newton":
+    if optimize.named_newton(options.get("method", "newton")):
         options = {**options, "method": "bhhh"}
     if points.shape[1] >= FEW * THINNED and options.get("start") is None:  # a start by some of the draws
         some = points[:, ::THINNED] + np.eye(points.shape[2])[-1] * np.log(points.shape[1] / len(points[0, ::THINNED]))
