@@ -39,7 +39,7 @@ from mlejax.objective.blocks import budget_for
 from mlejax.optimize import Method, MethodLike, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Host, PyTree
-from mlejax.verdict import ConvergenceWarning
+from mlejax.verdict import CONVERGED, ConvergenceWarning
 
 
 def fit_many(
@@ -283,7 +283,7 @@ def statement(batch: Batch, i: int) -> str:
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
     """One warning for the whole batch, with the share of each verdict."""
-    failed = Counter(codes[~np.isin(codes, ("verified", "boundary"))].tolist())
+    failed = Counter(codes[~np.isin(codes, CONVERGED)].tolist())
     if failed:
         each = ", ".join(f"{n} {code}" for code, n in failed.most_common())
         misuse.warn(

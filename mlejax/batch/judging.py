@@ -21,7 +21,7 @@ from mlejax.objective import DataSetsEvaluator, Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
 from mlejax.status import End
-from mlejax.verdict import code_of
+from mlejax.verdict import CONVERGED, code_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Batch:
     @property
     def converged(self) -> np.ndarray:
         """Flags (L,): verdict verified or boundary."""
-        return np.isin(self.codes, ("verified", "boundary"))
+        return np.isin(self.codes, CONVERGED)
 
 
 def judged(

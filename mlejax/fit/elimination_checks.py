@@ -20,7 +20,7 @@ from mlejax.optimize import MethodLike, OptimizeResult
 from mlejax.parameters import CurvedTies
 from mlejax.shapes import Bool, Data, Float, Host, Int, PyTree
 from mlejax.status import End
-from mlejax.verdict import SEVERAL_STARTS, Verdict
+from mlejax.verdict import Verdict
 
 SEPARATED = ("report", "drop", "raise")
 SHOWN = 5
@@ -290,32 +290,26 @@ def with_levels_told(verdict: Verdict, evaluator: EffectsEvaluator, u: Host, set
     """The verdict at the estimate u, (p,), extended by statements on levels without a maximum and levels left out."""
     by, at = evaluator.spec.likelihood.effects[0].by, evaluator.eliminated(u)
     if not u.size:
-        verdict = replace(verdict, statement=f"a local maximum: effects of {by} alone are estimated")
+        verdict = verdict.amended(statement=f"a local maximum: effects of {by} alone are estimated")
     open_: Bool[Host, " levels"] = at.open | (evaluator.signs != 0)
     if open_.any() and verdict.converged:
-        return replace(
-            verdict,
-            code="no_finite_maximum",
-            statement=(
-                f"the effects of {int(open_.sum())} levels of {by} have no finite maximum at the estimates of the other "
-                f"parameters: {_listed(evaluator.levels.labels[open_])}"
-            ),
-            advice=f"Look at the rows of these levels of {by}; leave them out, or bound or penalise the parameters involved.",
+        return verdict.amended(
+            "no_finite_maximum",
+            f"the effects of {int(open_.sum())} levels of {by} have no finite maximum at the estimates of the other "
+            f"parameters: {_listed(evaluator.levels.labels[open_])}",
+            f"Look at the rows of these levels of {by}; leave them out, or bound or penalise the parameters involved.",
         )
     alone = (at.information.diagonal() == 0) & (at.arrow.head.diagonal() > 0)
     if verdict.code == "not_identified" and alone.any():
         names = [evaluator.spec.space.theta_labels[i] for i in np.flatnonzero(alone)]
         one = len(names) == 1
-        verdict = replace(
-            verdict,
+        verdict = verdict.amended(
             statement=f"{', '.join(names)} {'is' if one else 'are'} not identified: collinear with the effects of "
             f"{by}, as a covariate that is constant within each level of {by}",
             advice=f"Leave {'it' if one else 'them'} out, or leave out the effects.",
         )
-    verdict = replace(verdict, advice=verdict.advice.replace(SEVERAL_STARTS, ""))  # these are refused
-    if settling.told:
-        return replace(verdict, statement=f"{verdict.statement}; {_left_out_in_words(by, settling.left_out)}")
-    return verdict
+    note = _left_out_in_words(by, settling.left_out) if settling.told else ""
+    return verdict.amended(note=note, starts=False)  # several starts are refused
 
 
 class Separation(NamedTuple):
@@ -387,4 +381,4 @@ def with_separated_told(fit: Any, separation: Separation, separated: str) -> Any
     """The fit of the other rows with a statement on the separated ones in its verdict (under "drop": in its note)."""
     if separated == "drop":
         return replace(fit, note=f"{separation.statement}. {fit.note}".strip())
-    return replace(fit, verdict=replace(fit.verdict, statement=f"{fit.verdict.statement}; {separation.statement}"))
+    return replace(fit, verdict=fit.verdict.amended(note=separation.statement))

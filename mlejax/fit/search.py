@@ -221,4 +221,4 @@ def with_modes(done: Fit, modes: tuple[Mode, ...]) -> Fit:
     if not modes or not done.verdict.converged:
         return done
     n_starts = sum(mode.n_starts for mode in modes)
-    return replace(done, verdict=done.verdict.with_note(start_room.statement(modes, n_starts)))
+    return replace(done, verdict=done.verdict.amended(note=start_room.statement(modes, n_starts), starts=False))

@@ -11,6 +11,7 @@ from mlejax.misuse import door
 from mlejax.parameters import near
 from mlejax.plot.canvas import gray, intervals, legend, new_axes, percent, rows_with_labels
 from mlejax.shapes import Host
+from mlejax.verdict import CONVERGED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,6 @@ COLORS = {
     "verified": "C0", "boundary": "C2", "no_finite_maximum": "C3", "not_identified": "C1", "saddle": "C4",
     "stopped_early": "C5", "not_computable": "C6",
 }  # fmt: skip
-GOOD = ("verified", "boundary")
 FOREST = 60  # data sets that are listed one by one
 MARGIN = 0.1  # of the range of estimates
 
@@ -70,7 +70,7 @@ def estimates(
         raise ValueError(f"kind={kind!r}: expected 'forest' or 'hist'")
     forest = kind == "forest" or (kind is None and len(values) <= FOREST)
     codes, x = many.verdict.to_numpy(str), values[term].to_numpy(float)
-    good = np.isin(codes, GOOD) & np.isfinite(x)
+    good = np.isin(codes, CONVERGED) & np.isfinite(x)
     limits = _limits(x[good] if good.any() else x[np.isfinite(x)])
     ax = new_axes(ax, len(values) if forest else None)
     if forest:
@@ -112,7 +112,7 @@ def _forest(ax: Axes, labels: Iterable[Hashable], codes: Host, numbers: tuple[An
 
 def _histogram(ax: Axes, codes: Host, x: Host, limits: Any) -> None:
     inside = np.isfinite(x) & (x >= limits[0]) & (x <= limits[1]) if limits is not None else np.zeros(x.shape, bool)
-    kinds = sorted(set(codes.tolist()), key=lambda code: (code not in GOOD, code))
+    kinds = sorted(set(codes.tolist()), key=lambda code: (code not in CONVERGED, code))
     words = []
     for code in kinds:
         n, out = int((codes == code).sum()), int((~inside & (codes == code)).sum())

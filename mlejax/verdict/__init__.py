@@ -10,15 +10,15 @@ decrement falls below any tolerance; but it falls by a factor near 1/e per itera
 faster than linearly.  Linear convergence therefore calls for a ray test (:mod:`mlejax.fit.diagnose.directions.rays`).
 """
 
-from mlejax.verdict.codes import ADVICE, CODES, SEVERAL_STARTS, ConvergenceWarning, Facts, Verdict
+from mlejax.verdict.codes import ADVICE, CODES, CONVERGED, ConvergenceWarning, Facts, Verdict
 from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, steepest, superlinear
 from mlejax.verdict.rules import NEGATED, code_of, judge
 
 __all__ = [
     "ADVICE",
     "CODES",
+    "CONVERGED",
     "NEGATED",
-    "SEVERAL_STARTS",
     "SMALL_DECREMENT",
     "ConvergenceWarning",
     "Direction",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlejax.misuse import PAGE
@@ -11,6 +11,7 @@ from mlejax.notebook import Text, in_notebooks
 from mlejax.shapes import Reduced
 
 CODES = ("verified", "boundary", "no_finite_maximum", "not_identified", "saddle", "stopped_early", "not_computable")
+CONVERGED = ("verified", "boundary")  # the codes of maxima
 SEVERAL_STARTS = "; n_starts=50 looks for one"
 
 NO_ESTIMATES = "The estimates printed are where the search was stopped, not a maximum; no standard errors are given."
@@ -101,7 +102,7 @@ class Verdict:
     @property
     def converged(self) -> bool:
         """True for ``verified`` and ``boundary``."""
-        return self.code in ("verified", "boundary")
+        return self.code in CONVERGED
 
     @property
     def supremum(self) -> float | None:
@@ -111,10 +112,31 @@ class Verdict:
         """
         return self.evidence.get("supremum") if self.code == "no_finite_maximum" else None
 
-    def with_note(self, note: str) -> Verdict:
-        """A copy with ``note`` appended to the statement, and without the advice to try several starts (they were tried)."""
-        advice = self.advice.replace(SEVERAL_STARTS, "")
-        return replace(self, statement=f"{self.statement}; {note}", advice=advice)
+    def amended(
+        self,
+        code: str = "",
+        statement: str = "",
+        advice: str = "",
+        *,
+        note: str = "",
+        starts: bool = True,
+        facts: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> Verdict:
+        """A copy with what was found after :func:`mlejax.verdict.judge`: the only way in which a verdict changes.
+
+        Args:
+            code, statement, advice: replace those of the verdict; empty: kept.
+            note: appended to the statement.
+            starts: whether several starts may still be advised.
+            facts: more evidence, name -> function that computes the value when it is first read.
+        """
+        statement, advice = statement or self.statement, advice or self.advice
+        return Verdict(
+            code or self.code,
+            f"{statement}; {note}" if note else statement,
+            Facts(self.evidence, facts) if facts else self.evidence,
+            advice if starts else advice.replace(SEVERAL_STARTS, ""),
+        )
 
     @property
     def address(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlejax.status import End
-from mlejax.verdict.codes import ADVICE, NO_ESTIMATES, SEVERAL_STARTS, Facts, Verdict
+from mlejax.verdict.codes import ADVICE, CONVERGED, NO_ESTIMATES, SEVERAL_STARTS, Facts, Verdict
 from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, steepest
 
 UNSETTLED = 0.1  # Newton decrement, log-likelihood units, above which a search that used up max_steps is far from an optimum
@@ -48,7 +48,7 @@ def judge(e: Evidence) -> Verdict:
         facts["decided_within"] = e.within
     if e.rounding:
         facts["rounding"] = e.rounding
-    if code in ("verified", "boundary") and e.beside:
+    if code in CONVERGED and e.beside:
         statement = f"{statement}; {e.beside}"
     advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
     if code == "no_finite_maximum":

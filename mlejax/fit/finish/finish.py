@@ -24,7 +24,7 @@ from mlejax.likelihood import Likelihood, scores_of_rows
 from mlejax.objective import ChunkedEvaluator, SingleEvaluator, Spec, penalty_value
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import PyTree
-from mlejax.verdict import Direction, Facts, Verdict, judge
+from mlejax.verdict import Direction, Verdict, judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,7 @@ def finish(evaluator: SingleEvaluator, loaded: Loaded, found: Diagnosed, method:
     if found.end.information is None:
         return fit
     later = {"error_bars": partial(_error_bars, evaluator.spec, loaded, evaluator.fixed, own, found.end)}
-    return replace(fit, verdict=replace(fit.verdict, evidence=Facts(fit.verdict.evidence, later)))
+    return replace(fit, verdict=fit.verdict.amended(facts=later))
 
 
 def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end: OptimizeResult) -> dict[str, Any]:

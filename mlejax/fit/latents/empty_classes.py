@@ -91,8 +91,7 @@ def _continued(done: Fit, space: Space, values: list[Any]) -> Fit | None:
     if not again.verdict.converged or again.llf < done.llf - LOST:
         return None
     if idle:
-        verdict = again.verdict
         values_of = "keeps its last value" if len(idle) == 1 else "keep their last values"
         more = f"{', '.join(idle)} of an empty class {values_of}, because the log-likelihood does not depend on it"
-        again = replace(again, verdict=replace(verdict, statement=f"{verdict.statement}; {more}"))
+        again = replace(again, verdict=again.verdict.amended(note=more))
     return replace(again, n_steps=done.n_steps + again.n_steps, modes=done.modes, history=done.history, path=done.path)

@@ -24,7 +24,7 @@ from mlejax.latent import Draws, Marginal, Quadrature, Sobol, checks, integrated
 from mlejax.likelihood import Likelihood
 from mlejax.objective import ChunkedEvaluator
 from mlejax.shapes import Data
-from mlejax.verdict import ConvergenceWarning, Verdict
+from mlejax.verdict import ConvergenceWarning
 
 FIRST = {1: 9, 2: 9, 3: 7}  # points of each dimension, by number of latents
 MOST = {1: 159, 2: 79, 3: 15}
@@ -114,7 +114,7 @@ def _with_units_named(done: Fit) -> Fit:
         return done
     labels = np.asarray(done.loaded.unit_labels)[found].tolist()
     more = f" (and of {len(labels) - 1} more)" if len(labels) > 1 else ""
-    verdict = Verdict(
+    verdict = done.verdict.amended(
         "not_computable",
         f"{done.spec.likelihood.unit} {labels[0]}{more}: the joint log density of its rows and {', '.join(marginal.latents)} has "
         f"no maximum in {', '.join(marginal.latents)}, so that its integral is infinite or cannot be computed",
@@ -139,7 +139,7 @@ def _with_rank(done: Fit) -> Fit:
             texts.append(f"the covariance of {name} is singular: rank {rank} of {len(covariance)}")
     if not texts:
         return done
-    return replace(done, verdict=replace(done.verdict, statement="; ".join([done.verdict.statement, *texts])))
+    return replace(done, verdict=done.verdict.amended(note="; ".join(texts)))
 
 
 def rank_of(covariance: np.ndarray) -> int:
@@ -154,7 +154,7 @@ def _inaccurate(done: Fit) -> Fit:
     """The fit with the verdict ``not_computable``, because its integrals are not accurate enough."""
     found = done.integration
     assert found is not None
-    verdict = Verdict(
+    verdict = done.verdict.amended(
         "not_computable",
         f"the integrals over the latents are not accurate: with {found.points} quadrature points instead of {found.tried} an "
         f"estimate changes by {found.shift:.2g} standard errors and the log-likelihood by {found.loglik:.2g}, and the "

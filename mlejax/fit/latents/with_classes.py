@@ -161,7 +161,7 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
     code, said_before = done.verdict.code, done.verdict.statement
     if found.alike and not found.empty and done.decrement < STATIONARY:
         code, said_before = "not_identified", "only the sum of their probabilities is known"
-    return replace(done, verdict=Verdict(code, f"{text}; {said_before}", done.verdict.evidence, advice))
+    return replace(done, verdict=done.verdict.amended(code, text, advice, note=said_before))
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:

@@ -270,4 +270,4 @@ def at_kink(verdict: Verdict, penalised: Penalised) -> Verdict:
         f"the search stopped where the penalty has a kink in {where}: the score does not vanish there, so that it cannot "
         "show whether this is the maximum"
     )
-    return replace(verdict, code="stopped_early", statement=statement, advice=CovarianceState.PENALTY_NOT_SMOOTH.advice)
+    return verdict.amended("stopped_early", statement, CovarianceState.PENALTY_NOT_SMOOTH.advice)

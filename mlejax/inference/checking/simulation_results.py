@@ -10,12 +10,12 @@ import numpy as np
 from mlejax.inference.tables.formatting import table
 from mlejax.notebook import Text, in_notebooks
 from mlejax.plot import diagnostics
+from mlejax.verdict import CONVERGED
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-GOOD = ("verified", "boundary")
 
 
 @in_notebooks
@@ -47,7 +47,7 @@ class Studied:
     @property
     def good(self) -> np.ndarray:
         """(R,) flags of the fits that ended at a maximum."""
-        return np.isin(self.codes.astype(str), GOOD)
+        return np.isin(self.codes.astype(str), CONVERGED)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row of the table for each entry that is not fixed."""
@@ -118,7 +118,7 @@ class SimulationStudy:
 
         shares = [{str(c): float(np.mean(part.codes == c)) for c in np.unique(part.codes)} for part in self.parts]
         table = pd.DataFrame(shares, index=pd.Index([part.n_rows for part in self.parts], name="n")).fillna(0.0)
-        return table[sorted(table.columns, key=lambda c: (c not in GOOD, c))]
+        return table[sorted(table.columns, key=lambda c: (c not in CONVERGED, c))]
 
     def params(self, n_rows: int) -> pd.DataFrame:
         """Estimates at one size, one row for each data set; NaN where a fit did not end at a maximum."""
@@ -175,7 +175,7 @@ class SimulationStudy:
         out = []
         for part in self.parts:
             codes, counts = np.unique(part.codes.astype(str), return_counts=True)
-            order = sorted(range(len(codes)), key=lambda i: (codes[i] not in GOOD, -counts[i]))
+            order = sorted(range(len(codes)), key=lambda i: (codes[i] not in CONVERGED, -counts[i]))
             shares = ", ".join(f"{codes[i].replace('_', ' ')} {100 * counts[i] / len(part.codes):.4g} %" for i in order)
             out.append(f"Verdicts at n = {part.n_rows}: {shares}")
             if len(part.codes) < self.n_reps:
