@@ -20,7 +20,7 @@ from mlejax.execution import float64
 from mlejax.execution.chunking import Budget
 from mlejax.fit import start as start_room
 from mlejax.fit.common import Problem, check_count
-from mlejax.fit.diagnose import TOGETHER, Diagnosed, Findings, Problems
+from mlejax.fit.diagnose import TOGETHER, Diagnosed, Problems
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, in_theta
 from mlejax.fit.latents.integration import with_latents_named
@@ -39,7 +39,7 @@ from mlejax.objective.blocks import budget_for
 from mlejax.optimize import Method, MethodLike, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Host, PyTree
-from mlejax.verdict import CONVERGED, ConvergenceWarning
+from mlejax.verdict import CONVERGED, ConvergenceWarning, Findings
 
 
 def fit_many(

@@ -11,7 +11,7 @@ import numpy as np
 from mlejax import linalg
 from mlejax.batch.sets import DataSets
 from mlejax.execution.chunking import Budget
-from mlejax.fit.diagnose import Findings, Problems, evidence_at, interior
+from mlejax.fit.diagnose import Problems, evidence_at, interior
 from mlejax.fit.finish import finish as finish_room
 from mlejax.fit.finish.natural import InTheta, estimates, in_theta, theta_and_params
 from mlejax.fit.search import Outcome
@@ -21,7 +21,7 @@ from mlejax.objective import DataSetsEvaluator, Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.shapes import Host, PyTree
 from mlejax.status import End
-from mlejax.verdict import CONVERGED, code_of
+from mlejax.verdict import CONVERGED, Findings, code_of
 
 
 @dataclass(frozen=True, eq=False)

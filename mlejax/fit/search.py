@@ -16,7 +16,6 @@ from mlejax.fit.diagnose import (
     N_SCATTERED,
     TOGETHER,
     Diagnosed,
-    Findings,
     Problems,
     clean,
     diagnose,
@@ -41,6 +40,7 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host, Int
 from mlejax.status import End
+from mlejax.verdict import Findings
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ faster than linearly.  Linear convergence therefore calls for a ray test (:mod:`
 """
 
 from mlejax.verdict.codes import ADVICE, CODES, CONVERGED, ConvergenceWarning, Facts, Verdict
-from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, steepest, superlinear
+from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, Findings, steepest, superlinear
 from mlejax.verdict.rules import NEGATED, code_of, judge
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Direction",
     "Evidence",
     "Facts",
+    "Findings",
     "Verdict",
     "code_of",
     "judge",

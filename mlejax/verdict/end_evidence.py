@@ -62,6 +62,41 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What the diagnosis of one final point found, beyond what the optimiser returned.
+
+    Attributes:
+        directions: what ray tests found; empty where they were not needed.
+        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
+        advice: advice for them; empty for the usual advice.
+        blurred: finite differences of the log-likelihood disagree with its score and information, because of rounding.
+        rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
+        limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
+        within: how much higher the profile log-likelihood could be away from a bound without being noticed,
+            log-likelihood units; None unless that profile was evaluated.
+        deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
+            that lists them; empty if they are many.
+        convex: at the start the log-likelihood curves upwards in every parameter; False also if that was not checked.
+        beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
+        n_retried: number of further starts from which no maximum was found.
+        mapped: a `Mapped`, the result in centred and scaled coordinates if these were used; ``directions`` are then in these.
+    """
+
+    directions: tuple[Direction, ...] = ()
+    rows: str = ""
+    advice: str = ""
+    blurred: bool = False
+    rounding: str = ""
+    limit: bool = False
+    within: float | None = None
+    deciding: tuple[tuple[Any, ...], str] = ((), "")
+    convex: bool = False
+    beside: str = ""
+    n_retried: int = 0
+    mapped: Any = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known of the final point of a search; numbers are Python floats or NumPy arrays.
 
@@ -75,25 +110,13 @@ class Evidence:
         mismatch: share of the change of the score along the last sizeable step that the information at both its ends does
             not explain, as `OptimizeResult.mismatch`; inf if there was none.  Above 0.003 rounding errors are estimated.
         doubtful: the information is positive definite, but some standard error is implausibly large (a plateau, or rounding).
-        blurred: finite differences of the log-likelihood disagree with its score and information, because of rounding.
+        findings: what the diagnosis found.
         edges: (name, bound, Lagrange multiplier) of each parameter at a bound that belongs to its support.
-        directions: what ray tests found; empty where they were not needed.
-        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
-        rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
-        limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
-        within: how much higher the profile log-likelihood could be away from a bound without being noticed, log-likelihood
-            units; None unless that profile was evaluated.
-        deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
-            that lists them; empty if they are many.
         n_steps: iterations taken.
         dense: a Hessian was available (False for first-order fits of many parameters).
-        convex: at the start the log-likelihood curves upwards in every parameter.
-        beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
-        n_retried: number of further starts from which no maximum was found.
         contributions: number of terms that the log-likelihood sums and what one is, ``(3, "rows")``; inf if unknown.
         n_free: number of free parameters.
         message: statement that replaces the usual one if there is no Hessian.
-        advice: advice that replaces the usual one.
     """
 
     end: End
@@ -104,23 +127,13 @@ class Evidence:
     definite: bool
     mismatch: float = float("inf")
     doubtful: bool = False
-    blurred: bool = False
-    rounding: str = ""
-    limit: bool = False
-    within: float | None = None
+    findings: Findings = Findings()
     edges: tuple[tuple[str, float, float], ...] = ()
-    directions: tuple[Direction, ...] = ()
-    rows: str = ""
-    deciding: tuple[tuple[Any, ...], str] = ((), "")
     n_steps: int = 0
     dense: bool = True
-    convex: bool = False
-    beside: str = ""
-    n_retried: int = 0
     contributions: tuple[float, str] = (float("inf"), "")
     n_free: int = 0
     message: str = ""
-    advice: str = ""
 
 
 def superlinear(decrements: Float[Host, "*sets history"]) -> Bool[Host, "*sets"]:

@@ -31,33 +31,33 @@ def judge(e: Evidence) -> Verdict:
     }
     code, said = _rule(e)
     statement = said() if callable(said) else said
-    if e.directions:
-        facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.directions)
-        risen = [d for d in e.directions if d.behaviour == "rises"]
+    if e.findings.directions:
+        facts["directions"] = tuple((d.behaviour, d.names, d.gain) for d in e.findings.directions)
+        risen = [d for d in e.findings.directions if d.behaviour == "rises"]
         if risen and all(d.bounded for d in risen):
             facts["supremum"] = max(d.supremum for d in risen)
-        if risen and e.deciding[0]:
-            facts["rows"] = e.deciding[0]
+        if risen and e.findings.deciding[0]:
+            facts["rows"] = e.findings.deciding[0]
     if e.edges:
         facts["edges"] = e.edges
     if e.dense:
         facts["mismatch"] = e.mismatch
-    if e.limit:
+    if e.findings.limit:
         facts["limit"] = True
-    if e.edges and e.within is not None:
-        facts["decided_within"] = e.within
-    if e.rounding:
-        facts["rounding"] = e.rounding
-    if code in CONVERGED and e.beside:
-        statement = f"{statement}; {e.beside}"
-    advice = e.advice if e.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
+    if e.edges and e.findings.within is not None:
+        facts["decided_within"] = e.findings.within
+    if e.findings.rounding:
+        facts["rounding"] = e.findings.rounding
+    if code in CONVERGED and e.findings.beside:
+        statement = f"{statement}; {e.findings.beside}"
+    advice = e.findings.advice if e.findings.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
     if code == "no_finite_maximum":
-        if e.convex:
+        if e.findings.convex:
             advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
         elif e.contributions[0] <= e.n_free:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
-        elif e.n_retried:
-            advice += f" {e.n_retried} other starts reached no finite maximum either{SEVERAL_STARTS}."
+        elif e.findings.n_retried:
+            advice += f" {e.findings.n_retried} other starts reached no finite maximum either{SEVERAL_STARTS}."
     return Verdict(code, statement, Facts(facts), advice)
 
 
@@ -70,24 +70,24 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     """The code, and the statement or a function that returns it."""
     if e.end == End.INTERRUPTED and not e.n_steps:
         return "stopped_early", "interrupted before the first step; the values are those of the start"
-    if e.rows:
-        return "not_computable", e.rows
+    if e.findings.rows:
+        return "not_computable", e.findings.rows
     if not e.dense:
         usual = f"a first-order method stopped after {e.n_steps} steps ({_ended(e.end)}); not checked by second derivatives"
         return "stopped_early", e.message or usual
-    rising = steepest(e.directions)
+    rising = steepest(e.findings.directions)
     unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
     if rising is not None and not (unsettled and rising.bounded):
         return "no_finite_maximum", partial(_risen, rising, e)
-    flat = [d for d in e.directions if d.behaviour == "flat"]
+    flat = [d for d in e.findings.directions if d.behaviour == "flat"]
     if flat:
         return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
-    higher = [d for d in e.directions if d.behaviour == "higher"]
+    higher = [d for d in e.findings.directions if d.behaviour == "higher"]
     best = max(higher, key=lambda d: d.gain) if higher else None
     settled = e.end in (End.CONVERGED, End.PRECISION_FLOOR, End.SINGULAR)
     if best is not None and settled and not e.definite:
         return "saddle", f"a stationary point, but the log-likelihood is {best.gain:.3g} higher along {best.movement}"
-    for d in e.directions:
+    for d in e.findings.directions:
         if d.behaviour == "inflection":
             return "saddle", (
                 f"an inflection: the score is zero and the information nearly singular, but the log-likelihood is {d.gain:.3g} "
@@ -98,7 +98,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
 
 def _indefinite(e: Evidence) -> str:
     """The statement for a final point where the information is not positive definite."""
-    if any(d.behaviour == "ridge" for d in e.directions):
+    if any(d.behaviour == "ridge" for d in e.findings.directions):
         return (
             f"the information is singular where the search stopped ({_ended(e.end)} after {e.n_steps} steps), but not nearby: "
             "two components have become identical, or the start was too far away; give another start="
@@ -106,7 +106,7 @@ def _indefinite(e: Evidence) -> str:
     if e.end == End.INTERRUPTED:
         return f"interrupted after {e.n_steps} steps, far from a maximum"
     if e.end == End.MAX_STEPS:
-        negated = f"; {NEGATED}" if e.convex else ""
+        negated = f"; {NEGATED}" if e.findings.convex else ""
         return f"max_steps was reached after {e.n_steps} steps, far from a maximum{negated}"
     if np.isnan(e.smallest_eigenvalue):
         return (
@@ -126,15 +126,15 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
     ``best``: a direction along which the log-likelihood is higher at some distance, or None.
     """
     # the log-likelihood falls along every suspicious ray: that outweighs what the optimiser could tell from its last step
-    fell = bool(e.directions) and all(d.behaviour == "falls" for d in e.directions)
+    fell = bool(e.findings.directions) and all(d.behaviour == "falls" for d in e.findings.directions)
     followed = fell and e.decrement <= SMALL_DECREMENT and not (e.doubtful and e.end == End.DIVERGED)
     stopped = f"{_ended(e.end)} after {e.n_steps} steps"
-    if e.blurred and not e.doubtful:
+    if e.findings.blurred and not e.doubtful:
         return "stopped_early", (
             f"{stopped}, where the log-likelihood one standard error away does not fall as its "
             "second derivatives say: the formula has lost its digits, or is not smooth there"
         )
-    if e.blurred:
+    if e.findings.blurred:
         return "stopped_early", (
             f"{stopped}, where a standard error is implausibly large and finite differences of the log-likelihood disagree with "
             "its score: a plateau, on which the formula loses its digits (a difference of large terms)"
@@ -144,11 +144,12 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
     if e.end == End.CONVERGED or followed:
         if e.edges:
             where = ", ".join(f"{name} is at the bound {edge:g} of its support" for name, edge, _ in e.edges)
-            limit = "; the log-likelihood there is a limit, because the formula has no digits at the bound" if e.limit else ""
+            limit = "; the log-likelihood there is a limit, because the formula has no digits at the bound"
+            limit = limit if e.findings.limit else ""
             ladder = (
                 ""
-                if e.within is None
-                else f"; the log-likelihood is not higher near the bound, to within {e.within:.1g}"
+                if e.findings.within is None
+                else f"; the log-likelihood is not higher near the bound, to within {e.findings.within:.1g}"
             )
             return "boundary", f"{where}{ladder}; standard errors of the others treat it as fixed there{limit}"
         elsewhere = f"; the log-likelihood is higher along {best.movement}" if best is not None else ""
@@ -165,12 +166,12 @@ def _curved(e: Evidence, best: Direction | None) -> tuple[str, str]:
 
 def _risen(rising: Direction, e: Evidence) -> str:
     """The statement for a log-likelihood that rises without a maximum along a direction."""
-    deciding, (n, kind) = e.deciding[1], e.contributions
+    deciding, (n, kind) = e.findings.deciding[1], e.contributions
     where = f"along {rising.movement}" + (f" (decided by {deciding})" if deciding else "")
     few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
     if rising.bounded:
         return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}{few}"
-    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if e.convex else few)
+    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if e.findings.convex else few)
 
 
 def _ended(end: End) -> str:

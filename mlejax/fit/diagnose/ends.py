@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,10 @@ from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.status import End
 from mlejax.transforms import Ordered
-from mlejax.verdict import Direction, superlinear
+from mlejax.verdict import superlinear
 
 if TYPE_CHECKING:
-    from mlejax.fit.diagnose.centring import Mapped
+    pass
 
 ABSURD_ERROR = 1e3  # standard errors beyond so many times the estimate (at least 1) are doubted
 ABSURD_FACTOR = 6.0  # the same in logarithms and logits
@@ -27,41 +26,6 @@ ABSURD_LOG = 25.0
 NEAR_EDGE = 1e-4  # standard errors
 SURE_TRACE = 1e6  # trace of the inverse scaled information below which its eigenvalues need not be computed
 CLEAR = 0.01  # log-likelihood lost one unit of 1 / sqrt(information) off an edge, from which on its score decides
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the diagnosis of one data set found.
-
-    Attributes:
-        directions: what the log-likelihood does along each tested direction.
-        rows: statement on the rows whose log-likelihood or score is not finite; empty if all are finite.
-        advice: advice for them; empty for the usual advice.
-        blurred: finite differences of the log-likelihood disagree with its score and information.
-        rounding: statement on the rounding error of the log-likelihood; empty if it was not estimated.
-        limit: the final point is a limit at a bound, where the function itself cannot be evaluated accurately.
-        within: how much higher the profile log-likelihood could be away from a bound without being noticed; None unless that
-            profile was evaluated.
-        deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
-            that lists them; empty if they are many.
-        convex: at the start the log-likelihood curves upwards in every parameter; False also if that was not checked.
-        beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
-        n_retried: number of further starts from which no maximum was found.
-        mapped: the result in centred and scaled coordinates if these were used; ``directions`` are then in these coordinates.
-    """
-
-    directions: tuple[Direction, ...] = ()
-    rows: str = ""
-    advice: str = ""
-    blurred: bool = False
-    rounding: str = ""
-    limit: bool = False
-    within: float | None = None
-    deciding: tuple[tuple[Any, ...], str] = ((), "")
-    convex: bool = False
-    beside: str = ""
-    n_retried: int = 0
-    mapped: Mapped | None = None
 
 
 @lru_cache(maxsize=256)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mlejax.fit.diagnose import ends
 from mlejax.fit.diagnose.directions import movements
-from mlejax.fit.diagnose.ends import Findings, information_over, interior
+from mlejax.fit.diagnose.ends import information_over, interior
 from mlejax.fit.prepare.penalties import finite_penalty
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
-from mlejax.verdict import Evidence
+from mlejax.verdict import Evidence, Findings
 
 ADVICE_AFTER_TRAINING = (
     "Training ends where it is told to, short of a maximum; so no standard errors come with it. res.subset_errors(...) gives "
@@ -85,6 +87,8 @@ def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings:
         (smallest, condition), definite = inner.conditioning(), inner.ok
         if definite:
             doubted = bool((np.sqrt(inner.inverse_diagonal()) > ends.believable(end.u, space)[free]).any())
+    if end.message and not (findings.rows or findings.advice):
+        findings = replace(findings, advice=ADVICE_AFTER_TRAINING)
     theta = np.asarray(space.theta_from_u(end.u, fixed)) if not free.all() else end.u
     edges = tuple((space.theta_labels[j], float(theta[j]), float(end.score[j])) for j in np.flatnonzero(~free).tolist())
     return Evidence(
@@ -96,19 +100,9 @@ def evidence_at(space: Space, fixed: Host | None, end: OptimizeResult, findings:
         condition=condition,
         definite=definite,
         edges=edges,
-        directions=findings.directions,
         doubtful=doubted,
-        blurred=findings.blurred,
-        rounding=findings.rounding,
-        limit=findings.limit,
-        within=findings.within,
-        rows=findings.rows,
-        deciding=findings.deciding,
-        convex=findings.convex,
-        beside=findings.beside,
-        n_retried=findings.n_retried,
         n_steps=int(end.n_steps),
         dense=end.information is not None,
         message=end.message,
-        advice=findings.advice or (ADVICE_AFTER_TRAINING if end.message and not findings.rows else ""),
+        findings=findings,
     )

@@ -20,7 +20,7 @@ from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
 from mlejax.fit.diagnose.directions.rays import Asks
 from mlejax.fit.diagnose.edges import decided_within, held_on_edges, off_the_edges
-from mlejax.fit.diagnose.ends import Findings, doubtful, is_clean, onto_edges
+from mlejax.fit.diagnose.ends import doubtful, is_clean, onto_edges
 from mlejax.fit.diagnose.evidence import blurred, explain
 from mlejax.fit.diagnose.problems import Diagnosed, Problems
 from mlejax.fit.diagnose.rounding.digits import (
@@ -46,7 +46,7 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import NEGATED, SMALL_DECREMENT
+from mlejax.verdict import NEGATED, SMALL_DECREMENT, Findings
 
 MAX_RESTARTS = 4
 CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum

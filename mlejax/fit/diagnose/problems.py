@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mlejax.fit.diagnose.ends import Findings
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.objective import Evaluator, SingleEvaluator, Spec
 from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
+from mlejax.verdict import Findings
 
 TOGETHER = 1024  # data sets that are diagnosed at one time, at most
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mlejax.fit.diagnose import Diagnosed, Findings, Problems, evidence_at, is_clean, lost, search, value_is_real
+from mlejax.fit.diagnose import Diagnosed, Problems, evidence_at, is_clean, lost, search, value_is_real
 from mlejax.fit.prepare.loaded import Loaded
 from mlejax.linalg import symmetric
 from mlejax.objective import SingleEvaluator, row_terms
@@ -23,7 +23,7 @@ from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import judge, steepest
+from mlejax.verdict import Findings, judge, steepest
 
 MAX_STEPS = 150  # steps from one start, so that a search towards infinity does not delay the others
 EXAMINED = 6  # most final points that are no clear maximum to be diagnosed by ray tests

@@ -9,13 +9,13 @@ import numpy as np
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.probes import scaled
 from mlejax.fit.diagnose.directions.rays import Asks
-from mlejax.fit.diagnose.ends import Findings, information_over, interior
+from mlejax.fit.diagnose.ends import information_over, interior
 from mlejax.linalg import dense_each, symmetric
 from mlejax.objective import SingleEvaluator, row_terms
 from mlejax.optimize import OptimizeResult
 from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
-from mlejax.verdict import Direction
+from mlejax.verdict import Direction, Findings
 
 MOST_DIRECTIONS = 11  # flat directions whose curvature is looked at elsewhere, at most
 DEPENDENT = 1e-10  # smallest eigenvalue of the scaled outer products of scores, below which they leave a direction out

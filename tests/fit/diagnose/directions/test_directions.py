@@ -8,7 +8,7 @@ import pytest
 from mlejax.fit.diagnose.directions import probes as directions
 from mlejax.fit.diagnose.directions import rays
 from mlejax.status import End
-from mlejax.verdict import Direction, Evidence, code_of, judge
+from mlejax.verdict import Direction, Evidence, Findings, code_of, judge
 
 
 def test_words_are_made_once_when_asked_for() -> None:
@@ -19,7 +19,7 @@ def test_words_are_made_once_when_asked_for() -> None:
         return "mu -> +inf", ("mu",)
 
     rising = Direction("rises", np.ones(1), 2.0, -3.0, words)
-    end = Evidence(End.CONVERGED, 1e-12, (1e-12,), 0.5, 1.0, True, directions=(rising,))
+    end = Evidence(End.CONVERGED, 1e-12, (1e-12,), 0.5, 1.0, True, findings=Findings((rising,)))
     assert code_of(end) == "no_finite_maximum"
     assert not asked
     assert judge(end).statement == "the log-likelihood keeps rising towards -3 along mu -> +inf"
