@@ -42,7 +42,7 @@ def resolve(method: Any) -> Method:
         ValueError: unknown method 'newtom': did you mean 'newton'? Expected 'newton', 'bhhh', 'lbfgs', 'adam', 'em', ...
     """
     if isinstance(method, str):
-        name = _name(method)
+        name = method.lower().replace("-", "").replace("_", "").strip()
         if name in NAMES:
             return NAMES[name]()
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.6)
@@ -61,11 +61,7 @@ def resolve(method: Any) -> Method:
 
 def named_newton(method: Any) -> bool:
     """Whether Newton's method was given by its name, as is the default, and not as an object that the user made."""
-    return isinstance(method, str) and _name(method) == "newton"
-
-
-def _name(text: str) -> str:
-    return text.lower().replace("-", "").replace("_", "").strip()
+    return isinstance(method, str) and isinstance(resolve(method), Newton)
 
 
 def evaluating(method: Method) -> Method:
