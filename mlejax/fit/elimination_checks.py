@@ -18,6 +18,7 @@ from mlejax.likelihood import Likelihood, eliminating
 from mlejax.objective import ChunkedEvaluator, EffectsEvaluator, RowTerms, Spec, row_terms, separated_rows
 from mlejax.optimize import MethodLike, OptimizeResult
 from mlejax.parameters import CurvedTies
+from mlejax.portable import Absent
 from mlejax.shapes import Bool, Data, Float, Host, Int, PyTree
 from mlejax.status import End
 from mlejax.verdict import Verdict
@@ -121,6 +122,9 @@ def effects_evaluator_of(spec: Spec, loaded: Loaded, fixed: Host | None) -> Effe
 
 def terms_of_rows(spec: Spec, loaded: Loaded, fixed: Host | None, u: Float[Host, " p"]) -> RowTerms:
     """Log-likelihood terms, scores and weights of data in memory at u, (p,); with fixed effects, these are profiled out."""
+    function = (spec.likelihood.natural or spec.likelihood).function
+    if isinstance(function, Absent):
+        function()  # says so: a result from a file has no rows over which it would be called
     if loaded.levels is None:
         return row_terms(ChunkedEvaluator(spec, loaded.problem.data, fixed), u)
     return effects_evaluator_of(spec, loaded, fixed).row_terms(u)

@@ -87,7 +87,8 @@ class Testing(Fitted):
 
         Raises:
             TypeError: the other one is not a result.
-            ValueError: different data, not nested, not converged, or pseudolikelihoods.
+            ValueError: different data, not nested, not converged, or pseudolikelihoods; a parameter fixed on a closed edge
+                without ``boundary`` or ``bootstrap``.
         """
         if not isinstance(restricted, Fitted):
             raise TypeError(

@@ -283,10 +283,8 @@ def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
             rho = 0.5 * (low + high)
         if not low < rho < high:
             break
-        found = yield from constrained_fit(path, rho, _hermite(a, b, (rho - low) / (high - low)))
-        if found is None or not found.reached[0]:
-            found = yield from constrained_fit(path, rho, nearest.u[0])
-        if found is None or not found.reached[0]:
+        found = yield from _reached(path, rho, _hermite(a, b, (rho - low) / (high - low)), nearest.u[0])
+        if found is None:
             break
         n += int(found.n_evaluations[0])
         found = found._replace(n_evaluations=np.array([n]))
@@ -385,10 +383,27 @@ def _peak(path: Paths, a: Points, b: Points) -> Asks[Points | None]:
 
 def _near(path: Paths, rho: float, last: Points) -> Asks[Points | None]:
     """The point on the profile at rho: along the tangent of another point, or straight from that."""
-    found = yield from constrained_fit(path, rho, last.u[0] + (rho - last.rho[0]) * last.tangent[0])
-    if found is None or not found.reached[0]:
-        found = yield from constrained_fit(path, rho, last.u[0])  # the tangent may lead astray
-    return found if found is not None and found.reached[0] else None
+    along = last.u[0] + (rho - last.rho[0]) * last.tangent[0]  # the tangent may lead astray
+    return (yield from _reached(path, rho, along, last.u[0]))
+
+
+def _reached(path: Paths, rho: float, *starts: Float[Host, " p"]) -> Asks[Points | None]:
+    """The point on the profile at rho from the first start that leads to one; the last one is taken off its edges, too.
+
+    At a variance of 0 the score is 0 also where the log-likelihood rises from there.
+    """
+    for u in (*starts, _off_edges(path, starts[-1])):
+        found = yield from constrained_fit(path, rho, u)
+        if found is not None and found.reached[0]:
+            return found
+    return None
+
+
+def _off_edges(path: Paths, u: Float[Host, " p"]) -> Float[Host, " p"]:
+    """u a tenth of a standard error inside of the bounds that it lies on, at most half of their distance."""
+    step = 0.1 / np.sqrt(np.maximum(np.abs(np.diag(path.information0[0])), 1e-12))
+    step = np.minimum(step, 0.5 * (path.upper - path.lower))
+    return np.asarray(u + np.where(u <= path.lower, step, np.where(u >= path.upper, -step, 0.0)))
 
 
 def _is_higher(path: Paths, point: Points) -> bool:

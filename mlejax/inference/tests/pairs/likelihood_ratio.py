@@ -23,7 +23,7 @@ from mlejax.fit import Fit
 from mlejax.inference.tables.formatting import format_statistic, format_test_p
 from mlejax.inference.tests.pairs.chi_bar_square import chi_bar_tail
 from mlejax.inference.tests.pairs.nested_fits import bootstrapped, boundary_weights
-from mlejax.inference.tests.pairs.nesting import not_nested, same_function
+from mlejax.inference.tests.pairs.nesting import fixed_on_edges, not_nested, same_function
 from mlejax.inference.tests.pairs.same_data import data_difference, same_rows
 from mlejax.latent import mixture_of
 from mlejax.notebook import Text, in_notebooks
@@ -205,6 +205,8 @@ def lr_test(
         )
     if bootstrap is None:
         _check_classes(full, restricted)
+        if not boundary:
+            _check_edges(full, restricted)
     excess = float(restricted.llf) - float(full.llf)
     # Beyond 1e6 in size, a log-likelihood itself is not known to 1e-6.
     slack = LIMIT if full.limit or restricted.limit else SLACK
@@ -292,6 +294,16 @@ def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df
         )
     if found := not_nested(full.fit, restricted.fit):
         raise ValueError(f"the fits are not nested: {found}")
+
+
+def _check_edges(full: FitFacts, restricted: FitFacts) -> None:
+    """ValueError where restrictions put parameters on edges, and chi-squared was asked for."""
+    edges = [] if full.fit is None or restricted.fit is None else fixed_on_edges(full.fit, restricted.fit)
+    if edges:
+        raise ValueError(
+            f"the restricted fit has {', '.join(edges)} on the edge of the support, where the ratio is not chi-squared: "
+            f"boundary={len(edges)} compares it with the mixture that holds there, bootstrap=999 with drawn data"
+        )
 
 
 def _check_classes(full: FitFacts, restricted: FitFacts) -> None:

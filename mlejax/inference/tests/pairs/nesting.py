@@ -15,6 +15,7 @@ from mlejax.inference.row_designs import designs_of
 from mlejax.inference.tests.pairs.same_data import same_order
 from mlejax.inference.tests.restrictions.hypotheses import parse_hypotheses
 from mlejax.parameters import CurvedTies, Predictor
+from mlejax.transforms import Box, HalfOpen, Transform
 
 TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to its size
 
@@ -40,6 +41,26 @@ def not_nested(full: Fit, restricted: Fit) -> str:
         f"{', '.join(outside)} of the restricted fit takes values that no coefficients of the full one give: its columns "
         "(or offset) are no combinations of theirs"
     )
+
+
+def fixed_on_edges(full: Fit, restricted: Fit) -> list[str]:
+    """Parameters of one function that the restricted fit fixes on a closed edge of their support, and the full one does not."""
+    a, b = full.spec.space, restricted.spec.space
+    if not same_function(full, restricted):
+        return []
+    values = dict(zip(b.labels, np.where(b.reported_fixed, b.reported(restricted.params), np.nan), strict=True))
+    out = []
+    for leaf, rows in zip(a.leaves, a.reported_slices, strict=True):
+        edges = _closed_edges(leaf.transform)
+        names = zip(a.labels[rows], a.reported_fixed[rows], strict=True)
+        out += [name for name, held in names if not held and values.get(name) in edges]
+    return out
+
+
+def _closed_edges(transform: Transform) -> tuple[float, ...]:
+    if isinstance(transform, HalfOpen):
+        return (transform.lo if transform.closed == "left" else transform.hi,)
+    return (transform.lo, transform.hi) if isinstance(transform, Box) else ()
 
 
 def _broken(full: Fit, restricted: Fit) -> list[str]:
