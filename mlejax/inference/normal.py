@@ -1,4 +1,4 @@
-"""Critical values, p-values and z statistics of the normal distribution, or of Student's t where clusters are few."""
+"""Critical values, p-values and z statistics, by the normal distribution or Student's t."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlejax.shapes import Float, Host
 
 
 def check_alpha(alpha: float) -> None:
-    """ValueError unless 0 < alpha <= 0.5.
+    """Raise ValueError unless 0 < alpha <= 0.5.
 
     >>> check_alpha(0.05)
     """
@@ -25,7 +25,7 @@ def check_alpha(alpha: float) -> None:
 
 
 def critical_value(alpha: float, df: float = inf) -> float:
-    """The two-sided critical value: the 1 - alpha/2 quantile.
+    """Return the two-sided critical value, the 1 - alpha/2 quantile.
 
     Args:
       alpha: 1 - coverage, in (0, 0.5].
@@ -43,7 +43,8 @@ def critical_value(alpha: float, df: float = inf) -> float:
 
 
 def stretched(bse: Float[Host, " m"], alpha: float, df: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Standard errors times the ratio of t's critical value to the normal one, whose intervals are then those of t(df).
+    """Return standard errors times t(df) over normal critical value, so that normal intervals made with them are those of
+    t(df), (m,).
 
     >>> stretched(np.ones(2), 0.05, np.array([5.0, inf])).round(4).tolist()
     [1.3115, 1.0]
@@ -57,7 +58,7 @@ def stretched(bse: Float[Host, " m"], alpha: float, df: Float[Host, " m"]) -> Fl
 
 
 def two_sided_p(z: ArrayLike, df: ArrayLike = inf) -> Float[Host, ...]:
-    """Two-sided p-values, accurate in the far tail; NaN for NaN.  By Student's t with ``df`` degrees of freedom if finite.
+    """Return two-sided p-values, accurate in the far tail; by Student's t where ``df`` is finite.  NaN gives NaN.
 
     >>> f"{float(two_sided_p(20.0)):.4e}"
     '5.5072e-89'
@@ -75,14 +76,14 @@ def two_sided_p(z: ArrayLike, df: ArrayLike = inf) -> Float[Host, ...]:
 def z_tests(
     params: ArrayLike, bse: ArrayLike, null: ArrayLike = 0.0, *, testable: ArrayLike = True, df: ArrayLike = inf
 ) -> tuple[Float[Host, ...], Float[Host, ...]]:
-    """z statistics with two-sided p-values.
+    """Return z statistics and two-sided p-values, (m,) each.
 
     Args:
       params: (m,) estimates, natural scale.
-      bse: (m,) standard errors; NaN or 0 gives NaN (a quantity known exactly has no test).
+      bse: standard errors (m,); NaN or 0 gives NaN (a quantity known exactly has no test).
       null: values under the null hypothesis.
-      testable: flags of the entries for which the null value is an interior point of the support; others get NaN.
-      df: of Student's t, inf for the normal distribution.
+      testable: True for entries whose null value is an interior point of the support; others get NaN.
+      df: degrees of freedom of Student's t, inf for the normal distribution.
 
     >>> z, p = z_tests([1.0, 2.0], [0.5, 0.5], testable=[True, False])
     >>> z.tolist(), p.round(4).tolist()

@@ -284,5 +284,5 @@ def test_what_no_data_set_can_have_is_refused_at_once() -> None:
 
     frame = table([40, 40])
     frame["u"] = np.arange(80) // 4
-    with pytest.raises(ValueError, match="units have no order"):
+    with pytest.raises(ValueError, match="which have no order"):
         units.fit_groups(frame, by="store", start={"mu": 0.0}, cov_type="HAC")

@@ -209,7 +209,7 @@ def test_hac_needs_an_order() -> None:
     with pytest.raises(ValueError, match="frequency weights"):
         res.with_cov("HAC")
     units = FAMILY.plain.fit(FAMILY.make(SEED), start=FAMILY.start)
-    with pytest.raises(ValueError, match="units have no order"):
+    with pytest.raises(ValueError, match="which have no order"):
         units.with_cov("HAC")
 
 

@@ -1,4 +1,6 @@
-"""Checks of models and fits: information criteria, errors of a subset, simulation studies, `model.check`."""
+"""Checks of models and fits: information criteria, residuals, influence, standard errors of a subset of the parameters,
+simulation studies, `model.check`.
+"""
 
 from mlejax.inference.checking.criteria import (
     CRITERIA,

@@ -1,4 +1,4 @@
-r"""Information criteria: what a maximised log-likelihood is worth, given what it cost.
+r"""Information criteria: the maximised log-likelihood with a charge for the number of parameters.
 
 With the maximised log-likelihood :math:`\ell`, k free parameters and n observations (smaller is better):
 
@@ -112,7 +112,7 @@ CRITERIA = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "hqic": "HQIC"}
 
 
 def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | Host:
-    """A criterion by its name, one of :data:`CRITERIA`; arguments as of :func:`bic`.
+    """Return a criterion by its name, one of :data:`CRITERIA`; the arguments are those of :func:`bic`.
 
     >>> criterion("aic", -10.0, 2, 50)
     24.0
@@ -123,12 +123,14 @@ def criterion(name: str, llf: ArrayLike, k: ArrayLike, n: ArrayLike) -> float | 
 
 
 def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
-    """Number of free parameters that are identified, effects by index included.
+    """Return the number of free parameters (effects by level index included), less the directions that are not identified.
+
+    With ``count="interior"``, parameters at a bound of their support are not counted.
 
     With ``count="interior"`` without those on an edge of their support.
 
     Raises:
-        ValueError: another ``count``.
+        ValueError: ``count`` is neither ``"all"`` nor ``"interior"``.
     """
     if count not in ("all", "interior"):
         raise ValueError(f"count={count!r}: expected 'all' (parameters on an edge included) or 'interior'")
@@ -137,22 +139,26 @@ def df_model(fit: Fit, cov: CovarianceResult, count: str = "all") -> int:
 
 
 def effective_df(fit: Fit, cov: CovarianceResult) -> float:
-    """Of a penalised fit tr(H_P^-1 I) (Gray 1992), else the number of free parameters."""
+    """Return the effective degrees of freedom tr(H_P^-1 I) of a penalised fit (Gray 1992); the number of free parameters
+    for other fits.
+    """
     return float(df_model(fit, cov)) if fit.penalised is None else cov.edf
 
 
 def llf_penalized(fit: Fit) -> float:
-    """The maximised objective: the log-likelihood minus the penalty, or plus the bias reduction."""
+    """Return the maximised objective: the log-likelihood minus the penalty, or plus the term of bias reduction."""
     return fit.llf - (0.0 if fit.penalised is None else fit.penalised.value) + fit.reduced
 
 
 def highest_llf(fit: Fit) -> float:
-    """The maximised log-likelihood; its supremum, where it levels off at one."""
+    """Return the maximised log-likelihood, or its supremum if it approaches one without a maximum."""
     return fit.llf if fit.verdict.supremum is None else fit.verdict.supremum
 
 
 def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
-    """The facts of a fit that likelihood-ratio tests and comparisons need."""
+    """Return what likelihood-ratio tests and comparisons need to know of a fit: log-likelihood, df, nobs, fingerprint and
+    flags.
+    """
     return FitFacts(
         llf=highest_llf(fit),
         df_model=fit.spec.space.n_free + fit.n_effects,
@@ -169,12 +175,14 @@ def facts_of(fit: Fit, cov: CovarianceResult) -> FitFacts:
 
 
 def pseudolikelihood(fit: Fit, cov: CovarianceResult) -> bool:
-    """Whether what was maximised is a pseudolikelihood: under sampling weights, or beside a sandwich covariance."""
+    """True if the objective counts as a pseudolikelihood: sampling weights, or a sandwich covariance."""
     return not KINDS[cov.kind].model_based or fit.weight_kind == "sampling"
 
 
 def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
-    """Why information criteria do not apply to a fit, in words that follow "is refused", or nothing."""
+    """Return the reason why information criteria are not defined for a fit, as the end of a sentence "AIC is refused ...";
+    empty if they are.
+    """
     if fit.penalised is not None and np.isnan(cov.edf):
         return (
             "because a penalised fit counts effective degrees of freedom, and there is no information to take them from"
@@ -196,18 +204,19 @@ def no_criterion(fit: Fit, cov: CovarianceResult) -> str:
 def info_criterion(
     fit: Fit, cov: CovarianceResult, name: str = "aic", *, n: float | None = None, count: str = "all"
 ) -> float:
-    """An information criterion; smaller is better.
+    """Return an information criterion of a fit; smaller is better.
 
     Args:
         name: ``"aic"``, ``"aicc"``, ``"bic"``, ``"hqic"`` or ``"tic"``.
-        n: number of observations, ``res.n_units`` say; ``nobs`` by default.
-        count: ``"all"`` counts parameters on an edge of their support too (as R's lme4 and pscl do); ``"interior"`` does not.
+        n: number of observations in the criterion, such as ``res.n_units``; ``nobs`` by default.
+        count: ``"all"`` also counts parameters at a bound of their support (as R's lme4 and pscl do); ``"interior"`` does
+            not.
 
-    Where the log-likelihood levels off without a maximum, its supremum is used.
+    If the log-likelihood approaches a supremum without a maximum, the supremum is used.
 
     Raises:
-        ValueError: a sandwich covariance or no maximum; of penalised fits all criteria but AIC, which counts effective
-            degrees of freedom.
+        ValueError: the fit has a sandwich covariance, sampling weights or bias reduction, or did not reach a maximum; or it is
+            penalised and the criterion is not AIC (which counts effective degrees of freedom).
     """
     if name == "tic":
         return _tic(fit, cov)
@@ -224,12 +233,14 @@ def info_criterion(
 
 
 def _tic(fit: Fit, cov: CovarianceResult) -> float:
-    """Takeuchi's criterion; a sandwich covariance does not matter, since it allows for a model that is wrong."""
+    """Return Takeuchi's criterion; a sandwich ``cov_type`` is allowed, since the criterion itself allows for a misspecified
+    model.
+    """
     why = no_criterion(fit, replace(cov, kind="nonrobust"))
     if fit.loaded.effects is not None:
-        why = "with effects by index: most of the parameters have no scores of their own"
+        why = "for models with effects by level index (mle.Real(by=...)), whose scores are not formed"
     if fit.penalised is not None or not fit.interior.all():
-        why = "where a penalty or an edge moves the estimates: it rests on scores that sum to 0"
+        why = "for penalised fits and estimates at a bound: it needs scores that sum to 0 at the estimates"
     if why:
         raise ValueError(f"TIC is refused {why}")
     sandwich = covariance_of(fit, "HC0", {})
@@ -246,7 +257,7 @@ def _tic(fit: Fit, cov: CovarianceResult) -> float:
 
 
 def incomparable(fits: Sequence[FitFacts]) -> str:
-    """Why criteria of these fits cannot be compared, in words; empty where they can.
+    """Return the reason why criteria of these fits cannot be compared (different data); empty if they can.
 
     A criterion ranks models of the same observations: another number of rows, or other values in a column that two
     fits share, makes the difference of two criteria mean nothing.

@@ -1,10 +1,11 @@
-r"""What each row, unit or cluster does to the estimates, from scores and Hessians, without refits.
+r"""The influence of each row, unit or cluster on the estimates, from scores and Hessians, without refits.
 
 With the score s_g and the information I_g of row g, and I that of all,
 
 .. math:: d_g = I^{-1} s_g \quad\text{or}\quad (I - I_g)^{-1} s_g
 
-is the estimate minus that without g: to first order (the infinitesimal jackknife), or by the Newton step of the others, which is
+approximates the estimate minus the estimate without g: to first order (the infinitesimal jackknife), or by one Newton step
+    without g, as in
 statsmodels' ``GLMInfluence``.  Cook's distance is d' I d / p, and the log-likelihood of g at the estimate without it
 l_g - s_g' d_g - d_g' I_g d_g / 2 (the last term with ``leverage`` only).
 
@@ -40,18 +41,19 @@ AT_ONCE = 4096  # rows of a product
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Influence:
-    """The influence of each row, unit or cluster; prints those with the largest Cook's distance.
+    """The influence of each row, unit or cluster on the estimates; prints those with the largest Cook's distance.
 
     Attributes:
-        labels: addresses of the entries (r,).
+        labels: names of the parameter entries (r,).
         what: ``"rows"``, ``"units"`` or ``"clusters"``.
         index: labels of the rows, units or clusters (m,).
-        dfbeta: estimate minus that without g, natural scale (m, r).
-        bse: standard errors of the model (r,), to compare with.
-        cooks_distance: (m,).
-        loglik: log-likelihood of g at the estimate (m,).
-        loglik_out: the same at the estimate without it (m,): its sum is that of leave-one-out cross-validation.
-        leverage: tr(I_g I^-1) (m,), which sums to the number of parameters; NaN unless asked for.
+        dfbeta: estimate minus the estimate without row g (approximate), natural scale (m, r).
+        bse: model standard errors (r,), for comparison with ``dfbeta``.
+        cooks_distance: Cook's distance of each (m,).
+        loglik: log-likelihood of each row, unit or cluster at the estimates (m,).
+        loglik_out: log-likelihood of each at the estimates without it (m,); the sum approximates leave-one-out
+            cross-validation.
+        leverage: tr(I_g I^-1) (m,), which sums to the number of parameters; NaN unless ``leverage=True``.
     """
 
     labels: tuple[str, ...]
@@ -66,17 +68,21 @@ class Influence:
 
     @property
     def dfbetas(self) -> Float[Host, "m r"]:
-        """``dfbeta`` in standard errors of the model."""
+        """``dfbeta`` divided by the model standard errors."""
         return np.asarray(self.dfbeta / self.bse)
 
     def cov_params(self) -> pd.DataFrame:
-        """The infinitesimal jackknife's covariance, sum d_g d_g': HC0, or of clusters; with ``leverage`` HC3 or CR3."""
+        """Return the covariance of the infinitesimal jackknife, sum d_g d_g' (r, r): HC0 (CR0 for clusters); with
+        ``leverage=True`` HC3 (CR3).
+        """
         import pandas as pd
 
         return pd.DataFrame(self.dfbeta.T @ self.dfbeta, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """One row for each: cooks_distance, leverage, loglik, loglik_out, and a column of dfbeta for each entry."""
+        """Return a DataFrame with one row for each row, unit or cluster: cooks_distance, leverage, loglik, loglik_out and a
+        dfbeta column for each entry.
+        """
         import pandas as pd
 
         columns = {name: getattr(self, name) for name in ("cooks_distance", "leverage", "loglik", "loglik_out")}
@@ -84,7 +90,7 @@ class Influence:
         return pd.DataFrame({**columns, **more}, index=pd.Index(self.index, name=self.what[:-1]))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Cook's distances in their order, the largest labelled; returns the axes."""
+        """Plot Cook's distances in the order of the data, the largest labelled; return the axes."""
         return diagnostics.distances(self.cooks_distance, self.index, self.what[:-1], ax)
 
     def __repr__(self) -> str:
@@ -100,18 +106,19 @@ class Influence:
 
 
 def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influence:
-    """What each row (unit, cluster) does to the estimates, without refits.
+    """Return the influence of each row (unit, cluster) on the estimates, without refits.
 
     Args:
-        groups: clusters that are left out as a whole: a column's name, or labels.
-        leverage: take the Newton step of the others, (I - I_g)^-1 s_g, in place of I^-1 s_g: nearer to a refit, and
+        groups: clusters that are left out as a whole: the name of a column, or labels (n,).
+        leverage: use the Newton step without g, (I - I_g)^-1 s_g, in place of I^-1 s_g: closer to a refit, and equal to
             statsmodels' ``GLMInfluence``; needs the Hessian of every row.
 
     Returns:
         `Influence`: ``dfbeta``, ``dfbetas``, ``cooks_distance``, ``loglik_out``, ``cov_params()``, ``frame()``, ``plot()``.
 
     Raises:
-        ValueError: a model of the whole data, a fit without a maximum or with a penalty or bias reduction.
+        ValueError: the model has ``rowwise=False``, the fit has no maximum, a penalty or bias reduction, or the rows are not
+            in memory.
 
     Example:
         >>> import mlejax as mle
@@ -147,8 +154,8 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
         adjusted, certain = adjusted_scores(own, 1.0)
         if certain.any():
             raise ValueError(
-                f"{what}: without {int(certain.sum())} of the {len(certain)} left out a parameter is not identified "
-                "(a leverage of 1); leverage=False has its influence to first order"
+                f"{what}: leaving out any one of {int(certain.sum())} of the {len(certain)} leaves a parameter unidentified "
+                "(a leverage of 1); leverage=False gives the influence to first order"
             )
         step = adjusted @ own.inverse
         tr = np.einsum("gij,ji->g", own.information, own.inverse)
@@ -169,9 +176,11 @@ def influence(fit: Fit, groups: Any = None, *, leverage: bool = False) -> Influe
 
 
 def _refuse(fit: Fit, what: str) -> None:
-    """Fits whose rows have no influence that could be computed."""
+    """Raise ValueError for fits whose influence cannot be computed: no maximum, a penalty, no rows in memory, or
+    ``rowwise=False``.
+    """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError(f"{what} evaluates the scores of all rows, which are not in memory")
+        raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their scores; fit a table in memory")
     if fit.penalised is not None or fit.spec.reduction is not None or not fit.verdict.converged:
         raise ValueError(
             f"{what} needs a maximum of the log-likelihood, without penalty or bias reduction; see the verdict"
@@ -182,16 +191,18 @@ def _refuse(fit: Fit, what: str) -> None:
             if fit.loaded.with_total
             else "with rowwise=False there is no estimate without a row"
         )
-        raise ValueError(f"{what} needs contributions that stand alone; {why}")
+        raise ValueError(f"{what} needs a log-likelihood that is a sum over rows or units; {why}")
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     if fit.information is None or fit.jacobian is None:
-        raise ValueError(f"{what} needs the information, which was not formed for so many parameters")
+        raise ValueError(f"{what} needs the information matrix, which is not computed for fits with so many parameters")
 
 
 def _first_order(
     scores: Float[Host, "m p"], linear: Float[Host, "p r"], root: Float[Host, "p p"]
 ) -> tuple[Float[Host, "m r"], Float[Host, " m"]]:
-    """scores @ linear (m, r) and the squared lengths of scores @ root (m,), a few rows at a time: they stay in cache."""
+    """Return scores @ linear (m, r) and the squared lengths of the rows of scores @ root (m,), computed in chunks of rows
+    that stay in cache.
+    """
     moved, size = np.empty((len(scores), linear.shape[1])), np.empty(len(scores))
     for begin in range(0, len(scores), AT_ONCE):
         part = slice(begin, begin + AT_ONCE)
@@ -210,7 +221,7 @@ def _summed(values: Float[Host, "n ..."], codes: Host | None) -> Float[Host, "G 
 
 
 def _names(fit: Fit, groups: Any, m: int, used: np.ndarray) -> np.ndarray:
-    """What the rows, units or clusters are called."""
+    """Return the labels of the rows, units or clusters (m,); 0, 1, ... if there are none of that length."""
     rows = fit.loaded.rows
     units = fit.spec.likelihood.unit if fit.loaded.crossing is None else fit.loaded.crossing.units
     labels = groups if groups is not None else units

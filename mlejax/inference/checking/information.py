@@ -1,4 +1,4 @@
-r"""The information of some parameters among very many, by Hessian-vector products: the whole matrix is never formed.
+r"""The information of a few of very many parameters, by Hessian-vector products: the whole matrix is never formed.
 
 With S the chosen parameters, O the others and I the information (minus the Hessian of the penalised log-likelihood, in
 natural coordinates), the covariance of S
@@ -7,8 +7,8 @@ natural coordinates), the covariance of S
     O estimated:  (I_SS - I_SO I_OO^-1 I_OS)^-1, the block of I^-1,
 
 where I_OO^-1 I_OS is found column by column by conjugate gradients (Hestenes & Stiefel 1952), each of whose steps costs
-one product I v. A direction of negative curvature that they meet ends them: there is no inverse then. They are scaled by
-the diagonal of I, so that parameters of very different scales do no harm; above 2,000 parameters it is estimated by the
+one product I v. They stop at a direction of negative curvature: there is no inverse then. They are preconditioned by the
+diagonal of I, because parameters can have very different scales; above 2,000 parameters it is estimated by the
 mean of z * Iz over random signs z (Bekas, Kokiopoulou & Saad 2007).
 
 Pearlmutter (1994), Fast exact multiplication by the Hessian, Neural Computation 6.
@@ -36,15 +36,15 @@ COLUMNS = 8  # solved side by side in one dispatch, so that Ctrl-C is heard
 
 
 class Information(NamedTuple):
-    """The information of S.
+    """Information of the chosen parameters S, with what conjugate gradients reported.
 
     Attributes:
-        block: I_SS, damping included.
-        score: gradient of the (penalised) log-likelihood by S.
-        lost: I_SO I_OO^-1 I_OS, or None if the others are taken as given.
-        n_steps: conjugate gradient steps of the slowest column.
+        block: I_SS, damping included, (m, m).
+        score: gradient of the (penalised) log-likelihood with respect to S, (m,).
+        lost: I_SO I_OO^-1 I_OS (m, m), or None if the other parameters are taken as known.
+        n_steps: conjugate gradient steps, the largest number over columns.
         residual: largest relative residual of a column.
-        negative: least curvature v'Iv / v'v met where it was not positive, else None.
+        negative: the smallest curvature v'Iv / v'v that was met, if it is not positive; else None.
     """
 
     block: Float[Host, "m m"]
@@ -65,7 +65,9 @@ class InformationPoint(NamedTuple):
 
 
 class _Solved(NamedTuple):
-    """Solutions by conjugate gradients, steps, relative residuals and least curvature met, of k systems."""
+    """Solutions of k linear systems by conjugate gradients: x, number of steps, relative residual, and smallest curvature
+    met.
+    """
 
     x: Float[Either, "k p"]
     n_steps: Int[Either, " k"]
@@ -74,7 +76,7 @@ class _Solved(NamedTuple):
 
 
 def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> Float[Device, " p"]:
-    """Score of the penalised log-likelihood in theta."""
+    """Return the score of the penalised log-likelihood with respect to theta, (p,)."""
     data = at.data
 
     def block(rows: PyTree, weights: Device, t: Device) -> Device:
@@ -94,7 +96,7 @@ def _gradient(spec: Spec, at: InformationPoint, theta: Float[Device, " p"]) -> F
 def _products(
     spec: Spec, at: InformationPoint, vectors: Float[Either, "k p"]
 ) -> tuple[Float[Device, "k p"], Float[Device, " p"]]:
-    """I v for several v, and the score."""
+    """Return the products I v of the information with several vectors (k, p), and the score (p,)."""
     score, along = jax.linearize(partial(_gradient, spec, at), at.theta)
     return -jax.vmap(along)(vectors), score
 
@@ -110,7 +112,9 @@ def _solve(
     tol: Scalar,
     max_steps: Scalar,
 ) -> _Solved:
-    """Conjugate gradients for I_OO x = b, several b that are 0 outside O, scaled by a positive diagonal."""
+    """Solve I_OO x = b by conjugate gradients for several right-hand sides b (k, p), which are 0 outside O, preconditioned
+    by a positive diagonal.
+    """
     _, along = jax.linearize(partial(_gradient, spec, at), at.theta)
 
     def product(v: Device) -> Device:
@@ -152,16 +156,16 @@ def information_of(
     tol: float = 1e-8,
     max_steps: int | None = None,
 ) -> Information:
-    """The information of the chosen entries of theta; call inside ``float64()``.
+    """Return the information of the chosen entries of theta; to be called inside ``float64()``.
 
     Args:
-        spec: of the fit.
-        at: its estimates and data.
-        chosen: positions in theta.
-        others: flags of the entries that are estimated beside them; None to take all others as given.
+        spec: specification of the fitted model.
+        at: estimates, data, fixed values and hyperparameters of the fit.
+        chosen: positions of the entries in theta, (m,).
+        others: True for the other entries that count as estimated, (p,); None takes all others as known.
         damping: added to the diagonal of the information.
-        tol: relative residual at which a column is solved.
-        max_steps: of conjugate gradients for a column; twice the number of others by default, 10,000 at most.
+        tol: relative residual at which a column counts as solved.
+        max_steps: most conjugate gradient steps for a column; by default twice the number of others, at most 10,000.
     """
     p, m = np.size(at.theta), chosen.size
     at = at._replace(data=jax.device_put(at.data))
@@ -209,7 +213,9 @@ def _least_curvature(
     damping: float,
     n_steps: int,
 ) -> float:
-    """Least curvature among the others met from a random vector: a column meets only what it is coupled with."""
+    """Return the smallest curvature of the other parameters that conjugate gradients meet from a random vector; a column of
+    I meets only the parameters it is correlated with.
+    """
     b = np.zeros((COLUMNS, others.size))
     b[0] = np.where(others, np.random.default_rng(0).standard_normal(others.size), 0.0)
     numbers = np.float64(damping), np.float64(1e-12), np.int32(n_steps)
@@ -217,7 +223,7 @@ def _least_curvature(
 
 
 def _diagonal(spec: Spec, at: InformationPoint, damping: float) -> Float[Host, " p"]:
-    """About the diagonal of the information, positive: a scale to compute in."""
+    """Return a positive approximation of the diagonal of the information (p,), used for preconditioning."""
     p = np.size(at.theta)
     found = np.full(p, damping)
     rng = np.random.default_rng(0)

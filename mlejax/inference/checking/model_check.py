@@ -1,4 +1,4 @@
-"""`model.check`: problems of a log-likelihood on its data, found without fitting it.
+"""`model.check`: find problems of a log-likelihood on given data without fitting it.
 
 The function is traced once, and its values and scores are evaluated row by row at the start and at two random interior
 points near it.  Nothing is optimised.
@@ -41,12 +41,12 @@ LEVELS = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `model.check` found.
+    """One problem that `model.check` found.
 
     Attributes:
         level: ``"error"``: a fit cannot work; ``"warning"``: its numbers may be wrong or missing; ``"note"``: worth knowing.
         code: short name, such as ``"ignored_parameter"``.
-        statement: the observation, in the user's names.
+        statement: what was observed, with the user's names.
         advice: what to change.
     """
 
@@ -65,8 +65,8 @@ class Check:
     """What `model.check` found, errors first.
 
     Attributes:
-        name: of the model.
-        findings: all of them.
+        name: name of the model.
+        findings: the findings, errors first.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """No errors and no warnings; notes do no harm."""
+        """True if there are no errors and no warnings (notes are allowed)."""
         return all(f.level == "note" for f in self.findings)
 
     @property
@@ -83,7 +83,7 @@ class Check:
         return tuple(f.code for f in self.findings)
 
     def frame(self) -> pd.DataFrame:
-        """One row a finding: level, code, statement and advice."""
+        """Return a DataFrame with one row for each finding: level, code, statement and advice."""
         import pandas as pd
 
         return pd.DataFrame([asdict(f) for f in self.findings], columns=[f.name for f in fields(Finding)])
@@ -106,7 +106,7 @@ def check(
     missing: str = "raise",
     seed: int = 0,
 ) -> Check:
-    """Problems of a log-likelihood on its data; arguments as in ``Model.check``."""
+    """Find problems of a log-likelihood on data, without a fit; arguments as in ``Model.check``."""
     seed = check_count("seed", seed, 0)
     with float64(), outside_transformations():
         try:
@@ -130,13 +130,13 @@ def check(
 
 
 def refused(error: Exception, code: str) -> Finding:
-    """An error of `fit`'s own checks as a finding."""
+    """Return an error that one of `fit`'s own checks raised, as a finding of level "error"."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return Finding("error", code, str(text).rstrip("."))
 
 
 def examine(evaluator: SingleEvaluator, loaded: Loaded, u0: np.ndarray) -> list[Finding]:
-    """All findings except those that `fit`'s own checks raise."""
+    """Return all findings except those for which `fit`'s own checks raise errors."""
     spec, fixed = evaluator.spec, evaluator.fixed
     traced = _traced(spec, loaded)
     found = [*_precision(loaded, traced), *_captured(traced), *_compilations(loaded)]
@@ -159,7 +159,9 @@ def _at(spec: Spec, fixed: Either | None, u: np.ndarray) -> str:
 
 
 def _finiteness(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
-    """A start that is not finite, or a finite value whose score is not: an unguarded branch of `where`."""
+    """Return a finding if the start is not finite, or if a value is finite and its score is not (an unguarded branch of
+    `where`).
+    """
     for k, (u, (values, scores)) in enumerate(zip(points, each, strict=True)):
         values_finite = bool(np.isfinite(values).all())
         if values_finite and np.isfinite(scores).all():
@@ -185,7 +187,9 @@ _START = (
 
 
 def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: list[Any]) -> list[Finding]:
-    """Parameters without influence, combinations without influence, and fewer contributions than parameters."""
+    """Return findings on parameters without influence, on combinations of parameters without influence, and on fewer terms
+    than parameters.
+    """
     scores = [s for _, s in each if np.isfinite(s).all()]
     n, p = scores[0].shape
     labels = spec.space.theta_labels
@@ -195,13 +199,13 @@ def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: li
             "warning",
             "ignored_parameter",
             f"the log-likelihood does not depend on {labels[j]}: its score is 0 in all {n} contributions",
-            "Use it in the function, hold it with fixed=, or drop it",
+            "Use it in the function, fix it with fixed=, or drop it",
         )
         for j in np.flatnonzero(ignored)
     ]
     kept = np.flatnonzero(~ignored)
     if 1 < n < kept.size:
-        advice = "Expect no finite maximum or no unique one; standard errors that sum scores cannot be formed"
+        advice = "Expect no finite maximum or no unique one; cov_type='opg' and sandwich standard errors are not available"
         out.append(Finding("warning", "few_rows", f"{n} contributions for {kept.size} parameters", advice))
     elif n > 1:
         for vector in _common_null(scores, kept):
@@ -211,7 +215,7 @@ def _scores(spec: Spec, fixed: Either | None, points: list[np.ndarray], each: li
 
 
 def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Float[Host, " p"]]:
-    """Directions (p,) in u along which no contribution's score has a part, at every point."""
+    """Return directions (p,) in u along which the score of every term is 0 at all points tried."""
     p = scores[0].shape[1]
     stacked = np.concatenate([s[:, kept] for s in scores])
     size = np.sqrt((stacked**2).sum(axis=0))
@@ -230,7 +234,9 @@ def _common_null(scores: list[Float[Host, "n p"]], kept: np.ndarray) -> list[Flo
 
 
 def _traced(spec: Spec, loaded: Loaded) -> Closed:
-    """The user's function as a jaxpr, on abstract float64 parameters and data of a few rows."""
+    """Return the jaxpr of the user's function, traced with abstract float64 parameters and two rows of data (all rows if
+    ``rowwise=False``).
+    """
     data: Prepared = loaded.problem.data
     n = data.weights.shape[0] if data.mode == "whole" else min(2, data.weights.shape[0])
 
@@ -249,7 +255,7 @@ def _traced(spec: Spec, loaded: Loaded) -> Closed:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, those of inner functions and loops included."""
+    """Yield all equations of a jaxpr, including those of inner functions and loops."""
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
@@ -264,7 +270,7 @@ def _narrow(dtype: np.dtype) -> bool:
 
 
 def _precision(loaded: Loaded, traced: Closed) -> list[Finding]:
-    """Columns, constants and arithmetic of less than 64 bits."""
+    """Return findings on columns, constants and arithmetic with less than 64 bits."""
     advice = "Read or convert it as float64 from its source; a conversion now does not bring the digits back"
     out = [
         Finding("warning", "float32_column", f"column {name!r} came with about 7 digits (float32 or less)", advice)
@@ -295,7 +301,9 @@ def _precision(loaded: Loaded, traced: Closed) -> list[Finding]:
 
 
 def _captured(traced: Closed) -> list[Finding]:
-    """Arrays that the function closes over: compiled in, and not cut into rows."""
+    """Return findings on large arrays that the function closes over: they are compiled in as constants, and not split by
+    rows.
+    """
     advice = (
         "Pass it as a column, or as mle.Shared(array): a constant is compiled into the program, does not follow the rows "
         "when they are cut into blocks or resampled, and another array means another compilation"
@@ -306,7 +314,9 @@ def _captured(traced: Closed) -> list[Finding]:
 
 
 def _compilations(loaded: Loaded) -> list[Finding]:
-    """Parts of the program that are compiled anew when the data change their shape."""
+    """Return notes on data shapes for which the program is compiled: whole data, units of very different length, shared
+    arrays.
+    """
     data: Prepared = loaded.problem.data
     found = []
     if data.mode == "whole":

@@ -45,10 +45,10 @@ class Residuals:
 
     Attributes:
         kind: ``"quantile"``, ``"pearson"``, ``"deviance"`` or ``"response"``.
-        values: (n,).
-        uniform: of quantile residuals u, which is uniform if the model is true (n,); else None.
+        values: the residuals (n,).
+        uniform: for quantile residuals, u = F(y) (n,), uniform if the model is true; else None.
         index: labels of the rows (n,).
-        note: how they were made.
+        note: how the residuals were computed.
     """
 
     kind: str
@@ -58,26 +58,26 @@ class Residuals:
     note: str
 
     def frame(self) -> pd.DataFrame:
-        """One row each: residual, and uniform."""
+        """Return a DataFrame with one row for each row of the data: residual, and uniform (quantile residuals only)."""
         import pandas as pd
 
         columns = {"residual": self.values}
         return pd.DataFrame(columns if self.uniform is None else {**columns, "uniform": self.uniform}, index=self.index)
 
     def plot(self, kind: Literal["qq", "pit", "index"] = "qq", ax: Axes | None = None, *, x: ArrayLike | None = None) -> Axes:
-        """A picture; returns the axes.
+        """Plot the residuals; return the axes.
 
         Args:
-            kind: ``"qq"``: against normal quantiles, with the line on which they lie if the model is true; ``"pit"``: a
-                histogram of u, which is flat then; ``"index"``: in their order, or over ``x``, n numbers.
-            ax: matplotlib axes; made if left out.
-            x: for ``"index"``.
+            kind: ``"qq"``: against normal quantiles, with the line on which they fall if the model is true; ``"pit"``: a
+                histogram of u, flat if the model is true; ``"index"``: in the order of the rows, or against ``x``.
+            ax: matplotlib axes to draw on; new axes by default.
+            x: for ``kind="index"``, the horizontal positions (n,).
         """
         if kind not in ("qq", "pit", "index"):
             raise ValueError(f"kind={kind!r}: expected 'qq', 'pit' or 'index'")
         if kind == "pit":
             if self.uniform is None:
-                raise ValueError("kind='pit' is for quantile residuals, which have u")
+                raise ValueError(f"kind='pit' needs quantile residuals, got {self.kind} residuals; use res.residuals('quantile')")
             return diagnostics.uniform(self.uniform, ax)
         name = f"{self.kind} residual"
         return diagnostics.quantiles(self.values, name, ax) if kind == "qq" else diagnostics.over(x, self.values, name, ax)
@@ -99,26 +99,28 @@ def residuals(
     random: Random = "integrate",
     seed: int = 0,
 ) -> Residuals | pd.DataFrame:
-    """Residuals, one for each row of the fit.
+    """Return residuals, one for each row of the fit.
 
     Args:
         kind: ``"quantile"`` needs the model's :meth:`Model.cdf`, or its :meth:`Model.simulator`; ``"pearson"``, (y - mean) /
             sqrt(variance), its :meth:`Model.mean` and :meth:`Model.variance`; ``"deviance"``, sign(y - mean) sqrt(2 (saturated -
             log-likelihood)), its mean and :meth:`Model.saturated`; ``"response"``, y - mean; ``"score"``: as ``score_obs``.
         response: the column of outcomes; needed only if the function reads several columns.
-        discrete: outcomes have atoms at whole numbers, so that u is drawn between F(y - 1) and F(y); None: if all are whole, and
-            the likelihood of the rows is not the derivative of F there.
-            Atoms elsewhere (censoring points) are found by evaluating F just below.
-        random: of models with random effects: ``"integrate"``: distribution, mean and variance of an outcome are averaged over
-            their law; ``"mode"``: at the mode of the unit's own effects; ``"zero"``: at effects of 0.
-        seed: of what is drawn.
+        discrete: True if outcomes are whole numbers of positive probability, so that u is drawn between F(y - 1) and F(y).
+            None: True if all outcomes are whole numbers and the likelihood of the rows is not the derivative of F. Positive
+            probabilities at other values (censoring points) are found by evaluating F just below.
+        random: for models with random effects: ``"integrate"`` averages distribution, mean and variance of the outcome over
+            the distribution of the effects; ``"mode"`` evaluates them at the modes of the unit's own effects; ``"zero"`` at
+            effects of 0.
+        seed: seed of random draws.
 
     Returns:
-        `Residuals`: ``values``, ``uniform``, ``frame()``, ``plot("qq" | "pit" | "index")``; of ``"score"`` a DataFrame.
+        `Residuals`: ``values``, ``uniform``, ``frame()``, ``plot("qq" | "pit" | "index")``; for ``"score"`` a DataFrame.
 
     Raises:
-        CompanionError: the model lacks what the kind needs; the message shows the lines to add.
-        ValueError: another kind, several columns that could be the outcome, models of units or of the whole data.
+        CompanionError: the model lacks the function that the kind needs; the message shows the lines to add.
+        ValueError: an unknown kind, several columns that could be the outcome, deviance residuals of a model that is not
+            row-wise, or rows that are not in memory.
 
     Example:
         >>> import mlejax as mle
@@ -140,9 +142,9 @@ def residuals(
 
         return pd.DataFrame(weighted_scores(fit), columns=list(fit.spec.space.theta_labels))
     if fit.loaded.stream is not None:
-        raise ValueError("residuals() evaluates functions on all rows, which those of a stream are not in memory for")
+        raise ValueError("residuals() needs all rows in memory, and the data of this fit are a stream; fit a table in memory")
     if fit.loaded.problem.data.mode != "rows" and kind == "deviance":
-        raise ValueError("deviance residuals are for models by row")
+        raise ValueError("deviance residuals need a model with one log-likelihood term for each row, not for units or whole data")
     table, _ = rows_of(fit, None, "residuals")
     name = response or _response(fit)
     names = list(table.columns if hasattr(table, "columns") else table)
@@ -172,7 +174,7 @@ def residuals(
 
 
 def _deviance(fit: Fit, gap: Float[Host, " n"], saturated: Float[Host, " n"]) -> Float[Host, " n"]:
-    """sign(y - mean) sqrt(2 (saturated - log-likelihood)), row by row.
+    """Return sign(y - mean) sqrt(2 (saturated - log-likelihood)) for each row.
 
     Raises:
         ValueError: a saturated log-likelihood below that of the fit.
@@ -193,7 +195,9 @@ def _row_logliks(fit: Fit) -> Float[Host, " n"]:
 
 
 def _has_density(fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"]) -> bool:
-    """The likelihood of every row is the derivative of its distribution function, so that whole outcomes are no atoms."""
+    """True if the likelihood of every row is the derivative of the distribution function F there, so that outcomes are
+    continuous.
+    """
     if fit.loaded.problem.data.mode != "rows":
         return False
     h = 1e-5 * np.maximum(1.0, np.abs(y))
@@ -203,7 +207,7 @@ def _has_density(fit: Fit, cdf: Callable[[Any], Float[Host, " n"]], y: Float[Hos
 
 
 def _response(fit: Fit) -> str:
-    """The column of outcomes: the only one that the function reads, beside those of formulas."""
+    """Return the name of the outcome column: the only column that the function reads by itself (not through a formula)."""
     designs = fit.loaded.designs
     keys = designs.rows.layout.keys if designs is not None else fit.loaded.rows.layout.keys
     read = [key for key in keys if isinstance(key, str)]
@@ -238,7 +242,7 @@ def _companion_values(fit: Fit, what: str, data: Data, why: str, random: str) ->
 def _between(
     cdf: Callable[[Any], Float[Host, " n"]], y: Float[Host, " n"], whole: bool, seed: int
 ) -> tuple[Float[Host, " n"], str]:
-    """u between F(y-) and F(y)."""
+    """Return u between F(y-) and F(y), at random if they differ, (n,), and a note that says how."""
     high = cdf(y)
     low = cdf(y - 1.0) if whole else cdf(y - BELOW * np.maximum(1.0, np.abs(y)))
     low = np.where(np.isfinite(low), low, 0.0)
@@ -259,7 +263,7 @@ def _between(
 
 
 def _ranks(fit: Fit, name: str, y: Float[Host, " n"], random: Random, seed: int) -> tuple[Float[Host, " n"], str]:
-    """u from the rank of each outcome among those drawn from the model."""
+    """Return u from the rank of each outcome among outcomes simulated from the model, (n,), and a note that says how."""
     seen, sim = simulator_of(fit, "residuals('quantile') without a cdf", random)
     if name not in sim.made:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The result of a simulation study: tables with their Monte Carlo errors, and a figure."""
+"""The result of a simulation study: tables with Monte Carlo errors, and a figure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 @in_notebooks
 @dataclass(frozen=True, eq=False)
 class Studied:
-    """The fits of all data sets of one size.
+    """The fits of all R simulated data sets of one size.
 
     Attributes:
         n_rows: rows of a data set.
-        labels: of the entries (r,).
-        truth: (r,) natural scale.
-        fixed: (r,) flags of fixed entries.
-        values, errors, low, high: estimates, standard errors and limits (R, r).
-        codes: verdicts (R,).
-        bound: (r,) variances of the Cramer-Rao bound.
+        labels: names of the parameter entries (r,).
+        truth: true values (r,), natural scale.
+        fixed: True for entries that are not estimated (r,).
+        values, errors, low, high: estimates, standard errors and confidence limits (R, r).
+        codes: verdict codes of the fits (R,).
+        bound: Cramer-Rao bounds of the variances (r,).
     """
 
     n_rows: int
@@ -46,11 +46,11 @@ class Studied:
 
     @property
     def good(self) -> np.ndarray:
-        """(R,) flags of the fits that ended at a maximum."""
+        """True for the fits that ended at a maximum, (R,)."""
         return np.isin(self.codes.astype(str), CONVERGED)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row of the table for each entry that is not fixed."""
+        """Return the rows of the table, one dict for each entry that is not fixed."""
         out = []
         for j in np.flatnonzero(~self.fixed).tolist():
             t, se = self.values[self.good, j], self.errors[self.good, j]
@@ -79,16 +79,16 @@ class Studied:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimulationStudy:
-    """How estimates behaved over many data sets with a known truth; prints as a table.
+    """Behaviour of the estimates over many data sets simulated with known parameters; prints as a table.
 
     Attributes:
-        parts: one for each size of the data.
-        model: its name.
+        parts: results, one for each size of the data.
+        model: name of the model.
         cov_type: the kind of covariance of the standard errors.
-        n_reps: data sets of each size.
-        seed: of the draws.
+        n_reps: number of data sets of each size.
+        seed: seed of the draws.
         alpha: one minus the nominal coverage.
-        start: ``"truth"`` or ``"search"``.
+        start: where the fits started: ``"truth"`` or ``"search"``.
     """
 
     parts: tuple[Studied, ...]
@@ -100,20 +100,20 @@ class SimulationStudy:
     start: str
 
     def frame(self) -> pd.DataFrame:
-        """One row for each size and term, over the fits that ended at a maximum.
+        """Return a DataFrame with one row for each size and entry, over the fits that ended at a maximum.
 
         Returns:
-            Columns ``n``, ``term``, ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the true
-            spread of the estimates, and ``mean_se``, their mean standard error; ``coverage`` of the intervals, with
+            Columns ``n``, ``term``, ``truth``; ``bias`` and its Monte Carlo error ``bias_mc``; ``rmse``; ``sd``, the standard
+            deviation of the estimates, and ``mean_se``, the mean of their standard errors; ``coverage`` of the intervals, with
             ``coverage_mc``; ``efficiency``, the Cramer-Rao bound (of unbiased estimators) over the variance, with
-            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals`` (there is none close to a closed edge).
+            ``efficiency_mc``; ``n_good``, fits used, and ``n_intervals``, intervals used (there is none close to a bound).
         """
         import pandas as pd
 
         return pd.DataFrame([row for part in self.parts for row in part.rows()])
 
     def verdicts(self) -> pd.DataFrame:
-        """Share of each verdict, one row for each size."""
+        """Return the share of fits with each verdict, one row for each size."""
         import pandas as pd
 
         shares = [{str(c): float(np.mean(part.codes == c)) for c in np.unique(part.codes)} for part in self.parts]
@@ -121,15 +121,15 @@ class SimulationStudy:
         return table[sorted(table.columns, key=lambda c: (c not in CONVERGED, c))]
 
     def params(self, n_rows: int) -> pd.DataFrame:
-        """Estimates at one size, one row for each data set; NaN where a fit did not end at a maximum."""
+        """Return the estimates at one size, one row for each data set; NaN where a fit did not end at a maximum."""
         return self._frame(n_rows, "values")
 
     def bse(self, n_rows: int) -> pd.DataFrame:
-        """Standard errors at one size, as :meth:`params`."""
+        """Return the standard errors at one size, in the format of :meth:`params`."""
         return self._frame(n_rows, "errors")
 
     def summary(self) -> Text:
-        """The table in words and numbers; Monte Carlo errors in parentheses, in units of the last digits shown."""
+        """Return the table as text; Monte Carlo errors are in parentheses."""
         head = ["n", "term", "truth", "bias", "rmse", "sd", "mean std err", "coverage", "efficiency"]
         cells = [head, *map(_cells, self.frame().to_dict("records"))]
         lines = [
@@ -149,7 +149,7 @@ class SimulationStudy:
     __str__ = __repr__
 
     def plot(self) -> Figure:
-        """Bias, spread, coverage and efficiency against the number of rows: one column of panels for each term.
+        """Plot bias, spread, coverage and efficiency against the number of rows: one column of panels for each entry.
 
         Returns:
             A matplotlib ``Figure``; ``figure.savefig(path)`` keeps it.
@@ -186,7 +186,7 @@ class SimulationStudy:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table as text; dots where fewer than two fits were good."""
+    """Return one row of the table as strings, "." where fewer than two fits reached a maximum."""
     names = [f"{row['n']}", str(row["term"]), f"{row['truth']:.4g}"]
     if not np.isfinite(row.get("bias", np.nan)):
         return [*names, *["."] * 6]

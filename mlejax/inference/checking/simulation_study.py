@@ -1,7 +1,7 @@
 r"""Simulation studies: data drawn from a model at known parameters, fitted, and compared with the truth.
 
 The Cramer-Rao bound is M I^{-1} M' with I the expected information at the truth, here the mean of minus the Hessians of up
-to 1,000 of the data sets drawn, and M from the free coordinates to the entries of the table.
+to 1,000 of the data sets drawn, and M the matrix from the free coordinates to the entries of the table.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ def simulation_study(
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> SimulationStudy:
-    """How the estimates of a model behave where the truth is known: n_reps data sets drawn at ``params``, each fitted.
+    """Simulate n_reps data sets from the model at ``params``, fit each, and compare the estimates with ``params``.
 
     Args:
-        model: with a ``simulator``; of a regressed model that of the model without covariates.
-        params: the truth, natural scale, all of it: the user's structure or a dict of addresses.
-        data_or_n_rows: numbers of rows, one or several; or data with the covariates (used as they are), or a list of such.
-        n_reps: data sets of each size.
-        seed: of the draws.
+        model: a model with a ``simulator``; for a model with formulas, of the model without covariates.
+        params: the true values of all parameters, natural scale: the user's structure or a dict of entry names.
+        data_or_n_rows: one or several numbers of rows; or data with the covariates (used as they are), or a list of such
+            data.
+        n_reps: number of data sets of each size.
+        seed: seed of the draws.
         start: ``"truth"`` starts every fit at ``params``, which is fast; ``"search"`` lets each data set find its own start, as
             ``fit`` does, which matters where there are several maxima.
         fixed, method, cov_type: as in ``fit``.
@@ -68,13 +69,13 @@ def simulation_study(
         memory_limit, progress: as in ``fit_batch``.
 
     Returns:
-        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``table()``, ``verdicts()``, ``params(n)``,
+        :class:`mlejax.inference.SimulationStudy`: prints as a table; ``frame()``, ``verdicts()``, ``params(n)``,
         ``plot()``.  Bias, errors and coverage are over the fits
         that ended at a maximum; ``verdicts()`` has the share of each verdict.
 
     Raises:
-        CompanionError: no simulator; the message shows the lines to add.
-        ValueError, TypeError: parameters or options that do not fit.
+        CompanionError: the model has no simulator; the message shows the lines to add.
+        ValueError, TypeError: parameters or options that the model does not take.
 
     Example:
         >>> import jax, jax.numpy as jnp, mlejax as mle
@@ -125,7 +126,7 @@ def _study(
     alpha: float,
     cut: Budget,
 ) -> Studied:
-    """All data sets of one design, in chunks that fit into memory."""
+    """Simulate and fit all data sets of one design, in chunks that fit into memory."""
     loaded, columns = _template(likelihood, made, seed, numbers[:1])
     step = chunk_of(columns, made.simulator.n_rows, cut.memory)
     pieces: list[tuple[np.ndarray, ...]] = []
@@ -170,13 +171,13 @@ def _study(
 
 
 def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number: np.ndarray) -> tuple[Loaded, dict[Any, Any]]:
-    """One data set read as a fit reads it, and the columns of all: those that are drawn as they are in it."""
+    """Load one simulated data set as a fit does; return it and its columns (the drawn columns are those of this data set)."""
     drawn = {key: jax.tree.map(lambda a: a[0], v) for key, v in made.simulator.draw(made.seen, seed, number).items()}
     table = {key: made.source.raw[key] for key in made.source.keys if key not in drawn} | drawn
     with float64():
         loaded = load(likelihood, table, made.params if likelihood.parameters is None else None, "raise")
         if loaded.crossing is not None:
-            raise ValueError(f"simulation_study is not offered for latents of several columns ({likelihood.unit})")
+            raise ValueError(f"simulation_study does not support random effects of several grouping columns ({likelihood.unit})")
         columns = columns_of(loaded.rows)
         check_made(likelihood, tuple(drawn), columns, () if loaded.designs is None else loaded.designs.used)
         if likelihood.unit is not None:
@@ -188,7 +189,7 @@ def _template(likelihood: Likelihood, made: SimulationDesign, seed: int, number:
 def _information_each(
     spec: Spec, theta: Float[Host, " p"], data: Prepared, fixed: Either | None
 ) -> Float[Device, "C p p"]:
-    """Minus the Hessians in theta of every data set of ``data``."""
+    """Return minus the Hessian in theta of the log-likelihood of each data set in ``data``, (C, p, p)."""
 
     def one(data_set: tuple[Any, Device]) -> Device:
         rows, weights = data_set
@@ -206,7 +207,7 @@ def _information_each(
 
 
 def _information(batch: Batch, made: SimulationDesign, which: Int[Host, " m"]) -> Float[Host, "m p p"]:
-    """The information at the truth of some data sets."""
+    """Return the information at the true values for the data sets at the given positions, (m, p, p)."""
     spec, space = batch.spec, batch.spec.space
     out = []
     with float64():
@@ -220,7 +221,7 @@ def _information(batch: Batch, made: SimulationDesign, which: Int[Host, " m"]) -
 
 
 def _bound(space: Space, information: Host | float) -> np.ndarray:
-    """Variances (r,) of the Cramer-Rao bound; NaN where the information is not positive definite."""
+    """Return the Cramer-Rao bounds of the variances (r,); NaN where the information is not positive definite."""
     matrix = space.reported_matrix
     information = np.asarray(information)
     if not np.isfinite(information).all() or (np.linalg.eigvalsh(information) <= 0).any():

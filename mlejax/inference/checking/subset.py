@@ -1,4 +1,4 @@
-"""Standard errors of some parameters among very many: which entries, at what cost, and what the errors mean."""
+"""Standard errors of a few of very many parameters: which entries, at what cost, and how to read the errors."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ MAX_BYTES = 4e9
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SubsetErrors(Estimates):
-    """Estimates of the chosen parameters with standard errors; prints as a table that says what they mean.
+    """Estimates of the chosen parameters with standard errors; prints as a table that says how to read them.
 
     Attributes:
-        cov: (m, m) covariance.
-        cov_given: (m, m) covariance given the others, whatever ``others`` is.
-        others: ``"given"`` or ``"estimated"``.
-        decrement: g' I_SS^-1 g of the chosen parameters, log-likelihood units; 0 at a maximum.
+        cov: covariance of the estimates (m, m).
+        cov_given: covariance if the other parameters were known (m, m), whatever ``others`` is.
+        others: ``"given"`` (the others taken as known) or ``"estimated"``.
+        decrement: g' I_SS^-1 g with g the score of the chosen parameters, log-likelihood units; 0 at a maximum.
         n_others: number of other free parameters.
-        meaning: what the numbers mean, in sentences.
+        meaning: how to read the errors, in sentences.
     """
 
     cov: np.ndarray
@@ -50,28 +50,28 @@ class SubsetErrors(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences below the table on the meaning of the errors."""
+        """Sentences printed below the table: how to read the errors."""
         return self.meaning
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the chosen parameters."""
+        """Return the covariance of the chosen parameters, (m, m)."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
 
 
 class Chosen(NamedTuple):
-    """Positions of the chosen entries in theta and among the reported ones."""
+    """Positions of the chosen entries: in theta, and in the vector of reported entries."""
 
     theta: Int[Host, " m"]
     reported: Int[Host, " m"]
 
 
 def choose(space: Space, addresses: Sequence[str]) -> Chosen:
-    """The free entries that addresses name, in the order of the parameters.
+    """Return the free entries that the given names select, in the order of the parameters.
 
     Raises:
-        ValueError: no address, parameters whose entries are bound to one another, nothing free.
+        ValueError: no name is given, a parameter's entries depend on one another (simplex, covariance), or all are fixed.
     """
     if not addresses:
         raise ValueError("give the addresses of some parameters, such as 'last' or 'last.w[0,1]'")
@@ -81,8 +81,9 @@ def choose(space: Space, addresses: Sequence[str]) -> Chosen:
             leaf = space.leaves[i]
             if not leaf.transform.elementwise:
                 raise ValueError(
-                    f"{leaf.name} is declared {leaf.kind}, whose entries are bound to one another: errors of a subset are "
-                    "given for parameters whose entries are free of each other"
+                    f"{leaf.name} is declared {leaf.kind}, whose entries depend on one another; expected parameters "
+                    "whose entries "
+                    "vary freely, such as Real and Positive"
                 )
             entries = np.arange(leaf.size) if flat is None else np.asarray(flat)
             free = np.arange(leaf.size) if leaf.free is None else np.flatnonzero(np.asarray(leaf.free))
@@ -90,7 +91,7 @@ def choose(space: Space, addresses: Sequence[str]) -> Chosen:
             at = space.u_slices[i].start + np.searchsorted(free, entries)
             found |= dict(zip(at.tolist(), (space.reported_slices[i].start + entries).tolist(), strict=True))
     if not found:
-        raise ValueError(f"{', '.join(addresses)}: fixed, so that there is no standard error")
+        raise ValueError(f"{', '.join(addresses)}: fixed, so that there is no standard error; name free parameters")
     order = sorted(found)
     return Chosen(np.array(order), np.array([found[j] for j in order]))
 
@@ -105,28 +106,28 @@ def subset_errors_of(
     alpha: float = 0.05,
     cov_type: str = "nonrobust",
 ) -> SubsetErrors:
-    r"""Standard errors of some parameters, where there are too many for those of all.
+    r"""Return standard errors of some parameters, where there are too many parameters for a full covariance matrix.
 
     With S the parameters chosen, O the others and I the observed information:
 
-    * ``others="given"``: :math:`(I_{SS})^{-1}`, the errors that S would have if O were known. One Hessian-vector
-      product for each parameter chosen.
+    * ``others="given"``: :math:`(I_{SS})^{-1}`, the covariance that S would have if O were known. It takes one
+      Hessian-vector product for each parameter chosen.
     * ``others="estimated"``: :math:`(I_{SS} - I_{SO} I_{OO}^{-1} I_{OS})^{-1}`, the block of :math:`I^{-1}`, which
       accounts for the estimation of O and is never smaller. By conjugate gradients on Hessian-vector products, up
-      to hundreds of these for each parameter; refused where they meet negative curvature.
+      to hundreds of these for each parameter; an error where they meet negative curvature.
 
-    Whatever ``cov_type`` the fit has, these are errors from the information, and the table says so.
+    Whatever ``cov_type`` the fit has, these standard errors come from the information, and the table says so.
 
-    At a point that is no maximum, which is where the training of a network ends, neither is the error of an
-    estimator: the table says so, with g'I^-1 g of S. Weights of a network usually have many settings of the same
+    At a point that is no maximum, where the training of a neural network usually stops, neither is the standard error
+    of an estimator: the table says so, and gives g'I^-1 g of S. Many weights of a network usually give the same
     likelihood, so that ``"estimated"`` needs ``damping`` there.
 
     Args:
         *addresses: parameters, subtrees or entries: ``"last"``, ``"sigma"``, ``"net.w[3,1]"``; up to 2,000 numbers.
         others: ``"given"`` or ``"estimated"``.
-        damping: a ridge added to the information, as an l2 penalty of that strength adds it.
-        tol: relative residual of conjugate gradients.
-        max_steps: of conjugate gradients; by default twice the number of others, 10,000 at most.
+        damping: a ridge added to the information, as an l2 penalty of that strength would add.
+        tol: relative residual at which conjugate gradients stop.
+        max_steps: most conjugate gradient steps; by default twice the number of others, at most 10,000.
         alpha: one minus the coverage.
 
     Returns:
@@ -134,7 +135,8 @@ def subset_errors_of(
             ``table()``.
 
     Raises:
-        ValueError: not positive definite, negative curvature, no convergence, or too many parameters.
+        ValueError: the information is not positive definite, conjugate gradients met negative curvature or did not
+            converge, or too many parameters are chosen.
 
     Example:
         >>> import mlejax as mle
@@ -157,7 +159,7 @@ def subset_errors_of(
     on_edge = ~fit.interior[chosen.theta]
     if on_edge.any():
         names = ", ".join(space.labels[i] for i in chosen.reported[on_edge][:6])
-        raise ValueError(f"{names}: on the edge of its support, where there is no Wald standard error; leave it out")
+        raise ValueError(f"{names}: at a bound of the support, where there is no Wald standard error; leave it out")
     beside = None
     if others == "estimated":
         beside = np.array(fit.interior)
@@ -187,7 +189,7 @@ def subset_errors_of(
 
 
 def _check_offered(fit: Fit, others: str, damping: float) -> None:
-    """ValueError for options that are none, and for fits whose information is no inverse covariance."""
+    """Raise ValueError for invalid options, and for fits whose information is not an inverse covariance."""
     check_others(others)
     if not damping >= 0 or not np.isfinite(damping):
         raise ValueError(f"damping={damping!r}: expected a number >= 0")
@@ -195,15 +197,15 @@ def _check_offered(fit: Fit, others: str, damping: float) -> None:
         raise ValueError(f"the log-likelihood is not finite at the estimates ({fit.verdict})")
     if fit.weight_kind == "sampling":
         raise ValueError(
-            "under sampling weights the information is that of a pseudolikelihood, whose inverse is no covariance; errors of a "
-            "subset are not offered for it"
+            "subset_errors does not support sampling weights: the inverse of the information of a pseudolikelihood is not a "
+            "covariance; use bse, which has sandwich errors"
         )
     if fit.constraints:
-        raise ValueError("errors of a subset are not offered under constraints; bse and cov_params account for them")
+        raise ValueError("subset_errors does not support constraints; use bse and cov_params, which account for them")
 
 
 def _check_solved(found: Information, scale: float, damping: float, tol: float) -> None:
-    """ValueError where conjugate gradients met negative curvature, or did not converge."""
+    """Raise ValueError if conjugate gradients met negative curvature or did not converge."""
     if found.negative is not None:
         curvature = scale * found.negative - damping
         raise ValueError(
@@ -223,11 +225,11 @@ def _check_solved(found: Information, scale: float, damping: float, tol: float) 
 def _check_size(m: int, p: int, others: str) -> None:
     if m > MAX_CHOSEN:
         raise ValueError(
-            f"{m} parameters are chosen; errors of at most {MAX_CHOSEN} are formed: they would take {dense_cost(m)}"
+            f"expected at most {MAX_CHOSEN} parameters, got {m}: their covariance takes {dense_cost(m)}; choose fewer"
         )
     if others == "estimated" and 8.0 * m * p > MAX_BYTES:
         raise ValueError(
-            f"errors of {m} parameters with {p - m} others estimated need {m} x {p} numbers ({8e-9 * m * p:.3g} GB); "
+            f"standard errors of {m} parameters with {p - m} others estimated need {m} x {p} numbers ({8e-9 * m * p:.3g} GB); "
             "choose fewer, or take the others as known: others='given'"
         )
 
@@ -270,7 +272,7 @@ def _on_the_point(fit: Fit, decrement: float) -> list[str]:
 
 
 def check_others(others: object) -> None:
-    """ValueError unless ``others`` is one of :data:`OTHERS`.
+    """Raise ValueError unless ``others`` is one of :data:`OTHERS`.
 
     >>> check_others("given")
     """
@@ -294,23 +296,23 @@ def subset_errors(
     remarks: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> SubsetErrors:
-    """The table from the information of the chosen parameters.
+    """Return the table of standard errors from the information of the chosen parameters.
 
     Args:
-        names: m addresses.
+        names: names of the m entries.
         params: estimates, natural scale.
-        block: I_SS.
-        score: of the chosen parameters.
-        lost: I_SO I_OO^-1 I_OS, or None to take the others as given.
-        links: m bijections for the intervals.
-        edges: closed lower and upper edges of the supports (m,) each.
-        zero_is_interior: flags (m,) of the entries whose z against 0 means something.
+        block: their information I_SS (m, m).
+        score: score of the chosen parameters (m,).
+        lost: I_SO I_OO^-1 I_OS (m, m), or None to take the others as known.
+        links: m bijections on whose scale the intervals are symmetric.
+        edges: lower and upper bounds of the supports, (m,) each; infinite where the support is open.
+        zero_is_interior: True for entries whose z statistic against 0 is meaningful (m,).
         n_others: number of other free parameters.
-        remarks: what the errors mean, in sentences.
+        remarks: how to read the errors, in sentences.
         alpha: 1 - coverage.
 
     Raises:
-        ValueError: an information that is not positive definite.
+        ValueError: the information is not positive definite.
 
     >>> import numpy as np
     >>> from mlejax.transforms import Identity

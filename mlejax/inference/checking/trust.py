@@ -1,11 +1,11 @@
-r"""How far the numbers of a table can be trusted: curvature, its third derivative, the density against the scores, single rows.
+r"""How far a table of estimates can be trusted: skewness of the log-likelihood, robust against model errors, influential rows.
 
 With u the optimiser's coordinates, I the information and v_j = I^{-1} e_j / se_j the direction of the profile of u_j,
 
-* skewness: the third derivative of the log-likelihood along v_j; the profile interval is shifted against the Wald interval on the
+* skewness: the third derivative of the log-likelihood along v_j; the profile interval is shifted from the Wald interval on the
   link scale by about skewness z^2 / 6 standard errors;
-* ratio: sandwich error over model error, 1 for a true density (White 1982);
-* reversal: the Wald statistic u_j^2 / V_jj falls as u_j moves on away from 0 (Hauck & Donner 1977, J. American Statistical
+* ratio: sandwich standard error over model standard error, 1 if the density is right (White 1982);
+* reversal: the Wald statistic u_j^2 / V_jj falls as u_j moves away from 0 (Hauck & Donner 1977, J. American Statistical
   Association 72, 851; Yee 2022), so that a large effect looks like none: use `lr_test` or a profile interval.
 
 Derivatives of I are central differences of the exact one.
@@ -39,17 +39,17 @@ FAR, SKEW, LARGE = 1.3, 0.5, 1e8  # beyond which a ratio, a skewness, a conditio
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Trust:
-    """A panel of checks of one fit; prints as a table with remarks.
+    """Checks of one fit; prints as a table with remarks.
 
     Attributes:
-        labels: addresses of the free coordinates (p,).
+        labels: names of the free parameter entries (p,).
         bse: model standard errors, natural scale (p,).
-        ratio: sandwich errors over them (p,); NaN where there is no sandwich.
-        skewness: of the log-likelihood along each profile, link scale (p,).
-        reversal: flags of coordinates whose Wald statistic falls (p,).
-        condition: of the scaled information.
-        rows: the influence of the rows (units); None where contributions do not stand alone.
-        remarks: what to note, in sentences.
+        ratio: sandwich standard errors over model standard errors (p,); NaN where there is no sandwich.
+        skewness: skewness of the log-likelihood along each profile, link scale (p,).
+        reversal: True for coefficients whose Wald statistic falls as they move away from 0 (p,).
+        condition: condition number of the scaled information.
+        rows: influence of the rows (units); None for models with ``rowwise=False``.
+        remarks: what deserves attention, in sentences.
     """
 
     labels: tuple[str, ...]
@@ -62,7 +62,7 @@ class Trust:
     remarks: tuple[str, ...]
 
     def frame(self) -> pd.DataFrame:
-        """One row a parameter: std_error, ratio, skewness, reversal."""
+        """Return a DataFrame with one row for each parameter entry: std_error, ratio, skewness, reversal."""
         import pandas as pd
 
         columns = {"std_error": self.bse, "ratio": self.ratio, "skewness": self.skewness, "reversal": self.reversal}
@@ -80,13 +80,13 @@ class Trust:
 
 
 def diagnose(fit: Fit) -> Trust:
-    """What could be wrong with the numbers of a table: robust against model errors, skewness, reversals, influential rows.
+    """Check the numbers of a table: robust against model standard errors, skewness, Wald reversals, influential rows.
 
     Returns:
         `Trust`: prints as a table; ``frame()``, ``remarks``, ``rows``.
 
     Raises:
-        ValueError: no maximum of a log-likelihood, a result from a file, more than 200 parameters.
+        ValueError: the fit is not a maximum of a log-likelihood, its rows are not in memory, or it has more than 200 parameters.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -98,7 +98,7 @@ def diagnose(fit: Fit) -> Trust:
         [-0.5]
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError("diagnose() evaluates the likelihood on the data, which are not in memory")
+        raise ValueError("diagnose() needs the rows of the fit in memory; fit the model to a table in memory")
     if (
         not fit.verdict.converged
         or fit.information is None
@@ -110,7 +110,7 @@ def diagnose(fit: Fit) -> Trust:
         )
     p = fit.spec.space.n_free
     if p > MOST:
-        raise ValueError(f"diagnose() evaluates four Hessians for each parameter, and there are {p}: more than {MOST}")
+        raise ValueError(f"diagnose(): expected at most {MOST} parameters, got {p}: it evaluates four Hessians for each")
     skewness, reversal, bse = _curvature(fit)
     model, data = covariance_of(fit, "nonrobust", {}), fit.loaded.problem.data
     ratio = np.full(p, np.nan)
@@ -124,7 +124,7 @@ def diagnose(fit: Fit) -> Trust:
 
 
 def _curvature(fit: Fit) -> tuple[Float[Host, " p"], np.ndarray, Float[Host, " p"]]:
-    """Skewness and reversal of each coordinate, and standard errors in theta."""
+    """Return skewness (p,) and Wald reversal (p,) of each coordinate, and standard errors in theta (p,)."""
     space, free = fit.spec.space, np.flatnonzero(fit.interior)
     evaluator = ChunkedEvaluator(fit.spec, fit.loaded.problem.data, fit.fixed, fit.loaded.hyper)
     p = space.n_free

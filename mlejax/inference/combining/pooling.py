@@ -1,4 +1,4 @@
-r"""Rubin's rules: one inference from fits of m completed (multiply imputed) data sets.
+r"""Rubin's rules: pool the estimates of m completed (multiply imputed) data sets.
 
 With estimates q_j and covariances U_j, j = 1 ... m,
 
@@ -9,8 +9,8 @@ and for each entry lambda = (1 + 1/m) B / T, degrees of freedom of Barnard & Rub
 
 .. math:: \nu^{-1} = \frac{\lambda^2}{m - 1} + \Big( \frac{\nu_c + 1}{\nu_c + 3}\,\nu_c (1 - \lambda) \Big)^{-1},
 
-nu_c those of complete data.  Joint tests are D1 of Li, Raghunathan & Rubin (1991), with (1 + r) U for the covariance, r the
-average relative increase of the variance, by F with their degrees of freedom, which take those of complete data as infinite.
+nu_c those of complete data.  Joint tests are F tests, D1 of Li, Raghunathan & Rubin (1991), with covariance (1 + r) U, r the
+average relative increase of the variance; their degrees of freedom assume infinite nu_c.
 
 Rubin (1987), *Multiple Imputation for Nonresponse in Surveys*; as in R's mice and Stata's ``mi estimate``.
 """
@@ -39,12 +39,12 @@ class Pooled(Estimates):
     """Estimates pooled over imputed data sets; prints as a table.
 
     Attributes:
-        within: mean of the covariances (r, r).
-        between: covariance of the estimates between data sets (r, r).
-        df_entries: degrees of freedom of Student's t, entry by entry (r,).
-        fmi: fraction of missing information, entry by entry (r,).
-        n_sets: m.
-        df_complete: degrees of freedom of complete data.
+        within: mean of the m covariances (r, r).
+        between: covariance of the m estimates (r, r).
+        df_entries: degrees of freedom of Student's t for each entry (r,).
+        fmi: fraction of missing information for each entry (r,).
+        n_sets: number of imputed data sets m.
+        df_complete: degrees of freedom of complete data nu_c.
     """
 
     within: np.ndarray
@@ -57,24 +57,26 @@ class Pooled(Estimates):
 
     @property
     def total(self) -> Float[Host, "r r"]:
-        """T = within + (1 + 1/m) between."""
+        """The pooled covariance (Rubin's T) = within + (1 + 1/m) between, (r, r)."""
         return np.asarray(self.within + (1.0 + 1.0 / self.n_sets) * self.between)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The largest fraction of missing information, below the table."""
+        """Sentence below the table: degrees of freedom and the largest fraction of missing information."""
         known = self.fmi[np.isfinite(self.fmi)]
         worst = f" Fractions of missing information up to {known.max():.2g}." if known.size else ""
         return (f"t with {_span(self.df_entries)} degrees of freedom (Barnard & Rubin 1999).{worst}",)
 
     def cov_params(self) -> pd.DataFrame:
-        """T, the covariance of the pooled estimates."""
+        """Return the pooled covariance (Rubin's T) of the estimates, (r, r)."""
         import pandas as pd
 
         return pd.DataFrame(self.total, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """One row an entry: broom's columns, ``df``, ``fmi`` and ``riv``, the relative increase of the variance."""
+        """Return a DataFrame with one row for each entry: broom's columns, ``df``, ``fmi`` and ``riv``, the relative
+        increase of the variance.
+        """
         with np.errstate(all="ignore"):
             increase = (1.0 + 1.0 / self.n_sets) * np.diag(self.between) / np.diag(self.within)
         table = super().frame()
@@ -84,14 +86,14 @@ class Pooled(Estimates):
         return table
 
     def wald_test(self, entries: str | Sequence[str] | None = None, value: float = 0.0) -> WaldTest:
-        """Joint test that entries have a value, D1 of Li, Raghunathan & Rubin (1991); by F.
+        """Test jointly that entries have a given value: the F test D1 of Li, Raghunathan & Rubin (1991).
 
         Args:
-            entries: labels; all by default.
-            value: under the hypothesis.
+            entries: names of the entries; all by default.
+            value: value of every entry under the null hypothesis.
 
         Raises:
-            ValueError: no such entry, or no covariance.
+            ValueError: an entry does not exist, or the covariance of the entries is missing or singular.
         """
         names = list(self.labels) if entries is None else [entries] if isinstance(entries, str) else list(entries)
         if unknown := [name for name in names if name not in self.labels]:
@@ -99,7 +101,9 @@ class Pooled(Estimates):
         at = [self.labels.index(name) for name in names]
         W, B, m, k = self.within[np.ix_(at, at)], self.between[np.ix_(at, at)], self.n_sets, len(at)
         if not np.isfinite(W).all() or np.linalg.matrix_rank(W) < k:
-            raise ValueError("wald_test: an entry has no standard error, or they are bound to one another")
+            raise ValueError(
+                "wald_test: an entry has no standard error, or the entries are linearly dependent; name other entries"
+            )
         r = (1.0 + 1.0 / m) * float(np.trace(B @ np.linalg.inv(W))) / k
         gap = self.params[at] - value
         statistic = float(gap @ np.linalg.solve(W, gap)) / (k * (1.0 + r))
@@ -113,28 +117,31 @@ class Pooled(Estimates):
 
 
 def pooled(fits: Sequence[Entries], df_complete: float | None = None, alpha: float = 0.05) -> Pooled:
-    """Rubin's rules for the entries of several fits.
+    """Pool the entries of several fits by Rubin's rules.
 
     Args:
-        fits: of the same model, one for each completed data set.
-        df_complete: degrees of freedom of complete data, inf for large samples; rows less parameters by default.
-        alpha: one minus the coverage of the intervals, which are made on the scale of the supports.
+        fits: fits of the same model, one for each completed data set.
+        df_complete: degrees of freedom of complete data, inf for large samples; by default number of rows minus number of
+            parameters.
+        alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:
-        ValueError: fewer than two fits, other entries, a fit without a maximum.
+        ValueError: fewer than two fits, fits with different entries, or a fit that did not end at a maximum.
     """
     check_alpha(alpha)
     m = len(fits)
     if m < 2:
-        raise ValueError(f"pool takes the fits of two imputed data sets or more, got {m}")
+        raise ValueError(f"pool: expected the fits of two or more imputed data sets, got {m}")
     for i, one in enumerate(fits):
         if one.labels != fits[0].labels:
             lost = sorted(set(one.labels) ^ set(fits[0].labels)) or ["in another order"]
-            raise ValueError(f"pool: number {i + 1} has other entries than the first: {', '.join(lost)}")
+            raise ValueError(
+                f"pool: expected fits with the same entries; fit {i + 1} differs from the first: {', '.join(lost)}"
+            )
         if not one.fit.verdict.converged:
             code = one.fit.verdict.code.replace("_", " ")
             raise ValueError(
-                f"pool: number {i + 1} did not end at a maximum ({code}); see its verdict, or leave it out"
+                f"pool: fit {i + 1} did not end at a maximum ({code}); see its verdict, or leave it out"
             )
     q, U = np.array([one.params for one in fits]), np.array([one.covariance for one in fits])
     mean, W, B = q.mean(axis=0), U.mean(axis=0), np.cov(q, rowvar=False).reshape(q.shape[1], -1)
@@ -166,7 +173,9 @@ def _df_complete(one: Entries) -> float:
 def _degrees(
     between: Float[Host, " r"], total: Float[Host, " r"], m: int, complete: float
 ) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-    """Degrees of freedom and fractions of missing information, entry by entry."""
+    """Return degrees of freedom and fractions of missing information, (r,) each, from the variances between data sets and
+    in total.
+    """
     with np.errstate(all="ignore"):
         share = (1.0 + 1.0 / m) * between / total
         inverse = share**2 / (m - 1.0)
@@ -178,7 +187,7 @@ def _degrees(
 
 
 def _df_joint(k: int, m: int, r: float) -> float:
-    """Denominator's degrees of freedom of D1."""
+    """Return the denominator degrees of freedom of the joint F test D1 of k entries."""
     t = k * (m - 1.0)
     if t > 4:
         return 4.0 + (t - 4.0) * (1.0 + (1.0 - 2.0 / t) / r) ** 2

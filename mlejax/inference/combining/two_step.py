@@ -1,4 +1,5 @@
-r"""Two-step estimation: the second fit uses estimates of the first as if they were known; its errors account for theirs.
+r"""Two-step estimation: the second fit takes estimates of the first as known; here its standard errors account for their
+variance.
 
 With theta_1 of the first fit, (A_1, s_1) its information and scores, A_2 and s_2 those of the second fit in theta_2, and
 C = -d^2 l_2 / d theta_2 d theta_1' at the estimates,
@@ -45,12 +46,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TwoStep(Estimates):
-    """The second step's estimates with errors that allow for the first step; prints as a table.
+    """Estimates of the second step with standard errors that account for the first step; prints as a table.
 
     Attributes:
         cov: covariance of the entries (r, r).
         bse_second: standard errors that take the first step's estimates as known (r,).
-        said: how the covariance was made.
+        said: how the covariance was computed, in sentences.
     """
 
     cov: np.ndarray
@@ -59,34 +60,36 @@ class TwoStep(Estimates):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """How the covariance was made, below the table."""
+        """Sentences below the table: how the covariance was computed."""
         return self.said
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the second step's entries."""
+        """Return the covariance of the second step's entries, (r, r)."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
 
     def frame(self) -> pd.DataFrame:
-        """One row an entry: broom's columns, and ``std_error_second``, which takes the first step as known."""
+        """Return a DataFrame with one row for each entry: broom's columns, and ``std_error_second``, the error that takes
+        the first step as known.
+        """
         table = super().frame()
         table.insert(2, "std_error_second", self.bse_second)
         return table
 
 
 def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = None, alpha: float = 0.05) -> TwoStep:
-    """The second step's estimates with a covariance that allows for the first.
+    """Return the second step's estimates with a covariance that accounts for the estimation of the first step.
 
     Args:
-        first: of the first fit.
-        second: of the second one, whose ``fixed=`` holds the first one's estimates.
-        names: parameter of the second model -> that of the first one, where they are named differently.
-        alpha: one minus the coverage of the intervals, which are made on the scale of the supports.
+        first: estimates of the first fit.
+        second: estimates of the second fit, whose ``fixed=`` has the estimates of the first.
+        names: dict from parameter names of the second model to those of the first, where they differ.
+        alpha: one minus the coverage of the intervals, which are computed on the link scale and lie inside the supports.
 
     Raises:
-        ValueError: nothing of the first fit is held by the second one, or at another value; fits that are no interior maxima;
-            different kinds of covariance.
+        ValueError: the second fit fixes no parameter of the first, or fixes it at another value than the estimate; a fit is not
+            an interior, unpenalised maximum; the fits have different kinds of covariance.
     """
     one, two = first.fit, second.fit
     for fit, which in ((one, "first"), (two, "second")):
@@ -102,7 +105,7 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
     kinds = {first.cov.kind, second.cov.kind}
     if len(kinds) > 1:
         raise ValueError(
-            f"stack: the fits have cov_type={first.cov.kind!r} and {second.cov.kind!r}; fit both with the same, "
+            f"stack: expected the same cov_type for both fits, got {first.cov.kind!r} and {second.cov.kind!r}; "
             "res.with_cov(...) changes it"
         )
     kind, same = second.cov.kind, _same_rows(one, two)
@@ -129,17 +132,20 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
 
 def _check(fit: Fit, which: str) -> None:
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError(f"stack sums products of scores of rows, and the {which} result does not hold them")
+        raise ValueError(f"stack needs the scores of single rows, and the rows of the {which} fit are not in memory")
     if not fit.verdict.converged or not fit.interior.all() or fit.penalised is not None or fit.constraints:
         raise ValueError(
-            f"stack: the {which} fit is no unpenalised maximum inside the supports, without constraints; see its verdict"
+            f"stack: expected an unpenalised, unconstrained fit with an interior maximum; the {which} fit is none, see "
+            "its verdict"
         )
     if fit.loaded.effects is not None:
-        raise ValueError(f"stack is refused where the {which} fit has effects by index")
+        raise ValueError(f"stack does not support effects by level index (mle.Real(by=...)), which the {which} fit has")
 
 
 def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
-    """Parameters that the second fit holds at the first one's estimates -> their names in the first fit."""
+    """Return the parameters that the second fit fixes at the first fit's estimates: name in the second model -> name in the
+    first.
+    """
     there = {
         leaf.name: (leaf, v) for leaf, v in zip(one.spec.space.leaves, one.spec.space.split(one.params), strict=True)
     }
@@ -150,10 +156,12 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
             continue
         own, estimate = there[name]
         if np.shape(value) != np.shape(estimate) or own.n_free != own.transform.n_free(own.shape):
-            raise ValueError(f"stack: {leaf.name} of the second fit and {name} of the first one have different shapes")
+            raise ValueError(
+                f"stack: {leaf.name} of the second fit and {name} of the first differ in shape, or {name} is partly fixed"
+            )
         if not np.allclose(value, estimate, rtol=1e-6, atol=1e-12):
             raise ValueError(
-                f"stack: the second fit holds {leaf.name} at {np.asarray(value)}, and the first one estimated "
+                f"stack: the second fit fixes {leaf.name} at {np.asarray(value)}, and the first one estimated "
                 f"{np.asarray(estimate)}: "
                 f"fit it with fixed={{{leaf.name!r}: first.params_tree[{name!r}]}}"
             )
@@ -161,9 +169,9 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
     unknown = [name for name in names if name not in found]
     if unknown or not found:
         raise ValueError(
-            f"stack: the second fit holds nothing that the first one estimated{f' under {unknown[0]!r}' if unknown else ''}; its "
-            "model declares the first step's parameters, which fixed=first.params_tree entries hold; names={'there': 'here'} "
-            "where they are named differently"
+            f"stack: the second fit fixes no parameter that the first one estimated{f' as {unknown[0]!r}' if unknown else ''}. "
+            "Declare the first step's parameters in the second model and fix them at first.params_tree with fixed=; if their "
+            "names differ, give names={'name in the second model': 'name in the first'}"
         )
     return found
 
@@ -171,8 +179,12 @@ def _linked(one: Fit, two: Fit, names: Mapping[str, str]) -> dict[str, str]:
 def _both(
     one: Fit, two: Fit, linked: Mapping[str, str]
 ) -> tuple[Fit, Int[Host, " p"], Int[Host, " q"], Int[Host, " q"]]:
-    """The second model with the first step's parameters free; positions of its own parameters, of these, and of these in the
-    first fit."""
+    """Evaluate the second model with the first step's parameters free, at the estimates.
+
+    Returns:
+        The evaluated fit; positions in its theta of the second step's parameters (p,) and of the first step's (q,);
+        positions of the latter in the theta of the first fit (q,).
+    """
     held = {a: v for a, v in held_values(two).items() if a not in linked}
     space, fixed = fix_on_host(two.loaded.problem.space, held)
     values = two.spec.space.split(two.params)
@@ -191,7 +203,7 @@ def _both(
 
 
 def _same_rows(one: Fit, two: Fit) -> bool:
-    """Whether contribution i is of the same row (unit) in both fits."""
+    """True if term i of the log-likelihood belongs to the same row (unit) in both fits."""
     a, b = one.loaded, two.loaded
     if a.problem.data.mode != b.problem.data.mode or a.problem.data.n_contributions != b.problem.data.n_contributions:
         return False
@@ -205,7 +217,9 @@ def _kept(loaded: Loaded) -> np.ndarray:
 
 
 def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
-    """Scores times their weights; the roots of these where rows stand for several equal ones, whose products are summed."""
+    """Return the scores times their weights (n, p); times the square roots of frequency weights if ``by_row``, so that
+    products of scores have weight w.
+    """
     scores, w = weighted_scores(fit), fit.loaded.weights
     if w is None or w.kind != "frequency" or not by_row:
         return scores
@@ -215,10 +229,10 @@ def _scores(fit: Fit, by_row: bool) -> Float[Host, "n p"]:
 def _robust(
     second: Entries, moved: Float[Host, "n p"], own: Float[Host, "n p"], V2: Float[Host, "p p"]
 ) -> Float[Host, "p p"]:
-    """The sandwich of stacked scores, with the factor that the second fit's own covariance has."""
+    """Return the sandwich of the stacked scores (p, p), with the small-sample factor of the second fit's own covariance."""
     fit, groups = second.fit, second.cov.groups
     if len(groups) > 1:
-        raise ValueError(f"stack expects clusters by one column, got {len(groups)}; fit the second model with one")
+        raise ValueError(f"stack: expected clusters by one column, got {len(groups)} columns; fit the second model with one")
     parts = [moved, own]
     if groups:
         used, codes = fit.loaded.weights, cluster_codes(fit, groups[0])
@@ -238,7 +252,7 @@ def _result(second: Entries, cov: Float[Host, "p p"], said: str, linked: list[st
     limits = entry_intervals(space, second.params, bse, alpha)
     z, p = z_tests(second.params, bse, testable=space.zero_is_interior)
     labels = tuple(second.labels[i] for i in keep)
-    said = f"{said} Held at the first step's estimates: {', '.join(linked)}."
+    said = f"{said} Fixed at the first step's estimates: {', '.join(linked)}."
     ends = (limits.low[keep], limits.high[keep])
     notes = tuple(limits.notes[i] for i in keep)
     return TwoStep(

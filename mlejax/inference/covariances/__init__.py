@@ -1,1 +1,1 @@
-"""From finished fits to covariances of theta: every kind, survey designs, leverage, linear combinations."""
+"""Covariances of theta from finished fits: every kind, survey designs, leverage, linear combinations."""

@@ -16,12 +16,12 @@ ROUNDING = (
 
 
 class Spread(NamedTuple):
-    """Covariance of R theta, with the size of the terms that were added up to make it.
+    """Covariance of R theta, with the size of the terms that it is the sum of.
 
     Attributes:
-      cov: R V R'; NaN where it depends on a NaN of V.
-      bound: |R| |V| |R|', the scale against which a difference is zero.
-      factor: R F where V = F F' came as its factor, else None.
+      cov: R V R' (m, m); NaN where it depends on a NaN of V.
+      bound: |R| |V| |R|' (m, m); differences far below it are rounding.
+      factor: R F (m, r) if V was given as a factor, V = F F'; else None.
     """
 
     cov: Float[Host, "m m"]
@@ -30,16 +30,16 @@ class Spread(NamedTuple):
 
     @property
     def full(self) -> Float[Host, "m m"] | Factored:
-        """The covariance with all its digits."""
+        """The covariance in its most accurate form: its factor if there is one, else ``cov``."""
         return self.cov if self.factor is None else Factored(self.factor)
 
 
 def linear_covariance(matrix: ArrayLike, cov: ArrayLike | Factored) -> Spread:
-    """R V R', where a NaN in V spoils only what uses it (0 times NaN is 0 here).
+    """Return the covariance R V R' of R theta; a NaN in V affects only the entries that use it (0 times NaN is 0 here).
 
     Args:
-      matrix: (m, k) R, or a Jacobian.
-      cov: (k, k) V, or its factor.
+      matrix: R or a Jacobian, (m, k).
+      cov: covariance V (k, k), or its factor.
 
     >>> linear_covariance([[1.0, 0.0], [0.0, 1.0]], [[4.0, np.nan], [np.nan, np.nan]]).cov.tolist()
     [[4.0, nan], [nan, nan]]
@@ -61,7 +61,7 @@ def linear_covariance(matrix: ArrayLike, cov: ArrayLike | Factored) -> Spread:
 
 
 def _combined(matrix: Float[Host, "m k"], cov: Factored) -> tuple[Float[Host, "m r"], Float[Host, "m r"]]:
-    """R F, NaN in the rows that use an entry without a covariance, and |R| |F|."""
+    """Return R F, with NaN in the rows that use an entry without a covariance, and |R| |F|, (m, r) each."""
     known = np.isfinite(cov.factor).all(axis=1)
     factor = np.where(known[:, None], cov.factor, 0.0)
     missing = (matrix[:, ~known] != 0).any(axis=1)
@@ -69,13 +69,14 @@ def _combined(matrix: Float[Host, "m k"], cov: Factored) -> tuple[Float[Host, "m
 
 
 def standard_errors(matrix: ArrayLike, cov: ArrayLike | Factored) -> Float[Host, "... m"]:
-    """Standard errors of R theta, without forming its covariance.
+    """Return standard errors of R theta, without forming its covariance.
 
-    Exactly 0 where only rounding is left (a sum of probabilities), NaN where the variance is negative or uses a NaN.
+    An error is exactly 0 where the variance is below rounding (a sum of probabilities), and NaN where the variance is
+    negative or uses a NaN.
 
     Args:
-      matrix: (m, k) R, or a Jacobian.
-      cov: (..., k, k) V of any number of data sets, or the factor of one.
+      matrix: R or a Jacobian, (m, k).
+      cov: covariances V (..., k, k) of one or many data sets, or the factor of one.
 
     Returns:
       (..., m) standard errors.

@@ -1,4 +1,4 @@
-"""From finished fits to covariances of theta: information, scores and options are handed to :mod:`mlejax.covariance`."""
+"""Covariances of theta from finished fits, whose information and scores are passed to :mod:`mlejax.covariance`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from mlejax.status import CovarianceState
 
 
 def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool = True) -> CovarianceResult:
-    """The covariance of theta of one fit, or NaN with the state where the fit did not end at a maximum.
+    """Return the covariance of theta of one fit; NaN with a state that says why if the fit did not end at a maximum.
 
     Args:
-        fit: the fit.  One with curvature in centred coordinates has its covariance made there, and its factor kept.
-        kind, options: as :func:`mlejax.covariance.check_kind` returns them.
-        strict: raise where there are too few clusters or contributions, instead of stating it.
+        fit: the fit. If it has curvature in centred coordinates, the covariance is computed there and its factor is
+            returned too.
+        kind, options: kind of covariance and its options, as :func:`mlejax.covariance.check_kind` returns them.
+        strict: raise an error if there are too few clusters or terms; if False, return NaN with a state that says so.
 
     Raises:
-        ValueError: the contributions do not suit the kind; too few clusters or contributions, if ``strict``.
+        ValueError: the kind is not defined for the terms of this model; too few clusters or terms, if ``strict``.
     """
     if KINDS[kind].form == "products" and fit.loaded.effects is not None:
         raise ValueError(
@@ -87,7 +88,7 @@ def covariance_of(fit: Fit, kind: str, options: Mapping[str, Any], strict: bool 
 
 
 def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | None) -> CovarianceResult:
-    """The covariance with the statement, degrees of freedom and notes of its kind."""
+    """Return the covariance with the statement, degrees of freedom and notes of its kind."""
     if how:
         return replace(made, statement=f"expected (inverse expected information, {how})")
     if survey is not None:
@@ -99,12 +100,14 @@ def _described(fit: Fit, made: CovarianceResult, how: str, survey: Surveyed | No
 
 
 def _at_flat_maximum(fit: Fit) -> bool:
-    """Flat directions leave other parameters their errors; where classes coincide, none of their parameters has one."""
+    """True at a maximum with flat directions, where other parameters have standard errors; False if latent classes
+    coincide.
+    """
     return fit.verdict.code == "not_identified" and "classes" not in fit.verdict.evidence
 
 
 def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
-    """NaN with the reason, where there is no maximum or the penalty has a kink; None where there is a covariance."""
+    """Return a NaN covariance with its reason if there is no maximum or the penalty has a kink at the estimates; else None."""
     p = fit.spec.space.n_free
     if fit.information is None or not (fit.verdict.converged or _at_flat_maximum(fit)):
         state = np.full(p, int(CovarianceState.NOT_CONVERGED))
@@ -119,7 +122,7 @@ def _refused(fit: Fit, kind: str) -> CovarianceResult | None:
 
 
 def _of_effects(fit: Fit) -> Host | None:
-    """Flags of the entries of theta that are coefficients of effects of a second column; None where there are none."""
+    """Return True for the entries of theta that are effects of a second grouping column, (p,); None if there are none."""
     names = {one.key.parameter for one in fit.loaded.coded}
     if not names:
         return None
@@ -127,7 +130,9 @@ def _of_effects(fit: Fit) -> Host | None:
 
 
 def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
-    """Effects by index that factors of small samples count; under ``correction="ssc"`` those within clusters count as one."""
+    """Return the number of effects by level index that small-sample factors count; with ``correction="ssc"``, effects
+    nested in clusters count once.
+    """
     effects = fit.loaded.effects
     if effects is None:
         return 0
@@ -143,7 +148,7 @@ def _absorbed(fit: Fit, options: Mapping[str, Any]) -> int:
 
 
 def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
-    """Whether every level lies within a cluster."""
+    """True if every level of ``codes`` lies within one cluster."""
     used = fit.loaded.weights
     inside = codes if used is None else codes[used.used]
     pairs = inside.astype(np.int64) * (len(codes) + 1) + clusters
@@ -151,16 +156,18 @@ def _within(fit: Fit, codes: Host, clusters: Host) -> bool:
 
 
 def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covariances:
-    """Covariances of theta of every data set of a batch; arguments as in :func:`covariance_of`.
+    """Return the covariances of theta of every data set of a batch; arguments as in :func:`covariance_of`.
 
     Raises:
-        ValueError: the contributions do not suit the kind.
+        ValueError: the kind is not defined for the terms of this model, or not for batches.
     """
     n, p = batch.theta.shape
     if kind in ("bootstrap", "expected"):
-        raise ValueError(f"cov_type={kind!r} is for one data set: many[label].with_cov({kind!r})")
+        raise ValueError(f"cov_type={kind!r} is for single data sets, got a batch; use many[label].with_cov({kind!r})")
     if kind != "nonrobust" and isinstance(batch.spec.likelihood.function, ExpectedTotal):
-        raise ValueError(f"cov_type={kind!r} of an extended likelihood is for one data set: fit them one by one")
+        raise ValueError(
+            f"cov_type={kind!r} of an extended likelihood is for single data sets, got a batch; fit them one by one"
+        )
     out = cov_room.no_covariances(n, p)
     if batch.information.shape[-1] != p:
         return out
@@ -197,7 +204,7 @@ def covariances_of(batch: Batch, kind: str, options: Mapping[str, Any]) -> Covar
 
 
 def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
-    """The covariance of refits under resampled rows, units or clusters."""
+    """Return the covariance of the estimates over refits to resampled rows, units or clusters."""
     from mlejax.inference.resampling.draws import draws, pool_of  # which rests on this room
     from mlejax.inference.resampling.refitting import check_fit, check_separable, refit_weights
 
@@ -210,7 +217,7 @@ def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
     refits, done = refit_weights(fit, draws(pool, "case" if groups is None else "cluster", seed), n, False, None, None)
     good = refits.good
     if good.sum() < max(20, n // 2):
-        raise ValueError(f"{what}: {int((~good).sum())} of {n} refits failed; res.bootstrap({n}) says why")
+        raise ValueError(f"{what}: {int((~good).sum())} of {n} refits failed; res.bootstrap({n}) shows why")
     p = fit.spec.space.n_free
     state = np.where(fit.interior, int(CovarianceState.OK), int(CovarianceState.ON_BOUNDARY))
     kept = fit.interior[:, None] & fit.interior[None, :]
@@ -221,7 +228,7 @@ def _bootstrapped(fit: Fit, options: Mapping[str, Any]) -> CovarianceResult:
 
 
 def _in_theta(found: Covariances, matrix: Float[Host, "p p"]) -> tuple[Covariances, Float[Host, "p p"]]:
-    """A covariance in centred coordinates (L = 1) as one of theta = constant + matrix w, and its factor."""
+    """Transform one covariance in centred coordinates w to theta = constant + matrix w; return it and its factor (p, p)."""
     bad = found.state[0] != CovarianceState.OK
     uses = (matrix != 0.0) & bad[None, :]
     states = np.where(uses.any(axis=1), found.state[0][uses.argmax(axis=1)], int(CovarianceState.OK))

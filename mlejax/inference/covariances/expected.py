@@ -1,12 +1,12 @@
-r"""The expected information at the estimates: what R's ``glm``, ``glm.nb`` and ``betareg`` base their errors on.
+r"""The expected information at the estimates, from which R's ``glm``, ``glm.nb`` and ``betareg`` take their standard errors.
 
 .. math:: \mathcal I(\hat\theta) = \sum_i w_i \, E[ -\partial^2 \ell_i(Y_i; \hat\theta) / \partial\theta\,\partial\theta' ],
 
-the covariates given:
+conditional on the covariates; computed in one of three ways:
 
-* over listed outcomes the sum of P(y) times the observed information of y, exact where their probabilities sum to 1;
-* from the model's own formula, ``@model.expected_information``; of a regressed model J' I J with J the derivatives of the
-  parameters of a row by theta (further terms are scores, whose expectation is 0);
+* the sum over listed outcomes of P(y) times the observed information of y, exact if their probabilities sum to 1;
+* the model's own expression, ``@model.expected_information``; with formulas J' I J, J the derivatives of the
+  parameters of a row with respect to theta (further terms are scores, whose expectation is 0);
 * else the mean over data sets drawn by the model's simulator, with its Monte Carlo error.
 """
 
@@ -35,22 +35,25 @@ DRAWS = 200
 
 
 def expected_information(fit: Fit, options: Mapping[str, Any]) -> tuple[Float[Host, "p p"], str]:
-    """The expected information in theta (p, p), and how it was found.
+    """Return the expected information in theta (p, p), and a phrase that says how it was computed.
 
     Args:
-        fit: of a model by rows, data in memory.
-        options: ``outcomes``, column -> values that the outcome can have; ``n`` and ``seed`` of simulated data sets.
+        fit: fit of a row-wise model with the data in memory.
+        options: ``outcomes``: dict from column to the values that the outcome can have; ``n`` and ``seed`` for simulated
+            data sets.
 
     Raises:
-        ValueError: no way to form it; outcomes whose probabilities do not sum to 1.
+        ValueError: the model gives no way to compute it, or the probabilities of the outcomes do not sum to 1.
     """
     loaded = fit.loaded
     if loaded.remembered is not None or loaded.stream is not None or loaded.problem.data.mode != "rows":
         raise ValueError(
-            "cov_type='expected' takes expectations row by row: it is for models by rows, with the rows in memory"
+            "cov_type='expected' needs a log-likelihood with one term for each row, and the rows in memory; use 'nonrobust'"
         )
     if loaded.effects is not None or fit.penalised is not None or fit.spec.likelihood.joint is not None:
-        raise ValueError("cov_type='expected' is refused for penalised fits, effects by index and latents")
+        raise ValueError(
+            "cov_type='expected' does not support penalised fits, effects by level index and random effects; use 'nonrobust'"
+        )
     if "outcomes" in options:
         return _over_outcomes(fit, options["outcomes"])
     likelihood = fit.spec.likelihood
@@ -103,10 +106,11 @@ def _over_outcomes(fit: Fit, outcomes: Host) -> tuple[Float[Host, "p p"], str]:
 
 
 def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True) -> Prepared:
-    """The data with other values, by row or one for all, in some columns; only in the rows ``where`` says (n,).
+    """Return the data with other values in some row-wise columns, (n,) or one value for all rows, in the rows where
+    ``where`` is True.
 
     Raises:
-        ValueError: a column that the function does not read, or that is not by row.
+        ValueError: a column that the function does not read, or that does not have one number for each row.
     """
     rows, n = list(data.rows), int(data.n)
     for name, value in columns.items():
@@ -114,7 +118,7 @@ def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True
         if entry is None or entry.treedef is not None or entry.slots[0].source != "row":
             known = [e.key for e in data.statics.entries if isinstance(e.key, str)]
             raise ValueError(
-                f"{name!r} is no column by row that the log-likelihood reads; these are {', '.join(known)}"
+                f"{name!r}: expected a column with one number for each row that the log-likelihood reads: {', '.join(known)}"
             )
         at = entry.slots[0].position
         new = np.array(rows[at])
@@ -124,7 +128,7 @@ def replaced(data: Prepared, columns: Mapping[Any, Any], where: ArrayLike = True
 
 
 def _information(fit: Fit, data: Prepared, values: PyTree) -> Float[Host, "p p"]:
-    """The observed information of other data at the estimates, in theta."""
+    """Return the observed information in theta (p, p) for other data, at the estimates of the fit."""
     loaded = replace(fit.loaded, problem=replace(fit.loaded.problem, data=data))
     found = evaluated(fit, fit.spec.likelihood, loaded, fit.spec.space, fit.fixed, values)
     return np.asarray(found.information)
@@ -155,7 +159,7 @@ def _declared(fit: Fit, own: PyTree, natural: PyTree) -> Float[Host, "p p"]:
 
 
 def _row_coordinates(fit: Fit, params: Params) -> Device:
-    """The free natural coordinates of every row's own parameters, (n, k)."""
+    """Return the free natural coordinates of every row's own parameters, (n, k)."""
     likelihood, designs = fit.spec.likelihood, designs_of(fit.loaded)
     n, parts = fit.loaded.problem.data.n_contributions, []
     predictors = {p.name: p for p in likelihood.predictors}

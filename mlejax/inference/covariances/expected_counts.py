@@ -1,8 +1,8 @@
-"""Extended likelihoods written row by row: the expected count divided over the rows, which resampled rows cannot vary.
+"""Detect extended likelihoods that are written row by row, with the expected count divided by the number of rows.
 
 An extended likelihood is sum_i log lambda(x_i) - Lambda, where the number of rows is itself an outcome. Written as
 log lambda(x_i) - Lambda / n it has the right estimates and the right inverse information. Its scores by row, and data sets of n
-rows drawn from it, leave out that n varies: the error of the expected count is then 0.
+rows drawn from it, take n as fixed: the standard error of the expected count is then 0.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mlejax.fit import Fit
 
 
 def warn_of_count(fit: Fit, what: str) -> None:
-    """Warn where the log-likelihood reads its own number of rows.
+    """Warn if the log-likelihood reads the number of rows of its data as a constant.
 
     Args:
         fit: the fit.
-        what: what would leave out that this number varies.
+        what: name of the computation that takes this number as fixed, for the warning.
     """
     data, n = fit.loaded.problem.data, fit.loaded.rows.n
     statics = [
@@ -28,7 +28,7 @@ def warn_of_count(fit: Fit, what: str) -> None:
     if data.mode == "rows" and n > 1 and any(a.shape == () and a == n for a in numbers):
         misuse.warn(
             f"{fit.spec.likelihood.name} reads {n}, the number of its rows, as mle.Shared or mle.Static.  If it divides an "
-            f"expected count by it (an extended likelihood), {what} leaves out that this number varies, and the error of the "
+            f"expected count by it (an extended likelihood), {what} takes this number as fixed, and the standard error of the "
             "count is too small: declare it by mle.extended(total=lambda params: ...), or use cov_type='nonrobust'",
             RuntimeWarning,
             "number-of-rows",

@@ -1,4 +1,4 @@
-"""Entries of theta that flat directions move: they have no standard errors."""
+"""Entries of theta that change along flat directions of the log-likelihood: they have no standard errors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mlejax.verdict import Direction
 
 
 def flat_entries_of(batch: Batch, i: int) -> Bool[Host, "d p"]:
-    """As :func:`flat_entries`, for data set i."""
+    """Return :func:`flat_entries` of data set i of a batch."""
     return flat_entries(batch.found[i].directions, batch.jacobian[i], batch.information[i])
 
 
 def flat_entries(
     directions: Iterable[Direction], jacobian: Float[Host, "p p"] | None, information: Float[Host, "p p"]
 ) -> Bool[Host, "d p"]:
-    """Which entries of theta each flat direction moves.
+    """Return True for the entries of theta that change along each flat direction, (d, p).
 
-    An entry is measured in its own standard errors given the others; in its own units where it has none.
+    Changes are measured in conditional standard errors of the entries, or on their own scale if one has none.
     """
     vectors = [d.vector for d in directions if d.behaviour == "flat"]
     p = len(information)

@@ -1,9 +1,9 @@
-r"""Scores and information row by row or cluster by cluster, and what an estimate owes to each of them.
+r"""Scores and information of single rows or clusters, and their leverage on the estimates.
 
 With s_g and I_g the score and the information of row, unit or cluster g at the estimate, in the optimiser's coordinates, and I
-the whole (penalised) information, h_g = I_g I^{-1} is its leverage.  (1 - h_g)^{-k} s_g is the score that it would have if it
-had not pulled the estimate towards itself: exactly so in least squares, where k = 1 is that of leaving it out (HC3, CR3; Bell &
-McCaffrey 2002) and k = 1/2 makes the sandwich unbiased (HC2, CR2).
+the whole (penalised) information, h_g = I_g I^{-1} is its leverage.  The adjusted score is (1 - h_g)^{-k} s_g: in least squares
+k = 1 gives the score at the estimate without g (HC3, CR3; Bell & McCaffrey 2002), and k = 1/2 makes the sandwich unbiased
+(HC2, CR2).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CERTAIN = 1e-8  # one minus a leverage that is 1
 
 
 class Parts(NamedTuple):
-    """The parts of a fit's score and information that single rows, units or clusters add, at the estimate.
+    """Weighted score and information of each row, unit or cluster g at the estimate, in the optimiser's coordinates.
 
     Attributes:
-        scores: (G, p), in the optimiser's coordinates, times weights.
-        information: (G, p, p), the same.
-        inverse: of the whole (penalised) information, (p, p), 0 at coordinates on an edge.
+        scores: score of each g, (G, p).
+        information: information of each g, (G, p, p).
+        inverse: inverse of the whole (penalised) information (p, p), 0 for coordinates at a bound.
     """
 
     scores: Float[Host, "G p"]
@@ -36,27 +36,29 @@ class Parts(NamedTuple):
 
 
 def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
-    """Scores and information of every contribution of positive weight, or of clusters 0, 1, ...
+    """Return scores and information of every term of positive weight, or of clusters numbered 0, 1, ...
 
     Args:
         fit: the fit.
-        codes: the cluster of every contribution of positive weight, or None for contributions by themselves.
-        what: needs them, for messages.
+        codes: cluster number of every term of positive weight (n,), or None for single terms.
+        what: name of the caller, for messages.
 
     Raises:
-        ValueError: a model of the whole data, no second derivatives, too many numbers, an information that has no inverse.
+        ValueError: the model has ``rowwise=False``, the rows are not in memory, G p^2 is too large, the parameters of a penalised
+            fit have transformed supports, or the information is not positive definite.
     """
     data, w = fit.loaded.problem.data, fit.loaded.weights
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError(f"{what} evaluates scores and Hessians of all rows, which are not in memory")
+        raise ValueError(f"{what} needs the rows of the fit in memory to evaluate their Hessians; fit a table in memory")
     if data.mode == "whole":
         raise ValueError(
-            f"{what} needs the information of separate rows or units; with rowwise=False the contributions have none of their own"
+            f"{what} needs the information of separate rows or units, and a model with rowwise=False has only that of all"
         )
     p = fit.spec.space.n_free
     if data.n_padded * p * p > MOST:
         raise ValueError(
-            f"{what} forms a {p} x {p} matrix for each of {data.n_padded:,} contributions, more than {8 * MOST / 1e9:.0f} GB"
+            f"{what} needs a {p} x {p} matrix for each of {data.n_padded:,} rows or units, more than {8 * MOST / 1e9:.0f} GB; "
+            "use one that does not need them, such as 'HC1'"
         )
     scores, information = row_derivatives(fit.spec, fit.u, data, fit.fixed)
     if w is not None:
@@ -70,7 +72,7 @@ def parts_of(fit: Fit, codes: Int[Host, " n"] | None, what: str) -> Parts:
     if fit.penalised is not None:
         assert fit.jacobian is not None
         if not np.allclose(fit.jacobian, np.eye(p)) or fit.penalised.information is None:
-            raise ValueError(f"{what} is refused for penalised fits of parameters with a transformed support")
+            raise ValueError(f"{what} does not support penalised fits with bounded parameters, such as Positive; use 'HC1'")
         whole = fit.penalised.information
     free = fit.interior
     found = scaled_inverse(whole[np.ix_(free, free)])

@@ -1,13 +1,13 @@
-"""Sums of products of scores of finished fits, by rows, units or clusters, for one fit and for many.
+"""Sums of outer products of scores of finished fits, by rows, units or clusters, for one fit and for many.
 
-With weights w_i and scores s_i of the contributions, the products are those of
+With weights w_i and scores s_i of the terms of the log-likelihood, the sums are
 
-* frequency weights: the expanded rows, sum w s s' (and n = sum w in factors);
-* sampling and importance weights: the weighted contributions, sum w^2 s s'; but sum w s s' for ``opg``, where the products
-  stand for the information of the weighted log-likelihood.
+* with frequency weights: those of the expanded rows, sum w s s' (and n = sum w in small-sample factors);
+* with sampling and importance weights: sum w^2 s s'; but sum w s s' for ``opg``, where the sum estimates the information
+  of the weighted log-likelihood.
 
-Clusters sum w s in either case.  Contributions of weight 0 count for nothing: not as rows, not as clusters, and not in the
-default number of lags of HAC, in which they are gaps of time.
+For clusters, w s is summed within a cluster in either case.  Terms of weight 0 do not count as rows or clusters, nor in the
+default number of lags of HAC, where they are gaps of time.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from mlejax.shapes import Bool, Float, Host, Int
 
 
 def weighted_scores(fit: Fit) -> Float[Host, "n p"]:
-    """w_i s_i of every contribution, 0 where the weight is 0: their sum is the score of the log-likelihood."""
+    """Return w_i s_i for every term (n, p), 0 where the weight is 0; the sum over i is the score of the log-likelihood."""
     return weighted(fit, fit.scores())
 
 
 def weighted(fit: Fit, values: Float[Host, "n ..."]) -> Float[Host, "n ..."]:
-    """w_i values_i, 0 where the weight is 0."""
+    """Return w_i values_i for every term, (n, ...); 0 where the weight is 0."""
     w = fit.loaded.weights
     by_row = (-1,) + (1,) * (values.ndim - 1)
     return values if w is None else np.where(w.used.reshape(by_row), values * w.values.reshape(by_row), 0.0)
 
 
 def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
-    """Scores by the coordinates in which the covariance is made, row by row: before anything is summed."""
+    """Return the scores with respect to the centred coordinates in which the covariance is computed, if the fit has them."""
     return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
 
 
 def _by_root(kind: Kind, weight_kind: str | None) -> bool:
-    """Products are weighted by w and not by w^2: of expanded rows, and where they stand for the information."""
+    """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
     return (weight_kind == "frequency" and kind.over != "clusters") or (weight_kind is not None and kind.form == "products")
 
 
@@ -96,30 +96,30 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
 
 
 def _sums_of_stream(fit: Fit, kind: Kind, options: Mapping[str, Any]) -> Sums:
-    """The same by one pass over the partitions."""
+    """Return the same sums as :func:`sums_of` for a stream, by one pass over its partitions."""
     if not kind.plain:
         offered = ", ".join(k.name for k in KINDS.values() if k.plain)
         raise ValueError(f"cov_type={kind.name!r} needs the rows in memory; of a stream there are {offered}")
     n, groups = counts(fit.loaded)[1], options.get("groups", ())
     if not all(isinstance(g, str) for g in groups):
         raise ValueError(
-            "cov_kwds groups of a stream are names of columns, not labels: their rows would have to be matched"
+            "cov_kwds groups: for a stream, expected the name of a column of it, got labels; add them to the stream as a column"
         )
     with float64():
         evaluator: Any = fit_room.evaluator_of(fit.spec.plain, fit.loaded, fit.fixed)
-        products, sizes = streamed_products(evaluator, fit.u, _by_root(kind, fit.weight_kind), tuple(groups))
+        products, sizes = streamed_products(evaluator, fit.u, _weighted_by_w(kind, fit.weight_kind), tuple(groups))
     assert fit.jacobian is not None
     each = [np.linalg.solve(fit.jacobian.T, np.linalg.solve(fit.jacobian.T, m).T) for m in products]
     return Sums(np.array(each)[None], np.array([float(n)]), np.array([sizes]), None)
 
 
 def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Sums:
-    """Sums of products of scores that were divided by powers of one minus their leverage."""
+    """Return the sums of products of leverage-adjusted scores (HC2, HC3, CR2, CR3)."""
     assert kind.power is not None
     what = f"cov_type={kind.name!r}"
     if fit.weight_kind == "frequency" and kind.over == "rows":
         raise ValueError(
-            f"{what} is refused with frequency weights, where a row is several observations; expand the rows"
+            f"{what} does not support frequency weights, where a row is several observations; repeat each row by its weight"
         )
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     if codes and not codes[0].any():
@@ -140,15 +140,15 @@ def _leveraged(fit: Fit, kind: Kind, options: Mapping[str, Any], n: float) -> Su
 
 
 def one_scalar(kind: str, name: str) -> str:
-    """The refusal of kinds that sum scores, for a function that returns their sum."""
+    """Return the error message for kinds that sum scores, when the model returns a single scalar."""
     return (
-        f"cov_type={kind!r} sums the scores of separate contributions, but {name} returns one scalar; return one value per "
+        f"cov_type={kind!r} needs the scores of separate terms, but {name} returns one scalar; return one value for each "
         "time point or group, or use cov_type='nonrobust'"
     )
 
 
 def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
-    """One code for each contribution of positive weight, from a column name or labels."""
+    """Return the cluster number of each term of positive weight (n,), from the name of a column or from labels."""
     if not isinstance(groups, str):
         codes = labels_per_contribution(fit.loaded, groups, "cov_kwds groups")
     elif not column_unchanged(fit.loaded, fit.spec.likelihood):
@@ -166,7 +166,9 @@ def cluster_codes(fit: Fit, groups: Any) -> Int[Host, " n"]:
 def sums_of_many(
     batch: Batch, which: Int[Host, " m"], kind: str, options: Mapping[str, Any]
 ) -> tuple[Sums, Bool[Host, " m"]]:
-    """Sums of products of many fits: on the device where that has a program for them, else one by one; and which were summed."""
+    """Return the sums of products of scores of the data sets at positions ``which``, and True for those computed (m,),
+    False if interrupted.
+    """
     sets, groups = batch.sets, options.get("groups", ())
     if not KINDS[kind].plain or len(groups) > 1 or (groups and sets.mode == "units"):
         each = [sums_of(single(batch, int(i)), kind, own_options(batch, options, int(i))) for i in which]
@@ -179,7 +181,7 @@ def sums_of_many(
 
 
 def _counted(batch: Batch) -> Float[Host, " L"]:
-    """Contributions that count: the sum of frequency weights, else their number."""
+    """Return the effective number of terms of each data set (L,): the sum of frequency weights, else the number of terms."""
     sets = batch.sets
     if sets.mode == "whole":
         return np.array([sets.n_out.get(int(m), 0) for m in sets.lengths], float)
@@ -190,7 +192,7 @@ def _counted(batch: Batch) -> Float[Host, " L"]:
 
 
 def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
-    """For each data set the cluster of each contribution, from a column or from labels of all rows."""
+    """Return, for each data set, the cluster number of each term, from a column or from labels of all rows."""
     sets = batch.sets
     values = np.asarray(sets.source.column(groups)) if isinstance(groups, str) else _flat(batch, groups)
     out = []
@@ -205,7 +207,9 @@ def _codes_of_many(batch: Batch, groups: Any) -> Sequence[Int[Host, " n"]]:
 
 
 def own_options(batch: Batch, options: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """Options of one data set, from those for all (as `check_kind` returns them): its own labels, or columns' names."""
+    """Return the covariance options of data set i, from those of all (as `check_kind` returns them): its own labels, or
+    column names.
+    """
     if "groups" not in options:
         return dict(options)
     rows = batch.sets.table_rows(i)

@@ -15,7 +15,7 @@ from mlejax.status import CovarianceState
 
 
 def survey_weights(design: Survey, data: Data) -> Any:
-    """The weights of a design, 0 outside of its subpopulation: a column's name, or one number for each row."""
+    """Return the weights of a survey design: the name of a column, or numbers (n,) that are 0 outside its subpopulation."""
     if design.subpop is None:
         return design.weights
     table = data_room.ingest(data)
@@ -24,12 +24,12 @@ def survey_weights(design: Survey, data: Data) -> Any:
         for given in (design.subpop, design.weights)
     )
     if inside.dtype != bool:
-        raise ValueError(f"subpop= expected flags (True, False) for each row, got {inside.dtype}")
+        raise ValueError(f"subpop= expected True or False for each row, got dtype {inside.dtype}; compare first, df['age'] > 17")
     return np.where(inside, weights, 0.0)
 
 
 class Surveyed(NamedTuple):
-    """The covariance of the summed scores, its degrees of freedom, and the design in words."""
+    """Covariance of the summed scores, its degrees of freedom, and a description of the design."""
 
     sums: Sums
     df: float
@@ -37,9 +37,9 @@ class Surveyed(NamedTuple):
 
 
 def survey_of(fit: Fit, design: Survey) -> Surveyed | CovarianceResult:
-    """What the covariance is made of; the covariance itself where there are replicate weights."""
+    """Return the covariance of the summed scores under a design; with replicate weights, the covariance of theta itself."""
     if fit.loaded.stream is not None:
-        raise ValueError("a survey design needs all rows at once: load the columns that are used into memory")
+        raise ValueError("a survey design needs all rows in memory, got a stream; load the columns that are used into memory")
     return _linearised(fit, design) if design.replicates is None else replicated(fit, design)
 
 
@@ -58,7 +58,8 @@ def _linearised(fit: Fit, design: Survey) -> Surveyed:
     df = counted.n_psu - counted.n_strata
     if df < 1:
         raise ValueError(
-            f"the design has {counted.n_psu} primary units in {counted.n_strata} strata: no variance follows"
+            f"the design needs more primary sampling units than strata, got {counted.n_psu} units in {counted.n_strata} strata: "
+            "there is no variance within strata; merge strata"
         )
     words = f"{counted.n_psu} primary units" + (f" in {counted.n_strata} strata" if counted.n_strata > 1 else "")
     sums = Sums(meat.matrix[None, None], np.array([float(n)]), np.array([[meat.n_psu]]))
@@ -66,7 +67,7 @@ def _linearised(fit: Fit, design: Survey) -> Surveyed:
 
 
 def replicated(fit: Fit, design: Survey) -> CovarianceResult:
-    """The covariance of the estimates under replicate weights."""
+    """Return the covariance of the estimates over refits with replicate weights."""
     from mlejax.inference.resampling.refitting import (  # which rests on this room
         check_fit,
         check_separable,
@@ -74,12 +75,12 @@ def replicated(fit: Fit, design: Survey) -> CovarianceResult:
     )
 
     check_fit(fit, "replicates=")
-    check_separable(fit, "replicates=", "Give strata and psu of a model by rows")
+    check_separable(fit, "replicates=", "Give strata and psu of a row-wise model")
     weights = replicate_weights(fit, design)
     n = len(weights)
     scales = np.ones(n) if design.rscales is None else np.asarray(design.rscales, float)
     if scales.shape != (n,):
-        raise ValueError(f"rscales= expected {n} factors, one for each replicate, got shape {scales.shape}")
+        raise ValueError(f"rscales= expected {n} numbers, one for each replicate, got shape {scales.shape}")
     with float64():
         refits, done = refit_weights(fit, lambda at: weights[at], n, False, None, None)
     if not refits.good.all():
@@ -95,7 +96,7 @@ def replicated(fit: Fit, design: Survey) -> CovarianceResult:
 
 
 def replicate_weights(fit: Fit, design: Survey) -> Float[Host, "R n"]:
-    """Replicate weights as the optimiser sees them."""
+    """Return the replicate weights (R, n), divided by the scale of the fit's weights, as the optimiser uses them."""
     given = design.replicates
     if not hasattr(given, "shape"):
         given = np.column_stack([_numbers(fit, name, "replicates") for name in given])
@@ -113,7 +114,7 @@ def _codes(fit: Fit, given: Any, option: str) -> Int[Host, " n"]:
 
 
 def _numbers(fit: Fit, given: Any, option: str) -> Float[Host, " n"]:
-    """One number for each contribution."""
+    """Return one number for each term of the log-likelihood (n,), from a column's name or an array."""
     values = fit.loaded.source.column(given) if isinstance(given, str) else given
     numbers = np.asarray(fit.loaded.rows.select(values), np.float64)
     if fit.loaded.unit_codes is not None:

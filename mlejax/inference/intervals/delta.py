@@ -5,8 +5,8 @@ For g(theta) with Jacobian J at the estimate, and covariance V of the estimates,
 .. math:: Var\, g(\hat\theta) \approx J V J', \qquad J = \partial g / \partial\theta',
 
 by forward-mode differentiation in float64. It is a first-order approximation: a derivative of exactly 0 gives a
-standard error of exactly 0, which is right for a constant and useless at a stationary point (theta squared at 0), so
-the two are told apart by moving theta a little, and the second gets NaN with the reason.
+standard error of exactly 0, which is right for a constant and wrong at a stationary point (theta squared at 0). The two
+are told apart by a small change of theta; at a stationary point the error is NaN, with the reason.
 
 Oehlert (1992), *A note on the delta method*, The American Statistician 46.
 """
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class Linearised(NamedTuple):
-    """A function at one point.
+    """Value and Jacobian of a function at one point theta.
 
     Attributes:
-      values: of all leaves in order.
-      jacobian: their derivatives by theta.
+      values: values of all leaves, concatenated, (m,).
+      jacobian: their derivatives with respect to theta, (m, k).
       labels: m strings such as ``ratio``, ``ratio[1]``.
     """
 
@@ -51,11 +51,11 @@ class Linearised(NamedTuple):
 
 
 def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
-    """Values, Jacobian and labels of a function of theta, in float64.
+    """Return values, Jacobian and labels of a function of theta, in float64.
 
     Args:
-      function: theta (k,) -> array, scalar, or nested dict, list or tuple of them; differentiable by JAX.
-      theta: (k,) point.
+      function: maps theta (k,) to an array, a scalar, or a nested dict, list or tuple of them; differentiable by JAX.
+      theta: the point (k,).
 
     Returns:
       `Linearised`. Dicts keep the order in which they were written.
@@ -95,7 +95,9 @@ def linearise(function: Callable[[Any], Any], theta: ArrayLike) -> Linearised:
 
 
 def _evaluated(function: Callable[[Any], Any], t: Device) -> PyTree:
-    """`execution.evaluated`; a function that asks for its numbers (``if p["a"] > 1``) is evaluated as Python runs it."""
+    """Evaluate with `execution.evaluated`; if the function needs concrete numbers (``if p["a"] > 1``), call it without
+    tracing.
+    """
     try:
         return evaluated(function, t)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
@@ -107,7 +109,7 @@ def _vector(leaves: Sequence[tuple[str, Any]]) -> Device:
 
 
 def _leaves(tree: PyTree, label: str) -> Any:
-    """(label, float64 array) pairs; dicts in the user's own order, which jax.tree would sort."""
+    """Yield (label, float64 array) for each leaf, dicts in the user's own order (jax.tree would sort them)."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{label}.{key}" if label else str(key))
@@ -124,7 +126,7 @@ def _leaves(tree: PyTree, label: str) -> Any:
             leaf = jnp.asarray(tree, jnp.float64)
         except (TypeError, ValueError) as error:
             kind = type(tree).__name__
-            raise TypeError(f"the function must return numbers: got {kind} at {label or 'the top'}") from error
+            raise TypeError(f"the function must return numbers, got {kind}{f' at {label}' if label else ''}") from error
         yield label, leaf
 
 
@@ -141,7 +143,7 @@ class DeltaResult(Estimates):
     Attributes:
       jacobian: (m, k) derivatives with respect to theta.
       cov_theta: (k, k) covariance of theta, or its factor.
-      null_value: (m,) values that z tests against.
+      null_value: values under the null hypotheses of the z tests, (m,).
       df: degrees of freedom of Student's t, inf for the normal distribution.
     """
 
@@ -151,13 +153,13 @@ class DeltaResult(Estimates):
     df: float = np.inf
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the values J V J', formed when asked for; NaN where it does not exist."""
+        """Return the covariance J V J' of the values, (m, m); NaN where it does not exist."""
         import pandas as pd
 
         return pd.DataFrame(np.asarray(self._cov()), index=list(self.labels), columns=list(self.labels))
 
     def _cov(self) -> Host | Factored:
-        """The covariance of the values, or its factor."""
+        """Return the covariance of the values (m, m), or its factor."""
         good = np.isfinite(self.jacobian).all(axis=1) & ~np.isnan(self.bse)
         found = linear_covariance(np.where(good[:, None], self.jacobian, 0.0), self.cov_theta)
         if found.factor is not None:
@@ -165,7 +167,7 @@ class DeltaResult(Estimates):
         return np.where(good[:, None] & good[None, :], found.cov, np.nan)
 
     def wald_test(self, value: ArrayLike | None = None) -> WaldTest:
-        """Joint Wald test that every function equals its null value.
+        """Test jointly that every value equals its null value (Wald test).
 
         Args:
           value: scalar or (m,) null values; those of the z tests by default.
@@ -193,24 +195,24 @@ def nlcom(
     df: float = np.inf,
     at: Linearised | None = None,
 ) -> DeltaResult:
-    """Nonlinear combinations of the estimates, with standard errors, tests and intervals.
+    """Return nonlinear combinations of the estimates, with standard errors, tests and intervals (delta method).
 
     Args:
-      function: theta (k,) -> array or tree of arrays with m numbers in all; pure JAX.
-      theta: (k,) estimates, natural scale.
-      cov: (k, k) covariance, or its factor; a NaN spoils only what depends on it.
-      value: scalar or (m,) null values of the z tests.
+      function: maps theta (k,) to an array or tree of arrays with m numbers in all; pure JAX.
+      theta: estimates (k,), natural scale.
+      cov: covariance of theta (k, k), or its factor; a NaN affects only values that depend on it.
+      value: null values of the z tests, scalar or (m,).
       alpha: 1 - coverage of the intervals.
-      labels: m names; from dict keys and indices by default.
-      reason: why the covariance has NaN, if the caller knows.
+      labels: m names; by default from dict keys and indices.
+      reason: why the covariance has NaN, if known; used in the notes.
       df: degrees of freedom of Student's t; inf for the normal distribution.
-      at: values and Jacobian in place of the function, where they are known.
+      at: values and Jacobian, if known, in place of the function.
 
     Returns:
       `DeltaResult`.
 
     Raises:
-      ValueError: shapes or labels that do not fit, alpha outside (0, 0.5].
+      ValueError: shapes or numbers of labels differ from those expected, or alpha is outside (0, 0.5].
       TypeError: the function returns no numbers, or uses NumPy instead of jax.numpy.
 
     >>> out = nlcom(lambda t: {"ratio": t[0] / t[1]}, [1.0, 2.0], [[0.04, 0.0], [0.0, 0.04]])
@@ -245,7 +247,9 @@ def nlcom(
 
 
 def nlcom_of(fit: Fit, cov: Host | Factored, function: Callable[[Any], Any], **options: Any) -> DeltaResult:
-    """`nlcom` of a function of the params of a fit, by address too; ``cov`` is that of theta."""
+    """Return `nlcom` of a function of a fit's params, which it may index by entry name too; ``cov`` is the covariance of
+    theta.
+    """
     space, fixed = fit.spec.space, fit.fixed
     of_params = with_addresses(function, space, [p.name for p in fit.spec.likelihood.predictors])
     return nlcom(lambda theta: of_params(space.params_from_theta(theta, fixed)), fit.theta, cov, **options)
@@ -260,7 +264,7 @@ def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reas
             notes.append("its derivative at the estimate is not finite")
         elif still[i]:
             notes.append(
-                "its derivative is 0 at the estimate, where the delta method says nothing: use res.bootstrap()"
+                "its derivative is 0 at the estimate, where the delta method does not apply: use res.bootstrap()"
             )
         elif not np.any(at.jacobian[i] != 0):
             notes.append("does not depend on the parameters: standard error 0")
@@ -274,7 +278,7 @@ def _notes(at: Linearised, still: Bool[Host, " m"], bse: Float[Host, " m"], reas
 def _stationary(
     function: Callable[[Any], Any], at: Linearised, theta: Float[Host, " k"], cov: Float[Host, "k k"]
 ) -> Bool[Host, " m"]:
-    """Values whose derivative is 0, and which change when theta moves by a hundredth of a standard error."""
+    """Return True for values whose derivative is 0 but which change when theta moves by 0.01 standard errors, (m,)."""
     changed = np.zeros(at.values.shape, bool)
     flat = ~np.any(at.jacobian != 0, axis=1)
     if not flat.any() or not theta.size:
@@ -293,7 +297,8 @@ def _stationary(
 def exponentiated(
     which: Sequence[int], coef: np.ndarray, error: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Some coefficients as ratios: exp(coef), exp(coef) times the standard error (delta method), exp of the limits.
+    """Return coefficients, standard errors and limits with those at positions ``which`` as ratios: exp(coef), exp(coef)
+    times the error, exp of the limits.
 
     >>> exponentiated([1], np.zeros(2), np.full(2, 0.5), -np.ones(2), np.ones(2))[1]
     array([0.5, 0.5])

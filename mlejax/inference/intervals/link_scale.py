@@ -7,9 +7,9 @@ hyperbolic tangent, for a correlation), the delta method gives :math:`se_u = se_
 
 lies inside the support for every standard error. `scale="natural"` gives the symmetric :math:`\hat x \pm c\,se_x`.
 
-Near a closed edge (a variance that may be 0) the estimate is not asymptotically normal, so an entry within 2 standard
-errors of such an edge, or within c if that is more, gets no Wald interval, on either scale: its limits are NaN and its note
-says why. An interval on the link scale therefore stays inside the support at every alpha.
+Near a bound that belongs to the support (a variance that may be 0) the estimate is not asymptotically normal, so an entry
+within 2 standard errors of such a bound (within c if that is more) gets no Wald interval, on either scale: its limits are
+NaN and its note says why. An interval on the link scale therefore stays inside the support at every alpha.
 
 Self & Liang (1987), *Asymptotic properties of maximum likelihood estimators under nonstandard conditions*, JASA 82.
 """
@@ -31,7 +31,7 @@ from mlejax.shapes import Either
 from mlejax.transforms import Identity, Log
 
 EDGE_DISTANCE = 2.0
-"""An entry closer to a closed edge than this many standard errors gets no Wald interval."""
+"""An entry within this many standard errors of a bound that belongs to its support gets no Wald interval."""
 
 SCALES = ("link", "natural")
 
@@ -47,12 +47,12 @@ class IntervalLink(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Lower and upper limits, with the reason for each one that is missing.
+    """Lower and upper confidence limits, with the reason for each one that is missing.
 
     Attributes:
-      low: (m,) lower limits, natural scale; NaN where there is no interval.
-      high: (m,) upper limits.
-      notes: m strings, empty where there is nothing to say.
+      low: lower limits (m,), natural scale; NaN where there is no interval.
+      high: upper limits (m,), natural scale.
+      notes: m strings: why a limit is missing or doubtful, else empty.
       alpha: 1 - coverage.
       scale: ``"link"`` or ``"natural"``.
     """
@@ -65,7 +65,7 @@ class Intervals:
 
 
 def supports(links: Sequence[IntervalLink]) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of every link's support: where its forward map goes at minus and plus infinity.
+    """Return the lower and upper ends of every link's support, the limits of its forward map at minus and plus infinity.
 
     Args:
       links: m elementwise bijections.
@@ -92,16 +92,16 @@ def confidence_intervals(
     scale: str = "link",
     df: float = np.inf,
 ) -> Intervals:
-    """Wald intervals of single entries, on the link scale and mapped back, or on the natural scale.
+    """Return Wald intervals of single entries, computed on the link scale and mapped back, or on the natural scale.
 
     Args:
-      params: (m,) estimates, natural scale.
-      bse: (m,) standard errors, natural scale; NaN gives NaN limits.
+      params: estimates (m,), natural scale.
+      bse: standard errors (m,), natural scale; NaN gives NaN limits.
       links: m elementwise bijections (hashable); None means the identity for all.
-      lower_edge: closed lower edges of the supports, -inf where there is none; broadcasts.
-      upper_edge: closed upper edges, +inf where there is none.
+      lower_edge: lower bounds that belong to the supports, -inf where there is none; broadcast to (m,).
+      upper_edge: upper bounds that belong to the supports, +inf where there is none.
       alpha: 1 - coverage.
-      scale: ``"link"`` or ``"natural"``; limits on the natural scale that leave the support are noted.
+      scale: ``"link"`` or ``"natural"``; on the natural scale, limits outside the support are noted.
       df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
@@ -135,7 +135,7 @@ def confidence_intervals(
 
 
 def _leaving(low: np.ndarray, high: np.ndarray, links: Sequence[IntervalLink]) -> list[str]:
-    """Notes on the limits that are outside their support."""
+    """Return a note for each interval that leaves its support, else ""."""
     lowest, highest = supports(links)
     return ["leaves the support" if out else "" for out in (low < lowest) | (high > highest)]
 
@@ -154,12 +154,14 @@ def _on_link_scale(
             ends = [forward(safe + s * step) for s in (-1.0, 1.0)]
             low[where], high[where] = np.minimum(*ends), np.maximum(*ends)
             for i in np.asarray(where)[~usable & np.isfinite(error[where])]:
-                notes[i] = "on the edge of its support: no interval on the link scale"
+                notes[i] = "at a bound of its support: no interval on the link scale"
     return low, high, notes
 
 
 def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """u of the values (m,), the size of the derivative of the value by u (m,), and the way back from u."""
+    """Return u of the values (m,), the absolute derivatives of the values with respect to u (m,), and the function from u
+    to the value.
+    """
     if isinstance(link, Identity):
         return value, np.ones_like(value), lambda u: u
     if isinstance(link, Log):
@@ -174,7 +176,7 @@ def _linearised(link: IntervalLink, value: np.ndarray) -> tuple[np.ndarray, np.n
 def _edge_notes(
     value: np.ndarray, error: np.ndarray, lower: ArrayLike, upper: ArrayLike, distance: float
 ) -> list[tuple[int, str]]:
-    """Entries within this many standard errors of a closed edge, and the reason why they have no interval."""
+    """Return (position, note) for each entry within ``distance`` standard errors of a bound, which has no Wald interval."""
     found = []
     for edge, side in ((lower, 1.0), (upper, -1.0)):
         edges = np.broadcast_to(np.asarray(edge, np.float64), value.shape)
@@ -191,7 +193,7 @@ def _edge_notes(
 
 
 def _grouped(links: Sequence[IntervalLink]) -> list[tuple[IntervalLink, list[int]]]:
-    """Equal links together, so that a thousand positive entries are one call."""
+    """Group positions by equal links, so that a thousand positive entries need one call."""
     groups: dict[Hashable, tuple[IntervalLink, list[int]]] = {}
     for i, link in enumerate(links):
         key = link if isinstance(link, Hashable) else id(link)

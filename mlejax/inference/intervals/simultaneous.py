@@ -1,4 +1,4 @@
-r"""Several estimates at once: critical values and p-values that hold for all of them together.
+r"""Simultaneous inference: critical values and p-values that hold for several estimates jointly.
 
 With m estimates whose z statistics have correlation R of rank r, an interval estimate -+ c se covers all m with probability
 1 - alpha where
@@ -10,7 +10,7 @@ scheffe        c^2 = chi2(r; 1 - alpha), or r F(r, df): for every linear combina
 max-z          P(max |Z_j| <= c) = 1 - alpha, Z normal (or t) with correlation R
 ============== ==========================================================================
 
-The last is exact where the others are bounds.  Z = rho F v with R = F F', v uniform on the sphere and rho^2 chi-squared r (r
+Max-z is exact, the others are bounds.  Z = rho F v with R = F F', v uniform on the sphere and rho^2 chi-squared with r df (r
 times F(r, df)), so that P(max |Z_j| > c) = E_v P(rho > c / max |F v|), a mean of smooth functions over scrambled Sobol points.
 
 Holm's p-values (1979) step down from Bonferroni's.  Scheffé (1953) Biometrika 40; Hothorn, Bretz & Westfall (2008) Biometrical
@@ -33,12 +33,12 @@ MANY = 64  # ranks above which fewer points are used
 
 
 def pointwise_alpha(method: str, alpha: float, cov: ArrayLike, df: float = np.inf) -> float:
-    """The alpha of single intervals that together cover with probability 1 - alpha.
+    """Return the alpha of single intervals that jointly cover all estimates with probability 1 - alpha.
 
     Args:
         method: one of `Simultaneous`.
-        alpha: 1 - coverage of all together, in (0, 0.5].
-        cov: covariance of the estimates (m, m); those without a positive variance do not count.
+        alpha: 1 - joint coverage, in (0, 0.5].
+        cov: covariance of the estimates (m, m); entries without a positive variance do not count.
         df: degrees of freedom of Student's t; inf for the normal distribution.
 
     >>> pointwise_alpha("bonferroni", 0.05, np.eye(5))
@@ -68,13 +68,13 @@ def pointwise_alpha(method: str, alpha: float, cov: ArrayLike, df: float = np.in
 
 
 def adjusted_pvalues(method: str, z: ArrayLike, cov: ArrayLike, df: float = np.inf) -> Float[Host, " m"]:
-    """p-values of several tests, so that with probability 1 - alpha none of the true hypotheses has one below alpha.
+    """Return p-values adjusted for multiple tests: they control the family-wise error rate.
 
     Args:
         method: one of `Adjustment`.
-        z: statistics (m,); NaN for what is not tested, which does not count.
+        z: test statistics (m,); NaN for entries that are not tested, which do not count.
         cov: covariance of the estimates (m, m).
-        df: degrees of freedom of Student's t.
+        df: degrees of freedom of Student's t; inf for the normal distribution.
 
     >>> adjusted_pvalues("holm", [3.0, 2.0, np.nan], np.eye(3)).round(4).tolist()
     [0.0054, 0.0455, nan]
@@ -105,7 +105,7 @@ def adjusted_pvalues(method: str, z: ArrayLike, cov: ArrayLike, df: float = np.i
 
 
 def _factor(cov: ArrayLike) -> Float[Host, "m r"]:
-    """F with unit rows and F F' the correlation of the entries that have a variance."""
+    """Return F (m, r) with rows of length 1, so that F F' is the correlation of the entries that have a positive variance."""
     V = np.asarray(cov, np.float64)
     variance = np.diag(V)
     known = np.isfinite(variance) & (variance > 0)
@@ -118,7 +118,7 @@ def _factor(cov: ArrayLike) -> Float[Host, "m r"]:
 
 
 def _radii(half: Float[Host, "m r"]) -> Float[Host, " n"]:
-    """max_j |F_j v| for v spread evenly over the sphere."""
+    """Return max_j |F_j v| for points v spread evenly over the unit sphere, (n,)."""
     rank = half.shape[1]
     if rank == 1:
         return np.ones(1)
@@ -131,7 +131,7 @@ def _radii(half: Float[Host, "m r"]) -> Float[Host, " n"]:
 
 
 def _tail(c: Float[Host, " k"], radii: Float[Host, " n"], rank: int, df: float) -> Float[Host, " k"]:
-    """P(max |Z_j| > c), the mean over the directions."""
+    """Return P(max |Z_j| > c) for each c (k,), as the mean over directions on the sphere."""
     from scipy.special import chdtrc, fdtrc
 
     square = (c[:, None] / radii) ** 2

@@ -1,4 +1,4 @@
-"""Predictions for the rows of data, with delta-method errors."""
+"""Predictions, marginal effects and random effects for the rows of data, with delta-method standard errors."""
 
 from mlejax.inference.prediction.latents import (
     ClassValues,

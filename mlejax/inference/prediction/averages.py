@@ -1,11 +1,11 @@
-r"""Averages over rows of predictions, slopes and contrasts, with their derivatives by theta and their influence.
+r"""Averages over rows of predictions, slopes and contrasts, with gradients with respect to theta and influence functions.
 
 With m = sum_i w_i h_i(theta) / sum w, the delta method has Var m = G V G', G = dm/dtheta.  Where the rows are a sample too, the
 influence of row i is
 
 .. math:: \psi_i = w_i (h_i - m) / W + G A^{-1} s_i, \qquad Var\, m = \sum_g \psi_g \psi_g',
 
-sums over rows or clusters g, with the cross term of both parts: ``vce(unconditional)`` of Stata's ``margins``.
+summed over rows or clusters g; both parts and their covariance count, as in ``vce(unconditional)`` of Stata's ``margins``.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from mlejax.shapes import Device, Either, Float, Host, Int, PyTree
 
 
 class Average(NamedTuple):
-    """One margin at the estimates.
+    """One average over rows (a margin) at the estimates.
 
     Attributes:
-        value: ().
-        gradient: by theta (p,).
+        value: the average, a scalar.
+        gradient: its gradient with respect to theta (p,).
         rows: the values that were averaged (n,).
-        own: derivatives by steps of variance 1 of the effects of levels or units (k,), where rows have some.
+        own: derivatives with respect to standardised errors (variance 1) of the effects of levels or units (k,); None if
+            rows have no effects.
     """
 
     value: float
@@ -53,7 +54,9 @@ def _predicted(
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
     effects: dict[str, Either], codes: dict[str, Either],
 ) -> PyTree:  # fmt: skip
-    """The mean over rows with its gradient by theta and by the effects of rows, and the rows."""
+    """Return the weighted mean over rows, the values of the rows, and gradients with respect to theta and to the rows'
+    effects.
+    """
 
     def mean(t: Device, own: dict[str, Device]) -> PyTree:
         params = space.params_from_theta(t, fixed)
@@ -71,9 +74,9 @@ def _sloped(
     theta: Either, fixed: Either | None, made: PyTree, leaves: PyTree, shared: PyTree, weights: Either,
     effects: dict[str, Either], codes: dict[str, Either], moved: PyTree, x: Either,
 ) -> PyTree:  # fmt: skip
-    """The mean over rows of slopes in a column with its gradient by theta, and the rows.
+    """Return the weighted mean over rows of slopes in one column, the slopes of the rows, and the gradients of the mean.
 
-    ``moved`` are the derivatives of the designs by the column, and ``column`` is its place among the arrays.
+    ``moved`` are the derivatives of the designs with respect to the column; ``column`` is its position among the arrays.
     """
     leaves = tuple(a.astype(weights.dtype) if i == column else a for i, a in enumerate(leaves))
     still = lambda a: np.zeros(a.shape, a.dtype if jnp.issubdtype(a.dtype, jnp.floating) else jax.dtypes.float0)
@@ -92,7 +95,9 @@ def _sloped(
 
 
 def predicted(fit: Fit, o: InParts, by_row: ByRow | None, weights: Float[Host, " n"]) -> Average:
-    """The weighted mean of a function over rows; weights of sum 1; with the effects of rows, if there are any."""
+    """Return the mean of a function over rows with ``weights`` that sum to 1; rows may have effects of levels or units
+    (``by_row``).
+    """
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space)
     rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
     return _average(_predicted(*statics, fit.theta, fit.fixed, *rows), by_row)
@@ -108,25 +113,27 @@ def sloped(
     elasticity: str | None,
     by_row: ByRow | None = None,
 ) -> Average:
-    """The weighted mean of slopes or elasticities in a column with values x (n,), ``moved`` the derivatives of designs."""
+    """Return the weighted mean of slopes or elasticities in the column ``name``, whose values are x (n,); ``moved`` are the
+    derivatives of the designs.
+    """
     statics = (o.function, o.predictors, o.form, o.layout, fit.spec.space, o.columns.get(name), elasticity)
     rows = (o.made, o.leaves, o.shared, weights, *_effects_of(by_row))
     return _average(_sloped(*statics, fit.theta, fit.fixed, *rows, moved, x), by_row)
 
 
 def _effects_of(by_row: ByRow | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The effects of rows, and the codes of those that have coefficients."""
+    """Return the effects of the rows, and the level codes of effects that are coefficients in theta; empty without effects."""
     return ({}, {}) if by_row is None else (by_row.values, dict(by_row.codes))
 
 
 def contrast(one: Average, other: Average) -> Average:
-    """The difference of two averages over the same rows."""
+    """Return the difference of two averages over the same rows."""
     own = None if one.own is None or other.own is None else one.own - other.own
     return Average(one.value - other.value, one.gradient - other.gradient, one.rows - other.rows, own)
 
 
 def _average(found: PyTree, by_row: ByRow | None) -> Average:
-    """With effects of rows the gradient is that along their best values, which move with theta."""
+    """Return an `Average`; the gradient includes the change of the rows' effects with theta (chain rule)."""
     (value, rows), (gradient, by_effect) = found
     if by_row is None:
         return Average(float(value), np.asarray(gradient), rows)
@@ -137,26 +144,26 @@ def _average(found: PyTree, by_row: ByRow | None) -> Average:
 def unconditional_covariance(
     fit: Fit, cov: CovarianceResult, found: Sequence[Average], rows: Sequence[Int[Host, " n"]], weights: Sequence[Any]
 ) -> Float[Host, "m m"]:
-    """The covariance of margins where the rows are a sample.
+    """Return the covariance of margins (m, m) when the rows are a random sample too.
 
     Args:
-        fit, cov: the fit and its covariance, a sandwich.
-        found: the margins.
-        rows: for each the rows of the fit that it averages.
-        weights: for each theirs, of sum 1.
+        fit, cov: the fit and its sandwich covariance.
+        found: the m margins.
+        rows: for each margin, positions of the rows of the fit that it averages over.
+        weights: for each margin, the weights of these rows, with sum 1.
 
     Raises:
-        ValueError: a covariance that is no sandwich of rows or one-way clusters.
+        ValueError: the covariance is not a sandwich over rows or one-way clusters.
     """
     if not KINDS[cov.kind].plain_sandwich or len(cov.groups) > 1:
         raise ValueError(
-            f"margins(unconditional=True) sums products over rows or clusters, as cov_type='HC0' and 'cluster' do; here it is "
-            f"{cov.kind!r}: res.with_cov('HC0').margins(..., unconditional=True)"
+            f"margins(unconditional=True) needs cov_type='HC0', 'HC1', 'stata' or one-way 'cluster', got {cov.kind!r}: write "
+            "res.with_cov('HC0').margins(..., unconditional=True)"
         )
     bread = covariance_of(fit, "nonrobust", {}).matrix
     if np.isnan(bread).any():
         raise ValueError(
-            "margins(unconditional=True) is refused where a parameter has no standard error; see the verdict"
+            "margins(unconditional=True) needs standard errors of all parameters; see the verdict for why one is missing"
         )
     loaded, scores = fit.loaded, weighted_scores(fit)
     influence = scores @ bread @ np.array([one.gradient for one in found]).T

@@ -1,11 +1,12 @@
-r"""How a row moves with one of its columns: the derivatives of designs and of what a function reads.
+r"""Derivatives of design matrices with respect to one numeric column of the data.
 
-A column that is a term of its own moves one entry of the design by as much.  Through anything else that a formula does to it the
+If the column enters the formula as itself only, the derivative is 1 in its column of the design.  If it is transformed, the
 design is evaluated at five equidistant points, error O(h^4),
 
 .. math:: \partial X / \partial x \approx \sum_k c_k X(x + (k - j) h) / (12 h),
 
-in their middle (j = 2), or at their end where they would leave the range of the column, beyond which splines are not defined.
+with the row's value in the middle (j = 2), or at one end if the points would leave the range of the column, outside which
+splines are not defined.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ def design_slope(
     whole: Float[Host, " m"],
     moved: Callable[[Design, Any, Any], DesignValues],
 ) -> DesignValues:
-    """The derivative of a design, its offset and random columns by a column.
+    """Return the derivatives of a design, its offset and its random-effects columns with respect to one column of the data.
 
     Args:
-        design: of one regressed parameter.
-        made: its columns in the rows.
-        name: the column.
-        x: its values in the rows.
-        whole: its values in all the data, whose range is not left.
-        moved: a part of the design, values of the column in some rows (k,), and their numbers -> the columns of the part there.
+        design: the design of one parameter with a formula.
+        made: its matrices for the rows.
+        name: name of the column.
+        x: values of the column in the rows (n,).
+        whole: values of the column in all the data (m,); evaluation points stay in their range.
+        moved: function (part of the design, values of the column (k,), positions of the rows (k,)) -> matrices of the part
+            at these values.
     """
     out = DesignValues(*(None if part is None else np.zeros(np.shape(part)) for part in made))
     parts = [part for part in (design.piece, design.offset, design.random) if part is not None]
@@ -74,7 +76,7 @@ def design_slope(
 
 
 def _together(steps: list[Any]) -> Iterator[list[Any]]:
-    """The steps in runs whose rows are evaluated in one call."""
+    """Split the steps into groups with at most MOST_ROWS rows, each evaluated in one call."""
     run: list[Any] = []
     for step in steps:
         if run and sum(rows.size for rows, _, _ in [*run, step]) > MOST_ROWS:

@@ -1,12 +1,12 @@
-r"""Predictive bands of networks: the last layer has errors, the layers before it are a fixed map of features.
+r"""Predictive bands of neural networks: the last layer has standard errors, the layers before it are taken as known.
 
 With S the parameters of the last layer and I their observed information, f has the variance
 
 .. math:: Var f(x) = \nabla_S f' (I_{SS})^{-1} \nabla_S f,
 
 the delta method of a model that is linear in known features: Laplace's approximation of the last layer (Kristiadi, Hein & Hennig
-2020, International Conference on Machine Learning).  A band is exact where the features are known, and too narrow for what the
-features themselves have learnt.
+2020, International Conference on Machine Learning).  The band ignores the uncertainty of the features, so that it is too narrow
+if they were estimated from the same data.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mlejax.shapes import Float, Host
 
 
 class LastLayer(NamedTuple):
-    """The parameters of a last layer with their errors given all others.
+    """Parameters of the last layer of a network, with their covariance given all other parameters.
 
     Attributes:
         theta: estimates (m,), natural scale.
-        cov: (m, m).
-        params_at: these (m,) -> params, the others at their estimates.
+        cov: covariance given all other parameters (m, m).
+        params_at: function from these parameters (m,) to params, with the others at their estimates.
     """
 
     theta: Float[Host, " m"]
@@ -37,15 +37,15 @@ class LastLayer(NamedTuple):
 
 
 def last_layer_of(fit: Fit, layer: str | Sequence[str] | None, damping: float = 0.0) -> LastLayer:
-    """The last layer of a network.
+    """Return the parameters of a network's last layer with their conditional covariance.
 
     Args:
         fit: the fit.
-        layer: addresses of its parameters; by default the structure that holds the last array of the last Free parameter.
+        layer: names of its parameters; by default the subtree that holds the last array of the last Free parameter.
         damping: a ridge added to their information, the precision of a normal prior on them.
 
     Raises:
-        ValueError: no Free parameter, or an information that is not positive definite.
+        ValueError: the model has no Free parameter, or their information is not positive definite.
     """
     space = fit.spec.space
     names = [_last_of(space)] if layer is None else [layer] if isinstance(layer, str) else list(layer)
@@ -57,5 +57,7 @@ def last_layer_of(fit: Fit, layer: str | Sequence[str] | None, damping: float = 
 def _last_of(space: Space) -> str:
     free = [leaf.name for leaf in space.leaves if leaf.kind == "Free"]
     if not free:
-        raise ValueError("errors='last-layer': no parameter is declared mle.Free; name those that have errors, layer=['beta']")
+        raise ValueError(
+            "errors='last-layer': no parameter is declared mle.Free; name the parameters of the last layer, layer=['beta']"
+        )
     return free[-1].rpartition(".")[0] or free[-1]

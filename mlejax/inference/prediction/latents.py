@@ -1,5 +1,4 @@
-"""The latents of every unit given its rows: their conditional law, with the error of the estimates; classes with their
-probabilities."""
+"""Random effects and latent classes of every unit given its data: conditional distributions and class probabilities."""
 
 from __future__ import annotations
 
@@ -33,13 +32,13 @@ STEP = 1e-4  # of central differences, standard errors
 
 
 class LatentValues(NamedTuple):
-    """Latents of n units, q numbers each.
+    """Random effects of n units, q numbers each, given their rows.
 
     Attributes:
-        labels: names of the units, (n,).
-        latents: name -> declaration.
-        mode, mean, sd: of the latents given the unit's rows, at the estimates.
-        sd_all: with the error of the estimates.
+        labels: labels of the units (n,).
+        latents: dict from name to declaration of each random effect.
+        mode, mean, sd: mode, mean and standard deviation given the unit's rows, at the estimates (n, q).
+        sd_all: standard deviation that includes the variance of the estimates (n, q).
     """
 
     labels: np.ndarray
@@ -51,10 +50,10 @@ class LatentValues(NamedTuple):
 
 
 def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
-    """The latents of a fit.
+    """Return the random effects of every unit of a fit, conditional on its rows.
 
     Raises:
-        ValueError: it has none, or its data are not here.
+        ValueError: the model has no random effects, or the fit was loaded from a file without its data.
     """
     joint = fit.spec.likelihood.joint
     if joint is None and fit.integration is not None:
@@ -64,26 +63,28 @@ def latent_values(fit: Fit, cov: CovarianceResult) -> LatentValues:
         )
     if joint is None:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no latents; declare one among the parameters, u=mle.Latent(by=...) or "
+            f"{fit.spec.likelihood.name} has no random effects or classes; declare some among the parameters, "
+            "u=mle.Latent(by=...) or "
             "z=mle.Discrete(2)"
         )
     data, spec, fixed = fit.loaded.problem.data, fit.spec, fit.fixed
     with float64():
         mode, mean, sd, _ = conditional(spec, fit.u, data, fixed)
-        variance = _of_estimates(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
+        variance = _variance_of_means(lambda u: conditional(spec, u, data, fixed)[1], fit, cov)
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
     return LatentValues(np.asarray(fit.loaded.unit_labels), marginal.latents, mode, mean, sd, np.sqrt(sd**2 + variance))
 
 
 class LevelValues(NamedTuple):
-    """One entry of a latent, where there are latents of several columns.
+    """One random effect of every level of a grouping factor, in models with several grouping factors.
 
     Attributes:
         name: ``u``, or ``u[Intercept]``.
-        by: the columns of its levels, joined by colons.
-        level: their names, (G,).
-        mode, sd, sd_all: given the rows, at the estimates, by the curvature at the mode; with the error of the estimates, (G,).
+        by: columns of the grouping factor, joined by colons.
+        level: labels of the levels (G,).
+        mode, sd: conditional mode given the data, and standard deviation from the curvature at the mode, at the estimates (G,).
+        sd_all: standard deviation that includes the variance of the estimates (G,).
     """
 
     name: str
@@ -95,7 +96,7 @@ class LevelValues(NamedTuple):
 
 
 def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
-    """The latents of a fit with latents of several columns, entry by entry."""
+    """Return the random effects of a fit with several grouping factors, one `LevelValues` for each factor and effect."""
     data, spec, levels, marginal = fit.loaded.problem.data, fit.spec, fit.loaded.crossing, marginal_of(fit.spec.likelihood)
     if fit.loaded.remembered is not None:
         raise ValueError(
@@ -107,7 +108,7 @@ def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
     flat = lambda u: np.concatenate([np.ravel(mode) for mode, _ in by_level(spec, u, data, fit.fixed, levels)])
     with float64():
         found = by_level(spec, fit.u, data, fit.fixed, levels)
-        variance = np.broadcast_to(_of_estimates(flat, fit, cov), (sum(mode.size for mode, _ in found),))
+        variance = np.broadcast_to(_variance_of_means(flat, fit, cov), (sum(mode.size for mode, _ in found),))
     out, first = [], 0
     for factor, labels, (mode, sd) in zip(marginal.factors, levels.labels, found, strict=True):
         more = np.reshape(variance[first : first + mode.size], mode.shape)
@@ -120,13 +121,13 @@ def level_values(fit: Fit, cov: CovarianceResult) -> list[LevelValues]:
 
 
 class ClassValues(NamedTuple):
-    """The class of n rows or units given the data, at the estimates.
+    """Latent class of each of n rows or units given the data, at the estimates.
 
     Attributes:
-        name: of the class.
-        labels: column -> what names the rows or units, (n,); empty for rows of a mixture.
-        probabilities: (n, k); NaN where the weight is 0.
-        likeliest: the most probable class, or the state of the most probable path, (n,).
+        name: name of the class variable.
+        labels: dict from column name to the labels of the rows or units (n,); empty for a mixture over rows.
+        probabilities: posterior probability of each class (n, k); NaN where the weight is 0.
+        likeliest: number of the most probable class, or the state of the most probable path (Markov), (n,).
     """
 
     name: str
@@ -136,10 +137,10 @@ class ClassValues(NamedTuple):
 
 
 def class_values(fit: Fit) -> ClassValues:
-    """The classes of a fit.
+    """Return the posterior class probabilities of a fit of a mixture or hidden Markov model.
 
     Raises:
-        ValueError: its data are not here.
+        ValueError: the fit was loaded from a file without its data.
     """
     mixture, loaded, data = mixture_of(fit.spec.likelihood), fit.loaded, fit.loaded.problem.data
     assert mixture is not None
@@ -165,16 +166,18 @@ def class_values(fit: Fit) -> ClassValues:
 def over_latents(
     function: Callable[[Any, Any], Any], likelihood: Likelihood, random: str = "integrate"
 ) -> Callable[[Any, Any], Any]:
-    """A function of params, latents and rows as a function of params and rows; the same where there are no latents.
+    """Turn a function of params (with random effects or classes) and rows into one without them; unchanged if the model has
+    none.
 
     Args:
-        function: sees latents by row among its params.
-        likelihood: of the model.
-        random: ``"integrate"``: averaged over the law of the latents; ``"zero"``: at latents of 0; ``"mode"``: of params that
-            have the latents by row already (`RowModes`).
+        function: ``f(params, data)``; its params include the random effects of each row.
+        likelihood: declaration of the model.
+        random: ``"integrate"``: average over the distribution of the random effects; ``"zero"``: random effects of 0;
+            ``"mode"``: params already hold the effects of each row (`RowModes`).
 
     Raises:
-        ValueError: no such option, or one that these latents do not have; averages where their law is the user's own.
+        ValueError: an unknown or unsupported option; or an average is asked for and the distribution of the effects is a
+            user's function.
     """
     check_random(random, likelihood)
     marginal, mixture = marginal_of(likelihood), mixture_of(likelihood)
@@ -189,8 +192,8 @@ def over_latents(
         return lambda params, data: function(marginal.seen({**params, **zeros}), data)
     if any(latent.law != "normal" for latent in marginal.latents.values()):
         raise ValueError(
-            f"{likelihood.name}: averages over latents are offered for law='normal'; take random='mode' or 'zero', or give the "
-            "function without latents"
+            f"{likelihood.name}: averages over random effects need law='normal'; use random='mode' or 'zero', or a function that "
+            "does not read the random effects"
         )
     where, log_w = grid(POINTS.get(marginal.q, 3), marginal.q)
     weights = np.exp(log_w - 0.5 * (where**2).sum(axis=1))
@@ -207,7 +210,7 @@ def over_latents(
 
 
 def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Callable[[Any, Any], Any]:
-    """A function of params, class and rows, averaged over the probabilities of the classes, which may vary by row."""
+    """Average a function of params, class and rows over the class probabilities, which may vary by row."""
 
     def alone(params: Params, data: Data) -> Device:
         try:
@@ -216,8 +219,9 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
             if error.args[:1] != (mixture.name,):
                 raise
             raise ValueError(
-                f"{mixture.__name__}: the law of {mixture.name} changes from row to row, so that functions of it are not "
-                "averaged; res.latent() has the probabilities of the states"
+                f"{mixture.__name__}: the distribution of {mixture.name} changes from row to row, so that functions of "
+                "it cannot be "
+                "averaged; use a function without it, or the state probabilities in res.latent()"
             ) from error
 
     if isinstance(mixture.latent, Markov):
@@ -231,8 +235,10 @@ def _over_classes(function: Callable[[Any, Any], Any], mixture: Mixture) -> Call
     return averaged
 
 
-def _of_estimates(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult) -> Host | float:
-    """Variance of the means by the delta method, (n, q): along the axes of the covariance, by differences."""
+def _variance_of_means(mean: Callable[..., Any], fit: Fit, cov: CovarianceResult) -> Host | float:
+    """Return the delta-method variance of the conditional means due to the estimates, (n, q), by differences along the
+    eigenvectors of the covariance.
+    """
     full = np.asarray(cov.full)
     if fit.jacobian is None or not np.isfinite(full).any():
         return np.nan

@@ -1,4 +1,4 @@
-"""Margins: predictions, slopes and contrasts averaged over the rows of data, with delta-method errors.
+"""Margins: predictions, slopes and contrasts averaged over the rows of data, with delta-method standard errors.
 
 For a function g(theta, x) of a row, the margins are weighted means over rows of
 
@@ -7,8 +7,8 @@ For a function g(theta, x) of a row, the margins are weighted means over rows of
     contrasts            g(theta, x with l) - g(theta, x with the first level)     of a column of levels
     elasticities         slopes times x, over g, or both
 
-with the other columns as they are, or at values of ``at=``.  Slopes are exact derivatives of the function along those of the
-design (:mod:`.column_slopes`); those of all margins by theta are exact.
+with the other columns as they are, or at values of ``at=``.  Slopes are exact derivatives of the function, by the chain rule
+through the design (:mod:`.column_slopes`); derivatives of all margins with respect to theta are exact.
 
 References: Williams (2012), Stata Journal 12, 308; Dowd, Greene & Norton (2014), Health Services Research 49, 731.
 """
@@ -67,32 +67,32 @@ class Margins(DeltaResult):
     """Margins with delta-method standard errors; prints as a table.
 
     Attributes:
-        where: for each margin the variable, the contrast, the group of ``over=`` and the values of ``at=``.
+        where: for each margin a dict: the variable or contrast, its group of ``over=`` and its values of ``at=``.
     """
 
     where: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """One row a margin: where it was taken, then broom's columns, as those of `Estimates`."""
+        """Return a DataFrame with one row for each margin: its variable, group and ``at=`` values, then broom's columns."""
         import pandas as pd
 
         return pd.concat([pd.DataFrame(list(self.where)), super().frame().reset_index(drop=True)], axis=1)
 
     def plot(self, ax: Axes | None = None, *, x: str | None = None) -> Axes:
-        """The margins with their intervals over the values of a column; other columns make lines of their own.
+        """Plot the margins with their intervals against the values of a column, one line for each combination of the others.
 
-        Without ``at=`` and ``over=`` they are a list, a row each.
+        Without ``at=`` and ``over=`` the margins are drawn below each other.
 
         Args:
-            ax: matplotlib axes; made if left out.
-            x: the column; of those of ``over=`` and ``at=`` that with most values by default.
+            ax: matplotlib axes to draw on; new axes by default.
+            x: the column on the horizontal axis; by default the column of ``over=`` and ``at=`` with the most values.
 
         Returns:
             The axes.
 
         Raises:
             ImportError: matplotlib is not installed.
-            ValueError: no column of that name.
+            ValueError: the margins have no column of that name.
         """
         frame = self.frame()
         columns = [c for c in frame.columns[: frame.columns.get_loc("estimate")] if frame[c].nunique() > 1]
@@ -107,7 +107,7 @@ class Margins(DeltaResult):
 
 
 class _Margin(NamedTuple):
-    """One margin: its description, the rows whose predictions are averaged less those of other ones, or a slope's column."""
+    """One margin: its description, the table to average over, the table to subtract (contrasts), or the column (slopes)."""
 
     where: dict[str, Any]
     rows: Host
@@ -116,7 +116,7 @@ class _Margin(NamedTuple):
 
 
 class _Term(NamedTuple):
-    """A margin with the numbers of the rows that it averages and their weights."""
+    """A margin with the positions of the rows that it averages over, and their weights (sum 1)."""
 
     margin: _Margin
     rows: Int[Host, " n"]
@@ -139,31 +139,31 @@ def margins(
     alpha: float = 0.05,
     reason: str = "",
 ) -> Margins:
-    """Average predictions, slopes, contrasts of levels and elasticities of any function of the parameters and a row.
+    """Return average predictions, slopes, contrasts of levels and elasticities of any function of the parameters and a row.
 
     Args:
-        variables: columns whose effect is wanted: the slope of a numeric one; of a column of text, levels or booleans, or
-            asked for as ``"C(treated)"``, the contrast of each level with the first.  None: predictions.
-        of: whose margins: ``f(params, data)`` -> (n,), pure JAX; the name of a regressed parameter; or ``"mean"``,
-            which the model declares.  Default: the declared mean, else the regressed parameter, if there is one.
+        variables: columns whose effect is wanted: the slope of a numeric column; the contrast of each level with the first
+            for a column of text, levels or booleans, or one named as ``"C(treated)"``.  None: predictions.
+        of: the quantity: a function ``f(params, data)`` -> (n,), pure JAX; the name of a parameter with a formula; or ``"mean"``,
+            the mean that the model declares.  Default: the declared mean, else the only parameter with a formula.
         data: rows to average over; default those of the fit, with its weights.
-        at: column -> value or values that all rows get; all combinations of several.
-        over: columns whose groups of rows are averaged separately.
+        at: dict from column to the value or values that all rows get; several columns give all combinations.
+        over: columns that define groups of rows; margins are averaged in each group separately.
         at_means: one row with the (weighted) means of the numeric columns instead of an average over rows.
-        random: of models with random effects: ``"integrate"``, averaged over their law; ``"mode"``, at the modes of the units
-            of the fit, errors with the variance that their effects have given the data; or ``"zero"``, at effects of 0.
+        random: for models with random effects: ``"integrate"`` averages over their distribution; ``"mode"`` uses the modes
+            of the units of the fit, with their conditional variance in the standard errors; ``"zero"`` uses effects of 0.
         elasticity: ``"eyex"`` d log y / d log x, ``"dyex"`` dy / d log x, ``"eydx"`` d log y / dx, in place of slopes.
-        unconditional: the rows are a sample too: errors allow for its averages being others in another one.  For ``"HC0"``,
-            ``"HC1"`` and clusters, of which it takes the factor (Stata's ``vce(unconditional)``).
+        unconditional: if True, the rows count as a random sample, and standard errors include the sampling variance of their
+            covariates (Stata's ``vce(unconditional)``).  Needs ``"HC0"``, ``"HC1"``, ``"stata"`` or clusters.
         alpha: one minus the coverage.
 
     Returns:
-        `Margins`: natural scale of the function; ``params``, ``bse``, ``conf_int()``, ``frame()``, ``plot()``.  The standard
-        errors hold the rows fixed, if not ``unconditional``; they are robust or clustered where the fit's are.
+        `Margins`, on the scale of the function: ``params``, ``bse``, ``conf_int()``, ``frame()``, ``plot()``.  The standard
+        errors take the rows as fixed, unless ``unconditional``; they are robust or clustered if the fit's are.
 
     Raises:
-        ValueError: no such column, nothing to take margins of, an elasticity of levels.
-        DataError: a level that the data of the fit did not have.
+        ValueError: a column does not exist, no quantity to average can be found, or an elasticity of a column of levels.
+        DataError: a level that was not in the data of the fit.
 
     Example:
         >>> import mlejax as mle
@@ -180,7 +180,7 @@ def margins(
     if unconditional and (data is not None or at_means):
         raise ValueError("margins(unconditional=True) averages over the rows of the fit: leave out data= and at_means=")
     if unconditional:
-        refuse_effects(fit.spec.likelihood, "margins(unconditional=True)", "leave it out: errors hold the rows fixed")
+        refuse_effects(fit.spec.likelihood, "margins(unconditional=True)", "leave it out: errors take the rows as fixed")
     table, weights = rows_of(fit, data)
     if random == "mode" and (unconditional or at_means):
         what, why = "unconditional", "the units of the fit are given, not a sample"
@@ -211,7 +211,7 @@ def margins(
 
 
 class _OfRows(NamedTuple):
-    """The function whose margins are taken, of params and rows."""
+    """The function of params and rows whose margins are computed."""
 
     fit: Fit
     function: Callable[..., Any]
@@ -219,11 +219,11 @@ class _OfRows(NamedTuple):
 
     @property
     def effects(self) -> bool:
-        """Rows have effects of their own, which are estimates too."""
+        """True if rows have effects of levels or units that were estimated, so that these add to the variance."""
         return self.random == "mode" or self.fit.loaded.effects is not None
 
     def opened(self, d: Any) -> tuple[InParts, ByRow | None]:
-        """The function at the rows ``d``, and their effects, if there are any."""
+        """Return the function prepared for the table ``d``, and the effects of its rows or None."""
         fit, own = self.fit, row_effects(self.fit, ingest(d), self.random)
         at = (lambda _: {}) if own is None else (lambda t: own.at(jnp.append(t, jnp.zeros(own.n_more))))
         params_at = lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed)
@@ -240,7 +240,7 @@ def _estimated(
     sampled: bool,
     options: dict[str, Any],
 ) -> DeltaResult:
-    """All margins with their errors."""
+    """Return all margins with standard errors."""
     opened = of_rows.opened
     plain = not of_rows.effects and all(term.margin.less is None and not term.margin.column for term in terms)
     with float64():
@@ -279,14 +279,14 @@ def _estimated(
 
 
 def _widened(cov: Any, more: int) -> Float[Host, "k k"]:
-    """The covariance with further coordinates, which are independent, of variance 1."""
+    """Return the covariance extended by ``more`` independent coordinates of variance 1."""
     wide = np.pad(np.asarray(cov), (0, more))
     wide[-more:, -more:] = np.eye(more)
     return wide
 
 
 def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host, " n"], dict[str, DesignValues]]:
-    """The values of the column of a slope, and the derivatives of the designs by it."""
+    """Return the values of a slope's column (n,), and the derivatives of the designs with respect to it."""
     x, everywhere = (column_of(rows, one.column).astype(float) for rows in (one.rows, whole))
     designs = () if fit.loaded.designs is None else fit.loaded.designs.designs
 
@@ -304,7 +304,7 @@ def _moved(fit: Fit, o: InParts, one: _Margin, whole: Data) -> tuple[Float[Host,
 def _margins_of(
     base: Data, table: Data, variables: str | Sequence[str] | None, elasticity: Elasticity | None
 ) -> Iterator[_Margin]:
-    """The margins at the rows of ``base``; the levels of columns are those in the whole ``table``."""
+    """Yield the margins at the rows of ``base``; the levels of columns are taken from the whole ``table``."""
     if variables is None:
         yield _Margin({"margin": "prediction"}, base)
         return
@@ -314,7 +314,9 @@ def _margins_of(
         column = column_of(table, name)
         if asked or column.dtype.kind not in "iuf":
             if elasticity is not None:
-                raise ValueError(f"elasticity={elasticity!r}: {name!r} is a column of levels, which has contrasts only")
+                raise ValueError(
+                    f"elasticity={elasticity!r}: expected a numeric column, and {name!r} has levels; leave elasticity= out"
+                )
             first, *others = levels_in(table, name)
             lowest = changed(base, {name: first}, table)
             for level in others:
@@ -330,7 +332,7 @@ def _margins_of(
 
 
 def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callable[[Any, Any], Any]:
-    """The function of a row whose margins are taken."""
+    """Return the function of params and rows whose margins are computed, from the argument ``of``."""
     likelihood, designs = fit.spec.likelihood, fit.loaded.designs
     regressed = [] if designs is None else [d.predictor.name for d in designs.designs]
     if callable(of):
@@ -339,17 +341,17 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
         return over_latents(companion(likelihood, "mean", "margins"), likelihood, random)
     if of is None and likelihood.joint is not None and len(regressed) != 1:
         raise ValueError(
-            f"margins: say of what, since {likelihood.name} has latents and declares no mean: of=lambda params, data: ..., a "
-            "function of the latents too, over whose law it is averaged"
+            f"margins: {likelihood.name} has random effects and declares no mean; give a function to average, of=lambda params, "
+            "data: ...; it may read the random effects, over whose distribution it is averaged"
         )
     if of is None and len(regressed) != 1:
-        what = f"the regressed parameters are {', '.join(regressed)}" if regressed else "no parameter is regressed"
+        what = f"several parameters have a formula ({', '.join(regressed)})" if regressed else "no parameter has a formula"
         raise ValueError(
-            f"margins: say of what, of=lambda params, data: ..., since {likelihood.name} declares no mean and {what}"
+            f"margins: {likelihood.name} declares no mean and {what}; give a function to average, of=lambda params, data: ..."
         )
     name = regressed[0] if of is None else of
     if name not in regressed:
-        raise ValueError(f"of={of!r}: expected a function, 'mean', or a regressed parameter (there are: {regressed})")
+        raise ValueError(f"of={of!r}: expected a function, 'mean', or a parameter with a formula (there are: {regressed})")
     predictor = next(d.predictor for d in designs.designs if d.predictor.name == name)  # type: ignore[union-attr]
     if predictor.random is None and random == "integrate":
         return _value_of(name)
@@ -358,7 +360,7 @@ def function_of(fit: Fit, of: Callable[..., Any] | None, random: str) -> Callabl
 
 @lru_cache(maxsize=64)
 def _value_of(name: str) -> Callable[[Any, Any], Any]:
-    """The parameter of that name, the same function each time, so that it is compiled once."""
+    """Return the function that reads the named parameter; the same object each time, so that it is compiled once."""
     return lambda params, data: params[name]
 
 

@@ -1,10 +1,10 @@
-"""Predictions by row with delta-method errors: of regressed parameters, or of any function of params and data.
+"""Predictions for rows with delta-method standard errors: parameters with a formula, or any function of params and data.
 
-For a regressed parameter with linear predictor eta = x' beta + offset and value g^-1(eta),
+For a parameter with linear predictor eta = x' beta + offset and value g^-1(eta),
 
     se(value) = |d g^-1 / d eta| se(eta),    interval = g^-1( eta -+ z se(eta) ),
 
-so that intervals stay inside the support; those of a simplex's entries are made on the logit scale of each.
+so that intervals stay inside the support; intervals of a simplex's entries are computed on the logit scale of each entry.
 """
 
 from __future__ import annotations
@@ -58,38 +58,40 @@ def predict(
     alpha: float = 0.05,
     reason: str = "",
 ) -> Data:
-    """Predictions for the rows of new data, with delta-method errors.
+    """Predict for the rows of new data, with delta-method standard errors.
 
-    ``res.predict(data)`` gives the value of a regressed parameter, ``link^-1(x beta + offset)``, with the transforms
-    and levels of the fit; ``res.predict(f, data)`` any function of params and data, in which regressed parameters
-    vary by row as they do in the log-likelihood.
+    ``res.predict(data)`` predicts the value of a parameter with a formula, ``link^-1(x beta + offset)``, with the transforms
+    and levels of the fit; ``res.predict(f, data)`` any function of params and data, in which parameters with a formula
+    have one value for each row, as in the log-likelihood.
 
     Args:
         function: ``f(params, data)`` -> (n,), for instance the mean that the model implies; pure JAX.  ``"mean"`` or
-            ``"cdf"``: what :meth:`Model.mean` or :meth:`Model.cdf` declares.  Left out, the first argument is the data.
-            In models with latents it may read these.
-        data: a dict of arrays or a table of any kind; its offsets and exposures count too.
-        param: which regressed parameter, if there are several.
+            ``"cdf"``: the function declared by :meth:`Model.mean` or :meth:`Model.cdf`.  If left out, the first argument is
+            the data.  In models with random effects the function may read these.
+        data: a dict of arrays or a table of any kind; offsets and exposures are read from it too.
+        param: name of the parameter with a formula to predict, if there are several.
         scale: ``"natural"``, or ``"link"`` for linear predictors.
-        support: lower and upper end of what ``f`` can be, None where there is none: ``(0, 1)`` for a probability, ``(0, None)``
-            for a mean of counts.  Intervals are made on the logit or log scale of it and mapped back, so that they stay inside;
-            without, they are estimate -+ z times the error.
-        random: of models with random effects: ``"integrate"``, averages over their law, which are those of new units;
-            ``"mode"``, those of units of the fit at the mode of their effects, with the variance that these have given the
-            data; ``"zero"``, at effects of 0.
-        errors: ``"last-layer"``: of a network, from the parameters of its last layer given all others (Laplace's approximation).
-        layer: addresses of that layer; by default the structure that holds the last array of the last ``mle.Free``.
-        damping: a ridge added to the information of that layer, which often has directions that the data say nothing of.
+        support: lower and upper bound of the values of ``f``, None for no bound: ``(0, 1)`` for a probability, ``(0, None)``
+            for a mean of counts.  Intervals are computed on the logit or log scale and mapped back, so that they stay inside;
+            without it, they are estimate -+ z times the standard error.
+        random: for models with random effects: ``"integrate"`` averages over their distribution, which predicts for new
+            units; ``"mode"`` uses the modes of the effects of units in the fit, with their conditional variance in the
+            standard errors; ``"zero"`` uses effects of 0.
+        errors: ``"all"``, or ``"last-layer"`` for neural networks: errors from the parameters of the last layer given all
+            others (Laplace's approximation).
+        layer: names of the parameters of that layer; by default the subtree that holds the last array of the last
+            ``mle.Free``.
+        damping: a ridge added to the information of that layer, which is often singular without it.
         alpha: one minus the coverage.
 
     Returns:
-        Columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``, and ``note`` where an error is missing; one
-        row for each row of ``data`` (and entry of a vector), in a table of its kind.  Intervals of parameters are made on
-        the link scale.
+        Table of the same kind as ``data`` with one row for each of its rows (and each entry of a vector); columns ``estimate``,
+        ``std_error``, ``conf_low``, ``conf_high``, and ``note`` if a standard error is missing.  The limits are confidence
+        limits of the predicted quantity, for parameters computed on the link scale.
 
     Raises:
-        DataError: a level that the data of the fit did not have, missing values.
-        ValueError: a prediction outside of ``support``.
+        DataError: a level that was not in the data of the fit, or missing values.
+        ValueError: a prediction is outside of ``support``.
 
     Example:
         >>> import mlejax as mle
@@ -114,7 +116,8 @@ def predict(
         if function not in ("mean", "cdf"):
             raise ValueError(
                 f"predict expected a function of params and data, 'mean' or 'cdf', got {function!r}; for the values of a "
-                f"regressed parameter write res.predict(data, param={function!r})"
+                "parameter "
+                f"with a formula write res.predict(data, param={function!r})"
             )
         function = companion(likelihood, function, f"predict({function!r}, data)")
     if data is None:
@@ -126,18 +129,18 @@ def predict(
     elif errors == "all" and layer is None and not damping:
         at = (data, lambda theta: fit.spec.space.params_from_theta(theta, fit.fixed), fit.theta, cov.full)
     else:
-        raise ValueError(f"errors={errors!r}: expected 'all', or 'last-layer', with which layer= and damping= go")
+        raise ValueError(f"errors={errors!r}: expected 'all' or 'last-layer'; layer= and damping= need errors='last-layer'")
     if function is not None:
         if param is not None or scale != "natural":
-            raise TypeError("predict: param= and scale= go with res.predict(data), not with a function")
+            raise TypeError("predict: param= and scale= are for res.predict(data); leave them out when you give a function")
         function, by_row = over_latents(function, likelihood, random), row_effects(fit, data, random)
         return data_room.like(data, predict_function(function, *at, designs, by_row=by_row, support=support, **options))
     if support is not None:
-        raise TypeError("predict: support= goes with a function; the link of a parameter has its support already")
+        raise TypeError("predict: support= is for functions; leave it out, the link of a parameter has its support already")
     if designs is None:
         raise TypeError(
-            f"predict: {likelihood.name} has no regressed parameter, so say what to predict: "
-            "res.predict(lambda params, data: ..., data), or res.predict('mean', data) where the model declares its mean"
+            f"predict: {likelihood.name} has no parameter with a formula, so give a function to predict: "
+            "res.predict(lambda params, data: ..., data), or res.predict('mean', data) if the model declares its mean"
         )
     check_random(random, likelihood)
     return data_room.like(data, _of_parameter(fit, _design_of(designs, param), designs, at, scale, random, options))
@@ -152,7 +155,7 @@ def _of_parameter(
     random: Random,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """A regressed parameter for the rows of new data, with its random coefficients averaged, at their modes or at 0."""
+    """Return predictions of a parameter with a formula; random coefficients are averaged over, at their modes, or 0."""
     p, linear = design.predictor, scale == "link"
     if design.random is None or random == "zero" or (linear and random == "integrate"):
         return predict_parameter(design, *at, designs, scale=scale, **options)
@@ -177,19 +180,19 @@ def predict_function(
     by_row: ByRow | None = None,
     support: tuple[float | None, float | None] | None = None,
 ) -> pd.DataFrame:
-    """``function(params, data)`` at the estimates, one row for each value that it returns.
+    """Return ``function(params, data)`` at the estimates with standard errors, one row for each value that it returns.
 
     Args:
-        function: sees params as the log-likelihood does: regressed ones by row.
+        function: ``f(params, data)``; parameters with a formula have one value for each row, as in the log-likelihood.
         data: new data; with the columns of the formulas, if there are any.
-        params_at: theta -> params with coefficients.
+        params_at: function from theta (p,) to params, which hold coefficients.
         theta, cov: estimates (p,) and their covariance (p, p).
-        designs: of the regressed parameters, or None.
+        designs: designs of the parameters with a formula, or None.
         alpha: one minus the coverage.
         reason: why there is no covariance, if there is none.
         df: degrees of freedom of Student's t, inf for the normal distribution.
-        by_row: the effects by index of these rows, or their latents at the modes, if they are wanted.
-        support: ends of what the function can be.
+        by_row: effects of the rows' levels or units (by level index, or random effects at their modes), or None.
+        support: lower and upper bound of the function's values.
     """
     with float64():
         if by_row is None:
@@ -209,7 +212,7 @@ def predict_function(
 
 
 def _inside(found: DeltaResult, support: tuple[float | None, float | None] | None) -> DeltaResult:
-    """The same values with intervals made on the log or logit scale of their support."""
+    """Return the same values with intervals computed on the log or logit scale of their support."""
     if support is None:
         return found
     wrong = f"support={support!r}: expected two numbers or None, the first below the second, as (0, 1) or (0, None)"
@@ -238,13 +241,13 @@ def _inside(found: DeltaResult, support: tuple[float | None, float | None] | Non
 
 
 def _design_of(designs: Designs, name: str | None) -> Design:
-    """The design of the parameter to predict."""
+    """Return the design of the parameter to predict."""
     names = [d.predictor.name for d in designs.designs]
     if name is None and len(names) > 1:
-        raise ValueError(f"predict: several parameters are regressed; choose one, param={names[0]!r} (or {names[1:]})")
+        raise ValueError(f"predict: several parameters have a formula; choose one, param={names[0]!r} (or {names[1:]})")
     wanted = names[0] if name is None else name
     if wanted not in names:
-        raise ValueError(f"predict: param={wanted!r} is not regressed; the regressed parameters are {', '.join(names)}")
+        raise ValueError(f"predict: param={wanted!r} has no formula; the parameters with a formula are {', '.join(names)}")
     return designs.designs[names.index(wanted)]
 
 
@@ -261,9 +264,9 @@ def predict_parameter(
     reason: str = "",
     df: float = np.inf,
 ) -> pd.DataFrame:
-    """The value of a regressed parameter for every row of new data; arguments as in :func:`predict_function`.
+    """Return a parameter with a formula for every row of new data; arguments as in :func:`predict_function`.
 
-    ``scale="link"`` gives linear predictors.  A vector or a simplex has one line for each row and entry.
+    ``scale="link"`` returns linear predictors.  A vector or simplex parameter has one line for each row and entry.
     """
     if scale not in ("natural", "link"):
         raise ValueError(f"scale={scale!r}: expected 'natural' or 'link'")
@@ -304,7 +307,9 @@ def _expit(x: np.ndarray) -> np.ndarray:
 
 
 def _table(found: DeltaResult, data: Data, n: int | None = None, labels: Sequence[str] = ()) -> pd.DataFrame:
-    """Estimates with errors, in the order of the data's rows and with their index; the reason where there is no error."""
+    """Return the estimates with standard errors as a DataFrame with the index of the data; a note says why an error is
+    missing.
+    """
     import pandas as pd
 
     table = found.frame()

@@ -1,4 +1,4 @@
-"""Functions of params and rows, as functions of theta, of designs and of the columns that they read."""
+"""Functions of params and rows, rewritten as functions of theta, of design matrices and of the columns that they read."""
 
 from __future__ import annotations
 
@@ -33,25 +33,27 @@ def of_theta(
     designs: Designs | None,
     by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
 ) -> Callable[[Any], Any]:
-    """``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`.
+    """Return ``function(params, data)`` as a function of theta alone, traced in float64; arguments as in `predict_function`.
 
-    ``by_row`` gives further parameters by row.
+    ``by_row`` maps theta to further parameters that have one value for each row.
     """
     opened = in_parts(function, data, params_at, theta, designs, by_row)
     return lambda t: opened.call(t, opened.made, opened.leaves)
 
 
 class InParts(NamedTuple):
-    """A function of params and rows, with the arrays that it takes of the rows as arguments of their own.
+    """A function of params and rows whose design matrices and columns are explicit arguments, so that they can be
+    differentiated or replaced.
 
     Attributes:
-        function: of params and data.
-        predictors: of the regressed parameters.
-        form: how it takes these: ``"array"`` by row, ``"row"`` one row at a time; ``"plain"`` where there are none.
-        layout: of the columns that it reads; None where it reads none.
-        params_at, more: theta -> params, and further parameters by row.
-        made: the designs of the regressed parameters.
-        leaves, shared: the arrays that it reads, by row and others.
+        function: the function of params and data.
+        predictors: linear predictors of the parameters with a formula.
+        form: how the function takes parameters with a formula: ``"array"``, all rows at once; ``"row"``, one row at a time;
+            ``"plain"``, there are none.
+        layout: layout of the columns that the function reads; None if it reads none.
+        params_at, more: functions from theta to params, and to further parameters with one value for each row.
+        made: design matrices of the parameters with a formula.
+        leaves, shared: arrays that the function reads: row-wise (n, ...), and shared by all rows.
     """
 
     function: Callable[[Any, Any], Any]
@@ -65,14 +67,14 @@ class InParts(NamedTuple):
     shared: PyTree
 
     def call(self, theta: Either, made: PyTree, leaves: PyTree) -> Device:
-        """The values at theta, with other designs and arrays by row."""
+        """Evaluate the function at theta, with the given design matrices and row-wise arrays."""
         params, more = self.params_at(theta), self.more(theta)
         statics = (self.function, self.predictors, self.form, self.layout)
         return evaluated_rows(*statics, params, made, leaves, self.shared, more)
 
     @property
     def columns(self) -> dict[Any, int]:
-        """Name of a column -> its place among the arrays by row."""
+        """Dict from the name of a column to its position among the row-wise arrays."""
         entries = () if self.layout is None else self.layout.entries
         plain = (e for e in entries if e.treedef is None and e.slots[0].source == "row")
         return {e.key: e.slots[0].position for e in plain}
@@ -89,7 +91,9 @@ def evaluated_rows(
     shared: PyTree,
     more: dict[str, Any],
 ) -> Device:
-    """``function(params, data)`` with regressed parameters by row; arguments as the attributes of `InParts`."""
+    """Evaluate ``function(params, data)`` with one value for each row of the parameters with a formula; arguments as the
+    attributes of `InParts`.
+    """
     assembled = lambda rows: {} if layout is None else data_room.assemble(rows, shared, layout)
     if form == "plain":
         return function({**params, **more} if more else params, assembled(leaves))
@@ -109,7 +113,7 @@ def in_parts(
     designs: Designs | None,
     by_row: Callable[[Any], dict[str, Any]] = lambda _: {},
 ) -> InParts:
-    """``function(params, data)`` of theta, of designs and of the columns that it reads; arguments as in `of_theta`."""
+    """Return ``function(params, data)`` as an `InParts`, prepared for the given data; arguments as in `of_theta`."""
     source, made, form = data_room.ingest(data), {}, "plain"
     if designs is None:
         reads: set[Any] = set()
@@ -133,9 +137,10 @@ def _on_device(arrays: PyTree) -> tuple[Any, ...]:
 def _form(
     function: Callable[[Any, Any], Any], source: data_room.Table, designs: Designs, more: Mapping[str, Any] = NONE
 ) -> tuple[str, set[Any]]:
-    """How the function takes regressed parameters: "array" by row, or "row" by "row"; and the columns that it reads.
+    """Return how the function takes parameters with a formula ("array": all rows at once, "row": one row at a time), and the
+    columns read.
 
-    ``more`` are further parameters by row, and the shapes of their values.
+    ``more`` maps further row-wise parameters to the shape of their value in one row.
     """
     named = {d.predictor.name for d in designs.designs}
 

@@ -1,4 +1,4 @@
-"""Tables of rows for predictions: those of the fit, at other values, in groups, at their means."""
+"""Tables of rows for predictions: the rows of the fit, with some columns replaced, in groups, or at their means."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def rows_of(fit: Fit, data: Data, what: str = "margins") -> tuple[Any, Float[Host, " n"]]:
-    """The rows to average over, as a DataFrame or a dict of columns, and their weights."""
+    """Return the rows to average over, as a DataFrame or a dict of columns, and their weights (n,), 1 for new data."""
     if data is not None:
         columns = columns_of(data)
         data = data if columns is None else dict(columns)
         return data, np.ones(_n_rows(data))
     loaded = fit.loaded
     if loaded.remembered is not None:
-        raise ValueError("a result from a file does not hold its data: give them, data=")
+        raise ValueError(f"{what}: a result from a file does not hold its data; pass the data again, data=")
     rows = np.arange(loaded.rows.n) if loaded.rows.kept is None else np.asarray(loaded.rows.kept)
     table = loaded.source.take(rows)
     if not isinstance(table, Mapping) and not hasattr(table, "columns"):
-        raise ValueError(f"{what}: columns are changed by name: fit a DataFrame or a dict of columns, or give data=")
+        raise ValueError(f"{what} needs data with named columns: fit a DataFrame or a dict of columns, or give one as data=")
     w = loaded.weights
     if w is None:
         return table, np.ones(rows.size)
@@ -41,7 +41,7 @@ def _n_rows(table: Data) -> int:
 
 
 def column_of(table: Data, name: str) -> np.ndarray:
-    """A column, or ValueError with the names of those that there are."""
+    """Return a column as an array; ValueError with the names of the columns if it does not exist."""
     names = list(table.columns if hasattr(table, "columns") else table)
     if name not in names:
         raise ValueError(f"margins: no column {name!r}; the columns are {', '.join(map(str, names))}")
@@ -49,19 +49,20 @@ def column_of(table: Data, name: str) -> np.ndarray:
 
 
 def levels_in(table: Data, name: str) -> list[Any]:
-    """The levels of a column: those that a categorical declares and has, in their order; else sorted."""
+    """Return the levels of a column that occur in it: in the order of a categorical, else sorted."""
     column = table[name]
     values = column.cat.categories if hasattr(column, "cat") else np.unique(np.asarray(column))
     present = set(np.unique(np.asarray(column).astype(object)))
     levels = [v for v in np.asarray(values).tolist() if v in present]
     if len(levels) < 2:
-        raise ValueError(f"margins: column {name!r} has one level here, {levels}, so that there is nothing to contrast")
+        raise ValueError(f"margins: a contrast needs two levels, and column {name!r} has only {levels}; name another column")
     return levels
 
 
 def changed(table: Data, values: Mapping[str, Any], like: Data) -> Data:
-    """The table with some columns replaced, each by a value for all rows, of the kind of the column in ``like``, or by one
-    value a row."""
+    """Return the table with some columns replaced, by one value for all rows (of the dtype of the column in ``like``) or by
+    arrays (n,).
+    """
     if not values:
         return table
     n, frame = _n_rows(table), hasattr(table, "columns")
@@ -78,7 +79,7 @@ def _filled(column: PyTree, value: Any, n: int) -> Data:
 
 
 def joined_tables(tables: Sequence[Any]) -> Data:
-    """Tables of the same columns below each other."""
+    """Concatenate tables of the same columns along the rows."""
     if hasattr(tables[0], "columns"):
         import pandas as pd
 
@@ -87,12 +88,12 @@ def joined_tables(tables: Sequence[Any]) -> Data:
 
 
 def taken_rows(table: Data, rows: np.ndarray) -> Data:
-    """These rows of a DataFrame or a dict of columns, by position."""
+    """Return the rows at the given positions of a DataFrame or a dict of columns."""
     return table.iloc[rows] if hasattr(table, "iloc") else {k: np.asarray(v)[rows] for k, v in table.items()}
 
 
 def grouped_rows(table: Data, over: str | Sequence[str] | None) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """(description, numbers of the rows) of each group."""
+    """Yield (description, positions of the rows) for each group of rows with equal values in the columns ``over``."""
     n = _n_rows(table)
     if over is None:
         yield {}, np.arange(n)
@@ -106,7 +107,7 @@ def grouped_rows(table: Data, over: str | Sequence[str] | None) -> Iterator[tupl
 
 
 def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, Any]]:
-    """Every combination of the values in ``at``; ValueError for a name that is no column."""
+    """Yield every combination of the values in ``at``; ValueError if a name is not a column."""
     for name in at:
         column_of(table, name)
     lists = [np.atleast_1d(np.asarray(v, object)).tolist() for v in at.values()]
@@ -115,7 +116,10 @@ def combinations_of(at: Mapping[str, Any], table: Data) -> Iterator[dict[str, An
 
 
 def mean_row(table: Data, weights: Float[Host, " n"]) -> tuple[Any, Float[Host, " one"]]:
-    """One row with the means of the numeric columns; of others only those with one value: the rest has to be in ``at=``."""
+    """Return a table with one row, the weighted means of the numeric columns, and its weight 1.
+
+    Other columns are kept only if they are constant; the values of the rest must come from ``at=``.
+    """
     share, out = weights / weights.sum(), {}
     for name in table.columns if hasattr(table, "columns") else table:
         column = np.asarray(table[name])

@@ -1,4 +1,4 @@
-"""Standard deviations and correlations of random effects, whatever parameter their covariance is declared by."""
+"""Standard deviations and correlations of random effects, however their covariance is parametrised."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SINGULAR = 1e-7  # of a correlation's distance from 1, where it is on the edge
 
 
 def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason: str = "") -> pd.DataFrame:
-    """Standard deviations and correlations of the random effects, natural scale.
+    """Return standard deviations and correlations of the random effects, natural scale.
 
-    Those of formulas, ``random="1 + visit | patient"``, and of every ``mle.Latent(cov=...)``.
+    They belong to random effects of formulas, ``random="1 + visit | patient"``, and to every ``mle.Latent(cov=...)``.
 
     Args:
         alpha: one minus the coverage.
 
     Returns:
         One row for each standard deviation, ``sd(mu|patient)[visit]``, and correlation, ``corr(mu|patient)[visit,Intercept]``:
-        ``estimate``, ``std_error`` (delta method), ``conf_low``, ``conf_high`` (made on the scale of log and atanh), ``note``.  A
-        standard deviation of 0 and a correlation of -1 or 1 have no error.
+        ``estimate``, ``std_error`` (delta method), ``conf_low``, ``conf_high`` (computed on the log and atanh scale),
+        ``note``.  A standard deviation of 0 and a correlation of -1 or 1 have no standard error.
 
     Raises:
-        ValueError: no latent with a covariance.
+        ValueError: the model has no random effects with a covariance.
 
     Example:
         >>> import mlejax as mle
@@ -52,11 +52,11 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
 
     latents = with_covariance(fit)
     if not latents and fit.integration is not None and fit.spec.likelihood.joint is None:
-        raise ValueError("random_effects() needs the model, which the file of a result does not hold: fit again")
+        raise ValueError("random_effects() needs the model, which a result from a file does not hold; fit the model again")
     if not latents:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no random effects with a covariance; give a formula some, mle.Linear('x', "
-            "random='1 | g'), or a latent cov="
+            f"{fit.spec.likelihood.name} has no random effects with a covariance; add some to a formula, mle.Linear('x', "
+            "random='1 | g'), or declare mle.Latent(by=..., cov=...)"
         )
     marginal = marginal_of(fit.spec.likelihood)
     assert marginal is not None
@@ -72,7 +72,7 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
     is_sd = np.array([label.startswith("sd(") for label in labels])
     value, error = found.params, np.array(found.bse)
     edge = np.where(is_sd, value == 0.0, 1.0 - np.abs(value) < SINGULAR) | np.isnan(value)
-    notes = np.where(edge, "on the edge of its support", np.array(found.notes, object))
+    notes = np.where(edge, "at a bound of its support", np.array(found.notes, object))
     notes = np.where(np.isnan(value), "a standard deviation is 0", notes)
     error[edge] = np.nan
     reach = critical_value(alpha, cov.df)
@@ -84,20 +84,22 @@ def random_effects(fit: Fit, cov: CovarianceResult, alpha: float = 0.05, reason:
 
 
 def with_covariance(fit: Fit) -> dict[str, Latent]:
-    """The latents whose covariance is a parameter."""
+    """Return the random effects whose covariance is a parameter, as a dict from name to declaration."""
     marginal = marginal_of(fit.spec.likelihood)
     return {} if marginal is None else {name: v for name, v in marginal.latents.items() if v.cov is not None}
 
 
 def _labels(name: str, latent: Latent, correlated: bool) -> list[str]:
-    """``sd(u)[0]``, ``sd(u)[1]``, ``corr(u)[1,0]``."""
+    """Return the labels of standard deviations and correlations: ``sd(u)[0]``, ``sd(u)[1]``, ``corr(u)[1,0]``."""
     entries = list(map(str, latent.labels or range(latent.size)))
     pairs = [(i, j) for i in range(latent.size) for j in range(i)] if correlated else []
     return [f"sd({name})[{e}]" for e in entries] + [f"corr({name})[{entries[i]},{entries[j]}]" for i, j in pairs]
 
 
 def _spreads(covariance: Device) -> Device:
-    """Standard deviations and correlations (row by row) of a matrix (q, q); NaN beside a standard deviation of 0."""
+    """Return standard deviations and correlations (lower triangle, row by row) of a covariance (q, q); NaN if a standard
+    deviation is 0.
+    """
     variance = jnp.diag(covariance)
     sd = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
     rows, columns = np.tril_indices(len(variance), -1)

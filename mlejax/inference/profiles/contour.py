@@ -1,4 +1,4 @@
-"""Regions of two parameters by profile likelihood."""
+"""Confidence regions of two parameters by profile likelihood."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ DIRECTIONS = 72
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contour:
-    """The region of two parameters in which the profile likelihood is above the cut; prints its extent and draws itself.
+    """Region of two parameters in which the profile log-likelihood is above the cut; prints its extent, and can be plotted.
 
-    It is followed in every direction from the estimate to the first crossing of the cut, natural scale.
+    The boundary is the first crossing of the cut in each direction from the estimate, natural scale.
 
     Attributes:
-        labels: of the two.
-        params: the estimates of the two.
-        x, y: the boundary, one point a direction, NaN where it has none, (k,).
-        status: of each point, as of the ends of a profile, (k,).
-        gap, decrement: log-likelihood minus the cut, and what maximising over the others would add, twice, (k,).
-        ellipse: the same region in the quadratic approximation, two arrays (k,).
+        labels: names of the two parameters.
+        params: estimates of the two parameters.
+        x, y: boundary points, one for each direction, NaN where there is none (k,).
+        status: status of each point, as for confidence limits in `End` (k,).
+        gap: log-likelihood minus the cut at each point (k,).
+        decrement: Newton decrement over the other parameters at each point, 0 at a maximum over them (k,).
+        ellipse: boundary of the region in the quadratic approximation, two arrays (k,).
         alpha: 1 - coverage.
-        joint: the cut is that of chi-squared 2, for both at once; else of chi-squared 1.
+        joint: True: the cut is the quantile of chi-squared with 2 degrees of freedom (joint coverage); False: with 1.
     """
 
     labels: tuple[str, str]
@@ -57,14 +58,14 @@ class Contour:
     joint: bool
 
     def frame(self) -> pd.DataFrame:
-        """The boundary: columns of the two parameters, ``status``, ``gap`` and ``decrement``."""
+        """Return the boundary as a DataFrame: columns of the two parameters, ``status``, ``gap`` and ``decrement``."""
         import pandas as pd
 
         head = {self.labels[0]: self.x, self.labels[1]: self.y}
         return pd.DataFrame({**head, "status": list(self.status), "gap": self.gap, "decrement": self.decrement})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The region, dashed its quadratic approximation; takes and returns matplotlib Axes, a new one by default.
+        """Plot the region, and its quadratic approximation dashed, on ``ax`` or new axes; return the axes.
 
         Raises:
             ImportError: matplotlib is not installed.
@@ -72,7 +73,7 @@ class Contour:
         return likelihoods.contour(self, ax)
 
     def summary(self) -> Text:
-        """How far the region reaches, and how its points were verified."""
+        """Return the extent of the region, and how accurate its points are, as text."""
         kind = "joint region (chi-squared 2)" if self.joint else "contour (chi-squared 1)"
         title = f"{100 * (1 - self.alpha):g} % profile-likelihood {kind} of {self.labels[0]} and {self.labels[1]}"
         lines = [title, "-" * len(title)]
@@ -105,14 +106,14 @@ def contour(
     n: int = DIRECTIONS,
     progress: bool | None = None,
 ) -> Contour:
-    """The profile-likelihood region of two entries or functions of ``params``.
+    """Return the profile-likelihood region of two entries or functions of ``params``.
 
     Args:
-        first, second: as in :meth:`profile`.
+        first, second: names of entries, or functions of ``params``, as in :meth:`profile`.
         alpha: one minus the coverage.
-        joint: the cut is the quantile of chi-squared 2, for both at once; False: of chi-squared 1, whose extent in either
-            parameter is its profile interval.
-        n: directions from the estimate in which the boundary is sought.
+        joint: True: the cut is the quantile of chi-squared with 2 degrees of freedom, for joint coverage of both; False: with 1,
+            so that the extent of the region in each parameter is its profile interval.
+        n: number of directions from the estimate in which a boundary point is computed.
         progress: as in :meth:`Model.fit`.
 
     Returns:
@@ -157,7 +158,7 @@ def contour(
 
 
 def _paths(at: Profiling, targets: tuple[Target, Target], cut: float, n: int) -> Paths:
-    """One path for each of n directions, evenly spread over the ellipse of the quadratic approximation."""
+    """Return one path for each of n directions, evenly spaced on the ellipse of the quadratic approximation."""
     drop = cut / (2.0 * at.fits.scale[0])
     root = _root_of_covariance(at, targets)
     angle = 2.0 * np.pi * np.arange(n) / n
@@ -167,7 +168,7 @@ def _paths(at: Profiling, targets: tuple[Target, Target], cut: float, n: int) ->
 
 
 def _root_of_covariance(at: Profiling, targets: tuple[Target, Target]) -> Float[Host, "2 2"]:
-    """The Cholesky factor of the covariance of the two targets."""
+    """Return the Cholesky factor of the covariance of the two targets, (2, 2)."""
     which = np.tile(np.array([[0, 1]]), (2, 1))
     paths = make_paths(at.fits, targets, which, np.zeros(2, np.int64), np.eye(2), np.ones(2))
     equations = newton(paths, paths.u0, at_estimates(paths), paths.constraints(paths.u0))
@@ -177,6 +178,6 @@ def _root_of_covariance(at: Profiling, targets: tuple[Target, Target]) -> Float[
         return np.linalg.cholesky(np.linalg.inv(0.5 * (information + information.T)))
     except np.linalg.LinAlgError:
         raise ValueError(
-            f"{targets[0].label} and {targets[1].label} do not move independently of each other at the estimate, so that they "
-            "have no region"
+            f"contour: the covariance of {targets[0].label} and {targets[1].label} is not positive definite at the estimate, so "
+            "that there is no region; choose two parameters that are not functions of each other"
         ) from None

@@ -1,4 +1,4 @@
-"""Profile-likelihood intervals of many fits: all ends of an entry in all data sets side by side."""
+"""Profile-likelihood intervals of many fits: all limits of an entry in all data sets are computed together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDS_AT_ONCE = 20_000  # of all entries that are worked on together
 
 
 class ManyIntervals(NamedTuple):
-    """Intervals of L data sets and r entries, natural scale, NaN where there is none, with the statuses of both ends."""
+    """Intervals of L data sets and r entries, natural scale (NaN if missing), with the status of each limit."""
 
     lower: Float[Host, "L r"]
     upper: Float[Host, "L r"]
@@ -28,10 +28,10 @@ class ManyIntervals(NamedTuple):
 
 
 def profile_intervals_of_many(batch: Batch, alpha: float = 0.05) -> ManyIntervals:
-    """Profile-likelihood intervals of all reported entries of all data sets that have a maximum.
+    """Return profile-likelihood intervals of all entries, for all data sets whose fit ended at a maximum.
 
     Raises:
-        ValueError: the fits have no profiles.
+        ValueError: profile likelihood is not available for these fits; the message says why.
     """
     cut, space, good = chi2_cut(alpha), batch.spec.space, np.flatnonzero(batch.converged)
     if batch.weight_kind in ("sampling", "importance"):

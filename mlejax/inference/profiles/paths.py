@@ -1,4 +1,4 @@
-r"""Paths through the values of targets, and the equations of the profile along them.
+r"""Paths along which the profiled quantities (targets) change, and the equations of the profile likelihood along them.
 
 A path puts q targets psi(u) at c(rho) = c0 + rho * direction, rho >= 0, with c0 their values at the estimate.  At the
 constrained maximum, with score g, information I, gradients A (q, p) and Hessians B of the targets and multipliers kappa,
@@ -8,8 +8,8 @@ constrained maximum, with score g, information I, gradients A (q, p) and Hessian
     | W  A' | | d  |   | g              |
     | A  0  | | kappa' | = | c(rho) - psi(u) |
 
-gives the Newton step d.  It is linear in rho, d = d0 + rho d1, and so the profile log-likelihood around u is the quadratic
-l + g'd - d'Wd / 2 in rho, whose crossing with a level gives the next rho (Venzon & Moolgavkar 1988).  Its slope along the path
+gives the Newton step d.  It is linear in rho, d = d0 + rho d1, so that the profile log-likelihood around u is quadratic in rho,
+l + g'd - d'Wd / 2; its crossing with the cut gives the next rho (Venzon & Moolgavkar 1988).  Its slope along the path
 is kappa'direction, and du/drho = d1.
 """
 
@@ -30,7 +30,9 @@ WELL_DEFINITE = 1e-4  # least diagonal of a Cholesky factor of a matrix with uni
 
 
 class Constraints(NamedTuple):
-    """The targets at m points: values (m, q), gradients (m, q, p), Hessians (m, q, p, p) or None where all are 0."""
+    """Values of the q targets at m points (m, q), gradients (m, q, p) and Hessians (m, q, p, p) in u; None for Hessians
+    that are all 0.
+    """
 
     values: Float[Host, "m q"]
     gradients: Float[Host, "m q p"]
@@ -39,7 +41,7 @@ class Constraints(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """m paths, each from the estimate of one data set.
+    """m paths along profiles, each from the estimate of one data set.
 
     Attributes:
         evaluate: (points (m, p), numbers of their data sets (m,), order) -> their log-likelihoods and scores, and of order 2
@@ -79,12 +81,12 @@ class Paths:
         return len(self.sets)
 
     def of(self, lanes: Int[Host, " k"]) -> Paths:
-        """Some of the paths."""
+        """Return the paths at the given positions."""
         names = ("which", "sets", "u0", "loglik0", "level", "information0", "origin", "direction", "farthest", "tangent")
         return replace(self, **{name: getattr(self, name)[lanes] for name in names})
 
     def constraints(self, u: Float[Host, "m p"]) -> Constraints:
-        """The targets of every path at its own point."""
+        """Return the targets of every path, with derivatives, at one point for each path."""
         (m, q), p = self.which.shape, u.shape[1]
         own = np.array([t.j if isinstance(t, Coordinate) else -1 for t in self.targets])[self.which]
         if (own >= 0).all():
@@ -103,15 +105,15 @@ class Paths:
         return Constraints(values, gradients, hessians)
 
     def rho_of(self, values: Float[Host, "m q"]) -> Float[Host, " m"]:
-        """How far along its path each value is (of the nearest point of the path)."""
+        """Return the path coordinate rho of target values, of the nearest point on the path (m,)."""
         return ((values - self.origin) * self.direction).sum(axis=1) / (self.direction**2).sum(axis=1)
 
     def at(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
-        """The values c(rho)."""
+        """Return the target values c(rho), (m, q)."""
         return self.origin + rho[:, None] * self.direction
 
     def on_bound(self, u: Float[Host, "m p"]) -> Bool[Host, "m p"]:
-        """Flags of the coordinates on a bound."""
+        """Return True for the coordinates of u at a bound, (m, p)."""
         return (u <= self.lower) | (u >= self.upper)
 
 
@@ -119,12 +121,13 @@ class NewtonSolution(NamedTuple):
     """The equations of the module's docstring, solved at m points.
 
     Attributes:
-        d0, d1: the step at rho = 0 and its derivative by rho, (m, p).
-        kappa0, kappa1: the multipliers, likewise, (m, q).
-        W: the information of the Lagrangian over the free coordinates, (m, p, p).
-        score: over the free coordinates, (m, p).
-        free: coordinates that are not held by a bound, (m, p).
-        regular: W is positive definite along the targets' level sets: a maximum of the others there, not a saddle, (m,).
+        d0, d1: the step for rho = 0, and its derivative with respect to rho (m, p).
+        kappa0, kappa1: the multipliers for rho = 0, and their derivative with respect to rho (m, q).
+        W: information of the Lagrangian (m, p, p), with unit rows for coordinates at a bound.
+        score: score (m, p), 0 for coordinates at a bound.
+        free: False for coordinates that stay at a bound (m, p).
+        regular: True if W is positive definite on the null space of the constraint gradients, so that the stationary point
+            is a maximum over the other coordinates, not a saddle (m,).
     """
 
     d0: Float[Host, "m p"]
@@ -157,7 +160,7 @@ class NewtonSolution(NamedTuple):
 
 
 def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Constraints) -> NewtonSolution:
-    """Solve the equations of the profile at every point."""
+    """Solve the equations of the profile at m points."""
     assert at.score is not None
     assert at.information is not None
     (m, q, p), A, g = constraints.gradients.shape, constraints.gradients, at.score
@@ -181,7 +184,7 @@ def newton(paths: Paths, u: Float[Host, "m p"], at: Evaluation, constraints: Con
 
 
 def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[Host, "m p"]) -> Float[Host, "m q"]:
-    """kappa of the weighted least-squares fit of g by A'kappa."""
+    """Return the multipliers kappa (m, q) by weighted least squares, g = A'kappa."""
     weighted = A * weight[:, None, :]
     gram = np.einsum("mqp,mrp->mqr", weighted, A)
     right = np.einsum("mqp,mp->mq", weighted, g)
@@ -193,7 +196,9 @@ def _multipliers(A: Float[Host, "m q p"], g: Float[Host, "m p"], weight: Float[H
 def _solved(
     W: Float[Host, "m p p"], A: Float[Host, "m q p"], right: Float[Host, "m k 2"]
 ) -> tuple[Float[Host, "m k 2"], Bool[Host, " m"]]:
-    """The bordered systems, scaled, with NaN where one is singular; and where W is positive definite on the null space of A."""
+    """Solve the bordered systems (NaN if an entry is not finite); also return True where W is positive definite on the null
+    space of A.
+    """
     (m, q, p), size = A.shape, np.abs(np.einsum("mii->mi", W))
     s = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
     As = A * s[:, None, :]

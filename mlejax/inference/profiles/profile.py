@@ -1,4 +1,4 @@
-"""What is known of a profile: its ends, its curve, and what it says in words."""
+"""The result of a profile: its confidence limits, its curve and its printed summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def chi2_cut(alpha: float, df: int = 1) -> float:
-    """The quantile 1 - alpha of chi-squared with 1 or 2 degrees of freedom.
+    """Return the quantile 1 - alpha of chi-squared with 1 or 2 degrees of freedom.
 
     >>> round(chi2_cut(0.05), 4), round(chi2_cut(0.05, 2), 4)
     (3.8415, 5.9915)
@@ -58,15 +58,15 @@ class ProfileEnd:
 
 
 class Curve(NamedTuple):
-    """Points of a profile in rising order.
+    """Computed points of a profile, sorted by value.
 
     Attributes:
-        value: of the function, natural scale, (k,).
-        loglik: the profile log-likelihood, (k,).
-        root: signed root of the likelihood-ratio statistic, (k,).
-        gap, decrement: as in `End`, of the points; the gap is NaN where the point is no end, (k,).
-        kind: ``estimate``, ``lower``, ``upper``, ``curve``, or ``beyond`` an end, (k,).
-        params: all reported entries there, (k, r).
+        value: value of the profiled quantity, natural scale (k,).
+        loglik: profile log-likelihood (k,).
+        root: signed root of the likelihood-ratio statistic (k,).
+        gap, decrement: as in `End`, for each point; the gap is NaN unless the point is a confidence limit (k,).
+        kind: ``estimate``, ``lower`` or ``upper`` limit, ``curve``, or ``beyond`` a limit (k,).
+        params: values of all entries at each point (k, r).
     """
 
     value: Float[Host, " k"]
@@ -81,20 +81,20 @@ class Curve(NamedTuple):
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Profile:
-    """The profile likelihood of one parameter or function of the parameters; prints its interval and draws itself.
+    """The profile likelihood of one parameter entry or function of the parameters; prints its interval, and can be plotted.
 
     Attributes:
-        label: of what is profiled.
+        label: name of the profiled quantity.
         params: the estimate, natural scale.
-        bse: standard error of the quadratic approximation, natural scale (delta method); NaN on an edge.
-        lower, upper: the ends of the interval that holds the estimate.
+        bse: standard error of the quadratic approximation, natural scale (delta method); NaN at a bound.
+        lower, upper: limits of the interval that contains the estimate.
         alpha: 1 - coverage.
-        llf: the log-likelihood at the estimate, with the bias reduction if there is one.
-        factor: what the cut is multiplied by, V_robust / V_model of an adjusted profile, else 1.
+        llf: log-likelihood at the estimate, including the term of bias reduction if there is one.
+        factor: factor of the cut: V_robust / V_model for an adjusted profile, else 1.
         curve: the points that were computed.
-        pieces: all intervals in which the profile was found above the cut, in rising order.
-        entries: addresses of the entries in ``curve.params``.
-        better: the fit from a point with a higher log-likelihood that was met on the profile, or None.
+        pieces: all intervals in which the profile was found above the cut, as (lower, upper), in increasing order.
+        entries: names of the entries in ``curve.params``.
+        better: a new fit started from a point of the profile with a higher log-likelihood, or None.
     """
 
     label: str
@@ -112,16 +112,16 @@ class Profile:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What is not regular: statuses of the ends, ``several pieces``, ``higher maximum found``."""
+        """What is irregular: statuses of the limits other than ``finite``, ``several pieces``, ``higher maximum found``."""
         ends = [s for end in (self.lower, self.upper) for s in end.status.split(", ") if s != "finite"]
         more = [("higher maximum found", self.better is not None), ("several pieces", len(self.pieces) > 1)]
         return tuple(dict.fromkeys([*ends, *(name for name, there in more if there)]))
 
     def conf_int(self) -> tuple[float, float]:
-        """The interval that holds the estimate, natural scale.
+        """Return the (lower, upper) confidence limits of the interval that contains the estimate, natural scale.
 
         Raises:
-            ValueError: the profile rises above the estimate's log-likelihood, or an end could not be computed.
+            ValueError: the profile rises above the estimate's log-likelihood, or a limit could not be computed.
         """
         if self.better is not None:
             raise ValueError(higher_maximum([self.label], "profile.better"))
@@ -131,12 +131,12 @@ class Profile:
         return self.lower.value, self.upper.value
 
     def frame(self) -> pd.DataFrame:
-        """All points in rising order.
+        """Return all computed points as a DataFrame, sorted by value.
 
         Returns:
-            Columns ``value``, ``kind`` (``estimate``, ``lower``, ``upper``, ``curve``, ``beyond`` an end), ``loglik``,
-            ``root`` (signed root of the likelihood ratio), ``gap`` (log-likelihood minus the cut, at ends),
-            ``decrement`` (0 where the score of the other parameters vanishes), and all parameters.
+            Columns ``value``, ``kind`` (``estimate``, ``lower``, ``upper``, ``curve``, ``beyond`` a limit), ``loglik``,
+            ``root`` (signed root of the likelihood ratio), ``gap`` (log-likelihood minus the cut, at limits),
+            ``decrement`` (0 if the score of the other parameters is 0), and all parameters.
         """
         import pandas as pd
 
@@ -147,7 +147,7 @@ class Profile:
         return pd.DataFrame({**head, **{name: c.params[:, j] for j, name in enumerate(self.entries)}})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The log-likelihood profile, dashed its quadratic approximation; returns the matplotlib Axes.
+        """Plot the profile log-likelihood, and its quadratic approximation dashed; return the matplotlib Axes.
 
         Args:
             ax: the Axes to draw in; a new one by default.
@@ -158,11 +158,13 @@ class Profile:
         return likelihoods.profile(self, ax, root=False)
 
     def plot_root(self, ax: Axes | None = None) -> PyTree:
-        """The signed root of the likelihood ratio, straight where the Wald interval is right; as :meth:`plot`."""
+        """Plot the signed root of the likelihood ratio, a straight line if the Wald interval is right; arguments as
+        :meth:`plot`.
+        """
         return likelihoods.profile(self, ax, root=True)
 
     def summary(self) -> Text:
-        """The interval, how its ends were verified, and what there is to say."""
+        """Return the interval, the status and accuracy of its limits, and remarks, as text."""
         percent, z = f"{100 * (1 - self.alpha):g} %", np.sqrt(chi2_cut(self.alpha))
         title = f"Profile likelihood of {self.label}"
         below, above = (format_number(self.params + sign * z * self.bse) for sign in (-1, 1))
@@ -198,8 +200,8 @@ class Profile:
 
 
 def higher_maximum(labels: Sequence[str], where: str) -> str:
-    """That a profile rises above the estimate's log-likelihood."""
+    """Return the message that a profile rises above the estimate's log-likelihood."""
     return (
-        f"a log-likelihood higher than the fit's was met on the profile of {', '.join(labels)}: the fit is not the highest "
-        f"maximum, and an interval around it would mean nothing.  {where} is the fit from there"
+        f"a log-likelihood higher than the fit's was found on the profile of {', '.join(labels)}: the fit is not the highest "
+        f"maximum, so that there is no interval around it.  {where} is the fit that starts at the higher point"
     )

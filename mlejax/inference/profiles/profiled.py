@@ -1,7 +1,7 @@
-"""Fits whose profiles are taken, and the ends of their profiles.
+"""Fits prepared for profile likelihood, and the search for their confidence limits.
 
-All ends are one batch: of one fit over the same data, of many fits each over its own.  Newton's method goes first; where it
-does not converge, or converges to an end that a regular profile would not have, the end is walked to from the estimate.
+All limits are computed as one batch, on the same data for one fit, on each fit's own data for many.  Newton's method is tried
+first; a limit where it fails, or where the profile looks irregular, is found by steps along the profile from the estimate.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ IRREGULAR = 3.0  # ratio of slopes of the signed root beyond which an end is wal
 
 @dataclass(frozen=True, eq=False)
 class Profiled:
-    """L >= 1 fits of one specification.
+    """L >= 1 fits of one specification, with the function that evaluates them.
 
     Attributes:
-        spec: of the fits.
+        spec: specification of the fits.
         evaluate, lags: as in `Paths`.
-        u: estimates, (L, p).
-        loglik: log-likelihoods there, with the bias reduction if there is one, (L,).
-        information: there, (L, p, p).
-        scale: what log-likelihoods have to be multiplied by, (L,).
+        u: estimates (L, p).
+        loglik: log-likelihoods at the estimates, including the term of bias reduction if there is one (L,).
+        information: information at the estimates (L, p, p).
+        scale: factor from the optimiser's log-likelihoods to the summed ones (L,).
     """
 
     spec: Spec
@@ -50,7 +50,7 @@ class Profiled:
 
 
 def profiled_fit(fit: Fit) -> Profiled:
-    """One fit, evaluated at many points in one program."""
+    """Prepare one fit for profiles: it is evaluated at many points in one program."""
     with float64():
         points = PointsEvaluator(fit.spec, fit.loaded.problem.data.trimmed(), fit.fixed)
 
@@ -78,7 +78,7 @@ def profiled_fit(fit: Fit) -> Profiled:
 
 
 def profiled_batch(batch: Batch) -> Profiled:
-    """The fits of a batch, evaluated side by side, each at one point in one call."""
+    """Prepare the fits of a batch for profiles: one call evaluates each data set at one point."""
     spec, sets = batch.spec, batch.sets
     assert batch.budget is not None
     assert batch.ends.information is not None
@@ -103,7 +103,7 @@ def profiled_batch(batch: Batch) -> Profiled:
 
 
 def _occurrence(which: Int[Host, " m"]) -> Int[Host, " m"]:
-    """How many times each number has come before, (m,)."""
+    """Return for each position how often its number occurred before, (m,)."""
     order = np.argsort(which, kind="stable")
     ranked = which[order]
     first = np.searchsorted(ranked, ranked)
@@ -120,15 +120,15 @@ def make_paths(
     direction: Float[Host, "m q"],
     drop: Float[Host, " m"],
 ) -> Paths:
-    """Paths from the estimates, on which rho = 1 is one standard error.
+    """Return paths from the estimates, scaled so that rho = 1 is one standard error.
 
     Args:
         fits: the fits.
         targets: the different targets.
-        which: numbers of the targets of each path, (m, q).
-        sets: number of the fit of each path, (m,).
-        direction: (m, q), in any unit.
-        drop: log-likelihood from the estimate to the end that is sought, in the optimiser's units, (m,).
+        which: positions in ``targets`` of the targets of each path (m, q).
+        sets: number of the fit of each path (m,).
+        direction: direction of change of the targets (m, q), any length.
+        drop: difference between the log-likelihood at the estimate and the cut, in the optimiser's units (m,).
     """
     m, space = len(sets), fits.spec.space
     u, nothing = fits.u[sets], np.zeros(m)
@@ -154,17 +154,17 @@ def make_paths(
 
 
 def at_estimates(paths: Paths) -> Evaluation:
-    """Score 0: those of coordinates on a bound are held."""
+    """Return the evaluation at the estimates with score 0 (scores of coordinates at a bound are set to 0)."""
     return Evaluation(paths.u0, paths.loglik0, np.zeros_like(paths.u0), paths.information0)
 
 
 class Ends(NamedTuple):
-    """Ends of profiles: where they are, how they were found, and up to where the profile was seen, m of them.
+    """Points where m profiles cross their cuts or end, and how the search ended.
 
     Attributes:
-        status: as in `walks.Stop`, (m,).
-        points: the ends; of those that are not finite the last point that was seen (NaN where there was none).
-        limit: the log-likelihood towards which an infinite end's profile levels off, (m,).
+        status: status of each search, as in `walks.Stop` (m,).
+        points: the crossing points; if the status is not ``finite``, the last evaluated point (NaN if there is none).
+        limit: for an infinite limit, the log-likelihood that the profile approaches (m,).
     """
 
     status: list[str]
@@ -173,7 +173,7 @@ class Ends(NamedTuple):
 
 
 def find_ends(paths: Paths) -> Ends:
-    """The ends of all paths."""
+    """Find the confidence limits of all paths."""
     m, p = paths.u0.shape
     with np.errstate(all="ignore"):
         rho = np.sqrt(2.0 * (paths.loglik0 - paths.level))
@@ -194,7 +194,7 @@ def find_ends(paths: Paths) -> Ends:
 
 
 def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
-    """The signed root of the profile is far from straight: on the way there may be another crossing."""
+    """True where the signed root of the profile is far from a straight line, so that an earlier crossing is possible, (m,)."""
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     with np.errstate(all="ignore"):
         mean, last = z / points.rho, -points.slope / z
@@ -203,7 +203,7 @@ def _irregular(paths: Paths, points: Points) -> Bool[Host, " m"]:
 
 
 def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
-    """Flags of the paths at whose points u a coordinate that is no target lies on a bound."""
+    """True for paths where, at u, a coordinate other than the targets is at a bound, (m,)."""
     bound = paths.on_bound(u)
     for k in range(paths.which.shape[1]):
         for i, number in enumerate(paths.which[:, k].tolist()):
@@ -214,7 +214,7 @@ def on_edges(paths: Paths, u: Float[Host, "m p"]) -> Bool[Host, " m"]:
 
 
 def refused(fit: Fit) -> str:
-    """Why there are no profiles of a fit, or nothing."""
+    """Return the reason why a fit has no profile likelihood, or an empty string."""
     verdict, p = fit.verdict, fit.spec.space.n_free
     if fit.penalised is not None:
         return (
@@ -223,13 +223,13 @@ def refused(fit: Fit) -> str:
         )
     reduction = fit.spec.reduction
     if reduction is not None and reduction.kind != "jeffreys":
-        return f"bias_reduction={reduction.kind!r} gives no likelihood that could be profiled; 'jeffreys' does"
+        return f"bias_reduction={reduction.kind!r} maximises no likelihood that could be profiled; use 'jeffreys'"
     if p == 0:
         return "every parameter is fixed"
     if p > MOST_PARAMETERS or fit.information is None:
-        return f"they need the information of all {p} parameters, and are offered for up to {MOST_PARAMETERS}"
+        return f"it needs the information matrix of all parameters; expected at most {MOST_PARAMETERS} parameters, got {p}"
     if not verdict.converged:
-        return f"the fit has no maximum to go out from ({verdict.code}: {verdict.statement})"
+        return f"the fit did not end at a maximum ({verdict.code}: {verdict.statement})"
     return ""
 
 

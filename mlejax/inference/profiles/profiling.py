@@ -5,7 +5,7 @@ interval of coverage 1 - alpha holds the values c with :math:`2(\hat l - l_p(c))
 on how the model is parametrised, and stays inside the support.
 
 Venzon & Moolgavkar (1988), *A method for computing profile-likelihood-based confidence intervals*, Applied Statistics 37;
-Self & Liang (1987) on edges; Rotnitzky & Jewell (1990) on ``adjusted``; Heinze & Schemper (2002) on bias-reduced fits.
+Self & Liang (1987) on bounds; Rotnitzky & Jewell (1990) on ``adjusted``; Heinze & Schemper (2002) on bias-reduced fits.
 """
 
 from __future__ import annotations
@@ -39,24 +39,27 @@ BEYOND = np.concatenate(
 
 
 class Adjustment(NamedTuple):
-    """Whether the likelihood-ratio statistic is adjusted by V_model / V_robust, with both covariances of theta."""
+    """Both covariances of theta, and whether the likelihood-ratio statistic is multiplied by V_model / V_robust."""
 
     wanted: bool
     model: Float[Host, "p p"]
     robust: Float[Host, "p p"]
 
     def factor(self, gradient: Float[Host, " p"]) -> float:
-        """V_robust / V_model of a target with this gradient by theta."""
+        """Return V_robust / V_model of a function of theta with this gradient (p,); 1 if no adjustment is wanted."""
         if not self.wanted:
             return 1.0
         found = float(gradient @ self.robust @ gradient) / float(gradient @ self.model @ gradient)
         if not (np.isfinite(found) and found > 0):
-            raise ValueError("adjusted=True: the ratio of the robust to the model's variance is not a positive number")
+            raise ValueError(
+                f"adjusted=True needs a positive ratio of robust to model variance, got {found:.4g}; use the Wald interval, "
+                "res.conf_int()"
+            )
         return found
 
 
 def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
-    """How likelihood-ratio statistics of a fit are adjusted.
+    """Return how likelihood-ratio statistics of a fit are adjusted.
 
     Raises:
         ValueError: the likelihood-ratio statistic is not chi-squared, and ``adjusted`` was not asked for.
@@ -66,7 +69,7 @@ def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
     if robust and not adjusted:
         what = f"{fit.weight_kind} weights" if pseudo else f"cov_type={cov.kind!r}"
         raise ValueError(
-            f"with {what} the likelihood ratio is not chi-squared, so that a profile has no cut at its quantile.  adjusted=True "
+            f"with {what} the likelihood ratio is not chi-squared, so that its quantile gives no interval.  adjusted=True "
             "multiplies the statistic by the ratio of the model's variance to the robust one (Rotnitzky & Jewell 1990); "
             "or use res.conf_int(), the Wald interval" + ("" if pseudo else "; or res.with_cov('nonrobust') first")
         )
@@ -81,13 +84,13 @@ def adjustment(fit: Fit, cov: CovarianceResult, adjusted: bool) -> Adjustment:
 
 @dataclass(frozen=True, eq=False)
 class Profiling:
-    """A fit whose profiles are taken, with the cut.
+    """A fit prepared for profiles, with alpha and the adjustment of the cut.
 
     Attributes:
         fit: the fit.
-        fits: the same as profiles take it.
+        fits: the same fit, prepared for evaluation at many points.
         alpha: 1 - coverage.
-        adjust: of the likelihood-ratio statistic.
+        adjust: adjustment of the likelihood-ratio statistic.
     """
 
     fit: Fit
@@ -97,10 +100,10 @@ class Profiling:
 
     @staticmethod
     def of(fit: Fit, cov: CovarianceResult, alpha: float, adjusted: bool) -> Profiling:
-        """The fit, if it has profiles.
+        """Prepare a fit for profiles.
 
         Raises:
-            ValueError: it has none; the message says why.
+            ValueError: the fit has no profile likelihood; the message says why.
         """
         check_alpha(alpha)
         why = refused(fit)
@@ -111,16 +114,16 @@ class Profiling:
 
     @property
     def space(self) -> Space:
-        """The layout of the parameters."""
+        """The parameter space of the fit."""
         return self.fit.spec.space
 
     def rounding(self, u: Float[Host, " p"]) -> float:
-        """The error bar of the log-likelihood at u, in the optimiser's units; 0 where it is not known."""
+        """Return the rounding error of the log-likelihood at u, in the optimiser's units; 0 if it is not known."""
         bars = error_bars(self.fit.spec, self.fit.loaded.problem.data, u, self.fit.fixed)
         return bars.loglik if isinstance(bars, ErrorBars) else 0.0
 
     def factors(self, targets: Sequence[Target]) -> Float[Host, " t"]:
-        """V_robust / V_model of the targets, 1 where nothing is adjusted."""
+        """Return V_robust / V_model of each target (t,), 1 without adjustment."""
         if not self.adjust.wanted:
             return np.ones(len(targets))
         assert self.fit.jacobian is not None
@@ -128,7 +131,7 @@ class Profiling:
         return np.array([self.adjust.factor(t.at(self.fit.u[None]).gradients[0] @ inverse) for t in targets])
 
     def ends(self, targets: Sequence[Target]) -> tuple[Paths, Ends]:
-        """Lower and upper ends of all targets: paths 2k and 2k + 1 are those of target k."""
+        """Find lower and upper limits of all targets; paths 2k and 2k + 1 belong to target k."""
         n = len(targets)
         which = np.repeat(np.arange(n), 2)[:, None]
         drop = np.repeat(self.factors(targets), 2) * chi2_cut(self.alpha) / (2.0 * self.fits.scale[0])
@@ -138,20 +141,21 @@ class Profiling:
 
 
 def free_entries(space: Space) -> Int[Host, " k"]:
-    """Numbers of the reported entries that are not fixed."""
+    """Return the positions of the reported entries that are not fixed."""
     return np.flatnonzero(~space.reported_fixed)
 
 
 def profile_intervals(
     fit: Fit, cov: CovarianceResult, alpha: float = 0.05, adjusted: bool = False
 ) -> tuple[Float[Host, " r"], Float[Host, " r"], list[str], list[str]]:
-    """Profile-likelihood intervals of all reported entries.
+    """Return profile-likelihood intervals of all reported entries.
 
     Returns:
-        Lower and upper ends (r,), natural scale, NaN for fixed entries; and the statuses of both.
+        Lower limits and upper limits (r,), natural scale, NaN for fixed entries; status strings of the lower and of the upper
+        limits, r each.
 
     Raises:
-        ValueError: the fit has no profiles, or one of them rises above the fit's log-likelihood.
+        ValueError: the fit has no profile likelihood, or a profile rises above the fit's log-likelihood.
     """
     at = Profiling.of(fit, cov, alpha, adjusted)
     with progress_line(None, f"profile intervals of {fit.spec.likelihood.name}"), float64():
@@ -178,24 +182,26 @@ def profile(
     again: Callable[[Float[Host, " p"]], Any] | None = None,
     progress: bool | None = None,
 ) -> Profile:
-    """The profile likelihood of one entry or of a smooth function of ``params``: its interval, curve and plots.
+    """Compute the profile likelihood of one entry or of a smooth function of ``params``: its interval and curve.
 
-    Unlike :meth:`conf_int` it also looks beyond the ends: for further pieces above the cut, and for a higher maximum.
+    Unlike :meth:`conf_int` it also searches beyond the limits, for further intervals above the cut and for a higher maximum.
 
     Args:
-        what: an address, or ``params`` (the user's structure, or addresses) -> one number, in JAX.
+        what: the name of an entry, or a function of ``params`` (the user's structure, or entry names) that returns one
+            number, in JAX.
         alpha: one minus the coverage.
         adjusted: as in :meth:`conf_int`.
         progress: as in :meth:`Model.fit`.
 
     Returns:
         :class:`mlejax.inference.Profile`, natural scale: ``lower`` and ``upper`` with their statuses, ``conf_int()``,
-        ``frame()``, ``pieces``, ``plot()``, ``plot_root()``; ``better`` is the fit from a higher log-likelihood, if one
-        was met.  This result does not change.
+        ``frame()``, ``pieces``, ``plot()``, ``plot_root()``; ``better`` is a new fit from a point with a higher
+        log-likelihood, if one was found.
 
     Raises:
-        AddressError: no such parameter; the message lists near matches.
-        ValueError: a fit that has no profiles (not converged, penalised, pseudolikelihood), or not one number.
+        AddressError: there is no such entry; the message lists similar names.
+        ValueError: the fit has no profile likelihood (not converged, penalised, pseudolikelihood), or ``what`` is not one
+            number.
 
     Example:
         >>> import mlejax as mle
@@ -239,12 +245,12 @@ def profile(
 
 
 def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
-    """An address or a function as a target.
+    """Return the target of a profile from the name of an entry or a function of params.
 
     Raises:
-        AddressError: no such parameter; the message lists near matches.
-        ValueError: an address of several entries, or of a fixed one.
-        TypeError: neither an address nor a function.
+        AddressError: there is no such entry; the message lists similar names.
+        ValueError: the name selects several entries, or a fixed one.
+        TypeError: ``what`` is neither a string nor a function.
     """
     space = at.space
     if callable(what):
@@ -253,23 +259,26 @@ def target_of(at: Profiling, what: str | Callable[[Any], Any]) -> Target:
         )
     if not isinstance(what, str):
         raise TypeError(
-            f"a profile is of an address such as {space.labels[0]!r}, or of a function of params, such as "
+            f"profile: expected the name of an entry, such as {space.labels[0]!r}, or a function of params, such as "
             f"lambda p: p[{space.leaves[0].name!r}] ** 2; got {what!r}"
         )
     entries = space.resolve(what)
     if len(entries) != 1:
         names = ", ".join(space.labels[k] for k in entries[:6]) + (", ..." if len(entries) > 6 else "")
         raise ValueError(
-            f"{what!r} has {len(entries)} entries, and a profile is of one: {names}.  res.conf_int(method='profile') gives the "
-            "intervals of all"
+            f"profile: expected one entry, but {what!r} has {len(entries)}: {names}.  Name one of them; "
+            "res.conf_int(method='profile') "
+            "gives the intervals of all"
         )
     if space.reported_fixed[entries[0]]:
-        raise ValueError(f"{what!r} is fixed, so that it has no profile")
+        raise ValueError(f"profile: expected an estimated entry, but {what!r} is fixed; fit without it in fixed=")
     return entry_targets(space, at.fit.fixed, entries)[0]
 
 
 def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, list[tuple[float, float]]]:
-    """Beyond the finite ends: points, one with a higher log-likelihood, and further pieces in the target's coordinate."""
+    """Search beyond the finite limits; return the points, one with a higher log-likelihood or None, and further intervals
+    above the cut.
+    """
     asks: dict[int, Asks[Beyond]] = {}
     for k in (0, 1):
         if ends.status[k] == "finite":
@@ -300,7 +309,7 @@ class CurvePoint(NamedTuple):
 
 
 def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Curve:
-    """The estimate, the ends, points between them, and those met beyond."""
+    """Return the curve: the estimate, the limits, points between them, and the points found beyond them."""
     c, p = float(paths.origin[0, 0]), ends.points
     rows = [CurvePoint(c, float(paths.loglik0[0]), np.nan, 0.0, "estimate", paths.u0[0])]
     for k in np.flatnonzero(np.isfinite(p.loglik)).tolist():
@@ -329,7 +338,7 @@ def _curve(at: Profiling, paths: Paths, ends: Ends, further: list[Points]) -> Cu
 
 
 def _between_ends(paths: Paths, ends: Ends) -> list[Points]:
-    """Points between the estimate and the ends, and a little beyond finite ones."""
+    """Compute points of the profile between the estimate and the limits, and a little beyond finite limits."""
     lanes, rho, guess = list[int](), list[float](), list[Any]()
     z = np.sqrt(2.0 * (paths.loglik0 - paths.level))
     for k in (0, 1):

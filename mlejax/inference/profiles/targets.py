@@ -1,8 +1,8 @@
-"""What a profile is taken of: an entry of the parameters or any smooth function of them, as a function of u.
+"""The profiled quantity (target): an entry of the parameters or any smooth function of them, as a function of u.
 
-An entry that is one coordinate of u by itself is profiled in that coordinate (profiles do not depend on the scale), so that
-nothing has to be differentiated.  Other entries (of a simplex, of a covariance, tied ones) are functions of u on the scale of
-their interval's link, and functions of the user are taken as they come.
+An entry that is a function of one coordinate of u is profiled in that coordinate (profiles do not depend on the scale), so
+that nothing has to be differentiated.  Other entries (of a simplex, of a covariance, tied ones) are functions of u on the scale
+of their interval's link; functions of the user are not transformed.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Derivatives(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Coordinate:
-    """An entry that is a coordinate of u by itself.
+    """A target that is an entry determined by one coordinate of u.
 
     Attributes:
-        label: its address.
-        space: the layout.
-        j: which coordinate.
+        label: name of the entry.
+        space: the parameter space.
+        j: position of the coordinate in u.
         link: the bijection from the coordinate to the entry.
     """
 
@@ -51,31 +51,31 @@ class Coordinate:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Closed bounds of the coordinate, infinite where there is none."""
+        """Lower and upper bound of the coordinate, infinite where there is none."""
         return float(self.space.lower[self.j]), float(self.space.upper[self.j])
 
     def at(self, u: Float[Host, "m p"]) -> Derivatives:
-        """The coordinate at m points."""
+        """Return the coordinate at m points, with its derivatives in u."""
         gradients = np.zeros(u.shape)
         gradients[:, self.j] = 1.0
         return Derivatives(u[:, self.j], gradients, None)
 
     def natural(self, values: Float[Host, " m"]) -> Float[Host, " m"]:
-        """Values of the coordinate as values of the entry."""
+        """Transform values of the coordinate to values of the entry, natural scale (m,)."""
         return _forward(self.link, values)
 
 
 @dataclass(frozen=True, eq=False)
 class OfParams:
-    """A function of the parameters.
+    """A target that is a function of the parameters.
 
     Attributes:
         label: its name.
-        space: the layout.
-        function: params -> a number; or None for the reported entry of number ``entry`` on the scale of its link.
+        space: the parameter space.
+        function: maps params to one number; None for the reported entry at position ``entry``, on the scale of its link.
         fixed: values under ``fixed=``, or None.
-        entry: which of the reported entries.
-        link: the bijection from the target to what is shown, or None.
+        entry: position of the reported entry, if ``function`` is None.
+        link: the bijection from the target to the value that is shown, or None.
     """
 
     label: str
@@ -87,11 +87,11 @@ class OfParams:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """None are known."""
+        """Infinite bounds: the range of the function is not known."""
         return -np.inf, np.inf
 
     def at(self, u: Float[Host, "m p"]) -> Derivatives:
-        """The function at m points."""
+        """Return the function at m points, with its derivatives in u."""
         parts = []
         with float64(), np.errstate(all="ignore"):
             for begin in range(0, len(u), POINTS):
@@ -102,7 +102,7 @@ class OfParams:
         return Derivatives(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
     def natural(self, values: Float[Host, " m"]) -> Float[Host, " m"]:
-        """Values as they are shown."""
+        """Transform values of the target to the scale that is shown (m,)."""
         return values if self.link is None else _forward(self.link, values)
 
 
@@ -137,14 +137,14 @@ def _derivatives(function: Callable[..., Any], space: Space, u: Any, fixed: Eith
 
 
 def _on_links(space: Space, params: Params) -> PyTree:
-    """All reported entries on the scales of their links, traced."""
+    """Return all reported entries, each on the scale of its link (r,); traced by JAX."""
     parts = [jnp.ravel(v)[leaf.reported_index] for leaf, v in zip(space.leaves, space.split(params), strict=True)]
     entries = jnp.concatenate(parts)
     return jnp.concatenate([jnp.reshape(link.inverse(entries[k : k + 1]), (1,)) for k, link in enumerate(space.links)])
 
 
 def entry_targets(space: Space, fixed: Either | None, entries: Any) -> list[Target]:
-    """Targets of reported entries, by number; those that are fixed have none and must be left out by the caller."""
+    """Return the targets of the reported entries at the given positions, which must not be fixed."""
     own = _coordinates(space)
     out: list[Target] = []
     for k in entries:
@@ -157,7 +157,7 @@ def entry_targets(space: Space, fixed: Either | None, entries: Any) -> list[Targ
 
 
 def _coordinates(space: Space) -> np.ndarray:
-    """For each reported entry the coordinate of u that it is a function of by itself, -1 where there is none."""
+    """Return for each reported entry the coordinate of u that alone determines it, or -1 (r,)."""
     place = {int(j): i for i, j in enumerate(range(space.n_free) if space.ties is None else space.ties.kept)}
     out = np.full(space.n_reported, -1)
     for leaf, at, rows in zip(space.leaves, space.u_slices, space.reported_slices, strict=True):
@@ -170,19 +170,20 @@ def _coordinates(space: Space) -> np.ndarray:
 def function_target(
     function: Callable[[Any], Any], space: Space, theta: Either, fixed: Either | None, regressed: Collection[str] = ()
 ) -> OfParams:
-    """The target of a user's function of params; those that are ``regressed`` are refused by their name alone.
+    """Return the target of a user's function of params; a parameter with a formula (``regressed``) cannot be read by its
+    name alone.
 
     Raises:
-        TypeError: it is no function, or cannot be differentiated.
-        ValueError: it returns more than one number, or does not depend on the parameters.
+        TypeError: the function does not return numbers, or cannot be differentiated by JAX.
+        ValueError: it returns more than one number, is not finite at the estimate, or has derivative 0 there.
     """
     of_params = with_addresses(function, space, regressed)
     found: Linearised = linearise(lambda t: of_params(space.params_from_theta(t, fixed)), theta)
     name = getattr(function, "__name__", "function")
     if found.values.size != 1:
         raise ValueError(
-            f"a profile is of one number, but the function returns {found.values.size} ({', '.join(found.labels[:6])}); "
-            "give a function of one of them"
+            f"profile: expected a function that returns one number, got {found.values.size} ({', '.join(found.labels[:6])}); "
+            "return one of them"
         )
     label = found.labels[0]
     label = ("function" if name == "<lambda>" else name) if label == "value" else label
@@ -190,7 +191,8 @@ def function_target(
         raise ValueError(f"{label}: its value or derivative at the estimate is not finite, so that it has no profile")
     if not found.jacobian.any():
         raise ValueError(
-            f"{label}: its derivative by the parameters is 0 at the estimate.  A function that does not depend on them has no "
-            "profile; profile what it is a function of, and map the ends"
+            f"{label}: its derivative with respect to the parameters is 0 at the estimate, so that it has no profile; "
+            "profile the "
+            "parameters that it depends on, and transform the limits"
         )
     return OfParams(label, space, function, fixed)

@@ -1,4 +1,4 @@
-"""Resampling: bootstrap, jackknife, cross-validation, and data drawn from a model."""
+"""Resampling: bootstrap, jackknife, cross-validation, and data simulated from a model."""
 
 from mlejax.inference.resampling.bootstrap import Bootstrap, BootstrapKind, bootstrap
 from mlejax.inference.resampling.cross_validation import CrossValidation, cross_validate

@@ -1,4 +1,4 @@
-r"""The bootstrap: refits of a fit under random weights, or of data drawn from the model.
+r"""The bootstrap: refits with random weights, or to data simulated from the model.
 
 Case, cluster and Bayesian resamples are weights: with N_i the times that row (unit, cluster) i was drawn, a replicate
 maximises sum_i N_i w_i l_i.  Parametric ones are data drawn from the model at its estimates.
@@ -49,11 +49,12 @@ class Bootstrap(Resampled):
 
     Attributes:
         kind: ``"case"``, ``"cluster"``, ``"bayesian"`` or ``"parametric"``.
-        drawn: what was drawn, in words.
-        seed: of the draws.
+        drawn: description of what was drawn.
+        seed: seed of the draws.
         fit: the fit.
-        groups: what was drawn as a whole, or None.
-        mapping: the function of params whose distribution this is, and the name of its values; None for params themselves.
+        groups: labels of the clusters that were drawn as a whole, or None.
+        mapping: the function of params whose distribution this is, and the name of its values; None for the parameters
+            themselves.
     """
 
     kind: str
@@ -64,7 +65,7 @@ class Bootstrap(Resampled):
     mapping: tuple[Callable[[Any], Any], str] | None = None
 
     def conf_int(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> pd.DataFrame:
-        """Intervals from the replicates, natural scale.
+        """Return confidence intervals from the replicates, natural scale.
 
         Args:
             kind: ``"percentile"``; ``"basic"``, 2 estimate - quantiles; ``"bca"``, bias corrected and accelerated (Efron
@@ -72,11 +73,11 @@ class Bootstrap(Resampled):
             alpha: one minus the coverage.
 
         Returns:
-            Columns ``lower`` and ``upper``.  Quantiles are those of R's ``boot``.  The acceleration of BCa intervals
-            comes from a jackknife (see :attr:`acceleration`).
+            DataFrame with a row for each entry and columns ``lower`` and ``upper``.  Quantiles are interpolated as in R's
+            ``boot``. The acceleration of BCa intervals comes from a jackknife (see :attr:`acceleration`).
 
         Raises:
-            ValueError: BCa of a Bayesian or parametric bootstrap, which have no jackknife that belongs to them.
+            ValueError: BCa intervals of a Bayesian or parametric bootstrap, for which there is no jackknife.
         """
         import pandas as pd
 
@@ -85,29 +86,31 @@ class Bootstrap(Resampled):
 
     @property
     def acceleration(self) -> pd.Series:
-        """The constant a of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L from leaving out each row, unit or cluster in turn."""
+        """The acceleration constant of BCa intervals, sum L^3 / (6 (sum L^2)^1.5), L the jackknife influence of each row,
+        unit or cluster.
+        """
         return self._series(self._accelerated[0], "acceleration")
 
     def to_arviz(self) -> Any:
-        """The replicates as ArviZ's posterior, one chain, for its plots and summaries; a variable is an entry of ``params``.
+        """Return the replicates as an ArviZ posterior with one chain and one variable for each entry.
 
         Refits that failed are left out.
 
         Raises:
-            ImportError: arviz_base (of arviz 1) is not installed.
+            ImportError: arviz_base (part of arviz 1) is not installed.
         """
         try:
             from arviz_base import from_dict
         except ImportError as error:
-            raise ImportError("to_arviz() makes a tree of ArviZ: pip install arviz-base") from error
+            raise ImportError("to_arviz() needs arviz-base: pip install arviz-base") from error
         return from_dict({"posterior": {name: self._good[None, :, j] for j, name in enumerate(self.labels)}})
 
     def function(self, function: Callable[[Any], Any], name: str = "value") -> Bootstrap:
-        """The same for a function of ``params``: its bootstrap distribution.
+        """Return the bootstrap distribution of a function of ``params``, from the same replicates.
 
         Args:
-            function: ``params`` (the user's structure) -> number, array, or a dict of numbers; pure JAX.
-            name: what a number or the entries of an array are called.
+            function: maps ``params`` (the user's structure) to a number, an array, or a dict of numbers; pure JAX.
+            name: label of the number, or of the entries of the array.
         """
         labels, values = mapped(function, self.refits.params, name, self.n)
         one = jax.tree.map(lambda a: np.asarray(a)[None], self.fit.params)
@@ -118,7 +121,7 @@ class Bootstrap(Resampled):
         return replace(self, labels=labels, fitted=fitted[0], refits=refits, fixed=fixed, mapping=(function, name))
 
     def summary(self, kind: IntervalKind = "percentile", alpha: float = 0.05) -> Text:
-        """The table: estimates, bias, standard errors and intervals, with how many refits failed."""
+        """Return a table as text: estimates, bias, standard errors and intervals, and how many refits failed."""
         limits = self._limits(kind, alpha)
         head = f"Bootstrap of {self.model}: {self.kind}, {self.n} replicates of {self.drawn}, seed {self.seed}"
         how = f" (acceleration by {self._accelerated[1]})" if kind == "bca" else ""
@@ -142,17 +145,17 @@ class Bootstrap(Resampled):
     def _good(self) -> Float[Host, "n r"]:
         found = self.refits.values[self.refits.good]
         if len(found) < 2:
-            raise ValueError(f"{self.failed_statement}: fewer than two are left, and there is no distribution")
+            raise ValueError(f"{self.failed_statement}: fewer than two are left, too few for a distribution; see .failures")
         return found
 
     @cached_property
     def _errors(self) -> Float[Host, " r"]:
-        """Standard deviation of the replicates (of the refits that ended at a maximum)."""
+        """Standard deviation of the replicates whose refit ended at a maximum (r,)."""
         return np.where(self.fixed, np.nan, self._good.std(axis=0, ddof=1))
 
     @cached_property
     def _bias(self) -> Float[Host, " r"]:
-        """Mean of the replicates minus the estimate."""
+        """Mean of the replicates minus the estimate (r,)."""
         return np.where(self.fixed, np.nan, self._good.mean(axis=0) - self.fitted)
 
     @cached_property
@@ -160,7 +163,7 @@ class Bootstrap(Resampled):
         if self.kind not in ("case", "cluster") or self.fit.loaded.with_total:
             which = "an extended likelihood" if self.fit.loaded.with_total else f"kind={self.kind!r}"
             raise ValueError(
-                f"BCa intervals are refused for {which}: their acceleration comes from leaving out what was drawn; use "
+                f"BCa intervals do not support {which}: their acceleration comes from leaving out single rows or clusters; use "
                 "'percentile', 'basic' or 'normal'"
             )
         refits, copies, how = without_each(self.fit, self.groups, self.approximate)
@@ -196,16 +199,17 @@ class Bootstrap(Resampled):
                 out[:, j] = 2.0 * self.fitted[j] - out[::-1, j]
         if short:
             misuse.warn(
-                f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: extreme replicates are the limits of "
-                f"{', '.join(short)}",
+                f"bootstrap: {len(self._good)} replicates are too few for alpha={alpha:g}: the smallest or largest "
+                "replicate is a "
+                f"limit of {', '.join(short)}; use more replicates",
                 UserWarning,
                 "few-replicates",
                 stacklevel=3,
             )
         if lost:
             misuse.warn(
-                f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates lie on one side of the estimate, or its "
-                "jackknife does not vary",
+                f"bootstrap: no BCa interval for {', '.join(lost)}: all replicates are on one side of the estimate, or its "
+                "jackknife does not vary; use kind='percentile'",
                 UserWarning,
                 "one-sided-replicates",
                 stacklevel=3,
@@ -225,35 +229,35 @@ def bootstrap(
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> Bootstrap:
-    """The bootstrap distribution of the estimates: n refits as one batch, each started at the estimate.
+    """Return the bootstrap distribution of the estimates: n refits as one batch, each started at the estimate.
 
     Args:
         n: number of replicates.
-        kind: ``"case"`` draws rows with replacement (units, where the model has units; levels with all of their rows, where it
-            has effects by index); ``"cluster"`` whole groups;
-            ``"bayesian"`` gives rows (units, groups) Dirichlet weights (Rubin 1981); ``"parametric"`` draws data from
-            the model at the estimates, by its :meth:`Model.simulator`.  Of :func:`mlejax.extended` likelihoods ``"case"`` takes
-            each row a Poisson number of times, and ``"bayesian"`` exponential weights: the number of rows varies, too.
-        seed: of the draws; a replicate does not depend on n.
-        groups: for ``"cluster"`` and ``"bayesian"``: a column's name, or one label for each row.
-        approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times as fast,
-            and marked as an approximation.
-        random: of models with random effects, for ``"parametric"``: ``"integrate"`` draws new effects for every data set;
-            ``"mode"`` leaves units their effects, at their modes, so that errors are those for these very units, smaller than
-            those for a sample of units; ``"zero"``: effects of 0.  All other kinds draw units.
+        kind: ``"case"`` draws rows with replacement (units, if the model has units; levels with all of their rows, if it has
+            effects by level index); ``"cluster"`` draws whole groups; ``"bayesian"`` gives rows (units, groups) Dirichlet
+            weights (Rubin 1981); ``"parametric"`` simulates data from the model at the estimates, by its
+            :meth:`Model.simulator`.  For :func:`mlejax.extended` likelihoods ``"case"`` draws each row a Poisson number of
+            times, and ``"bayesian"`` uses exponential weights, so that the number of rows varies too.
+        seed: seed of the draws; a replicate does not depend on n.
+        groups: clusters for ``"cluster"`` and ``"bayesian"``: the name of a column, or one label for each row.
+        approximate: ``"one-step"`` takes one Newton step from the estimate instead of a refit: many times faster; the result
+            is marked as an approximation.
+        random: for ``"parametric"`` and models with random effects: ``"integrate"`` draws new effects for every data set;
+            ``"mode"`` keeps the effects of the units at their modes, so that errors are those for these very units, smaller
+            than those for a sample of units; ``"zero"`` uses effects of 0.  All other kinds draw units.
         memory_limit, progress: as in :meth:`Model.fit_batch`.
 
-    Refits climb from the estimate: where there are several maxima they stay in its neighbourhood.
+    Refits start at the estimate: if there are several maxima, they find the one near it.
 
-    Weights: frequency weights are as many equal rows, which are drawn apart; sampling and importance weights stay with
-    the rows that are drawn, and multiply how often each was.  Rows of weight 0 are not drawn.
+    Weights: a frequency weight counts as that many equal rows, which are drawn separately; sampling and importance weights
+    are multiplied by the number of times that a row was drawn.  Rows of weight 0 are not drawn.
 
     Returns:
         :class:`mlejax.inference.Bootstrap`: prints as a table; ``bse``, ``bias``, ``conf_int("percentile" | "basic" | "bca"
         | "normal")``, ``replicates``, ``function(f)``.  Refits that failed are counted, by reason, and left out.
 
     Raises:
-        ValueError: a model with ``rowwise=False`` (other than parametric), no maximum, weights with ``"parametric"``.
+        ValueError: the model has ``rowwise=False`` (unless parametric), the fit has no maximum, or has weights (parametric).
 
     Example:
         >>> import mlejax as mle
@@ -274,14 +278,14 @@ def bootstrap(
     check_random(random, fit.spec.likelihood)
     if random != "integrate" and kind != "parametric":
         raise ValueError(
-            f"random={random!r} says which effects simulated data have, for kind='parametric'; {what} draws units with their "
-            "rows, and no effects: leave out random="
+            f"random={random!r} needs kind='parametric', where effects are simulated; {what} draws units with their rows: leave "
+            "out random="
         )
     if kind == "parametric":
         refuse_effects(fit.spec.likelihood, what, "kind='case' draws levels with their rows")
         if groups is not None or short:
             raise ValueError(
-                "kind='parametric' draws whole data sets and fits them: groups= and approximate= do not go with it"
+                "kind='parametric' simulates whole data sets and fits them; leave out groups= and approximate="
             )
         refits = refit_simulated(fit, n, seed, memory_limit, progress, random)
         drawn = "data sets" + {"integrate": "", "mode": " with the modes of units", "zero": " with effects of 0"}[random]
@@ -291,7 +295,7 @@ def bootstrap(
         if kind == "cluster" and groups is None:
             raise ValueError("kind='cluster' needs groups=: a column's name, or one label for each row")
         if kind == "case" and groups is not None:
-            raise ValueError("groups= goes with kind='cluster' (whole groups are drawn) or kind='bayesian'")
+            raise ValueError("groups= needs kind='cluster' or kind='bayesian', got kind='case'")
         if short:
             check_one_step(fit)
         pool = pool_of(fit, groups)

@@ -1,4 +1,4 @@
-"""Out-of-sample log-likelihood: every row (unit, group) is judged by estimates from the folds that it is not in."""
+"""Cross-validation: the log-likelihood of every row (unit, group) at the estimates from the other folds."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ NUMBERS_AT_ONCE = 10_000_000
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
-    """Out-of-sample log-likelihoods; prints as a table.
+    """Out-of-sample log-likelihoods of a k-fold cross-validation; prints as a table.
 
     Attributes:
         k: number of folds.
-        seed: of their draw.
-        what: kept together in a fold: "rows", "units" or "clusters".
-        fold: (n,) the fold of every contribution, -1 for those of weight 0.
-        by_contribution: (n,) out-of-sample log-likelihoods, weighted; NaN where the fold's refit failed.
-        in_sample: log-likelihood of the fit.
-        good: (k,) whether the refit without the fold ended at a maximum.
-        model: its name.
-        random: ``"integrate"``, or ``"zero"`` where contributions are those at random effects of 0, in sample too.
+        seed: seed of the assignment to folds.
+        what: what is kept together in a fold: "rows", "units" or "clusters".
+        fold: fold of every term of the log-likelihood (n,), -1 for terms of weight 0.
+        by_contribution: out-of-sample log-likelihood of every term, times its weight (n,); NaN if the fold's refit failed.
+        in_sample: log-likelihood of the fit to all data.
+        good: True if the refit without the fold ended at a maximum (k,).
+        model: name of the model.
+        random: ``"integrate"``: random effects are integrated out; ``"zero"``: they are set to 0, in sample too.
     """
 
     k: int
@@ -58,8 +58,12 @@ class CrossValidation:
     random: Random = "integrate"
 
     def frame(self) -> pd.DataFrame:
-        """One row a fold: contributions (the sum of their weights, if there are any), out-of-sample log-likelihood, the
-        same per contribution, and whether its refit ended at a maximum."""
+        """Return a DataFrame with one row for each fold.
+
+        Returns:
+            Columns ``n``, number of terms (sum of their weights, if there are any); ``llf``, out-of-sample log-likelihood;
+            ``mean``, llf / n; ``converged``, whether the refit without the fold ended at a maximum.
+        """
         import pandas as pd
 
         inside = self.fold >= 0
@@ -77,12 +81,12 @@ class CrossValidation:
 
     @property
     def llf_mean(self) -> float:
-        """The same per contribution."""
+        """Out-of-sample log-likelihood per term: ``llf`` divided by the sum of the weights."""
         return self.llf / float(np.sum(self.weights))
 
     @property
     def llf_bse(self) -> float:
-        """Of :attr:`llf`, from the spread of the contributions (which are not quite independent)."""
+        """Standard error of :attr:`llf`, from the variance of the terms (which are not quite independent)."""
         mine = self.by_contribution[self.fold >= 0]
         return float(np.sqrt(len(mine) * np.var(mine, ddof=1)))
 
@@ -97,7 +101,7 @@ class CrossValidation:
         if bad.size:
             lines.append(
                 f"{bad.size} of {self.k} refits did not end at a maximum (folds {', '.join(map(str, bad[:10].tolist()))}): "
-                "there is no total without them"
+                "so that the total is NaN"
             )
         if self.k <= 20:
             table = self.frame().round(4)
@@ -124,18 +128,19 @@ def cross_validate(
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> CrossValidation:
-    """Out-of-sample log-likelihood: rows (units, groups) are cut into k folds, each judged by a fit of the others.
+    """Return the out-of-sample log-likelihood: rows (units, groups) are split into k folds, each evaluated at a fit to the
+    others.
 
     Args:
-        k: number of folds; as many as there are rows (units) leaves one out at a time.
-        seed: of the draw of the folds.
+        k: number of folds; as many as there are rows (units) means leave-one-out.
+        seed: seed of the assignment to folds.
         groups: keep whole groups in one fold: a column's name, or one label for each row.
-        random: of models with random effects, whose folds are of whole units: ``"integrate"``, the log-likelihood of a unit
-            that was held out, effects integrated out; ``"zero"``, that of its rows at effects of 0.  ``"mode"`` is refused.
+        random: for models with random effects, whose folds consist of whole units: ``"integrate"``, the log-likelihood of a
+            unit with its effects integrated out; ``"zero"``, with effects of 0.  ``"mode"`` is not supported.
         memory_limit, progress: as in :meth:`bootstrap`.
 
-    Designs of formulas are those of all rows (levels, knots, means of transforms).  The copies that a frequency weight
-    stands for are kept in one fold.
+    Design matrices are those of all rows (levels, knots, means of transforms).  The equal rows that a frequency weight
+    counts are kept in one fold.
 
     Returns:
         :class:`mlejax.inference.CrossValidation`: prints as a table; ``llf``, ``llf_bse``, ``frame()``,
@@ -155,10 +160,10 @@ def cross_validate(
     what = "cross_validate()"
     check_fit(fit, what)
     _check_random(fit, random)
-    check_separable(fit, what, "Fit the first part of the series and judge the rest with model(params, data)")
+    check_separable(fit, what, "Fit the first part of the series and evaluate the rest with model(params, data)")
     pool = pool_of(fit, groups)
     if k > pool.m:
-        raise ValueError(f"k={k}: there are only {pool.m} {pool.what} to put into folds")
+        raise ValueError(f"k={k}: expected at most as many folds as there are {pool.what}, {pool.m}; use a smaller k")
     order = np.random.default_rng(seed).permutation(pool.m)
     of_thing = np.empty(pool.m, np.int64)
     of_thing[order] = np.arange(pool.m) % k
@@ -183,7 +188,8 @@ def cross_validate(
         found = np.where(fold >= 0, found * pool.base * scale, 0.0)
     if not refits.good.all():
         misuse.warn(
-            f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum; there is no total without them",
+            f"cross_validate: {int((~refits.good).sum())} of {k} refits did not end at a maximum, so that the total is "
+            "NaN; see good",
             ConvergenceWarning,
             "failed-folds",
             stacklevel=4,
@@ -196,7 +202,7 @@ def cross_validate(
 
 
 def _terms(fit: Fit, points: Float[Host, "k p"], random: Random) -> Float[Host, "k n"]:
-    """The log-likelihood of every contribution at several points u, effects integrated out or 0."""
+    """Return every term of the log-likelihood at several points u (k, n), with random effects integrated out or 0."""
     data = fit.loaded.problem.data
     with float64():
         if random == "zero":
@@ -205,17 +211,17 @@ def _terms(fit: Fit, points: Float[Host, "k p"], random: Random) -> Float[Host, 
 
 
 def _check_random(fit: Fit, random: Random) -> None:
-    """Raise ValueError for effects that units out of sample do not have."""
+    """Raise ValueError for an option ``random`` that out-of-sample units do not support."""
     likelihood, what = fit.spec.likelihood, f"cross_validate(random={random!r})"
     check_random(random, likelihood)
     marginal = marginal_of(likelihood)
     if random == "mode":
         raise ValueError(
-            f"{what}: folds are of whole units ({likelihood.unit}), so that one that is held out has no rows in the refit, and "
-            "no mode there; random='integrate' averages over its effects, random='zero' has effects of 0"
+            f"{what}: folds consist of whole units ({likelihood.unit}), so that a unit left out has no rows in the refit and no "
+            "mode; use random='integrate' to average over its effects, or random='zero' for effects of 0"
         )
     if random == "zero" and marginal is not None and any(latent.law is None for latent in marginal.latents.values()):
         raise ValueError(
-            f"{what}: with law=None the density of the effects is among the values of {likelihood.name}, and cannot be left out; "
-            "use random='integrate'"
+            f"{what}: with law=None {likelihood.name} returns the density of the effects together with that of the rows, so that "
+            "effects cannot be set to 0; use random='integrate'"
         )

@@ -1,7 +1,7 @@
-"""A resample as a weight for every contribution, drawn by case, by cluster, or by the Bayesian bootstrap.
+"""Resamples as weights of the terms of the log-likelihood: by case, by cluster, or by the Bayesian bootstrap.
 
-Draws are made in blocks of 64 replicates, each from its own stream of the seed, so that a replicate does not depend on
-the number of replicates, and a matrix of all of them need not be in memory.
+Draws are made in blocks of 64 replicates, each from its own random stream of the seed, so that a replicate does not depend
+on the number of replicates, and not all of them need to be in memory.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from mlejax.fit import Fit, Loaded, labels_per_contribution
 
 BLOCK = 64
 Draws = Callable[[np.ndarray], np.ndarray]
-"""Numbers of replicates (k,) -> their weights (k, n_contributions)."""
+"""Function from the numbers of k replicates (k,) to their weights (k, n)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The rows, units or clusters that are drawn.
+    """The rows, units or clusters that resamples draw from.
 
     Attributes:
         what: what is drawn: "rows", "units", "entries", "clusters" or "levels of firm".
-        codes: (n,) which resampled row, unit or cluster each contribution belongs to, -1 for contributions of weight 0.
-        base: (n,) the weights of the fit, as the optimiser sees them.
-        copies: (m,) number of equal rows that each represents (frequency weights), else ones.
-        frequency: copies are drawn apart, so that a draw replaces the weight instead of multiplying it.
-        with_total: the last contribution is an expected total, which is in every resample; each is drawn a Poisson number of
-            times then, since how many there are is an outcome.
+        codes: number of the row, unit or cluster that each term belongs to (n,), -1 for terms of weight 0.
+        base: weights of the fit, divided by their scale (n,).
+        copies: number of equal rows that each element represents (frequency weights), else ones (m,).
+        frequency: True for frequency weights, where the number of draws replaces the weight instead of multiplying it.
+        with_total: True if the last term is the expected total of an extended likelihood: it is in every resample, and each
+            row is drawn a Poisson number of times.
     """
 
     what: str
@@ -42,16 +42,16 @@ class Pool:
 
     @property
     def m(self) -> int:
-        """Number of different rows, units or clusters."""
+        """Number of rows, units or clusters to draw from; a row of frequency weight w counts once."""
         return len(self.copies)
 
     @property
     def total(self) -> int:
-        """Number of draws in a resample: copies counted."""
+        """Number of draws in a resample; a row of frequency weight w counts w times."""
         return int(self.copies.sum())
 
     def spread(self, each: np.ndarray) -> np.ndarray:
-        """Weights (k, n) of the contributions from the number of times (k, m) that each was drawn."""
+        """Return the weights of the terms (k, n) from the number of times that each row, unit or cluster was drawn (k, m)."""
         if self.m == len(self.codes) and not self.frequency and (self.base == 1.0).all():
             return each.astype(np.float64)
         out = each[:, np.maximum(self.codes, 0)] * np.where(self.codes < 0, 0.0, 1.0)
@@ -62,22 +62,23 @@ class Pool:
 
 
 def clusters_of(loaded: Loaded, groups: object) -> np.ndarray:
-    """The cluster (0, 1, ...) of every contribution, from a column's name or one label for each row."""
+    """Return the cluster number (0, 1, ...) of every term, from the name of a column or one label for each row."""
     name = f"groups column {groups!r}" if isinstance(groups, str) else "groups"
     values = loaded.source.column(groups) if isinstance(groups, str) else groups
     return labels_per_contribution(loaded, values, name)
 
 
 def pool_of(fit: Fit, groups: object) -> Pool:
-    """The pool of a fit: clusters if groups are given, else levels of effects, units or rows, without those of weight 0.
+    """Return the pool to resample from: clusters if groups are given, else levels of effects, units or rows; weight 0 is
+    left out.
 
     Raises:
-        DataError: labels that do not fit; fewer than two to draw from.
-        ValueError: groups of an extended likelihood.
+        DataError: not one label for each row, or fewer than two elements to draw from.
+        ValueError: groups are given for an extended likelihood.
     """
     loaded, data = fit.loaded, fit.loaded.problem.data
     if loaded.with_total and groups is not None:
-        raise ValueError("groups= is refused for an extended likelihood, whose rows are independent; leave it out")
+        raise ValueError("groups= is not supported for an extended likelihood, whose rows are independent; leave it out")
     n = data.n_contributions
     base = np.asarray(data.weights, np.float64)[:n]
     frequency = fit.weight_kind == "frequency"
@@ -99,7 +100,7 @@ def pool_of(fit: Fit, groups: object) -> Pool:
 
 
 def draws(pool: Pool, kind: str, seed: int) -> Draws:
-    """Weights (k, n_contributions) of the replicates asked for, by their numbers."""
+    """Return the function that gives the weights (k, n) of replicates by their numbers."""
 
     def weights(numbers: np.ndarray) -> np.ndarray:
         out = np.empty((len(numbers), len(pool.codes)))
@@ -113,7 +114,9 @@ def draws(pool: Pool, kind: str, seed: int) -> Draws:
 
 
 def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of times (64, m) that each is drawn; every row sums to the total, but for Poisson numbers of rows."""
+    """Return how often each element is drawn in a block of replicates (64, m); rows sum to ``total``, except for extended
+    likelihoods.
+    """
     m, total = pool.m, pool.total
     if pool.with_total and kind != "bayesian":
         return np.asarray(rng.poisson(pool.copies, (BLOCK, m)))
@@ -129,7 +132,7 @@ def _drawn(pool: Pool, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def without_one(pool: Pool) -> Draws:
-    """Weights (k, n_contributions) of all but one: replicate j leaves out one copy of number j."""
+    """Return the function that gives leave-one-out weights (k, n): replicate j leaves out one copy of element j."""
 
     def weights_of(numbers: np.ndarray) -> np.ndarray:
         each = np.broadcast_to(pool.copies.astype(float) if pool.frequency else np.ones(pool.m), (len(numbers), pool.m))

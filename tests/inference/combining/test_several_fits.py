@@ -86,9 +86,9 @@ def test_a_joint_test_of_one_entry_is_its_t_test(imputed: pd.DataFrame) -> None:
 def test_pools_that_make_no_sense_are_refused(imputed: pd.DataFrame) -> None:
     y = {"y": np.array([1.0, 2.0, 6.0, 3.0])}
     res = gaussian.fit(y)
-    with pytest.raises(ValueError, match="two imputed data sets or more, got 1"):
+    with pytest.raises(ValueError, match="two or more imputed data sets, got 1"):
         mle.pool([res])
-    with pytest.raises(ValueError, match="number 2 has other entries than the first"):
+    with pytest.raises(ValueError, match="fit 2 differs from the first"):
         mle.pool([res, bernoulli.regress(p="age").fit(imputed)])
     with pytest.raises(TypeError, match="expected results of fits, got int as number 1"):
         mle.pool([1, res])  # type: ignore[list-item]
@@ -185,7 +185,7 @@ def test_names_and_what_stack_refuses(steps: pd.DataFrame) -> None:
     alike = mle.stack(*fitted(steps))
     frame = mle.stack(first, second, names={"gamma": "mu"}).frame()
     np.testing.assert_allclose(frame["std_error_second"], alike.bse_second, rtol=1e-6)
-    with pytest.raises(ValueError, match="holds nothing that the first one estimated; its model declares"):
+    with pytest.raises(ValueError, match=r"fixes no parameter that the first one estimated. Declare"):
         mle.stack(first, second)
     moved = second_stage.fit(steps, fixed={"gamma": np.array([1.0, 0.5])})
     with pytest.raises(ValueError, match=r"fit it with fixed=\{'gamma': first.params_tree\['gamma'\]\}"):

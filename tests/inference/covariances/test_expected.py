@@ -131,7 +131,7 @@ def test_counts_with_frequency_weights() -> None:
 def test_what_cannot_be_formed_is_refused_in_words(birthwt: pd.DataFrame, fitted: mle.Results) -> None:
     with pytest.raises(ValueError, match="the probabilities of these outcomes sum to 0"):
         fitted.with_cov("expected", {"outcomes": {"low": [0]}})
-    with pytest.raises(ValueError, match="'lo' is no column by row that the log-likelihood reads; these are low"):
+    with pytest.raises(ValueError, match="'lo': expected a column with one number for each row that"):
         fitted.with_cov("expected", {"outcomes": {"lo": [0, 1]}})
     with pytest.raises(ValueError, match="needs one of three"):
         cloglog.regress(eta="age").fit(birthwt, cov_type="expected")

@@ -97,7 +97,7 @@ def test_what_cannot_be_answered_is_refused_in_words() -> None:
             res.predict(mean, at, support=wrong)
     note = res.predict(mean, at, support=(0, None)).loc[0]  # 0 for all values of mu
     assert "does not depend on the parameters" in note["note"] or "edge of its support" in note["note"]
-    with pytest.raises(TypeError, match="support= goes with a function"):
+    with pytest.raises(TypeError, match="support= is for functions"):
         res.predict(at, support=(0, 1))
     with pytest.raises(ValueError, match=r"got 'mu'; .* write res.predict\(data, param='mu'\)"):
         res.predict("mu", at)
@@ -128,5 +128,5 @@ def test_a_last_layer_on_known_features_is_a_linear_model() -> None:
     np.testing.assert_allclose(band["std_error"], np.sqrt(np.einsum("ij,jk,ik->i", Z, spread, Z)), rtol=1e-8)
     again = res.predict(curve, {"x": new}, errors="last-layer", layer=["net.1.w", "net.1.b"])
     np.testing.assert_array_equal(again["std_error"], band["std_error"])
-    with pytest.raises(ValueError, match="expected 'all', or 'last-layer'"):
+    with pytest.raises(ValueError, match="expected 'all' or 'last-layer'"):
         res.predict(curve, {"x": new}, layer="net.1")

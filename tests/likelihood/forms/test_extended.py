@@ -76,13 +76,13 @@ def test_iminuit_agrees(res: mle.Results) -> None:
 
 def test_what_does_not_hold_is_refused(res: mle.Results) -> None:
     for kind, options in (("HC3", {}), ("HAC", {"maxlags": 2}), ("cluster", {"groups": np.arange(301)})):
-        with pytest.raises(ValueError, match="not offered for an extended likelihood"):
+        with pytest.raises(ValueError, match="does not support extended likelihoods"):
             res.with_cov(kind, options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="draws Poisson numbers of rows"):
         res.jackknife()
     with pytest.raises(ValueError, match="draws Poisson numbers of rows"):
         res.bootstrap(20, "parametric")
-    with pytest.raises(ValueError, match="groups= is refused for an extended likelihood"):
+    with pytest.raises(ValueError, match="groups= is not supported for an extended likelihood"):
         res.bootstrap(20, "bayesian", groups=np.arange(300) // 2)
     with pytest.raises(ValueError, match="number of rows is an outcome"):
         res.influence()
@@ -114,7 +114,7 @@ def test_the_bootstrap_draws_poisson_numbers_of_rows(res: mle.Results) -> None:
         spread = np.sqrt((X - X.mean()) @ (X - X.mean())) / 300 / X.mean() ** 2
         assert abs(rate.std() / spread - 1) < 0.15
         assert (kind == "case") == bool(np.allclose(n, np.rint(n), atol=1e-6))
-    with pytest.raises(ValueError, match="BCa intervals are refused for an extended likelihood"):
+    with pytest.raises(ValueError, match="BCa intervals do not support an extended likelihood"):
         res.bootstrap(20).conf_int("bca")
 
 

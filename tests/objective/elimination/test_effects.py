@@ -417,7 +417,7 @@ def test_what_is_refused_is_named(counts):
             refused()
     with pytest.raises(ValueError, match="one-step' is refused: effects by index are found anew in each refit"):
         counts.bootstrap(approximate="one-step")
-    with pytest.raises(ValueError, match="cov_type='opg' is refused with effects of firm"):
+    with pytest.raises(ValueError, match="cov_type='opg' does not support effects of firm"):
         counts.with_cov("opg")
     with pytest.raises(ValueError, match="separated='drop' sets what to do with levels"):
         POISSON_DUMMIES.fit(DUMMIES, separated="drop")

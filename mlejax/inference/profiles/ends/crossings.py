@@ -1,8 +1,9 @@
-"""Newton's method for ends of profiles, all of them side by side: where the profile crosses a level, or at given values.
+"""Newton's method for confidence limits, where profiles cross the cut, or for profiles at given values; many at once.
 
-From the estimate the first step leads to the ends of the Wald interval, and the steps converge quadratically.  Where scores
-cost less than information, the information of the estimate serves for the second step, and the last one that was evaluated for
-steps near an end.  What does not converge here is walked to (:mod:`mlejax.inference.profiles.ends.walks`).
+From the estimate the first step leads to the limits of the Wald interval, and the steps converge quadratically.  If scores
+cost less than information matrices, the information at the estimate is used for the second step too, and the last evaluated
+one for steps close to a limit.  Limits that do not converge are found by steps along the profile
+(:mod:`mlejax.inference.profiles.ends.walks`).
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ FALLS = 0.01  # and as long as the distance falls to this share at each step
 
 
 class Points(NamedTuple):
-    """Points on profiles, m of them.
+    """Points on m profiles, constrained maxima at given values of the profiled quantity.
 
     Attributes:
-        u: (m, p).
-        rho: how far along their paths, (m,).
-        loglik: (m,).
-        score: (m, p).
-        slope, curvature: first and second derivative of the profile log-likelihood by rho, (m,).
-        tangent: du / drho, (m, p).
-        decrement: twice the log-likelihood that maximising the others further is worth, (m,).
-        reached: the equations hold and it is a maximum of the others, (m,).
-        n_evaluations: (m,).
+        u: coordinates (m, p).
+        rho: coordinate along the path, 0 at the estimate (m,).
+        loglik: log-likelihood (m,).
+        score: score in u (m, p).
+        slope, curvature: first and second derivative of the profile log-likelihood with respect to rho (m,).
+        tangent: du / drho along the profile (m, p).
+        decrement: Newton decrement over the other parameters, 0 at a constrained maximum (m,).
+        reached: True if the equations are solved and the point is a maximum over the other parameters (m,).
+        n_evaluations: number of evaluations spent (m,).
     """
 
     u: Float[Host, "m p"]
@@ -51,32 +52,32 @@ class Points(NamedTuple):
     n_evaluations: Int[Host, " m"]
 
     def of(self, lanes: Int[Host, " k"]) -> Points:
-        """Some of the points."""
+        """Return the points at the given positions."""
         return Points(*(a[lanes] for a in self))
 
     def put(self, lanes: Int[Host, " k"], other: Points) -> None:
-        """Write points in their places."""
+        """Overwrite the points at the given positions."""
         for mine, theirs in zip(self, other, strict=True):
             mine[lanes] = theirs
 
 
 def empty(m: int, p: int) -> Points:
-    """Points that are not known yet."""
+    """Return m points filled with NaN."""
     nan, rows = np.full(m, np.nan), np.full((m, p), np.nan)
     none = np.zeros(m, np.int64)
     return Points(rows, nan, nan.copy(), rows.copy(), nan.copy(), nan.copy(), rows.copy(), nan.copy(), none > 0, none)
 
 
 def rounding_of(loglik: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Least distance from a level that can be asked for, (m,)."""
+    """Return the smallest difference from the cut that rounding allows to ask for, log-likelihood units (m,)."""
     return np.maximum(GAP, 16.0 * np.finfo(float).eps * np.abs(loglik))
 
 
 def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = None) -> Points:
-    """From u to where the profiles cross their levels, or to their maxima at given ``rho``.
+    """Solve, from the starts u, for the points where the profiles cross their cuts; or for their maxima at given ``rho``.
 
     Returns:
-        `Points`; those that did not converge are not ``reached`` and mean nothing.
+        `Points`; those with ``reached`` False did not converge and must not be used.
     """
     m, p = u.shape
     out, u = empty(m, p), np.clip(u, paths.lower, paths.upper)
@@ -108,7 +109,7 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
                 if not lanes.size:
                     continue
                 at = at._replace(**{k: getattr(at, k)[good] for k in at._fields})
-            done, d, left = _turn(some, at, out, lanes, None if rho is None else rho[lanes])
+            done, d, left = _iterate(some, at, out, lanes, None if rho is None else rho[lanes])
             if paths.lags:
                 full[lanes] = np.where(full[lanes], left > NEAR, left > FALLS * distance[lanes])
                 distance[lanes] = left
@@ -122,7 +123,7 @@ def solve(paths: Paths, u: Float[Host, "m p"], rho: Float[Host, " m"] | None = N
 
 
 def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p p"], full: Bool[Host, " k"]) -> Evaluation:
-    """The log-likelihoods and scores at u; the information anew where ``full``."""
+    """Evaluate log-likelihoods and scores at u (k, p); the information too where ``full``, else the given one is kept."""
     if full.all():
         return some.evaluate(u, some.sets, 2)
     out = Evaluation(u, np.empty(len(u)), np.empty(u.shape), information)
@@ -136,10 +137,14 @@ def _evaluated(some: Paths, u: Float[Host, "k p"], information: Float[Host, "k p
     return out
 
 
-def _turn(
+def _iterate(
     some: Paths, at: Evaluation, out: Points, lanes: Int[Host, " k"], rho: Float[Host, " k"] | None
 ) -> tuple[Bool[Host, " k"], Float[Host, "k p"], Float[Host, " k"]]:
-    """One turn of the paths ``lanes``: record where they are; whether that is the end, the next step, and what is left."""
+    """Do one Newton iteration for the paths ``lanes`` and record their points in ``out``.
+
+    Returns:
+        Flags of convergence (k,), the next steps (k, p), and the remaining error in log-likelihood units (k,).
+    """
     u = at.u
     constraints = some.constraints(u)
     equations = newton(some, u, at, constraints)
@@ -166,7 +171,7 @@ def _turn(
 
 
 def _crossing(model: tuple[np.ndarray, ...], level: Float[Host, " m"], here: Float[Host, " m"]) -> Float[Host, " m"]:
-    """Where a + b rho - c rho^2 / 2 falls to the level; by the tangent at ``here`` where the curve is not concave."""
+    """Return rho where a + b rho - c rho^2 / 2 falls to the cut; on the tangent at ``here`` if the curve is not concave."""
     a, b, c = model
     root = b * b + 2.0 * c * (a - level)
     slope, value = b - c * here, a + b * here - 0.5 * c * here * here

@@ -1,4 +1,4 @@
-"""Ends of profiles in natural units and in words: what was verified, and what is not regular."""
+"""Confidence limits of profiles on the natural scale, with their status and a note in words."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Rounding = Callable[[Float[Host, " p"]], float]
 
 
 def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambda u: 0.0) -> list[ProfileEnd]:
-    """Every end with its value and what there is to say of it.
+    """Return each limit as an `End`: value, status, accuracy and note.
 
     Args:
-        paths, ends: of the profiles.
+        paths, ends: the profiles' paths and the points where they end.
         alpha: 1 - coverage.
-        rounding: the error bar of the log-likelihood at a point u, asked for where it matters.
+        rounding: function that returns the error bar of the log-likelihood at a point u; called only where needed.
     """
     edge = on_edges(paths, ends.points.u) | on_edges(paths, paths.u0)
     out = []
@@ -35,7 +35,7 @@ def described(paths: Paths, ends: Ends, alpha: float, rounding: Rounding = lambd
         if edge[i] and status in ("finite", "infinite"):
             status += ", nuisance on an edge"
             note = (f"{note}; " if note else "") + (
-                "another parameter lies on an edge of its support, so that the chi-squared cut is an approximation: compare "
+                "another parameter is at a bound of its support, so that the chi-squared cut is an approximation: compare "
                 "with res.bootstrap()"
             )
         p = ends.points
@@ -52,12 +52,12 @@ def _target(paths: Paths, i: int) -> Target:
 
 
 def _seen(paths: Paths, ends: Ends, i: int) -> float:
-    """The last value that was seen, natural scale."""
+    """Return the target's value at the last evaluated point of path i, natural scale."""
     return natural_value(_target(paths, i), float(paths.origin[i, 0] + ends.points.rho[i] * paths.direction[i, 0]))
 
 
 def _ratio(paths: Paths, i: int, loglik: float, alpha: float) -> float:
-    """The (adjusted) likelihood ratio of a log-likelihood."""
+    """Return the (adjusted) likelihood-ratio statistic of a log-likelihood against the fit's maximum."""
     return float((paths.loglik0[i] - loglik) / (paths.loglik0[i] - paths.level[i])) * chi2_cut(alpha)
 
 
@@ -67,7 +67,7 @@ def _finite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) 
         return (
             np.nan,
             "not computable",
-            f"|l - cut| = {gap:.1e} exceeds 1e-8 and the rounding of the formula, {bar:.1e}",
+            f"|log-likelihood - cut| = {gap:.1e} exceeds 1e-8 and the rounding error of the log-likelihood, {bar:.1e}",
         )
     return _seen(paths, ends, i), "finite", ""
 
@@ -79,7 +79,7 @@ def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding
         return (
             np.nan,
             "not computable",
-            f"the formula loses its digits on the way out, at {seen:.6g}: error bar {bar:.1e}",
+            f"the log-likelihood loses its digits at large values, here {seen:.6g}: error bar {bar:.1e}",
         )
     value = natural_value(_target(paths, i), float(paths.direction[i, 0]) * np.inf)
     limit = _ratio(paths, i, float(ends.limit[i]), alpha)
@@ -88,13 +88,15 @@ def _infinite(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding
 
 
 def _on_boundary(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding) -> Said:
-    """Half chi-squared decides whether the edge itself belongs to the interval."""
+    """Describe a limit at a bound of the support; the bound belongs to the interval if the ratio is below the half
+    chi-squared quantile.
+    """
     c = float(paths.origin[i, 0] + paths.farthest[i] * paths.direction[i, 0])
     loglik, half = float(ends.points.loglik[i]), NormalDist().inv_cdf(alpha) ** 2
     ratio = 0.0 if np.isnan(loglik) else _ratio(paths, i, loglik, alpha)
     belongs, sign = ("belongs", "<=") if ratio <= half else ("does not belong", ">")
     value = natural_value(_target(paths, i), c)
-    note = f"the edge {value:g} {belongs} to the interval: likelihood ratio {ratio:.4g} {sign} {half:.4g}"
+    note = f"the bound {value:g} {belongs} to the interval: likelihood ratio {ratio:.4g} {sign} {half:.4g}"
     return value, "on the boundary", note
 
 
@@ -105,18 +107,19 @@ def _missing(paths: Paths, ends: Ends, i: int, alpha: float, rounding: Rounding)
         return np.nan, ends.status[i], f"at {seen:.6g} the log-likelihood is {gain:.4g} higher than the fit's"
     ratio = _ratio(paths, i, loglik, alpha)
     return np.nan, "not computable", (
-        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the log-likelihood ends "
-        "there, or its formula loses its digits"
+        f"no constrained maximum was found beyond {seen:.6g}, where the likelihood ratio is {ratio:.4g}: the "
+        "log-likelihood is not "
+        "finite there, or loses its digits"
     )  # fmt: skip
 
 
 def natural_value(target: Target, c: float) -> float:
-    """What is shown for a value of the target."""
+    """Return the value of the target that is shown, natural scale, for its internal value c."""
     return float(target.natural(np.array([c]))[0])
 
 
 def natural_slope(target: Target, c: float) -> float:
-    """Derivative of what is shown by the target, by differences over a millionth."""
+    """Return the derivative of the shown value with respect to the internal value c, by a central difference."""
     h = 1e-6 * max(1.0, abs(c))
     a, b = target.natural(np.array([c - h, c + h]))
     return float(b - a) / (2.0 * h)

@@ -1,11 +1,11 @@
-"""Walks along a profile by constrained fits, for the ends that Newton's method does not reach from the estimate.
+"""Steps along a profile by constrained fits, for confidence limits that Newton's method does not reach from the estimate.
 
-A walk goes out from the estimate in growing steps, each a constrained fit from the last one's tangent, until the profile falls
-below its level; the crossing is then bracketed.  On the way it finds what there is instead of an end: a support that ends
-above the level, a profile that levels off above it, a higher maximum, a formula that loses its digits.
+A walk leaves the estimate in growing steps, each a constrained fit started on the tangent at the last point, until the profile
+falls below the cut; the crossing is then bracketed.  There may be no crossing: the support can end above the cut, the profile
+can approach a limit above it or rise above the estimate, or the log-likelihood can lose its digits.
 
 A constrained fit runs the library's Newton method over all coordinates but q, which follow from the values of the targets.
-Many walks are made side by side: each is a generator that yields the point u that it wants evaluated.
+Many walks run together: each is a generator that yields the point u to be evaluated next.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Stop(NamedTuple):
     """How a walk ended: ``finite``, ``infinite``, ``on the boundary``, ``higher maximum found`` or ``not computable``.
 
     Attributes:
-        status: one of these.
-        point: the last point, or the end, as `Points` of length 1; None where there was none.
-        limit: the log-likelihood towards which the profile levels off, of an infinite end.
+        status: one of these strings.
+        point: the confidence limit, or the last evaluated point, as `Points` of length 1; None if there is none.
+        limit: for an infinite limit, the log-likelihood that the profile approaches.
     """
 
     status: str
@@ -51,12 +51,12 @@ class Stop(NamedTuple):
 
 
 def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any, Literal[2]], Evaluation], sets: Any) -> dict[int, T]:
-    """What several walks find; the points that all of them ask for are evaluated in one call.
+    """Run several walks together and return their results by number; the points they ask for are evaluated in one call.
 
     Args:
-        asks: walks by number.
+        asks: the walks (generators) by number.
         evaluate: as in `Paths`.
-        sets: number of the data set of each walk, (m,).
+        sets: number of the data set of each walk (m,).
     """
     found: dict[int, T] = {}
     answers: dict[int, Any] = dict.fromkeys(asks)
@@ -81,7 +81,7 @@ def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any, Literal
 
 
 def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Points | None]:
-    """The maximum at c(rho) from a point near by; None where there is none that can be computed."""
+    """Maximise the log-likelihood with the targets at c(rho), from a start u near by; None if no maximum can be computed."""
     values = path.at(np.array([rho]))
     dependent = _dependent(path, u)
     start = _onto(path, values, u, dependent)
@@ -116,7 +116,9 @@ def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Point
 
 
 def _dependent(path: Paths, u: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """The q coordinates that follow from the targets: those that move them most per standard error, off the bounds."""
+    """Choose the q coordinates that follow from the targets' values: those with the largest effect per standard error, not
+    at bounds (p,).
+    """
     gradients = path.constraints(u[None]).gradients[0]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(path.information0[0])), 1e-300))
     rest = gradients * np.where(path.on_bound(u[None])[0] & ((gradients != 0).sum(axis=0) != 1), 1e-8, 1.0) * scale
@@ -134,7 +136,9 @@ def _dependent(path: Paths, u: Float[Host, " p"]) -> Bool[Host, " p"]:
 def _onto(
     path: Paths, values: Float[Host, "1 q"], u: Float[Host, " p"], dependent: Bool[Host, " p"]
 ) -> Float[Host, " p"] | None:
-    """u with the dependent coordinates moved to where the targets have these values; None if they have them nowhere near."""
+    """Return u with the dependent coordinates solved so that the targets have these values; None if no solution is found
+    near by.
+    """
     unit = np.abs(path.direction[0])
     unit = np.where(unit > 0, unit, unit.max())
     small = 1e-12 * max(1.0, float(np.abs(values).max() / unit.max()))
@@ -166,7 +170,7 @@ def _onto(
 
 
 def _reduced(path: Paths, at: Evaluation, dependent: Bool[Host, " p"]) -> tuple[Any, Any, Any]:
-    """Minus the log-likelihood with gradient and Hessian over the other coordinates, on the targets' level set."""
+    """Return minus the log-likelihood, its gradient and Hessian over the other coordinates, with the targets fixed."""
     assert at.score is not None
     assert at.information is not None
     constraints = path.constraints(at.u)
@@ -184,7 +188,7 @@ def _reduced(path: Paths, at: Evaluation, dependent: Bool[Host, " p"]) -> tuple[
 
 
 def _point(path: Paths, rho: float, at: Evaluation, n: int) -> Points | None:
-    """A constrained fit's end as a point on the profile; None if it is no maximum of the others."""
+    """Return the result of a constrained fit as a point on the profile; None if it is not finite."""
     if not (np.isfinite(at.loglik).all() and np.isfinite(at.score).all() and np.isfinite(at.information).all()):  # type: ignore[arg-type]
         return None
     equations = newton(path, at.u, at, path.constraints(at.u))
@@ -204,7 +208,7 @@ def _point(path: Paths, rho: float, at: Evaluation, n: int) -> Points | None:
 
 
 def walk(path: Paths, start: Points | None = None) -> Asks[Stop]:
-    """From the estimate (or a point on the profile) to where the profile falls below its level."""
+    """Step from the estimate (or a point on the profile) to the point where the profile falls below the cut."""
     level, farthest = float(path.level[0]), float(path.farthest[0])
     if farthest <= 0.0:
         return Stop("on the boundary", None)
@@ -235,7 +239,7 @@ def walk(path: Paths, start: Points | None = None) -> Asks[Stop]:
 
 
 def _at_estimate(path: Paths) -> Points:
-    """The estimate as a point on the profile: the tangent from its information."""
+    """Return the estimate as a point on the profile, with the tangent from its information."""
     zero = np.zeros(1)
     at = Evaluation(path.u0, path.loglik0, np.zeros_like(path.u0), path.information0)
     equations = newton(path, path.u0, at, path.constraints(path.u0))
@@ -245,7 +249,9 @@ def _at_estimate(path: Paths) -> Points:
 
 
 def _next(last: Points, level: float, cap: float) -> float:
-    """How far to go: where the quadratic through the last point falls below the level, at most twice as far."""
+    """Return rho of the next step: where the quadratic at the last point falls below the cut, at most twice the last rho
+    (at least FIRST_STEP more).
+    """
     rho, slope, curvature = float(last.rho[0]), float(last.slope[0]), float(last.curvature[0])
     farthest = max(2.0 * rho, rho + FIRST_STEP)
     if slope > 0.0:
@@ -257,7 +263,9 @@ def _next(last: Points, level: float, cap: float) -> float:
 
 
 def _levels_off(seen: list[tuple[float, float]]) -> float | None:
-    """The log-likelihood towards which the last doublings of the distance lead, if its changes shrink and say so to 0.01."""
+    """Return the log-likelihood that the profile approaches as rho doubles, if its changes shrink fast enough to tell it to
+    0.01; else None.
+    """
     distance, values = np.array(seen).T
     if distance[0] > distance[-1] / 16.0:
         return None
@@ -272,7 +280,7 @@ def _levels_off(seen: list[tuple[float, float]]) -> float | None:
 
 
 def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
-    """The crossing of the level between a point above it and one below, in either order."""
+    """Find the crossing of the cut between a point above it and a point below it, in either order."""
     level, n = float(path.level[0]), int(other.n_evaluations[0])
     a, b = (one, other) if one.rho[0] < other.rho[0] else (other, one)
     for turn in range(80):
@@ -298,14 +306,14 @@ def _between(path: Paths, one: Points, other: Points) -> Asks[Stop]:
 
 
 def _quadratic_root(at: Points, level: float, low: float, high: float) -> float | None:
-    """Where the quadratic through a point on the profile crosses the level inside (low, high), or None."""
+    """Return rho in (low, high) where the quadratic at a point of the profile crosses the cut, or None."""
     gap, slope, half = float(at.loglik[0]) - level, float(at.slope[0]), 0.5 * float(at.curvature[0])
     inside = [rho for x in _roots(half, slope, gap) if low < (rho := float(at.rho[0]) + x) < high]
     return min(inside, key=lambda rho: abs(rho - float(at.rho[0])), default=None)
 
 
 def _roots(a: float, b: float, c: float) -> list[float]:
-    """Real roots of a x^2 + b x + c, without cancellation."""
+    """Return the real roots of a x^2 + b x + c, computed without cancellation."""
     root = b * b - 4.0 * a * c
     if not root >= 0.0:
         return [-c / b] if b else []
@@ -314,7 +322,9 @@ def _roots(a: float, b: float, c: float) -> list[float]:
 
 
 def _hermite(a: Points, b: Points, share: float) -> Float[Host, " p"]:
-    """The cubic through two points on a profile with their tangents, at a share of the way."""
+    """Return u on the cubic Hermite interpolant between two points of a profile, at a share in [0, 1] of the distance in
+    rho.
+    """
     h = float(b.rho[0] - a.rho[0])
     s, t = share, 1.0 - share
     mixed = (1 + 2 * s) * t**2 * a.u[0] + s**2 * (3 - 2 * s) * b.u[0]
@@ -323,11 +333,11 @@ def _hermite(a: Points, b: Points, share: float) -> Float[Host, " p"]:
 
 
 class Beyond(NamedTuple):
-    """What the profile does beyond an end.
+    """Points and further intervals found beyond a confidence limit.
 
     Attributes:
-        points: those met.
-        pieces: further pieces above the level, each from its nearer to its farther end.
+        points: the evaluated points.
+        pieces: further intervals above the cut, each as its nearer and its farther limit.
         higher: a point above the estimate's log-likelihood, or None.
     """
 
@@ -337,7 +347,11 @@ class Beyond(NamedTuple):
 
 
 def beyond(path: Paths, end: Points, steps: Float[Host, " k"]) -> Asks[Beyond]:
-    """What the profile does at the given distances beyond an end that lies on the level, and at maxima between them."""
+    """Evaluate the profile beyond a confidence limit, at the path coordinates ``steps`` (rho, 0 at the estimate) and at
+    maxima between them.
+
+    Finds further intervals above the cut; stops at a point whose log-likelihood is above that of the estimate.
+    """
     level = float(path.level[0])
     out, last, entered = Beyond([], [], None), end, None
     for rho in steps:
@@ -368,7 +382,9 @@ def beyond(path: Paths, end: Points, steps: Float[Host, " k"]) -> Asks[Beyond]:
 
 
 def _peak(path: Paths, a: Points, b: Points) -> Asks[Points | None]:
-    """The maximum between a point where the profile rises and one where it falls; or a point on the way above the level."""
+    """Return the maximum between a point where the profile rises and one where it falls; stop early above the estimate's
+    log-likelihood.
+    """
     best = None
     for _ in range(40):
         found = yield from _near(path, 0.5 * float(a.rho[0] + b.rho[0]), a if a.loglik[0] > b.loglik[0] else b)
@@ -407,6 +423,6 @@ def _off_edges(path: Paths, u: Float[Host, " p"]) -> Float[Host, " p"]:
 
 
 def _is_higher(path: Paths, point: Points) -> bool:
-    """The log-likelihood is above the estimate's: another maximum."""
+    """True if the log-likelihood is above that of the estimate."""
     top = float(path.loglik0[0])
     return bool(point.loglik[0] > top + HIGHER + 1e-10 * abs(top))
