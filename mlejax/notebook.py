@@ -1,7 +1,7 @@
-"""Objects that print as text show as HTML in notebooks: their tables as tables, their lines as paragraphs and lists.
+"""Show objects in notebooks as HTML: tables of the printed text as tables, lines as paragraphs and lists.
 
-A printed text is a :class:`Text`, which knows its parts; a part that is a table is a :class:`CellText`, which knows its cells.
-The style has no fixed colours, for a notebook may be dark: rules take the colour of the text.
+A printed text is a :class:`Text`, which stores its parts; a part that is a table is a :class:`CellText`, which stores its cells.
+The style has no fixed colours, since a notebook may be dark: rules take the colour of the text.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Text(str):
 
 
 def in_notebooks(cls: Class) -> Class:
-    """The class, whose objects show in notebooks as their summary, or as what they print; a decorator.
+    """Decorate a class so that notebooks show its objects as their ``summary()``, or else as their printed text.
 
     A method ``_shown()`` returns the :class:`Text` of an object that prints in one line.
 

@@ -1,4 +1,4 @@
-"""A model whose parameter depends on features, as an estimator of scikit-learn, which is imported when one is made."""
+"""scikit-learn estimators made from models with a parameter that depends on features; scikit-learn is imported when needed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FEATURES = "features"
 def sklearn(
     model: Model, X: str, y: str, *, fit_intercept: bool = True, options: Mapping[str, Any] | None = None
 ) -> Any:
-    """A regressor for pipelines, cross-validation and grids: ``mle.sklearn(model, X="mu", y="height")``.
+    """Return a scikit-learn regressor for pipelines, cross-validation and grids: ``mle.sklearn(model, X="mu", y="height")``.
 
     Args:
-        model: any model by rows; declared at the top of a module, so that copies of the estimator share what was compiled.
-        X: the parameter that depends on the features, through its link.
-        y: what the function calls the outcome.
-        fit_intercept: a column of ones beside the features.
-        options: of :meth:`Model.fit`, ``{"method": "lbfgs"}``.
+        model: any row-wise model; declared at the top of a module, so that copies of the estimator share compiled programs.
+        X: name of the parameter that depends on the features, through its link.
+        y: name of the outcome column that the function reads.
+        fit_intercept: if True, add a column of ones to the features.
+        options: options of :meth:`Model.fit`, such as ``{"method": "lbfgs"}``.
 
     Returns:
-        An estimator with ``fit(X, y)``, ``predict(X)`` and ``score(X, y)``: ``predict`` gives :meth:`Model.mean` where it is
-        declared, else the parameter; ``result_`` is the :class:`Results` with its whole inference.
+        An estimator with ``fit(X, y)``, ``predict(X)`` and ``score(X, y)``: ``predict`` returns :meth:`Model.mean` if it is
+        declared, else the parameter, (n,); ``result_`` is the :class:`Results` of the fit.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -45,13 +45,13 @@ def sklearn(
         (array([8.95]), 0.9991)
     """
     if not isinstance(model, Model):
-        raise TypeError(f"mle.sklearn expected a model, got {model!r}")
+        raise TypeError(f"mle.sklearn expected a model made by @mle.model, got {model!r}")
     return regressor()(model, X, y, fit_intercept, options)
 
 
 @cache
 def regressor() -> Any:
-    """The class, whose bases are scikit-learn's."""
+    """Return the estimator class, whose base classes come from scikit-learn; ImportError if it is not installed."""
     try:
         from sklearn.base import BaseEstimator, RegressorMixin
         from sklearn.utils.validation import check_is_fitted, validate_data
@@ -59,7 +59,7 @@ def regressor() -> Any:
         raise ImportError("mle.sklearn needs scikit-learn 1.6 or newer: pip install scikit-learn") from error
 
     class Regressor(RegressorMixin, BaseEstimator):
-        """A regressed model as a regressor; made by :func:`mlejax.sklearn`."""
+        """A model with a parameter that depends on features, as a scikit-learn regressor; made by :func:`mlejax.sklearn`."""
 
         def __init__(
             self,
@@ -72,14 +72,14 @@ def regressor() -> Any:
             self.model, self.X, self.y, self.fit_intercept, self.options = model, X, y, fit_intercept, options
 
         def fit(self, X: Any, y: ArrayLike) -> Any:
-            """Maximise the likelihood."""
+            """Maximise the likelihood for features X (n, p) and outcomes y (n,); return the estimator."""
             X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64, ensure_min_samples=2)
             regressed = self.model.regress({self.X: FEATURES})
             self.result_ = regressed.fit({self.y: y, **self._design(X)}, **dict(self.options or {}))
             return self
 
         def predict(self, X: Any) -> Any:
-            """The expected outcome, or the parameter that depends on the features."""
+            """Return the expected outcome for features X (n, p), or the parameter that depends on the features, (n,)."""
             check_is_fitted(self)
             data = self._design(validate_data(self, X, dtype=np.float64, reset=False))
             what = ("mean", data) if "mean" in self.model.likelihood.companions else (data,)

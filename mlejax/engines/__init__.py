@@ -1,7 +1,7 @@
-"""Engines that run the passes over partitions elsewhere: Dask, Ray and Spark, none of which is imported unless it is handed in.
+"""Engines that evaluate the partitions of a data set on a cluster: Dask, Ray, Spark (imported only if the user passes one).
 
-An engine gets stateless tasks, which it may retry: the model as it was pickled, a partition's description, and back come sums.
-There are no collectives between workers.
+An engine runs stateless tasks, which it may retry: each gets the pickled model and the description of one partition, and
+returns sums over the partition's rows.  Workers do not communicate with each other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ __all__ = ["engine_of", "source_of"]
 
 
 def engine_of(on: Any) -> Engine | None:
-    """The engine for ``on=``: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``, devices of several
-    processes; None for devices of this one.
+    """Return the engine for the argument ``on=``; None for devices of this process.
+
+    ``on`` is a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``, or a list of JAX devices or a Mesh.
 
     Raises:
-        DataTypeError: something else, or a module of Ray that was not initialised.
+        DataTypeError: ``on`` is something else, or ``ray.init()`` was not called.
     """
     library = type(on).__module__.partition(".")[0]
     if isinstance(on, types.ModuleType) and on.__name__ == "ray":
@@ -50,22 +51,22 @@ def engine_of(on: Any) -> Engine | None:
 
 
 def source_of(data: Data, on: Any, groups: bool = False) -> Any:
-    """Tables that belong to an engine as sources of partitions; other data as they are.
+    """Wrap a table of Dask, Ray or Spark as a source of partitions; return other data unchanged.
 
     Args:
-        data: the user's.
-        on: of the engine, or None.
-        groups: they are fitted by group, which Spark's rows can be too.
+        data: the user's data.
+        on: the user's argument ``on=``: client, module, session or devices; or None.
+        groups: True if the data are fitted by group, which is supported for Spark DataFrames.
 
     Raises:
-        DataTypeError: a table of Spark that is not fitted by group, or one without its engine.
+        DataTypeError: a Spark DataFrame that is not fitted by group, or a table without its engine in ``on=``.
     """
     library = type(data).__module__.partition(".")[0]
     if library in ("dask", "dask_expr") and hasattr(data, "to_delayed"):
         from mlejax.engines.on_dask import DaskFrame
 
         if type(on).__module__.partition(".")[0] != "distributed":
-            raise DataTypeError("a Dask DataFrame is fitted where it lies: give on=client, a distributed.Client")
+            raise DataTypeError("a Dask DataFrame is fitted on its cluster: give on=client, a distributed.Client")
         return DaskFrame(data)
     if library == "ray" and hasattr(data, "materialize"):
         from mlejax.engines.on_ray import RayData
@@ -75,12 +76,12 @@ def source_of(data: Data, on: Any, groups: bool = False) -> Any:
         from mlejax.engines.on_spark import SparkFrame
 
         if type(on).__module__.partition(".")[0] != "pyspark":
-            raise DataTypeError("a Spark DataFrame is fitted where it lies: give on=spark, its SparkSession")
+            raise DataTypeError("a Spark DataFrame is fitted on its cluster: give on=spark, its SparkSession")
         return SparkFrame(data)
     if library == "pyspark":
         raise DataTypeError(
-            "a Spark DataFrame is fitted from files, which every worker reads: df.write.parquet(path), then "
-            "fit(mle.Parquet(path), on=spark)"
+            "fit does not take a Spark DataFrame, but files that every worker can read: write it by df.write.parquet(path), "
+            "then fit(mle.Parquet(path), on=spark)"
         )
     return OwnRows(data) if _devices(on) and of_many_processes(on) else data
 

@@ -1,4 +1,4 @@
-"""Passes on a Dask cluster: a future a partition; of a Dask DataFrame a task on each of its partitions."""
+"""Evaluate partitions on a Dask cluster, one future for each; also the partitions of a Dask DataFrame."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ AHEAD = 16  # tasks a thread of the cluster
 
 
 class Dask:
-    """A ``distributed.Client`` as an engine.
+    """Engine that runs tasks through a ``distributed.Client``.
 
     Args:
-        client: connected.
+        client: a connected client.
     """
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """As `mlejax.data.streams.Engine.map`."""
+        """Yield the result of ``work`` for each partition, in order; see `mlejax.data.streams.Engine.map`."""
         task, ahead = packed(work), AHEAD * max(1, sum(self.client.nthreads().values()))
 
         def submit(partition: Partition) -> Any:
@@ -44,22 +44,22 @@ class Dask:
 
 @dataclass(frozen=True)
 class DaskFrame:
-    """A Dask DataFrame as a source: its partitions are computed in every pass, unless it was persisted.
+    """A Dask DataFrame as a source of partitions, which are computed again in every pass unless the DataFrame is persisted.
 
     Attributes:
-        frame: of Dask.
+        frame: the Dask DataFrame.
     """
 
     frame: dd.DataFrame
 
     def peek(self) -> Data:
-        """Some rows with all columns."""
+        """Return the first rows, with all columns."""
         return self.frame.head(256, npartitions=-1, compute=True)
 
     def partitions(self) -> list[Held]:
-        """In order."""
+        """Return the partitions in order."""
         return [Held(f"partition {i}", part, lambda d: d.compute()) for i, part in enumerate(self.frame.to_delayed())]
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> DaskFrame:
-        """These columns, all rows of a group in one partition: a shuffle."""
+        """Return a source with the given columns, shuffled so that all rows of a group are in one partition."""
         return DaskFrame(self.frame[list(columns)].shuffle(on=list(by)))

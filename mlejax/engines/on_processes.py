@@ -1,7 +1,7 @@
-"""Several processes under JAX's own runtime (``jax.distributed``: MPI, Slurm, pods): each has rows of its own.
+"""Several processes under JAX's own runtime (``jax.distributed``: MPI, Slurm, pods), each with its own rows.
 
-A pass is worked on by every process where its rows are, and what all of them found is gathered by all.  So every process knows
-the same sums, takes the same steps and ends with the same result; an error in one, or Ctrl-C, is raised in all.
+Every process evaluates its own rows, and all processes gather the results of all.  So every process has the same sums, takes
+the same steps and ends with the same result; an error or Ctrl-C in one process is raised in all.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ ROWS = 1 << 18  # of a partition
 
 
 class Processes:
-    """All processes of ``jax.distributed.initialize`` as an engine; every one of them has to ask for the same work."""
+    """Engine of all processes of ``jax.distributed.initialize``; every process must ask for the same work."""
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """As `mlejax.data.streams.Engine.map`: of this process's partitions, and of those of all others, in their order."""
+        """Yield the results for this process's partitions and for those of all other processes, in order; see
+        `mlejax.data.streams.Engine.map`.
+        """
         import cloudpickle
 
         mine: Any = []
@@ -46,10 +48,10 @@ class Processes:
 
 
 def _gathered(mine: bytes) -> list[bytes]:
-    """The bytes of every process, in every process.
+    """Return the bytes of every process, on every process.
 
     Raises:
-        RuntimeError: a process has ended.
+        RuntimeError: a process has ended or cannot be reached.
     """
     from jax.experimental.multihost_utils import process_allgather
 
@@ -68,10 +70,10 @@ def _gathered(mine: bytes) -> list[bytes]:
 
 @dataclass(frozen=True)
 class OwnRows:
-    """This process's rows as a source: a table in memory, or a stream.
+    """The rows of this process (a table in memory, or a stream) as a source of partitions.
 
     Attributes:
-        data: as the user gave them.
+        data: the user's data.
     """
 
     data: Data = field(repr=False)
@@ -87,11 +89,11 @@ class OwnRows:
         ]
 
     def peek(self) -> Data:
-        """Some rows."""
+        """Return the first rows."""
         return self.data.peek() if hasattr(self.data, "peek") else _rows(ingest(self.data).raw, slice(0, 256))
 
     def partitions(self) -> Iterable[Partition]:
-        """In order."""
+        """Return the partitions in order."""
         found: Iterable[Partition] = self.data.partitions() if hasattr(self.data, "partitions") else self._tables
         return found
 

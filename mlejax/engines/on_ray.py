@@ -1,4 +1,4 @@
-"""Passes on Ray: a plain task a partition, of files that all workers see, or of the blocks of a Ray Dataset."""
+"""Evaluate partitions on Ray, one task for each: parts of files that all workers can read, or blocks of a Ray Dataset."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ AHEAD = 16  # tasks a core of the cluster
 
 
 class Ray:
-    """The module ``ray`` after ``ray.init()`` as an engine.
+    """Engine that runs tasks through the module ``ray`` after ``ray.init()``.
 
     Args:
-        ray: the module.
+        ray: the initialised module.
     """
 
     def __init__(self, ray: ModuleType) -> None:
         if not ray.is_initialized():
-            raise DataTypeError("on=ray expected a connection: call ray.init() first")
+            raise DataTypeError("on=ray needs a connection to a cluster: call ray.init() first")
         self.ray = ray
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """As `mlejax.data.streams.Engine.map`."""
+        """Yield the result of ``work`` for each partition, in order; see `mlejax.data.streams.Engine.map`."""
         ray, task = self.ray, self.ray.put(packed(work))
         of_file, of_block = ray.remote(run), ray.remote(run_on_table)
         ahead = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -49,10 +49,10 @@ class Ray:
 
 
 class RayData:
-    """A Ray Dataset as a source; its blocks are kept in Ray's store, in Arrow.
+    """A Ray Dataset as a source of partitions; its blocks are kept in Ray's object store, in Arrow format.
 
     Args:
-        dataset: of Ray.
+        dataset: the Ray Dataset.
     """
 
     def __init__(self, dataset: ray.data.Dataset) -> None:
@@ -66,14 +66,16 @@ class RayData:
         return [Held(f"block {i}", reference, ray.get) for i, reference in enumerate(blocks)]
 
     def peek(self) -> Data:
-        """The first block that has rows."""
+        """Return the first block that has rows."""
         tables = (block.read() for block in self._blocks)
         return next((table for table in tables if table.num_rows), self._blocks[0].read())
 
     def partitions(self) -> list[Held]:
-        """In order."""
+        """Return the blocks in order."""
         return self._blocks
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> RayData:
-        """These columns, sorted by group: Ray divides sorted rows between groups."""
+        """Return a source with the given columns, sorted by group: groups are consecutive rows, which may continue in the
+        next block.
+        """
         return RayData(self.dataset.select_columns(list(columns)).sort(list(by)))

@@ -1,7 +1,7 @@
-"""Passes on Spark: descriptions of partitions go through ``mapInArrow``, sums come back; files are read by the workers.
+"""Evaluate partitions on Spark: ``mapInArrow`` sends descriptions of partitions to workers, which read the files and return sums.
 
-Of a Spark DataFrame the rows themselves go through ``mapInArrow``, sorted by group: complete groups are cut from the stream of
-record batches, many at a time (``applyInArrow`` would call for each group).
+For a Spark DataFrame the rows themselves pass through ``mapInArrow``, sorted by group; the worker splits the record batches into
+complete groups, many at a time (``applyInArrow`` would make one call for each group).
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ FOUND = "i long, found binary"
 
 
 class Spark:
-    """A ``SparkSession`` as an engine.
+    """Engine that runs tasks through a ``SparkSession``.
 
     Args:
-        session: of pyspark.
+        session: the SparkSession of pyspark.
     """
 
     def __init__(self, session: SparkSession) -> None:
         self.session = session
 
     def map(self, work: Callable[[Partition], Any], partitions: Iterable[Partition]) -> Generator[Any, None, None]:
-        """As `mlejax.data.streams.Engine.map`; of a DataFrame the number of results is that of its record batches or groups."""
+        """Yield the results of ``work``, in order: one for each partition; for a DataFrame one for each record batch or set
+        of groups.
+        """
         import cloudpickle
 
         worker: OnRows | OnDescriptions
@@ -51,16 +53,16 @@ class Spark:
 
 @dataclass(frozen=True)
 class OnDescriptions:
-    """The work on record batches of descriptions; on a worker.
+    """Run the task on pickled partitions, in a Spark worker; the function given to ``mapInArrow``.
 
     Attributes:
-        task: packed.
+        task: the function of one partition, as cloudpickle bytes.
     """
 
     task: bytes
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Record batches of numbers and results."""
+        """Yield record batches with the numbers of the partitions and their pickled results."""
         for batch in batches:
             found = [run(self.task, pickle.loads(p.as_py())) for p in batch.column(1)]
             yield _record(batch.column(0), found)
@@ -68,18 +70,19 @@ class OnDescriptions:
 
 @dataclass(frozen=True)
 class OnRows:
-    """The work on a partition's rows; on a worker.
+    """Run the task on the rows of a DataFrame, in a Spark worker; the function given to ``mapInArrow``.
 
     Attributes:
-        task: packed.
-        by: columns of groups by which the rows are sorted; or none, and every record batch is worked on by itself.
+        task: the function of one partition, as cloudpickle bytes.
+        by: group columns by which the rows are sorted, so that each call gets complete groups; if empty, each record batch
+            is one call.
     """
 
     task: bytes
     by: tuple[str, ...]
 
     def __call__(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Record batches of numbers and results."""
+        """Yield record batches with a number and the pickled result of each call."""
         from pyspark import TaskContext
 
         number = TaskContext.get().partitionId()
@@ -96,11 +99,11 @@ def _record(numbers: Any, found: list[bytes]) -> Any:
 
 @dataclass(frozen=True)
 class SparkFrame:
-    """A Spark DataFrame as a source; a single partition, which Spark divides itself.
+    """A Spark DataFrame as a source with a single partition, which Spark divides itself.
 
     Attributes:
-        frame: of Spark.
-        by: columns of groups by which the rows of its partitions are sorted.
+        frame: the Spark DataFrame.
+        by: group columns by which the rows are sorted within Spark's partitions.
     """
 
     frame: DataFrame
@@ -108,19 +111,19 @@ class SparkFrame:
     name: str = "the Spark DataFrame"
 
     def peek(self) -> Data:
-        """Some rows with all columns."""
+        """Return the first rows, with all columns."""
         return self.frame.limit(256).toArrow()
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """All rows, here."""
+        """Return all rows on the driver."""
         return self.frame.toArrow()
 
     def partitions(self) -> list[SparkFrame]:
-        """Itself."""
+        """Return a list with this source as the only partition."""
         return [self]
 
     def grouped(self, by: Sequence[str], columns: Sequence[str]) -> SparkFrame:
-        """These columns, all rows of a group next to each other in one partition."""
+        """Return a source with the given columns, all rows of a group next to each other in one Spark partition."""
         keys = [f"`{name}`" for name in by]
         frame = self.frame.select(*(f"`{name}`" for name in columns))
         return SparkFrame(frame.repartition(*keys).sortWithinPartitions(*keys), tuple(by))

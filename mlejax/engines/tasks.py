@@ -1,8 +1,8 @@
-"""Work that travels: pickled once a pass, and what comes back.
+"""Tasks for workers: the function is pickled once for each pass over the data, and the results are pickled.
 
-Functions of modules that workers may not have travel by value.  A worker that gets the same model again recognises it by the
-digest of its pickle (:mod:`mlejax.portable`), so that it compiles once for a model and not once a pass.  An error comes back
-as it was, with the partition that it happened in.
+Functions of modules that workers may not have are pickled by value.  A worker recognises a model that it already has by the
+digest of its pickle (:mod:`mlejax.portable`), so that it compiles once for a model and not in each pass.  An error is returned
+and raised by the caller, with the name of the partition in which it happened.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mlejax.shapes import Data
 
 @dataclass(frozen=True)
 class Held:
-    """A partition that an engine holds, or computes where the work is done.
+    """A partition that an engine holds in memory, or computes on a worker.
 
     Attributes:
-        name: for messages.
-        handle: the engine's own.
-        fetch: brings it here.
+        name: name of the partition, for messages.
+        handle: the engine's reference to the partition.
+        fetch: function from the handle to the data, on the caller's side.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Held:
     fetch: Callable[[Any], Any] = field(repr=False)
 
     def read(self, columns: Sequence[str] | None = None) -> Data:
-        """The partition, here."""
+        """Return the data of the partition, on the caller's side."""
         return self.fetch(self.handle)
 
 
 def packed(work: Callable[[Partition], Any]) -> bytes:
-    """The work on any partition as bytes."""
+    """Return the function of one partition as cloudpickle bytes."""
     import cloudpickle
 
     with travelling():
@@ -47,7 +47,7 @@ def packed(work: Callable[[Partition], Any]) -> bytes:
 
 
 def run(work: bytes, partition: Partition) -> bytes:
-    """What the work makes of a partition, or the error that it met; on a worker."""
+    """Run a pickled function on a partition, on a worker; return the pickled pair (error or None, result)."""
     import cloudpickle
 
     try:
@@ -64,12 +64,12 @@ def run(work: bytes, partition: Partition) -> bytes:
 
 
 def run_on_table(work: bytes, name: str, table: Data) -> bytes:
-    """As `run`, of a partition that the engine has brought to the worker."""
+    """Run a pickled function on a table that the engine has brought to the worker; returns as `run`."""
     return run(work, StreamBatch(name, table))
 
 
 def unpacked(found: bytes) -> Any:
-    """The result, on the side that asked; an error is raised."""
+    """Return the result of `run` on the caller's side; raise its error if there is one."""
     error, value = pickle.loads(found)
     if error is not None:
         raise error
@@ -83,13 +83,14 @@ def in_order(
     cancel: Callable[[list[Any]], Any],
     ahead: int,
 ) -> Generator[Any, None, None]:
-    """The results of tasks in the order of the partitions.
+    """Submit tasks and yield their results in the order of the partitions, at most ``ahead`` tasks in advance.
 
     Args:
-        partitions: of which ``ahead`` are submitted before their results are needed: a reader's batches are in memory from
-            then on.
-        submit, result, cancel: a task on a partition, its bytes, and how tasks are cancelled whose results are no longer wanted.
-        ahead: number of tasks.
+        partitions: the partitions; batches of a reader are in memory from the submission of their task.
+        submit: function that submits a task on a partition and returns the task.
+        result: function that waits for a task and returns the bytes of its result.
+        cancel: function that cancels a list of tasks.
+        ahead: most tasks that are submitted before their results are needed.
     """
     waiting: deque[Any] = deque()
     try:

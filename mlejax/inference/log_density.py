@@ -28,12 +28,12 @@ from mlejax.shapes import Device, Either, Host, PyTree
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class LogDensity:
-    """A log-density of u; call it with u (p,).  A JAX tree, so that its data may be an argument of your own ``jit``.
+    """Log-density of u; call it with u (p,).  It is a JAX pytree, so that its data can be an argument of your own ``jit``.
 
     Attributes:
-        start: u of the estimates (p,).
-        data, fixed, scale: what the log-likelihood is evaluated on.
-        spec: the model and the layout of its parameters.
+        start: u at the estimates (p,).
+        data, fixed, scale: data, fixed values, and factor from the weighted mean to the sum.
+        spec: the model and its parameter space.
         prior: log-density of ``params``, natural scale, or None.
     """
 
@@ -45,7 +45,9 @@ class LogDensity:
     prior: Callable[[Any], Any] | None = None
 
     def __call__(self, u: Device) -> jax.Array:
-        """Log-likelihood, summed and weighted, at u (p,); with a prior the log-posterior density of u up to a constant; ()."""
+        """Return the weighted, summed log-likelihood at u (p,), a scalar; with a prior, the log-posterior density of u up
+        to a constant.
+        """
         objective = objective_of(self.spec, jax.tree.map(jnp.asarray, self.data), self.fixed, None)
         total = self.scale * objective.loglik(u)
         if self.prior is None:
@@ -55,7 +57,7 @@ class LogDensity:
         return total + self.prior(self.params(u)) + jnp.linalg.slogdet(jacobian)[1]
 
     def params(self, u: Either) -> PyTree:
-        """The user's structure, natural scale, at u (p,); ``jax.vmap`` it over draws."""
+        """Return the parameters in the user's structure, natural scale, at u (p,); ``jax.vmap`` it over draws."""
         return self.spec.space.params_from_u(u, self.fixed)
 
     def __repr__(self) -> str:
@@ -64,18 +66,20 @@ class LogDensity:
 
 
 def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensity:
-    """The log-likelihood of this model and these data as a pure function of u, to be sampled from.
+    """Return the log-likelihood (or log-posterior) of this model and these data as a pure function of u, for samplers.
 
     Args:
-        prior: ``prior(params)`` -> log-density on the natural scale, ().  Then the function is the log-posterior density of u,
-            the Jacobian included.  Without, it is the log-likelihood, which as a density of u means a prior that is flat in u.
+        prior: ``prior(params)`` -> scalar log-density on the natural scale.  With it the function is the log-posterior
+            density of u, including the log-Jacobian; without it, the log-likelihood, which as a density of u implies a flat
+            prior on u.
 
     Returns:
-        `LogDensity`: callable, ``start`` (u of the estimates), ``params(u)``.  It follows the ambient precision; under
-        ``jax.enable_x64(True)`` it is float64.  A closed support (``NonNegative``) is a bound of u that a sampler has to know.
+        `LogDensity`: callable, ``start`` (u at the estimates), ``params(u)``.  It computes in JAX's current precision,
+        float64 under
+        ``jax.enable_x64(True)``.  For ``NonNegative`` and other closed supports, u is bounded; the sampler must respect this.
 
     Raises:
-        ValueError: data in a file, a stream, or effects by index, over which the log-likelihood is maximised.
+        ValueError: the rows are not in memory (a result from a file, a stream).
 
     Example:
         >>> import jax, mlejax as mle
@@ -91,5 +95,5 @@ def logdensity(fit: Fit, prior: Callable[[Any], Any] | None = None) -> LogDensit
         (2,)
     """
     if fit.loaded.remembered is not None or fit.loaded.stream is not None:
-        raise ValueError("logdensity() evaluates the likelihood on rows in memory, which this result does not hold")
+        raise ValueError("logdensity() needs the rows of the fit in memory, which this result does not hold")
     return LogDensity(fit.u, fit.loaded.problem.data, fit.fixed, float(fit.loaded.scale), fit.spec.plain, prior)

@@ -1,4 +1,4 @@
-"""Design matrices of regressed parameters in the rows of a fit."""
+"""Design matrices of the parameters with a formula, for the rows of a fit."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from mlejax.fit import Loaded
 
 
 def designs_of(loaded: Loaded) -> dict[str, DesignValues]:
-    """The columns of every regressed parameter."""
+    """Return the design matrices of every parameter with a formula, by name, for the rows of the fit."""
     return {} if loaded.designs is None else loaded.designs.in_rows(loaded.rows)

@@ -1,4 +1,4 @@
-"""Effects of the rows of data after a fit: random ones at the modes of their units, and effects by index."""
+"""Effects of rows after a fit: random effects at the modes of their units, and effects by level index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Random = Literal["integrate", "mode", "zero"]
 
 
 def check_random(random: str, likelihood: Likelihood) -> None:
-    """Raise ValueError for what is no option of ``random=``, or of a model without random effects."""
+    """Raise ValueError if ``random=`` is not a valid option, or needs random effects that the model does not have."""
     if random not in get_args(Random):
         raise ValueError(f"random={random!r}: expected 'integrate', 'mode' or 'zero'")
     if random != "integrate" and marginal_of(likelihood) is None:
@@ -28,13 +28,13 @@ def check_random(random: str, likelihood: Likelihood) -> None:
 
 
 class RowModes:
-    """The latents of the rows of new data at the modes of their units, as a function of theta and of one number a dimension.
+    """Random effects of the rows of new data, at the modes of their units, as a function of theta and q further coordinates.
 
-    They move with theta as the modes do, to first order.  The further coordinates, of variance 1, are steps along the axes of
-    the conditional covariance of the row's own unit, so that a prediction has the variance of its unit's latents, too.
+    The modes change with theta to first order.  The further coordinates, of variance 1, move the effects along a root of the
+    conditional covariance of the row's unit, so that the variance of a prediction includes that of its unit's effects.
 
     Args:
-        fit: the fit, whose rows are here.
+        fit: the fit, with its rows in memory.
         table: new data, with the column of the units.
     """
 
@@ -44,8 +44,8 @@ class RowModes:
         marginal, by = marginal_of(fit.spec.likelihood), fit.spec.likelihood.unit
         if fit.loaded.crossing is not None:
             raise ValueError(
-                f"random='mode' is not offered for latents of several columns ({by}); res.latent() has the modes, "
-                "random='integrate' averages over new levels, and random='zero' takes latents of 0"
+                f"random='mode' does not support random effects of several grouping columns ({by}); use random='integrate' to "
+                "average over new levels, or random='zero'; res.latent() has the modes"
             )
         assert marginal is not None
         assert by is not None
@@ -57,22 +57,24 @@ class RowModes:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The latents by row, at the estimates."""
+        """Random effects of each row at the estimates, by name."""
         return self._named(self.mode[self.rows])
 
     @property
     def lever(self) -> Float[Host, "units q p"]:
-        """The derivatives of the modes by theta."""
+        """Derivatives of the modes with respect to theta."""
         return cached(self.fit, "lever of modes", self._lever)
 
     def at(self, extended: Either) -> dict[str, Any]:
-        """theta and the steps (p + q,) -> the latents by row."""
+        """Return the random effects of each row, by name, at theta and the further coordinates, concatenated (p + q,)."""
         theta, step = extended[: -self.n_more], extended[-self.n_more :]
         moved = self.lever[self.rows] @ (theta - self.fit.theta) + self.spread[self.rows] @ step
         return self._named(self.mode[self.rows] + moved)
 
     def chained(self, by_row: Mapping[str, Float[Host, "n ..."]]) -> tuple[Float[Host, " p"], Float[Host, " k"]]:
-        """Derivatives by the latents of rows -> by theta through the modes, and by steps of variance 1 of every unit."""
+        """Apply the chain rule: from derivatives with respect to the rows' effects to those with respect to theta (p,) and
+        to each unit's standardised effects (k,).
+        """
         flat = np.concatenate([np.reshape(by_row[name], (len(self.rows), -1)) for name in self.latents], axis=1)
         of_units = np.zeros(self.mode.shape)
         np.add.at(of_units, self.rows, flat)
@@ -100,12 +102,12 @@ ByRow: TypeAlias = RowModes | RowEffects
 
 
 def row_effects(fit: Fit, table: data_room.Table | None, random: str) -> ByRow | None:
-    """The effects of rows of the fit (None), or of new data, that do not follow from params alone.
+    """Return the effects of the rows of the fit (``table`` None) or of new data that params alone do not determine.
 
-    Effects by index, or latents at the modes of their units; None where there are neither.
+    These are effects by level index, or random effects at the modes of their units; None if there are neither.
 
     Raises:
-        ValueError: levels without an effect, units without a mode.
+        ValueError: levels or units that were not in the fit.
     """
     if random != "mode" and fit.loaded.effects is None:
         return None
@@ -116,20 +118,20 @@ def row_effects(fit: Fit, table: data_room.Table | None, random: str) -> ByRow |
 
 
 def _units_of_rows(fit: Fit, table: data_room.Table, by: str) -> Int[Host, " n"]:
-    """The number of each row's unit in new data.
+    """Return the number of each row's unit in new data, (n,).
 
     Raises:
-        DataError: units that the fit did not have.
+        DataError: units that were not in the fit.
     """
     if by not in table:
-        raise data_room.MissingColumnError(f"random='mode' needs the column {by!r}, whose levels have the effects", by)
+        raise data_room.MissingColumnError(f"random='mode' needs the column {by!r} of the units; add it to the data", by)
     found = data_room.levels_of(table.column(by), by)
     known = {label: i for i, label in enumerate(np.asarray(fit.loaded.unit_labels).tolist())}
     unknown = [label for label in found.labels.tolist() if label not in known]
     if unknown:
         shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise data_room.DataError(
-            f"random='mode': {by} {shown} had no rows in the fit, so that there is no mode; random='integrate' averages over new "
-            "units, random='zero' takes effects of 0"
+            f"random='mode': {by} {shown} had no rows in the fit, so that there is no mode; use random='integrate' to average "
+            "over new units, or random='zero' for effects of 0"
         )
     return np.array([known[label] for label in found.labels.tolist()], np.int64)[found.codes]

@@ -1,4 +1,4 @@
-"""Curves with the bands of their intervals: predictions and margins."""
+"""Curves with interval bands: predictions and margins."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def predictions(
     alpha: float = 0.05,
     **options: Any,
 ) -> Axes:
-    """Predictions for the rows of ``data`` over one of its columns, with their intervals.
+    """Plot predictions for the rows of ``data`` against one of its columns, with their confidence intervals.
 
     Args:
         result: the result of a fit.
-        data: the rows, a dict of columns or a table; other columns that differ make lines of their own.
-        x: the column of the horizontal axis.
-        ax: matplotlib Axes; made if left out.
-        of: what is predicted, as for :meth:`mlejax.Results.predict`; default the regressed parameter.
+        data: the rows, a dict of columns or a table; each combination of values in the other columns is a line.
+        x: the column on the horizontal axis.
+        ax: matplotlib Axes to draw on; new ones by default.
+        of: the quantity, as for :meth:`mlejax.Results.predict`; default the parameter with a formula.
         alpha: one minus the coverage.
-        options: ``param=`` and ``scale=`` of `predict`.
+        options: ``param=`` and ``scale=`` of :meth:`mlejax.Results.predict`.
 
     Returns:
         The Axes.
@@ -60,7 +60,7 @@ def predictions(
     found = result.predict(*args, alpha=alpha, **options)
     if len(found) != len(rows):
         raise ValueError(
-            "predictions: a vector has several values a row; predict one of them with of=lambda params, data: ..."
+            "predictions: expected one value for each row, got several; choose one of them with of=lambda params, data: ..."
         )
     numbers = found[["estimate", "conf_low", "conf_high"]].reset_index(drop=True)
     named = [c for c in rows if c != x and rows[c].nunique() > 1]
@@ -69,13 +69,14 @@ def predictions(
 
 
 def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, ylabel: str) -> Axes:
-    """Estimates with intervals over a column, a line for each value of the others; points where the column has levels.
+    """Plot estimates with intervals against a column, one line for each combination of ``others``; points if the column is
+    not numeric.
 
     Args:
-        frame: columns ``x``, ``others``, ``estimate``, ``conf_low``, ``conf_high``.
+        frame: table with the columns ``x``, ``others``, ``estimate``, ``conf_low``, ``conf_high``.
         x, others: names of columns.
-        ax: matplotlib Axes; made if left out.
-        ylabel: of the vertical axis.
+        ax: matplotlib Axes to draw on; new ones by default.
+        ylabel: label of the vertical axis.
     """
     import pandas as pd
 
@@ -95,12 +96,12 @@ def margins(frame: pd.DataFrame, x: str, others: list[str], ax: Axes | None, yla
 
 
 def listed(frame: Any, ax: Any, xlabel: str) -> Any:
-    """Estimates with intervals, one row each, beside a line at 0.
+    """Plot estimates with intervals below each other, with a vertical line at 0.
 
     Args:
-        frame: columns ``margin``, ``estimate``, ``conf_low``, ``conf_high``.
-        ax: matplotlib Axes; made if left out, as high as the rows need.
-        xlabel: of the horizontal axis.
+        frame: table with the columns ``margin``, ``estimate``, ``conf_low``, ``conf_high``.
+        ax: matplotlib Axes to draw on; by default new ones, as high as the rows need.
+        xlabel: label of the horizontal axis.
     """
     ax = new_axes(ax, len(frame))
     estimate, low, high = (frame[name].to_numpy(float) for name in ("estimate", "conf_low", "conf_high"))

@@ -1,4 +1,4 @@
-"""The estimates of many data sets: a forest of intervals, or a histogram; colours say the verdicts."""
+"""Plots of the estimates of many data sets: a forest plot of intervals, or a histogram; colours show the verdicts."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ def estimates(
     kind: Literal["forest", "hist"] | None = None,
     alpha: float = 0.05,
 ) -> Axes:
-    """The estimates of one entry over many data sets.
+    """Plot the estimates of one entry over many data sets.
 
-    Estimates of data sets without a maximum, which may be anywhere, do not stretch the axis: those beyond it are drawn as
-    triangles at its end (of a histogram they are counted in the legend).
+    The axis covers the estimates of data sets with a maximum.  Other estimates beyond the axis are drawn as triangles at its
+    end (in a histogram they are counted in the legend).
 
     Args:
-        many: what ``fit_batch`` or ``fit_groups`` gave.
-        term: the address of the entry; the first by default.
-        ax: matplotlib Axes; made if left out.
-        kind: ``"forest"``, a row each with its interval, or ``"hist"``; by default a forest of at most 60.
+        many: the result of ``fit_batch`` or ``fit_groups``.
+        term: name of the entry; the first by default.
+        ax: matplotlib Axes to draw on; new ones by default.
+        kind: ``"forest"``, one row with an interval for each data set, or ``"hist"``; by default a forest of up to 60 data
+            sets.
         alpha: one minus the coverage.
 
     Returns:
         The Axes.
 
     Raises:
-        KeyError: no such entry.
-        ValueError: another kind.
+        KeyError: there is no entry of that name.
+        ValueError: an unknown kind.
 
     Example:
         >>> import mlejax as mle

@@ -1,6 +1,6 @@
-"""What all pictures share: new axes, colours that suit light and dark styles, points with intervals, bands, legends.
+"""Drawing functions for all plots: new axes, colours for light and dark styles, points with intervals, bands, legends.
 
-matplotlib is imported when a picture is drawn. Gray lines take the colour of the style's text, half transparent.
+matplotlib is imported when a plot is drawn. Gray lines have the colour of the style's text, half transparent.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROW = 0.28  # inches for one row of a list of estimates
 
 
 def new_axes(ax: Axes | None, n_rows: float | None = None) -> Axes:
-    """The Axes given, or one of a new figure of pyplot, which notebooks show.
+    """Return the given Axes, or those of a new pyplot figure, which notebooks show.
 
     Args:
         ax: matplotlib Axes or None.
-        n_rows: rows of a list of estimates, for which the figure grows.
+        n_rows: number of rows of a list of estimates, which sets the height of a new figure.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -38,7 +38,7 @@ def new_axes(ax: Axes | None, n_rows: float | None = None) -> Axes:
 
 
 def pyplot() -> ModuleType:
-    """matplotlib.pyplot; ImportError says what to install."""
+    """Return matplotlib.pyplot; ImportError with the package to install if it is missing."""
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
@@ -47,7 +47,7 @@ def pyplot() -> ModuleType:
 
 
 def gray(ax: Axes, strength: float = 0.5) -> tuple[float, float, float, float]:
-    """The colour of the labels, transparent: readable on light and dark backgrounds.
+    """Return the colour of the axis labels with opacity ``strength``, as RGBA: readable on light and dark backgrounds.
 
     >>> from types import SimpleNamespace as S
     >>> gray(S(xaxis=S(label=S(get_color=lambda: "black"))), 0.25)
@@ -59,7 +59,7 @@ def gray(ax: Axes, strength: float = 0.5) -> tuple[float, float, float, float]:
 
 
 def shortened(label: str, longest: int = LONGEST) -> str:
-    """A label without its middle if it is too long.
+    """Shorten a label to ``longest`` characters by replacing its middle with "…".
 
     >>> shortened("mu[education of the father]", 15)
     'mu[educ…father]'
@@ -69,7 +69,7 @@ def shortened(label: str, longest: int = LONGEST) -> str:
 
 
 def percent(alpha: float) -> str:
-    """The coverage of intervals in words.
+    """Return the coverage of intervals as a string.
 
     >>> percent(0.05)
     '95 %'
@@ -78,7 +78,7 @@ def percent(alpha: float) -> str:
 
 
 def rows_with_labels(ax: Axes, labels: Sequence[str]) -> None:
-    """The y axis of a list from top to bottom; small letters if there are many."""
+    """Label the y axis of a list from top to bottom, in small letters if there are many."""
     ax.set_yticks(np.arange(len(labels)), [shortened(label) for label in labels])
     if len(labels) > 20:
         ax.tick_params(axis="y", labelsize=SMALL)
@@ -94,7 +94,7 @@ def intervals(
     color: str | tuple[float, ...],
     label: str | None = None,
 ) -> None:
-    """Points with horizontal intervals: hollow without one, and nothing where there is no value."""
+    """Draw points with horizontal intervals; a point without an interval is hollow, a NaN value is not drawn."""
     y, values, low, high = (np.asarray(a, float) for a in (y, values, low, high))
     shown = np.isfinite(values)
     known = shown & np.isfinite(low) & np.isfinite(high)
@@ -115,7 +115,7 @@ def band(
     label: str | None = None,
     **style: Any,
 ) -> Line2D:
-    """A curve with the band of its intervals; returns the line."""
+    """Draw a curve with an interval band; return the line."""
     order = np.argsort(np.asarray(x), kind="stable")
     x, values, low, high = (np.asarray(a, float)[order] for a in (x, values, low, high))
     line = ax.plot(x, values, label=label, **style)[0]
@@ -124,7 +124,7 @@ def band(
 
 
 def legend(ax: Axes, above: bool = False) -> None:
-    """A legend without a frame, if anything is labelled; above the axes of a list, where it covers no row."""
+    """Draw a legend without a frame if anything is labelled; ``above``: above the axes, where it hides no row."""
     handles, labels = ax.get_legend_handles_labels()
     labels = [shortened(label) for label in labels]
     beside = 3 if sum(map(len, labels[:3])) <= LONGEST else 1

@@ -1,4 +1,4 @@
-"""Estimates with their intervals, of one fit or several side by side."""
+"""Plot of estimates with their intervals, of one fit or several."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def coefficients(
     names: Sequence[str] | None = None,
     eform: bool | Sequence[str] = False,
 ) -> Axes:
-    """Estimates with intervals, one row an entry, as the summary has them (natural scale; made on the scale of the support).
+    """Plot estimates with confidence intervals, one row for each entry, with the numbers of the summary (natural scale).
 
-    A point without an interval is hollow, and a row without an estimate says so; fits without a maximum name their verdict.
+    A point without an interval is hollow; an entry without an estimate is labelled so; fits without a maximum show their verdict.
 
     Args:
         results: the result of a fit, or several.
-        ax: matplotlib Axes; made if left out, as high as the rows need.
+        ax: matplotlib Axes to draw on; by default new ones, as high as the rows need.
         alpha: one minus the coverage.
-        keep, drop: addresses of entries, or names of parameters for all of theirs; all by default.
-        rename: address -> label.
-        names: of the fits, for the legend.
-        eform: ratios in place of their logarithms, on a logarithmic axis, as in :meth:`mlejax.Results.summary`.
+        keep, drop: names of entries, or of parameters for all of their entries; all are kept by default.
+        rename: dict from names of entries to labels.
+        names: names of the fits, for the legend.
+        eform: exponentiate coefficients, on a logarithmic axis, as in :meth:`mlejax.Results.summary`.
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: no entries, more than 200 of them, or another number of names.
+        ValueError: there are no entries or more than 200, or the number of names is not that of the fits.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -64,7 +64,7 @@ def coefficients(
     every = list(dict.fromkeys(name for terms in found for name in terms))
     rows = [name for name in every if (keep is None or _named(name, keep)) and not _named(name, drop)]
     if not rows:
-        what = "has more than 200 estimates: draw some of res.params" if not every else f"the entries are {every}"
+        what = "the result has more than 200 estimates: plot some of res.params" if not every else f"the entries are {every}"
         raise ValueError(f"coefficients: no entry to draw; {what}")
     ax = new_axes(ax, len(rows) * (1 if len(fits) < 3 else 1 + len(fits) / 4))
     ax.axvline(1.0 if eform else 0.0, color=gray(ax, 0.4), linewidth=0.8)
@@ -88,7 +88,7 @@ def coefficients(
 
 
 def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
-    """Names for the legend, with the verdicts of those that are no maximum."""
+    """Return the names of the fits for the legend, with the verdict if it is not a maximum."""
     for fit in fits:
         if not hasattr(fit, "summary") or not hasattr(fit, "verdict"):
             raise TypeError(f"coefficients expected results of fits, got {type(fit).__name__}")
@@ -100,7 +100,7 @@ def _heads(fits: Sequence[Any], names: Sequence[str] | None) -> list[str]:
 
 
 def _ratios(ax: Axes) -> None:
-    """A logarithmic axis with numbers such as 0.5, 1 and 2."""
+    """Make the x axis logarithmic, with ticks such as 0.5, 1 and 2."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set_xscale("log")
@@ -110,7 +110,7 @@ def _ratios(ax: Axes) -> None:
 
 
 def _named(entry: str, addresses: Sequence[str]) -> bool:
-    """Whether one of the addresses is the entry, or the parameter that has it.
+    """True if one of the names is the entry, or the parameter that it belongs to.
 
     >>> _named("mu[age]", ["mu"]), _named("mu[age]", ["mu[sex]", "m"])
     (True, False)

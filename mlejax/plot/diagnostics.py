@@ -1,4 +1,4 @@
-"""Residuals, influence and simulation studies."""
+"""Plots of residuals, influence and simulation studies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELLED = 5  # the most influential rows
 
 
 def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
-    """Sorted values against normal quantiles, with the line on which they lie if they are standard normal."""
+    """Plot sorted values against normal quantiles, with the line on which they fall if they are standard normal."""
     ax, n = new_axes(ax), values.size
     theory = np.array([NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)])
     ax.plot(theory, np.sort(values), ".", markersize=4)
@@ -31,7 +31,7 @@ def quantiles(values: Host, name: str, ax: Axes | None) -> Axes:
 
 
 def uniform(u: Host, ax: Axes | None) -> Axes:
-    """A histogram of probability integral transforms, flat if the model is true."""
+    """Plot a histogram of probability integral transforms, flat if the model is true."""
     ax = new_axes(ax)
     ax.hist(u, bins=max(10, min(30, u.size // 20)), range=(0.0, 1.0), density=True)
     ax.axhline(1.0, color="C3", linewidth=1)
@@ -41,7 +41,7 @@ def uniform(u: Host, ax: Axes | None) -> Axes:
 
 
 def over(x: ArrayLike | None, values: Host, name: str, ax: Axes | None) -> Axes:
-    """Values over x, or in their order."""
+    """Plot values (n,) against x, or in their order if x is None."""
     ax = new_axes(ax)
     ax.plot(np.arange(values.size) if x is None else np.asarray(x), values, ".", markersize=4)
     ax.axhline(0.0, color="C3", linewidth=1)
@@ -51,7 +51,7 @@ def over(x: ArrayLike | None, values: Host, name: str, ax: Axes | None) -> Axes:
 
 
 def distances(values: Host, labels: Host, what: str, ax: Axes | None) -> Axes:
-    """Cook's distances in their order, the largest labelled."""
+    """Plot Cook's distances in the order of the data, the largest labelled."""
     ax = new_axes(ax)
     ax.vlines(np.arange(values.size), 0.0, values, linewidth=0.8)
     for i in np.argsort(-values)[:LABELLED].tolist():
@@ -62,7 +62,9 @@ def distances(values: Host, labels: Host, what: str, ax: Axes | None) -> Axes:
 
 
 def study(table: pd.DataFrame, alpha: float) -> Figure:
-    """A figure of a simulation study: bias, spread, coverage and efficiency over the number of rows, a column a term."""
+    """Plot bias, spread, coverage and efficiency of a simulation study against the number of rows, one column of panels for
+    each entry.
+    """
     plt = pyplot()
     terms = list(dict.fromkeys(table["term"]))
     figure = plt.figure(figsize=(3.6 * len(terms) + 0.6, 9.0), layout="constrained")

@@ -1,4 +1,4 @@
-"""Profiles and contours of the log-likelihood."""
+"""Plots of profile likelihoods and of contours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
-    """One profile: log-likelihood less its maximum, or the signed root; dashed the quadratic approximation."""
+    """Plot a profile log-likelihood minus its maximum, or its signed root; the quadratic approximation is dashed."""
     ax = new_axes(ax)
     z = -NormalDist().inv_cdf(found.alpha / 2)
     c = found.curve
@@ -45,7 +45,7 @@ def profile(found: Any, ax: Axes | None, root: bool) -> Axes:
 
 
 def _smooth(x: Host, y: Host, fine: Host) -> Host:
-    """A curve through the points that overshoots nowhere (monotone cubic pieces)."""
+    """Interpolate the points (x, y) at ``fine`` without overshooting (monotone cubic)."""
     from scipy.interpolate import PchipInterpolator
 
     x, first = np.unique(x, return_index=True)
@@ -53,7 +53,9 @@ def _smooth(x: Host, y: Host, fine: Host) -> Host:
 
 
 def _around(x: Float[Host, " k"], y: Float[Host, " k"]) -> tuple[Float[Host, " m"], Float[Host, " m"]]:
-    """A smooth closed curve through points (centripetal parameter, so that it makes no loops); where some are unknown, lines."""
+    """Return a smooth closed curve through the points (periodic cubic spline); the points themselves if some are not
+    finite.
+    """
     from scipy.interpolate import CubicSpline
 
     if not np.isfinite(x + y).all() or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
@@ -69,7 +71,7 @@ def _around(x: Float[Host, " k"], y: Float[Host, " k"]) -> tuple[Float[Host, " m
 
 
 def contour(found: Any, ax: Axes | None) -> Axes:
-    """The region of two parameters, and dashed the ellipse of the quadratic approximation."""
+    """Plot the region of two parameters, and the ellipse of the quadratic approximation dashed."""
     ax = new_axes(ax)
     known = np.isfinite(found.x) & np.isfinite(found.y)
     x, y = (np.where(known, a, np.nan) for a in (found.x, found.y))

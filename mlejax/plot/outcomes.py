@@ -1,8 +1,8 @@
-r"""The outcome beside the fit: survival beside Kaplan-Meier, density beside a histogram.
+r"""Plots of the fit against the observed outcome: survival and Kaplan-Meier, density and histogram.
 
 Kaplan-Meier: S(t) = prod over event times s <= t of 1 - d_s / r_s, with d_s events among the r_s rows that entered before s and
-are seen until s or later.  The fitted curve is averaged over rows; the band of a survival curve is made on the scale of
-log(-log S), so that it stays within 0 and 1.
+are observed until s or later.  The fitted curve is averaged over rows; the band of a survival curve is computed on the scale
+of log(-log S), so that it stays within 0 and 1.
 
 Reference: Kaplan & Meier (1958), J. American Statistical Association 53, 457.
 """
@@ -33,15 +33,15 @@ MOST_VALUES = 60  # of a discrete outcome that are drawn one by one
 def kaplan_meier(
     time: ArrayLike, event: ArrayLike | None = None, entry: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The product-limit estimate of a survival function.
+    """Return the Kaplan-Meier (product-limit) estimate of a survival function.
 
     Args:
-        time: when each row was last seen (n,).
-        event: 1 where it ended then, 0 where it was censored (n,); all ended by default.
-        entry: when each row entered, of left-truncated data (n,).
+        time: time of event or censoring of each row (n,).
+        event: 1 for an event, 0 for censoring (n,); all events by default.
+        entry: time of entry of each row, for left-truncated data (n,).
 
     Returns:
-        Times of events, rising (m,), and the survival function from each on (m,).
+        Times of events in increasing order (m,), and the survival function just after each (m,).
 
     >>> t, s = kaplan_meier([1, 2, 2, 4], [1, 1, 0, 1])
     >>> t.tolist(), s.tolist()
@@ -69,26 +69,26 @@ def survival(
     of: Callable[..., Any] | None = None,
     alpha: float = 0.05,
 ) -> Axes:
-    """The fitted survival function, averaged over rows, beside the Kaplan-Meier estimate of the same rows.
+    """Plot the fitted survival function, averaged over rows, with the Kaplan-Meier estimate of the same rows.
 
     Args:
         result: the result of a fit.
         data: the rows, a dict of columns or a table.
-        time: the column of times.
-        event: the column that is 1 where the time is that of an event, 0 where it is of censoring; all events by default.
-        ax: matplotlib Axes; made if left out.
-        entry: the column of times of entry, of left-truncated data.
-        by: a column; a curve for each of its values.
-        of: ``f(params, data)`` -> (n,), the probability to survive beyond ``data[time]``; default 1 less the model's
+        time: name of the column of times.
+        event: name of the column that is 1 for an event and 0 for censoring; all events by default.
+        ax: matplotlib Axes to draw on; new ones by default.
+        entry: name of the column of entry times, for left-truncated data.
+        by: name of a column; one curve for each of its values.
+        of: ``f(params, data)`` -> (n,), the probability to survive beyond ``data[time]``; default 1 minus the model's
             :meth:`mlejax.Model.cdf`.
         alpha: one minus the coverage of the bands.
 
     Returns:
-        The Axes: probability over time; steps are Kaplan-Meier.
+        The Axes: probability against time; the step function is Kaplan-Meier.
 
     Raises:
-        CompanionError: neither ``of`` nor a cdf.
-        ValueError: no column of that name; events that are not 0 and 1.
+        CompanionError: ``of`` is not given and the model has no cdf.
+        ValueError: a column does not exist, or events are not 0 and 1.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -129,7 +129,7 @@ def survival(
 
 
 def _curve(ax: Axes, x: Host, s: Host, error: Host, z: float, color: str, label: str) -> None:
-    """A survival curve from 1 at 0 on, with a band between S^exp(+-r), r the error of log(-log S)."""
+    """Draw a survival curve that starts at 1, with the band S^exp(+-r), r = z times the standard error of log(-log S)."""
     inner = np.clip(s, 1e-12, 1 - 1e-12)
     reach = np.exp(z * error / np.abs(inner * np.log(inner)))
     ax.plot([0.0, *x], [1.0, *s], color=color, linewidth=2, alpha=0.8, label=label)
@@ -146,21 +146,22 @@ def density(
     of: Callable[..., Any] | None = None,
     bins: Any = "auto",
 ) -> Axes:
-    """The fitted density of an outcome, averaged over rows, beside its histogram; of counts, probabilities beside frequencies.
+    """Plot the fitted density of an outcome, averaged over rows, with its histogram; for counts, probabilities with
+    frequencies.
 
     Args:
         result: the result of a fit.
         data: the rows, a dict of columns or a table.
-        outcome: its column.
-        ax: matplotlib Axes; made if left out.
+        outcome: name of the outcome column.
+        ax: matplotlib Axes to draw on; new ones by default.
         of: ``f(params, data)`` -> (n,), the density at ``data[outcome]``; default exp of the model's row-wise log-likelihood.
         bins: as in ``numpy.histogram_bin_edges``.
 
     Returns:
-        The Axes: density (probability) over the outcome.
+        The Axes: density (probability) against the outcome.
 
     Raises:
-        ValueError: no such column, or a model whose function does not return one value a row.
+        ValueError: the column does not exist, or the model's function does not return one value for each row.
 
     Example:
         >>> import mlejax as mle
@@ -176,7 +177,9 @@ def density(
     if of is None:
         likelihood = result.model.likelihood.natural or result.model.likelihood
         if not likelihood.rowwise or (likelihood.unit is not None and likelihood.joint is None):
-            raise ValueError(f"density: {likelihood.name} has no density of one row; give of=lambda params, data: ...")
+            raise ValueError(
+                f"density: {likelihood.name} does not return one log-density for each row; give of=lambda params, data: ..."
+            )
         function = (likelihood.joint or likelihood).function
         of = lambda params, columns: _exp(function(params, columns))
     y = rows[outcome].to_numpy(float)

@@ -1,4 +1,4 @@
-"""How a search went: the log-likelihood step by step, and where many starts ended."""
+"""Plots of a search: the log-likelihood at each step, and where many starts ended."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ MOST = 60  # ends that are listed
 
 @door
 def convergence(result: Any, ax: Axes | None = None) -> Axes:
-    """How far each step of the search was below the highest log-likelihood met; of a training its log-likelihoods by epoch.
+    """Plot how far each step of the search was below the highest log-likelihood; for minibatch training, the log-likelihood
+    by epoch.
 
     Args:
-        result: the result of a fit, made here or loaded; Newton's method and BHHH keep every step, others one in several.
-        ax: matplotlib Axes; made if left out.
+        result: the result of a fit; Newton's method and BHHH record every step, other methods some of the steps.
+        ax: matplotlib Axes to draw on; new ones by default.
 
     Returns:
-        The Axes: log-likelihood units on a logarithmic axis, or means per row over epochs.
+        The Axes: log-likelihood units on a logarithmic axis, or means per row against epochs.
 
     Raises:
-        ValueError: the search was not kept.
+        ValueError: the result has no record of its search.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -44,7 +45,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     seen, path = result.history, result.path
     if seen is None and len(path) < 2:
         raise ValueError(
-            "convergence: the steps of this search were not kept (one of many data sets, or an older file)"
+            "convergence needs a result with a record of its steps; this one has none (one of many data sets, or an older file)"
         )
     ax = new_axes(ax)
     if seen is not None:
@@ -70,14 +71,15 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
 
 @door
 def modes(result: Any, ax: Axes | None = None) -> Axes:
-    """Where the starts of ``fit(..., n_starts=...)`` ended: one row an end, larger points for more starts.
+    """Plot the final points of the starts of ``fit(..., n_starts=...)``: one row for each point, larger markers for more
+    starts.
 
     Args:
         result: the result of a fit.
-        ax: matplotlib Axes; made if left out.
+        ax: matplotlib Axes to draw on; new ones by default.
 
     Returns:
-        The Axes: log-likelihood, highest first; maxima, copies, plateaus and spikes in their colours.
+        The Axes: log-likelihood, highest first; colours distinguish maxima, copies (label switching), plateaus and spikes.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Reports: the numbers of a result as text, HTML, LaTeX, Markdown and data frames. No number is computed here."""
+"""Reports of a result as text, HTML, LaTeX, Markdown and data frames. No statistic is computed here."""
 
 from mlejax.report.comparison import Comparison, ComparisonColumn, compare
 from mlejax.report.frames import glance, history, modes_table, tidy

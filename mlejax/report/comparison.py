@@ -1,7 +1,7 @@
-"""Several fits side by side: estimates with their errors in parentheses, then what each fit is worth.
+"""Table of several fits: estimates with standard errors in parentheses, then log-likelihood, counts and criteria.
 
-A fit that did not end at a maximum is marked with its verdict. Criteria are shown only where comparing them means
-something: log-likelihoods maximised over the same data (:func:`mlejax.inference.incomparable`).
+A fit that did not end at a maximum is marked with its verdict. Criteria are shown only if they can be compared:
+log-likelihoods maximised over the same data (:func:`mlejax.inference.incomparable`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class ComparisonColumn:
     """One fit in a comparison.
 
     Attributes:
-      name: head of the column.
-      terms: its estimates.
+      name: header of the column.
+      terms: rows of estimates.
       facts: log-likelihood, counts, fingerprint of the data.
-      cov: one word on the covariance.
+      cov: kind of covariance, one word.
       code: code of the verdict.
-      statement: what the verdict says; empty for a clean maximum.
-      n_units: number of contributions.
-      no_criterion: why this fit has no criteria, or nothing.
-      only_aic: why it has none but AIC, or nothing.
-      edf: effective degrees of freedom of a penalised fit, which its AIC counts; NaN of others.
-      leaves: large structures, in place of terms.
+      statement: statement of the verdict; empty for a clean maximum.
+      n_units: number of terms of the log-likelihood.
+      no_criterion: why this fit has no criteria, else empty.
+      only_aic: why it has no criteria other than AIC, else empty.
+      edf: effective degrees of freedom of a penalised fit, used in its AIC; NaN for other fits.
+      leaves: summaries of large arrays of parameters, in place of terms.
     """
 
     name: str
@@ -61,14 +61,14 @@ class ComparisonColumn:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Printed):
-    """Fits side by side; made by :func:`mlejax.compare`. Prints as text and shows as HTML in a notebook.
+    """Table of several fits, made by :func:`mlejax.compare`. Prints as text and shows as HTML in a notebook.
 
     Attributes:
       columns: the fits.
       criteria: names of the criteria shown.
-      presentation: which rows, under which names, with which digits and stars.
-      remark: why criteria are not compared, or nothing.
-      extra: further rows, a text for each fit.
+      presentation: which rows are shown, their names, digits and stars.
+      remark: why criteria are not compared, else empty.
+      extra: further rows: a name, and a string for each fit.
     """
 
     columns: tuple[ComparisonColumn, ...]
@@ -78,11 +78,13 @@ class Comparison(Printed):
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def page(self) -> Page:
-        """One column a fit: estimates, then the facts of the fits."""
+        """Return the table as strings, before formatting: one column for each fit, with estimates and then facts of the
+        fits.
+        """
         return _page(self)
 
     def tidy(self) -> pd.DataFrame:
-        """One row for each term of each fit: a column ``model``, then those of ``Results.tidy``."""
+        """Return a DataFrame with one row for each term of each fit: a column ``model``, then those of ``Results.tidy``."""
         import pandas as pd
 
         frames = [tidy(column.terms) for column in self.columns]
@@ -91,7 +93,7 @@ class Comparison(Printed):
         return pd.concat(frames, ignore_index=True)
 
     def glance(self) -> pd.DataFrame:
-        """One row for each fit; criteria are missing where they are not compared."""
+        """Return a DataFrame with one row for each fit; criteria are left out if they cannot be compared."""
         import pandas as pd
 
         rows = []
@@ -102,16 +104,17 @@ class Comparison(Printed):
         return pd.DataFrame(rows)
 
     def weights(self, criterion: str = "aic") -> pd.DataFrame:
-        """How much better the best fit is, and Akaike weights exp(-d/2) / sum exp(-d/2); the table of bbmle's ``AICtab``.
+        """Return differences to the best fit and Akaike weights exp(-d/2) / sum exp(-d/2), as bbmle's ``AICtab``.
 
         Args:
-            criterion: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``; d is what a fit's exceeds the smallest by.
+            criterion: ``"aic"``, ``"aicc"``, ``"bic"`` or ``"hqic"``; d is the difference to the smallest value.
 
         Returns:
-            One row a fit, the best first: ``logLik AIC dLogLik dAIC df weight``, differences of log-likelihoods from the lowest.
+            One row for each fit, the best first, columns ``logLik AIC dLogLik dAIC df weight``; dLogLik is the difference to the
+            lowest log-likelihood.
 
         Raises:
-            ValueError: fits of different data, or one without the criterion.
+            ValueError: the fits are of different data, or one does not have the criterion.
         """
         import pandas as pd
 
@@ -122,7 +125,7 @@ class Comparison(Printed):
             raise ValueError(f"{name} cannot be compared: {why}")
         for c in self.columns:
             if why := _refused(c, criterion):
-                raise ValueError(f"{c.name} has no {name}: it is refused {why}")
+                raise ValueError(f"{name} of {c.name} is refused {why}; leave this fit out")
         llf = np.array([c.facts.llf for c in self.columns])
         values = np.array([_criterion(c, criterion) for c in self.columns])
         size = np.exp(-0.5 * (values - values.min()))
@@ -142,17 +145,17 @@ def compare(
     presentation: Presentation | None = None,
     extra: Mapping[str, Sequence[object]] | None = None,
 ) -> Comparison:
-    """Columns -> comparison, with distinct heads and with criteria where they can be compared.
+    """Make a comparison from columns; adds numbers to equal names, and criteria if they can be compared.
 
     Raises:
-      ValueError: names or criteria that make no sense, criteria asked for by name of fits of different data.
+      ValueError: fewer than two columns, unknown criteria, a wrong number of names, or criteria that cannot be compared.
 
     >>> a = Column("a", (Term("mu", 1.5, 0.25),), FitFacts(-10.0, 1, 50))
     >>> print(compare([a, a]).to_markdown().splitlines()[2])
     |  | a (1) | a (2) |
     """
     if len(columns) < 2:
-        raise ValueError(f"compare takes two results or more, got {len(columns)}")
+        raise ValueError(f"compare: expected two or more results, got {len(columns)}")
     if isinstance(criteria, str):
         criteria = (criteria,)
     unknown = [c for c in criteria or () if c not in CRITERIA]
@@ -190,7 +193,7 @@ def _heads(found: Sequence[str], names: Sequence[str] | None) -> list[str]:
 
 
 def _criterion(column: ComparisonColumn, name: str) -> float:
-    """A criterion of one fit; NaN where it has none."""
+    """Return a criterion of one fit; NaN if it is not defined."""
     if _refused(column, name):
         return math.nan
     llf, n = column.facts.llf, column.facts.nobs
@@ -199,7 +202,7 @@ def _criterion(column: ComparisonColumn, name: str) -> float:
 
 
 def _refused(column: ComparisonColumn, name: str) -> str:
-    """Why a fit does not have a criterion, or nothing."""
+    """Return the reason why a fit does not have a criterion, or ""."""
     return column.no_criterion or ("" if name == "aic" else column.only_aic)
 
 
@@ -230,7 +233,7 @@ def _page(table: Comparison) -> Page:
 
 
 def merged(lists: Sequence[Sequence[str]]) -> list[str]:
-    """All names once; one that is new comes after the name that it follows in its own list.
+    """Merge lists of names without repetition; a new name is placed after the name that precedes it in its own list.
 
     >>> merged([["a", "sigma"], ["a", "b", "sigma"], ["c", "a"]])
     ['c', 'a', 'b', 'sigma']
@@ -252,7 +255,7 @@ def _why(column: ComparisonColumn, term: Term) -> str:
 
 
 def _withheld(table: Comparison, name: str) -> list[str]:
-    """For each fit the note on why it does not have this criterion: one note for all that share a reason."""
+    """Return for each fit a note on why it does not have this criterion, or ""; criteria with the same reason share a note."""
     notes = []
     for column in table.columns:
         why = _refused(column, name)
@@ -282,7 +285,7 @@ _BELOW: dict[str | None, str] = dict.fromkeys((None, "se"), "Standard errors in 
 
 
 def _below(term: Term, text: tuple[str, str, str, str], wanted: Presentation) -> str:
-    """What stands below an estimate."""
+    """Return the string below an estimate: standard error, statistic or interval."""
     if wanted.show == "ci":
         return f"[{text[2]}, {text[3]}]"
     if wanted.show == "t":

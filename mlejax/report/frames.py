@@ -1,6 +1,8 @@
 """Reports as data frames, with the column names of R's broom.
 
 Robinson, Hayes & Couch, *broom: Convert Statistical Objects into Tidy Tibbles*.
+
+Robinson, Hayes & Couch, *broom: Convert Statistical Objects into Tidy Tibbles*.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def tidy(terms: Iterable[Term]) -> pd.DataFrame:
-    """One row per term: term, estimate, std_error, statistic, p_value, conf_low, conf_high, note.
+    """Return a DataFrame with one row for each term: term, estimate, std_error, statistic, p_value, conf_low, conf_high,
+    note.
 
     Args:
       terms: rows of a report.
@@ -48,10 +51,11 @@ def tidy(terms: Iterable[Term]) -> pd.DataFrame:
 
 
 def history(seen: Any) -> pd.DataFrame:
-    """A training's mean log-likelihoods by epoch: train, held_out (if any), kept.
+    """Return the mean log-likelihoods of a training by epoch: columns train, held_out (if there are validation rows), kept.
 
     Args:
-      seen: an object with ``train`` and ``held_out`` (sequences) and ``best`` (the epoch kept, from 1).
+      seen: an object with ``train`` and ``held_out`` (sequences), and ``best`` (the number of the epoch that was kept, from
+          1).
 
     >>> from types import SimpleNamespace
     >>> frame = history(SimpleNamespace(train=(-2.0, -1.0), held_out=(), best=2))
@@ -68,16 +72,16 @@ def history(seen: Any) -> pd.DataFrame:
 
 
 def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
-    """One row about a whole fit, one column per fact.
+    """Return a DataFrame with one row about a whole fit, one column for each fact.
 
     Args:
-      facts: name -> scalar (number, bool, text or None).
+      facts: dict from names to scalars (number, bool, string or None).
 
     Returns:
       DataFrame with one row; None becomes a missing value.
 
     Raises:
-      ValueError: a value that is not a scalar.
+      ValueError: a value is not a scalar.
 
     >>> glance({"nobs": 10, "converged": True}).to_dict("records")
     [{'nobs': 10, 'converged': True}]
@@ -96,12 +100,12 @@ def glance(facts: Mapping[str, Any]) -> pd.DataFrame:
 def modes_table(
     modes: Iterable[tuple[str, float, int, int | None, str]], values: Iterable[np.ndarray], names: Iterable[str]
 ) -> pd.DataFrame:
-    """Where the starts of one fit ended, one row a mode.
+    """Return the final points of the starts of one fit, one row for each distinct point.
 
     Args:
-      modes: kind, log-likelihood, number of starts, row of which it is a copy or None, statement.
-      values: the parameters of each, natural scale (k,).
-      names: of the parameters, k.
+      modes: tuples (kind, log-likelihood, number of starts, row that it is a copy of or None, statement).
+      values: parameters of each point, natural scale (k,).
+      names: names of the k parameters.
 
     Returns:
       DataFrame with columns kind, llf, n_starts, copy_of (missing where there is none), statement and the parameters.

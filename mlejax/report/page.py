@@ -1,4 +1,4 @@
-"""A page of tables as strings, before any layout: what text, HTML, LaTeX and Markdown are written from."""
+"""Tables as strings before formatting; text, HTML, LaTeX and Markdown are written from these."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """A text, and what hangs at its upper right: stars, or the marker of a note."""
+    """The string of a table cell, and its superscript mark: stars, or the marker of a note."""
 
     text: str
     mark: str = ""
 
 
 class Line(NamedTuple):
-    """A row of a table: its name (an address if ``code``, else words) and a cell for each column."""
+    """A row of a table: its name (the name of an entry if ``code``, else words) and a cell for each column."""
 
     name: Cell
     cells: tuple[Cell, ...]
@@ -25,11 +25,11 @@ class TextTable(NamedTuple):
     """A table of strings.
 
     Attributes:
-      heads: column heads; the first is of the column of names.
-      lines: the rows.
-      breaks: positions in `lines` before which a new group begins.
-      kind: what it shows: ``"estimates"`` or ``"leaves"``.
-      hanging: marks and closing parentheses hang at the right of the numbers.
+      heads: headers of the columns; the first is that of the names.
+      lines: the rows of the table.
+      breaks: positions in `lines` at which a new group begins.
+      kind: what the table shows: ``"estimates"`` or ``"leaves"`` (summaries of arrays).
+      hanging: True if marks and closing parentheses are placed to the right of the aligned numbers.
     """
 
     heads: tuple[str, ...]
@@ -40,14 +40,14 @@ class TextTable(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Tables between a title and notes.
+    """A report: tables between a title and notes.
 
     Attributes:
       title: first line.
-      facts: (label, value) pairs above the tables.
-      tables: those with rows.
-      notes: (marker, text) pairs below them; a marker may be empty.
-      footer: statements at the end.
+      facts: (label, value) pairs printed above the tables.
+      tables: the tables that have rows.
+      notes: (marker, text) pairs printed below the tables; a marker may be empty.
+      footer: statements printed at the end.
     """
 
     title: str
@@ -58,13 +58,13 @@ class Page(NamedTuple):
 
 
 def note_markers(notes: Sequence[str]) -> dict[str, str]:
-    """A marker for every distinct note, in order of appearance: a, b, ..., z, aa, ab, ...
+    """Return a marker for every distinct note, in order of appearance: a, b, ..., z, aa, ab, ...
 
     Args:
       notes: notes of the rows; empty ones get no marker.
 
     Returns:
-      note -> marker.
+      dict from note to marker.
 
     >>> note_markers(["edge", "", "flat", "edge"])
     {'edge': 'a', 'flat': 'b'}
@@ -83,7 +83,7 @@ def _letters(i: int) -> str:
 
 
 def in_pairs(facts: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Facts side by side, the first half on the left.
+    """Arrange facts in two columns, the first half on the left.
 
     >>> in_pairs([("a", "1"), ("b", "2"), ("c", "3")])
     [[('a', '1'), ('c', '3')], [('b', '2')]]

@@ -1,6 +1,6 @@
-"""How a table is handed in: which rows, in which order, under which names, with which digits.
+"""Options for the presentation of a table: which rows, in which order, with which names and digits.
 
-Names of rows may be given as addresses (``mu[age]``), as whole parameters (``mu``) or as patterns (``mu[C(size)*``).
+Rows can be selected by the names of entries (``mu[age]``), of whole parameters (``mu``) or by patterns (``mu[C(size)*``).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _LEVEL = re.compile(r"(?:C\((?P<column>[^,()]+)[^()]*\)|(?P<plain>[^:\[\]]+))\[(
 
 @dataclass(frozen=True)
 class Presentation:
-    """What is shown of the estimates, and how.
+    """Options for the estimates in a table.
 
     Attributes:
-        rename: address -> what it is called.
-        keep, drop: addresses, parameters or patterns; all by default, none.
-        order: those that come first, in this order.
+        rename: dict from names of entries to labels.
+        keep, drop: names of entries or parameters, or patterns; by default all are kept, none dropped.
+        order: names of the rows that come first, in this order.
         labels: ``"address"``, or ``"readable"``: ``size: M`` for ``mu[C(size)[T.M]]``.
-        digits: decimals of all estimates; None chooses them by the standard errors.
-        show: ``"se"``, ``"t"`` or ``"ci"``; None for all columns of a summary, errors in a comparison.
-        stars: mark p < 0.05, 0.01 and 0.001.
+        digits: number of decimals of all estimates; None chooses it by the standard errors.
+        show: ``"se"``, ``"t"`` or ``"ci"``; None for all columns in a summary, standard errors in a comparison.
+        stars: if True, mark p < 0.05, 0.01 and 0.001.
     """
 
     rename: Mapping[str, str] = field(default_factory=dict)
@@ -55,10 +55,10 @@ class Presentation:
             raise ValueError(f"digits= expected a whole number of decimals, got {self.digits!r}")
 
     def names(self, known: Sequence[str]) -> dict[str, str]:
-        """Addresses in the order in which they are shown -> what they are called.
+        """Return a dict from the names of the shown entries, in order, to their labels.
 
         Raises:
-            ValueError: a name that no row has.
+            ValueError: an option names a row that does not exist.
         """
         shown = [name for name in known if self.keep is None or _found(self.keep, known, "keep", name)]
         shown = [name for name in shown if not _found(self.drop, known, "drop", name)]
@@ -69,7 +69,7 @@ class Presentation:
         return {name: self.rename.get(name, clear.get(name, name)) for name in dict.fromkeys([*first, *shown])}
 
     def terms(self, terms: Sequence[Term]) -> tuple[Term, ...]:
-        """The terms that are shown."""
+        """Return the terms that are shown, in order and renamed."""
         by_name = {term.name: term for term in terms}
         return tuple(replace(by_name[name], name=label) for name, label in self.names(list(by_name)).items())
 
@@ -79,12 +79,12 @@ STARS_SAID = ", ".join(f"{mark} p < {p:g}" for p, mark in reversed(STARS)) + "."
 
 
 def marked(p: float) -> str:
-    """The stars of a p-value."""
+    """Return the stars of a p-value, such as ``"**"``."""
     return next((mark for level, mark in STARS if p < level), "")
 
 
 def checked_presentation(known: Sequence[Sequence[Term | LargeArray]], wanted: Presentation) -> dict[str, str]:
-    """Names and labels of the rows of several fits together."""
+    """Return a dict from the names of the shown rows of several fits to their labels."""
     return wanted.names(list(dict.fromkeys(term.name for terms in known for term in terms)))
 
 
@@ -113,7 +113,9 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def readable(known: Sequence[str]) -> dict[str, str]:
-    """``size: M`` for ``mu[C(size)[T.M]]``; the parameter in front where several have coefficients."""
+    """Return readable labels, such as ``size: M`` for ``mu[C(size)[T.M]]``; with the parameter's name if several have
+    coefficients.
+    """
     split = {name: re.fullmatch(r"([^\[]+)\[(.*)\]", name) for name in known}
     parameters = {found[1] for found in split.values() if found is not None}
     out = {}
@@ -125,7 +127,7 @@ def readable(known: Sequence[str]) -> dict[str, str]:
 
 
 def _factors(term: str) -> list[str]:
-    """The parts of an interaction, cut at colons outside of brackets."""
+    """Split an interaction at colons outside of brackets."""
     parts, depth = [""], 0
     for c in term:
         depth += (c in "[(") - (c in "])")

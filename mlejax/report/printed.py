@@ -1,4 +1,4 @@
-"""Content with a page: it prints as text, shows as HTML in a notebook, and is exported to LaTeX and Markdown."""
+"""Base class of reports: they print as text, show as HTML in notebooks, and export to LaTeX and Markdown."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from mlejax.report.writers.text import write_text
 
 
 class Printed(ABC):
-    """Content with a page."""
+    """A report that can be written as text, HTML, LaTeX and Markdown."""
 
     @abstractmethod
     def page(self) -> Page:
-        """The content as strings, before any layout."""
+        """Return the report as strings, before formatting."""
 
     def as_text(self) -> str:
-        """The page as text."""
+        """Return the report as text."""
         return write_text(self.page())
 
     def to_html(self) -> str:
-        """The page as an HTML fragment."""
+        """Return the report as an HTML fragment."""
         return write_html(self.page())
 
     def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
-        r"""The page for LaTeX's booktabs package, in a ``table`` environment.
+        r"""Return the report in LaTeX, as a ``table`` environment for the booktabs package.
 
         Args:
-          caption: its text; by default the title, nothing if empty.
-          label: for ``\\ref``.
+          caption: text of the caption; by default the title, none if empty.
+          label: label for ``\\ref``.
         """
         return write_latex(self.page(), caption, label)
 
     def to_markdown(self) -> str:
-        """The page as Markdown of GitHub's flavour."""
+        """Return the report as GitHub-flavoured Markdown."""
         return write_markdown(self.page())
 
     def __str__(self) -> str:

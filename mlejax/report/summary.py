@@ -1,8 +1,8 @@
-"""The report of one fit, as plain data and as a page.
+"""The report of one fit, as data and as a printed table.
 
-Nothing here computes an inference. A number that does not exist is NaN, and its `note` says why. In the table ``.`` stands
-for a number that is missing (its marker leads to the reason), and an empty cell for one that has no meaning in the row, such
-as z where 0 is not interior to the support.
+No statistic is computed here. A number that does not exist is NaN, and its `note` says why. In the table ``.`` means a
+missing number (with the marker of a note), and an empty cell a number that is not defined for the row, such as z where 0 is
+not interior to the support.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from mlejax.report.printed import Printed
 from mlejax.report.term_rows import LargeArray, Term
 
 SUMMARISED_ABOVE = 200
-"""A structure of more numbers than this is shown leaf by leaf."""
+"""If there are more parameters than this, the table has one row for each array instead of each number."""
 
 _NAN = float("nan")
 
 
 @dataclass(frozen=True, repr=False)
 class Summary(Printed):
-    """A whole report; prints as the text table, and shows as HTML in a notebook.
+    """The report of one fit; prints as a text table, and shows as HTML in a notebook.
 
     Attributes:
       title: first line.
-      header: (label, value) pairs of text; shown in two columns, the first half on the left.
+      header: (label, value) pairs of strings; printed in two columns, the first half on the left.
       terms: rows of the table of estimates.
       notes: remarks below the table, one string each.
       footer: the verdict, one string per statement.
-      alpha: 1 - coverage of the limits.
-      coef_label: head of the column of estimates.
+      alpha: 1 - coverage of the confidence limits.
+      coef_label: header of the column of estimates.
       stat_label: ``"z"`` or ``"t"``.
-      leaves: large structures, summarised.
+      leaves: summaries of large arrays of parameters.
       presentation: digits, columns and stars.
     """
 
@@ -60,7 +60,7 @@ class Summary(Printed):
     presentation: Presentation = field(default_factory=Presentation)
 
     def page(self) -> Page:
-        """The tables of estimates and of large structures, with markers for their notes."""
+        """Return the tables of estimates and of large arrays, with markers for their notes."""
         markers = note_markers([t.note for t in self.terms] + [leaf.note for leaf in self.leaves])
         tables = [self._estimates(markers), _leaves(self.leaves, markers)]
         notes = [(marker, note) for note, marker in markers.items()] + [("", note) for note in self.notes]
@@ -107,14 +107,14 @@ def _leaves(leaves: tuple[LargeArray, ...], markers: dict[str, str]) -> TextTabl
 
 
 def leaf_row(name: str, value: object) -> LargeArray:
-    """Summarise one array: shape, extremes, mean and norm of its finite entries.
+    """Summarise one array: shape, minimum, maximum, mean and norm of its finite entries.
 
     Args:
-      name: address of the leaf.
-      value: array of any shape.
+      name: name of the parameter.
+      value: an array of any shape.
 
     Returns:
-      `Leaf`; NaN statistics for an array without a finite entry, and a note that counts those that are not finite.
+      `Leaf`; statistics are NaN for an array without a finite entry; a note counts entries that are not finite.
 
     >>> leaf_row("net.w", [[3.0, -4.0]])
     Leaf(name='net.w', shape=(1, 2), minimum=-4.0, mean=-0.5, maximum=3.0, norm=5.0, note='')

@@ -1,4 +1,4 @@
-"""Rows of a table of estimates, as plain data."""
+"""Rows of a table of estimates, as data."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Term:
     """One row of the table of estimates.
 
     Attributes:
-      name: address of the entry, never shortened.
+      name: name of the entry, never shortened.
       coef: estimate, natural scale.
       std_err: standard error; NaN if there is none.
-      z: statistic against 0; NaN where 0 is not interior to the support.
+      z: z statistic against 0; NaN if 0 is not interior to the support.
       p: two-sided p-value of z.
       low: lower confidence limit.
       high: upper confidence limit.
-      note: why something is missing, or what to know about the row; equal notes share a marker.
-      fixed: whether the entry is fixed at this value.
-      group: rows of one group are adjacent, with a light rule between groups.
+      note: why a number is missing, or another remark on the row; equal notes share a marker.
+      fixed: True if the entry is fixed at this value.
+      group: name of a group; rows of one group are adjacent, with a rule between groups.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Term:
 
 @dataclass(frozen=True)
 class LargeArray:
-    """A large array, summarised in one row.
+    """Summary of a large array of parameters in one row.
 
     Attributes:
-      name: address of the leaf.
-      shape: its shape.
+      name: name of the parameter.
+      shape: shape of the array.
       minimum: smallest entry.
       mean: mean of the entries.
       maximum: largest entry.
       norm: Euclidean norm.
-      note: what to know about it, for instance entries that are not finite.
+      note: remark on the array, such as entries that are not finite.
     """
 
     name: str

@@ -56,7 +56,9 @@ class Information(NamedTuple):
 
 
 class InformationPoint(NamedTuple):
-    """Where the information is taken: estimates in theta, data, fixed values and hyper-parameters of the penalty."""
+    """The point at which the information is evaluated: estimates in theta, data, fixed values and hyperparameters of the
+    penalty.
+    """
 
     theta: Float[Either, " p"]
     data: Prepared

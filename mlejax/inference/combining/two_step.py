@@ -35,7 +35,7 @@ from mlejax.inference.covariances.products_of_scores import cluster_codes, weigh
 from mlejax.inference.normal import z_tests
 from mlejax.inference.tables.entries import Entries, entry_intervals
 from mlejax.inference.tables.estimates import Estimates
-from mlejax.inference.tests.larger import held_values
+from mlejax.inference.tests.larger import fixed_by_name
 from mlejax.inference.tests.pairs.same_data import same_order
 from mlejax.shapes import Float, Host, Int
 
@@ -185,7 +185,7 @@ def _both(
         The evaluated fit; positions in its theta of the second step's parameters (p,) and of the first step's (q,);
         positions of the latter in the theta of the first fit (q,).
     """
-    held = {a: v for a, v in held_values(two).items() if a not in linked}
+    held = {a: v for a, v in fixed_by_name(two).items() if a not in linked}
     space, fixed = fix_on_host(two.loaded.problem.space, held)
     values = two.spec.space.split(two.params)
     at = evaluated(two, two.spec.likelihood, two.loaded, space, fixed, values)

@@ -38,7 +38,7 @@ SCALES = ("link", "natural")
 
 @runtime_checkable
 class IntervalLink(Protocol):
-    """An elementwise bijection from the real line: what `interval_links` of a transform gives per entry."""
+    """An elementwise bijection from the real line to a support, as `interval_links` of a transform returns for each entry."""
 
     def forward(self, u: Either, shape: tuple[int, ...]) -> Either: ...
 

@@ -118,7 +118,7 @@ class Paths:
 
 
 class NewtonSolution(NamedTuple):
-    """The equations of the module's docstring, solved at m points.
+    """Solution of the equations in the module's docstring at m points.
 
     Attributes:
         d0, d1: the step for rho = 0, and its derivative with respect to rho (m, p).
@@ -140,19 +140,19 @@ class NewtonSolution(NamedTuple):
     regular: Bool[Host, " m"]
 
     def step(self, rho: Float[Host, " m"]) -> Float[Host, "m p"]:
-        """The step towards c(rho)."""
+        """Return the Newton step towards the target values c(rho), (m, p)."""
         return self.d0 + rho[:, None] * self.d1
 
     def kappa(self, rho: Float[Host, " m"]) -> Float[Host, "m q"]:
-        """The multipliers there."""
+        """Return the multipliers for c(rho), (m, q)."""
         return self.kappa0 + rho[:, None] * self.kappa1
 
     def decrement(self, d: Float[Host, "m p"]) -> Float[Host, " m"]:
-        """d'Wd: twice the log-likelihood that the step is worth."""
+        """Return the Newton decrement d'Wd, twice the increase of the log-likelihood that the step predicts (m,)."""
         return np.einsum("mi,mij,mj->m", d, self.W, d)
 
     def model(self, loglik: Float[Host, " m"]) -> tuple[Float[Host, " m"], Float[Host, " m"], Float[Host, " m"]]:
-        """The profile log-likelihood as a + b rho - c rho^2 / 2."""
+        """Return (a, b, c) of the quadratic approximation a + b rho - c rho^2 / 2 of the profile log-likelihood, (m,) each."""
         W0 = np.einsum("mij,mj->mi", self.W, self.d0)
         a = loglik + (self.score * self.d0).sum(axis=1) - 0.5 * (self.d0 * W0).sum(axis=1)
         b = (self.score * self.d1).sum(axis=1) - (self.d1 * W0).sum(axis=1)

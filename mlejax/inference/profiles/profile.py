@@ -32,16 +32,16 @@ def chi2_cut(alpha: float, df: int = 1) -> float:
 
 @dataclass(frozen=True)
 class ProfileEnd:
-    """One end of a profile interval.
+    """One limit of a profile-likelihood interval.
 
     Attributes:
-        value: natural scale.
+        value: the limit, natural scale.
         status: ``finite``, ``infinite`` (the profile levels off above the cut), ``on the boundary``, ``higher maximum found``
             or ``not computable``; with ``, nuisance on an edge`` where another parameter lies on an edge of its support.
-        gap: log-likelihood minus the cut at the end, verified to be 0 of a finite end.
-        decrement: twice the log-likelihood that maximising over the other parameters would add, verified to be 0.
-        n_evaluations: of log-likelihood, score and information.
-        note: what there is to say; empty if nothing.
+        gap: log-likelihood minus the cut at the limit; checked to be 0 for a finite limit.
+        decrement: Newton decrement over the other parameters, 0 at a constrained maximum; checked to be 0.
+        n_evaluations: number of evaluations of log-likelihood, score and information.
+        note: explanation of an irregular limit; else empty.
     """
 
     value: float
@@ -53,7 +53,7 @@ class ProfileEnd:
 
     @property
     def known(self) -> bool:
-        """The end may be given as the end of an interval."""
+        """True if the value can be used as a confidence limit."""
         return not self.status.startswith(("higher", "not"))
 
 

@@ -298,7 +298,7 @@ def _further(paths: Paths, ends: Ends) -> tuple[list[Points], Points | None, lis
 
 
 class CurvePoint(NamedTuple):
-    """One point of a curve: the target, the log-likelihood, gap and decrement in the optimiser's units, what it is, and u."""
+    """One point of a curve: the target's value, log-likelihood, gap and decrement in the optimiser's units, kind, and u."""
 
     value: float
     loglik: float

@@ -38,8 +38,8 @@ class Jackknife(Resampled):
     """Estimates with each row, unit or group left out in turn; prints as a table.
 
     Attributes:
-        copies: how many equal ones each stands for (frequency weights), (m,).
-        left_out: "rows", "units" or "clusters".
+        copies: number of equal rows that each refit stands for (frequency weights), else ones (m,).
+        left_out: what was left out: "rows", "units" or "clusters".
     """
 
     copies: np.ndarray
@@ -47,22 +47,22 @@ class Jackknife(Resampled):
 
     @property
     def corrected(self) -> pd.Series:
-        """Estimates minus their bias."""
+        """Estimates minus their estimated bias (r,)."""
         return self._series(self.fitted - self._bias, "coef")
 
     @property
     def influence(self) -> pd.DataFrame:
-        """(N - 1) (mean - estimate without i): one row for each row, unit or group left out."""
+        """Jackknife influence (N - 1) (mean of the refits - refit without i): one row for each row, unit or group left out."""
         import pandas as pd
 
         return pd.DataFrame(influence_of(self.refits.values, self.copies), columns=list(self.labels))
 
     def summary(self, alpha: float = 0.05) -> Text:
-        """The table: estimates, bias, standard errors, intervals estimate - bias -+ z std err."""
+        """Return a table as text: estimates, bias, standard errors, and intervals estimate - bias -+ z std err."""
         head = f"Jackknife of {self.model}: each of {int(self.copies.sum())} {self.left_out} left out in turn"
         lines = self._lines(head, alpha, *self._reach(alpha), [])
         if self.n_failed:
-            lines += ["", "No bias and errors: the jackknife needs all of its refits."]
+            lines += ["", "No bias and standard errors: the jackknife needs all of its refits."]
         return Text(lines)
 
     def _reach(self, alpha: float) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
@@ -82,12 +82,14 @@ class Jackknife(Resampled):
 
     @cached_property
     def _bias(self) -> Float[Host, " r"]:
-        """(N - 1) (mean of the estimates without one - estimate); NaN where a refit failed."""
+        """(N - 1) (mean of the refits - estimate), (r,); NaN if a refit failed."""
         return np.where(self.fixed, np.nan, (self.copies.sum() - 1.0) * (self._mean - self.fitted))
 
     @cached_property
     def _errors(self) -> Float[Host, " r"]:
-        """sqrt((N - 1) / N sum (estimate without i - mean)^2); NaN where a refit failed, or all are on the same edge."""
+        """sqrt((N - 1) / N sum (refit without i - mean)^2), (r,); NaN if a refit failed, or if all refits are at the same
+        bound.
+        """
         total = self.copies.sum()
         spread = self.copies @ (self.refits.values - self._mean) ** 2
         return np.where(self.fixed | ~(spread > 0), np.nan, np.sqrt((total - 1.0) / total * spread))
@@ -101,15 +103,15 @@ def jackknife(
     memory_limit: float | None = None,
     progress: bool | None = None,
 ) -> Jackknife:
-    """Estimates with every row (unit, or group) left out in turn: bias and standard errors.
+    """Return jackknife bias and standard errors, from refits without each row (unit, or group) in turn.
 
     Args:
-        groups: leave out whole groups: a column's name, or one label for each row.
+        groups: leave out whole groups: the name of a column, or one label for each row.
         approximate, memory_limit, progress: as in :meth:`bootstrap`.
 
     Returns:
         :class:`mlejax.inference.Jackknife`: prints as a table; ``bias``, ``bse``, ``corrected``, ``influence``,
-        ``replicates``.  A refit that fails leaves no bias and errors, and is counted.
+        ``replicates``.  If a refit fails, it is counted, and bias and standard errors are NaN.
 
     Example:
         >>> import mlejax as mle
@@ -123,7 +125,7 @@ def jackknife(
     """
     short = check_approximate(approximate)
     check_fit(fit, "jackknife()")
-    check_separable(fit, "jackknife()", "There is no estimate without one of its rows")
+    check_separable(fit, "jackknife()", "Use standard errors from the information instead")
     if short:
         check_one_step(fit)
     pool = pool_of(fit, groups)
@@ -133,7 +135,7 @@ def jackknife(
     made = Jackknife(*facts_of(fit), refits, short, fit.spec.likelihood.name, pool.copies, pool.what)
     if refits.failures:
         misuse.warn(
-            f"jackknife of {made.model}: {made.failed_statement}; there are no jackknife errors without them",
+            f"jackknife of {made.model}: {made.failed_statement}; bias and standard errors are NaN without them",
             ConvergenceWarning,
             "failed-jackknife",
             stacklevel=4,
@@ -142,7 +144,9 @@ def jackknife(
 
 
 def without_each(fit: Fit, groups: Any, short: bool) -> tuple[Replicates, Float[Host, " m"], str]:
-    """Estimates with one left out, their copies, and the method in words: for the acceleration of BCa intervals."""
+    """Return the leave-one-out estimates for the acceleration of BCa intervals, their number of copies (m,), and a
+    description.
+    """
     pool = pool_of(fit, groups)
     exact = not short and pool.m <= EXACT
     if not exact:

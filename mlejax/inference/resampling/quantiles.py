@@ -1,4 +1,4 @@
-"""Intervals from a bootstrap distribution, as R's package ``boot`` makes them."""
+"""Confidence intervals from a bootstrap distribution, computed as in R's package ``boot``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NORMAL = NormalDist()
 
 
 def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Quantiles of replicates t (R,) at levels alpha: order statistic (R+1) alpha, between them on the normal scale.
+    """Return quantiles of replicates t (R,) at levels alpha: order statistic (R+1) alpha, interpolated on the normal scale.
 
-    Davison & Hinkley (1997), eq. 5.8.  Returns them, and whether a level lies beyond the extreme replicates.
+    Davison & Hinkley (1997), eq. 5.8.  Also returns True if a level is beyond the extreme replicates.
 
     >>> quantiles(np.arange(1.0, 20.0), np.array([0.05, 0.5]))[0].tolist()
     [1.0, 10.0]
@@ -33,20 +33,20 @@ def quantiles(t: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def influence_of(values: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Jackknife influence values (m, r): (N - 1) (mean - estimate without i)."""
+    """Return jackknife influence values (N - 1) (mean - estimate without i), (m, r)."""
     total = copies.sum()
     mean = copies @ values / total
     return np.asarray((total - 1.0) * (mean - values))
 
 
 def acceleration(influence: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """a = sum L^3 / (6 (sum L^2)^1.5), (r,), from influence values (m, r)."""
+    """Return the acceleration a = sum L^3 / (6 (sum L^2)^1.5), (r,), from influence values L (m, r)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(copies @ influence**3 / (6.0 * (copies @ influence**2) ** 1.5))
 
 
 def bca_levels(t: np.ndarray, estimate: float, a: float, alpha: float) -> np.ndarray:
-    """The levels of the quantiles of a BCa interval, or NaN where the bias correction is infinite (Efron 1987)."""
+    """Return the two quantile levels of a BCa interval (Efron 1987); NaN if the bias correction is infinite."""
     share = float(np.mean(t < estimate))
     if not 0.0 < share < 1.0 or not np.isfinite(a):
         return np.full(2, np.nan)

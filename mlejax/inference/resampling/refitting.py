@@ -1,4 +1,4 @@
-"""Refits of one fit under many weights, or of many simulated data sets, as labelled numbers with what failed counted."""
+"""Refits of one fit with many weight vectors or to many simulated data sets; failures are counted."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ JUMPED = f"a step of more than {FAR:g} standard errors on a log or logit scale"
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Estimates of many refits, NaN where one failed.
+    """Estimates of B refits, NaN where a refit failed.
 
     Attributes:
-        values: (B, r) entries of ``params``, natural scale.
-        params: the user's structure with a leading axis (B, ...).
-        good: (B,) flags of those that ended at a maximum.
-        failures: how many failed, by reason.
-        finished: nothing was cut short by the keyboard.
+        values: entries of ``params``, natural scale (B, r).
+        params: the user's structure with a leading axis B.
+        good: True for refits that ended at a maximum (B,).
+        failures: dict from reason to the number of refits that failed.
+        finished: False if the refits were interrupted (Ctrl-C).
     """
 
     values: np.ndarray
@@ -53,69 +53,69 @@ class Replicates:
 
 
 def check_fit(fit: Fit, what: str) -> None:
-    """Refuse what cannot be refitted.
+    """Raise ValueError for fits that cannot be refitted.
 
     Raises:
-        ValueError: a result from a file, no maximum, too many parameters, a training on minibatches.
+        ValueError: the fit comes from a file, has no free parameter or too many, or did not end at a maximum.
     """
     if fit.loaded.remembered is not None:
-        raise ValueError(f"{what} needs the data and the model, which are not kept in files: fit the model anew")
+        raise ValueError(f"{what} needs the data and the model, which a result from a file does not hold; fit the model again")
     if fit.spec.space.n_free == 0:
-        raise ValueError(f"{what}: every parameter is fixed, so that there is nothing to estimate again")
+        raise ValueError(f"{what} needs a parameter to estimate, and all are fixed; leave one out of fixed=")
     if fit.spec.space.n_free > COVARIANCE_LIMIT:
         raise ValueError(
-            f"{what} refits by Newton's method, which is not done above {COVARIANCE_LIMIT} parameters; here there are "
-            f"{fit.spec.space.n_free}"
+            f"{what} refits by Newton's method: expected at most {COVARIANCE_LIMIT} parameters, got {fit.spec.space.n_free}"
         )
     if not fit.verdict.converged:
         raise ValueError(
-            f"{what} is refused: the fit did not end at a maximum ({fit.verdict.code.replace('_', ' ')}), so that "
-            f"its refits estimate nothing.  {fit.verdict.advice}"
+            f"{what} needs a fit that ended at a maximum; this one did not ({fit.verdict.code.replace('_', ' ')}).  "
+            f"{fit.verdict.advice}"
         )
 
 
 def check_separable(fit: Fit, what: str, instead: str) -> None:
-    """Refuse models of the whole data, whose contributions cannot be left out or repeated."""
+    """Raise ValueError for models whose rows cannot be left out or repeated; ``instead`` says what to do."""
     if fit.loaded.with_total:
         raise ValueError(
-            f"{what} is refused for an extended likelihood, in which the number of rows is an outcome: leaving rows out says "
-            "nothing of it.  res.bootstrap() draws Poisson numbers of rows"
+            f"{what} does not support extended likelihoods: the number of rows is an outcome, and leaving rows out does not tell "
+            "its variance.  Use res.bootstrap(), which draws Poisson numbers of rows"
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            f"{what} is refused for rowwise=False: the function sees the whole data in their order, and a data set with rows "
-            f"left out or repeated is another series.  {instead}"
+            f"{what} does not support rowwise=False: the function sees the whole data in their order, and data with rows "
+            "left out "
+            f"or repeated are another series.  {instead}"
         )
     effects = fit.loaded.effects
     if effects is not None and effects.given.any():
         raise ValueError(
-            f"{what} is not offered with an intercept beside the effects of {effects.key.by}, which a resample without its first "
-            "level does not have: leave the intercept out, and the effects have it"
+            f"{what} does not support an intercept together with effects of {effects.key.by}: the intercept is the first level's "
+            "effect, and a resample may not contain that level.  Leave the intercept out"
         )
     refuse_connected(fit.loaded, fit.spec.likelihood, what)
     warn_of_count(fit, what)
 
 
 def check_one_step(fit: Fit) -> None:
-    """Refuse one-step approximations where a Newton step on rows alone is not what a refit would start with."""
+    """Raise ValueError if one Newton step on the rows does not approximate a refit of this fit."""
     spec = fit.spec
     reason = ""
     if spec.adjusted:
         reason = "the fit is penalised or bias-reduced"
     elif spec.hessian != "autodiff":
-        reason = "its second derivatives are differences"
+        reason = "its second derivatives are numerical differences"
     elif not fit.interior.all():
-        reason = "an estimate is on the edge of its support"
+        reason = "an estimate is at a bound of its support"
     elif spec.likelihood.effects:
-        reason = "effects by index are found anew in each refit"
+        reason = "effects by level index are estimated again in each refit"
     elif spec.space.boxed:
-        reason = "a parameter has a closed support, over whose edge one step may lead"
+        reason = "a parameter has a closed support, and one step may leave it"
     if reason:
-        raise ValueError(f"approximate='one-step' is refused: {reason}; leave it out for exact refits")
+        raise ValueError(f"approximate='one-step' is not supported here: {reason}; leave it out for exact refits")
 
 
 def check_approximate(approximate: str | None) -> bool:
-    """Whether ``approximate=`` asks for one-step approximations."""
+    """True if ``approximate=`` asks for one-step approximations; ValueError for other values than None."""
     if approximate not in (None, "one-step"):
         raise ValueError(
             f"approximate={approximate!r}: expected None (exact refits) or 'one-step' (one Newton step from the estimate)"
@@ -126,7 +126,7 @@ def check_approximate(approximate: str | None) -> bool:
 def refit_weights(
     fit: Fit, weights: Draws, n: int, approximate: bool, memory_limit: float | None, progress: bool | None
 ) -> tuple[Replicates, Refits]:
-    """Estimates under n weight vectors, starting at the estimate."""
+    """Return the estimates under n weight vectors, each refit started at the estimate."""
     with progress_line(progress, f"refits of {fit.spec.likelihood.name}"), missing_derivatives(fit.spec.likelihood):
         if fit.loaded.levels is not None:
             done = _with_effects(fit, weights, n)
@@ -139,7 +139,7 @@ def refit_weights(
 
 
 def _with_effects(fit: Fit, weights: Draws, n: int) -> Refits:
-    """Refits with effects by index, one after the other: each finds the effects of the levels that have rows."""
+    """Refit a model with effects by level index, one weight vector after the other; only levels with rows have effects."""
     whole, space = effects_evaluator_of(fit.spec, fit.loaded, fit.fixed), fit.spec.space
     with float64():
         ends = [whole.weighted(weights(np.array([b]))[0]).run(optimize.Newton(), fit.u[None]) for b in range(n)]
@@ -164,7 +164,7 @@ def _steps(fit: Fit, weights: Draws, n: int) -> Refits:
 
 
 def joined(parts: list[Refits]) -> Refits:
-    """Several sets of refits as one."""
+    """Concatenate several sets of refits."""
     if len(parts) == 1:
         return parts[0]
     together = lambda *a: np.concatenate(a)
@@ -175,7 +175,7 @@ def joined(parts: list[Refits]) -> Refits:
 
 
 def _replicates(fit: Fit, done: Refits, approximate: bool = False) -> Replicates:
-    """Estimates of refits, NaN where one failed; failures counted by reason."""
+    """Return the entries of the refits, NaN where one failed, with failures counted by reason."""
     space, n = fit.spec.space, len(done.u)
     values = reported(space, done.params, n)
     finite = done.clean & np.isfinite(values).all(axis=1)
@@ -194,10 +194,10 @@ def _reason(end: End, approximate: bool, finite: bool) -> str:
 
 
 def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
-    """Newton steps that are too long to approximate a refit: more than `FAR` standard errors on the scale of a log or logit.
+    """True for Newton steps longer than `FAR` standard errors in a log- or logit-transformed coordinate, (B,).
 
-    Such a step multiplies the estimate by a factor that no refit has; where the parameter itself is the scale, a long step
-    is that of a sample with outliers.
+    Such a step does not approximate a refit.  In untransformed coordinates long steps are kept: they occur in samples with
+    outliers.
     """
     space = fit.spec.space
     curved = np.zeros(u.shape[1], bool)
@@ -215,7 +215,7 @@ def _jumps(fit: Fit, u: Float[Host, "B p"]) -> Bool[Host, " B"]:
 def refit_simulated(
     fit: Fit, n: int, seed: int, memory_limit: float | None, progress: bool | None, random: Random = "integrate"
 ) -> Replicates:
-    """Estimates from n data sets drawn from the model at its estimates, starting there."""
+    """Return estimates from n data sets simulated from the model at its estimates; the refits start there."""
     what = f"bootstrap(kind='parametric') of {fit.spec.likelihood.name}"
     return _replicates(fit, refits_of_drawn(fit, [(fit, fit.u)], n, seed, what, memory_limit, progress, random)[0])
 
@@ -230,7 +230,7 @@ def refits_of_drawn(
     progress: bool | None = None,
     random: Random = "integrate",
 ) -> list[Refits]:
-    """Refits of several models, of the same rows, to n data sets drawn from one of them; arguments as of `refits_by_chunk`."""
+    """Refit several models to n data sets simulated from one of them; arguments as in `refits_by_chunk`."""
     with progress_line(progress, f"refits of {drawn.spec.likelihood.name}"):
         chunks = refits_by_chunk(drawn, targets, n, seed, what, memory_limit, progress, random)
         parts = [[done for _, done in chunk] for chunk in chunks]
@@ -238,7 +238,7 @@ def refits_of_drawn(
 
 
 def drawn_sets(fit: Fit, n: int, seed: int, what: str) -> Iterator[tuple[DataSets, Refits]]:
-    """n data sets drawn from a fit, with its refits to them, some at a time."""
+    """Yield chunks of the n data sets simulated from a fit, with the refits of that fit to them."""
     for chunk in refits_by_chunk(fit, [(fit, fit.u)], n, seed, what):
         yield chunk[0]
 
@@ -253,31 +253,32 @@ def refits_by_chunk(
     progress: bool | None = None,
     random: Random = "integrate",
 ) -> Iterator[list[tuple[DataSets, Refits]]]:
-    """Data sets drawn from one fit at its estimates, and the refits of several models of the same rows, some at a time.
+    """Simulate data sets from one fit and refit several models of the same rows to them; yield one chunk of data sets at a
+    time.
 
     Args:
-        drawn: the fit whose simulator draws.
-        targets: fits, and the start of their refits.
-        n, seed: of the data sets.
-        what: needs them, for messages.
+        drawn: the fit whose simulator is used.
+        targets: the fits to refit, each with the start u of its refits.
+        n, seed: number of data sets and seed of the draws.
+        what: name of the caller, for messages.
         memory_limit, progress: as in ``Model.fit_batch``.
-        random: the effects of the units of the data sets, as of `simulator`.
+        random: how random effects are simulated, as in `simulator`.
     """
     if any(fit.loaded.weights is not None for fit in (drawn, *(fit for fit, _ in targets))):
         raise ValueError(
-            f"{what} is refused with weights: a simulated row is one observation and has no "
-            "weight; use kind='case', or expand the rows of frequency weights"
+            f"{what} does not support weights: a simulated row is one observation and has no weight; use kind='case', or repeat "
+            "each row by its frequency weight"
         )
     loaded = drawn.loaded
     if loaded.with_total:
         raise ValueError(
-            f"{what} is refused for an extended likelihood: a simulator draws as many rows as there are, and here their number "
-            "is an outcome.  kind='case' draws Poisson numbers of rows"
+            f"{what} does not support extended likelihoods: the number of rows is an outcome, and a simulator draws a fixed "
+            "number.  Use kind='case', which draws Poisson numbers of rows"
         )
     if loaded.crossing is not None:
         raise ValueError(
-            f"{what} is not offered for latents of several columns ({drawn.spec.likelihood.unit}): simulate data by "
-            "model.simulate, and fit them in a loop"
+            f"{what} does not support random effects of several grouping columns ({drawn.spec.likelihood.unit}): simulate data "
+            "by model.simulate, and fit them in a loop"
         )
     lookup = looking_up(drawn.spec.likelihood, loaded.source, loaded.rows)
     seen, sim = simulator_of(drawn, what, random)
@@ -307,26 +308,26 @@ def refits_by_chunk(
 
 
 def check_made(likelihood: Likelihood, made: Any, columns: Mapping[Any, Any], used: Collection[Hashable]) -> None:
-    """A simulator has to draw something that the log-likelihood reads, and nothing that formulas are made of.
+    """Check that a simulator draws a column that the log-likelihood reads, and none that formulas use.
 
     Raises:
-        ValueError: else.
+        ValueError: it draws no column that is read, or a column of a formula.
     """
     if not any(key in columns for key in made):
         raise ValueError(
-            f"the simulator of {likelihood.name} returns {', '.join(map(repr, made))}, of which its log-likelihood reads nothing "
-            f"(it reads {', '.join(repr(key) for key in columns if isinstance(key, str))})"
+            f"the simulator of {likelihood.name} returns {', '.join(map(repr, made))}; expected a column that the log-likelihood "
+            f"reads ({', '.join(repr(key) for key in columns if isinstance(key, str))})"
         )
     both = [key for key in made if key in set(used)]
     if both:
         raise ValueError(
-            f"the simulator of {likelihood.name} draws {', '.join(map(repr, both))}, which formulas of the model use: covariates "
-            "keep the values that they have in the data"
+            f"the simulator of {likelihood.name} draws {', '.join(map(repr, both))}, which formulas of the model use; return "
+            "outcomes only, covariates are taken from the data"
         )
 
 
 def chunk_of(columns: Mapping[Any, Any], n_rows: int, memory: int) -> int:
-    """Number of simulated data sets in memory at once."""
+    """Return how many simulated data sets are held in memory at once."""
     sizes = [8 * int(np.prod(np.shape(a))) for v in columns.values() for a in jax.tree.leaves(v) if hasattr(a, "shape")]
     each = max(4 * (sum(sizes) + 8 * n_rows), 1)
     return max(int(min(STACK_BYTES, memory) // each), 1)

@@ -1,4 +1,4 @@
-"""The common part of bootstrap and jackknife: estimates of many refits, printed with the number of failures."""
+"""Base class of bootstrap and jackknife results: estimates of many refits, printed with the number of failures."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class Resampled(ABC):
-    """Estimates of a fit and of its refits.
+    """Estimates of a fit and of its refits to resampled data.
 
     Attributes:
-        labels: addresses of the entries.
+        labels: names of the parameter entries.
         fitted: estimates of the fit (r,).
-        fixed: flags of the fixed entries (r,).
-        refits: where the refits ended.
-        approximate: each refit is one Newton step from the estimate.
-        model: its name.
+        fixed: True for fixed entries (r,).
+        refits: estimates of the refits.
+        approximate: True if each refit is one Newton step from the estimate.
+        model: name of the model.
     """
 
     labels: tuple[str, ...]
@@ -44,27 +44,29 @@ class Resampled(ABC):
 
     @property
     def params(self) -> pd.Series:
-        """Estimates of the fit."""
+        """Estimates of the original fit (r,)."""
         return self._series(self.fitted, "coef")
 
     @property
     def bse(self) -> pd.Series:
-        """Standard errors from the refits; NaN where there are none."""
+        """Standard errors from the refits; NaN for fixed entries, and (jackknife) for all entries if a refit failed."""
         return self._series(self._errors, "std err")
 
     @property
     def bias(self) -> pd.Series:
-        """Estimated bias of the estimates; NaN where there is none."""
+        """Estimated bias of each entry; NaN for fixed entries, and (jackknife) for all entries if a refit failed."""
         return self._series(self._bias, "bias")
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance from the refits; NaN where there is none."""
+        """Return the covariance of the refits (r, r); NaN where :attr:`bse` is NaN (jackknife)."""
         import pandas as pd
 
         return pd.DataFrame(self._covariance, index=list(self.labels), columns=list(self.labels))
 
     def frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """One row an entry: estimate, bias, std_error, conf_low and conf_high, the numbers of :meth:`summary`."""
+        """Return a DataFrame with one row for each entry: estimate, bias, std_error, conf_low, conf_high, as in
+        :meth:`summary`.
+        """
         import pandas as pd
 
         low, high = self._reach(alpha)
@@ -73,29 +75,29 @@ class Resampled(ABC):
 
     @property
     def n(self) -> int:
-        """Number of refits asked for."""
+        """Number of refits requested."""
         return len(self.refits.good)
 
     @property
     def n_failed(self) -> int:
-        """Refits that did not end at a maximum; their rows of :attr:`replicates` are NaN."""
+        """Number of refits that did not end at a maximum; their rows of :attr:`replicates` are NaN."""
         return int((~self.refits.good).sum())
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """How many refits failed, by reason."""
+        """Dict from reason to the number of refits that failed."""
         return dict(self.refits.failures)
 
     @property
     def failed_statement(self) -> str:
-        """The share of failed refits, in words."""
+        """Phrase such as "3 of 1000 refits failed (0.3 %)", with the reasons."""
         why = ", ".join(f"{count} {reason}" for reason, count in self.refits.failures.items())
         share = f"{self.n_failed} of {self.n} refits failed ({100.0 * self.n_failed / self.n:.2g} %)"
         return f"{share}: {why}" if why else share
 
     @property
     def replicates(self) -> pd.DataFrame:
-        """Estimates of the refits, natural scale: one row a refit, NaN where it failed."""
+        """Estimates of the refits, natural scale: one row for each refit, NaN if it failed."""
         import pandas as pd
 
         return pd.DataFrame(np.array(self.refits.values), columns=list(self.labels))
@@ -117,7 +119,7 @@ class Resampled(ABC):
 
     @abstractmethod
     def summary(self) -> Text:
-        """The table as text."""
+        """Return the table as text."""
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         import pandas as pd
@@ -125,7 +127,7 @@ class Resampled(ABC):
         return pd.Series(values, index=list(self.labels), name=name)
 
     def _lines(self, head: str, alpha: float, low: np.ndarray, high: np.ndarray, more: list[str]) -> list[str]:
-        """The table with its first lines; ``more`` stands before the table."""
+        """Return the lines of the table: ``head``, the number of failures, the lines ``more``, then a row for each entry."""
         rows = [tuple(map(float, row)) for row in zip(self.fitted, self._errors, low, high, strict=True)]
         biases = [f"{b:.2g}" if np.isfinite(b) else "." for b in self._bias]
         body = [
@@ -143,7 +145,7 @@ class Resampled(ABC):
 
 
 def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, " r"]]:
-    """Labels, estimates and flags of fixed entries of a fit: the first fields of `Resampled`."""
+    """Return the first fields of `Resampled`: labels, estimates (r,) and flags of fixed entries (r,)."""
     space = fit.spec.space
     return tuple(space.labels), space.reported(fit.params), np.asarray(space.reported_fixed)
 
@@ -151,7 +153,7 @@ def facts_of(fit: Fit) -> tuple[tuple[str, ...], Float[Host, " r"], Bool[Host, "
 def mapped(
     function: Callable[[Any], Any], params: PyTree, name: str, n: int
 ) -> tuple[tuple[str, ...], Float[Host, "n r"]]:
-    """Labels and values of a function of params over their leading axis."""
+    """Evaluate a function of params for n sets of params (leading axis); return labels (r,) and values (n, r)."""
     with float64():
         out = evaluated(jax.vmap(function), params)
     parts = out if isinstance(out, dict) else {name: out}

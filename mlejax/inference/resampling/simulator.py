@@ -1,4 +1,4 @@
-"""Data drawn from a model: its simulator over many random keys, as one compiled program."""
+"""Simulate data from a model: its simulator runs over many random keys in one compiled program."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Simulator:
     """A model's simulator, bound to its data.
 
     Attributes:
-        n_rows: rows of a data set.
-        columns: those of the data that the simulator reads.
-        made: the names of the columns that are drawn.
+        n_rows: number of rows of a data set.
+        columns: columns of the data that the simulator reads.
+        made: names of the columns that it draws.
     """
 
     n_rows: int
@@ -46,12 +46,14 @@ class Simulator:
     _draw: Callable[..., Any]
 
     def draw(self, params: PyTree, seed: int, numbers: np.ndarray) -> dict[Hashable, np.ndarray]:
-        """The drawn columns of some data sets, (k, n_rows, ...), by number: the same number gives the same data set.
+        """Return the drawn columns (k, n_rows, ...) of the k data sets with these numbers; a number and seed always give
+        the same data set.
 
         Args:
-            params: what the simulator sees: natural scale, regressed parameters by row.
-            seed: of all.
-            numbers: (k,) of the data sets.
+            params: params as the simulator sees them: natural scale, with one value for each row of parameters with a
+                formula.
+            seed: seed of all data sets.
+            numbers: numbers of the data sets (k,).
         """
         k, step = len(numbers), max(1, min(AT_ONCE, NUMBERS // self.n_rows))
         parts = []
@@ -70,18 +72,19 @@ def simulator(
     why: str,
     random: Random = "integrate",
 ) -> Simulator:
-    """A simulator ready to draw.
+    """Prepare a model's simulator for drawing.
 
     Args:
-        likelihood: of the model.
-        params: what the simulator sees: natural scale, regressed parameters by row.
-        n_rows: rows of a data set.
-        lookup: column name -> values (an array, or a ``Static``), or None where there is no such column.
-        why: what needs it, for messages.
-        random: of models with latents: ``"integrate"`` draws them; ``"zero"``: they are 0; ``"mode"``: params have them by row.
+        likelihood: declaration of the model.
+        params: params as the simulator sees them: natural scale, with one value for each row of parameters with a formula.
+        n_rows: number of rows of a data set.
+        lookup: function from a column name to its values (an array, or a ``Static``), None if there is no such column.
+        why: name of the caller, for messages.
+        random: for models with random effects: ``"integrate"`` draws them; ``"zero"`` sets them to 0; ``"mode"``: params
+            already hold the effects of each row.
 
     Raises:
-        CompanionError: there is none, or it does not return columns by row.
+        CompanionError: the model has no simulator, or it does not return columns with one value for each row.
     """
     function = _with_latents(companion(likelihood, "simulator", why), likelihood, why, random)
     statics: dict[Hashable, Any] = {}
@@ -123,7 +126,7 @@ def _drawn_sets(
     seed: Count,
     numbers: Device,
 ) -> PyTree:
-    """The columns ``names`` of several data sets, by their numbers."""
+    """Draw the columns ``names`` of the data sets with the given numbers."""
     root, known = jax.random.key(seed), {key: static.value for key, static in statics}
 
     def one(number: Count) -> PyTree:
@@ -136,14 +139,16 @@ def _drawn_sets(
 def _with_latents(
     function: Callable[..., Any], likelihood: Likelihood, why: str, random: Random
 ) -> Callable[..., Any]:
-    """The simulator of a model with latents, which draws them, one value a unit; the same where there are none."""
+    """Return the simulator with random effects drawn (one value for each unit), 0, or as given; unchanged for models
+    without them.
+    """
     marginal, unit = marginal_of(likelihood), likelihood.unit
     if marginal is None:
         return function
     if random == "integrate" and any(latent.law != "normal" for latent in marginal.latents.values()):
         raise ValueError(
-            f"{why}: latents are drawn where their law is 'normal'; random='zero' has latents of 0, and data with others are "
-            f"drawn with NumPy, and fitted by {likelihood.name}"
+            f"{why}: random effects can be simulated only with law='normal'; use random='zero' for effects of 0, or simulate the "
+            f"data in NumPy and fit them by {likelihood.name}"
         )
 
     def drawn(key: Device, params: Params, data: Data) -> PyTree:
@@ -164,7 +169,9 @@ def _with_latents(
 
 
 def _drawn(key: Device, factor: tuple[str, ...], marginal: Marginal, data: Data) -> PyTree:
-    """Standard normal draws for the levels of one or several columns, by row (n, width)."""
+    """Return standard normal draws for the levels of one grouping factor (one or several columns), looked up for each row
+    (n, width).
+    """
     width = sum(v.size for v in marginal.latents.values() if v.factor == factor)
     own = jax.random.fold_in(key, marginal.factors.index(factor))
     codes = jnp.stack([jnp.asarray(data[name]).astype(jnp.uint32) for name in factor], axis=1)
@@ -173,20 +180,20 @@ def _drawn(key: Device, factor: tuple[str, ...], marginal: Marginal, data: Data)
 
 
 def _new(made: PyTree, seen: Mapping[Hashable, Any]) -> PyTree:
-    """The columns that a simulator made, without those that it passed through (``{**data, "y": y}``)."""
+    """Return the columns that a simulator drew, without those that it passed through (``{**data, "y": y}``)."""
     if not isinstance(made, Mapping):
         return None
     return {key: value for key, value in made.items() if not (key in seen and value is seen[key])}
 
 
 def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.Rows | None) -> Callable[..., Any]:
-    """Column name -> its values in the rows that are used, converted and checked when they are read.
+    """Return a function from a column name to its values in the rows used, converted and checked when it is called.
 
-    The column of units is given as numbers 0, 1, ...
+    The column of units is returned as numbers 0, 1, ...
     """
     if source.kind != "mapping":
         raise CompanionError(
-            f"simulators of {likelihood.name} work on data with names, a dict or a DataFrame, not on a "
+            f"simulators of {likelihood.name} expected data with column names, a dict or a DataFrame, got a "
             f"{type(source.raw).__name__}"
         )
 
@@ -208,10 +215,10 @@ def looking_up(likelihood: Likelihood, source: data_room.Table, rows: data_room.
 
 
 def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_room.Table, dict[str, Any]]:
-    """The data with the designs of a regressed model beside them, without looking at what its function reads.
+    """Add the design matrices of a model with formulas to the data; the model's function is not traced.
 
     Returns:
-        The data, and the columns of every regressed parameter.
+        The data with the designs, and the design matrices of every parameter with a formula.
     """
     natural = (likelihood.natural or likelihood).space(source)
     made: dict[str, Any] = {}
@@ -223,7 +230,9 @@ def with_rows(likelihood: Likelihood, source: data_room.Table) -> tuple[data_roo
 
 
 def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, DesignValues]) -> PyTree:
-    """Params as the user's functions see them: regressed ones by row, of the columns ``made``."""
+    """Return params as the user's functions see them: those with a formula have one value for each row, from the designs
+    ``made``.
+    """
     if not likelihood.predictors:
         return params
     with float64():
@@ -232,7 +241,7 @@ def seen_params(likelihood: Likelihood, params: PyTree, made: Mapping[str, Desig
 
 
 def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
-    """The checked columns by name, wrapped as the user wraps them where they are not by row."""
+    """Return the checked columns by name; those that are not row-wise are wrapped in ``Shared`` or ``Static``."""
     out: dict[Hashable, Any] = {}
     for entry in rows.layout.entries:
         value = rows[entry.key]
@@ -245,20 +254,22 @@ def columns_of(rows: data_room.Rows) -> dict[Hashable, Any]:
             out[entry.key] = Shared(value)
         else:
             raise CompanionError(
-                f"column {entry.key!r} mixes arrays by row with shared ones, which simulated data cannot: give it as two"
+                f"column {entry.key!r} mixes row-wise arrays with shared ones, which simulated data do not support: "
+                "split it into "
+                "two columns"
             )
     return out
 
 
 def stack(columns: Mapping[Hashable, Any], drawn: Mapping[Hashable, np.ndarray], k: int) -> dict[Hashable, Any]:
-    """k data sets as one stack of arrays (k, n_rows, ...): drawn columns, and the others as they are in each."""
+    """Stack k data sets as arrays (k, n_rows, ...): drawn columns, and the other columns repeated."""
     repeated = lambda a: np.broadcast_to(np.asarray(a)[None], (k, *np.shape(a)))
     whole = lambda value: value if isinstance(value, (Shared, Static)) else jax.tree.map(repeated, value)
     return {key: drawn[key] if key in drawn else whole(value) for key, value in columns.items()}
 
 
 def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTree) -> tuple[Space, dict[str, Any]]:
-    """The layout of the parameters for data whose response need not be there yet, and the designs."""
+    """Return the parameter space for data that may lack the response, and the design matrices."""
     if not likelihood.predictors:
         return likelihood.space(source, params), {}
     joined, made = with_rows(likelihood, source)
@@ -267,13 +278,13 @@ def natural_space(likelihood: Likelihood, source: data_room.Table, params: PyTre
 
 @dataclass(frozen=True, eq=False)
 class SimulationDesign:
-    """Data to simulate from: parameters on the natural scale, and how to draw.
+    """Data to simulate from, with true parameters and a prepared simulator.
 
     Attributes:
-        source: the data as they came; without columns where only a number of rows is known.
-        params: the user's structure.
-        seen: what the simulator sees of them.
-        simulator: ready to draw.
+        source: the data as given; without columns if only a number of rows is given.
+        params: the user's structure, natural scale.
+        seen: params as the simulator sees them.
+        simulator: the prepared simulator.
     """
 
     source: data_room.Table
@@ -285,11 +296,11 @@ class SimulationDesign:
 def design(
     likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, why: str, random: Random = "integrate"
 ) -> SimulationDesign:
-    """Parameters and data, or a number of rows, read and checked for drawing.
+    """Check parameters and data (or a number of rows) and prepare them for simulation.
 
     Raises:
-        ValueError, TypeError: parameters that are not there or outside their support; a regressed model without data.
-        CompanionError: there is no simulator, or it does not do what it should.
+        ValueError, TypeError: parameters are missing or outside their support; a model with formulas is given no data.
+        CompanionError: the model has no simulator, or it does not return columns.
     """
     counted = isinstance(data_or_n_rows, (int, np.integer)) and not isinstance(data_or_n_rows, bool)
     companion(likelihood, "simulator", why)
@@ -297,7 +308,7 @@ def design(
         raise ValueError(f"{why}: expected at least one row, got {data_or_n_rows}")
     if counted and likelihood.predictors:
         raise ValueError(
-            f"{why}: {likelihood.name} is regressed on covariates, so that a number of rows is not enough; give data with them"
+            f"{why}: {likelihood.name} has formulas; expected data with their columns, got a number of rows"
         )
     source = data_room.Table("mapping", {}, ()) if counted else data_room.ingest(data_or_n_rows)
     source = source if counted else data_room.with_observed(source, likelihood.open_columns)
@@ -308,7 +319,7 @@ def design(
         absent = [leaf.name for leaf, v in zip(space.leaves, given, strict=True) if v is None or np.isnan(v).any()]
         if absent:
             raise ValueError(
-                f"{why}: params= has no value for {', '.join(absent)}; all of them are needed to draw data"
+                f"{why}: params= has no value for {', '.join(absent)}; give values of all parameters"
             )
         structure = space.build([np.asarray(v, np.float64) for v in given])
         n = int(data_or_n_rows) if counted else data_room.n_rows(source)
@@ -317,11 +328,11 @@ def design(
 
 
 def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: int, random: Random) -> dict[Any, Any]:
-    """One data set drawn from the model; arguments as in ``Model.simulate``."""
+    """Simulate one data set from the model at given params; arguments as in ``Model.simulate``."""
     why = f"simulate() of {likelihood.name}"
     check_random(random, likelihood)
     if random == "mode":
-        raise ValueError(f"{why}: modes are those of the units of a fit; call simulate(random='mode') of a result")
+        raise ValueError(f"{why}: random='mode' needs the units of a fit; call simulate(random='mode') of a result")
     made = design(likelihood, params, data_or_n_rows, why, random)
     return _one_set(made.seen, made.simulator, seed)
 
@@ -329,10 +340,10 @@ def simulate(likelihood: Likelihood, params: PyTree, data_or_n_rows: Any, seed: 
 def simulator_of(
     fit: Fit, why: str, random: Random = "integrate", table: data_room.Table | None = None
 ) -> tuple[Params, Simulator]:
-    """What the simulator of a fit sees of the estimates, and the simulator, in the rows of the fit or those of new data.
+    """Return params as the simulator sees them at the estimates, and the simulator, for the rows of the fit or of new data.
 
     Raises:
-        ValueError, CompanionError: no such option, units without a mode, no simulator.
+        ValueError, CompanionError: unknown option, units that were not in the fit, or no simulator.
     """
     loaded, likelihood = fit.loaded, fit.spec.likelihood
     check_random(random, likelihood)
@@ -350,20 +361,21 @@ def simulator_of(
 
 
 def simulate_fit(fit: Fit, data: Any = None, seed: int = 0, *, random: Random = "integrate") -> dict[Any, Any]:
-    """One data set drawn from the model at the estimates, by its :meth:`Model.simulator`.
+    """Simulate one data set from the model at the estimates, by its :meth:`Model.simulator`.
 
     Args:
-        data: new data, with the columns of the formulas; default the rows of the fit (those that were used).
-        seed: of the draw.
-        random: of models with random effects: ``"integrate"`` draws new effects from their law; ``"mode"`` takes those of units
-            of the fit, at their modes; ``"zero"``: effects of 0.  Effects by index are those of each row's own level.
+        data: new data, with the columns of the formulas; by default the rows used in the fit.
+        seed: seed of the draws.
+        random: for models with random effects. ``"integrate"``: draw new effects from their estimated distribution;
+            ``"mode"``: use the modes of the fitted units' effects; ``"zero"``: set effects to 0.  Effects of
+            ``mle.Real(by=...)`` always take the estimate of the row's level.
 
     Returns:
-        The columns that the simulator makes, NumPy.
+        Dict of the drawn columns, NumPy arrays.
 
     Raises:
         CompanionError: the model has no simulator; the message shows the lines to add.
-        ValueError: units without a mode, another option, rows that are not in memory.
+        ValueError: an unknown option, units that were not in the fit, or rows that are not in memory.
 
     Example:
         >>> import jax, mlejax as mle
@@ -381,7 +393,7 @@ def simulate_fit(fit: Fit, data: Any = None, seed: int = 0, *, random: Random = 
     loaded, likelihood = fit.loaded, fit.spec.likelihood
     if loaded.remembered is not None or (data is None and loaded.stream is not None):
         raise ValueError(
-            "simulate() draws in the rows of the fit, which this result does not hold; use model.simulate(params, data)"
+            "simulate() needs the rows of the fit, which this result does not hold; use model.simulate(params, data)"
         )
     table = None if data is None else data_room.with_observed(data_room.ingest(data), likelihood.open_columns)
     return _one_set(*simulator_of(fit, f"simulate() of {likelihood.name}", random, table), seed)

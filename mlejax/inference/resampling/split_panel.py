@@ -1,12 +1,12 @@
-r"""The half-panel jackknife: fixed effects without the first term of the bias that few rows a level leave.
+r"""The half-panel jackknife: removes the leading bias (order 1/T) of fixed-effects estimates with few periods T.
 
 With estimates of the whole panel and of its halves of consecutive periods, S_1 and S_2 of T periods,
 
 .. math:: \tilde\theta = 2 \hat\theta - \sum_g \frac{|S_g|}{T} \hat\theta_{S_g};
 
-where T is odd the panel is halved both ways and the results are averaged (Dhaene & Jochmans 2015, Review of Economic Studies
-82, 991).  Errors come from resampled levels, each with all of its rows.  The halves have the same limit where the process is
-stationary; a Wald test compares them.
+if T is odd, the panel is halved both ways and the results are averaged (Dhaene & Jochmans 2015, Review of Economic Studies
+82, 991).  Standard errors come from resampled levels, each with all of its rows.  The halves have the same limit if the
+process is stationary; a Wald test compares them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class SplitPanel(Resampled):
     Attributes:
         adjusted: the corrected estimates (r,).
         first, second: estimates of the halves, averaged over the ways to halve an odd number of periods (r,).
-        differences: second minus first half of the resampled panels (B, r).
-        periods: their number.
+        differences: second minus first half, for each resampled panel (B, r).
+        periods: number of periods.
         by: the column of the levels that were resampled.
     """
 
@@ -61,19 +61,21 @@ class SplitPanel(Resampled):
 
     @property
     def corrected(self) -> pd.Series:
-        """The estimates without the first term of their bias."""
+        """The bias-corrected estimates (r,)."""
         return self._series(self.adjusted, "coef")
 
     @property
     def halves(self) -> pd.DataFrame:
-        """Estimates of the first and the second half."""
+        """Estimates of the first and the second half, (r, 2)."""
         import pandas as pd
 
         return pd.DataFrame({"first": self.first, "second": self.second}, index=list(self.labels))
 
     @property
     def halves_test(self) -> tuple[float, int, float]:
-        """Wald statistic, degrees of freedom and p-value of equal halves; the bias is not of one kind where they differ."""
+        """Wald statistic, degrees of freedom and p-value of equal parameters in both halves; if they differ, the correction
+        is not valid.
+        """
         free = np.flatnonzero(~self.fixed)
         spread = np.cov(self.differences[self.refits.good][:, free], rowvar=False).reshape(free.size, free.size)
         apart = (self.second - self.first)[free]
@@ -83,7 +85,9 @@ class SplitPanel(Resampled):
         return statistic, free.size, float(chdtrc(free.size, statistic))
 
     def summary(self, alpha: float = 0.05) -> Text:
-        """The table: estimates, their bias, errors of the corrected ones and intervals corrected -+ z std err."""
+        """Return a table as text: estimates, their bias, standard errors of the corrected estimates, and intervals
+        corrected -+ z std err.
+        """
         head = f"Half-panel jackknife of {self.model}: {self.periods} periods, {self.n} resamples of {self.by}"
         statistic, df, p = self.halves_test
         found = f"The halves have the same parameters: chi2({df}) = {format_statistic(statistic)}, p = {format_test_p(p)}"
@@ -93,7 +97,8 @@ class SplitPanel(Resampled):
     def __getattr__(self, name: str) -> NoReturn:
         if name in REFUSED:
             raise AttributeError(
-                f"split_panel() has no {name}: corrected estimates maximise no likelihood; use halves_test, bse, or the fit"
+                f"split_panel() has no {name}: corrected estimates maximise no likelihood; use halves_test, bse, or "
+                f"{name} of the fit"
             )
         raise AttributeError(f"SplitPanel has no {name!r}")
 
@@ -117,23 +122,24 @@ class SplitPanel(Resampled):
 
 
 def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPanel:
-    """Estimates corrected for the bias of few rows a level, by the two halves of the panel (Dhaene & Jochmans 2015).
+    """Return estimates corrected for the bias of few periods, from the two halves of the panel (Dhaene & Jochmans 2015).
 
-    Twice the estimate minus the mean of those of the first and the second half of the periods; an odd number is halved both
-    ways.  A logit with fixed effects and T periods has a bias of order 1/T, of which this removes the first term.
+    The corrected estimate is twice the estimate minus the mean of the estimates from the first and the second half of the
+    periods; an odd number of periods is halved both ways.  The bias of a logit with fixed effects and T periods is of order
+    1/T; the correction removes this term.
 
     Args:
-        time: the column of the periods, at least 4 of them.
-        n: resamples of the levels (with all their rows) for standard errors.
-        seed: of the resamples.
+        time: name of the column of periods; at least 4 periods.
+        n: number of resamples of the levels (with all their rows) for standard errors.
+        seed: seed of the resamples.
 
     Returns:
         :class:`mlejax.inference.SplitPanel`: prints as a table; ``corrected``, ``bse``, ``bias``, ``halves``, ``halves_test``,
         ``replicates``.  It has no log-likelihood, and so no criteria, likelihood-ratio tests or profiles.
 
     Raises:
-        ValueError: a model without effects by index, with several columns of them or with an intercept beside them, fewer than
-            4 periods.
+        ValueError: the model has no effects by level index, effects of several columns, or an intercept together with them; there
+            are fewer than 4 periods; or a half has no maximum.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, mlejax as mle
@@ -158,7 +164,7 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
         halves = [(_of(fit, whole, used * ~second), _of(fit, whole, used * second)) for second in ways]
         bad = [one for pair in halves for one in pair if one is None]
         if bad:
-            raise ValueError("split_panel: the fit of a half did not end at a maximum; its periods say too little alone")
+            raise ValueError("split_panel: the fit of a half of the periods did not end at a maximum; use data with more periods")
         first, second, adjusted = _combined(fit, facts_of(fit)[1], halves, ways, period)
         values, apart = np.full((draws, len(adjusted)), np.nan), np.full((draws, len(adjusted)), np.nan)
         for b in range(draws):
@@ -180,19 +186,20 @@ def split_panel(fit: Fit, time: str, n: int = 200, *, seed: int = 0) -> SplitPan
 
 
 def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
-    """The evaluator of the fit, and the period of every row as a number."""
+    """Return the evaluator of the fit, and the period of every row as a number 0, 1, ... (n,); ValueError for fits that are
+    not supported.
+    """
     effects, name = fit.loaded.effects, fit.spec.likelihood.name
     if effects is None:
-        raise ValueError(f"split_panel is for effects by index, declared mle.Real(by=...), and {name} has none")
+        raise ValueError(f"split_panel needs effects by level index, declared mle.Real(by=...), and {name} has none")
     if fit.loaded.coded or effects.given.any():
         other = f"effects of {fit.loaded.coded[0].key.by}" if fit.loaded.coded else "an intercept"
         raise ValueError(
-            f"split_panel is not offered with {other} together with the effects of {effects.key.by}: the halves "
-            "would not have the same "
-            "parameters"
+            f"split_panel does not support {other} together with effects of {effects.key.by}: the halves would not have the same "
+            "parameters; leave one of them out"
         )
     if fit.constraints or fit.penalised is not None:
-        raise ValueError("split_panel is not offered for fits with constraints or penalties")
+        raise ValueError("split_panel does not support fits with constraints or penalties; fit without them")
     codes, labels = data_room.group_codes(fit.loaded.rows.select(fit.loaded.source.column(time)), time)
     order = np.argsort(np.argsort(labels))[codes]
     if len(labels) < LEAST_PERIODS:
@@ -201,13 +208,15 @@ def _checked(fit: Fit, time: str) -> tuple[EffectsEvaluator, np.ndarray]:
 
 
 def _ways(period: np.ndarray) -> list[Bool[Host, " n"]]:
-    """Flags of the rows of the second half; two ways to halve an odd number of periods."""
+    """Return flags of the rows in the second half (n,), one array for each way to halve the periods (two if their number is
+    odd).
+    """
     n = int(period.max()) + 1
     return [period >= half for half in sorted({n // 2, (n + 1) // 2})]
 
 
 def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[Host, " r"] | None:
-    """The estimates from rows with weights, from those of the fit on; None without a maximum."""
+    """Return the estimates (r,) under row weights, started at those of the fit; None without a maximum."""
     end = whole.weighted(weights).run(optimize.Newton(), fit.u[None]).of(0)
     if int(end.status) not in ENDS:
         return None
@@ -217,7 +226,7 @@ def _of(fit: Fit, whole: EffectsEvaluator, weights: Float[Host, " n"]) -> Float[
 def _combined(
     fit: Fit, whole: Host, halves: Sequence[tuple[Any, Any]], ways: Sequence[Any], period: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First half, second half and corrected estimate, averaged over the ways."""
+    """Return first half, second half and corrected estimate, (r,) each, averaged over the ways to halve."""
     n = int(period.max()) + 1
     share = [len(np.unique(period[second])) / n for second in ways]
     mean = np.mean([(1 - s) * one + s * two for s, (one, two) in zip(share, halves, strict=True)], axis=0)

@@ -1,1 +1,1 @@
-"""What tables of estimates hold: entries, z tests, lines below the table, and how numbers are printed."""
+"""Building blocks of tables of estimates: entries, z tests, lines below the table, and the format of numbers."""

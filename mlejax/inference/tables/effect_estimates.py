@@ -1,6 +1,6 @@
-"""Effects by index after a fit: their table, covariances with other parameters, and their part in predictions.
+"""Effects by level index after a fit: their table, covariances with other parameters, and variance in predictions.
 
-With h_g the curvature of a level's effect and l_g minus its derivative by theta,
+With h_g the curvature of the log-likelihood in a level's effect and l_g minus the derivative of the effect in theta,
 
     Cov(alpha_g, alpha_k) = [g = k] / h_g + l_g V l_k',    Cov(alpha_g, theta) = -l_g V,
 
@@ -29,22 +29,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_ENTRIES = 5000  # of a covariance that is formed
-REDUNDANT = "0, as a number added to every effect is what another parameter does"
-LEFT_OUT = "no finite effect: its rows were left out"
+REDUNDANT = "fixed at 0: a constant added to every effect equals a change of another parameter"
+LEFT_OUT = "no finite effect: the rows of this level were left out"
 
 
 def _of(fit: Fit) -> Effects:
     effects = fit.loaded.effects
     if effects is None:
         raise ValueError(
-            f"{fit.spec.likelihood.name} has no effects by index, or they did not come with the saved result; a parameter "
-            "declared mle.Real(by=...) has them"
+            f"{fit.spec.likelihood.name} has no effects by level index, or the result was saved without them; declare a "
+            "parameter "
+            "as mle.Real(by=...)"
         )
     return effects
 
 
 def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " levels"]:
-    """Variances of the effects (G,); NaN where there is none, and under a robust covariance."""
+    """Return the variances of the effects (G,); NaN for an effect fixed at 0, and with a robust covariance."""
     if cov.kind != "nonrobust":
         return np.full(len(effects.values), np.nan)
     with np.errstate(all="ignore"):
@@ -53,15 +54,15 @@ def effect_variances(effects: Effects, cov: CovarianceResult) -> Float[Host, " l
 
 
 def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
-    """The effects by index: one row a level, in the order of their first appearance.
+    """Return the effects by level index as a DataFrame: one row for each level, in the order of first appearance.
 
     Returns:
         Columns ``estimate``, ``std_error`` (from the observed information, with the other parameters estimated; NaN under a
-        robust ``cov_type``, which is for the other parameters), ``rows`` and ``note``; the index holds the levels.  Levels
+        robust ``cov_type``, which covers the other parameters only), ``rows`` and ``note``; the index holds the levels.  Levels
         without a finite effect come last, with an estimate of inf or -inf.
 
     Raises:
-        ValueError: the model has none.
+        ValueError: the model has no effects by level index.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -97,11 +98,11 @@ def effects_table(fit: Fit, cov: CovarianceResult) -> pd.DataFrame:
 
 
 def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[Host, "k k"], list[str]]:
-    """The covariance of some entries of ``params`` and some effects, and their labels.
+    """Return the covariance of some entries of ``params`` and some effects (k, k), and their labels.
 
     Args:
-        entries: of the fit.
-        subset: addresses; ``alpha[acme]`` is an effect.
+        entries: the entries of the fit.
+        subset: names of entries; ``alpha[acme]`` is the effect of level acme.
     """
     fit, cov, names = entries.fit, entries.cov, [subset] if isinstance(subset, str) else list(subset)
     effects, rows, own, labels = fit.loaded.effects, [], [], []
@@ -112,8 +113,8 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
         if name in by_label and effects is not None:
             if cov.kind != "nonrobust":
                 raise ValueError(
-                    f"cov_params({name!r}): the errors of effects come from the observed information; use "
-                    f"res.with_cov().cov_params(...), not cov_type={cov.kind!r}"
+                    f"cov_params({name!r}): covariances of effects need cov_type='nonrobust', got {cov.kind!r}; use "
+                    "res.with_cov().cov_params(...)"
                 )
             i = by_label[name]
             rows.append(np.full(fit.theta.size, np.nan) if effects.given[i] else -effects.lever[i])
@@ -139,17 +140,17 @@ def covariance_of_some(entries: Entries, subset: Sequence[str]) -> tuple[Float[H
 
 
 def levels_of_rows(effects: Effects, table: data_room.Table) -> Int[Host, " n"]:
-    """The number of each row's level in new data.
+    """Return the number of each row's level in new data, (n,).
 
     Raises:
-        DataError: levels that the fit did not have, or that have no finite effect.
+        DataError: levels that were not in the fit, or that have no finite effect.
     """
     known = {label: i for i, label in enumerate(effects.levels.labels.tolist())}
     return _numbers_of_rows(effects.key.by, known, table, set(effects.left_out[0].tolist()))
 
 
 def _codes_of_rows(one: data_room.Coded, table: data_room.Table) -> Int[Host, " n"]:
-    """The code of each row of new data, of effects that have coefficients."""
+    """Return the level code of each row of new data (n,), for effects that are coefficients in theta."""
     known = dict.fromkeys(one.key.references, 0) | {label: j + 1 for j, label in enumerate(one.key.labels)}
     return _numbers_of_rows(one.key.by, known, table, set(), text=True)
 
@@ -158,7 +159,7 @@ def _numbers_of_rows(
     by: str, known: Mapping[Any, int], table: data_room.Table, left_out: set[Any], text: bool = False
 ) -> Int[Host, " n"]:
     if by not in table:
-        raise data_room.MissingColumnError(f"predict needs the column {by!r}, whose levels have the effects", by)
+        raise data_room.MissingColumnError(f"predict needs the column {by!r} of the levels; add it to the data", by)
     found = data_room.levels_of(table.column(by), by)
     if text:
         found = replace(found, labels=np.array([str(label) for label in found.labels.tolist()], object))
@@ -171,16 +172,16 @@ def _numbers_of_rows(
         rows = int(np.isin(found.codes, np.flatnonzero(numbers < 0)).sum())
         raise data_room.DataError(
             f"column {by!r}: levels that {why}: {shown}, in {rows} rows. An effect is known for the levels of the fit only "
-            "(res.effects() lists them): leave these rows out"
+            "(res.effects() lists them); leave these rows out"
         )
     return numbers[found.codes]
 
 
 class RowEffects:
-    """The effects of the rows of new data, as a function of theta and of a shift of all of them.
+    """Effects by level index of the rows of new data, as a function of theta and of a common shift.
 
-    They are what the best effects do when theta moves; the shift, an extra coordinate of variance 0, carries each row's
-    derivative by its own effect.
+    The effects change with theta as their maximum-likelihood values do.  The shift is an extra coordinate of variance 0, whose
+    derivative is each row's derivative with respect to its own effect.
 
     Args:
         fit: the fit.
@@ -196,17 +197,19 @@ class RowEffects:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The effects that are eliminated, at the estimates, by row."""
+        """The eliminated effects of each row at the estimates, by name."""
         return {self.effects.key.parameter: self.effects.values[self.rows]}
 
     def chained(self, by_row: Mapping[str, Float[Host, " n"]]) -> tuple[Float[Host, " p"], Float[Host, " levels"]]:
-        """Derivatives by the effects of rows -> by theta through the best effects, and by steps of variance 1 of every level."""
+        """Apply the chain rule: from derivatives with respect to the rows' effects to those with respect to theta (p,) and
+        to each level's standardised effect (G,).
+        """
         sums = np.bincount(self.rows, by_row[self.effects.key.parameter], len(self.effects.values))
         own = np.where(self.effects.given, 0.0, sums)
         return -self.effects.lever.T @ own, own / np.sqrt(self.effects.curvature)
 
     def at(self, extended: Either) -> dict[str, Any]:
-        """theta and the shift (p + 1,) -> the parameter by row."""
+        """Return the effect of each row, by name, at theta and the shift, concatenated (p + 1,)."""
         lever, values = self.effects.lever[self.rows], self.effects.values[self.rows]
         eliminated = values - lever @ (extended[:-1] - self.theta) + extended[-1]
         params = self.fit.spec.space.params_from_theta(extended[:-1], self.fit.fixed) if self.codes else {}
@@ -214,7 +217,7 @@ class RowEffects:
         return {self.effects.key.parameter: eliminated, **beside}
 
     def with_own_variance(self, found: DeltaResult, alpha: float) -> DeltaResult:
-        """Predictions by row with the variance of each row's own effect added."""
+        """Return predictions with the variance of each row's own effect added to their standard errors."""
         per_row, extra = found.jacobian[:, -1], len(found.params) // max(len(self.rows), 1)
         given, curvature = (np.repeat(a[self.rows], extra) for a in (self.effects.given, self.effects.curvature))
         if len(per_row) != len(given):

@@ -1,4 +1,4 @@
-"""The reported entries of one fit or many: standard errors, intervals, supports, and why some are missing."""
+"""The entries that tables show, of one fit or many: standard errors, intervals, supports, and why some are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlejax.status import CovarianceState
 
 
 def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
-    """Entries of ``params`` of n fits, from a structure with a leading axis."""
+    """Return the entries of ``params`` of n fits (n, r), from the user's structure with a leading axis n."""
     if space.groups[0].name is None:
         leaves = jax.tree.leaves(params)
     else:
@@ -35,7 +35,9 @@ def reported(space: Space, params: PyTree, n: int) -> Float[Host, "n r"]:
 
 
 def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host, "... r"]:
-    """Standard errors of the reported entries from covariances of theta; NaN for entries that are fixed or have none."""
+    """Return standard errors of the reported entries from covariances of theta; NaN for fixed entries and where the
+    covariance is NaN.
+    """
     if space.n_free > COVARIANCE_LIMIT:
         return np.full((*cov.shape[:-2], space.n_reported), np.nan)
     if space.reported_as_theta is not None:
@@ -47,7 +49,7 @@ def standard_errors_of(space: Space, cov: Float[Host, "... p p"]) -> Float[Host,
 
 
 def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
-    """The first state that is not OK of the entries of theta that a reported entry depends on; OK where all are."""
+    """Return, for each reported entry, the first state that is not OK among the entries of theta it depends on; else OK."""
     if space.n_free > COVARIANCE_LIMIT:
         return np.full((*state.shape[:-1], space.n_reported), int(CovarianceState.OK))
     bad = (space.reported_matrix != 0.0) & (state != CovarianceState.OK)[..., None, :]
@@ -59,7 +61,7 @@ def entry_states(space: Space, state: Int[Host, "... p"]) -> Int[Host, "... r"]:
 
 
 def entry_notes(space: Space, state: Int[Host, " p"], verdict: str) -> list[str]:
-    """For each reported entry of one fit the reason why it has no standard error, or nothing."""
+    """Return, for each reported entry of one fit, the reason why it has no standard error, or ""."""
     if space.n_free > COVARIANCE_LIMIT:
         text = "no standard error: too many parameters, see subset_errors"
         return ["" if fixed else text for fixed in space.reported_fixed]
@@ -75,7 +77,7 @@ def entry_intervals(
     scale: str = "link",
     df: float = np.inf,
 ) -> Intervals:
-    """Wald intervals of the reported entries of one fit or many, flat: many fits come one after the other."""
+    """Return Wald intervals of the reported entries of one fit or many, as flat arrays (n * r,)."""
     n = params.size // max(space.n_reported, 1)
     lower, upper = (np.tile(edge, n) for edge in space.closed_edges)
     return confidence_intervals(
@@ -91,14 +93,16 @@ def entry_intervals(
 
 
 def support_of(space: Space) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-    """Lower and upper ends of the supports of the reported entries, open or closed."""
+    """Return lower and upper bounds of the supports of the reported entries, (r,) each, whether or not the bounds belong to
+    them.
+    """
     low, high = supports(space.links)
     lower, upper = space.closed_edges
     return np.maximum(low, lower), np.minimum(high, upper)
 
 
 def dense_cost(p: int) -> str:
-    """The cost of standard errors of all p parameters, in words.
+    """Return the cost of standard errors of all p parameters as a phrase.
 
     >>> dense_cost(50_000)
     'a Hessian of 50000 x 50000 numbers (20 GB), 50000 gradients and about 4.2e+13 further operations'
@@ -108,7 +112,7 @@ def dense_cost(p: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """The reported entries of a fit, each number computed when it is first asked for.
+    """The reported entries of a fit; each quantity is computed at first use.
 
     Attributes:
         fit: the fit.
@@ -120,57 +124,57 @@ class Entries:
 
     @property
     def space(self) -> Space:
-        """The layout of the parameters."""
+        """The parameter space."""
         return self.fit.spec.space
 
     @cached_property
     def labels(self) -> list[str]:
-        """Addresses."""
+        """Names of the entries."""
         return list(self.space.labels)
 
     @cached_property
     def params(self) -> Float[Host, " r"]:
-        """Estimates, natural scale."""
+        """Estimates, natural scale (r,)."""
         return self.space.reported(self.fit.params)
 
     @cached_property
     def bse(self) -> Float[Host, " r"]:
-        """Standard errors; NaN where there is none."""
+        """Standard errors (r,); NaN where there is none."""
         return standard_errors_of(self.space, self.cov.matrix)
 
     @cached_property
     def tests(self) -> tuple[Float[Host, " r"], Float[Host, " r"]]:
-        """z (or t) statistics against 0 and p-values; NaN where 0 is no interior point of the support."""
+        """z (or t) statistics against 0 and p-values, (r,) each; NaN where 0 is not an interior point of the support."""
         return z_tests(self.params, self.bse, testable=self.space.zero_is_interior, df=self.cov.df)
 
     @cached_property
     def covariance(self) -> Float[Host, "r r"]:
-        """Covariance, in which fixed entries are known: 0."""
+        """Covariance of the entries (r, r), 0 for fixed ones."""
         return np.asarray(self.full_covariance)
 
     @cached_property
     def full_covariance(self) -> Host | Factored:
-        """The same with all its digits: a matrix, or its factor."""
+        """Covariance of the entries in its most accurate form: a matrix (r, r), or its factor."""
         self.refuse_large()
         return linear_covariance(self.space.reported_matrix, self.cov.full).full
 
     @cached_property
     def notes(self) -> list[str]:
-        """Why an entry has no standard error, or nothing."""
+        """Reasons why an entry has no standard error, "" if it has one."""
         return entry_notes(self.space, self.cov.state, self.fit.verdict.code)
 
     @property
     def reason(self) -> str:
-        """The first of the notes, or nothing."""
+        """The first non-empty note, or ""."""
         return next((note for note in self.notes if note), "")
 
     def intervals(self, alpha: float, scale: str) -> Intervals:
-        """Wald intervals, natural units."""
+        """Return Wald intervals, natural scale."""
         return entry_intervals(self.space, self.params, self.bse, alpha, scale, self.cov.df)
 
     @property
     def too_large(self) -> str:
-        """Why there are no standard errors of all parameters, or nothing."""
+        """The reason why there are no standard errors of all parameters (there are too many), or ""."""
         space = self.space
         if space.n_free <= COVARIANCE_LIMIT:
             return ""
@@ -178,18 +182,18 @@ class Entries:
             (leaf.name for leaf in space.leaves if leaf.size <= COVARIANCE_LIMIT), space.leaves[0].name + "[...]"
         )
         return (
-            f"standard errors of all {space.n_free} parameters would take {dense_cost(space.n_free)}; they are not "
-            f"formed above {COVARIANCE_LIMIT}. res.subset_errors({few!r}) gives those of some"
+            f"standard errors of all {space.n_free} parameters would take {dense_cost(space.n_free)}; they are computed for at "
+            f"most {COVARIANCE_LIMIT}. Use res.subset_errors({few!r}) for some of them"
         )
 
     def refuse_large(self) -> None:
-        """ValueError where there are too many parameters for standard errors of all."""
+        """Raise ValueError if there are too many parameters for standard errors of all."""
         if self.too_large:
             raise ValueError(self.too_large)
 
     @cached_property
     def rank(self) -> float:
-        """Rank of the covariance of theta where the number of clusters limits it, else inf."""
+        """Rank of the covariance of theta if the number of clusters limits it, else inf."""
         known = np.isfinite(np.diag(self.cov.matrix))
         part = self.cov.matrix[np.ix_(known, known)]
         if KINDS[self.cov.kind].over != "clusters" or not part.size:

@@ -1,4 +1,4 @@
-"""A table of quantities with their standard errors, z tests and intervals: what tests, `nlcom` and subsets return."""
+"""Base class of results that are tables of quantities with standard errors, z tests and intervals."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Estimates(ABC):
 
     Attributes:
         title: first line of the table.
-        labels: m names.
+        labels: m names of the quantities.
         params: values, natural scale (m,).
         bse: standard errors (m,); NaN where there is none.
         tvalues: z statistics (m,); NaN where there is no test.
-        pvalues: two-sided (m,).
-        conf_low, conf_high: limits of the intervals (m,).
-        notes: m texts, empty where there is nothing to say.
+        pvalues: two-sided p-values (m,).
+        conf_low, conf_high: confidence limits (m,).
+        notes: m strings: why a number is missing or doubtful, else empty.
         alpha: 1 - coverage of the intervals.
     """
 
@@ -48,25 +48,25 @@ class Estimates(ABC):
 
     @property
     def letter(self) -> str:
-        """``"z"``, or ``"t"`` where the reference is Student's."""
+        """``"z"``, or ``"t"`` if the statistics refer to Student's t."""
         return "z" if np.isinf(getattr(self, "df", np.inf)) else "t"
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences below the table."""
+        """Sentences printed below the table."""
         return ()
 
     @abstractmethod
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the quantities, (m, m), natural scale."""
+        """Return the covariance of the quantities (m, m), natural scale."""
 
     def conf_int(self, method: Literal["wald"] | Simultaneous = "wald") -> pd.DataFrame:
-        """Columns ``lower`` and ``upper``.
+        """Return confidence intervals: columns ``lower`` and ``upper``.
 
         Args:
-            method: ``"wald"``: each interval by itself.  All together with probability 1 - alpha: ``"bonferroni"``, ``"sidak"``,
-                ``"scheffe"`` (and every linear combination with them), ``"max-z"``, exact for estimates that are normal (R's
-                ``multcomp`` says single-step).
+            method: ``"wald"``: each interval has coverage 1 - alpha.  Joint coverage 1 - alpha: ``"bonferroni"``, ``"sidak"``,
+                ``"scheffe"`` (holds for every linear combination too), ``"max-z"``, exact for normal estimates
+                (single-step in R's ``multcomp``).
         """
         import pandas as pd
 
@@ -78,7 +78,7 @@ class Estimates(ABC):
         return pd.DataFrame({"lower": low, "upper": high}, index=list(self.labels))
 
     def adjusted_pvalues(self, method: Adjustment = "holm") -> pd.Series:
-        """p-values of all tests together: the chance that any of the true hypotheses has one below alpha is at most alpha.
+        """Return p-values adjusted for multiple tests: they control the family-wise error rate.
 
         Args:
             method: ``"holm"``, ``"bonferroni"``, ``"sidak"``, ``"scheffe"`` or ``"max-z"`` (multcomp's single-step).
@@ -89,7 +89,9 @@ class Estimates(ABC):
         return pd.Series(found, index=list(self.labels), name=f"p ({method})")
 
     def frame(self) -> pd.DataFrame:
-        """One row a quantity, broom's columns: estimate, std_error, statistic, p_value, conf_low, conf_high, note."""
+        """Return a DataFrame with one row for each quantity and broom's columns: estimate, std_error, statistic, p_value,
+        conf_low, conf_high, note.
+        """
         import pandas as pd
 
         columns = {
@@ -104,7 +106,7 @@ class Estimates(ABC):
         return pd.DataFrame(columns, index=pd.Index(list(self.labels), name="term"))
 
     def summary(self) -> Text:
-        """The table; a text that shows as HTML in a notebook."""
+        """Return the table as text."""
         rows = (self.params, self.bse, self.conf_low, self.conf_high)
         text = small_table(
             self.title, self.labels, rows, self.tvalues, self.pvalues, self.notes, self.alpha, self.letter

@@ -23,7 +23,7 @@ _MOST_ERROR_DIGITS = 7
 
 
 def format_p(p: float) -> str:
-    """A p-value for a table's column: three decimals, and ``<0.001`` below that.
+    """Format a p-value for a column of a table: three decimals, ``<0.001`` below that.
 
     >>> format_p(0.0312), format_p(3e-9), format_p(float("nan"))
     ('0.031', '<0.001', '.')
@@ -34,7 +34,7 @@ def format_p(p: float) -> str:
 
 
 def format_test_p(p: float) -> str:
-    """A p-value for the line of a test: four decimals, scientific below 0.0001.
+    """Format a p-value for the line of a test: four decimals, scientific below 0.0001.
 
     >>> format_test_p(0.03124), format_test_p(3.21e-9)
     ('0.0312', '3.21e-09')
@@ -45,7 +45,7 @@ def format_test_p(p: float) -> str:
 
 
 def format_statistic(z: float) -> str:
-    """A test statistic: three decimals, scientific where that would be zero or too long.
+    """Format a test statistic: fixed decimals, scientific if that would print as zero or be too long.
 
     >>> format_statistic(1.9634), format_statistic(-2e-5), format_statistic(1.5e9)
     ('1.963', '-2.0e-05', '1.50e+09')
@@ -60,7 +60,7 @@ def format_statistic(z: float) -> str:
 
 
 def format_number(x: float, digits: int = 5) -> str:
-    """One number alone, with `digits` significant digits, trailing zeros removed.
+    """Format one number with `digits` significant digits, trailing zeros removed.
 
     >>> format_number(1.0), format_number(0.000123456), format_number(1.23456e-9)
     ('1', '0.00012346', '1.2346e-09')
@@ -71,11 +71,11 @@ def format_number(x: float, digits: int = 5) -> str:
 def format_estimates(
     rows: Sequence[tuple[float, float, float, float]], decimals: int | None = None
 ) -> list[tuple[str, str, str, str]]:
-    """Strings for rows of (estimate, standard error, lower, upper), by the rule in the module's docstring.
+    """Format rows of (estimate, standard error, lower, upper) as strings, by the rule in the module's docstring.
 
     Args:
       rows: floats; NaN prints as ``.``; a row without a standard error follows the decimals of the others.
-      decimals: of all numbers, in place of the rule.
+      decimals: number of decimals of all numbers, in place of the rule.
 
     Returns:
       one tuple of four strings per row, not padded.
@@ -91,7 +91,8 @@ def format_estimates(
 
 
 def table_lines(cells: Sequence[Sequence[str]], *, gap: int = 2, left: int = 1) -> list[str]:
-    """Pad cells to columns: the first `left` columns to the left, the others to the right.
+    """Pad cells to aligned columns and return one string for each row; the first `left` columns are left-aligned, the
+    others right-aligned.
 
     >>> table_lines([["", "coef"], ["mu", "1.25"], ["sigma", "10.50"]])
     ['        coef', 'mu      1.25', 'sigma  10.50']
@@ -121,17 +122,17 @@ def small_table(
     alpha: float,
     letter: str = "z",
 ) -> Text:
-    """Estimates, errors, tests and limits as aligned text, the notes below.
+    """Return estimates, standard errors, tests and limits as an aligned text table with notes below.
 
     Args:
       title: first line.
       names: m row names.
       rows: four (m,) arrays: estimate, standard error, lower, upper.
-      statistic: (m,) statistics.
-      p_value: (m,) p-values.
-      notes: m strings.
+      statistic: test statistics (m,).
+      p_value: p-values (m,).
+      notes: m strings, printed below the table if not empty.
       alpha: 1 - coverage.
-      letter: of the statistic.
+      letter: name of the statistic, ``"z"`` or ``"t"``.
 
     Returns:
       Several lines, without a final newline.
@@ -148,7 +149,7 @@ def small_table(
 
 
 def percent_labels(alpha: float) -> tuple[str, str]:
-    """Column heads of an interval, as statsmodels prints them.
+    """Return the column headers of an interval, as statsmodels prints them.
 
     >>> percent_labels(0.05)
     ('[0.025', '0.975]')
@@ -162,7 +163,7 @@ def _trim(x: float) -> str:
 
 
 def _exponent(x: float) -> int:
-    """The decimal exponent after rounding to three digits, so that 0.09996 counts as 0.100."""
+    """Return the decimal exponent after rounding to three digits, so that 0.09996 counts as 0.100."""
     return int(f"{abs(x):.2e}".split("e")[1])
 
 
@@ -171,7 +172,7 @@ def _usable(x: float) -> bool:
 
 
 def _resolution(row: tuple[float, float, float, float]) -> int | None:
-    """Exponent of the standard error of a row, or None without one."""
+    """Return the decimal exponent of a row's standard error, or None without one."""
     return _exponent(row[1]) if _usable(row[1]) else None
 
 
@@ -180,7 +181,9 @@ def _integer_digits(row: tuple[float, float, float, float]) -> int:
 
 
 def _fits(row: tuple[float, float, float, float], resolution: int, decimals: int) -> bool:
-    """Whether fixed decimals show at least two digits of the error, not many more, and do not run too wide."""
+    """True if fixed decimals show at least two digits of the standard error, not too many, and the numbers are not too
+    wide.
+    """
     digits = resolution + 1 + decimals
     return (
         digits >= 2
@@ -227,7 +230,9 @@ def _fixed(x: float, decimals: int) -> str:
 
 
 def _alone(x: float, decimals: int) -> str:
-    """A number without a standard error (a fixed value): the table's decimals if they lose nothing that matters."""
+    """Format a number without a standard error (a fixed value): with the table's decimals if these lose no digit that
+    matters.
+    """
     if not math.isfinite(x):
         return _unusual(x)
     text = f"{x:.{decimals}f}"

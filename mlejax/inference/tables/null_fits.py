@@ -1,8 +1,8 @@
-"""What a fit is compared with below its table: intercepts alone, and a variance of 0.
+"""Likelihood-ratio tests printed below the table of a fit: against intercepts alone, and against a variance of 0.
 
 McFadden's R^2 is 1 - llf / llf_0, llf_0 being the log-likelihood of the same model with all slopes at 0 (McFadden 1974). A
-parameter whose support has the closed edge 0 is tested against 0 by the likelihood ratio, whose reference is half a point mass at
-0 and half chi2(1) (Self & Liang 1987).
+parameter whose support includes the bound 0 is tested against 0 by the likelihood ratio, whose null distribution is half a point
+mass at 0 and half chi2(1) (Self & Liang 1987).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mlejax.transforms import Box
 
 
 def null_statements(entries: Entries) -> tuple[str, ...]:
-    """McFadden's R2 and tests of parameters with an edge at 0, a sentence each.
+    """Return McFadden's R2 and the tests of parameters whose support starts at 0, as one sentence each.
 
     Raises:
-        ValueError: no maximum, or no likelihood that can be compared (sampling weights, a penalty).
+        ValueError: the fit has no maximum, or its log-likelihood cannot be compared (sampling weights, a penalty).
     """
     return (*_against_intercepts(entries), *_against_edges(entries))
 
@@ -51,7 +51,7 @@ def _against_edges(entries: Entries) -> Iterator[str]:
 
 
 def _against(entries: Entries, values: dict[str, float], boundary: int = 0) -> LRTest:
-    """The likelihood-ratio test against the fit with these entries fixed."""
+    """Return the likelihood-ratio test of the fit against one with these entries fixed."""
     space = entries.space
     fixed = {space.labels[j]: float(entries.params[j]) for j in np.flatnonzero(space.reported_fixed)}
     null = fit_room.with_fixed(entries.fit, {**fixed, **values})

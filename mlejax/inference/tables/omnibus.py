@@ -1,4 +1,4 @@
-"""The line below a table of regressed parameters: whether the covariates matter at all."""
+"""The line below a table of a model with formulas: the joint Wald test of all slopes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlejax.inference.tests import slopes_of, wald_test
 
 
 def omnibus(entries: Entries) -> str:
-    """The joint Wald test that all coefficients but intercepts are 0, in a sentence; nothing where there is none."""
+    """Return the joint Wald test that all coefficients except intercepts are 0, as a sentence; "" if there is none."""
     if entries.too_large:
         return ""
     slopes = slopes_of(entries.space)

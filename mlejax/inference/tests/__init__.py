@@ -1,4 +1,6 @@
-"""Tests of hypotheses: Wald, z tests of linear combinations, likelihood ratio."""
+"""Tests of hypotheses: Wald, score, likelihood-ratio, Hausman, Vuong and information-matrix tests, z tests of linear
+combinations.
+"""
 
 from mlejax.inference.tests.information_matrix import InformationMatrixTest, information_matrix_test
 from mlejax.inference.tests.pairs.hausman import HausmanTest, hausman_test

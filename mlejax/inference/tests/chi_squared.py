@@ -1,4 +1,4 @@
-"""The result of a test of several restrictions at once, with a chi-squared reference: what most tests return."""
+"""The result of a joint test of restrictions with a chi-squared reference distribution, which most tests return."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class ChiSquared:
-    """A test of restrictions, all at once.
+    """A joint test of restrictions.
 
     Attributes:
-      statistic: its value; NaN when the test is refused.
+      statistic: value of the test statistic; NaN if there is no result.
       df: degrees of freedom, the rank of the restrictions' covariance.
       pvalue: upper tail probability.
-      restrictions: one label per restriction.
-      note: what to know about the result (redundant or impossible restrictions); may be empty.
-      reason: why there is no result; empty when there is one.
+      restrictions: one label for each restriction.
+      note: remark on the result (such as redundant restrictions); may be empty.
+      reason: why there is no result; empty if there is one.
     """
 
     statistic: float
@@ -37,12 +37,12 @@ class ChiSquared:
 
     @property
     def distribution(self) -> str:
-        """The reference distribution."""
+        """Name of the reference distribution."""
         return "chi2"
 
     @property
     def statement(self) -> str:
-        """The statistic and its p-value in a line.
+        """The statistic and its p-value in one line.
 
         >>> ChiSquared(5.31, 2, 0.0703).statement
         'chi2(2) = 5.310, p = 0.0703'
@@ -58,7 +58,7 @@ class ChiSquared:
         return f"{self.distribution}({self._degrees}) = {format_statistic(self.statistic)}"
 
     def summary(self) -> Text:
-        """The restrictions and the test, as text.
+        """Return the restrictions and the test as text.
 
         >>> print(ChiSquared(5.31, 2, 0.0703, restrictions=("a = b", "c = 1")).summary())
         Test
@@ -77,7 +77,7 @@ class ChiSquared:
         return Text(lines)
 
     def frame(self) -> pd.DataFrame:
-        """One row: statistic, df, p_value, note."""
+        """Return a DataFrame with one row: statistic, df, p_value, note."""
         import pandas as pd
 
         row = {"statistic": self.statistic, "df": self.df, "p_value": self.pvalue, "note": self.reason or self.note}
@@ -91,7 +91,7 @@ class ChiSquared:
 
 
 def numbered(restrictions: Sequence[str], most: int = 20) -> list[str]:
-    """``(1)  a = b`` lines, the middle of a long list left out.
+    """Return lines ``(1)  a = b``; the middle of a list longer than ``most`` is left out.
 
     >>> numbered(["a = b"])
     ['  (1)  a = b']

@@ -1,11 +1,12 @@
-r"""White's information-matrix test: are products of scores and minus Hessians the same on average, as in a true model?
+r"""White's information-matrix test of misspecification: products of scores and minus Hessians agree on average if the model
+is true.
 
 With the scores s_i and the indicators d_i, the distinct entries of s_i s_i' + H_i,
 
 .. math:: IM = 1'Z (Z'Z)^{-1} Z'1, \qquad Z_i = (s_i, d_i),
 
-n R^2 of a regression of ones (Chesher 1983; Lancaster 1984).  Its chi-squared, with the rank of the indicators given the scores
-as degrees of freedom, rejects true models far too often; the p-value is therefore that of data drawn from the model, refitted.
+n R^2 of a regression of ones (Chesher 1983; Lancaster 1984).  The chi-squared distribution, with the rank of the indicators given
+the scores as degrees of freedom, rejects true models far too often; the p-value therefore comes from refits to simulated data.
 
 White (1982), Econometrica 50, 1; Horowitz (1994), J. Econometrics 61, 395.
 """
@@ -27,11 +28,11 @@ TOLERANCE = 1e-9  # of an indicator outside the span of scores and other indicat
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InformationMatrixTest(ChiSquared):
-    """White's information-matrix test; attributes as of :class:`ChiSquared`.
+    """Result of White's information-matrix test; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      replicates: statistics of data drawn from the model, whose share above the statistic is the p-value; None: chi-squared.
-      failed: refits that failed, which are left out.
+      replicates: statistics of simulated data sets, from which the p-value is computed; None for the chi-squared p-value.
+      failed: number of refits that failed and are left out.
     """
 
     replicates: np.ndarray | None = None
@@ -40,25 +41,25 @@ class InformationMatrixTest(ChiSquared):
 
 
 def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0) -> InformationMatrixTest:
-    """Whether the model is misspecified: White's (1982) information-matrix test.
+    """Test whether the model is misspecified: White's (1982) information-matrix test.
 
     Args:
         bootstrap: number of data sets drawn from the model by its simulator for the p-value; None for the chi-squared
             distribution, which rejects true models far too often below thousands of rows.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         `InformationMatrixTest`.
 
     Raises:
-        ValueError: weights, rowwise=False, a fit on an edge or without a maximum; no simulator.
+        ValueError: the fit has weights, a penalty, ``rowwise=False``, or no interior maximum; or the model has no simulator.
     """
     _check(fit)
     statistic, df = statistic_of(fit, fit.u, fit.loaded.problem.data)
     if df == 0:
         raise ValueError(
-            "information_matrix_test: the indicators are combinations of the scores here (a logit of groups, say), so that they "
-            "say nothing"
+            "information_matrix_test: the indicators are linear combinations of the scores (as in a saturated logit), so that "
+            "there is nothing to test"
         )
     label = (f"{df} indicators s_i s_i' + H_i have mean 0",)
     if bootstrap is None:
@@ -75,7 +76,10 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
             values.append(statistic_of(fit, done.u[i], sets.single(int(i)))[0])
     drawn = np.array(values)
     if drawn.size < 19:
-        raise ValueError(f"information_matrix_test: {n - drawn.size} of {n} refits did not end at a maximum")
+        raise ValueError(
+            f"information_matrix_test needs at least 19 refits; {n - drawn.size} of {n} did not end at a maximum: raise "
+            "bootstrap="
+        )
     p = (1 + int((drawn >= statistic * (1 - 1e-10)).sum())) / (drawn.size + 1)
     note = f"p from {drawn.size} data sets drawn from the model" + (
         f"; {n - drawn.size} refits failed" if n > drawn.size else ""
@@ -84,7 +88,7 @@ def information_matrix_test(fit: Fit, bootstrap: int | None = 199, seed: int = 0
 
 
 def statistic_of(fit: Fit, u: Float[Host, " p"], data: Prepared) -> tuple[float, int]:
-    """n R^2 of the regression of ones on scores and indicators at u, and the rank that the indicators add."""
+    """Return n R^2 of the regression of ones on scores and indicators at u, and the rank that the indicators add."""
     scores, curvature = row_derivatives(fit.spec, u, data, fit.fixed)
     below = np.tril_indices(scores.shape[1])
     indicators = (scores[:, :, None] * scores[:, None, :] - curvature)[:, below[0], below[1]]
@@ -101,14 +105,14 @@ def statistic_of(fit: Fit, u: Float[Host, " p"], data: Prepared) -> tuple[float,
 def _check(fit: Fit) -> None:
     if fit.loaded.remembered is not None:
         raise ValueError(
-            "information_matrix_test evaluates scores and Hessians on the data, which a file does not hold"
+            "information_matrix_test needs the data, which a result from a file does not hold; fit the model again"
         )
     if fit.loaded.problem.data.mode == "whole":
         raise ValueError(
-            "information_matrix_test compares contributions by row or unit, which rowwise=False does not have"
+            "information_matrix_test needs separate rows or units, which a model with rowwise=False does not have"
         )
     if fit.loaded.weights is not None:
-        raise ValueError("information_matrix_test is refused with weights; expand the rows of frequency weights")
+        raise ValueError("information_matrix_test does not support weights; repeat each row by its frequency weight")
     if (
         fit.penalised is not None
         or fit.spec.reduction is not None
@@ -116,5 +120,6 @@ def _check(fit: Fit) -> None:
         or not fit.interior.all()
     ):
         raise ValueError(
-            "information_matrix_test needs a maximum of the log-likelihood inside the supports, without penalty or bias reduction"
+            "information_matrix_test needs an interior maximum of the log-likelihood, without penalty or bias "
+            "reduction; see the verdict"
         )

@@ -1,4 +1,4 @@
-"""A larger model at the estimates of a smaller one: which model is meant, and where the smaller one lies in it."""
+"""The larger model of a score test, evaluated at the estimates of the smaller one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ SAME = 1e-7  # relative difference of two log-likelihoods that are the same mode
 
 
 class Larger(NamedTuple):
-    """The larger model: what is evaluated, and what holds of its parameters where the smaller one is."""
+    """The larger model of a test: its declaration, data, parameter space and fixed values, and its description for
+    messages.
+    """
 
     likelihood: Likelihood
     loaded: Loaded
@@ -35,12 +37,13 @@ class Larger(NamedTuple):
 
 
 def at_restricted(full: Fit, restricted: Fit) -> tuple[Fit, Float[Host, "p q"]]:
-    """The larger of two fits at the estimates of the smaller one, and the directions (p, q) in its theta that this one has.
+    """Evaluate the larger of two models at the estimates of the smaller one.
 
-    Parameters that the smaller model does not have are 0 there.
+    Parameters that the smaller model does not have are set to 0.  Also returns the Jacobian (p, q) of the larger model's
+    theta with respect to that of the smaller one.
 
     Raises:
-        ValueError: the models are not nested, as far as their log-likelihoods tell.
+        ValueError: the models are not nested, since their log-likelihoods differ there.
     """
     big = Larger(full.spec.likelihood, full.loaded, full.spec.space, full.fixed, full.spec.likelihood.name)
     mine = {leaf.name for leaf in restricted.spec.space.leaves}
@@ -49,20 +52,21 @@ def at_restricted(full: Fit, restricted: Fit) -> tuple[Fit, Float[Host, "p q"]]:
 
 
 def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Float[Host, "p q"]]:
-    """The larger model at the estimates of a fit, and the directions (p, q) in its theta that the fit can move in.
+    """Evaluate the larger model at the estimates of a fit; also return the Jacobian (p, q) of its theta with respect to the
+    fit's theta.
 
     Args:
-        fit: of the smaller model.
-        big: the larger one.
-        null: the values of parameters that the fit does not have.
+        fit: fit of the smaller model.
+        big: the larger model.
+        null: values of the parameters that the fit does not have, by name.
 
     Raises:
-        ValueError: no further parameter, or models that are not nested.
+        ValueError: the larger model has no further free parameter, or the models are not nested.
     """
     if big.space.n_free <= fit.spec.space.n_free:
         raise ValueError(
-            f"score_test: {big.text} has no further free parameter ({big.space.n_free} against {fit.spec.space.n_free}), so that "
-            "there is nothing to test"
+            f"score_test: expected a model with more free parameters than this fit's {fit.spec.space.n_free}; {big.text} has "
+            f"{big.space.n_free}"
         )
     with float64():
         params = _embedding(fit, big, null)
@@ -72,14 +76,17 @@ def at_values(fit: Fit, big: Larger, null: Mapping[str, Any]) -> tuple[Fit, Floa
     at = evaluated(fit, big.likelihood, big.loaded, big.space, big.fixed, values)
     if not abs(at.llf - fit.llf) <= SAME * max(1.0, abs(fit.llf)):
         raise ValueError(
-            f"score_test: the models are not nested: at the restricted estimates {big.text} has log-likelihood "
-            f"{at.llf:.10g}, and this fit has {fit.llf:.10g}"
+            f"score_test: the models are not nested: at the restricted estimates the log-likelihood of {big.text} is "
+            f"{at.llf:.10g}, and that of this fit {fit.llf:.10g}"
         )
     return at, tangent
 
 
 def met_on_an_edge(full: Fit, restricted: Fit) -> str:
-    """The parameter of one model on whose lower edge it is another one (a share of zeros, a dispersion), or nothing.
+    """Return the name of the parameter of ``full`` at whose lower bound it equals ``restricted`` (a share of zeros, a
+    dispersion), or "".
+
+    Found by evaluating ``full`` close to the bound, at the estimates of ``restricted``.
 
     Found by evaluating it just inside of the edge, at the estimates of the other.
     """
@@ -92,7 +99,9 @@ def met_on_an_edge(full: Fit, restricted: Fit) -> str:
 
 
 def _meets(full: Fit, restricted: Fit, leaf: Leaf, near: float) -> bool:
-    """Whether the log-likelihoods agree with a parameter so near its edge, or its intercept near that of a log or logit."""
+    """True if both log-likelihoods agree with the parameter at distance ``near`` from its bound (its intercept: at
+    log(near)).
+    """
     if leaf.kind == COEFFICIENTS:
         value = np.zeros(leaf.shape)
         value[..., 0] = np.log(near)
@@ -113,7 +122,7 @@ def _meets(full: Fit, restricted: Fit, leaf: Leaf, near: float) -> bool:
 
 
 def _low(leaf: Leaf) -> float:
-    """The lower end of a scalar's support; -inf where there is none, NaN of structures."""
+    """Return the lower bound of a parameter's support; -inf if there is none, NaN for simplexes and covariances."""
     links = leaf.transform.interval_links(leaf.shape)
     return float(supports(links)[0].max(initial=-np.inf)) if len(links) == leaf.size else float("nan")
 
@@ -122,17 +131,17 @@ def _low(leaf: Leaf) -> float:
 
 
 def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
-    """The larger model that ``what`` and ``param`` of `score_test` mean, with the rows of the fit.
+    """Return the larger model that the arguments ``what`` and ``param`` of `score_test` mean, with the rows of the fit.
 
     Raises:
-        ValueError, TypeError: nothing that a score test could be about.
+        ValueError, TypeError: the arguments do not define a larger model.
     """
     likelihood = getattr(what, "likelihood", None)
     if isinstance(what, str) and what.lstrip().startswith("+"):
         likelihood = _with_terms(fit, what, param)
         return _loaded(fit, likelihood, f"the model with {what.strip()}")
     if param is not None:
-        raise ValueError("param= goes with terms to add, score_test('+ x2', param='mu')")
+        raise ValueError("param= needs terms to add, score_test('+ x2', param='mu'); leave it out")
     if isinstance(likelihood, Likelihood):
         return _loaded(fit, likelihood, likelihood.name)
     addresses = [what] if isinstance(what, str) else what
@@ -140,17 +149,17 @@ def larger_model(fit: Fit, what: Any, param: str | None) -> Larger:
         isinstance(addresses, (list, tuple)) and all(isinstance(a, str) for a in addresses)
     ):
         raise TypeError(
-            f"score_test expected terms to add ('+ x2'), a larger model, or addresses of what this fit holds fixed, got {what!r}"
+            f"score_test expected terms to add ('+ x2'), a larger model, or names of entries that this fit fixes, got {what!r}"
         )
-    held = held_values(fit)
+    held = fixed_by_name(fit)
     if addresses is not None:
         _check_fixed(fit.spec.space, addresses)
         freed = {i for a in addresses for i in fit.spec.space.resolve(a).tolist()}
         held = {a: v for a, v in held.items() if not set(fit.spec.space.resolve(a).tolist()) <= freed}
     elif not held and not fit.constraints:
         raise ValueError(
-            "score_test() tests what fixed= and constraints= hold, and this fit has neither: name terms to add, "
-            "score_test('+ x2'), or a larger model"
+            "score_test() tests fixed= and constraints=, and this fit has neither: name terms to add, score_test('+ x2'), or "
+            "give a larger model"
         )
     space, fixed = fix_on_host(fit.loaded.problem.space, held if addresses is not None else None)
     return Larger(fit.spec.likelihood, fit.loaded, space, fixed, "the model without the restrictions")
@@ -161,13 +170,14 @@ def _check_fixed(space: Space, addresses: Collection[str]) -> None:
         loose = [space.labels[i] for i in space.resolve(address) if not space.reported_fixed[i]]
         if loose:
             raise ValueError(
-                f"score_test({address!r}): {', '.join(loose)} is estimated here, and a score test is about what the fit has "
-                "fixed: fit with fixed={...} first, or use wald_test"
+                f"score_test({address!r}): expected entries that the fit has fixed, but {', '.join(loose)} is estimated; "
+                "fit with "
+                "fixed={...} first, or use wald_test"
             )
 
 
-def held_values(fit: Fit) -> dict[str, Any]:
-    """What ``fixed=`` holds, by whole parameters where it can."""
+def fixed_by_name(fit: Fit) -> dict[str, Any]:
+    """Return the fixed values by name, whole parameters if all of their entries are fixed."""
     out: dict[str, Any] = {}
     for leaf, value in zip(fit.spec.space.leaves, fit.spec.space.split(fit.params), strict=True):
         if leaf.all_fixed:
@@ -179,12 +189,12 @@ def held_values(fit: Fit) -> dict[str, Any]:
 
 
 def _with_terms(fit: Fit, terms: str, param: str | None) -> Likelihood:
-    """The likelihood of the fit with terms added to the formula of one parameter."""
+    """Return the likelihood of the fit with terms added to the formula of one parameter."""
     likelihood = fit.spec.likelihood
     names = [p.name for p in likelihood.predictors]
     if param is None and len(names) != 1:
-        which = "several parameters are regressed" if names else "no parameter is regressed"
-        raise ValueError(f"score_test({terms!r}): {which}; say whose formula the terms go to, param='mu'")
+        which = "several parameters have a formula" if names else "no parameter has a formula"
+        raise ValueError(f"score_test({terms!r}): {which}; name the parameter that the terms are for, param='mu'")
     name = names[0] if param is None else param
     old = next((p.linear for p in likelihood.predictors if p.name == name), None)
     if old is None:
@@ -193,16 +203,16 @@ def _with_terms(fit: Fit, terms: str, param: str | None) -> Likelihood:
         d.predictor.name == name and d.piece.spec is None for d in fit.loaded.designs.designs
     ):
         raise ValueError(
-            f"score_test({terms!r}): {name} has a design matrix and no formula; give the larger model, "
+            f"score_test({terms!r}): terms need a formula, and {name} has a design matrix; give the larger model, "
             "score_test(model.regress(...))"
         )
     return regressed(likelihood, {name: replace(old, formula=f"{old.formula} {terms.strip()}")})
 
 
 def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
-    """Another likelihood with the rows of the fit, and with what the fit holds fixed."""
+    """Return another likelihood with the rows and fixed values of the fit."""
     if fit.constraints:
-        raise ValueError("score_test of a larger model is refused for fits with constraints=; score_test() tests these")
+        raise ValueError("score_test of a larger model does not support constraints=; score_test() tests the constraints")
     loaded, weights = fit.loaded, fit.loaded.weights
     raw = loaded.source.raw if loaded.rows.kept is None else loaded.source.take(loaded.rows.kept)
     values = None if weights is None else weights.values
@@ -210,7 +220,7 @@ def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
         values = values[loaded.unit_codes]
     with float64():
         made = load(likelihood, raw, None, "raise", (), values, None if weights is None else weights.kind)
-    space, fixed = fix_on_host(made.problem.space, held_values(fit))
+    space, fixed = fix_on_host(made.problem.space, fixed_by_name(fit))
     return Larger(likelihood, made, space, fixed, text)
 
 
@@ -218,20 +228,21 @@ def _loaded(fit: Fit, likelihood: Likelihood, text: str) -> Larger:
 
 
 def _embedding(fit: Fit, big: Larger, null: Mapping[str, Any]) -> Callable[[Any], list[Any]]:
-    """theta of the fit -> the values of the larger model's leaves that give every row the same parameters.
+    """Return a function from the fit's theta to the values of the larger model's parameters that give every row the same
+    values.
 
     Raises:
-        ValueError: a parameter that the fit does not have and ``null`` does not give; a formula without the other's columns.
+        ValueError: a parameter of the larger model is neither in the fit nor in ``null``, or the models are not nested.
     """
     small, leaves = fit.spec.space, big.space.leaves
     mine = {leaf.name: i for i, leaf in enumerate(small.leaves)}
     if unknown := [name for name in null if name in mine or name not in {leaf.name for leaf in leaves}]:
         raise ValueError(
-            f"null= names {', '.join(map(repr, unknown))}: expected parameters of the larger model that this fit does not have"
+            f"null= expected parameters of the larger model that this fit does not have, got {', '.join(map(repr, unknown))}"
         )
     if missing := [leaf.name for leaf in leaves if leaf.name not in mine and leaf.name not in null]:
         raise ValueError(
-            f"score_test: {big.text} has {', '.join(missing)}, which this fit does not have; give the value under the "
+            f"score_test: {big.text} has {', '.join(missing)}, which this fit does not have; give the value under the null "
             f"hypothesis, null={{{missing[0]!r}: 0.0}}"
         )
     if lost := [name for name in mine if name not in {leaf.name for leaf in leaves}]:
@@ -255,12 +266,14 @@ def _constant(value: Either) -> Callable[[Any], Any]:
 
 
 def _as_in_larger(fit: Fit, big: Larger, leaf: Leaf, i: int) -> Callable[[Any], Any]:
-    """The values of the fit's leaves -> that of one of the larger model's, which both have."""
+    """Return a function from the values of the fit's parameters to the value of one parameter of the larger model, which
+    both have.
+    """
     old, new = _predictor(fit.spec.likelihood, leaf.name), _predictor(big.likelihood, leaf.name)
     if new is None:
         if old is not None:
             raise ValueError(
-                f"score_test: the models are not nested: {leaf.name} is regressed in this fit and not in {big.text}"
+                f"score_test: the models are not nested: {leaf.name} has a formula in this fit and none in {big.text}"
             )
         return lambda own: own[i]
     design, offset = designs_of(big.loaded)[leaf.name][:2]
@@ -289,7 +302,7 @@ def _predictor(likelihood: Likelihood, name: str) -> Predictor | None:
 
 
 def _theta_of(space: Space, values: list[Any]) -> Device:
-    """Values of the leaves -> theta."""
+    """Return theta for the values of all parameters."""
     parts = [
         jnp.ravel(leaf.transform.free(leaf.working(v)))
         for leaf, v in zip(space.leaves, values, strict=True)

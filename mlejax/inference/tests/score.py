@@ -1,12 +1,12 @@
-r"""Score (Lagrange multiplier) tests: a larger model, judged where the smaller one ended.
+r"""Score (Lagrange multiplier) tests: a larger model is tested at the estimates of the smaller one.
 
-With the score S and the information A of the larger model at the restricted estimate, and the restrictions H theta = h,
+With the score S and the information A of the larger model at the restricted estimates, and the restrictions H theta = h,
 
 .. math:: T = (H A^{-1} S)' (H V H')^{-1} (H A^{-1} S) \sim \chi^2_q,
 
 where V is A^-1, which makes it S' A^-1 S (Rao 1948), or a sandwich, which makes it the robust form of Boos (1992, The American
 Statistician 46, 327).  A is the observed information; R's ``anova(test = "Rao")`` has the expected one, which is the same for
-canonical links.  Where A is not positive definite at the restricted estimate, sums of products of the scores stand for it.
+canonical links.  If A is not positive definite at the restricted estimates, it is replaced by sums of products of the scores.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from mlejax.shapes import Float, Host
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreTest(ChiSquared):
-    """A score test; attributes as of :class:`ChiSquared`.
+    """Result of a score test; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      one_sided: the restriction is on an edge of its support: the reference is half a chi2 with one degree of freedom.
-      replicates: statistics of the wild draws, with ``bootstrap=``, (B,).
+      one_sided: True if the restriction is at a bound of the support: the reference is half a chi2 with one degree of
+          freedom.
+      replicates: statistics of the wild bootstrap draws, with ``bootstrap=`` (B,).
     """
 
     one_sided: bool = False
@@ -46,7 +47,7 @@ class ScoreTest(ChiSquared):
 
     @property
     def distribution(self) -> str:
-        """``chi2``, or ``chibar2`` on an edge."""
+        """Reference distribution: ``chi2``, or ``chibar2`` at a bound."""
         return "chibar2" if self.one_sided else "chi2"
 
 
@@ -61,27 +62,27 @@ def score_test(
     bootstrap: int | None = None,
     seed: int = 0,
 ) -> ScoreTest:
-    """Score test of what the fit leaves out: this fit is the restricted one, and the larger model is never fitted.
+    """Test the restrictions of this fit against a larger model, which is not fitted (score test).
 
     Args:
-        what: terms to add to a formula, ``"+ x2"``; a larger model of the same data; or addresses of this fit's own ``fixed=``,
-            ``"beta[age]"`` (a list of them).  Left out: all its ``fixed=`` and ``constraints=``.
-        param: the parameter whose formula gets the terms, if several are regressed; one that is not regressed is a formula of
-            an intercept, so that ``param="sigma"`` tests for unequal variances.
-        null: of a larger model the values, natural scale, of parameters that this fit does not have, ``{"alpha": 0.0}``.
-            Coefficients of further columns are 0.
+        what: terms to add to a formula, ``"+ x2"``; a larger model of the same data; or names of entries that this fit fixes,
+            ``"beta[age]"`` (or a list of names).  By default all its ``fixed=`` and ``constraints=``.
+        param: the parameter whose formula gets the terms, if several have one; a parameter without a formula counts as having
+            an intercept only, so that ``param="sigma"`` tests for unequal variances.
+        null: for a larger model: values under the null hypothesis, natural scale, of parameters that this fit does not have,
+            ``{"alpha": 0.0}``.  Coefficients of further columns are 0.
         cov_type, cov_kwds: as in ``Model.fit``; a sandwich gives the robust form of Boos (1992), ``"expected"`` Rao's statistic
-            as R has it.  ``"nonrobust"`` by default, or the fit's own if that is HC0 or HC1.
-        bootstrap: with HC0 or cluster: the p-value from so many wild draws of the scores (Kline & Santos 2012), which holds
-            with few clusters; all 2^G signs where these are fewer.
-        seed: of the draws.
+            as R has it.  By default ``"nonrobust"``, or the fit's own if that is HC0 or HC1.
+        bootstrap: with HC0 or cluster: number of draws of a wild bootstrap of the scores (Kline & Santos 2012) for the
+            p-value, which is valid with few clusters; if there are at most that many sign patterns, 2^G, all are used.
+        seed: seed of the draws.
 
     Returns:
-        `ScoreTest`.  One parameter on a closed edge of its support (a variance of 0) is tested one-sidedly.
+        `ScoreTest`.  One parameter at a bound that belongs to its support (a variance of 0) is tested one-sidedly.
 
     Raises:
-        ValueError: nothing is restricted, the fit is no maximum, models that are not nested, several parameters on an edge, or a
-            score that vanishes there by symmetry; the message names the test that holds instead.
+        ValueError: there is no restriction, the fit is not a maximum, the models are not nested, or several parameters are at
+            bounds; the message names a test that is valid instead.
 
     Example:
         >>> import mlejax as mle
@@ -109,13 +110,15 @@ def _tested(
     bootstrap: int | None,
     seed: int,
 ) -> ScoreTest:
-    """The score test of the larger model at the restricted estimate; ``tangent`` (p, q) are directions in the smaller."""
+    """Return the score test of the larger model at the restricted estimates; ``tangent`` (p, q) spans the smaller model in
+    its theta.
+    """
     kind, options = check_kind(cov_type, cov_kwds, at.weight_kind)
     on_edge = np.flatnonzero(~at.interior)
     if bootstrap is not None and (kind not in ("HC0", "cluster") or on_edge.size or len(options.get("groups", ())) > 1):
         raise ValueError(
-            "score_test(bootstrap=) draws signs of the scores of rows (cov_type='HC0') or one-way clusters ('cluster', "
-            "cov_kwds={'groups': ...}), off the edges of supports; lr_test(..., bootstrap=999) draws data"
+            "score_test(bootstrap=) needs cov_type='HC0' or one-way 'cluster' (cov_kwds={'groups': ...}), and no parameter at a "
+            "bound; else use lr_test(..., bootstrap=999), which simulates data"
         )
     if on_edge.size == 1 and (still := symmetric_edges(at)).size:
         return _of_variance(at, int(still[0]), tangent)
@@ -129,8 +132,8 @@ def _tested(
     bread, note = covariance_of(inside, "nonrobust", {}).matrix, ""
     if np.isnan(bread).any() and not KINDS[kind].model_based:
         raise ValueError(
-            "score_test: the information is not positive definite at the restricted estimate, so that there is no robust form; "
-            "cov_type='opg', or lr_test of a fit of the larger model"
+            "score_test: the information is not positive definite at the restricted estimates, so that there is no robust form; "
+            "use cov_type='opg', or lr_test of a fit of the larger model"
         )
     if kind == "opg":
         bread = _inverse_products(at)
@@ -158,10 +161,10 @@ def _tested(
 
 
 def _inverse_products(at: Fit) -> Float[Host, "p p"]:
-    """The inverse of the sum of products of the scores.
+    """Return the inverse of the sum of products of the scores (p, p).
 
     Raises:
-        ValueError: they span fewer directions than there are parameters.
+        ValueError: the sum is singular.
     """
     w = at.loaded.weights
     scores = at.scores() if w is None else at.scores() * np.sqrt(w.values)[:, None]
@@ -169,19 +172,19 @@ def _inverse_products(at: Fit) -> Float[Host, "p p"]:
     if not found.ok:
         raise ValueError(
             "score_test: neither the information of the larger model nor the products of its scores are positive definite at the "
-            "restricted estimate; lr_test of a fit of the larger model holds"
+            "restricted estimates; use lr_test of a fit of the larger model"
         )
     return found.inverse
 
 
 def check_restricted(fit: Fit) -> None:
-    """ValueError for fits whose score is not 0 in the interior of the supports, or that are without their data."""
+    """Raise ValueError for fits whose score is not 0 at the estimates, or whose data are not in memory."""
     if fit.loaded.remembered is not None:
-        raise ValueError("score_test evaluates the likelihood on the data, which a result from a file does not hold")
+        raise ValueError("score_test needs the data, which a result from a file does not hold; fit the model again")
     if fit.penalised is not None or fit.spec.reduction is not None:
         raise ValueError(
-            "score_test is refused for penalised and bias-reduced fits: the score of the log-likelihood is not 0 at their "
-            "estimates; fit without, or use wald_test on a fit of the larger model"
+            "score_test needs a maximum likelihood fit: at penalised and bias-reduced estimates the score of the log-likelihood "
+            "is not 0. Fit without penalty= and bias_reduction=, or use wald_test on a fit of the larger model"
         )
     if not fit.verdict.converged:
         raise ValueError(
@@ -190,8 +193,8 @@ def check_restricted(fit: Fit) -> None:
     if not fit.interior.all():
         on = [fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior)]
         raise ValueError(
-            f"score_test: {', '.join(on)} is estimated on the edge of its support, where the score need not be 0 and the "
-            "statistic has no chi2 distribution; lr_test(..., bootstrap=999) of a fit of the larger model holds"
+            f"score_test: {', '.join(on)} is estimated at a bound of its support, where the score need not be 0 and the "
+            "statistic has no chi2 distribution; use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
     if not column_unchanged(fit.loaded, fit.spec.likelihood):
         raise ValueError("score_test: the data were changed since the fit; fit them again")
@@ -200,7 +203,7 @@ def check_restricted(fit: Fit) -> None:
 def _restrictions(
     at: Fit, tangent: Float[Host, "p q"], bread: Float[Host, "p p"], text: str
 ) -> tuple[Float[Host, "m p"], tuple[str, ...]]:
-    """The restrictions H (m, p), orthogonal to what the smaller model can move, and their labels."""
+    """Return the restrictions H (m, p), orthogonal to the smaller model's directions in standard errors, and their labels."""
     p, q = tangent.shape
     root = 1.0 / np.sqrt(np.diag(bread))  # in standard errors
     moved = root[:, None] * tangent
@@ -216,22 +219,22 @@ def _restrictions(
 
 
 def _check_edge(at: Fit, H: Float[Host, "m p"], on_edge: np.ndarray) -> None:
-    """ValueError unless the test is of one parameter on a closed edge, where the score does not vanish by symmetry."""
+    """Raise ValueError unless the test concerns exactly one parameter, which is at a bound."""
     names = [at.spec.space.theta_labels[i] for i in on_edge]
     alone = len(H) == 1 and on_edge.size == 1 and np.flatnonzero(H[0]).tolist() == on_edge.tolist()
     if not alone:
         raise ValueError(
-            f"score_test: {', '.join(names)} is on the edge of its support under the hypothesis, and there are "
-            "other restrictions, so "
-            "that the statistic has no chi2 distribution; use lr_test(..., bootstrap=999) of a fit of the larger model"
+            f"score_test: {', '.join(names)} is at a bound of its support under the null hypothesis, and there are other "
+            "restrictions, so that the statistic has no chi2 distribution; use lr_test(..., bootstrap=999) of a fit of the "
+            "larger model"
         )
 
 
-# ---- standard deviations at 0, whose score vanishes by symmetry
+# ---- standard deviations at 0, whose score is 0 by symmetry
 
 
 def symmetric_edges(at: Fit) -> np.ndarray:
-    """Coordinates on an edge with a score of 0 in every contribution, as that of a standard deviation at 0."""
+    """Return the positions of coordinates at a bound with a score of 0 in every term, such as a standard deviation at 0."""
     on_edge = np.flatnonzero(~at.interior)
     if not on_edge.size:
         return on_edge
@@ -242,15 +245,15 @@ def symmetric_edges(at: Fit) -> np.ndarray:
 
 
 def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
-    """Scores (n, p) by theta, but by half the square of the coordinates ``which``, which are 0: d/d(s^2) = d^2/ds^2 / 2 there.
+    """Return scores (n, p) in theta, where coordinates s in ``which``, which are 0, are replaced by s^2: d/d(s^2) = d^2/ds^2 / 2.
 
     Raises:
-        ValueError: a model of the whole data, whose contributions have no second derivatives of their own.
+        ValueError: the model has ``rowwise=False``, so that single terms have no second derivatives.
     """
     if at.loaded.problem.data.mode == "whole":
         raise ValueError(
-            "the score of a standard deviation vanishes at 0, and with rowwise=False there are no second derivatives by row: "
-            "lr_test(..., boundary=1) of a fit of the larger model holds, or bootstrap=999"
+            "the score of a standard deviation is 0 at 0, and with rowwise=False there are no second derivatives by row; use "
+            "lr_test(..., boundary=1) of a fit of the larger model, or bootstrap=999"
         )
     scores, curvature = row_derivatives(at.spec, at.u, at.loaded.problem.data, at.fixed)
     assert at.jacobian is not None
@@ -261,15 +264,17 @@ def scores_with_variances(at: Fit, which: np.ndarray) -> Float[Host, "n p"]:
 
 
 def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
-    """The one-sided test that a standard deviation is 0, by its square; products of scores stand for the information."""
+    """Return the one-sided test that a standard deviation is 0, in terms of its square, with products of scores as the
+    information.
+    """
     name = at.spec.space.theta_labels[j]
     if tangent.shape[0] - tangent.shape[1] != 1:
         raise ValueError(
-            f"score_test: {name} is on the edge of its support under the hypothesis, and there are other restrictions; "
+            f"score_test: {name} is at a bound of its support under the null hypothesis, and there are other restrictions; "
             "use lr_test(..., bootstrap=999) of a fit of the larger model"
         )
     if at.weight_kind not in (None, "frequency"):
-        raise ValueError(f"score_test of {name} is refused under {at.weight_kind} weights")
+        raise ValueError(f"score_test of {name} does not support {at.weight_kind} weights; use lr_test(..., boundary=1)")
     s = scores_with_variances(at, np.array([j]))
     others = np.delete(s, j, axis=1)
     w = at.loaded.weights
@@ -277,7 +282,7 @@ def _of_variance(at: Fit, j: int, tangent: Float[Host, "p q"]) -> ScoreTest:
     rest = s[:, j] - others @ np.linalg.lstsq(others, s[:, j], rcond=None)[0]
     total = float(root @ rest)
     z = total / np.sqrt(float(rest @ rest))
-    note = f"{name} vanishes in the score at 0, so its square is tested, with products of scores as the information"
+    note = f"the score of {name} is 0 at 0, so its square is tested, with products of scores as the information"
     statistic = max(z, 0.0) ** 2
     p = 1.0 if z <= 0 else 0.5 * float(two_sided_p(z))
     return ScoreTest(statistic, 1, p, (f"{name}^2 = 0",), note, one_sided=True)

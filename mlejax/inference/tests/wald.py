@@ -6,12 +6,12 @@ The covariance of *reported* entries may be singular (all K entries of a simplex
 the inverse is a pseudo-inverse and q the rank, from the eigenvalues of R V R' scaled to unit diagonal, each compared
 with the rounding error that its own cancellation can cause.
 
-Where R V R' is singular, some combination of the restrictions has no sampling variation at all. If the estimate
-satisfies that combination it is redundant, and dropped. If not, the hypothesis contradicts a relation that holds
+If R V R' is singular, some combination of the restrictions has no sampling variation at all. If the estimate
+satisfies that combination, it is redundant and dropped. If not, the hypothesis contradicts a relation that holds
 exactly in the model (three probabilities of 0.5 each): it is false for all data, so W is infinite, p is 0, and
 the note says why. Restrictions that contradict each other (a = 1 and a = 2) are an error.
 
-Entries of V that are NaN spoil only the restrictions that use them. A refused test has NaN and a reason.
+Entries of V that are NaN affect only the restrictions that use them. A test without a result has NaN and a reason.
 
 Silvey (1959); for singular covariances Andrews (1987), *Asymptotic results for generalized Wald tests*.
 """
@@ -33,15 +33,16 @@ from mlejax.inference.tests.chi_squared import ChiSquared
 _SATISFIED = 1e-8
 NO_COVARIANCE = "the covariance of the tested entries is not available"
 Support = tuple[np.ndarray, np.ndarray]
-"""Lower and upper ends of the supports of the entries of theta, (k,) each."""
+"""Lower and upper bounds of the supports of the entries of theta, (k,) each."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WaldTest(ChiSquared):
-    """A Wald test of restrictions, all at once; attributes as of :class:`ChiSquared`.
+    """Result of a joint Wald test of restrictions; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      df_denominator: of F, where the covariance has t intervals (few clusters); the statistic is then W / df.  Else inf.
+      df_denominator: denominator degrees of freedom of F, if the covariance has t intervals (few clusters); the statistic
+          is then W / df.  Else inf.
     """
 
     df_denominator: float = np.inf
@@ -49,7 +50,7 @@ class WaldTest(ChiSquared):
 
     @property
     def distribution(self) -> str:
-        """``chi2``, or ``F``."""
+        """Reference distribution: ``chi2`` or ``F``."""
         return "chi2" if np.isinf(self.df_denominator) else "F"
 
     @property
@@ -69,26 +70,27 @@ def wald_test(
     rank: float = np.inf,
     df: float = np.inf,
 ) -> WaldTest:
-    """Joint Wald test of R theta = r.
+    """Test R theta = r jointly (Wald test).
 
     Args:
-      R: (m, k) restrictions.
-      r: (m,) or scalar right-hand side.
-      theta: (k,) estimates.
-      cov: (k, k) covariance of the estimates, possibly singular, NaN where it does not exist.
+      R: restrictions (m, k).
+      r: right-hand side, (m,) or a scalar.
+      theta: estimates (k,).
+      cov: covariance of the estimates (k, k), possibly singular, NaN where it does not exist.
       labels: m labels of the restrictions.
-      reason: why the covariance has NaN, if the caller knows; repeated in a refused result.
-      support: lower and upper ends of the entries' supports (k,) each: a null value on an edge or outside is refused.
-      rank: of the covariance, where the number of clusters limits it.
+      reason: why the covariance has NaN, if known; repeated in a result without a statistic.
+      support: lower and upper bounds of the entries' supports, (k,) each: a null value at a bound or outside gives no
+          result.
+      rank: rank of the covariance, if the number of clusters limits it.
       df: degrees of freedom of the covariance: W / q is compared with F(q, df) if they are finite.
 
     Returns:
-      `WaldTest`; refused (NaN and `reason`) when a needed covariance is NaN or not positive semi-definite, when a null
-      value is no interior point of its support, or when nothing that is tested has sampling variation.
+      `WaldTest`; NaN with a `reason` if a needed covariance is NaN or not positive semi-definite, if a null value is not an
+      interior point of its support, or if no restriction has sampling variation.
 
     Raises:
-      ValueError: wrong shapes, a covariance that is not symmetric, restrictions that contradict each other, or more of them
-        than the covariance has rank.
+      ValueError: shapes do not agree, the covariance is not symmetric, or the restrictions contradict each other or are more
+        than the rank of the covariance.
 
     >>> wald_test([[1.0, -1.0]], 0.0, [1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
     WaldTest(chi2(1) = 2.000, p = 0.1573)
@@ -125,7 +127,7 @@ def wald_test(
         )
         return WaldTest(np.inf, max(form.rank, 1), 0.0, labels, impossible)
     if form.rank == 0:
-        return refused("nothing that is tested has any sampling variation")
+        return refused("no tested combination has any sampling variation")
     note = ""
     if form.rank < r_.size:
         note = f"{r_.size - form.rank} of {r_.size} restrictions follow from the others, so the test has df {form.rank}"
@@ -140,10 +142,10 @@ def wald_test(
 
 
 def outside_support(R: np.ndarray, r: np.ndarray, support: Support | None, labels: Sequence[str]) -> dict[int, str]:
-    """Restrictions of single entries whose null value is on an edge of the support or outside, and why they have no test.
+    """Return {position: reason} for the restrictions of single entries whose null value is at a bound of the support or outside.
 
     >>> outside_support(np.eye(1), np.zeros(1), (np.zeros(1), np.full(1, np.inf)), ["sigma = 0"])
-    {0: 'sigma = 0 is no interior point of the support (0, inf), so that a Wald statistic has no chi2 distribution'}
+    {0: 'sigma = 0 is not an interior point of the support (0, inf), so that a Wald statistic has no chi2 distribution'}
     """
     if support is None:
         return {}
@@ -153,7 +155,7 @@ def outside_support(R: np.ndarray, r: np.ndarray, support: Support | None, label
         low, high = float(support[0][j]), float(support[1][j])
         if not low < r[i] / R[i, j] < high:
             out[i] = (
-                f"{labels[i]} is no interior point of the support ({low:g}, {high:g}), so that a Wald statistic has no chi2 "
+                f"{labels[i]} is not an interior point of the support ({low:g}, {high:g}), so that a Wald statistic has no chi2 "
                 "distribution"
             )
     return out
@@ -167,7 +169,9 @@ class _Form(NamedTuple):
 
 
 def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
-    """gap' pinv(cov) gap in coordinates scaled to unit variance, with the rank and what the null space says."""
+    """Return gap' pinv(cov) gap, the rank of cov, and flags: the gap has a part in its null space; cov has a negative
+    eigenvalue.
+    """
     m = gap.size
     variance, bound = np.diag(spread.cov), np.diag(spread.bound)
     scale = np.where(variance > ROUNDING * bound, variance, np.where(bound > 0, bound, 1.0))
@@ -192,7 +196,7 @@ def _quadratic_form(gap: np.ndarray, size: np.ndarray, spread: Spread) -> _Form:
 def check_arguments(
     R: ArrayLike, r: ArrayLike, theta: ArrayLike, cov: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """R (m, k), r (m,), theta (k,) and cov (k, k) or its factor as float64, or a ValueError about their shapes."""
+    """Return R (m, k), r (m,), theta (k,) and cov (k, k) or its factor as float64; ValueError if their shapes do not agree."""
     theta_, cov_ = np.asarray(theta, np.float64), np.asarray(cov, np.float64)
     kept = cov if isinstance(cov, Factored) else cov_
     k = theta_.size
@@ -200,7 +204,7 @@ def check_arguments(
         raise ValueError(f"expected theta (k,) and its covariance (k, k), got {theta_.shape} and {cov_.shape}")
     known = np.where(np.isfinite(cov_), cov_, 0.0)
     if np.abs(known - known.T).max(initial=0.0) > 1e-6 * np.abs(known).max(initial=0.0):
-        raise ValueError("the covariance is not symmetric")
+        raise ValueError("cov: expected a symmetric covariance matrix; give the covariance of theta")
     R_ = np.atleast_2d(np.asarray(R, np.float64))
     if R_.ndim != 2 or R_.shape[1] != k or R_.shape[0] == 0:
         raise ValueError(f"R: expected shape (m, {k}), one column per entry of theta, got {R_.shape}")
@@ -213,7 +217,7 @@ def check_arguments(
 
 
 def _check_consistent(R: np.ndarray, r: np.ndarray) -> None:
-    """ValueError when no theta at all satisfies R theta = r."""
+    """Raise ValueError if no theta satisfies R theta = r."""
     used = np.any(R != 0, axis=0)
     if np.all((R != 0).sum(axis=1) == 1) and used.sum() == r.size:
         return  # one entry each, all different

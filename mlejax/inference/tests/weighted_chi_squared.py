@@ -16,7 +16,7 @@ from mlejax.shapes import Float, Host
 
 
 def tail(statistic: float, weights: Float[Host, " k"]) -> float:
-    """P(sum_j w_j Z_j^2 > statistic), to about 1e-8; weights below 1e-10 of the largest are left out.
+    """Return P(sum_j w_j Z_j^2 > statistic), to about 1e-8; weights below 1e-10 of the largest are left out.
 
     >>> round(tail(3.841458820694124, np.array([1.0])), 8)
     0.05

@@ -1,7 +1,7 @@
-r"""The wild bootstrap of scores: random signs for the clusters' scores at the restricted estimate, nothing refitted.
+r"""The wild bootstrap of scores: the clusters' scores at the restricted estimates get random signs, without refits.
 
 With c_g = H A^{-1} s_g, the statistic is (sum c_g)' (sum c_g c_g')^{-} (sum c_g), and a draw has w_g c_g in place of c_g, w_g
-being -1 or 1 (Rademacher), or one of Webb's six points where there are fewer than ten clusters and not all signs are taken.
+being -1 or 1 (Rademacher), or one of Webb's six points if there are fewer than ten clusters and not all signs are used.
 
 Kline & Santos (2012), J. Econometric Methods 1, 23; Webb (2023), Canadian J. Economics 56, 839.
 """
@@ -21,13 +21,14 @@ WEBB = np.array([-np.sqrt(1.5), -1.0, -np.sqrt(0.5), np.sqrt(0.5), 1.0, np.sqrt(
 def wild_p(
     influence: Float[Host, "n m"], codes: Int[Host, " n"] | None, n: int, seed: int
 ) -> tuple[float, str, Float[Host, " B"]]:
-    """The p-value of a score test from wild draws, how it was made, and the statistics of the draws over the observed one.
+    """Return the p-value of a score test from wild bootstrap draws, a note that says how, and the draws' statistics divided
+    by the observed one (B,).
 
     Args:
-        influence: H A^-1 s_i of every contribution.
-        codes: their clusters, or None for each by itself.
-        n: draws; all signs are taken where these are no more.
-        seed: of the draws.
+        influence: H A^-1 s_i of every term (n, m).
+        codes: cluster number of every term (n,), or None if each term is its own cluster.
+        n: number of draws; if there are at most n sign patterns, all of them are used.
+        seed: seed of the draws.
     """
     n, seed = check_count("bootstrap", n, 19), check_count("seed", seed, 0)
     if codes is not None:

@@ -1,1 +1,1 @@
-"""A page written out: text, HTML, LaTeX, Markdown."""
+"""Writers of reports: text, HTML, LaTeX, Markdown."""

@@ -1,7 +1,7 @@
-"""A page as a self-contained HTML fragment, for notebooks.
+"""Write a report as a self-contained HTML fragment, for notebooks.
 
 No script, no external style sheet, no fixed colours (a notebook may be dark): borders take the colour of the text.
-Everything that comes from outside is escaped.
+All strings of the report are escaped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mlejax.report.page import Cell, Page, TextTable, in_pairs
 
 
 def write_html(page: Page) -> str:
-    """A ``<div class="mlejax">`` with its own style.
+    """Return the report as HTML: a ``<div class="mlejax">`` with its own style.
 
     >>> "&lt;b&gt;" in write_html(Page("<b>", (), (), ()))
     True

@@ -1,6 +1,6 @@
-r"""A page as LaTeX: a ``table`` in the style of the booktabs package, ready to be ``\input``.
+r"""Write a report as LaTeX: a ``table`` in the style of the booktabs package, ready to be ``\input``.
 
-Needs ``\usepackage{booktabs}`` in the preamble and nothing else. Everything that comes from outside is escaped, so
+Needs ``\usepackage{booktabs}`` in the preamble and nothing else. All strings of the report are escaped, so
 that a column named ``log_pop`` or ``50%`` neither breaks the document nor changes its meaning.
 """
 
@@ -15,12 +15,12 @@ _SHORT = 36  # a fact that is longer goes below the table
 
 
 def write_latex(page: Page, caption: str | None = None, label: str | None = None) -> str:
-    r"""One LaTeX ``table``: lines joined by newlines, without a final one.
+    r"""Return the report as one LaTeX ``table``, without a final newline.
 
     Args:
-      page: content.
-      caption: text of the caption (escaped); the page's title by default, none if empty.
-      label: for ``\ref``.
+      page: the report.
+      caption: text of the caption (escaped); by default the report's title, none if empty.
+      label: label for ``\ref``.
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("0.250")))
@@ -57,7 +57,7 @@ def write_latex(page: Page, caption: str | None = None, label: str | None = None
 
 
 def checked_label(label: str) -> str:
-    r"""The label, which is no text: what ``\label`` cannot take is refused.
+    r"""Return the label unchanged; ValueError if it has characters that ``\label`` does not allow.
 
     >>> checked_label("tab:fit_1")
     'tab:fit_1'
@@ -70,7 +70,7 @@ def checked_label(label: str) -> str:
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """Facts as a tabular of two pairs a row."""
+    """Return the lines of a tabular with two (label, value) pairs in each row."""
     lines = [r"\begin{tabular}{lrlr}", r"\toprule"]
     for pairs in in_pairs(facts):
         cells = [part for label, value in pairs for part in (latex(label), latex_cell(value))]

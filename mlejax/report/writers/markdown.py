@@ -1,6 +1,6 @@
-"""A page as Markdown: tables of GitHub's flavour, which notebooks, Quarto and pandoc read as well.
+"""Write a report as Markdown, with tables in GitHub's flavour, which notebooks, Quarto and pandoc read as well.
 
-Names of parameters are code spans; everything else that comes from outside is escaped.
+Names of parameters are code spans; all other strings are escaped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mlejax.report.writers.markup import markdown, markdown_code, markdown_parag
 
 
 def write_markdown(page: Page) -> str:
-    r"""The whole page.
+    r"""Return the whole report as Markdown.
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("a_1"), (Cell("-1.500"), Cell("<0.001")))
@@ -35,12 +35,12 @@ def write_markdown(page: Page) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A text with its line breaks kept."""
+    """Return a paragraph as Markdown that keeps its line breaks."""
     return "  \n".join(markdown_paragraph(line) for line in text.split("\n"))
 
 
 def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str]) -> str:
-    """A table whose cells are Markdown already."""
+    """Return a Markdown table; headers and cells must be Markdown already."""
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
     return "\n".join([lines[0], "|" + "|".join(align) + "|", *lines[1:]])
 

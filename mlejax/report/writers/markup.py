@@ -1,4 +1,4 @@
-"""Escaping for the exports: any text, a user's column names included, as LaTeX or Markdown that shows just that text."""
+"""Escape strings, such as a user's column names, so that LaTeX or Markdown shows exactly these strings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"^([-+=]|\d+(?=[.)](\s|$)))")
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks and control characters, runs of blanks as one.
+    """Replace line breaks and runs of blanks by one blank, and remove control characters.
 
     >>> one_line("a\\n b\\x00")
     'a b'
@@ -41,7 +41,7 @@ def one_line(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""Text that LaTeX prints as it stands (package ``textcomp``, part of LaTeX since 2020).
+    r"""Escape a string so that LaTeX prints it unchanged (package ``textcomp``, part of LaTeX since 2020).
 
     >>> print(latex("mu[log_pop] & 5%"))
     mu[log\_pop] \& 5\%
@@ -54,7 +54,7 @@ def latex(text: str) -> str:
 
 
 def latex_cell(text: str) -> str:
-    r"""A cell of a table: numbers in mathematics, other text escaped.
+    r"""Return a table cell in LaTeX: signed or scientific numbers in math mode, other strings escaped.
 
     >>> print(latex_cell("-0.18"), latex_cell("1.2e-08"), latex_cell("<0.001"), latex_cell("[0.025"))
     $-0.18$ $1.2\times 10^{-8}$ $<0.001$ {}[0.025
@@ -71,7 +71,7 @@ def latex_cell(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    r"""Text that Markdown (CommonMark with GitHub's tables) shows as it stands, on one line.
+    r"""Escape a string so that Markdown (CommonMark with GitHub's tables) shows it unchanged, on one line.
 
     >>> print(markdown("P>|z| of x_1"))
     P\>\|z\| of x\_1
@@ -80,7 +80,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_paragraph(text: str) -> str:
-    r"""The same at the beginning of a line, where a dash or a number with a dot would open a list.
+    r"""Escape a string for the beginning of a line, where a dash or a number with a dot would start a list.
 
     >>> print(markdown_paragraph("1. no"), markdown_paragraph("- 3"))
     1\. no \- 3
@@ -89,7 +89,7 @@ def markdown_paragraph(text: str) -> str:
 
 
 def markdown_code(text: str) -> str:
-    r"""A name as a code span that may stand in a table's cell.
+    r"""Return a name as a Markdown code span that can be used in a table cell.
 
     >>> print(markdown_code("mu[C(region)[T.north]]"), markdown_code("a`b|c"))
     `mu[C(region)[T.north]]` `` a`b\|c ``

@@ -1,7 +1,7 @@
-"""A page as text, in the style that users of statsmodels and Stata know.
+"""Write a report as text, in the style of statsmodels and Stata.
 
-A title, a header of two columns, one row per estimate, the notes keyed by markers, and the verdict. The page is
-78 characters wide and grows with its names and numbers; nothing is ever cut. ASCII, apart from the user's own names.
+It has a title, a header of two columns, one row for each estimate, the notes with their markers, and the verdict. It is
+78 characters wide, or more if names and numbers need it; nothing is cut. ASCII, apart from the user's own names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BETWEEN = 4
 
 
 def write_text(page: Page) -> str:
-    """Lines joined by newlines, without a final one.
+    """Return the report as text, without a final newline.
 
     >>> from mlejax.report.page import Line
     >>> row = Line(Cell("mu"), (Cell("1.500"), Cell("0.250")))
@@ -48,7 +48,7 @@ def write_text(page: Page) -> str:
 
 
 def _spread(table: TextTable) -> list[str]:
-    """The table's lines; a narrow table is spread to the standard width, its numbers flush with the right edge."""
+    """Return the lines of a table; a narrow table is widened to 78 characters, with the numbers right-aligned."""
     hang = max([1, *(len(_mark(c.mark)) for line in table.lines for c in line.cells)]) if table.hanging else 0
     marked = any(line.name.mark for line in table.lines)
     cells = [(table.heads[0], *(head + " " * max(hang - 1, 0) for head in table.heads[1:]), *([""] if marked else []))]
@@ -66,7 +66,9 @@ def _spread(table: TextTable) -> list[str]:
 
 
 def _hung(cell: Cell, hang: int) -> str:
-    """The cell with its mark; where marks hang, a closing parenthesis hangs too, so that digits stand below digits."""
+    """Return the cell with its mark; if ``hang`` > 0, a closing parenthesis is moved into the margin, so that digits are
+    aligned.
+    """
     text, mark = cell.text, _mark(cell.mark)
     if hang and text.startswith("(") and text.endswith(")"):
         text, mark = text[:-1], ")" + mark
@@ -74,12 +76,12 @@ def _hung(cell: Cell, hang: int) -> str:
 
 
 def _mark(mark: str) -> str:
-    """Stars as they are; the marker of a note after a caret, so that it does not run into a word."""
+    """Return stars unchanged, and the marker of a note after a caret, to separate it from the word before."""
     return f"^{mark}" if mark and not mark.startswith("*") else mark
 
 
 def _header(facts: tuple[tuple[str, str], ...], width: int) -> list[str]:
-    """Two columns, label left and value right in each; a pair that is too long takes a line of its own, below."""
+    """Return the lines of the header: two columns of label and value; a long pair gets its own line below."""
     half = (width - _BETWEEN) // 2
     short = [pair for pair in facts if len(pair[0]) + len(pair[1]) + 3 <= half]
     lines = []
@@ -96,7 +98,9 @@ def _pair(label: str, value: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int, lead: str) -> list[str]:
-    """Paragraphs wrapped to the page's width, continued under the text after the lead; long words are never cut."""
+    """Wrap paragraphs to ``width`` characters after the string ``lead``, with continuation lines indented; long words are
+    not broken.
+    """
     lines: list[str] = []
     indent = " " * len(lead)
     for paragraph in text.split("\n"):

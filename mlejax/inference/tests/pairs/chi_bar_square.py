@@ -1,12 +1,13 @@
-r"""Chi-bar-squared: the null distribution of a likelihood ratio where several restrictions are on edges of supports.
+r"""Chi-bar-squared: the null distribution of a likelihood ratio if several restrictions put parameters at bounds of their
+supports.
 
 With Z ~ N(0, I^-1) in the q tested coordinates, I their efficient information at the restricted fit, and the cone C that is free
 in q - m of them and non-negative in m,
 
 .. math:: LR \to Z' I Z - \min_{c \in C} (Z - c)' I (Z - c) \sim \sum_j w_j \chi^2_j,
 
-where w_j is the probability that the nearest point of the cone has j coordinates off their edges (Self & Liang 1987; Shapiro
-1988).  The weights are known in closed form for m <= 2 and simulated beyond.
+where w_j is the probability that the nearest point of the cone has j coordinates away from their bounds (Self & Liang 1987;
+Shapiro 1988).  The weights are known in closed form for m <= 2 and simulated for larger m.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ MOST = 8  # coordinates on edges: the cone has 2^m faces
 
 
 class ChiSquaredWeights(NamedTuple):
-    """The weights of chi-squared distributions.
+    """Weights of the chi-squared distributions in the mixture.
 
     Attributes:
-        values: (m + 1,): w of q - m, ..., q degrees of freedom.
-        simulated: they come from so many draws; 0 in closed form.
+        values: weights of q - m, ..., q degrees of freedom, (m + 1,).
+        simulated: number of draws that they come from; 0 for the closed form.
     """
 
     values: Float[Host, " k"]
@@ -35,7 +36,8 @@ class ChiSquaredWeights(NamedTuple):
 
 
 def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: int = 0) -> ChiSquaredWeights:
-    """The weights for the efficient information of the tested coordinates, some of which are on an edge.
+    """Return the mixture weights from the efficient information of the q tested coordinates; ``on_edge`` flags those at a
+    bound (q,).
 
     >>> chi_bar_weights(np.eye(2), np.array([True, True])).values.round(4).tolist()
     [0.25, 0.5, 0.25]
@@ -49,14 +51,14 @@ def chi_bar_weights(information: Float[Host, "q q"], on_edge: np.ndarray, seed: 
         return ChiSquaredWeights(np.array([[1.0], [0.5, 0.5], [both, 0.5, 0.5 - both]][m]), 0)
     if m > MOST:
         raise ValueError(
-            f"boundary: expected at most {MOST} restrictions on an edge, got {m}; bootstrap=999 holds for more"
+            f"boundary: expected at most {MOST} restrictions at bounds, got {m}; use bootstrap=999"
         )
     z = np.random.default_rng(seed).standard_normal((DRAWS, m)) @ np.linalg.cholesky(correlation).T
     return ChiSquaredWeights(np.bincount(_off_edges(z, correlation), minlength=m + 1) / DRAWS, DRAWS)
 
 
 def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndarray:
-    """Of each point the number of positive coordinates of the nearest point of the non-negative orthant (d,).
+    """Return, for each point z, the number of positive coordinates of the nearest point in the non-negative orthant (d,).
 
     The nearest point has the coordinates F free and the others 0 where z_F - V_FE V_EE^-1 z_E > 0 and V_EE^-1 z_E < 0.
     """
@@ -70,7 +72,8 @@ def _off_edges(z: Float[Host, "d m"], covariance: Float[Host, "m m"]) -> np.ndar
 
 
 def chi_bar_tail(statistic: float, weights: ChiSquaredWeights, df: int) -> tuple[float, float]:
-    """P(chi-bar-squared > statistic), and its simulation error (one standard deviation); ``df`` is the largest.
+    """Return P(chi-bar-squared > statistic) and its simulation error (one standard deviation); ``df`` is the largest
+    degrees of freedom.
 
     >>> chi_bar_tail(0.0, Weights(np.array([0.5, 0.5]), 0), 1)
     (1.0, 0.0)

@@ -1,11 +1,11 @@
-r"""Hausman's test by stacked scores: do two estimators of the same parameters, from the same rows, agree?
+r"""Hausman's test by stacked scores: equality of two estimators of the same parameters from the same rows.
 
 With the influence of row i on estimator k, psi_ki = A_k^{-1} s_ki, and d the difference of the common entries,
 
 .. math:: H = d' \Big( \sum_g (\psi_{1g} - \psi_{2g})(\psi_{1g} - \psi_{2g})' \Big)^{-} d \sim \chi^2,
 
-sums over rows, units or clusters g.  Neither estimator need be efficient, and the covariance cannot be negative, as V_1 - V_2 can
-(Hausman 1978, Econometrica 46, 1251; stacked as in White 1982 and Stata's ``suest``).
+with sums over rows, units or clusters g.  Neither estimator need be efficient, and the covariance is positive semidefinite, which
+V_1 - V_2 need not be (Hausman 1978, Econometrica 46, 1251; stacked as in White 1982 and Stata's ``suest``).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mlejax.shapes import Float, Host
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HausmanTest(ChiSquared):
-    """A Hausman test; attributes as of :class:`ChiSquared`.
+    """Result of a Hausman test; further attributes as in :class:`ChiSquared`.
 
     Attributes:
-      difference: first minus second, of the common entries.
+      difference: first minus second estimate, for each compared entry.
     """
 
     difference: tuple[float, ...] = ()
@@ -41,18 +41,18 @@ class HausmanTest(ChiSquared):
 def hausman_test(
     first: FitFacts, second: FitFacts, entries: str | Sequence[str] | None = None, groups: Any = None
 ) -> HausmanTest:
-    """Whether two fits of the same rows agree on what they both estimate.
+    """Test whether two fits of the same rows agree on the entries that both estimate.
 
     Args:
         first, second: the fits.
-        entries: the addresses to compare; by default all that both estimate.
-        groups: clusters, a column's name or labels.
+        entries: names of the entries to compare; by default all that both estimate.
+        groups: clusters: the name of a column, or labels (n,).
 
     Returns:
         `HausmanTest`.
 
     Raises:
-        ValueError: different rows, no common entries, fits that are no interior maxima.
+        ValueError: the fits are of different rows, have no common entries, or are not interior maxima.
     """
     a, b = _checked(first), _checked(second)
     if found := data_difference(first.fingerprint, second.fingerprint):
@@ -61,7 +61,7 @@ def hausman_test(
     shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
     rows = a.loaded.problem.data.mode == b.loaded.problem.data.mode == "rows"
     if n[0] != n[1] or (rows and shared and not same_order(a.loaded, b.loaded)):
-        raise ValueError("hausman_test stacks the scores of both fits row by row: fit the same rows in the same order")
+        raise ValueError("hausman_test needs both fits to have the same rows in the same order; fit them to one table")
     names = _common(a, b, entries)
     parts, values = zip(*(_influence(fit, names) for fit in (a, b)), strict=True)
     gap, moved = values[0] - values[1], parts[0] - parts[1]
@@ -79,10 +79,10 @@ def hausman_test(
 def _checked(facts: FitFacts) -> Fit:
     fit = facts.fit
     if fit is None or fit.loaded.remembered is not None:
-        raise ValueError("hausman_test sums products of scores, and a result from a file does not hold the data")
+        raise ValueError("hausman_test needs the data, which a result from a file does not hold; fit the model again")
     if not facts.converged or facts.penalised or not fit.interior.all():
         raise ValueError(
-            f"hausman_test: the fit of {facts.label} is no maximum of the log-likelihood inside the supports; see its verdict"
+            f"hausman_test: expected interior maxima of the log-likelihood; the fit of {facts.label} is none, see its verdict"
         )
     return fit
 
@@ -99,14 +99,14 @@ def _common(a: Fit, b: Fit, entries: str | Sequence[str] | None) -> list[str]:
         labels = a.spec.space.labels
         names = [labels[i] for address in asked for i in a.spec.space.resolve(address)]
         if lost := [x for x in names if x not in both[0] or x not in both[1]]:
-            raise ValueError(f"hausman_test: {', '.join(lost)} is not estimated by both fits")
+            raise ValueError(f"hausman_test: expected entries that both fits estimate, got {', '.join(lost)}")
     if not names:
         raise ValueError("hausman_test: the fits have no estimated entry in common; name them alike")
     return names
 
 
 def _influence(fit: Fit, names: list[str]) -> tuple[Float[Host, "n m"], Float[Host, " m"]]:
-    """The influence of each contribution on the named entries, and these."""
+    """Return the influence of each term on the named entries (n, m), and the estimates of these (m,)."""
     space = fit.spec.space
     at = [space.labels.index(name) for name in names]
     found = scaled_inverse(fit.information)  # type: ignore[arg-type]

@@ -2,12 +2,11 @@ r"""Likelihood-ratio tests of nested fits.
 
 .. math:: LR = 2(\ell_{full} - \ell_{restricted}) \sim \chi^2_q, \qquad q = k_{full} - k_{restricted},
 
-and, when one of the q restrictions puts a parameter on the edge of its support (a variance that is 0), the mixture
-:math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6); for several on edges see `chi_bar_square`.
-Where no such theory holds, data drawn from the restricted fit give the distribution (`bootstrap=`).
+and, if one of the q restrictions puts a parameter at a bound of its support (a variance that is 0), the mixture
+:math:`\tfrac12 \chi^2_{q-1} + \tfrac12 \chi^2_q` of Self & Liang (1987, case 5 and 6); for several at bounds see
+`chi_bar_square`. If no such theory holds, the distribution comes from data simulated from the restricted fit (`bootstrap=`).
 
-A ratio of two numbers that are not maximised log-likelihoods of the same data means nothing, so every such pair is
-refused with a ValueError that names the reason.
+The two numbers must be maximised log-likelihoods of the same data; else a ValueError names the reason.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ ROUNDING = 1e-8  # a smaller gain in log-likelihood counts as 0 on an edge, wher
 
 @dataclass(frozen=True)
 class FitFacts:
-    """The facts of a fit that a likelihood-ratio test needs.
+    """The properties of a fit that a likelihood-ratio test needs.
 
     Attributes:
-      llf: maximised log-likelihood, summed; or its limit, where it levels off or the formula ends on an edge.
+      llf: maximised log-likelihood, summed; or its limit, if it approaches one without a maximum.
       df_model: number of free parameters.
       nobs: number of observations.
-      fingerprint: of the data; None if unknown.
-      converged: whether the verdict is that of a maximum.
-      limit: whether ``llf`` is a limit, known to 0.01.
-      cov_type: the covariance that was asked for, for messages.
-      penalised: whether a penalty was subtracted.
-      pseudolikelihood: whether the log-likelihood is a pseudolikelihood (sandwich covariance, sampling weights).
-      label: what to call the fit in messages.
+      fingerprint: fingerprint of the data; None if unknown.
+      converged: True if the verdict is that of a maximum.
+      limit: True if ``llf`` is a limit, known to 0.01.
+      cov_type: kind of covariance of the fit, for messages.
+      penalised: True if the fit has a penalty or bias reduction.
+      pseudolikelihood: True if the objective is a pseudolikelihood (sandwich covariance, sampling weights).
+      label: name of the fit in messages.
       fit: the fit itself, for its rows and its formulas; None if unknown.
     """
 
@@ -70,7 +69,7 @@ class FitFacts:
 @in_notebooks
 @dataclass(frozen=True)
 class LRTest:
-    """A likelihood-ratio test.
+    """Result of a likelihood-ratio test.
 
     Attributes:
       statistic: 2 (llf_full - llf_restricted), never negative.
@@ -80,13 +79,15 @@ class LRTest:
       llf_restricted: log-likelihood of the restricted fit.
       full: label of the full fit.
       restricted: label of the restricted fit.
-      boundary: number of restrictions on the edge of a support (0 or 1).
-      claimed: that the models are nested was not checked.
+      boundary: number of restrictions that put a parameter at a bound of its support.
+      claimed: True if it could not be checked that the models are nested.
       limits: labels of the fits whose log-likelihood is a limit.
-      weights: of the chi2 distributions with df - boundary, ..., df degrees of freedom, where several restrictions are on edges.
+      weights: mixture weights of the chi2 distributions with df - boundary, ..., df degrees of freedom, if several
+          restrictions are at bounds.
       error: simulation error of the p-value, one standard deviation.
-      replicates: statistics of data drawn from the restricted fit, of a bootstrap; those that failed are left out.
-      failed: how many of them failed.
+      replicates: bootstrap: statistics of data simulated from the restricted fit, without those whose refits failed; else
+          None.
+      failed: number of simulated data sets whose refits failed.
     """
 
     statistic: float
@@ -106,13 +107,15 @@ class LRTest:
 
     @property
     def distribution(self) -> str:
-        """Reference distribution: ``chi2``, ``chibar2`` (a mixture) on a boundary, or ``LR`` itself of drawn data."""
+        """Reference distribution: ``chi2``, ``chibar2`` (a mixture, at bounds), or ``LR``, the statistics of simulated
+        data.
+        """
         if self.replicates is not None:
             return "LR"
         return "chibar2" if self.boundary else "chi2"
 
     def summary(self) -> Text:
-        """Both log-likelihoods and the test, as text.
+        """Return both log-likelihoods and the test, as text.
 
         >>> print(lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50)).summary())
         Likelihood-ratio test
@@ -136,9 +139,9 @@ class LRTest:
             lines.append(f"  note: p from {n} data sets drawn from {self.restricted} and fitted by both{left_out}")
         elif self.weights:
             shown = ", ".join(f"{w:.3g}" for w in self.weights)
-            lines.append(f"  note: {self.boundary} restrictions are on edges; weights of the chi2 mixture: {shown}")
+            lines.append(f"  note: {self.boundary} restrictions are at bounds; weights of the chi2 mixture: {shown}")
         elif self.boundary:
-            lines.append("  note: one restriction is on the edge of its support, so the reference is a chi2 mixture")
+            lines.append("  note: one restriction is at a bound of the support, so the reference is a chi2 mixture")
         if self.error:
             lines.append(f"  note: p has a simulation error of {self.error:.1g}")
         if self.claimed:
@@ -150,7 +153,7 @@ class LRTest:
         return Text(lines)
 
     def frame(self) -> pd.DataFrame:
-        """One row: statistic, df, p_value, llf_full, llf_restricted, distribution."""
+        """Return a DataFrame with one row: statistic, df, p_value, llf_full, llf_restricted, distribution."""
         import pandas as pd
 
         names = ("statistic", "df", "llf_full", "llf_restricted", "distribution")
@@ -174,22 +177,21 @@ class LRTest:
 def lr_test(
     full: FitFacts, restricted: FitFacts, *, boundary: int = 0, bootstrap: int | None = None, seed: int = 0
 ) -> LRTest:
-    """Likelihood-ratio test of two fits, refused unless both are maxima of the likelihood of the same data.
+    """Return the likelihood-ratio test of two fits, which must be maxima of the likelihood of the same data.
 
     Args:
-      full: facts of the fit of the larger model.
-      restricted: facts of the fit nested in it.
-      boundary: how many of the restrictions put a parameter on the edge of its support; more than 1 need the fits themselves.
-      bootstrap: so many data sets drawn from the restricted fit in place of a chi2 distribution.
-      seed: of these, and of simulated weights.
+      full: properties of the fit of the larger model.
+      restricted: properties of the fit nested in it.
+      boundary: number of restrictions that put a parameter at a bound of its support; more than 1 need the fits themselves.
+      bootstrap: number of data sets simulated from the restricted fit for the p-value; None for a chi2 distribution.
+      seed: seed of the simulated data sets, and of simulated weights.
 
     Returns:
       `LRTest`.
 
     Raises:
-      ValueError: a fit that is not a maximum, a pseudolikelihood or a penalised likelihood; different data; models that
-        are not nested; a restricted log-likelihood above the full one by more than 1e-6; restrictions on edges that have no
-        known distribution.
+      ValueError: a fit is not a maximum, or of a pseudolikelihood or penalised; different data; models that are not nested; a
+        restricted log-likelihood above the full one by more than 1e-6; restrictions at bounds without a known distribution.
 
     >>> lr_test(FitFacts(-10.0, 3, 50), FitFacts(-12.5, 2, 50))
     LRTest(chi2(1) = 5.000, p = 0.0253)
@@ -201,7 +203,7 @@ def lr_test(
     _check_pair(full, restricted, names, df)
     if isinstance(boundary, bool) or not isinstance(boundary, (int, np.integer)) or not 0 <= boundary <= df:
         raise ValueError(
-            f"boundary: expected how many of the {df} restrictions are on an edge, a number from 0, got {boundary!r}"
+            f"boundary: expected the number of the {df} restrictions that are at a bound, 0 to {df}, got {boundary!r}"
         )
     if bootstrap is None:
         _check_classes(full, restricted)
@@ -234,7 +236,7 @@ def lr_test(
 
 
 def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
-    """What to call two fits: by their labels, with formulas where these are the same.
+    """Return the names of two fits: their labels, with the formulas if the labels are the same.
 
     >>> names_of(FitFacts(-10.0, 3, 50, label="a"), FitFacts(-12.0, 2, 50))
     ('a', 'restricted')
@@ -247,10 +249,10 @@ def names_of(first: FitFacts, second: FitFacts) -> tuple[str, str]:
 
 
 def _both(full: FitFacts, restricted: FitFacts, what: str) -> tuple[Fit, Fit]:
-    """The fits themselves, with their data."""
+    """Return the fits themselves; ValueError if their data are not in memory."""
     if full.fit is None or restricted.fit is None or full.fit.loaded.remembered or restricted.fit.loaded.remembered:
         raise ValueError(
-            f"{what} evaluates both models on the data, which results from files do not hold: fit them anew"
+            f"{what} needs the data of both fits, which results from files do not hold; fit the models again"
         )
     return full.fit, restricted.fit
 
@@ -267,7 +269,7 @@ def _upper_tail(statistic: float, df: int, boundary: int) -> float:
 
 
 def _check_pair(full: FitFacts, restricted: FitFacts, names: tuple[str, str], df: int) -> None:
-    """ValueError where two fits are of different data, or the second is not nested in the first."""
+    """Raise ValueError if two fits are of different data, or the second is not nested in the first."""
     if full.nobs != restricted.nobs:
         raise ValueError(
             f"the fits are of different data: {full.nobs:g} observations ({names[0]}) against "
@@ -307,15 +309,17 @@ def _check_edges(full: FitFacts, restricted: FitFacts) -> None:
 
 
 def _check_classes(full: FitFacts, restricted: FitFacts) -> None:
-    """ValueError where the fits have different numbers of classes: with fewer, parameters of the others are not identified."""
+    """Raise ValueError if the fits have different numbers of classes: with fewer classes, some parameters are not
+    identified.
+    """
     if full.fit is None or restricted.fit is None:
         return
     found = [mixture_of(facts.fit.spec.likelihood) for facts in (full, restricted)]  # type: ignore[union-attr]
     numbers = [1 if mixture is None else mixture.latent.n for mixture in found]
     if numbers[0] != numbers[1]:
         raise ValueError(
-            f"the likelihood ratio of {numbers[0]} and {numbers[1]} classes has no chi-squared law: with fewer classes the "
-            "parameters of the others are not identified.  Compare aic or bic, or let bootstrap=999 draw from the smaller model"
+            f"the likelihood ratio of {numbers[0]} and {numbers[1]} classes has no chi-squared distribution: with fewer classes "
+            "the parameters of the others are not identified.  Compare aic or bic, or use bootstrap=999"
         )
 
 

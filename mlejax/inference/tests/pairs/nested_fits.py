@@ -1,4 +1,4 @@
-"""What a likelihood ratio of two nested fits is compared with, where this is no chi-squared: simulated weights, drawn data."""
+"""Null distributions of a likelihood ratio that is not chi-squared: chi-bar-squared weights, and the parametric bootstrap."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ FALL = 1e-6  # a full refit below the restricted one by more than this has faile
 
 
 def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> ChiSquaredWeights:
-    """Weights of the chi-bar-squared mixture, from the information of the full model at the restricted estimate.
+    """Return the weights of the chi-bar-squared mixture, from the information of the full model at the restricted
+    estimates.
 
-    Standard deviations at 0, whose score vanishes there, enter by their squares, with products of scores as the information.
+    Standard deviations at 0, whose score is 0 there, are replaced by variances, and the information by products of scores.
 
     Raises:
-        ValueError: another number of edges than ``boundary``, an information that is singular there (a parameter that is not
-            identified under the hypothesis), restrictions that are no values of single parameters.
+        ValueError: the number of parameters at bounds is not ``boundary``, the information is singular (a parameter is not
+            identified under the null hypothesis), or a restriction does not fix a single parameter.
     """
     at, tangent = at_restricted(full, restricted)
     p, q = tangent.shape
@@ -29,14 +30,14 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     names = at.spec.space.theta_labels
     if tested.size != p - q:
         raise ValueError(
-            f"boundary={boundary}: expected restrictions that give single parameters a value; of these only "
-            f"{tested.size} of {p - q} do, so that their distribution is not known: bootstrap=999 holds"
+            f"boundary={boundary}: expected restrictions that fix single parameters, but only {tested.size} of {p - q} do, so "
+            "that the distribution is not known; use bootstrap=999"
         )
     on_edge = ~at.interior
     if on_edge.sum() != boundary or on_edge[tested].sum() != boundary:
         there = ", ".join(names[i] for i in np.flatnonzero(on_edge)) or "none"
         raise ValueError(
-            f"boundary={boundary}: at the restricted estimates these are on an edge of their support: {there}"
+            f"boundary={boundary}: expected that many parameters at a bound at the restricted estimates, got: {there}"
         )
     still = symmetric_edges(at)
     assert at.information is not None
@@ -48,16 +49,16 @@ def boundary_weights(full: Fit, restricted: Fit, boundary: int, seed: int) -> Ch
     if not found.ok:
         raise ValueError(
             f"boundary={boundary}: the information of the full model is singular at the restricted estimates (a parameter is not "
-            "identified under the hypothesis, or its score vanishes), so that the mixture is not known: bootstrap=999 holds"
+            "identified under the null hypothesis, or its score is 0), so that the mixture is not known; use bootstrap=999"
         )
     efficient = np.linalg.inv(found.inverse[np.ix_(tested, tested)])
     return chi_bar_weights(efficient, on_edge[tested], seed)
 
 
 def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[Host, " B"], int]:
-    """Likelihood ratios of data sets drawn from the restricted fit, and how many refits failed.
+    """Return likelihood ratios of data sets simulated from the restricted fit (B,), and the number of failed refits.
 
-    The full model is refitted from the restricted estimates and from its own, and the higher end counts.
+    The full model is refitted from the restricted and from its own estimates; the higher log-likelihood is used.
     """
     from mlejax.inference.resampling.refitting import refits_of_drawn  # which rests on the tests
 
@@ -73,12 +74,14 @@ def bootstrapped(full: Fit, restricted: Fit, n: int, seed: int) -> tuple[Float[H
     high = np.max([np.where(done.clean, done.llf, -np.inf) for done in large], axis=0)
     good = small.clean & np.isfinite(high) & (high >= small.llf - FALL * np.maximum(1.0, np.abs(small.llf)))
     if good.sum() < 19:
-        raise ValueError(f"lr_test(bootstrap={n}): {n - int(good.sum())} of {n} pairs of refits did not end at maxima")
+        raise ValueError(
+            f"lr_test(bootstrap={n}) needs at least 19 pairs of refits; {n - int(good.sum())} of {n} did not end at maxima"
+        )
     return 2.0 * np.maximum(high - small.llf, 0.0)[good], int((~good).sum())
 
 
 def _off_edges(at: Fit) -> Float[Host, " p"]:
-    """A start a tenth of a standard error inside of edges."""
+    """Return u with coordinates at bounds moved inside by a tenth of a standard error, as a start."""
     space = at.spec.space
     assert at.information is not None
     step = 0.1 / np.sqrt(np.maximum(np.abs(np.diag(at.information)), 1e-12))

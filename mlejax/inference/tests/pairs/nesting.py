@@ -1,4 +1,8 @@
-"""Whether a restricted fit is nested in a larger one, as far as that can be told.
+"""Check whether a restricted fit is nested in a larger one.
+
+Fits of one function are compared at the restricted estimates: the larger fit must be able to give every parameter its value
+in every row, by its column space, offset, fixed values and constraints.  For fits of different functions, nesting cannot be
+checked and is assumed.
 
 Fits of one function are compared at the restricted estimate: the value that every parameter has in every row there must be
 one that the larger fit can give it, by its column space, offset, fixed values and constraints.  Fits of different functions
@@ -21,16 +25,16 @@ TOLERANCE = 1e-6  # of a linear predictor outside a column space, relative to it
 
 
 def same_function(full: Fit, restricted: Fit) -> bool:
-    """Whether both fits are of one log-likelihood, with covariates or without."""
+    """True if both fits use the same log-likelihood function, with or without formulas."""
     a, b = ((fit.spec.likelihood.natural or fit.spec.likelihood).function for fit in (full, restricted))
     return a is b
 
 
 def not_nested(full: Fit, restricted: Fit) -> str:
-    """Why the restricted fit is not nested in the full one, or nothing."""
+    """Return the reason why the restricted fit is not nested in the full one, or ""."""
     labels = full.spec.space.labels
     if labels == restricted.spec.space.labels and (broken := _broken(full, restricted)):
-        return f"the full fit holds {', '.join(broken)}, and the restricted estimates do not"
+        return f"the full fit imposes {', '.join(broken)}, which the restricted estimates do not satisfy"
     if not same_function(full, restricted) or not same_order(full.loaded, restricted.loaded):
         return ""
     with float64():
@@ -39,7 +43,7 @@ def not_nested(full: Fit, restricted: Fit) -> str:
         return ""
     return (
         f"{', '.join(outside)} of the restricted fit takes values that no coefficients of the full one give: its columns "
-        "(or offset) are no combinations of theirs"
+        "(or offset) are not linear combinations of the full fit's columns"
     )
 
 
@@ -64,7 +68,7 @@ def _closed_edges(transform: Transform) -> tuple[float, ...]:
 
 
 def _broken(full: Fit, restricted: Fit) -> list[str]:
-    """Fixed values and constraints of the full fit that the restricted estimates break."""
+    """Return the fixed values and constraints of the full fit that the restricted estimates do not satisfy."""
     space = full.spec.space
     own, other = space.reported(full.params), space.reported(restricted.params)
     apart = np.abs(own - other) > 1e-8 * np.maximum(1.0, np.abs(own))
@@ -84,7 +88,7 @@ def _broken(full: Fit, restricted: Fit) -> list[str]:
 
 
 def _names(full: Fit, restricted: Fit) -> list[str]:
-    """Parameters that covariates determine in either fit."""
+    """Return the names of the parameters that have a formula in either fit."""
     return list(dict.fromkeys(p.name for fit in (full, restricted) for p in fit.spec.likelihood.predictors))
 
 
@@ -93,7 +97,7 @@ def _predictor(fit: Fit, name: str) -> Predictor | None:
 
 
 def _attainable(full: Fit, restricted: Fit, name: str) -> bool:
-    """Whether the full fit can give a parameter the values that it has at the restricted estimate."""
+    """True if the full fit can give a parameter the values that it has at the restricted estimates in all rows."""
     mine, theirs = _predictor(full, name), _predictor(restricted, name)
     n, w = full.loaded.rows.n, full.loaded.weights
     used = w.used if w is not None and len(w.values) == n else np.ones(n, bool)

@@ -1,4 +1,4 @@
-"""Whether two fits are of the same data: by fingerprints, and row by row where the data are there."""
+"""Check whether two fits are of the same data: by fingerprints, and row by row if the data are in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from mlejax.shapes import Float, Host
 
 
 def data_difference(a: Fingerprint | None, b: Fingerprint | None) -> str:
-    """Why two fingerprints cannot be of the same data, or nothing; columns that only one of them has are not compared.
+    """Return the reason why two fingerprints belong to different data, or ""; columns that only one of them has are not
+    compared.
 
     >>> data_difference(Fingerprint(2, {"y": (3.0, 5.0)}), Fingerprint(2, {"y": (4.0, 5.0), "x": (0.0, 2.0)}))
     "column 'y' has different values"
@@ -37,10 +38,10 @@ def _listed(names: Iterable[Hashable]) -> str:
 
 
 def same_rows(a: Loaded, b: Loaded) -> bool:
-    """Whether the columns that two fits have in common go together in the same rows, in whatever order these stand.
+    """False if the cross products X'X of the columns that two fits have in common (weights included) differ.
 
-    Decided by the sums of products of all pairs of columns and of the weights; true where these cannot be formed (units,
-    models of the whole data, data in a file).
+    Then the rows of one are not a permutation of those of the other.  True if they agree, or are not compared: fewer than
+    two common columns, different numbers of rows, unit-level or whole-data models, streams, and results from a file.
     """
     if any(x.remembered is not None or x.stream is not None for x in (a, b)):
         return True
@@ -56,7 +57,9 @@ def same_rows(a: Loaded, b: Loaded) -> bool:
 
 
 def same_order(a: Loaded, b: Loaded) -> bool:
-    """Whether the columns that two row-wise fits have in common are the same row by row."""
+    """True if the columns that two row-wise fits have in common are equal row by row; False for streams and results from a
+    file.
+    """
     if any(x.remembered is not None or x.stream is not None for x in (a, b)):
         return False
     one, other = _columns_of(a), _columns_of(b)
@@ -65,7 +68,7 @@ def same_order(a: Loaded, b: Loaded) -> bool:
 
 
 def _columns_of(loaded: Loaded) -> dict[Any, Float[Host, " n"]]:
-    """The numeric columns by row of a row-wise fit, those of its formulas and its weights, by name."""
+    """Return the numeric columns (n,) of a row-wise fit by name: those of its function, of its formulas, and its weights."""
     data = loaded.problem.data
     if data.mode != "rows":
         return {}

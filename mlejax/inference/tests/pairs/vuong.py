@@ -1,4 +1,4 @@
-r"""Vuong's tests of two models, nested in one another or not: can they be told apart, and is one closer to the truth?
+r"""Vuong's tests of two models, nested or not: are they distinguishable, and is one closer to the true distribution?
 
 With the terms m_i = l_1i - l_2i of the log-likelihood ratio at the estimates and their variance omega^2,
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class VuongTest:
-    """Vuong's tests of two models.
+    """Result of Vuong's tests of two models.
 
     Attributes:
-        variance: omega^2, of the terms of the log-likelihood ratio.
-        statistic_variance, p_variance: n omega^2, and the p-value of the models being indistinguishable.
-        statistic, pvalue: z of the log-likelihood ratio, and its two-sided p-value; of nested models their p-value is that of the
-            likelihood ratio under a weighted sum of chi-squares, which holds when the larger model is wrong too.
-        llr: sum of the terms, first minus second.
-        first, second: names.
-        nested: one model is nested in the other.
-        correction: subtracted from the ratio, ``""``, ``"aic"`` or ``"bic"``.
-        n: contributions.
+        variance: omega^2, variance of the terms of the log-likelihood ratio.
+        statistic_variance, p_variance: n omega^2, and the p-value of the hypothesis that the models are indistinguishable.
+        statistic, pvalue: z statistic of the log-likelihood ratio, and its two-sided p-value; for nested models the likelihood
+            ratio, with a p-value from a weighted sum of chi-squares, which is valid for a misspecified larger model too.
+        llr: log-likelihood ratio, the sum of the terms, first minus second.
+        first, second: names of the models.
+        nested: True if one model is nested in the other.
+        correction: difference that is subtracted from the ratio: ``""`` (none), ``"aic"`` or ``"bic"`` penalties.
+        n: number of terms.
     """
 
     variance: float
@@ -64,14 +64,14 @@ class VuongTest:
     n: int
 
     def frame(self) -> pd.DataFrame:
-        """Two rows, ``distinguishable`` and ``closer``: statistic and p_value."""
+        """Return a DataFrame with two rows, ``distinguishable`` and ``closer``, and columns statistic and p_value."""
         import pandas as pd
 
         rows = {"statistic": [self.statistic_variance, self.statistic], "p_value": [self.p_variance, self.pvalue]}
         return pd.DataFrame(rows, index=pd.Index(["distinguishable", "closer"], name="test"))
 
     def summary(self) -> Text:
-        """Both tests in words."""
+        """Return both tests as text."""
         which = self.first if self.llr > 0 else self.second
         less = f", less the difference of {self.correction.upper()} penalties" if self.correction else ""
         name = "LR" if self.nested else "z"
@@ -83,7 +83,7 @@ class VuongTest:
             f"  the sum of log-likelihood ratios is {self.llr:.6g}, in favour of {which}",
         ]
         if self.p_variance > 0.05 and not self.nested:
-            lines.append("  note: the models are not told apart by these data, so that z has no meaning")
+            lines.append("  note: these data do not distinguish the models, so that z is not valid")
         return Text(lines)
 
     def __repr__(self) -> str:
@@ -91,18 +91,19 @@ class VuongTest:
 
 
 def vuong_test(first: FitFacts, second: FitFacts, correction: str = "") -> VuongTest:
-    """Whether two models of the same data can be told apart, and which is closer to the truth (Vuong 1989).
+    """Test whether two models of the same data are distinguishable, and which is closer to the true distribution (Vuong
+    1989).
 
     Args:
         first, second: the fits.
-        correction: ``""``, ``"aic"`` or ``"bic"``: subtract the difference of their penalties, as R's ``pscl`` prints too.
+        correction: ``""``, ``"aic"`` or ``"bic"``: subtract the difference of these penalties, as R's ``pscl`` does.
 
     Returns:
-        `VuongTest`.  Contributions are rows, or units.
+        `VuongTest`, whose terms are rows, or units.
 
     Raises:
-        ValueError: other rows or weights, fits that are no maxima, and models of which one meets the other on an edge of its
-            support (zero inflation against none), where z is not normal (Wilson 2015): ``lr_test(..., boundary=1)`` holds.
+        ValueError: the fits are of different rows, weighted, or not maxima; or one model equals the other with a parameter at a
+            bound (zero inflation against none), where z is not normal (Wilson 2015): use ``lr_test(..., boundary=1)``.
     """
     if correction not in ("", "aic", "bic"):
         raise ValueError(f"correction={correction!r}: expected '', 'aic' or 'bic'")
@@ -130,21 +131,24 @@ def _checked(facts: FitFacts) -> Fit:
     fit = facts.fit
     if fit is None or fit.loaded.remembered is not None:
         raise ValueError(
-            "vuong_test compares contributions row by row, and a result from a file does not hold the data"
+            "vuong_test needs the data, which a result from a file does not hold; fit the model again"
         )
     if not facts.converged or facts.penalised:
         why = "is penalised or bias-reduced" if facts.penalised else "did not end at a maximum"
         raise ValueError(
-            f"vuong_test: the fit of {facts.label} {why}, so that its log-likelihood is not at its maximum"
+            f"vuong_test needs maximised log-likelihoods; the fit of {facts.label} {why}"
         )
     if not fit.interior.all():
         on = ", ".join(fit.spec.space.theta_labels[i] for i in np.flatnonzero(~fit.interior))
         raise ValueError(
-            f"vuong_test: {on} of {facts.label} is estimated on the edge of its support, where the statistic is not normal "
-            "(Wilson 2015, Economics Letters 127, 51); lr_test(..., boundary=1), or bootstrap=999, holds"
+            f"vuong_test: {on} of {facts.label} is estimated at a bound of its support, where the statistic is not normal "
+            "(Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or bootstrap=999"
         )
     if fit.loaded.problem.data.mode == "whole" and fit.loaded.problem.data.n_contributions <= 1:
-        raise ValueError(f"vuong_test compares contributions, and {facts.label} returns one scalar")
+        raise ValueError(
+            f"vuong_test needs the terms of the log-likelihood, but {facts.label} returns one scalar; return one value "
+            "for each row"
+        )
     return fit
 
 
@@ -152,26 +156,30 @@ def _same_terms(first: FitFacts, second: FitFacts, a: Fit, b: Fit) -> None:
     sizes = [fit.loaded.problem.data.n_contributions for fit in (a, b)]
     if sizes[0] != sizes[1]:
         raise ValueError(
-            f"vuong_test: the fits have different contributions: {sizes[0]} of {first.label} and {sizes[1]} of {second.label}"
+            f"vuong_test: expected fits with the same number of rows or units, got {sizes[0]} for {first.label} and {sizes[1]} "
+            f"for {second.label}"
         )
     if found := data_difference(first.fingerprint, second.fingerprint):
         raise ValueError(f"vuong_test: the fits are of different data: {found}")
     rows = a.loaded.problem.data.mode == "rows"
     shared = set(a.loaded.fingerprint.columns) & set(b.loaded.fingerprint.columns)
     if rows and shared and not same_order(a.loaded, b.loaded):
-        raise ValueError("vuong_test: the fits are of the same rows in another order")
+        raise ValueError("vuong_test: expected fits with the same order of rows; fit both to one table")
     if a.loaded.weights is not None or b.loaded.weights is not None:
-        raise ValueError("vuong_test is refused for weighted fits: expand the rows of frequency weights")
+        raise ValueError(
+            "vuong_test does not support weights; if they are frequency weights, repeat each row by its weight and fit without "
+            "weights="
+        )
 
 
 def _nested(a: Fit, b: Fit) -> bool:
-    """Whether one is nested in the other, refused where they meet on an edge of a support."""
+    """True if one model is nested in the other; ValueError if they are equal with a parameter at a bound."""
     big, small = (a, b) if a.spec.space.n_free >= b.spec.space.n_free else (b, a)
     if not same_function(a, b) and (name := met_on_an_edge(big, small)):
         raise ValueError(
-            f"vuong_test is refused: {small.spec.likelihood.name} is {big.spec.likelihood.name} with {name} on the edge of its "
-            "support, and then the statistic is not normal (Wilson 2015, Economics Letters 127, 51); lr_test(..., boundary=1), "
-            "or bootstrap=999, holds"
+            f"vuong_test: {small.spec.likelihood.name} is {big.spec.likelihood.name} with {name} at a bound of its support, and "
+            "then the statistic is not normal (Wilson 2015, Economics Letters 127, 51); use lr_test(..., boundary=1) or "
+            "bootstrap=999"
         )
     if not same_function(a, b) or big.spec.space.n_free == small.spec.space.n_free:
         return False
@@ -185,7 +193,7 @@ def _terms(fit: Fit) -> Float[Host, " n"]:
 
 
 def _weights(a: Fit, b: Fit) -> Float[Host, " k"]:
-    """The eigenvalues of W."""
+    """Return the eigenvalues of the matrix W of the module's docstring."""
     s, t = a.scores(), b.scores()
     assert a.information is not None
     assert b.information is not None

@@ -1,1 +1,1 @@
-"""Restrictions in the words of the user: text, terms of formulas, matrices; and z tests of linear combinations."""
+"""Restrictions given as text, terms of formulas or matrices; z tests of linear combinations."""

@@ -1,4 +1,4 @@
-r"""Linear combinations of estimates, one at a time: value, standard error, test and interval.
+r"""Linear combinations of estimates, each by itself: value, standard error, test and interval.
 
 For a row R_i of the restrictions, :math:`z_i = (R_i \hat\theta - r_i) / \sqrt{R_i V R_i'}`, against the normal
 distribution. A combination whose variance is zero up to rounding is known exactly: its standard error is 0 and it has no
@@ -29,7 +29,7 @@ class TTest(Estimates):
 
     Attributes:
         null_value: right-hand sides r (m,).
-        cov: their covariance R V R' (m, m).
+        cov: covariance of the combinations, R V R' (m, m).
         df: degrees of freedom of Student's t, inf for the normal distribution.
     """
 
@@ -38,7 +38,7 @@ class TTest(Estimates):
     df: float = np.inf
 
     def cov_params(self) -> pd.DataFrame:
-        """Covariance of the combinations."""
+        """Return the covariance of the combinations (m, m)."""
         import pandas as pd
 
         return pd.DataFrame(self.cov, index=list(self.labels), columns=list(self.labels))
@@ -56,24 +56,24 @@ def t_test(
     support: Support | None = None,
     df: float = np.inf,
 ) -> TTest:
-    """Every restriction on its own: R theta, its standard error, the z test against r and an interval.
+    """Test every restriction by itself: R theta, its standard error, the z test against r and an interval.
 
     Args:
-      R: (m, k) restrictions.
-      r: (m,) or scalar null values.
-      theta: (k,) estimates.
-      cov: (k, k) covariance, NaN where it does not exist.
+      R: restrictions (m, k).
+      r: null values, (m,) or a scalar.
+      theta: estimates (k,).
+      cov: covariance of theta (k, k), NaN where it does not exist.
       alpha: 1 - coverage of the intervals, which are symmetric on the natural scale.
       labels: m labels.
-      reason: why the covariance has NaN, if the caller knows.
-      support: lower and upper ends of the entries' supports (k,) each: a null value on an edge or outside has no test.
+      reason: why the covariance has NaN, if known.
+      support: lower and upper bounds of the entries' supports, (k,) each: a null value at a bound or outside has no test.
       df: degrees of freedom of Student's t; inf for the normal distribution.
 
     Returns:
       `TTest`. A combination without sampling variation has standard error 0, no statistic and a note.
 
     Raises:
-      ValueError: wrong shapes, alpha outside (0, 0.5].
+      ValueError: shapes do not agree, or alpha is outside (0, 0.5].
 
     >>> test = t_test([[1.0, -1.0]], 0.0, [1.0, 3.0], [[1.0, 0.0], [0.0, 1.0]])
     >>> test.params.tolist(), test.bse.round(4).tolist(), test.pvalues.round(4).tolist()
@@ -90,7 +90,7 @@ def t_test(
     notes = []
     for i, (value, error) in enumerate(zip(params, bse, strict=True)):
         if not np.isfinite(value):
-            notes.append("an estimate that is used is not finite")
+            notes.append("one of the estimates in it is not finite")
         elif np.isnan(error):
             notes.append(reason or NO_COVARIANCE)
         elif error == 0:

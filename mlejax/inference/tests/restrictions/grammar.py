@@ -1,4 +1,4 @@
-r"""The text of linear hypotheses, read into linear forms (the grammar is in `hypotheses`).
+r"""Parser from the text of linear hypotheses to linear forms (the grammar is in `hypotheses`).
 
 A tokenizer that keeps the text in square brackets, then recursive descent. Every parsing function is pure: it
 takes a position and returns its value and the next position. Unreadable text is a ValueError with a caret.
@@ -30,14 +30,16 @@ class _Token(NamedTuple):
 
 
 class LinearForm(NamedTuple):
-    """sum of weight * theta[indices] + constant, elementwise over indices of one common length (or length one)."""
+    """A linear form: sum of weight * theta[indices] + constant, elementwise over indices of one common length (or length
+    one).
+    """
 
     terms: tuple[tuple[np.ndarray, float], ...]
     constant: float
 
 
 class Row(NamedTuple):
-    """One restriction, linear = 0, in the words of the user; elementwise where an address has several entries."""
+    """One restriction, linear = 0, with its text as written by the user; elementwise if a name selects several entries."""
 
     linear: LinearForm
     text: str
@@ -47,7 +49,7 @@ class Row(NamedTuple):
 
 
 def _refuse(text: str, position: int, expected: str) -> NoReturn:
-    """ValueError that shows the place with a caret, in a window of the text."""
+    """Raise ValueError that marks the position in the text with a caret."""
     flat = "".join(c if c.isprintable() else " " for c in text)
     first = max(0, min(position - _WINDOW // 2, len(flat) - _WINDOW))
     last = min(len(flat), first + _WINDOW)
@@ -57,7 +59,7 @@ def _refuse(text: str, position: int, expected: str) -> NoReturn:
 
 
 def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
-    """Tokens; ``names`` that occur in the text come first (a label may have unbalanced brackets)."""
+    """Split the text into tokens; occurrences of ``names`` with unbalanced brackets are recognised first."""
     found: list[_Token] = []
     odd = sorted((n for n in names if n.count("[") != n.count("]")), key=len, reverse=True)
     i = 0
@@ -92,7 +94,7 @@ def _tokens(text: str, names: Sequence[str] = ()) -> list[_Token]:
 
 
 def _address(text: str, start: int) -> tuple[str, int]:
-    """The address that begins at `start`, and where it ends."""
+    """Return the name of an entry that begins at `start`, and the position after it."""
     if text[start] == "`":
         close = text.find("`", start + 1)
         if close <= start + 1:
@@ -126,7 +128,9 @@ def _closing_bracket(text: str, start: int) -> int:
 
 
 class _Source(NamedTuple):
-    """Text, tokens and addresses for the parsing functions, each of which returns its value and the next position."""
+    """Text, tokens and the resolver of names, for the parsing functions, each of which returns its value and the next
+    position.
+    """
 
     text: str
     tokens: list[_Token]
@@ -138,7 +142,7 @@ class _Source(NamedTuple):
 
 
 def read_text(text: str, resolve: Resolve, n: int, names: Sequence[str] = ()) -> list[Row]:
-    """The restrictions in one string; see `hypotheses.parse_hypotheses` for the arguments.
+    """Parse the restrictions in one string; arguments as in `hypotheses.parse_hypotheses`.
 
     >>> [row.text for row in read_text("a = b, 2*c", {"a": [0], "b": [1], "c": [2]}.__getitem__, 3)]
     ['a = b', '2*c = 0']
@@ -196,7 +200,9 @@ def _restriction(source: _Source, at: int, depth: int) -> tuple[list[Row], int]:
 
 
 def _parenthesised_restriction(source: _Source, at: int) -> int | None:
-    """Position of the closing parenthesis if a whole restriction is inside, as in '(a = b), (c = 0)'."""
+    """Return the position of the closing parenthesis if it encloses a whole restriction, as in '(a = b), (c = 0)'; else
+    None.
+    """
     if source.tokens[at].kind != "(":
         return None
     depth, equal = 0, False
@@ -262,7 +268,7 @@ def _factor(source: _Source, at: int, depth: int) -> tuple[LinearForm, int]:
         if source.tokens[end].kind != ")":
             source.refuse(end, "expected ')' or an operator")
         return _scaled(inner, sign), end + 1
-    source.refuse(at, "expected a number, an address or '(' here")
+    source.refuse(at, "expected a number, the name of an entry or '(' here")
 
 
 def _scaled(linear: LinearForm, factor: float) -> LinearForm:
@@ -270,14 +276,14 @@ def _scaled(linear: LinearForm, factor: float) -> LinearForm:
 
 
 def entry_indices(address: str, resolve: Resolve, n: int) -> np.ndarray:
-    """The entries that an address names, as checked indices in 0..n-1.
+    """Return the positions 0..n-1 of the entries that a name selects.
 
     >>> entry_indices("beta", {"beta": [2, 3]}.__getitem__, 4).tolist()
     [2, 3]
     """
     found = np.asarray(resolve(address))
     if found.size == 0:
-        raise ValueError(f"{address!r} names no estimated entry")
+        raise ValueError(f"{address!r} selects no estimated entry; expected the name of one")
     if found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= n:
         raise ValueError(f"{address!r}: expected indices in 0..{n - 1}, got {found!r}")
     return found.ravel()

@@ -1,6 +1,6 @@
-r"""Linear hypotheses in the words of the user, turned into R theta = r.
+r"""Parse linear hypotheses, given as text, dict or matrix, into R theta = r.
 
-The grammar (addresses are the ones used everywhere; text inside square brackets is part of the address)::
+The grammar (an address is the name of an entry, ``beta[x1]``; text inside square brackets is part of it)::
 
     hypotheses  = restriction {"," restriction}
     restriction = sum {"=" sum} | "(" restriction ")"      a sum alone is 0; a = b = c are two restrictions
@@ -10,8 +10,8 @@ The grammar (addresses are the ones used everywhere; text inside square brackets
     address     = name {"." name | "[" anything with balanced brackets "]"}
 
 An address of several entries makes a restriction elementwise: ``beta = 0``, ``beta = gamma``, ``beta = beta[0]``.
-A name that is no identifier is written between backticks. Nothing but a ValueError leaves this module, apart from what
-the caller's own `resolve` raises about an address.
+A name that is not an identifier is written between backticks. All errors are ValueErrors, apart from those that the
+caller's own `resolve` raises for an address.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Hypotheses(NamedTuple):
     """Linear restrictions R theta = r.
 
     Attributes:
-      R: (m, n) float64.
-      r: (m,) float64.
-      labels: m strings for the rows of a table.
+      R: restrictions (m, n), float64.
+      r: right-hand sides (m,), float64.
+      labels: m strings that describe the restrictions.
     """
 
     R: np.ndarray
@@ -42,14 +42,14 @@ class Hypotheses(NamedTuple):
 def parse_hypotheses(
     hypotheses: Any, resolve: Resolve, n: int, *, r: Any = None, names: Sequence[str] | None = None
 ) -> Hypotheses:
-    """Linear hypotheses from text, a dict or a matrix.
+    """Return linear hypotheses R theta = r from text, a dict or a matrix.
 
     Args:
       hypotheses: a string (``"mu[a] = mu[b], sigma = 1"``), a list of such strings, a dict ``{address: value}``,
         a matrix R of shape (m, n) or (n,), or a tuple (R, r). The columns of a DataFrame are read as addresses.
-      resolve: address -> indices in 0..n-1; its errors pass through.
+      resolve: function from the name of an entry to positions in 0..n-1; its errors are passed on.
       n: number of entries of theta.
-      r: right-hand side for a matrix, scalar or (m,); 0 by default. Refused with text and dicts.
+      r: right-hand side for a matrix, scalar or (m,); 0 by default. Not allowed with text and dicts.
       names: n names of the entries, for labels; optional.
 
     Returns:
@@ -57,7 +57,7 @@ def parse_hypotheses(
       dropped when others remain.
 
     Raises:
-      ValueError: what cannot be read, with its place marked; a restriction without a parameter; wrong shapes.
+      ValueError: text that cannot be parsed, with the position marked; a restriction without a parameter; wrong shapes.
 
     >>> index = {"a": [0], "b": [1], "beta": [2, 3]}
     >>> h = parse_hypotheses("a = 2*b, beta = 1", index.__getitem__, 4)
@@ -66,7 +66,7 @@ def parse_hypotheses(
     """
     if _is_text(hypotheses) or isinstance(hypotheses, Mapping):
         if r is not None:
-            raise ValueError("r belongs to a matrix of restrictions; in text, write the value after the equals sign")
+            raise ValueError("r= is for a matrix of restrictions; in text, write the value after the equals sign")
         if isinstance(hypotheses, Mapping):
             rows = _from_dict(hypotheses, resolve, n)
         else:
@@ -93,7 +93,7 @@ def _from_dict(hypotheses: Mapping[Any, Any], resolve: Resolve, n: int) -> list[
     rows = []
     for address, value in hypotheses.items():
         if not isinstance(address, str):
-            raise ValueError(f"the keys of a hypothesis are addresses: expected a string, got {address!r}")
+            raise ValueError(f"expected the names of entries (strings) as keys of a hypothesis, got {address!r}")
         where = entry_indices(address, resolve, n)
         values = _numeric(value, f"the value of {address!r}").ravel()
         if values.size not in (1, where.size):
@@ -133,7 +133,7 @@ def _assemble(rows: Sequence[Row], n: int, names: Sequence[str] | None) -> Hypot
 
 
 def _row_label(row: np.ndarray, value: float, names: Sequence[str] | None) -> str:
-    """``2*beta[1] - beta[2] = 3``, or an empty string without names or with too many terms to read."""
+    """Return a label such as ``2*beta[1] - beta[2] = 3``; "" without names or with more than 6 terms."""
     used = np.flatnonzero(row).tolist()
     if names is None or len(used) > 6:
         return ""

@@ -1,4 +1,4 @@
-"""The terms of formulas, such as ``C(region)``, as sets of coefficients, and the Wald tests that each of them is 0."""
+"""The terms of formulas, such as ``C(region)``, as sets of coefficients, and Wald tests that each term is 0."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERCEPT = "1"
 
 
 class FormulaTerm(NamedTuple):
-    """A term of the formula of a regressed parameter.
+    """One term of a parameter's formula.
 
     Attributes:
-        parameter: the regressed parameter.
-        text: of the term, as formulaic writes it; ``"1"`` is the intercept.
+        parameter: name of the parameter with the formula.
+        text: the term, as formulaic writes it; ``"1"`` is the intercept.
         entries: positions of its coefficients among the reported entries.
     """
 
@@ -37,12 +37,12 @@ class FormulaTerm(NamedTuple):
 
     @property
     def label(self) -> str:
-        """``mu[C(region)]``."""
+        """Label such as ``mu[C(region)]``."""
         return f"{self.parameter}[{self.text}]"
 
 
 def terms_of(fit: Fit) -> list[FormulaTerm]:
-    """The terms of all formulas of a fit, in their order; none of a design matrix that was taken as it is."""
+    """Return the terms of all formulas of a fit, in order; a parameter with a design matrix has none."""
     space, found = fit.spec.space, []
     for design in getattr(fit.loaded.designs, "designs", ()):
         if design.piece.spec is None:
@@ -59,10 +59,11 @@ def terms_of(fit: Fit) -> list[FormulaTerm]:
 
 
 def term_named(fit: Fit, text: str) -> Int[Host, " k"] | None:
-    """The coefficients of a term, ``"C(region)"`` or ``"mu[C(region)]"``; None where no formula has it.
+    """Return the positions of the coefficients of a term, ``"C(region)"`` or ``"mu[C(region)]"``; None if no formula has
+    it.
 
     Raises:
-        ValueError: the formulas of several parameters have it; a text such as ``"C(x)"`` that is no term.
+        ValueError: the formulas of several parameters have the term, or a string such as ``"C(x)"`` is not a term.
     """
     wanted = "".join(text.split())
     found = [t for t in terms_of(fit) if wanted in ("".join(t.text.split()), "".join(t.label.split()))]
@@ -70,12 +71,12 @@ def term_named(fit: Fit, text: str) -> Int[Host, " k"] | None:
         raise ValueError(f"{text!r} is a term of several parameters: write {' or '.join(repr(t.label) for t in found)}")
     if not found and re.fullmatch(r"[\w.]+\([^=]*\)", wanted):
         known = ", ".join(repr(t.text) for t in terms_of(fit) if t.text != INTERCEPT)
-        raise ValueError(f"{text!r} is no term of a formula of this fit; its terms are: {known or 'none'}")
+        raise ValueError(f"{text!r} is not a term of a formula of this fit; its terms are: {known or 'none'}")
     return found[0].entries if found else None
 
 
 def slopes_of(space: Space) -> Int[Host, " k"]:
-    """The coefficients beside an intercept, of all formulas that have one."""
+    """Return the positions of all coefficients other than intercepts, of the formulas that have an intercept."""
     parts = [
         at.start + np.flatnonzero([not label.endswith("[Intercept]") for label in leaf.entry_labels])
         for leaf, at in zip(space.leaves, space.reported_slices, strict=True)
@@ -87,18 +88,18 @@ def slopes_of(space: Space) -> Int[Host, " k"]:
 @in_notebooks
 @dataclass(frozen=True, eq=False, repr=False)
 class TermTests:
-    """For each term of the formulas the joint Wald test that its coefficients are 0; prints as a table.
+    """Joint Wald tests that the coefficients of each term of the formulas are 0; prints as a table.
 
     Attributes:
-        terms: the terms, ``mu[C(region)]``.
-        tests: one for each.
+        terms: labels of the terms, such as ``mu[C(region)]``.
+        tests: one test for each term.
     """
 
     terms: tuple[str, ...]
     tests: tuple[WaldTest, ...]
 
     def frame(self) -> pd.DataFrame:
-        """One row a term: statistic, df, p_value, note."""
+        """Return a DataFrame with one row for each term: statistic, df, p_value, note."""
         import pandas as pd
 
         return pd.concat([t.frame() for t in self.tests]).set_axis(pd.Index(list(self.terms), name="term"))
