@@ -133,7 +133,7 @@ def test_what_is_refused(res: mle.Results) -> None:
         (lambda: res.margins("days", random="mode", at_means=True), "a row of means belongs to no unit"),
         (lambda: res.margins("days", random="mode", unconditional=True), "given, not a sample"),
         (lambda: res.simulate(new.assign(subject=99), random="mode"), "subject 99 had no rows in the fit"),
-        (lambda: INTERCEPTS.simulate(res.params_tree, new, random="mode"), "of the units of a fit"),
+        (lambda: INTERCEPTS.simulate(res.params_tree, new, random="mode"), "needs the units of a fit"),
         (lambda: res.cross_validate(3, random="mode"), "no rows in the refit and no mode"),
         (lambda: res.bootstrap(9, random="zero"), "draws units with their rows"),
         (lambda: res.bootstrap(9, kind="parametric", random="none"), "'integrate', 'mode' or 'zero'"),

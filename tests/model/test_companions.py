@@ -101,7 +101,7 @@ def test_simulators_that_do_not_do_what_they_should() -> None:
             gaussian.simulate({"mu": 0.0, "sigma": 1.0}, empty)
     with pytest.raises(ValueError, match="no value for sigma"):
         gaussian.simulate({"mu": 0.0}, 7)
-    with pytest.raises(ValueError, match="number of rows is not enough"):
+    with pytest.raises(ValueError, match="has formulas; expected data"):
         line.simulate({"mu": [0.0, 1.0], "sigma": 1.0}, 7)
     passed = model_with(lambda key, p, d: {**d, "y": draw(key, d.n_rows) + d["x"]})
     assert set(passed.simulate({"mu": 0.0}, {"x": np.zeros(4)})) == {"y"}

@@ -176,7 +176,7 @@ def test_predict_says_what_it_needs() -> None:
         fitted("logit").predict(new_rows().drop(columns="race"))
     with pytest.raises(ValueError, match="choose one, param='mu'"):
         fitted("scale").predict({"speed": [1.0]})
-    with pytest.raises(ValueError, match="param='nu' is not regressed"):
+    with pytest.raises(ValueError, match="param='nu' has no formula"):
         fitted("scale").predict({"speed": [1.0]}, param="nu")
 
 

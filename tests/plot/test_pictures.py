@@ -124,7 +124,7 @@ def test_a_training_is_drawn_by_epochs() -> None:
 
 
 def test_searches_that_were_not_kept_are_refused(many: mle.BatchResults) -> None:
-    with pytest.raises(ValueError, match="not kept"):
+    with pytest.raises(ValueError, match="needs a result with a record of its steps"):
         mle.plot.convergence(many["a"])
 
 

@@ -92,7 +92,7 @@ def test_a_new_name_follows_its_predecessor() -> None:
 
 
 def test_what_compare_refuses() -> None:
-    with pytest.raises(ValueError, match="two results"):
+    with pytest.raises(ValueError, match="two or more results"):
         compare([SMALL])
     with pytest.raises(ValueError, match="expected 2 names"):
         compare([SMALL, LARGE], names="ab")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MOST_ENTRIES = 5000  # of a covariance that is formed
 REDUNDANT = "fixed at 0: a constant added to every effect equals a change of another parameter"
-LEFT_OUT = "no finite effect: the rows of this level were left out"
+LEFT_OUT = "no finite effect: its rows were left out"
 
 
 def _of(fit: Fit) -> Effects:

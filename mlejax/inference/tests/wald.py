@@ -204,7 +204,7 @@ def check_arguments(
         raise ValueError(f"expected theta (k,) and its covariance (k, k), got {theta_.shape} and {cov_.shape}")
     known = np.where(np.isfinite(cov_), cov_, 0.0)
     if np.abs(known - known.T).max(initial=0.0) > 1e-6 * np.abs(known).max(initial=0.0):
-        raise ValueError("cov: expected a symmetric covariance matrix; give the covariance of theta")
+        raise ValueError("cov is not symmetric: expected the covariance matrix of theta")
     R_ = np.atleast_2d(np.asarray(R, np.float64))
     if R_.ndim != 2 or R_.shape[1] != k or R_.shape[0] == 0:
         raise ValueError(f"R: expected shape (m, {k}), one column per entry of theta, got {R_.shape}")

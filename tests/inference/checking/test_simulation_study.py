@@ -129,7 +129,7 @@ def test_what_is_refused() -> None:
         mle.simulation_study(gaussian, {"mu": 1.0, "var": 1.0}, 10, 1)
     with pytest.raises(ValueError, match="start="):
         mle.simulation_study(gaussian, {"mu": 1.0, "var": 1.0}, 10, 5, start="zero")
-    with pytest.raises(ValueError, match="give data"):
+    with pytest.raises(ValueError, match="has formulas; expected data"):
         mle.simulation_study(gaussian.regress(mu="x"), {"mu": [1.0, 2.0], "var": 1.0}, 10)
 
 

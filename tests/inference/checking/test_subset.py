@@ -165,7 +165,7 @@ def test_what_is_refused() -> None:
     def shares(params: Any, data: Any) -> Any:
         return jnp.log(params["p"][data["y"]])
 
-    with pytest.raises(ValueError, match="bound to one another"):
+    with pytest.raises(ValueError, match="depend on one another"):
         shares.fit({"y": np.array([0, 0, 1, 2])}).subset_errors("p")
     assert jax.config.jax_enable_x64 is False
 

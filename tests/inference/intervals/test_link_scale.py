@@ -84,7 +84,7 @@ def test_missing_errors_give_missing_limits():
 def test_an_estimate_on_an_open_edge_says_so():
     ci = confidence_intervals([0.0, 1.0], [0.1, 0.1], links=[Log(), Logit(0, 1)])
     assert np.isnan(ci.low).all()
-    assert all("edge of its support" in note for note in ci.notes)
+    assert all("bound of its support" in note for note in ci.notes)
 
 
 def test_standard_error_zero_is_a_point():

@@ -96,7 +96,7 @@ def test_what_cannot_be_answered_is_refused_in_words() -> None:
         with pytest.raises(ValueError, match="expected two numbers or None, the first below the second"):
             res.predict(mean, at, support=wrong)
     note = res.predict(mean, at, support=(0, None)).loc[0]  # 0 for all values of mu
-    assert "does not depend on the parameters" in note["note"] or "edge of its support" in note["note"]
+    assert "does not depend on the parameters" in note["note"] or "bound of its support" in note["note"]
     with pytest.raises(TypeError, match="support= is for functions"):
         res.predict(at, support=(0, 1))
     with pytest.raises(ValueError, match=r"got 'mu'; .* write res.predict\(data, param='mu'\)"):

@@ -185,7 +185,7 @@ def test_a_null_value_on_an_edge_or_outside_the_support_has_no_test():
     for null in (0.0, -1.0):
         refused = wald_test([[0.0, 1.0]], null, [1.0, 2.0], np.eye(2), labels=[f"sigma = {null:g}"], support=support)
         assert np.isnan(refused.statistic)
-        assert f"sigma = {null:g} is no interior point of the support (0, inf)" in refused.reason
+        assert f"sigma = {null:g} is not an interior point of the support (0, inf)" in refused.reason
         each = t_test(np.eye(2), [0.0, null], [1.0, 2.0], np.eye(2), support=support)
         assert np.isnan(each.pvalues).tolist() == [False, True]
         assert "interior point" in each.notes[1]

@@ -303,7 +303,7 @@ def test_the_bootstrap_draws_levels(counts):
     left_out = counts.jackknife()
     first = pd.unique(FRAME["firm"])[:2]
     agree(left_out.replicates.iloc[:2], [POISSON.fit(FRAME[FRAME["firm"] != firm]).params for firm in first], 1e-7)
-    with pytest.raises(ValueError, match="with an intercept beside the effects of firm"):
+    with pytest.raises(ValueError, match="does not support an intercept together with effects of firm"):
         with_constant.fit(FRAME).bootstrap(4)
 
 
@@ -415,7 +415,7 @@ def test_what_is_refused_is_named(counts):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not supported with alpha"):
             refused()
-    with pytest.raises(ValueError, match="one-step' is refused: effects by index are found anew in each refit"):
+    with pytest.raises(ValueError, match="one-step' is not supported here: effects by level index are estimated again"):
         counts.bootstrap(approximate="one-step")
     with pytest.raises(ValueError, match="cov_type='opg' does not support effects of firm"):
         counts.with_cov("opg")

@@ -254,7 +254,7 @@ def by_unit(params: Any, data: Any) -> Any:
         (logit, {"weights": np.ones(N), "weight_kind": "frequency"}, "expected the name of a column, got ndarray"),
         (logit, {"bias_reduction": "jeffreys"}, "bias_reduction="),
         (logit, {"cov_type": "HAC"}, "cov_type='HAC' needs the rows in memory"),
-        (logit, {"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(N)}}, "are names of columns"),
+        (logit, {"cov_type": "cluster", "cov_kwds": {"groups": np.zeros(N)}}, "expected the name of a column of it"),
     ],
 )
 def test_what_needs_all_rows_is_refused_by_name(files: mle.Parquet, model: Any, options: Any, message: str) -> None:

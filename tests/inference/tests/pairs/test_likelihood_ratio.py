@@ -98,9 +98,9 @@ def test_boundary_mixture():
     assert ratio(-10.0, 3, -10.0, 2, boundary=1).pvalue == 1.0
     assert "chibar2(0, 1)" in repr(test)
     assert "mixture" in test.summary()
-    with pytest.raises(ValueError, match="evaluates both models on the data"):
+    with pytest.raises(ValueError, match="needs the data of both fits"):
         ratio(-10.0, 4, -11.5, 2, boundary=2)
-    with pytest.raises(ValueError, match="how many of the 2 restrictions"):
+    with pytest.raises(ValueError, match="the number of the 2 restrictions"):
         ratio(-10.0, 4, -11.5, 2, boundary=3)
 
 
@@ -196,7 +196,7 @@ def test_a_wald_test_on_an_open_edge_is_refused_as_the_table_does():
     for hypothesis in ("sigma = 0", "mu = 0, sigma = 0", {"sigma": -1.0}):
         test = res.wald_test(hypothesis)
         assert np.isnan(test.pvalue)
-        assert "no interior point of the support (0, inf)" in test.reason
+        assert "not an interior point of the support (0, inf)" in test.reason
     assert np.isnan(res.t_test("sigma = 0").pvalues[0])
     assert np.isnan(res.pvalues["sigma"])
     assert res.wald_test("sigma = 1").pvalue < 1

@@ -149,7 +149,7 @@ def test_the_caret_marks_the_place():
     with pytest.raises(ValueError, match="cannot read") as error:
         parse("mu[a] = * 3")
     first, text, caret = str(error.value).splitlines()
-    assert "expected a number, an address or '('" in first
+    assert "expected a number, the name of an entry or '('" in first
     assert text[caret.index("^")] == "*"
     with pytest.raises(ValueError, match="cannot read") as error:
         parse("sigma = 1, " * 40 + "mu[a] = ? , " + "sigma = 1, " * 40)
@@ -167,7 +167,7 @@ def test_wrong_matrices_and_arguments():
         parse(np.full((1, N), np.nan))
     with pytest.raises(ValueError, match="scalar or 1 values"):
         parse(np.ones((1, N)), r=[1, 2])
-    with pytest.raises(ValueError, match="belongs to a matrix"):
+    with pytest.raises(ValueError, match="is for a matrix"):
         parse("sigma = 1", r=2)
     with pytest.raises(ValueError, match="given twice"):
         parse((np.ones((1, N)), 0.0), r=2)
@@ -179,7 +179,7 @@ def test_wrong_matrices_and_arguments():
         parse({})
     with pytest.raises(ValueError, match="expected one value or 3"):
         parse({"beta": [1, 2]})
-    with pytest.raises(ValueError, match="expected a string"):
+    with pytest.raises(ValueError, match=r"names of entries .strings. as keys"):
         parse({3: 1})
     with pytest.raises(ValueError, match="expected indices"):
         parse_hypotheses("a = 1", lambda address: [99], 3)
