@@ -111,7 +111,7 @@ def two_step(first: Entries, second: Entries, names: Mapping[str, str] | None = 
     kind, same = second.cov.kind, _same_rows(one, two)
     if not (KINDS[kind].plain_sandwich or kind == "nonrobust"):
         robust = ", ".join(repr(k.name) for k in KINDS.values() if k.plain_sandwich)
-        raise ValueError(f"stack is for cov_type='nonrobust', {robust}, not {kind!r}")
+        raise ValueError(f"stack: expected cov_type 'nonrobust', {robust}, got {kind!r}")
     if same and kind == "nonrobust":
         R = s2.T @ s1
         middle = C @ V1 @ C.T - R @ V1 @ C.T - C @ V1 @ R.T

@@ -49,7 +49,7 @@ def _centred(fit: Fit, scores: Float[Host, "n p"]) -> Float[Host, "n p"]:
     return scores if fit.centred is None else np.asarray(scores @ fit.centred.matrix)
 
 
-def _by_root(kind: Kind, weight_kind: str | None) -> bool:
+def _weighted_by_w(kind: Kind, weight_kind: str | None) -> bool:
     """True if products of scores are weighted by w (frequency weights, opg), False if by w^2."""
     return (weight_kind == "frequency" and kind.over != "clusters") or (weight_kind is not None and kind.form == "products")
 
@@ -66,14 +66,14 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         raise ValueError(one_scalar(kind, likelihood.name))
     if isinstance(likelihood.function, ExpectedTotal) and not (of.plain and of.over == "rows"):
         offered = ", ".join(k.name for k in KINDS.values() if k.plain and k.over == "rows")
-        raise ValueError(f"cov_type={kind!r} is not offered for an extended likelihood; there are {offered}")
+        raise ValueError(f"cov_type={kind!r} does not support extended likelihoods; use one of {offered}, or 'nonrobust'")
     refuse_connected(fit.loaded, likelihood, f"cov_type={kind!r}")
     n = counts(fit.loaded)[1]
     if of.over == "lags":
         if data.mode == "units":
             raise ValueError(
-                f"cov_type={kind!r} expects contributions in the order of time, but those of {likelihood.name} are units "
-                f"({likelihood.unit!r}), and units have no order; use 'cluster' or 'HC0'"
+                f"cov_type={kind!r} expects rows in the order of time, but the terms of {likelihood.name} belong to "
+                f"units ({likelihood.unit!r}), which have no order; use 'cluster' or 'HC0'"
             )
         if fit.weight_kind == "frequency":
             raise ValueError(
@@ -89,7 +89,7 @@ def sums_of(fit: Fit, kind: str, options: Mapping[str, Any]) -> Sums:
         raise ValueError(f"cov_type={kind!r} is not made of products of scores")
     scores = _centred(fit, fit.scores())
     if w is not None:
-        size = np.sqrt(w.values) if _by_root(of, w.kind) else w.values
+        size = np.sqrt(w.values) if _weighted_by_w(of, w.kind) else w.values
         scores = (scores * size[:, None])[w.used]
     codes = [cluster_codes(fit, groups) for groups in options.get("groups", ())]
     return cov_room.score_products(scores, n, codes)
@@ -175,7 +175,7 @@ def sums_of_many(
         products, n, sizes = (np.concatenate(parts) for parts in zip(*(one[:3] for one in each), strict=True))
         return Sums(products, n, sizes, options.get("maxlags")), np.ones(len(which), bool)
     codes = _codes_of_many(batch, groups[0]) if groups else None
-    products, ran = summed_products(batch, which, codes, _by_root(KINDS[kind], batch.weight_kind))
+    products, ran = summed_products(batch, which, codes, _weighted_by_w(KINDS[kind], batch.weight_kind))
     sizes = np.zeros(len(which), int) if codes is None else np.array([int(codes[i].max()) + 1 for i in which])
     return Sums(products[:, None], _counted(batch)[which], sizes[:, None]), ran
 

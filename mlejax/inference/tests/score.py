@@ -141,7 +141,7 @@ def _tested(
         bread = covariance_of(inside, kind, options).matrix
     elif np.isnan(bread).any():
         bread, kind = _inverse_products(at), "opg"
-        note = "the observed information is not positive definite at the restricted estimate: products of scores stand for it"
+        note = "the observed information is not positive definite at the restricted estimates: products of scores are used"
     cov = bread if KINDS[kind].model_based else covariance_of(inside, kind, options).matrix
     H, labels = _restrictions(at, tangent, bread, text)
     step = bread @ at.score
