@@ -1,4 +1,4 @@
-"""Many data sets over the one recipe: two readers, one engine, a verdict for each."""
+"""Fits of many data sets at once: reading, searching, a verdict for each; and refits of one data set under many weights."""
 
 from mlejax.batch.fitting import fit_many, single, statement, warn_of_failures
 from mlejax.batch.judging import Batch

@@ -1,4 +1,4 @@
-"""Many data sets over the one recipe: their starts, ends and verdicts as arrays, and one of them as an ordinary fit."""
+"""Fit many data sets: starts, final points and verdicts as arrays; and convert one of them to an ordinary fit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def fit_many(
     n_starts: int | None = None,
     budget: Budget,
 ) -> Batch:
-    """Maximum likelihood for every data set; arguments as in ``Model.fit_batch``."""
+    """Fit every data set by maximum likelihood and return the `Batch`.
+
+    ``sets``: the data sets; ``columns``: names of cluster columns; other arguments as in ``Model.fit_batch``.
+    """
     algorithm, seed = optimize.resolve(method), check_count("seed", seed, 0)
     own_labels = start is not None or mixture_of(likelihood) is None
     again = n_starts is None and not own_labels
@@ -67,7 +70,7 @@ def fit_many(
         penalty, sets = _bound(penalty, hyper, sets)
         spec = Spec(likelihood, space, penalty)
         if optimize.batched(algorithm):
-            raise ValueError("method= with batch_size is for one data set of many rows; leave out batch_size")
+            raise ValueError("method= with batch_size= is supported for single fits only: leave out batch_size=")
         which = sets.usable
         budget = budget_for_largest(spec, sets, held, budget) if which.size else budget
         evaluator = DataSetsEvaluator(spec, sets, budget, held, sets.hyper, (False, sets.own_hyper))
@@ -125,14 +128,17 @@ def _with_latents_named(batch: Batch, which: Host, keep: bool) -> Batch:
 
 
 def budget_for_largest(spec: Spec, sets: DataSets, held: Host | None, budget: Budget) -> Budget:
-    """As `budget_for`, of the largest data set that can be used."""
+    """Limits of memory and threads, as `budget_for`, for the largest usable data set."""
     largest = int(sets.usable[np.argmax(sets.sizes[sets.usable])])
     bytes_ = sets.data_set_bytes(int(sets.sizes[largest]))
     return budget_for(spec, sets.single(largest), bytes_, held, sets.hyper_at(largest), budget)
 
 
 def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) -> tuple[Any, DataSets]:
-    """The penalty as programs take it, and the data sets with its hyper-parameters, common or one each."""
+    """Return the penalty in the form that compiled programs take, and the data sets with its hyper-parameters attached.
+
+    The hyper-parameters are common to all, or one for each data set (a leading axis L).
+    """
     leaves = jax.tree.leaves(hyper)
     own = bool(leaves) and all(np.ndim(a) and np.shape(a)[0] == len(sets) for a in leaves)
     first = jax.tree.map(lambda a: np.asarray(a)[0], hyper) if own else hyper
@@ -149,16 +155,16 @@ def _bound(penalty: Callable[..., Any] | None, hyper: PyTree, sets: DataSets) ->
 
 
 def _given(spec: Spec, sets: DataSets, start: PyTree) -> tuple[list[Any], list[bool]]:
-    """For each leaf its start or None, and whether it has one for each data set (a leading axis)."""
+    """For each leaf the value under ``start=`` or None, and whether it has a leading axis over data sets."""
     if isinstance(start, str):
         if start != "pooled":
-            raise ValueError(f"start={start!r}: expected a dict of starts, one for all or one each, or 'pooled'")
+            raise ValueError(f"start={start!r}: expected a dict of starts, common to all or one for each data set, or 'pooled'")
         start = None
     return start_room.given_for_each(spec.space, len(sets), start, spec.likelihood.parameters)
 
 
 def _alone(sets: DataSets, i: int, space: Space) -> Loaded:
-    """One data set as the recipe takes it, in the padded size of the batch."""
+    """Data set number i as `Loaded`, in the padded size of the batch."""
     data = sets.single(i)
     n = int(data.n)
     rows = data_room.Rows(tuple(leaf[:n] for leaf in data.rows), data.shared, sets.layout, n)
@@ -174,7 +180,10 @@ def _problems(
     own: list[bool],
     budget: Budget,
 ) -> Problems:
-    """The data sets as the diagnosis asks for them, one by one."""
+    """A `Problems` view of the data sets: for number i, its data, evaluator and given start, made on demand.
+
+    ``given``, ``own``: the given starts and whether they have a leading axis, from `_given`.
+    """
     room = budget.memory // max(sets.data_set_bytes(int(sets.sizes.max(initial=1))), 1)
 
     def one(evaluator: Evaluator, i: int) -> ChunkedEvaluator:
@@ -188,7 +197,7 @@ def _problems(
 
 
 def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, which: Host, sets: DataSets) -> Outcome:
-    """The recipe over the data sets whose start is known; the others were interrupted."""
+    """Search and diagnose the data sets whose start u0, (L, p), is finite; the starts of others were not found before Ctrl-C."""
     space = evaluator.spec.space
     started = which[np.isfinite(u0[which]).all(axis=1)]
     if not started.size:
@@ -200,20 +209,22 @@ def _searched(problems: Problems, evaluator: DataSetsEvaluator, u0: np.ndarray, 
 
 
 def _in_theta(spec: Spec, result: OptimizeResult, held: Host | None, budget: Budget) -> InTheta:
+    """Convert final points to natural coordinates."""
     return in_theta(spec.space, result, held, budget)
 
 
 def _pooled(
     spec: Spec, sets: DataSets, which: np.ndarray, given: list[Any], held: Host | None, method: Method, seed: int
 ) -> np.ndarray:
-    """The estimates from all data sets together, as one start for each."""
+    """The estimate from the pooled rows of all data sets, in u, (p,): a common start for ``start="pooled"``."""
     if sets.mode == "whole":
         raise ValueError(
-            "start='pooled' needs contributions that can be pooled; with rowwise=False give start= or leave it out"
+            "start='pooled' needs rows or units that can be pooled: with rowwise=False give start= as values, or leave it out"
         )
     if sets.own_hyper:
         raise ValueError(
-            "start='pooled' fits all data sets as one, which a penalty of another strength for each does not allow"
+            "start='pooled' fits all data sets as one, which is not possible with a hyper= for each: give start= as values, or "
+            "leave it out"
         )
     positions = np.concatenate([np.arange(sets.begins[i], sets.begins[i] + sets.lengths[i]) for i in which])
     positions = positions if sets.order is None else sets.order[positions]
@@ -231,7 +242,7 @@ def _pooled(
 def _several_starts(
     problems: Problems, outcome: Outcome, evaluator: DataSetsEvaluator, which: np.ndarray, n_starts: int
 ) -> tuple[Outcome, dict[int, tuple[Mode, ...]]]:
-    """Further starts of every data set, one after the other."""
+    """Search the data sets ``which`` from further starts, one by one; return the outcome and the modes by data set."""
     modes: dict[int, tuple[Mode, ...]] = {}
     for i in which.tolist():
         one = problems.one(evaluator.with_spec(outcome.spec), i)
@@ -245,7 +256,7 @@ def _several_starts(
 
 
 def single(batch: Batch, i: int) -> finish_room.Fit:
-    """One data set's fit as a fit of it alone would give it; nothing is optimised again."""
+    """Make the ordinary `Fit` of data set number i from the batch, without optimising again."""
     if i in batch.closed:
         return batch.closed[i]
     sets = batch.sets
@@ -275,14 +286,14 @@ def single(batch: Batch, i: int) -> finish_room.Fit:
 
 
 def statement(batch: Batch, i: int) -> str:
-    """Why a data set was not fitted, or what its verdict says."""
+    """The statement of the verdict of data set number i, or why it was not fitted."""
     if i in batch.statements:
         return batch.statements[i]
     return single(batch, i).verdict.statement
 
 
 def warn_of_failures(name: str, codes: np.ndarray, stacklevel: int) -> None:
-    """One warning for the whole batch, with the share of each verdict."""
+    """Warn, once for the whole batch, how many data sets have which verdict without a maximum; ``codes``: their codes, (L,)."""
     failed = Counter(codes[~np.isin(codes, CONVERGED)].tolist())
     if failed:
         each = ", ".join(f"{n} {code}" for code, n in failed.most_common())

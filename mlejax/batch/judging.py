@@ -1,4 +1,4 @@
-"""The ends of many searches as a batch: a verdict for each, and everything in natural coordinates."""
+"""The class `Batch`, and how it is made from the final points of many searches: verdicts, and natural coordinates."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ class Batch:
 
     @property
     def llf(self) -> np.ndarray:
-        """Log-likelihoods (L,), summed; the optimiser saw sampling weights of mean one."""
+        """Log-likelihoods, summed and weighted, (L,), without the penalty."""
         return (self.ends.loglik if self.plain is None else self.plain) * self.sets.scale
 
     @property
     def weight_kind(self) -> str | None:
-        """The kind of weights, or None."""
+        """"frequency", "sampling" or "importance"; None without weights."""
         return None if self.sets.weighing is None else self.sets.weighing.kind
 
     @property
     def converged(self) -> np.ndarray:
-        """Flags (L,): verdict verified or boundary."""
+        """True, (L,), where the verdict is verified or boundary."""
         return np.isin(self.codes, CONVERGED)
 
 
@@ -104,7 +104,7 @@ def judged(
     which: np.ndarray,
     budget: Budget,
 ) -> Batch:
-    """The outcome as a batch: codes of verdicts, and everything in natural coordinates."""
+    """Make the `Batch` from the outcome of the searches: codes of verdicts, and estimates in natural coordinates."""
     spec, space, ends, held = outcome.spec, outcome.spec.space, outcome.result, problems.fixed
     codes = np.full(len(sets), "not_computable", dtype="U20")
     statements = dict(sets.bad)
@@ -153,7 +153,7 @@ def judged(
 
 
 def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
-    """With inverses of the information that were taken in centred coordinates, where the user's own have too few digits."""
+    """Replace the inverse informations of data sets that were searched in centred and scaled coordinates by those from there."""
     found = {i: f.mapped for i, f in findings.items() if f.mapped is not None and f.mapped.end.information is not None}
     if not found:
         return at
@@ -167,6 +167,7 @@ def _from_centred(at: InTheta, findings: Mapping[int, Findings]) -> InTheta:
 
 
 def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
+    """The statement of a data set that Ctrl-C interrupted; ``unexamined``: after its search, before its diagnosis."""
     if unexamined:
         return "interrupted before its end was examined"
     if not np.isfinite(end.u).all():
@@ -175,13 +176,14 @@ def _interrupted(end: OptimizeResult, unexamined: bool) -> str:
 
 
 def _spread(part: PyTree, which: np.ndarray, n: int) -> np.ndarray:
-    """Arrays of some data sets among NaN for the others."""
+    """An array over all n data sets with the rows ``which`` from ``part``, NaN elsewhere."""
     out = np.full((n, *part.shape[1:]), np.nan)
     out[which] = part
     return out
 
 
 def _with(whole: np.ndarray, which: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """A copy of ``whole`` with the rows ``which`` replaced by ``part``."""
     whole = np.array(whole)
     whole[which] = part
     return whole

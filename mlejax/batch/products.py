@@ -1,4 +1,4 @@
-"""Sums of products of scores of many data sets, taken where the data are: what sandwich covariances need."""
+"""Sums of products of scores of many data sets, for sandwich covariances."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from mlejax.shapes import Bool, Float, Host, Int
 def summed_products(
     batch: Batch, which: Int[Host, " m"], codes: Sequence[Int[Host, " n"]] | None, by_root: bool
 ) -> tuple[Float[Host, "m p p"], Bool[Host, " m"]]:
-    """Sums of products of weighted scores in theta, over contributions or clusters; and where they were summed before Ctrl-C.
+    """Sum outer products of weighted scores (with respect to theta) over rows, units or clusters, for m data sets.
 
     Args:
         batch: the fits.
         which: numbers of the data sets.
-        codes: for every data set the cluster of each contribution, or None.
-        by_root: products are weighted by w, not by w^2.
+        codes: for every data set the cluster number of each row or unit, or None.
+        by_root: weight the products by w, not by w^2.
+
+    Returns:
+        The sums, (m, p, p), and a mask, (m,), of the data sets that were done before Ctrl-C.
     """
     p = batch.theta.shape[1]
     sets, budget = batch.sets, batch.budget

@@ -1,9 +1,8 @@
-"""Many data sets from one table: it is read once, as one data set is, and then split by group.
+"""Read many data sets from one table: it is read once, like a single data set, and then split by group.
 
-A stack of arrays (n_datasets, n_rows, ...) is a table of n_datasets x n_rows rows in groups of equal size.  Rows are kept once,
-in the user's memory where that is possible; a data set is a run of positions into them, so that a batch larger than the
-memory that may be used is copied chunk by chunk.  A data set that cannot be used (a missing or infinite value, no row left)
-keeps its place, with the reason.
+A stack of arrays (n_datasets, n_rows, ...) is a table of n_datasets x n_rows rows in groups of equal size.  The rows are not
+copied if possible; a data set is a range of positions into them, so that a batch larger than the memory limit is copied chunk
+by chunk.  A data set that cannot be used (a missing or infinite value, no row left) stays in the batch, with the reason.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from mlejax.shapes import Data, Float, Host, Int, PyTree
 
 
 class _Groups(NamedTuple):
-    """How the rows of a table belong to data sets.
+    """Which rows of a table belong to which data set.
 
     Attributes:
         runs: the rows of each data set.
-        labels: (L,) names of the data sets.
-        label_names: what the labels are called, one or several.
-        equal: all have the same number of rows.
+        labels: labels of the data sets, (L,).
+        label_names: names of the label columns.
+        equal: all data sets have the same number of rows.
     """
 
     runs: Runs
@@ -52,10 +51,12 @@ def stacked(
     weights: Any = None,
     weight_kind: str | None = None,
 ) -> DataSets:
-    """Arrays (n_datasets, n_rows, ...) -> data sets; weights are a column or (n_datasets, n_rows).
+    """Read stacked arrays (n_datasets, n_rows, ...) into `DataSets`; arguments as of ``Model.fit_batch``.
+
+    ``others``: names of further columns in use (clusters).
 
     Raises:
-        DataError, DataTypeError: arrays of different numbers of data sets or rows, or no arrays.
+        DataError, DataTypeError: arrays with different numbers of data sets or rows, or no arrays.
     """
     if isinstance(data, (Shared, Static, str)) or data is None:
         raise DataTypeError("fit_batch: expected a dict or tree of arrays (n_datasets, n_rows, ...)")
@@ -78,10 +79,12 @@ def grouped(
     weights: Any = None,
     weight_kind: str | None = None,
 ) -> DataSets:
-    """One long table with a column of groups (or several) -> data sets, in order of first appearance.
+    """Split a long table by groups into `DataSets`, in order of first appearance; arguments as of ``Model.fit_groups``.
+
+    ``others``: names of further columns in use (clusters).
 
     Raises:
-        DataError, MissingColumnError: no such column, a group label missing, a table without rows.
+        DataError, MissingColumnError: no such column, a missing group label, a table without rows.
     """
     table = data_room.ingest(frame)
     codes, labels, label_names = _group_codes(table, by)
@@ -93,7 +96,7 @@ def grouped(
 
 
 def _stack_shape(data: Data) -> tuple[int, int]:
-    """The number of data sets and of rows of a stack of arrays."""
+    """The number of data sets and the number of rows of stacked arrays; DataError if the arrays differ in these."""
     seen: dict[str, tuple[int, ...]] = {}
     parts = [(f"[{key!r}]", value) for key, value in data.items()] if isinstance(data, Mapping) else [("", data)]
     for name, part in parts:
@@ -116,10 +119,13 @@ def _stack_shape(data: Data) -> tuple[int, int]:
 
 
 def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
-    """One array of a stack; a table is refused with what to call instead."""
+    """An array of the stack as NumPy array; DataTypeError or DataError for tables, tracers and arrays of fewer than two axes.
+
+    ``where``: the name of the array, for messages.
+    """
     if hasattr(leaf, "iloc"):
         raise DataTypeError(
-            f"{where}: expected an array (n_datasets, n_rows, ...), got a {type(leaf).__name__}; one long table goes to "
+            f"{where}: expected an array (n_datasets, n_rows, ...), got a {type(leaf).__name__}; fit one long table by "
             "fit_groups(frame, by=...)"
         )
     if isinstance(leaf, jax.core.Tracer):
@@ -127,14 +133,19 @@ def _stacked_array(leaf: PyTree, where: str) -> np.ndarray:
     array = np.asarray(leaf)
     if array.ndim < 2:
         raise DataError(
-            f"{where}: expected an array (n_datasets, n_rows, ...), got shape {array.shape}; what all data sets share is marked "
-            "mle.Shared(...), and one long table with a column of groups goes to fit_groups"
+            f"{where}: expected an array (n_datasets, n_rows, ...), got shape {array.shape}; wrap values common to all data sets "
+            "in mle.Shared(...), and fit one long table with a column of groups by fit_groups"
         )
     return array
 
 
 def _group_codes(table: data_room.Table, by: Any) -> tuple[Int[Host, " n"], Any, tuple[str, ...]]:
-    """Codes 0..G-1 of every row in order of first appearance, labels (tuples for several columns), names."""
+    """Group the rows of a table.
+
+    Returns:
+        Group number 0..G-1 of each row, in order of first appearance; labels of the groups (tuples for several columns); names
+        of the columns.
+    """
     several = isinstance(by, (list, tuple)) and len(by) > 0 and all(isinstance(b, str) for b in by)
     if several and (isinstance(by, list) or by not in table):
         found = [data_room.group_codes(table.column(name), f"by column {name!r}") for name in by]
@@ -164,7 +175,7 @@ def _split(
     weights: Any,
     weight_kind: str | None,
 ) -> DataSets:
-    """Read the table once and split it by group."""
+    """Read the table once and split it by group into `DataSets`."""
     check_missing_allowed(likelihood, missing)
     kind, whole = _kind_of_weights(likelihood, weights, weight_kind), likelihood.mode == "whole"
     runs, labels, label_names, equal = groups
@@ -225,18 +236,18 @@ def _split(
 
 
 def _kind_of_weights(likelihood: Likelihood, weights: Any, weight_kind: str | None) -> str | None:
-    """What weights stand for; they are refused where one contribution is a whole data set."""
+    """Return the kind of the weights, or None without weights; ValueError for weights with ``rowwise=False``."""
     kind = data_room.check_weight_kind(weights, weight_kind)
     if kind is not None and likelihood.mode == "whole":
         raise ValueError(
-            "weights= in a batch is for models by row or unit; with rowwise=False fit the data sets one by one, or multiply "
-            "inside the function"
+            "weights= in a batch is supported for models by row or unit only; with rowwise=False fit the data sets one by one, "
+            "or multiply inside the function"
         )
     return kind
 
 
 def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad: Mapping[int, str]) -> dict[int, int]:
-    """The number of terms of a whole model, by the number of rows of a data set."""
+    """Number of rows of a data set -> number of values that the function returns, for ``rowwise=False``."""
     example = {int(n): i for i, n in enumerate(runs.lengths) if i not in bad}
     one = {n: data_room.ingest(reading.table.take(runs(i))) for n, i in sorted(example.items())}
     return {n: trace_reads(likelihood, table, reading.space)[1] for n, table in one.items()}
@@ -245,7 +256,7 @@ def _lengths_returned(likelihood: Likelihood, reading: Reading, runs: Runs, bad:
 def _weights_of(
     table: data_room.Table, weights: Any, kind: str | None, n: int
 ) -> tuple[data_room.Weights | None, list[Gap]]:
-    """The weights of all rows of the table, NaN where they are missing, and their gaps."""
+    """The weights of all rows of the table (NaN where missing), and the gaps (missing and infinite values) among them."""
     if kind is None:
         return None, []
     name = weights if isinstance(weights, str) else ""
@@ -256,7 +267,7 @@ def _weights_of(
 
 
 def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Host, " L"]:
-    """The padded number of terms of each data set."""
+    """The padded number of rows (or units) of each data set, (L,)."""
     if whole:
         return lengths.copy()
     if equal:
@@ -268,7 +279,7 @@ def _padded_sizes(lengths: Int[Host, " L"], equal: bool, whole: bool) -> Int[Hos
 def _without_gaps(
     runs: Runs, gaps: Sequence[Gap], missing: str, index: Sequence[Hashable] | None, bad: dict[int, str]
 ) -> Runs:
-    """The rows without missing values under missing="drop"; data sets with other gaps are added to ``bad``."""
+    """Leave out rows with missing values if missing="drop"; data sets with other gaps are added to ``bad``, with the reason."""
     dropped = [gap for gap in gaps if missing == "drop" and not gap.infinite]
     phrases: dict[int, list[str]] = {}
     for gap in gaps:
@@ -287,7 +298,7 @@ def _without_gaps(
 
 
 def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int, str]) -> Runs:
-    """The rows of positive weight; data sets with weights that cannot be used are added to ``bad``."""
+    """Leave out rows of weight 0; data sets with unusable weights are added to ``bad``, with the reason."""
     where = f"weights column {weighing.name!r}" if weighing.name else "weights"
     for flags, words in wrong_weights(weighing.values, weighing.kind):
         for i, count in zip(*runs.with_any(flags), strict=True):
@@ -299,7 +310,7 @@ def _without_zero_weights(runs: Runs, weighing: data_room.Weights, bad: dict[int
 
 
 def _check_steps(rows: data_room.Rows, runs: Runs, table: data_room.Table, unit: str, time: str) -> None:
-    """DataError unless the times of each series of each data set grow by one step."""
+    """Raise DataError unless the times of each series (unit) of each data set increase by one step."""
     taken = rows.take(runs.positions)
     series, times = (np.asarray(taken.select(table.column(name))) for name in (unit, time))
     inside = data_room.group_codes(series, f"unit column {unit!r}")[0]

@@ -1,7 +1,7 @@
-"""One data set, many weight vectors: what resampling, deletion and the Bayesian bootstrap are made of.
+"""Refit one data set under many weight vectors, for bootstraps, the jackknife and cross-validation.
 
-The rows are shared (:class:`mlejax.objective.Reweighted`).  A row of weight 0 is evaluated in place, times 0; a refit that
-does not end cleanly is run again with such rows replaced by a row of positive weight.
+The rows are shared (:class:`mlejax.objective.Reweighted`).  A row of weight 0 is evaluated and multiplied by 0; a refit that
+does not reach a clear maximum is run again with such rows replaced by a row of positive weight.
 
 The one-step approximation takes a single Newton step from the estimate,
 
@@ -54,16 +54,16 @@ FEW, FEW_ROWS = 64, 5_000_000
 
 @dataclass(frozen=True, eq=False)
 class Refits:
-    """Many refits of one data set, on the host; leading axis B.
+    """Results of B refits: NumPy arrays with a leading axis B.
 
     Attributes:
-        u, theta: estimates in the optimiser's and in natural free coordinates, (B, p).
-        params: the user's structure, natural scale, leading axis B.
-        llf: weighted log-likelihoods, (B,).
-        clean: converged to a maximum by the test of a single fit, without ray tests, (B,).
+        u, theta: estimates in unconstrained and in natural coordinates, (B, p).
+        params: the user's structure, natural scale, arrays with a leading axis B.
+        llf: weighted log-likelihoods, (B,); NaN for one-step refits.
+        clean: whether the refit reached a clear maximum (as :func:`mlejax.fit.diagnose.clean`, without ray tests), (B,).
         end: ``End`` codes, (B,).
-        n_steps: accepted steps, (B,).
-        finished: nothing was cut short by the keyboard; what was not run has end INTERRUPTED.
+        n_steps: number of accepted steps, (B,).
+        finished: False if Ctrl-C interrupted the refits; those not run have the code INTERRUPTED.
     """
 
     u: np.ndarray
@@ -90,15 +90,15 @@ def refit(
     """Maximise the log-likelihood of one data set under many weight vectors.
 
     Args:
-        spec: of the fit (``Fit.spec``).
+        spec: specification of the fit (``Fit.spec``).
         method: an optimiser object.
-        data: of the fit (``Fit.loaded.problem.data``), one data set.
-        weights: (B, n) >= 0, one for each contribution (a padded tail may be left out), the fit's own weights included; or
+        data: data of the fit (``Fit.loaded.problem.data``), one data set.
+        weights: (B, n) >= 0, one for each row or unit (padding may be left out), multiplied by the fit's own weights already; or
             a function ``which (k,) -> (k, n)``, so that they need not all be in memory.
-        n_refits: B.
+        n_refits: number B of refits.
         u0: starts, (p,) for all or (B, p): ``Fit.u`` for warm starts.
         fixed: values under ``fixed=``, (n_values,), or None.
-        budget: of ``mlejax.batch.budget(memory_limit, progress)``.
+        budget: limits of memory and threads, from ``mlejax.batch.budget(memory_limit, progress)``.
         hyper: second argument of the penalty, common to all.
     """
     with float64():
@@ -136,7 +136,7 @@ def refit_data(
 
     Args:
         spec, method, fixed, budget, hyper: as in :func:`refit`.
-        sets: the data; what cannot be used has end START_NOT_FINITE.
+        sets: the data sets; unusable ones get the code START_NOT_FINITE.
         u0: the start, (p,).
     """
     n = len(sets)
@@ -156,7 +156,7 @@ def refit_data(
 def _relabelled(
     spec: Spec, ends: OptimizeResult, good: Bool[Host, " B"], u0: Float[Host, " p"], data: Prepared, fixed: Any
 ) -> OptimizeResult:
-    """The ends with their classes in order, where those of the estimate u0 (p,) are."""
+    """Sort the latent classes of the refits' results, if they are sorted and exchangeable at the estimate u0, (p,)."""
     leaves = exchangeable(spec, u0, data, fixed)
     if leaves is None:
         return ends
@@ -170,7 +170,7 @@ def _digits_lost(
     good: Bool[Host, " B"],
     starts: Float[Host, "B p"],
 ) -> Bool[Host, " B"]:
-    """Flags of the ends where the formula has lost its digits: maxima of rounding are no refits."""
+    """Boolean mask, (B,), of results (among the ``good`` ones) at which rounding errors dominate."""
     spec, out = evaluator.spec, np.zeros(len(good), bool)
     for i in np.flatnonzero(good & suspect(evaluator, ends, starts, good)).tolist():
         one = ChunkedEvaluator(spec, evaluator.sets.single(i), evaluator.fixed, evaluator.hyper)
@@ -179,20 +179,21 @@ def _digits_lost(
 
 
 def _interrupted(ends: OptimizeResult) -> Bool[Host, " B"]:
+    """Boolean mask, (B,), of refits that Ctrl-C interrupted."""
     return np.asarray(ends.status == int(End.INTERRUPTED))
 
 
 def _refits(space: Space, ends: OptimizeResult, good: Host, fixed: Host | None) -> Refits:
+    """Make `Refits` from results in u and the mask of clear maxima."""
     theta, params = theta_and_params(space, ends.u, fixed)
     loglik, status, n_steps = (np.asarray(a) for a in (ends.loglik, ends.status, ends.n_steps))
     return Refits(ends.u, theta, params, loglik, good, status, n_steps, not bool(_interrupted(ends).any()))
 
 
 def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, fixed: Host | None) -> np.ndarray | None:
-    """From one start for all, where the first Newton step leads (B, p): a matrix product in the place of an evaluation.
+    """Take the first Newton step of all refits from a common start by one matrix product; return the points, (B, p).
 
-    Steps that a quadratic does not promise to be good (a decrement far beyond p) are not taken.  None where this is not
-    possible or does not pay.
+    Refits with a Newton decrement above 10 p + 20 stay at the start.  None if this is not possible or saves no time.
     """
     data, p = work.data, spec.space.n_free
     rows = data.n_padded * p * p
@@ -211,7 +212,10 @@ def _first_steps(spec: Spec, method: Method, work: Reweighted, u0: np.ndarray, f
 
 
 def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[Host, " B"]]:
-    """Newton steps (B, p) and decrements (B,) from sums of scores and information; 0 and inf where it is not definite."""
+    """Newton steps, (B, p), and decrements, (B,), from sums of scores and information, (B, p + p^2).
+
+    0 and inf if the information is not positive definite.
+    """
     gradient, information = sums[:, :p], sums[:, p:].reshape(-1, p, p)
     diagonal = np.einsum("bii->bi", information)
     good = np.isfinite(sums).all(axis=1) & (diagonal > 0).all(axis=1)
@@ -227,11 +231,13 @@ def _steps(sums: Float[Host, "B k"], p: int) -> tuple[Float[Host, "B p"], Float[
 def _ended(
     space: Space, ends: OptimizeResult, fixed: Host | None, budget: Budget | None
 ) -> tuple[OptimizeResult, Bool[Host, " B"]]:
-    """The ends, moved onto edges from which they cannot be told, and flags (B,) of those that are maxima.
+    """Set coordinates within 1e-4 standard errors of a bound to it, and find which results are clear maxima.
 
-    Without a budget each is judged by itself, and no program is compiled for all.
+    Without a budget each is judged by itself, and no program is compiled for all.  A search that began at the maximum has no
+    decrements to compare: it is accepted if the information is positive definite.
 
-    A search that began at the maximum has no decrements to compare: it counts if the information is positive definite.
+    Returns:
+        The results, and the mask of maxima, (B,).
     """
     if ends.information is None:
         return ends, np.zeros(len(ends.u), bool)
@@ -251,9 +257,10 @@ def _ended(
 
 
 def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
-    """A maximum on an edge where the score vanishes by symmetry (a standard deviation at 0).
+    """True if a result is a maximum at a bound where the score vanishes by symmetry (a standard deviation at 0).
 
-    The information is positive definite in the coordinates on the edge too, and the end is clean but for the score there.
+    That is, the information is positive definite in the coordinates at the bound too, and it would be a clear maximum if the
+    score there pointed across the bound.
     """
     free = interior(space, end.u)
     outward = np.where(end.u <= space.lower, -1.0, 1.0)
@@ -271,7 +278,7 @@ def _row_derivatives(spec: Spec, u: Either, data: Prepared, fixed: Host | None) 
 
 
 def row_derivatives(spec: Spec, u: np.ndarray, data: Prepared, fixed: Host | None) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (n, p) in u and minus the Hessians (n, p, p) of every contribution, unweighted (rows or units)."""
+    """Scores, (n, p), and minus the Hessians, (n, p, p), of every row or unit with respect to u, unweighted."""
     with float64():
         scores, hessians = (np.asarray(a) for a in _row_derivatives(spec, u, data, fixed))
     n = int(data.n)
@@ -286,15 +293,15 @@ def one_step(
     fixed: Host | None,
     derivatives: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Refits:
-    """One Newton step from u under many weight vectors (B, n): an approximation of :func:`refit`, for rows or units.
+    """Take one Newton step from u, (p,), under each weight vector, (B, n): an approximation of :func:`refit`.
 
-    ``derivatives``: of :func:`row_derivatives` at u, where they are known.
+    ``derivatives``: the result of :func:`row_derivatives` at u, if it is known.
 
     Raises:
-        ValueError: a model of the whole data, whose contributions have no Hessians of their own.
+        ValueError: a model of the whole data (``rowwise=False``), whose terms have no Hessians of their own.
     """
     if data.mode == "whole":
-        raise ValueError("one step needs contributions that stand alone; with rowwise=False use the exact refits")
+        raise ValueError("one-step refits need separate rows or units: with rowwise=False use exact refits")
     scores, hessians = row_derivatives(spec, u, data, fixed) if derivatives is None else derivatives
     p = len(u)
     sums = weights[:, : len(scores)] @ np.concatenate([scores, hessians.reshape(-1, p * p)], axis=1)

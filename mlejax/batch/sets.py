@@ -1,4 +1,4 @@
-"""Many data sets in one table: a run of positions for each, from which chunks of data sets are copied."""
+"""Many data sets in one table: a range of positions for each, from which chunks of data sets are copied."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ BLOCKS = 16  # of rows, at most; fewer where they would hold less than 8 rows
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """The rows of many data sets in one table: a data set is a run of positions in an order of the rows.
+    """The rows of L data sets in one table: each data set is a contiguous range in an ordering of the rows.
 
     Attributes:
-        order: (n,) the rows, data set by data set; None where they are in this order already.
-        begins, lengths: (L,) where a data set begins in that order, and its number of rows.
+        order: row numbers, data set by data set, (n,); None if the table is in this order already.
+        begins, lengths: first position of each data set in that order, and its number of rows, (L,).
 
     >>> runs = Runs.of(np.array([2, 0, 1]), np.array([1, 2]))
     >>> runs(1), runs.only(np.array([True, False, True])).lengths
@@ -42,7 +42,7 @@ class Runs:
 
     @staticmethod
     def of(order: Int[Host, " n"] | None, lengths: Int[Host, " L"]) -> Runs:
-        """Data sets of these lengths, one after the other."""
+        """Make `Runs` of data sets with these lengths that follow one another in ``order``."""
         begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         return Runs(order, begins, np.asarray(lengths, np.int64))
 
@@ -50,67 +50,67 @@ class Runs:
         return len(self.lengths)
 
     def __call__(self, i: int) -> Int[Host, " n_i"]:
-        """The rows of one data set."""
+        """Row numbers of data set i, (n_i,)."""
         run = slice(self.begins[i], self.begins[i] + self.lengths[i])
         return np.arange(run.start, run.stop) if self.order is None else self.order[run]
 
     @property
     def n(self) -> int:
-        """The number of rows of all data sets."""
+        """Number of rows of all data sets together."""
         return int(self.lengths.sum())
 
     @cached_property
     def positions(self) -> Int[Host, " n"]:
-        """The rows, data set by data set."""
+        """Row numbers, data set by data set, (n,)."""
         return np.arange(self.n) if self.order is None else self.order
 
     @cached_property
     def owner(self) -> Int[Host, " n"]:
-        """The data set of each of the `positions`."""
+        """Number of the data set of each of the `positions`, (n,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def only(self, kept: Bool[Host, " rows"]) -> Runs:
-        """The rows of the table that are flagged."""
+        """The same data sets with only the rows of a mask over the table."""
         flags = kept[self.positions]
         return Runs.of(self.positions[flags], np.bincount(self.owner[flags], minlength=len(self)))
 
     def with_any(self, flags: Bool[Host, " rows"]) -> tuple[Int[Host, " m"], Int[Host, " m"]]:
-        """The data sets with flagged rows, and how many each has."""
+        """Numbers of the data sets that have rows in a mask over the table, and how many each has, (m,) each."""
         return np.unique(self.owner[flags[self.positions]], return_counts=True)
 
     def sums(self, values: Float[Host, " rows"]) -> Float[Host, " L"]:
-        """The sum of a number per row of the table over each data set."""
+        """Sum ``values``, one per row of the table, over the rows of each data set, (L,)."""
         return np.bincount(self.owner, values[self.positions], minlength=len(self))
 
 
 @dataclass(frozen=True, eq=False)
 class DataSets:
-    """Many data sets in one table.
+    """L data sets in one table; "terms" are rows, or units for models with ``unit=``.
 
     Attributes:
-        leaves: columns by contribution (R, ...): rows, or padded units (R, length, ...) with their mask last.
-        shared: arrays that all share.
-        layout: how they make up what the function sees.
+        leaves: columns over all terms: rows (R, ...), or padded units (R, length, ...) with their mask last.
+        shared: arrays common to all data sets.
+        layout: how these arrays make up the ``data`` argument of the user's function.
         mode: "rows", "units" or "whole".
-        order: (R',) the contributions in the order of the data sets, or None where they are in it already.
-        begins, lengths: (L,) where a data set begins in that order and how many contributions (rows, for "whole") it has.
-        sizes: (L,) the padded number of contributions; data sets of equal size share a program.
-        n_out: length of what a whole model returns, by length of the data.
-        weighing: the weights of the rows, or None.
-        weights: (R,) of the contributions, positive, or None for ones.
-        scale: (L,) what they are divided by (their mean, of sampling weights; else 1).
-        n_rows, n_dropped: (L,) rows used (the sum of frequency weights), and rows left out as missing.
-        ragged: they differ in length, and are summed over blocks of rows.
-        most_rows: of a block, or None.
-        bad: why a data set cannot be used, by its number.
-        labels: (L,) names of the data sets.
-        label_names: what the labels are called, one or several.
-        table_rows: the rows of each data set in the whole table, before any was dropped.
+        order: numbers of the terms in the order of the data sets, (R',); None if they are in it already.
+        begins, lengths: first position of each data set in that order, and its number of terms (rows, for "whole"), (L,).
+        sizes: padded number of terms, (L,); data sets of equal size share a program.
+        n_out: for "whole", number of rows -> number of values that the function returns.
+        weighing: weights of the rows, or None.
+        weights: positive weights of the terms, (R,); None for ones.
+        scale: divisor of the weights (the mean of sampling weights; else 1), (L,).
+        n_rows, n_dropped: number of rows used (sum of frequency weights), and of rows left out as missing, (L,).
+        ragged: the data sets differ in length, and are summed in blocks of rows.
+        most_rows: most rows of a block, or None.
+        bad: number of a data set -> why it cannot be used.
+        labels: labels of the data sets, (L,).
+        label_names: names of the label columns.
+        table_rows: rows of each data set in the whole table, before any was dropped.
         source: the whole table.
-        reading: the same with the designs of regressed parameters beside the columns in use.
+        reading: the same table with design matrices as further columns.
         space: the layout of the parameters.
-        designs: of the regressed parameters, or None.
-        hyper, own_hyper: second argument of a penalty, common or with a leading axis (L, ...).
+        designs: designs of the parameters that have formulas, or None.
+        hyper, own_hyper: second argument of the penalty; whether it has a leading axis L.
     """
 
     leaves: tuple[np.ndarray, ...]
@@ -144,17 +144,17 @@ class DataSets:
         return len(self.lengths)
 
     def one(self, i: int) -> Prepared:
-        """One data set, as ``model.fit`` would take it."""
+        """The rows of data set i as a table that ``model.fit`` takes."""
         return self.reading.take(self.table_rows(i))
 
     @property
     def own_rows(self) -> bool:
-        """Every data set has rows of its own."""
+        """True: every data set has its own rows (unlike `Reweighted`)."""
         return True
 
     @property
     def unweighted(self) -> bool:
-        """The weights of a data set sum to its number of contributions."""
+        """True if there are no weights, so that those of a data set sum to its number of terms."""
         return self.weights is None and self.mode != "whole"
 
     @cached_property
@@ -170,22 +170,22 @@ class DataSets:
 
     @property
     def usable(self) -> np.ndarray:
-        """The numbers of the data sets that can be used."""
+        """Numbers of the data sets that can be used (are not in ``bad``)."""
         return np.delete(np.arange(len(self)), list(self.bad))
 
     def rows_used(self, i: int) -> np.ndarray:
-        """The rows of one data set in the whole table that are used (not for units)."""
+        """Row numbers, in the whole table, of the rows of data set i that are used (not for models with ``unit=``)."""
         flat = np.arange(self.begins[i], self.begins[i] + self.lengths[i])
         return flat if self.order is None else self.order[flat]
 
     def data_set_bytes(self, size: int) -> int:
-        """Bytes of one data set of this padded size."""
+        """Bytes of the arrays of one data set of this padded size."""
         per = sum(8 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in self.leaves)
         return int(size) * (per + 8)
 
     @cached_property
     def in_place(self) -> bool:
-        """Data sets of one size, one after the other in tables that can be read where they lie."""
+        """True if the data sets have one size and follow one another in arrays that JAX can read without a copy."""
         size = int(self.sizes[0])
         return (
             on_cpu()
@@ -197,17 +197,17 @@ class DataSets:
         )
 
     def viewable_run(self, capacity: int) -> tuple[int, int]:
-        """The first and the last data set + 1 of those that are read in place, if they are `in_place`; the others are copied."""
+        """The range (first, stop) of the data sets that are read without a copy, if they are `in_place`; others are copied."""
         size = int(self.sizes[0])
         runs = [viewable_run(leaf, size, capacity) for leaf in self.leaves]
         first, stop = max((a for a, _ in runs), default=0), min((b for _, b in runs), default=0)
         return first, max(stop - limits().max_width, first)  # a chunk also reads the data sets that fill its last block
 
     def fetch(self, which: np.ndarray, capacity: int, *, views: bool = False) -> Prepared:
-        """The data of some data sets of one size, (capacity, size, ...); ``views``: as `ChunkView`, if they are `in_place`.
+        """The data of the data sets ``which``, all of one padded size, as arrays (capacity, size, ...).
 
-        The places that are left repeat the first data set or hold the next ones, as far as these are computed together; the rest
-        is never used.
+        If there are fewer than ``capacity``, the remaining entries repeat the first or hold the next data sets, and are ignored.
+        ``views``: return `ChunkView` objects instead of copies, if the data sets are `in_place`.
         """
         worked = min(capacity, len(which) + limits().max_width) if on_cpu() else capacity
         size = int(self.sizes[which[0]])
@@ -256,11 +256,11 @@ class DataSets:
         return Prepared(rows, self.shared, weights, n, self.layout, self.mode, block)
 
     def hyper_at(self, i: int) -> PyTree:
-        """The hyper-parameters of one data set."""
+        """The hyper-parameters of data set i."""
         return jax.tree.map(lambda a: a[i], self.hyper) if self.own_hyper else self.hyper
 
     def block_of(self, size: int) -> int:
-        """Rows of a block in this padded size: one block where all data sets are equally long and short enough."""
+        """Number of rows per block for a padded size; one block if all data sets have equal length and are short enough."""
         if self.ragged:
             block = max(SMALLEST, min(size // BLOCKS, WHOLE_BLOCK))
         else:
@@ -268,14 +268,14 @@ class DataSets:
         return block if self.most_rows is None else data_room.divisor(block, self.most_rows)
 
     def single(self, i: int) -> Prepared:
-        """One data set without the batch axis."""
+        """Data set i, padded, without the batch axis."""
         many = self.fetch(np.array([i]), 1)
         return replace(many, rows=tuple(leaf[0] for leaf in many.rows), weights=many.weights[0], n=many.n[0])
 
 
 @lru_cache(maxsize=4)
 def _ones(capacity: int, n: int) -> np.ndarray:
-    """Weights of a chunk of unweighted data sets (capacity, n), which all such chunks share; nothing can be written into them."""
+    """An array of ones, (capacity, n), read-only and cached: the weights of a chunk of unweighted data sets."""
     ones = aligned((capacity, n), np.float64)
     ones[...] = 1.0
     ones.setflags(write=False)
@@ -283,7 +283,7 @@ def _ones(capacity: int, n: int) -> np.ndarray:
 
 
 def padded_size(n: int) -> int:
-    """The size whose program takes n rows: 8, 32, 128, ...; only the blocks with rows are summed.
+    """The padded size for n rows: the smallest of 8, 32, 128, ... that is at least n.
 
     >>> [padded_size(n) for n in (3, 9, 100, 129)]
     [8, 32, 128, 512]

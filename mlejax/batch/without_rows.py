@@ -1,4 +1,4 @@
-"""Fits of groups whose rows are elsewhere: what came back of many batches as one, without rows and without matrices by group."""
+"""Batches without the rows of their data sets, from a stream or an engine: reduce a batch to its estimates, and join several."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mlejax.fit.prepare.streaming import Elsewhere
 from mlejax.optimize import OptimizeResult
 
 REFUSAL = (
-    "this needs the rows of the groups, and they are not in memory. Of groups that were fitted from a stream or by an engine "
-    "there are params, bse, llf, verdict, failed, tidy(), glance(), conf_int() and to_parquet(), with the covariance that the "
-    "fit was asked for; for one group's own result read its rows and fit them, "
+    "this needs the rows of the groups, and they are not in memory. Groups that were fitted from a stream or by an engine "
+    "have params, bse, llf, verdict, failed, tidy(), glance(), conf_int() and to_parquet(), with the covariance given to "
+    "the fit; for one group's own result read its rows and fit them, "
     "model.fit(mle.Parquet(path, filters=[('group', '==', label)]))"
 )
 GONE = Elsewhere(REFUSAL)
@@ -28,7 +28,7 @@ _ARRAYS = ("u0", "theta", "interior", "codes")
 
 
 def without_rows(batch: Batch) -> Batch:
-    """What is kept of a batch: estimates, ends, and why data sets have no maximum."""
+    """A copy of a batch without rows and matrices: estimates, final points, and statements of data sets without a maximum."""
     statements = {i: statement(batch, i) for i in np.flatnonzero(~batch.converged).tolist()}
     sets = batch.sets
     weighing = None if sets.weighing is None else replace(sets.weighing, values=np.zeros(0))
@@ -40,14 +40,17 @@ def without_rows(batch: Batch) -> Batch:
 
 
 def joined(parts: Sequence[Batch], by_label: bool) -> tuple[Batch, np.ndarray]:
-    """Several batches as one, and the order of its data sets among theirs.
+    """Join several batches into one.
 
     Args:
-        parts: of `without_rows`.
-        by_label: sort the data sets by their labels, where these can be sorted.
+        parts: batches from `without_rows`.
+        by_label: sort the data sets by their labels, if these can be sorted.
+
+    Returns:
+        The batch, and for each of its data sets the number among those of ``parts``, one after the other, (L,).
 
     Raises:
-        DataError: a group is in two of them.
+        DataError: a group is in two of the batches.
     """
     labels = [label for part in parts for label in part.sets.labels]
     _refuse_split(labels, parts[0].sets.label_names)
@@ -79,6 +82,7 @@ def joined(parts: Sequence[Batch], by_label: bool) -> tuple[Batch, np.ndarray]:
 
 
 def _refuse_split(labels: list[Any], names: Sequence[str]) -> None:
+    """Raise DataError if a label occurs twice; ``names``: of the label columns."""
     seen: set[Any] = set()
     for label in labels:
         if label in seen:
@@ -91,6 +95,7 @@ def _refuse_split(labels: list[Any], names: Sequence[str]) -> None:
 
 
 def _sorted(labels: list[Any]) -> np.ndarray:
+    """The permutation that sorts the labels; the identity if they cannot be compared."""
     try:
         return np.array(sorted(range(len(labels)), key=labels.__getitem__), np.int64)
     except TypeError:  # labels of several types

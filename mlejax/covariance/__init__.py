@@ -1,4 +1,4 @@
-"""Arrays -> the covariance matrix of the estimates, of every kind, or the reason why there is none."""
+"""Compute covariance matrices of the estimates, of every kind, from arrays; or the reason why there is none."""
 
 from mlejax.covariance.factored import Factored, factor_of
 from mlejax.covariance.kinds import KINDS, CovarianceKind, Kind

@@ -1,7 +1,7 @@
-r"""A covariance kept as its factor, V = F F': where V itself cannot hold what the factor knows.
+r"""Covariance matrices stored by a factor, V = F F', if V itself would lose digits.
 
-For a covariate x = c + z, the intercept's variance is c^2 times that of the mean of y, and the variance of a prediction,
-x' V x, is what is left of terms c^2 times as large.  From the factor it is a sum of squares, |F' x|^2, and only x' F cancels.
+For a predictor x = c + z, the intercept's variance is c^2 times that of the mean of y, and the variance of a prediction,
+x' V x, is a difference of terms c^2 times as large.  From the factor it is a sum of squares, |F' x|^2, which loses fewer digits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mlejax.shapes import DTypeLike, Float, Host
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """A covariance V = F F'.
+    """A covariance matrix V = F F', (p, p), stored by its factor; NumPy converts it to the matrix.
 
     Attributes:
-        factor: F, (p, r); NaN in the rows of entries without a covariance.
+        factor: F, (p, r); NaN in the rows of parameters without a covariance.
     """
 
     factor: Float[Host, "p r"]
@@ -28,7 +28,9 @@ class Factored:
 
 
 def factor_of(matrix: Float[Host, "p p"]) -> Float[Host, "p p"]:
-    """F with V = F F' of a covariance V, scaled to unit diagonal beforehand; NaN in the rows in which it is.
+    """Return F, (p, p), with F F' = V for a covariance matrix V, from the eigenvectors of its correlations.
+
+    Rows of F are NaN where the diagonal of V is NaN.
 
     Example:
         >>> import numpy as np

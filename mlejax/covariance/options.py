@@ -1,4 +1,4 @@
-"""``cov_type=`` and ``cov_kwds=``: which kinds of covariance there are, and which options each takes."""
+"""``cov_type=`` and ``cov_kwds=``: the kinds of covariance, and the options that each accepts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ COVARIANCE_LIMIT = 2000  # parameters above which no covariance of all of them i
 def check_kind(
     cov_type: str | None, cov_kwds: Mapping[str, Any] | None, weight_kind: str | None = None, penalised: bool = False
 ) -> tuple[str, dict[str, Any]]:
-    """Validate ``cov_type`` and ``cov_kwds``; returns them with defaults filled in (under sampling weights HC0).
+    """Check ``cov_type`` and ``cov_kwds``, and return them with defaults filled in (HC0 for sampling weights, else nonrobust).
 
-    ``groups`` comes back as a tuple of one or two groupings, each a column's name or labels.
+    In the returned options ``groups`` is a tuple of one or two groupings, each the name of a column or an array of labels.
+
+    Args:
+        cov_type: kind of covariance, or None for the default.
+        cov_kwds: its options, or None.
+        weight_kind: "frequency", "sampling", "importance" or None.
+        penalised: whether the fit has a penalty.
 
     Raises:
-        ValueError: unknown type or option, options that the type does not take, missing groups; a covariance under
-            sampling weights that is no sandwich; ``"bayes"`` without a penalty, ``"opg"`` with one.
+        ValueError: unknown kind or option, an option that the kind does not accept, missing groups; a kind that is not a
+            sandwich with sampling weights; ``"bayes"`` without a penalty, ``"opg"`` or ``"expected"`` with one.
     """
     sampled = weight_kind == "sampling"
     kind = ("HC0" if sampled else "nonrobust") if cov_type is None else str(cov_type)
@@ -39,9 +45,9 @@ def check_kind(
     of = KINDS[kind]
     if sampled and of.model_based:
         raise ValueError(
-            f"cov_type={kind!r} counts every row as one observation, and its errors would change with the scale of the "
-            "sampling weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if "
-            "the weights count rows"
+            f"cov_type={kind!r} is not supported with sampling weights, because its standard errors would change with the scale "
+            "of the weights; use 'HC0' (the default with them), 'HC1', 'cluster' or 'HAC', or weight_kind='frequency' if the "
+            "weights count rows"
         )
     if of.form == "penalised" and not penalised:
         raise ValueError(
@@ -56,17 +62,17 @@ def check_kind(
     unknown = set(options) - of.options
     if unknown:
         raise ValueError(
-            f"cov_kwds {sorted(unknown)} mean nothing with cov_type={kind!r}"
+            f"cov_kwds {sorted(unknown)} are not options of cov_type={kind!r}"
             + (f"; it takes {sorted(of.options)}" if of.options else "; it takes none")
         )
     if kind == "survey" and not (isinstance(options.get("design"), Survey) and sampled):
-        raise ValueError("cov_type='survey' comes with a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
+        raise ValueError("cov_type='survey' needs a design: fit(data, design=mle.Survey(weights=..., strata=..., psu=...))")
     if kind == "stata" and "groups" in options:
         kind = "cluster"  # whose default factor is that of Stata's ml
     if KINDS[kind].over == "clusters" or "groups" in options:
         options["groups"] = _groupings(options.get("groups"), kind)
         if kind != "cluster" and len(options["groups"]) > 1:
-            raise ValueError(f"cov_type={kind!r} is for clusters of one way; two-way clusters are for 'cluster'")
+            raise ValueError(f"cov_type={kind!r} supports one-way clusters only; for two-way clusters use cov_type='cluster'")
     if kind == "cluster":
         options.setdefault("correction", "G")
         if options["correction"] not in CORRECTIONS:
@@ -76,7 +82,7 @@ def check_kind(
 
 
 def _check_values(options: Mapping[str, Any]) -> None:
-    """ValueError for values that an option does not take."""
+    """Raise ValueError if the value of an option of ``cov_kwds`` is not valid."""
     if "outcomes" in options and not isinstance(options["outcomes"], Mapping):
         raise ValueError(
             f"cov_kwds outcomes= expected a dict of a column and its values, {{'y': [0, 1]}}, got {options['outcomes']!r}"
@@ -93,10 +99,14 @@ def _check_values(options: Mapping[str, Any]) -> None:
 
 
 def _groupings(groups: Any, kind: str = "cluster") -> tuple[Any, ...]:
-    """One or two groupings of ``groups=``: a name or labels; a pair of them; a matrix of two columns."""
+    """Split ``groups`` (a name, labels, a pair of these, or a matrix of two columns) into one or two groupings.
+
+    Raises:
+        ValueError: no groups, more than two, or a sparse matrix.
+    """
     if groups is None:
         raise ValueError(
-            f"cov_type={kind!r} needs cov_kwds={{'groups': ...}}: a column name or one label per contribution"
+            f"cov_type={kind!r} needs cov_kwds={{'groups': ...}}: a column name or one label per row or unit"
             + ("; a pair of either for two-way clusters" if kind == "cluster" else "")
         )
     if isinstance(groups, str):

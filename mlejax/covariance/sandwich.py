@@ -1,4 +1,4 @@
-r"""Arrays -> covariances of L >= 1 data sets, of every kind, or the reasons why there are none.
+r"""Covariances of L >= 1 data sets, of every kind, from information and scores; or the reasons why there are none.
 
 With I the observed information (minus the Hessian of the log-likelihood) and s_i the scores, all in ``theta``:
 
@@ -22,8 +22,8 @@ With I the observed information (minus the Hessian of the log-likelihood) and s_
 Of a penalised fit, with H_P minus the Hessian of the penalised log-likelihood: ``nonrobust`` is H_P^-1 I H_P^-1 (Gray
 1992, J. American Statistical Association 87, 942), ``bayes`` is H_P^-1, and the others have H_P^-1 for I^-1.
 
-Blind to the optimiser: it sees the estimates' information and scores only.  A covariance is never made from an
-information matrix that fails the scaled positive-definiteness check of `_inverses`.
+Only the information and scores at the estimates are used.  An information matrix that fails the scaled
+positive-definiteness check of `_inverses` gives no covariance.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ NULL_EIGENVALUE = 1e-7  # of the scaled information: below it a direction is fol
 
 
 class Sums(NamedTuple):
-    """Sums of products of scores, before any factor, of L data sets and W ways of grouping their contributions.
+    """Sums of outer products of scores, before small-sample factors, of L data sets and W clusterings.
 
-    Two-way clusters have three ways: the first, the second and their intersections, whose sum is subtracted.
+    W is 1, or 3 for two-way clusters: the first, the second and their intersections, whose sum is subtracted.
 
     Attributes:
-        products: (L, W, p, p), in theta.
-        n: contributions that count (L,).
-        groups: clusters of each way (L, W); 0 where contributions are not grouped.
-        lags: autocovariances that were added (HAC), else None.
+        products: the sums, with respect to theta, (L, W, p, p).
+        n: number of rows or units (sum of frequency weights), (L,).
+        groups: number of clusters, (L, W); 0 without clusters.
+        lags: number of autocovariances included (HAC), else None.
     """
 
     products: Float[Host, "L W p p"]
@@ -60,18 +60,18 @@ class Sums(NamedTuple):
 
 
 class Covariances(NamedTuple):
-    """Covariances of theta of L data sets.
+    """Covariance matrices of theta for L data sets.
 
     Attributes:
-        matrix: (L, p, p); NaN where there is none.
-        state: why not, entry by entry (L, p), values of ``CovarianceState``.
-        factors: factors of small samples (L, W); ones without any.
-        negative: eigenvalues that were below 0 and set to 0 (L,).
-        nullity: flat directions of the information (L,).
-        edf: effective degrees of freedom tr(H_P^-1 I) (L,).
-        smallest, condition: smallest eigenvalue of the scaled information, and its ratio to the largest (L,); NaN where
+        matrix: covariance matrices, (L, p, p); NaN in rows and columns of parameters without a covariance.
+        state: ``CovarianceState`` of each parameter, (L, p): OK, or why it has no covariance.
+        factors: small-sample factors, (L, W); 1 if there is none.
+        negative: number of negative eigenvalues that were set to 0, (L,).
+        nullity: number of flat directions of the information, (L,).
+        edf: effective degrees of freedom tr(H_P^-1 I), (L,).
+        smallest, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal, (L,); NaN if
             the inverse was given.
-        df: degrees of freedom of t tests and intervals (L,); inf for the normal distribution.
+        df: degrees of freedom of t tests and intervals, (L,); inf for the normal distribution.
     """
 
     matrix: Float[Host, "L p p"]
@@ -85,13 +85,13 @@ class Covariances(NamedTuple):
     df: Float[Host, " L"]
 
     def put(self, where: Int[Host, " m"], part: Covariances) -> None:
-        """Write the covariances of some data sets into their places; for arrays that the caller has just made."""
+        """Overwrite, in place, the covariances of the data sets with numbers ``where`` by ``part``."""
         for whole, value in zip(self, part, strict=True):
             whole[where] = value
 
 
 def no_covariances(n: int, p: int, state: CovarianceState = CovarianceState.NOT_CONVERGED) -> Covariances:
-    """No covariance for any of n data sets, for this reason."""
+    """`Covariances` of n data sets with p parameters that have none, NaN throughout, for the reason ``state``."""
     nothing = np.full(n, np.nan)
     matrix, states = np.full((n, p, p), np.nan), np.full((n, p), int(state))
     zero, unlimited = np.zeros(n, int), np.full(n, np.inf)
@@ -181,15 +181,15 @@ def covariance(
 
 
 class _Inverses(NamedTuple):
-    """Inverses of L matrices over their free entries.
+    """Inverses of L matrices over their free parameters.
 
     Attributes:
-        matrix: (L, p, p), 1 on the diagonal of the other entries.
-        ok: positive definite on the complement of the flat directions (L,).
-        finite: all entries finite (L,).
-        identified: entries that no flat direction moves (L, p).
-        nullity: flat directions (L,).
-        smallest, condition: of the matrix scaled to unit diagonal (L,).
+        matrix: inverses, (L, p, p), with 1 on the diagonal of parameters that are not free.
+        ok: whether the matrix is positive definite on the complement of the flat directions, (L,).
+        finite: whether all entries are finite, (L,).
+        identified: mask of the parameters that do not change along flat directions, (L, p).
+        nullity: number of flat directions, (L,).
+        smallest, condition: smallest eigenvalue and condition number of the matrix scaled to unit diagonal, (L,).
     """
 
     matrix: Float[Host, "L p p"]
@@ -202,6 +202,7 @@ class _Inverses(NamedTuple):
 
 
 def _given(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
+    """`_Inverses` from inverses that are known already."""
     n, p = free.shape
     yes, nothing = np.ones(n, bool), np.full(n, np.nan)
     matrix = np.where(free[:, :, None] & free[:, None, :], inverse, np.eye(p))
@@ -209,11 +210,11 @@ def _given(inverse: Float[Host, "L p p"], free: Bool[Host, "L p"]) -> _Inverses:
 
 
 def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _Inverses:
-    """Inverses over the free entries, on the complement of the null space where flat directions are expected.
+    """Invert L matrices over their free parameters; if ``flat``, on the complement of their null spaces.
 
-    With a matrix scaled to unit diagonal, S = V diag(w) V', an entry j is identified where every null vector of S is 0 at
-    j; for these e_j' S^+ e_k does not depend on the choice of the generalised inverse.  Without flat directions a matrix
-    is refused unless every eigenvalue of S exceeds p * 1e-13: below that its sign is rounding.
+    For a matrix scaled to unit diagonal, S = V diag(w) V', a parameter j is identified if every null vector of S is 0 at
+    j; for these e_j' S^+ e_k does not depend on the choice of the generalised inverse.  If not ``flat``, ``ok`` is False unless
+    every eigenvalue of S exceeds p * 1e-13: below that even its sign is a rounding error.
     """
     p = free.shape[1]
     both = free[:, :, None] & free[:, None, :]
@@ -250,7 +251,7 @@ def _inverses(a: Float[Host, "L p p"], free: Bool[Host, "L p"], flat: bool) -> _
 
 
 def _factors(kind: str, sums: Sums, k: Int[Host, " L"], correction: str) -> tuple[Float[Host, "L W"], Int[Host, " L"]]:
-    """Factors of small samples for k free parameters, and the state where there are too few clusters or contributions."""
+    """Small-sample factors for k free parameters, (L, W), and the state if there are too few clusters or rows (else 0), (L,)."""
     of, n, groups = KINDS[kind], sums.n[:, None], sums.groups
     factors, few = np.ones(groups.shape), np.zeros(len(groups), int)
     counted = np.minimum(groups, groups.min(axis=1, keepdims=True)) if correction == "ssc" else groups
@@ -274,7 +275,7 @@ def _sandwich(
     two_way: bool = False,
     effects: Bool[Host, " p"] | None = None,
 ) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
-    """B M B; of two-way clusters negative eigenvalues become 0, and are counted."""
+    """The sandwich B M B, (L, p, p), and the number of negative eigenvalues set to 0 (two-way clusters only), (L,)."""
     plain = _symmetric(bread @ meat @ bread)
     if not two_way:
         return plain, np.zeros(len(bread), int)
@@ -286,6 +287,7 @@ def _sandwich(
 
 
 def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], Int[Host, " L"]]:
+    """Symmetric matrices with negative eigenvalues set to 0, (L, p, p), and their numbers, (L,)."""
     usable = np.isfinite(a).all(axis=(1, 2))
     values, vectors = np.linalg.eigh(np.where(usable[:, None, None], a, 0.0))
     size = np.abs(values).max(axis=1, initial=0.0, keepdims=True)
@@ -295,10 +297,12 @@ def _without_negative(a: Float[Host, "L p p"]) -> tuple[Float[Host, "L p p"], In
 
 
 def _diagonals(a: Float[Host, "L p p"]) -> Float[Host, "L p"]:
+    """The diagonals of L matrices."""
     return a.diagonal(axis1=1, axis2=2)
 
 
 def _symmetric(a: Float[Host, "L p p"]) -> Float[Host, "L p p"]:
+    """The symmetric parts of L matrices, (A + A') / 2."""
     return 0.5 * (a + np.swapaxes(a, -1, -2))
 
 
@@ -334,10 +338,12 @@ def score_products(
 
 
 def _products(a: Float[Host, "n p"]) -> Float[Host, "p p"]:
+    """The sum of outer products of the rows, A'A."""
     return np.asarray(a.T @ a)
 
 
 def _by_cluster(scores: Float[Host, "n p"], codes: Int[Host, " n"]) -> Float[Host, "G p"]:
+    """Sum the scores within each cluster."""
     out = np.zeros((int(codes.max(initial=-1)) + 1, scores.shape[1]))
     np.add.at(out, codes, scores)
     return out

@@ -5,8 +5,8 @@ scores of primary sampling unit i of stratum h summed, and f_h the share of the 
 
 .. math:: G = \sum_h (1 - f_h) \frac{n_h}{n_h - 1} \sum_i (z_{hi} - \bar z_h)(z_{hi} - \bar z_h)',
 
-which counts the first stage only (Binder 1983, *International Statistical Review* 51). With replicate weights the estimates are
-made again under each of them, and their spread is scaled by the method: V = c sum_r c_r (b_r - b)(b_r - b)'.
+which includes the first sampling stage only (Binder 1983, *International Statistical Review* 51). With replicate weights the
+model is fitted again under each of them, and the variation of the estimates is scaled: V = c sum_r c_r (b_r - b)(b_r - b)'.
 
 References: Lumley (2010), *Complex Surveys*; Wolter (2007), *Introduction to Variance Estimation*.
 """
@@ -27,24 +27,26 @@ Replication: TypeAlias = Literal["JK1", "JKn", "BRR", "Fay", "bootstrap"]
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """How rows were sampled: ``model.fit(data, design=mle.Survey(weights="pw", strata="stratum", psu="school"))``.
+    """A survey design: ``model.fit(data, design=mle.Survey(weights="pw", strata="stratum", psu="school"))``.
 
     Args:
-        weights: inverse probabilities of being sampled, a column or one number for each row.
-        strata: column or labels; one stratum by default.
-        psu: primary sampling units, column or labels, nested in strata; each row is one by default.
-        fpc: for each row the size of its stratum's population (in primary units), or the share that was sampled, below 1.
-        lonely: a stratum with one unit: ``"raise"``; ``"certainty"``: it adds nothing; ``"adjust"``: its distance from the mean
-            of all units counts.
-        subpop: a column of flags or flags: rows outside count for the design, but not for the estimates.
-        replicates: replicate weights, names of columns or a matrix (n, R), in place of strata, psu and fpc.
-        method: of replication: ``"JK1"``, ``"JKn"``, ``"BRR"``, ``"Fay"`` or ``"bootstrap"``.
-        rho: of Fay's method, in [0, 1).
-        rscales: a factor for each replicate, as ``"JKn"`` needs; ones by default.  The bootstrap of R's survey, n units a
-            stratum, has n / (n - 1).
-        mse: distances from the estimate, not from the mean of the replicates.
+        weights: inverse probabilities of being sampled: name of a column, or one number for each row.
+        strata: strata: name of a column, or labels; default one stratum.
+        psu: primary sampling units, nested in strata: name of a column, or labels; default each row.
+        fpc: finite population correction: for each row the number of primary units in its stratum's population, or the
+            sampling fraction, below 1.
+        lonely: what to do with a stratum that has one primary unit: ``"raise"`` ValueError; ``"certainty"``: it adds no
+            variance; ``"adjust"``: its deviation from the mean of all units is used.
+        subpop: subpopulation: name of a boolean column, or booleans; rows outside count for the design, but not for the
+            estimates.
+        replicates: replicate weights, names of columns or a matrix (n, R), instead of strata, psu and fpc.
+        method: replication method: ``"JK1"``, ``"JKn"``, ``"BRR"``, ``"Fay"`` or ``"bootstrap"``.
+        rho: parameter of Fay's method, in [0, 1).
+        rscales: a factor for each replicate, needed for ``"JKn"``; default 1.  The bootstrap of R's survey package, with n
+            units per stratum, has n / (n - 1).
+        mse: if True, use deviations from the estimate, else from the mean of the replicates.
 
-    Tests use Student's t with as many degrees of freedom as primary units minus strata (replicates: their rank minus 1).
+    Tests use Student's t with degrees of freedom "primary units minus strata" (replicates: their rank minus 1).
     """
 
     weights: Any
@@ -64,10 +66,10 @@ class Survey:
             raise ValueError(f"lonely={self.lonely!r}: expected one of {', '.join(map(repr, get_args(Lonely)))}")
         if self.replicates is None:
             if self.method is not None:
-                raise ValueError("method= says how replicate weights were made: give replicates= too")
+                raise ValueError("method= is the method of replicate weights: give replicates= too, or leave it out")
             return
         if any(given is not None for given in (self.strata, self.psu, self.fpc)):
-            raise ValueError("replicates= have strata, psu and fpc in them: leave these out")
+            raise ValueError("replicates= already account for strata, psu and fpc: leave these out")
         if self.method not in get_args(Replication):
             raise ValueError(f"method={self.method!r}: expected one of {', '.join(map(repr, get_args(Replication)))}")
         if self.method == "JKn" and self.rscales is None:
@@ -77,13 +79,13 @@ class Survey:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are given by name."""
+        """Names of the columns that the design uses; arrays given directly have none."""
         replicates = [] if self.replicates is None or hasattr(self.replicates, "shape") else list(self.replicates)
         given = (self.weights, self.strata, self.psu, self.fpc, self.subpop, *replicates)
         return [name for name in given if isinstance(name, str)]
 
     def scale(self, n: int) -> float:
-        """The factor of all n replicates."""
+        """The factor c on the sum over n replicates, by the replication method."""
         return {
             "JK1": (n - 1.0) / n,
             "JKn": 1.0,
@@ -94,7 +96,13 @@ class Survey:
 
 
 class Meat(NamedTuple):
-    """The covariance of the summed scores (p, p), and how many units and strata it is from."""
+    """The covariance of the summed scores.
+
+    Attributes:
+        matrix: the covariance G, (p, p).
+        n_psu: number of primary sampling units.
+        n_strata: number of strata.
+    """
 
     matrix: Float[Host, "p p"]
     n_psu: int
@@ -108,16 +116,17 @@ def survey_meat(
     fpc: Float[Host, " n"] | None,
     lonely: Lonely = "raise",
 ) -> Meat:
-    """G of weighted scores.
+    """Compute the covariance G of the sum of weighted scores under a survey design (see the module docstring).
 
     Args:
-        scores: (n, p), 0 for rows that do not count.
-        strata, psu: codes 0, 1, ... of each row; units of equal code in different strata are different units.
-        fpc: sizes of populations, or shares below 1, constant in a stratum.
+        scores: weighted scores, (n, p), 0 for rows outside the subpopulation.
+        strata, psu: numbers 0, 1, ... of each row's stratum and primary unit; units of equal number in different strata are
+            different units.
+        fpc: population sizes, or sampling fractions below 1, constant within a stratum, (n,); or None.
         lonely: as in `Survey`.
 
     Raises:
-        ValueError: a stratum with one unit, populations smaller than their samples, or that vary within a stratum.
+        ValueError: a stratum with one primary unit, a population smaller than its sample, or fpc that varies in a stratum.
 
     >>> survey_meat(np.array([[1.0], [-1.0]]), np.zeros(2, int), np.arange(2), None)
     Meat(matrix=array([[4.]]), n_psu=2, n_strata=1)
@@ -132,8 +141,8 @@ def survey_meat(
     alone = counts == 1
     if lonely == "raise" and (alone & (share < 1.0)).any():
         raise ValueError(
-            f"{int(alone.sum())} strata have one primary unit, from which no variance follows: join them with others, or say "
-            "lonely='certainty' (it was sampled for certain) or 'adjust'"
+            f"{int(alone.sum())} strata have one primary unit, from which no variance can be computed: merge them with others, "
+            "or give lonely='certainty' (it was sampled with certainty) or lonely='adjust'"
         )
     means = np.zeros((len(counts), z.shape[1]))
     np.add.at(means, of_unit, z)
@@ -145,6 +154,7 @@ def survey_meat(
 
 
 def _shares(fpc: Float[Host, " n"], strata: Int[Host, " n"], counts: Float[Host, " H"]) -> Float[Host, " H"]:
+    """Sampling fraction of each stratum, (H,), from ``fpc`` of the rows and the numbers of primary units ``counts``."""
     low, high = np.full(len(counts), np.inf), np.full(len(counts), -np.inf)
     np.minimum.at(low, strata, fpc)
     np.maximum.at(high, strata, fpc)

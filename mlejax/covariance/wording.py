@@ -1,4 +1,4 @@
-"""A covariance in words: its type and factors for the header, remarks, and why an entry has no standard error."""
+"""Texts on covariances: kind and factors for the header, remarks, and why a parameter has no standard error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mlejax.status import CovarianceState
 FEW = 50  # clusters, below which their number is remarked on
 TOO_FEW = frozenset((int(CovarianceState.TOO_FEW_CLUSTERS), int(CovarianceState.TOO_FEW_ROWS)))
 _REASONS = {
-    CovarianceState.ON_BOUNDARY: "on the edge of its support: no Wald standard error",
+    CovarianceState.ON_BOUNDARY: "at a bound of its support: no Wald standard error",
     CovarianceState.NOT_IDENTIFIED: "not identified: no standard error",
     CovarianceState.NOT_POSITIVE_DEFINITE: "no standard error: the information is not positive definite",
     CovarianceState.NOT_FINITE: "no standard error: the information is not finite",
     CovarianceState.TOO_FEW_CLUSTERS: "no standard error: fewer than two clusters",
-    CovarianceState.TOO_FEW_ROWS: "no standard error: no more contributions than parameters or lags",
+    CovarianceState.TOO_FEW_ROWS: "no standard error: no more rows or units than parameters or lags",
     CovarianceState.NO_SCORES: "no standard error: its scores were not summed, or are not finite",
     CovarianceState.INTERRUPTED: "interrupted before its standard errors were computed",
     CovarianceState.SINGULAR_SCORES: "no standard error: the scores span fewer directions than there are parameters",
@@ -30,7 +30,7 @@ _REASONS = {
 
 
 def entry_reason(state: int, verdict: str) -> str:
-    """Why an entry of this state has no standard error, or nothing; ``verdict`` is the code of the fit's.
+    """Why a parameter with this `CovarianceState` has no standard error; empty if it has one.  ``verdict``: code of the fit.
 
     >>> entry_reason(CovarianceState.NOT_CONVERGED, "no_finite_maximum")
     'no standard error: no finite maximum'
@@ -42,20 +42,20 @@ def entry_reason(state: int, verdict: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class CovarianceResult:
-    """A covariance of theta with its provenance.
+    """The covariance of theta of one fit, with how it was computed.
 
     Attributes:
-        matrix: (p, p); NaN where there is none.
-        state: why not, entry by entry (p,), values of ``CovarianceState``.
+        matrix: covariance matrix, (p, p); NaN for parameters without one.
+        state: ``CovarianceState`` of each parameter, (p,): OK, or why it has no covariance.
         kind: ``cov_type``.
-        statement: one line for the header: type, factor, number of clusters.
-        notes: remarks (fewer clusters than parameters).
-        smallest_eigenvalue, condition: of the scaled information (1 on the diagonal).
-        nullity: number of flat directions.
-        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; NaN of others.
-        df: degrees of freedom of t distributions (clusters minus one, of few of them), else inf.
-        groups: what the clusters were made of (a column's name or labels), to form other sums over them; empty without.
-        factor: F with matrix = F F', where the matrix does not hold all its digits (`Factored`); else None.
+        statement: one line for the header: kind, factor, number of clusters.
+        notes: remarks for the user (fewer clusters than parameters, ...).
+        smallest_eigenvalue, condition: smallest eigenvalue and condition number of the information scaled to unit diagonal.
+        nullity: number of flat directions of the information.
+        edf: effective degrees of freedom, tr(H_P^-1 I), of a penalised fit; else NaN.
+        df: degrees of freedom of t distributions (number of clusters minus 1, for CR2 and CR3), else inf.
+        groups: the clusters: names of columns or labels; empty without clusters.
+        factor: F with matrix = F F', if the matrix itself would lose digits (`Factored`); else None.
     """
 
     matrix: np.ndarray
@@ -73,14 +73,22 @@ class CovarianceResult:
 
     @property
     def full(self) -> Any:
-        """The covariance (p, p) with all its digits: what combinations of entries are made from."""
+        """The covariance, as a matrix, (p, p), or as `Factored` if the matrix would lose digits."""
         return self.matrix if self.factor is None else Factored(self.factor)
 
 
 def described(
     found: Covariances, kind: str, sums: Sums | None, k: int, correction: str, penalised: bool, i: int = 0
 ) -> CovarianceResult:
-    """The covariance of data set i with its provenance, for k free parameters."""
+    """Make the `CovarianceResult` of data set i, with its texts.
+
+    Args:
+        found: covariances of all data sets.
+        kind, correction, penalised: as of `covariance`.
+        sums: sums of products of scores, or None.
+        k: number of free parameters.
+        i: number of the data set.
+    """
     few = {int(s) for s in found.state[i]} & TOO_FEW
     if few:
         text = f"{kind} (none: {CovarianceState(min(few)).name.lower().replace('_', ' ')})"
@@ -97,22 +105,22 @@ def described(
 
 
 def too_few(kind: str, sums: Sums | None, k: int, correction: str, i: int = 0) -> str:
-    """Which clusters or contributions are too few for a kind of covariance."""
+    """A phrase that says of what there are too few for this kind of covariance: clusters, rows or units."""
     assert sums is not None
     groups, n = sums.groups[i], sums.n[i]
     if KINDS[kind].over == "clusters" and groups.min() < 2:
         which = " in each way" if len(groups) > 1 else ""
         return f"cov_type={kind!r} needs at least two clusters{which}, got {groups.min()}: with one, the summed scores are zero"
     if sums.lags is not None:
-        return f"cov_kwds maxlags={sums.lags}: expected fewer lags than contributions, {n:g}"
+        return f"cov_kwds maxlags={sums.lags}: expected fewer lags than rows or units, {n:g}"
     what = f"correction={correction!r}" if "correction" in KINDS[kind].options else f"cov_type={kind!r}"
-    return f"{what} needs more contributions than free parameters, got n={n:g} and k={k}"
+    return f"{what} needs more rows or units than free parameters, got n={n:g} and k={k}"
 
 
 def _statement(
     kind: str, sums: Sums | None, factors: Float[Host, " W"], k: int, correction: str, penalised: bool, i: int
 ) -> tuple[str, list[str]]:
-    """Type, factors and clusters in words, and remarks."""
+    """A phrase for the header on kind, factors and clusters, and a list of remarks."""
     of = KINDS[kind]
     if "correction" in of.options and sums is not None:
         sizes, fewest = sums.groups[i], int(sums.groups[i].min())
@@ -129,8 +137,8 @@ def _statement(
         notes = [f"{fewest} clusters for {k} parameters{rank}"] if fewest < k else []
         if fewest < FEW and len(sizes) == 1:
             notes.append(
-                f"{fewest} clusters are few (fewer than {FEW}), with which errors come out too small: cov_type='CR3' has larger "
-                "ones and t tests."
+                f"{fewest} clusters are few (fewer than {FEW}), so that standard errors may be too small: cov_type='CR3' gives "
+                "larger ones and t tests."
             )
         return f"{kind} ({lead}, {text})", notes
     if penalised and kind == "nonrobust":

@@ -1,4 +1,4 @@
-"""Linear algebra for symmetric matrices: safeguarded and traced, on the host, or known only by what they do."""
+"""Linear algebra for symmetric matrices: safeguarded solvers in JAX and NumPy, and matrices that are never formed."""
 
 from mlejax.linalg.arrow import Arrow
 from mlejax.linalg.safeguarded import (

@@ -1,4 +1,4 @@
-"""An arrow matrix: many coordinates that meet only through a few common ones, solved by elimination."""
+"""Arrow matrices: a large diagonal block with a border of a few rows and columns, solved by elimination."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Arrow:
     any entry of the inverse.
 
     Attributes:
-        shaft: diagonal of the block of the many coordinates, (m,).
-        border: (m, k).
-        head: block of the common coordinates, (k, k).
+        shaft: diagonal of the large diagonal block, (m,).
+        border: the border, (m, k).
+        head: the small dense block, (k, k).
 
     Example:
         >>> import numpy as np
@@ -50,7 +50,7 @@ class Arrow:
 
     @cached_property
     def ok(self) -> bool:
-        """Whether it is finite and safely positive definite."""
+        """True if the matrix is finite and safely positive definite."""
         if not (np.isfinite(self.shaft).all() and (self.shaft > 0).all() and np.isfinite(self.schur).all()):
             return False
         root = np.sqrt(np.abs(self.head.diagonal()))
@@ -58,10 +58,11 @@ class Arrow:
 
     @cached_property
     def _schur_inverse(self) -> Float[Host, "k k"]:
+        """The inverse of the Schur complement."""
         return np.linalg.inv(self.schur)
 
     def diagonal(self) -> Float[Host, " p"]:
-        """The diagonal."""
+        """The diagonal of the matrix, (p,) with p = m + k."""
         return np.concatenate([self.shaft, self.head.diagonal()])
 
     def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
@@ -89,19 +90,22 @@ class Arrow:
         return float(np.log(self.shaft).sum() + np.linalg.slogdet(self.schur)[1]) if self.ok else float("nan")
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """Rows and columns."""
+        """The submatrix of the given rows and columns (numbers or a mask), as an array, (k, k)."""
         p = self.shaft.size + len(self.head)
         at = np.arange(p)[index]
         columns = [self.matvec(np.eye(1, p, j)[0])[at] for j in at]
         return np.reshape(columns, (at.size, at.size))
 
     def among(self, free: Bool[Host, " p"]) -> Arrow:
-        """The flagged rows and columns."""
+        """The submatrix of the rows and columns of a mask, as an `Arrow`."""
         a, b = np.split(free, [self.shaft.size])
         return Arrow(self.shaft[a], self.border[a][:, b], self.head[np.ix_(b, b)])
 
     def conditioning(self) -> tuple[float, float]:
-        """By inverse and plain power iteration on the scaled matrix: products and solutions alone."""
+        """Smallest eigenvalue and condition number of the matrix scaled to unit diagonal, by power iteration.
+
+        (NaN, inf) if the diagonal is not positive, (0, inf) if it is not positive definite.
+        """
         if not (self.diagonal() > 0).all():
             return float("nan"), float("inf")
         if not self.ok:
@@ -110,6 +114,7 @@ class Arrow:
         return smallest, self._power(lambda v, root: self.matvec(v / root) / root) / smallest
 
     def _power(self, apply: Callable[[Any, Any], Any]) -> float:
+        """Largest eigenvalue of the linear map ``apply(v, root of the diagonal)``, by power iteration."""
         root = np.sqrt(self.diagonal())
         v = np.random.default_rng(0).standard_normal(root.size)
         for _ in range(POWER_STEPS):

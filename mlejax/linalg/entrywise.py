@@ -1,4 +1,4 @@
-"""Small systems entry by entry: under ``vmap`` each entry is a vector over all units, and no LAPACK is called."""
+"""Small linear systems written out entry by entry, so that under ``vmap`` each entry is a vector and LAPACK is not called."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Entries = list[list[Any]]  # lower triangle, row by row
 
 
 def cholesky(matrix: Either, safe: bool = False) -> Entries:
-    """The lower factor of a symmetric matrix (q, q), q <= 8; NaN where it is not positive definite.
+    """The lower Cholesky factor of a symmetric matrix, q <= 8, as a triangle of entries; NaN if not positive definite.
 
     Args:
-        matrix: (q, q).
-        safe: pivots that are not clearly positive are replaced by positive ones (a modified Cholesky factor): for directions
-            of ascent, not for determinants.
+        matrix: the matrix, (q, q).
+        safe: replace pivots that are not clearly positive by positive ones (modified Cholesky factorisation); suitable for
+            ascent directions, not for determinants.
     """
     q = matrix.shape[0]
     factor: Entries = []
@@ -36,11 +36,12 @@ def cholesky(matrix: Either, safe: bool = False) -> Entries:
 
 
 def _dot(a: Sequence[Any], b: Any) -> Either:
+    """The sum of products of two sequences of entries, ()."""
     return sum((x * y for x, y in zip(a, b, strict=False)), jnp.zeros(()))
 
 
 def solve_lower(factor: Entries, b: Any) -> list[Any]:
-    """L^-1 b."""
+    """L^-1 b, as q entries, for a lower factor L."""
     out: list[Any] = []
     for i, row in enumerate(factor):
         out.append((b[i] - _dot(row, out)) / row[i])
@@ -48,7 +49,7 @@ def solve_lower(factor: Entries, b: Any) -> list[Any]:
 
 
 def solve_upper(factor: Entries, b: Any) -> list[Any]:
-    """L^-T b."""
+    """L'^-1 b, as q entries, for a lower factor L."""
     q = len(factor)
     out: list[Any] = [None] * q
     for i in reversed(range(q)):
@@ -68,10 +69,10 @@ def multiply(factor: Entries, b: Any) -> Any:
 
 
 def rows_of(matrix: Either) -> Entries:
-    """The lower triangle of a matrix (q, q)."""
+    """The lower triangle of a matrix, (q, q), as a list of rows of entries."""
     return [[matrix[i, j] for j in range(i + 1)] for i in range(matrix.shape[0])]
 
 
 def log_diagonal(factor: Entries) -> Either:
-    """log det L."""
+    """log det L of a lower factor, (): the sum of the logarithms of its diagonal."""
     return sum((jnp.log(row[-1]) for row in factor), jnp.zeros(()))

@@ -1,8 +1,7 @@
 """Safeguarded linear algebra for small symmetric matrices.
 
-Nothing here raises inside `jit`, and NaN never means failure: every result comes with a flag, and where the flag is False the
-result is finite (it was computed from the identity instead), so that selecting by the flag is safe under `vmap` and
-differentiation.
+Nothing here raises inside `jit`, and failure is not reported by NaN: every result comes with a boolean ``ok``.  If it is False,
+the result is finite (computed from the identity instead), so that selecting by ``ok`` is safe under `vmap` and differentiation.
 
     unit_diagonal   A = D^1/2 C D^1/2 with C of unit diagonal; definiteness is tested on C, so that the units of the
                     variables do not matter
@@ -68,7 +67,7 @@ def rounding_unit(dtype: Any) -> float:
 
 
 def all_finite(a: Shaped[Host, ...]) -> bool:
-    """Whether an array on the host is finite throughout.
+    """True if all entries of a NumPy array are finite.
 
     Example:
         >>> import numpy as np
@@ -168,13 +167,16 @@ def solve_spd(A: Float[Device, "p p"], b: Float[Device, " p"]) -> tuple[Float[De
 def _solve_entries(
     A: Sequence[Any], b: Sequence[Any], floor: float, where: Callable[..., Any]
 ) -> tuple[list[Any], Any]:
-    """Solve by LDL' entry by entry: so a batch of systems is one elementwise kernel, and one on the host is in Python's numbers.
+    """Solve A x = b by LDL' factors, entry by entry, for JAX arrays or Python numbers.
 
     Args:
         A: p sequences of p numbers, of which the lower triangle is read.
         b: p numbers.
-        floor: of the pivots over the diagonal of A: of any scales, C has these pivots.
-        where: as `jnp.where`, of these numbers.
+        floor: smallest accepted ratio of a pivot to the diagonal entry of A.
+        where: as `jnp.where`, for these numbers.
+
+    Returns:
+        x as p numbers, and whether all pivots exceed the floor.
     """
     p = len(A)
     L: list[list[Any]] = [[] for _ in range(p)]
@@ -204,7 +206,7 @@ def _solve_entries(
 
 
 def solve_spd_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.bool_]:
-    """`solve_spd` on the host, in NumPy: the same test on the same pivots.
+    """`solve_spd` in NumPy, with the same test of the pivots.
 
     Args:
         A: symmetric, of unit (or about unit) diagonal, shape (p, p).
@@ -266,7 +268,7 @@ def solve_scaled(
 
 
 def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Float[Host, " p"], np.float64, np.bool_]:
-    """`solve_scaled` on the host, in NumPy: the same test on the same pivots.
+    """`solve_scaled` in NumPy, with the same test of the pivots.
 
     Example:
         >>> import numpy as np
@@ -286,13 +288,13 @@ def solve_scaled_host(A: Float[Host, "p p"], b: Float[Host, " p"]) -> tuple[Floa
 
 
 class ScaledInverse(NamedTuple):
-    """An inverse with the evidence for trusting it.
+    """The inverse of a matrix, with eigenvalues that show how accurate it is.
 
     Attributes:
-        inverse: shape (p, p); NaN throughout when refused.
+        inverse: inverse, (p, p); NaN throughout if not ``ok``.
         ok: whether the matrix is finite and safely positive definite.
-        smallest: smallest eigenvalue of the matrix scaled to unit diagonal (NaN when it cannot be scaled).
-        condition: ratio of the largest to the smallest of those eigenvalues (inf when not positive).
+        smallest: smallest eigenvalue of the matrix scaled to unit diagonal (NaN if its diagonal is not positive).
+        condition: ratio of the largest to the smallest of those eigenvalues (inf if the smallest is not positive).
     """
 
     inverse: Float[Host, "p p"]
@@ -302,14 +304,14 @@ class ScaledInverse(NamedTuple):
 
 
 def scaled_inverse(A: ArrayLike) -> ScaledInverse:
-    """Inverse of a symmetric positive definite matrix on the host, refused when it cannot be trusted.
+    """Invert a symmetric positive definite matrix in NumPy; NaN if it is not safely positive definite.
 
-    Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. Refused
+    Scales to unit diagonal, C = D^-1/2 A D^-1/2, and inverts C by its eigenvalues; A^-1 = D^-1/2 C^-1 D^-1/2. Not ``ok``
     unless A is finite, its diagonal is positive and the smallest eigenvalue of C exceeds p * 1e-13: eigenvalues of C
-    are known to about p eps, so below that even the sign, let alone the inverse, is mostly rounding.
+    are accurate to about p eps, so below that even their sign is mostly rounding error.
 
     Args:
-        A: symmetric, shape (p, p), anything NumPy reads.
+        A: symmetric, shape (p, p), anything that NumPy converts to an array.
 
     Returns:
         `ScaledInverse(inverse, ok, smallest, condition)`.

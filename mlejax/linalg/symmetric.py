@@ -1,10 +1,10 @@
-"""A symmetric matrix known by what it does, so that it need not be formed.
+"""The interface `Symmetric` of symmetric matrices, which need not be formed as arrays.
 
-A matrix of few coordinates is an array (p, p).  One of many is often sparse: effects of groups that meet only through a few
-common coordinates make an arrow, block-diagonal with a dense border, which is solved block by block through its Schur
-complement.  Whoever asks only for what `Symmetric` offers works with both.
+A small matrix is an array (p, p).  A large one is often sparse: with fixed effects of many groups and a few common parameters
+it is an arrow, block-diagonal with a dense border, which is solved block by block through its Schur
+complement.  Code that uses only the methods of `Symmetric` works with both.
 
-Several matrices are an array (..., p, p), or an array of objects (...,) that are `Symmetric`; the functions ``*_each`` take
+Several matrices are an array (..., p, p), or an object array (...,) of `Symmetric` matrices; the functions ``*_each`` take
 either.
 """
 
@@ -23,10 +23,10 @@ __all__ = ["Dense", "Symmetric", "dense_each", "diagonal_each", "finite_each", "
 
 @runtime_checkable
 class Symmetric(Protocol):
-    """A symmetric matrix A (p, p) on the host."""
+    """A symmetric matrix A, (p, p), in NumPy."""
 
     def diagonal(self) -> Float[Host, " p"]:
-        """The diagonal of A; finite where A is."""
+        """The diagonal of A, (p,); finite if A is."""
         ...
 
     def matvec(self, v: Float[Host, " p"]) -> Float[Host, " p"]:
@@ -46,21 +46,21 @@ class Symmetric(Protocol):
         ...
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """Rows and columns of A, by their numbers or by flags, as an array."""
+        """The submatrix of A with the given rows and columns (numbers or a mask), as an array, (k, k)."""
         ...
 
     def among(self, free: Bool[Host, " p"]) -> Symmetric:
-        """A without the rows and columns that are not flagged."""
+        """The submatrix of A with the rows and columns of a mask, as a `Symmetric`."""
         ...
 
     def conditioning(self) -> tuple[float, float]:
-        """The smallest eigenvalue of A scaled to unit diagonal, NaN where it cannot be scaled; and its condition number, inf
-        where that is not positive."""
+        """Smallest eigenvalue (NaN if the diagonal is not positive) and condition number (inf if that eigenvalue is not positive)
+        of A scaled to unit diagonal."""
         ...
 
     @property
     def ok(self) -> bool:
-        """Whether A is finite and safely positive definite."""
+        """True if A is finite and safely positive definite."""
         ...
 
 
@@ -80,6 +80,7 @@ class Dense:
 
     @cached_property
     def _inverted(self) -> ScaledInverse:
+        """The `ScaledInverse` of the matrix."""
         return _inverse_of(np.asarray(self.array, np.float64).tobytes(), len(self.array))
 
     def diagonal(self) -> Float[Host, " p"]:
@@ -103,11 +104,11 @@ class Dense:
         return float(np.linalg.slogdet(self.array)[1]) if self.ok else float("nan")
 
     def block(self, index: Int[Host, " k"] | Bool[Host, " p"]) -> Float[Host, "k k"]:
-        """Rows and columns."""
+        """The submatrix of the given rows and columns (numbers or a mask), (k, k)."""
         return self.array[np.ix_(index, index)]
 
     def among(self, free: Bool[Host, " p"]) -> Dense:
-        """The flagged rows and columns."""
+        """The submatrix of the rows and columns of a mask, as a `Dense`."""
         return self if free.all() else Dense(self.block(free))
 
     def conditioning(self) -> tuple[float, float]:
@@ -116,34 +117,35 @@ class Dense:
 
     @property
     def ok(self) -> bool:
-        """Whether it is finite and safely positive definite."""
+        """True if the matrix is finite and safely positive definite."""
         return self._inverted.ok
 
 
 @lru_cache(maxsize=1)  # of an end, several ask for the same one
 def _inverse_of(numbers: bytes, p: int) -> ScaledInverse:
+    """`scaled_inverse` of a float64 matrix (p, p) given as bytes; cached."""
     return scaled_inverse(np.frombuffer(numbers).reshape(p, p))
 
 
 def symmetric(a: Any) -> Symmetric:
-    """An array, or what is `Symmetric` already, as the latter."""
+    """Wrap an array as `Dense`; return a `Symmetric` unchanged."""
     return Dense(a) if isinstance(a, np.ndarray) else a
 
 
 def diagonal_each(a: Shaped[Host, ...]) -> Float[Host, "*sets p"]:
-    """The diagonals of several matrices."""
+    """The diagonals of several matrices, (..., p)."""
     return np.stack([m.diagonal() for m in a]) if a.dtype == object else np.einsum("...ii->...i", a)
 
 
 def finite_each(a: Shaped[Host, ...]) -> Bool[Host, "*sets"]:
-    """Flags of the matrices that are finite throughout."""
+    """True, (...), for matrices whose entries are all finite (for `Symmetric` ones the diagonal is tested)."""
     if a.dtype == object:
         return np.array([all_finite(m.diagonal()) for m in a])
     return np.asarray(np.isfinite(a).all(axis=(-2, -1)))
 
 
 def dense_each(a: Any) -> Float[Host, "*sets p p"]:
-    """Several matrices, or one, as an array: for what asks for all eigenvectors, of few coordinates."""
+    """Convert one matrix or several to an array, (..., p, p)."""
     if isinstance(a, np.ndarray):
         return np.stack([dense_each(m) for m in a]) if a.dtype == object else a
     return a.block(np.arange(len(a.diagonal())))

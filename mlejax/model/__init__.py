@@ -1,4 +1,4 @@
-"""The front door: ``@mle.model`` turns a log-likelihood into an object that fits."""
+"""``@mle.model``: turn a log-likelihood function into a `Model`, which can be fitted."""
 
 from mlejax.model.declaring import model
 from mlejax.model.doors import Model

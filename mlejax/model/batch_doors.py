@@ -1,4 +1,4 @@
-"""Fits of many data sets: stacks of arrays, and the groups of a table."""
+"""The methods of `Model` that fit many data sets: stacks of arrays, and the groups of a table."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Missing: TypeAlias = Literal["raise", "drop"]
 
 @misuse.doors
 class BatchDoors:
-    """Fits of many data sets, each with a verdict.
+    """Methods of `Model` that fit many data sets, each with a verdict.
 
     Attributes:
-        likelihood: the frozen declaration.
+        likelihood: the declaration of the model.
     """
 
     likelihood: Likelihood
@@ -54,31 +54,33 @@ class BatchDoors:
     ) -> BatchResults:
         """Fit every data set of a stack, in one compiled program, with a verdict for each.
 
-        A batch equals the loop of single fits in any order, and a data set that cannot be fitted affects its own row only.
+        The results are those of single fits, and a data set that cannot be fitted does not affect the others.
 
         Args:
-            data: a dict or tree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` are for all.
-            start: as in :meth:`fit`, one for all; values with a leading axis (n_datasets, ...), or a DataFrame such as
-                ``res.params``, are one each; ``"pooled"`` starts every data set at the estimates of all together.  Without
-                it every data set has its own search for a start, which takes longer than the fit: give one where you can.
-            fixed, method, cov_type, seed: as in :meth:`fit`, for all.
-            weights: a column, or numbers (n_datasets, n_rows).
+            data: a dict or pytree of arrays (n_datasets, n_rows, ...); ``mle.Shared`` and ``mle.Static`` values are common to
+                all data sets.
+            start: as in :meth:`fit`, common to all data sets; or one for each, by values with a leading axis
+                (n_datasets, ...) or a DataFrame such as ``res.params``; ``"pooled"`` starts every data set at the estimates
+                from all together.  Without it a start is searched for every data set, which takes longer than the fit.
+            fixed, method, cov_type, seed: as in :meth:`fit`, common to all data sets.
+            weights: name of a column, or numbers (n_datasets, n_rows).
             weight_kind, penalty: as in :meth:`fit`.
-            hyper: as in :meth:`fit`; with a leading axis of n_datasets (in every leaf) one for each.
-            cov_kwds: for ``"cluster"``: ``groups`` is a column (n_datasets, n_rows) or such an array.
+            hyper: as in :meth:`fit`, common to all; or one for each data set, with a leading axis n_datasets in every array.
+            cov_kwds: as in :meth:`fit`; for ``"cluster"``, ``groups`` is the name of a column or an array
+                (n_datasets, n_rows).
             missing: ``"raise"``: a data set with a missing value is not fitted, and its verdict says so; ``"drop"`` leaves
                 out its rows with a missing value.
-            n_starts: so many starts for each data set, as in :meth:`fit`; one data set after the other.
-            memory_limit: bytes of data on the device at a time (default: a quarter of the free memory); larger batches are
-                cut into chunks.
-            progress: a bar; None shows one in a terminal, after two seconds.
+            n_starts: number of starts for each data set, as in :meth:`fit`; the data sets are then fitted one by one.
+            memory_limit: most bytes of data on the device at a time (default: a quarter of the free memory); larger batches
+                are cut into chunks.
+            progress: True shows a progress bar; None shows one in a terminal, after two seconds.
             integrate: as in :meth:`fit`; ``"auto"`` takes 15 points a latent number (9 of two, 7 of three), the same for all.
 
         Returns:
-            :class:`mlejax.BatchResults`.  Ctrl-C returns it with the finished data sets.
+            :class:`mlejax.BatchResults`.  After Ctrl-C it holds the data sets finished so far.
 
         Raises:
-            ValueError, TypeError, KeyError: errors that concern all data sets; those of one data set are its verdict.
+            ValueError, TypeError, KeyError: errors that concern all data sets; an error of one data set is in its verdict.
 
         Example:
             >>> import numpy as np, jax.numpy as jnp, mlejax as mle
@@ -117,7 +119,7 @@ class BatchDoors:
         integrate: Literal["auto", "laplace"] | Quadrature = "auto",
         on: Any = None,
     ) -> BatchResults:
-        """Fit every group of one long table; groups may have any and different sizes.
+        """Fit every group of one long table, with a verdict for each; groups may differ in size.
 
         Sizes are padded to 8, 32, 128, ..., each of which is compiled once (models with ``rowwise=False`` are never padded, and
         compile for every distinct length).
@@ -125,20 +127,20 @@ class BatchDoors:
         Args:
             frame: a DataFrame or dict of columns; ``mle.Parquet`` or ``mle.Stream``, whose rows are sorted by group; or, with
                 ``on=``, a Dask or Spark DataFrame or a Ray Dataset.
-            by: the column of groups, a list of columns, or one label per row.
-            weights: a column, or one number per row.
-            start and the further arguments: as in :meth:`fit_batch`; values for each group come in the order in which
+            by: name of the column of groups, a list of names, or one label per row.
+            weights: name of a column, or one number per row.
+            start and the further arguments: as in :meth:`fit_batch`; values for each group are in the order in which
                 the groups first appear.
             on: a ``distributed.Client``, the initialised module ``ray``, or a ``SparkSession``, which divides its table by group
                 and fits complete groups on its workers, many in a batch.
 
         Returns:
-            :class:`mlejax.BatchResults`, labelled by group in order of first appearance; sorted by group where an engine divided
-            them.  Of groups that did not come from memory it has no rows: estimates, errors of the covariance asked for, verdicts
-            and their tables are there, and ``res[label]`` is refused.
+            :class:`mlejax.BatchResults`, labelled by group in order of first appearance (sorted by group with ``on=``).  For
+            groups from a stream or an engine it does not hold the rows: estimates, standard errors by the covariance asked for,
+            verdicts and their tables are available, but ``res[label]`` raises DataError.
 
         Raises:
-            ValueError, TypeError, KeyError: errors that concern all groups; those of one group are its verdict.
+            ValueError, TypeError, KeyError: errors that concern all groups; an error of one group is in its verdict.
         """
         options = {
             "start": start, "fixed": fixed, "method": method, "missing": missing, "seed": seed, "penalty": penalty,
@@ -159,10 +161,10 @@ class BatchDoors:
         cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None,
         memory_limit: float | None, integrate: Any, on: Any, options: dict[str, Any],
     ) -> BatchResults:  # fmt: skip
-        """Fit groups that are read in batches, here or by an engine, and warn of failures."""
+        """Fit the groups of a stream, in this process or by an engine, and warn if some did not reach a maximum."""
         if not fit_room.is_stream(source):
             raise DataTypeError(
-                f"fit_groups with on= takes the engine's own table, got a {type_name(source)}; leave out on="
+                f"fit_groups with on= expected a table of the engine, got a {type_name(source)}; leave out on="
             )
         likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
         covariance = (cov_type, cov_kwds)
@@ -180,7 +182,7 @@ class BatchDoors:
         integrate: Any,
         options: dict[str, Any],
     ) -> tuple[Likelihood, str | None, tuple[str, ...]]:
-        """The likelihood with its latents integrated out, the kind of the weights, and the columns of clusters."""
+        """Return the likelihood with its random effects integrated out, the kind of weights, and the names of cluster columns."""
         fit_room.refuse_effects(self.likelihood, "a batch of fits", "loop over the data sets with fit")
         how = quadrature_of(self.likelihood, integrate)
         kind = check_weight_kind(weights, weight_kind)
@@ -192,7 +194,7 @@ class BatchDoors:
         cov_type: CovarianceKind | None, cov_kwds: Mapping[str, Any] | None, memory_limit: float | None,
         progress: bool | None, integrate: Any, **options: Any,
     ) -> BatchResults:  # fmt: skip
-        """Read the data sets, fit them, and warn of failures."""
+        """Read the data sets (by the function ``read``), fit them, and warn if some did not reach a maximum."""
         likelihood, kind, columns = self._batched(weights, weight_kind, cov_type, cov_kwds, integrate, options)
         sets = read(_structure(options["start"]), options["missing"], columns, weights, kind)
         cut = batch_room.budget(memory_limit, progress)
@@ -204,11 +206,11 @@ class BatchDoors:
 def named_groups(
     cov_type: str | None, cov_kwds: Mapping[str, Any] | None, kind: str | None, penalised: bool
 ) -> tuple[str, ...]:
-    """The columns of clusters that are given by name."""
+    """Names of the cluster columns in ``cov_kwds``; empty if clusters are given as arrays or not at all."""
     groups = check_kind(cov_type, cov_kwds, kind, penalised)[1].get("groups", ())
     return tuple(name for name in groups if isinstance(name, str))
 
 
 def _structure(start: PyTree) -> PyTree:
-    """The start that gives a bare model its structure, or None (``"pooled"`` gives none)."""
+    """``start``, or None if it is a string ("pooled"): the example params of a model without declared parameters."""
     return None if isinstance(start, str) else start

@@ -1,4 +1,4 @@
-"""The decorators that declare further functions of a model: its simulator, distribution function, mean and others."""
+"""Decorators of `Model` that declare its companion functions: simulator, distribution function, mean and others."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mlejax.likelihood import Likelihood
 
 @misuse.doors
 class CompanionDoors:
-    """Further functions of a model, declared by decorators.
+    """Decorators of `Model` that declare companion functions.
 
     Attributes:
-        likelihood: the frozen declaration.
+        likelihood: the declaration of the model.
     """
 
     likelihood: Likelihood
 
     def _companion(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Declare a further function of the model: it has another, equally frozen, likelihood from then on."""
+        """Register a companion function of this name in the model's likelihood, and return the function."""
         object.__setattr__(self, "likelihood", self.likelihood.with_companion(name, function))
         return function
 
     def expected_information(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the expected information of each contribution, for ``cov_type="expected"`` and Jeffreys' prior; a decorator.
+        """Declare the expected information of each row, for ``cov_type="expected"`` and Jeffreys' prior; a decorator.
 
-        ``bias_reduction="jeffreys"`` uses it for the model that declares it, ``cov_type="expected"`` for regressed ones too.
+        ``bias_reduction="jeffreys"`` uses it for this model, ``cov_type="expected"`` also for models that :meth:`regress` makes.
 
         Args:
-            function: ``f(params, data)`` -> (n, p, p), one matrix for each row (for one unit: (p, p)), over the free natural
-                coordinates in the order of ``res.information``.
+            function: ``f(params, data)`` -> (n, p, p), one matrix for each row (with ``unit=``: (p, p)), with respect to the
+                free parameters on the natural scale, in the order of ``res.information``.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle
@@ -49,13 +49,13 @@ class CompanionDoors:
         return self._companion("expected_information", function)
 
     def simulator(self, function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-        """Declare how to draw data from the model; a decorator.
+        """Declare a function that draws data from the model; a decorator.
 
         Args:
-            function: ``f(key, params, data)`` -> dict of columns that replace those of ``data``, with one entry per row; pure
-                JAX.  ``data.n_rows`` is the number of rows.  With ``unit=`` it draws all rows at once, ``data[unit]`` being the
-                numbers 0, 1, ... of the units.  Regressed parameters are arrays by row, as in the log-likelihood, so that
-                :meth:`regress` inherits it.
+            function: ``f(key, params, data)`` -> dict of columns that replace those of ``data``, one entry per row; pure
+                JAX, ``key`` is a random key.  ``data.n_rows`` is the number of rows.  With ``unit=`` it draws all rows at once;
+                ``data[unit]`` holds the numbers 0, 1, ... of the units.  Models made by :meth:`regress` inherit it: parameters
+                that have a formula are then arrays with one value per row.
 
         Example:
             >>> import jax, mlejax as mle
@@ -73,16 +73,16 @@ class CompanionDoors:
         return self._companion("simulator", function)
 
     def cdf(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the distribution function: ``f(params, data)`` -> (n,) probabilities; a decorator.
+        """Declare the distribution function: ``f(params, data)`` -> P(Y <= y) of each row, (n,); a decorator.
 
-        ``res.predict("cdf", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        ``res.predict("cdf", data)`` evaluates it, with standard errors.  Models made by :meth:`regress` inherit it.
         """
         return self._companion("cdf", function)
 
     def mean(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the expected value: ``f(params, data)`` -> (n,); a decorator.
+        """Declare the expected value of the outcome: ``f(params, data)`` -> (n,); a decorator.
 
-        ``res.predict("mean", data)`` gives it with its errors.  :meth:`regress` inherits it.
+        ``res.predict("mean", data)`` evaluates it, with standard errors.  Models made by :meth:`regress` inherit it.
         """
         return self._companion("mean", function)
 
@@ -91,8 +91,9 @@ class CompanionDoors:
         return self._companion("variance", function)
 
     def saturated(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Declare the saturated log-likelihood: ``f(params, data)`` -> (n,), the highest that any mean gives a row; a decorator.
+        """Declare the saturated log-likelihood: ``f(params, data)`` -> its maximum over the mean for each row, (n,); a decorator.
 
-        Deviance residuals are made of it: of a Poisson ``poisson.logpmf(y, y)``, of a normal law the density at its mean.
+        Deviance residuals need it.  For a Poisson distribution it is ``poisson.logpmf(y, y)``, for a normal one the log density
+        at its mean.
         """
         return self._companion("saturated", function)

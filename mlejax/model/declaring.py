@@ -1,4 +1,4 @@
-"""``@mle.model``: a function and the declarations of its parameters, checked."""
+"""``@mle.model``: check a log-likelihood function and the declarations of its parameters, and make a `Model`."""
 
 from __future__ import annotations
 
@@ -59,23 +59,25 @@ def model(
     The decorated ``f(params, data)`` is a pure JAX function that returns one log-likelihood value per row.
 
     Args:
-        function: the function itself, in the bare form ``@mle.model`` (its structure then comes from ``start=``).
-        params: name -> declaration; the canonical form, needed for names such as ``lambda`` or ``unit``.
-        rowwise: entry i of the returned vector uses row i only (checked).  False: the function sees the whole data
-            in their exact length and returns one value per time point or group, or one scalar.
-        unit: a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns a scalar.
-        optional: columns with gaps that belong to the model (the wage of who does not work): the function gets a value that
-            occurs in the column there, and ``data["observed"]["wage"]``, False there.
-        infinite: columns with infinite entries, in one direction (the upper bound of a right-censored row): the function gets
-            the largest (smallest) finite value there, and ``data["observed"]["hi"]``, False there.
-        per_unit: with ``unit=``, columns that are constant within each unit, of which the function gets one number.
-        **parameters: name -> declaration; sugar for ``params``.
+        function: the function itself, for the form ``@mle.model`` without declarations (the structure of the parameters then
+            comes from ``start=``).
+        params: name -> declaration; needed for names that cannot be keywords, such as ``lambda`` or ``unit``.
+        rowwise: True if entry i of the returned vector uses row i only (this is checked).  False: the function gets the whole
+            data, unpadded, and returns one value per time point or group, or one number.
+        unit: name of a column; the function then gets the rows of one unit, padded, with ``data["mask"]``, and returns one
+            number.
+        optional: names of columns with missing values that belong to the model (the wage of a person who does not work).  In
+            place of a missing value the function gets some value of the column, and ``data["observed"]["wage"]`` is False.
+        infinite: names of columns with infinite values of one sign (the upper bound of a right-censored row).  In place of
+            them the function gets the largest (smallest) finite value, and ``data["observed"]["hi"]`` is False.
+        per_unit: with ``unit=``, names of columns that are constant within each unit; the function gets one number of each.
+        **parameters: name -> declaration, as in ``params``.
 
     Returns:
         A :class:`Model`, or a decorator that makes one.
 
     Raises:
-        TypeError: something that is no declaration, or a parameter named like an option.
+        TypeError: a value that is not a declaration, or a parameter with the name of an option.
 
     Example:
         >>> import mlejax as mle
@@ -95,13 +97,14 @@ def model(
             )
     if isinstance(params, (Parameter, FreeParameter)):
         raise TypeError(
-            "params= takes a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})"
+            "params= expected a dict of declarations; for a parameter named 'params' write mle.model(params={'params': ...})"
         )
     if not isinstance(rowwise, bool):
         raise TypeError(f"rowwise= expected True or False, got {rowwise!r}")
     if isinstance(unit, (list, tuple)):
         raise TypeError(
-            f"unit= is one column, got {unit!r}: make one of several, data.assign(unit=data.groupby({list(unit)}).ngroup())"
+            f"unit= expected the name of one column, got {unit!r}: combine several into one, "
+            f"data.assign(unit=data.groupby({list(unit)}).ngroup())"
         )
     if unit is not None and not rowwise:
         raise linked(
@@ -113,7 +116,7 @@ def model(
     columns = OpenColumns(_names("optional", optional), _names("infinite", infinite))
     of_unit = _names("per_unit", per_unit)
     if of_unit and unit is None:
-        raise ValueError(f"per_unit={list(of_unit)} has one value for each unit: give unit= too, the column of units")
+        raise ValueError(f"per_unit={list(of_unit)} needs unit=, the name of the column of units: give it too")
     declared = _declarations(params, parameters)
 
     def decorate(user: Callable[[Any, Any], Any]) -> Model:
@@ -127,19 +130,18 @@ def model(
 def _likelihood_of(
     function: Callable[[Any, Any], Any], declared: Mapping[str, Declared], rowwise: bool, unit: str | None
 ) -> Likelihood:
-    """The likelihood of a function, with its latents integrated or summed out."""
+    """Make the `Likelihood` of a function, with its random effects integrated out or its latent classes summed over."""
     latents = {name: value for name, value in declared.items() if isinstance(value, LATENT)}
     observed = {name: value for name, value in declared.items() if not isinstance(value, LATENT)}
     indexed = [n for n, value in observed.items() if isinstance(value, Parameter) and value.by is not None]
     if latents and indexed:
         raise ValueError(
-            f"{indexed[0]}=Real(by=...) together with the latent {next(iter(latents))}: effects by index are not "
-            "offered together "
-            "with latents; make a latent of both, or leave one out"
+            f"{indexed[0]}=Real(by=...) together with the latent {next(iter(latents))}: effects of mle.Real(by=...) are not "
+            "supported together with latents; declare both as latents, or leave one out"
         )
     if latents and isinstance(function, OfUnit):
         raise ValueError(
-            "per_unit= is not offered together with latents: take one entry of the column inside the function, data['x'][0]"
+            "per_unit= is not supported together with latents: take one entry of the column inside the function, data['x'][0]"
         )
     continuous = {name: value for name, value in latents.items() if isinstance(value, Latent)}
     if len(continuous) < len(latents):
@@ -150,15 +152,16 @@ def _likelihood_of(
 
 
 def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str, Declared]) -> dict[str, Any]:
+    """Merge ``params=`` and keyword declarations; TypeError for values that are not declarations."""
     if params is not None and not isinstance(params, Mapping):
         raise TypeError(f"params= expected a dict of name -> declaration, got {type(params).__name__}")
     twice = set(params or {}) & set(parameters)
     if twice:
-        raise TypeError(f"declared twice, in params= and as keywords: {sorted(twice)}")
+        raise TypeError(f"parameters {sorted(twice)} are declared twice, in params= and as keywords: leave one out")
     declared = {**(params or {}), **parameters}
     for name, value in declared.items():
         if not isinstance(name, str) or not name or any(c in name for c in "[]=,"):
-            raise TypeError(f"parameter names are strings without brackets, commas and equals signs, got {name!r}")
+            raise TypeError(f"expected a parameter name without brackets, commas and equals signs, got {name!r}")
         if isinstance(value, (Parameter, FreeParameter, *LATENT)):
             continue
         hint = (
@@ -171,14 +174,16 @@ def _declarations(params: Mapping[str, Declared] | None, parameters: Mapping[str
 
 
 def _names(option: str, names: Any) -> tuple[str, ...]:
+    """Column names under an option as a tuple; TypeError if it is not a list of strings."""
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{option}= expected a list of names of columns, {option}=['x'], got {names!r}")
     return tuple(names)
 
 
 def _check_signature(user: object) -> None:
+    """Raise TypeError unless ``user`` is a function that can be called as f(params, data)."""
     if isinstance(user, Model):
-        raise TypeError(f"{user!r} is a model already")
+        raise TypeError(f"mle.model expected a function f(params, data), got a model already: {user!r}")
     if not callable(user):
         raise TypeError(
             f"mle.model decorates a function f(params, data), got {user!r}; declarations are keywords: mle.model(mu=mle.Real())"

@@ -1,4 +1,4 @@
-"""A log-likelihood with its one-line doors to fitting, checking and simulation."""
+"""The class `Model`: a log-likelihood with methods that fit, check and simulate it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlejax import engines, inference, misuse
 from mlejax import fit as fit_room
 from mlejax.covariance import CovarianceKind, Survey, check_kind
 from mlejax.data import check_weight_kind
+from mlejax.data.errors import type_name
 from mlejax.inference import parse_hypotheses
 from mlejax.latent import Draws, Quadrature, Sobol, latents_of, without_random
 from mlejax.likelihood import Likelihood
@@ -34,11 +35,11 @@ from mlejax.shapes import Data, Either, PyTree, Reduced
 class Model(CompanionDoors, BatchDoors):
     """A log-likelihood that can be fitted; made by :func:`model`.
 
-    Calling it calls the plain function, so it can be jitted, vmapped, differentiated and tested as before.
+    Calling it calls the user's function, which can be jitted, vmapped, differentiated and tested as before.
 
     Attributes:
-        likelihood: the frozen declaration.
-        endog_names, exog_names: of the model of a result: its outcome and the addresses of its estimates, as in statsmodels.
+        likelihood: the declaration of the model.
+        endog_names, exog_names: for ``res.model``, the name of the outcome and the names of the estimates, as in statsmodels.
     """
 
     likelihood: Likelihood
@@ -52,11 +53,14 @@ class Model(CompanionDoors, BatchDoors):
         object.__setattr__(self, "__wrapped__", self.likelihood.written)
 
     def __reduce__(self) -> Reduced:
-        """Pickled by its name where that can be imported, else without what cannot be pickled."""
+        """Pickle the model by its name if that can be imported, else its likelihood."""
         return _unpickled, (name_of(self.likelihood.written), self.likelihood)
 
     def __call__(self, params: PyTree, data: Data) -> Either:
-        """Evaluate the user's own function; a regressed model takes coefficients and data with the formulas' columns."""
+        """Evaluate the log-likelihood function: the terms of all rows, or what the user's function returns for ``data``.
+
+        A model with formulas takes their coefficients in ``params``, and data with the columns of the formulas.
+        """
         if self.likelihood.predictors:
             return fit_room.evaluate(self.likelihood, params, data)
         columns = self.likelihood.open_columns
@@ -113,26 +117,27 @@ class Model(CompanionDoors, BatchDoors):
     ) -> Results:
         """Estimate the parameters by maximum likelihood.
 
-        Maximises ``sum_i l_i(params)`` over the rows, units or entries of the model.
+        Maximises ``sum_i l_i(params)``, the sum of the log-likelihood terms of the rows or units.
 
         Args:
             data: a dict of arrays, a table of any kind (pandas, polars, pyarrow, DuckDB, xarray), rows larger than memory
                 (``mle.Parquet``, ``mle.Stream``), or any pytree with a leading row axis; ``mle.Shared`` and
-                ``mle.Static`` mark values that are not per row.  Rows of more than 256 MB are not copied; later computations
-                refuse arrays that were changed since.
-            start: natural scale; a dict of names and addresses, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
-                ``params`` structure.  Parameters left out start from the declaration, or from a search scaled by the data.
-            fixed: address -> value held fixed (natural scale), a whole parameter or single entries.
-            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the grammar of ``wald_test``, refused where they
-                could leave a support; or a function of params (natural scale) whose values are to be 0,
-                ``lambda p: p["beta"][0] * p["sigma"] - 1``; or a list of both.  They are kept exactly, and the covariance is the
-                one that they imply (Aitchison & Silvey 1958).
-            weights: a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
+                ``mle.Static`` mark values that are not per row.  Data of more than 256 MB are not copied; later computations
+                raise DataError if their arrays were changed in place.
+            start: natural scale; a dict of parameter or entry names, ``{"mu": 1.0, "beta[2]": 0.5}``, or a whole
+                ``params`` structure.  Parameters left out start at their declared start, or at the best of several candidates
+                made from the data.
+            fixed: name of a parameter or entry -> value at which it is fixed (natural scale).
+            constraints: linear equalities, ``"mu[a] = mu[b], mu[c] = 1"``, in the syntax of ``wald_test``, unless they could
+                leave a parameter's support; or a function of params (natural scale) whose values must be 0,
+                ``lambda p: p["beta"][0] * p["sigma"] - 1``; or a list of both.  The estimates satisfy them exactly, and the
+                covariance takes them into account (Aitchison & Silvey 1958).
+            weights: name of a column, or one number >= 0 per row; constant within a unit; for ``rowwise=False`` one for each
                 value returned.  A row of weight 0 is left out: the function never sees its values.
-            weight_kind: needed with weights: ``"frequency"`` (a row stands for w equal rows: whole numbers),
-                ``"sampling"`` (inverse probabilities of being sampled: a pseudolikelihood, sandwich errors) or
+            weight_kind: needed with weights: ``"frequency"`` (w identical rows; whole numbers),
+                ``"sampling"`` (inverse probabilities of being sampled: a pseudolikelihood with sandwich standard errors) or
                 ``"importance"`` (multiplies the log-likelihood of the row as given).
-            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, ``"em"`` (of models with a class), an object such as
+            method: ``"newton"``, ``"bhhh"``, ``"lbfgs"``, ``"adam"``, ``"em"`` (models with latent classes), an object such as
                 ``mle.Newton(tol=1e-12)``, or any optax ``GradientTransformation``.
             cov_type: ``"nonrobust"`` (default; HC0 under sampling weights), ``"expected"`` (information, as R's ``glm``),
                 ``"opg"``, ``"HC0"`` to ``"HC4"``, ``"stata"``, ``"cluster"``; of few clusters ``"CR2"`` and ``"CR3"``, with t
@@ -144,32 +149,32 @@ class Model(CompanionDoors, BatchDoors):
                 declares, else ``"n"`` (200) data sets drawn by the :meth:`simulator`.
             penalty: ``penalty(params)`` or ``penalty(params, hyper)``, natural scale, subtracted from the summed
                 log-likelihood; ``mle.l2(strength, "beta")`` is one.  ``llf`` excludes it, ``llf_penalized`` includes it; the
-                errors are Gray's, or ``cov_type="bayes"``.
-            hyper: second argument of ``penalty``, numbers; another value compiles nothing anew, but another
-                function does, a new lambda of the same text too.
+                standard errors are Gray's (1992), or those of ``cov_type="bayes"``.
+            hyper: second argument of ``penalty``, numbers; changing it does not recompile, whereas changing the function
+                does (also to a new lambda with the same text).
             bias_reduction: ``"jeffreys"`` maximises l + log det I / 2 (Firth's estimates for canonical families; finite
-                under separation), I being the observed information in the table's coordinates, or the expected one where
-                :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Errors come from
-                the information without the adjustment; ``llf`` excludes it, ``llf_penalized`` includes it.
+                under separation), I being the observed information with respect to the parameters of the table, or the expected
+                one if :meth:`expected_information` declares it; ``"empirical"``: Kosmidis & Lunardon (2023).  Standard errors
+                use the information without the adjustment; ``llf`` excludes it, ``llf_penalized`` includes it.
             missing: ``"raise"``, or ``"drop"`` to leave out rows with a missing value in any column used.
-            n_starts: run so many starts as one batch and keep the highest maximum; ``res.modes`` lists where they ended.
-                The further starts are drawn around the first end and on the scale of the data.  ``start=[...]`` gives
-                a list of one's own, to which drawn ones are added up to ``n_starts``.
-            seed: of the candidates among starting values, and of the drawn starts.
-            progress: a line on stderr that says what the fit is doing, its step and the rise of the log-likelihood that the
-                curvature still promises; None shows it in a terminal, after two seconds.
-            validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units), or data of the
-                same form, that is held out. Training stops when their log-likelihood no longer rises, and keeps the
+            n_starts: number of starts; the highest maximum is returned, and ``res.modes`` lists all final points.  Further
+                starts are random, around the first final point and on the scale of the data.  ``start=[...]`` gives several
+                starts, to which random ones are added up to ``n_starts``.
+            seed: seed of the random start candidates and of the random starts.
+            progress: True shows a line on stderr with the state of the fit: its step, log-likelihood, and the predicted
+                distance to the maximum; None shows it in a terminal, after two seconds.
+            validation: with minibatches only (``mle.Adam(batch_size=...)``): a fraction of the rows (units) to hold out, or
+                validation data of the same form. Training stops when their log-likelihood no longer rises, and returns the
                 parameters of the best epoch.
-            integrate: of models with :class:`mlejax.Latent`: ``"auto"`` (adaptive Gauss-Hermite quadrature whose number of points
-                chooses itself for up to three latent numbers a unit, Laplace's approximation for more), ``"laplace"``,
-                ``mle.Quadrature(points)``, or by simulation ``mle.Sobol(draws)`` and ``mle.Draws(z)``.
-            resume: a folder that keeps what each pass over a stream gave: a fit that was killed goes on from there.
-            on: where to compute: a list of JAX devices or a ``Mesh``, over which rows in memory are divided; or what runs the
-                passes over a stream: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``.
-            separated: of effects by index (``mle.Real(by=...)``): levels whose effect has no finite value, since all their
+            integrate: for models with :class:`mlejax.Latent`: ``"auto"`` (adaptive Gauss-Hermite quadrature with an automatic
+                number of points for up to three random effects per unit, Laplace's approximation for more), ``"laplace"``,
+                ``mle.Quadrature(points)``, or simulation by ``mle.Sobol(draws)`` or ``mle.Draws(z)``.
+            resume: folder in which the result of each pass over a stream is stored, so that an interrupted fit can continue.
+            on: where to compute: a list of JAX devices or a ``Mesh``, over which rows in memory are divided; or an engine that
+                runs the passes over a stream: a ``distributed.Client``, the initialised module ``ray``, a ``SparkSession``.
+            separated: for fixed effects (``mle.Real(by=...)``): levels whose effect has no finite estimate, since all their
                 outcomes are zero, or all one, are left out with their rows, which changes no other estimate.  ``"report"``: the
-                verdict names them; ``"drop"``: a note counts them; ``"raise"``: DataError.
+                verdict names them; ``"drop"``: a note names them; ``"raise"``: raise DataError.
             design: how the rows were sampled, in place of ``weights``, ``weight_kind`` and ``cov_type``: :class:`mlejax.Survey`.
 
         Returns:
@@ -177,7 +182,7 @@ class Model(CompanionDoors, BatchDoors):
             ``ConvergenceWarning`` says so too.
 
         Raises:
-            ValueError, TypeError, KeyError: bad data, unknown addresses or options; the message says what to do.
+            ValueError, TypeError, KeyError: unusable data, unknown parameter names or options; the message says what to do.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle
@@ -190,7 +195,9 @@ class Model(CompanionDoors, BatchDoors):
         """
         if design is not None:
             if weights is not None or weight_kind is not None or cov_type is not None or cov_kwds is not None:
-                raise ValueError("design= has the weights and the covariance: leave out weights=, weight_kind=, cov_type=")
+                raise ValueError(
+                    "design= contains the weights and the covariance: leave out weights=, weight_kind=, cov_type=, cov_kwds="
+                )
             weights, weight_kind = inference.survey_weights(design, data), "sampling"
             cov_type, cov_kwds = "survey", {"design": design}
         kind = check_weight_kind(weights, weight_kind)
@@ -226,17 +233,17 @@ class Model(CompanionDoors, BatchDoors):
     def simulate(
         self, params: PyTree, data_or_n_rows: Any, seed: int = 0, *, random: inference.Random = "integrate"
     ) -> dict[Any, Any]:
-        """One data set drawn from the model by its :meth:`simulator`.
+        """Draw one data set from the model by its :meth:`simulator`.
 
         Args:
-            params: natural scale, the whole structure (``res.params_tree``) or a dict of addresses.
-            data_or_n_rows: data with the covariates, or the number of rows of a model without any.
-            seed: of the draw.
-            random: of models with random effects: ``"integrate"`` draws them from their law, ``"zero"`` leaves them at 0; those
-                of units of a fit are in its own ``simulate(random="mode")``.
+            params: parameters, natural scale, as a whole structure (``res.params_tree``) or a dict of parameter or entry names.
+            data_or_n_rows: data with the predictors, or the number of rows of a model without predictors.
+            seed: seed of the draw.
+            random: for models with random effects: ``"integrate"`` draws them from their distribution, ``"zero"`` sets them to
+                0; for the modes of the units of a fit use ``res.simulate(random="mode")``.
 
         Returns:
-            The columns that the simulator makes, NumPy.
+            The columns that the simulator makes, NumPy arrays by name.
 
         Raises:
             CompanionError: the model has no simulator; the message shows the lines to add.
@@ -253,17 +260,19 @@ class Model(CompanionDoors, BatchDoors):
         missing: Missing = "raise",
         seed: int = 0,
     ) -> inference.Check:
-        """Find problems of this log-likelihood on these data without fitting.
+        """Look for problems of this log-likelihood with these data, without fitting.
 
-        Looks for errors that ``fit`` would raise (bad columns, rows that depend on one another), a start that is not finite, a
-        ``where`` whose unused branch spoils the score, parameters and combinations that the log-likelihood ignores, columns,
-        constants and arithmetic in float32, arrays that the function closes over, and shapes that compile it again.
+        It reports errors that ``fit`` would raise (unusable columns, rows that depend on one another), a start where the
+        log-likelihood is not finite, a ``where`` whose unused branch makes the score NaN, parameters and combinations on which
+        the log-likelihood does not depend, float32 columns, constants and arithmetic, arrays that the function closes over, and
+        shapes that cause recompilation.
 
         Args:
             data, start, fixed, missing, seed: as in :meth:`fit`.
 
         Returns:
-            A ``Check``: ``findings``, each with ``level``, ``code``, ``statement`` and ``advice``; ``ok``; prints as text.
+            A ``Check`` with ``findings`` (each has ``level``, ``code``, ``statement`` and ``advice``) and ``ok``; it prints as
+            text.
 
         Example:
             >>> import jax.numpy as jnp, mlejax as mle
@@ -280,7 +289,7 @@ class Model(CompanionDoors, BatchDoors):
         return inference.check(self.likelihood, data, start=start, fixed=fixed, missing=missing, seed=seed)
 
     def regress(self, regressions: Mapping[str, str | Linear] | None = None, /, **named: str | Linear) -> Model:
-        """The same model with parameters that depend on covariates, row by row.
+        """Return the same model with parameters that depend on predictors by formulas.
 
         In the function, ``params["mu"]`` is then the vector ``link^-1(X beta + offset)`` with one entry per row, and
         ``mu`` stands for the coefficients ``mu[Intercept]``, ``mu[age]``, ... everywhere else: in tables, ``start=``,
@@ -289,15 +298,15 @@ class Model(CompanionDoors, BatchDoors):
         ``beta[2][age]``.  A row-wise function written for a vector of one shape is called row by row with that shape.
 
         Args:
-            regressions: name -> formula; for names that are no keywords.
-            **named: a formula (``"age + C(region)"``, in formulaic's grammar, with an intercept), the name of a design
-                matrix in the data (taken as it is), or :class:`mlejax.Linear` with its own link, offset or exposure.
+            regressions: parameter name -> formula, for names that cannot be keywords.
+            **named: a formula (``"age + C(region)"``, in formulaic's syntax, with an intercept), the name of a design
+                matrix in the data (used unchanged), or :class:`mlejax.Linear` with its own link, offset or exposure.
 
         Returns:
             A model with every method of this one.
 
         Raises:
-            ValueError, TypeError: no such parameter, a formula with a left side, a link that does not fit.
+            ValueError, TypeError: no such parameter, a formula with a left side, a link that does not suit the support.
 
         Example:
             >>> import mlejax as mle
@@ -316,29 +325,33 @@ class Model(CompanionDoors, BatchDoors):
             first = next(iter(self.likelihood.parameters or {"mu": None}))
             came = repr(regressions) if isinstance(regressions, str) else type(regressions).__name__
             raise TypeError(
-                f"regress expected formulas by parameter, regress({first}='x'): the right side alone, since the log-likelihood "
-                f"itself says what is explained; got {came}"
+                f"regress expected formulas by parameter, regress({first}='x'), without a left side, since the log-likelihood "
+                f"function reads the outcome itself; got {came}"
             )
         return Model(fit_room.regressed(self.likelihood, {**(regressions or {}), **named}))
 
     def prepare(self, data: Data, *, start: PyTree = None, missing: Missing = "raise") -> fit_room.Problem:
-        """Data -> arrays for the pure core :func:`mlejax.solve`: checked, converted, padded.
+        """Check, convert and pad data into the `Problem` that the pure core :func:`mlejax.solve` takes.
 
         Args:
             data, missing: as in :meth:`fit`.
-            start: only for a bare model, whose structure comes from it.
+            start: example parameters, only for a model without declared parameters, whose structure it gives.
         """
         fit_room.refuse_effects(self.likelihood, "the pure core", "use fit")
         return fit_room.prepare(self.likelihood, data, start=start, missing=missing)
 
 
 def _unpickled(named: Named | None, likelihood: Likelihood) -> Model:
+    """The model that this name imports, if it has this likelihood, else a new model of the likelihood."""
     there = None if named is None else find(named)
     return there if isinstance(there, Model) and there.likelihood is likelihood else Model(likelihood)
 
 
 def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.Restrictions:
-    """``constraints=`` as matrix, values and labels of the linear ones, and functions."""
+    """Parse ``constraints=``: matrix, values and labels of the linear constraints, and the functions of nonlinear ones.
+
+    ``effects``: keys of the fixed effects (``mle.Real(by=...)``), which cannot be constrained.
+    """
     listed = list(constraints) if isinstance(constraints, (list, tuple)) else [constraints]
     functions = tuple(part for part in listed if callable(part))
     if functions:
@@ -346,12 +359,16 @@ def _constraints(constraints: Any, space: Space, effects: Any = ()) -> fit_room.
         if not constraints:
             return fit_room.Restrictions(np.zeros((0, space.n_reported)), np.zeros(0), (), functions)
         if not all(isinstance(part, str) for part in constraints):
-            raise TypeError("constraints= expected a list of functions of params and texts such as 'mu[a] = mu[b]'")
+            other = next(part for part in constraints if not isinstance(part, str))
+            raise TypeError(
+                "constraints= expected a list of functions of params and strings such as 'mu[a] = mu[b]', got a "
+                f"{type_name(other)} in the list: write linear constraints as strings"
+            )
     indexed = [key.parameter for key in effects if f"{key.parameter}[" in str(constraints)]
     if indexed:
         raise ValueError(
-            f"constraints= on {indexed[0]}: effects by index are eliminated one level at a time, so that none of them can be "
-            "bound to another; constrain the other parameters"
+            f"constraints= on {indexed[0]}: effects of mle.Real(by=...) are eliminated one level at a time, so that they cannot "
+            "be constrained; constrain other parameters only"
         )
     try:
         linear = parse_hypotheses(constraints, space.resolve, space.n_reported, names=list(space.labels))

@@ -1,4 +1,4 @@
-"""``@mle.extended``: log-likelihoods of rows whose number is an outcome too."""
+"""``@mle.extended``: extended log-likelihoods, in which the number of rows is random too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def extended(
 ) -> Callable[[Callable[[Any, Any], Any]], Model]:
     """Declare an extended log-likelihood: ``@mle.extended(total=lambda p: p["n"], n=mle.Positive(), ...)``.
 
-    The decorated ``f(params, data)`` returns the log of the intensity in every row, the expected number of rows per unit of x,
-    and ``total(params)`` is its integral, the expected number of rows.  Maximises ``sum_i log lambda(x_i) - total``.
+    The decorated ``f(params, data)`` returns the log intensity of every row (intensity: expected number of rows per unit of x),
+    and ``total(params)`` is the integral of the intensity, the expected number of rows.  The log-likelihood is
+    ``sum_i log lambda(x_i) - total``.
 
     Args:
         total: ``params`` -> expected number of rows, ().
@@ -24,9 +25,9 @@ def extended(
 
     Returns:
         A decorator that makes a :class:`Model`.  Covariances ``"nonrobust"``, ``"opg"``, ``"HC0"``, ``"HC1"`` and ``"stata"``
-        allow for the number of rows, which is Poisson, and so does :meth:`Results.bootstrap`, which takes each row a Poisson
-        number of times; others, the jackknife and the parametric bootstrap are refused.  ``weights=`` multiply the rows and not
-        the total, which is the last entry of ``score_obs``.
+        account for the Poisson number of rows, and so does :meth:`Results.bootstrap`, which repeats each row a Poisson
+        number of times; other covariances, the jackknife and the parametric bootstrap are not supported.  ``weights=`` multiply
+        the rows and not the total, whose score is the last row of ``score_obs``.
 
     Source:
         Barlow (1990), Extended maximum likelihood, Nuclear Instruments and Methods A 297, 496-506.

@@ -2,8 +2,8 @@ r"""Several data sets with parameters in common: one log-likelihood, the sum of 
 
 .. math:: \ell(\theta) = \sum_k \sum_i \ell_k(\theta_k; y_{ki}), \qquad \theta_k \text{ partly the same for all } k.
 
-The rows of all data sets stand one below the other; a row has what its own model reads, and some row's values in place of what
-the other models read, whose contribution is left out there.
+The rows of all data sets are concatenated into one table.  In the columns of the other models a row has values of some row of
+theirs, and their log-likelihood is left out for it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class JointModel:
     """Models of several data sets that have parameters in common; made by :func:`joint`.
 
     Attributes:
-        models: one for each data set.
-        shared: names of the parameters in common.
+        models: the models, one for each data set.
+        shared: names of the common parameters.
     """
 
     models: tuple[Model, ...]
@@ -45,16 +45,17 @@ class JointModel:
 
         Args:
             data: one data set for each model, of any kind that ``Model.fit`` takes.
-            weights: one array for each data set, a number for each row (unit); with ``weight_kind=``.
-            **options: of ``Model.fit``.  ``start=``, ``fixed=`` and ``constraints=`` name the parameters as the result does:
-                one that several models have and do not share gets the number of its model, ``sigma_1``, ``sigma_2``.
-                Clusters are labels, ``cov_kwds={"groups": labels}``, of all data sets in turn.
+            weights: one array for each data set, a number for each row (unit); needs ``weight_kind=``.
+            **options: options of ``Model.fit``.  In ``start=``, ``fixed=`` and ``constraints=``, as in the result, a parameter
+                name that several models use without sharing it gets the number of its model, ``sigma_1``, ``sigma_2``.
+                Clusters are given as labels of the rows of all data sets, one after the other.
 
         Returns:
-            :class:`mlejax.Results`: rows of all data sets, in turn.
+            :class:`mlejax.Results` for the rows of all data sets, one after the other.
 
         Raises:
-            ValueError: another number of data sets; shared parameters of other shapes or supports.
+            ValueError: the number of data sets differs from that of the models, or a common parameter has different shapes or
+                supports.
         """
         if len(data) != len(self.models) or isinstance(data, (str, Mapping)):
             raise ValueError(
@@ -73,10 +74,12 @@ class JointModel:
         return Model(made).fit(_stacked([p.data for p in problems]), **options)
 
     def _names(self, leaves: Sequence[Sequence[Leaf]]) -> list[dict[str, str]]:
-        """For each model its parameters' names in the joint one.
+        """For each model a dict from its parameter names to those in the joint model.
+
+        ``leaves``: the parameter arrays of each model.
 
         Raises:
-            ValueError: a shared parameter that fewer than two models have, or that they declare otherwise.
+            ValueError: a common parameter that fewer than two models have, or that they declare differently.
         """
         for name in self.shared:
             owners = [leaf for each in leaves for leaf in each if leaf.name == name]
@@ -89,8 +92,8 @@ class JointModel:
             ):
                 what = "; ".join(f"{x.kind} {', '.join(x.labels or ()) or x.shape}" for x in owners)
                 raise ValueError(
-                    f"shared={name!r}: the models declare it differently ({what}); share none of it, and bind single "
-                    f"coefficients by constraints={f'{name}_1[x] = {name}_2[x]'!r}"
+                    f"shared={name!r}: the models declare it differently ({what}); leave it out of shared=, and make single "
+                    f"coefficients equal by constraints={f'{name}_1[x] = {name}_2[x]'!r}"
                 )
         counts = [leaf.name for each in leaves for leaf in each]
         alone = lambda name: name in self.shared or counts.count(name) == 1
@@ -100,6 +103,7 @@ class JointModel:
         ]
 
     def _likelihood(self, problems: Sequence[fit_room.Problem], names: Sequence[Mapping[str, str]]) -> Likelihood:
+        """The joint likelihood, a row-wise one over the concatenated rows."""
         likelihoods = [model.likelihood for model in self.models]
         layouts = [problem.data.statics for problem in problems]
 
@@ -124,20 +128,22 @@ class JointModel:
 
 
 def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
-    """Models of several data sets that have parameters in common, as one likelihood.
+    """Combine models of several data sets that have parameters in common into one likelihood.
 
     Args:
-        models: two or more, by rows or by unit, regressed or not.
-        shared: names of parameters in common: declared alike, and if regressed on the same terms.  Others belong to their own
-            model; single coefficients are bound by ``fit(..., constraints="mu_1[x] = mu_2[x]")``.
+        models: two or more models, row-wise or with ``unit=``, with or without formulas.
+        shared: names of the common parameters; they must have the same declaration and, if they have formulas, the same terms.
+            Other parameters belong to their own model; single coefficients can be made equal by
+            ``fit(..., constraints="mu_1[x] = mu_2[x]")``.
 
     Returns:
-        :class:`JointModel`: ``fit([data1, data2])`` gives ordinary :class:`mlejax.Results`, with their whole inference.  Twice
-        the sum of the separate fits' log-likelihoods less the joint one is the likelihood-ratio statistic of the hypothesis that
-        the parameters in common are the same.
+        :class:`JointModel`: ``fit([data1, data2])`` gives ordinary :class:`mlejax.Results`, with all tests and intervals.
+        Twice the sum of the separate fits' log-likelihoods minus the joint one is the likelihood-ratio statistic of the
+        hypothesis that the common parameters are equal.
 
     Raises:
-        TypeError, ValueError: no models; bare ones, models of the whole data, latents or effects by index.
+        TypeError, ValueError: not models; fewer than two; or models without declared parameters, with ``rowwise=False``, latents
+            or effects of ``mle.Real(by=...)``, which are not supported.
 
     Example:
         >>> import jax.numpy as jnp, mlejax as mle
@@ -165,8 +171,8 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
             or likelihood.effects
         ):
             raise ValueError(
-                f"joint takes models of rows or units with declared parameters, without latents and effects by index; {one!r} "
-                "is not such a model: write the sum as one function"
+                f"joint expected row-wise models or models with unit=, with declared parameters, without latents and effects of "
+                f"mle.Real(by=...), got {one!r}: write the sum of the log-likelihoods as one function"
             )
     if len(models) < 2 or not names:
         raise ValueError("joint expected two models or more, and the names of parameters in common, shared=['beta']")
@@ -174,14 +180,17 @@ def joint(models: Sequence[Model], shared: Sequence[str] | str) -> JointModel:
 
 
 def _start(model: Model, name: str) -> PyTree:
-    """The declared start of a parameter that is not regressed."""
+    """The declared start of a parameter; None if it has none, or has a formula."""
     regressed = {p.name for p in model.likelihood.predictors}
     declared = (model.likelihood.parameters or {}).get(name)
     return None if name in regressed else getattr(declared, "start", None)
 
 
 def _stacked(parts: Sequence[Prepared]) -> dict[str, Any]:
-    """All contributions of all data sets, one below the other; values of the first row where a row is of another set."""
+    """Concatenate the rows (or units) of all data sets into one dict of columns, with the number of the data set of each row.
+
+    In the columns of the other data sets a row has the values of their first row.
+    """
     sizes = [int(part.n) for part in parts]
     out: dict[str, Any] = {"data set": np.repeat(np.arange(1, len(parts) + 1), sizes)}
     for k, part in enumerate(parts, 1):
@@ -195,10 +204,12 @@ def _stacked(parts: Sequence[Prepared]) -> dict[str, Any]:
 
 
 def _arrays(data: Data, key: str) -> tuple[Any, ...]:
+    """The arrays stored under one key by `_stacked`, in order."""
     return tuple(data[key][name] for name in sorted(data[key])) if key in data else ()
 
 
 def _stacked_weights(weights: Sequence[Any], sizes: Sequence[int]) -> np.ndarray:
+    """Concatenate the weights of all data sets; ValueError if their lengths are not ``sizes``."""
     given = [np.asarray(w, np.float64) for w in weights]
     if [w.shape for w in given] != [(n,) for n in sizes]:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Bijections between a parameter's natural value and the coordinates that an optimiser sees.
+"""Bijections between a parameter's natural value and the unconstrained coordinates of the optimiser.
 
 Three descriptions of one value, of shape ``shape``:
 
 - the *value* itself, on the natural scale (a standard deviation, a vector of probabilities, a covariance matrix);
 - ``theta``, shape (k,): its free natural coordinates (a simplex without its last entry, a lower triangle);
-- ``u``, shape (k,): unconstrained coordinates, or boxed ones where the support is closed.
+- ``u``, shape (k,): unconstrained coordinates, or bounded ones if the support is closed.
 
 ``value = forward(u)`` and ``u = inverse(value)``; ``theta = free(value)`` selects, ``value = expand(theta)`` is the
 affine way back. The *reported* entries are the distinct entries of a value, those that a table shows.

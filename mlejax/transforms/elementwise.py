@@ -1,9 +1,9 @@
-"""Elementwise bijections: identity, log, scaled logit, boxes and half-open intervals.
+"""Elementwise bijections: identity, log, scaled logit, closed and half-open intervals.
 
-An open edge is reached only at infinity in u. A closed edge is a bound of u, where the derivative of the value is not
-zero, so that the score there says whether the edge is the maximum. Near an edge the distance to *that* edge is computed, so
-that a probability of 1e-300 keeps all its digits. Where the edge is not 0, float64 itself limits how near a value can come,
-and ``forward`` then stays one representable number inside an open edge.
+An open end of an interval is reached only as u goes to infinity. A closed end is a bound of u, where the derivative of the value
+is not zero, so that the score there shows whether it is the maximum. Near an end the distance to *that* end is computed, so
+that a probability of 1e-300 keeps all its digits. If the end is not 0, float64 limits how near a value can come,
+and ``forward`` then returns at most the next representable number inside an open end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 def as_float(x: ArrayLike) -> jax.Array:
-    """A floating-point JAX array: x itself, or x in the ambient default precision if it holds integers."""
+    """Convert x to a floating-point JAX array; integers get JAX's default precision."""
     a = jnp.asarray(x)
     return a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(float)
 
@@ -34,7 +34,7 @@ def indices(shape: Shape) -> tuple[Shape, ...]:
 
 
 def read(value: ArrayLike) -> np.ndarray | str:
-    """A concrete value as float64, or why it is not an array of finite numbers."""
+    """Convert a value to a float64 array; return a string that says what is wrong if it is not an array of finite numbers."""
     try:
         a = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -43,7 +43,7 @@ def read(value: ArrayLike) -> np.ndarray | str:
 
 
 def first_bad(a: np.ndarray, bad: np.ndarray, expected: str) -> str | None:
-    """Name the first entry of ``a`` where the mask ``bad`` holds, its value, and what was expected there."""
+    """A phrase on the first entry of ``a`` where the mask ``bad`` is True: index, value, expectation; None if none."""
     where = np.argwhere(bad)
     if not len(where):
         return None
@@ -54,11 +54,15 @@ def first_bad(a: np.ndarray, bad: np.ndarray, expected: str) -> str | None:
 
 
 class Transform(ABC):
-    """The interface of every bijection of this room; its methods here are those that most of them share.
+    """The interface of every bijection, with default methods.
 
     ``shape`` is always the shape of the value, a tuple of ints; ``k = n_free(shape)``. ``forward``, ``inverse``,
-    ``free`` and ``expand`` are pure JAX functions in the ambient precision; the others run on the host.
-    A shape that the transform cannot have raises ValueError.
+    ``free`` and ``expand`` are pure JAX functions in JAX's default precision; the others use NumPy.
+    They raise ValueError for a shape that the transform cannot have.
+
+    Attributes:
+        elementwise: each entry of the value is transformed by itself.
+        unchanged: u equals theta.
     """
 
     elementwise: ClassVar[bool]
@@ -86,7 +90,7 @@ class Transform(ABC):
         return as_float(theta).reshape(shape)
 
     def bounds(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds of ``u``, float64 of shape (k,) each, infinite where there is none."""
+        """Lower and upper bounds of ``u``, float64, shape (k,) each; infinite for no bound."""
         k = self.n_free(shape)
         return np.full(k, -inf), np.full(k, inf)
 
@@ -96,20 +100,20 @@ class Transform(ABC):
 
     @abstractmethod
     def interval_links(self, shape: Shape) -> tuple[Transform, ...]:
-        """For each reported entry the elementwise bijection on whose ``u`` scale its confidence interval is built."""
+        """For each reported entry the elementwise bijection on whose ``u`` scale its confidence interval is computed."""
 
     def problem(self, value: ArrayLike) -> str | None:
-        """Why a concrete value is not in the support, in words that can follow a parameter's name; None if it is."""
+        """A phrase that says why a value (not traced) is outside the support; None if it is inside."""
         a = read(value)
         return a if isinstance(a, str) else self._outside(a)
 
     @abstractmethod
     def _outside(self, a: np.ndarray) -> str | None:
-        """`problem` of finite numbers."""
+        """`problem` for an array of finite numbers."""
 
 
 class Elementwise(Transform):
-    """Bijections that act on every entry by itself, on values of any shape."""
+    """Base class of bijections that transform every entry by itself; values may have any shape."""
 
     elementwise: ClassVar[bool] = True
 
@@ -121,17 +125,19 @@ class Elementwise(Transform):
 
 
 def _edges(name: str, lo: float, hi: float) -> tuple[float, float]:
+    """The bounds of an interval as floats; ValueError unless they are finite with lo < hi."""
     lo, hi = float(lo), float(hi)
     if not (isfinite(lo) and isfinite(hi) and lo < hi and isfinite(hi - lo)):
         raise ValueError(
-            f"{name}: expected two finite edges lo < hi, got lo={lo!r}, hi={hi!r}. "
-            "For a support without one of the edges use Log (open) or Box (closed)."
+            f"{name}: expected two finite bounds lo < hi, got lo={lo!r}, hi={hi!r}. "
+            "For a support with one bound only use Log (open) or Box (closed)."
         )
     return lo, hi
 
 
 def _step_inside(edge: float, towards: float, dtype: np.dtype) -> float:
-    """The representable number next to an open edge; next to 0 the smallest normal one, as XLA flushes subnormals."""
+    """The representable number next to a bound, in the direction ``towards``; next to 0 the smallest normal number (XLA flushes
+    subnormal ones)."""
     kind = np.dtype(dtype).type
     if edge == 0.0:
         return float(np.copysign(np.finfo(kind).tiny, towards))
@@ -139,12 +145,12 @@ def _step_inside(edge: float, towards: float, dtype: np.dtype) -> float:
 
 
 def _keep_between(v: jax.Array, low: float, high: float) -> jax.Array:
-    """Clip a value that rounding has put on an open edge; its derivatives stay."""
+    """Clip a value to [low, high] without changing its derivatives."""
     return v + lax.stop_gradient(jnp.clip(v, low, high) - v)
 
 
 class _Unchanged(Elementwise):
-    """Bijections with value = u."""
+    """Base class of bijections with value = u."""
 
     unchanged: ClassVar[bool] = True
 
@@ -195,10 +201,10 @@ class Logit(Elementwise):
     """The open interval (lo, hi): value = lo + (hi - lo) / (1 + exp(-u)).
 
     Args:
-        lo, hi: the edges, natural scale, finite.
+        lo, hi: the bounds, natural scale, finite.
 
     Raises:
-        ValueError: if the edges are not finite with lo < hi.
+        ValueError: if the bounds are not finite with lo < hi.
 
     Example:
         >>> float(Logit(-1, 1).forward([0.0], ()))
@@ -237,10 +243,10 @@ class Logit(Elementwise):
 
 @dataclass(frozen=True)
 class Box(_Unchanged):
-    """The closed interval [lo, hi]: value = u, and u is boxed.
+    """The closed interval [lo, hi]: value = u, with lo <= u <= hi.
 
     Args:
-        lo, hi: the edges, natural scale; one or both may be infinite.
+        lo, hi: the bounds, natural scale; one or both may be infinite.
 
     Raises:
         ValueError: unless lo < hi.
@@ -256,7 +262,7 @@ class Box(_Unchanged):
     def __post_init__(self) -> None:
         lo, hi = float(self.lo), float(self.hi)
         if not lo < hi:
-            raise ValueError(f"Box: expected edges lo < hi, got lo={lo!r}, hi={hi!r}")
+            raise ValueError(f"Box: expected bounds lo < hi, got lo={lo!r}, hi={hi!r}")
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
 
@@ -274,14 +280,14 @@ class HalfOpen(Elementwise):
     """An interval closed on one side: [lo, hi) or (lo, hi].
 
     ``closed="left"``: value = lo + (hi - lo) (1 - exp(-u)) with u >= 0; ``closed="right"``: value = hi - (hi - lo)
-    (1 - exp(u)) with u <= 0. The value increases with u, and its derivative at the closed edge is hi - lo.
+    (1 - exp(u)) with u <= 0. The value increases with u, and its derivative at the closed end is hi - lo.
 
     Args:
-        lo, hi: the edges, natural scale, finite.
+        lo, hi: the bounds, natural scale, finite.
         closed: "left" or "right".
 
     Raises:
-        ValueError: if the edges are not finite with lo < hi, or ``closed`` is another word.
+        ValueError: if the bounds are not finite with lo < hi, or ``closed`` is neither "left" nor "right".
 
     Example:
         >>> float(HalfOpen(0, 1, closed="left").forward([0.0], ()))

@@ -35,12 +35,15 @@ _LOG_2 = float(np.log(2.0))
 
 
 def _lower(d: int, strict: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the (strict) lower triangle, row by row."""
+    """Row and column indices of the (strict) lower triangle of a d x d matrix, row by row."""
     return np.tril_indices(d, -1 if strict else 0)
 
 
 def _positions(d: int, strict: bool, mirror: bool) -> np.ndarray:
-    """(d, d) positions in the packed lower triangle; entries outside point one past its end, unless mirrored."""
+    """For each entry of a d x d matrix its position in the packed lower triangle, (d, d).
+
+    Entries outside the triangle get the position one past its end, or that of their mirror image (``mirror``).
+    """
     rows, cols = _lower(d, strict)
     at = np.full((d, d), len(rows))
     at[rows, cols] = np.arange(len(rows))
@@ -50,19 +53,22 @@ def _positions(d: int, strict: bool, mirror: bool) -> np.ndarray:
 
 
 def _unpack(packed: jax.Array, d: int, strict: bool, mirror: bool = False, fill: float = 0.0) -> jax.Array:
-    """(..., k) packed triangles as (..., d, d) matrices, ``fill`` outside the triangle."""
+    """Convert packed triangles, (..., k), to matrices, (..., d, d), with ``fill`` outside, or mirrored (``mirror``)."""
     pad = jnp.full((*packed.shape[:-1], 1), fill, packed.dtype)
     return jnp.concatenate([packed, pad], axis=-1)[..., _positions(d, strict, mirror)]
 
 
 def _gram(factor: jax.Array) -> jax.Array:
-    """L L', symmetric to the last bit."""
+    """L L', (..., d, d), exactly symmetric."""
     product = jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=lax.Precision.HIGHEST)
     return 0.5 * (product + jnp.swapaxes(product, -1, -2))
 
 
 def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
-    """What is wrong with finite (..., d, d) matrices: diagonal, symmetry, range, definiteness, in that order."""
+    """A phrase on what is wrong with finite matrices (..., d, d): diagonal, symmetry, range or definiteness; None if nothing.
+
+    ``unit_diagonal``: they are correlation matrices.
+    """
     d = a.shape[-1]
     diagonal = np.eye(d, dtype=bool)
     if unit_diagonal:
@@ -94,7 +100,7 @@ def _matrix_problem(a: np.ndarray, unit_diagonal: bool) -> str | None:
 
 
 class Triangular(Structured):
-    """Matrices on the last two axes, described by their lower triangle row by row."""
+    """Base class of bijections of matrices on the last two axes, whose coordinates are a lower triangle, row by row."""
 
     strict: ClassVar[bool]  # without the diagonal, which is 1
 
@@ -106,7 +112,7 @@ class Triangular(Structured):
         return tuple(shape[:-2]), shape[-1]
 
     def _packed(self, x: ArrayLike, shape: Shape) -> jax.Array:
-        """Coordinates (k,) as packed triangles (..., k')."""
+        """Reshape coordinates, (k,), to packed triangles, (..., k')."""
         lead, d = self._matrices(shape)
         return as_float(x).reshape(*lead, len(_lower(d, self.strict)[0]))
 
@@ -167,8 +173,8 @@ class Covariance(Triangular):
 class Cholesky(Triangular):
     """Lower triangular matrices on the last two axes, with diagonal entries >= 0: factors L of covariances L L'.
 
-    The coordinates are the entries of the lower triangle row by row; those of the diagonal are boxed, so that the
-    covariance may end singular.
+    The coordinates are the entries of the lower triangle row by row; those of the diagonal are bounded below by 0, so that the
+    covariance may be singular at the estimate.
 
     Example:
         >>> Cholesky().forward([1.0, 2.0, 0.0], (2, 2)).tolist()

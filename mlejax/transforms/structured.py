@@ -38,12 +38,12 @@ def _vector_shape(name: str, shape: Shape, smallest: int) -> tuple[Shape, int]:
 
 
 class Structured(Transform):
-    """Bijections on the trailing axes; leading axes are stacked copies."""
+    """Base class of bijections of vectors or matrices on the trailing axes; leading axes are stacked copies."""
 
     elementwise: ClassVar[bool] = False
 
     def _impossible(self, a: np.ndarray) -> str | None:
-        """Why a value cannot have this shape; None if it can."""
+        """A phrase on why a value of this shape is impossible; None if it is possible."""
         try:
             self.n_free(a.shape)
         except ValueError as error:
@@ -55,8 +55,8 @@ class Structured(Transform):
 class Simplex(Structured):
     """Positive entries that sum to 1 along the last axis: value_k = exp(u_k) / (1 + sum_j exp(u_j)), u_K = 0.
 
-    K - 1 coordinates for K entries; the last entry is the baseline. A probability below the smallest normal number of
-    the precision is held there, so that its logarithm is finite.
+    K - 1 coordinates for K entries; the last entry is the baseline. A probability is at least the smallest normal number of
+    its dtype, so that its logarithm is finite.
 
     Example:
         >>> Simplex().forward([0.0], (2,)).tolist()
@@ -95,7 +95,7 @@ class Simplex(Structured):
         return self._impossible(a) or first_bad(a, a <= 0, "> 0") or self._off_one(a)
 
     def _off_one(self, a: np.ndarray) -> str | None:
-        """Which vector does not sum to 1."""
+        """A phrase on the first vector that does not sum to 1; None if all do."""
         total = a.sum(axis=-1)
         for index in np.argwhere(np.abs(total - 1.0) > SLACK):
             row = f"row {index.tolist()} " if index.size else ""
@@ -105,10 +105,10 @@ class Simplex(Structured):
 
 @dataclass(frozen=True)
 class ClosedSimplex(Simplex):
-    """Entries >= 0 that sum to 1 along the last axis, of which some may be 0: the coordinates are all entries but one, boxed.
+    """Entries >= 0 that sum to 1 along the last axis, some of which may be 0: the coordinates are all entries but one, in [0, 1].
 
     Args:
-        rest: for each of the stacked vectors the position of the entry that follows from the others; it must be large.
+        rest: for each of the stacked vectors the position of the entry that is 1 minus the others; it must be large.
         edges: positions, in the flattened value, of entries that are 0 at the estimate.
 
     Example:
@@ -121,7 +121,7 @@ class ClosedSimplex(Simplex):
     unchanged: ClassVar[bool] = True
 
     def _follows(self, shape: Shape) -> np.ndarray:
-        """Flags (..., K) of the entries that follow from the others."""
+        """Boolean mask, (..., K), of the entries that are 1 minus the others."""
         _, size = _vector_shape("ClosedSimplex", shape, 2)
         return (np.array(self.rest)[:, None] == np.arange(size)).reshape(shape)
 
@@ -149,7 +149,7 @@ class ClosedSimplex(Simplex):
         return tuple(Box(0.0, 1.0) if i in self.edges else Logit(0.0, 1.0) for i in range(prod(shape)))
 
     def not_held(self, shape: Shape) -> np.ndarray:
-        """Flags (entries, coordinates): False where an entry follows from a coordinate on its edge and from others off it."""
+        """Boolean matrix (entries, coordinates): False if an entry is 1 minus a coordinate that is 0 and others that are not."""
         follows = self._follows(shape)
         own, vector = np.flatnonzero(~follows), np.arange(prod(shape)) // shape[-1]
         on_edge, flags = np.isin(own, self.edges), np.ones((prod(shape), len(own)), bool)
@@ -166,7 +166,7 @@ class ClosedSimplex(Simplex):
 class Ordered(Structured):
     """Increasing entries along the last axis: value_0 = u_0, value_k = value_{k-1} + exp(u_k).
 
-    Differences below float64's spacing at the size of the entries vanish: entries near 1 cannot be nearer than 1e-16.
+    Differences below the spacing of float64 numbers vanish: entries near 1 differ by at least 1e-16.
 
     Example:
         >>> Ordered().forward([1.0, 0.0, 0.0], (3,)).tolist()

@@ -282,7 +282,7 @@ def test_penalties_of_one_strength_or_one_each() -> None:
             np.testing.assert_allclose(each.with_cov(kind).bse.loc[i], one.with_cov(kind).bse, rtol=1e-8)
     common = logit.fit_batch(data, START, penalty=mle.l2(2.0, "beta"))
     np.testing.assert_allclose(common.params.loc[2], each.params.loc[2], rtol=1e-9)
-    with pytest.raises(ValueError, match="another strength for each"):
+    with pytest.raises(ValueError, match="not possible with a hyper= for each"):
         logit.fit_batch(data, "pooled", penalty=mle.l2(None, "beta"), hyper=strengths)
     with pytest.raises(ValueError, match="'bayes' is the inverse"):
         logit.fit_batch(data, START, cov_type="bayes")

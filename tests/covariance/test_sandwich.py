@@ -189,8 +189,8 @@ def test_sampling_weights_keep_their_place_in_time() -> None:
         ("cluster", {"groups": ("a", "one")}, "two clusters in each way, got 1"),
         ("cluster", {"groups": ("a", "bb")}, "bb"),
         ("cluster", {"groups": ("a", np.zeros(50))}, "expected one label per row"),
-        ("cluster", {"groups": ("a", "b"), "maxlags": 2}, "mean nothing with cov_type='cluster'"),
-        ("HAC", {"groups": "a"}, "mean nothing with cov_type='HAC'.*maxlags"),
+        ("cluster", {"groups": ("a", "b"), "maxlags": 2}, "are not options of cov_type='cluster'"),
+        ("HAC", {"groups": "a"}, "are not options of cov_type='HAC'.*maxlags"),
         ("HAC", {"maxlags": 54}, "fewer lags"),
         ("HAC", {"maxlags": -1}, "whole number of lags"),
         ("HAC", {"maxlags": 1.5}, "whole number of lags"),
@@ -237,7 +237,7 @@ def test_default_lags_count_rows_of_positive_weight() -> None:
     assert w.sum() == 11
     res = counts.fit(table(), weights=w, weight_kind="importance", cov_type="HAC")
     assert "HAC (Bartlett, 2 lags, no factor)" in header(res)
-    with pytest.raises(ValueError, match="fewer lags than contributions, 11"):
+    with pytest.raises(ValueError, match="fewer lags than rows or units, 11"):
         res.with_cov("HAC", {"maxlags": 11})
 
 

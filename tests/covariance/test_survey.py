@@ -109,9 +109,9 @@ def test_designs_that_do_not_fit_are_refused() -> None:
     assert (certain.bse < adjusted.bse).all()
     with pytest.raises(ValueError, match="less than the number of primary units"):
         reg.fit(SCHOOLS, design=mle.Survey(weights="pw", strata="stype", fpc=np.full(200, 5.0)))
-    with pytest.raises(ValueError, match="design= has the weights"):
+    with pytest.raises(ValueError, match="design= contains the weights"):
         reg.fit(SCHOOLS, design=STRATA, weights="pw")
-    with pytest.raises(ValueError, match="have strata, psu and fpc in them"):
+    with pytest.raises(ValueError, match="already account for strata, psu and fpc"):
         mle.Survey(weights="pw", strata="stype", replicates=["r1"], method="BRR")
-    with pytest.raises(ValueError, match="'survey' comes with a design"):
+    with pytest.raises(ValueError, match="'survey' needs a design"):
         reg.fit(SCHOOLS, weights="pw", weight_kind="sampling", cov_type="survey")

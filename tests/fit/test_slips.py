@@ -277,12 +277,12 @@ def test_a_unit_gets_one_number_of_what_is_constant_within() -> None:
     np.testing.assert_allclose(res.params[["mu", "b"]], [intercept, slope], rtol=1e-8)
     with pytest.raises(mle.DataError, match=r"column 'z' \(per_unit=\): expected one value per unit, but unit 0 has"):
         panel.fit(FRAME.assign(z=FRAME["x"]))
-    with pytest.raises(ValueError, match="give unit= too"):
+    with pytest.raises(ValueError, match="needs unit=, the name of the column of units"):
         mle.model(mu=mle.Real(), per_unit=["z"])
 
 
 def test_columns_of_units_are_not_offered_beside_latents() -> None:
-    with pytest.raises(ValueError, match=r"per_unit= is not offered together with latents"):
+    with pytest.raises(ValueError, match=r"per_unit= is not supported together with latents"):
         mle.model(mu=mle.Real(), b=mle.Latent(by="id"), unit="id", per_unit=["z"])(lambda params, data: 0.0)
 
 
@@ -297,7 +297,7 @@ def test_alternatives_of_a_choice_are_no_rows_beside_latents() -> None:
     with pytest.raises(mle.LikelihoodError, match=r"a choice among alternatives is one row here") as error:
         long.fit(table)
     assert "unit=" not in str(error.value)
-    with pytest.raises(TypeError, match=r"unit= is one column, got \['person', 'task'\]: make one of several"):
+    with pytest.raises(TypeError, match=r"unit= expected the name of one column, got \['person', 'task'\]: combine several"):
         mle.model(b=mle.Real(), unit=["person", "task"])  # type: ignore[call-overload]
 
 

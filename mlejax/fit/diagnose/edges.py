@@ -126,7 +126,11 @@ def others_maximised(evaluator: SingleEvaluator, u: Float[Host, " p"], e: int) -
 def _maximised(
     evaluator: SingleEvaluator, u: Float[Host, " p"], held: Bool[Host, " p"]
 ) -> tuple[optimize.Carry, Float[Host, " p"]]:
-    """Minimise over the coordinates that are not ``held`` (mask), from u; return the optimiser's state and the point, (p,)."""
+    """Maximise the log-likelihood over the coordinates that are not ``held`` (mask), from u.
+
+    Returns:
+        The state of the optimiser (whose objective is minus the mean log-likelihood), and the point, (p,).
+    """
     space, others, method = evaluator.spec.space, ~held, optimize.Newton(max_steps=STEPS)
     whole, scale = u.copy(), float(evaluator.total_weights[0])
 

@@ -173,8 +173,8 @@ class Fit:
     def scores(self) -> np.ndarray:
         """Scores of every row or unit with respect to theta, unweighted, (n, p).
 
-        Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The scores of an extended
-        likelihood leave out its expected total.
+        Rows of weight 0 have the score of another row.  Fixed effects are profiled out.  The last row of an
+        extended likelihood, that of its expected total, is 0.
         """
         return self.row_terms()[1]
 
@@ -213,7 +213,7 @@ def _error_bars(spec: Spec, loaded: Loaded, fixed: Any, own: Mapped | None, end:
 
 
 def _in_theta(fit: Fit, evaluator: ChunkedEvaluator, own: Mapped) -> Fit:
-    """Convert a fit from centred and scaled coordinates to u and theta; the centred information is stored beside.
+    """Convert a fit from centred and scaled coordinates to u and theta; the centred information is kept in ``Fit.centred``.
 
     The map combines untransformed coordinates only, which are the same in u and theta.
     """

@@ -1,1 +1,1 @@
-"""Fits of models with latents: the number of points chooses itself, classes, and their labels."""
+"""Fits of models with random effects (automatic number of quadrature points) and with latent classes (their labels)."""

@@ -137,5 +137,5 @@ def test_what_cannot_be_formed_is_refused_in_words(birthwt: pd.DataFrame, fitted
         cloglog.regress(eta="age").fit(birthwt, cov_type="expected")
     with pytest.raises(ValueError, match="expected a dict of a column and its values"):
         fitted.with_cov("expected", {"outcomes": [0, 1]})
-    with pytest.raises(ValueError, match="counts every row as one observation"):
+    with pytest.raises(ValueError, match="is not supported with sampling weights"):
         probit.fit(birthwt, weights="lwt", weight_kind="sampling", cov_type="expected")

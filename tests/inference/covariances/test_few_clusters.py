@@ -208,8 +208,8 @@ def test_wild_draws_are_all_signs_of_few_clusters() -> None:
     ("kind", "options", "message"),
     [
         ("CR3", None, "needs cov_kwds"),
-        ("HC3", GROUPS, "mean nothing with cov_type='HC3'"),
-        ("CR2", {"groups": ["c", "wool_b"]}, "one way"),
+        ("HC3", GROUPS, "are not options of cov_type='HC3'"),
+        ("CR2", {"groups": ["c", "wool_b"]}, "one-way clusters only"),
         ("bootstrap", {"n": 3}, "at least 20"),
         ("CR3", {"groups": np.zeros(54)}, "needs at least two clusters, got 1"),
     ],

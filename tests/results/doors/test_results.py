@@ -396,7 +396,7 @@ def test_clusters_by_column_by_labels_and_by_unit() -> None:
         ("white", None, "did you mean 'HC0'"),
         ("hc1", None, "did you mean 'HC1'"),
         ("HC4", None, "is not known; choose from"),
-        ("HC0", {"groups": "village"}, "mean nothing with cov_type='HC0'"),
+        ("HC0", {"groups": "village"}, "are not options of cov_type='HC0'"),
         ("cluster", None, "needs cov_kwds"),
         ("cluster", {"groups": "village", "correction": "g"}, "correction='g' is not known"),
         ("cluster", {"groups": "vilage"}, "vilage"),

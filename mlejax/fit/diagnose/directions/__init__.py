@@ -1,1 +1,1 @@
-"""What the log-likelihood does along directions from an end: rays, ridges, flat directions, falls."""
+"""What the log-likelihood does along directions from the final point of a search: rays, ridges, flat directions, falls."""

@@ -1,1 +1,1 @@
-"""Whether differences of the log-likelihood are real or rounding, and searches where its digits are lost."""
+"""Rounding errors at the final point of a search, and what to do if they dominate the log-likelihood."""

@@ -148,7 +148,7 @@ def lost(evaluator: SingleEvaluator, end: OptimizeResult) -> bool:
 
 
 def digits(evaluator: SingleEvaluator, end: OptimizeResult) -> Digits | None:
-    """Judge the rounding errors at a final point by their error bars; None if these are not known."""
+    """Return a `Digits`: whether rounding errors at a final point are small, by their error bars; None if these are not known."""
     bars = _bars(evaluator, end.u)
     if bars is None:
         return None

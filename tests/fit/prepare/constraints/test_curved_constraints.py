@@ -242,7 +242,7 @@ def test_what_a_file_holds_of_a_curved_constraint(tmp_path: Any) -> None:
         (lambda p: float(p["a"]) - 1, TypeError, "cannot trace it.*jax.numpy"),
         (lambda p: p["c"], ValueError, "no parameter 'c'"),
         (lambda p: None, TypeError, "expected a function that returns floating-point numbers, got nothing"),
-        ([circle, {"a": 1.0}], TypeError, "expected a list of functions of params and texts"),
+        ([circle, {"a": 1.0}], TypeError, "expected a list of functions of params and strings .* got a dict"),
     ],
 )
 def test_constraints_that_make_no_sense(constraints: Any, kind: type, message: str) -> None:
