@@ -120,7 +120,7 @@ class Verdict:
         *,
         note: str = "",
         starts: bool = True,
-        facts: Mapping[str, Callable[[], Any]] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> Verdict:
         """A copy with what was found after :func:`mlejax.verdict.judge`: the only way in which a verdict changes.
 
@@ -128,13 +128,18 @@ class Verdict:
             code, statement, advice: replace those of the verdict; empty: kept.
             note: appended to the statement.
             starts: whether several starts may still be advised.
-            facts: more evidence, name -> function that computes the value when it is first read.
+            facts: more evidence, name -> value, or a function that computes it when it is first read.
         """
-        statement, advice = statement or self.statement, advice or self.advice
+        statement, advice, evidence = statement or self.statement, advice or self.advice, self.evidence
+        if facts:
+            known, later = (evidence.known, evidence.later) if isinstance(evidence, Facts) else (evidence, {})
+            evidence = Facts(known, later)
+            for name, value in facts.items():
+                (evidence.later if callable(value) else evidence.known)[name] = value
         return Verdict(
             code or self.code,
             f"{statement}; {note}" if note else statement,
-            Facts(self.evidence, facts) if facts else self.evidence,
+            evidence,
             advice if starts else advice.replace(SEVERAL_STARTS, ""),
         )
 

@@ -158,10 +158,11 @@ def _judged(done: Fit, found: ClassFindings) -> Fit:
         else "A class with a scale of its own has no bound: give the classes one scale, penalise small scales, or fit fewer "
         "classes; n_starts=50 looks for a proper maximum."
     )
-    code, said_before = done.verdict.code, done.verdict.statement
+    code, said_before, facts = done.verdict.code, done.verdict.statement, dict[str, Any]()
     if found.alike and not found.empty and done.decrement < STATIONARY:
         code, said_before = "not_identified", "only the sum of their probabilities is known"
-    return replace(done, verdict=done.verdict.amended(code, text, advice, note=said_before))
+        facts = {"classes": tuple(found.alike)}  # errors would depend on how it is shared out: there are none
+    return replace(done, verdict=done.verdict.amended(code, text, advice, note=said_before, facts=facts))
 
 
 def _in_order(done: Fit, found: ClassFindings) -> tuple[Fit, ClassFindings]:

@@ -152,3 +152,5 @@ def test_classes_that_are_the_same_are_named() -> None:
     assert res.verdict.code == "not_identified"
     assert "the classes 1 and 2 of z are the same" in res.verdict.statement
     assert res.verdict.advice == "The data show fewer classes than 3: fit 2."
+    assert res.verdict.evidence["classes"] == ((1, 2),)
+    assert res.bse.isna().all()  # those of means depend on how the probability is shared out, which is arbitrary
