@@ -64,7 +64,7 @@ from mlejax.fit.prepare.streaming import (
     load_stream,
     with_fingerprint,
 )
-from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, with_modes
+from mlejax.fit.search import Outcome, problems_of, search_all, several_starts, start_of_one, with_modes
 from mlejax.fit.start import Mode
 from mlejax.likelihood import (
     Likelihood,
@@ -172,9 +172,11 @@ def _ready(likelihood: Likelihood, data: Data, method: Method, request: Request,
     if isinstance(evaluator, EffectsEvaluator):
         settling = settled_levels(evaluator, loaded, u0, request.separated)
         loaded, evaluator, remark = settling.loaded, settling.evaluator, _joined(remark, settling.remark)
-    if request.start is not None and labels and space.n_free:
-        remark += start_moved(space, given, u0, fixed)
     starts = [given, *(start_room.given_values(space, likelihood.parameters, s) for s in listed[1:])]
+    if labels and space.n_free:
+        points = [u0, *(start_of_one(evaluator, loaded, values, request.seed) for values in starts[1:])]
+        asked = [pair for start, pair in zip(listed, zip(starts, points, strict=True), strict=True) if start is not None]
+        remark = _joined(remark, next(filter(None, (start_moved(space, values, u, fixed) for values, u in asked)), ""))
 
     def rechosen(evaluator: AnyEvaluator, u: Float[Host, " p"]) -> tuple[AnyEvaluator, Float[Host, " p"]] | None:
         """Solve the nonlinear constraints for other parameters if they are nearly singular at u, (p,); None if they are not."""

@@ -207,6 +207,8 @@ def test_a_start_that_breaks_them_is_moved_and_said() -> None:
     assert "start= does not satisfy the constraints" in str(res.summary())
     again = cells.fit(data(), start=res.params_tree, constraints="mu[a] = mu[b], s[1] = 2*s[0]")
     assert "does not satisfy" not in str(again.summary())
+    later = cells.fit(data(), start=[None, start], constraints="mu[a] = mu[b], s[1] = 2*s[0]")
+    assert "start= does not satisfy the constraints" in str(later.summary())
 
 
 # ---- refusals
