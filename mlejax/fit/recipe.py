@@ -209,7 +209,7 @@ def _read(likelihood: Likelihood, data: Data, method: Method, request: Request) 
     return held_out_data(likelihood, loaded, method, request.n_starts, request.validation, reading)
 
 
-def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: str | None) -> None:
+def _check_constrained(constrained: Restrictions | None, method: Method, bias_reduction: object) -> None:
     """Raise ValueError for constraints or bias reduction with minibatches, or both with nonlinear constraints."""
     if optimize.batched(method) and (constrained is not None or bias_reduction is not None):
         raise ValueError("constraints= and bias_reduction= are not supported on minibatches: leave out batch_size=")

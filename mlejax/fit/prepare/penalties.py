@@ -141,7 +141,7 @@ def bind_penalty(
     return penalty, hyper
 
 
-def _number(leaf: Either) -> Either:
+def _number(leaf: object) -> Either:
     """A hyper-parameter as a float64 array (tracers and JAX arrays unchanged); TypeError or ValueError if not finite numbers."""
     if isinstance(leaf, jax.Array):  # a tracer, too
         return leaf

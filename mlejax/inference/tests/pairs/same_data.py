@@ -10,7 +10,7 @@ import numpy as np
 from mlejax.data import Fingerprint
 from mlejax.fit import Loaded
 from mlejax.fit.prepare.matching import as_fitted
-from mlejax.shapes import Float, Host
+from mlejax.shapes import Host, Shaped
 
 
 def data_difference(a: Fingerprint | None, b: Fingerprint | None) -> str:
@@ -67,7 +67,7 @@ def same_order(a: Loaded, b: Loaded) -> bool:
     return bool(names) and all(np.array_equal(one[name], other[name]) for name in names)
 
 
-def _columns_of(loaded: Loaded) -> dict[Any, Float[Host, " n"]]:
+def _columns_of(loaded: Loaded) -> dict[Any, Shaped[Host, " n"]]:
     """Return the numeric columns (n,) of a row-wise fit by name: those of its function, of its formulas, and its weights."""
     data = loaded.problem.data
     if data.mode != "rows":
