@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import traceback
 from typing import Any
@@ -237,6 +238,7 @@ def _refuse(params: Any, hyper: Any) -> Any:
     raise ValueError("no such")
 
 
+@pytest.mark.skipif("MLEJAX_CHECK_SHAPES" in os.environ, reason="checks of annotations add their own lines")
 def test_tracebacks_show_the_lines_of_the_caller() -> None:
     model = outcome(lambda p, d: norm.logpdf(d["y"], p["mu"], p["tau"]))
     with pytest.raises(mle.LikelihoodError) as caught:

@@ -225,8 +225,8 @@ def test_a_fit_leaves_the_global_precision_alone() -> None:
     res = spying.fit({"y": Y.astype(np.float32)}, start={"mu": 0.0})
     assert inside
     assert all(inside)
-    assert jax.config.jax_enable_x64 is before is False
-    assert jnp.ones(2).dtype == jnp.float32
+    assert jax.config.jax_enable_x64 is before
+    assert jnp.ones(2).dtype == (jnp.float64 if before else jnp.float32)
     for value in (res.params.to_numpy(), res.params_tree["mu"], res.cov_params().to_numpy(), res.score_obs.to_numpy()):
         assert isinstance(value, (np.ndarray, np.float64))
         assert value.dtype == np.float64
