@@ -14,6 +14,7 @@ from mlejax import data as data_room
 from mlejax import files, inference, misuse, plot
 from mlejax.batch import Batch, single, statement
 from mlejax.covariance import KINDS, CovarianceKind, Covariances, check_kind, entry_reason
+from mlejax.inference.tables.formatting import format_span
 from mlejax.likelihood import ExpectedTotal
 from mlejax.notebook import CellText, Text, in_notebooks
 from mlejax.results.results import Results
@@ -289,7 +290,7 @@ class BatchResults:
         batch, n = self._batch, len(self)
         lines = [
             f"Maximum likelihood, {n} data sets of {self.model.likelihood.name}",
-            f"Rows: {int(np.nansum(self._nobs))} in all, {_span(self._nobs)} a data set",
+            f"Rows: {int(np.nansum(self._nobs))} in all, {format_span(self._nobs)} a data set",
             f"Covariance: {self.cov_type}; converged: {int(batch.converged.sum())} of {n}",
         ]
         lines += [f"  {code}: {count}" for code, count in Counter(batch.codes.tolist()).most_common()]
@@ -394,8 +395,3 @@ class BatchResults:
         import pandas as pd
 
         return pd.Series(np.array(values), index=self._index, name=name)
-
-
-def _span(values: np.ndarray) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low}" if low == high else f"{low} to {high}"

@@ -15,8 +15,9 @@ import numpy as np
 from mlejax.batch import Batch
 from mlejax.execution import float64
 from mlejax.fit import Fit
+from mlejax.inference.profiles.ends.constrained_fits import side_by_side
 from mlejax.inference.profiles.ends.crossings import Points, empty, solve
-from mlejax.inference.profiles.ends.walks import Stop, side_by_side, walk
+from mlejax.inference.profiles.ends.walks import Stop, walk
 from mlejax.inference.profiles.paths import Order, Paths, newton
 from mlejax.inference.profiles.targets import Coordinate, Target
 from mlejax.objective import DataSetsEvaluator, Evaluation, PointsEvaluator, Spec

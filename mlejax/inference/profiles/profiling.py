@@ -20,9 +20,10 @@ from mlejax.covariance import CovarianceResult
 from mlejax.execution import float64, progress_line
 from mlejax.fit import Fit
 from mlejax.inference.normal import check_alpha
+from mlejax.inference.profiles.ends.constrained_fits import Asks, constrained_fit, side_by_side
 from mlejax.inference.profiles.ends.crossings import Points, solve
 from mlejax.inference.profiles.ends.descriptions import described, natural_slope, natural_value
-from mlejax.inference.profiles.ends.walks import Asks, Beyond, beyond, constrained_fit, side_by_side
+from mlejax.inference.profiles.ends.walks import Beyond, beyond
 from mlejax.inference.profiles.paths import Paths
 from mlejax.inference.profiles.profile import Curve, Profile, chi2_cut, higher_maximum
 from mlejax.inference.profiles.profiled import Ends, Profiled, find_ends, make_paths, profiled_fit, refused

@@ -44,6 +44,12 @@ def format_test_p(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else ("0" if p == 0 else f"{p:.2e}")
 
 
+def format_span(values: np.ndarray) -> str:
+    """The smallest and the largest of some whole numbers: ``3 to 7``, or ``3`` where they are equal."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def format_statistic(z: float) -> str:
     """Format a test statistic: fixed decimals, scientific if that would print as zero or be too long.
 

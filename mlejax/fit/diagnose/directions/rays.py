@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.directions.behaviours import Behaviour, behaviour_of
 from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
@@ -129,23 +130,6 @@ class Side(NamedTuple):
     expected: Float[Host, " m"]
 
 
-class Behaviour(NamedTuple):
-    """What the log-likelihood does on one side of a ray.
-
-    Attributes:
-        name: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (no change, but points too near
-            to call it flat) or ``unknown``.
-        gain: largest increase.
-        last: position of the last finite point.
-        bounded: the increase levels off.
-    """
-
-    name: str
-    gain: float
-    last: int
-    bounded: bool
-
-
 def flat_direction(vector: Float[Host, " p"], origin: Origin) -> Direction:
     """A `Direction` of behaviour ``flat`` for a vector, (p,), known to be flat without a test."""
     unit = vector / float(np.max(np.abs(vector) / np.maximum(1.0, np.abs(origin.at))))
@@ -241,7 +225,7 @@ def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
     if not ray.steep and _curvature_cancels(ray.unit, origin.information):
         noise = max(noise, FLAT)
     sides = yield from _both_sides(ray, origin)
-    seen = [_behaviour(side.change, noise, side.expected) for side in sides]
+    seen = [behaviour_of(side.change, noise, side.expected) for side in sides]
     # steps that are lost in the rounding of u say nothing
     moves = bool((np.abs(sides[0].unit) * STEPS[-1] > 1e-9 * np.abs(origin.at)).any())
     information = origin.information if origin.chart is None else None
@@ -367,7 +351,7 @@ def _extended(
         inside = ((points >= straight.lower) & (points <= straight.upper)).all(axis=1)
         values = yield straight.to_u(np.clip(points, straight.lower, straight.upper))
         change = np.where(inside, values - origin.value, np.nan)
-        seen = _behaviour(change, noise, np.full(STEPS.size, np.inf))
+        seen = behaviour_of(change, noise, np.full(STEPS.size, np.inf))
         if seen.name in ("falls", "higher") and seen.gain > gain:
             highest = int(np.nanargmax(np.where(np.isfinite(change), change, -np.inf)))
             return points[highest], seen.gain, True, True
@@ -388,22 +372,3 @@ def _lopsided(still: Side, other: Side, last: int, noise: float) -> bool:
     near = STEPS * ratio <= STEPS[last]
     with np.errstate(invalid="ignore"):
         return bool((near & (other.change < -(100.0 * other.expected + 10.0 * noise))).any())
-
-
-def _behaviour(change: Float[Host, " m"], noise: float, expected: Float[Host, " m"]) -> Behaviour:
-    """Classify one side by the changes of the log-likelihood along it (`Side.change`, `Side.expected`)."""
-    finite = np.isfinite(change)
-    stop = int(np.argmin(finite)) if not finite.all() else change.size
-    usable = change[:stop]
-    if stop < 3:
-        return Behaviour("unknown", 0.0, max(stop - 1, 0), True)
-    gain, last = float(usable.max()), stop - 1
-    if usable.min() < -noise:
-        return Behaviour("falls", max(gain, 0.0), last, True)
-    steps = np.diff(np.concatenate([[0.0], usable]))
-    if (steps < -noise).any():
-        return Behaviour("higher", gain, last, True)
-    if gain <= noise:
-        # no fall where a maximum of this curvature would show one; too near to tell otherwise
-        return Behaviour("flat" if expected[last] > 10 * noise else "still", max(gain, 0.0), last, True)
-    return Behaviour("rises", gain, last, bool(steps[-1] <= 0.75 * max(steps[-2], noise)))

@@ -10,30 +10,24 @@ Many walks run together: each is a generator that yields the point u to be evalu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from mlejax import optimize
-from mlejax.inference.profiles.ends.crossings import DECREMENT, Points, rounding_of
+from mlejax.inference.profiles.ends.constrained_fits import Asks, constrained_fit
+from mlejax.inference.profiles.ends.crossings import Points, rounding_of
 from mlejax.inference.profiles.paths import Paths, newton
 from mlejax.objective import Evaluation
-from mlejax.shapes import Bool, Float, Host
-from mlejax.status import End
+from mlejax.shapes import Float, Host
 
 MOST_STEPS = 100  # of a walk
 FIRST_STEP = 0.5  # standard errors
-FIT_STEPS = 60  # evaluations of a constrained fit
 HIGHER = 1e-6  # log-likelihood above the estimate's that is another maximum
 ROUNDED = 1e-4  # log-likelihood: a gap that may be rounding, which is judged later
 LEVELLED = 0.01  # error of where the profile levels off, log-likelihood
 SHRINKS = 0.6  # fall over a doubling as a share of the one before, at most, where the profile levels off
 MOST_FAILED = 12  # steps that led nowhere
-
-T = TypeVar("T")
-Asks = Generator[Float[Host, " p"], Evaluation, T]
 
 
 class Stop(NamedTuple):
@@ -50,158 +44,7 @@ class Stop(NamedTuple):
     limit: float = float("nan")
 
 
-def side_by_side(asks: dict[int, Asks[T]], evaluate: Callable[[Any, Any, Literal[2]], Evaluation], sets: Any) -> dict[int, T]:
-    """Run several walks together and return their results by number; the points they ask for are evaluated in one call.
-
-    Args:
-        asks: the walks (generators) by number.
-        evaluate: as in `Paths`.
-        sets: number of the data set of each walk (m,).
-    """
-    found: dict[int, T] = {}
-    answers: dict[int, Any] = dict.fromkeys(asks)
-    with np.errstate(all="ignore"):
-        while answers:
-            wanted = {}
-            for i, answer in answers.items():
-                try:
-                    wanted[i] = asks[i].send(answer)
-                except StopIteration as end:
-                    found[i] = end.value
-            answers = {}
-            if wanted:
-                lanes = np.array(list(wanted))
-                at = evaluate(np.stack(list(wanted.values())), np.asarray(sets)[lanes], 2)
-                for k, i in enumerate(wanted):
-                    answers[i] = Evaluation(*(a[k : k + 1] for a in at))  # type: ignore[index]
-    return found
-
-
 # ---- one constrained fit
-
-
-def constrained_fit(path: Paths, rho: float, u: Float[Host, " p"]) -> Asks[Points | None]:
-    """Maximise the log-likelihood with the targets at c(rho), from a start u near by; None if no maximum can be computed."""
-    values = path.at(np.array([rho]))
-    dependent = _dependent(path, u)
-    start = _onto(path, values, u, dependent)
-    if start is None:
-        return None
-    others = np.flatnonzero(~dependent)
-    if not others.size:
-        at = yield start
-        return _point(path, rho, at, 1)
-    method = optimize.Newton(max_steps=FIT_STEPS)
-    bounds = (path.lower[others], path.upper[others])
-    boxed = np.isfinite(bounds[0]).any() or np.isfinite(bounds[1]).any()
-    lower, upper = bounds if boxed else (None, None)
-    carry = optimize.begin(method, start[others], lower, upper)
-    setting = optimize.setting_of(carry.u, lower, upper, 1.0)
-    best: Evaluation | None = None
-    highest, n = -np.inf, 0
-    while carry.status == int(End.RUNNING):
-        trial = start.copy()
-        trial[others] = carry.trial
-        whole = _onto(path, values, trial, dependent)
-        if whole is None:
-            reduced: tuple[Any, ...] = (np.inf, np.zeros(others.size), np.eye(others.size))
-        else:
-            at = yield whole
-            n += 1
-            reduced = _reduced(path, at, dependent)
-            if at.loglik[0] >= highest:
-                best, highest = at, float(at.loglik[0])
-        carry = optimize.take_turn(method, reduced, carry, setting)
-    return None if best is None else _point(path, rho, best, n)
-
-
-def _dependent(path: Paths, u: Float[Host, " p"]) -> Bool[Host, " p"]:
-    """Choose the q coordinates that follow from the targets' values: those with the largest effect per standard error, not
-    at bounds (p,).
-    """
-    gradients = path.constraints(u[None]).gradients[0]
-    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(path.information0[0])), 1e-300))
-    rest = gradients * np.where(path.on_bound(u[None])[0] & ((gradients != 0).sum(axis=0) != 1), 1e-8, 1.0) * scale
-    chosen = np.zeros(u.size, bool)
-    for _ in range(len(gradients)):
-        size = np.where(chosen, -1.0, np.abs(rest).max(axis=0))
-        j = int(np.argmax(size))
-        chosen[j] = True
-        i = int(np.argmax(np.abs(rest[:, j])))
-        if rest[i, j]:
-            rest = rest - np.outer(rest[:, j] / rest[i, j], rest[i])
-    return chosen
-
-
-def _onto(
-    path: Paths, values: Float[Host, "1 q"], u: Float[Host, " p"], dependent: Bool[Host, " p"]
-) -> Float[Host, " p"] | None:
-    """Return u with the dependent coordinates solved so that the targets have these values; None if no solution is found
-    near by.
-    """
-    unit = np.abs(path.direction[0])
-    unit = np.where(unit > 0, unit, unit.max())
-    small = 1e-12 * max(1.0, float(np.abs(values).max() / unit.max()))
-    step, kept, off = np.zeros(int(dependent.sum())), u, np.inf
-    for _ in range(60):
-        u = kept.copy()
-        u[dependent] += step
-        constraints = path.constraints(u[None])
-        rest = (values - constraints.values)[0]
-        size = float(np.abs(rest / unit).max())
-        if not size < off:  # shorter, unless it is rounding that is left
-            if off <= 1e3 * small:
-                u = kept
-                break
-            step = 0.25 * step
-            continue
-        if size <= small:
-            break
-        kept, off = u, size
-        try:
-            step = np.linalg.solve(constraints.gradients[0][:, dependent], rest)
-        except np.linalg.LinAlgError:
-            return None
-    else:
-        return None
-    inside = (u >= path.lower) & (u <= path.upper)
-    near = (u >= path.lower - 1e-12) & (u <= path.upper + 1e-12)
-    return np.clip(u, path.lower, path.upper) if near[dependent].all() or inside[dependent].all() else None
-
-
-def _reduced(path: Paths, at: Evaluation, dependent: Bool[Host, " p"]) -> tuple[Any, Any, Any]:
-    """Return minus the log-likelihood, its gradient and Hessian over the other coordinates, with the targets fixed."""
-    assert at.score is not None
-    assert at.information is not None
-    constraints = path.constraints(at.u)
-    A, g, W = constraints.gradients[0], at.score[0], np.array(at.information[0])
-    try:
-        kappa = np.linalg.solve(A[:, dependent].T, g[dependent])
-        tangent = -np.linalg.solve(A[:, dependent], A[:, ~dependent])
-    except np.linalg.LinAlgError:
-        return np.inf, np.zeros((~dependent).sum()), np.eye((~dependent).sum())
-    if constraints.hessians is not None:
-        W += np.einsum("q,qij->ij", kappa, constraints.hessians[0])
-    Z = np.zeros((g.size, tangent.shape[1]))
-    Z[~dependent], Z[dependent] = np.eye(tangent.shape[1]), tangent
-    return -at.loglik[0], -(g @ Z), Z.T @ W @ Z
-
-
-def _point(path: Paths, rho: float, at: Evaluation, n: int) -> Points | None:
-    """Return the result of a constrained fit as a point on the profile; None if it is not finite."""
-    if not (np.isfinite(at.loglik).all() and np.isfinite(at.score).all() and np.isfinite(at.information).all()):  # type: ignore[arg-type]
-        return None
-    equations = newton(path, at.u, at, path.constraints(at.u))
-    here = np.array([rho])
-    inner = equations.step(here)
-    decrement = equations.decrement(inner)
-    reached = equations.regular & (np.abs(decrement) <= max(DECREMENT, 1e-12 * abs(at.loglik[0])))
-    slope = (equations.kappa(here) * path.direction).sum(axis=1)
-    curvature = (equations.kappa1 * path.direction).sum(axis=1)
-    assert at.score is not None
-    count = np.array([n])
-    found = Points(at.u, here, at.loglik, at.score, slope, curvature, equations.d1, decrement, reached, count)
-    return found if np.isfinite(decrement).all() else None
 
 
 # ---- a walk

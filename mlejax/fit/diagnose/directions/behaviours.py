@@ -1,0 +1,45 @@
+"""What the log-likelihood does on one side of a ray, from its changes there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mlejax.shapes import Float, Host
+
+
+class Behaviour(NamedTuple):
+    """What the log-likelihood does on one side of a ray.
+
+    Attributes:
+        name: ``falls``, ``rises``, ``higher`` (a rise and then a fall), ``flat``, ``still`` (no change, but points too near
+            to call it flat) or ``unknown``.
+        gain: largest increase.
+        last: position of the last finite point.
+        bounded: the increase levels off.
+    """
+
+    name: str
+    gain: float
+    last: int
+    bounded: bool
+
+
+def behaviour_of(change: Float[Host, " m"], noise: float, expected: Float[Host, " m"]) -> Behaviour:
+    """Classify one side by the changes of the log-likelihood along it (`Side.change`, `Side.expected`)."""
+    finite = np.isfinite(change)
+    stop = int(np.argmin(finite)) if not finite.all() else change.size
+    usable = change[:stop]
+    if stop < 3:
+        return Behaviour("unknown", 0.0, max(stop - 1, 0), True)
+    gain, last = float(usable.max()), stop - 1
+    if usable.min() < -noise:
+        return Behaviour("falls", max(gain, 0.0), last, True)
+    steps = np.diff(np.concatenate([[0.0], usable]))
+    if (steps < -noise).any():
+        return Behaviour("higher", gain, last, True)
+    if gain <= noise:
+        # no fall where a maximum of this curvature would show one; too near to tell otherwise
+        return Behaviour("flat" if expected[last] > 10 * noise else "still", max(gain, 0.0), last, True)
+    return Behaviour("rises", gain, last, bool(steps[-1] <= 0.75 * max(steps[-2], noise)))
