@@ -259,10 +259,18 @@ EXPONENTIAL = Member(
     bounded=(Bounded("lower", {"rate": mle.Interval(4.0, 9.0, closed="left")}, {"rate": 4.0}),),
 )
 
+
+def _real(counts: Any) -> Any:
+    """Whole numbers as floats: JAX promotes them by itself, but not where strict promotion is asked for."""
+    return counts.astype(float)
+
+
 POISSON = Member(
     name="poisson",
     declared={"lambda": mle.Positive()},
-    function=lambda p, d: d["y"] * jnp.log(p["lambda"]) - p["lambda"] - jax.scipy.special.gammaln(d["y"] + 1.0),
+    function=lambda p, d: (
+        _real(d["y"]) * jnp.log(p["lambda"]) - p["lambda"] - jax.scipy.special.gammaln(_real(d["y"]) + 1.0)
+    ),
     make=lambda seed: _data(rng := np.random.default_rng(seed), y=rng.poisson(2.3, N)),
     theta=("lambda",),
     estimate=lambda d, fixed: _only("lambda", d["y"].mean(), fixed),
@@ -298,7 +306,7 @@ BERNOULLI = Member(
 GEOMETRIC = Member(
     name="geometric",
     declared={"p": mle.Interval(0.0, 1.0)},
-    function=lambda p, d: jnp.log(p["p"]) + (d["trials"] - 1) * jnp.log1p(-p["p"]),
+    function=lambda p, d: jnp.log(p["p"]) + _real(d["trials"] - 1) * jnp.log1p(-p["p"]),
     make=lambda seed: _data(rng := np.random.default_rng(seed), trials=rng.geometric(0.3, N)),
     theta=("p",),
     estimate=lambda d, fixed: _only("p", 1.0 / d["trials"].mean(), fixed),
@@ -623,7 +631,7 @@ def _alike(d: Data) -> Data:
 
 def _family_logpdf(p: Any, d: Any) -> Any:
     """exchangeable normal: within-family variance sigma2, total of a family's mean sigma2/m + tau2."""
-    m = jnp.sum(d["mask"])
+    m = _real(jnp.sum(d["mask"]))
     y = jnp.where(d["mask"], d["y"], 0.0)
     mean = jnp.sum(y) / m
     within = jnp.sum(jnp.where(d["mask"], (d["y"] - mean) ** 2, 0.0))
