@@ -232,7 +232,7 @@ def test_bounded_fit(name: str, i: int) -> None:
         assert res.params[address] == value, "an estimate on its edge is exactly there"
         assert address in res.verdict.statement
         row = res.tidy().set_index("term").loc[address]
-        assert "edge" in row["note"]
+        assert "bound of its support" in row["note"]
         assert row[["std_error", "statistic", "p_value", "conf_low", "conf_high"]].isna().all()
     free = [n for n, is_open in zip(want.member.theta, want.open, strict=True) if is_open]
     assert res.bse[free].notna().all()
