@@ -273,7 +273,7 @@ def _maximum_on_edge(end: OptimizeResult, space: Space) -> bool:
 
 
 @partial(compiled, static=("spec",))
-def _row_derivatives(spec: Spec, u: Either, data: Prepared, fixed: Host | None) -> tuple[Device, Device]:
+def _row_derivatives(spec: Spec, u: Either, data: Prepared, fixed: Either | None) -> tuple[Device, Device]:
     return objective_of(spec, data, fixed, None).row_derivatives(u)
 
 
