@@ -22,14 +22,16 @@ class Direction:
     """What the log-likelihood does along a straight line from the final point of a search.
 
     Attributes:
-        behaviour: ``falls``, ``rises`` (without a maximum), ``flat``, ``ridge`` (flat at the final point only), ``higher``
-            (at some distance), ``inflection`` (higher on one side, by the third derivative), or ``unknown`` (not evaluable).
+        behaviour: ``falls``, ``rises`` (without a maximum), ``flat``, ``plateau`` (flat to one side, up to a kink), ``ridge``
+            (flat at the final point only), ``higher`` (at some distance), ``inflection`` (higher on one side, by the third
+            derivative), or ``unknown`` (not evaluable).
         vector: the direction, unconstrained coordinates, (p,).
         gain: increase of the log-likelihood along it, ().
         supremum: the limit of a log-likelihood that rises and levels off, ().
         words: (movement, names), or a function that makes them when first needed.
         bounded: the log-likelihood levels off.
         point: where the log-likelihood was higher, (p,), or None.
+        fell: where the log-likelihood is lower, far on the other side of a direction that is flat nearby, (p,), or None.
     """
 
     behaviour: str
@@ -39,6 +41,7 @@ class Direction:
     words: Words | Callable[[], Words] = ("", ())
     bounded: bool = True
     point: np.ndarray | None = None
+    fell: np.ndarray | None = None
 
     @cached_property
     def _said(self) -> Words:
@@ -57,7 +60,7 @@ class Direction:
         return self._said[1]
 
     def __reduce__(self) -> Reduced:
-        parts = (self.behaviour, self.vector, self.gain, self.supremum, self._said, self.bounded, self.point)
+        parts = (self.behaviour, self.vector, self.gain, self.supremum, self._said, self.bounded, self.point, self.fell)
         return Direction, parts
 
 
@@ -76,7 +79,7 @@ class Findings:
             log-likelihood units; None unless that profile was evaluated.
         deciding: labels of the few rows or units because of which the log-likelihood rises without a maximum, and a phrase
             that lists them; empty if they are many.
-        convex: at the start the log-likelihood curves upwards in every parameter; False also if that was not checked.
+        negated: the function has a minimum and no maximum was found; False also if that was not checked.
         beside: statement that the log-likelihood is unbounded elsewhere, if the first search went there; else empty.
         n_retried: number of further starts from which no maximum was found.
         mapped: a `Mapped`, the result in centred and scaled coordinates if these were used; ``directions`` are then in these.
@@ -90,7 +93,7 @@ class Findings:
     limit: bool = False
     within: float | None = None
     deciding: tuple[tuple[Any, ...], str] = ((), "")
-    convex: bool = False
+    negated: bool = False
     beside: str = ""
     n_retried: int = 0
     mapped: Any = None

@@ -14,8 +14,8 @@ from mlejax.verdict.end_evidence import SMALL_DECREMENT, Direction, Evidence, st
 
 UNSETTLED = 0.1  # Newton decrement, log-likelihood units, above which a search that used up max_steps is far from an optimum
 NEGATED = (
-    "where the search began the function curves upwards in every parameter, as minus a log-likelihood does: if it returns that, "
-    "leave out the minus sign"
+    "does the function return minus the log-likelihood? It has a minimum where a log-likelihood has its maximum; leave out the "
+    "minus sign then"
 )
 
 
@@ -50,11 +50,14 @@ def judge(e: Evidence) -> Verdict:
         facts["rounding"] = e.findings.rounding
     if code in CONVERGED and e.findings.beside:
         statement = f"{statement}; {e.findings.beside}"
+    asked = e.findings.negated and code in ("no_finite_maximum", "saddle", "stopped_early", "not_computable")
+    if asked:
+        statement = f"{statement}; {NEGATED}"
     advice = e.findings.advice if e.findings.advice and code in ("stopped_early", "not_computable") else ADVICE[code]
-    if code == "no_finite_maximum":
-        if e.findings.convex:
-            advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
-        elif e.contributions[0] <= e.n_free:
+    if asked:
+        advice = advice.replace("Causes:", "If the function does return the log-likelihood, causes are:")
+    elif code == "no_finite_maximum":
+        if e.contributions[0] <= e.n_free:
             advice = NO_ESTIMATES + " Collect more data, or estimate fewer parameters (fixed=)."
         elif e.findings.n_retried:
             advice += f" {e.findings.n_retried} other starts reached no finite maximum either{SEVERAL_STARTS}."
@@ -79,7 +82,7 @@ def _rule(e: Evidence) -> tuple[str, str | Callable[[], str]]:
     unsettled = e.end == End.MAX_STEPS and not e.decrement <= UNSETTLED  # what rises here may rise further elsewhere
     if rising is not None and not (unsettled and rising.bounded):
         return "no_finite_maximum", partial(_risen, rising, e)
-    flat = [d for d in e.findings.directions if d.behaviour == "flat"]
+    flat = [d for d in e.findings.directions if d.behaviour in ("flat", "plateau")]
     if flat:
         return "not_identified", lambda: "; ".join(dict.fromkeys(d.movement for d in flat))
     higher = [d for d in e.findings.directions if d.behaviour == "higher"]
@@ -106,8 +109,7 @@ def _indefinite(e: Evidence) -> str:
     if e.end == End.INTERRUPTED:
         return f"interrupted after {e.n_steps} steps, far from a maximum"
     if e.end == End.MAX_STEPS:
-        negated = f"; {NEGATED}" if e.findings.convex else ""
-        return f"max_steps was reached after {e.n_steps} steps, far from a maximum{negated}"
+        return f"max_steps was reached after {e.n_steps} steps, far from a maximum"
     if np.isnan(e.smallest_eigenvalue):
         return (
             f"the log-likelihood does not curve downwards in every parameter where the search stopped ({_ended(e.end)} after "
@@ -171,7 +173,7 @@ def _risen(rising: Direction, e: Evidence) -> str:
     few = f"; there are {e.n_free} parameters, but {n:g} {kind} to estimate them from" if n <= e.n_free else ""
     if rising.bounded:
         return f"the log-likelihood keeps rising towards {rising.supremum:.6g} {where}{few}"
-    return f"the log-likelihood rises without bound {where}" + (f"; {NEGATED}" if e.findings.convex else few)
+    return f"the log-likelihood rises without bound {where}{'' if e.findings.negated else few}"
 
 
 def _ended(end: End) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from jax.scipy.stats import expon, norm
+from jax.scipy.stats import cauchy, expon, gamma, norm
 
 import mlejax as mle
 from mlejax.status import End
@@ -38,6 +38,26 @@ def test_minus_the_log_likelihood_is_asked_about() -> None:
 
     with pytest.warns(mle.ConvergenceWarning, match="leave out the minus sign"):
         exponential.fit({"y": np.abs(DATA["y"])})
+
+
+NEGATED = {
+    "logs": (lambda d, m, ls: norm.logpdf(d["y"], m, jnp.exp(ls)), {"m": mle.Real(), "ls": mle.Real()}),
+    "logit": (lambda d, a: jnp.where(d["y"] > 2.3, 1, 0) * a - jnp.logaddexp(0.0, a), {"a": mle.Real()}),
+    "poisson": (lambda d, a: jnp.round(d["y"] ** 2) * a - jnp.exp(a), {"a": mle.Real()}),
+    "gamma": (
+        lambda d, k, t: gamma.logpdf(jnp.abs(d["y"]) + 0.1, k, scale=t),
+        {"k": mle.Positive(), "t": mle.Positive()},
+    ),
+    "cauchy": (lambda d, m, s: cauchy.logpdf(d["y"], m, s), {"m": mle.Real(), "s": mle.Positive()}),
+}
+
+
+@pytest.mark.parametrize("name", NEGATED)
+def test_minus_a_log_likelihood_is_known_by_its_minimum(name: str) -> None:
+    density, parameters = NEGATED[name]
+    model = mle.model(**parameters)(lambda p, d: -density(d, **p))
+    with pytest.warns(mle.ConvergenceWarning, match="does the function return minus the log-likelihood"):
+        assert not model.fit(DATA).verdict.converged
 
 
 def test_a_log_likelihood_without_bound_is_not_taken_for_minus_one() -> None:

@@ -170,12 +170,13 @@ def _started_at(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagno
 
 
 def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
-    """True if the search stopped at its start, or the log-likelihood is unbounded or levels off as a transformed parameter moves.
+    """True if the search stopped at its start or on a plateau, or the log-likelihood is unbounded or levels off as a transformed
+    parameter moves.
 
     False for more than 50 parameters, and where the search was interrupted or used up the user's ``max_steps``
     (``limited``).
     """
-    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE):
+    if d.end.information is None or d.end.end in (End.INTERRUPTED, End.START_NOT_FINITE) or d.findings.negated:
         return False
     if d.end.end == End.MAX_STEPS and limited:
         return False
@@ -184,6 +185,7 @@ def _worth_another_start(d: Diagnosed, limited: bool) -> bool:
     plateau = bool(rising) and all(bool(np.abs(x.vector)[bent].any()) for x in rising)
     infinite = plateau or not all(x.bounded for x in rising)
     stuck = int(d.end.n_steps) == 0 and not is_clean(d.end, d.spec.space)
+    stuck |= any(x.behaviour == "plateau" for x in d.findings.directions)
     return d.spec.space.n_free <= MOST_SCATTERED and (stuck or infinite)
 
 

@@ -14,7 +14,7 @@ from mlejax.data import formulas
 from mlejax.fit.diagnose.centring import Mapped, coordinates_for, mapped
 from mlejax.fit.diagnose.directions import rays
 from mlejax.fit.diagnose.directions.bending_ridges import levelled
-from mlejax.fit.diagnose.directions.falls import falls_as_it_should
+from mlejax.fit.diagnose.directions.falls import falls_as_it_should, has_a_minimum
 from mlejax.fit.diagnose.directions.flat_directions import independent, nearby_point, settle_flat
 from mlejax.fit.diagnose.directions.inflections import off_an_inflection
 from mlejax.fit.diagnose.directions.probes import RaysOfEnd, probe_directions
@@ -46,7 +46,7 @@ from mlejax.optimize import Method, OptimizeResult
 from mlejax.parameters.coordinates import split_constants
 from mlejax.shapes import Float, Host
 from mlejax.status import End
-from mlejax.verdict import NEGATED, SMALL_DECREMENT, Findings
+from mlejax.verdict import SMALL_DECREMENT, Findings
 
 MAX_RESTARTS = 4
 CALLED_MAXIMUM = 1e3 * SMALL_DECREMENT  # decrement up to which an end may be called a maximum
@@ -129,29 +129,26 @@ def search_on(
             return _perhaps_negated(evaluator, u0, again._replace(note=found.note))
         if again is not found.end:
             found = yield from _searched_on(problems, evaluator, loaded, u0, again, None)
-    unbounded = any(d.behaviour == "rises" and not d.bounded for d in found.findings.directions)
-    if found.end.information is not None and (unbounded or found.end.end == End.MAX_STEPS):
-        found = found._replace(findings=replace(found.findings, convex=_convex(evaluator.with_spec(found.spec), u0)))
     if found.end.information is not None and suspect(evaluator.with_spec(found.spec), found.end.alone(), u0[None])[0]:
         said = rounding_in_words(evaluator.with_spec(found.spec), found.end.u)
         found = found._replace(findings=replace(found.findings, rounding=said))
     if _is_rounding(evaluator.with_spec(found.spec), u0, found):
-        return _perhaps_negated(evaluator, u0, _shown_as_lost(found))
-    return found
-
-
-def _convex(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
-    """True if at the start u0, (p,), the log-likelihood curves upwards in every parameter (as minus a log-likelihood does)."""
-    information = evaluator.evaluate(u0[None]).information
-    return information is not None and bool((information[0].diagonal() < 0.0).all())
+        found = _shown_as_lost(found)
+    return _perhaps_negated(evaluator, u0, found)
 
 
 def _perhaps_negated(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> Diagnosed:
-    """The diagnosis with the advice to leave out a minus sign, if rounding dominates and the function may be negated."""
-    findings = found.findings
-    if findings.advice not in (STABLE_FORM, OR_ANOTHER_START) or not _convex(evaluator.with_spec(found.spec), u0):
+    """The diagnosis with ``negated`` set, for a final point that is not a maximum."""
+    end, seen = found.end, {d.behaviour for d in found.findings.directions}
+    if end.information is None or end.end == End.INTERRUPTED or found.findings.limit:
         return found
-    return found._replace(findings=replace(findings, advice=NEGATED[0].upper() + NEGATED[1:] + "."))
+    if "rises" not in seen and seen & {"flat", "plateau"}:
+        return found
+    if is_clean(end, found.spec.space) and not found.findings.rows:
+        return found
+    with np.errstate(all="ignore"):
+        negated = has_a_minimum(evaluator.with_spec(found.spec), u0)
+    return found._replace(findings=replace(found.findings, negated=negated))
 
 
 def _is_rounding(evaluator: SingleEvaluator, u0: Float[Host, " p"], found: Diagnosed) -> bool:
@@ -270,7 +267,7 @@ def _searched_on(
                 unfinished and not end.polished and limited(problems.method)
             ):  # further steps may pass what is seen here
                 findings = replace(findings, directions=tuple(d for d in real if d.behaviour != "rises"))
-            if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat") for d in real):
+            if not words and not unfinished and all(d.behaviour not in ("rises", "higher", "flat", "plateau") for d in real):
                 findings = replace(findings, directions=(*real, *off_an_inflection(evaluator, end)))
         higher = [d for d in findings.directions if d.behaviour in ("higher", "inflection") and d.point is not None]
         point = max(higher, key=lambda d: d.gain).point if higher else point

@@ -2,22 +2,31 @@
 
 It replaces error bars of score and information if a function has operations whose rounding error is not known.  If rounding
 dominates the second derivatives, the log-likelihood one standard error away differs from that.
+
+And minima: a function that has one and no maximum may return minus the log-likelihood.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from mlejax import linalg
-from mlejax.fit.diagnose.ends import interior
+from mlejax import linalg, optimize
+from mlejax.fit.diagnose.ends import curved, interior
 from mlejax.objective import SingleEvaluator
 from mlejax.optimize import OptimizeResult
+from mlejax.shapes import Float, Host
+from mlejax.status import End
 
 LEAST, MOST = 0.25, 1.0  # falls over one standard error that a maximum may have, where a parabola has 0.5
 SHARES = tuple(0.5**k for k in range(7))  # of a standard error: nearer to a maximum the log-likelihood is a parabola
 NEAREST = 0.25  # where nothing is known of the rounding
 SURE = 0.01  # error bar over the fall expected, up to which a fall counts
 MOST_COORDINATES = 50
+TO_A_MINIMUM = 40  # steps
+AROUND = 2.0 ** np.arange(6)  # standard errors from a minimum at which the function is higher than there
+FARTHEST = 4.0  # the same in logarithms and logits, at most
 
 
 def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: float | None) -> bool:
@@ -55,3 +64,40 @@ def falls_as_it_should(evaluator: SingleEvaluator, end: OptimizeResult, bar: flo
         if not len(directions):
             return True
     return False
+
+
+def has_a_minimum(evaluator: SingleEvaluator, u0: Float[Host, " p"]) -> bool:
+    """True if the function has a minimum where a log-likelihood would have its maximum, so that its sign may be wrong.
+
+    Searched for from the start u0, (p,), or from a simple point at which the function is lower, if the function curves upwards in
+    some parameter there.  A minimum is off all bounds, curves upwards in every direction, and is lower than all points up to 32
+    standard errors away along the coordinates.  A log-likelihood without a maximum has saddle points instead.
+
+    Raises:
+        KeyboardInterrupt: from a run of the optimiser.
+    """
+    space, scale = evaluator.spec.space, float(evaluator.total_weights[0])
+    simple = np.clip(np.stack([u0, np.where(curved(space), 0.0, u0), np.zeros(u0.size)]), space.lower, space.upper)
+    u0 = simple[np.argmin(np.nan_to_num(evaluator.logliks({0: simple})[0], nan=np.inf))]
+    information = evaluator.evaluate(u0[None]).information
+    if information is None or not (linalg.dense_each(information)[0].diagonal() < 0.0).any():
+        return False
+
+    def turned(u: Float[Host, " p"]) -> tuple[Any, Any, Any]:
+        at = evaluator.evaluate(u[None])
+        assert at.score is not None
+        return at.loglik[0] / scale, at.score[0] / scale, -linalg.dense_each(at.information)[0] / scale
+
+    carry = optimize.run_on_host(optimize.Newton(max_steps=TO_A_MINIMUM), turned, u0, (space.lower, space.upper), scale)
+    if int(carry.status) == int(End.INTERRUPTED):
+        raise KeyboardInterrupt
+    u = np.asarray(carry.u)
+    found = linalg.scaled_inverse(carry.H * scale)
+    if int(carry.status) not in (int(End.CONVERGED), int(End.PRECISION_FLOOR)) or not found.ok or not interior(space, u).all():
+        return False
+    errors = np.sqrt(found.inverse.diagonal())
+    far = np.minimum(AROUND[:, None] * errors, np.where(curved(space), FARTHEST, np.inf))
+    steps = (far[:, :, None] * np.eye(u.size)).reshape(-1, u.size)
+    around = np.clip(u + np.concatenate([steps, -steps]), space.lower, space.upper)
+    values = evaluator.logliks({0: around})[0]
+    return not bool((np.isfinite(values) & (values < float(carry.f) * scale - SURE)).any())

@@ -17,6 +17,7 @@ from mlejax.parameters import Space
 from mlejax.shapes import Float, Host
 from mlejax.verdict import Direction, Findings
 
+ROUNDING = 1e-13  # the same where the information is positive definite
 MOST_DIRECTIONS = 11  # flat directions whose curvature is looked at elsewhere, at most
 DEPENDENT = 1e-10  # smallest eigenvalue of the scaled outer products of scores, below which they leave a direction out
 
@@ -45,19 +46,21 @@ def _errors_alone(end: OptimizeResult, otherwise: Host | float) -> Float[Host, "
 def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findings) -> Asks[Findings]:
     """Mark directions that are flat only at the final point as ``ridge``, and add flat directions along curves.
 
-    A flat direction along a curve is the null vector of an information that is singular at nearby points as well.
+    A flat direction along a curve is the null vector of an information that is singular at nearby points as well; rounding may
+    make that positive definite (``findings.blurred``).
     """
     space = evaluator.spec.space
     information = dense_each(end.information)
     kinds = {d.behaviour for d in findings.directions}
-    if "higher" in kinds or information_over(information, interior(space, end.u)).ok:
+    definite = information_over(information, interior(space, end.u)).ok
+    if "higher" in kinds or (definite and not findings.blurred):
         return findings
     if "flat" in kinds:
         if (yield from _straight(space, end, findings.directions)):
             return findings
         here = tuple(replace(d, behaviour="ridge") if d.behaviour == "flat" else d for d in findings.directions)
         return replace(findings, directions=here)
-    if not _dependent_nearby(evaluator, end) or not np.isfinite(information).all():
+    if not _dependent_nearby(evaluator, end, ROUNDING if definite else DEPENDENT) or not np.isfinite(information).all():
         return findings
     free = np.flatnonzero(interior(space, end.u))
     correlation, d = scaled(information[np.ix_(free, free)])
@@ -68,10 +71,10 @@ def settle_flat(evaluator: SingleEvaluator, end: OptimizeResult, findings: Findi
         return findings
     origin = rays.Origin(end.u, float(end.loglik), information, space, evaluator.fixed)
     flat = rays.flat_direction(vector, origin)
-    return replace(findings, directions=(*findings.directions, flat))
+    return replace(findings, directions=(*findings.directions, flat), blurred=False)
 
 
-def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult) -> bool | None:
+def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult, least: float) -> bool | None:
     """True if the scores of all terms are linearly dependent at points near the final one too; None if not computable.
 
     Then the direction is flat everywhere (collinear columns, a product of two parameters).  If two components of a mixture have
@@ -90,7 +93,7 @@ def _dependent_nearby(evaluator: SingleEvaluator, end: OptimizeResult) -> bool |
         if far and not (size > 0).all():
             continue
         size = np.where(size > 0, size, 1.0)
-        dependent = bool(np.linalg.eigvalsh((scores / size).T @ (scores / size))[0] < DEPENDENT)
+        dependent = bool(np.linalg.eigvalsh((scores / size).T @ (scores / size))[0] < least)
         if not dependent:
             break
     return dependent
@@ -107,8 +110,10 @@ def _straight(space: Space, end: OptimizeResult, directions: tuple[Direction, ..
     point = end.u + moved * interior(space, end.u)
     points = [point]
     for d in [d for d in directions if d.behaviour == "flat"][:MOST_DIRECTIONS]:
-        unit = d.vector / np.max(np.abs(d.vector) / error)
-        points += [point + 512.0 * unit, point - 512.0 * unit]
+        unit = 512.0 * d.vector / np.max(np.abs(d.vector) / error)
+        with np.errstate(divide="ignore", invalid="ignore"):  # both points stay inside the box
+            room = np.nanmin(np.minimum(point - space.lower, space.upper - point) / np.abs(unit))
+        points += [point + min(1.0, 0.9 * room) * unit, point - min(1.0, 0.9 * room) * unit]
     values = yield np.clip(np.stack(points), space.lower, space.upper)
     if not np.isfinite(values).all():
         return True

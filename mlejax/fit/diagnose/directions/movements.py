@@ -129,6 +129,23 @@ def _limit(transform: Transform, change: float) -> str:
     return f"{end:g}" if np.isfinite(end) else ("+inf" if up else "-inf")
 
 
+def describe_plateau(
+    u: np.ndarray, far: np.ndarray, kink: np.ndarray, space: Space, fixed: Either | None, value: float
+) -> tuple[str, tuple[str, ...]]:
+    """``the log-likelihood is exactly -520 along s -> 0, a plateau from s = 5 on``: where it goes, and where it begins."""
+    movement, names = describe_movement(u, far, space, fixed)
+    if space.mapped:
+        coordinates, fixed = split_constants(fixed, space.n_free)  # type: ignore[arg-type]
+        kink, space = coordinates.to_u(kink), space.own
+    theta = dict(zip(space.theta_labels, _natural(kink, space, fixed), strict=True))
+    begins = ", ".join(f"{name} = {round(theta[name], 9) + 0.0:.4g}" for name in names[:N_SHOWN] if name in theta)
+    return (
+        f"the log-likelihood is exactly {value:.6g} along {movement}, a plateau{f' from {begins} on' if begins else ''}: it does "
+        f"not depend on {', '.join(names[:N_SHOWN])} there, as where the function takes a maximum or clips",
+        names,
+    )
+
+
 def describe_flat(
     u: np.ndarray, unit: np.ndarray, space: Space, fixed: Either | None, information: np.ndarray | None = None
 ) -> tuple[str, tuple[str, ...]]:

@@ -177,10 +177,10 @@ def probe_directions(
     else:
         tested = first.rays
     found = yield from rays.follow_all(tested, origin)
-    if not flat and not any(d.behaviour in ("rises", "higher", "flat") for d in found):
+    if not flat and not any(d.behaviour in ("rises", "higher", "flat", "plateau") for d in found):
         found += yield from _natural_rays(spec, fixed, end, u0)
     if not any(d.behaviour == "rises" for d in found):
-        level = flat or any(d.behaviour in ("flat", "ridge") for d in found)
+        level = flat or any(d.behaviour in ("flat", "plateau", "ridge") for d in found)
         bending = None if level else levelled(evaluator, u0, end)
         found += _runaways(evaluator, end, u0) if bending is None else (bending,)
     return flat + found

@@ -8,12 +8,13 @@ side, that is a plateau; on both sides, the direction is flat.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.directions import movements, plateaus
 from mlejax.fit.diagnose.directions.behaviours import Behaviour, behaviour_of
 from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
@@ -21,7 +22,6 @@ from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction
 
 STEPS = 2.0 ** np.arange(-2, 10)
-LOGARITHMS = 2.0 ** np.arange(7)  # and logits, in which a flat direction is followed to both ends
 FLAT = 1e-3  # change of the log-likelihood over 512 standard errors below which a direction is flat
 
 T = TypeVar("T")
@@ -233,11 +233,19 @@ def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
         flat = this.name == "flat" or (
             this.name == "still" and other.name == "falls" and moves and _lopsided(side, opposite, this.last, noise)
         )
-        if this.name == "rises" or (flat and other.name in ("falls", "unknown") and moves):
+        if this.name == "rises":
             return (yield from _rising(side, this, origin, noise))
+        if flat and moves and other.name == "unknown":  # outside of its box, or of the function's domain
+            return flat_direction(side.unit, origin)
+        if flat and moves and other.name == "falls" and other.gain <= 10 * noise:
+            ends = yield from plateaus.kink(side, opposite, this.last, origin)
+            if ends is not None:
+                return plateaus.direction(side, this.last, ends, origin)
+            fell = opposite.points[int(np.argmax(opposite.change < -noise))]
+            return replace((yield from _rising(side, this, origin, noise)), fell=origin.in_u(fell))
     at = origin.in_u(origin.at)
     if seen[0].name == seen[1].name == "flat" and moves:
-        levels = yield from _far_along(sides, origin, noise)
+        levels = yield from plateaus.far_along(sides, origin, noise)
         if levels is not None:
             return levels
         words = partial(movements.describe_flat, at, sides[0].unit, space, fixed, information)
@@ -253,41 +261,11 @@ def follow(ray: ScaledRay, origin: Origin) -> Asks[Direction]:
     return Direction("falls" if any(one.name == "falls" for one in seen) else "unknown", ray.unit)
 
 
-def _far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
-    """Follow a direction of logarithms and logits that is flat nearby much further, to both sides.
-
-    Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side (it levels off on the other);
-    else None.
-    """
-    unit = sides[0].unit / np.abs(sides[0].unit).max()
-    moved = np.abs(unit) > 0.01
-    if origin.chart is not None or not curved(origin.space)[moved].all():
-        return None
-    unit = np.where(moved, unit, 0.0)
-    points = origin.at + np.concatenate([np.outer(LOGARITHMS, unit), np.outer(LOGARITHMS, -unit)])
-    change = ((yield points) - origin.value).reshape(2, -1)
-    falls = [bool((c < -FLAT).any()) for c in change]
-    level = [np.flatnonzero(np.abs(c) <= noise) for c in change]
-    if falls[0] == falls[1]:
-        return None
-    k = falls.index(False)
-    if not level[k].size:
-        return None
-    far = points.reshape(2, -1, unit.size)[k, level[k][-1]]
-    along = unit if k == 0 else -unit
-    words = partial(movements.describe_movement, origin.at, far, origin.space, origin.fixed, origin.information)
-    return Direction("rises", along, 0.0, origin.value, words, True, far)
-
-
 def _rising(side: Side, seen: Behaviour, origin: Origin, noise: float) -> Asks[Direction]:
     """The `Direction` of a side that rises or does not fall: to a supremum, without bound, or up to a higher point."""
     straight = origin.straight
-    far, gain, bounded, turned = (
-        np.clip(side.points[seen.last], straight.lower, straight.upper),
-        seen.gain,
-        seen.bounded,
-        False,
-    )
+    far = np.clip(side.points[seen.last], straight.lower, straight.upper)
+    gain, bounded, turned = seen.gain, seen.bounded, False
     if seen.name == "rises" and not bounded:
         far, gain, bounded, turned = yield from _extended(side.unit, far, gain, noise, origin)
     at, far = origin.in_u(origin.at), origin.in_u(far)

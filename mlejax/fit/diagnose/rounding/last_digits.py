@@ -234,12 +234,15 @@ def with_good_digits(
         The directions that remain, and a statement if the function stops being accurate while the log-likelihood still rises
         (else empty).
     """
-    real = []
+    real, space = [], evaluator.spec.space
     if any(d.behaviour == "rises" and not d.bounded for d in found) and not value_is_real(evaluator, end.u, u0):
         found = [d for d in found if d.behaviour != "rises" or d.bounded]
     for d in found:
         rises = d.behaviour == "rises"
-        if (
+        if d.fell is not None and not _fall_is_real(evaluator, end, d.fell):
+            origin = rays.Origin(end.u, float(end.loglik), linalg.dense_each(end.information), space, evaluator.fixed)
+            real.append(rays.flat_direction(d.vector, origin))
+        elif (
             d.point is None
             or (rises and (not d.bounded or d.gain <= ALLOWED))
             or gain_is_real(evaluator, d.point, d.gain)
@@ -247,7 +250,7 @@ def with_good_digits(
             real.append(d)
         else:
             real.append(_cut(evaluator, end, d))
-    early = next((d for d in real if _numbers_end(evaluator.spec.space, d)), None)
+    early = next((d for d in real if _numbers_end(space, d)), None)
     if early is None:
         return tuple(real), ""
     words = (
@@ -255,6 +258,11 @@ def with_good_digits(
         f"{early.supremum:.6g}, where it still rises"
     )
     return tuple(d for d in real if d.behaviour != "rises" or d.bounded), words
+
+
+def _fall_is_real(evaluator: SingleEvaluator, end: OptimizeResult, far: Float[Host, " p"]) -> bool:
+    """That the log-likelihood is lower at a point far from an end is no rounding."""
+    return gain_is_real(evaluator, far, float(end.loglik - evaluator.logliks({0: far[None]})[0][0]))
 
 
 def _numbers_end(space: Space, d: Direction) -> bool:

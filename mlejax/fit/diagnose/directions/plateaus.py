@@ -1,0 +1,105 @@
+"""Plateaus: the log-likelihood is exactly constant from an end to infinity on one side, as a clip or a maximum makes it.
+
+At a limit (a simpler model, separation) the log-likelihood levels off smoothly: where its changes are first seen they are
+rounding.  A plateau ends at a kink, beyond which they grow at once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mlejax.fit.diagnose.directions import movements
+from mlejax.fit.diagnose.ends import curved
+from mlejax.shapes import Float, Host
+from mlejax.verdict import Direction
+
+if TYPE_CHECKING:
+    from mlejax.fit.diagnose.directions.rays import Asks, Origin, Side
+
+LOGARITHMS = 2.0 ** np.arange(7)  # and logits, in which a flat direction is followed to both ends
+SEEN = 1e-3  # change of the log-likelihood up to which the kink is looked for
+CUTS, ROUNDS = 32, 7  # of the way to that change
+BEYOND = 1e-3  # share of the way to that change at which the change beyond the kink is looked at
+SHARES = np.append(BEYOND, np.geomspace(1e-6, 0.9, 63))  # where the log-likelihood may be higher
+LEAST = 1e-9  # share of the change there, below which it is no kink
+ULPS = 2e-15  # relative difference of two sums of the same numbers
+DIGITS = 2e-13  # relative rounding of a log-likelihood, and what a smooth limit adds to it over so short a way
+
+
+class Kink(NamedTuple):
+    """Where a plateau ends, (p,), and a point (p,) beyond at which the log-likelihood is higher, if there is one."""
+
+    at: Float[Host, " p"]
+    higher: Float[Host, " p"] | None
+    gain: float
+
+
+def kink(level: Side, other: Side, last: int, origin: Origin) -> Asks[Kink | None]:
+    """The end of a plateau to one side of the origin, on its other side; None if it is no plateau.
+
+    Args:
+        level: the side without any change.
+        other: the side on which the log-likelihood changes.
+        last: number of the last finite point of ``level``.
+        origin: from where both start.
+    """
+    straight, rounding = origin.straight, ULPS * max(1.0, abs(origin.value))
+    with np.errstate(invalid="ignore"):
+        seen = np.flatnonzero(np.abs(other.change) > SEEN)
+    if (np.abs(level.change[: last + 1]) > rounding).any() or not seen.size:
+        return None
+    inner, way = origin.at, other.points[seen[0]] - origin.at
+    for _ in range(ROUNDS):
+        points = inner + np.outer(np.arange(1, CUTS) / CUTS, way)
+        moved = ~(np.abs((yield straight.to_u(points)) - origin.value) <= rounding)  # also where it is no number
+        first = int(np.argmax(moved)) if moved.any() else CUTS - 1
+        inner, way = (points[first - 1] if first else inner), way / CUTS
+    beyond = inner + np.outer(SHARES, other.points[seen[0]] - inner)
+    values = (yield straight.to_u(beyond)) - origin.value
+    if not abs(values[0]) > max(LEAST * abs(other.change[seen[0]]), DIGITS * max(1.0, abs(origin.value))):
+        return None
+    best = int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
+    higher = values[best] > SEEN
+    return Kink(inner, beyond[best] if higher else None, float(values[best]))
+
+
+def direction(level: Side, last: int, kink: Kink, origin: Origin) -> Direction:
+    """A side on which the log-likelihood is exactly constant; or the way to where it is higher, beyond the kink."""
+    at, far, ends = origin.in_u(origin.at), origin.in_u(level.points[last]), origin.in_u(kink.at)
+    if kink.higher is not None:
+        best = origin.in_u(kink.higher)
+        words = partial(movements.describe_movement, at, best, origin.space, origin.fixed)
+        return Direction("higher", best - at, kink.gain, words=words, point=best)
+    words = partial(movements.describe_plateau, at, far, ends, origin.space, origin.fixed, origin.value)
+    return Direction("plateau", level.unit if origin.chart is None else far - at, 0.0, origin.value, words)
+
+
+def far_along(sides: list[Side], origin: Origin, noise: float) -> Asks[Direction | None]:
+    """Follow a direction of logarithms and logits that is flat nearby much further, to both sides.
+
+    Returns a direction of behaviour ``rises`` if the log-likelihood falls on just one side (it levels off on the other);
+    else None.
+    """
+    unit = sides[0].unit / np.abs(sides[0].unit).max()
+    moved = np.abs(unit) > 0.01
+    if origin.chart is not None or not curved(origin.space)[moved].all():
+        return None
+    unit = np.where(moved, unit, 0.0)
+    points = origin.at + np.concatenate([np.outer(LOGARITHMS, unit), np.outer(LOGARITHMS, -unit)])
+    change = ((yield points) - origin.value).reshape(2, -1)
+    lower = np.isfinite(change) & (change < -SEEN)  # not where the numbers or the domain end
+    falls = [bool(c.any()) for c in lower]
+    level = [np.flatnonzero(np.abs(c) <= noise) for c in change]
+    if falls[0] == falls[1]:
+        return None
+    k = falls.index(False)
+    if not level[k].size:
+        return None
+    far = points.reshape(2, -1, unit.size)[k, level[k][-1]]
+    along = unit if k == 0 else -unit
+    words = partial(movements.describe_movement, origin.at, far, origin.space, origin.fixed, origin.information)
+    fell = points.reshape(2, -1, unit.size)[1 - k, np.argmax(lower[1 - k])]
+    return Direction("rises", along, 0.0, origin.value, words, True, far, fell)
