@@ -16,7 +16,6 @@ import numpy as np
 
 from mlejax.fit.diagnose.directions import movements, plateaus
 from mlejax.fit.diagnose.directions.behaviours import Behaviour, behaviour_of
-from mlejax.fit.diagnose.ends import curved
 from mlejax.parameters import Space
 from mlejax.shapes import Bool, Float, Host
 from mlejax.verdict import Direction
