@@ -43,7 +43,7 @@ if os.environ.get("MLEJAX_CHECK_SHAPES"):
     rooms = ["linalg", "optimize", "objective", "batch", "inference", "verdict"]
     rooms += [f"covariance.{name}" for name in ("factored", "sandwich", "survey")]
     rooms += [f"fit.{name}" for name in ("diagnose", "start", "maximise", "finish", "latents")]
-    rooms += [f"fit.{name}" for name in ("recipe", "search", "first_start", "prepare.constraints", "prepare.penalties")]
+    rooms += [f"fit.{name}" for name in ("recipe", "search", "first_start", "prepare.constraints")]
     install_import_hook([f"mlejax.{room}" for room in rooms], "tests.shape_checks.checked")
 
 
